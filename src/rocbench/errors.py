@@ -1,0 +1,92 @@
+"""All errors that reach a user, and the one table of exit codes.
+
+BenchError
+ +-- InputError            2  bad input: YAML, flag, file
+ |    +-- ConfigError      2  a YAML file, with file, line and key
+ |    +-- RuleError        2  a combination of flags that a rule forbids
+ +-- CannotTell            3  the data do not decide (gate, compare)
+ +-- EnvironmentFault      4  server, node, missing part
+ |    +-- ServerFault      4  a server failed to start, answer or stop
+ |    +-- NodeFault        4  the node is busy or sick
+ +-- Interrupted         130  Ctrl-C or SIGTERM
+
+Each message says what happened, where, and what to do. Only the CLI exits the process.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command (docs/exit-codes.md)."""
+
+    DONE = 0
+    DONE_WITH_FAULTS = 1
+    BAD_INPUT = 2
+    CANNOT_TELL = 3
+    ENVIRONMENT = 4
+    INTERRUPTED = 130
+
+
+class BenchError(Exception):
+    """An error a user can act on.
+
+    Args:
+        what: what happened, one sentence.
+        where: file, line and key, flag, or log path; empty when there is no place.
+        fix: what to do about it; empty when nothing is known.
+    """
+
+    exit_code: Exit = Exit.ENVIRONMENT
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(self.text())
+
+    def text(self) -> str:
+        """The whole message, one to three lines."""
+        parts = [f"{self.where}: {self.what}" if self.where else self.what]
+        if self.fix:
+            parts.append(f"  fix: {self.fix}")
+        return "\n".join(parts)
+
+
+class InputError(BenchError):
+    """A flag, argument or file that cannot be used."""
+
+    exit_code = Exit.BAD_INPUT
+
+
+class ConfigError(InputError):
+    """A YAML file that does not say what it must."""
+
+
+class RuleError(InputError):
+    """A configuration that a rule forbids for this model, GPU and vLLM."""
+
+
+class CannotTell(BenchError):
+    """The data do not decide the question asked."""
+
+    exit_code = Exit.CANNOT_TELL
+
+
+class EnvironmentFault(BenchError):
+    """The machine lacks something or something on it failed."""
+
+    exit_code = Exit.ENVIRONMENT
+
+
+class ServerFault(EnvironmentFault):
+    """A server failed to start, answer or stop."""
+
+
+class NodeFault(EnvironmentFault):
+    """The node is busy with another run, or fails its checks."""
+
+
+class Interrupted(BenchError):
+    """The user or the job scheduler asked to stop."""
+
+    exit_code = Exit.INTERRUPTED

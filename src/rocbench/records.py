@@ -1,0 +1,228 @@
+"""The waist of the project: everything before makes records, everything after only reads them.
+
+One `LoadResult` is what one cell's load gave: a row per request (`REQUEST_DTYPE`), histograms of the
+gaps between tokens, counts inside the measured window, and what the client knows about itself.
+
+All stamps are int64 nanoseconds of CLOCK_REALTIME; `NONE` (-1) means absent. Absent is not zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA_VERSION = 1
+"""1: first form."""
+
+NONE = -1
+"""Absent, in every integer field of a request row."""
+
+
+class Phase(IntEnum):
+    """When a request began, as to the measured window."""
+
+    WARMUP = 0
+    MEASURED = 1
+    TAIL = 2
+    """Began after the window's end, sent only to keep the load full."""
+
+
+class Failure(StrEnum):
+    """Why a request does not count as completed. One class each, none counted as success."""
+
+    HTTP_STATUS = "http_status"
+    IN_BAND_ERROR = "in_band_error"
+    TRUNCATED = "truncated"
+    RESET = "reset"
+    TIMEOUT = "timeout"
+    BAD_JSON = "bad_json"
+    EARLY_STOP = "early_stop"
+    CONNECT = "connect"
+
+
+FAILURES = tuple(Failure)
+"""`failure` in a request row is an index into this, or NONE for a completed request."""
+
+REQUEST_DTYPE = np.dtype(
+    [
+        ("request_id", "i8"),  # unique within the cell and repeat
+        ("worker", "i2"),
+        ("user", "i4"),  # the closed-loop user, NONE under open loop
+        ("turn", "i2"),  # index in its conversation, 0 for single-turn
+        ("phase", "i1"),  # Phase
+        ("intended_ns", "i8"),  # planned send (open loop); equals sent_ns under closed loop
+        ("sent_ns", "i8"),  # read last before the first write
+        ("first_chunk_ns", "i8"),  # first SSE event of any kind (ttfc)
+        ("first_token_ns", "i8"),  # first non-empty text, reasoning or tool delta
+        ("last_token_ns", "i8"),
+        ("end_ns", "i8"),  # last byte of the answer, or when the failure was known
+        ("isl_asked", "i4"),  # prompt tokens sent (text only); NONE where text was sent, not ids
+        ("osl_asked", "i4"),
+        ("prompt_tokens", "i4"),  # usage.prompt_tokens
+        ("output_tokens", "i4"),  # usage.completion_tokens, else token_ids; NONE if neither came
+        ("image_tokens", "i4"),  # usage details, else prompt_tokens - isl_asked; NONE without images
+        ("cached_tokens", "i4"),  # usage.prompt_tokens_details.cached_tokens
+        ("images", "i2"),  # images sent
+        ("chunks", "i4"),  # SSE events that carried tokens
+        ("zero_gaps", "i4"),  # token gaps of less than 0.1 ms between chunks
+        ("coalesced", "i4"),  # token events that shared a stamp with another read at once
+        ("http_status", "i2"),
+        ("failure", "i1"),  # index into FAILURES, or NONE
+    ]
+)
+
+BoolArray = npt.NDArray[np.bool_]
+Int64Array = npt.NDArray[np.int64]
+RequestArray = npt.NDArray[np.void]
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts on a logarithmic grid from 1 us to 10,000 s, relative width 0.1 %; values under 1 us in bin 0.
+
+    Memory is bounded whatever the number of tokens. `add` takes nanoseconds.
+    """
+
+    counts: Int64Array = field(default_factory=lambda: np.zeros(Histogram.bins(), dtype=np.int64))
+    total: int = 0
+    sum_ns: int = 0
+
+    _LOW_NS = 1_000.0
+    _GROWTH = 1.001
+
+    @staticmethod
+    def bins() -> int:
+        """Number of bins: ln(1e13 / 1e3) / ln(1.001), and one for what is below."""
+        return int(np.ceil(np.log(1e13 / 1e3) / np.log(1.001))) + 2
+
+    @staticmethod
+    def bin_of(gaps_ns: npt.NDArray[np.int64]) -> Int64Array:
+        """Bin index of each gap in ns."""
+        scaled = np.log(np.maximum(gaps_ns, 1) / 1e3) / np.log(1.001)
+        return np.clip(np.floor(scaled).astype(np.int64) + 1, 0, Histogram.bins() - 1)
+
+    def add(self, gaps_ns: npt.NDArray[np.int64], weights: npt.NDArray[np.int64] | None = None) -> None:
+        """Count gaps (ns); `weights` is how many tokens each gap stands for."""
+        if not len(gaps_ns):
+            return
+        if weights is None:
+            self.counts += np.bincount(self.bin_of(gaps_ns), minlength=self.bins())
+            self.total += len(gaps_ns)
+            self.sum_ns += int(gaps_ns.sum())
+        else:
+            bins = np.bincount(self.bin_of(gaps_ns), weights=weights, minlength=self.bins())
+            self.counts += bins.astype(np.int64)
+            self.total += int(weights.sum())
+            self.sum_ns += int((gaps_ns * weights).sum())
+
+    def merge(self, other: Histogram) -> None:
+        """Add another histogram's counts to this one."""
+        self.counts += other.counts
+        self.total += other.total
+        self.sum_ns += other.sum_ns
+
+    def mean_ns(self) -> float:
+        """Exact mean in ns; NaN when empty."""
+        return self.sum_ns / self.total if self.total else float("nan")
+
+    def percentile_ns(self, q: float) -> float:
+        """The q-th percentile (0 to 100) in ns, at the middle of its bin; NaN when empty."""
+        if not self.total:
+            return float("nan")
+        rank = max(1, int(np.ceil(q / 100 * self.total)))
+        index = int(np.searchsorted(np.cumsum(self.counts), rank))
+        if index == 0:
+            return 0.0
+        return float(1e3 * 1.001 ** (index - 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """What one load worker knows about itself, over the measured window."""
+
+    worker: int
+    host: str
+    cpu_s: float
+    wall_s: float
+    longest_pause_ms: float
+    """Longest time between two returns to the poll, a stall in which nothing was read or sent."""
+    connections_opened: int
+    reads: int
+    coalesced_reads: int
+    """Reads that held more than one token event under one stamp."""
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The measured window, [start, end) in ns of CLOCK_REALTIME, and why it ended."""
+
+    start_ns: int
+    end_ns: int
+    ended_by: str
+    """`duration`, `requests`, `count`, `max_duration`, `interrupted`, `server_died`, or `never_began`."""
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(slots=True)
+class LoadResult:
+    """Everything one cell's load gave."""
+
+    requests: RequestArray
+    """REQUEST_DTYPE, every request of every phase, in order of sent_ns."""
+    errors: dict[int, str]
+    """request_id to message, for failed requests (each cut to 500 characters)."""
+    window: Window
+    itl: Histogram
+    """Gaps between tokens, weighted by tokens, of completed requests that began in the window."""
+    icl: Histogram
+    """Gaps between chunks that carried tokens, of the same requests."""
+    output_tokens_in_window: int
+    """Tokens of completed and failed requests whose stamps lie in the window, whenever the request began."""
+    input_tokens_in_window: int
+    """Prompt tokens less image tokens, of requests whose first token's stamp lies in the window."""
+    image_tokens_in_window: int
+    tokens_per_second: Int64Array
+    """Output tokens in each whole second of the window (the steadiness check)."""
+    concurrency_asked: int | None
+    transport: str
+    """`wire` (kernel stamps) or `aiohttp` (user-space stamps)."""
+    workers: tuple[WorkerStats, ...]
+    clock_step_ns: int
+    """Largest change of (realtime - monotonic) seen over the run."""
+    open_file_limit: int
+    notes: tuple[str, ...] = ()
+    stamps: dict[int, Int64Array] | None = None
+    """request_id to token stamps (ns), only with `keep_stamps`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSample:
+    """One reading of the server's /metrics, names as vLLM's without the `vllm:` prefix, summed over engines."""
+
+    at_ns: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """One reading of one GPU. None where the tool said N/A."""
+
+    at_ns: int
+    gpu: int
+    power_w: float | None = None
+    energy_j: float | None = None
+    temperature_hotspot_c: float | None = None
+    temperature_memory_c: float | None = None
+    clock_mhz: float | None = None
+    vram_used_bytes: int | None = None
+    activity: float | None = None
+    throttled: bool | None = None
+    ecc_uncorrectable: int | None = None

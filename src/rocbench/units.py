@@ -1,0 +1,50 @@
+"""Units by name, and the only number formatting."""
+
+from __future__ import annotations
+
+import math
+
+GIB = 1024**3
+MIB = 1024**2
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+ABSENT = "-"
+
+
+def number(value: float | int | None, digits: int = 1) -> str:
+    """`12,345.6`, or a dash for a value that is absent (None or NaN)."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ABSENT
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.{digits}f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share from 0 to 1 as `12.3%`, or a dash."""
+    if share is None or math.isnan(share):
+        return ABSENT
+    return f"{100 * share:.{digits}f}%"
+
+
+def duration(seconds: float | None) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`, or a dash."""
+    if seconds is None or math.isnan(seconds):
+        return ABSENT
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(n_bytes: float | None) -> str:
+    """Bytes as `1.5 GiB`, `20 MiB`, `312 B`, or a dash."""
+    if n_bytes is None or math.isnan(n_bytes):
+        return ABSENT
+    for unit, scale in (("TiB", 1024**4), ("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):
+        if abs(n_bytes) >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return f"{n_bytes:.0f} B"

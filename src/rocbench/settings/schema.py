@@ -287,6 +287,7 @@ class SweepModel(Strict):
     tp: Positive | None = None
     workloads: tuple[str, ...] | None = None
     concurrency: tuple[Positive, ...] | None = None
+    rate: tuple[float, ...] | None = None
     serve_args: dict[str, FlagValue] = {}
     env: dict[str, str] = {}
     aiter: Any = None
@@ -327,7 +328,10 @@ class Sweep(Strict):
     server: Server = Server()
     models: tuple[str | SweepModel, ...]
     workloads: tuple[str, ...]
-    concurrency: tuple[Positive, ...]
+    concurrency: tuple[Positive, ...] = ()
+    """Levels of a closed loop: users."""
+    rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Levels of an open loop: requests/s."""
     matrix: Matrix = Matrix()
     aiter: Any = None
     """on, off, or a map of parts; None leaves it to the profile and the rules."""
@@ -345,3 +349,21 @@ class Sweep(Strict):
     simulation: Simulation = Simulation()
     nightly: bool = False
     note: str = ""
+
+    @model_validator(mode="after")
+    def _has_levels(self) -> Sweep:
+        kind = self.load.shape.kind
+        if kind == "closed" and not (self.concurrency or all_have(self.models, "concurrency")):
+            raise ValueError("a closed loop needs `concurrency`, a list of users")
+        if kind == "open" and not (self.rate or all_have(self.models, "rate")):
+            raise ValueError("an open loop needs `rate`, a list of requests/s")
+        if not self.models:
+            raise ValueError("`models` is empty")
+        if not self.workloads:
+            raise ValueError("`workloads` is empty")
+        return self
+
+
+def all_have(models: tuple[str | SweepModel, ...], field: str) -> bool:
+    """Whether every model of a sweep sets `field` for itself."""
+    return bool(models) and all(isinstance(m, SweepModel) and getattr(m, field) for m in models)

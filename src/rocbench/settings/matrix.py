@@ -1,0 +1,34 @@
+"""Expand a matrix of axes: product times zip, plus include, minus exclude. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from rocbench.errors import ConfigError
+from rocbench.settings.schema import Matrix
+
+Axes = dict[str, Any]
+
+
+def expand(matrix: Matrix) -> list[Axes]:
+    """Every combination of `product` and `zip`, in the order written; one empty combination without axes.
+
+    Raises:
+        ConfigError: the lists of `zip` differ in length, or an axis stands in both.
+    """
+    twice = set(matrix.product) & set(matrix.zip)
+    if twice:
+        raise ConfigError(f"axis {sorted(twice)[0]!r} stands in both product and zip", where="matrix")
+    lengths = {name: len(values) for name, values in matrix.zip.items()}
+    if len(set(lengths.values())) > 1:
+        raise ConfigError(f"lists of different lengths: {lengths}", where="matrix.zip", fix="make them equal")
+    zipped: list[Axes] = [dict(zip(matrix.zip, values, strict=True)) for values in zip(*matrix.zip.values(), strict=True)]
+    crossed = [dict(zip(matrix.product, v, strict=True)) for v in itertools.product(*matrix.product.values())]
+    return [a | b for a in crossed for b in (zipped or [{}])]
+
+
+def excluded(matrix: Matrix, cell: Mapping[str, Any]) -> bool:
+    """Whether any `exclude` entry agrees with the cell in all its keys."""
+    return any(all(str(cell.get(key)) == str(value) for key, value in entry.items()) for entry in matrix.exclude)

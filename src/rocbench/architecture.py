@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from rocbench import parameters
+from rocbench.hfconfig import Fields, moe_layers
+from rocbench.parameters import Parts
 
 Family = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
 
@@ -20,7 +24,9 @@ class Architecture:
     num_layers: int
     num_heads: int
     num_kv_heads: int
+    """KV heads as published; 1 for a latent (MLA) cache."""
     head_dim: int
+    """Of a key; with MLA the query's whole head (qk_nope + qk_rope)."""
     vocab_size: int
     intermediate_size: int
     q_lora_rank: int | None = None
@@ -37,15 +43,24 @@ class Architecture:
     indexer_heads: int | None = None
     indexer_head_dim: int | None = None
     index_topk: int | None = None
+    indexer_layers: int = 0
+    """Layers with an indexer of their own (and its cache)."""
     sliding_window: int | None = None
+    sliding_layers: int = 0
+    """Layers that keep only `sliding_window` tokens."""
+    linear_layers: int = 0
+    """Layers with a state of fixed size instead of a KV cache (Mamba, GDN, KDA)."""
     max_position_embeddings: int | None = None
     tied_embeddings: bool = False
     vision: bool = False
     vision_params: int = 0
+    vision_merge: int = 1
+    """Patches of the vision tower that become one token of the language model."""
     total_params: float = 0.0
     """Language model parameters, MTP layers left out."""
     active_params: float = 0.0
     mtp_layers: int = 0
+    parts: Parts = field(default_factory=Parts)
     unknown: tuple[str, ...] = ()
     """What the config did not say or this code could not derive."""
 
@@ -56,10 +71,121 @@ class Architecture:
 
     @property
     def mla(self) -> bool:
-        """Whether the KV cache is a latent (dense, sparse or compressed MLA)."""
-        return self.family.startswith("mla")
+        """Whether the KV cache is a latent (dense, sparse or compressed MLA, or the MLA layers of a hybrid)."""
+        return self.family.startswith("mla") or (self.family == "hybrid" and self.kv_lora_rank is not None)
+
+    @property
+    def mtp_params(self) -> float:
+        """Parameters of the multi-token-prediction layers, embedding and head not counted again."""
+        return self.parts.mtp
 
 
-def from_config(config: Mapping[str, Any]) -> Architecture:
-    """Derive the architecture from `config.json` (nested text_config too)."""
-    raise NotImplementedError
+def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Architecture:
+    """Derive the architecture from `config.json` (nested text_config too).
+
+    Args:
+        config: the parsed `config.json`, or the fields of it that a model profile keeps.
+        mla_disabled: VLLM_MLA_DISABLE is set, so MLA models run as multi-head attention.
+
+    Raises:
+        ConfigError: an indispensable field is missing or no number; the message names it.
+    """
+    fields = Fields(config)
+    heads = fields.need("num_attention_heads")
+    layers = fields.need("num_hidden_layers")
+    hidden = fields.need("hidden_size")
+    family = infer_family(fields, mla_disabled=mla_disabled)
+    nope, rope = fields.number("qk_nope_head_dim"), fields.number("qk_rope_head_dim")
+    head_dim = fields.number("head_dim") or hidden // heads
+    kv_heads = _kv_heads(fields, heads)
+    parts = parameters.count(fields, head_dim, kv_heads)
+    experts = parameters.experts(fields)
+    per_token = fields.need("num_experts_per_tok", "num_experts_per_token", "moe_topk") if experts else None
+    idle = parts.routed_experts * (1 - per_token / experts) if experts and per_token else 0.0
+    window = fields.number("sliding_window")
+    vision = fields.outer.get("vision_config")
+    return Architecture(
+        model_type=str(fields.raw("model_type") or "unknown"),
+        architectures=tuple(fields.outer.get("architectures") or fields.text.get("architectures") or ()),
+        family=family,
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=1 if family.startswith("mla") else kv_heads,
+        head_dim=nope + (rope or 0) if nope else head_dim,
+        vocab_size=fields.need("vocab_size"),
+        intermediate_size=fields.number("intermediate_size", "moe_intermediate_size") or 0,
+        q_lora_rank=fields.number("q_lora_rank"),
+        kv_lora_rank=fields.number("kv_lora_rank"),
+        qk_nope_head_dim=nope,
+        qk_rope_head_dim=rope,
+        v_head_dim=fields.number("v_head_dim"),
+        num_experts=experts,
+        experts_per_token=per_token,
+        num_shared_experts=fields.number("n_shared_experts", "num_shared_experts") or 0,
+        moe_intermediate_size=parameters.expert_width(fields) if experts else None,
+        dense_layers=layers - (moe_layers(fields, layers) if experts else 0),
+        indexer_heads=fields.number("index_n_heads"),
+        indexer_head_dim=fields.number("index_head_dim"),
+        index_topk=fields.number("index_topk"),
+        indexer_layers=parameters.indexer_layers(fields, layers),
+        sliding_window=window,
+        sliding_layers=_sliding_layers(fields, layers) if window else 0,
+        max_position_embeddings=fields.number("max_position_embeddings"),
+        tied_embeddings=fields.flag("tie_word_embeddings"),
+        vision=isinstance(vision, Mapping),
+        total_params=parts.total,
+        active_params=parts.total - idle,
+        mtp_layers=parameters.mtp_layers(fields),
+        parts=parts,
+    )
+
+
+def infer_family(fields: Fields, *, mla_disabled: bool = False) -> Family:
+    """The attention family, as vLLM decides it.
+
+    Source: vLLM v0.33.0 transformers_utils/model_arch_config_convertor.py:294-342 (MLA by model type and
+    `kv_lora_rank`, V4 kind by `compress_ratios`) and config/model.py:2068 (`VLLM_MLA_DISABLE`).
+    """
+    heads, kv_heads = fields.need("num_attention_heads"), fields.number("num_key_value_heads")
+    latent = fields.number("kv_lora_rank") is not None
+    if fields.raw("compress_ratios") is not None and not mla_disabled:
+        return "mla_compressed"
+    if linear_layers(fields):
+        return "hybrid"
+    if latent and not mla_disabled:
+        return "mla_sparse" if fields.number("index_topk") else "mla_dense"
+    if latent or kv_heads is None or kv_heads == heads:
+        return "mha"
+    return "mqa" if kv_heads == 1 else "gqa"
+
+
+def linear_layers(fields: Fields) -> int:
+    """Layers with linear attention or a Mamba state: by `layer_types`, `linear_attn_config` or an interval."""
+    kinds = fields.listed("layer_types") or fields.listed("layers_block_type")
+    if kinds is not None:
+        return sum(1 for kind in kinds if "linear" in str(kind) or "mamba" in str(kind))
+    linear = fields.raw("linear_attn_config")
+    if isinstance(linear, Mapping):
+        return len(linear.get("kda_layers") or ())
+    if fields.number("linear_num_value_heads"):
+        every = fields.number("full_attention_interval") or 4
+        layers = fields.need("num_hidden_layers")
+        return layers - layers // every
+    return 0
+
+
+def _kv_heads(fields: Fields, heads: int) -> int:
+    names = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "num_attention_groups")
+    return fields.number(*names) or heads
+
+
+def _sliding_layers(fields: Fields, layers: int) -> int:
+    kinds = fields.listed("layer_types")
+    if kinds is not None:
+        return sum(1 for kind in kinds[:layers] if kind == "sliding_attention")
+    if fields.raw("use_sliding_window") is False:
+        return 0
+    if fields.raw("model_type") == "gpt_oss":
+        return layers // 2
+    return layers if fields.raw("model_type") in ("mistral", "mixtral", "phi3") else 0

@@ -1,0 +1,1 @@
+"""A simulated vLLM server: its scheduler is pure and given the time; `http` serves it, `predict` runs it without HTTP."""

@@ -1,0 +1,425 @@
+"""vLLM V1's scheduler as a pure core that is given the time.
+
+One step serves running sequences first, then admits waiting ones in order of arrival, within a budget of
+`max_num_batched_tokens`. Prompts are computed in chunks; a sequence whose prompt is done emits one token a
+step. When no block is free, the sequence admitted last is preempted and later recomputed
+(`vllm/v1/core/sched/scheduler.py`, 0.14.1).
+
+All decoding sequences advance together, one token a step. So nothing is done per sequence and step: ends
+stand in a calendar keyed by step, needs for new blocks in a ring of `block_size` counters, and the context
+they read is one sum. Work is done only for a sequence that joins or leaves.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench.sim.costs import Batch, Noise, StepTimes
+from rocbench.sim.kvcache import BlockPool, OffloadTier
+
+FloatArray = npt.NDArray[np.float64]
+
+LONGEST_RUN = 1024
+"""Most steps that one call may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What the scheduler needs to know of the server's flags and memory."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int
+    block_size: int
+    num_blocks: int
+    prefix_caching: bool = True
+    chunked_prefill: bool = True
+    offload_blocks: int = 0
+    """Blocks of the host memory tier, 0 without KV offload."""
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One request inside the engine. The first block is the caller's, the second the engine's."""
+
+    id: int
+    prompt_tokens: int
+    output_tokens: int
+    """Tokens it will emit; at least 1."""
+    hashes: tuple[int, ...] = ()
+    """Hashes of the full blocks of prompt and answer, each covering all before it; () is a prompt of its own."""
+    image_tokens: int = 0
+    """Tokens of the prompt that the vision encoder makes."""
+
+    arrived_s: float = 0.0
+    scheduled_s: float | None = None
+    emitted: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens found in the prefix cache (GPU or host) when it was first admitted."""
+    preemptions: int = 0
+    computed: int = 0
+    """Tokens whose KV is in the cache; while it decodes, as of the step at which it joined."""
+    joined_step: int = 0
+    held: list[int] = field(default_factory=list)
+    """Hashes of blocks it holds; its other blocks are nameless."""
+    named: int = 0
+    """How many of `hashes` have been looked at for `held`."""
+
+    def needed(self) -> int:
+        """Tokens to compute before the next token can be emitted."""
+        return self.prompt_tokens + self.emitted
+
+
+@dataclass(slots=True)
+class StepOutcome:
+    """What one step, or a run of like steps, does. It lasts from `started_s` to `started_s + duration_s`."""
+
+    started_s: float
+    duration_s: float
+    durations_s: FloatArray | None
+    """Each step's length in seconds where this is a run of several steps."""
+    prefilled: list[Sequence]
+    """Sequences whose prompt was completed, so that each emits a token."""
+    decoding: int
+    """How many sequences emit one token in each step, beside `prefilled`."""
+    decoders: list[Sequence]
+    """These sequences, if `keep_decoders` is set."""
+    finished: list[Sequence]
+    """Sequences that emit their last token at the end."""
+    prefill_tokens: int
+    steps: int = 1
+
+    @property
+    def ends_s(self) -> float:
+        """When its (last) tokens are out."""
+        return self.started_s + self.duration_s
+
+
+@dataclass(slots=True)
+class Plan:
+    """The prompts' part of a step."""
+
+    chunks: list[tuple[Sequence, int]] = field(default_factory=list)
+    image_tokens: int = 0
+    loaded_tokens: int = 0
+    """Tokens whose KV comes from host memory."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start, as vLLM's metrics count them."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    external_queries: int = 0
+    external_hits: int = 0
+    preemptions: int = 0
+
+
+class Engine:
+    """The scheduler. `add` requests, then `step` with the time at which the step begins."""
+
+    def __init__(self, config: EngineConfig, costs: StepTimes, noise: Noise | None = None) -> None:
+        if not config.chunked_prefill and config.max_num_batched_tokens < config.max_model_len:
+            raise ValueError("without chunked prefill a step must hold the longest prompt")
+        self.config = config
+        self.counters = Counters()
+        self.keep_decoders = False
+        self.waiting: deque[Sequence] = deque()
+        self.decoding: dict[int, Sequence] = {}
+        self.prefilling: Sequence | None = None
+        self.pool = BlockPool(config.num_blocks)
+        self._costs = costs
+        self._noise = noise
+        self._tier = OffloadTier(config.offload_blocks) if config.offload_blocks else None
+        self._step = 0
+        self._context = 0
+        self._grow = [0] * config.block_size
+        self._ends: dict[int, dict[int, Sequence]] = {}
+        self._end_steps: list[int] = []
+
+    # --- requests
+
+    def add(self, sequence: Sequence, now: float) -> None:
+        """Queue a request. Raises ValueError if it can never fit."""
+        last = sequence.prompt_tokens + sequence.output_tokens - 1
+        if self._blocks(last) > self.config.num_blocks:
+            raise ValueError(f"{last} tokens do not fit in the KV cache of {self.config.num_blocks} blocks")
+        sequence.arrived_s = now
+        self.waiting.append(sequence)
+
+    def abort(self, sequence: Sequence) -> None:
+        """Forget a request wherever it is; one that has ended is left alone."""
+        if sequence is self.prefilling:
+            self.prefilling = None
+            self._free(sequence, sequence.computed)
+        elif self.decoding.get(sequence.id) is sequence:
+            self._leave(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    @property
+    def running(self) -> int:
+        """Requests that hold KV blocks."""
+        return len(self.decoding) + (self.prefilling is not None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.decoding or self.waiting or self.prefilling)
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV blocks that sequences hold, 0 to 1."""
+        return self.pool.used / self.pool.total
+
+    def reset_prefix_cache(self) -> bool:
+        """Drop cached prefixes; False while blocks are held."""
+        return self.pool.forget()
+
+    # --- steps
+
+    def step(self, now: float, until: float | None = None) -> StepOutcome | None:
+        """Run the step that begins at `now` (seconds); None if there is nothing to do.
+
+        With `until`, steps that begin before it and differ only in the context they read are run in one go.
+        """
+        if not self.busy:
+            return None
+        before = self.counters.preemptions
+        plan = Plan()
+        self._make_room()
+        budget = self.config.max_num_batched_tokens - len(self.decoding)
+        if self.prefilling is not None:
+            self._continue_prefill(self.prefilling, budget, now, plan)
+        elif self.counters.preemptions == before:
+            self._admit(budget, now, plan)
+        if until is not None and not plan.chunks and self.decoding:
+            return self._run(now, until)
+        return self._one(now, plan)
+
+    def _one(self, now: float, plan: Plan) -> StepOutcome:
+        decoding = len(self.decoding)
+        batch = Batch(
+            prefill_tokens=sum(chunk for _, chunk in plan.chunks),
+            prefill_pairs=sum(chunk * (s.computed + chunk / 2) for s, chunk in plan.chunks),
+            decode_seqs=decoding,
+            decode_context=self._context + decoding,
+            image_tokens=plan.image_tokens,
+            loaded_tokens=plan.loaded_tokens,
+        )
+        duration = self._costs.step_s(batch)
+        if self._noise is not None:
+            duration *= self._noise.one()
+        outcome = StepOutcome(now, duration, None, [], decoding, [], [], batch.prefill_tokens)
+        self._advance(1, outcome)
+        for sequence, chunk in plan.chunks:
+            self._computed(sequence, chunk, outcome)
+        self.counters.generation_tokens += decoding + len(outcome.prefilled)
+        return outcome
+
+    def _run(self, now: float, until: float) -> StepOutcome:
+        """Decode until a sequence ends, blocks run short or `until` has come."""
+        decoding = len(self.decoding)
+        steps = self._uneventful_steps()
+        context = self._context + decoding * np.arange(1, steps + 1, dtype=np.float64)
+        durations = self._costs.decode_s(decoding, context)
+        if self._noise is not None:
+            durations = durations * self._noise.peek(steps)
+        starts = now + np.cumsum(durations) - durations
+        steps = max(1, int(np.searchsorted(starts, until, side="left")))
+        if self._noise is not None:
+            self._noise.skip(steps)
+        durations = durations[:steps]
+        outcome = StepOutcome(now, float(durations.sum()), durations, [], decoding, [], [], 0, steps)
+        self._advance(steps, outcome)
+        self.counters.generation_tokens += decoding * steps
+        return outcome
+
+    def _uneventful_steps(self) -> int:
+        while self._end_steps[0] not in self._ends:
+            heapq.heappop(self._end_steps)
+        steps = min(self._end_steps[0] - self._step + 1, LONGEST_RUN)
+        size, free = self.config.block_size, self.pool.free
+        if -(-steps // size) * len(self.decoding) <= free:
+            return steps
+        needs = np.array(self._grow, dtype=np.int64)[np.arange(self._step, self._step + steps) % size]
+        return max(1, int(np.searchsorted(np.cumsum(needs), free, side="right")))
+
+    def _advance(self, steps: int, outcome: StepOutcome) -> None:
+        """Let all decoding sequences emit `steps` tokens; only the last step may end any."""
+        size = self.config.block_size
+        if steps == 1:
+            self.pool.take(self._grow[self._step % size])
+        else:
+            full, rest = divmod(steps, size)
+            self.pool.take(
+                full * len(self.decoding)
+                + sum(self._grow[(self._step + offset) % size] for offset in range(rest))
+            )
+        self._context += len(self.decoding) * steps
+        last = self._step + steps - 1
+        self._step += steps
+        self.counters.steps += steps
+        if self.keep_decoders:
+            outcome.decoders = list(self.decoding.values())
+        ended = self._ends.pop(last, None)
+        if ended:
+            for sequence in ended.values():
+                self._leave(sequence, calendar=False)
+                sequence.emitted = sequence.output_tokens
+                outcome.finished.append(sequence)
+
+    # --- prompts
+
+    def _continue_prefill(self, sequence: Sequence, budget: int, now: float, plan: Plan) -> None:
+        """Plan the next chunk of the prompt that the last step left unfinished, then what fits beside it."""
+        chunk = min(sequence.needed() - sequence.computed, budget)
+        more = self._blocks(sequence.computed + chunk) - self._blocks(sequence.computed)
+        if more > self.pool.free - self._growth():
+            self._preempt(sequence)
+            return
+        self.pool.take(more)
+        plan.chunks.append((sequence, chunk))
+        self._admit(budget - chunk, now, plan)
+
+    def _admit(self, budget: int, now: float, plan: Plan) -> None:
+        """Admit waiting sequences within budget, seats and blocks."""
+        size = self.config.block_size
+        seats = self.config.max_num_seqs - len(self.decoding) - len(plan.chunks)
+        while self.waiting and budget > 0 and seats > 0:
+            sequence = self.waiting[0]
+            local, external = self._cached(sequence)
+            hit = (local + external) * size
+            left = sequence.needed() - hit
+            if left > budget and not self.config.chunked_prefill:
+                break
+            chunk = min(left, budget)
+            held = sequence.hashes[:local]
+            new = self._blocks(hit + chunk) - local
+            if new + self.pool.idle_among(held) + self._growth() > self.pool.free:
+                break
+            self.waiting.popleft()
+            self.pool.hold(held)
+            self.pool.take(new)
+            sequence.held, sequence.named, sequence.computed = list(held), local, hit
+            if sequence.scheduled_s is None:
+                self._count_admission(sequence, local, external, now)
+                plan.image_tokens += sequence.image_tokens
+            plan.loaded_tokens += external * size
+            plan.chunks.append((sequence, chunk))
+            budget -= chunk
+            seats -= 1
+            self._name(sequence, hit + chunk)
+
+    def _cached(self, sequence: Sequence) -> tuple[int, int]:
+        """Full blocks found on the GPU, and behind them in host memory. The last token is always computed."""
+        if not (self.config.prefix_caching and sequence.hashes):
+            return 0, 0
+        findable = sequence.hashes[: (sequence.needed() - 1) // self.config.block_size]
+        local = self.pool.match(findable)
+        return local, self._tier.match(findable[local:]) if self._tier else 0
+
+    def _count_admission(self, sequence: Sequence, local: int, external: int, now: float) -> None:
+        counters, size = self.counters, self.config.block_size
+        sequence.scheduled_s = now
+        sequence.cached_tokens = (local + external) * size
+        if self.config.prefix_caching:
+            counters.prefix_queries += sequence.prompt_tokens
+            counters.prefix_hits += local * size
+            if self._tier:
+                counters.external_queries += sequence.prompt_tokens - local * size
+                counters.external_hits += external * size
+
+    def _computed(self, sequence: Sequence, chunk: int, outcome: StepOutcome) -> None:
+        """A chunk is done: the sequence emits a token, or its prompt goes on in the next step."""
+        sequence.computed += chunk
+        if self._tier and sequence.hashes:
+            self._tier.store(sequence.hashes[: sequence.computed // self.config.block_size])
+        if sequence.computed < sequence.needed():
+            self.prefilling = sequence
+            self._name(sequence, sequence.computed)
+            return
+        if sequence is self.prefilling:
+            self.prefilling = None
+        if not sequence.emitted:
+            self.counters.prompt_tokens += sequence.prompt_tokens
+        sequence.emitted += 1
+        outcome.prefilled.append(sequence)
+        if sequence.emitted == sequence.output_tokens:
+            self._free(sequence, sequence.computed)
+            outcome.finished.append(sequence)
+        else:
+            self._join(sequence)
+
+    def _name(self, sequence: Sequence, tokens: int) -> None:
+        """Make the full blocks of the first `tokens` findable."""
+        if not (self.config.prefix_caching and sequence.hashes):
+            return
+        full = sequence.hashes[sequence.named : tokens // self.config.block_size]
+        sequence.held += self.pool.name(full)
+        sequence.named += len(full)
+
+    # --- joining and leaving the decoding sequences
+
+    def _join(self, sequence: Sequence) -> None:
+        sequence.joined_step = self._step
+        self.decoding[sequence.id] = sequence
+        self._context += sequence.computed
+        self._grow[(self._step - sequence.computed) % self.config.block_size] += 1
+        last = self._step + sequence.output_tokens - sequence.emitted - 1
+        if last not in self._ends:
+            self._ends[last] = {}
+            heapq.heappush(self._end_steps, last)
+        self._ends[last][sequence.id] = sequence
+
+    def _leave(self, sequence: Sequence, *, calendar: bool = True) -> None:
+        """Take a sequence out of the decoding ones and free its blocks."""
+        del self.decoding[sequence.id]
+        self._grow[(sequence.joined_step - sequence.computed) % self.config.block_size] -= 1
+        done = self._step - sequence.joined_step
+        if calendar:
+            last = sequence.joined_step + sequence.output_tokens - sequence.emitted - 1
+            self._ends[last].pop(sequence.id)
+            if not self._ends[last]:
+                del self._ends[last]
+        sequence.emitted += done
+        sequence.computed += done
+        self._context -= sequence.computed
+        self._free(sequence, sequence.computed)
+
+    def _free(self, sequence: Sequence, tokens: int) -> None:
+        self._name(sequence, tokens)
+        self.pool.release(sequence.held, self._blocks(tokens) - len(sequence.held))
+        sequence.held, sequence.named, sequence.computed = [], 0, 0
+
+    def _growth(self) -> int:
+        """Blocks that the decoding sequences need in the coming step."""
+        return self._grow[self._step % self.config.block_size]
+
+    def _make_room(self) -> None:
+        """Preempt the sequences admitted last until the coming step's new blocks fit."""
+        while self._growth() > self.pool.free:
+            self._preempt(self.prefilling or next(reversed(self.decoding.values())))
+
+    def _preempt(self, sequence: Sequence) -> None:
+        if sequence is self.prefilling:
+            self.prefilling = None
+            self._free(sequence, sequence.computed)
+        else:
+            self._leave(sequence)
+        sequence.preemptions += 1
+        self.counters.preemptions += 1
+        self.waiting.appendleft(sequence)
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self.config.block_size)
+

@@ -1,0 +1,123 @@
+"""Blocks of the paged KV cache with prefix caching, as vLLM V1 manages them (`vllm/v1/core/block_pool.py`). Pure.
+
+A block is free, or held by one or more sequences. A full block is known by its hash, which covers everything
+before it; it stays findable after its last holder has gone, until its memory is needed (least recently used
+first). Blocks without a hash are counted, not named.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+
+class BlockPool:
+    """`total` blocks. `free` of them can be taken now; those that still hold a known prefix are among them."""
+
+    __slots__ = ("_blank", "_idle", "_refs", "evictions", "total")
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.evictions = 0
+        self._blank = total
+        self._refs: dict[int, int] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def free(self) -> int:
+        """Blocks that can be taken now."""
+        return self._blank + len(self._idle)
+
+    @property
+    def used(self) -> int:
+        """Blocks held by sequences."""
+        return self.total - self._blank - len(self._idle)
+
+    def match(self, hashes: Sequence[int]) -> int:
+        """How many leading hashes are in the cache."""
+        refs, idle = self._refs, self._idle
+        for position, block in enumerate(hashes):
+            if block not in refs and block not in idle:
+                return position
+        return len(hashes)
+
+    def idle_among(self, hashes: Sequence[int]) -> int:
+        """How many of these known hashes nobody holds; holding them lowers `free` by as many."""
+        return sum(block in self._idle for block in hashes)
+
+    def hold(self, hashes: Sequence[int]) -> None:
+        """Hold blocks that `match` found."""
+        refs, idle = self._refs, self._idle
+        for block in hashes:
+            if block in refs:
+                refs[block] += 1
+            else:
+                del idle[block]
+                refs[block] = 1
+
+    def take(self, count: int) -> None:
+        """Take nameless blocks, evicting the least recently used prefixes. Raises ValueError beyond `free`."""
+        if count > self.free:
+            raise ValueError(f"{count} blocks asked, {self.free} free")
+        short = count - self._blank
+        if short > 0:
+            for _ in range(short):
+                self._idle.popitem(last=False)
+            self.evictions += short
+            self._blank += short
+        self._blank -= count
+
+    def name(self, hashes: Iterable[int]) -> list[int]:
+        """Give taken blocks their hashes once they are full; returns those that were new to the cache."""
+        refs, idle = self._refs, self._idle
+        new = [block for block in hashes if block not in refs and block not in idle]
+        refs.update(dict.fromkeys(new, 1))
+        return new
+
+    def release(self, held: Sequence[int], nameless: int) -> None:
+        """Let go of held hashes and of nameless blocks. Later blocks are evicted first, as vLLM does."""
+        refs, idle = self._refs, self._idle
+        self._blank += nameless
+        for block in reversed(held):
+            count = refs[block]
+            if count == 1:
+                del refs[block]
+                idle[block] = None
+            else:
+                refs[block] = count - 1
+
+    def forget(self) -> bool:
+        """Drop all known prefixes. False, and nothing is dropped, while a sequence holds a block."""
+        if self.used:
+            return False
+        self._blank += len(self._idle)
+        self._idle.clear()
+        return True
+
+
+class OffloadTier:
+    """Blocks kept in host memory (`--kv-offloading-size`), least recently used first out."""
+
+    __slots__ = ("_blocks", "capacity")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._blocks: OrderedDict[int, None] = OrderedDict()
+
+    def match(self, hashes: Sequence[int]) -> int:
+        """How many leading hashes are here; those are then the most recently used."""
+        found = 0
+        for block in hashes:
+            if block not in self._blocks:
+                break
+            self._blocks.move_to_end(block)
+            found += 1
+        return found
+
+    def store(self, hashes: Iterable[int]) -> None:
+        """Keep blocks, dropping the oldest beyond the capacity."""
+        for block in hashes:
+            self._blocks[block] = None
+            self._blocks.move_to_end(block)
+        while len(self._blocks) > self.capacity:
+            self._blocks.popitem(last=False)

@@ -1,0 +1,95 @@
+"""A YAML fault is one message with file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rocbench.errors import ConfigError
+from rocbench.settings import yamlfile
+from rocbench.settings.schema import Hardware, Sweep
+
+SWEEP = """\
+name: mine
+models: [llama-3.1-405b]
+workloads: [short]
+concurrency: [1, 8]
+load:
+  duration_s: 5
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_reads_a_sweep(tmp_path: Path) -> None:
+    """A correct file becomes a frozen model with defaults filled."""
+    sweep = yamlfile.load(write(tmp_path, SWEEP), Sweep)
+
+    assert (5.0, 1) == (sweep.load.duration_s, sweep.repeats)
+
+
+def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
+    """`aiter: off` is the word, not the boolean False."""
+    sweep = yamlfile.load(write(tmp_path, SWEEP + "aiter: off\nmatrix: {product: {aiter: [on, off]}}\n"), Sweep)
+
+    assert "off" == sweep.aiter
+    assert ("on", "off") == sweep.matrix.product["aiter"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (SWEEP.replace("duration_s", "durations_s"), 6, ["unknown key 'durations_s'", "did you mean 'duration_s'"]),
+        (SWEEP.replace("[1, 8]", "[1, eight]"), 4, ["concurrency", "eight"]),
+        (SWEEP.replace("duration_s: 5", "duration_s: -5"), 6, ["load.duration_s", "greater than 0", "-5"]),
+        (SWEEP + "name: twice\n", 7, ["'name' stands twice"]),
+        (SWEEP + "load: [\n", 8, ["not valid YAML"]),
+        (SWEEP + "vllm: latest\n", 7, ["vllm", "not a version"]),
+        ("models: [a]\nworkloads: [b]\nconcurrency: [1]\n", 1, ["key 'name' is missing"]),
+        (SWEEP.replace("concurrency: [1, 8]\n", ""), 1, ["needs `concurrency`"]),
+        (SWEEP + "  shape: {kind: sideways}\n", 7, ["load.shape", "sideways"]),
+    ],
+)
+def test_fault_names_file_line_and_key(tmp_path: Path, text: str, line: int, words: list[str]) -> None:
+    """Each kind of fault names the line it stands on and what to write instead."""
+    path = write(tmp_path, text)
+
+    with pytest.raises(ConfigError) as caught:
+        yamlfile.load(path, Sweep)
+
+    message = caught.value.text()
+    assert f"{path}:{line}" in message
+    for word in words:
+        assert word in message
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    """Two faults in one file come in one message."""
+    path = write(tmp_path, SWEEP.replace("duration_s", "lenght") + "sed: 3\n")
+
+    with pytest.raises(ConfigError) as caught:
+        yamlfile.load(path, Sweep)
+
+    assert "lenght" in caught.value.text()
+    assert "did you mean 'seed'" in caught.value.text()
+
+
+def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:
+    """A path with a typing error is answered with the file that is there."""
+    write(tmp_path, SWEEP)
+
+    with pytest.raises(ConfigError) as caught:
+        yamlfile.load(tmp_path / "sweeps.yaml", Sweep)
+
+    assert "sweep.yaml" in caught.value.fix
+
+
+def test_not_a_mapping(tmp_path: Path) -> None:
+    """A list where a mapping belongs is refused."""
+    with pytest.raises(ConfigError, match="mapping"):
+        yamlfile.load(write(tmp_path, "- a\n- b\n"), Hardware)

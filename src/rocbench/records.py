@@ -154,6 +154,8 @@ class WorkerStats:
     coalesced_reads: int
     """Reads that held more than one token event under one stamp."""
     tokens: int
+    cpu_wait_s: float | None = None
+    """Time runnable but not running (second figure of /proc/thread-self/schedstat), over the same wall time."""
 
 
 @dataclass(frozen=True, slots=True)

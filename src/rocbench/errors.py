@@ -79,7 +79,24 @@ class EnvironmentFault(BenchError):
 
 
 class ServerFault(EnvironmentFault):
-    """A server failed to start, answer or stop."""
+    """A server failed to start, answer or stop.
+
+    Args:
+        where: path of its log.
+        code: id of the known cause in `configs/failures.yaml`; empty when none is known.
+        line: the log line that tells the cause.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", code: str = "", line: str = "") -> None:
+        self.code, self.line = code, line
+        super().__init__(what, where=where, fix=fix)
+
+    def text(self) -> str:
+        """What happened; what to do; the log and its telling line."""
+        log = f"  log: {self.where}" if self.where else ""
+        if log and self.line:
+            log = f"{log}: {self.line}"
+        return "\n".join(part for part in (self.what, f"  fix: {self.fix}" if self.fix else "", log) if part)
 
 
 class NodeFault(EnvironmentFault):

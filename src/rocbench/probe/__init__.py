@@ -1,0 +1,1 @@
+"""What is measured beside the load: the server's own metrics, its log, the GPUs, the node."""

@@ -1,0 +1,53 @@
+"""A server is a context manager, whatever its kind: it is up inside the `with`, and proved gone after it.
+
+with server.start(spec, on_progress) as running:
+    drive(running.base_url, ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rocbench.server.attached import AttachedServer
+from rocbench.server.process import LocalServer
+from rocbench.server.ready import Launched, wait_until_ready
+from rocbench.server.spec import OnProgress, RunningServer, ServerSpec
+
+__all__ = ["RunningServer", "ServerSpec", "start"]
+
+
+@contextmanager
+def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[RunningServer]:
+    """Starts a server (or attaches to one), waits until it answers, and stops it whatever happens.
+
+    Args:
+        spec: which server, and where its files go.
+        on_progress: told of loading steps read from its log, with the share done where known.
+
+    Raises:
+        NodeFault: port or GPUs are taken, or the node lacks something.
+        ServerFault: it died, hung, or could not be stopped; with cause, fix and log.
+    """
+    launched = _launcher(spec)
+    running: RunningServer | None = None
+    try:
+        launched.launch()
+        running = wait_until_ready(launched, on_progress)
+        yield running
+    finally:
+        report = launched.stop()
+        if running is not None:
+            running.stopped = report
+
+
+def _launcher(spec: ServerSpec) -> Launched:
+    match spec.kind:
+        case "simulated" | "process":
+            return LocalServer(spec)
+        case "container":
+            from rocbench.server.container import ContainerServer
+
+            return ContainerServer(spec)
+        case "attached":
+            return AttachedServer(spec)

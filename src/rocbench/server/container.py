@@ -1,0 +1,287 @@
+"""A server in a container of docker or podman, with what ROCm needs, and caches that outlive it."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rocbench.errors import EnvironmentFault, InputError, ServerFault
+from rocbench.server import orphans, processes
+from rocbench.server.command import launch_environment, with_address
+from rocbench.server.port import check_port, choose_port
+from rocbench.server.process import write_launch_files
+from rocbench.server.processes import Family
+from rocbench.server.redact import lift_secrets, scrub, secret_values
+from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.stop import stop_family
+
+STOP_MARGIN_S = 15.0
+"""`docker stop` gets the grace and this much: 60 s with the default grace of 45 s."""
+_CALL_S = 60.0
+
+CACHES = {
+    "VLLM_CACHE_ROOT": "/cache/vllm",  # torch.compile
+    "TRITON_CACHE_DIR": "/cache/triton",
+    "AITER_JIT_DIR": "/cache/aiter",
+}
+"""Variable to folder inside the container, for what is compiled at the first start and must not be again."""
+HF_HOME = "/cache/huggingface"
+
+# With AITER_JIT_DIR set, AITER imports kernels from there only (aiter/jit/core.py, get_module_custom_op), so
+# those that the image brings are copied in once; else each would be built again, for minutes.
+_SEED_AND_RUN = (
+    'd=$(python3 -c "import importlib.util as u;'
+    "print(u.find_spec('aiter').submodule_search_locations[0])\" 2>/dev/null)"
+    ' && cp -n "$d"/jit/*.so "$AITER_JIT_DIR"/ 2>/dev/null; exec "$@"'
+)
+
+
+def run_argv(
+    runtime: str,
+    image: str,
+    name: str,
+    command: Sequence[str],
+    *,
+    port: int,
+    env_names: Iterable[str],
+    mounts: Mapping[str, str],
+    devices: Sequence[str] = ("/dev/kfd", "/dev/dri"),
+    groups: Sequence[str] = ("video", "render"),
+    ipc_host: bool = True,
+) -> tuple[str, ...]:
+    """argv that runs a server's command in a container. Pure.
+
+    Args:
+        command: full argv as inside the image, its first word too: no image's entrypoint is relied on.
+        port: published on 127.0.0.1 only.
+        env_names: passed by name; values come through the client's environment, so no secret is in argv.
+        mounts: host folder to container folder.
+        groups: owners of the devices, by number where the image may not know the name.
+        ipc_host: False gives 16 GiB of shared memory instead of the host's.
+    """
+    words = [runtime, "run", "--name", name]
+    words += [f"--device={device}" for device in devices]
+    words += [f"--group-add={group}" for group in groups]
+    words += ["--ipc=host"] if ipc_host else ["--shm-size=16g"]
+    words += ["--ulimit=memlock=-1:-1", "--ulimit=stack=67108864:67108864", "--ulimit=nofile=65536:65536"]
+    words += ["--security-opt=seccomp=unconfined", "--cap-add=SYS_PTRACE"]
+    words += [f"--volume={host}:{inside}" for host, inside in mounts.items()]
+    words += [f"--env={variable}" for variable in sorted(env_names)]
+    words += [f"--publish=127.0.0.1:{port}:{port}"]
+    words += ["--entrypoint=sh", image, "-c", _SEED_AND_RUN, "sh"]
+    return (*words, *command)
+
+
+class ContainerServer:
+    """One container, its client in the foreground so that its log is ours. The same face as a local server."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self.spec = spec
+        self.log_path: Path | None = spec.folder / "server.log"
+        self.log_start = 0
+        self.notes: list[str] = []
+        self.image_digest: str | None = None
+        self.base_url = ""
+        slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", spec.folder.name)
+        self.name = f"rocbench-{os.getpid()}-{slug}"
+        self._client: subprocess.Popen[bytes] | None = None
+        self._family: Family | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Host pid of the container's first process; None while it has none."""
+        found = self._call("inspect", "--format", "{{.State.Pid}}", self.name)
+        return int(found) if found and found.isdigit() and int(found) > 0 else None
+
+    def launch(self) -> None:
+        """Finds (or pulls) the image, notes its digest, runs it.
+
+        Raises:
+            InputError: no image is named.
+            EnvironmentFault: the runtime is missing or does not answer, or the image cannot be had.
+            NodeFault: the port is taken.
+        """
+        image = self._image()
+        self.spec.folder.mkdir(parents=True, exist_ok=True)
+        self.image_digest = self._digest(image)
+        port = choose_port(self.spec)
+        check_port("127.0.0.1", port)
+        command, env = lift_secrets(with_address(self.spec.command, "0.0.0.0", port), self.spec.env)  # noqa: S104
+        env = launch_environment(
+            env, host="127.0.0.1", dev_mode=self.spec.dev_mode, api_key=self.spec.api_key, gpus=self.spec.gpus
+        )
+        env = {**_inherited(os.environ), **CACHES, "HF_HOME": HF_HOME, **env}
+        mounts = self._mounts()
+        devices = [device for device in ("/dev/kfd", "/dev/dri") if Path(device).exists()]
+        argv = run_argv(
+            self.spec.runtime,
+            image,
+            self.name,
+            command,
+            port=port,
+            env_names=env,
+            mounts=mounts,
+            devices=devices,
+            groups=_device_groups(devices),
+        )
+        self.base_url = f"http://127.0.0.1:{port}"
+        write_launch_files(self.spec.folder, argv, env)
+        self._run(argv, env)
+
+    def exit_code(self) -> int | None:
+        """The container's exit code, which its client hands on; None while it runs."""
+        return self._client.poll() if self._client else None
+
+    def processes(self) -> tuple[ProcessIdentity, ...]:
+        """The container's processes, as the host sees them."""
+        if self._family is None:
+            pid = self.pid
+            if pid is None:
+                return ()
+            self._family = Family(processes.identity_of(pid))
+        return self._family.refresh()
+
+    def stop(self) -> StopReport:
+        """`stop` with its time, `rm -f`, and proof that the container and its processes are gone.
+
+        Raises:
+            ServerFault: the container or a process of it is still there.
+        """
+        if self._client is None:
+            return StopReport("already_gone", 0.0)
+        self.processes()
+        interrupt: KeyboardInterrupt | None = None
+        grace = self.spec.grace_s + STOP_MARGIN_S
+        try:
+            self._call("stop", "-t", f"{grace:.0f}", self.name, timeout_s=grace + _CALL_S)
+        except KeyboardInterrupt as error:
+            interrupt = error
+        self._call("rm", "-f", self.name)
+        client = Family(processes.identity_of(self._client.pid))
+        report = stop_family(client, grace_s=5.0, reap=self._client.poll)
+        self._prove_gone()
+        orphans.forget(self._client.pid)
+        if self.log_path is not None:
+            scrub(self.log_path, secret_values(self.spec.env, os.environ, also=[self.spec.api_key]))
+        if interrupt is not None:
+            raise interrupt
+        return StopReport("terminated", report.seconds, self._client.poll(), report.killed)
+
+    def _image(self) -> str:
+        if not self.spec.image:
+            raise InputError(
+                "a container needs an image", where="server.image", fix="pin a version or a digest"
+            )
+        if shutil.which(self.spec.runtime) is None:
+            raise EnvironmentFault(
+                f"{self.spec.runtime} is not installed",
+                fix=f"install {self.spec.runtime}, or use `server: {{kind: process}}`",
+            )
+        if "@sha256:" not in self.spec.image:
+            self.notes.append(
+                f"image {self.spec.image} is named by a tag, which can move; its digest is recorded"
+            )
+        return self.spec.image
+
+    def _digest(self, image: str) -> str | None:
+        """The image's repository digest, pulling the image when it is not there."""
+        asked = (
+            "image",
+            "inspect",
+            "--format",
+            "{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}",
+        )
+        digest = self._call(*asked, image)
+        if digest is None:
+            if self._call("version", "--format", "{{.Server.Version}}") is None:
+                raise EnvironmentFault(
+                    f"{self.spec.runtime} does not answer",
+                    fix=f"start its service, and see that `{self.spec.runtime} version` works for this user",
+                )
+            assert self.log_path is not None
+            with self.log_path.open("ab") as log:
+                pulled = subprocess.run(
+                    [self.spec.runtime, "pull", image],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                )
+            digest = self._call(*asked, image)
+            if pulled.returncode != 0 or digest is None:
+                raise EnvironmentFault(
+                    f"the image {image} cannot be had",
+                    where=str(self.log_path),
+                    fix="check its name and the registry",
+                )
+        return digest
+
+    def _mounts(self) -> dict[str, str]:
+        """Hugging Face cache, compile caches of this very image, and the model where it is a path."""
+        home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+        key = re.sub(r"[^a-zA-Z0-9]+", "-", self.image_digest or "image")[-24:].strip("-")
+        kept = Path.home() / ".cache" / "rocbench" / key
+        mounts = {str(home): HF_HOME}
+        mounts |= {str(kept / Path(inside).name): inside for inside in CACHES.values()}
+        for folder in mounts:
+            Path(folder).mkdir(parents=True, exist_ok=True)  # docker would make them as root
+        if self.spec.model.startswith("/"):
+            mounts[self.spec.model] = self.spec.model
+        return mounts
+
+    def _run(self, argv: tuple[str, ...], env: dict[str, str]) -> None:
+        assert self.log_path is not None
+        with self.log_path.open("ab") as log:
+            self.log_start = log.tell()
+            self._client = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+                start_new_session=True,
+            )
+        leader = processes.identity_of(self._client.pid)
+        orphans.remember(leader, self.spec, self.base_url, container=self.name)
+
+    def _call(self, *words: str, timeout_s: float = _CALL_S) -> str | None:
+        """Output of a runtime command; None when it failed or hung."""
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                [self.spec.runtime, *words], capture_output=True, text=True, timeout=timeout_s, check=False
+            )
+            if done.returncode == 0:
+                return done.stdout.strip()
+        return None
+
+    def _prove_gone(self) -> None:
+        if self._call("ps", "-aq", "--filter", f"name=^/?{self.name}$"):
+            raise ServerFault(
+                f"the container {self.name} is still there after rm -f",
+                fix=f"end it by hand: {self.spec.runtime} rm -f {self.name}",
+            )
+        if self._family is not None:
+            stop_family(self._family, grace_s=5.0)
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a container gets of the launcher's own environment: access to the hub, nothing else."""
+    names = ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_ENDPOINT")
+    return {name: environ[name] for name in names if name in environ}
+
+
+def _device_groups(devices: Sequence[str]) -> tuple[str, ...]:
+    """Groups that own the devices, as numbers: the image may call them otherwise, or not know them."""
+    found = {Path(device).stat().st_gid for device in devices}
+    nodes = Path("/dev/dri").glob("renderD*") if "/dev/dri" in devices else ()
+    found |= {node.stat().st_gid for node in nodes}
+    for name in ("video", "render"):
+        with suppress(KeyError):
+            found.add(grp.getgrnam(name).gr_gid)
+    return tuple(str(gid) for gid in sorted(found - {0}))

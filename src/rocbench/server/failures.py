@@ -1,0 +1,125 @@
+"""Known reasons for which a vLLM server dies, matched in its log. The table is `configs/failures.yaml`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from rocbench.errors import ServerFault
+
+HEAD_BYTES = 1024**2
+TAIL_BYTES = 8 * 1024**2
+"""A log is read at both ends only: a server that logged 1 GB must not cost its reader 1 GB."""
+
+_PREFIX = re.compile(
+    r"^\s*(?:\((?:\w+(?: \w+)*)? ?pid=\d+\)\s*|\[[^\]]*\]\s*|(?:INFO|WARNING|ERROR)\s+[\d-]+ [\d:.]+\s*)*"
+)
+_EXCEPTION = re.compile(r"(?:^|\s)(?:[\w.]*(?:Error|Exception|Interrupt)\b): ?\S")
+_LONGEST = 300
+
+
+class Signature(BaseModel):
+    """One known failure: a line's pattern, its cause in words, what to do, and where that is known from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    regex: str
+    cause: str
+    fix: str
+    source: str
+    example: str
+    """A line as it stands in a real log; the table's test holds the pattern against it."""
+    generic: bool = False
+    """Only says that something failed; taken when no other signature matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The signature that tells the root cause, and its line."""
+
+    signature: Signature
+    line: str
+
+
+@cache
+def signatures() -> tuple[Signature, ...]:
+    """The table, in its order."""
+    text = (resources.files("rocbench") / "configs" / "failures.yaml").read_text(encoding="utf-8")
+    return tuple(Signature(**entry) for entry in yaml.safe_load(text)["signatures"])
+
+
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[str], Signature], ...]:
+    return tuple((re.compile(signature.regex), signature) for signature in signatures())
+
+
+def root_cause(lines: list[str]) -> Match | None:
+    """The first line that a specific signature knows, else the first that a generic one does. Pure.
+
+    The first, because the worker that fails says why, and everybody above it repeats that something failed.
+    """
+    generic: Match | None = None
+    for line in lines:
+        for pattern, signature in _patterns():
+            if not pattern.search(line):
+                continue
+            if not signature.generic:
+                return Match(signature, tidy(line))
+            generic = generic or Match(signature, tidy(line))
+    return generic
+
+
+def telling_line(lines: list[str]) -> str:
+    """The last line that names an exception, else the last line at all; empty for an empty log. Pure."""
+    for line in reversed(lines):
+        if _EXCEPTION.search(line):
+            return tidy(line)
+    return tidy(lines[-1]) if lines else ""
+
+
+def tidy(line: str) -> str:
+    """The line without vLLM's prefixes (process, level, time, file), cut to 300 characters."""
+    return _PREFIX.sub("", line).strip()[:_LONGEST]
+
+
+def read_log(path: Path | None, start: int = 0) -> list[str]:
+    """Lines of a log from an offset: its first MiB and its last 8 MiB. Empty without a log."""
+    if path is None:
+        return []
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, 2)
+            file.seek(start)
+            head = file.read(min(HEAD_BYTES, end - start))
+            file.seek(max(file.tell(), end - TAIL_BYTES))
+            tail = file.read()
+    except OSError:
+        return []
+    joint = b"" if start + len(head) + len(tail) >= end else b"\n"
+    text = (head + joint + tail).decode(errors="replace")
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def server_fault(what: str, log_path: Path | None, log_start: int = 0) -> ServerFault:
+    """The error for a server that failed: what happened, the known cause and its fix, the log's telling line."""
+    lines = read_log(log_path, log_start)
+    match = root_cause(lines)
+    where = str(log_path) if log_path else ""
+    if match is None:
+        return ServerFault(
+            what, where=where, fix="read the log: no known cause was found in it", line=telling_line(lines)
+        )
+    return ServerFault(
+        f"{what}: {match.signature.cause}",
+        where=where,
+        fix=match.signature.fix,
+        code=match.signature.id,
+        line=match.line,
+    )

@@ -1,0 +1,154 @@
+"""Servers that outlived their `bench`: written down when started, found and ended by the next one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rocbench.errors import NodeFault, ServerFault
+from rocbench.server import processes
+from rocbench.server.processes import Family
+from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.stop import stop_family
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A server of ours whose `bench` is gone."""
+
+    leader: ProcessIdentity
+    members: tuple[ProcessIdentity, ...]
+    """Who of it lives; the leader may be dead and its workers not."""
+    model: str
+    base_url: str
+    folder: str
+    gpus: tuple[int, ...]
+    started_at: float
+    """Seconds since the epoch."""
+    container: str = ""
+    """Its name, where it runs in one."""
+    runtime: str = "docker"
+
+    def text(self) -> str:
+        """One line for people."""
+        pids = ", ".join(str(member.pid) for member in self.members)
+        who = f"container {self.container}" if self.container else f"pids {pids}"
+        return f"{self.model} at {self.base_url} ({who}), log {self.folder}/server.log"
+
+
+def state_dir() -> Path:
+    """Where this node's state is kept, shared by all its users: $ROCBENCH_STATE, else <temporary>/rocbench."""
+    chosen = os.environ.get("ROCBENCH_STATE")
+    folder = Path(chosen) if chosen else Path(tempfile.gettempdir()) / "rocbench"
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            folder.chmod(0o1777)
+    if not os.access(folder, os.W_OK):
+        raise NodeFault(
+            f"{folder} cannot be written", fix="set ROCBENCH_STATE to a folder that all users may write"
+        )
+    return folder
+
+
+def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container: str = "") -> None:
+    """Writes a server down before anything else can go wrong. In a container, `leader` is its client."""
+    record = {
+        "leader": asdict(leader),
+        "bench": asdict(processes.identity_of(os.getpid())),
+        "pid_space": processes.pid_space(),
+        "model": spec.model,
+        "base_url": base_url,
+        "folder": str(spec.folder.resolve()),
+        "gpus": list(spec.gpus),
+        "started_at": time.time(),
+        "container": container,
+        "runtime": spec.runtime,
+    }
+    path = _path(leader.pid)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(record), encoding="utf-8")
+    partial.replace(path)
+
+
+def forget(pid: int) -> None:
+    """Strikes a server out: it was proved gone."""
+    _path(pid).unlink(missing_ok=True)
+
+
+def find() -> tuple[Orphan, ...]:
+    """Servers whose `bench` is gone but of whom a process lives. Records of servers long gone are removed."""
+    found = []
+    for path in sorted(state_dir().glob("server-*.json")):
+        orphan = _read(path)
+        if orphan is None:
+            continue
+        if orphan.members or _container_lives(orphan):
+            found.append(orphan)
+        else:
+            with suppress(OSError):
+                path.unlink()
+    return tuple(found)
+
+
+def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
+    """Ends an orphan as `stop_family` does. Raises ServerFault where something stays."""
+    if orphan.container:
+        grace = f"{grace_s:.0f}"
+        for words in (("stop", "-t", grace, orphan.container), ("rm", "-f", orphan.container)):
+            with suppress(OSError, subprocess.SubprocessError):
+                subprocess.run(
+                    [orphan.runtime, *words], capture_output=True, timeout=grace_s + 60, check=False
+                )
+        if _container_lives(orphan):
+            raise ServerFault(
+                f"the container {orphan.container} does not end",
+                fix=f"end it by hand: {orphan.runtime} rm -f {orphan.container}",
+            )
+    family = Family(orphan.leader, {member.pid: member for member in orphan.members})
+    report = stop_family(family, grace_s=grace_s)
+    forget(orphan.leader.pid)
+    return report
+
+
+def _container_lives(orphan: Orphan) -> bool:
+    if not orphan.container:
+        return False
+    asked = [orphan.runtime, "ps", "-aq", "--filter", f"name=^/?{orphan.container}$"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return bool(subprocess.run(asked, capture_output=True, timeout=60, check=False).stdout.strip())
+    return False
+
+
+def _path(pid: int) -> Path:
+    return state_dir() / f"server-{pid}.json"
+
+
+def _read(path: Path) -> Orphan | None:
+    """The orphan a record tells of, without members when its server is gone; None while its bench lives."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        leader = ProcessIdentity(**record["leader"])
+        bench = ProcessIdentity(**record["bench"])
+        same_space = record["pid_space"] == processes.pid_space()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if same_space and processes.is_alive(bench):
+        return None
+    return Orphan(
+        leader=leader,
+        members=Family(leader).refresh() if same_space else (),
+        model=record.get("model", "?"),
+        base_url=record.get("base_url", "?"),
+        folder=record.get("folder", "?"),
+        gpus=tuple(record.get("gpus", ())),
+        started_at=record.get("started_at", 0.0),
+        container=record.get("container", ""),
+        runtime=record.get("runtime", "docker"),
+    )

@@ -1,0 +1,65 @@
+"""A free TCP port, or who holds it."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+from rocbench.errors import NodeFault
+from rocbench.server.command import flag_value
+from rocbench.server.spec import ServerSpec
+
+
+def free_port(host: str) -> int:
+    """A port that nothing listens on at this moment, chosen by the kernel."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def choose_port(spec: ServerSpec) -> int:
+    """The spec's port, else the command's own `--port`, else a free one."""
+    own = flag_value(spec.command, "--port")
+    return spec.port or (int(own) if own and own.isdigit() else free_port(spec.host))
+
+
+def check_port(host: str, port: int) -> None:
+    """Makes sure a port can be bound.
+
+    Raises:
+        NodeFault: it is taken; its holder is named where the kernel tells.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do; without it a port in TIME_WAIT of the last server would look taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NodeFault(
+                f"port {port} on {host} cannot be bound ({error.strerror}); {holder(port)}",
+                fix="stop that process, or leave the port out so that a free one is chosen",
+            ) from error
+
+
+def holder(port: int) -> str:
+    """`held by pid 123 (python -m http.server)`, or that it cannot be told."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return "its holder cannot be seen without root"
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            if connection.pid is None:
+                return "held by another user's process"
+            return f"held by pid {connection.pid} ({_command(connection.pid)})"
+    return "no listening process seen"
+
+
+def _command(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())[:120]
+    except psutil.Error:
+        return "gone"

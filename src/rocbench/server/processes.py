@@ -1,0 +1,134 @@
+"""Processes as the Linux kernel lists them: who they are, whose session they belong to, what CPU they used."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rocbench.server.spec import ProcessIdentity
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """One line of /proc/<pid>/stat (proc(5))."""
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+    session: int
+    cpu_s: float
+    """User and system time, its threads included, its children not."""
+    started: int
+    """Clock ticks since boot."""
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """Pid and start time."""
+        return ProcessIdentity(self.pid, self.started)
+
+    @property
+    def alive(self) -> bool:
+        """False for a zombie: it holds no memory and no GPU, only a line in the table."""
+        return self.state not in ("Z", "X", "x")
+
+
+def read(pid: int) -> ProcessRow | None:
+    """The row of one pid; None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return None
+    # The name stands in parentheses and may hold anything, also parentheses and blanks.
+    name, _, rest = text.partition("(")[2].rpartition(")")
+    words = rest.split()
+    ticks = int(words[11]) + int(words[12])
+    return ProcessRow(
+        pid=pid,
+        name=name,
+        state=words[0],
+        parent=int(words[1]),
+        session=int(words[3]),
+        cpu_s=ticks / _TICKS_PER_S,
+        started=int(words[19]),
+    )
+
+
+def table() -> dict[int, ProcessRow]:
+    """All processes of this machine, by pid."""
+    pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    rows = (read(pid) for pid in pids)
+    return {row.pid: row for row in rows if row is not None}
+
+
+def identity_of(pid: int) -> ProcessIdentity:
+    """Who has this pid now; a start time of -1 when nobody has, which matches no process."""
+    row = read(pid)
+    return row.identity if row else ProcessIdentity(pid, -1)
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Whether this very process still runs: same pid, same start, not a zombie."""
+    row = read(identity.pid)
+    return row is not None and row.started == identity.started and row.alive
+
+
+def command_line(pid: int) -> str:
+    """The command line as `ps` shows it; empty when the process is gone or hidden."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def pid_space() -> str:
+    """Names the boot and the pid namespace: identities mean nothing in any other."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return f"{file.read().strip()} {Path('/proc/self/ns/pid').readlink()}"
+
+
+@dataclass(slots=True)
+class Family:
+    """The leader of a session and everything it ever started, as far as it was seen.
+
+    Members are descendants of the leader and members of its session: workers whose parent was killed are
+    no longer descendants, but keep the session.
+    """
+
+    leader: ProcessIdentity
+    seen: dict[int, ProcessIdentity] = field(default_factory=dict)
+
+    def refresh(self) -> tuple[ProcessIdentity, ...]:
+        """Looks for new members; returns those that live, the leader first."""
+        rows = table()
+        self._note_members(rows)
+        living = [
+            row.identity for row in rows.values() if row.alive and self.seen.get(row.pid) == row.identity
+        ]
+        return tuple(sorted(living, key=lambda identity: (identity != self.leader, identity.pid)))
+
+    def _note_members(self, rows: dict[int, ProcessRow]) -> None:
+        leader = rows.get(self.leader.pid)
+        if leader is not None and leader.started != self.leader.started:
+            return  # the pid is another's now, which it cannot be while a member of our session lives
+        children: dict[int, list[ProcessRow]] = {}
+        for row in rows.values():
+            children.setdefault(row.parent, []).append(row)
+        queue = [
+            row
+            for row in rows.values()
+            if row.session == self.leader.pid or self.seen.get(row.pid) == row.identity
+        ]
+        visited: set[int] = set()
+        while queue:
+            row = queue.pop()
+            if row.pid in visited:
+                continue
+            visited.add(row.pid)
+            self.seen[row.pid] = row.identity
+            queue += children.get(row.pid, ())

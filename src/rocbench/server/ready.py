@@ -1,0 +1,266 @@
+"""Waits until a server really answers: its process lives, /health is 200, one tiny completion comes through."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rocbench.errors import InputError, ServerFault
+from rocbench.probe.fetch import exchange, fetch
+from rocbench.probe.logwatch import LogFollower
+from rocbench.server.failures import server_fault
+from rocbench.server.progress import step_of
+from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, ServerSpec, StopReport
+
+REFUSED_S = 15.0
+"""Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
+_POLL_S = 0.25
+_PROMPT_IDS = [1000, 1001, 1002, 1003]
+"""Ids that all but toy vocabularies have, and fewer than any KV block holds, so nothing is left cached."""
+
+
+class Launched(Protocol):
+    """What a local process, a container and an attached server share."""
+
+    spec: ServerSpec
+    log_path: Path | None
+    notes: list[str]
+    image_digest: str | None
+    base_url: str
+
+    @property
+    def pid(self) -> int | None:
+        """Leader's pid on this machine."""
+
+    @property
+    def log_start(self) -> int:
+        """Offset of this start's lines in the log."""
+
+    def launch(self) -> None:
+        """Starts it."""
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+
+    def processes(self) -> tuple[ProcessIdentity, ...]:
+        """Its living processes."""
+
+    def stop(self) -> StopReport:
+        """Ends it and proves that."""
+
+
+class _Waiting:
+    """One start: its deadline, its log, its progress, and the checks made at every look."""
+
+    def __init__(self, launched: Launched, on_progress: OnProgress | None) -> None:
+        self.launched = launched
+        self.spec = launched.spec
+        self.began = time.monotonic()
+        self.on_progress = on_progress
+        self.last_step = ""
+        self.headers: dict[str, str] = {}
+        if self.spec.api_key:
+            self.headers["Authorization"] = f"Bearer {self.spec.api_key}"
+        self._log = LogFollower(launched.log_path, launched.log_start) if launched.log_path else None
+
+    @property
+    def seconds(self) -> float:
+        """Since launch."""
+        return time.monotonic() - self.began
+
+    def look(self, doing: str) -> None:
+        """Reports progress; raises ServerFault when the process is gone or the time is over."""
+        code = self.launched.exit_code()
+        self._report()
+        if code is not None:
+            raise self.fault(
+                f"{self.spec.model}: the server died after {self.seconds:.0f} s ({_ending(code)})"
+            )
+        if self.seconds > self.spec.ready_timeout_s:
+            step = f", last seen {self.last_step}" if self.last_step else ""
+            raise self.fault(f"{self.spec.model}: {doing} after {self.spec.ready_timeout_s:.0f} s{step}")
+
+    def fault(self, what: str) -> ServerFault:
+        """The error with the log's known cause."""
+        return server_fault(what, self.launched.log_path, self.launched.log_start)
+
+    def _report(self) -> None:
+        for line in self._log.lines() if self._log else ():
+            step = step_of(line)
+            if step is not None and (step[0] != self.last_step or step[1] is not None):
+                self.last_step = step[0]
+                if self.on_progress:
+                    self.on_progress(*step)
+
+
+def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) -> RunningServer:
+    """Polls process and health together, asks who is served, and makes one completion.
+
+    Raises:
+        ServerFault: died, not ready in time, refused the completion, or serves another model.
+    """
+    waiting = _Waiting(launched, on_progress)
+    _wait_healthy(waiting)
+    models, max_model_len = _models(waiting)
+    served = _served_name(waiting.spec, models)
+    began = time.monotonic()
+    _complete(waiting, served)
+    return RunningServer(
+        spec=waiting.spec,
+        base_url=launched.base_url,
+        served_name=served,
+        pid=launched.pid,
+        log_path=launched.log_path,
+        version=_version(waiting),
+        ready_s=waiting.seconds,
+        first_completion_s=time.monotonic() - began,
+        models=models,
+        max_model_len=max_model_len,
+        image_digest=launched.image_digest,
+        notes=launched.notes,
+        exit_code=launched.exit_code,
+        processes=launched.processes,
+    )
+
+
+def _wait_healthy(waiting: _Waiting) -> None:
+    url, headers = waiting.launched.base_url, waiting.headers
+    while True:
+        waiting.look("the server is not healthy")
+        try:
+            status = fetch(url, "/health", headers=headers, timeout_s=5.0).status
+            if status == 200:
+                return
+            if status != 503 and waiting.spec.kind == "attached":
+                _check_attached(waiting)
+                return
+        except OSError as error:
+            if waiting.spec.kind == "attached" and waiting.seconds > REFUSED_S:
+                raise ServerFault(
+                    f"nothing answers at {url}: {error}", fix="check the URL, and that the server is up"
+                ) from error
+        time.sleep(_POLL_S)
+
+
+def _check_attached(waiting: _Waiting) -> None:
+    """For a server without /health: /v1/models must answer."""
+    url = waiting.launched.base_url
+    status = fetch(url, "/v1/models", headers=waiting.headers).status
+    if status in (401, 403):
+        raise InputError(
+            f"{url} wants another API key (HTTP {status})", fix="name its variable: --api-key-env NAME"
+        )
+    if status != 200:
+        raise ServerFault(
+            f"{url}/v1/models says HTTP {status}", fix="give the URL of an OpenAI-shaped server"
+        )
+
+
+def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
+    """Names that the server serves, and the first one's max_model_len where it tells."""
+    try:
+        answer = fetch(waiting.launched.base_url, "/v1/models", headers=waiting.headers, timeout_s=10.0)
+    except OSError as error:
+        raise waiting.fault(f"{waiting.spec.model}: /v1/models does not answer: {error}") from error
+    if answer.status in (401, 403):
+        raise InputError(
+            f"{waiting.launched.base_url} wants another API key (HTTP {answer.status})",
+            fix="name its variable: --api-key-env NAME",
+        )
+    data = (answer.json() or {}).get("data") or []
+    length = data[0].get("max_model_len") if data else None
+    return tuple(str(entry.get("id")) for entry in data), length
+
+
+def _served_name(spec: ServerSpec, models: tuple[str, ...]) -> str:
+    if not spec.served_name:
+        return models[0] if models else spec.model
+    if models and spec.served_name not in models:
+        raise ServerFault(
+            f"the server serves {', '.join(models)}, not {spec.served_name}",
+            fix="name one of them as the model",
+        )
+    return spec.served_name
+
+
+def _version(waiting: _Waiting) -> str | None:
+    try:
+        answer = fetch(waiting.launched.base_url, "/version", headers=waiting.headers)
+    except OSError:
+        return None
+    found = answer.json() if answer.status == 200 else None
+    return str(found["version"]) if isinstance(found, dict) and "version" in found else None
+
+
+def _complete(waiting: _Waiting, model: str) -> None:
+    """One tiny streamed completion, the process watched beside it: the first may compile kernels for minutes."""
+    ask = {"model": model, "max_tokens": 2, "temperature": 0, "stream": True}
+    message = {"role": "user", "content": "Hello"}
+    attempts: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/completions", {**ask, "prompt": _PROMPT_IDS}),
+        ("/v1/completions", {**ask, "prompt": "Hello"}),  # toy vocabularies, servers that take no ids
+        ("/v1/chat/completions", {**ask, "messages": [message]}),
+    ]
+    outcome = ""
+    for path, body in attempts:
+        status, outcome = _attempt(waiting, path, body)
+        if status == 200 and not outcome:
+            return
+        if status not in (400, 404, 405, 422):
+            break
+    waiting.look("the first completion gave no answer")
+    raise waiting.fault(f"{waiting.spec.model}: the first completion failed ({outcome})")
+
+
+def _attempt(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int, str]:
+    """(status, "") for a completion that ended well, else (status or 0, what went wrong)."""
+    result: list[tuple[int, str]] = []
+
+    def ask() -> None:
+        try:
+            result.append(_stream(waiting, path, body))
+        except OSError as error:
+            result.append((0, str(error) or type(error).__name__))
+
+    # In a thread, so that a process that dies or hangs under the request is seen at once.
+    thread = threading.Thread(target=ask, daemon=True, name="first-completion")
+    thread.start()
+    while thread.is_alive():
+        waiting.look("the first completion gave no answer")
+        thread.join(_POLL_S)
+    return result[0]
+
+
+def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int, str]:
+    timeout = max(1.0, waiting.spec.ready_timeout_s - waiting.seconds)
+    with exchange(
+        waiting.launched.base_url,
+        path,
+        method="POST",
+        headers=waiting.headers,
+        body=dict(body),
+        timeout_s=timeout,
+    ) as response:
+        if response.status != 200:
+            text = response.read(2000).decode(errors="replace")
+            return response.status, f"HTTP {response.status}: {text[:300]}"
+        answered = False
+        for line in response:
+            if not line.startswith(b"data:"):
+                continue
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                break
+            event = json.loads(data)
+            if "error" in event:
+                return 200, str(event["error"])[:300]
+            answered = answered or bool(event.get("choices"))
+        return 200, "" if answered else "an empty stream"
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

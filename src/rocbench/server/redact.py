@@ -1,0 +1,78 @@
+"""Keeps secrets out of everything that is written: argv, environment, logs, answers of servers. Pure but `scrub`."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+MASK = "***"
+
+_SECRET_NAME = re.compile(
+    r"(?:^|[_-])(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY|KEY_ID|AUTH)$", re.IGNORECASE
+)
+_SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+_SHORTEST = 6
+"""Shorter values would mask ordinary text wherever they happen to occur."""
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable's name says that its value is a secret (HF_TOKEN, VLLM_API_KEY, ...)."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def secret_values(*environments: Mapping[str, str], also: Iterable[str | None] = ()) -> tuple[str, ...]:
+    """Values of secret-named variables and of `also`, longest first, so that no value is masked in part."""
+    named = {v for env in environments for k, v in env.items() if is_secret(k)}
+    values = {v for v in named | {v for v in also if v} if len(v) >= _SHORTEST}
+    return tuple(sorted(values, key=lambda v: (-len(v), v)))
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """The text with each secret replaced by `***`."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def lift_secrets(command: Sequence[str], env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Moves `--api-key X` and `--hf-token X` out of argv into VLLM_API_KEY and HF_TOKEN.
+
+    argv is readable by every user of the node (`ps`), and vLLM logs its non-default arguments.
+    """
+    kept: list[str] = []
+    lifted = dict(env)
+    words = iter(command)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        variable = _SECRET_FLAGS.get(flag.replace("_", "-"))
+        if variable is None:
+            kept.append(word)
+            continue
+        lifted[variable] = value if equals else next(words, "")
+    return tuple(kept), lifted
+
+
+def masked_environment(env: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
+    """The environment with secret variables and secret values inside others masked."""
+    return {k: MASK if is_secret(k) else redacted(v, secrets) for k, v in env.items()}
+
+
+def scrub(path: Path, secrets: Iterable[str]) -> int:
+    """Overwrites each secret in a file with asterisks of the same length, in place; returns how many.
+
+    For server logs, which another process wrote. Works on a file of any size without reading it into memory.
+    """
+    needles = [secret.encode() for secret in secrets]
+    if not needles or not path.exists() or path.stat().st_size == 0:
+        return 0
+    found = 0
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        for needle in needles:
+            at = content.find(needle)
+            while at >= 0:
+                content[at : at + len(needle)] = b"*" * len(needle)
+                found += 1
+                at = content.find(needle, at + len(needle))
+    return found

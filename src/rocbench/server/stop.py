@@ -1,0 +1,112 @@
+"""Stops a server and everything it started, and proves it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from rocbench.errors import ServerFault
+from rocbench.server import processes
+from rocbench.server.processes import Family
+from rocbench.server.spec import ProcessIdentity, StopReport
+
+KILL_WAIT_S = 15.0
+"""Seconds killed processes get to vanish. One that stays is stuck in the kernel, as under a hung GPU driver."""
+_POLL_S = 0.05
+
+
+def stop_family(
+    family: Family, *, grace_s: float, reap: Callable[[], int | None] = lambda: None
+) -> StopReport:
+    """SIGTERM to the leader, the grace, SIGKILL to the group and to every member left, then proof.
+
+    Where the leader is dead already, nobody is left to tell the others: SIGTERM goes to each of them.
+
+    Args:
+        family: the leader, which leads its own session and process group, and whoever it started.
+        grace_s: seconds from SIGTERM to SIGKILL, spent only while something lives.
+        reap: collects the leader's exit code when it is our child (`Popen.poll`).
+
+    A Ctrl-C during the grace ends the grace: the second one kills. It is raised again at the end.
+
+    Raises:
+        ServerFault: something still lives after SIGKILL; each pid is named.
+    """
+    began = time.monotonic()
+    members = _living(family, reap)
+    if not members:
+        return StopReport("already_gone", 0.0, reap())
+    interrupt: KeyboardInterrupt | None = None
+    try:
+        _terminate(family, members)
+        members = _wait_gone(family, reap, began + grace_s)
+    except KeyboardInterrupt as error:
+        interrupt, members = error, _living(family, reap)
+    killed: tuple[int, ...] = ()
+    if members:
+        killed = tuple(member.pid for member in members)
+        _kill(family)
+        members = _wait_gone(family, reap, time.monotonic() + KILL_WAIT_S)
+    if members:
+        raise ServerFault(
+            f"processes {_names(members)} of the server still run {KILL_WAIT_S:.0f} s after SIGKILL",
+            fix="they are stuck in the kernel, as under a hung GPU driver: look at dmesg, reset the GPU or reboot",
+        ) from interrupt
+    if interrupt is not None:
+        raise interrupt
+    return StopReport("killed" if killed else "terminated", time.monotonic() - began, reap(), killed)
+
+
+def _terminate(family: Family, members: Sequence[ProcessIdentity]) -> None:
+    asked = [family.leader] if family.leader in members else members
+    for member in asked:
+        signal_one(member, signal.SIGTERM)
+
+
+def signal_one(identity: ProcessIdentity, number: signal.Signals) -> None:
+    """Sends a signal to this very process, not to a later one of the same pid."""
+    if processes.is_alive(identity):
+        with suppress(ProcessLookupError):
+            os.kill(identity.pid, number)
+
+
+def _kill(family: Family) -> None:
+    """SIGKILL to the leader's process group, then to each member by identity (some leave the group)."""
+    members = family.refresh()
+    if any(member.pid == family.leader.pid for member in members) or _group_is_ours(family, members):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(family.leader.pid, signal.SIGKILL)
+    for member in members:
+        signal_one(member, signal.SIGKILL)
+
+
+def _group_is_ours(family: Family, members: Sequence[ProcessIdentity]) -> bool:
+    """Whether a living member still is in the leader's group, so that its number cannot be another's."""
+    for member in members:
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(member.pid) == family.leader.pid:
+                return True
+    return False
+
+
+def _living(family: Family, reap: Callable[[], int | None]) -> tuple[ProcessIdentity, ...]:
+    reap()
+    return family.refresh()
+
+
+def _wait_gone(
+    family: Family, reap: Callable[[], int | None], deadline: float
+) -> tuple[ProcessIdentity, ...]:
+    """Polls until no member lives or the deadline (monotonic s) has passed; returns who is left."""
+    while True:
+        members = _living(family, reap)
+        if not members or time.monotonic() >= deadline:
+            return members
+        time.sleep(_POLL_S)
+
+
+def _names(members: Sequence[ProcessIdentity]) -> str:
+    return ", ".join(f"{m.pid} ({processes.command_line(m.pid)[:60] or '?'})" for m in members)

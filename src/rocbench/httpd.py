@@ -1,11 +1,11 @@
-"""A small asyncio HTTP/1.1 server for servers that stream: httptools for parsing, no framework.
+r"""A small asyncio HTTP/1.1 server for servers that stream: httptools for parsing, no framework.
 
     async def handle(exchange: Exchange) -> None:      # or a plain function
         if exchange.path == "/health":
             exchange.respond(200)
             return
         exchange.begin_stream()                        # 200, text/event-stream, chunked
-        exchange.write(b"data: {}\\n\\n")                 # one HTTP chunk
+        exchange.write(b"data: {}\n\n")                 # one HTTP chunk
         exchange.end()
 
     server = await serve(handle, "127.0.0.1", 0)
@@ -42,7 +42,6 @@ class Exchange:
 
     __slots__ = (
         "_connection",
-        "_streaming",
         "body",
         "closed",
         "headers",
@@ -50,11 +49,12 @@ class Exchange:
         "on_close",
         "path",
         "query",
+        "streaming",
     )
 
     def __init__(self, connection: _Connection, method: str, target: str, headers: dict[str, str]) -> None:
         self._connection = connection
-        self._streaming = False
+        self.streaming = False
         self.method = method
         self.path, _, self.query = target.partition("?")
         self.headers = headers
@@ -87,7 +87,7 @@ class Exchange:
 
     def begin_stream(self, status: int = 200, content_type: str = "text/event-stream; charset=utf-8") -> None:
         """Send the head of a chunked answer."""
-        self._streaming = True
+        self.streaming = True
         self._send(_head(status, (("Content-Type", content_type), ("Transfer-Encoding", "chunked"))))
 
     def write(self, data: bytes) -> None:
@@ -101,7 +101,7 @@ class Exchange:
 
     def end(self) -> None:
         """End a chunked answer; the connection is free for its next request."""
-        if self._streaming:
+        if self.streaming:
             self._send(b"0\r\n\r\n")
         self._finish()
 
@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
     # --- asyncio's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._open.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -255,7 +255,7 @@ class _Connection(asyncio.Protocol):
         """Answer 500 where nothing was sent; else break the stream off, so that it cannot look complete."""
         if exchange.closed:
             return
-        if exchange._streaming:
+        if exchange.streaming:
             exchange.abort()
         else:
             exchange.respond_json(

@@ -1,19 +1,19 @@
 """Count a model's parameters from its config, sorted by how vLLM spreads them over GPUs. Pure.
 
 Counts are exact for the published architecture where this code knows it: each matrix, bias and norm as the
-model's vLLM implementation declares them (vllm/model_executor/models/*.py, v0.33.0). The unit is parameters.
+model's vLLM implementation declares them (v0.33.0, vllm/model_executor/models and vllm/models). The unit is
+parameters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
+from rocbench import attention_parameters as attention
 from rocbench.hfconfig import Fields, moe_layers
 
-QKV_BIAS = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "gpt_oss"}
-"""Families whose q, k and v projections have a bias that the config does not mention."""
-HEAD_NORM = {"qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_vl", "qwen3_vl_moe"}
-"""Families that normalise q and k per head."""
 NO_SHARED_EXPERTS = {"minimax_m2"}
 
 
@@ -26,20 +26,18 @@ class Parts:
     head: float = 0.0
     """Output projection, split likewise; 0 where it is the embedding."""
     attention: float = 0.0
-    """Projections with a dimension of query heads: split over ranks."""
+    """Projections with a dimension of query heads, and linear-attention layers: split over ranks."""
     kv_projection: float = 0.0
     """Key and value projections: split over KV heads, copied where there are fewer heads than ranks."""
     attention_replicated: float = 0.0
-    """MLA down-projections (q_a, kv_a): a whole copy on each rank."""
+    """MLA down-projections (q_a, kv_a), compressors: a whole copy on each rank."""
     indexer: float = 0.0
     """Sparse-attention indexer: a whole copy on each rank."""
-    linear_attention: float = 0.0
-    """Linear-attention layers of hybrids: split over heads."""
     dense_mlp: float = 0.0
     routed_experts: float = 0.0
     shared_experts: float = 0.0
     router: float = 0.0
-    """Gate and its correction bias: a whole copy on each rank."""
+    """Gate with its bias, projections into and out of a latent expert space: a whole copy on each rank."""
     norms: float = 0.0
     """Norms and other vectors: a whole copy on each rank."""
     mtp: float = 0.0
@@ -56,7 +54,7 @@ class Parts:
 
 
 def count(config: Fields, head_dim: int, kv_heads: int) -> Parts:
-    """Count a transformer with GQA or MLA attention and dense or MoE layers.
+    """Count the language model and its vision tower.
 
     Args:
         config: fields of the config.
@@ -66,49 +64,69 @@ def count(config: Fields, head_dim: int, kv_heads: int) -> Parts:
     Raises:
         ConfigError: an indispensable field is missing.
     """
-    hidden, layers, vocab = (
-        config.need("hidden_size"),
-        config.need("num_hidden_layers"),
-        config.need("vocab_size"),
-    )
+    hidden, layers = config.need("hidden_size"), config.need("num_hidden_layers")
+    embedding = config.need("vocab_size") * hidden
     sparse = moe_layers(config, layers) if experts(config) else 0
-    dense = layers - sparse
-    attention = _mla(config, hidden) if config.number("kv_lora_rank") else _gqa(config, head_dim, kv_heads)
-    heads, kv, copied, small = attention
-    index = indexer_layers(config, layers) * indexer(config, hidden)
-    mlp = 3 * hidden * config.need("intermediate_size", "ffn_hidden_size") if dense else 0
-    dense_size = config.number("dense_intermediate_size")
-    if dense_size:
-        mlp = 3 * hidden * dense_size
-    mlp_bias = (2 * mlp // (3 * hidden) + hidden) if dense and config.flag("mlp_bias") else 0
+    attended = _attention(config, layers, head_dim, kv_heads)
+    one = attended[-1][1]
+    index = attention.indexer_layers(config, layers) * (one.indexer or attention.block_sparse_indexer(config))
+    if attention.compress_ratios(config, layers):
+        index = sum(n * layer.indexer for n, layer in attended)
+    mlp = _dense(config, hidden) if sparse < layers else 0
     routed, shared, router = _moe(config, hidden) if sparse else (0, 0, 0)
-    norms = 2 * hidden + small
+    extra_layer, extra_once = _residual_mixing(config, hidden)
     nextn = mtp_layers(config)
-    mtp_router, mtp_routed = (router, routed) if sparse else (0, 0)
-    mtp_mlp = shared if sparse else mlp
-    mtp_index = indexer(config, hidden)
-    mtp_rest = heads + kv + copied + mtp_index + mtp_mlp + mtp_router + norms + 2 * hidden * hidden + 3 * hidden
+    mtp = one.split + one.kv + one.copied + one.indexer + one.norms + (shared + router if sparse else mlp)
+    mtp += (
+        2 * hidden * hidden + 5 * hidden
+    )  # eh_proj, and the norms of both its inputs, the layer and the end
     return Parts(
-        embedding=vocab * hidden,
-        head=0 if config.flag("tie_word_embeddings") else vocab * hidden,
-        attention=layers * heads,
-        kv_projection=layers * kv,
-        attention_replicated=layers * copied,
+        embedding=embedding,
+        head=0 if config.flag("tie_word_embeddings") else embedding,
+        attention=sum(n * layer.split for n, layer in attended),
+        kv_projection=sum(n * layer.kv for n, layer in attended),
+        attention_replicated=sum(n * layer.copied for n, layer in attended),
         indexer=index,
-        dense_mlp=dense * (mlp + mlp_bias),
+        dense_mlp=(layers - sparse) * mlp,
         routed_experts=sparse * routed,
         shared_experts=sparse * shared,
         router=sparse * router,
-        norms=layers * norms + hidden,
-        mtp=nextn * (mtp_rest + mtp_routed),
-        mtp_experts=nextn * mtp_routed,
+        norms=sum(n * layer.norms for n, layer in attended)
+        + layers * (2 * hidden + extra_layer)
+        + hidden
+        + extra_once,
+        mtp=nextn * (mtp + routed),
+        mtp_experts=nextn * routed,
+        vision=vision(config) or 0,
     )
+
+
+def _attention(
+    config: Fields, layers: int, head_dim: int, kv_heads: int
+) -> list[tuple[int, attention.Layer]]:
+    """(how many, one layer) of each kind; the full-attention kind last."""
+    ratios = attention.compress_ratios(config, layers)
+    if ratios:
+        return [(ratios.count(ratio), attention.compressed(config, ratio)) for ratio in sorted(set(ratios))]
+    linear = min(attention.linear_layers(config), layers)
+    latent = config.number("kv_lora_rank")
+    full = attention.mla(config) if latent else attention.gqa(config, head_dim, kv_heads)
+    known = config.number("linear_num_value_heads") or config.raw("linear_attn_config")
+    kinds = [(linear, attention.linear(config) if known else full)] if linear else []
+    return [*kinds, (layers - linear, full)]
 
 
 def experts(config: Fields) -> int | None:
     """Routed experts of a layer, under the names vLLM knows (transformers_utils/config.py, v0.33.0), or None."""
     number = config.number("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
     return number or None
+
+
+def experts_per_token(config: Fields) -> int:
+    """Routed experts that each token visits."""
+    return config.need(
+        "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k_experts"
+    )
 
 
 def expert_width(config: Fields) -> int:
@@ -128,76 +146,29 @@ def shared_width(config: Fields) -> int:
 
 
 def mtp_layers(config: Fields) -> int:
-    """Multi-token-prediction layers in the checkpoint."""
+    """Multi-token-prediction layers that the checkpoint has."""
+    if (
+        config.raw("model_type") in NO_SHARED_EXPERTS
+    ):  # MiniMax M2 names modules that it was published without
+        return 0
     names = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
     return config.number(*names) or 0
 
 
-def indexer_layers(config: Fields, layers: int) -> int:
-    """Layers with an indexer of their own; the others reuse an earlier layer's choice.
-
-    Layer i reuses where `index_topk_pattern[i]` is "S", or else where `max(i - offset + 1, 0) % freq` is not 0
-    (vLLM v0.33.0 models/deepseek_v2.py:1145-1156). `indexer_types` names layers "full" or "shared".
-    """
-    if not config.number("index_topk"):
-        return 0
-    types = config.listed("indexer_types")
-    if types is not None:
-        return sum(1 for kind in types[:layers] if kind == "full")
-    pattern = config.raw("index_topk_pattern")
-    if pattern is not None:
-        return sum(1 for layer in range(layers) if layer >= len(pattern) or pattern[layer] != "S")
-    every = config.number("index_topk_freq") or 1
-    offset = config.number("index_skip_topk_offset")
-    offset = 2 if offset is None else offset
-    return sum(1 for layer in range(layers) if max(layer - offset + 1, 0) % every == 0)
-
-
-def indexer(config: Fields, hidden: int) -> int:
-    """Parameters of one layer's indexer: wq_b, wk, k_norm (weight and bias), weights_proj."""
-    if not config.number("index_topk"):
-        return 0
-    heads, dim = config.number("index_n_heads") or 0, config.number("index_head_dim") or 0
-    query = config.number("q_lora_rank") or hidden
-    return query * heads * dim + hidden * dim + 2 * dim + hidden * heads
-
-
-def _gqa(config: Fields, head_dim: int, kv_heads: int) -> tuple[int, int, int, int]:
-    """(q and o, k and v, replicated, norms) of one layer."""
-    hidden, heads = config.need("hidden_size"), config.need("num_attention_heads")
-    kind = config.raw("model_type")
-    query, key = heads * head_dim, kv_heads * head_dim
-    out_bias = config.flag("attention_bias") or kind == "gpt_oss"
-    in_bias = config.flag("attention_bias") or config.flag("qkv_bias") or kind in QKV_BIAS
-    split = 2 * hidden * query + (query if in_bias else 0) + (hidden if out_bias else 0)
-    split += heads if kind == "gpt_oss" else 0  # one attention sink per head
-    kv = 2 * hidden * key + (2 * key if in_bias else 0)
-    norms = 2 * head_dim if kind in HEAD_NORM or config.raw("qk_norm_type") == "per_head" else 0
-    if config.flag("use_qk_norm") and not norms:
-        norms = query + key if kind == "minimax_m2" else 2 * head_dim
-    return split, kv, 0, norms
-
-
-def _mla(config: Fields, hidden: int) -> tuple[int, int, int, int]:
-    """(q_b, kv_b and o, 0, q_a and kv_a, norms) of one layer."""
-    heads, latent = config.need("num_attention_heads"), config.need("kv_lora_rank")
-    nope, value = config.need("qk_nope_head_dim"), config.need("v_head_dim")
-    rope = config.number("qk_rope_head_dim") or 0
-    query_rank = config.number("q_lora_rank")
-    split = latent * heads * (nope + value) + heads * value * hidden
-    copied, norms = hidden * (latent + rope), latent
-    if query_rank:
-        split += query_rank * heads * (nope + rope)
-        copied, norms = copied + hidden * query_rank, norms + query_rank
-    else:
-        split += hidden * heads * (nope + rope)
-    return split, 0, copied, norms
+def _dense(config: Fields, hidden: int) -> int:
+    width = config.need(
+        "dense_intermediate_size", "intermediate_size", "ffn_hidden_size", "moe_intermediate_size"
+    )
+    return 3 * hidden * width + (2 * width + hidden if config.flag("mlp_bias") else 0)
 
 
 def _moe(config: Fields, hidden: int) -> tuple[int, int, int]:
     """(routed experts, shared experts, router) of one layer."""
     number, width = experts(config) or 0, expert_width(config)
-    each, router = 3 * hidden * width, hidden * number
+    latent = config.number("routed_expert_hidden_size")
+    each, router = 3 * (latent or hidden) * width, hidden * number
+    if latent:
+        router += 2 * hidden * latent + (latent if config.flag("latent_moe_use_norm") else 0)
     if config.raw("model_type") == "gpt_oss":
         each, router = each + 2 * width + hidden, router + number  # biases
     corrected = config.raw("topk_method") == "noaux_tc" or config.flag("use_routing_bias")
@@ -206,3 +177,53 @@ def _moe(config: Fields, hidden: int) -> tuple[int, int, int]:
     if shared and config.number("shared_expert_intermediate_size"):
         shared += hidden  # sigmoid gate of the shared expert
     return number * each, shared, router
+
+
+def _residual_mixing(config: Fields, hidden: int) -> tuple[int, int]:
+    """(per layer, once) vectors of wider residual streams: V4's hyper-connections, K3's attention residuals."""
+    streams = config.number("hc_mult")
+    if streams:
+        mix = (2 + streams) * streams
+        return 2 * (mix * streams * hidden + mix + 3), streams * streams * hidden + streams + 1
+    if config.number("attn_res_block_size"):
+        return 4 * hidden, 2 * hidden
+    return 0, 0
+
+
+def vision(config: Fields) -> int | None:
+    """Parameters of the vision tower with its projector; None where the config does not say enough.
+
+    A tower of plain ViT blocks with biases: patch embedding, positions, per block qkv, projection, a two-matrix
+    MLP and two norms; a merger of `merge` x `merge` patches, and Qwen3-VL's deepstack mergers
+    (vLLM v0.33.0 qwen2_vl.py, qwen3_vl.py, kimi_k25_vit.py).
+    """
+    tower = config.outer.get("vision_config")
+    if not isinstance(tower, Mapping):
+        return 0
+    depth = _first(tower, "depth", "vt_num_hidden_layers", "num_hidden_layers")
+    width = _first(tower, "embed_dim", "vt_hidden_size", "hidden_size")
+    inner = _first(tower, "vt_intermediate_size", "intermediate_size")
+    if inner is None and width is not None and _first(tower, "mlp_ratio"):
+        inner = int(width * _first(tower, "mlp_ratio"))
+    if depth is None or width is None or inner is None:
+        return None
+    patch, frames = _first(tower, "patch_size") or 14, _first(tower, "temporal_patch_size") or 1
+    out = _first(tower, "out_hidden_size", "text_hidden_size") or config.need("hidden_size")
+    qkv = _first(tower, "qkv_hidden_size") or width
+    block = 4 * width * qkv + 3 * qkv + width + 2 * width * inner + inner + width + 4 * width
+    merged = width * merge(tower) ** 2
+    merger = merged * merged + merged + merged * out + out + 2 * width
+    mergers = 1 + len(tower.get("deepstack_visual_indexes") or ())
+    grid = (_first(tower, "init_pos_emb_height") or 0) * (_first(tower, "init_pos_emb_width") or 0)
+    positions = _first(tower, "num_position_embeddings") or grid
+    return int(depth * block + 3 * frames * patch * patch * width + positions * width + mergers * merger)
+
+
+def merge(tower: Mapping[str, Any]) -> int:
+    """Side of the square of patches that becomes one token."""
+    kernel = tower.get("merge_kernel_size")
+    return int(kernel[0]) if kernel else int(tower.get("spatial_merge_size") or 1)
+
+
+def _first(tower: Mapping[str, Any], *names: str) -> Any:
+    return next((tower[name] for name in names if tower.get(name) is not None), None)

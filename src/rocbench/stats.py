@@ -1,0 +1,390 @@
+"""Statistics of repeats: intervals, differences, spreads, sample sizes, change points. Pure; seeds are arguments.
+
+Ratios are judged on logarithms: benchmark figures are positive and their noise is proportional, so a difference of
+logarithms is a relative effect whose interval does not depend on which arm is called the base.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats as st
+
+Values = Sequence[float] | npt.NDArray[np.float64]
+Method = Literal["welch", "bootstrap"]
+
+NAN = float("nan")
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its interval; NaN where the data give none."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width, in the estimate's unit."""
+        return (self.high - self.low) / 2
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half-width over the estimate; NaN when the estimate is 0."""
+        return abs(self.half_width / self.estimate) if self.estimate else NAN
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A difference between two arms with its interval and the p-value of "no difference". NaN where unknown."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    df: float = NAN
+
+    def relative(self) -> Effect:
+        """From a difference of logarithms to a relative change: exp(x) - 1."""
+        return Effect(math.expm1(self.estimate), math.expm1(self.low), math.expm1(self.high), self.p, self.df)
+
+
+_NO_EFFECT = Effect(NAN, NAN, NAN, NAN)
+
+
+def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
+    """Mean with Student's t interval, m +- t(n-1) s / sqrt(n) (Student, Biometrika 6, 1908). NaN ends for n < 2."""
+    x = np.asarray(values, dtype=float)
+    if not len(x):
+        return Interval(NAN, NAN, NAN, 0)
+    mean = float(x.mean())
+    if len(x) < 2:
+        return Interval(mean, NAN, NAN, 1)
+    half = float(st.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Interval(mean, mean - half, mean + half, len(x))
+
+
+def bca_interval(
+    values: Values,
+    percentile: float | None = None,
+    confidence: float = CONFIDENCE,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Bias-corrected and accelerated bootstrap interval of a percentile (0 to 100), or of the mean when None.
+
+    Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987). NaN ends for n < 2. Equal values give an
+    interval of no width. A percentile of few values is coarse: see `min_samples`.
+    """
+    x = np.asarray(values, dtype=float)
+    if not len(x):
+        return Interval(NAN, NAN, NAN, 0)
+    estimate = _statistic(x, percentile)
+    if len(x) < 2:
+        return Interval(estimate, NAN, NAN, 1)
+    if np.ptp(x) == 0:
+        return Interval(estimate, estimate, estimate, len(x))
+    rng = np.random.default_rng(seed)
+    resampled = _statistics(x[rng.integers(0, len(x), (resamples, len(x)))], percentile)
+    jackknife = _statistics(np.array([np.delete(x, i) for i in range(len(x))]), percentile)
+    low, high = _bca_ends(estimate, resampled, jackknife, confidence)
+    return Interval(estimate, low, high, len(x))
+
+
+def _statistic(x: npt.NDArray[np.float64], percentile: float | None) -> float:
+    return float(_statistics(x[None, :], percentile)[0])
+
+
+def _statistics(rows: npt.NDArray[np.float64], percentile: float | None) -> npt.NDArray[np.float64]:
+    if percentile is None:
+        means: npt.NDArray[np.float64] = rows.mean(axis=1)
+        return means
+    return np.asarray(np.percentile(rows, percentile, axis=1), dtype=float)
+
+
+def _bca_ends(
+    estimate: float,
+    resampled: npt.NDArray[np.float64],
+    jackknife: npt.NDArray[np.float64],
+    confidence: float,
+) -> tuple[float, float]:
+    """Efron 1987, equations 2.3 and 6.6: bias z0 from the share below the estimate, acceleration from the jackknife."""
+    below = (np.sum(resampled < estimate) + 0.5 * np.sum(resampled == estimate)) / len(resampled)
+    edge = 0.5 / len(resampled)
+    z0 = float(st.norm.ppf(min(max(float(below), edge), 1 - edge)))
+    away = jackknife.mean() - jackknife
+    spread = float(np.sum(away**2))
+    acceleration = float(np.sum(away**3)) / (6 * spread**1.5) if spread else 0.0
+    ends = []
+    for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
+        z = z0 + float(st.norm.ppf(tail))
+        ends.append(float(st.norm.cdf(z0 + z / (1 - acceleration * z))))
+    low, high = np.quantile(resampled, ends)
+    return float(low), float(high)
+
+
+def welch(a: Values, b: Values, confidence: float = CONFIDENCE) -> Effect:
+    """mean(b) - mean(a) without assuming equal variances (Welch, Biometrika 34, 1947).
+
+    All NaN for an arm of fewer than 2 values, whose spread is unknown. Two arms without any spread
+    (a deterministic simulation) differ for certain or not at all: p is then 0 or 1.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if len(x) < 2 or len(y) < 2:
+        return _NO_EFFECT
+    return welch_from_moments(
+        (float(x.mean()), float(x.std(ddof=1)), len(x)),
+        (float(y.mean()), float(y.std(ddof=1)), len(y)),
+        confidence,
+    )
+
+
+def welch_from_moments(
+    a: tuple[float, float, int], b: tuple[float, float, int], confidence: float = CONFIDENCE
+) -> Effect:
+    """As `welch`, from (mean, standard deviation, n) of each arm."""
+    (mean_a, sd_a, n_a), (mean_b, sd_b, n_b) = a, b
+    difference = mean_b - mean_a
+    var_a, var_b = sd_a**2 / n_a, sd_b**2 / n_b
+    error = math.sqrt(var_a + var_b)
+    if error <= 1e-12 * max(abs(mean_a), abs(mean_b), 1e-300):
+        same = math.isclose(mean_a, mean_b, rel_tol=1e-12)
+        return Effect(difference, difference, difference, 1.0 if same else 0.0)
+    df = (var_a + var_b) ** 2 / (var_a**2 / (n_a - 1) + var_b**2 / (n_b - 1))
+    half = float(st.t.ppf((1 + confidence) / 2, df)) * error
+    p = float(2 * st.t.sf(abs(difference) / error, df))
+    return Effect(difference, difference - half, difference + half, p, df)
+
+
+def relative_effect(
+    a: Values, b: Values, confidence: float = CONFIDENCE, *, method: Method = "welch", seed: int = 0
+) -> Effect:
+    """Relative change of b against a, b/a - 1, of geometric means, by Welch on logarithms or by bootstrap.
+
+    All NaN when an arm has fewer than 2 values or a value that is not positive.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if min(len(x), len(y)) < 2 or min(x.min(), y.min()) <= 0:
+        return _NO_EFFECT
+    if method == "welch":
+        return welch(np.log(x), np.log(y), confidence).relative()
+    return _bootstrap_difference(np.log(x), np.log(y), confidence, seed).relative()
+
+
+def _bootstrap_difference(
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    confidence: float,
+    seed: int,
+    resamples: int = 4000,
+) -> Effect:
+    """Bootstrap-t interval, and p by resampling arms moved to a common mean (Efron and Tibshirani 1993, 12.5 and 16.2)."""
+    observed = welch(x, y, confidence)
+    error = math.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y))
+    if error == 0:
+        return observed
+    rng = np.random.default_rng(seed)
+    xs = x[rng.integers(0, len(x), (resamples, len(x)))] - x.mean()
+    ys = y[rng.integers(0, len(y), (resamples, len(y)))] - y.mean()
+    errors = np.sqrt(xs.var(axis=1, ddof=1) / len(x) + ys.var(axis=1, ddof=1) / len(y))
+    kept = errors > 1e-6 * error
+    t = (ys.mean(axis=1) - xs.mean(axis=1))[kept] / errors[kept]
+    low_t, high_t = np.quantile(t, [(1 - confidence) / 2, (1 + confidence) / 2])
+    d = observed.estimate
+    p = (1 + int(np.sum(np.abs(t) >= abs(d) / error))) / (1 + len(t))
+    return Effect(d, d - float(high_t) * error, d - float(low_t) * error, p)
+
+
+def paired(differences: Values, confidence: float = CONFIDENCE) -> Effect:
+    """Mean of within-block differences with Student's t interval and p. All NaN for fewer than 2."""
+    x = np.asarray(differences, dtype=float)
+    if len(x) < 2:
+        return _NO_EFFECT
+    mean, sd = float(x.mean()), float(x.std(ddof=1))
+    if sd <= 1e-12 * max(abs(mean), 1e-12):
+        return Effect(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, len(x) - 1)
+    error = sd / math.sqrt(len(x))
+    half = float(st.t.ppf((1 + confidence) / 2, len(x) - 1)) * error
+    return Effect(
+        mean, mean - half, mean + half, float(2 * st.t.sf(abs(mean) / error, len(x) - 1)), len(x) - 1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Ratio of standard deviations b/a with its F interval, and two p-values of "equally variable"."""
+
+    ratio: float
+    low: float
+    high: float
+    p_f: float
+    p_brown_forsythe: float
+
+
+def spread_ratio(a: Values, b: Values, confidence: float = CONFIDENCE) -> Spread:
+    """Standard deviation of b over that of a, with the F interval of normal data and the Brown-Forsythe test.
+
+    The F interval is exact for normal data and wrong for heavy tails; Brown-Forsythe (JASA 69, 1974), an analysis
+    of variance of distances from the median, holds for those too. All NaN for an arm of fewer than 3 values.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if min(len(x), len(y)) < 3:
+        return Spread(NAN, NAN, NAN, NAN, NAN)
+    spread = spread_from_moments((float(x.std(ddof=1)), len(x)), (float(y.std(ddof=1)), len(y)), confidence)
+    if math.isnan(spread.p_f):
+        return spread
+    distances = [np.abs(values - np.median(values)) for values in (x, y)]
+    p = float(st.f_oneway(*distances).pvalue) if any(np.ptp(d) > 0 for d in distances) else NAN
+    return Spread(spread.ratio, spread.low, spread.high, spread.p_f, p)
+
+
+def spread_from_moments(a: tuple[float, int], b: tuple[float, int], confidence: float = CONFIDENCE) -> Spread:
+    """As `spread_ratio`, from (standard deviation, n) of each arm; Brown-Forsythe needs the values and is NaN."""
+    (sd_a, n_a), (sd_b, n_b) = a, b
+    if sd_a <= 0 or sd_b <= 0:
+        return Spread(NAN, NAN, NAN, NAN, NAN)
+    ratio, tail = sd_b / sd_a, (1 - confidence) / 2
+    low = ratio / math.sqrt(float(st.f.isf(tail, n_b - 1, n_a - 1)))
+    high = ratio / math.sqrt(float(st.f.ppf(tail, n_b - 1, n_a - 1)))
+    one_side = float(st.f.sf(ratio**2, n_b - 1, n_a - 1))
+    return Spread(ratio, low, high, min(1.0, 2 * min(one_side, 1 - one_side)), NAN)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (Scandinavian Journal of Statistics 6, 1979). NaN stays NaN and is not counted."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    adjusted, running = [NAN] * len(p_values), 0.0
+    for rank, (p, index) in enumerate(known):
+        running = max(running, min(1.0, (len(known) - rank) * p))
+        adjusted[index] = running
+    return adjusted
+
+
+def cov(values: Values) -> float:
+    """Coefficient of variation, s / mean; NaN for fewer than 2 values or a mean of 0."""
+    x = np.asarray(values, dtype=float)
+    if len(x) < 2 or x.mean() == 0:
+        return NAN
+    return float(x.std(ddof=1) / abs(x.mean()))
+
+
+def needed_n(
+    cov_a: float, cov_b: float, effect: float, *, power: float = 0.8, alpha: float = 0.05, most: int = 10_000
+) -> int | None:
+    """Repeats per arm that find a relative effect with the wanted power, by the two-sample t test.
+
+    Power of the noncentral t, ncp = effect / sqrt((cov_a^2 + cov_b^2) / n) (Cohen, Statistical Power Analysis, 1988).
+    None when a CoV is unknown or more than `most` repeats would be needed.
+    """
+    if math.isnan(cov_a) or math.isnan(cov_b) or effect <= 0:
+        return None
+    spread = math.hypot(cov_a, cov_b)
+    if spread == 0:
+        return 2
+    low, high = 2, 2
+    while _power(spread, effect, high, alpha) < power:
+        low, high = high, high * 2
+        if high > most:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(spread, effect, middle, alpha) >= power else (middle, high)
+    return high if _power(spread, effect, low, alpha) < power else low
+
+
+def _power(spread: float, effect: float, n: int, alpha: float) -> float:
+    df, ncp = 2 * (n - 1), effect * math.sqrt(n) / spread
+    critical = float(st.t.isf(alpha / 2, df))
+    if ncp > critical + 8:
+        return 1.0  # the noncentral t loses its precision out there
+    return float(st.nct.sf(critical, df, ncp))
+
+
+def min_samples(q: float, confidence: float = CONFIDENCE) -> int:
+    """Least samples for a two-sided interval of the q-th percentile (0 to 100) that needs no distribution.
+
+    The largest of n samples lies above the percentile with 1 - (q/100)^n, which must reach (1 + confidence) / 2:
+    368 samples for p99, 72 for p95, 36 for p90 (David and Nagaraja, Order Statistics, 7.1).
+    """
+    share = max(q, 100 - q) / 100
+    return math.ceil(math.log((1 - confidence) / 2) / math.log(share))
+
+
+def percentile_interval(values: Values, q: float, confidence: float = CONFIDENCE) -> Interval:
+    """The q-th percentile of samples with its order-statistic interval (binomial); NaN ends when n is too small."""
+    x = np.sort(np.asarray(values, dtype=float))
+    n = len(x)
+    if not n:
+        return Interval(NAN, NAN, NAN, 0)
+    estimate, tail = float(np.percentile(x, q)), (1 - confidence) / 2
+    low = int(st.binom.ppf(tail, n, q / 100))
+    high = int(st.binom.ppf(1 - tail, n, q / 100)) + 1
+    if n < min_samples(q, confidence) or low < 1 or high > n:
+        return Interval(estimate, NAN, NAN, n)
+    return Interval(estimate, float(x[low - 1]), float(x[high - 1]), n)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """Where a series moved: the first index of the new level, the relative change there, and its p."""
+
+    index: int
+    change: float
+    p: float
+
+
+def change_points(
+    series: Values, *, alpha: float = 0.01, shortest: int = 3, permutations: int = 999, seed: int = 0
+) -> list[ChangePoint]:
+    """Where a series of nightly figures changed its level, in order of index.
+
+    Binary segmentation: the split with the largest t statistic is kept when fewer than alpha of random orders of the
+    same values have a split as large, and both sides are searched again (the approach of Fleming et al., "Hunter",
+    ICPE 2023, and Matteson and James, JASA 109, 2014). The permutations account for the search over all splits.
+    """
+    x = np.asarray(series, dtype=float)
+    rng = np.random.default_rng(seed)
+    found: list[ChangePoint] = []
+    pending = [(0, len(x))]
+    while pending:
+        start, stop = pending.pop()
+        part = x[start:stop]
+        if len(part) < 2 * shortest or np.ptp(part) == 0:
+            continue
+        statistic, split = _best_split(part, shortest)
+        as_large = sum(
+            _best_split(rng.permutation(part), shortest)[0] >= statistic for _ in range(permutations)
+        )
+        p = (1 + as_large) / (1 + permutations)
+        if p > alpha:
+            continue
+        before = float(part[:split].mean())
+        change = float(part[split:].mean()) / before - 1 if before else NAN
+        found.append(ChangePoint(start + split, change, p))
+        pending += [(start, start + split), (start + split, stop)]
+    return sorted(found, key=lambda point: point.index)
+
+
+def _best_split(x: npt.NDArray[np.float64], shortest: int) -> tuple[float, int]:
+    """Largest two-sample t statistic (pooled variance) over all splits, and where."""
+    n = len(x)
+    x = x - x.mean()
+    left = np.arange(shortest, n - shortest + 1)
+    sums, squares = np.cumsum(x), np.cumsum(x**2)
+    mean_left, mean_right = sums[left - 1] / left, -sums[left - 1] / (n - left)
+    within = squares[-1] - left * mean_left**2 - (n - left) * mean_right**2
+    floor = 1e-12 * squares[-1]
+    t = np.abs(mean_left - mean_right) / np.sqrt(
+        np.maximum(within, floor) / (n - 2) * (1 / left + 1 / (n - left))
+    )
+    best = int(np.argmax(t))
+    return float(t[best]), int(left[best])

@@ -1,0 +1,108 @@
+"""What is known about one cell and repeat, for the verdict. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about one cell and repeat; None is unknown. Names and units are those of the `cells` columns."""
+
+    # what it is
+    server_kind: str | None = None
+    simulated: bool | None = None
+    imported: bool | None = None
+    platform: str | None = None
+    """rocm or cpu, as the hardware profile says."""
+    load_shape: str | None = None
+    """closed, open or trace; None is taken as closed when a concurrency was asked for."""
+    images: int | None = None
+    ignore_eos: bool | None = None
+    """False: the server may end early, and the output length is not checked."""
+    dataset: bool | None = None
+    """True: prompts come from a file, and the nominal lengths mean nothing."""
+    # the load
+    concurrency: float | None = None
+    achieved_concurrency: float | None = None
+    duration_s: float | None = None
+    completed: int | None = None
+    failed: int | None = None
+    unfinished: int | None = None
+    requests_per_user: float | None = None
+    window_ended_by: str | None = None
+    littles_law_ratio: float | None = None
+    request_throughput: float | None = None
+    mean_e2el_ms: float | None = None
+    output_throughput: float | None = None
+    drift_low: float | None = None
+    drift_high: float | None = None
+    late_sends: int | None = None
+    dropped_sends: int | None = None
+    isl: float | None = None
+    isl_had: float | None = None
+    isl_off_share: float | None = None
+    osl_off_share: float | None = None
+    coalesced_share: float | None = None
+    clock_step_ms: float | None = None
+    # the client
+    transport: str | None = None
+    client_workers: int | None = None
+    client_cpu_share_max: float | None = None
+    client_busy_share_max: float | None = None
+    client_longest_pause_ms: float | None = None
+    open_file_limit: int | None = None
+    calibrated_tokens_per_s: float | None = None
+    calibrated_users: float | None = None
+    client_output_tokens: int | None = None
+    client_prompt_tokens: int | None = None
+    client_unsure_tokens: int | None = None
+    # the server
+    server_running_max: float | None = None
+    server_waiting_max: float | None = None
+    server_output_tokens: float | None = None
+    server_prompt_tokens: float | None = None
+    prefix_caching: bool | None = None
+    """False: the server said that it has no prefix cache."""
+    prefix_cache_hits: float | None = None
+    prefix_cache_hits_expected: float = 0.0
+    cached_tokens: int | None = None
+    preemptions: float | None = None
+    server_frontend_cpu_share: float | None = None
+    health_failures: int | None = None
+    server_restarted: bool | None = None
+    metrics_lost: bool | None = None
+    jit_lines: int | None = None
+    compile_lines: int | None = None
+    simulator_late_share: float | None = None
+    plan_differences: str | None = None
+    """What differs, joined by `;`; empty when proof after start found all as planned; None without proof."""
+    forced_rules: bool | None = None
+    # the machine
+    roofline_share: float | None = None
+    """The largest share of any figure that physics bounds."""
+    throttled: bool | None = None
+    gpu_shared: bool | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, object], **more: object) -> Evidence:
+        """The evidence that a `cells` row holds (NaN and NA are absent), with what only the conductor knows."""
+        known = {**row, **more}
+        names = {f.name for f in fields(cls)}
+        return cls(**{n: v for n, v in known.items() if n in names and not _absent(v)})  # type: ignore[arg-type]
+
+    @property
+    def closed(self) -> bool:
+        """Whether users wait for their answers (closed loop)."""
+        return self.load_shape == "closed" or (self.load_shape is None and self.concurrency is not None)
+
+
+def _absent(value: object) -> bool:
+    """None, NaN, and pandas' NA and NaT, which are not equal to themselves and have no truth value."""
+    return (
+        value is None
+        or type(value).__name__ in {"NAType", "NaTType"}
+        or (isinstance(value, float) and math.isnan(value))
+    )

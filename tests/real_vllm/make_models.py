@@ -201,8 +201,7 @@ MODELS: dict[str, dict[str, Json]] = {
     "tiny-qwen3-vl": {
         "config.json": QWEN3_VL,
         "preprocessor_config.json": IMAGE_PROCESSOR,
-        "video_preprocessor_config.json": IMAGE_PROCESSOR
-        | {"video_processor_type": "Qwen3VLVideoProcessor"},
+        "video_preprocessor_config.json": IMAGE_PROCESSOR | {"video_processor_type": "Qwen3VLVideoProcessor"},
     },
 }
 """Folder name to the files that differ between the models."""

@@ -1,0 +1,68 @@
+"""What holds for every test: a known environment, seeded properties, no process left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import psutil
+import pytest
+
+hypothesis.settings.register_profile("fast", max_examples=100, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "fast")
+
+TIMEOUT_S = {"real_vllm": 600, "ray": 600, "browser": 300, "slow": 600}
+LEFT_TIMEOUT_S = 5.0
+KEPT_BY_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every test, and what it starts, the same surroundings on every machine."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "PYTHONDONTWRITEBYTECODE", "HF_TOKEN", "VLLM_API_KEY"):
+        os.environ.pop(name, None)
+    os.environ.update(COLUMNS="120", LINES="40", TERM="dumb", TZ="UTC", LC_ALL="C.UTF-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a marker get the time that their kind needs, unless they ask for their own."""
+    for item in items:
+        for marker, seconds in TIMEOUT_S.items():
+            if item.get_closest_marker(marker) and not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(seconds))
+                break
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process running, and end that process.
+
+    Only for tests that start servers, since looking costs a millisecond. What fixtures of a wider scope
+    started is older than the test and does not count.
+    """
+    if not any(part in request.node.nodeid for part in ("integration", "real_vllm", "unit/server")):
+        yield
+        return
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    started = set(psutil.Process().children(recursive=True)) - before
+    _, alive = psutil.wait_procs([process for process in started if not kept(process)], LEFT_TIMEOUT_S)
+    told = [f"{process.pid}: {' '.join(cmdline(process))}" for process in alive]
+    for process in alive:
+        process.kill()
+    assert not told, "left running:\n" + "\n".join(told)
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    """A process's command line; empty once it is gone or a zombie."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def kept(process: psutil.Process) -> bool:
+    """Whether Python itself keeps the process until the end, or it is gone already."""
+    line = " ".join(cmdline(process))
+    return not line or any(name in line for name in KEPT_BY_PYTHON)

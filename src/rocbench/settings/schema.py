@@ -73,6 +73,18 @@ class ServeVariant(Strict):
     note: str = ""
 
 
+class Derived(Strict):
+    """What was computed from `config`, kept in a profile for its reader. Nothing reads it back."""
+
+    family: str | None = None
+    total_params: float | None = None
+    """Language model, without multi-token-prediction layers."""
+    active_params: float | None = None
+    kv_bytes_per_token: float | None = None
+    """Whole model, 2 bytes a number, nothing replicated, the indexer left out."""
+    indexer_bytes_per_token: float | None = None
+
+
 class ModelProfile(Strict):
     """A model: identity, the Hugging Face config facts that decide its architecture, and how to serve it."""
 
@@ -99,6 +111,7 @@ class ModelProfile(Strict):
     sources: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
     """Facts that no source confirms."""
+    derived: Derived | None = None
 
 
 # --- hardware
@@ -118,6 +131,8 @@ class Gpu(Strict):
     """Links from one GPU to its peers."""
     power_w: float
     idle_power_w: float | None = None
+    host_bytes_per_s: float | None = None
+    """Host to GPU, one direction: how fast offloaded KV comes back at best."""
 
 
 class Hardware(Strict):

@@ -1,0 +1,257 @@
+"""KV cache: bytes per token, capacity, and users that fit. Pure; bytes and tokens throughout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rocbench.architecture import Architecture
+from rocbench.physics import weights
+from rocbench.physics.layout import KV_BYTES, Layout
+from rocbench.settings.schema import Checkpoint, Hardware
+from rocbench.units import GIB
+
+INDEX_SCALE_BLOCK = 128
+INDEX_SCALE_BYTES = 4
+DS_MLA_ENTRY = 656
+"""512 FP8 latents, 4 FP32 scales, 64 BF16 rope values (vLLM, `fp8_ds_mla`)."""
+V4_ENTRY = 584
+"""448 FP8 values, 64 BF16 rope values, 8 scales (vLLM v0.33.0 models/deepseek_v4/attention.py:880)."""
+V4_INDEXED_RATIO = 4
+STATE_BYTES = 4
+"""Bytes of a number in a linear layer's state (FP32; inferred, `--mamba-ssm-cache-dtype` can halve it)."""
+
+
+def latent_entry_bytes(arch: Architecture, layout: Layout) -> float:
+    """Bytes of one MLA cache entry: (kv_lora_rank + qk_rope_head_dim) x bytes, or 656 as `fp8_ds_mla`."""
+    if layout.kv_dtype == "fp8_ds_mla":
+        return DS_MLA_ENTRY
+    return ((arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)) * layout.kv_bytes_per_element
+
+
+def kv_bytes_per_token(arch: Architecture, kv_bytes: float = 2.0) -> float:
+    """KV bytes of one token over the whole model, nothing replicated, the indexer left out.
+
+    GQA: 2 x layers x KV heads x head dim x bytes. MLA: layers x (kv_lora_rank + rope) x bytes.
+    DeepSeek V4: sum over layers of head dim x bytes / compression ratio; layers without compression keep a
+    window only. Linear layers keep a state, not tokens. Sliding layers are counted in full: an upper bound.
+    """
+    return sum(_growing_entries(arch, 1)) * kv_bytes * _entry_width(arch)
+
+
+def _entry_width(arch: Architecture) -> int:
+    """Numbers in one layer's entry for one token, over all KV heads."""
+    if arch.family == "mla_compressed":
+        return arch.head_dim
+    if arch.mla:
+        return (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)
+    return 2 * arch.num_kv_heads * arch.head_dim
+
+
+def _growing_entries(arch: Architecture, tokens: float) -> tuple[float, float]:
+    """(entries that every further token adds to, entries of sliding layers taken in full) for `tokens`."""
+    if arch.compress_ratios:
+        return sum(tokens / ratio for ratio in arch.compress_ratios if ratio > 0), 0.0
+    full = arch.num_layers - arch.linear_layers - arch.sliding_layers
+    return full * tokens, arch.sliding_layers * tokens
+
+
+def indexer_bytes_per_token(arch: Architecture) -> float:
+    """Bytes of the sparse-attention indexer's keys for one token over the whole model; 0 without one.
+
+    DeepSeek-type: layers with an indexer x (dim FP8 values + 4 bytes of scale per 128), 132 bytes a layer at
+    dim 128 (vLLM v0.33.0 models/deepseek_v4/attention.py, k_cache_head_dim). V4 stores one per 4 tokens.
+    MiniMax M3: one BF16 vector per layer (models/minimax_m3/common/indexer.py:145-153).
+    """
+    if not arch.indexer_layers or not arch.indexer_head_dim:
+        return 0.0
+    return arch.indexer_layers * _index_entry(arch)
+
+
+def _index_entry(arch: Architecture) -> float:
+    dim = arch.indexer_head_dim or 0
+    if not arch.mla:
+        return 2.0 * dim
+    entry = dim + math.ceil(dim / INDEX_SCALE_BLOCK) * INDEX_SCALE_BYTES
+    return entry / V4_INDEXED_RATIO if arch.compress_ratios else float(entry)
+
+
+def kv_bytes_per_token_per_rank(arch: Architecture, layout: Layout) -> float:
+    """KV bytes of one more token on one rank, indexer and loaded MTP layers included.
+
+    MLA: the whole latent on every rank, shared out only by dcp. GQA: max(1, KV heads / tp) heads, so that
+    fewer heads than ranks are copied (dcp shares the copies out). Layers are divided by pp.
+    """
+    return sequence_bytes_per_rank(arch, layout, 1.0, with_state=False)
+
+
+def sequence_bytes_per_rank(
+    arch: Architecture, layout: Layout, tokens: float, *, with_state: bool = True
+) -> float:
+    """Bytes that a sequence of `tokens` holds on one rank.
+
+    Sliding layers hold min(tokens, window); DeepSeek V4's layers each hold such a window besides their
+    compressed entries; linear layers hold a state of fixed size, split over tp (`with_state`).
+    """
+    draft = arch.mtp_layers if layout.mtp else 0
+    per_layer = _layer_entry_per_rank(arch, layout)
+    index = indexer_bytes_per_token(arch) + draft * (_index_entry(arch) if arch.indexer_layers else 0.0)
+    growing, _ = _growing_entries(arch, tokens)
+    window = min(tokens, arch.sliding_window or tokens)
+    held = growing + draft * tokens + arch.sliding_layers * window
+    fixed = 0.0
+    if arch.compress_ratios and with_state:
+        fixed += arch.num_layers * window * per_layer
+    if with_state:
+        fixed += arch.linear_layers * arch.linear_state * STATE_BYTES / layout.tp
+    return ((held * per_layer + index * tokens) / layout.dcp + fixed) / layout.pp
+
+
+def _layer_entry_per_rank(arch: Architecture, layout: Layout) -> float:
+    if arch.family == "mla_compressed":
+        fp8 = layout.kv_dtype in ("fp8", "fp8_ds_mla")
+        return V4_ENTRY if fp8 else arch.head_dim * KV_BYTES["bf16"]
+    if arch.mla:
+        return latent_entry_bytes(arch, layout)
+    heads = max(1.0, arch.num_kv_heads / layout.tp)
+    return 2 * heads * arch.head_dim * layout.kv_bytes_per_element
+
+
+@dataclass(frozen=True, slots=True)
+class KvCapacity:
+    """How many tokens of KV one engine (one data-parallel rank) holds, and where the rest of the HBM went.
+
+    Bytes are of one GPU. `inferred` names the items that no source states.
+    """
+
+    tokens: int
+    kv_bytes: float
+    hbm_bytes: float
+    outside: float
+    """HBM beyond gpu_memory_utilization, left to others."""
+    weights: float
+    activations: float
+    indexer_workspace: float
+    graphs: float
+    overhead: float
+    bytes_per_token: float
+    inferred: tuple[str, ...] = ("activations", "graphs", "overhead")
+
+    @property
+    def fits(self) -> bool:
+        """Whether the weights leave any room for KV."""
+        return self.tokens > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Bytes per GPU that vLLM takes besides weights and KV, where they are known; None derives or assumes."""
+
+    activations: float | None = None
+    graphs: float | None = None
+    overhead: float | None = None
+    indexer_workspace: float | None = None
+
+
+def kv_capacity_tokens(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    gpu_memory_utilization: float = 0.9,
+    *,
+    max_model_len: int | None = None,
+    max_num_batched_tokens: int = 8192,
+    max_num_seqs: int = 1024,
+    block_size: int = 16,
+    reserve: Reserve | None = None,
+) -> KvCapacity | None:
+    """KV capacity of one engine; None where the hardware profile has no GPU.
+
+    kv_bytes = HBM x utilization - weights - activations - indexer workspace - graphs - overhead;
+    tokens = kv_bytes / bytes per token, rounded down to whole blocks. Where layers hold different numbers of
+    tokens (sliding, linear, compressed), tokens = int(kv_bytes / bytes of a sequence of max_model_len x
+    max_model_len), as vLLM reports it from 0.20 on (v0.33.0 v1/core/kv_cache_utils.py).
+    """
+    if hardware.gpu is None:
+        return None
+    known = reserve or Reserve()
+    hbm = float(hardware.gpu.hbm_bytes)
+    length = max_model_len or arch.max_position_embeddings or 32768
+    loaded = weights.weight_bytes_per_rank(arch, checkpoint, layout)
+    active = _or(known.activations, activation_bytes(arch, layout, max_num_batched_tokens, max_num_seqs))
+    graphs = _or(known.graphs, graph_bytes(arch))
+    overhead = _or(known.overhead, overhead_bytes(layout))
+    workspace = _or(known.indexer_workspace, 0.0)
+    room = hbm * gpu_memory_utilization - loaded - active - workspace - graphs - overhead
+    per_token = kv_bytes_per_token_per_rank(arch, layout)
+    whole = sequence_bytes_per_rank(arch, layout, length)
+    uneven = arch.sliding_layers or arch.linear_layers or arch.compress_ratios
+    tokens = room / whole * length if uneven else room / per_token
+    derived = {
+        "activations": known.activations,
+        "graphs": known.graphs,
+        "overhead": known.overhead,
+    }
+    return KvCapacity(
+        tokens=max(0, int(tokens // block_size) * block_size),
+        kv_bytes=max(0.0, room),
+        hbm_bytes=hbm,
+        outside=hbm * (1 - gpu_memory_utilization),
+        weights=loaded,
+        activations=active,
+        indexer_workspace=workspace,
+        graphs=graphs,
+        overhead=overhead,
+        bytes_per_token=whole / length if uneven else per_token,
+        inferred=tuple(name for name, given in derived.items() if given is None),
+    )
+
+
+def _or(given: float | None, derived: float) -> float:
+    return derived if given is None else given
+
+
+def users_that_fit(capacity: KvCapacity, arch: Architecture, layout: Layout, tokens: int) -> int:
+    """Sequences of `tokens` (ISL + OSL, image tokens too) that one engine holds before it preempts."""
+    return int(capacity.kv_bytes // sequence_bytes_per_rank(arch, layout, float(tokens)))
+
+
+def activation_bytes(arch: Architecture, layout: Layout, batched_tokens: int, seqs: int) -> float:
+    """Peak of the profiling step's temporaries on one rank. Inferred from tensor shapes, not measured.
+
+    Per batched token, BF16: four hidden vectors (residual, its sum, normed, output), the wider of the
+    attention's (q and its output) and the MLP's; with experts a hidden vector in and out and gate, up and
+    product for each of the k experts' shards. Besides, three FP32 copies of the logits of `seqs` sequences.
+    """
+    hidden, tp = arch.hidden_size, layout.tp
+    value = arch.v_head_dim or arch.head_dim
+    attention = arch.num_heads * (2 * arch.head_dim + 2 * value) / tp
+    dense = 3 * arch.intermediate_size / tp
+    per_expert = 2 * hidden + 3 * (arch.moe_intermediate_size or 0) / (1 if layout.ep else tp)
+    routed = (arch.experts_per_token or 0) * per_expert / (tp if layout.ep else 1)
+    per_token = 4 * hidden + max(attention, dense, routed)
+    return 2.0 * per_token * batched_tokens + 3 * 4.0 * seqs * arch.vocab_size
+
+
+def graph_bytes(arch: Architecture) -> float:
+    """Captured graphs: 20 MiB a layer, at least 0.5 GiB. Inferred: vLLM's log has 1 to 3 GiB for such models.
+
+    From 0.20 on vLLM subtracts its own estimate before it sizes the cache
+    (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is on); before, graphs came out of the rest of the HBM.
+    """
+    return max(0.5 * GIB, 20 * 1024**2 * arch.num_layers)
+
+
+def overhead_bytes(layout: Layout) -> float:
+    """Runtime and collective buffers: 1 GiB, and 2 GiB more with more than one GPU. Inferred."""
+    return (3.0 if layout.gpus > 1 else 1.0) * GIB
+
+
+def rocm_indexer_workspace(batched_tokens: int, max_model_len: int) -> float:
+    """Logits of the sparse indexer that vLLM 0.23 to 0.29 reserve on gfx942 and gfx950.
+
+    batched_tokens x max_model_len x 4 bytes, and 512 MiB of prefill logits (v0.29.0
+    v1/attention/ops/rocm_aiter_mla_sparse.py:860-886, VLLM_SPARSE_INDEXER_MAX_LOGITS_MB). Absent from 0.30 on.
+    """
+    return 4.0 * batched_tokens * max_model_len + 512 * 1024**2

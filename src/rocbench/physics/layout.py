@@ -1,0 +1,97 @@
+"""How a model is spread over GPUs and in which precision it runs. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+KvDtype = Literal["bf16", "fp8", "fp8_ds_mla", "int8", "int4"]
+
+KV_BYTES: dict[KvDtype, float] = {"bf16": 2.0, "fp8": 1.0, "fp8_ds_mla": 1.0, "int8": 1.0, "int4": 0.5}
+"""Bytes of one cached number. `fp8_ds_mla` has a layout of its own, see `kv.latent_entry_bytes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Parallelism and precision of one server. A rank is one GPU."""
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    ep: bool = False
+    dcp: int = 1
+    """Decode context parallelism: ranks of a tensor-parallel group that share out the KV of each sequence."""
+    kv_dtype: KvDtype = "bf16"
+    online_fp8: bool = False
+    """16-bit weights quantised to FP8 while loading (`--quantization fp8`)."""
+    speculative_tokens: int = 0
+    """Draft tokens per step."""
+    mtp: bool = False
+    """The checkpoint's multi-token-prediction layers are loaded to draft."""
+    vision_data_parallel: bool = False
+    """A whole vision tower on each rank (`--mm-encoder-tp-mode data`)."""
+    language_only: bool = False
+    """No vision tower is loaded (`--language-model-only`)."""
+
+    def __post_init__(self) -> None:
+        for name in ("tp", "pp", "dp", "dcp"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.tp % self.dcp:
+            raise ValueError("dcp must divide tp")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the server."""
+        return self.tp * self.pp * self.dp
+
+    @property
+    def kv_bytes_per_element(self) -> float:
+        """Bytes of one cached number."""
+        return KV_BYTES[self.kv_dtype]
+
+
+def from_args(args: Mapping[str, object]) -> Layout:
+    """The layout that `vllm serve` arguments ask for.
+
+    Args:
+        args: names with or without dashes in front, `-` or `_` alike, as in a resolution or a profile.
+
+    Raises:
+        ValueError: a number that is none.
+    """
+    known = {name.lstrip("-").replace("_", "-"): value for name, value in args.items()}
+    speculation = known.get("speculative-config")
+    if isinstance(speculation, str):
+        speculation = json.loads(speculation)
+    draft = speculation if isinstance(speculation, Mapping) else {}
+    return Layout(
+        tp=_number(known.get("tensor-parallel-size") or known.get("tp")),
+        pp=_number(known.get("pipeline-parallel-size") or known.get("pp")),
+        dp=_number(known.get("data-parallel-size") or known.get("dp")),
+        ep=bool(known.get("enable-expert-parallel")),
+        dcp=_number(known.get("decode-context-parallel-size")),
+        kv_dtype=kv_dtype(str(known.get("kv-cache-dtype") or "auto")),
+        online_fp8=known.get("quantization") == "fp8",
+        speculative_tokens=_number(draft.get("num_speculative_tokens"), 0),
+        mtp="mtp" in str(draft.get("method", "")),
+        vision_data_parallel=known.get("mm-encoder-tp-mode") == "data",
+        language_only=bool(known.get("language-model-only")),
+    )
+
+
+def kv_dtype(name: str) -> KvDtype:
+    """The cache precision behind a `--kv-cache-dtype` value; `auto` is the model's own 16 bits."""
+    if name == "fp8_ds_mla":
+        return "fp8_ds_mla"
+    if name.startswith("fp8"):
+        return "fp8"
+    if name.startswith("int8"):
+        return "int8"
+    return "int4" if name.startswith("int4") else "bf16"
+
+
+def _number(value: object, default: int = 1) -> int:
+    return default if value is None else int(str(value))

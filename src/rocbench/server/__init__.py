@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rocbench.server.attached import AttachedServer
+from rocbench.server.lock import gpu_locks
+from rocbench.server.preflight import check_model
 from rocbench.server.process import LocalServer
 from rocbench.server.ready import Launched, wait_until_ready
 from rocbench.server.spec import OnProgress, RunningServer, ServerSpec
@@ -26,19 +28,23 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
         on_progress: told of loading steps read from its log, with the share done where known.
 
     Raises:
-        NodeFault: port or GPUs are taken, or the node lacks something.
+        EnvironmentFault: the model cannot be had, or the container runtime is missing.
+        NodeFault: port or GPUs are taken, or the disk is too small.
         ServerFault: it died, hung, or could not be stopped; with cause, fix and log.
     """
     launched = _launcher(spec)
     running: RunningServer | None = None
-    try:
-        launched.launch()
-        running = wait_until_ready(launched, on_progress)
-        yield running
-    finally:
-        report = launched.stop()
-        if running is not None:
-            running.stopped = report
+    if spec.kind in ("process", "container"):
+        check_model(spec)
+    with gpu_locks(spec.gpus, f"server of {spec.model}"):
+        try:
+            launched.launch()
+            running = wait_until_ready(launched, on_progress)
+            yield running
+        finally:
+            report = launched.stop()
+            if running is not None:
+                running.stopped = report
 
 
 def _launcher(spec: ServerSpec) -> Launched:

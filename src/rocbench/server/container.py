@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rocbench.errors import EnvironmentFault, InputError, ServerFault
+from rocbench.errors import EnvironmentFault, InputError, Interrupted, ServerFault
 from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, with_address
 from rocbench.server.port import check_port, choose_port
@@ -156,11 +156,11 @@ class ContainerServer:
         if self._client is None:
             return StopReport("already_gone", 0.0)
         self.processes()
-        interrupt: KeyboardInterrupt | None = None
+        interrupt: KeyboardInterrupt | Interrupted | None = None
         grace = self.spec.grace_s + STOP_MARGIN_S
         try:
             self._call("stop", "-t", f"{grace:.0f}", self.name, timeout_s=grace + _CALL_S)
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, Interrupted) as error:
             interrupt = error
         self._call("rm", "-f", self.name)
         client = Family(processes.identity_of(self._client.pid))

@@ -18,7 +18,7 @@ TAIL_BYTES = 8 * 1024**2
 """A log is read at both ends only: a server that logged 1 GB must not cost its reader 1 GB."""
 
 _PREFIX = re.compile(
-    r"^\s*(?:\((?:\w+(?: \w+)*)? ?pid=\d+\)\s*|\[[^\]]*\]\s*|(?:INFO|WARNING|ERROR)\s+[\d-]+ [\d:.]+\s*)*"
+    r"^\s*(?:\([^()]*pid=\d+\)\s*|\[[^\]]*\]\s*|(?:INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+ [\d:.]+\s*)*"
 )
 _EXCEPTION = re.compile(r"(?:^|\s)(?:[\w.]*(?:Error|Exception|Interrupt)\b): ?\S")
 _LONGEST = 300

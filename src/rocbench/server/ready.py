@@ -18,6 +18,7 @@ from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, Ser
 
 REFUSED_S = 15.0
 """Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
+FAMILY_S = 5.0
 _POLL_S = 0.25
 _PROMPT_IDS = [1000, 1001, 1002, 1003]
 """Ids that all but toy vocabularies have, and fewer than any KV block holds, so nothing is left cached."""
@@ -62,6 +63,7 @@ class _Waiting:
         self.began = time.monotonic()
         self.on_progress = on_progress
         self.last_step = ""
+        self._counted = self.began
         self.headers: dict[str, str] = {}
         if self.spec.api_key:
             self.headers["Authorization"] = f"Bearer {self.spec.api_key}"
@@ -76,6 +78,10 @@ class _Waiting:
         """Reports progress; raises ServerFault when the process is gone or the time is over."""
         code = self.launched.exit_code()
         self._report()
+        if time.monotonic() - self._counted > FAMILY_S:
+            # Whoever is seen now is found again at the stop, even if its parent is dead by then.
+            self.launched.processes()
+            self._counted = time.monotonic()
         if code is not None:
             raise self.fault(
                 f"{self.spec.model}: the server died after {self.seconds:.0f} s ({_ending(code)})"
@@ -104,11 +110,12 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         ServerFault: died, not ready in time, refused the completion, or serves another model.
     """
     waiting = _Waiting(launched, on_progress)
-    _wait_healthy(waiting)
+    has_health = _wait_healthy(waiting)
     models, max_model_len = _models(waiting)
     served = _served_name(waiting.spec, models)
     began = time.monotonic()
     _complete(waiting, served)
+    launched.processes()
     return RunningServer(
         spec=waiting.spec,
         base_url=launched.base_url,
@@ -121,23 +128,26 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         models=models,
         max_model_len=max_model_len,
         image_digest=launched.image_digest,
+        log_start=launched.log_start,
+        has_health=has_health,
         notes=launched.notes,
         exit_code=launched.exit_code,
         processes=launched.processes,
     )
 
 
-def _wait_healthy(waiting: _Waiting) -> None:
+def _wait_healthy(waiting: _Waiting) -> bool:
+    """Waits for /health, or for /v1/models of an attached server that has no /health (then False)."""
     url, headers = waiting.launched.base_url, waiting.headers
     while True:
         waiting.look("the server is not healthy")
         try:
             status = fetch(url, "/health", headers=headers, timeout_s=5.0).status
             if status == 200:
-                return
+                return True
             if status != 503 and waiting.spec.kind == "attached":
                 _check_attached(waiting)
-                return
+                return False
         except OSError as error:
             if waiting.spec.kind == "attached" and waiting.seconds > REFUSED_S:
                 raise ServerFault(

@@ -92,6 +92,10 @@ class RunningServer:
     models: tuple[str, ...] = ()
     max_model_len: int | None = None
     image_digest: str | None = None
+    log_start: int = 0
+    """Offset of this start's lines in the log."""
+    has_health: bool = True
+    """False for an attached server without /health."""
     notes: list[str] = field(default_factory=list)
     exit_code: Callable[[], int | None] = field(default=lambda: None, repr=False)
     """None while it runs (always for an attached server)."""

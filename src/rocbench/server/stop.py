@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from rocbench.errors import ServerFault
+from rocbench.errors import Interrupted, ServerFault
 from rocbench.server import processes
 from rocbench.server.processes import Family
 from rocbench.server.spec import ProcessIdentity, StopReport
@@ -39,11 +39,11 @@ def stop_family(
     members = _living(family, reap)
     if not members:
         return StopReport("already_gone", 0.0, reap())
-    interrupt: KeyboardInterrupt | None = None
+    interrupt: KeyboardInterrupt | Interrupted | None = None
     try:
         _terminate(family, members)
         members = _wait_gone(family, reap, began + grace_s)
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, Interrupted) as error:
         interrupt, members = error, _living(family, reap)
     killed: tuple[int, ...] = ()
     if members:

@@ -1,0 +1,80 @@
+"""What can be known to fail before a server is started: the model's files, room for them, the token to get them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from rocbench.errors import EnvironmentFault, NodeFault
+from rocbench.server.spec import ServerSpec
+from rocbench.units import size
+
+_MARGIN = 1.05
+"""Of the weights' bytes: tokenizer and partial downloads come on top."""
+
+
+def check_model(spec: ServerSpec, environ: Mapping[str, str] | None = None) -> None:
+    """Checks that the model is there or can be had. Reads the disk, asks no network.
+
+    Raises:
+        EnvironmentFault: the path does not exist, a token or the network is needed and not to be had.
+        NodeFault: too little disk space to download it.
+    """
+    env = {**(os.environ if environ is None else environ), **spec.env}
+    model = spec.model
+    if model.startswith(("/", "./", "../", "~")):
+        if not Path(model).expanduser().exists():
+            raise EnvironmentFault(
+                f"there is no model at {model}", fix="check the path; it must hold config.json"
+            )
+        return
+    if Path(model).exists() or "/" not in model or is_cached(model, env):
+        return
+    if env.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise EnvironmentFault(
+            f"{model} is not in the cache {hub_cache(env)}, and HF_HUB_OFFLINE forbids to download it",
+            fix="download it first, or unset HF_HUB_OFFLINE",
+        )
+    if spec.gated and not token(env):
+        raise EnvironmentFault(
+            f"{model} is gated and HF_TOKEN is not set",
+            fix="accept its licence on its page and export HF_TOKEN (it is never written anywhere)",
+        )
+    _check_space(spec, env)
+
+
+def is_cached(model: str, env: Mapping[str, str]) -> bool:
+    """Whether a snapshot of the model stands in the hub's cache."""
+    snapshots = hub_cache(env) / f"models--{model.replace('/', '--')}" / "snapshots"
+    return any(snapshots.glob("*/config.json"))
+
+
+def hub_cache(env: Mapping[str, str]) -> Path:
+    """Where huggingface_hub keeps models: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
+    if "HF_HUB_CACHE" in env:
+        return Path(env["HF_HUB_CACHE"]).expanduser()
+    home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def token(env: Mapping[str, str]) -> bool:
+    """Whether a token is at hand: HF_TOKEN, or the file that `hf auth login` writes."""
+    if env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN"):
+        return True
+    stored = env.get("HF_TOKEN_PATH") or hub_cache(env).parent / "token"
+    return Path(stored).expanduser().exists()
+
+
+def _check_space(spec: ServerSpec, env: Mapping[str, str]) -> None:
+    if spec.weight_bytes is None:
+        return
+    folder = hub_cache(env)
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+    free = shutil.disk_usage(there).free
+    if free < _MARGIN * spec.weight_bytes:
+        raise NodeFault(
+            f"{spec.model} needs {size(spec.weight_bytes)}, {there} has {size(free)} free",
+            fix="free space, or set HF_HOME to a larger disk",
+        )

@@ -1,0 +1,281 @@
+"""What a running server really has, from itself: its configuration, its metrics, its log. Held against the plan.
+
+A flag that was asked for is not proof: vLLM changes block size, prefix caching or the attention back end on its
+own (`CPU MLA backend requires block_size=16, overriding user-specified block_size=1.`), and says so in a log line.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from packaging.version import InvalidVersion, Version
+
+from rocbench.probe.fetch import fetch
+from rocbench.probe.scrape import labels
+from rocbench.server.failures import read_log
+from rocbench.server.redact import is_secret
+from rocbench.server.spec import RunningServer
+
+_NAMED_BACKENDS = {
+    # v0.14.1 platforms/rocm.py:187-300 names its choice in words
+    "Aiter Flash Attention": "ROCM_AITER_FA",
+    "AITER MLA": "ROCM_AITER_MLA",
+    "Triton MLA": "TRITON_MLA",
+    "Sparse MLA": "ROCM_AITER_MLA_SPARSE",
+    "Triton Attention": "TRITON_ATTN",
+    "Rocm Attention": "ROCM_ATTN",
+    "Aiter Unified Attention": "ROCM_AITER_UNIFIED_ATTN",
+}
+_IN_WORDS = re.compile(rf"Using ({'|'.join(_NAMED_BACKENDS)}) backend")
+_BY_NAME = re.compile(
+    r"(?:Using|Overriding with) (?:AttentionBackendEnum\.)?"
+    r"([A-Z0-9_]*(?:ATTN|ATTENTION|MLA|_FA|SPARSE|_DSA|FLASHINFER|QUANT|OCTAVE)[A-Z0-9_]*)"
+    r"(?: backend)?(?: \(selected| out of|\.)"
+)
+_KV_TOKENS = re.compile(r"KV cache size: ([\d,]+) tokens")
+_WEIGHTS = re.compile(r"Model loading took ([\d.]+) GiB")
+
+_CONFIG = {
+    # section of vllm_config: keys that decide a result; everything else in /server_info is left out
+    "cache_config": (
+        "block_size cache_dtype enable_prefix_caching gpu_memory_utilization num_gpu_blocks kv_cache_size_tokens "
+        "kv_offloading_size kv_offloading_backend cpu_offload_gb swap_space prefix_caching_hash_algo"
+    ),
+    "parallel_config": (
+        "tensor_parallel_size pipeline_parallel_size data_parallel_size decode_context_parallel_size "
+        "enable_expert_parallel enable_eplb distributed_executor_backend all2all_backend"
+    ),
+    "scheduler_config": (
+        "max_num_seqs max_num_batched_tokens enable_chunked_prefill async_scheduling policy stream_interval "
+        "disable_hybrid_kv_cache_manager"
+    ),
+    "model_config": "dtype quantization max_model_len revision enforce_eager runner served_model_name",
+    "attention_config": "backend mla_prefill_backend",
+    "kernel_config": "moe_backend linear_backend",
+    "compilation_config": "mode level backend cudagraph_mode max_cudagraph_capture_size",
+    "speculative_config": "method num_speculative_tokens model",
+    "kv_transfer_config": "kv_connector kv_role",
+    "observability_config": "jit_monitor_mode",
+}
+_ALIKE = ({"auto", "bfloat16"}, {"fp8", "fp8_e4m3"})
+_ENVIRONMENT = re.compile(
+    r"^VLLM_(?:ROCM_|USE_|MLA_|SERVER_DEV_MODE|ENGINE_READY|KV_OFFLOAD|CPU_|V1_|WORKER_)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was found, what differs from the plan, and what could not be told."""
+
+    found: dict[str, Any]
+    """backend, backends, block_size, prefix_caching, kv_cache_dtype, kv_capacity_tokens, weights_gib_per_rank, vllm."""
+    mismatches: tuple[str, ...] = ()
+    """`block_size is 16, planned 1`."""
+    unknown: tuple[str, ...] = ()
+    """Names that the plan expects and the server does not tell."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Chosen keys of vllm_config and vllm_env, by an allow-list: /server_info also holds tokens."""
+
+    @property
+    def differences(self) -> str | None:
+        """Column `plan_differences`: empty when all is as planned, None when something could not be told."""
+        if self.mismatches:
+            return ";".join(self.mismatches)
+        return None if self.unknown else ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For `resolved.json`."""
+        return {
+            "found": self.found,
+            "mismatches": list(self.mismatches),
+            "unknown": list(self.unknown),
+            "config": self.config,
+        }
+
+
+def prove(running: RunningServer, expected: Mapping[str, object]) -> Proof:
+    """Asks the server what it has, and holds that against the plan.
+
+    Args:
+        expected: name to value, names as in `Proof.found` or of a key in `Proof.config`; a value of None
+            expects nothing.
+    """
+    info = _ask(running, "/server_info?config_format=json")
+    metrics = _text(running, "/metrics")
+    log = read_log(running.log_path, running.log_start)
+    found = facts(info, labels(metrics, "vllm:cache_config_info"), log, running.version)
+    config = chosen_config(info)
+    flat = {key: value for section in config.values() for key, value in section.items()}
+    mismatches, unknown = compare({**flat, **found}, expected)
+    return Proof(found, mismatches, unknown, config)
+
+
+def facts(
+    info: Any, cache: Sequence[Mapping[str, str]], log: Sequence[str], version: str | None
+) -> dict[str, Any]:
+    """Facts from /server_info (None without it), the labels of cache_config_info, and the log. Pure.
+
+    The metrics come first: they tell what the engine resolved. Names that nobody tells are left out.
+    """
+    section = _section(info, "cache_config")
+    label = {key: value for key, value in (cache[0] if cache else {}).items() if value != "None"}
+    backends = backends_in(log)
+    found: dict[str, Any] = {
+        "vllm": version,
+        "backend": backends[0] if backends else _section(info, "attention_config").get("backend"),
+        "backends": backends or None,
+        "block_size": _integer(label.get("block_size", section.get("block_size"))),
+        "prefix_caching": _truth(label.get("enable_prefix_caching", section.get("enable_prefix_caching"))),
+        "kv_cache_dtype": label.get("cache_dtype", section.get("cache_dtype")),
+        "kv_capacity_tokens": _kv_tokens(cache, section, log),
+        "weights_gib_per_rank": max((float(m[1]) for m in map(_WEIGHTS.search, log) if m), default=None),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def backends_in(log: Sequence[str]) -> list[str]:
+    """Attention back ends that the log names, in order, without repetition. Pure."""
+    names = []
+    for line in log:
+        words, name = _IN_WORDS.search(line), _BY_NAME.search(line)
+        found = _NAMED_BACKENDS[words[1]] if words else name[1] if name else None
+        if found and found not in names:
+            names.append(found)
+    return names
+
+
+def compare(
+    found: Mapping[str, Any], expected: Mapping[str, object]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(mismatches, unknown) of what was found against what was planned. Pure."""
+    mismatches, unknown = [], []
+    for name, want in expected.items():
+        if want is None:
+            continue
+        have = found.get(name)
+        if have is None:
+            unknown.append(name)
+        elif not _same(name, have, want) and want not in (found.get(f"{name}s") or ()):
+            mismatches.append(f"{name} is {have}, planned {want}")
+    return tuple(mismatches), tuple(unknown)
+
+
+def chosen_config(info: Any) -> dict[str, Any]:
+    """The keys of /server_info that are stored. Pure."""
+    chosen: dict[str, Any] = {}
+    for name, keys in _CONFIG.items():
+        section = _section(info, name)
+        kept = {key: _plain(section[key]) for key in keys.split() if section.get(key) is not None}
+        if kept:
+            chosen[name] = kept
+    environment = info.get("vllm_env") if isinstance(info, Mapping) else None
+    if isinstance(environment, Mapping):
+        chosen["vllm_env"] = {
+            name: _plain(value)
+            for name, value in sorted(environment.items())
+            if _ENVIRONMENT.match(name) and not is_secret(name)
+        }
+    return chosen
+
+
+Reset = Literal["reset", "refused", "unproved", "unavailable"]
+
+
+def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: float = 0.25) -> Reset:
+    """Empties the prefix cache between cells.
+
+    Returns:
+        `reset`: the server says so (0.26 and later). `unproved`: it answers 200 and says nothing, as up to 0.25,
+        also when blocks were held: the next cell's hits are the proof. `refused`: blocks stayed held.
+        `unavailable`: no such endpoint (no development mode).
+    """
+    for attempt in range(attempts):
+        try:
+            answer = fetch(
+                running.base_url,
+                "/reset_prefix_cache",
+                method="POST",
+                headers=running.headers,
+                timeout_s=30.0,
+            )
+        except OSError:
+            return "unavailable"
+        if answer.status != 200:
+            return "unavailable"
+        said = answer.json()
+        if not isinstance(said, Mapping) or "success" not in said:
+            return "unproved"
+        if said["success"]:
+            return "reset"
+        if attempt + 1 < attempts:
+            time.sleep(pause_s)
+    return "refused"
+
+
+def _ask(running: RunningServer, path: str) -> Any:
+    try:
+        answer = fetch(running.base_url, path, headers=running.headers, timeout_s=30.0)
+    except OSError:
+        return None
+    return answer.json() if answer.status == 200 else None
+
+
+def _text(running: RunningServer, path: str) -> str:
+    try:
+        answer = fetch(running.base_url, path, headers=running.headers, timeout_s=30.0)
+    except OSError:
+        return ""
+    return answer.body.decode(errors="replace") if answer.status == 200 else ""
+
+
+def _section(info: Any, name: str) -> Mapping[str, Any]:
+    config = info.get("vllm_config") if isinstance(info, Mapping) else None
+    section = config.get(name) if isinstance(config, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
+
+
+def _kv_tokens(
+    cache: Sequence[Mapping[str, str]], section: Mapping[str, Any], log: Sequence[str]
+) -> int | None:
+    """KV cache in tokens, over all engines: from the metrics (0.24 and later), the log, else blocks x size."""
+    tokens = [_integer(engine.get("kv_cache_size_tokens")) for engine in cache]
+    if tokens and all(tokens):
+        return sum(count for count in tokens if count)
+    logged = [int(m[1].replace(",", "")) for m in map(_KV_TOKENS.search, log) if m]
+    if logged:
+        return sum(logged) if len(cache) > 1 else logged[-1]
+    blocks = [_integer(engine.get("num_gpu_blocks")) for engine in cache] or [
+        _integer(section.get("num_gpu_blocks"))
+    ]
+    size = _integer((cache[0] if cache else section).get("block_size"))
+    return sum(count for count in blocks if count) * size if size and all(blocks) else None
+
+
+def _same(name: str, have: Any, want: object) -> bool:
+    if name == "vllm":
+        try:
+            planned = Version(str(want)).release
+            return Version(str(have)).release[: len(planned)] == planned
+        except InvalidVersion:
+            return str(have) == str(want)
+    have, want = str(have).lower(), str(want).lower()
+    return have == want or any({have, want} <= alike for alike in _ALIKE)
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _truth(value: Any) -> bool | None:
+    return None if value is None else str(value) == "True"
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,94 @@
+"""AITER's switches: a setting (`on`, `off`, or a map of parts) as the variables of one vLLM version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rocbench.errors import InputError
+from rocbench.rules.flags import Names, lives, nearest
+from rocbench.rules.truth import truthy
+from rocbench.rules.versions import Range
+
+MASTER = "VLLM_ROCM_USE_AITER"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One switch below the master: its variable and, per version range, whether it is on by default."""
+
+    name: str
+    env: str
+    defaults: tuple[tuple[Range, bool], ...]
+
+    def default(self, vllm: str | None) -> bool | None:
+        """On or off when nothing sets it; None when the version decides and is unknown."""
+        values = {value for _, value in self.defaults}
+        if len(values) == 1:
+            return values.pop()
+        if vllm is None:
+            return None
+        return next((value for span, value in self.defaults if span.holds(vllm)), None)
+
+
+def translate(
+    setting: Any, vllm: str | None, parts: Mapping[str, Part], names: Names
+) -> tuple[dict[str, str], list[str]]:
+    """Variables for a setting, and the parts that this version does not have.
+
+    A map switches its parts, and AITER itself on: a part acts only below the master.
+
+    Raises:
+        InputError: the setting is neither on, off nor a map, or names no part.
+    """
+    setting = _spoken(setting)
+    if isinstance(setting, str):
+        return {MASTER: "1" if setting == "on" else "0"}, []
+    variables = {MASTER: "0" if setting and set(setting.values()) == {"off"} and "all" in setting else "1"}
+    missing: list[str] = []
+    for name, value in setting.items():
+        if name == "all":
+            variables[MASTER] = "1" if value == "on" else "0"
+            continue
+        key = name.lower().replace("-", "_").removeprefix("vllm_rocm_use_aiter_")
+        if key not in parts:
+            raise InputError(
+                f"aiter: {name!r} is no part of AITER{nearest(key, parts)}",
+                fix=f"parts: {', '.join(sorted(parts))}",
+            )
+        if lives(parts[key].env, vllm, names):
+            variables[parts[key].env] = "1" if value == "on" else "0"
+        else:
+            missing.append(key)
+    return variables, missing
+
+
+def _spoken(setting: Any) -> str | dict[str, str]:
+    words = {True: "on", False: "off", "on": "on", "off": "off"}
+    wrong = InputError(
+        f"aiter: {setting!r} is not a setting", fix="give on, off, or a map such as {moe: off, mla: on}"
+    )
+    if isinstance(setting, Mapping):
+        if not setting or not all(isinstance(v, bool | str) and v in words for v in setting.values()):
+            raise wrong
+        return {str(key): words[value] for key, value in setting.items()}
+    if isinstance(setting, bool | str) and setting in words:
+        return words[setting]
+    raise wrong
+
+
+def effective(
+    env: Mapping[str, str], vllm: str | None, parts: Mapping[str, Part], names: Names
+) -> dict[str, bool | None]:
+    """Each part as it acts: below the master, by its variable or its default. None when the version decides."""
+    master = truthy(env.get(MASTER))
+    found: dict[str, bool | None] = {}
+    for name, part in parts.items():
+        if not master or not lives(part.env, vllm, names):
+            found[name] = False
+        elif part.env in env:
+            found[name] = truthy(env[part.env])
+        else:
+            found[name] = part.default(vllm)
+    return found

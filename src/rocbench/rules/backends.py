@@ -1,0 +1,138 @@
+"""Which attention backend a vLLM version chooses, and with which block size. Read from each version's selection.
+
+Sources: vllm/platforms/rocm.py `get_attn_backend_cls` (0.12-0.17), `_get_backend_priorities` (0.18 on), and
+`validate_configuration` of the backends; vllm/platforms/cpu.py. The choice is checked after start against the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rocbench.rules.versions import Range
+
+FA_HEADS = frozenset({64, 128, 256})
+ROCM_ATTN_HEADS = frozenset({32, 64, 80, 96, 128, 160, 192, 224, 256})
+OWN_BACKENDS = ("deepseek_v4", "deepseek_v41", "minimax_m3", "step5")
+"""Model types that bring their own attention backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the selection looks at."""
+
+    platform: str
+    vllm: str | None
+    model_type: str
+    family: str
+    head_dim: int
+    sinks: bool
+    encoder_decoder: bool
+    asked: str | None
+    """--attention-backend, or VLLM_ATTENTION_BACKEND where it is still read."""
+    block_size: int | None
+    aiter: bool
+    parts: Mapping[str, bool | None]
+    prefill_decode: bool
+    """VLLM_V1_USE_PREFILL_DECODE_ATTENTION (to 0.14), attention-config.use_prefill_decode_attention (0.16-0.18)."""
+    kv_connector: bool
+
+    @property
+    def mla(self) -> bool:
+        """Whether attention is MLA."""
+        return self.family.startswith("mla")
+
+    def part(self, name: str) -> bool:
+        """Whether an AITER part acts; unknown counts as off."""
+        return bool(self.parts.get(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backend, why, and where that is written; name None when it cannot be known."""
+
+    name: str | None
+    reason: str
+    source: str
+
+
+def choose(asked: Question) -> Choice:
+    """The backend of this version for this model and these settings."""
+    if asked.vllm is None:
+        return Choice(None, "the vLLM version is unknown", "")
+    if asked.platform == "cpu":
+        name = "CPU_MLA" if asked.mla else "CPU_ATTN"
+        return Choice(name, "the CPU platform has one backend a family", "vllm/platforms/cpu.py")
+    if asked.model_type in OWN_BACKENDS:
+        return Choice(None, f"{asked.model_type} brings its own backend", "vllm/models")
+    if asked.family == "hybrid":
+        return Choice(None, "a hybrid model has a backend for each kind of layer", "vllm/platforms/rocm.py")
+    old = Range.parse("<0.18").holds(asked.vllm)
+    if asked.family == "mla_sparse":
+        return Choice(
+            "ROCM_AITER_MLA_SPARSE",
+            "the only sparse MLA backend on ROCm, whatever the AITER switch says",
+            "v0.14.1 platforms/rocm.py:202" if old else "v0.33.0 platforms/rocm.py:531",
+        )
+    if asked.asked:
+        return Choice(asked.asked.upper(), "asked for by --attention-backend", "vllm/platforms/rocm.py")
+    if asked.mla:
+        return _dense_mla(asked, old=old)
+    return _old_gqa(asked) if Range.parse("<0.19").holds(asked.vllm) else _gqa(asked)
+
+
+def _dense_mla(asked: Question, *, old: bool) -> Choice:
+    source = "v0.14.1 platforms/rocm.py:213-218" if old else "v0.33.0 platforms/rocm.py:545-556"
+    if asked.part("mla"):
+        return Choice("ROCM_AITER_MLA", "AITER and its MLA part are on", source)
+    if old and asked.block_size == 1:
+        return Choice("ROCM_AITER_MLA", "block size 1 alone selects AITER MLA, with AITER off too", source)
+    return Choice("TRITON_MLA", "AITER or its MLA part is off", source)
+
+
+def _old_gqa(asked: Question) -> Choice:
+    """0.12 to 0.18: by the AITER switches."""
+    source = "v0.14.1 platforms/rocm.py:253-286; v0.18.1 platforms/rocm.py:309"
+    if asked.part("unified_attention"):
+        return Choice("ROCM_AITER_UNIFIED_ATTN", "AITER and its UNIFIED_ATTENTION part are on", source)
+    if asked.part("mha") and _fa_fits(asked):
+        return Choice("ROCM_AITER_FA", "AITER and its MHA part are on", source)
+    if asked.prefill_decode:
+        return Choice("ROCM_ATTN", "split prefill and decode attention is asked for", source)
+    return Choice("TRITON_ATTN", "AITER or its MHA part is off", source)
+
+
+def _fa_fits(asked: Question) -> bool:
+    """Backends are held against head size, sinks and kind only from 0.18; before, the switch alone decided."""
+    assert asked.vllm is not None
+    if Range.parse("<0.18").holds(asked.vllm):
+        return True
+    sinks = not asked.sinks or Range.parse(">=0.23").holds(asked.vllm)
+    return asked.head_dim in FA_HEADS and not asked.encoder_decoder and sinks
+
+
+def _gqa(asked: Question) -> Choice:
+    """0.19 on: ROCM_ATTN first, whatever the AITER switch says."""
+    assert asked.vllm is not None
+    source = "v0.33.0 platforms/rocm.py:556-571"
+    no_connector = not (asked.kv_connector and Range.parse(">=0.23").holds(asked.vllm))
+    if asked.encoder_decoder:
+        return Choice(None, "an encoder-decoder model needs one layout for both parts", source)
+    if no_connector and not asked.sinks and asked.head_dim in ROCM_ATTN_HEADS:
+        return Choice("ROCM_ATTN", "first in the order of 0.19 on", source)
+    why = "ROCM_ATTN takes no KV connector" if not no_connector else "ROCM_ATTN does not fit this model"
+    if asked.part("mha") and _fa_fits(asked):
+        return Choice("ROCM_AITER_FA", f"{why}; AITER and its MHA part are on", source)
+    return Choice("ROCM_AITER_UNIFIED_ATTN", f"{why}; next in the order where aiter is installed", source)
+
+
+def default_block_size(choice: Choice, asked: Question) -> int | None:
+    """The KV block size of this version when none is given; None when it cannot be known."""
+    if asked.platform == "cpu":
+        return 16 if asked.mla else 128
+    if choice.name is None:
+        return None
+    assert asked.vllm is not None
+    if Range.parse("<0.19").holds(asked.vllm):  # the platform set 64 for the switch, whatever the backend
+        return 64 if asked.part("unified_attention") else 16
+    return 64 if choice.name == "ROCM_AITER_UNIFIED_ATTN" else 16

@@ -1,0 +1,266 @@
+"""The typed condition language of a rule's `when:`.
+
+    when:
+      family: [mla_sparse, mla_dense]      # any of these
+      backend: ROCM_AITER_*                # a glob
+      heads: {lt: 16, not: {in: [4, 8]}}   # numbers: lt le gt ge in multiple_of divides not any
+      rocm: ">=7.2.1,<7.14"                # versions: a PEP 440 range
+      flags: {block-size: given}           # a flag as it stands: given, absent, or a test of its value
+      env: {VLLM_ROCM_USE_AITER: true}     # a variable: given, absent, true/false as vLLM reads it, or its text
+      any: [{...}, {...}]                  # one of these; `not: {...}` none of it
+
+Everything listed must hold. A test answers True, False or None: None when a fact is unknown, which is not False.
+Unknown names, wrong types and empty ranges are errors when the table is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal, Protocol
+
+from rocbench.rules.facts import KINDS
+from rocbench.rules.flags import Names, nearest
+from rocbench.rules.truth import truthy
+from rocbench.rules.versions import Range
+
+Test = Callable[[Any], bool]
+FactKind = Literal["str", "int", "float", "bool", "version"]
+GIVEN, ABSENT = "given", "absent"
+
+
+class View(Protocol):
+    """What a condition looks at."""
+
+    def fact(self, name: str) -> Any:
+        """The fact, None when unknown."""
+
+    def flag(self, leaf: str) -> Any:
+        """The flag's value, None when not given."""
+
+    def variable(self, name: str) -> str | None:
+        """The variable's text, None when not given."""
+
+
+class ConditionError(ValueError):
+    """A condition that cannot be: the key and what is wrong with it."""
+
+    def __init__(self, key: str, what: str) -> None:
+        self.key, self.what = key, what
+        super().__init__(f"{key}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A checked `when:`."""
+
+    checks: tuple[tuple[str, Callable[[View], bool | None]], ...]
+
+    def holds(self, view: View) -> bool | None:
+        """True, False, or None when an unknown fact decides."""
+        return _all(check(view) for _, check in self.checks)
+
+    def unknown(self, view: View) -> list[str]:
+        """The keys that an unknown fact leaves open."""
+        return [key for key, check in self.checks if check(view) is None]
+
+
+def _all(answers: Iterable[bool | None]) -> bool | None:
+    seen = list(answers)
+    if False in seen:
+        return False
+    return None if None in seen else True
+
+
+def _any(answers: Iterable[bool | None]) -> bool | None:
+    seen = list(answers)
+    if True in seen:
+        return True
+    return None if None in seen else False
+
+
+def parse(when: Mapping[str, Any], names: Names) -> Condition:
+    """Check and compile a `when:`.
+
+    Raises:
+        ConditionError: an unknown name, a wrong type or an empty range.
+    """
+    if not isinstance(when, Mapping):
+        raise ConditionError("when", f"must be a mapping, not {when!r}")
+    checks: list[tuple[str, Callable[[View], bool | None]]] = []
+    for key, raw in when.items():
+        match key:
+            case "any":
+                checks.append((key, _either([parse(part, names) for part in _listed(key, raw)])))
+            case "not":
+                checks.append((key, _neither(parse(raw, names))))
+            case "flags":
+                checks += [(f"flags.{name}", _flag(name, test, names)) for name, test in raw.items()]
+            case "env":
+                checks += [(f"env.{name}", _variable(name, test, names)) for name, test in raw.items()]
+            case _:
+                if key not in KINDS:
+                    raise ConditionError(key, f"is not a fact{nearest(key, KINDS)}")
+                checks.append((key, _fact(key, raw)))
+    return Condition(tuple(checks))
+
+
+def _listed(key: str, raw: Any) -> list[Any]:
+    if not isinstance(raw, list) or not raw:
+        raise ConditionError(key, "must be a list of conditions")
+    return raw
+
+
+def _either(parts: list[Condition]) -> Callable[[View], bool | None]:
+    return lambda view: _any(part.holds(view) for part in parts)
+
+
+def _neither(part: Condition) -> Callable[[View], bool | None]:
+    def check(view: View) -> bool | None:
+        answer = part.holds(view)
+        return None if answer is None else not answer
+
+    return check
+
+
+def _fact(name: str, raw: Any) -> Callable[[View], bool | None]:
+    test = parse_test(name, raw, KINDS[name])
+
+    def check(view: View) -> bool | None:
+        value = view.fact(name)
+        return None if value is None else test(value)
+
+    return check
+
+
+def _flag(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
+    root = name.partition(".")[0]
+    if root not in names.flags:
+        raise ConditionError(f"flags.{name}", f"is not a flag{nearest(root, names.flags)}")
+    if raw == GIVEN:
+        return lambda view: view.flag(name) is not None
+    if raw == ABSENT:
+        return lambda view: view.flag(name) is None
+    kind = names.flags[root].kind
+    test = parse_test(f"flags.{name}", raw, _json_kind(raw) if kind == "json" else kind)
+
+    def check(view: View) -> bool | None:
+        value = view.flag(name)
+        return value is not None and not isinstance(value, dict) and test(value)
+
+    return check
+
+
+def _json_kind(raw: Any) -> FactKind:
+    return "bool" if isinstance(raw, bool) else "float" if isinstance(raw, int | float) else "str"
+
+
+def _variable(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
+    if name not in names.env:
+        raise ConditionError(f"env.{name}", f"is not a variable{nearest(name, names.env)}")
+    if raw == GIVEN:
+        return lambda view: view.variable(name) is not None
+    if raw == ABSENT:
+        return lambda view: view.variable(name) is None
+    if isinstance(raw, bool):
+        return lambda view: truthy(view.variable(name)) is raw if view.variable(name) is not None else False
+    test = parse_test(f"env.{name}", raw, "str")
+
+    def check(view: View) -> bool | None:
+        value = view.variable(name)
+        return value is not None and test(value)
+
+    return check
+
+
+def parse_test(key: str, raw: Any, kind: FactKind) -> Test:
+    """A test of one value of `kind`.
+
+    Raises:
+        ConditionError: the test cannot be of this kind.
+    """
+    if isinstance(raw, list):
+        tests = [parse_test(key, part, kind) for part in _listed(key, raw)]
+        return lambda value: any(test(value) for test in tests)
+    match kind:
+        case "bool":
+            if not isinstance(raw, bool):
+                raise ConditionError(key, f"must be true or false, not {raw!r}")
+            return lambda value: value is raw
+        case "version":
+            return _version_test(key, raw)
+        case "int" | "float":
+            return _number_test(key, raw, kind)
+        case "str":
+            return _text_test(key, raw)
+
+
+def _version_test(key: str, raw: Any) -> Test:
+    try:
+        return Range.parse(str(raw)).holds
+    except ValueError as error:
+        raise ConditionError(key, str(error)) from None
+
+
+def _text_test(key: str, raw: Any) -> Test:
+    if isinstance(raw, Mapping):
+        if set(raw) != {"not"}:
+            raise ConditionError(key, f"of text knows only `not`, not {sorted(raw)}")
+        inner = parse_test(key, raw["not"], "str")
+        return lambda value: not inner(value)
+    if not isinstance(raw, str):
+        raise ConditionError(key, f"must be text, not {raw!r}")
+    return lambda value: fnmatchcase(str(value), raw)
+
+
+_NUMBER_TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": lambda value, bound: value < bound,
+    "le": lambda value, bound: value <= bound,
+    "gt": lambda value, bound: value > bound,
+    "ge": lambda value, bound: value >= bound,
+    "multiple_of": lambda value, base: value % base == 0,
+    "divides": lambda value, whole: value > 0 and whole % value == 0,
+}
+
+
+def _number_test(key: str, raw: Any, kind: FactKind) -> Test:
+    if not isinstance(raw, Mapping):
+        _number(key, raw, kind)
+        return lambda value: _is_number(value) and value == raw
+    tests: list[Test] = []
+    for operator, operand in raw.items():
+        if operator in {"in", "any"}:
+            tests.append(parse_test(key, _listed(key, operand), kind))
+        elif operator == "not":
+            tests.append(_negated(parse_test(key, operand, kind)))
+        elif operator in _NUMBER_TESTS:
+            _number(key, operand, kind)
+            tests.append(_bound(_NUMBER_TESTS[operator], operand))
+        else:
+            known = [*_NUMBER_TESTS, "in", "any", "not"]
+            raise ConditionError(key, f"{operator!r} is no test of a number (known: {', '.join(known)})")
+    low, high = (
+        max((raw[k] for k in ("gt", "ge") if k in raw), default=None),
+        min((raw[k] for k in ("lt", "le") if k in raw), default=None),
+    )
+    if not tests or (low is not None and high is not None and low > high):
+        raise ConditionError(key, f"the range {dict(raw)} is empty")
+    return lambda value: _is_number(value) and all(test(value) for test in tests)
+
+
+def _negated(test: Test) -> Test:
+    return lambda value: not test(value)
+
+
+def _bound(operator: Callable[[Any, Any], bool], operand: Any) -> Test:
+    return lambda value: operator(value, operand)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(key: str, raw: Any, kind: FactKind) -> None:
+    if not _is_number(raw) or (kind == "int" and not isinstance(raw, int)):
+        raise ConditionError(key, f"must be {'a whole number' if kind == 'int' else 'a number'}, not {raw!r}")

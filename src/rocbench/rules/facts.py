@@ -1,0 +1,301 @@
+"""The facts that rules speak of: what is known of the model, the node and the settings as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from rocbench.architecture import Architecture
+from rocbench.rules import aiter, backends
+from rocbench.rules.flags import Names, lives
+from rocbench.rules.truth import truthy
+from rocbench.rules.versions import Range, release
+from rocbench.settings.schema import Hardware, ModelProfile
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything a condition can ask. None is unknown, never "no"."""
+
+    # the node
+    platform: str
+    gpus: int
+    nodes: int
+    gpu: str | None
+    gfx: str | None
+    rocm: str | None
+    gpu_memory_gib: float | None
+    gpus_needed: int
+    gpus_short: bool
+    vllm: str | None
+    # the model
+    model: str
+    """Last part of the Hugging Face id."""
+    model_type: str
+    architecture: str
+    architecture_missing: bool | None
+    """The architecture is newer than this vLLM."""
+    first_vllm: str | None
+    family: str
+    mla: bool
+    moe: bool
+    vision: bool
+    encoder_decoder: bool
+    heads: int
+    """Query heads of one rank."""
+    total_heads: int
+    heads_divisible: bool
+    kv_heads: int
+    head_dim: int
+    quantization: str
+    online_quantization: bool
+    """`--quantization fp8` on a checkpoint of 16 bits."""
+    weight_block: int | None
+    moe_shard: float | None
+    """Rows of one expert on one rank: moe_intermediate_size / TP, whole with expert parallel."""
+    moe_shard_remainder: float | None
+    """moe_shard modulo the weight block; 0 where weights are not block-quantised."""
+    weights_gb: float | None
+    # the layout
+    tp: int
+    pp: int
+    dp: int
+    dcp: int
+    ep: bool
+    # the settings
+    backend: str | None
+    backend_reason: str
+    backend_source: str
+    backend_if_offloaded: str | None
+    block_size: int | None
+    max_model_len: int | None
+    kv_cache_dtype: str
+    prefix_caching: bool
+    spec_decode: bool
+    visible_devices_differ: bool
+    """HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES are both given and not equal."""
+    aiter: bool
+    aiter_linear: bool | None
+    aiter_moe: bool | None
+    aiter_rmsnorm: bool | None
+    aiter_mla: bool | None
+    aiter_mha: bool | None
+    aiter_fp8bmm: bool | None
+    aiter_fp4bmm: bool | None
+    aiter_unified_attention: bool | None
+    aiter_fusion_shared_experts: bool | None
+    aiter_custom_ar: bool | None
+    offload: bool
+    """KV cache is offloaded to host memory."""
+    offload_by: str
+    """size_flag (--kv-offloading-size), transfer_config, or none."""
+    offload_connector: str
+    offload_gib: float | None
+    offload_usable_gib: float | None
+    """What is left of it when each TP rank keeps a copy of an MLA cache (divided by DCP)."""
+    # the context
+    offload_compared: bool
+    multi_turn: bool
+
+
+_VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+
+
+def _kind(hint: Any) -> Literal["str", "int", "float", "bool"]:
+    for kind in (bool, int, float, str):
+        if hint is kind or kind in get_args(hint):
+            return kind.__name__  # type: ignore[return-value]
+    raise TypeError(hint)
+
+
+KINDS: dict[str, Literal["str", "int", "float", "bool", "version"]] = {
+    field.name: _kind(get_type_hints(Facts)[field.name]) for field in fields(Facts)
+} | {"rocm": "version", "vllm": "version"}
+"""Each fact and its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What does not change while rules fill in settings."""
+
+    profile: ModelProfile
+    architecture: Architecture
+    hardware: Hardware
+    vllm: str | None
+    nodes: int
+    offload_compared: bool
+    multi_turn: bool
+    names: Names
+    parts: Mapping[str, aiter.Part]
+    first_vllm: Mapping[str, str]
+    """Architecture class to the first vLLM release read that has it."""
+
+
+def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -> Facts:
+    """All facts for these flags (leaves) and variables."""
+    arch, profile, hardware = subject.architecture, subject.profile, subject.hardware
+    tp, pp = _int(flags, "tensor-parallel-size", 1), _int(flags, "pipeline-parallel-size", 1)
+    dp, dcp = _int(flags, "data-parallel-size", 1), _int(flags, "decode-context-parallel-size", 1)
+    ep = flags.get("enable-expert-parallel") is True
+    gpus = hardware.gpus * subject.nodes
+    first = profile.vllm_min or next((subject.first_vllm.get(name) for name in arch.architectures), None)
+    quantization = profile.checkpoint.quantization
+    block = profile.checkpoint.block[0] if profile.checkpoint.block else None
+    shard = _moe_shard(arch, tp, ep=ep)
+    offload, by, connector, gib = _offload(flags, env)
+    question = _question(subject, flags, env, connector=connector != "")
+    choice = backends.choose(question)
+    question_off = _question(subject, flags, env, connector=True)
+    parts = question.parts
+    asked_block = flags.get("block-size")
+    return Facts(
+        platform=hardware.platform,
+        gpus=gpus,
+        nodes=subject.nodes,
+        gpu=hardware.gpu.name if hardware.gpu else None,
+        gfx=hardware.gpu.gfx if hardware.gpu else None,
+        rocm=hardware.rocm,
+        gpu_memory_gib=hardware.gpu.hbm_bytes / GIB if hardware.gpu else None,
+        gpus_needed=tp * pp * dp,
+        gpus_short=hardware.platform == "rocm" and tp * pp * dp > gpus,
+        vllm=subject.vllm,
+        model=profile.hf_id.rsplit("/", 1)[-1],
+        model_type=_model_type(profile),
+        architecture=arch.architectures[0] if arch.architectures else "",
+        architecture_missing=_missing(first, subject.vllm),
+        first_vllm=first,
+        family=arch.family,
+        mla=arch.mla,
+        moe=arch.moe,
+        vision=arch.vision,
+        encoder_decoder=bool(profile.config.get("is_encoder_decoder")),
+        heads=arch.num_heads // tp if tp else 0,
+        total_heads=arch.num_heads,
+        heads_divisible=arch.num_heads % tp == 0,
+        kv_heads=arch.num_kv_heads,
+        head_dim=arch.head_dim,
+        quantization=quantization,
+        online_quantization=quantization == "none" and flags.get("quantization") is not None,
+        weight_block=block,
+        moe_shard=shard,
+        moe_shard_remainder=None if shard is None else (shard % block if block else 0),
+        weights_gb=_weights_gb(profile, arch),
+        tp=tp,
+        pp=pp,
+        dp=dp,
+        dcp=dcp,
+        ep=ep,
+        backend=choice.name,
+        backend_reason=choice.reason,
+        backend_source=choice.source,
+        backend_if_offloaded=backends.choose(question_off).name,
+        block_size=asked_block
+        if isinstance(asked_block, int)
+        else backends.default_block_size(choice, question),
+        max_model_len=_int(flags, "max-model-len", 0)
+        or profile.max_model_len
+        or arch.max_position_embeddings,
+        kv_cache_dtype=str(flags.get("kv-cache-dtype") or "auto"),
+        prefix_caching=flags.get("enable-prefix-caching") is not False,
+        spec_decode=any(name.partition(".")[0] == "speculative-config" for name in flags),
+        visible_devices_differ=len({env[name] for name in _VISIBLE if name in env}) > 1,
+        aiter=hardware.platform == "rocm" and truthy(env.get(aiter.MASTER)),
+        **{f"aiter_{name}": parts.get(name) for name in _PARTS},
+        offload=offload,
+        offload_by=by,
+        offload_connector=connector,
+        offload_gib=gib,
+        offload_usable_gib=None if gib is None else gib * dcp / tp if arch.mla else gib,
+        offload_compared=subject.offload_compared,
+        multi_turn=subject.multi_turn,
+    )
+
+
+_PARTS = tuple(
+    field.name.removeprefix("aiter_") for field in fields(Facts) if field.name.startswith("aiter_")
+)
+
+
+def _int(flags: Mapping[str, Any], name: str, default: int) -> int:
+    value = flags.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _model_type(profile: ModelProfile) -> str:
+    text = profile.config.get("text_config") or {}
+    return str(profile.config.get("model_type") or text.get("model_type") or "")
+
+
+def _missing(first: str | None, vllm: str | None) -> bool | None:
+    if first is None:
+        return False
+    return None if vllm is None else release(vllm) < release(first)
+
+
+def _moe_shard(arch: Architecture, tp: int, *, ep: bool) -> float | None:
+    if arch.moe_intermediate_size is None:
+        return None
+    return float(arch.moe_intermediate_size) if ep else arch.moe_intermediate_size / max(1, tp)
+
+
+def _weights_gb(profile: ModelProfile, arch: Architecture) -> float | None:
+    if profile.checkpoint.bytes:
+        return profile.checkpoint.bytes / 1e9
+    total = profile.total_params or arch.total_params
+    return total * profile.checkpoint.bits / 8 / 1e9 if total else None
+
+
+def _question(
+    subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str], *, connector: bool
+) -> backends.Question:
+    vllm, arch = subject.vllm, subject.architecture
+    on_gpu = subject.hardware.platform == "rocm"
+    asked = flags.get("attention-backend") or flags.get("attention-config.backend")
+    old_name = "VLLM_ATTENTION_BACKEND"
+    if asked is None and old_name in env and lives(old_name, vllm, subject.names):
+        asked = env[old_name]
+    block = flags.get("block-size")
+    return backends.Question(
+        platform=subject.hardware.platform,
+        vllm=vllm,
+        model_type=_model_type(subject.profile),
+        family=arch.family,
+        head_dim=arch.head_dim,
+        sinks="gpt_oss" in _model_type(subject.profile),
+        encoder_decoder=bool(subject.profile.config.get("is_encoder_decoder")),
+        asked=str(asked) if asked else None,
+        block_size=block if isinstance(block, int) else None,
+        aiter=truthy(env.get(aiter.MASTER)),
+        parts=aiter.effective(env, vllm, subject.parts, subject.names)
+        if on_gpu
+        else dict.fromkeys(subject.parts, False),
+        prefill_decode=_prefill_decode(flags, env, vllm, subject.names),
+        kv_connector=connector,
+    )
+
+
+def _prefill_decode(flags: Mapping[str, Any], env: Mapping[str, str], vllm: str | None, names: Names) -> bool:
+    variable = "VLLM_V1_USE_PREFILL_DECODE_ATTENTION"
+    if truthy(env.get(variable)) and lives(variable, vllm, names):
+        return True
+    leaf = "attention-config.use_prefill_decode_attention"
+    return flags.get(leaf) is True and vllm is not None and Range.parse(">=0.16,<0.19").holds(vllm)
+
+
+def _offload(flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[bool, str, str, float | None]:
+    """Whether KV cache is offloaded, how, by which connector, and how many GiB."""
+    connector = str(flags.get("kv-transfer-config.kv_connector") or "")
+    size = flags.get("kv-offloading-size")
+    if isinstance(size, int | float) and size > 0:
+        lmcache = flags.get("kv-offloading-backend") == "lmcache"
+        simple = truthy(env.get("VLLM_USE_SIMPLE_KV_OFFLOAD"))
+        native = "SimpleCPUOffloadConnector" if simple else "OffloadingConnector"
+        return True, "size_flag", "LMCache" if lmcache else native, float(size)
+    if "Offload" in connector or "LMCache" in connector:
+        given = flags.get("kv-transfer-config.kv_connector_extra_config.cpu_bytes_to_use")
+        gib = given / GIB if isinstance(given, int | float) else None
+        return True, "transfer_config", connector, gib
+    return False, "none", connector, None

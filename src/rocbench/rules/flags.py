@@ -1,0 +1,183 @@
+"""Serve flags as leaves: `-`, `_` and dotted spellings are one flag, and JSON flags are merged key by key.
+
+`tensor_parallel_size`, `tp` and `--tensor-parallel-size` are `tensor-parallel-size`. The keys of a JSON flag are
+leaves of their own (`compilation-config.cudagraph_mode`), so that a rule can fill one beside a user's others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rocbench.errors import InputError
+from rocbench.rules.versions import release
+from rocbench.settings.schema import FlagValue
+
+Kind = Literal["bool", "int", "float", "str", "json"]
+_HUMAN = re.compile(r"-?\d+(\.\d+)?\s*([kmgt]i?)?|auto", re.IGNORECASE)
+_SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A flag or variable: its type, and the first and last release read that has it (None: no such bound)."""
+
+    kind: Kind = "str"
+    since: str | None = None
+    until: str | None = None
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """All flags and variables of the releases read."""
+
+    releases: tuple[str, ...]
+    flags: Mapping[str, Name]
+    env: Mapping[str, Name]
+
+    def aliases(self) -> dict[str, str]:
+        """Short names to full ones."""
+        return _SHORT | {short: full for full, name in self.flags.items() for short in name.also}
+
+
+def lives(name: str, vllm: str | None, names: Names) -> bool:
+    """Whether this vLLM version has a flag (any leaf of it) or variable; an unknown version: whether any has.
+
+    A name last seen in 0.16.0 is taken to live until the next release that was read.
+    """
+    entry = names.env.get(name) if name.isupper() else names.flags.get(name.partition(".")[0])
+    if entry is None or vllm is None:
+        return entry is not None
+    asked, later = release(vllm), None
+    if entry.until is not None:
+        later = names.releases[names.releases.index(entry.until) + 1]
+    return (entry.since is None or asked >= release(entry.since)) and (
+        later is None or asked < release(later)
+    )
+
+
+def canonical(name: str, names: Names) -> tuple[str, bool]:
+    """The leaf a spelling means, and False when it is the `no-` form of a boolean flag."""
+    root, dot, path = name.strip().lstrip("-").partition(".")
+    root = root.replace("_", "-")
+    aliases = names.aliases()
+    positive = True
+    if root not in names.flags and root.startswith("no-"):
+        bare = aliases.get(root[3:], root[3:])
+        if bare in names.flags and names.flags[bare].kind == "bool":
+            root, positive = bare, False
+    root = aliases.get(root, root)
+    return root + dot + path.replace("-", "_"), positive
+
+
+def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str, Any]:
+    """Arguments as leaves.
+
+    Raises:
+        InputError: the same flag twice with two values, or a value that its type cannot be.
+    """
+    found: dict[str, Any] = {}
+    for name, value in args.items():
+        leaf, positive = canonical(name, names)
+        for key, item in _spread(leaf, _typed(leaf, value, names, where)):
+            item = item if positive else (None if item is None else not item)  # noqa: PLW2901
+            if key in found and found[key] != item:
+                raise InputError(f"--{key} is given twice: {found[key]!r} and {item!r}", where=where)
+            found[key] = item
+    return found
+
+
+def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
+    """The value as its flag's type: strings from a command line become numbers, booleans, JSON."""
+    known = names.flags.get(leaf)
+    if value is None or known is None:
+        return value
+    wrong = InputError(f"--{leaf} takes {_NOUN[known.kind]}, not {value!r}", where=where)
+    match known.kind:
+        case "bool":
+            if isinstance(value, str) and value.lower() in _TRUTH:
+                return _TRUTH[value.lower()]
+            if not isinstance(value, bool):
+                raise wrong
+        case "int" | "float":
+            if isinstance(value, bool | dict | list):
+                raise wrong
+            if isinstance(value, str):
+                return _number(value, wrong)
+        case "json":
+            if isinstance(value, str) and value.lstrip().startswith("{"):
+                try:
+                    return json.loads(value)
+                except ValueError:
+                    raise wrong from None
+        case "str":
+            if isinstance(value, dict):
+                raise wrong
+    return value
+
+
+_NOUN = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "json": "JSON",
+    "str": "a word",
+}
+_TRUTH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
+
+
+def _number(text: str, wrong: InputError) -> int | float | str:
+    if not _HUMAN.fullmatch(text.strip()):
+        raise wrong
+    for parse in (int, float):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return text  # 32k, 256M, auto: vLLM reads these
+
+
+def _spread(leaf: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _spread(f"{leaf}.{key}", item)
+    else:
+        yield leaf, value
+
+
+def render(values: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
+    """The arguments as `vllm serve` takes them; leaves of one JSON flag joined, at the place of the first."""
+    joined: dict[str, Any] = {}
+    for leaf, value in values:
+        root, *path = leaf.split(".")
+        if not path:
+            joined[root] = value
+            continue
+        node = joined.setdefault(root, {})
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = value
+    words: list[str] = []
+    for root, value in joined.items():
+        words += _words(root, value)
+    return tuple(words)
+
+
+def _words(root: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{root}" if value else f"--no-{root}"]
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return [f"--{root}", text]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`, did you mean X?`, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
+    return f"; did you mean {near[0]}?" if near else ""

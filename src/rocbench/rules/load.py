@@ -1,0 +1,67 @@
+"""Reads the rule table that is shipped with the package. The one module of `rules` that reads files."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rocbench.rules.table import (
+    RuleTable,
+    RuleTableError,
+    parse_defaults,
+    parse_names,
+    parse_parts,
+    parse_rules,
+)
+
+FOLDER = Path(__file__).parent.parent / "configs" / "rules"
+_DATA = {"names.yaml", "environment.yaml", "aiter.yaml", "architectures.yaml", "defaults.yaml"}
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+
+
+@lru_cache(maxsize=1)
+def shipped() -> RuleTable:
+    """The table of the package, read once."""
+    return read(FOLDER)
+
+
+def read(folder: Path) -> RuleTable:
+    """The table of a folder: the data files, and every other YAML file as rules, in the order of their names.
+
+    Raises:
+        RuleTableError: a file is missing, is no YAML, or holds a rule that cannot be.
+    """
+    names = parse_names("names.yaml", _yaml(folder / "names.yaml"), _yaml(folder / "environment.yaml")["env"])
+    rules = tuple(
+        rule
+        for path in sorted(folder.glob("*.yaml"))
+        if path.name not in _DATA
+        for rule in parse_rules(path.name, _yaml(path), names)
+    )
+    seen: set[str] = set()
+    for rule in rules:
+        if rule.id in seen:
+            raise RuleTableError("this id stands twice", where=f"{rule.file}: {rule.id}: id")
+        seen.add(rule.id)
+    return RuleTable(
+        names=names,
+        parts=parse_parts("aiter.yaml", _yaml(folder / "aiter.yaml"), names),
+        first_vllm={str(k): str(v) for k, v in _yaml(folder / "architectures.yaml")["first"].items()},
+        rules=rules,
+        defaults=parse_defaults("defaults.yaml", _yaml(folder / "defaults.yaml"), names),
+    )
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 a safe loader
+    except OSError as error:
+        raise RuleTableError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except yaml.YAMLError as error:
+        raise RuleTableError(f"not valid YAML: {error}", where=str(path)) from None
+    if not isinstance(data, dict):
+        raise RuleTableError("must be a mapping", where=str(path))
+    return data

@@ -1,0 +1,85 @@
+"""What is said about settings beside the rule table: unknown versions, flags, variables and AITER parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rocbench.rules.flags import Name, Names, lives, nearest
+from rocbench.rules.resolution import Finding
+from rocbench.rules.table import RuleTable
+from rocbench.rules.versions import is_development, release
+
+ARG_UTILS, ENVS = "vllm/engine/arg_utils.py", "vllm/envs.py"
+
+
+def version(vllm: str | None, names: Names) -> list[Finding]:
+    """An unknown, development, too old or too new version."""
+    first, last = names.releases[0], names.releases[-1]
+    if vllm is None:
+        what = "the vLLM version is unknown: rules and defaults that hang on it are left undecided"
+        return [Finding("version", "method", what, "state it with --vllm, or let the server be asked", "")]
+    found: list[Finding] = []
+    if is_development(vllm):
+        what = f"{vllm} is a development version; rules are taken as for {release(vllm)}"
+        found.append(Finding("version", "method", what, "", ""))
+    if release(vllm) > release(last):
+        what = f"vLLM {vllm} is newer than {last}, the last whose source was read: rules may have changed"
+        found.append(Finding("version", "method", what, "check with bench explain --check", ""))
+    if release(vllm) < release(first):
+        what = f"vLLM {vllm} is older than {first}, the first whose source was read"
+        found.append(Finding("version", "method", what, "", ""))
+    return found
+
+
+def unknown_names(flags: Iterable[str], env: Iterable[str], vllm: str | None, names: Names) -> list[Finding]:
+    """Flags and VLLM_ variables that this version does not have."""
+    found: list[Finding] = []
+    for root in dict.fromkeys(flag.partition(".")[0] for flag in flags):
+        if not lives(root, vllm, names):
+            what = f"--{root} is not a flag this tool knows for vLLM {vllm or 'of any version'}"
+            found.append(
+                Finding(
+                    "unknown-flag",
+                    "method",
+                    what + _span(names.flags.get(root)) + _near(root, names.flags),
+                    "",
+                    ARG_UTILS,
+                )
+            )
+    for name in env:
+        if name.startswith("VLLM_") and not lives(name, vllm, names):
+            what = f"{name} is not a variable of vLLM {vllm or 'of any version'}: it has no effect"
+            found.append(
+                Finding(
+                    "unknown-env",
+                    "method",
+                    what + _span(names.env.get(name)) + _near(name, names.env),
+                    "",
+                    ENVS,
+                )
+            )
+    return found
+
+
+def _span(name: Name | None) -> str:
+    if name is None:
+        return ""
+    if name.since is not None and name.until is not None:
+        return f" (it is in {name.since} to {name.until})"
+    return f" (it is there from {name.since} on)" if name.since else f" (last in {name.until})"
+
+
+def _near(name: str, known_names: Iterable[str]) -> str:
+    return "" if name in set(known_names) else nearest(name, known_names)
+
+
+def missing_part(part: str, table: RuleTable, vllm: str | None) -> Finding:
+    """An AITER part that this version does not have."""
+    variable = table.parts[part].env
+    what = f"aiter: {part}: {variable} is not in vLLM {vllm}: not set{_span(table.names.env[variable])}"
+    return Finding("aiter-part", "method", what, "", ENVS)
+
+
+def aiter_off_rocm(platform: str) -> Finding:
+    """AITER asked for where there is none."""
+    return Finding("aiter-part", "method", f"aiter has no meaning on platform {platform}: not set", "", "")

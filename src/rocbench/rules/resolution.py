@@ -1,0 +1,105 @@
+"""What goes into a resolution and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rocbench.rules.facts import Facts
+from rocbench.rules.flags import render
+from rocbench.rules.table import Severity
+from rocbench.settings.schema import FlagValue, Hardware, ModelProfile
+
+Provenance = Literal["user", "profile", "rule", "default"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeRequest:
+    """Everything that decides a server's flags."""
+
+    profile: ModelProfile
+    hardware: Hardware
+    vllm: str | None
+    """None: unknown. Then what hangs on the version is left undecided, not assumed."""
+    tp: int | None = None
+    """None takes the variant's, else the profile's."""
+    aiter: Any = None
+    """None, on, off, or a map of parts to on/off."""
+    user_args: Mapping[str, FlagValue] = ()  # type: ignore[assignment]
+    """Keys with or without dashes, `-` or `_` alike. None unsets what the profile gives."""
+    user_env: Mapping[str, str] = ()  # type: ignore[assignment]
+    nodes: int = 1
+    force: bool = False
+    offload_compared: bool = False
+    """KV offload on and off are compared: both arms must run the same attention kernel."""
+    multi_turn: bool = False
+    """The workload comes back to its own earlier answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A flag (name with its dashes; a JSON flag's key after a dot) or a variable, and who set it."""
+
+    name: str
+    value: Any
+    why: str
+    provenance: Provenance
+    rule: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule says about the settings."""
+
+    rule: str
+    severity: Severity
+    message: str
+    fix: str
+    source: str
+
+    def text(self) -> str:
+        """One line: the rule, what, and what to do."""
+        return f"[{self.rule}] {self.message}" + (f" Fix: {self.fix}" if self.fix else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A server's final arguments and environment, each with its origin, and what rules say about them."""
+
+    model: str
+    args: tuple[Entry, ...]
+    env: tuple[Entry, ...]
+    contradictions: tuple[Finding, ...]
+    """Hard errors: they stop the plan. Empty when forced."""
+    warnings: tuple[Finding, ...]
+    undecided: tuple[Finding, ...]
+    """Rules that may hold: the version, or a fact they ask for, is unknown."""
+    offers: tuple[Finding, ...]
+    """What could be set besides, with its price."""
+    accuracy_labels: tuple[str, ...]
+    facts: Facts
+    forced: bool
+
+    def argv(self) -> tuple[str, ...]:
+        """What stands after `vllm serve`."""
+        return (self.model, *render((entry.name.lstrip("-"), entry.value) for entry in self.args))
+
+    def environment(self) -> dict[str, str]:
+        """The variables to add."""
+        return {entry.name: str(entry.value) for entry in self.env}
+
+    def flag(self, name: str) -> Any:
+        """The value of a flag, given without dashes; None when it is not set."""
+        return next((entry.value for entry in self.args if entry.name == f"--{name}"), None)
+
+    def expected(self) -> dict[str, Any]:
+        """What the proof after start must find; None where nothing can be expected."""
+        return {
+            "vllm": self.facts.vllm,
+            "backend": self.facts.backend,
+            "block_size": self.facts.block_size,
+            "prefix_caching": self.facts.prefix_caching,
+            "kv_cache_dtype": self.facts.kv_cache_dtype,
+        }

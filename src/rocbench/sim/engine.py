@@ -422,4 +422,3 @@ class Engine:
 
     def _blocks(self, tokens: int) -> int:
         return -(-tokens // self.config.block_size)
-

@@ -1,0 +1,136 @@
+"""The argv of `vllm serve` into flags, refused as vLLM refuses it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rocbench.rules.flags import Names
+from rocbench.rules.versions import release
+
+FlagText = str | bool | tuple[str, ...]
+_SHORT = {
+    "tp": "tensor-parallel-size",
+    "pp": "pipeline-parallel-size",
+    "ep": "enable-expert-parallel",
+    "q": "quantization",
+    "n": "nnodes",
+    "r": "node-rank",
+}
+
+
+class UsageError(Exception):
+    """What argparse prints before it exits with code 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeArgv:
+    """The model, and flags by name without dashes: True or False for switches, text, or texts."""
+
+    model: str
+    flags: dict[str, FlagText]
+
+    def text(self, name: str) -> str | None:
+        """The flag's value; None if it is not given."""
+        value = self.flags.get(name)
+        return value if isinstance(value, str) else None
+
+    def integer(self, name: str, default: int) -> int:
+        """The flag as an integer. `32k` and `32K` are 32,000 and 32,768, as vLLM has it."""
+        value = self.text(name)
+        return default if value is None else human_integer(value, name)
+
+    def number(self, name: str, default: float) -> float:
+        """The flag as a float."""
+        value = self.text(name)
+        try:
+            return default if value is None else float(value)
+        except ValueError:
+            raise UsageError(f"argument --{name}: invalid float value: {value!r}") from None
+
+    def switch(self, name: str, *, default: bool = False) -> bool:
+        """Whether a switch is on."""
+        value = self.flags.get(name)
+        return value if isinstance(value, bool) else default
+
+
+def human_integer(text: str, name: str) -> int:
+    """`4096`, `32k` (x1000), `32K` (x1024)."""
+    scale = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
+    digits = text[:-1] if scale != 1 else text
+    try:
+        return int(float(digits) * scale) if scale != 1 else int(digits)
+    except ValueError:
+        raise UsageError(f"argument --{name}: invalid int value: {text!r}") from None
+
+
+def parse(argv: Sequence[str], version: str, names: Names) -> ServeArgv:
+    """Parse what stands after `vllm serve`. Raises UsageError with argparse's words."""
+    flags: dict[str, FlagText] = {}
+    model: str | None = None
+    unknown: list[str] = []
+    position = 0
+    while position < len(argv):
+        word = argv[position]
+        position += 1
+        if not word.startswith("-"):
+            if model is None:
+                model = word
+            else:
+                unknown.append(word)
+            continue
+        name, value = _split(word, names)
+        kind = _kind(name, version, names)
+        if kind is None:
+            unknown.append(word)
+        elif kind == "off":
+            flags[name.removeprefix("no-")] = False
+        elif kind == "switch":
+            flags[name] = True
+        else:
+            values = [value] if value is not None else []
+            while value is None and position < len(argv) and not _is_flag(argv[position]):
+                values.append(argv[position])
+                position += 1
+                if name != "served-model-name":
+                    break
+            if not values:
+                raise UsageError(f"argument --{name}: expected one argument")
+            flags[name] = values[0] if len(values) == 1 else tuple(values)
+    if unknown:
+        raise UsageError("unrecognized arguments: " + " ".join(unknown))
+    chosen = model or flags.get("model")
+    if not isinstance(chosen, str):
+        raise UsageError("a model must be named: vllm serve MODEL")
+    return ServeArgv(chosen, flags)
+
+
+def _split(word: str, names: Names) -> tuple[str, str | None]:
+    """Name without dashes (`_` as `-`, short forms spelt out, dotted keys cut) and the value after `=`."""
+    name, equals, value = word.partition("=")
+    bare = name.lstrip("-").split(".")[0].replace("_", "-")
+    if bare not in names.flags:
+        bare = (_SHORT | names.aliases()).get(bare, bare)
+    return bare, value if equals else None
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not word[1:2].isdigit()
+
+
+def _kind(name: str, version: str, names: Names) -> Literal["value", "switch", "off"] | None:
+    """None if this version has no such flag; `off` is the `--no-` form of a switch."""
+    if name.startswith("no-") and name not in names.flags:
+        return "off" if _kind(name.removeprefix("no-"), version, names) == "switch" else None
+    found = names.flags.get(name)
+    if found is None:
+        return None
+    at = release(version)
+    if found.since is not None and at < release(found.since):
+        return None
+    if found.until is not None:
+        later = names.releases[names.releases.index(found.until) + 1 :]
+        if later and at >= release(later[0]):
+            return None
+    return "switch" if found.kind == "bool" else "value"

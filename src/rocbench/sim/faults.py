@@ -1,0 +1,52 @@
+"""Faults that the simulated server can be told to have, for the tests of what watches it. Data only."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rocbench.records import Failure
+from rocbench.settings.schema import Strict
+
+
+class Faults(Strict):
+    """All off by default. Times are seconds since the server became ready."""
+
+    die_at_load: bool = False
+    """Exit with code 1 and vLLM's words while the model loads."""
+    hang_at_load: bool = False
+    """Never become ready."""
+    oom_at_load: str | None = None
+    """Die while loading with this message (an out of memory error)."""
+    die_after_s: float | None = None
+    die_after_requests: int | None = None
+    """Exit at once when so many requests have been answered."""
+    engine_dead_after_s: float | None = None
+    """The engine dies: running streams get an error event, new requests 500, health 503; exit after 7 s."""
+    health_503_after_s: float | None = None
+    health_503_for_s: float = 1e9
+    metrics_gone_after_s: float | None = None
+    """/metrics answers 404 from then on."""
+    jit_line_after_s: float | None = None
+    """Print a line of an AITER build."""
+    log_flood_bytes: int = 0
+    """Print so many bytes of log once ready."""
+    fail: dict[Failure, float] = Field(default_factory=dict)
+    """Share of requests that fail, per class."""
+    orphan: bool = False
+    """Start a child that outlives the server, as worker processes outlive a killed API server."""
+    slow_stop_s: float = 0.0
+    ignore_sigterm: bool = False
+    max_running: int | None = Field(default=None, gt=0)
+    """Run no more requests at once, whatever `--max-num-seqs` says."""
+    wrong_block_size: int | None = None
+    """Block size that cache_config_info tells."""
+    wrong_backend: str | None = None
+    """Attention backend that the log tells."""
+    early_stop_share: float = 0.0
+    """Share of requests that end at half their length although told to ignore the end of text."""
+    extra_prefix_hits: int = 0
+    """Tokens of prefix cache hits added for each request."""
+    duplicate_tokens: float = 0.0
+    """Share of token events sent twice."""
+    miscount_tokens: int = 0
+    """Added to usage.completion_tokens."""

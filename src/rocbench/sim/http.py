@@ -1,0 +1,262 @@
+"""The simulated server's endpoints, as vLLM has them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from packaging.version import Version
+
+from rocbench.httpd import Exchange
+from rocbench.records import Failure
+from rocbench.sim.clock import now_s
+from rocbench.sim.engine import Engine, Sequence
+from rocbench.sim.exposition import Histograms
+from rocbench.sim.faultplan import DEAD, FaultPlan, FaultyStream, die
+from rocbench.sim.live import LiveEngine
+from rocbench.sim.metricspage import metrics_page
+from rocbench.sim.node import Context, Node
+from rocbench.sim.prompts import ApiError, ApiRequest, answer_tokens, block_hashes, read, text_tokens
+from rocbench.sim.streams import DONE, Stream, Whole, chunk
+
+SLICE_S = 0.002
+"""Longest time spent on new requests before the loop is given back, so that steps stay on time."""
+
+GENERATE = {"/v1/completions": False, "/v1/chat/completions": True}
+"""Path to whether it is a chat."""
+
+
+class SimServer:
+    """Answers requests. `ready` opens it; until then everything but its existence is denied (503)."""
+
+    def __init__(
+        self, node: Node, context: Context, env: Mapping[str, str], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.node, self.context = node, context
+        self.histograms = Histograms(node.limits.max_model_len)
+        self.live = LiveEngine(
+            Engine(node.engine, node.times, node.noise(context)), loop, self.histograms, node.api_request_s
+        )
+        self._env = env
+        self._loop = loop
+        self._faults = FaultPlan(context.faults, context.seed)
+        self._answers = random.Random(context.seed)
+        self._created = int(time.time())
+        self._ready_s = math.inf
+        self._inbox: deque[tuple[Exchange, bool, float]] = deque()
+        self._draining = False
+        self._answered = 0
+        self._received = 0
+        self._dead = False
+        self.extra_hits = 0
+
+    def ready(self) -> None:
+        """The model is loaded."""
+        self._ready_s = now_s()
+        faults = self.context.faults
+        if faults.die_after_s is not None:
+            self._loop.call_later(faults.die_after_s, die)
+        if faults.engine_dead_after_s is not None:
+            self._loop.call_later(faults.engine_dead_after_s, self._engine_dies)
+
+    # --- routes
+
+    def handle(self, exchange: Exchange) -> None:
+        """Route one request."""
+        if now_s() < self._ready_s:
+            exchange.respond(503)
+            return
+        key = self.node.api_key
+        if (
+            key
+            and exchange.path.startswith("/v1")
+            and exchange.headers.get("authorization") != f"Bearer {key}"
+        ):
+            exchange.respond_json(401, {"error": "Unauthorized"})
+            return
+        chat = GENERATE.get(exchange.path)
+        if chat is not None and exchange.method == "POST":
+            self._inbox.append((exchange, chat, now_s()))
+            if not self._draining:
+                self._draining = True
+                self._loop.call_soon(self._drain)
+            return
+        self._other(exchange)
+
+    def _other(self, exchange: Exchange) -> None:
+        match exchange.method, exchange.path:
+            case ("GET", "/health") | ("GET" | "POST", "/ping"):
+                exchange.respond(503 if self._unhealthy() else 200)
+            case "GET", "/v1/models":
+                exchange.respond_json(
+                    200, {"object": "list", "data": [self._card(name) for name in self._names()]}
+                )
+            case "GET", "/version":
+                exchange.respond_json(200, {"version": self.node.version})
+            case "GET", "/metrics" if not self._metrics_gone():
+                exchange.respond(200, metrics_page(self).encode(), "text/plain; version=0.0.4; charset=utf-8")
+            case "POST", "/tokenize":
+                tokens = text_tokens(str(exchange.json().get("prompt") or ""))
+                told = {"count": len(tokens) // 4, "max_model_len": self.node.limits.max_model_len}
+                exchange.respond_json(200, told | {"tokens": list(memoryview(tokens).cast("I"))})
+            case "GET", "/server_info" if self.node.dev_mode:
+                text = parse_qs(exchange.query).get("config_format", ["text"])[0] != "json"
+                config = self.node.config()
+                info = {"vllm_config": json.dumps(config) if text else config, "vllm_env": self._vllm_env()}
+                exchange.respond_json(200, info)
+            case "POST", "/reset_prefix_cache" if self.node.dev_mode:
+                done = self.live.engine.reset_prefix_cache()
+                if Version(self.node.version) >= Version("0.26"):
+                    exchange.respond_json(200, {"success": done})
+                else:
+                    exchange.respond(200)
+            case _, path if path in KNOWN_PATHS:
+                exchange.respond_json(405, {"detail": "Method Not Allowed"})
+            case _:
+                exchange.respond_json(404, {"detail": "Not Found"})
+
+    def _names(self) -> tuple[str, ...]:
+        return self.node.limits.served_names
+
+    def _card(self, name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "vllm",
+            "root": self.node.argv.model,
+            "parent": None,
+            "max_model_len": self.node.limits.max_model_len,
+            "permission": [],
+        }
+
+    def _vllm_env(self) -> dict[str, str]:
+        return {
+            name: value for name, value in self._env.items() if name.startswith("VLLM_") and "KEY" not in name
+        }
+
+    def _unhealthy(self) -> bool:
+        since, faults = now_s() - self._ready_s, self.context.faults
+        if self._dead:
+            return True
+        start = faults.health_503_after_s
+        return start is not None and start <= since < start + faults.health_503_for_s
+
+    def _metrics_gone(self) -> bool:
+        gone = self.context.faults.metrics_gone_after_s
+        return gone is not None and now_s() - self._ready_s >= gone
+
+    # --- generation
+
+    def _drain(self) -> None:
+        """Start requests for as long as a slice lasts."""
+        until = now_s() + SLICE_S
+        while self._inbox:
+            exchange, chat, received_s = self._inbox.popleft()
+            if not exchange.closed:
+                self._begin(exchange, received_s, chat=chat)
+            if self._inbox and now_s() >= until:
+                self._loop.call_soon(self._drain)
+                return
+        self._draining = False
+
+    def _begin(self, exchange: Exchange, received_s: float, *, chat: bool) -> None:
+        failure = self._faults.draw()
+        if self._dead or failure is Failure.HTTP_STATUS:
+            exchange.respond_json(500, DEAD_BODY)
+            return
+        if failure is Failure.CONNECT:
+            exchange.abort()
+            return
+        try:
+            request = read(exchange.body, self.node.limits, chat=chat)
+        except ApiError as error:
+            exchange.respond_json(error.code, error.body)
+            return
+        stream = self._stream(exchange, request, failure)
+        if request.stream:
+            exchange.begin_stream()
+        exchange.on_close = lambda: self.live.abort(stream)
+        self.extra_hits += self.context.faults.extra_prefix_hits
+        self.live.submit(stream, received_s)
+
+    def _stream(self, exchange: Exchange, request: ApiRequest, failure: Failure | None) -> Stream:
+        if self.node.dialect.force_usage:
+            request.include_usage = request.continuous_usage = True
+        number = self._received
+        self._received += 1
+        length, reason = self._length(request)
+        if failure is Failure.EARLY_STOP or self._faults.stops_early():
+            length, reason, failure = max(1, length // 2), "stop", None
+        sequence = Sequence(number, request.prompt_tokens, length, image_tokens=request.image_tokens)
+        identity = ("chatcmpl-" if request.chat else "cmpl-") + uuid.UUID(
+            int=self._answers.getrandbits(128)
+        ).hex
+        kind = Stream if request.stream else Whole
+        faulty = failure is not None or self._faults.faults.duplicate_tokens > 0
+        if faulty and request.stream:
+            kind = FaultyStream
+        created = int(time.time())
+        stream = kind(
+            identity,
+            created,
+            request,
+            sequence,
+            self.node.dialect,
+            exchange.write_raw,
+            lambda: self._end(exchange),
+        )
+        stream.reason = reason
+        stream.miscount = self.context.faults.miscount_tokens
+        if isinstance(stream, Whole):
+            stream.created = created
+            stream.respond = lambda answer: self._end(exchange, answer)
+        if isinstance(stream, FaultyStream):
+            stream.failure, stream.break_at, stream.exchange = failure, max(1, length // 2), exchange
+            stream.plan, stream.dropped = self._faults, lambda: self.live.abort(stream, "error")
+        if self.node.engine.prefix_caching:
+            answer = answer_tokens(stream.offset, length, by_id=request.by_id)
+            sequence.hashes = block_hashes(request.tokens + answer, self.node.block_size, request.salt)
+        return stream
+
+    def _length(self, request: ApiRequest) -> tuple[int, str]:
+        """Tokens to answer with and why it ends there, drawn where the end of text counts."""
+        if request.ignore_eos:
+            return request.max_tokens, "length"
+        drawn = round(self._answers.lognormvariate(math.log(self.node.answer_median), self.node.answer_sigma))
+        if drawn >= request.max_tokens:
+            return request.max_tokens, "length"
+        return max(drawn, request.min_tokens, 1), "stop"
+
+    def _end(self, exchange: Exchange, answer: dict[str, Any] | None = None) -> None:
+        """Complete an answer: the end of a stream, or the whole."""
+        if answer is None:
+            exchange.end()
+        else:
+            exchange.respond_json(200, answer)
+        self._answered += 1
+        last = self.context.faults.die_after_requests
+        if last is not None and self._answered >= last:
+            die()
+
+    def _engine_dies(self) -> None:
+        """Running streams get an error event, health says 503, and the process ends 7 s later."""
+        self._dead = True
+        for stream in self.live.streams():
+            if not isinstance(stream, Whole):
+                stream.write(chunk(DEAD + DONE))
+                stream.end()
+            self.live.abort(stream, "error")
+        self._loop.call_later(7.0, die)
+
+
+KNOWN_PATHS = {*GENERATE, "/health", "/ping", "/v1/models", "/version", "/metrics", "/tokenize"}
+DEAD_BODY = json.loads(DEAD.removeprefix(b"data: "))

@@ -1,0 +1,58 @@
+"""The lines of vLLM's log that carry figures, in the words of each version. Pure.
+
+Sources: v0.14.1 and v0.33.0 `v1/core/kv_cache_utils.py`, `v1/engine/core.py`, `v1/worker/gpu_model_runner.py`.
+"""
+
+from __future__ import annotations
+
+from packaging.version import Version
+
+from rocbench.sim.node import Node
+
+JIT_LINE = "[aiter] start build [module_moe_ck2stages_f8_f8_preshuffle_on_b16_silu_per_1x128_mulWeightStage2]"
+OOM_LINE = (
+    "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
+    "255.98 GiB of which 1.21 GiB is free."
+)
+FAILED_LINES = (
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+)
+SUCCESS_LINE = "Application startup complete."
+
+
+def before_load(node: Node) -> list[str]:
+    """What is logged before the weights are loaded."""
+    engine = (
+        f"model='{node.argv.model}', tensor_parallel_size={node.tp}, max_seq_len={node.limits.max_model_len}"
+    )
+    return [
+        f"vLLM API server version {node.version} (simulated by rocbench)",
+        f"Initializing a V1 LLM engine (v{node.version}) with config: {engine}",
+        f"Chunked prefill is enabled with max_num_batched_tokens={node.engine.max_num_batched_tokens}.",
+        node.backend_line,
+    ]
+
+
+def after_load(node: Node, load_s: float) -> list[str]:
+    """What is logged once the weights are there, up to the last line before requests are taken."""
+    version = Version(node.version)
+    lines = [
+        f"Loading weights took {load_s * 0.8:.2f} seconds",
+        f"Model loading took {node.weights_gib:.4f} GiB memory and {load_s * 0.8:.6f} seconds",
+        f"Available KV cache memory: {node.kv_gib:.2f} GiB",
+    ]
+    if node.picked_block_size:
+        lines.append(f"Setting kv cache block size to {node.block_size} for {node.backend} backend(s).")
+    size = f"GPU KV cache size: {node.kv_tokens:,} tokens"
+    most = (
+        f"Maximum concurrency for {node.limits.max_model_len:,} tokens per request: "
+        f"{node.kv_tokens / node.limits.max_model_len:.2f}x"
+    )
+    lines += [f"{size}, {most}"] if version >= Version("0.28") else [size, most]
+    lines.append(f"Graph capturing finished in {load_s * 0.1:.0f} secs, took 1.20 GiB")
+    lines.append(
+        f"init engine (profile, create kv cache, warmup model) took {load_s:.2f} s (compilation: 0.00 s)"
+        if version >= Version("0.28")
+        else f"init engine (profile, create kv cache, warmup model) took {load_s:.2f} seconds"
+    )
+    return lines

@@ -1,0 +1,246 @@
+"""Answers in vLLM's bytes: SSE events of a stream, built ahead as far as they can be, and whole answers.
+
+Shapes follow `CompletionStreamResponse` and `ChatCompletionStreamResponse` as vLLM dumps them: 0.14.1 writes
+every field of a completion event, later versions only those that were set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rocbench.sim.engine import Sequence
+from rocbench.sim.prompts import FIRST_ID, WORDS, ApiRequest, answer_tokens
+
+DONE = b"data: [DONE]\n\n"
+WORD_COUNT = len(WORDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How this version's answers differ."""
+
+    full_completion_events: bool
+    """Unset fields stand in completion events too (0.14.1)."""
+    reasoning_content: bool
+    """The deprecated field stands beside `reasoning` (before 0.16)."""
+    prompt_details: bool
+    """`--enable-prompt-tokens-details`."""
+    reasoning_parser: bool
+    force_usage: bool = False
+    """`--enable-force-include-usage`."""
+
+
+def chunk(data: bytes) -> bytes:
+    """One HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Stream:
+    """One answer under way: `first`, `token`, ..., `finish` are called when the engine has emitted a token."""
+
+    __slots__ = (
+        "_dialect",
+        "_head",
+        "_simple",
+        "_split",
+        "_tail",
+        "arrived_s",
+        "emitted",
+        "end",
+        "first_s",
+        "id",
+        "miscount",
+        "offset",
+        "reason",
+        "request",
+        "sequence",
+        "write",
+    )
+
+    def __init__(
+        self,
+        identity: str,
+        created: int,
+        request: ApiRequest,
+        sequence: Sequence,
+        dialect: Dialect,
+        write: Callable[[bytes], None],
+        end: Callable[[], None],
+    ) -> None:
+        self.id = identity
+        self.request = request
+        self.sequence = sequence
+        self.write = write
+        self.end = end
+        self.emitted = 0
+        self.offset = sequence.id % WORD_COUNT
+        self.arrived_s = sequence.arrived_s
+        self.first_s = 0.0
+        self.reason = "length"
+        self.miscount = 0
+        self._dialect = dialect
+        kind = "chat.completion.chunk" if request.chat else "text_completion"
+        self._head = (
+            f'data: {{"id":"{identity}","object":"{kind}","created":{created},'
+            f'"model":{json.dumps(request.model)},"choices":['
+        )
+        self._simple: tuple[bytes, bytes] | None = None
+        self._split = sequence.output_tokens // 2 if dialect.reasoning_parser and request.chat else 0
+        if not (request.continuous_usage or request.return_token_ids or self._split):
+            self._simple = self._halves()
+
+    # --- events
+
+    def token(self) -> None:
+        """Send the next token's event."""
+        simple = self._simple
+        place = self.emitted
+        self.emitted = place + 1
+        if simple is not None:
+            self.write(simple[0] + WORDS[(self.offset + place) % WORD_COUNT] + simple[1])
+        else:
+            self.write(chunk(self._event(place, None)))
+
+    def first(self) -> None:
+        """Send the first token's event, in a chat after the event that tells the role."""
+        self.emitted = 1
+        events = self._event(0, None)
+        if self.request.chat:
+            events = self._role() + events
+        self.write(chunk(events))
+
+    def finish(self, reason: str) -> None:
+        """Send the last token's event, the usage if it was asked for, and the end."""
+        place = self.emitted
+        self.emitted = place + 1
+        events = (self._role() if self.request.chat and not place else b"") + self._event(place, reason)
+        if self.request.include_usage:
+            told = json.dumps(self.usage(), separators=(",", ":"))
+            events += f'{self._head}],"usage":{told}}}\n\n'.encode()
+        self.write(chunk(events + DONE))
+        self.end()
+
+    def usage(self) -> dict[str, Any]:
+        """The usage object."""
+        prompt, output = self.request.prompt_tokens, self.emitted + self.miscount
+        told: dict[str, Any] = {
+            "prompt_tokens": prompt,
+            "total_tokens": prompt + output,
+            "completion_tokens": output,
+        }
+        if self._dialect.prompt_details and self.sequence.cached_tokens:
+            told["prompt_tokens_details"] = {"cached_tokens": self.sequence.cached_tokens}
+        return told
+
+    def _halves(self) -> tuple[bytes, bytes]:
+        """What stands around the token's text, as one HTTP chunk of constant length."""
+        event = self._event(0, None)
+        word = WORDS[self.offset]
+        before, _, after = chunk(event).rpartition(word)
+        return before, after
+
+    def _event(self, place: int, reason: str | None) -> bytes:
+        word = WORDS[(self.offset + place) % WORD_COUNT].decode()
+        write = self._chat_choice if self.request.chat else self._text_choice
+        choice = write(word, place, reason)
+        return f"{self._head}{choice}]{self._usage_field(place)}}}\n\n".encode()
+
+    def _text_choice(self, word: str, place: int, reason: str | None) -> str:
+        prompt_ids = token_ids = "null"
+        if self.request.return_token_ids:
+            token_ids = f"[{FIRST_ID + (self.offset + place) % WORD_COUNT}]"
+            if not place:
+                prompt_ids = json.dumps(self.request.prompt_ids, separators=(",", ":"))
+        return (
+            f'{{"index":0,"text":"{word}","logprobs":null,"finish_reason":{json.dumps(reason)},'
+            f'"stop_reason":null,"prompt_token_ids":{prompt_ids},"token_ids":{token_ids}}}'
+        )
+
+    def _chat_choice(self, word: str, place: int, reason: str | None) -> str:
+        field = "reasoning" if place < self._split else "content"
+        delta = f'"{field}":"{word}"'
+        if self._dialect.reasoning_content:
+            delta += f',"reasoning_content":{json.dumps(word) if field == "reasoning" else "null"}'
+        ending = "" if reason is None else ',"stop_reason":null'
+        ids = (
+            f"[{FIRST_ID + (self.offset + place) % WORD_COUNT}]" if self.request.return_token_ids else "null"
+        )
+        return (
+            f'{{"index":0,"delta":{{{delta}}},"logprobs":null,"finish_reason":{json.dumps(reason)}{ending},'
+            f'"token_ids":{ids}}}'
+        )
+
+    def _role(self) -> bytes:
+        old = ',"reasoning_content":null' if self._dialect.reasoning_content else ""
+        ids = json.dumps(self.request.prompt_ids) if self.request.return_token_ids else "null"
+        usage = self._usage_field(-1) if self.request.continuous_usage else ""
+        return (
+            f'{self._head}{{"index":0,"delta":{{"role":"assistant","content":""{old}}},"logprobs":null,'
+            f'"finish_reason":null}}]{usage},"prompt_token_ids":{ids}}}\n\n'
+        ).encode()
+
+    def _usage_field(self, place: int) -> str:
+        full = self._dialect.full_completion_events and not self.request.chat
+        if not self.request.continuous_usage:
+            return ',"usage":null' if full else ""
+        prompt, output = self.request.prompt_tokens, place + 1 + self.miscount * (place >= 0)
+        details = ',"prompt_tokens_details":null' if full else ""
+        return (
+            f',"usage":{{"prompt_tokens":{prompt},"total_tokens":{prompt + output},'
+            f'"completion_tokens":{output}{details}}}'
+        )
+
+
+class Whole(Stream):
+    """An answer that is sent in one piece, by `respond`."""
+
+    __slots__ = ("created", "respond")
+
+    created: int
+    respond: Callable[[dict[str, Any]], None]
+
+    def token(self) -> None:
+        """Nothing is sent before the end."""
+        self.emitted += 1
+
+    first = token
+
+    def finish(self, reason: str) -> None:
+        """Send everything."""
+        self.emitted += 1
+        self.respond(self._answer(reason))
+
+    def _answer(self, reason: str) -> dict[str, Any]:
+        count = self.sequence.output_tokens
+        text = answer_tokens(self.offset, count, by_id=False).decode()
+        ids = [FIRST_ID + (self.offset + place) % WORD_COUNT for place in range(count)]
+        asked = self.request.return_token_ids
+        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
+        choice["token_ids"] = ids if asked else None
+        answer: dict[str, Any] = {"id": self.id, "created": self.created, "model": self.request.model}
+        if self.request.chat:
+            cut = self._split * 4
+            choice["message"] = {
+                "role": "assistant",
+                "content": text[cut:],
+                "refusal": None,
+                "tool_calls": [],
+                "reasoning": text[:cut] or None,
+            }
+            if self._dialect.reasoning_content:
+                choice["message"]["reasoning_content"] = text[:cut] or None
+            answer["object"] = "chat.completion"
+        else:
+            choice |= {"text": text, "prompt_logprobs": None}
+            choice["prompt_token_ids"] = self.request.prompt_ids if asked else None
+            answer["object"] = "text_completion"
+        return answer | {
+            "choices": [choice],
+            "service_tier": None,
+            "system_fingerprint": None,
+            "usage": self.usage(),
+            "kv_transfer_params": None,
+        }

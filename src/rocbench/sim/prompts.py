@@ -1,7 +1,7 @@
 """Requests of the OpenAI API as the engine sees them, refused as vLLM refuses them. Pure.
 
-A token stands as four bytes: an id's little-endian bytes, or four bytes of UTF-8 text (the simulated
-tokenizer; the words it answers with are four bytes long, so that an answer sent back counts the same).
+A token stands as four bytes: an id's, or a hash of a word. The simulated tokenizer counts words: whatever
+stands between spaces is one token, so that an answer sent back counts the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import orjson
 TOKEN_BYTES = 4
 WORDS = tuple(b" %c%c%c" % (97 + i % 26, 97 + i // 26 % 26, 97 + i * 7 % 26) for i in range(997))
 """Texts of the tokens that are answered with, in turn."""
+_WORD_TOKENS = tuple((hash(word.decode().strip()) & 0xFFFFFFFF).to_bytes(4, "little") for word in WORDS)
 FIRST_ID = 1000
 """Ids of these tokens start here."""
 CHAT_MARKS = 5
@@ -165,13 +166,12 @@ def answer_tokens(offset: int, count: int, *, by_id: bool) -> bytes:
     places = [(offset + place) % len(WORDS) for place in range(count)]
     if by_id:
         return array("I", [FIRST_ID + place for place in places]).tobytes()
-    return b"".join([WORDS[place] for place in places])
+    return b"".join([_WORD_TOKENS[place] for place in places])
 
 
 def text_tokens(text: str) -> bytes:
-    """Text as tokens of four bytes, the last one padded."""
-    data = text.encode()
-    return data + b" " * (-len(data) % TOKEN_BYTES)
+    """A token for each word."""
+    return array("I", [hash(word) & 0xFFFFFFFF for word in text.split()]).tobytes()
 
 
 def _check_model(asked: Mapping[str, Any], limits: Limits) -> None:
@@ -185,7 +185,7 @@ def _prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]
     prompt = asked.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (list, str)):
         prompt = prompt[0]
-    if isinstance(prompt, str):
+    if isinstance(prompt, str) and prompt.strip():
         return text_tokens(prompt), 0, False
     if not isinstance(prompt, list) or not all(type(token) is int for token in prompt[:1]):
         raise ApiError(400, "Either prompt or prompt_embeds must be provided and non-empty.", param="prompt")
@@ -208,7 +208,7 @@ def _chat_prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, 
     if not isinstance(messages, list) or not messages:
         raise ApiError(400, "List should have at least 1 item after validation", param="messages")
     for message in messages:
-        parts.append(text_tokens(f"<{message.get('role', 'user')}>".ljust(CHAT_MARKS * TOKEN_BYTES)))
+        parts.append(_mark(message.get("role", "user")))
         content = message.get("content") or ""
         for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
             if part.get("type") == "text":
@@ -225,8 +225,13 @@ def _chat_prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, 
             count = limits.image.tokens(*image_size(data))
             image_tokens += count
             parts.append(struct.pack("<I", zlib.crc32(data)) * count)
-    parts.append(text_tokens("<assistant>".ljust(CHAT_MARKS * TOKEN_BYTES)))
+    parts.append(_mark("assistant"))
     return b"".join(parts), image_tokens, False
+
+
+def _mark(role: object) -> bytes:
+    """What the chat template puts before a message."""
+    return text_tokens(f"<|{role}|>") * CHAT_MARKS
 
 
 def _image_bytes(part: Mapping[str, Any]) -> bytes:

@@ -42,6 +42,7 @@ class Stream:
     """One answer under way: `first`, `token`, ..., `finish` are called when the engine has emitted a token."""
 
     __slots__ = (
+        "_counted",
         "_dialect",
         "_head",
         "_simple",
@@ -88,9 +89,13 @@ class Stream:
             f'"model":{json.dumps(request.model)},"choices":['
         )
         self._simple: tuple[bytes, bytes] | None = None
+        self._counted: bytes | None = None
         self._split = sequence.output_tokens // 2 if dialect.reasoning_parser and request.chat else 0
-        if not (request.continuous_usage or request.return_token_ids or self._split):
-            self._simple = self._halves()
+        if not (request.return_token_ids or self._split):
+            if request.continuous_usage:
+                self._counted = self._template()
+            else:
+                self._simple = self._halves()
 
     # --- events
 
@@ -101,6 +106,11 @@ class Stream:
         self.emitted = place + 1
         if simple is not None:
             self.write(simple[0] + WORDS[(self.offset + place) % WORD_COUNT] + simple[1])
+        elif self._counted is not None:
+            output = place + 1 + self.miscount
+            word = WORDS[(self.offset + place) % WORD_COUNT]
+            event = self._counted % (word, self.sequence.prompt_tokens + output, output)
+            self.write(b"%x\r\n%b\r\n" % (len(event), event))
         else:
             self.write(chunk(self._event(place, None)))
 
@@ -141,6 +151,15 @@ class Stream:
         word = WORDS[self.offset]
         before, _, after = chunk(event).rpartition(word)
         return before, after
+
+    def _template(self) -> bytes:
+        """The event with running usage; to be filled with text, total and output tokens."""
+        before, _, after = self._event(0, None).rpartition(WORDS[self.offset])
+        prompt = self.sequence.prompt_tokens
+        usage = b'"total_tokens":%d,"completion_tokens":%d' % (prompt + 1, 1)
+        middle, _, end = after.rpartition(usage)
+        plain = [part.replace(b"%", b"%%") for part in (before, middle, end)]
+        return plain[0] + b"%b" + plain[1] + b'"total_tokens":%d,"completion_tokens":%d' + plain[2]
 
     def _event(self, place: int, reason: str | None) -> bytes:
         word = WORDS[(self.offset + place) % WORD_COUNT].decode()

@@ -1,0 +1,61 @@
+"""The command line: a table of contents. Heavy imports stay inside the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rocbench import __version__
+from rocbench.commands import knowledge, serving, sweeping
+from rocbench.errors import BenchError, Exit
+
+app = typer.Typer(
+    name="bench",
+    help="Find out which vLLM configuration serves a large model best on ROCm, and believe the answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+MEASURE = "Measure"
+SERVE = "Servers"
+KNOW = "Knowledge"
+
+app.command("sweep", rich_help_panel=MEASURE)(sweeping.sweep)
+app.command("plan", rich_help_panel=MEASURE)(sweeping.plan)
+app.command("serve", rich_help_panel=SERVE)(serving.serve)
+app.command("simulate", rich_help_panel=SERVE, context_settings=serving.PASS_THROUGH)(serving.simulate)
+app.add_typer(knowledge.profiles, name="profiles", rich_help_panel=KNOW)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+def main() -> None:
+    """Run a command; every error a user can act on ends here, with its exit code and no traceback."""
+    try:
+        app()
+    except BenchError as error:
+        print(f"bench: {error.text()}", file=sys.stderr)
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        sys.exit(int(Exit.INTERRUPTED))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(int(Exit.DONE))

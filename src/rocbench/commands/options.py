@@ -1,0 +1,96 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from rocbench.errors import InputError
+
+Vllm = Annotated[str | None, typer.Option(help="vLLM version the servers have, for example 0.14.1.")]
+HardwareName = Annotated[str | None, typer.Option("--hardware", help="Hardware profile, for example mi325x.")]
+Tp = Annotated[int | None, typer.Option(min=1, help="Tensor parallel size.")]
+AiterText = Annotated[str | None, typer.Option("--aiter", help="on, off, or parts: moe=off,mla=on.")]
+SetText = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A serve flag or env.NAME; repeatable.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on against hard errors of the rules; rows are marked.")]
+
+
+def aiter(text: str | None) -> Any:
+    """`on`, `off` or `moe=off,mla=on` as a setting.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if text is None or text in ("on", "off"):
+        return text
+    parts: dict[str, str] = {}
+    for item in text.split(","):
+        part, _, value = item.partition("=")
+        if value not in ("on", "off"):
+            raise InputError(f"cannot read {text!r}", where="--aiter", fix="give on, off, or parts: moe=off,mla=on")
+        parts[part.strip()] = value
+    return parts
+
+
+def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """`--set` items as serve arguments and environment. `true`, `false`, `none`, numbers and JSON are read as such.
+
+    Raises:
+        InputError: an item is not KEY=VALUE.
+    """
+    args: dict[str, Any] = {}
+    env: dict[str, str] = {}
+    for item in items or []:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise InputError(f"cannot read {item!r}", where="--set", fix="give KEY=VALUE, for example block_size=64")
+        if key.startswith("env."):
+            env[key[4:]] = text
+        else:
+            args[key] = value(text)
+    return args, env
+
+
+def value(text: str) -> Any:
+    """A word as the value it stands for."""
+    words: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def int_list(text: str, option: str) -> tuple[int, ...]:
+    """`1,64,1000` as positive integers.
+
+    Raises:
+        InputError: it is no such list.
+    """
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < 1:
+        raise InputError(f"cannot read {text!r}", where=option, fix="give positive numbers: 1,64,1000")
+    return values
+
+
+def float_list(text: str, option: str) -> tuple[float, ...]:
+    """`0.5,2,8` as positive numbers.
+
+    Raises:
+        InputError: it is no such list.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) <= 0:
+        raise InputError(f"cannot read {text!r}", where=option, fix="give positive numbers: 0.5,2,8")
+    return values

@@ -1,0 +1,146 @@
+"""From what a user named (a sweep, overrides, a URL) to a plan. Reads the profiles; computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from rocbench import plan as planner
+from rocbench.errors import ConfigError, InputError
+from rocbench.plan import Overrides, Plan, Sources
+from rocbench.settings import catalog
+from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload
+
+LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
+SWEEP_KEYS = ("repeats", "seed", "concurrency", "rate")
+
+
+def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Plan:
+    """The plan of a named sweep, with the command line's changes above the YAML."""
+    sweep, path = catalog.sweep(name)
+    changes = {key: value for key, value in (changes or {}).items() if value is not None}
+    sweep = _changed(sweep, changes, str(path))
+    return planner.expand(sweep, sources(sweep, overrides, changes), overrides)
+
+
+def adhoc(
+    base_url: str, model: str | None, level: Mapping[str, Any], changes: Mapping[str, Any], overrides: Overrides
+) -> Plan:
+    """The plan of a sweep against a running server, without any YAML.
+
+    Raises:
+        InputError: the model or the levels are missing, or a value cannot be used.
+    """
+    if model is None:
+        raise InputError("--model is missing", fix="give the name the server knows, see GET /v1/models")
+    if not level:
+        raise InputError("--concurrency is missing", fix="give users, for example --concurrency 1,64,1000")
+    if not base_url.startswith(("http://", "https://")):
+        raise InputError(f"cannot use {base_url!r}", where="--base-url", fix="give http://HOST:PORT or https://...")
+    kept = {key: value for key, value in changes.items() if value is not None}
+    server = {"kind": "attached", "base_url": base_url.rstrip("/").removesuffix("/v1")}
+    raw: dict[str, Any] = {
+        "name": "adhoc",
+        "server": server,
+        "vllm": overrides.vllm,
+        "models": [{"profile": model}],
+        "workloads": ["adhoc"],
+        "load": {"shape": {"kind": "open" if "rate" in level else "closed"}},
+    }
+    try:
+        sweep = Sweep.model_validate(raw | dict(level))
+    except ValidationError as error:
+        raise InputError(str(error.errors()[0]["msg"]), where="command line") from None
+    sweep = _changed(sweep, {k: v for k, v in kept.items() if k not in ("isl", "osl", "images")}, "command line")
+    workload = Workload(
+        name=f"{kept.get('isl', 512)}-{kept.get('osl', 128)}",
+        isl=Length(mean=kept.get("isl", 512)),
+        osl=Length(mean=kept.get("osl", 128)),
+        images=_images(kept.get("images")),
+    )
+    profile = catalog.model(model) if model in catalog.names("models") else None
+    hardware = catalog.hardware(overrides.hardware) if overrides.hardware else None
+    found = Sources({model: profile} if profile else {}, {"adhoc": workload}, hardware)
+    return planner.expand(sweep, found, overrides)
+
+
+def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Sources:
+    """Read every profile a sweep names; all faults of all files in one message.
+
+    Raises:
+        ConfigError: a profile is missing or wrong.
+    """
+    faults: list[str] = []
+    models, workloads, hardware = {}, {}, None
+    named = [m if isinstance(m, SweepModel) else SweepModel(profile=m) for m in sweep.models]
+    for entry in named:
+        try:
+            models[entry.profile] = catalog.model(entry.profile)
+        except ConfigError as error:
+            if sweep.server.kind != "attached":
+                faults.append(error.text())
+    for name in dict.fromkeys([*sweep.workloads, *(w for m in named for w in m.workloads or ())]):
+        try:
+            workloads[name] = _reshaped(catalog.workload(name), changes or {})
+        except ConfigError as error:
+            faults.append(error.text())
+    try:
+        hardware = catalog.hardware(overrides.hardware or sweep.hardware)
+    except ConfigError as error:
+        faults.append(error.text())
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return Sources(models, workloads, hardware)
+
+
+def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:
+    """A workload with the command line's lengths."""
+    update: dict[str, Any] = {}
+    for key in ("isl", "osl"):
+        if changes.get(key):
+            update[key] = Length(mean=changes[key])
+    if changes.get("images"):
+        update["images"] = _images(changes["images"])
+    if not update:
+        return workload
+    return workload.model_copy(update=update | {"name": f"{workload.name}*"})
+
+
+def _images(text: str | None) -> Images | None:
+    """`COUNTxWIDTHxHEIGHT` as images."""
+    if text is None:
+        return None
+    try:
+        count, width, height = (int(part) for part in text.split("x"))
+        return Images(count=count, width=width, height=height)
+    except (ValueError, ValidationError):
+        raise InputError(f"cannot read {text!r}", where="--images", fix="give COUNTxWIDTHxHEIGHT: 1x512x512") from None
+
+
+def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:
+    """A sweep with the command line's values, checked again."""
+    raw = sweep.model_dump()
+    for key in LOAD_KEYS:
+        if key in changes:
+            raw["load"][key] = changes[key]
+    for key in SWEEP_KEYS:
+        if key in changes:
+            raw[key] = changes[key]
+    if "rate" in changes and sweep.load.shape.kind == "closed":
+        raw["load"]["shape"] = {"kind": "open"}
+    if "concurrency" in changes or "rate" in changes:
+        for entry in raw["models"]:
+            if isinstance(entry, dict):
+                entry["concurrency"] = entry["rate"] = None
+    if "max_duration_s" not in changes and raw["load"]["max_duration_s"] < raw["load"]["duration_s"]:
+        raw["load"]["max_duration_s"] = raw["load"]["duration_s"]
+    if "api_key_env" in changes:
+        raw["server"]["api_key_env"] = changes["api_key_env"]
+    try:
+        return Sweep.model_validate(raw)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise InputError(f"{key}: {fault['msg']}", where=where) from None

@@ -1,0 +1,155 @@
+"""`bench sweep` and `bench plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rocbench.commands import options
+from rocbench.errors import InputError
+
+if TYPE_CHECKING:
+    from rocbench.plan import Overrides, Plan
+
+SweepFile = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name or YAML file.")]
+Only = Annotated[str | None, typer.Option(help="Only cells that match MODEL or MODEL/WORKLOAD/LEVEL (wildcards).")]
+
+
+def plan(
+    sweep: SweepFile = None,
+    vllm: options.Vllm = None,
+    hardware: options.HardwareName = None,
+    tp: options.Tp = None,
+    aiter: options.AiterText = None,
+    set_: options.SetText = None,
+    only: Only = None,
+    force: options.Force = False,
+) -> None:
+    """Print every cell in order, the exact server commands, and what they will cost. Starts nothing."""
+    from rocbench import console
+    from rocbench.commands import planning
+
+    made = planning.plan(sweep, _overrides(vllm, hardware, tp, aiter, set_, only, force))
+    console.show_plan(made)
+    _refuse(made)
+
+
+def sweep(
+    sweep: SweepFile = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder itself; default results/<run-id>.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    only: Only = None,
+    vllm: options.Vllm = None,
+    hardware: options.HardwareName = None,
+    tp: options.Tp = None,
+    aiter: options.AiterText = None,
+    set_: options.SetText = None,
+    force: options.Force = False,
+    base_url: Annotated[str | None, typer.Option(help="Measure a server that runs already.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name at --base-url.")] = None,
+    concurrency: Annotated[str | None, typer.Option(help="Users: 1,64,1000.")] = None,
+    rate: Annotated[str | None, typer.Option(help="Open loop instead: requests/s, 0.5,2,8.")] = None,
+    isl: Annotated[int | None, typer.Option(min=1, help="Input tokens.")] = None,
+    osl: Annotated[int | None, typer.Option(min=1, help="Output tokens.")] = None,
+    images: Annotated[str | None, typer.Option(help="Images a request: 1x512x512 (count, width, height).")] = None,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Least length of the window, s.")] = None,
+    max_duration: Annotated[float | None, typer.Option(min=0.1, help="Most length of the window, s.")] = None,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Bound by count instead of duration.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Measurements of each cell.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of prompts, order and arrivals.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, or a folder that has it.")] = None,
+    vocab_size: Annotated[int | None, typer.Option(min=100, help="Vocabulary, for token-id prompts.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Variable that holds the server's API key.")] = None,
+    transport: Annotated[str | None, typer.Option(help="auto, wire or aiohttp.")] = None,
+    client_cpus: Annotated[str | None, typer.Option(help="CPUs for the load workers: 0-3,8.")] = None,
+    keep_stamps: Annotated[bool, typer.Option("--keep-stamps", help="Keep every token's stamp.")] = False,
+) -> None:
+    """Run a sweep: launch each server, load it, judge each row, write the run folder."""
+    from rocbench import console
+    from rocbench.commands import planning
+    from rocbench.bind import ClientOptions
+    from rocbench.run import RunOptions, run_plan
+
+    level = _level(concurrency, rate)
+    changes: dict[str, Any] = {
+        "isl": isl,
+        "osl": osl,
+        "images": images,
+        "duration_s": duration,
+        "max_duration_s": max_duration,
+        "max_requests": max_requests,
+        "transport": transport,
+        "keep_stamps": keep_stamps or None,
+        "repeats": repeats,
+        "seed": seed,
+        "api_key_env": api_key_env,
+    }
+    chosen = _overrides(vllm, hardware, tp, aiter, set_, only, force)
+    if base_url is not None:
+        if sweep is not None:
+            raise InputError("a SWEEP and --base-url exclude each other", fix="put base_url under `server:` instead")
+        made = planning.adhoc(base_url, model, level, changes, chosen)
+    else:
+        if model is not None:
+            raise InputError("--model goes with --base-url", fix="name models in the sweep, or use --only")
+        made = planning.plan(sweep, chosen, level | changes)
+    if dry_run:
+        console.show_plan(made)
+        _refuse(made)
+        return
+    _refuse(made)
+    client = ClientOptions(tokenizer=tokenizer, vocab_size=vocab_size, cpus=_cpus(client_cpus))
+    with console.screen() as screen:
+        outcome = run_plan(made, RunOptions(out=out, client=client), screen)
+    console.show_cells(outcome.cells, outcome.folder)
+    raise typer.Exit(int(outcome.exit_code))
+
+
+def _overrides(
+    vllm: str | None,
+    hardware: str | None,
+    tp: int | None,
+    aiter: str | None,
+    set_: list[str] | None,
+    only: str | None,
+    force: bool,
+) -> Overrides:
+    from rocbench.plan import Overrides
+
+    args, env = options.settings(set_)
+    return Overrides(
+        vllm=vllm, hardware=hardware, tp=tp, aiter=options.aiter(aiter), args=args, env=env, force=force, only=only
+    )
+
+
+def _level(concurrency: str | None, rate: str | None) -> dict[str, Any]:
+    if concurrency is not None and rate is not None:
+        raise InputError("--concurrency and --rate exclude each other", fix="closed loop or open loop, not both")
+    if concurrency is not None:
+        return {"concurrency": options.int_list(concurrency, "--concurrency")}
+    if rate is not None:
+        return {"rate": options.float_list(rate, "--rate")}
+    return {}
+
+
+def _cpus(text: str | None) -> tuple[int, ...] | None:
+    """`0-3,8` as CPU numbers."""
+    if text is None:
+        return None
+    cpus: list[int] = []
+    try:
+        for part in text.split(","):
+            low, _, high = part.partition("-")
+            cpus += range(int(low), int(high or low) + 1)
+    except ValueError:
+        raise InputError(f"cannot read {text!r}", where="--client-cpus", fix="give CPU numbers: 0-3,8") from None
+    return tuple(cpus)
+
+
+def _refuse(made: Plan) -> None:
+    """Say all faults at once and stop with the exit code of bad input."""
+    from rocbench.plan import raise_faults
+
+    raise_faults(made)

@@ -1,0 +1,192 @@
+"""The screen: tables for people. The only module beside `report/` that prints; everything it shows was computed elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rocbench.plan import Cell, Group, Plan
+from rocbench.report.live import LiveScreen, PlainScreen, Screen
+from rocbench.server.command import shell_line
+from rocbench.units import duration, number, percent
+
+NARROW = 110
+"""Below so many columns a table shows only what decides."""
+
+
+def out() -> Console:
+    """Standard output; as wide as COLUMNS or the terminal says, 160 in files and pipes."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+def screen() -> Screen:
+    """The live view on a terminal, plain lines elsewhere. On standard error: the table goes to standard output."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return LiveScreen()
+    return PlainScreen()
+
+
+def show_plan(plan: Plan) -> None:
+    """Every server with its command and cells, in order."""
+    console = out()
+    sweep = plan.sweep
+    console.print(
+        f"[bold]{escape(sweep.name)}[/]: {len(plan.groups)} servers, {len(plan.launches)} launches, "
+        f"{plan.runs} measurements on {plan.groups[0].hardware.name if plan.groups and plan.groups[0].hardware else '-'}"
+    )
+    if sweep.server.kind == "simulated":
+        console.print("[yellow]SIMULATED[/]: the commands are those of the real servers; the sweep starts simulated ones")
+    for number_, group in enumerate(plan.groups, start=1):
+        _show_group(console, number_, group, sweep.server.kind)
+    for skip in plan.skipped:
+        console.print(f"[dim]skipped {escape(skip.key)}: {escape(skip.reason)}[/]")
+    if plan.estimate_s is not None:
+        console.print(f"\nestimated time: {duration(plan.estimate_s)}")
+
+
+def _show_group(console: Console, index: int, group: Group, kind: str) -> None:
+    console.print(f"\n[bold]{index}. {escape(group.server_id[3:])}[/]  vLLM {group.vllm or 'unknown'}")
+    if group.resolution is not None:
+        line = shell_line(("vllm", "serve", *group.resolution.argv()), group.resolution.environment())
+        # Printed raw and unwrapped: a line to paste must stay one line.
+        print(f"  {line}")
+        for finding in group.resolution.warnings:
+            console.print(f"  [yellow]{finding.severity}[/] {escape(finding.message)} [dim]({finding.rule})[/]")
+    elif kind == "attached":
+        console.print("  a running server; nothing is launched")
+    console.print(_cells_table(group.cells))
+
+
+def _cells_table(cells: Iterable[Cell]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
+    for name in ("  cell", "id", "ISL", "OSL", "KV capacity", "users that fit", "bound tok/s", "estimate"):
+        table.add_column(name, justify="left" if name in ("  cell", "id") else "right", no_wrap=True)
+    for cell in cells:
+        e = cell.estimate
+        table.add_row(
+            f"  {escape(cell.key)}",
+            cell.cell_id,
+            number(cell.workload.isl.mean),
+            number(cell.workload.osl.mean),
+            number(e.kv_capacity_tokens),
+            number(e.users_that_fit),
+            number(e.roofline_output_throughput, 0),
+            duration(e.duration_s),
+        )
+    return table
+
+
+def show_cells(cells: pd.DataFrame, folder: Path) -> None:
+    """The end table: per model the levels, throughput, latency, verdict."""
+    console = out()
+    if cells.empty:
+        console.print(f"no cell was measured; see {folder}")
+        return
+    rows = [{str(k): v for k, v in row.items()} for row in cells.to_dict("records")]
+    if any(row.get("simulated") is True for row in rows):
+        console.print("[yellow]SIMULATED: these figures come from the simulated server, not from hardware[/]")
+    console.print(cells_table(rows, console.width))
+    _show_reasons(console, rows)
+    console.print(f"results: {escape(str(folder))}")
+
+
+Columns = tuple[tuple[str, str, int, bool], ...]
+
+COLUMNS: Columns = (
+    # header, column, digits, shown on narrow terminals
+    ("users", "level", 0, True),
+    ("rep", "repeat", 0, False),
+    ("out tok/s", "output_throughput", 0, True),
+    ("/GPU", "output_throughput_per_gpu", 0, False),
+    ("bound", "roofline_share", -1, False),
+    ("TTFT p50", "median_ttft_ms", 1, True),
+    ("p99", "p99_ttft_ms", 1, False),
+    ("TPOT p50", "median_tpot_ms", 1, True),
+    ("p99", "p99_tpot_ms", 1, False),
+    ("req ok", "completed", 0, False),
+    ("fail", "failed", 0, False),
+)
+
+
+def cells_table(rows: list[dict[str, Any]], width: int) -> Table:
+    """Rows as a table; narrow terminals get fewer columns. Milliseconds, tokens per second."""
+    shown = [column for column in COLUMNS if column[3] or width >= NARROW]
+    if len({row.get("repeat") for row in rows}) == 1:
+        shown = [column for column in shown if column[1] != "repeat"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("server / workload", no_wrap=True, overflow="ellipsis")
+    for header, *_ in shown:
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True, overflow="ellipsis")
+    last = None
+    for row in rows:
+        name = _row_name(row)
+        table.add_row(
+            escape(name) if name != last else "",
+            *(_cell_text(row, column, digits) for _, column, digits, _ in shown),
+            verdict_mark(row),
+        )
+        last = name
+    return table
+
+
+def _row_name(row: Mapping[str, Any]) -> str:
+    key = str(row.get("key") or f"{row.get('model')}/{row.get('workload')}")
+    return key.rsplit("/", 1)[0] if key.count("/") >= 2 else key
+
+
+def _cell_text(row: Mapping[str, Any], column: str, digits: int) -> str:
+    if column == "level":
+        return str(row.get("key", "")).rsplit("/", 1)[-1].removeprefix("c")
+    value = row.get(column)
+    if value is None or pd.isna(value):
+        return "-"
+    if digits == -1:
+        return percent(float(value))
+    return number(float(value), digits) if digits else f"{float(value):,.0f}"
+
+
+def verdict_mark(row: Mapping[str, Any]) -> str:
+    """`valid`, `INVALID codes`, or `unknown` with the checks that could not be made."""
+    valid = row.get("valid")
+    reasons = str(row.get("reasons") or "")
+    if valid is True or valid == "true":
+        return "[green]valid[/]" + (f" [dim]{escape(reasons)}[/]" if reasons else "")
+    if valid is False or valid == "false":
+        return f"[red]INVALID[/] {escape(reasons)}"
+    return f"[yellow]unknown[/] {escape(reasons)}"
+
+
+def _show_reasons(console: Console, rows: list[dict[str, Any]]) -> None:
+    from rocbench import verdict
+
+    codes = sorted({code for row in rows for code in str(row.get("reasons") or "").split(";") if code})
+    for code in codes:
+        console.print(f"  [bold]{code}[/]: {escape(verdict.meaning(code))}")
+    unknown = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
+    if unknown:
+        console.print(f"  [dim]not judged: {', '.join(unknown)}[/]")
+
+
+def show_rows(headers: list[str], rows: list[list[str]], title: str = "") -> None:
+    """A plain table of text."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title or None)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    out().print(table)
+
+
+def say(text: str) -> None:
+    """One line on standard output."""
+    out().print(escape(text))

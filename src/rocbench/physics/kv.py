@@ -94,7 +94,7 @@ def sequence_bytes_per_rank(
     compressed entries; linear layers hold a state of fixed size, split over tp (`with_state`).
     """
     draft = arch.mtp_layers if layout.mtp else 0
-    per_layer = _layer_entry_per_rank(arch, layout)
+    per_layer = layer_entry_per_rank(arch, layout)
     index = indexer_bytes_per_token(arch) + draft * (_index_entry(arch) if arch.indexer_layers else 0.0)
     growing, _ = _growing_entries(arch, tokens)
     window = min(tokens, arch.sliding_window or tokens)
@@ -107,7 +107,8 @@ def sequence_bytes_per_rank(
     return ((held * per_layer + index * tokens) / layout.dcp + fixed) / layout.pp
 
 
-def _layer_entry_per_rank(arch: Architecture, layout: Layout) -> float:
+def layer_entry_per_rank(arch: Architecture, layout: Layout) -> float:
+    """Bytes of one layer's entry for one token on one rank, before dcp shares it out."""
     if arch.family == "mla_compressed":
         fp8 = layout.kv_dtype in ("fp8", "fp8_ds_mla")
         return V4_ENTRY if fp8 else arch.head_dim * KV_BYTES["bf16"]

@@ -1,0 +1,181 @@
+"""What one token asks of one GPU: bytes read, floating-point operations, bytes sent. Pure.
+
+Attention's demand depends on how many tokens a query attends to, c. It is a sum of terms a x min(c, k): k is
+infinite for full attention, the window for sliding layers, the number of chosen tokens for sparse ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rocbench.architecture import Architecture
+from rocbench.physics import kv, weights
+from rocbench.physics.layout import Layout
+from rocbench.settings.schema import Checkpoint, Gpu
+
+ALL = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """`each` per attended token, for at most `limit` of them."""
+
+    each: float
+    limit: float = ALL
+
+    def mean(self, low: float, high: float) -> float:
+        """Mean of each x min(c, limit) for c spread evenly over [low, high]."""
+        k = self.limit
+        if high <= k:
+            return self.each * (low + high) / 2
+        if low >= k:
+            return self.each * k
+        return self.each * ((k * k - low * low) / 2 + k * (high - k)) / (high - low)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """FLOP/s of one GPU for each kind of work."""
+
+    linear: float
+    experts: float
+    attention: float
+    indexer: float
+    vision: float
+
+
+def rates(gpu: Gpu, checkpoint: Checkpoint, layout: Layout, *, bound: bool) -> Rates:
+    """The dense peaks that apply, FLOP/s.
+
+    FP8 weights run at the FP8 peak, others at BF16; INT4 weights are widened to BF16 (W4A16). MXFP4 experts
+    run at the FP4 peak where there is one, else widened to BF16. The bound grants MXFP4 the fastest peak of
+    the GPU, and attention over an FP8 cache the FP8 peak, whether a kernel reaches that or not.
+    """
+    bf16 = gpu.flops.get("bf16") or gpu.flops["fp16"]
+    fp8 = gpu.flops.get("fp8", bf16)
+    fast = fp8 if weights.linear_bytes(checkpoint, layout) < 1.5 else bf16
+    experts = fast
+    if checkpoint.quantization == "int4_group":
+        experts = bf16
+    elif checkpoint.quantization == "mxfp4":
+        experts = max(gpu.flops.values()) if bound else gpu.flops.get("fp4", bf16)
+    narrow = layout.kv_bytes_per_element < 2
+    return Rates(
+        linear=fast,
+        experts=experts,
+        attention=fp8 if bound and narrow else bf16,
+        indexer=fp8,
+        vision=bf16,
+    )
+
+
+def linear_flops(arch: Architecture, layout: Layout) -> float:
+    """FLOPs of one token's matrices on one rank, head and routed experts left out: 2 x weights held."""
+    p, tp = arch.parts, layout.tp
+    split = (p.attention + p.dense_mlp + p.shared_experts) / tp
+    split += p.kv_projection / min(tp, max(1, arch.num_kv_heads))
+    return 2 * (split + p.attention_replicated + p.indexer + p.router) / layout.pp
+
+
+def expert_flops(arch: Architecture, layout: Layout) -> float:
+    """FLOPs of one token's routed experts on one rank: 2 x weights x k / E / tp, evenly spread."""
+    return 2 * arch.parts.routed_experts * active_share(arch) / layout.tp / layout.pp
+
+
+def active_share(arch: Architecture) -> float:
+    """k / E: the share of the routed experts that one token visits."""
+    if not arch.num_experts or not arch.experts_per_token:
+        return 0.0
+    return arch.experts_per_token / arch.num_experts
+
+
+def head_flops(arch: Architecture, layout: Layout) -> float:
+    """FLOPs of the output projection for one sampled token on one rank."""
+    return 2 * (arch.parts.head or arch.parts.embedding) / layout.tp
+
+
+def vision_flops(arch: Architecture, layout: Layout) -> float:
+    """FLOPs of one image token in the vision tower on one rank: 2 x parameters x patches per token / tp.
+
+    Images are shared out over ranks, or the tower is; attention among patches is left out.
+    """
+    if layout.language_only:
+        return 0.0
+    return 2.0 * arch.vision_params * arch.vision_merge**2 / layout.tp
+
+
+def read_terms(arch: Architecture, layout: Layout) -> tuple[Term, ...]:
+    """Bytes of KV that one decoding sequence reads on one rank and step, by tokens attended to.
+
+    Sparse attention reads the entries of the chosen tokens only, but the indexer's keys of all.
+    """
+    whole = kv.layer_entry_per_rank(arch, layout) / layout.dcp / layout.pp
+    index = kv.indexer_bytes_per_token(arch) / layout.dcp / layout.pp
+    terms = [Term(layers * whole, limit) for layers, limit in _attended(arch)]
+    return tuple(_merged([*terms, Term(index)]))
+
+
+def attention_terms(arch: Architecture, layout: Layout, *, absorbed: bool) -> tuple[Term, ...]:
+    """FLOPs of attention for one query token on one rank, by tokens attended to.
+
+    GQA: 4 x heads x head dim. MLA with expanded keys (prefill): 2 x heads x (qk head + v head); with absorbed
+    projections (decode, and sparse attention always): 2 x heads x (2 x kv_lora_rank + rope).
+    """
+    heads = arch.num_heads / layout.tp / layout.pp
+    if arch.family == "mla_compressed" or not arch.mla:
+        each = 2 * heads * (arch.head_dim + (arch.v_head_dim or arch.head_dim))
+    elif absorbed or arch.family == "mla_sparse":
+        each = 2 * heads * (2 * (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0))
+    else:
+        each = 2 * heads * (arch.head_dim + (arch.v_head_dim or arch.head_dim))
+    return tuple(_merged([Term(layers * each, limit) for layers, limit in _attended(arch)]))
+
+
+def indexer_flops(arch: Architecture, layout: Layout) -> float:
+    """FLOPs of the indexer's scores for one query and one key: 2 x heads x dim a layer, whole on each rank."""
+    if not arch.indexer_layers:
+        return 0.0
+    keys = kv.V4_INDEXED_RATIO if arch.compress_ratios else 1
+    each = 2 * (arch.indexer_heads or 0) * (arch.indexer_head_dim or 0)
+    return each * arch.indexer_layers / keys / layout.pp
+
+
+def state_bytes(arch: Architecture, layout: Layout) -> float:
+    """Bytes that one sequence's linear layers read and write in a step on one rank."""
+    return 2.0 * arch.linear_layers * arch.linear_state * kv.STATE_BYTES / layout.tp / layout.pp
+
+
+def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: bool) -> float:
+    """Seconds per token of the two all-reduces of each layer.
+
+    Each rank sends 2 (tp - 1) / tp of hidden x bytes over min(links, tp - 1) links. Two bytes a number; the
+    bound grants 4 bits (quick reduce with INT4, VLLM_ROCM_QUICK_REDUCE_QUANTIZATION). Latency is left out.
+    """
+    if layout.tp == 1:
+        return 0.0
+    sent = 2 * (layout.tp - 1) / layout.tp * arch.hidden_size * (0.5 if bound else 2.0)
+    links = min(gpu.links, layout.tp - 1)
+    return 2 * arch.num_layers / layout.pp * sent / (links * gpu.link_bytes_per_s)
+
+
+def _attended(arch: Architecture) -> list[tuple[float, float]]:
+    """(layers, limit): how many layers attend to at most how many tokens; fractions for compressed layers."""
+    topk, window = arch.index_topk or ALL, float(arch.sliding_window or ALL)
+    if arch.compress_ratios:
+        full = sum(1 / r for r in arch.compress_ratios if r > 0 and r != kv.V4_INDEXED_RATIO)
+        chosen = arch.compress_ratios.count(kv.V4_INDEXED_RATIO) / kv.V4_INDEXED_RATIO
+        limit = topk * kv.V4_INDEXED_RATIO
+        return [(full, ALL), (chosen, limit), (float(arch.num_layers), window)]
+    sparse = 0
+    if arch.index_topk:
+        sparse = arch.num_layers if arch.mla else arch.indexer_layers
+    full = arch.num_layers - arch.linear_layers - arch.sliding_layers - sparse
+    return [(float(full), ALL), (float(sparse), topk), (float(arch.sliding_layers), window)]
+
+
+def _merged(terms: list[Term]) -> list[Term]:
+    """Terms of the same limit added up, nothing left that is zero."""
+    limits = sorted({term.limit for term in terms})
+    summed = [Term(sum(t.each for t in terms if t.limit == limit), limit) for limit in limits]
+    return [term for term in summed if term.each]

@@ -1,0 +1,298 @@
+"""The most a node can give: throughput at each concurrency, TTFT, and whether a measured row exceeds it. Pure.
+
+Two questions, two answers. The bound is what no server can beat and may void a row: the fewest distinct
+experts, no latency, every read and computation overlapped. The expectation is what a step should take
+(`steps.StepModel`) and serves planning and the simulated server.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rocbench.architecture import Architecture
+from rocbench.physics.layout import Layout
+from rocbench.physics.steps import StepCost, StepModel
+from rocbench.settings.schema import Checkpoint, Hardware
+
+
+@dataclass(frozen=True, slots=True)
+class RequestShape:
+    """The mean request, in tokens."""
+
+    isl: float
+    """Prompt tokens, image tokens included."""
+    osl: float
+    cached: float = 0.0
+    """Prompt tokens whose KV was there already: not computed, so not bounded."""
+    image_tokens: float = 0.0
+    accepted_per_step: float = 1.0
+    """Tokens that a decode step gives one sequence: above 1 with speculation."""
+    longest: int | None = None
+    """The longest ISL + OSL; None where all requests have the same lengths."""
+
+    @property
+    def uncached(self) -> float:
+        """Prompt tokens that must be computed."""
+        return max(0.0, self.isl - self.cached)
+
+    @property
+    def pairs(self) -> float:
+        """Tokens attended to, summed over the uncached prompt tokens: (isl^2 - cached^2 + isl - cached) / 2."""
+        return (self.isl * (self.isl + 1) - self.cached * (self.cached + 1)) / 2 if self.uncached else 0.0
+
+    @property
+    def steps(self) -> float:
+        """Decode steps of a request; the first token comes from the prefill."""
+        return max(0.0, self.osl - 1) / max(1.0, self.accepted_per_step)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What no server exceeds, over all data-parallel ranks."""
+
+    output_throughput: float
+    """Output tokens/s."""
+    total_throughput: float
+    """Computed tokens/s: uncached prompt tokens and output tokens."""
+    requests_per_s: float
+    ttft_s: float
+    """Prefill of one request's uncached tokens, alone."""
+    step_s: float
+    """A decode step with all users at their mean context."""
+    limiter: str
+    """memory, compute, collectives, or latency (too few users to fill the node)."""
+
+
+def step_cost(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    prefill_tokens: float,
+    prefill_pairs: float,
+    decode_seqs: float,
+    decode_context: float,
+    *,
+    image_tokens: float = 0.0,
+    bound: bool,
+) -> StepCost:
+    """One mixed step with its parts; `StepModel` is the same for many steps.
+
+    Raises:
+        ValueError: the hardware profile has no GPU.
+    """
+    model = StepModel(arch, checkpoint, hardware, layout, bound=bound)
+    return model.step_cost(prefill_tokens, prefill_pairs, decode_seqs, decode_context, image_tokens)
+
+
+def bound(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    concurrency: int | None,
+    shape: RequestShape,
+    *,
+    users: int | None = None,
+) -> Bound | None:
+    """The upper bound of a closed loop's steady state; None where the hardware profile has no GPU.
+
+    Each request needs `uncached` prompt tokens, `steps` decode steps and their attention. Of one engine with
+    at most B sequences in flight, with times as `StepModel` bounds them:
+
+        memory      = steps / B x (weights + k/E of the experts) + steps x KV read at the mean context + KV written
+        compute     = (uncached + steps x queries) x matrices + attention + sampling + vision
+        collectives = (uncached + steps x queries) x all-reduce bytes
+        requests/s <= 1 / max(memory, compute, collectives)
+        requests/s <= B / (prefill alone + steps x a step alone)
+
+    Prefill shares the weights read by decode steps, so no reading is charged for it.
+
+    Args:
+        concurrency: users of the closed loop; None for an open loop, which is bounded by `users` alone.
+        users: sequences that fit or are allowed at once, over all data-parallel ranks.
+    """
+    if hardware.gpu is None:
+        return None
+    longest = shape.longest or math.ceil(shape.isl + shape.osl)
+    model = StepModel(arch, checkpoint, hardware, layout, bound=True, max_context=longest)
+    in_flight = min(concurrency or math.inf, users or math.inf)
+    batch = max(1.0, in_flight / layout.dp)
+    mean_context = shape.isl + shape.osl / 2
+    demands = _demands(model, shape, batch, mean_context)
+    limiter = max(demands, key=lambda name: demands[name])
+    ttft = model.cost(shape.uncached, shape.pairs, 0, 0, shape.image_tokens)
+    alone = ttft + shape.steps * model.cost(0, 0, 1, mean_context)
+    rate = 1 / demands[limiter] if demands[limiter] else math.inf
+    if alone and batch / alone < rate:
+        rate, limiter = batch / alone, "latency"
+    rate *= layout.dp
+    finite = batch if math.isfinite(batch) else 0.0
+    return Bound(
+        output_throughput=rate * shape.osl,
+        total_throughput=rate * (shape.uncached + shape.osl),
+        requests_per_s=rate,
+        ttft_s=ttft,
+        step_s=model.cost(0, 0, finite, finite * mean_context),
+        limiter=limiter,
+    )
+
+
+def _demands(model: StepModel, shape: RequestShape, batch: float, context: float) -> dict[str, float]:
+    """Seconds of each resource that one request needs."""
+    steps, queries = shape.steps, shape.steps * model.queries
+    computed = shape.uncached + queries
+    read = steps / batch * (model.weights_s + model.head_s + model.least_experts_s)
+    read += steps * (model.kv_terms[0] * context + model.state_s)
+    read += model.kv_write_s * (shape.uncached + steps)
+    compute = computed * (model.linear_s + model.expert_compute_s) + (queries + 1) * model.sample_s
+    compute += model.prefill_terms[0] * shape.pairs + model.decode_terms[0] * context * queries
+    compute += model.vision_s * shape.image_tokens
+    return {"memory": read, "compute": compute, "collectives": computed * model.collective_s}
+
+
+def best_output_throughput(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    concurrency: int | None,
+    isl: float,
+    osl: float,
+    *,
+    cached: float = 0.0,
+    image_tokens: float = 0.0,
+    accepted_per_step: float = 1.0,
+    longest: int | None = None,
+    users: int | None = None,
+) -> float | None:
+    """The most output tokens/s that `concurrency` users can get (see `bound`); None without a GPU."""
+    shape = RequestShape(isl, osl, cached, image_tokens, accepted_per_step, longest)
+    best = bound(arch, checkpoint, hardware, layout, concurrency, shape, users=users)
+    return None if best is None else best.output_throughput
+
+
+def best_total_throughput(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    concurrency: int | None,
+    isl: float,
+    osl: float,
+    *,
+    cached: float = 0.0,
+    users: int | None = None,
+) -> float | None:
+    """The most computed tokens/s (uncached prompt and output); None without a GPU."""
+    best = bound(arch, checkpoint, hardware, layout, concurrency, RequestShape(isl, osl, cached), users=users)
+    return None if best is None else best.total_throughput
+
+
+def decode_step_s(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    seqs: int,
+    context: float,
+    *,
+    bound: bool = True,
+) -> float:
+    """Seconds of a step in which `seqs` sequences decode at `context` tokens each.
+
+    Raises:
+        ValueError: the hardware profile has no GPU.
+    """
+    model = StepModel(
+        arch, checkpoint, hardware, layout, bound=bound, max_context=math.ceil(max(1.0, context))
+    )
+    return model.cost(0, 0, seqs, seqs * context)
+
+
+def prefill_s(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    tokens: float,
+    *,
+    cached: float = 0.0,
+    image_tokens: float = 0.0,
+    bound: bool = True,
+) -> float:
+    """Seconds to compute a prompt of `tokens`, of which `cached` need none: the least TTFT.
+
+    Raises:
+        ValueError: the hardware profile has no GPU.
+    """
+    shape = RequestShape(tokens, 1, cached)
+    model = StepModel(
+        arch, checkpoint, hardware, layout, bound=bound, max_context=math.ceil(max(1.0, tokens))
+    )
+    return model.cost(shape.uncached, shape.pairs, 0, 0, image_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of a hardware limit a measured figure takes."""
+
+    value: float
+    """1 is the limit."""
+    what: str
+    """Which figure, against which limit."""
+
+
+def roofline_share(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    *,
+    output_throughput: float | None = None,
+    total_throughput: float | None = None,
+    concurrency: int | None = None,
+    shape: RequestShape | None = None,
+) -> Share | None:
+    """The largest share of a limit that a row's figures take; None where nothing can be checked.
+
+    Output tokens/s stand against `bound` where the shape is known. Tokens/s in total stand against the peak
+    FLOP/s: each token that was computed passes all matrices once (2 x active parameters without embedding and
+    head). Cached prompt tokens are taken off where `shape` tells how many; where nothing tells, a total is
+    taken as it is claimed, as tokens that were computed.
+    """
+    if hardware.gpu is None:
+        return None
+    shares = []
+    if output_throughput is not None and shape is not None and shape.osl >= 1:
+        best = bound(arch, checkpoint, hardware, layout, concurrency, shape)
+        if best is not None and best.output_throughput > 0:
+            what = f"{output_throughput:,.0f} output tokens/s of at most {best.output_throughput:,.0f}"
+            shares.append(Share(output_throughput / best.output_throughput, f"{what} ({best.limiter})"))
+    if total_throughput is not None:
+        shares.append(_compute_share(arch, checkpoint, hardware, layout, total_throughput, shape))
+    return max(shares, key=lambda share: share.value, default=None)
+
+
+def _compute_share(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    total_throughput: float,
+    shape: RequestShape | None,
+) -> Share:
+    model = StepModel(arch, checkpoint, hardware, layout, bound=True)
+    computed = 1.0
+    if shape is not None and shape.isl + shape.osl > 0:
+        computed = (shape.uncached + shape.osl) / (shape.isl + shape.osl)
+    per_token = (model.linear_s + model.expert_compute_s) / layout.dp
+    most = 1 / per_token
+    what = f"{total_throughput * computed:,.0f} computed tokens/s of at most {most:,.0f} at peak FLOP/s"
+    return Share(total_throughput * computed * per_token, what)
+
+
+def exceeds_limit(share: Share | None) -> str | None:
+    """Why a row is above the hardware's limit, or None where it is not or nothing could be checked."""
+    return share.what if share is not None and share.value > 1 else None

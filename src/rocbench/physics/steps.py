@@ -1,0 +1,263 @@
+"""How long an engine step takes at best (bound) and as physics would have it (expectation). Pure; seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench.architecture import Architecture
+from rocbench.physics import demand, kv, weights
+from rocbench.physics.demand import Term
+from rocbench.physics.layout import Layout
+from rocbench.settings.schema import Checkpoint, Hardware
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """One step's time in seconds, with its parts. Reads and compute overlap, so parts do not add up to `total`.
+
+    bound: max(weights + experts + kv, all compute, collectives, loading).
+    expectation: max(weights, linear) + max(experts, expert_compute) + max(kv, decode attention)
+    + prefill attention + collectives + vision + overhead, and no less than loading.
+    """
+
+    total: float
+    weights: float
+    """Reading all weights but routed experts."""
+    experts: float
+    """Reading the routed experts that are visited."""
+    kv: float
+    """Reading and writing the KV cache, and linear layers' state."""
+    linear: float
+    expert_compute: float
+    decode_attention: float
+    prefill_attention: float
+    collectives: float
+    vision: float
+    loading: float
+    """Copying offloaded KV back from the host."""
+    overhead: float
+
+
+class StepModel:
+    """Step times of one engine (one data-parallel rank) on given hardware.
+
+    Args:
+        arch, checkpoint, hardware, layout: what runs, on what, and how it is spread.
+        bound: the least time that can be (may void a measurement), or the expectation.
+        max_context: the longest sequence; only the bound needs it, for layers that attend to a limited
+            number of tokens: the sum of min(c, k) over sequences is at least sum(c) x min(1, k / longest).
+            None takes the model's own limit.
+        collective_latency_s: seconds of each all-reduce besides its bytes; expectation only.
+        overhead_s: seconds of each step besides; expectation only.
+
+    Raises:
+        ValueError: the hardware profile has no GPU.
+    """
+
+    def __init__(
+        self,
+        arch: Architecture,
+        checkpoint: Checkpoint,
+        hardware: Hardware,
+        layout: Layout,
+        *,
+        bound: bool = False,
+        max_context: int | None = None,
+        collective_latency_s: float = 0.0,
+        overhead_s: float = 0.0,
+    ) -> None:
+        gpu = hardware.gpu
+        if gpu is None:
+            raise ValueError(f"no physics for {hardware.name!r}: it has no GPU")
+        self.arch, self.layout, self.bound = arch, layout, bound
+        held = weights.items(arch, checkpoint, layout)
+        rates = demand.rates(gpu, checkpoint, layout, bound=bound)
+        memory = gpu.hbm_bytes_per_s
+        self.weights_s = (held.attention + held.replicated + held.mlp) / memory
+        self.head_s = (held.head or (held.embedding if arch.tied_embeddings else 0.0)) / memory
+        self.experts_s = held.experts / memory
+        share = demand.active_share(arch)
+        self.least_experts_s = share * self.experts_s
+        self._log_missed = math.log1p(-share) * layout.dp if 0 < share < 1 else 0.0
+        self._all_experts = share >= 1
+        longest = max_context or arch.max_position_embeddings or math.inf
+        self.kv_terms = self._terms(demand.read_terms(arch, layout), memory, longest)
+        self.kv_write_s = kv.kv_bytes_per_token_per_rank(arch, layout) / memory
+        self.state_s = demand.state_bytes(arch, layout) / memory
+        self.linear_s = demand.linear_flops(arch, layout) / rates.linear
+        self.expert_compute_s = demand.expert_flops(arch, layout) / rates.experts
+        self.sample_s = demand.head_flops(arch, layout) / rates.linear
+        index = Term(demand.indexer_flops(arch, layout) / rates.indexer)
+        absorbed = demand.attention_terms(arch, layout, absorbed=True)
+        expanded = demand.attention_terms(arch, layout, absorbed=False)
+        self.decode_terms = self._terms(absorbed, rates.attention, longest, index)
+        self.prefill_terms = self._terms(expanded, rates.attention, longest, index)
+        self.collective_s = demand.collective_seconds(arch, gpu, layout, bound=bound)
+        waits = 2 * arch.num_layers / layout.pp if layout.tp > 1 else 0.0
+        self.fixed_s = 0.0 if bound else overhead_s + collective_latency_s * waits
+        self.vision_s = demand.vision_flops(arch, layout) / rates.vision
+        per_token = kv.kv_bytes_per_token_per_rank(arch, layout)
+        self.load_s = per_token / gpu.host_bytes_per_s if gpu.host_bytes_per_s else 0.0
+        self.queries = 1 + layout.speculative_tokens
+        drafted = layout.speculative_tokens * (held.mtp / memory + self.head_s) if layout.mtp else 0.0
+        self._draft_s = 0.0 if bound else drafted
+        self._stages = 1 if bound else layout.pp
+
+    def _terms(
+        self, terms: tuple[Term, ...], rate: float, longest: float, extra: Term | None = None
+    ) -> tuple[float, tuple[tuple[float, float], ...]]:
+        """(seconds per attended token, (seconds per attended token, limit) for the limited ones)."""
+        everything = [Term(t.each / rate, t.limit) for t in terms] + ([extra] if extra else [])
+        if self.bound:
+            return sum(t.each * min(1.0, t.limit / longest) for t in everything), ()
+        plain = sum(t.each for t in everything if t.limit == demand.ALL)
+        return plain, tuple((t.each, t.limit) for t in everything if t.limit != demand.ALL)
+
+    def expert_share(self, tokens: float) -> float:
+        """Share of the routed experts that `tokens` visit.
+
+        Bound: k / E, all tokens choose the same. Expectation: 1 - (1 - k/E)^tokens, each chooses at random;
+        data-parallel ranks share the experts, so tokens of all of them count.
+        """
+        if tokens <= 0 or not self.experts_s:
+            return 0.0
+        if self._all_experts:
+            return 1.0
+        if self.bound:
+            return self.least_experts_s / self.experts_s
+        return -math.expm1(tokens * self._log_missed)
+
+    def cost(
+        self,
+        prefill_tokens: float,
+        prefill_pairs: float,
+        decode_seqs: float,
+        decode_context: float,
+        image_tokens: float = 0.0,
+        loaded_tokens: float = 0.0,
+    ) -> float:
+        """Seconds of one step.
+
+        Args:
+            prefill_tokens: prompt tokens computed.
+            prefill_pairs: tokens attended to, summed over these; n (n + 1) / 2 for a whole prompt of n.
+            decode_seqs: sequences that decode.
+            decode_context: tokens in their KV, summed.
+            image_tokens: tokens that the vision tower makes.
+            loaded_tokens: tokens whose KV comes back from the host.
+        """
+        stages = self._stages
+        if stages > 1:  # stages work on as many batches at a time, each a part of the load
+            prefill_tokens, prefill_pairs = prefill_tokens / stages, prefill_pairs / stages
+            decode_seqs, decode_context = decode_seqs / stages, decode_context / stages
+        return stages * self._total(
+            self._parts(
+                prefill_tokens, prefill_pairs, decode_seqs, decode_context, image_tokens, loaded_tokens
+            )
+        )
+
+    def step_cost(
+        self,
+        prefill_tokens: float,
+        prefill_pairs: float,
+        decode_seqs: float,
+        decode_context: float,
+        image_tokens: float = 0.0,
+        loaded_tokens: float = 0.0,
+    ) -> StepCost:
+        """As `cost`, with the parts. With pipeline stages the parts are those of one stage and batch."""
+        s = self._stages
+        parts = self._parts(
+            prefill_tokens / s,
+            prefill_pairs / s,
+            decode_seqs / s,
+            decode_context / s,
+            image_tokens,
+            loaded_tokens,
+        )
+        return StepCost(s * self._total(parts), *parts)
+
+    def _parts(
+        self, prefill: float, pairs: float, seqs: float, context: float, images: float, loaded: float
+    ) -> tuple[float, float, float, float, float, float, float, float, float, float, float]:
+        """The parts of StepCost in order, without the total."""
+        tokens = prefill + seqs * self.queries
+        plain, limited = self.kv_terms
+        kv_s = plain * context + self.kv_write_s * tokens + self.state_s * seqs
+        decode, decode_limited = self.decode_terms
+        attention = decode * context
+        if seqs and (limited or decode_limited):
+            mean = context / seqs
+            for each, limit in limited:
+                kv_s += each * seqs * min(limit, mean)
+            for each, limit in decode_limited:
+                attention += each * seqs * min(limit, mean)
+        per_pair, prefill_limited = self.prefill_terms
+        prefill_attention = per_pair * pairs
+        if prefill and prefill_limited:
+            mean = pairs / prefill
+            for each, limit in prefill_limited:
+                prefill_attention += each * prefill * min(limit, mean)
+        sampled = seqs * self.queries if self.bound or not prefill else seqs * self.queries + 1
+        return (
+            self._read_s(tokens, seqs, sampled),
+            self.experts_s * self.expert_share(tokens),
+            kv_s,
+            self.linear_s * tokens + self.sample_s * sampled,
+            self.expert_compute_s * tokens,
+            attention * self.queries,
+            prefill_attention,
+            self.collective_s * tokens,
+            self.vision_s * images,
+            self.load_s * loaded,
+            self.fixed_s,
+        )
+
+    def _read_s(self, tokens: float, seqs: float, sampled: float) -> float:
+        """Reading the weights: all layers, the head where a token is sampled, drafting layers per draft."""
+        if not tokens:
+            return 0.0
+        return self.weights_s + (self.head_s if sampled else 0.0) + (self._draft_s if seqs else 0.0)
+
+    def _total(
+        self,
+        parts: tuple[float, float, float, float, float, float, float, float, float, float, float],
+    ) -> float:
+        weights_s, experts_s, kv_s, linear, expert, decode, prefill, collectives, vision, loading, fixed = (
+            parts
+        )
+        if self.bound:
+            read = weights_s + experts_s + kv_s
+            compute = linear + expert + decode + prefill + vision
+            return max(read, compute, collectives, loading)
+        total = max(linear, weights_s)
+        total += max(expert, experts_s)
+        total += max(decode, kv_s)
+        total += prefill + collectives + vision + fixed
+        return max(loading, total)
+
+    def decode_s(self, seqs: int, context: FloatArray) -> FloatArray:
+        """Seconds of steps that only decode `seqs` sequences, one for each total context in tokens."""
+        stages = self._stages
+        share = context / stages
+        n = seqs / stages
+        base = self._parts(0.0, 0.0, n, 0.0, 0.0, 0.0)
+        kv_s = base[2] + self.kv_terms[0] * share
+        attention = self.decode_terms[0] * share
+        mean = share / n
+        for each, limit in self.kv_terms[1]:
+            kv_s = kv_s + each * n * np.minimum(mean, limit)
+        for each, limit in self.decode_terms[1]:
+            attention = attention + each * n * np.minimum(mean, limit)
+        attention = attention * self.queries
+        if self.bound:
+            read = base[0] + base[1] + kv_s
+            return np.maximum(np.maximum(read, base[3] + base[4] + attention), base[7])
+        fixed = max(base[0], base[3]) + max(base[1], base[4]) + base[7] + base[10]
+        return stages * (fixed + np.maximum(kv_s, attention))

@@ -56,7 +56,7 @@ REQUEST_DTYPE = np.dtype(
         ("intended_ns", "i8"),  # planned send (open loop); equals sent_ns under closed loop
         ("sent_ns", "i8"),  # read last before the first write
         ("first_chunk_ns", "i8"),  # first SSE event of any kind (ttfc)
-        ("first_token_ns", "i8"),  # first non-empty text, reasoning or tool delta
+        ("first_token_ns", "i8"),  # first text, reasoning or tool delta, or counted token without text
         ("last_token_ns", "i8"),
         ("end_ns", "i8"),  # last byte of the answer, or when the failure was known
         ("isl_asked", "i4"),  # prompt tokens sent (text only); NONE where text was sent, not ids

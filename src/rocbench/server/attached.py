@@ -19,6 +19,7 @@ class AttachedServer:
         self.log_start = 0
         self.notes: list[str] = []
         self.image_digest: str | None = None
+        self.container = ""
         self.pid: int | None = None
         self.base_url = ""
 

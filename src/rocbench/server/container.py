@@ -89,14 +89,14 @@ class ContainerServer:
         self.image_digest: str | None = None
         self.base_url = ""
         slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", spec.folder.name)
-        self.name = f"rocbench-{os.getpid()}-{slug}"
+        self.container = f"rocbench-{os.getpid()}-{slug}"
         self._client: subprocess.Popen[bytes] | None = None
         self._family: Family | None = None
 
     @property
     def pid(self) -> int | None:
         """Host pid of the container's first process; None while it has none."""
-        found = self._call("inspect", "--format", "{{.State.Pid}}", self.name)
+        found = self._call("inspect", "--format", "{{.State.Pid}}", self.container)
         return int(found) if found and found.isdigit() and int(found) > 0 else None
 
     def launch(self) -> None:
@@ -122,7 +122,7 @@ class ContainerServer:
         argv = run_argv(
             self.spec.runtime,
             image,
-            self.name,
+            self.container,
             command,
             port=port,
             env_names=env,
@@ -159,10 +159,10 @@ class ContainerServer:
         interrupt: KeyboardInterrupt | Interrupted | None = None
         grace = self.spec.grace_s + STOP_MARGIN_S
         try:
-            self._call("stop", "-t", f"{grace:.0f}", self.name, timeout_s=grace + _CALL_S)
+            self._call("stop", "-t", f"{grace:.0f}", self.container, timeout_s=grace + _CALL_S)
         except (KeyboardInterrupt, Interrupted) as error:
             interrupt = error
-        self._call("rm", "-f", self.name)
+        self._call("rm", "-f", self.container)
         client = Family(processes.identity_of(self._client.pid))
         report = stop_family(client, grace_s=5.0, reap=self._client.poll)
         self._prove_gone()
@@ -248,7 +248,7 @@ class ContainerServer:
                 start_new_session=True,
             )
         leader = processes.identity_of(self._client.pid)
-        orphans.remember(leader, self.spec, self.base_url, container=self.name)
+        orphans.remember(leader, self.spec, self.base_url, container=self.container)
 
     def _call(self, *words: str, timeout_s: float = _CALL_S) -> str | None:
         """Output of a runtime command; None when it failed or hung."""
@@ -261,10 +261,10 @@ class ContainerServer:
         return None
 
     def _prove_gone(self) -> None:
-        if self._call("ps", "-aq", "--filter", f"name=^/?{self.name}$"):
+        if self._call("ps", "-aq", "--filter", f"name=^/?{self.container}$"):
             raise ServerFault(
-                f"the container {self.name} is still there after rm -f",
-                fix=f"end it by hand: {self.spec.runtime} rm -f {self.name}",
+                f"the container {self.container} is still there after rm -f",
+                fix=f"end it by hand: {self.spec.runtime} rm -f {self.container}",
             )
         if self._family is not None:
             stop_family(self._family, grace_s=5.0)

@@ -28,6 +28,7 @@ class LocalServer:
         self.log_path: Path | None = spec.folder / "server.log"
         self.notes: list[str] = []
         self.image_digest: str | None = None
+        self.container = ""
         self.base_url = ""
         self._popen: subprocess.Popen[bytes] | None = None
         self._family: Family | None = None

@@ -87,6 +87,18 @@ class Proof:
             return ";".join(self.mismatches)
         return None if self.unknown else ""
 
+    @property
+    def prefix_caching(self) -> bool | None:
+        """Whether the server has a prefix cache; None where it does not tell."""
+        return self.found.get("prefix_caching")
+
+    def columns(self) -> dict[str, Any]:
+        """Columns of `cells`."""
+        return {
+            "plan_differences": self.differences,
+            "kv_capacity_tokens": self.found.get("kv_capacity_tokens"),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """For `resolved.json`."""
         return {

@@ -31,6 +31,7 @@ class Launched(Protocol):
     log_path: Path | None
     notes: list[str]
     image_digest: str | None
+    container: str
     base_url: str
 
     @property
@@ -128,6 +129,7 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         models=models,
         max_model_len=max_model_len,
         image_digest=launched.image_digest,
+        container=launched.container,
         log_start=launched.log_start,
         has_health=has_health,
         notes=launched.notes,

@@ -92,6 +92,8 @@ class RunningServer:
     models: tuple[str, ...] = ()
     max_model_len: int | None = None
     image_digest: str | None = None
+    container: str = ""
+    """Its name, where it runs in one."""
     log_start: int = 0
     """Offset of this start's lines in the log."""
     has_health: bool = True

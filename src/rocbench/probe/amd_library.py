@@ -1,0 +1,104 @@
+"""GPU readings by the `amdsmi` Python library (extra `amd`): cheaper than the command, same values.
+
+Calls as in amdsmi 7.0.2 (py-interface/amdsmi_interface.py). Each value is asked for on its own: a call that this
+GPU, driver or partition does not know leaves that value absent and the others there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from rocbench.records import GpuSample
+
+_MIB = 1024**2
+_RESIDENCIES = (
+    "prochot_residency_acc",
+    "socket_thm_residency_acc",
+    "vr_thm_residency_acc",
+    "hbm_thm_residency_acc",
+)
+
+
+class Library:
+    """The library, initialised. Raises OSError when it cannot be used here, whatever the reason."""
+
+    def __init__(self) -> None:
+        try:
+            self._smi: Any = importlib.import_module("amdsmi")
+            self._smi.amdsmi_init()
+            self._handles = list(self._smi.amdsmi_get_processor_handles())
+        except Exception as error:
+            # Missing package, missing libamd_smi.so, no driver: each version raises something else.
+            raise OSError(f"amdsmi cannot be used: {error}") from error
+        if not self._handles:
+            raise OSError("amdsmi finds no GPU")
+
+    def read(self, at_ns: int) -> list[tuple[GpuSample, int | None]]:
+        """A reading of each GPU, with its throttle residency."""
+        return [self._one(index, handle, at_ns) for index, handle in enumerate(self._handles)]
+
+    def close(self) -> None:
+        """Lets go of the library."""
+        self._ask(self._smi.amdsmi_shut_down)
+
+    def _one(self, index: int, handle: Any, at_ns: int) -> tuple[GpuSample, int | None]:
+        smi = self._smi
+        power = self._ask(smi.amdsmi_get_power_info, handle) or {}
+        metrics = self._ask(smi.amdsmi_get_gpu_metrics_info, handle) or {}
+        vram = self._ask(smi.amdsmi_get_gpu_vram_usage, handle) or {}
+        activity = self._ask(smi.amdsmi_get_gpu_activity, handle) or {}
+        errors = self._ask(smi.amdsmi_get_gpu_total_ecc_count, handle) or {}
+        used, busy = _number(vram.get("vram_used")), _number(activity.get("gfx_activity"))
+        clocks = [c for c in map(_number, metrics.get("current_gfxclks") or ()) if c]
+        uncorrectable = _number(errors.get("uncorrectable_count"))
+        sample = GpuSample(
+            at_ns=at_ns,
+            gpu=index,
+            power_w=_first(power.get("socket_power"), power.get("current_socket_power")),
+            energy_j=self._energy(handle),
+            temperature_hotspot_c=self._temperature(handle, "HOTSPOT"),
+            temperature_memory_c=self._temperature(handle, "VRAM"),
+            clock_mhz=sum(clocks) / len(clocks) if clocks else None,
+            vram_used_bytes=None if used is None else int(used * _MIB),
+            activity=None if busy is None else busy / 100,
+            ecc_uncorrectable=None if uncorrectable is None else int(uncorrectable),
+        )
+        residencies = [r for r in (_number(metrics.get(name)) for name in _RESIDENCIES) if r is not None]
+        return sample, int(sum(residencies)) if residencies else None
+
+    def _energy(self, handle: Any) -> float | None:
+        """Joules: accumulator x resolution in uJ (15.259 on MI300)."""
+        counted = self._ask(self._smi.amdsmi_get_energy_count, handle) or {}
+        ticks = _first(counted.get("energy_accumulator"), counted.get("power"))
+        micro_j = _number(counted.get("counter_resolution"))
+        return None if ticks is None or micro_j is None else ticks * micro_j / 1e6
+
+    def _temperature(self, handle: Any, sensor: str) -> float | None:
+        smi = self._smi
+        try:
+            kind = getattr(smi.AmdSmiTemperatureType, sensor)
+            current = smi.AmdSmiTemperatureMetric.CURRENT
+        except AttributeError:
+            return None
+        degrees = _number(self._ask(smi.amdsmi_get_temp_metric, handle, kind, current))
+        # The wrapper divides, the README says millidegrees, and both have shipped.
+        return degrees / 1000 if degrees is not None and degrees > 1000 else degrees
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except Exception:  # noqa: BLE001 - the library's own exception tree changes by version
+            return None
+
+
+def _number(value: Any) -> float | None:
+    """A number; None for "N/A" and for the all-ones patterns by which firmware says that it has no value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return None if value in (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF) else float(value)
+
+
+def _first(*values: Any) -> float | None:
+    return next((n for n in map(_number, values) if n is not None), None)

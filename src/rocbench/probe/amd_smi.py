@@ -1,0 +1,141 @@
+"""The `amd-smi` command: asked with a time limit, its JSON read in both shapes.
+
+Leaves are `{"value": N, "unit": "W"}`, a bare value, or "N/A". The top level is a list (ROCm up to 6.x) or
+`{"gpu_data": [...]}` (from 7.0.2, ROCm/amdsmi#134).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from contextlib import suppress
+from typing import Any
+
+from rocbench.records import GpuSample
+
+TIMEOUT_S = 10.0
+_MIB = 1024**2
+
+_THROTTLES = ("prochot", "socket_thermal", "vr_thermal", "hbm_thermal")
+"""Power (ppt) is left out: under full load an MI300-class GPU runs at its power cap, by design and always."""
+
+
+def available() -> bool:
+    """Whether the command is on PATH."""
+    return shutil.which("amd-smi") is not None
+
+
+def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
+    """Standard output of a tool; None when it is missing, fails, or takes too long.
+
+    A tool that hangs in the driver cannot even be killed, so nothing here waits for its end.
+    """
+    try:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+    except OSError:
+        return None
+    try:
+        out, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1.0)
+        return None
+    # amd-smi exits non-zero for one unreadable value and still prints all others.
+    return out if process.returncode == 0 or out.lstrip().startswith(("[", "{")) else None
+
+
+def ask(*words: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]] | None:
+    """Rows of `amd-smi WORDS --json`, one a GPU; None when it does not answer."""
+    out = run(["amd-smi", *words, "--json"], timeout_s)
+    return None if out is None else rows(out)
+
+
+def rows(text: str) -> list[dict[str, Any]] | None:
+    """Rows of either shape; None for anything else. Pure."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    if isinstance(data, dict):
+        data = data.get("gpu_data", [data] if "gpu" in data else None)
+    if not isinstance(data, list):
+        return None
+    return [row for row in data if isinstance(row, dict)]
+
+
+def leaf(row: Any, *path: str) -> Any:
+    """Value at a path, its unit dropped; None for N/A and for whatever is not there. Pure."""
+    for key in path:
+        row = row.get(key) if isinstance(row, dict) else None
+    if isinstance(row, dict):
+        row = row.get("value")
+    return None if row in ("N/A", "", None) else row
+
+
+def number(row: Any, *path: str) -> float | None:
+    """A leaf as a number; None where it is none. Pure."""
+    try:
+        return float(leaf(row, *path))
+    except (TypeError, ValueError):
+        return None
+
+
+def sample_of(row: dict[str, Any], at_ns: int) -> GpuSample:
+    """One reading from a row of `amd-smi metric`. Pure."""
+    used = number(row, "mem_usage", "used_vram")
+    activity = number(row, "usage", "gfx_activity")
+    clocks = [
+        clock
+        for name, entry in (row.get("clock") or {}).items()
+        if name.startswith("gfx_") and (clock := number(entry, "clk")) is not None
+    ]
+    errors = number(row, "ecc", "total_uncorrectable_count")
+    return GpuSample(
+        at_ns=at_ns,
+        gpu=int(row.get("gpu", -1)),
+        power_w=number(row, "power", "socket_power"),
+        energy_j=number(row, "energy", "total_energy_consumption"),
+        temperature_hotspot_c=number(row, "temperature", "hotspot"),
+        temperature_memory_c=number(row, "temperature", "mem"),
+        clock_mhz=sum(clocks) / len(clocks) if clocks else None,
+        vram_used_bytes=None if used is None else int(used * _MIB),
+        activity=None if activity is None else activity / 100,
+        throttled=_throttled(row.get("throttle")),
+        ecc_uncorrectable=None if errors is None else int(errors),
+    )
+
+
+def _throttled(throttle: Any) -> bool | None:
+    """Whether a thermal or emergency limit is in force; None where the tool does not tell."""
+    known = [leaf(throttle, f"{name}_violation_status") for name in _THROTTLES]
+    told = [str(status).upper() for status in known if status is not None]
+    return any(status in ("ACTIVE", "TRUE", "1") for status in told) if told else None
+
+
+def residency(row: dict[str, Any]) -> int | None:
+    """Time spent under thermal or emergency limits, as the accumulators count it; None without them. Pure.
+
+    A difference between two readings shows what a status read once a second would miss.
+    """
+    throttle = row.get("throttle")
+    counts = [number(throttle, f"{name}_accumulated") for name in _THROTTLES]
+    known = [int(count) for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def processes_of(rows_: list[dict[str, Any]]) -> dict[int, list[tuple[int, str]]]:
+    """GPU to (pid, name) of the processes on it, from `amd-smi process`. Pure."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    for row in rows_:
+        listed = row.get("process_list")
+        entries = [entry.get("process_info") for entry in listed if isinstance(entry, dict)] if listed else []
+        found[int(row.get("gpu", -1))] = [
+            (int(entry["pid"]), str(entry.get("name", "?")))
+            for entry in entries
+            if isinstance(entry, dict) and "pid" in entry
+        ]
+    return found

@@ -1,0 +1,44 @@
+"""Checks of a node before a run: each passes, fails or cannot be told, with what to do. It changes nothing.
+
+Sources: AMD's system health check and MI300X/MI325X system acceptance guides, InferenceX's launch scripts,
+vLLM's ROCm documentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rocbench.probe import amd_smi, gpu_checks, host_checks
+from rocbench.probe.checks import Check
+
+
+def examine(root: Path = Path("/"), *, gpus: int = 8, environ: dict[str, str] | None = None) -> list[Check]:
+    """All checks, in the order of the table in docs/node.md.
+
+    Args:
+        root: where /proc, /sys, /dev and /opt are read; another folder in tests.
+        gpus: how many the node should have.
+        environ: the environment that servers will be started with; None takes this process's.
+    """
+    there = (root / "dev/kfd").exists()
+    tool = amd_smi.available()
+    asked = {name: amd_smi.ask(*words) if tool else None for name, words in gpu_checks.QUESTIONS.items()}
+    env = dict(os.environ) if environ is None else environ
+    return [
+        *gpu_checks.checks(asked, there=there, tool=tool, wanted=gpus, environ=env),
+        *host_checks.checks(root),
+    ]
+
+
+def failed_musts(checks: Iterable[Check]) -> list[Check]:
+    """Checks that stop a nightly unless it is told to go on."""
+    return [check for check in checks if check.need == "must" and check.status == "fail"]
+
+
+def as_json(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    """For the manifest and for `bench doctor --json`."""
+    return [asdict(check) for check in checks]

@@ -1,0 +1,182 @@
+"""What a node is, by an allow-list: everything that can decide a result, and nothing that can hold a secret."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rocbench import __version__
+from rocbench.probe import amd_smi
+from rocbench.server.redact import is_secret
+
+_VARIABLES = re.compile(
+    r"^(?:HIP_|ROCR_|HSA_|ROCM_|GPU_|AITER_|AMDGCN_|NCCL_|RCCL_|VLLM_|TORCH_|PYTORCH_|TRITON_|MIOPEN_|HIPBLASLT_"
+    r"|SAFETENSORS_|TOKENIZERS_PARALLELISM$|OMP_NUM_THREADS$|CUDA_VISIBLE_DEVICES$|HF_HUB_OFFLINE$|SLURM_JOB_ID$)"
+)
+_PACKAGES = (
+    "aiohttp numpy orjson pandas pyarrow uvloop".split()
+)  # of the client; the server's own are asked of it
+
+STATIC_KEYS = {
+    # name in the manifest: places in a row of `amd-smi static`, by version
+    "name": (("asic", "market_name"),),
+    "gfx": (("asic", "target_graphics_version"),),
+    "device_id": (("asic", "device_id"),),
+    "compute_units": (("asic", "num_compute_units"),),
+    "vbios": (("vbios", "version"), ("ifwi", "version"), ("vbios", "part_number"), ("ifwi", "part_number")),
+    "power_cap_w": (
+        ("limit", "socket_power"),
+        ("limit", "ppt0", "socket_power_limit"),
+        ("limit", "max_power"),
+    ),
+    "vram_mib": (("vram", "size"),),
+    "compute_partition": (("partition", "compute_partition"), ("partition", "accelerator_partition")),
+    "memory_partition": (("partition", "memory_partition"),),
+    "numa_node": (("numa", "node"),),
+    "driver": (("driver", "version"),),
+    "pci": (("bus", "bdf"),),
+}
+
+
+def collect(root: Path = Path("/")) -> dict[str, Any]:
+    """The node, for the manifest. What cannot be read is left out, never guessed.
+
+    Args:
+        root: where /proc, /sys and /opt are read; another folder in tests.
+    """
+    return {
+        "node": socket.gethostname(),
+        "rocbench": __version__,
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "host": host(root),
+        "rocm": rocm(root),
+        "gpus": gpus(amd_smi.ask("static") if amd_smi.available() else None, _firmware()),
+        "environment": variables(os.environ),
+    }
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that decide how ROCm, RCCL, AITER, torch or vLLM run; none whose name tells of a secret. Pure."""
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if _VARIABLES.match(name) and not is_secret(name)
+    }
+
+
+def host(root: Path = Path("/")) -> dict[str, Any]:
+    """Kernel, CPU and memory."""
+    cpu = text(root / "proc/cpuinfo")
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", text(root / "proc/meminfo"), re.MULTILINE)
+    model = re.search(r"^model name\s*:\s*(.+)$", cpu, re.MULTILINE)
+    name = re.search(r'^PRETTY_NAME="?([^"\n]+)', text(root / "etc/os-release"), re.MULTILINE)
+    found: dict[str, Any] = {
+        "kernel": text(root / "proc/sys/kernel/osrelease").strip(),
+        "os": name[1] if name else None,
+        "cpu": model[1].strip() if model else None,
+        "cpus": len(re.findall(r"^processor\s*:", cpu, re.MULTILINE)),
+        "cpus_usable": len(os.sched_getaffinity(0)),
+        "memory_bytes": int(memory[1]) * 1024 if memory else None,
+        "numa_nodes": len(list((root / "sys/devices/system/node").glob("node[0-9]*"))),
+        "numa_balancing": text(root / "proc/sys/kernel/numa_balancing").strip(),
+        "governor": text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
+        "transparent_hugepage": chosen(text(root / "sys/kernel/mm/transparent_hugepage/enabled")),
+        "cmdline": _cmdline(text(root / "proc/cmdline")),
+        "autogroup": text(root / "proc/sys/kernel/sched_autogroup_enabled").strip(),
+        "container": (root / ".dockerenv").exists() or (root / "run/.containerenv").exists(),
+    }
+    return {key: value for key, value in found.items() if value not in (None, "", 0) or value is False}
+
+
+def rocm(root: Path = Path("/")) -> dict[str, str]:
+    """Versions of ROCm, of the kernel driver and of RCCL."""
+    header = text(root / "opt/rocm/include/rccl/rccl.h")
+    rccl = [
+        re.search(rf"^#define NCCL_{part}\s+(\d+)", header, re.MULTILINE)
+        for part in ("MAJOR", "MINOR", "PATCH")
+    ]
+    found = {
+        "rocm": text(root / "opt/rocm/.info/version").strip(),
+        "driver": text(root / "sys/module/amdgpu/version").strip(),
+        "rccl": ".".join(match[1] for match in rccl if match),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def gpus(static: list[dict[str, Any]] | None, mec: Mapping[int, str]) -> list[dict[str, Any]]:
+    """One entry a GPU from `amd-smi static`; empty without it. Serial numbers are left out. Pure."""
+    found = []
+    for row in static or []:
+        entry: dict[str, Any] = {"gpu": row.get("gpu")}
+        for name, places in STATIC_KEYS.items():
+            value = next((v for v in (amd_smi.leaf(row, *place) for place in places) if v is not None), None)
+            if value is not None and not isinstance(value, dict):
+                entry[name] = value
+        if entry["gpu"] in mec:
+            entry["mec_firmware"] = mec[entry["gpu"]]
+        found.append(entry)
+    return found
+
+
+def mec_firmware(rows: list[dict[str, Any]] | None) -> dict[int, str]:
+    """GPU to version of its compute firmware, from `amd-smi firmware`. Pure."""
+    found: dict[int, str] = {}
+    for row in rows or []:
+        for entry in row.get("fw_list") or []:
+            name = str(entry.get("fw_id") or entry.get("fw_name") or "")
+            if name in ("CP_MEC1", "MEC1", "MEC") or name.endswith("_MEC"):
+                found[int(row.get("gpu", -1))] = str(entry.get("fw_version"))
+    return found
+
+
+def text(path: Path) -> str:
+    """A small file's text; empty when it is not there or may not be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def chosen(switch: str) -> str:
+    """The value in brackets of a sysfs switch: `always [madvise] never`. Pure."""
+    match = re.search(r"\[(\w+)\]", switch)
+    return match[1] if match else switch.strip()
+
+
+def _cmdline(line: str) -> str:
+    """The kernel's words that matter to GPUs and timing; others may hold what nobody asked for."""
+    names = (
+        "iommu",
+        "amd_iommu",
+        "pci",
+        "numa_balancing",
+        "processor.max_cstate",
+        "transparent_hugepage",
+        "amdgpu",
+    )
+    return " ".join(
+        word
+        for word in line.split()
+        if word.partition("=")[0].split(".")[0] in names or word.startswith("processor.")
+    )
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _firmware() -> dict[int, str]:
+    return mec_firmware(amd_smi.ask("firmware")) if amd_smi.available() else {}

@@ -1,0 +1,236 @@
+"""Telemetry of the GPUs that a server uses, once a second, by the amdsmi library or the `amd-smi` command.
+
+It never fails a run: what cannot be read is absent, a tool that hangs is given up with a note, and on a machine
+without an AMD GPU it is off and says so once.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rocbench.probe import amd_smi
+from rocbench.probe.amd_library import Library
+from rocbench.records import GpuSample
+from rocbench.server.command import is_loopback
+from rocbench.server.spec import RunningServer
+from rocbench.settings.schema import Hardware
+
+PERIOD_S = 1.0
+EDGE_S = 3.0
+"""How far outside a window a reading may lie and still tell the energy at its edge."""
+FIRST_S = 20.0
+_GIVE_UP_AFTER = 3
+_SHARED_EVERY = 10
+_STALLED_S = 15.0
+
+Reading = list[tuple[GpuSample, int | None]]
+"""A sample of each GPU, and its throttle residency."""
+
+_said: set[str] = set()
+# One run makes one telemetry a server; that there is no GPU is worth one line, not one a server.
+
+
+@dataclass(slots=True)
+class Telemetry:
+    """Readings while it is open. Without a source it stays empty."""
+
+    read: Callable[[int], Reading | None] | None = None
+    gpus: tuple[int, ...] = ()
+    """Indices kept; empty keeps all."""
+    own_pids: Callable[[], set[int]] = set
+    notes: list[str] = field(default_factory=list)
+    samples: list[GpuSample] = field(default_factory=list)
+    foreign: list[tuple[int, str]] = field(default_factory=list)
+    """(ns, who) whenever another process was seen on these GPUs."""
+    asked_for_foreign: int = 0
+    failed_reads: int = 0
+    _residency: dict[int, int] = field(default_factory=dict, repr=False)
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _thread: threading.Thread | None = field(default=None, repr=False)
+    _last_ns: int = 0
+
+    def start(self) -> None:
+        """Begins to read, in a thread that nothing waits for."""
+        if self.read is not None:
+            self._last_ns = time.time_ns()
+            self._thread = threading.Thread(target=self._run, daemon=True, name="gpu")
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends; a thread stuck in the driver is left behind."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+
+    def between(self, start_ns: int, end_ns: int) -> list[GpuSample]:
+        """Readings of a window, and up to 3 s before and after it, for the energy at its edges."""
+        edge_ns = int(EDGE_S * 1e9)
+        if self.read is not None and end_ns - self._last_ns > _STALLED_S * 1e9:
+            self._note_once(f"GPU telemetry stalled: no reading for {(end_ns - self._last_ns) / 1e9:.0f} s")
+        return [
+            sample for sample in list(self.samples) if start_ns - edge_ns <= sample.at_ns < end_ns + edge_ns
+        ]
+
+    def shared(self, start_ns: int, end_ns: int) -> bool | None:
+        """Column `gpu_shared`: another process was seen on these GPUs; None where nobody could look."""
+        if not self.asked_for_foreign:
+            return None
+        edge_ns = int(_SHARED_EVERY * PERIOD_S * 1e9)
+        return any(start_ns - edge_ns <= at_ns < end_ns for at_ns, _ in self.foreign)
+
+    def _run(self) -> None:
+        failed, turn = 0, 0
+        while not self._stop.is_set() and failed < _GIVE_UP_AFTER:
+            if turn % _SHARED_EVERY == 0:
+                self._look_for_others()
+            failed = 0 if self.take() else failed + 1
+            turn += 1
+            self._stop.wait(PERIOD_S)
+        if failed >= _GIVE_UP_AFTER:
+            self._note_once(f"GPU telemetry given up: {failed} readings in a row failed or took too long")
+
+    def take(self) -> bool:
+        """One reading; False when there was none."""
+        assert self.read is not None
+        before = time.time_ns()
+        reading = self.read(before)
+        if not reading:
+            self.failed_reads += 1
+            return False
+        at_ns = (before + time.time_ns()) // 2
+        for sample, residency in reading:
+            if self.gpus and sample.gpu not in self.gpus:
+                continue
+            throttled = self._throttled(sample, residency)
+            self.samples.append(replace(sample, at_ns=at_ns, throttled=throttled))
+        self._last_ns = at_ns
+        return True
+
+    def _throttled(self, sample: GpuSample, residency: int | None) -> bool | None:
+        """Throttled since the last reading, by the accumulator; by the status where there is none."""
+        if residency is None:
+            return sample.throttled
+        last = self._residency.get(sample.gpu)
+        self._residency[sample.gpu] = residency
+        return bool(sample.throttled) if last is None else residency > last or bool(sample.throttled)
+
+    def _look_for_others(self) -> None:
+        rows = amd_smi.ask("process") if amd_smi.available() else None
+        if rows is None:
+            return
+        self.asked_for_foreign += 1
+        own = self.own_pids()
+        for gpu, listed in amd_smi.processes_of(rows).items():
+            for pid, name in listed:
+                if (not self.gpus or gpu in self.gpus) and pid not in own:
+                    self.foreign.append((time.time_ns(), f"{name} (pid {pid}) on GPU {gpu}"))
+
+    def _note_once(self, text: str) -> None:
+        if not any(note[:20] == text[:20] for note in self.notes):
+            self.notes.append(text)
+
+
+@contextmanager
+def telemetry(running: RunningServer, hardware: Hardware | None) -> Iterator[Telemetry]:
+    """Reads the GPUs that a running server uses, for as long as the context is open.
+
+    Off for a simulated server, on CPU hardware, and for a server on another machine.
+    """
+    made = _telemetry(running, hardware)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def _telemetry(running: RunningServer, hardware: Hardware | None) -> Telemetry:
+    if running.simulated or (hardware is not None and hardware.platform == "cpu"):
+        return Telemetry()
+    if running.spec.kind == "attached" and not is_loopback(urlsplit(running.base_url).hostname or ""):
+        return Telemetry(notes=_once("GPU telemetry is off: the server runs on another machine"))
+    read, how = _tried_source()
+    if read is None:
+        return Telemetry(notes=_once(f"GPU telemetry is off: {how}"))
+    return Telemetry(
+        read=read,
+        gpus=running.spec.gpus or _used_by(running),
+        own_pids=lambda: {member.pid for member in running.processes()},
+        notes=_once(f"GPU telemetry once a second by {how}"),
+    )
+
+
+def source() -> tuple[Callable[[int], Reading | None] | None, str]:
+    """How GPUs can be read here, and its name; (None, why not)."""
+    try:
+        library = Library()
+    except OSError as error:
+        if not amd_smi.available():
+            there = "no amd-smi" if Path("/dev/kfd").exists() else "no /dev/kfd, no amd-smi"
+            return None, f"no AMD GPU can be read here ({there}; {error})"
+        return _by_command, "amd-smi"
+    return library.read, "the amdsmi library"
+
+
+def _by_command(at_ns: int) -> Reading | None:
+    flags = ["-p", "-u", "-c", "-t", "-m", "-E", "-e"]
+    rows = amd_smi.ask("metric", *flags, "--violation", timeout_s=5.0)
+    if rows is None:  # up to ROCm 6.2 there is no --violation
+        rows = amd_smi.ask("metric", *flags, timeout_s=5.0)
+    if rows is None:
+        return None
+    return [(amd_smi.sample_of(row, at_ns), amd_smi.residency(row)) for row in rows]
+
+
+def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str]:
+    """A source that gave a reading, its name and what one reading costs; (None, why not).
+
+    Tried in a thread that is left behind when it does not come back: with a hung driver even opening the
+    library never returns.
+    """
+    outcome: list[tuple[Callable[[int], Reading | None] | None, str]] = []
+
+    def attempt() -> None:
+        read, how = source()
+        if read is None:
+            outcome.append((None, how))
+            return
+        before_s = _cpu_s()
+        reading = read(time.time_ns())
+        cost_ms = (_cpu_s() - before_s) * 1e3
+        if reading:
+            outcome.append((read, f"{how}, {cost_ms:.0f} ms of CPU a reading"))
+        else:
+            outcome.append((None, f"{how} gives no reading"))
+
+    thread = threading.Thread(target=attempt, daemon=True, name="gpu-first")
+    thread.start()
+    thread.join(timeout=FIRST_S)
+    return outcome[0] if outcome else (None, f"no reading came within {FIRST_S:.0f} s; the driver may hang")
+
+
+def _cpu_s() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.thread_time() + children.ru_utime + children.ru_stime
+
+
+def _used_by(running: RunningServer) -> tuple[int, ...]:
+    """GPUs on which the server's own processes are listed; empty (all) where that cannot be told."""
+    rows = amd_smi.ask("process") if amd_smi.available() else None
+    own = {member.pid for member in running.processes()}
+    listed: dict[int, Sequence[tuple[int, str]]] = dict(amd_smi.processes_of(rows or []))
+    return tuple(sorted(gpu for gpu, entries in listed.items() if own & {pid for pid, _ in entries}))
+
+
+def _once(text: str) -> list[str]:
+    if text in _said:
+        return []
+    _said.add(text)
+    return [text]

@@ -45,7 +45,7 @@ class Rates:
     vision: float
 
 
-def rates(gpu: Gpu, checkpoint: Checkpoint, layout: Layout, *, bound: bool) -> Rates:
+def rates(arch: Architecture, gpu: Gpu, checkpoint: Checkpoint, layout: Layout, *, bound: bool) -> Rates:
     """The dense peaks that apply, FLOP/s.
 
     FP8 weights run at the FP8 peak, others at BF16; INT4 weights are widened to BF16 (W4A16). MXFP4 experts
@@ -54,15 +54,14 @@ def rates(gpu: Gpu, checkpoint: Checkpoint, layout: Layout, *, bound: bool) -> R
     """
     bf16 = gpu.flops.get("bf16") or gpu.flops["fp16"]
     fp8 = gpu.flops.get("fp8", bf16)
-    fast = fp8 if weights.linear_bytes(checkpoint, layout) < 1.5 else bf16
-    experts = fast
-    if checkpoint.quantization == "int4_group":
-        experts = bf16
-    elif checkpoint.quantization == "mxfp4":
+    linear = fp8 if 0.9 < weights.linear_bytes(arch, checkpoint, layout) < 1.5 else bf16
+    experts = fp8 if 0.9 < weights.expert_bytes(checkpoint, layout) < 1.5 else bf16
+    if checkpoint.quantization == "mxfp4":
         experts = max(gpu.flops.values()) if bound else gpu.flops.get("fp4", bf16)
+        linear = linear if arch.moe else experts
     narrow = layout.kv_bytes_per_element < 2
     return Rates(
-        linear=fast,
+        linear=linear,
         experts=experts,
         attention=fp8 if bound and narrow else bf16,
         indexer=fp8,

@@ -77,7 +77,7 @@ class StepModel:
             raise ValueError(f"no physics for {hardware.name!r}: it has no GPU")
         self.arch, self.layout, self.bound = arch, layout, bound
         held = weights.items(arch, checkpoint, layout)
-        rates = demand.rates(gpu, checkpoint, layout, bound=bound)
+        rates = demand.rates(arch, gpu, checkpoint, layout, bound=bound)
         memory = gpu.hbm_bytes_per_s
         self.weights_s = (held.attention + held.replicated + held.mlp) / memory
         self.head_s = (held.head or (held.embedding if arch.tied_embeddings else 0.0)) / memory

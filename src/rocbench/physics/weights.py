@@ -65,13 +65,13 @@ def quantised_bytes(checkpoint: Checkpoint) -> float:
             return checkpoint.bits / 8
 
 
-def linear_bytes(checkpoint: Checkpoint, layout: Layout) -> float:
+def linear_bytes(arch: Architecture, checkpoint: Checkpoint, layout: Layout) -> float:
     """Bytes of one weight of a linear layer outside the routed experts."""
-    if checkpoint.quantization in EXPERTS_ONLY:
+    if checkpoint.linear_bits is not None:
+        return checkpoint.linear_bits / 8
+    if checkpoint.quantization in EXPERTS_ONLY and arch.moe:
         return FULL_PRECISION
-    if checkpoint.quantization == "none" and layout.online_fp8:
-        return 1.0
-    return quantised_bytes(checkpoint)
+    return expert_bytes(checkpoint, layout)
 
 
 def expert_bytes(checkpoint: Checkpoint, layout: Layout) -> float:
@@ -91,7 +91,7 @@ def items(arch: Architecture, checkpoint: Checkpoint, layout: Layout) -> WeightB
     the head on the last; the vision tower whole on each rank with `--mm-encoder-tp-mode data`, else over tp.
     """
     p: Parts = arch.parts
-    linear, expert = linear_bytes(checkpoint, layout), expert_bytes(checkpoint, layout)
+    linear, expert = linear_bytes(arch, checkpoint, layout), expert_bytes(checkpoint, layout)
     tp, pp, ranks = layout.tp, layout.pp, layout.tp * layout.dp
     kv_split = min(tp, max(1, arch.num_kv_heads))
     embedding, head = FULL_PRECISION * p.embedding / tp, FULL_PRECISION * p.head / tp

@@ -56,6 +56,9 @@ class Checkpoint(Strict):
     """Weight block (rows, columns) of block quantisation, 128x128 for DeepSeek FP8."""
     group: int | None = None
     """Group size of group quantisation."""
+    linear_bits: float | None = None
+    """Bits of a weight outside the routed experts, where it is not as expected: as the experts for FP8 and in
+    models without experts, 16 beside INT4 and MXFP4 experts."""
     bytes: float | None = None
     """Bytes of all weight files where known; else derived from the parameters."""
 

@@ -107,7 +107,9 @@ def api_key(server: Server) -> str | None:
         return None
     key = os.environ.get(server.api_key_env)
     if not key:
-        raise InputError(f"${server.api_key_env} is not set", where="api_key_env", fix="export it with the key")
+        raise InputError(
+            f"${server.api_key_env} is not set", where="api_key_env", fix="export it with the key"
+        )
     return key
 
 

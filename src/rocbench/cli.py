@@ -28,6 +28,8 @@ app.command("sweep", rich_help_panel=MEASURE)(sweeping.sweep)
 app.command("plan", rich_help_panel=MEASURE)(sweeping.plan)
 app.command("serve", rich_help_panel=SERVE)(serving.serve)
 app.command("simulate", rich_help_panel=SERVE, context_settings=serving.PASS_THROUGH)(serving.simulate)
+app.command("explain", rich_help_panel=KNOW)(knowledge.explain)
+app.command("rules", rich_help_panel=KNOW)(knowledge.rules)
 app.add_typer(knowledge.profiles, name="profiles", rich_help_panel=KNOW)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from rich.table import Table
 
 from rocbench.plan import Cell, Group, Plan
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
+from rocbench.rules import explain
+from rocbench.rules.resolve import Resolution
+from rocbench.rules.table import Rule
 from rocbench.server.command import shell_line
 from rocbench.units import duration, number, percent
 
@@ -44,7 +49,9 @@ def show_plan(plan: Plan) -> None:
         f"{plan.runs} measurements on {plan.groups[0].hardware.name if plan.groups and plan.groups[0].hardware else '-'}"
     )
     if sweep.server.kind == "simulated":
-        console.print("[yellow]SIMULATED[/]: the commands are those of the real servers; the sweep starts simulated ones")
+        console.print(
+            "[yellow]SIMULATED[/]: the commands are those of the real servers; the sweep starts simulated ones"
+        )
     for number_, group in enumerate(plan.groups, start=1):
         _show_group(console, number_, group, sweep.server.kind)
     for skip in plan.skipped:
@@ -60,7 +67,9 @@ def _show_group(console: Console, index: int, group: Group, kind: str) -> None:
         # Printed raw and unwrapped: a line to paste must stay one line.
         print(f"  {line}")
         for finding in group.resolution.warnings:
-            console.print(f"  [yellow]{finding.severity}[/] {escape(finding.message)} [dim]({finding.rule})[/]")
+            console.print(
+                f"  [yellow]{finding.severity}[/] {escape(finding.message)} [dim]({finding.rule})[/]"
+            )
     elif kind == "attached":
         console.print("  a running server; nothing is launched")
     console.print(_cells_table(group.cells))
@@ -190,3 +199,71 @@ def show_rows(headers: list[str], rows: list[list[str]], title: str = "") -> Non
 def say(text: str) -> None:
     """One line on standard output."""
     out().print(escape(text))
+
+
+def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
+    """Each flag and variable with its origin, then what rules say."""
+    rows = explain.explain(resolved)
+    if as_json:
+        print(json.dumps({"rows": [asdict(row) for row in rows], "findings": _findings(resolved)}, indent=2))
+        return
+    facts = resolved.facts
+    console = out()
+    console.print(
+        f"[bold]{escape(resolved.model)}[/]  vLLM {facts.vllm or 'unknown'}  {facts.gpu or facts.platform}  "
+        f"{facts.family}, {facts.heads} heads a rank, back end {facts.backend or 'unknown'}"
+    )
+    if facts.backend_reason:
+        console.print(f"[dim]{escape(facts.backend_reason)} ({escape(facts.backend_source)})[/]")
+    show_rows(
+        ["flag or variable", "value", "by", "why", "source"],
+        [[row.name, row.value, row.provenance, row.why, row.source] for row in rows],
+    )
+    for title, style, findings in (
+        ("refused", "red", resolved.contradictions),
+        ("warning", "yellow", resolved.warnings),
+        ("undecided", "dim", resolved.undecided),
+        ("offered", "dim", resolved.offers),
+    ):
+        for finding in findings:
+            console.print(f"[{style}]{title}[/] {escape(finding.text())} [dim]({escape(finding.source)})[/]")
+    if resolved.accuracy_labels:
+        console.print(f"[yellow]accuracy-affecting[/]: {escape(', '.join(resolved.accuracy_labels))}")
+
+
+def _findings(resolved: Resolution) -> dict[str, list[dict[str, Any]]]:
+    kinds = ("contradictions", "warnings", "undecided", "offers")
+    return {kind: [asdict(finding) for finding in getattr(resolved, kind)] for kind in kinds}
+
+
+def show_diff(
+    model: str, versions: tuple[str, str], one: Resolution, other: Resolution, *, as_json: bool
+) -> None:
+    """What changes from one version to another."""
+    changes = explain.diff(one, other)
+    if as_json:
+        print(json.dumps([asdict(change) for change in changes], indent=2))
+        return
+    show_rows(
+        ["", model, versions[0], versions[1], "why"],
+        [[c.kind, c.name, c.before or "-", c.after or "-", c.why] for c in changes],
+    )
+
+
+def show_rules(rules: Iterable[Rule]) -> None:
+    """Rules as a table."""
+    show_rows(
+        ["rule", "vLLM", "severity", "when", "does", "says", "source"],
+        [
+            [
+                rule.id,
+                (rule.span.text if rule.span else "any") + (" (historical)" if rule.historical else ""),
+                rule.severity,
+                explain.condition(rule),
+                explain.effects(rule),
+                rule.message,
+                rule.source,
+            ]
+            for rule in rules
+        ],
+    )

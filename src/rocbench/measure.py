@@ -163,5 +163,9 @@ def _says_simulated(sample: ServerSample | None) -> bool:
 
 def _shown(sample: ServerSample) -> dict[str, float]:
     """What the live view shows of the server."""
-    names = {"num_requests_running": "running", "num_requests_waiting": "waiting", "kv_cache_usage_perc": "KV"}
+    names = {
+        "num_requests_running": "running",
+        "num_requests_waiting": "waiting",
+        "kv_cache_usage_perc": "KV",
+    }
     return {short: sample.values[name] for name, short in names.items() if name in sample.values}

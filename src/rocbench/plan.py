@@ -177,7 +177,9 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                 continue
             if group.resolution is not None and not overrides.force:
                 faults += [
-                    Fault(_name(model.profile, axes), f"{f.message} [rule {f.rule}; {f.source}]\n  fix: {f.fix}")
+                    Fault(
+                        _name(model.profile, axes), f"{f.message} [rule {f.rule}; {f.source}]\n  fix: {f.fix}"
+                    )
                     for f in group.resolution.contradictions
                 ]
             if group.cells:
@@ -197,7 +199,9 @@ def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
     """Axis combinations of one model: the matrix, times the ablation's arms, plus `include`."""
     arms = ablate.arms(sweep.factors, sweep.design) if sweep.factors else [{}]
     combined: list[Axes] = [dict(axes) | dict(arm) for axes in matrix.expand(sweep.matrix) for arm in arms]
-    combined += [entry for entry in sweep.matrix.include if entry.get("model", model.profile) == model.profile]
+    combined += [
+        entry for entry in sweep.matrix.include if entry.get("model", model.profile) == model.profile
+    ]
     return combined
 
 
@@ -268,7 +272,9 @@ def _request(
         hardware=hardware,
         vllm=vllm,
         tp=overrides.tp or axes.get("tp") or model.tp,
-        aiter=next((v for v in (overrides.aiter, axes.get("aiter"), model.aiter, sweep.aiter) if v is not None), None),
+        aiter=next(
+            (v for v in (overrides.aiter, axes.get("aiter"), model.aiter, sweep.aiter) if v is not None), None
+        ),
         user_args=_flags(sweep.serve_args, model.serve_args, axis_args, overrides.args),
         user_env=dict(sweep.env) | dict(model.env) | axis_env | overrides.env,
         nodes=profile.nodes,
@@ -331,7 +337,9 @@ def _cells(
 def _levels(sweep: Sweep, model: SweepModel, axes: Axes) -> list[Level]:
     match sweep.load.shape.kind:
         case "closed":
-            users = [axes["concurrency"]] if "concurrency" in axes else (model.concurrency or sweep.concurrency)
+            users = (
+                [axes["concurrency"]] if "concurrency" in axes else (model.concurrency or sweep.concurrency)
+            )
             return [Level(concurrency=int(n)) for n in users]
         case "open":
             rates = [axes["rate"]] if "rate" in axes else (model.rate or sweep.rate)

@@ -146,7 +146,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             {
                 "server": launch.group.server_id,
                 "runs": [
-                    {"cell_id": run.cell.cell_id, "repeat": run.repeat, "discarded": run.discarded} for run in launch.runs
+                    {"cell_id": run.cell.cell_id, "repeat": run.repeat, "discarded": run.discarded}
+                    for run in launch.runs
                 ],
             }
             for launch in plan.launches
@@ -166,7 +167,14 @@ def _group_json(group: Group) -> dict[str, Any]:
         "argv": ["vllm", "serve", *resolution.argv()] if resolution else None,
         "env": redacted(resolution.environment()) if resolution else None,
         "provenance": [
-            {"name": e.name, "value": e.value, "by": e.provenance, "rule": e.rule, "why": e.why, "source": e.source}
+            {
+                "name": e.name,
+                "value": e.value,
+                "by": e.provenance,
+                "rule": e.rule,
+                "why": e.why,
+                "source": e.source,
+            }
             for e in (*resolution.args, *resolution.env)
         ]
         if resolution
@@ -203,7 +211,11 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
         "simulated": plan.sweep.server.kind == "simulated",
         "node": dict(node),
         "profiles": {
-            group.model: group.profile.model_dump(mode="json") for group in plan.groups if group.profile is not None
+            group.model: group.profile.model_dump(mode="json")
+            for group in plan.groups
+            if group.profile is not None
         },
-        "hardware": next((g.hardware.model_dump(mode="json") for g in plan.groups if g.hardware is not None), None),
+        "hardware": next(
+            (g.hardware.model_dump(mode="json") for g in plan.groups if g.hardware is not None), None
+        ),
     }

@@ -192,7 +192,9 @@ class _Conductor:
             values = [
                 float(row[wanted.metric])
                 for row in done
-                if row.get("valid") is not False and not row.get("discarded") and row.get(wanted.metric) is not None
+                if row.get("valid") is not False
+                and not row.get("discarded")
+                and row.get(wanted.metric) is not None
             ]
             return not stats.narrow_enough(values, wanted.interval_half_width)
         return True
@@ -211,7 +213,9 @@ class _Conductor:
             stopper.check()
         row = rows.row(self.plan, launch, run, running, measured)
         self.folder.write_cell(identity, row, measured.parts(identity))
-        self.folder.log(_now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"])
+        self.folder.log(
+            _now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
+        )
         self.screen.row(row)
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
@@ -220,6 +224,3 @@ class _Conductor:
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         self.folder.write_cell(identity, row, {})
         self.screen.row(row)
-
-
-

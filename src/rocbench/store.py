@@ -259,7 +259,9 @@ def _histograms(result: LoadResult) -> pa.Table:
             names.append(name)
             edges.append(bin_ms(int(index)))
             counts.append(int(histogram.counts[index]))
-    return pa.table({"metric": names, "middle_ms": pa.array(edges, pa.float64()), "tokens": pa.array(counts, pa.int64())})
+    return pa.table(
+        {"metric": names, "middle_ms": pa.array(edges, pa.float64()), "tokens": pa.array(counts, pa.int64())}
+    )
 
 
 def bin_ms(index: int) -> float:
@@ -280,7 +282,9 @@ def _server(samples: Iterable[ServerSample]) -> pa.Table | None:
     if not rows:
         return None
     at, names, values = zip(*rows, strict=True)
-    return pa.table({"at_ns": pa.array(at, pa.int64()), "name": list(names), "value": pa.array(values, pa.float64())})
+    return pa.table(
+        {"at_ns": pa.array(at, pa.int64()), "name": list(names), "value": pa.array(values, pa.float64())}
+    )
 
 
 def _gpu(samples: Iterable[GpuSample]) -> pa.Table | None:

@@ -101,7 +101,9 @@ def test_the_command_line_wins_over_the_sweep() -> None:
 
 def test_offload_on_sparse_mla_stops_the_plan_with_the_rule() -> None:
     """KV offload on DeepSeek V3.2 at 0.14.1 is refused, with the rule's name and reason."""
-    plan = expand(models=["deepseek-v3.2"], serve_args={"kv_offloading_backend": "native", "kv_offloading_size": 64})
+    plan = expand(
+        models=["deepseek-v3.2"], serve_args={"kv_offloading_backend": "native", "kv_offloading_size": 64}
+    )
 
     with pytest.raises(ConfigError) as caught:
         planner.raise_faults(plan)

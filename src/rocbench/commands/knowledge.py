@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rocbench.commands import options
 from rocbench.errors import InputError
 
-profiles = typer.Typer(no_args_is_help=True, help="Models, hardware, workloads and sweeps that the tool knows.")
+profiles = typer.Typer(
+    no_args_is_help=True, help="Models, hardware, workloads and sweeps that the tool knows."
+)
 
 KINDS = ("models", "hardware", "workloads", "sweeps")
 
 
 @profiles.command("list")
-def list_(kind: Annotated[str | None, typer.Argument(help="models, hardware, workloads or sweeps.")] = None) -> None:
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="models, hardware, workloads or sweeps.")] = None,
+) -> None:
     """List profiles by kind."""
     from rocbench import console
     from rocbench.settings import catalog
@@ -61,3 +67,100 @@ def show(name: str) -> None:
             return
     catalog.path_of("models", name)
     raise InputError(f"no profile named {name!r}", fix="bench profiles list")
+
+
+@profiles.command("new")
+def new(
+    config: Annotated[Path, typer.Argument(help="A Hugging Face config.json.")],
+    name: Annotated[str | None, typer.Option(help="The profile's name; default from the config.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
+) -> None:
+    """Make a model profile from a config.json, and say what it couldn't tell."""
+    import json
+
+    from rocbench.settings.newprofile import profile_text
+
+    try:
+        data = json.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file", where=str(config), fix="give a model's config.json") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a JSON file: {error}", where=str(config)) from None
+    if not isinstance(data, dict):
+        raise InputError("not a config.json: it holds no object", where=str(config))
+    text = profile_text(data, name)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists():
+        raise InputError("the file exists", where=str(out), fix="choose another --out")
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"written: {out}", err=True)
+
+
+def explain(
+    model: Annotated[str, typer.Argument(help="A model profile, see bench profiles list.")],
+    vllm: options.Vllm = None,
+    hardware: options.HardwareName = None,
+    tp: options.Tp = None,
+    aiter: options.AiterText = None,
+    set_: options.SetText = None,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--diff", metavar="OLD NEW", help="What changes between two versions."),
+    ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option("--check", metavar="VLLM", help="Hold the flags against this installed `vllm`."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Each flag and variable of a server: its value, why, who set it, and the source."""
+    from rocbench import console
+    from rocbench.commands import asking
+
+    if diff is not None:
+        one = asking.resolution(model, diff[0], hardware, tp, options.aiter(aiter), set_)
+        other = asking.resolution(model, diff[1], hardware, tp, options.aiter(aiter), set_)
+        console.show_diff(model, diff, one, other, as_json=as_json)
+        return
+    resolved = asking.resolution(
+        model, vllm or asking.installed_version(check), hardware, tp, options.aiter(aiter), set_
+    )
+    console.show_resolution(resolved, as_json=as_json)
+    missing = asking.check(resolved, check) if check is not None else ()
+    for line in missing:
+        console.say(f"not in the installed vLLM: {line}")
+    if check is not None and not missing:
+        console.say("every flag and variable is known to the installed vLLM")
+    if resolved.contradictions or missing:
+        raise typer.Exit(2)
+
+
+def rules(
+    name: Annotated[str, typer.Argument(help="A rule id or pattern.")] = "*",
+    vllm: options.Vllm = None,
+    platform: Annotated[str | None, typer.Option(help="rocm or cpu.")] = None,
+    severity: Annotated[str | None, typer.Option(help="hard_error, performance, accuracy or method.")] = None,
+    text: Annotated[str, typer.Option(help="A word in any part of the rule.")] = "",
+    historical: Annotated[
+        bool | None, typer.Option("--historical/--current", help="Only (not) historical.")
+    ] = None,
+) -> None:
+    """List the rules: when each holds, what it does, and its source."""
+    from rocbench import console
+    from rocbench.rules import explain as explained
+    from rocbench.rules.load import shipped
+
+    found = explained.list_rules(
+        shipped(),
+        name=name,
+        platform=platform,
+        vllm=vllm,
+        severity=severity,
+        historical=historical,
+        text=text,
+    )
+    if not found:
+        raise InputError("no rule matches", fix="bench rules lists all")
+    console.show_rules(found)

@@ -16,7 +16,9 @@ AiterText = Annotated[str | None, typer.Option("--aiter", help="on, off, or part
 SetText = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A serve flag or env.NAME; repeatable.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Go on against hard errors of the rules; rows are marked.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on against hard errors of the rules; rows are marked.")
+]
 
 
 def aiter(text: str | None) -> Any:
@@ -31,7 +33,9 @@ def aiter(text: str | None) -> Any:
     for item in text.split(","):
         part, _, value = item.partition("=")
         if value not in ("on", "off"):
-            raise InputError(f"cannot read {text!r}", where="--aiter", fix="give on, off, or parts: moe=off,mla=on")
+            raise InputError(
+                f"cannot read {text!r}", where="--aiter", fix="give on, off, or parts: moe=off,mla=on"
+            )
         parts[part.strip()] = value
     return parts
 
@@ -47,7 +51,9 @@ def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
     for item in items or []:
         key, equals, text = item.partition("=")
         if not equals or not key:
-            raise InputError(f"cannot read {item!r}", where="--set", fix="give KEY=VALUE, for example block_size=64")
+            raise InputError(
+                f"cannot read {item!r}", where="--set", fix="give KEY=VALUE, for example block_size=64"
+            )
         if key.startswith("env."):
             env[key[4:]] = text
         else:

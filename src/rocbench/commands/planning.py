@@ -26,7 +26,11 @@ def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | No
 
 
 def adhoc(
-    base_url: str, model: str | None, level: Mapping[str, Any], changes: Mapping[str, Any], overrides: Overrides
+    base_url: str,
+    model: str | None,
+    level: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    overrides: Overrides,
 ) -> Plan:
     """The plan of a sweep against a running server, without any YAML.
 
@@ -38,7 +42,9 @@ def adhoc(
     if not level:
         raise InputError("--concurrency is missing", fix="give users, for example --concurrency 1,64,1000")
     if not base_url.startswith(("http://", "https://")):
-        raise InputError(f"cannot use {base_url!r}", where="--base-url", fix="give http://HOST:PORT or https://...")
+        raise InputError(
+            f"cannot use {base_url!r}", where="--base-url", fix="give http://HOST:PORT or https://..."
+        )
     kept = {key: value for key, value in changes.items() if value is not None}
     server = {"kind": "attached", "base_url": base_url.rstrip("/").removesuffix("/v1")}
     raw: dict[str, Any] = {
@@ -53,7 +59,9 @@ def adhoc(
         sweep = Sweep.model_validate(raw | dict(level))
     except ValidationError as error:
         raise InputError(str(error.errors()[0]["msg"]), where="command line") from None
-    sweep = _changed(sweep, {k: v for k, v in kept.items() if k not in ("isl", "osl", "images")}, "command line")
+    sweep = _changed(
+        sweep, {k: v for k, v in kept.items() if k not in ("isl", "osl", "images")}, "command line"
+    )
     workload = Workload(
         name=f"{kept.get('isl', 512)}-{kept.get('osl', 128)}",
         isl=Length(mean=kept.get("isl", 512)),
@@ -116,7 +124,9 @@ def _images(text: str | None) -> Images | None:
         count, width, height = (int(part) for part in text.split("x"))
         return Images(count=count, width=width, height=height)
     except (ValueError, ValidationError):
-        raise InputError(f"cannot read {text!r}", where="--images", fix="give COUNTxWIDTHxHEIGHT: 1x512x512") from None
+        raise InputError(
+            f"cannot read {text!r}", where="--images", fix="give COUNTxWIDTHxHEIGHT: 1x512x512"
+        ) from None
 
 
 def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:

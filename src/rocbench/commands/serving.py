@@ -58,7 +58,15 @@ def simulate(
     simulation = {"load_s": load_s, "noise_cv": noise_cv, "speed": speed}
     args = _extra(context.args)
     plan = _one_server(
-        model, vllm or "0.14.1", hardware, tp, aiter, [*(set_ or []), *args], force, {"kind": "simulated"}, simulation
+        model,
+        vllm or "0.14.1",
+        hardware,
+        tp,
+        aiter,
+        [*(set_ or []), *args],
+        force,
+        {"kind": "simulated"},
+        simulation,
     )
     _foreground(plan, port, log)
 
@@ -119,9 +127,11 @@ def _foreground(plan: Plan, port: int, log: Path | None) -> None:
         spec = bind.server_spec(group, plan.sweep, folder, port=port)
         for finding in group.resolution.warnings if group.resolution else ():
             console.say(f"{finding.severity}: {finding.message} ({finding.rule})")
-        with start(spec, on_progress=lambda text, share: console.say(text)) as running:
+        with start(spec, on_progress=lambda text, _share: console.say(text)) as running:
             mark = "SIMULATED server" if running.simulated else "server"
-            console.say(f"{mark} ready after {running.ready_s:.1f} s at {running.base_url}  (Ctrl-C stops it)")
+            console.say(
+                f"{mark} ready after {running.ready_s:.1f} s at {running.base_url}  (Ctrl-C stops it)"
+            )
             try:
                 while running.exit_code() is None:
                     _wait()

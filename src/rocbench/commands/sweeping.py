@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rocbench.plan import Overrides, Plan
 
 SweepFile = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name or YAML file.")]
-Only = Annotated[str | None, typer.Option(help="Only cells that match MODEL or MODEL/WORKLOAD/LEVEL (wildcards).")]
+Only = Annotated[
+    str | None, typer.Option(help="Only cells that match MODEL or MODEL/WORKLOAD/LEVEL (wildcards).")
+]
 
 
 def plan(
@@ -53,10 +55,14 @@ def sweep(
     rate: Annotated[str | None, typer.Option(help="Open loop instead: requests/s, 0.5,2,8.")] = None,
     isl: Annotated[int | None, typer.Option(min=1, help="Input tokens.")] = None,
     osl: Annotated[int | None, typer.Option(min=1, help="Output tokens.")] = None,
-    images: Annotated[str | None, typer.Option(help="Images a request: 1x512x512 (count, width, height).")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Images a request: 1x512x512 (count, width, height).")
+    ] = None,
     duration: Annotated[float | None, typer.Option(min=0.1, help="Least length of the window, s.")] = None,
     max_duration: Annotated[float | None, typer.Option(min=0.1, help="Most length of the window, s.")] = None,
-    max_requests: Annotated[int | None, typer.Option(min=1, help="Bound by count instead of duration.")] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(min=1, help="Bound by count instead of duration.")
+    ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Measurements of each cell.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of prompts, order and arrivals.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, or a folder that has it.")] = None,
@@ -68,8 +74,8 @@ def sweep(
 ) -> None:
     """Run a sweep: launch each server, load it, judge each row, write the run folder."""
     from rocbench import console
-    from rocbench.commands import planning
     from rocbench.bind import ClientOptions
+    from rocbench.commands import planning
     from rocbench.run import RunOptions, run_plan
 
     level = _level(concurrency, rate)
@@ -89,7 +95,9 @@ def sweep(
     chosen = _overrides(vllm, hardware, tp, aiter, set_, only, force)
     if base_url is not None:
         if sweep is not None:
-            raise InputError("a SWEEP and --base-url exclude each other", fix="put base_url under `server:` instead")
+            raise InputError(
+                "a SWEEP and --base-url exclude each other", fix="put base_url under `server:` instead"
+            )
         made = planning.adhoc(base_url, model, level, changes, chosen)
     else:
         if model is not None:
@@ -120,13 +128,22 @@ def _overrides(
 
     args, env = options.settings(set_)
     return Overrides(
-        vllm=vllm, hardware=hardware, tp=tp, aiter=options.aiter(aiter), args=args, env=env, force=force, only=only
+        vllm=vllm,
+        hardware=hardware,
+        tp=tp,
+        aiter=options.aiter(aiter),
+        args=args,
+        env=env,
+        force=force,
+        only=only,
     )
 
 
 def _level(concurrency: str | None, rate: str | None) -> dict[str, Any]:
     if concurrency is not None and rate is not None:
-        raise InputError("--concurrency and --rate exclude each other", fix="closed loop or open loop, not both")
+        raise InputError(
+            "--concurrency and --rate exclude each other", fix="closed loop or open loop, not both"
+        )
     if concurrency is not None:
         return {"concurrency": options.int_list(concurrency, "--concurrency")}
     if rate is not None:
@@ -144,7 +161,9 @@ def _cpus(text: str | None) -> tuple[int, ...] | None:
             low, _, high = part.partition("-")
             cpus += range(int(low), int(high or low) + 1)
     except ValueError:
-        raise InputError(f"cannot read {text!r}", where="--client-cpus", fix="give CPU numbers: 0-3,8") from None
+        raise InputError(
+            f"cannot read {text!r}", where="--client-cpus", fix="give CPU numbers: 0-3,8"
+        ) from None
     return tuple(cpus)
 
 

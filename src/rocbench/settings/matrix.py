@@ -24,11 +24,15 @@ def expand(matrix: Matrix) -> list[Axes]:
     lengths = {name: len(values) for name, values in matrix.zip.items()}
     if len(set(lengths.values())) > 1:
         raise ConfigError(f"lists of different lengths: {lengths}", where="matrix.zip", fix="make them equal")
-    zipped: list[Axes] = [dict(zip(matrix.zip, values, strict=True)) for values in zip(*matrix.zip.values(), strict=True)]
+    zipped: list[Axes] = [
+        dict(zip(matrix.zip, values, strict=True)) for values in zip(*matrix.zip.values(), strict=True)
+    ]
     crossed = [dict(zip(matrix.product, v, strict=True)) for v in itertools.product(*matrix.product.values())]
     return [a | b for a in crossed for b in (zipped or [{}])]
 
 
 def excluded(matrix: Matrix, cell: Mapping[str, Any]) -> bool:
     """Whether any `exclude` entry agrees with the cell in all its keys."""
-    return any(all(str(cell.get(key)) == str(value) for key, value in entry.items()) for entry in matrix.exclude)
+    return any(
+        all(str(cell.get(key)) == str(value) for key, value in entry.items()) for entry in matrix.exclude
+    )

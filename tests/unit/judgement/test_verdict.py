@@ -65,6 +65,7 @@ FIRES = {
     "no_measurement": {"window_ended_by": "never_began"},
     "interrupted": {"window_ended_by": "interrupted"},
     "server_changed": {"server_restarted": True},
+    "server_failed": {"server_failed": True},
     "health_failed": {"health_failures": 1},
     "concurrency_not_delivered": {"achieved_concurrency": 97.9},
     "too_few_requests": {"requests_per_user": 4.9},

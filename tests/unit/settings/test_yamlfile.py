@@ -35,7 +35,9 @@ def test_reads_a_sweep(tmp_path: Path) -> None:
 
 def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
     """`aiter: off` is the word, not the boolean False."""
-    sweep = yamlfile.load(write(tmp_path, SWEEP + "aiter: off\nmatrix: {product: {aiter: [on, off]}}\n"), Sweep)
+    sweep = yamlfile.load(
+        write(tmp_path, SWEEP + "aiter: off\nmatrix: {product: {aiter: [on, off]}}\n"), Sweep
+    )
 
     assert "off" == sweep.aiter
     assert ("on", "off") == sweep.matrix.product["aiter"]
@@ -44,7 +46,11 @@ def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        (SWEEP.replace("duration_s", "durations_s"), 6, ["unknown key 'durations_s'", "did you mean 'duration_s'"]),
+        (
+            SWEEP.replace("duration_s", "durations_s"),
+            6,
+            ["unknown key 'durations_s'", "did you mean 'duration_s'"],
+        ),
         (SWEEP.replace("[1, 8]", "[1, eight]"), 4, ["concurrency", "eight"]),
         (SWEEP.replace("duration_s: 5", "duration_s: -5"), 6, ["load.duration_s", "greater than 0", "-5"]),
         (SWEEP + "name: twice\n", 7, ["'name' stands twice"]),

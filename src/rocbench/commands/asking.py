@@ -1,0 +1,78 @@
+"""Resolve one model's server, and ask an installed vLLM what it knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rocbench.commands import options
+from rocbench.errors import EnvironmentFault
+from rocbench.rules import explain
+from rocbench.rules.load import shipped
+from rocbench.rules.resolve import Resolution, ServeRequest, resolve
+from rocbench.settings import catalog
+
+_ENVS = "import json, vllm.envs as e; print(json.dumps(sorted(e.environment_variables)))"
+_TIMEOUT_S = 180.0
+
+
+def resolution(
+    model: str, vllm: str | None, hardware: str | None, tp: int | None, aiter: Any, set_: list[str] | None
+) -> Resolution:
+    """The resolution of one model by its profile and the command line."""
+    args, env = options.settings(set_)
+    profile = catalog.model(model)
+    return resolve(
+        ServeRequest(
+            profile=profile,
+            hardware=catalog.hardware(hardware or "mi325x"),
+            vllm=vllm,
+            tp=tp,
+            aiter=aiter,
+            user_args={name.replace("_", "-"): value for name, value in args.items()},
+            user_env=env,
+            nodes=profile.nodes,
+        )
+    )
+
+
+def installed_version(vllm: str | None) -> str | None:
+    """What `vllm --version` says; None when no vLLM is named."""
+    if vllm is None:
+        return None
+    found = re.search(r"\d+\.\d+[\w.+]*", _run([vllm, "--version"]))
+    return found[0] if found else None
+
+
+def check(resolved: Resolution, vllm: str) -> tuple[str, ...]:
+    """What of a resolution the vLLM at this path does not know."""
+    help_text = _run([vllm, "serve", "--help=all"])
+    python = Path(vllm).parent / "python"
+    names = json.loads(_run([str(python), "-c", _ENVS]).strip().splitlines()[-1])
+    return explain.check_installed(resolved, help_text, names, shipped().names)
+
+
+def _run(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=True,
+            env=os.environ | {"VLLM_NO_USAGE_STATS": "1", "COLUMNS": "200"},
+        )
+    except FileNotFoundError:
+        raise EnvironmentFault(
+            f"no such program: {argv[0]}", fix="give the path of an installed `vllm`"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise EnvironmentFault(f"{' '.join(argv)} did not end within {_TIMEOUT_S:.0f} s") from None
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr or "").strip().splitlines()[-1:] or ["no message"]
+        raise EnvironmentFault(f"{' '.join(argv)} failed: {last[0]}") from None
+    return done.stdout

@@ -117,7 +117,7 @@ def disk_layout(modules: Modules) -> Iterator[str]:
         if module.within("store"):
             continue
         for target, line in module.imports:
-            if target.split(".")[0] in {"pyarrow", "fastparquet"}:
+            if target.startswith(("pyarrow.parquet", "fastparquet")):
                 yield f"{module.name}:{line} imports {target}"
         for name, call in module.calls:
             if name.endswith(("read_parquet", "to_parquet")):
@@ -129,12 +129,13 @@ def disk_layout(modules: Modules) -> Iterator[str]:
 
 
 def exits(modules: Modules) -> Iterator[str]:
-    """Rule 6: only the command line exits; a `__main__` hands its own process's code on."""
+    """Rule 6: only the command line exits; a `__main__` hands its process's code on, the simulator can crash."""
     for module in modules.values():
         if module.within("cli") or module.name.rpartition(".")[2] == "__main__":
             continue
         for name, call in module.calls:
-            if name in {"sys.exit", "os._exit", "os.abort", "exit", "quit"}:
+            crash = name == "os._exit" and module.within("sim")
+            if name in {"sys.exit", "os._exit", "os.abort", "exit", "quit"} and not crash:
                 yield f"{module.name}:{call.lineno} calls {name}"
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Raise) and node.exc is not None:
@@ -202,6 +203,7 @@ PLANTED = [
     (screen_imports, "metrics", "from rich.table import Table"),
     (disk_layout, "run", "PATH = 'servers/cells.csv'"),
     (disk_layout, "report.page", "import pandas as pd\npd.read_parquet(where)"),
+    (disk_layout, "report.page", "from pyarrow import parquet"),
     (exits, "server.process", "import sys\nsys.exit(1)"),
     (exits, "commands.serving", "raise SystemExit"),
     (empty_names, "load.utils", ""),
@@ -231,8 +233,9 @@ HARMLESS = [
     ("rules.load", "from pathlib import Path\nPath('x').read_text()"),
     ("plan", "from rocbench.rules.resolve import resolve\nresolve(1)"),
     ("run", "folder.write_json('plan.json', {})"),
-    ("store", "import pyarrow\nPATH = 'cells.parquet'"),
+    ("store", "import pyarrow.parquet\nPATH = 'cells.parquet'"),
     ("commands.serving", '"""Writes cells.csv."""\nHELP = "writes cells.csv and more"'),
+    ("load.wire", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas"),
     ("report.page", "from rich.table import Table"),
 ]
 

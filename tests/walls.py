@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +30,12 @@ class Module:
 
     @cached_property
     def imports(self) -> list[tuple[str, int]]:
-        """Absolute dotted targets, wherever in the file they stand: `from a import b` gives `a.b`."""
+        """Absolute dotted targets, wherever in the file they stand: `from a import b` gives `a.b`.
+
+        Not those for types alone, which no running program sees.
+        """
         found = []
-        for node in ast.walk(self.tree):
+        for node in without_type_checking(self.tree):
             if isinstance(node, ast.Import):
                 found += [(alias.name, node.lineno) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -93,6 +97,18 @@ class Module:
         return [node for node in constants if isinstance(node.value, str) and id(node) not in docstrings]
 
 
+def without_type_checking(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every node but what stands under `if TYPE_CHECKING:`."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting += node.orelse
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
+
+
 def read_modules(source: Path) -> dict[str, Module]:
     """Every module under `source`, the package's folder; its own `__init__` is named ``."""
     modules = {}
@@ -115,7 +131,7 @@ def ours(target: str, modules: dict[str, Module]) -> str | None:
 
 
 def import_graph(modules: dict[str, Module]) -> dict[str, set[str]]:
-    """Module to the modules of ours it imports, deferred and type-only imports included."""
+    """Module to the modules of ours it imports, deferred imports included."""
     graph = {}
     for name, module in modules.items():
         targets = {ours(target, modules) for target, _ in module.imports}

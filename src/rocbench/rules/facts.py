@@ -123,6 +123,7 @@ class Subject:
 
     profile: ModelProfile
     architecture: Architecture
+    """As MLA unless VLLM_MLA_DISABLE is given."""
     hardware: Hardware
     vllm: str | None
     nodes: int

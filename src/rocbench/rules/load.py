@@ -8,14 +8,8 @@ from typing import Any
 
 import yaml
 
-from rocbench.rules.table import (
-    RuleTable,
-    RuleTableError,
-    parse_defaults,
-    parse_names,
-    parse_parts,
-    parse_rules,
-)
+from rocbench.rules.reader import parse_defaults, parse_names, parse_parts, parse_rules
+from rocbench.rules.table import RuleTable, RuleTableError
 
 FOLDER = Path(__file__).parent.parent / "configs" / "rules"
 _DATA = {"names.yaml", "environment.yaml", "aiter.yaml", "architectures.yaml", "defaults.yaml"}

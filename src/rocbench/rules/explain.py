@@ -1,0 +1,181 @@
+"""A resolution as rows to read, two of them held side by side, the rule table listed, and flags held against a vLLM."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from rocbench.rules.flags import Names
+from rocbench.rules.resolution import Entry, Finding, Resolution
+from rocbench.rules.table import Rule, RuleTable
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One flag or variable: value, why, who set it, and where that is written."""
+
+    name: str
+    value: str
+    why: str
+    provenance: str
+    """user, profile, default, or `rule ID`."""
+    source: str
+
+
+def explain(resolution: Resolution) -> tuple[Row, ...]:
+    """Each flag and variable of a server, in the order of its command."""
+    return tuple(_row(entry) for entry in (*resolution.args, *resolution.env))
+
+
+def _row(entry: Entry) -> Row:
+    by = f"rule {entry.rule}" if entry.provenance == "rule" else entry.provenance
+    return Row(entry.name, shown(entry.value), entry.why, by, entry.source)
+
+
+def shown(value: Any) -> str:
+    """A value as a reader writes it: true and false in small letters."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs between two resolutions: a flag, a variable, a fact or a finding."""
+
+    kind: Literal["flag", "env", "fact", "contradiction", "warning", "label"]
+    name: str
+    before: str
+    """Empty: not there."""
+    after: str
+    why: str
+    """Why it is as it is after; before, when it went."""
+
+
+_TOLD = ("backend", "block_size", "heads", "offload_usable_gib")
+
+
+def diff(before: Resolution, after: Resolution) -> tuple[Change, ...]:
+    """What changed from one resolution to the other: values, the facts that follow, and what rules say."""
+    changes = [*_entries("flag", before.args, after.args), *_entries("env", before.env, after.env)]
+    for name in _TOLD:
+        old, new = getattr(before.facts, name), getattr(after.facts, name)
+        if old != new:
+            why = after.facts.backend_reason if name == "backend" else ""
+            changes.append(Change("fact", name, _text(old), _text(new), why))
+    changes += _findings("contradiction", before.contradictions, after.contradictions)
+    changes += _findings("warning", before.warnings, after.warnings)
+    for label in sorted({*before.accuracy_labels} ^ {*after.accuracy_labels}):
+        gone = label in before.accuracy_labels
+        changes.append(Change("label", label, "labelled" if gone else "", "" if gone else "labelled", ""))
+    return tuple(changes)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else shown(value)
+
+
+def _entries(
+    kind: Literal["flag", "env"], before: Iterable[Entry], after: Iterable[Entry]
+) -> Iterable[Change]:
+    old, new = ({entry.name: entry for entry in entries} for entries in (before, after))
+    for name in dict.fromkeys([*old, *new]):
+        a, b = old.get(name), new.get(name)
+        if a is None or b is None or a.value != b.value:
+            told = b or a
+            assert told is not None
+            yield Change(
+                kind, name, shown(a.value) if a else "", shown(b.value) if b else "", _row(told).provenance
+            )
+
+
+def _findings(
+    kind: Literal["contradiction", "warning"], before: Iterable[Finding], after: Iterable[Finding]
+) -> Iterable[Change]:
+    old, new = ({finding.rule: finding for finding in findings} for findings in (before, after))
+    for rule in dict.fromkeys([*old, *new]):
+        if (rule in old) != (rule in new):
+            finding = old.get(rule) or new[rule]
+            yield Change(
+                kind, rule, "said" if rule in old else "", "said" if rule in new else "", finding.message
+            )
+
+
+def list_rules(
+    table: RuleTable,
+    *,
+    name: str = "*",
+    platform: str | None = None,
+    vllm: str | None = None,
+    severity: str | None = None,
+    historical: bool | None = None,
+    text: str = "",
+) -> tuple[Rule, ...]:
+    """Rules by id (a glob), platform, version, severity, being historical, and a word in any of their keys."""
+    return tuple(
+        rule
+        for rule in table.rules
+        if fnmatchcase(rule.id, name)
+        and (platform is None or rule.platform in {"any", platform})
+        and (vllm is None or rule.span is None or rule.span.holds(vllm))
+        and (severity is None or rule.severity == severity)
+        and (historical is None or rule.historical is historical)
+        and (not text or text.lower() in str(dict(rule.raw)).lower())
+    )
+
+
+def effects(rule: Rule) -> str:
+    """What a rule does, in one line."""
+    raw: Mapping[str, Any] = rule.raw
+    kinds = ("set", "unset", "forbid", "allow", "require", "replace", "offer")
+    words = [f"{kind} {_listed(raw[kind])}" for kind in kinds if kind in raw]
+    words += [key for key in ("refuse", "warn", "pin") if raw.get(key)]
+    return "; ".join([*words, *([f"label {rule.label}"] if rule.label else [])])
+
+
+def condition(rule: Rule) -> str:
+    """When a rule holds, in one line."""
+    return _listed(rule.raw.get("when", {})) or "always"
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_nested(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_nested(item) for item in value)
+    return shown(value)
+
+
+def _nested(value: Any) -> str:
+    return f"({_listed(value)})" if isinstance(value, Mapping | list) else shown(value)
+
+
+_OPTION = re.compile(r"(?<![\w-])--([a-z0-9][a-z0-9_-]*)")
+
+
+def check_installed(
+    resolution: Resolution, help_text: str, env_names: Iterable[str], names: Names
+) -> tuple[str, ...]:
+    """What of a resolution the installed vLLM does not know. Empty: it knows all of it.
+
+    Args:
+        help_text: what `vllm serve --help=all` prints.
+        env_names: the names in `vllm.envs.environment_variables`.
+        names: the names known here, which tell vLLM's variables from those of HIP, RCCL or AITER.
+
+    Returns:
+        One sentence for each flag or variable that is missing there.
+    """
+    options = {option.replace("_", "-") for option in _OPTION.findall(help_text)}
+    known = set(env_names)
+    missing = []
+    for word in resolution.argv():
+        root = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and root not in options:
+            missing.append(f"--{root}: vllm serve --help does not list it")
+    for name in resolution.environment():
+        of_vllm = name.startswith("VLLM_") and (name in names.env or name not in known)
+        if of_vllm and name not in known:
+            missing.append(f"{name}: vllm.envs does not list it")
+    return tuple(dict.fromkeys(missing))

@@ -1,0 +1,195 @@
+"""Settings as they grow: the profile's, the user's, then what rules and pinned defaults fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rocbench.architecture import from_config
+from rocbench.errors import InputError
+from rocbench.rules import aiter, notices
+from rocbench.rules.facts import Facts, Subject, gather
+from rocbench.rules.flags import leaves
+from rocbench.rules.resolution import Finding, Provenance, ServeRequest
+from rocbench.rules.table import Rule, RuleTable
+from rocbench.rules.truth import truthy
+from rocbench.rules.versions import Range
+from rocbench.settings.schema import ServeVariant
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value and who set it."""
+
+    value: Any
+    provenance: Provenance
+    why: str
+    source: str
+    rule: str | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """Settings as they grow. A value of None is an explicit "leave it unset"."""
+
+    request: ServeRequest
+    table: RuleTable
+    subject: Subject
+    flags: dict[str, Setting] = field(default_factory=dict)
+    env: dict[str, Setting] = field(default_factory=dict)
+    notices: list[Finding] = field(default_factory=list)
+    facts: Facts = None  # type: ignore[assignment]
+
+    def look(self) -> None:
+        """Gather the facts anew."""
+        self.facts = gather(
+            self.subject,
+            {name: s.value for name, s in self.flags.items() if s.value is not None},
+            {name: s.value for name, s in self.env.items() if s.value is not None},
+        )
+
+    def fact(self, name: str) -> Any:
+        """A fact; None when unknown."""
+        return getattr(self.facts, name)
+
+    def flag(self, leaf: str) -> Any:
+        """A flag's value; {} for a JSON flag of which keys are given; None when it is not given."""
+        setting = self.flags.get(leaf)
+        if setting is None and any(name.startswith(f"{leaf}.") for name in self.flags):
+            return {}
+        return setting.value if setting else None
+
+    def variable(self, name: str) -> str | None:
+        """A variable's text; None when it is not given."""
+        setting = self.env.get(name)
+        return setting.value if setting else None
+
+    def settings(self, name: str) -> dict[str, Setting]:
+        """The settings that `name` belongs to: variables are in upper case."""
+        return self.env if name.isupper() else self.flags
+
+    def find(self, name: str) -> Setting | None:
+        """The setting of a flag or variable; a scalar at the root stands for all keys below it."""
+        held = self.settings(name)
+        return held.get(name) or held.get(name.partition(".")[0])
+
+    def holds(self, rule: Rule) -> bool | None:
+        """Whether a rule applies: its platform, version and condition."""
+        answers = (rule.covers(self.facts.platform, self.facts.vllm), rule.when.holds(self))
+        return False if False in answers else None if None in answers else True
+
+    def say(self, text: str) -> str:
+        """A message with facts filled in."""
+        return text.format_map(_Shown(self.facts)) if "{" in text else text
+
+
+class _Shown(dict[str, Any]):
+    """Facts as text; numbers without a needless decimal."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self.facts = facts
+
+    def __missing__(self, name: str) -> Any:
+        value = getattr(self.facts, name)
+        if value is None:
+            return "unknown"
+        return int(value) if isinstance(value, float) and value == int(value) else value
+
+
+def subject_of(request: ServeRequest, table: RuleTable) -> Subject:
+    """What stays as it is while settings grow."""
+    variant = variant_of(request)
+    env = (dict(variant.env) if variant else {}) | dict(request.user_env)
+    return Subject(
+        profile=request.profile,
+        architecture=from_config(request.profile.config, mla_disabled=truthy(env.get("VLLM_MLA_DISABLE"))),
+        hardware=request.hardware,
+        vllm=request.vllm,
+        nodes=request.nodes,
+        offload_compared=request.offload_compared,
+        multi_turn=request.multi_turn,
+        names=table.names,
+        parts=table.parts,
+        first_vllm=table.first_vllm,
+    )
+
+
+def variant_of(request: ServeRequest) -> ServeVariant | None:
+    """The first serve variant of the profile for this version; None when the version is unknown or has none."""
+    if request.vllm is None:
+        return None
+    return next((v for v in request.profile.serve if Range.parse(v.vllm).holds(request.vllm or "")), None)
+
+
+def take_profile(state: State) -> None:
+    """The profile's identity and its serve variant for this version."""
+    profile, names = state.request.profile, state.table.names
+    where = f"profile {profile.name}"
+    variant = variant_of(state.request)
+    given: dict[str, Any] = {"tensor-parallel-size": (variant and variant.tp) or profile.tp}
+    if profile.trust_remote_code:
+        given["trust-remote-code"] = True
+    if profile.revision:
+        given["revision"] = profile.revision
+    if profile.max_model_len:
+        given["max-model-len"] = profile.max_model_len
+    source = profile.sources[0] if profile.sources else ""
+    for leaf, value in given.items():
+        state.flags[leaf] = Setting(value, "profile", where, source)
+    if variant is None:
+        return
+    why = f"{where}, vLLM {variant.vllm}" + (f": {variant.note}" if variant.note else "")
+    for leaf, value in leaves(variant.args, names, where).items():
+        state.flags[leaf] = Setting(value, "profile", why, variant.source)
+    for name, text in variant.env.items():
+        state.env[name] = Setting(text, "profile", why, variant.source)
+
+
+def take_user(state: State) -> None:
+    """The user's arguments, variables, TP and AITER setting, over the profile's."""
+    request, table = state.request, state.table
+    for leaf, value in leaves(dict(request.user_args), table.names, "serve arguments").items():
+        state.flags[leaf] = Setting(value, "user", "asked for", "")
+        if value is None:  # an explicit "unset" takes the profile's keys below with it
+            for name in [name for name in state.flags if name.startswith(f"{leaf}.")]:
+                del state.flags[name]
+    if request.tp is not None:
+        asked = state.flags["tensor-parallel-size"]
+        if asked.provenance == "user" and asked.value != request.tp:
+            raise InputError(
+                f"tensor parallelism is asked for twice: {asked.value} and {request.tp}", where="tp"
+            )
+        state.flags["tensor-parallel-size"] = Setting(request.tp, "user", "asked for", "")
+    _take_environment(state)
+
+
+def _take_environment(state: State) -> None:
+    request, table = state.request, state.table
+    variables: dict[str, str] = {}
+    if request.aiter is not None:
+        variables, missing = aiter.translate(request.aiter, request.vllm, table.parts, table.names)
+        if request.hardware.platform != "rocm":
+            state.notices.append(notices.aiter_off_rocm(request.hardware.platform))
+            variables, missing = {}, []
+        state.notices += [notices.missing_part(part, table, request.vllm) for part in missing]
+    for name, text in variables.items():
+        given = dict(request.user_env).get(name)
+        if given is not None and truthy(given) != truthy(text):
+            raise InputError(
+                f"{name}={given} contradicts aiter: {request.aiter!r}", where="env", fix="give one of them"
+            )
+        state.env[name] = Setting(text, "user", f"aiter: {_spoken(request.aiter)}", "")
+    for name, text in dict(request.user_env).items():
+        state.env[name] = Setting(str(text), "user", "asked for", "")
+    state.notices += notices.version(request.vllm, table.names)
+    state.notices += notices.unknown_names(
+        {n: s.value for n, s in state.flags.items()}, list(state.env), request.vllm, table.names
+    )
+
+
+def _spoken(setting: Any) -> str:
+    if isinstance(setting, Mapping):
+        return "{" + ", ".join(f"{part}: {_spoken(value)}" for part, value in setting.items()) + "}"
+    return ("on" if setting else "off") if isinstance(setting, bool) else str(setting)

@@ -1,4 +1,4 @@
-"""Statistics of repeats: intervals, differences, spreads, sample sizes, change points. Pure; seeds are arguments.
+"""Statistics of repeats: intervals, differences, spreads, sample sizes. Pure; seeds are arguments.
 
 Ratios are judged on logarithms: benchmark figures are positive and their noise is proportional, so a difference of
 logarithms is a relative effect whose interval does not depend on which arm is called the base.
@@ -70,6 +70,12 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
         return Interval(mean, NAN, NAN, 1)
     half = float(st.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half, len(x))
+
+
+def narrow_enough(values: Values, relative_half_width: float) -> bool:
+    """Whether repeats can end: at least 3, and the mean's 95 % interval within +- the wanted share of it."""
+    interval = mean_interval(values)
+    return interval.n >= 3 and interval.relative_half_width <= relative_half_width
 
 
 def bca_interval(
@@ -230,19 +236,32 @@ class Spread:
     p_brown_forsythe: float
 
 
-def spread_ratio(a: Values, b: Values, confidence: float = CONFIDENCE) -> Spread:
-    """Standard deviation of b over that of a, with the F interval of normal data and the Brown-Forsythe test.
+NO_SPREAD = Spread(NAN, NAN, NAN, NAN, NAN)
 
-    The F interval is exact for normal data and wrong for heavy tails; Brown-Forsythe (JASA 69, 1974), an analysis
-    of variance of distances from the median, holds for those too. All NaN for an arm of fewer than 3 values.
+
+def spread_ratio(
+    a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], confidence: float = CONFIDENCE
+) -> Spread:
+    """Standard deviation of b over that of a, pooled within groups, with the F interval and the Brown-Forsythe test.
+
+    Each side is a list of groups (one for a plain two-sample question): a group's mean does not count as spread. The
+    F interval is exact for normal data and wrong for heavy tails; Brown-Forsythe (JASA 69, 1974), an analysis of
+    variance of distances from the group's median, holds for those too. All NaN for fewer than 3 values on a side.
     """
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if min(len(x), len(y)) < 3:
-        return Spread(NAN, NAN, NAN, NAN, NAN)
-    spread = spread_from_moments((float(x.std(ddof=1)), len(x)), (float(y.std(ddof=1)), len(y)), confidence)
+    sides = [[np.asarray(group, dtype=float) for group in side if len(group) > 1] for side in (a, b)]
+    sizes = [sum(len(group) for group in side) for side in sides]
+    if min(sizes) < 3:
+        return NO_SPREAD
+    moments = []
+    for side in sides:
+        df = sum(len(group) - 1 for group in side)
+        moments.append(
+            (math.sqrt(sum(float(group.var(ddof=1)) * (len(group) - 1) for group in side) / df), df + 1)
+        )
+    spread = spread_from_moments(moments[0], moments[1], confidence)
     if math.isnan(spread.p_f):
         return spread
-    distances = [np.abs(values - np.median(values)) for values in (x, y)]
+    distances = [np.concatenate([np.abs(group - np.median(group)) for group in side]) for side in sides]
     p = float(st.f_oneway(*distances).pvalue) if any(np.ptp(d) > 0 for d in distances) else NAN
     return Spread(spread.ratio, spread.low, spread.high, spread.p_f, p)
 
@@ -251,7 +270,7 @@ def spread_from_moments(a: tuple[float, int], b: tuple[float, int], confidence: 
     """As `spread_ratio`, from (standard deviation, n) of each arm; Brown-Forsythe needs the values and is NaN."""
     (sd_a, n_a), (sd_b, n_b) = a, b
     if sd_a <= 0 or sd_b <= 0:
-        return Spread(NAN, NAN, NAN, NAN, NAN)
+        return NO_SPREAD
     ratio, tail = sd_b / sd_a, (1 - confidence) / 2
     low = ratio / math.sqrt(float(st.f.isf(tail, n_b - 1, n_a - 1)))
     high = ratio / math.sqrt(float(st.f.ppf(tail, n_b - 1, n_a - 1)))
@@ -331,60 +350,3 @@ def percentile_interval(values: Values, q: float, confidence: float = CONFIDENCE
     if n < min_samples(q, confidence) or low < 1 or high > n:
         return Interval(estimate, NAN, NAN, n)
     return Interval(estimate, float(x[low - 1]), float(x[high - 1]), n)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangePoint:
-    """Where a series moved: the first index of the new level, the relative change there, and its p."""
-
-    index: int
-    change: float
-    p: float
-
-
-def change_points(
-    series: Values, *, alpha: float = 0.01, shortest: int = 3, permutations: int = 999, seed: int = 0
-) -> list[ChangePoint]:
-    """Where a series of nightly figures changed its level, in order of index.
-
-    Binary segmentation: the split with the largest t statistic is kept when fewer than alpha of random orders of the
-    same values have a split as large, and both sides are searched again (the approach of Fleming et al., "Hunter",
-    ICPE 2023, and Matteson and James, JASA 109, 2014). The permutations account for the search over all splits.
-    """
-    x = np.asarray(series, dtype=float)
-    rng = np.random.default_rng(seed)
-    found: list[ChangePoint] = []
-    pending = [(0, len(x))]
-    while pending:
-        start, stop = pending.pop()
-        part = x[start:stop]
-        if len(part) < 2 * shortest or np.ptp(part) == 0:
-            continue
-        statistic, split = _best_split(part, shortest)
-        as_large = sum(
-            _best_split(rng.permutation(part), shortest)[0] >= statistic for _ in range(permutations)
-        )
-        p = (1 + as_large) / (1 + permutations)
-        if p > alpha:
-            continue
-        before = float(part[:split].mean())
-        change = float(part[split:].mean()) / before - 1 if before else NAN
-        found.append(ChangePoint(start + split, change, p))
-        pending += [(start, start + split), (start + split, stop)]
-    return sorted(found, key=lambda point: point.index)
-
-
-def _best_split(x: npt.NDArray[np.float64], shortest: int) -> tuple[float, int]:
-    """Largest two-sample t statistic (pooled variance) over all splits, and where."""
-    n = len(x)
-    x = x - x.mean()
-    left = np.arange(shortest, n - shortest + 1)
-    sums, squares = np.cumsum(x), np.cumsum(x**2)
-    mean_left, mean_right = sums[left - 1] / left, -sums[left - 1] / (n - left)
-    within = squares[-1] - left * mean_left**2 - (n - left) * mean_right**2
-    floor = 1e-12 * squares[-1]
-    t = np.abs(mean_left - mean_right) / np.sqrt(
-        np.maximum(within, floor) / (n - 2) * (1 / left + 1 / (n - left))
-    )
-    best = int(np.argmax(t))
-    return float(t[best]), int(left[best])

@@ -1,0 +1,70 @@
+"""Change points in a series of nightly figures. Pure; the seed is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench.stats import NAN, Values
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """Where a series moved: the first index of the new level, the change from the segment before it, relative, and its p."""
+
+    index: int
+    change: float
+    p: float
+
+
+def change_points(
+    series: Values, *, alpha: float = 0.01, shortest: int = 3, permutations: int = 999, seed: int = 0
+) -> list[ChangePoint]:
+    """Where a series of nightly figures changed its level, in order of index.
+
+    Binary segmentation: the split with the largest t statistic is kept when fewer than alpha of random orders of the
+    same values have a split as large, and both sides are searched again (the approach of Fleming et al., "Hunter",
+    ICPE 2023, and Matteson and James, JASA 109, 2014). The permutations account for the search over all splits.
+    """
+    x = np.asarray(series, dtype=float)
+    rng = np.random.default_rng(seed)
+    found: list[tuple[int, float]] = []
+    pending = [(0, len(x))]
+    while pending:
+        start, stop = pending.pop()
+        part = x[start:stop]
+        if len(part) < 2 * shortest or np.ptp(part) == 0:
+            continue
+        statistic, split = _best_split(part, shortest)
+        as_large = sum(
+            _best_split(rng.permutation(part), shortest)[0] >= statistic for _ in range(permutations)
+        )
+        p = (1 + as_large) / (1 + permutations)
+        if p <= alpha:
+            found.append((start + split, p))
+            pending += [(start, start + split), (start + split, stop)]
+    found.sort()
+    edges = [0, *(index for index, _ in found), len(x)]
+    points = []
+    for (index, p), before, after in zip(found, edges, edges[2:], strict=False):
+        level = float(x[before:index].mean())
+        points.append(ChangePoint(index, float(x[index:after].mean()) / level - 1 if level else NAN, p))
+    return points
+
+
+def _best_split(x: npt.NDArray[np.float64], shortest: int) -> tuple[float, int]:
+    """Largest two-sample t statistic (pooled variance) over all splits, and where."""
+    n = len(x)
+    x = x - x.mean()
+    left = np.arange(shortest, n - shortest + 1)
+    sums, squares = np.cumsum(x), np.cumsum(x**2)
+    mean_left, mean_right = sums[left - 1] / left, -sums[left - 1] / (n - left)
+    within = squares[-1] - left * mean_left**2 - (n - left) * mean_right**2
+    floor = 1e-12 * squares[-1]
+    t = np.abs(mean_left - mean_right) / np.sqrt(
+        np.maximum(within, floor) / (n - 2) * (1 / left + 1 / (n - left))
+    )
+    best = int(np.argmax(t))
+    return float(t[best]), int(left[best])

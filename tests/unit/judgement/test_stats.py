@@ -1,0 +1,159 @@
+"""Intervals, tests and sample sizes against textbook values and against their own promises."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as st
+
+from rocbench import stats
+
+
+def test_t_interval_of_a_known_sample():
+    """m +- t(0.975, 4) s / sqrt(5)."""
+    interval = stats.mean_interval([9.8, 10.1, 10.0, 10.3, 9.8])
+    half = 2.776445 * np.std([9.8, 10.1, 10.0, 10.3, 9.8], ddof=1) / math.sqrt(5)
+    assert interval.estimate == pytest.approx(10.0)
+    assert interval.half_width == pytest.approx(half, rel=1e-6)
+    assert interval.n == 5
+
+
+@pytest.mark.parametrize("values", [[], [3.0]])
+def test_no_spread_no_interval(values):
+    """Fewer than two values have no interval: absent, not zero."""
+    interval = stats.mean_interval(values)
+    assert math.isnan(interval.low)
+    assert interval.n == len(values)
+
+
+def test_repeats_end_when_the_interval_is_narrow():
+    """At least three repeats, and the half-width within the wanted share."""
+    assert stats.narrow_enough([100, 100.5, 99.5], 0.02)
+    assert not stats.narrow_enough([100, 110, 90], 0.02)
+    assert not stats.narrow_enough([100, 100], 0.02)
+
+
+def test_bca_agrees_with_scipy():
+    """The bootstrap interval of a mean is scipy's, up to resampling noise."""
+    x = np.random.default_rng(1).lognormal(0, 0.5, 40)
+    ours = stats.bca_interval(x, resamples=20_000, seed=3)
+    theirs = st.bootstrap((x,), np.mean, n_resamples=20_000, method="BCa", rng=4).confidence_interval
+    assert ours.low == pytest.approx(theirs.low, rel=0.01)
+    assert ours.high == pytest.approx(theirs.high, rel=0.01)
+
+
+def test_bca_is_seeded():
+    """The same seed gives the same interval of a percentile."""
+    x = np.random.default_rng(1).normal(100, 5, 200)
+    assert stats.bca_interval(x, 90, seed=7) == stats.bca_interval(x, 90, seed=7)
+    assert stats.bca_interval([5.0, 5.0, 5.0]).high == 5.0
+
+
+def test_welch_is_scipys():
+    """Difference, interval and p are those of scipy's unequal-variance t test."""
+    a, b = [10.1, 9.9, 10.2, 10.0], [10.9, 11.4, 10.2, 11.8, 11.0]
+    ours, theirs = stats.welch(a, b), st.ttest_ind(b, a, equal_var=False)
+    assert ours.p == pytest.approx(theirs.pvalue)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval()))
+
+
+def test_arms_without_spread_differ_for_certain_or_not():
+    """A deterministic simulation: p is 0 or 1, and nothing divides by zero."""
+    assert stats.welch([5, 5], [5, 5]).p == 1.0
+    different = stats.relative_effect([100, 100], [110, 110])
+    assert different.p == 0.0
+    assert different.low == different.high == pytest.approx(0.1)
+
+
+def test_relative_effect_is_symmetric_in_logarithms():
+    """Swapping the arms turns (1 + effect) upside down."""
+    a, b = [100, 101, 99], [110, 112, 111]
+    forth, back = stats.relative_effect(a, b), stats.relative_effect(b, a)
+    assert (1 + forth.estimate) * (1 + back.estimate) == pytest.approx(1)
+    assert (1 + forth.low) * (1 + back.high) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 0.0], [1.0, -2.0]])
+def test_no_relative_effect_without_positive_repeats(values):
+    """One repeat, or a figure of zero, gives no effect rather than a wrong one."""
+    assert math.isnan(stats.relative_effect([1.0, 2.0], values).estimate)
+
+
+def test_bootstrap_effect_is_near_welch():
+    """On well-behaved data both methods agree."""
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(100, 2, 15), rng.normal(105, 2, 15)
+    welch, boot = stats.relative_effect(a, b), stats.relative_effect(a, b, method="bootstrap", seed=1)
+    assert boot.low == pytest.approx(welch.low, abs=0.005)
+    assert boot.high == pytest.approx(welch.high, abs=0.005)
+    assert boot.p < 0.01
+
+
+def test_paired_is_the_one_sample_t_test():
+    """Within-block differences against zero."""
+    d = [0.02, 0.05, 0.01, 0.04]
+    assert stats.paired(d).p == pytest.approx(st.ttest_1samp(d, 0).pvalue)
+
+
+def test_spread_ratio_is_the_f_interval_and_brown_forsythe():
+    """One group a side: F interval by hand, Brown-Forsythe as scipy's Levene test about the median."""
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(0, 1, 20), rng.normal(0, 3, 20)
+    spread = stats.spread_ratio([a], [b])
+    ratio = b.std(ddof=1) / a.std(ddof=1)
+    assert spread.ratio == pytest.approx(ratio)
+    assert spread.low == pytest.approx(ratio / math.sqrt(st.f.ppf(0.975, 19, 19)))
+    assert spread.high == pytest.approx(ratio * math.sqrt(st.f.ppf(0.975, 19, 19)))
+    assert spread.p_brown_forsythe == pytest.approx(st.levene(a, b, center="median").pvalue)
+
+
+def test_group_means_are_no_spread():
+    """Two groups at different levels vary no more than each does by itself."""
+    a = [[1.0, 1.1, 0.9], [5.0, 5.1, 4.9]]
+    spread = stats.spread_ratio(a, [[1.0, 1.1, 0.9, 1.0]])
+    assert spread.ratio < 2
+    assert math.isnan(stats.spread_ratio([[1.0]], a).ratio)
+
+
+def test_holm_by_hand():
+    """Sorted p-values times what is left, never falling; NaN is not counted."""
+    adjusted = stats.holm([0.04, 0.01, float("nan"), 0.03])
+    assert adjusted[1] == pytest.approx(0.03)
+    assert adjusted[3] == pytest.approx(0.06)
+    assert adjusted[0] == pytest.approx(0.06)
+    assert math.isnan(adjusted[2])
+
+
+def test_needed_n_is_cohens():
+    """A standardised effect of 0.8 needs 26 a side, one of 0.5 needs 64 (Cohen 1988, table 2.4.1)."""
+    assert stats.needed_n(1.0, 1.0, 0.8) == 26
+    assert stats.needed_n(1.0, 1.0, 0.5) == 64
+    assert stats.needed_n(0.01, 0.01, 0.05) == 3
+    assert stats.needed_n(float("nan"), 0.01, 0.05) is None
+    assert stats.needed_n(1.0, 1.0, 0.001) is None
+
+
+@pytest.mark.parametrize(("q", "n"), [(99, 368), (95, 72), (90, 36), (50, 6)])
+def test_least_samples_of_a_percentile(q, n):
+    """The least n whose largest value lies above the percentile often enough."""
+    assert stats.min_samples(q) == n
+
+
+def test_percentile_interval_covers():
+    """The order-statistic interval of p90 holds the truth in about 95 % of samples."""
+    rng = np.random.default_rng(0)
+    truth = st.expon.ppf(0.9)
+    hits = 0
+    for _ in range(500):
+        interval = stats.percentile_interval(rng.exponential(size=120), 90)
+        hits += interval.low <= truth <= interval.high
+    assert 0.93 <= hits / 500 <= 0.99
+    assert math.isnan(stats.percentile_interval(rng.exponential(size=100), 99).low)
+
+
+def test_cov():
+    """Standard deviation over mean; absent for one value."""
+    assert stats.cov([99, 101]) == pytest.approx(math.sqrt(2) / 100)
+    assert math.isnan(stats.cov([5.0]))

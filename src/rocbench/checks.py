@@ -166,6 +166,7 @@ def prefix_cache_hits(e: Evidence) -> bool | None:
     hits = e.prefix_cache_hits if e.prefix_cache_hits is not None else e.cached_tokens
     if hits is None:
         return None
+    hits += e.external_prefix_cache_hits or 0  # found in an offload tier: not computed either
     prompt = e.server_prompt_tokens or e.client_prompt_tokens or 0
     resumed = 0.0
     if e.preemptions and e.completed:  # a preempted request finds its own blocks again

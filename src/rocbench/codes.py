@@ -45,6 +45,15 @@ CODES: tuple[Code, ...] = (
         checks.ended_by("interrupted"),
     ),
     Code(
+        "server_failed",
+        "voids",
+        False,
+        "the server failed to start or answer; the code of a known cause stands beside this one",
+        "no cell could be measured on it",
+        "read failure_message and servers/<id>/server.log",
+        checks.mark("server_failed"),
+    ),
+    Code(
         "server_changed",
         "voids",
         True,

@@ -68,9 +68,12 @@ class Evidence:
     """False: the server said that it has no prefix cache."""
     prefix_cache_hits: float | None = None
     prefix_cache_hits_expected: float = 0.0
+    external_prefix_cache_hits: float | None = None
     cached_tokens: int | None = None
     preemptions: float | None = None
     server_frontend_cpu_share: float | None = None
+    server_failed: bool | None = None
+    """True: it never answered, or failed before the cell began."""
     health_failures: int | None = None
     server_restarted: bool | None = None
     metrics_lost: bool | None = None

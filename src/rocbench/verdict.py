@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rocbench.codes import CODES
+from rocbench.codes import CODES, meaning
 from rocbench.evidence import Evidence
 
-__all__ = ["Evidence", "Verdict", "judge"]
+__all__ = ["Evidence", "Verdict", "judge", "meaning"]
 
 
 @dataclass(frozen=True, slots=True)

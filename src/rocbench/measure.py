@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,9 +47,9 @@ class Measured:
     server: tuple[ServerSample, ...]
     gpus: tuple[GpuSample, ...]
 
-    def parts(self, identity: Identity) -> dict[str, pa.Table]:
+    def parts(self, identity: Identity, secrets: Sequence[str]) -> dict[str, pa.Table]:
         """The tables to put on disk."""
-        return store.parts_of(identity, self.result, self.server, self.gpus)
+        return store.parts_of(identity, self.result, self.server, self.gpus, secrets)
 
 
 @contextmanager
@@ -80,23 +80,26 @@ def cell(
     scraper = scrape.Scraper(running.base_url, running.headers)
     log = logwatch.LogWatch(running.log_path)
     edges = _Edges(running)
-    with HealthWatch(
-        running.base_url, running.headers, exit_code=running.exit_code, has_health=running.has_health
-    ) as health:
-        with scraper, log:
-            before = scraper.read_now()
+    with (
+        HealthWatch(
+            running.base_url, running.headers, exit_code=running.exit_code, has_health=running.has_health
+        ) as health,
+        scraper,
+        log,
+    ):
+        before = scraper.read_now()
 
-            def tell(progress: Progress) -> None:
-                if stop.is_set():
-                    health.stop.set()
-                edges.seen(progress.phase)
-                screen.load(progress)
-                if scraper.samples:
-                    screen.beside(_shown(scraper.samples[-1]))
+        def tell(progress: Progress) -> None:
+            if stop.is_set():
+                health.stop.set()
+            edges.seen(progress.phase)
+            screen.load(progress)
+            if scraper.samples:
+                screen.beside(_shown(scraper.samples[-1]))
 
-            result = load.drive(spec, tell, health.stop)
-            edges.seen("end")
-            after = scraper.read_now()
+        result = load.drive(spec, tell, health.stop)
+        edges.seen("end")
+        after = scraper.read_now()
     if health.died and result.window.ended_by == "interrupted":
         result.window = replace(result.window, ended_by="server_died")
     start_ns, end_ns = result.window.start_ns, result.window.end_ns

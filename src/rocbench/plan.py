@@ -17,6 +17,7 @@ from rocbench import ablate
 from rocbench.errors import BenchError, ConfigError
 from rocbench.estimate import NOTHING_KNOWN, Estimate, estimate
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
+from rocbench.server.redact import masked_environment
 from rocbench.settings import matrix
 from rocbench.settings.schema import (
     Hardware,
@@ -111,10 +112,20 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """The profiles a sweep names, already read: plan.expand reads no files."""
+
+    models: Mapping[str, ModelProfile]
+    workloads: Mapping[str, Workload]
+    hardware: Hardware | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a sweep will do."""
 
     sweep: Sweep
+    sources: Sources
     groups: tuple[Group, ...]
     launches: tuple[Launch, ...]
     faults: tuple[Fault, ...] = ()
@@ -152,15 +163,6 @@ class Overrides:
     only: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The profiles a sweep names, already read: plan.expand reads no files."""
-
-    models: Mapping[str, ModelProfile]
-    workloads: Mapping[str, Workload]
-    hardware: Hardware | None
-
-
 def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -> Plan:
     """The whole plan; faults are collected, not raised, so that a user sees all at once."""
     overrides = overrides or Overrides()
@@ -186,7 +188,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                 groups.append(group)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
-    return Plan(sweep, tuple(groups), tuple(_launches(sweep, groups)), tuple(faults), tuple(skipped))
+    return Plan(sweep, sources, tuple(groups), tuple(_launches(sweep, groups)), tuple(faults), tuple(skipped))
 
 
 def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
@@ -312,7 +314,7 @@ def _cells(
             }
             if matrix.excluded(sweep.matrix, facts) or not _selected(overrides.only, key):
                 continue
-            reason = _cannot_run(group, workload, level)
+            reason = _cannot_run(group, workload)
             if reason:
                 skipped.append(Skip(key, reason))
                 continue
@@ -348,7 +350,7 @@ def _levels(sweep: Sweep, model: SweepModel, axes: Axes) -> list[Level]:
             return [Level()]
 
 
-def _cannot_run(group: Group, workload: Workload, level: Level) -> str | None:
+def _cannot_run(group: Group, workload: Workload) -> str | None:
     """Why a cell makes no sense on this server, or None."""
     if group.profile is not None and workload.images and "vision_config" not in group.profile.config:
         return "the model takes no images"
@@ -395,7 +397,7 @@ def _identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> s
         "model": profile.hf_id if profile else group.model,
         "revision": profile.revision if profile else None,
         "argv": list(group.resolution.argv()) if group.resolution else None,
-        "env": group.resolution.environment() if group.resolution else None,
+        "env": masked_environment(group.resolution.environment(), ()) if group.resolution else None,
         "vllm": group.vllm,
         "hardware": group.hardware.name if group.hardware else None,
         "server": sweep.server.model_dump(mode="json", exclude={"ready_timeout_s", "api_key_env", "gpus"}),

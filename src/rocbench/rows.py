@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rocbench import __version__, metrics, verdict
 from rocbench.errors import BenchError
 from rocbench.evidence import Evidence
 from rocbench.measure import Measured
-from rocbench.plan import Cell, Group, Launch, Plan, Run
+from rocbench.plan import Cell, Group, Launch, Overrides, Plan, Run
 from rocbench.records import SCHEMA_VERSION
-from rocbench.server.redact import redacted
+from rocbench.server.redact import masked_environment
 from rocbench.server.spec import RunningServer
 
 Row = dict[str, Any]
@@ -45,7 +46,9 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
         "load_shape": cell.load.shape.kind,
         "key": cell.key,
         "serve_args": _json({e.name: e.value for e in group.resolution.args}) if group.resolution else None,
-        "serve_env": _json(redacted(group.resolution.environment())) if group.resolution else None,
+        "serve_env": _json(masked_environment(group.resolution.environment(), ()))
+        if group.resolution
+        else None,
         "restart": "per_repeat" if plan.sweep.factors else plan.sweep.restart,
         "discarded": run.discarded,
         "accuracy_labels": ";".join(group.resolution.accuracy_labels) or None if group.resolution else None,
@@ -135,11 +138,13 @@ def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchEr
     }
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan as it goes on disk."""
+def plan_json(plan: Plan, overrides: Overrides, shard: str | None) -> dict[str, Any]:
+    """The plan as it goes on disk; `stored` reads back what it was made from."""
     return {
         "schema_version": SCHEMA_VERSION,
         "sweep": plan.sweep.model_dump(mode="json"),
+        "overrides": asdict(overrides),
+        "shard": shard,
         "estimate_s": plan.estimate_s,
         "servers": [_group_json(group) for group in plan.groups],
         "launches": [
@@ -165,7 +170,7 @@ def _group_json(group: Group) -> dict[str, Any]:
         "hardware": group.hardware.name if group.hardware else None,
         "axes": group.axes,
         "argv": ["vllm", "serve", *resolution.argv()] if resolution else None,
-        "env": redacted(resolution.environment()) if resolution else None,
+        "env": masked_environment(resolution.environment(), ()) if resolution else None,
         "provenance": [
             {
                 "name": e.name,

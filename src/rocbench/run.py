@@ -7,22 +7,25 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
 from rocbench import bind, measure, rows, stats
 from rocbench.bind import ClientOptions
-from rocbench.errors import BenchError, EnvironmentFault, Exit, Interrupted
-from rocbench.plan import Launch, Plan, Run
-from rocbench.probe import environment
+from rocbench.errors import BenchError, EnvironmentFault, Exit, Interrupted, NodeFault
+from rocbench.plan import Launch, Overrides, Plan, Run
+from rocbench.probe import doctor, environment
 from rocbench.report.live import Screen
-from rocbench.server import RunningServer, start
+from rocbench.server import RunningServer, orphans, start
+from rocbench.server.lock import node_lock
+from rocbench.server.redact import secret_values
+from rocbench.server.spec import GRACE_S
 from rocbench.settings.schema import Repeats
 from rocbench.store import Identity, RunFolder
 
@@ -34,8 +37,15 @@ class RunOptions:
     """What the command line says beside the plan."""
 
     out: Path | None = None
+    """The run folder: new, or with `resume` the one to go on with."""
     resume: bool = False
     client: ClientOptions = field(default_factory=ClientOptions)
+    overrides: Overrides = field(default_factory=Overrides)
+    """What the command line set above the YAML; kept, so that a resumed run has the same cells."""
+    shard: str | None = None
+    reap: bool = False
+    """End servers that an earlier bench left behind."""
+    despite_doctor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class Stopper:
         self._draining = False
         self._old: dict[int, Any] = {}
 
-    def __enter__(self) -> Stopper:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._old[number] = signal.signal(number, self._handle)
         return self
@@ -102,33 +112,100 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen) -> Outcome:
         InputError: the folder holds another run.
         Interrupted: after everything measured was written and every server was stopped.
     """
-    folder, run_id = _folder(plan, options)
-    conductor = _Conductor(plan, options, screen, folder, run_id)
-    screen.begin(plan, str(folder.path))
-    try:
-        with Stopper() as stopper:
-            for launch in plan.launches:
-                stopper.check()
-                conductor.launch(launch, stopper)
-    finally:
-        folder.finish()
-        folder.log(_now(), "end")
+    with ExitStack() as stack:
+        if plan.sweep.server.kind in ("process", "container"):
+            stack.enter_context(node_lock(f"bench sweep {plan.sweep.name}"))
+        _look_for_orphans(plan, options, screen)
+        folder, run_id = _folder(plan, options)
+        _doctor(plan, options, screen, folder)
+        conductor = _Conductor(plan, options, screen, folder, run_id, redo=_to_redo(folder, options))
+        screen.begin(plan, str(folder.path))
+        try:
+            with Stopper() as stopper:
+                for launch in plan.launches:
+                    stopper.check()
+                    conductor.launch(launch, stopper)
+        finally:
+            folder.finish()
+            folder.log(_now(), "end")
     cells = folder.cells()
     return Outcome(folder.path, cells, exit_code(folder.rows))
+
+
+def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
+    """Find servers that an earlier bench left behind; end them if asked, else say so and refuse a shared node.
+
+    Raises:
+        NodeFault: one lives, and this run starts real servers.
+    """
+    for orphan in orphans.find():
+        if options.reap:
+            screen.note(f"ending a server that an earlier bench left behind: {orphan.text()}")
+            orphans.reap(orphan, grace_s=GRACE_S)
+        elif plan.sweep.server.kind in ("process", "container"):
+            raise NodeFault(
+                f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap"
+            )
+        else:
+            screen.note(f"an earlier bench left a server behind: {orphan.text()}; end it with --reap")
 
 
 def _folder(plan: Plan, options: RunOptions) -> tuple[RunFolder, str]:
     """The run folder, new or resumed, with its manifest and plan."""
     if options.resume and options.out is not None:
         folder = RunFolder.open(options.out)
+        folder.secrets = _secrets(plan)
         folder.log(_now(), "resume")
         return folder, str(folder.read_json("manifest.json")["run_id"])
     run_id = new_run_id(plan.sweep.name)
     folder = RunFolder.create(options.out or RESULTS / run_id)
-    folder.write_json("plan.json", rows.plan_json(plan))
+    folder.secrets = _secrets(plan)
+    folder.write_json("plan.json", rows.plan_json(plan, options.overrides, options.shard))
     folder.write_json("manifest.json", rows.manifest(plan, run_id, _now(), environment.collect()))
     folder.log(_now(), "begin", run_id=run_id)
     return folder, run_id
+
+
+def _secrets(plan: Plan) -> tuple[str, ...]:
+    """Values that must never reach a file: secret-named variables, here and in the servers' environments, and the key."""
+    given = [group.resolution.environment() for group in plan.groups if group.resolution]
+    return secret_values(dict(os.environ), *given, also=[bind.api_key(plan.sweep.server)])
+
+
+def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> None:
+    """Check the node before real servers are started on its GPUs, and keep the outcome in the manifest.
+
+    Raises:
+        NodeFault: a `must` check failed before a nightly.
+    """
+    hardware = plan.groups[0].hardware if plan.groups else None
+    if plan.sweep.server.kind not in ("process", "container") or hardware is None or hardware.gpu is None:
+        return
+    checks = doctor.examine(gpus=hardware.gpus)
+    manifest = folder.read_json("manifest.json")
+    folder.write_json("manifest.json", manifest | {"doctor": doctor.as_json(checks)})
+    failed = doctor.failed_musts(checks)
+    for check in failed:
+        screen.note(f"doctor: {check.id}: {check.found}")
+    if failed and plan.sweep.nightly and not options.despite_doctor:
+        names = ", ".join(check.id for check in failed)
+        raise NodeFault(
+            f"the node fails its checks: {names}", fix="bench doctor says what to do; or --despite-doctor"
+        )
+
+
+def _to_redo(folder: RunFolder, options: RunOptions) -> set[Key]:
+    """Rows of a resumed run that are invalid: they are measured once more."""
+    if not options.resume:
+        return set()
+    return {_key(row) for row in folder.rows if row.get("valid") is False}
+
+
+Key = tuple[str, int, bool]
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return str(row["cell_id"]), int(row["repeat"]), bool(row.get("discarded"))
 
 
 def exit_code(all_rows: list[dict[str, Any]]) -> Exit:
@@ -150,6 +227,7 @@ class _Conductor:
     screen: Screen
     folder: RunFolder
     run_id: str
+    redo: set[Key] = field(default_factory=set)
     index: int = 0
 
     def launch(self, launch: Launch, stopper: Stopper) -> None:
@@ -164,7 +242,9 @@ class _Conductor:
                 tell = lambda text, share: self.screen.server(launch, text, share)  # noqa: E731
                 running = stack.enter_context(start(spec, tell))
                 self.folder.log(_now(), "server_ready", server=folder.name, seconds=running.ready_s)
-                session = stack.enter_context(measure.session(launch.group, running, self.plan.sweep, folder))
+                session = stack.enter_context(
+                    measure.session(launch.group, running, self.plan.sweep, self.folder)
+                )
                 for note in session.notes:
                     self.screen.note(note)
                 for run in todo:
@@ -185,8 +265,9 @@ class _Conductor:
     def _missing(self, run: Run) -> bool:
         """Whether a run still has to be made: not on disk, and its cell's interval not narrow enough yet."""
         done = [row for row in self.folder.rows if row["cell_id"] == run.cell.cell_id]
-        if any(row["repeat"] == run.repeat and bool(row.get("discarded")) == run.discarded for row in done):
-            return False
+        mine = (run.cell.cell_id, run.repeat, run.discarded)
+        if any(_key(row) == mine for row in done):
+            return mine in self.redo
         wanted = self.plan.sweep.repeats
         if isinstance(wanted, Repeats) and not run.discarded:
             values = [
@@ -212,7 +293,8 @@ class _Conductor:
             self.folder.log(_now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
             stopper.check()
         row = rows.row(self.plan, launch, run, running, measured)
-        self.folder.write_cell(identity, row, measured.parts(identity))
+        self.folder.write_cell(identity, row, measured.parts(identity, self.folder.secrets))
+        self.redo.discard(_key(row))
         self.folder.log(
             _now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )
@@ -223,4 +305,5 @@ class _Conductor:
         row = rows.failed_row(self.plan, launch, run, server, error)
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         self.folder.write_cell(identity, row, {})
+        self.redo.discard((run.cell.cell_id, run.repeat, run.discarded))
         self.screen.row(row)

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from rocbench import metrics
 from rocbench.errors import EnvironmentFault, InputError
 from rocbench.records import FAILURES, NONE, GpuSample, Histogram, LoadResult, ServerSample
+from rocbench.server.redact import redacted
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 REBUILD_BYTES = 32 * 1024**2
@@ -61,6 +62,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.secrets: tuple[str, ...] = ()
+        """Values that must not reach a file; each is masked in whatever is written here."""
         self._rows: list[Row] = []
 
     @classmethod
@@ -96,11 +99,25 @@ class RunFolder:
         folder._rows = folder._read_rows()
         return folder
 
+    def writable(self) -> bool:
+        """Whether results can still be written here: false on a full disk."""
+        try:
+            _write_atomic(self.path / ".probe", b"0" * 65536)
+            (self.path / ".probe").unlink()
+        except (EnvironmentFault, OSError):
+            return False
+        return True
+
     # --- small files
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `name` (manifest.json, plan.json, ...)."""
-        _write_atomic(self.path / name, json.dumps(value, indent=2, default=_plain).encode() + b"\n")
+        _write_atomic(
+            self.path / name, self._masked(json.dumps(value, indent=2, default=_plain)).encode() + b"\n"
+        )
+
+    def _masked(self, text: str) -> str:
+        return redacted(text, self.secrets)
 
     def read_json(self, name: str) -> Any:
         """Read `name`; None when it is not there."""
@@ -119,7 +136,7 @@ class RunFolder:
     def log(self, at: str, event: str, **facts: Any) -> None:
         """Append one event to log.jsonl."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"at": at, "event": event} | facts, default=_plain) + "\n")
+            file.write(self._masked(json.dumps({"at": at, "event": event} | facts, default=_plain)) + "\n")
 
     # --- rows
 
@@ -138,6 +155,7 @@ class RunFolder:
         rows_folder.mkdir(parents=True, exist_ok=True)
         row = {**row, "run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
         row["discarded"] = identity.discarded
+        row = {name: self._masked(value) if isinstance(value, str) else value for name, value in row.items()}
         _write_atomic(rows_folder / f"{identity.stem}.json", json.dumps(row, default=_plain).encode())
         self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
         self._write_cells()
@@ -211,10 +229,11 @@ def parts_of(
     result: LoadResult | None,
     server: Iterable[ServerSample] = (),
     gpus: Iterable[GpuSample] = (),
+    secrets: Sequence[str] = (),
 ) -> dict[str, pa.Table]:
     """The parts of one measured cell."""
     tables: dict[str, pa.Table | None] = {
-        "requests": _requests(result) if result else None,
+        "requests": _requests(result, secrets) if result else None,
         "histograms": _histograms(result) if result else None,
         "timeline": _timeline(result) if result else None,
         "server_metrics": _server(server),
@@ -233,7 +252,7 @@ def _tagged(table: pa.Table, identity: Identity) -> pa.Table:
     return table.append_column("discarded", pa.array([identity.discarded] * n))
 
 
-def _requests(result: LoadResult) -> pa.Table:
+def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
     rows = result.requests
     columns: dict[str, pa.Array] = {}
     for name in rows.dtype.names or ():
@@ -245,7 +264,8 @@ def _requests(result: LoadResult) -> pa.Table:
             columns[name] = pa.array(values)
         else:
             columns[name] = pa.array(values, mask=values == NONE)
-    errors = [result.errors.get(int(i)) for i in rows["request_id"]]
+    said = {i: redacted(text, secrets) for i, text in result.errors.items()}
+    errors = [said.get(int(i)) for i in rows["request_id"]]
     columns["error"] = pa.array(errors, pa.string())
     return pa.table(columns)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
 from rocbench import __version__
-from rocbench.commands import knowledge, serving, sweeping
+from rocbench.commands import knowledge, node, serving, sweeping
 from rocbench.errors import BenchError, Exit
 
 app = typer.Typer(
@@ -23,11 +25,13 @@ app = typer.Typer(
 MEASURE = "Measure"
 SERVE = "Servers"
 KNOW = "Knowledge"
+NODE = "This machine"
 
 app.command("sweep", rich_help_panel=MEASURE)(sweeping.sweep)
 app.command("plan", rich_help_panel=MEASURE)(sweeping.plan)
 app.command("serve", rich_help_panel=SERVE)(serving.serve)
 app.command("simulate", rich_help_panel=SERVE, context_settings=serving.PASS_THROUGH)(serving.simulate)
+app.command("doctor", rich_help_panel=NODE)(node.doctor)
 app.command("explain", rich_help_panel=KNOW)(knowledge.explain)
 app.command("rules", rich_help_panel=KNOW)(knowledge.rules)
 app.add_typer(knowledge.profiles, name="profiles", rich_help_panel=KNOW)
@@ -48,8 +52,15 @@ def options(
     """Options that stand before the command."""
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM and a closed terminal end like Ctrl-C, so that no server is left behind."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run a command; every error a user can act on ends here, with its exit code and no traceback."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         app()
     except BenchError as error:

@@ -215,12 +215,19 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
         "sweep": plan.sweep.name,
         "simulated": plan.sweep.server.kind == "simulated",
         "node": dict(node),
-        "profiles": {
-            group.model: group.profile.model_dump(mode="json")
-            for group in plan.groups
-            if group.profile is not None
-        },
-        "hardware": next(
-            (g.hardware.model_dump(mode="json") for g in plan.groups if g.hardware is not None), None
-        ),
+        "profiles": {name: p.model_dump(mode="json") for name, p in plan.sources.models.items()},
+        "workloads": {name: w.model_dump(mode="json") for name, w in plan.sources.workloads.items()},
+        "hardware": plan.sources.hardware.model_dump(mode="json") if plan.sources.hardware else None,
     }
+
+
+def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
+    """The plan of a run folder, made again from what it was made from: the same cells with the same ids."""
+    hardware = manifest_["hardware"]
+    sources = Sources(
+        {name: ModelProfile.model_validate(p) for name, p in manifest_["profiles"].items()},
+        {name: Workload.model_validate(w) for name, w in manifest_["workloads"].items()},
+        Hardware.model_validate(hardware) if hardware else None,
+    )
+    made = expand(Sweep.model_validate(plan_["sweep"]), sources, Overrides(**plan_["overrides"]))
+    return shards.shard(made, *shards.parse(plan_["shard"])) if plan_.get("shard") else made

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from rocbench import plan as planner
+from rocbench import rows
 from rocbench.errors import ConfigError, InputError
 from rocbench.plan import Overrides, Plan, Sources
 from rocbench.settings import catalog
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload
+from rocbench.store import RunFolder
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
 SWEEP_KEYS = ("repeats", "seed", "concurrency", "rate")
@@ -72,6 +75,12 @@ def adhoc(
     hardware = catalog.hardware(overrides.hardware) if overrides.hardware else None
     found = Sources({model: profile} if profile else {}, {"adhoc": workload}, hardware)
     return planner.expand(sweep, found, overrides)
+
+
+def resumed(run: Path) -> Plan:
+    """The plan of a run folder, made again from what it keeps."""
+    folder = RunFolder.open(run)
+    return rows.stored(folder.read_json("plan.json"), folder.read_json("manifest.json"))
 
 
 def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Sources:

@@ -71,9 +71,19 @@ def sweep(
     transport: Annotated[str | None, typer.Option(help="auto, wire or aiohttp.")] = None,
     client_cpus: Annotated[str | None, typer.Option(help="CPUs for the load workers: 0-3,8.")] = None,
     keep_stamps: Annotated[bool, typer.Option("--keep-stamps", help="Keep every token's stamp.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run folder: what is missing or invalid.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(help="Run part I of N of the plan: 2/4.")] = None,
+    reap: Annotated[
+        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
+    ] = False,
+    despite_doctor: Annotated[
+        bool, typer.Option("--despite-doctor", help="Start a nightly on a node that fails its checks.")
+    ] = False,
 ) -> None:
     """Run a sweep: launch each server, load it, judge each row, write the run folder."""
-    from rocbench import console
+    from rocbench import console, shards
     from rocbench.bind import ClientOptions
     from rocbench.commands import planning
     from rocbench.run import RunOptions, run_plan
@@ -93,7 +103,13 @@ def sweep(
         "api_key_env": api_key_env,
     }
     chosen = _overrides(vllm, hardware, tp, aiter, set_, only, force)
-    if base_url is not None:
+    if resume is not None:
+        if sweep is not None or base_url is not None or out is not None:
+            raise InputError(
+                "--resume takes everything from the run folder", fix="leave out SWEEP, --base-url, --out"
+            )
+        made, out = planning.resumed(resume), resume
+    elif base_url is not None:
         if sweep is not None:
             raise InputError(
                 "a SWEEP and --base-url exclude each other", fix="put base_url under `server:` instead"
@@ -103,14 +119,25 @@ def sweep(
         if model is not None:
             raise InputError("--model goes with --base-url", fix="name models in the sweep, or use --only")
         made = planning.plan(sweep, chosen, level | changes)
+    if shard is not None:
+        made = shards.shard(made, *shards.parse(shard))
     if dry_run:
         console.show_plan(made)
         _refuse(made)
         return
     _refuse(made)
     client = ClientOptions(tokenizer=tokenizer, vocab_size=vocab_size, cpus=_cpus(client_cpus))
+    run_options = RunOptions(
+        out=out,
+        resume=resume is not None,
+        client=client,
+        overrides=chosen,
+        shard=shard,
+        reap=reap,
+        despite_doctor=despite_doctor,
+    )
     with console.screen() as screen:
-        outcome = run_plan(made, RunOptions(out=out, client=client), screen)
+        outcome = run_plan(made, run_options, screen)
     console.show_cells(outcome.cells, outcome.folder)
     raise typer.Exit(int(outcome.exit_code))
 

@@ -1,0 +1,45 @@
+"""`bench doctor` and `bench calibrate`: this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from rocbench.errors import Exit
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that the node should have.")] = 8,
+    reap: Annotated[
+        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
+    ] = False,
+) -> None:
+    """Check this node before a run: each check passes, fails or cannot be told. Changes nothing."""
+    from rocbench import console
+    from rocbench.probe import doctor as examined
+    from rocbench.server import orphans
+    from rocbench.server.spec import GRACE_S
+
+    left = orphans.find()
+    for orphan in left if reap else ():
+        orphans.reap(orphan, grace_s=GRACE_S)
+    checks = examined.examine(gpus=gpus)
+    if as_json:
+        typer.echo(json.dumps(examined.as_json(checks), indent=2))
+    else:
+        console.show_rows(
+            ["", "need", "check", "found", "wanted", "what to do"],
+            [[c.status, c.need, c.id, c.found, c.want, c.fix] for c in checks],
+        )
+        for orphan in left:
+            done = "ended" if reap else "left behind by an earlier bench, end it with --reap"
+            console.say(f"{done}: {orphan.text()}")
+    failed = examined.failed_musts(checks)
+    if not as_json:
+        unknown = sum(check.status == "unknown" for check in checks)
+        console.say(f"{len(checks)} checks: {len(failed)} must-checks failed, {unknown} cannot be told")
+    if failed or (left and not reap):
+        raise typer.Exit(int(Exit.ENVIRONMENT))

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rocbench import __version__, metrics, verdict
+from rocbench import __version__, metrics, shards, verdict
 from rocbench.errors import BenchError
 from rocbench.evidence import Evidence
 from rocbench.measure import Measured
-from rocbench.plan import Cell, Group, Launch, Overrides, Plan, Run
+from rocbench.plan import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.records import SCHEMA_VERSION
 from rocbench.server.redact import masked_environment
 from rocbench.server.spec import RunningServer
+from rocbench.settings.schema import Hardware, ModelProfile, Sweep, Workload
 
 Row = dict[str, Any]
 

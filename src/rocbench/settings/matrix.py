@@ -20,7 +20,7 @@ def expand(matrix: Matrix) -> list[Axes]:
     """
     twice = set(matrix.product) & set(matrix.zip)
     if twice:
-        raise ConfigError(f"axis {sorted(twice)[0]!r} stands in both product and zip", where="matrix")
+        raise ConfigError(f"axis {min(twice)!r} stands in both product and zip", where="matrix")
     lengths = {name: len(values) for name, values in matrix.zip.items()}
     if len(set(lengths.values())) > 1:
         raise ConfigError(f"lists of different lengths: {lengths}", where="matrix.zip", fix="make them equal")

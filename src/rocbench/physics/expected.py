@@ -39,9 +39,9 @@ def expected(
 ) -> Expected:
     """What `concurrency` users get if every step takes as long as `model` says.
 
-    Of n users in flight on an engine, D decode and the others prefill. Each step carries the prompt tokens
-    that keep the loop going, P = D / steps x uncached, up to the token budget left by the decodes. A request
-    takes its decode steps and at least uncached / budget steps of prefill, so D = n x steps / (both).
+    Of n users in flight on an engine, D decode and the others prefill: a request takes its decode steps and at
+    least uncached / budget steps of prefill, so D = n x steps / (both). A share of the steps carries prompt
+    tokens, D / steps x uncached a step on average; the others only decode. No user is served faster than alone.
     """
     dp = model.layout.dp
     n = max(1.0, min(concurrency / dp, float(max_num_seqs), (users or concurrency) / dp))
@@ -53,7 +53,7 @@ def expected(
         step = model.cost(chunk, chunk * per_token, 0, 0, chunk * images)
         rate = chunk / max(1.0, shape.uncached) / step
         return Expected(rate * dp * shape.osl, rate * dp, concurrency / (rate * dp), step, 0.0)
-    decoding = n
+    decoding, waiting = n, 1.0
     for _ in range(ROUNDS):
         budget = max(1.0, max_num_batched_tokens - decoding * model.queries)
         waiting = max(1.0, shape.uncached / budget)
@@ -61,7 +61,14 @@ def expected(
         if shape.uncached:
             fits = min(fits, budget * shape.steps / shape.uncached)
         decoding += DAMPING * (fits - decoding)
-    prompt = decoding / shape.steps * shape.uncached
-    step = model.cost(prompt, prompt * per_token, decoding, decoding * context, prompt * images)
-    rate = decoding / (shape.steps * step) * dp
+    arriving = decoding / shape.steps  # requests that begin, per step
+    share = min(1.0, arriving * waiting) if shape.uncached else 0.0
+    step = model.cost(0, 0, decoding, decoding * context)
+    if share:
+        prompt = arriving * shape.uncached / share
+        mixed = model.cost(prompt, prompt * per_token, decoding, decoding * context, prompt * images)
+        step += share * (mixed - step)
+    alone = model.cost(shape.uncached, shape.pairs, 0, 0, shape.image_tokens)
+    alone += shape.steps * model.cost(0, 0, 1, context)
+    rate = min(decoding / (shape.steps * step), n / alone) * dp
     return Expected(rate * shape.osl, rate, concurrency / rate, step, decoding)

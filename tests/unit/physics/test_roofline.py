@@ -1,0 +1,157 @@
+"""Throughput bounds, expectations, and rows that claim more."""
+
+from __future__ import annotations
+
+import pytest
+
+import published
+from rocbench.physics import roofline
+from rocbench.physics.expected import expected
+from rocbench.physics.layout import Layout
+from rocbench.physics.roofline import RequestShape
+from rocbench.physics.steps import StepModel
+from rocbench.settings import catalog
+from rocbench.settings.schema import Checkpoint
+
+MI325X, MI300X, MI355X = (catalog.hardware(name) for name in ("mi325x", "mi300x", "mi355x"))
+LLAMA, BF16 = published.arch("llama-3.1-405b"), Checkpoint()
+STUDY = Layout(tp=8, online_fp8=True, kv_dtype="fp8")
+
+
+def test_one_user_gets_one_token_per_step():
+    """Alone, Llama-405B cannot beat a prefill and a weights-read per token: under 118 tokens/s."""
+    best = roofline.bound(LLAMA, BF16, MI325X, STUDY, 1, RequestShape(1245, 512))
+    step = roofline.decode_step_s(LLAMA, BF16, MI325X, STUDY, 1, 1245 + 256)
+    assert best.limiter == "latency"
+    assert best.output_throughput == pytest.approx(512 / (best.ttft_s + 511 * step), rel=1e-3)
+    assert 110 < best.output_throughput < 118
+
+
+def test_many_users_are_bound_by_compute():
+    """At 1,000 users the FLOPs of prompt and output decide, and more users change nothing."""
+    shape = RequestShape(1245, 512)
+    best = roofline.bound(LLAMA, BF16, MI325X, STUDY, 1000, shape)
+    assert best.limiter == "compute"
+    assert best == roofline.bound(LLAMA, BF16, MI325X, STUDY, 1000, shape)
+    flops = 2 * (LLAMA.total_params - LLAMA.parts.embedding - LLAMA.parts.head)
+    assert best.total_throughput == pytest.approx(8 * 2614.9e12 / flops, rel=0.02)
+
+
+def test_the_study_s_34050_tokens_were_not_computed():
+    """34,050 tokens/s of Llama-405B need 131 % of eight MI325X' dense FP8 peak."""
+    share = roofline.roofline_share(LLAMA, BF16, MI325X, STUDY, total_throughput=34_050)
+    assert share.value == pytest.approx(1.31, abs=0.02)
+    assert "34,050 computed tokens/s" in roofline.exceeds_limit(share)
+    for isl, osl in ((430, 100), (400, 130), (250, 250)):
+        assert roofline.best_total_throughput(LLAMA, BF16, MI325X, STUDY, 500, isl, osl) < 34_050
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "output"),
+    [("llama-3.1-405b", 15_944, 3_673), ("qwen3-vl-235b", 47_873, 7_140), ("deepseek-v3.2", 37_413, None)],
+)
+def test_the_study_s_other_peaks_are_possible(name, total, output):
+    """No false alarm: the other published peaks stay below what the node can do."""
+    layout = STUDY if name.startswith("llama") else Layout(tp=8)
+    shape = None if output is None else RequestShape(424 - 100 if "llama" in name else 1135, 100)
+    share = roofline.roofline_share(
+        *(published.arch(name), published.checkpoint(name), MI325X, layout),
+        total_throughput=total,
+        output_throughput=output,
+        concurrency=450,
+        shape=shape,
+    )
+    assert share.value < 1
+    assert roofline.exceeds_limit(share) is None
+
+
+def test_cached_tokens_are_left_out():
+    """A prompt that was cached needs no compute: the same total is then possible."""
+    shape = RequestShape(430, 100, cached=400)
+    share = roofline.roofline_share(LLAMA, BF16, MI325X, STUDY, total_throughput=34_050, shape=shape)
+    assert share.value < 0.5
+
+
+def test_an_output_rate_above_the_bound_is_named():
+    """Ten users cannot get 5,000 output tokens/s out of Llama-405B; the reason says the limit."""
+    shape = RequestShape(1000, 500)
+    share = roofline.roofline_share(
+        LLAMA, BF16, MI325X, STUDY, output_throughput=5_000, concurrency=10, shape=shape
+    )
+    assert share.value > 4
+    assert "5,000 output tokens/s of at most 1,1" in roofline.exceeds_limit(share)
+    assert roofline.roofline_share(LLAMA, BF16, MI325X, STUDY, concurrency=10, shape=shape) is None
+    assert roofline.exceeds_limit(None) is None
+
+
+def test_accepted_drafts_raise_the_bound():
+    """With 3 tokens accepted per step a user waits for a third of the steps."""
+    args = (published.arch("deepseek-v3"), published.checkpoint("deepseek-v3"), MI325X)
+    plain = roofline.best_output_throughput(*args, Layout(tp=8), 1, 100, 1000)
+    drafted = roofline.best_output_throughput(
+        *args, Layout(tp=8, mtp=True, speculative_tokens=5), 1, 100, 1000, accepted_per_step=3
+    )
+    assert 2 * plain < drafted < 3.01 * plain
+
+
+def test_users_that_fit_limit_the_batch():
+    """With room for 20 sequences, 1,000 users get what 20 get, or less."""
+    args = (published.arch("qwen3-235b"), BF16, MI325X, Layout(tp=8))
+    assert roofline.best_output_throughput(*args, 1000, 500, 500, users=20) == pytest.approx(
+        roofline.best_output_throughput(*args, 20, 500, 500)
+    )
+
+
+def test_open_loops_have_no_latency_bound():
+    """Without a number of users only the node's resources bound the rate."""
+    best = roofline.bound(LLAMA, BF16, MI325X, STUDY, None, RequestShape(1000, 500))
+    assert best.limiter == "compute"
+
+
+def test_prefill_is_the_least_ttft():
+    """TTFT of 8,192 tokens takes at least their FLOPs, of which a cached half takes half or less."""
+    whole = roofline.prefill_s(LLAMA, BF16, MI325X, STUDY, 8192)
+    assert whole == pytest.approx(0.32, rel=0.05)
+    assert roofline.prefill_s(LLAMA, BF16, MI325X, STUDY, 8192, cached=4096) < 0.52 * whole
+    step = roofline.step_cost(LLAMA, BF16, MI325X, STUDY, 8192, 8192 * 8193 / 2, 0, 0, bound=True)
+    assert step.total == pytest.approx(whole)
+
+
+def test_faster_hardware_raises_the_bound():
+    """MI355X beats MI325X, which beats MI300X where memory decides."""
+    found = [
+        roofline.best_output_throughput(LLAMA, BF16, hardware, STUDY, 1, 100, 1000)
+        for hardware in (MI300X, MI325X, MI355X)
+    ]
+    assert found == sorted(found)
+    assert found[1] / found[0] == pytest.approx(6 / 5.3, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-405b", "deepseek-v3.2", "qwen3-235b", "kimi-k2.5"])
+def test_expectation_stays_below_the_bound(name):
+    """At every concurrency the expected throughput is below the best, and grows with users."""
+    arch, checkpoint, layout = published.arch(name), published.checkpoint(name), Layout(tp=8)
+    model, last = StepModel(arch, checkpoint, MI325X, layout), 0.0
+    for users in (1, 8, 64, 256):
+        shape = RequestShape(1245, 512)
+        mean = expected(model, users, shape)
+        best = roofline.best_output_throughput(arch, checkpoint, MI325X, layout, users, 1245, 512)
+        assert last < mean.output_throughput <= best
+        assert mean.request_s * mean.requests_per_s == pytest.approx(users)
+        last = mean.output_throughput
+
+
+def test_expectation_of_prompts_without_answers():
+    """With one output token all is prefill, at the token budget's rate."""
+    model = StepModel(LLAMA, BF16, MI325X, STUDY)
+    mean = expected(model, 100, RequestShape(2048, 1), max_num_batched_tokens=8192)
+    assert mean.decoding == 0
+    assert mean.requests_per_s == pytest.approx(4 / mean.step_s)
+
+
+def test_expectation_limits_the_users():
+    """Sequences beyond those allowed wait, and add to the request's time alone."""
+    model = StepModel(LLAMA, BF16, MI325X, STUDY)
+    few, many = (expected(model, users, RequestShape(500, 500), max_num_seqs=64) for users in (64, 640))
+    assert few.output_throughput == pytest.approx(many.output_throughput)
+    assert many.request_s == pytest.approx(10 * few.request_s)

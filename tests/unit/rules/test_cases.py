@@ -1,0 +1,59 @@
+"""Each rule acts inside its bounds and not outside; the cases notice a rule that is lost or moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import pytest
+from packaging.version import Version
+
+from rulecases import DATA, cases_of, wrong
+from rocbench.rules.load import shipped
+from rocbench.rules.table import Rule, RuleTable
+from rocbench.rules.versions import Range
+
+TABLE = shipped()
+RELEASES = ("0.11.2", *TABLE.names.releases, "0.34.0")
+
+
+def test_every_rule_has_cases():
+    """No rule is without a case, and no case without a rule."""
+    assert set(DATA["cases"]) == {rule.id for rule in TABLE.rules}
+
+
+@pytest.mark.parametrize("rule", [rule.id for rule in TABLE.rules])
+def test_rule_does_what_its_cases_say(rule):
+    """The rule sets, refuses, warns, offers or labels where it must, and is silent where it must."""
+    assert not [fault for case in cases_of(rule) if (fault := wrong(case, TABLE))]
+
+
+def mutants(rule: Rule) -> Iterator[tuple[str, RuleTable]]:
+    """The table without the rule, without its range, and with each bound of it moved by one release."""
+    yield f"{rule.id} removed", TABLE.without(rule.id)
+    if rule.span is None:
+        return
+    bounds = rule.span.text.split(",")
+    yield f"{rule.id} at every version", TABLE.with_rule(dataclasses.replace(rule, span=None))
+    for place, bound in enumerate(bounds):
+        for moved in _moved(bound):
+            text = ",".join([*bounds[:place], moved, *bounds[place + 1 :]])
+            yield f"{rule.id} {text}", TABLE.with_rule(dataclasses.replace(rule, span=Range.parse(text)))
+
+
+def _moved(bound: str) -> Iterator[str]:
+    """The bound one release lower and one higher, among the releases that were read."""
+    operator, version = re.fullmatch(r"([<>]=?)\s*(\S+)", bound).groups()
+    place = next(i for i, known in enumerate(RELEASES) if Version(known) >= Version(version))
+    yield f"{operator}{RELEASES[place - 1]}"
+    yield f"{operator}{RELEASES[place + 1]}"
+
+
+@pytest.mark.parametrize("rule", TABLE.rules, ids=lambda rule: rule.id)
+def test_a_lost_or_moved_rule_is_noticed(rule):
+    """For every mutant of the rule, some case of it fails: bounds are held to the release."""
+    survivors = [
+        name for name, table in mutants(rule) if not any(wrong(case, table) for case in cases_of(rule.id))
+    ]
+    assert not survivors

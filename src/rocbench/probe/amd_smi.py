@@ -43,6 +43,8 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
         process.kill()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1.0)
+        assert process.stdout is not None
+        process.stdout.close()
         return None
     # amd-smi exits non-zero for one unreadable value and still prints all others.
     return out if process.returncode == 0 or out.lstrip().startswith(("[", "{")) else None

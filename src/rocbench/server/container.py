@@ -17,7 +17,8 @@ from rocbench.server.command import launch_environment, with_address
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.process import write_launch_files
 from rocbench.server.processes import Family
-from rocbench.server.redact import lift_secrets, scrub, secret_values
+from rocbench.server.redact import lift_secrets, secret_values
+from rocbench.server.scrub import scrub
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 

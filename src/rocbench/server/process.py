@@ -13,7 +13,8 @@ from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, shell_line, with_address
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.processes import Family
-from rocbench.server.redact import lift_secrets, masked_environment, scrub, secret_values
+from rocbench.server.redact import lift_secrets, masked_environment, secret_values
+from rocbench.server.scrub import scrub
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 

@@ -1,11 +1,9 @@
-"""Keeps secrets out of everything that is written: argv, environment, logs, answers of servers. Pure but `scrub`."""
+"""Keeps secrets out of everything that is written: argv, environment, logs, answers of servers. Pure."""
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 MASK = "***"
 
@@ -57,22 +55,3 @@ def lift_secrets(command: Sequence[str], env: Mapping[str, str]) -> tuple[tuple[
 def masked_environment(env: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
     """The environment with secret variables and secret values inside others masked."""
     return {k: MASK if is_secret(k) else redacted(v, secrets) for k, v in env.items()}
-
-
-def scrub(path: Path, secrets: Iterable[str]) -> int:
-    """Overwrites each secret in a file with asterisks of the same length, in place; returns how many.
-
-    For server logs, which another process wrote. Works on a file of any size without reading it into memory.
-    """
-    needles = [secret.encode() for secret in secrets]
-    if not needles or not path.exists() or path.stat().st_size == 0:
-        return 0
-    found = 0
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
-        for needle in needles:
-            at = content.find(needle)
-            while at >= 0:
-                content[at : at + len(needle)] = b"*" * len(needle)
-                found += 1
-                at = content.find(needle, at + len(needle))
-    return found

@@ -1,0 +1,115 @@
+"""amd-smi's answers in both shapes, and a tool that fails or hangs."""
+
+import json
+
+import pytest
+
+from rocbench.probe import amd_smi
+from rocbench.records import GpuSample
+
+
+def test_both_shapes_give_the_same_sample(amd_smi_on_path):
+    """All values of an idle MI325X are read, whichever shape the tool prints."""
+    rows = amd_smi.ask("metric")
+
+    assert rows is not None
+    assert len(rows) == 8
+    sample = amd_smi.sample_of(rows[1], 7)
+    assert sample == GpuSample(
+        at_ns=7,
+        gpu=1,
+        power_w=142.0,
+        energy_j=5_124_456.789,
+        temperature_hotspot_c=42.0,
+        temperature_memory_c=36.0,
+        clock_mhz=133.5,
+        vram_used_bytes=297 * 1024**2,
+        activity=0.0,
+        throttled=sample.throttled,
+        ecc_uncorrectable=0,
+    )
+
+
+def test_throttle_is_told_by_the_newer_shape_only(amd_smi_on_path, shape):
+    """Where the tool has no violation status, throttling is absent, not false."""
+    rows = amd_smi.ask("metric")
+
+    assert rows is not None
+    assert amd_smi.sample_of(rows[0], 0).throttled is (None if shape == "rocm6" else False)
+    assert amd_smi.residency(rows[0]) == (None if shape == "rocm6" else 0)
+
+
+def test_thermal_throttle():
+    """A thermal limit in force is throttling; the power cap, which is always reached, is none."""
+    hot = {
+        "gpu": 0,
+        "throttle": {"hbm_thermal_violation_status": "ACTIVE", "ppt_violation_status": "NOT ACTIVE"},
+    }
+    capped = {
+        "gpu": 0,
+        "throttle": {"hbm_thermal_violation_status": "NOT ACTIVE", "ppt_violation_status": "ACTIVE"},
+    }
+
+    assert amd_smi.sample_of(hot, 0).throttled is True
+    assert amd_smi.sample_of(capped, 0).throttled is False
+
+
+def test_not_available_is_absent():
+    """N/A, a missing section and a strange value all become None."""
+    row = {
+        "gpu": 3,
+        "power": {"socket_power": "N/A"},
+        "temperature": {"hotspot": {"value": "N/A", "unit": "C"}},
+    }
+
+    assert amd_smi.sample_of(row, 1) == GpuSample(at_ns=1, gpu=3)
+
+
+@pytest.mark.parametrize("text", ["", "no json", "3", '"text"', '{"error": 1}', "null"])
+def test_other_output_is_no_answer(text):
+    """Anything but rows is no answer."""
+    assert amd_smi.rows(text) is None
+
+
+def test_single_row():
+    """One GPU without a list around it is a list of one."""
+    assert amd_smi.rows(json.dumps({"gpu": 0, "power": {}})) == [{"gpu": 0, "power": {}}]
+
+
+def test_processes(amd_smi_on_path, answers):
+    """Processes are listed by GPU; the sentence for none is no process."""
+    answers(
+        "process",
+        '{"process_info":"No running processes detected"}',
+        '{"process_info":{"name":"python3","pid":4711,"mem":{"value":1,"unit":"B"}}}',
+        1,
+    )
+
+    found = amd_smi.processes_of(amd_smi.ask("process") or [])
+
+    assert found[0] == [(4711, "python3")]
+    assert found[7] == []
+
+
+def test_missing_tool(no_amd_smi):
+    """Without the tool there is no answer and no error."""
+    assert not amd_smi.available()
+    assert amd_smi.ask("metric") is None
+
+
+def test_hanging_tool(amd_smi_on_path, monkeypatch):
+    """A tool that hangs is given up after its time."""
+    monkeypatch.setenv("AMD_SMI_HANG", "1")
+
+    assert amd_smi.ask("metric", timeout_s=0.2) is None
+
+
+def test_output_beside_a_failing_exit(tmp_path):
+    """amd-smi fails for one value it cannot read and prints all others: those are used."""
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\necho '[{\"gpu\": 0}]'\nexit 1\n")
+    tool.chmod(0o755)
+
+    assert amd_smi.rows(amd_smi.run([str(tool)]) or "") == [{"gpu": 0}]
+    tool.write_text("#!/bin/sh\necho 'usage: ...'\nexit 2\n")
+    assert amd_smi.run([str(tool)]) is None

@@ -1,0 +1,173 @@
+"""The node checks, against an idle MI325X node, sick ones, and a machine without a GPU."""
+
+import pytest
+
+from rocbench.probe import doctor
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    """No orphans but the test's own."""
+    monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def node(tmp_path):
+    """The files of a well-kept host; a function to change one."""
+    root = tmp_path / "root"
+    files = {
+        "dev/kfd": "",
+        "dev/shm/x": "",
+        "proc/sys/kernel/numa_balancing": "0\n",
+        "proc/cmdline": "root=/dev/sda1 iommu=pt pci=realloc=off quiet\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
+        "sys/devices/system/cpu/cpu0/cpuidle/state1/name": "C1\n",
+        "sys/devices/system/cpu/cpu0/cpuidle/state1/disable": "0\n",
+        "sys/devices/system/cpu/cpu0/cpuidle/state2/name": "C2\n",
+        "sys/devices/system/cpu/cpu0/cpuidle/state2/disable": "1\n",
+        "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+        "opt/rocm/.info/version": "7.0.2-56\n",
+    }
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def by_id(root, **more):
+    """Checks by id."""
+    return {check.id: check for check in doctor.examine(root, environ={}, **more)}
+
+
+def test_healthy_node(amd_smi_on_path, node):
+    """Against a healthy node's answers every check on the GPUs and the kernel is filled and passes."""
+    checks = by_id(node)
+
+    told = {id_: check.status for id_, check in checks.items() if check.source != "" or check.need == "must"}
+    limits = {"memlock", "shared_memory", "stack", "open_files"}  # of the machine that runs the test
+    by_hand = {"rccl_tests", "transferbench", "rvs"}
+    assert {id_ for id_, status in told.items() if status != "pass"} <= limits | by_hand
+    assert checks["gpus"].found == "8 x AMD Instinct MI325X"
+    assert checks["vbios"].found == "022.040.003.043.000001"
+    assert checks["power_cap"].found == "1000"
+    assert checks["partitions"].found == "SPX/NPS1 (8)"
+    assert checks["mec_firmware"].found == "177"
+    assert checks["rocm"].found == "rocm 7.0.2-56"
+    assert all(not check.fix for check in checks.values() if check.status == "pass")
+
+
+@pytest.mark.parametrize(
+    ("question", "old", "new", "check", "found"),
+    [
+        (
+            "process",
+            '"No running processes detected"',
+            '{"name":"train.py","pid":4711}',
+            "gpu_processes",
+            "train.py (pid 4711, GPU 0)",
+        ),
+        ("metric", '"used_vram":{"value":297', '"used_vram":{"value":131064', "vram_baseline", "GPU 0: 50 %"),
+        ("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":2', "ecc", "GPU 0: 2"),
+        ("metric", '"replay_count":0', '"replay_count":9', "links", "GPU 0: 9"),
+        ("static", '"SPX"', '"CPX"', "partitions", "CPX/NPS1 (1), SPX/NPS1 (7)"),
+        ("static", '"gfx942"', '"gfx90a"', "gfx", "gfx90a (1), gfx942 (7)"),
+        (
+            "static",
+            "043.000001",
+            "043.000009",
+            "vbios",
+            "022.040.003.043.000009 (1), 022.040.003.043.000001 (7)",
+        ),
+        (
+            "firmware",
+            '"CP_MEC1","fw_version":"177"',
+            '"CP_MEC1","fw_version":"155"',
+            "mec_firmware",
+            "155, 177",
+        ),
+    ],
+)
+def test_sick_gpu(amd_smi_on_path, answers, node, question, old, new, check, found):
+    """One sick or odd GPU fails its check, is named, and stops a nightly."""
+    answers(question, old, new, 1)
+
+    checks = by_id(node)
+
+    assert (checks[check].status, checks[check].need) == ("fail", "must")
+    assert checks[check].found.startswith(found)
+    assert checks[check].fix
+    assert check in [failed.id for failed in doctor.failed_musts(checks.values())]
+
+
+def test_retired_pages(amd_smi_on_path, answers, node, shape):
+    """Retired memory pages fail their check; the sentence for none does not."""
+    old = '"retired":"No bad pages found."' if shape == "rocm6" else '"retired":[]'
+    answers("bad-pages", old, '"retired":[{"page_address":"0x1","page_size":"4096","status":"RESERVED"}]', 1)
+
+    assert by_id(node)["bad_pages"].found == "GPU 0: 1"
+
+
+def test_missing_gpu(amd_smi_on_path, node):
+    """Fewer GPUs than the node should have is a failure."""
+    assert by_id(node, gpus=16)["gpus"].status == "fail"
+
+
+def test_old_firmware_with_its_variable(amd_smi_on_path, answers, node):
+    """Old compute firmware passes where servers get the variable that makes up for it."""
+    answers("firmware", '"CP_MEC1","fw_version":"177"', '"CP_MEC1","fw_version":"155"')
+
+    checks = {c.id: c for c in doctor.examine(node, environ={"HSA_NO_SCRATCH_RECLAIM": "1"})}
+    assert checks["mec_firmware"].status == "pass"
+
+
+def test_visible_devices_differ(amd_smi_on_path, node):
+    """vLLM does not start where the two variables name different devices."""
+    checks = {
+        c.id: c
+        for c in doctor.examine(node, environ={"HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "1"})
+    }
+
+    assert checks["visible_devices"].status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "check", "status"),
+    [
+        ("proc/sys/kernel/numa_balancing", "1\n", "numa_balancing", "fail"),
+        ("proc/cmdline", "quiet\n", "kernel_cmdline", "fail"),
+        ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "schedutil\n", "cpu_governor", "fail"),
+        ("sys/devices/system/cpu/cpu0/cpuidle/state2/disable", "0\n", "idle_c2", "fail"),
+    ],
+)
+def test_ill_kept_host(no_amd_smi, node, file, text, check, status):
+    """Each setting of the host that costs results or speed is found."""
+    (node / file).write_text(text)
+
+    assert by_id(node)[check].status == status
+
+
+def test_no_gpu_here(no_amd_smi, tmp_path):
+    """Without a GPU one check says so, the others are unknown and point at it, and nothing breaks."""
+    checks = by_id(tmp_path / "nothing")
+
+    assert checks["kfd"].status == "fail"
+    gpu_ids = ("gpus", "gfx", "vbios", "power_cap", "partitions", "gpu_processes", "vram_baseline", "ecc")
+    assert {checks[id_].status for id_ in gpu_ids} == {"unknown"}
+    assert {checks[id_].fix for id_ in gpu_ids} == {"see kfd"}
+    assert checks["numa_balancing"].status == "unknown"
+
+
+def test_gpu_without_the_tool(no_amd_smi, node):
+    """A GPU without amd-smi: what is missing is the tool."""
+    check = by_id(node)["ecc"]
+
+    assert (check.status, check.found) == ("unknown", "no amd-smi on PATH")
+    assert check.fix.startswith("install amd-smi")
+
+
+def test_json(no_amd_smi, node):
+    """Every check can be written as JSON, with what to do."""
+    written = doctor.as_json(doctor.examine(node, environ={}))
+
+    assert {"id", "need", "status", "found", "want", "fix", "source"} == set(written[0])

@@ -1,0 +1,249 @@
+"""Telemetry: which GPUs, what is kept, and that it never fails a run."""
+
+import sys
+import time
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rocbench.probe import amd_library, gpu
+from rocbench.records import GpuSample
+from rocbench.server.processes import identity_of
+from rocbench.server.spec import RunningServer, ServerSpec
+from rocbench.settings.schema import Hardware
+
+S = 1_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def say_again(monkeypatch):
+    """Notes are said once a run, and each test is a run. No library but the test's own."""
+    monkeypatch.setattr(gpu, "_said", set())
+    monkeypatch.setitem(sys.modules, "amdsmi", None)
+
+
+def nothing(at_ns):
+    """A source that never has a reading."""
+
+
+def running(kind="process", base_url="http://127.0.0.1:1", gpus=(), pids=()) -> RunningServer:
+    """A server that is not there."""
+    spec = ServerSpec(kind=kind, model="m", folder=Path(), gpus=gpus)
+    members = tuple(identity_of(pid) for pid in pids)
+    return RunningServer(spec, base_url, "m", None, None, None, 1.0, 0.1, processes=lambda: members)
+
+
+def test_reads_by_command(amd_smi_on_path):
+    """Without the library the command is used, on all GPUs of an unbound server, and its cost is stated."""
+    with gpu.telemetry(running(), None) as telemetry:
+        telemetry.take()
+
+    assert {sample.gpu for sample in telemetry.samples} == set(range(8))
+    assert len(telemetry.notes) == 1
+    assert telemetry.notes[0].startswith("GPU telemetry once a second by amd-smi, ")
+    assert telemetry.notes[0].endswith("ms of CPU a reading")
+
+
+def test_only_the_servers_gpus(amd_smi_on_path):
+    """Telemetry is bound to the devices that the server uses: a sum over all would halve TP4's efficiency."""
+    with gpu.telemetry(running(gpus=(4, 5)), None) as telemetry:
+        telemetry.take()
+
+    assert {sample.gpu for sample in telemetry.samples} == {4, 5}
+
+
+def test_gpus_by_process(amd_smi_on_path, answers):
+    """An unbound server's GPUs are those on which its processes are listed."""
+    listed = '{"gpu":2,"process_list":[{"process_info":'
+    answers(
+        "process", f'{listed}"No running processes detected"}}]}}', f'{listed}{{"name":"VLLM","pid":1}}}}]}}'
+    )
+
+    with gpu.telemetry(running(pids=(1,)), None) as telemetry:
+        assert telemetry.gpus == (2,)
+
+
+def test_neighbours_are_seen(amd_smi_on_path, answers):
+    """Another process on the server's GPUs makes `gpu_shared` true; the server's own do not."""
+    answers("process", '"No running processes detected"', '{"name":"train.py","pid":4711}', 1)
+    now = time.time_ns()
+    telemetry = gpu.Telemetry(read=nothing, gpus=(0,))
+
+    assert telemetry.shared(now, now + S) is None
+    telemetry._look_for_others()
+    assert telemetry.shared(now, now + S) is True
+    own = gpu.Telemetry(read=nothing, gpus=(0,), own_pids=lambda: {4711})
+    own._look_for_others()
+    assert own.shared(now, now + S) is False
+
+
+def test_off_without_a_gpu_said_once(no_amd_smi):
+    """A machine without an AMD GPU says so once, not once a server."""
+    with gpu.telemetry(running(), None) as first, gpu.telemetry(running(), None) as second:
+        assert len(first.notes) == 1
+        assert "no /dev/kfd, no amd-smi" in first.notes[0]
+        assert second.notes == []
+        assert first.between(0, S) == []
+        assert first.shared(0, S) is None
+
+
+@pytest.mark.parametrize(
+    ("server", "hardware"),
+    [
+        (running(kind="simulated"), None),
+        (running(), Hardware(name="cpu", platform="cpu", gpus=0)),
+        (running(kind="attached", base_url="https://node7:8000"), None),
+    ],
+    ids=["simulated", "cpu", "elsewhere"],
+)
+def test_off_where_it_means_nothing(amd_smi_on_path, server, hardware):
+    """A simulated server, CPU hardware and a server elsewhere have no GPU here to read."""
+    with gpu.telemetry(server, hardware) as telemetry:
+        assert telemetry.read is None
+
+
+def test_hanging_tool_is_given_up(amd_smi_on_path, monkeypatch):
+    """A driver that hangs costs the run a note, not its life."""
+    monkeypatch.setattr(gpu, "FIRST_S", 0.3)
+    monkeypatch.setenv("AMD_SMI_HANG", "1")
+
+    with gpu.telemetry(running(), None) as telemetry:
+        assert telemetry.read is None
+        assert "no reading came within" in telemetry.notes[0]
+
+
+def test_tool_that_stops_answering(monkeypatch):
+    """Readings that fail again and again end the telemetry with a note."""
+    monkeypatch.setattr(gpu, "PERIOD_S", 0.0)
+    telemetry = gpu.Telemetry(read=nothing)
+    telemetry.start()
+    telemetry._thread.join(10)
+
+    assert telemetry.failed_reads == 3
+    assert telemetry.notes == ["GPU telemetry given up: 3 readings in a row failed or took too long"]
+
+
+def test_stalled_thread_is_noted():
+    """A library call that never returns is told when the window is read out."""
+    telemetry = gpu.Telemetry(read=nothing)
+    telemetry._last_ns = 100 * S
+
+    assert telemetry.between(110 * S, 140 * S) == []
+    assert telemetry.notes == ["GPU telemetry stalled: no reading for 40 s"]
+
+
+def test_throttle_between_two_readings():
+    """A limit that was in force between two readings shows in the accumulator's difference."""
+    readings = iter([(0, None), (0, None), (5, None), (5, True)])
+
+    def read(at_ns):
+        residency, status = next(readings)
+        return [(GpuSample(at_ns, 0, throttled=status), residency)]
+
+    telemetry = gpu.Telemetry(read=read)
+    for _ in range(4):
+        telemetry.take()
+
+    assert [sample.throttled for sample in telemetry.samples] == [False, False, True, True]
+
+
+def test_edges_of_a_window():
+    """Readings just outside a window come along, for the energy at its edges."""
+    telemetry = gpu.Telemetry()
+    telemetry.samples = [GpuSample(at * S, 0) for at in range(20)]
+
+    assert [sample.at_ns // S for sample in telemetry.between(8 * S, 12 * S)] == list(range(5, 15))
+
+
+def library(**calls) -> types.ModuleType:
+    """An amdsmi whose calls answer as in version 7.0.2 on an MI325X."""
+    module = types.ModuleType("amdsmi")
+    defaults = {
+        "amdsmi_init": lambda: None,
+        "amdsmi_shut_down": lambda: None,
+        "amdsmi_get_processor_handles": lambda: ["h0", "h1"],
+        "amdsmi_get_power_info": lambda _: {
+            "socket_power": "N/A",
+            "current_socket_power": 655,
+            "average_socket_power": "N/A",
+        },
+        "amdsmi_get_gpu_metrics_info": lambda _: {
+            "current_gfxclks": [2100, 2090, 0xFFFF],
+            "prochot_residency_acc": 0,
+            "socket_thm_residency_acc": 12,
+            "vr_thm_residency_acc": 0xFFFFFFFFFFFFFFFF,
+            "hbm_thm_residency_acc": 3,
+        },
+        "amdsmi_get_gpu_vram_usage": lambda _: {"vram_total": 262128, "vram_used": 250000},
+        "amdsmi_get_gpu_activity": lambda _: {"gfx_activity": 97, "umc_activity": 60, "mm_activity": "N/A"},
+        "amdsmi_get_gpu_total_ecc_count": lambda _: {"correctable_count": 1, "uncorrectable_count": 0},
+        "amdsmi_get_energy_count": lambda _: {"energy_accumulator": 2**40, "counter_resolution": 15.259},
+        "amdsmi_get_temp_metric": lambda _, kind, __: {"hot": 81, "vram": 74}[kind],
+        "AmdSmiTemperatureType": types.SimpleNamespace(HOTSPOT="hot", VRAM="vram"),
+        "AmdSmiTemperatureMetric": types.SimpleNamespace(CURRENT="now"),
+    }
+    for name, value in (defaults | calls).items():
+        setattr(module, name, value)
+    return module
+
+
+def test_reads_by_library(monkeypatch):
+    """The library's values become the same sample, energy from accumulator and resolution."""
+    monkeypatch.setitem(sys.modules, "amdsmi", library())
+
+    (sample, residency), _ = amd_library.Library().read(5)
+
+    assert residency == 15
+    assert sample == GpuSample(
+        at_ns=5,
+        gpu=0,
+        power_w=655.0,
+        energy_j=pytest.approx(2**40 * 15.259e-6),
+        temperature_hotspot_c=81.0,
+        temperature_memory_c=74.0,
+        clock_mhz=2095.0,
+        vram_used_bytes=250_000 * 1024**2,
+        activity=0.97,
+        ecc_uncorrectable=0,
+    )
+
+
+def test_call_that_fails_leaves_one_value_absent(monkeypatch):
+    """A secondary partition has no power: that value is absent, the others are there."""
+
+    def refuse(*_):
+        raise RuntimeError("AMDSMI_STATUS_NOT_SUPPORTED")
+
+    monkeypatch.setitem(sys.modules, "amdsmi", library())
+    whole = amd_library.Library().read(5)[0][0]
+    monkeypatch.setitem(
+        sys.modules, "amdsmi", library(amdsmi_get_power_info=refuse, amdsmi_get_temp_metric=refuse)
+    )
+
+    assert amd_library.Library().read(5)[0][0] == replace(
+        whole, power_w=None, temperature_hotspot_c=None, temperature_memory_c=None
+    )
+
+
+def test_millidegrees(monkeypatch):
+    """Some versions give temperatures in thousandths."""
+    monkeypatch.setitem(sys.modules, "amdsmi", library(amdsmi_get_temp_metric=lambda *_: 81_000))
+
+    assert amd_library.Library().read(5)[0][0].temperature_hotspot_c == 81.0
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("ROCM_HOME"), OSError("libamd_smi.so"), RuntimeError("no driver")]
+)
+def test_library_that_cannot_start(monkeypatch, error):
+    """Whatever the library raises when it cannot start, the command is tried next."""
+
+    def refuse():
+        raise error
+
+    monkeypatch.setitem(sys.modules, "amdsmi", library(amdsmi_init=refuse))
+
+    with pytest.raises(OSError, match="amdsmi cannot be used"):
+        amd_library.Library()

@@ -1,0 +1,122 @@
+"""Health during a cell, and the CPU of the server's processes."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from rocbench.probe import cpu
+from rocbench.probe.health import HealthWatch
+from rocbench.server.spec import ProcessIdentity
+
+S = 1_000_000_000
+FAR = 2**62
+
+
+@pytest.fixture
+def server():
+    """A server with a /health whose status a test can change."""
+    state = {"status": 200}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(state["status"])
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{http.server_port}", state
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+def test_healthy(server):
+    """A healthy server has no failures and did not die."""
+    with HealthWatch(server[0]) as watch:
+        pass
+
+    assert watch.checks > 0
+    assert watch.view(0, FAR) == {"health_failures": 0, "server_restarted": False}
+
+
+def test_unhealthy_for_a_while(server):
+    """503 in mid-run is counted with its time; the server is not taken for dead."""
+    watch = HealthWatch(server[0])
+    watch.check()
+    server[1]["status"] = 503
+    watch.check()
+    server[1]["status"] = 200
+    watch.check()
+
+    assert watch.view(0, FAR) == {"health_failures": 1, "server_restarted": False}
+    assert watch.view(0, 5) == {"health_failures": 0, "server_restarted": False}
+    assert watch.failures[0][1] == "/health says HTTP 503"
+    assert not watch.stop.is_set()
+
+
+def test_dead_process_stops_the_load(server):
+    """A process that ended stops the load at once, and the cell knows how it ended."""
+    codes = iter([None, 1])
+    watch = HealthWatch(server[0], exit_code=lambda: next(codes, 1), period_s=0.01)
+    with watch:
+        assert watch.stop.wait(10)
+
+    assert watch.died == "the server's process ended with code 1"
+    assert watch.view(0, FAR)["server_restarted"] is True
+
+
+def test_server_that_never_answers_again():
+    """A server that runs and answers nothing is given up after ten checks."""
+    with HealthWatch("http://127.0.0.1:9", period_s=0.0) as watch:
+        assert watch.stop.wait(20)
+
+    assert watch.died.startswith("10 health checks in a row failed: /health does not answer")
+
+
+def test_attached_without_health():
+    """Where there is no /health, health is unknown, not good."""
+    with HealthWatch("http://127.0.0.1:9", has_health=False) as watch:
+        pass
+
+    assert watch.view(0, FAR)["health_failures"] is None
+
+
+@pytest.mark.parametrize(
+    ("command", "leader", "role"),
+    [
+        ("/opt/venv/bin/vllm serve m --port 1", True, "frontend"),
+        ("VLLM::APIServer_1", False, "frontend"),
+        ("VLLM::EngineCore_DP0", False, "engine"),
+        ("VLLM::Worker_TP7_EP7", False, "worker"),
+        ("python -c from multiprocessing.resource_tracker import main", False, "other"),
+    ],
+)
+def test_roles(command, leader, role):
+    """A process's role is told by vLLM's titles."""
+    assert cpu.role_of(command, leader=leader) == role
+
+
+def test_busiest_of_each_role():
+    """Of several API servers the busiest counts; a process that began in between does not."""
+    api, api2, engine, late = (ProcessIdentity(pid, 1) for pid in (1, 2, 3, 4))
+    roles = {api: "frontend", api2: "frontend", engine: "engine", late: "worker"}
+    before = cpu.CpuReading(0, {api: 10.0, api2: 5.0, engine: 1.0}, roles)
+    after = cpu.CpuReading(10 * S, {api: 12.0, api2: 14.5, engine: 6.0, late: 9.0}, roles)
+
+    assert cpu.view(before, after) == {
+        "server_frontend_cpu_share": 0.95,
+        "server_engine_cpu_share": 0.5,
+        "server_worker_cpu_share": None,
+    }
+
+
+def test_no_processes_seen():
+    """A server elsewhere has no CPU share, rather than one of 0."""
+    nothing = cpu.read(())
+
+    assert set(cpu.view(nothing, nothing).values()) == {None}

@@ -1,0 +1,129 @@
+"""Following a log in pieces, and the lines that a window must know of."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rocbench.probe import logwatch
+from rocbench.probe.logwatch import LogEvent, LogFollower, LogWatch, kind_of
+
+S = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[aiter] [pid=254 pname=Process-4] start build [module_moe] under /x/build/module_moe", "jit"),
+        ("[aiter] \x1b[32mfinish build [module_moe], cost 57.8s \x1b[0m", "jit"),
+        (
+            "WARNING [jit_monitor.py:1] Triton kernel JIT compilation during inference: kernel_x. This causes",
+            "jit",
+        ),
+        ("Triton autotuning for function _fwd took 3.2 s", "jit"),
+        ("INFO [monitor.py:34] torch.compile takes 12.34 s in total", "compile"),
+        ("Capturing CUDA graphs (mixed prefill-decode, PIECEWISE): 10%|#", "compile"),
+        ("WARNING [scheduler.py:1] Sequence group 0 is preempted by PreemptionMode.RECOMPUTE", "preemption"),
+        (
+            "(EngineCore pid=5) ERROR 01-20 10:00:00 [core.py:1] EngineCore encountered a fatal error.",
+            "error",
+        ),
+        ("Traceback (most recent call last):", "error"),
+        ("Memory access fault by GPU node-4", "error"),
+        ('INFO:     127.0.0.1:1 - "POST /v1/completions HTTP/1.1" 200 OK', None),
+        ("INFO [loggers.py:1] Engine 000: Avg prompt throughput: 10.0 tokens/s, Running: 3 reqs", None),
+        ("[aiter] import [module_moe] under /sgl-workspace/aiter/aiter/jit/module_moe.so", None),
+    ],
+)
+def test_kinds(line, kind):
+    """Builds, compilation, preemption and errors are told from ordinary lines."""
+    assert kind_of(line) == kind
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
+def test_any_split_gives_the_same_lines(tmp_path_factory, content, cuts):
+    """However the log grows, its lines come out whole, each once."""
+    path = tmp_path_factory.mktemp("log") / "server.log"
+    path.touch()
+    follower = LogFollower(path)
+    lines = []
+    for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(content)], strict=True):
+        with path.open("ab") as file:
+            file.write(content[begin:end])
+        lines += follower.lines()
+    with path.open("ab") as file:
+        file.write(b"\n")
+    lines += follower.lines()
+
+    text = content.replace(b"\r", b"\n")
+    assert lines == [line.decode(errors="replace") for line in text.split(b"\n") if line]
+
+
+def test_gigabyte_is_skipped_over(tmp_path):
+    """A log that grew by a gigabyte at once is read from near its end, and what was skipped is counted."""
+    path = tmp_path / "server.log"
+    path.write_bytes(b"start\n")
+    follower = LogFollower(path)
+    follower.lines()
+    with path.open("r+b") as file:
+        file.truncate(10**9)
+        file.seek(0, 2)
+        file.write(b"\n[aiter] start build [module_x]\n")
+
+    lines = follower.lines()
+
+    assert lines[-1] == "[aiter] start build [module_x]"
+    assert sum(map(len, lines)) < 2 * logwatch.PIECE_BYTES
+    assert follower.skipped_bytes > 10**9 - 3 * logwatch.PIECE_BYTES
+
+
+def test_no_log_yet(tmp_path):
+    """A log that is not there gives nothing, and is found once it is."""
+    follower = LogFollower(tmp_path / "server.log")
+
+    assert follower.lines() == []
+    (tmp_path / "server.log").write_text("now\n")
+    assert follower.lines() == ["now"]
+
+
+def test_watch_sees_new_lines_only(tmp_path):
+    """Builds before the cell are not the cell's; a build in it is."""
+    path = tmp_path / "server.log"
+    path.write_text("[aiter] start build [before]\n")
+    start = time.time_ns()
+    with LogWatch(path) as watch, path.open("a") as file:
+        file.write("ordinary\n[aiter] start build [inside]\n")
+    end = time.time_ns()
+
+    assert watch.view(start, end)["jit_lines"] == 1
+    assert [event.line for event in watch.events] == ["[aiter] start build [inside]"]
+
+
+def test_window_edges():
+    """A line counts where it may have been written inside the window, and not where it cannot have been."""
+    watch = LogWatch(path=None)
+    watch.path = object()
+    watch.events = [LogEvent(9 * S, 10 * S - 1, "jit", "a"), LogEvent(9 * S, 10 * S, "jit", "b")]
+    watch.events += [LogEvent(19 * S, 21 * S, "compile", "c"), LogEvent(20 * S, 21 * S, "jit", "d")]
+
+    assert watch.view(10 * S, 20 * S) == {"jit_lines": 1, "compile_lines": 1, "error_lines": 0}
+
+
+def test_attached_server_has_no_log():
+    """Without a log nothing is known, and nothing is claimed."""
+    with LogWatch(None) as watch:
+        pass
+
+    assert set(watch.view(0, S).values()) == {None}
+
+
+def test_flood_is_counted_not_kept(tmp_path):
+    """Of a flood of errors 200 are kept and all are counted."""
+    path = tmp_path / "server.log"
+    path.touch()
+    with LogWatch(path) as watch:
+        path.write_text("ERROR boom\n" * 5000)
+
+    assert watch.counts == {"error": 5000}
+    assert len(watch.events) == 200

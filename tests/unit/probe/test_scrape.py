@@ -1,0 +1,213 @@
+"""/metrics: parsing, exact readings, the window's view and the load's."""
+
+import math
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from rocbench.probe.scrape import Scraper, labels, load_view, median_bucket, parse, window_view
+from rocbench.records import ServerSample
+
+S = 1_000_000_000
+TEXT = """# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 3.0
+vllm:num_requests_running{engine="1",model_name="m"} 4.0
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0"} 0.25
+vllm:kv_cache_usage_perc{engine="1"} 0.75
+# TYPE vllm:generation_tokens counter
+vllm:generation_tokens_total{engine="0"} 100.0
+vllm:generation_tokens_created{engine="0"} 1.7e+09
+# TYPE vllm:time_to_first_token_seconds histogram
+vllm:time_to_first_token_seconds_bucket{engine="0",le="0.1"} 1.0
+vllm:time_to_first_token_seconds_bucket{engine="1",le="0.1"} 2.0
+vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf"} 5.0
+vllm:time_to_first_token_seconds_count{engine="0"} 5.0
+vllm:time_to_first_token_seconds_sum{engine="0"} 2.5
+# TYPE vllm:e2e_request_latency_seconds histogram
+vllm:e2e_request_latency_seconds_bucket{engine="0",le="0.1"} 1.0
+vllm:e2e_request_latency_seconds_sum{engine="0"} 9.0
+# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{block_size="16",engine="0"} 1.0
+vllm:cache_config_info{block_size="16",engine="1"} 1.0
+# TYPE rocbench_sim:late_steps counter
+rocbench_sim:late_steps_total 2.0
+# TYPE http_requests counter
+http_requests_total{handler="/health"} 17.0
+"""
+
+
+def sample(at_s: float, **values: float) -> ServerSample:
+    """A reading at a second."""
+    return ServerSample(int(at_s * S), values)
+
+
+def test_parse():
+    """vLLM's names without prefix, summed over engines; shares by the highest; nothing else."""
+    assert parse(TEXT) == {
+        "num_requests_running": 7.0,
+        "kv_cache_usage_perc": 0.75,
+        "generation_tokens_total": 100.0,
+        "time_to_first_token_seconds_bucket:0.1": 3.0,
+        "time_to_first_token_seconds_bucket:+Inf": 5.0,
+        "time_to_first_token_seconds_count": 5.0,
+        "time_to_first_token_seconds_sum": 2.5,
+        "e2e_request_latency_seconds_sum": 9.0,
+        "sim_late_steps_total": 2.0,
+    }
+
+
+def test_parse_nothing():
+    """An empty answer, or one of another server, has no values."""
+    assert parse("") == parse("# nothing\nprocess_cpu_seconds_total 1.0\n") == {}
+
+
+def test_labels_of_each_engine():
+    """The cache configuration comes once an engine."""
+    assert [found["engine"] for found in labels(TEXT, "vllm:cache_config_info")] == ["0", "1"]
+    assert labels(TEXT, "vllm:lora_requests_info") == []
+
+
+def test_window_takes_only_what_lies_inside():
+    """Gauges of warm-up and drain do not count."""
+    samples = [
+        sample(1, num_requests_running=99, num_requests_waiting=50, kv_cache_usage_perc=0.9),
+        sample(2, num_requests_running=10, num_requests_waiting=0, kv_cache_usage_perc=0.4),
+        sample(3, num_requests_running=12, num_requests_waiting=3, kv_cache_usage_perc=0.3),
+        sample(4, num_requests_running=99, num_requests_waiting=50, kv_cache_usage_perc=0.9),
+    ]
+
+    assert window_view(samples, 2 * S, 4 * S) == {
+        "server_running_max": 12,
+        "server_waiting_max": 3,
+        "server_kv_usage_max": 0.4,
+        "metrics_lost": False,
+    }
+
+
+def test_no_metrics_is_not_lost_metrics():
+    """A server that never gave metrics has none to lose."""
+    assert set(window_view([], 0, 60 * S).values()) == {None}
+
+
+@pytest.mark.parametrize("stamps", [range(31), [*range(20), *range(30, 61)]])
+def test_lost_metrics(stamps):
+    """Readings that stop before the window's end, or leave a hole of more than 5 s, are lost metrics."""
+    samples = [sample(at, num_requests_running=1) for at in stamps]
+
+    assert window_view(samples, 0, 60 * S)["metrics_lost"] is True
+
+
+def test_load_deltas():
+    """Counters are differences from before the first send to after the drain."""
+    before = sample(0, generation_tokens_total=10, prompt_tokens_total=100, num_preemptions_total=1)
+    after = sample(
+        9,
+        generation_tokens_total=110,
+        prompt_tokens_total=400,
+        num_preemptions_total=1,
+        prefix_cache_hits_total=64,  # a counter that appeared in between began at 0
+        spec_decode_num_draft_tokens_total=200,
+        spec_decode_num_accepted_tokens_total=150,
+        sim_steps_total=1000,
+        sim_late_steps_total=5,
+    )
+
+    view = load_view(before, after)
+
+    assert view["server_output_tokens"] == 100
+    assert view["server_prompt_tokens"] == 300
+    assert view["preemptions"] == 0
+    assert view["prefix_cache_hits"] == 64
+    assert view["spec_acceptance"] == 0.75
+    assert view["simulator_late_share"] == 0.005
+    assert view["prefix_cache_queries"] is None
+    assert view["server_mean_ttft_ms"] is None
+
+
+def test_missing_edge_is_absent():
+    """Without a reading at one edge nothing is known; zero would be a claim."""
+    assert set(load_view(None, sample(1, generation_tokens_total=5)).values()) == {None}
+    assert set(load_view(sample(1, generation_tokens_total=5), None).values()) == {None}
+
+
+def test_ttft_of_the_server():
+    """Mean from sum and count, and the bucket in which the median lies, of the load alone."""
+    key = "time_to_first_token_seconds"
+
+    def reading(at, *counts):
+        bounds = ("0.1", "0.25", "0.5", "+Inf")
+        return sample(
+            at,
+            **{f"{key}_bucket:{bound}": float(count) for bound, count in zip(bounds, counts, strict=True)},
+            **{f"{key}_sum": 0.2 * counts[-1], f"{key}_count": float(counts[-1])},
+        )
+
+    before, after = reading(0, 50, 50, 50, 50), reading(9, 51, 53, 60, 60)
+
+    view = load_view(before, after)
+    assert view["server_mean_ttft_ms"] == pytest.approx(200)
+    assert (view["server_median_ttft_low_ms"], view["server_median_ttft_high_ms"]) == (250, 500)
+    assert median_bucket(before, reading(9, 50, 50, 50, 60)) == (0.5, math.inf)
+    assert median_bucket(before, before) == (None, None)
+
+
+@pytest.fixture
+def metrics_server():
+    """A server of /metrics whose status a test can change."""
+    state = {"status": 200}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(state["status"])
+            self.end_headers()
+            self.wfile.write(TEXT.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", state
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_exact_reading(metrics_server):
+    """A reading on demand is kept among the samples, stamped by the wall clock."""
+    url, _ = metrics_server
+    scraper = Scraper(url)
+
+    reading = scraper.read_now()
+
+    assert reading is not None
+    assert reading.values["num_requests_running"] == 7
+    assert scraper.samples == [reading]
+
+
+def test_endpoint_gone(metrics_server):
+    """Metrics that go away are counted and explained; nothing is raised."""
+    url, state = metrics_server
+    scraper = Scraper(url)
+    state["status"] = 404
+
+    assert scraper.read_now() is None
+    assert (scraper.failed_reads, scraper.last_error) == (1, "HTTP 404")
+    assert Scraper("http://127.0.0.1:9").read_now() is None
+
+
+def test_thread_samples(metrics_server):
+    """While it is open it samples by itself; a closed one does not go on."""
+    url, _ = metrics_server
+    with Scraper(url, period_s=0.01) as scraper:
+        while len(scraper.samples) < 3:
+            pass
+    count = len(scraper.samples)
+
+    assert scraper._thread is not None
+    assert not scraper._thread.is_alive()
+    assert len(scraper.samples) == count

@@ -1,0 +1,91 @@
+"""argv, environment and the line that can be pasted."""
+
+import shlex
+import subprocess
+
+import pytest
+
+from rocbench.server.command import (
+    flag_value,
+    is_loopback,
+    launch_environment,
+    shell_line,
+    with_address,
+)
+
+
+def test_address_is_appended():
+    """Host and port are added at the end, and nothing else changes."""
+    assert with_address(("vllm", "serve", "m"), "127.0.0.1", 8001) == (
+        *("vllm", "serve", "m"),
+        *("--host", "127.0.0.1", "--port", "8001"),
+    )
+
+
+@pytest.mark.parametrize("own", [("--port", "9000"), ("--port=9000",)])
+def test_own_port_stays(own):
+    """A port that the command names already is kept, in either spelling."""
+    command = with_address(("vllm", "serve", "m", *own), "127.0.0.1", 8001)
+
+    assert flag_value(command, "--port") == "9000"
+    assert "8001" not in command
+
+
+def test_last_flag_wins():
+    """As in argparse, the last of two equal flags counts."""
+    assert flag_value(["--port", "1", "--port=2"], "--port") == "2"
+    assert flag_value(["--port"], "--port") is None
+
+
+def test_development_mode_on_loopback_only():
+    """Endpoints that reset caches are never opened to the network."""
+    near = launch_environment({}, host="127.0.0.1", dev_mode=True, api_key=None)
+    far = launch_environment({}, host="0.0.0.0", dev_mode=True, api_key=None)
+    unwanted = launch_environment({}, host="127.0.0.1", dev_mode=False, api_key=None)
+
+    assert near == {"VLLM_SERVER_DEV_MODE": "1"}
+    assert far == unwanted == {}
+
+
+def test_gpus_in_both_variables():
+    """HIP and CUDA name the same devices: vLLM refuses to start where they differ."""
+    env = launch_environment({}, host="h", dev_mode=False, api_key=None, gpus=(2, 3))
+
+    assert env == {"HIP_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "2,3"}
+
+
+def test_the_spec_wins():
+    """What the settings say stands above what the launcher adds."""
+    env = launch_environment({"VLLM_SERVER_DEV_MODE": "0"}, host="::1", dev_mode=True, api_key="k-123456")
+
+    assert env == {"VLLM_SERVER_DEV_MODE": "0", "VLLM_API_KEY": "k-123456"}
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("node7", False)],
+)
+def test_loopback(host, loopback):
+    """Only addresses of this machine alone count as loopback."""
+    assert is_loopback(host) is loopback
+
+
+def test_line_can_be_pasted():
+    """A shell gives the same argv and environment back, whatever characters they hold."""
+    command = ["printf", "%s|", "a b", "it's", '{"x": [1, "$HOME"]}', "tab\there", "*"]
+    env = {"PLAIN": "1", "ODD": 'a "quoted" $value'}
+
+    line = shell_line(command, env)
+    ran = subprocess.run(
+        ["sh", "-c", f"{line}; printf '%s' \"$ODD\""], capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout == "|".join(command[2:]) + "|"
+    assert shlex.split(line)[:2] == ["PLAIN=1", 'ODD=a "quoted" $value']
+
+
+def test_secrets_stand_by_name():
+    """The pasted line takes a secret from the environment of whoever pastes it."""
+    line = shell_line(["vllm", "--x", "hf_secret99"], {"HF_TOKEN": "hf_secret99"}, ["hf_secret99"])
+
+    assert line == "HF_TOKEN=\"$HF_TOKEN\" vllm --x '***'"

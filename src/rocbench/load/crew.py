@@ -1,0 +1,121 @@
+"""The worker processes of one load on this machine: started, fed their specs, read, and always ended."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, Self
+
+from rocbench.errors import BenchError, EnvironmentFault
+from rocbench.load.control import Control, Count
+from rocbench.load.spec import WorkerSpec
+from rocbench.load.work import WorkerReport
+
+
+class Member:
+    """One worker process and the thread that reads its report."""
+
+    def __init__(self, spec: WorkerSpec, control: Control) -> None:
+        self.index = spec.index
+        self.report: WorkerReport | BenchError | None = None
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the member
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rocbench.load.worker", str(control.fd), str(control.workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            pass_fds=(control.fd,),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        self._thread = threading.Thread(target=self._read, args=(pickle.dumps(spec),), daemon=True)
+        self._thread.start()
+
+    def _read(self, spec: bytes) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            with self.process.stdin as stdin:
+                stdin.write(spec)
+            with self.process.stdout as stdout:
+                self.report = pickle.load(stdout)  # noqa: S301 - our own child wrote it
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return  # the process died; `alive` and `why_dead` tell
+
+    @property
+    def done(self) -> bool:
+        """The worker has reported or died."""
+        return not self._thread.is_alive()
+
+    def why_dead(self) -> str:
+        """The last line the process wrote to stderr."""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.process.poll()}"
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        if self.process.poll() is None and not self.done:
+            self.process.kill()
+        self._thread.join(timeout=5)
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._stderr.close()
+
+
+class Crew:
+    """All workers of a load; a context manager."""
+
+    def __init__(self, specs: Sequence[WorkerSpec], control: Control) -> None:
+        self.control = control
+        self._specs = specs
+        self.members: list[Member] = []
+
+    def __enter__(self) -> Self:
+        try:
+            for spec in self._specs:
+                self.members.append(Member(spec, self.control))
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for member in self.members:
+            member.end()
+
+    @property
+    def ready(self) -> bool:
+        """All workers have made their first requests."""
+        return self.control.total(Count.READY) == len(self.members)
+
+    @property
+    def done(self) -> bool:
+        """All workers have reported."""
+        return all(member.done for member in self.members)
+
+    def check(self) -> None:
+        """Raise what a worker reported as an error, or EnvironmentFault for one that died."""
+        for member in self.members:
+            if isinstance(member.report, BenchError):
+                raise member.report
+            if member.done and member.report is None:
+                raise EnvironmentFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
+
+    def reports(self) -> list[WorkerReport]:
+        """Every worker's report, once `done`."""
+        self.check()
+        return [member.report for member in self.members if isinstance(member.report, WorkerReport)]

@@ -1,0 +1,128 @@
+"""`drive`: probes the server, starts the workers, watches them, and merges what they report.
+
+    connect -> warm-up -> measure -> tail -> drain
+
+Warm-up lasts until every user has ended a request (open loop: until as many requests have ended as were ever
+in flight). The tail keeps the load full, unmeasured, until the last request that began in the window is over.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from rocbench.load.address import addresses, place
+from rocbench.load.control import Control
+from rocbench.load.crew import Crew
+from rocbench.load.dialect import Learned, learn
+from rocbench.load.machine import choose_transport, choose_workers, raise_file_limit
+from rocbench.load.merge import merge
+from rocbench.load.spec import Dialect, LoadSpec, Progress, WorkerSpec
+from rocbench.load.tally import Tally
+from rocbench.load.watch import Watch, users_asked
+from rocbench.load.work import WorkerReport
+from rocbench.records import LoadResult, RequestArray, Window
+
+_SPARE_FILES = 64
+"""Open files that a process needs beside its connections."""
+
+
+def drive(
+    spec: LoadSpec,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> LoadResult:
+    """Load a server as `spec` says and give what was measured.
+
+    Args:
+        spec: the load.
+        on_progress: called four times a second from this thread.
+        stop: when set, the load ends within seconds and what was measured is given
+            (`window.ended_by` is "interrupted"); so does KeyboardInterrupt.
+
+    Raises InputError for a spec, dataset or tokenizer that cannot be used, ServerFault if nothing answers at
+    the target or it does not serve the model, EnvironmentFault if a worker process dies.
+    """
+    limit = raise_file_limit()
+    transport = choose_transport(spec)
+    if spec.probe:
+        learned = learn(spec, transport)
+    else:
+        learned = Learned(Dialect(), addresses(place(spec.target.base_url)), None, (), ())
+    workers = choose_workers(spec)
+    specs = [_worker_spec(spec, index, workers, transport, learned) for index in range(workers)]
+    control = Control.create(workers)
+    try:
+        probes = _probe_rows(learned, control)
+        with Crew(specs, control) as crew:
+            watch = Watch(spec, control, crew, on_progress, stop)
+            window = watch.run()
+            reports = crew.reports()
+    finally:
+        control.close()
+    return merge(
+        spec,
+        reports,
+        probes,
+        _to_last_answer(window, reports),
+        transport=transport,
+        clock_step_ns=watch.clock_step_ns,
+        open_file_limit=limit,
+        notes=[*learned.notes, *watch.notes, *_notes(spec, limit, reports)],
+    )
+
+
+def _worker_spec(
+    spec: LoadSpec, index: int, workers: int, transport: Literal["wire", "aiohttp"], learned: Learned
+) -> WorkerSpec:
+    return WorkerSpec(
+        load=spec,
+        index=index,
+        workers=workers,
+        transport=transport,
+        dialect=learned.dialect,
+        addresses=learned.addresses,
+        text_cost=learned.text_cost,
+        cpu=spec.cpus[index % len(spec.cpus)] if spec.cpus else None,
+        parent_pid=os.getpid(),
+    )
+
+
+def _probe_rows(learned: Learned, control: Control) -> RequestArray:
+    """The probes' rows, as warm-up of worker 0."""
+    spare = memoryview(bytearray(8 * 32)).cast("q")
+    tally = Tally(0, control.cells, spare, ignore_eos=False, keep_stamps=False)
+    for ended in learned.ended:
+        tally.add(ended)
+    return tally.rows()
+
+
+def _to_last_answer(window: Window, reports: list[WorkerReport]) -> Window:
+    """A window bound by count ends with the last answer."""
+    if window.ended_by != "count":
+        return window
+    ends = [int(report.rows["end_ns"].max()) for report in reports if len(report.rows)]
+    return replace(window, end_ns=max(ends, default=window.start_ns) + 1)
+
+
+def _notes(spec: LoadSpec, limit: int, reports: list[WorkerReport]) -> list[str]:
+    notes = []
+    asked = users_asked(spec)
+    needed = (asked or 0) // max(1, len(reports)) + _SPARE_FILES
+    if needed > limit:
+        notes.append(
+            f"a worker needs {needed} open files for {asked} users and may have {limit}: raise the hard limit "
+            "(ulimit -Hn) or use more workers"
+        )
+    cut = sum(report.cut for report in reports)
+    if cut:
+        notes.append(f"{cut} requests in flight were cut at the end; they have no row")
+    never = sum(report.never_sent for report in reports)
+    if never:
+        notes.append(f"{never} requests were due and never sent, for lack of room in flight")
+    if any(report.user_stamps for report in reports):
+        notes.append("stamps are of user space, for this kind of socket has none of the kernel")
+    return notes

@@ -1,0 +1,125 @@
+"""One SSE event's JSON as far as a benchmark needs it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+# Typed decoding skips what it is not asked for: 0.6 us for an event of vLLM's, against 1.1 us for all of it.
+
+
+class PromptDetails(msgspec.Struct, gc=False):
+    """`usage.prompt_tokens_details`."""
+
+    cached_tokens: int | None = None
+    multimodal_tokens: int | None = None
+    """vLLM >= 0.33 with --enable-prompt-tokens-details."""
+    image_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, gc=False):
+    """`usage`."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Delta(msgspec.Struct, gc=False):
+    """`choices[].delta` of chat."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    """The name of vLLM before 0.16."""
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    """`choices[]`, of completions and of chat."""
+
+    text: str | None = None
+    delta: Delta | None = None
+    message: Delta | None = None
+    """In answers that do not stream."""
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None
+
+    @property
+    def visible(self) -> bool:
+        """True if it holds text, reasoning or a tool call."""
+        if self.text:
+            return True
+        said = self.delta or self.message
+        return said is not None and bool(
+            said.content or said.reasoning or said.reasoning_content or said.tool_calls
+        )
+
+
+class Event(msgspec.Struct, gc=False):
+    """One event."""
+
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
+    error: Any = None
+    object: str | None = None
+    message: Any = None
+
+
+_decoder = msgspec.json.Decoder(Event)
+
+
+def decode(payload: bytes) -> Event:
+    """The event. Raises ValueError when it is not JSON; fields of unexpected types count as absent."""
+    try:
+        return _decoder.decode(payload)
+    except msgspec.ValidationError:
+        return _lenient(msgspec.json.decode(payload))
+
+
+def _lenient(value: Any) -> Event:
+    """An event of unusual types: what can be read of it."""
+    if not isinstance(value, dict):
+        raise ValueError("an event must be a JSON object")  # noqa: TRY004 - it is the wire that is wrong
+    event = Event(error=value.get("error"), object=_text(value.get("object")), message=value.get("message"))
+    choices = value.get("choices")
+    if isinstance(choices, list):
+        event.choices = [_lenient_choice(choice) for choice in choices if isinstance(choice, dict)]
+    usage = value.get("usage")
+    if isinstance(usage, dict):
+        event.usage = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+    return event
+
+
+def _lenient_choice(choice: dict[str, Any]) -> Choice:
+    said = choice.get("delta") or choice.get("message")
+    said = said if isinstance(said, dict) else {}
+    parts = [choice.get("text"), *(said.get(name) for name in ("content", "reasoning", "reasoning_content"))]
+    ids = choice.get("token_ids")
+    return Choice(
+        text="".join(str(part) for part in parts if part),
+        delta=Delta(tool_calls=[msgspec.Raw(b"{}")]) if said.get("tool_calls") else None,
+        finish_reason=_text(choice.get("finish_reason")),
+        token_ids=ids if isinstance(ids, list) else None,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def error_message(event: Event) -> str | None:
+    """The message of an in-band error, or None. vLLM sends {"error": {...}}, before 0.9 {"object": "error"}."""
+    found = event.error
+    if not found:
+        if event.object != "error":
+            return None
+        found = event.message or "error"
+    if isinstance(found, dict):
+        found = found.get("message") or found
+    return str(found)

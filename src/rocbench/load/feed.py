@@ -1,0 +1,158 @@
+"""Which request is next and when: users, arrivals, trace. One per worker; it reads no clock.
+
+A worker makes the requests whose number leaves its index when divided by the number of workers, so that all
+workers together send each request of the schedule once, and none asks another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from rocbench.load import arrivals, datasets, prompts
+from rocbench.load.source import Prepared, Source
+from rocbench.load.spec import Closed, Open, Trace, WorkerSpec
+from rocbench.records import NONE
+
+_STOCK_BYTES = 64 << 20
+_LEAST_STAGGER = 0.02
+"""Least share of its length that a staggered first answer has."""
+
+
+class Feed:
+    """The requests of one worker, made ahead of time and handed out in order."""
+
+    def __init__(self, spec: WorkerSpec, *, wire: bool) -> None:
+        load = spec.load
+        self.source = Source(load, spec.dialect, spec.text_cost, wire=wire)
+        self.shape = load.shape
+        self.plan = load.window
+        self.index, self.workers = spec.index, spec.workers
+        self._numbers = self._scheduled()
+        self._ready: deque[Prepared] = deque()
+        self._ready_bytes = 0
+        self.exhausted = False
+        """No request is left to be made."""
+        self.users = self._users()
+        self.firsts: list[tuple[int, Prepared]] = []
+        """Closed loop: (time after the start in ns, first request) of each user, once `prepare` has run."""
+
+    def _users(self) -> list[int]:
+        if not isinstance(self.shape, Closed):
+            return []
+        return list(range(self.index, self.shape.users, self.workers))
+
+    def _scheduled(self) -> Iterator[tuple[int, int]]:
+        """(number, time after the start in ns) of this worker's requests; time 0 under closed loop."""
+        pairs: Iterator[tuple[int, int]]
+        match self.shape:
+            case Closed():
+                pairs = ((number, 0) for number in _count_from(self.index, self.workers))
+            case Open(rate, arrival, burstiness):
+                seed = prompts.block_seed(self.source.key)
+                times = arrivals.intended_ns(rate, arrival, burstiness, seed)
+                pairs = arrivals.share(times, self.index, self.workers)
+            case Trace(path, speed):
+                lines = (round(line.at_ns / speed) for line in datasets.trace(path))
+                pairs = arrivals.share(lines, self.index, self.workers)
+            case _:
+                raise TypeError(f"no load shape: {self.shape!r}")
+        return _until(pairs, self.plan.max_requests)
+
+    def prepare(self) -> None:
+        """Make what the start needs: every user's first request, and a stock for what follows."""
+        ramp_ns = 0 if self.plan.wave else round((self.plan.ramp_s or 0) * 1e9)
+        shares = self._first_shares()
+        for user in self.users:
+            pair = next(self._numbers, None)
+            if pair is None:
+                self.exhausted = True
+                break
+            assert isinstance(self.shape, Closed)
+            first = self.source.make(pair[0], user, shares[user] if shares is not None else 1.0)
+            self.firsts.append((ramp_ns * user // self.shape.users, first))
+        while self.stock():
+            pass
+
+    def _first_shares(self) -> list[float] | None:
+        """The share of its length that each user's first answer has; None where they are whole.
+
+        A fixed length in lockstep would keep all users in one wave. A stationary load has its users spread
+        evenly over their requests, so without a ramp the first answers are cut to evenly spaced shares, in a
+        shuffled order. They are warm-up, so nothing is measured on them.
+        """
+        whole = self.plan.ramp_s is not None or self.plan.wave or self.plan.max_requests is not None
+        if whole or not isinstance(self.shape, Closed):
+            return None
+        users = self.shape.users
+        order = self.source.key.generator("stagger", 0).permutation(users)
+        return [max((place + 1) / users, _LEAST_STAGGER) for place in order.tolist()]
+
+    def stock(self) -> bool:
+        """Make one request ahead; False when there are enough."""
+        enough = max(64, len(self.users))
+        if self.exhausted or len(self._ready) >= enough or self._ready_bytes > _STOCK_BYTES:
+            return False
+        made = self._make()
+        if made is None:
+            return False
+        self._ready.append(made)
+        self._ready_bytes += len(made.payload)
+        return True
+
+    def take(self, user: int = NONE) -> Prepared | None:
+        """The next request, for `user`; None when all were handed out."""
+        if self._ready:
+            made: Prepared | None = self._ready.popleft()
+            assert made is not None
+            self._ready_bytes -= len(made.payload)
+        else:
+            made = self._make()
+        if made is not None:
+            made.user = user
+        return made
+
+    @property
+    def finished(self) -> bool:
+        """Every request has been handed out."""
+        return self.exhausted and not self._ready
+
+    def next_at_ns(self) -> int | None:
+        """Open loop and trace: when the next request is due, after the start; None when there is none."""
+        if not self._ready and not self.stock():
+            return None
+        return self._ready[0].intended_ns
+
+    def after(self, before: Prepared) -> Prepared | None:
+        """What a user sends once `before` has ended: the next turn, or a new request; None under open loop."""
+        if before.rest:
+            pair = next(self._numbers, None) if isinstance(self.shape, Closed) else None
+            number = pair[0] if pair else before.request_id + (before.turn + 1) * 2**32
+            if pair is None and isinstance(self.shape, Closed):
+                self.exhausted = True
+                return None
+            return self.source.next_turn(number, before)
+        return self.take(before.user) if isinstance(self.shape, Closed) else None
+
+    def _make(self) -> Prepared | None:
+        pair = next(self._numbers, None)
+        if pair is None:
+            self.exhausted = True
+            return None
+        made = self.source.make(pair[0], NONE)
+        made.intended_ns = pair[1]
+        return made
+
+
+def _count_from(first: int, step: int) -> Iterator[int]:
+    number = first
+    while True:
+        yield number
+        number += step
+
+
+def _until(pairs: Iterator[tuple[int, int]], limit: int | None) -> Iterator[tuple[int, int]]:
+    for number, at in pairs:
+        if limit is not None and number >= limit:
+            return
+        yield number, at

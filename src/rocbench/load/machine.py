@@ -1,0 +1,51 @@
+"""The machine the load runs on: transport, open-file limit, worker count, CPUs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import urllib.request
+from typing import Literal
+
+from rocbench.errors import InputError
+from rocbench.load.address import place
+from rocbench.load.spec import Closed, LoadSpec
+
+USERS_PER_WORKER = 1000
+"""Users that one worker holds truly without a calibration: 40,000 tokens/s on one core of 2023."""
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit of open files to the hard one and return it. A soft 1,024 breaks 1,000 users."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
+    """The transport of a load. Raises InputError if the wire is asked for where it cannot be."""
+    where = place(spec.target.base_url)
+    proxied = not where.loopback and _proxied(where.scheme, where.host)
+    possible = sys.platform == "linux" and where.scheme in {"http", "unix"} and not proxied
+    if spec.transport == "wire" and not possible:
+        why = "a proxy stands before it" if proxied else "it needs plain HTTP and Linux"
+        raise InputError(
+            f"the wire transport cannot reach {spec.target.base_url}: {why}", fix="transport: aiohttp"
+        )
+    if spec.transport == "aiohttp":
+        return "aiohttp"
+    return "wire" if possible else "aiohttp"
+
+
+def _proxied(scheme: str, host: str) -> bool:
+    return scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+
+
+def choose_workers(spec: LoadSpec) -> int:
+    """Worker processes of a load: as asked, else one per 1,000 users, at most one per CPU to run on."""
+    if spec.workers is not None:
+        return spec.workers
+    cpus = len(spec.cpus) if spec.cpus else len(os.sched_getaffinity(0))
+    users = spec.shape.users if isinstance(spec.shape, Closed) else USERS_PER_WORKER
+    return max(1, min(cpus, -(-users // USERS_PER_WORKER)))

@@ -1,0 +1,119 @@
+"""The schedule server from outside: what it is told, starting it, and reading the truth it wrote down."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench.errors import EnvironmentFault
+from rocbench.load.script import Fault
+
+SO_TIMESTAMPNS = 35
+"""Socket option of Linux for receive stamps by the kernel; the socket module has no name for it."""
+
+FAULTS = tuple(Fault)
+"""`Truth.fault` is an index into this, or -1."""
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How the schedule server behaves."""
+
+    step_ns: int
+    tokens: int = 100
+    """Answer length where the request names none."""
+    max_running: int = 100_000
+    prefill_steps: int = 2
+    """Steps between joining the batch and the first token."""
+    chunk_tokens: tuple[int, int] = (1, 1)
+    """Least and most tokens of a chunk, drawn for each chunk."""
+    continuous_usage: bool = True
+    """False: as a server that knows only the last usage event."""
+    final_usage: bool = True
+    allow_token_ids: bool = True
+    faults: tuple[tuple[Fault, float], ...] = ()
+    """Share of requests that fail in each class."""
+    refuse_fields: tuple[str, ...] = ()
+    """Body fields that are answered with 400, as a strict server does."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the schedule server really did. One entry per request, in the order in which they ended."""
+
+    ids: npt.NDArray[np.str_]
+    """The X-Request-Id header of each request."""
+    arrived_ns: Int64Array
+    """When the kernel received the request's last bytes."""
+    prompt_tokens: Int64Array
+    fault: npt.NDArray[np.int8]
+    chunks: Int64Array
+    """Chunks with tokens that were sent."""
+    times_ns: Int64Array
+    """Write time of each chunk, request after request."""
+    sizes: Int64Array
+    """Tokens of each chunk, likewise."""
+    steps: Int64Array
+    """(steps, 4): when each step was due, began and ended, in ns, and the streams it ran."""
+
+    @classmethod
+    def fetch(cls, base_url: str) -> Truth:
+        """Ask a running schedule server."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(base_url + "/truth", timeout=60) as answer:
+            arrays = np.load(io.BytesIO(answer.read()))
+            return cls(**{name: arrays[name] for name in cls.__slots__})
+
+    @property
+    def tokens(self) -> int:
+        """Tokens sent in all."""
+        return int(self.sizes.sum())
+
+    @property
+    def starts(self) -> Int64Array:
+        """Index in `times_ns` of each request's first chunk."""
+        return np.concatenate(([0], np.cumsum(self.chunks)))[:-1].astype(np.int64)
+
+    def ttft_ms(self) -> npt.NDArray[np.float64]:
+        """First chunk's write less the request's arrival, of requests that got a chunk."""
+        some = self.chunks > 0
+        return (self.times_ns[self.starts[some]] - self.arrived_ns[some]) / 1e6
+
+    def gaps_ms(self) -> npt.NDArray[np.float64]:
+        """Gaps between the writes of chunks of the same request."""
+        gaps = np.diff(self.times_ns)
+        inside = np.ones(len(gaps), dtype=bool)
+        borders = self.starts[1:] - 1
+        inside[borders[(borders >= 0) & (borders < len(gaps))]] = False
+        return gaps[inside] / 1e6
+
+    def lateness_ms(self) -> npt.NDArray[np.float64]:
+        """How late each step began: the server's own fault, not the client's."""
+        return (self.steps[:, 1] - self.steps[:, 0]) / 1e6
+
+
+@contextmanager
+def serving(arguments: Sequence[str] = ()) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a schedule server with command-line `arguments`; gives its base URL and process, and ends it."""
+    command = [sys.executable, "-m", "rocbench.load.truth", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline().split()
+            if line[:1] != ["ready"]:
+                raise EnvironmentFault("the schedule server did not start", where=" ".join(command))
+            yield f"http://127.0.0.1:{line[1]}", process
+        finally:
+            process.terminate()

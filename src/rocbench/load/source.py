@@ -1,0 +1,233 @@
+"""The requests of one cell, each made from its number alone, so that any worker can make any of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rocbench.errors import InputError
+from rocbench.load import bodies, datasets, prompts
+from rocbench.load.address import place
+from rocbench.load.datasets import Turn
+from rocbench.load.images import data_url
+from rocbench.load.prompts import Key
+from rocbench.load.spec import NO_COST, Dialect, LoadSpec, TextCost, Trace
+from rocbench.load.tokens import Vocabulary, vocabulary
+from rocbench.records import NONE
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A request ready to be sent."""
+
+    request_id: int
+    user: int
+    turn: int
+    isl_asked: int
+    osl_asked: int
+    images: int
+    text_tokens: int
+    """Prompt tokens of the text as far as known, to tell the image's tokens; NONE if not."""
+    name: str
+    """The X-Request-Id header."""
+    payload: bytes
+    """The body, or the whole HTTP request for the wire. Dropped once sent."""
+    talk: int = NONE
+    """Number of the conversation's first request."""
+    rest: tuple[Turn, ...] = ()
+    """Turns of the conversation that are still to come."""
+    intended_ns: int = NONE
+    retried: bool = False
+    """Sent once already, on a kept connection that the server had closed."""
+
+
+class Source:
+    """Makes requests. Raises InputError at the start if the tokenizer or dataset cannot be read."""
+
+    def __init__(
+        self, spec: LoadSpec, dialect: Dialect, text_cost: TextCost | None = None, *, wire: bool = True
+    ) -> None:
+        self.spec = spec
+        self.wire = wire
+        self.plan = spec.requests
+        self.dialect = dialect
+        self.cost = text_cost or NO_COST
+        self.key = Key(spec.run_id, spec.cell_id, spec.repeat, spec.seed)
+        self.is_chat = self.plan.resolved_api == "chat"
+        self.head = bodies.head_template(spec.target, place(spec.target.base_url), is_chat=self.is_chat)
+        self.words: Vocabulary = vocabulary(spec.target)
+        self.name = self.key.digest("name", 0, 4).hex()
+        self.talks = self._talks()
+        size = len(self.words.words if self.is_chat else self.words.ids)
+        self.size = size
+        longest = self.plan.isl.high or self.plan.isl.mean * (4 if self.plan.isl.kind == "lognormal" else 1)
+        self.common = prompts.common_indices(
+            size, prompts.shared_length(self.plan.shared_prefix_ratio, longest), self.key
+        )
+
+    def _talks(self) -> list[tuple[Turn, ...]]:
+        if isinstance(self.spec.shape, Trace):
+            return [(arrival.turn,) for arrival in datasets.trace(self.spec.shape.path)]
+        if self.plan.dataset is None:
+            return []
+        dataset = self.plan.dataset
+        talks = datasets.conversations(dataset.path, dataset.shape, multi_turn=dataset.multi_turn)
+        # Each repeat begins elsewhere in the file, in an order of its own.
+        order = self.key.generator("order", 0).permutation(len(talks))
+        shuffled = [talks[index] for index in order.tolist()]
+        if self.is_chat and any(turn.ids is not None for turn in shuffled[0]):
+            raise InputError(
+                "prompts of token ids cannot be sent as chat", where=dataset.path, fix="api: completions"
+            )
+        return shuffled
+
+    def make(self, number: int, user: int, first_share: float = 1.0) -> Prepared:
+        """Request `number` of the cell, the first turn of its conversation.
+
+        `first_share` below 1 shortens the answer: users that start together come apart by it.
+        """
+        if not self.talks:
+            return self._make(number, user, Turn(), first_share=first_share)
+        turns = self.talks[number % len(self.talks)]
+        return self._make(number, user, turns[0], rest=turns[1:], first_share=first_share)
+
+    def next_turn(self, number: int, before: Prepared) -> Prepared:
+        """The next turn of a conversation, under a number of its own."""
+        return self._make(
+            number,
+            before.user,
+            before.rest[0],
+            turn=before.turn + 1,
+            talk=before.talk,
+            rest=before.rest[1:],
+        )
+
+    def probe(self, words: int, dialect: Dialect, number: int) -> tuple[bytes, int]:
+        """(payload, text tokens or NONE) of a short request that asks which fields the server takes."""
+        chosen = prompts.indices(self.size, words, self.key, number)
+        base = bodies.fields(self.plan, dialect, self.spec.target.model, 4)
+        if self.is_chat:
+            said = prompts.text(self.words.words, chosen)
+            body, isl = bodies.chat(base, [("user", said)]), NONE
+        else:
+            body, isl = bodies.completion(base, self.words.ids[chosen]), words
+        return (
+            bodies.http_request(self.head, f"rb-{self.name}-probe{number}", body) if self.wire else body
+        ), isl
+
+    def again(self, prepared: Prepared) -> bytes:
+        """The payload of a request whose bytes are gone already."""
+        said, rest = Turn(), prepared.rest
+        if self.talks:
+            turns = self.talks[prepared.talk % len(self.talks)]
+            said = turns[prepared.turn]
+        number, user, osl = prepared.request_id, prepared.user, prepared.osl_asked
+        return self._make(
+            number, user, said, turn=prepared.turn, talk=prepared.talk, rest=rest, osl=osl
+        ).payload
+
+    def _make(
+        self,
+        number: int,
+        user: int,
+        said: Turn,
+        *,
+        turn: int = 0,
+        talk: int | None = None,
+        rest: tuple[Turn, ...] = (),
+        first_share: float = 1.0,
+        osl: int | None = None,
+    ) -> Prepared:
+        talk = number if talk is None else talk
+        osl = osl or max(1, round(self._answer_length(said, number) * first_share))
+        base = bodies.fields(self.plan, self.dialect, self.spec.target.model, osl)
+        if said.messages or said.ids is not None:
+            body, isl = self._recorded(number, talk, said, base)
+        else:
+            isl = said.isl or prompts.length(self.plan.isl, self.key, "isl", number)
+            body, isl = self._synthetic(number, isl, base)
+        images = self.plan.images.count if self.plan.images and self.is_chat else 0
+        name = f"rb-{self.name}-{number}"
+        return Prepared(
+            request_id=number,
+            user=user,
+            turn=turn,
+            isl_asked=isl,
+            osl_asked=osl,
+            images=images,
+            text_tokens=isl if isl != NONE or not images else self._text_tokens(number),
+            name=name,
+            payload=bodies.http_request(self.head, name, body) if self.wire else body,
+            talk=talk,
+            rest=rest,
+        )
+
+    # --- synthetic prompts
+
+    def _synthetic(self, number: int, isl: int, base: dict[str, object]) -> tuple[bytes, int]:
+        if not self.is_chat:
+            return bodies.completion(base, self.words.ids[self._chosen(number, isl)]), isl
+        count = self._word_count(isl)
+        content = prompts.text(self.words.words, self._chosen(number, count))
+        exact = self.cost.exact and round(count * self.cost.per_word + self.cost.overhead) == isl
+        body = bodies.chat(base, [("user", content)], self._images(number))
+        return body, isl if exact else NONE
+
+    def _chosen(self, number: int, size: int) -> prompts.IndexArray:
+        shared = prompts.shared_length(self.plan.shared_prefix_ratio, size)
+        own = prompts.indices(self.size, size - shared, self.key, number)
+        return np.concatenate([self.common[:shared], own]) if shared else own
+
+    def _word_count(self, isl: int) -> int:
+        return max(1, round((isl - self.cost.overhead) / self.cost.per_word))
+
+    def _text_tokens(self, number: int) -> int:
+        """Estimate of the text's tokens where the probe found the cost of words, else NONE."""
+        if self.cost is NO_COST or self.talks:
+            return NONE
+        count = self._word_count(prompts.length(self.plan.isl, self.key, "isl", number))
+        return round(count * self.cost.per_word + self.cost.overhead)
+
+    def _images(self, number: int) -> list[str]:
+        if self.plan.images is None:
+            return []
+        return [
+            data_url(self.plan.images, self.key, number, index) for index in range(self.plan.images.count)
+        ]
+
+    # --- prompts from files
+
+    def _recorded(self, number: int, talk: int, said: Turn, base: dict[str, object]) -> tuple[bytes, int]:
+        unique = self.plan.shared_prefix_ratio == 0
+        if said.ids is not None:
+            ids = [*self._nonce_ids(number), *said.ids] if unique else list(said.ids)
+            return bodies.completion(base, ids), len(ids)
+        messages = list(said.messages)
+        if self.is_chat:
+            if unique:
+                # The same words in each turn of a conversation, which may share its own past.
+                nonce = self._nonce_words(talk)
+                messages[0] = (messages[0][0], f"{nonce}\n{messages[0][1]}")
+            return bodies.chat(base, messages, self._images(number)), NONE
+        text = "\n".join(content for _, content in messages)
+        encoded = self.words.encode(text)
+        if encoded is None:
+            return bodies.completion(base, self._nonce_words(number) + "\n" + text if unique else text), NONE
+        ids = [*self._nonce_ids(number), *encoded] if unique else encoded
+        return bodies.completion(base, ids), len(ids)
+
+    def _nonce_ids(self, number: int) -> list[int]:
+        chosen = prompts.indices(self.size, prompts.UNIQUE_TOKENS, self.key, number)
+        return [int(token) for token in self.words.ids[chosen]]
+
+    def _nonce_words(self, number: int) -> str:
+        chosen = prompts.indices(len(self.words.words), prompts.UNIQUE_TOKENS, self.key, number)
+        return prompts.text(self.words.words, chosen).strip()
+
+    def _answer_length(self, said: Turn, number: int) -> int:
+        """The length recorded with the prompt, else that of the recorded answer, else the plan's."""
+        if said.osl is not None:
+            return said.osl
+        encoded = self.words.encode(said.answer) if said.answer is not None else None
+        return len(encoded) if encoded else prompts.length(self.plan.osl, self.key, "osl", number)

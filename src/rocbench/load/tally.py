@@ -1,0 +1,232 @@
+"""What a worker keeps of ended requests: rows, histograms and counts inside the window; the bytes are gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rocbench.load.answer import Answer
+from rocbench.load.control import UNSET, Count, Head
+from rocbench.load.source import Prepared
+from rocbench.records import (
+    FAILURES,
+    NONE,
+    REQUEST_DTYPE,
+    Failure,
+    Histogram,
+    Int64Array,
+    Phase,
+    RequestArray,
+)
+
+_ZERO_GAP_NS = 100_000
+_FLUSH_TOKENS = 20_000
+_FLUSH_ROWS = 4096
+
+
+@dataclass(slots=True)
+class Ended:
+    """One request that is over."""
+
+    prepared: Prepared
+    answer: Answer
+    sent_ns: int
+    end_ns: int
+    complete: bool
+    failure: Failure | None = None
+    """A failure of the connection; those of the answer are found later."""
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What lies in the window, of one worker."""
+
+    itl: Histogram = field(default_factory=Histogram)
+    icl: Histogram = field(default_factory=Histogram)
+    output_tokens: int = 0
+    input_tokens: int = 0
+    image_tokens: int = 0
+    coalesced_reads: int = 0
+    per_second: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+class Tally:
+    """Rows and counts. `add` takes an ended request; `flush` works through what was added, in one go."""
+
+    def __init__(
+        self,
+        worker: int,
+        cells: memoryview[int],
+        counters: memoryview[int],
+        *,
+        ignore_eos: bool,
+        keep_stamps: bool,
+    ) -> None:
+        self.worker = worker
+        self.cells = cells
+        self.counters = counters
+        self.ignore_eos = ignore_eos
+        self.counts = Counts()
+        self.errors: dict[int, str] = {}
+        self.stamps: dict[int, Int64Array] | None = {} if keep_stamps else None
+        self._rows: list[tuple[int, ...]] = []
+        self._pending: list[tuple[Ended, bool]] = []
+        self._pending_tokens = 0
+        self._chunks: list[RequestArray] = []
+
+    def add(self, ended: Ended) -> None:
+        """Judge a request and keep its row."""
+        answer, prepared = ended.answer, ended.prepared
+        failure = ended.failure
+        if failure is None:
+            failure = answer.verdict(
+                complete=ended.complete, osl_asked=prepared.osl_asked, ignore_eos=self.ignore_eos
+            )
+        if failure is not None:
+            self.errors[prepared.request_id] = (ended.error or answer.error)[:500]
+        self._count_live(ended, failure)
+        self._pending.append((ended, failure is None))
+        self._rows.append(self._row(ended, failure))
+        self._pending_tokens += len(answer.stamps)
+        if self._pending_tokens > _FLUSH_TOKENS or len(self._pending) > _FLUSH_ROWS:
+            self.flush()
+
+    def cut(self, answer: Answer) -> None:
+        """Count the tokens of an answer that we cut ourselves; it gets no row, for it neither failed nor ended."""
+        stamps = np.frombuffer(answer.stamps, dtype=np.int64)
+        self._count_window(stamps, np.frombuffer(answer.token_counts(), dtype=np.int32))
+
+    def rows(self) -> RequestArray:
+        """All rows so far, in the order in which they ended."""
+        self.flush()
+        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, dtype=REQUEST_DTYPE)
+
+    def _count_live(self, ended: Ended, failure: Failure | None) -> None:
+        counters, answer = self.counters, ended.answer
+        if failure is None:
+            counters[Count.COMPLETED] += 1
+            counters[Count.TTFT_SUM_NS] += answer.first_token_ns - ended.sent_ns
+            counters[Count.TTFT_COUNT] += 1
+            tokens = answer.output_tokens()
+            if tokens > 1:
+                counters[Count.TPOT_SUM_NS] += (answer.last_token_ns - answer.first_token_ns) // (tokens - 1)
+                counters[Count.TPOT_COUNT] += 1
+        else:
+            counters[Count.FAILED] += 1
+            if failure is Failure.CONNECT:
+                counters[Count.CONNECT_FAILED] += 1
+        counters[Count.OUTPUT_TOKENS] += max(0, answer.output_tokens())
+
+    def _row(self, ended: Ended, failure: Failure | None) -> tuple[int, ...]:
+        answer, prepared = ended.answer, ended.prepared
+        image_tokens = answer.image_tokens
+        if not prepared.images:
+            image_tokens = NONE
+        elif image_tokens < 0 and answer.prompt_tokens >= 0 and prepared.text_tokens >= 0:
+            image_tokens = max(0, answer.prompt_tokens - prepared.text_tokens)
+        return (
+            prepared.request_id,
+            self.worker,
+            prepared.user,
+            prepared.turn,
+            Phase.WARMUP,
+            prepared.intended_ns,
+            ended.sent_ns,
+            answer.first_chunk_ns,
+            answer.first_token_ns,
+            answer.last_token_ns,
+            ended.end_ns,
+            prepared.isl_asked,
+            prepared.osl_asked,
+            answer.prompt_tokens,
+            answer.output_tokens(),
+            image_tokens,
+            answer.cached_tokens,
+            prepared.images,
+            len(answer.stamps),
+            0,
+            answer.coalesced,
+            answer.status,
+            NONE if failure is None else FAILURES.index(failure),
+        )
+
+    # --- in batches
+
+    def flush(self) -> None:
+        """Work through what was added: gaps into histograms, tokens into the window.
+
+        The window's edges are read here, after every stamp that is counted here was taken: an edge that is
+        not yet announced is later than all of them.
+        """
+        if not self._rows:
+            return
+        rows = np.array(self._rows, dtype=REQUEST_DTYPE)
+        self._rows = []
+        pending, self._pending, self._pending_tokens = self._pending, [], 0
+        lengths = np.array([len(ended.answer.stamps) for ended, _ in pending], dtype=np.int64)
+        stamps = np.concatenate([np.frombuffer(ended.answer.stamps, dtype=np.int64) for ended, _ in pending])
+        tokens = np.concatenate(
+            [np.frombuffer(ended.answer.token_counts(), dtype=np.int32) for ended, _ in pending]
+        )
+        start_ns, end_ns = self.cells[Head.START_NS], self.cells[Head.END_NS]
+        began = rows["intended_ns"]
+        measured = (began >= start_ns) & (began < end_ns)
+        good = measured & np.array([success for _, success in pending])
+        rows["zero_gaps"] = self._gaps(stamps, tokens, lengths, good)
+        self._count_window(stamps, tokens)
+        self._count_prompts(rows, start_ns, end_ns)
+        self.counts.coalesced_reads += sum(
+            ended.answer.coalesced_reads
+            for (ended, _), inside in zip(pending, measured, strict=True)
+            if inside
+        )
+        self._chunks.append(rows)
+        if self.stamps is not None:
+            for ended, _ in pending:
+                kept = np.frombuffer(ended.answer.stamps, dtype=np.int64)
+                self.stamps[ended.prepared.request_id] = np.repeat(kept, ended.answer.token_counts())
+
+    def _gaps(
+        self,
+        stamps: Int64Array,
+        tokens: np.ndarray[tuple[int], np.dtype[np.int32]],
+        lengths: Int64Array,
+        good: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    ) -> Int64Array:
+        """Count the gaps of `good` requests; returns the zero gaps of every request."""
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        gaps = np.diff(stamps)
+        inside = owner[1:] == owner[:-1]
+        owner, gaps, sizes = owner[1:][inside], gaps[inside], tokens[1:][inside].astype(np.int64)
+        zero = np.bincount(owner[gaps < _ZERO_GAP_NS], minlength=len(lengths))
+        chosen = good[owner]
+        gaps, sizes = gaps[chosen], sizes[chosen]
+        self.counts.icl.add(gaps)
+        known = sizes > 0
+        self.counts.itl.add(gaps[known] // sizes[known], sizes[known])
+        return zero
+
+    def _count_window(self, stamps: Int64Array, tokens: np.ndarray[tuple[int], np.dtype[np.int32]]) -> None:
+        start_ns, end_ns = self.cells[Head.START_NS], self.cells[Head.END_NS]
+        if start_ns == UNSET:
+            return
+        inside = (stamps >= start_ns) & (stamps < end_ns)
+        counts, chosen = self.counts, tokens[inside]
+        counts.output_tokens += int(chosen.sum())
+        if len(chosen):
+            seconds = (stamps[inside] - start_ns) // 1_000_000_000
+            added = np.bincount(seconds, weights=chosen).astype(np.int64)
+            if len(added) > len(counts.per_second):
+                counts.per_second = np.concatenate(
+                    [counts.per_second, np.zeros(len(added) - len(counts.per_second), dtype=np.int64)]
+                )
+            counts.per_second[: len(added)] += added
+
+    def _count_prompts(self, rows: RequestArray, start_ns: int, end_ns: int) -> None:
+        inside = rows[(rows["first_token_ns"] >= start_ns) & (rows["first_token_ns"] < end_ns)]
+        images = int(np.maximum(inside["image_tokens"], 0).sum())
+        known = np.where(inside["prompt_tokens"] >= 0, inside["prompt_tokens"], inside["isl_asked"])
+        self.counts.image_tokens += images
+        self.counts.input_tokens += int(np.maximum(known, 0).sum()) - images

@@ -1,0 +1,245 @@
+"""Watches the workers' counters and decides when the window begins and ends. It sends and receives nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from rocbench.load.control import UNSET, Command, Control, Count, Head
+from rocbench.load.crew import Crew
+from rocbench.load.spec import Closed, LoadSpec, Open, Progress, Trace
+from rocbench.records import Window
+
+PhaseName = Literal["connect", "warm-up", "measure", "tail", "drain"]
+
+AHEAD_NS = 100_000_000
+"""How long before it comes an edge is announced: longer than any pause between reading the clock and writing it."""
+_WATCH_S = 0.01
+_PROGRESS_NS = 250_000_000
+_DEAD_NS = 5_000_000_000
+"""Nothing in flight, nothing completed and only failed connections for so long: the server is dead."""
+_LAST_CALL_NS = 10_000_000_000
+"""How long a drain may outlast the requests' own timeout."""
+
+
+class Watch:
+    """The phases of one load."""
+
+    def __init__(
+        self,
+        spec: LoadSpec,
+        control: Control,
+        crew: Crew,
+        on_progress: Callable[[Progress], None] | None,
+        stop: threading.Event | None,
+    ) -> None:
+        self.plan = spec.window
+        self.shape = spec.shape
+        self.timeout_ns = round(spec.request_timeout_s * 1e9)
+        self.control = control
+        self.cells = control.cells
+        self.crew = crew
+        self.on_progress = on_progress
+        self.stop = stop
+        self.phase: PhaseName = "connect"
+        self.phase_since_ns = time.time_ns()
+        self.ended_by = "never_began"
+        self.notes: list[str] = []
+        self.counted = self.plan.max_requests is not None or isinstance(self.shape, Trace)
+        """Bound by count: everything is measured."""
+        self.peak_in_flight = 0
+        self._clock_base = _clock_difference_ns()
+        self.clock_step_ns = 0
+        self._alive_ns = time.monotonic_ns()
+        self._alive_mark = (0, 0)
+        self._shown_ns = 0
+        self._shown = [0] * len(Count)
+
+    def run(self) -> Window:
+        """Take the workers through all phases. The window's end is unset cells' `now` if it never came."""
+        interrupted = False
+        while True:
+            try:
+                if self._stopped() and not interrupted:
+                    interrupted = True
+                    self._interrupt("interrupted")
+                if self.crew.done:
+                    break
+                self._step(time.time_ns())
+                time.sleep(_WATCH_S)
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                self._interrupt("interrupted")
+        self.crew.check()
+        start, end = self.cells[Head.START_NS], self.cells[Head.END_NS]
+        now = time.time_ns()
+        start = now if start == UNSET else start
+        return Window(start, max(start, now if end == UNSET else end), self.ended_by)
+
+    # --- phases
+
+    def _step(self, now: int) -> None:
+        self.crew.check()
+        self._watch_clock()
+        self._show(now)
+        match self.phase:
+            case "connect":
+                if self.crew.ready:
+                    self._go(now)
+            case "warm-up":
+                self._warm_up(now)
+            case "measure":
+                self._measure(now)
+            case "tail":
+                if self._tail_over():
+                    self._command(Command.DRAIN)
+                    self._enter("drain", now)
+            case "drain":
+                if now > self.phase_since_ns + self.timeout_ns + _LAST_CALL_NS:
+                    self._command(Command.ABORT)
+        if self.phase in {"warm-up", "measure", "tail"} and self._server_died():
+            self._interrupt("server_died")
+
+    def _go(self, now: int) -> None:
+        go = now + AHEAD_NS // 2
+        self.cells[Head.GO_NS] = go
+        if self.counted:
+            self.cells[Head.START_NS] = go
+        self._command(Command.RUN)
+        self._enter("measure" if self.counted else "warm-up", go)
+
+    def _warm_up(self, now: int) -> None:
+        total = self.control.total
+        in_flight = total(Count.IN_FLIGHT)
+        self.peak_in_flight = max(self.peak_in_flight, in_flight)
+        if isinstance(self.shape, Closed):
+            warm = total(Count.TURNED_OVER) >= self.shape.users
+        else:
+            ended = total(Count.COMPLETED) + total(Count.FAILED)
+            ramped = now - self.phase_since_ns >= (self.plan.ramp_s or 0) * 1e9
+            warm = ended > 0 and ended >= self.peak_in_flight and ramped
+        late = now - self.phase_since_ns > self.plan.max_duration_s * 1e9
+        if not warm and not late:
+            return
+        if not warm:
+            self.notes.append(
+                f"warm-up was cut after {self.plan.max_duration_s:g} s: {total(Count.TURNED_OVER)} users "
+                "had ended a request"
+            )
+        self.cells[Head.START_NS] = now + AHEAD_NS
+        self._enter("measure", now + AHEAD_NS)
+
+    def _measure(self, now: int) -> None:
+        start = self.cells[Head.START_NS]
+        least = start + round(self.plan.duration_s * 1e9)
+        most = start + round(max(self.plan.max_duration_s, 0.001) * 1e9)
+        if self.counted:
+            if self._all_over():
+                self._end(now + AHEAD_NS, "count", now)
+            elif now + AHEAD_NS >= most:
+                self._end(now + AHEAD_NS, "max_duration", now)
+            return
+        if now + AHEAD_NS >= most:
+            self._end(max(most, now + AHEAD_NS), "max_duration" if self._wanting() else "duration", now)
+        elif now + AHEAD_NS >= least and not self._wanting():
+            extended = now + AHEAD_NS > least + 2 * AHEAD_NS
+            self._end(max(least, now + AHEAD_NS), "requests" if extended else "duration", now)
+
+    def _wanting(self) -> bool:
+        """Fewer requests have begun in the window than a level needs."""
+        if not isinstance(self.shape, Closed):
+            return False
+        return self.control.total(Count.BEGUN) < self.plan.min_requests_per_user * self.shape.users
+
+    def _all_over(self) -> bool:
+        total = self.control.total
+        exhausted = total(Count.EXHAUSTED) == len(self.crew.members)
+        return exhausted and total(Count.IN_FLIGHT) == 0 and total(Count.WAITING) == 0
+
+    def _end(self, end_ns: int, ended_by: str, now: int) -> None:
+        self.cells[Head.END_NS] = end_ns
+        self.ended_by = ended_by
+        self._enter("tail", now)
+
+    def _tail_over(self) -> bool:
+        total = self.control.total
+        return total(Count.TAIL_SEEN) == len(self.crew.members) and total(Count.OUTSTANDING) == 0
+
+    def _interrupt(self, ended_by: str) -> None:
+        """End the load now, keeping what was measured."""
+        if self.cells[Head.END_NS] == UNSET:
+            if self.cells[Head.START_NS] != UNSET:
+                self.cells[Head.END_NS] = time.time_ns() + AHEAD_NS
+                time.sleep(AHEAD_NS / 1e9)
+            self.ended_by = ended_by
+        elif self.phase == "tail":
+            self.notes.append(f"{ended_by} while the last requests of the window ran; they were cut")
+        self._command(Command.ABORT)
+        self._enter("drain", time.time_ns())
+
+    # --- what is seen
+
+    def _stopped(self) -> bool:
+        return self.stop is not None and self.stop.is_set()
+
+    def _command(self, command: Command) -> None:
+        self.cells[Head.COMMAND] = command
+
+    def _enter(self, phase: PhaseName, now: int) -> None:
+        self.phase, self.phase_since_ns = phase, now
+
+    def _watch_clock(self) -> None:
+        self.clock_step_ns = max(self.clock_step_ns, abs(_clock_difference_ns() - self._clock_base))
+
+    def _server_died(self) -> bool:
+        total = self.control.total
+        completed, refused = total(Count.COMPLETED), total(Count.CONNECT_FAILED)
+        now = time.monotonic_ns()
+        if total(Count.IN_FLIGHT) or completed != self._alive_mark[0] or refused == self._alive_mark[1]:
+            self._alive_ns = now
+            self._alive_mark = (completed, refused)
+            return False
+        return now - self._alive_ns > _DEAD_NS
+
+    def _show(self, now: int) -> None:
+        """Tell the caller where the load stands."""
+        if self.on_progress is None or now - self._shown_ns < _PROGRESS_NS:
+            return
+        totals = [self.control.total(count) for count in Count]
+        elapsed_s = (now - self._shown_ns) / 1e9 if self._shown_ns else None
+        gained = [new - old for new, old in zip(totals, self._shown, strict=True)]
+        self._shown, self._shown_ns = totals, now
+        ttfts, tpots = gained[Count.TTFT_COUNT], gained[Count.TPOT_COUNT]
+        self.on_progress(
+            Progress(
+                phase=self.phase,
+                elapsed_s=max(0.0, (now - self.phase_since_ns) / 1e9),
+                in_flight=totals[Count.IN_FLIGHT],
+                completed=totals[Count.COMPLETED],
+                failed=totals[Count.FAILED],
+                output_tokens=totals[Count.OUTPUT_TOKENS],
+                output_tokens_per_s=gained[Count.OUTPUT_TOKENS] / elapsed_s if elapsed_s else None,
+                ttft_ms=gained[Count.TTFT_SUM_NS] / ttfts / 1e6 if ttfts else None,
+                tpot_ms=gained[Count.TPOT_SUM_NS] / tpots / 1e6 if tpots else None,
+            )
+        )
+
+
+def users_asked(spec: LoadSpec) -> int | None:
+    """Most requests that the load can have in flight; None when nothing bounds them."""
+    match spec.shape:
+        case Closed(users):
+            return users
+        case Open(max_in_flight=cap):
+            return cap
+        case _:
+            return None
+
+
+def _clock_difference_ns() -> int:
+    """Realtime less monotonic. The two are read one after the other: the least of three differences is closest."""
+    return min(time.time_ns() - time.monotonic_ns() for _ in range(3))

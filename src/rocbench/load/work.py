@@ -1,0 +1,199 @@
+"""What both transports share: the control block, the counters, the tally, and what a worker knows of itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from rocbench.load.control import Command, Control, Count, Head
+from rocbench.load.feed import Feed
+from rocbench.load.source import Prepared
+from rocbench.load.spec import Open, WorkerSpec
+from rocbench.load.tally import Counts, Ended, Tally
+from rocbench.records import Int64Array, RequestArray, WorkerStats
+
+
+def realtime_ns() -> int:
+    """CLOCK_REALTIME: the clock of the kernel's receive stamps."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
+
+
+@dataclass(slots=True)
+class WorkerReport:
+    """What a worker hands back."""
+
+    rows: RequestArray
+    errors: dict[int, str]
+    counts: Counts
+    stats: WorkerStats
+    stamps: dict[int, Int64Array] | None
+    cut: int
+    """Requests in flight that were cut by an abort."""
+    never_sent: int
+    """Open loop: requests that were due and never sent."""
+    user_stamps: bool
+    """Some stamps were taken in user space, after the kernel's."""
+    fault: str = ""
+    """Why the worker broke off, for the user."""
+
+
+@dataclass(slots=True)
+class _Usage:
+    """CPU, waiting for a CPU, connections and reads at one moment."""
+
+    at_ns: int
+    cpu_s: float
+    cpu_wait_s: float | None
+    opened: int
+    reads: int
+
+    @classmethod
+    def now(cls, opened: int, reads: int) -> _Usage:
+        return cls(realtime_ns(), time.process_time(), cpu_wait_s(), opened, reads)
+
+
+def cpu_wait_s() -> float | None:
+    """Seconds this process was ready to run and waited for a CPU, since it began; None where not told."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+class Work:
+    """The state of one worker that does not depend on its transport."""
+
+    def __init__(self, spec: WorkerSpec, control: Control) -> None:
+        self.spec = spec
+        self.cells = control.cells
+        self.counters = control.counters(spec.index)
+        self.feed = Feed(spec, wire=spec.transport == "wire")
+        load = spec.load
+        self.tally = Tally(
+            spec.index,
+            self.cells,
+            self.counters,
+            ignore_eos=load.requests.ignore_eos and spec.dialect.vllm_fields,
+            keep_stamps=load.keep_stamps,
+        )
+        self.ended: deque[Ended] = deque()
+        self.waiting: deque[Prepared] = deque()
+        """Open loop: requests that are due and wait for room."""
+        self.room = _room(load.shape, spec.index, spec.workers)
+        self.in_flight = self.opened = self.reads = 0
+        self.longest_pause_ns = 0
+        self.planned = 0
+        """Sends that wait for their time (a ramp, a user that backs off)."""
+        self.turned_over: set[int] = set()
+        self.strikes: dict[int, int] = {}
+        self.user_stamps = False
+        self.cut = 0
+        self._begin: _Usage | None = None
+        self._end: _Usage | None = None
+
+    def tick(self, now_ns: int) -> Command:
+        """Publish the counters, note the window's edges, and read the command."""
+        cells, counters = self.cells, self.counters
+        counters[Count.IN_FLIGHT] = self.in_flight
+        counters[Count.WAITING] = len(self.waiting)
+        counters[Count.TURNED_OVER] = len(self.turned_over)
+        counters[Count.EXHAUSTED] = int(self.feed.finished and not self.planned)
+        if self._begin is None and now_ns >= cells[Head.START_NS]:
+            self._begin = _Usage.now(self.opened, self.reads)
+            self.longest_pause_ns = 0
+        if self._end is None and now_ns >= cells[Head.END_NS]:
+            self._end = _Usage.now(self.opened, self.reads)
+        if self.spec.parent_pid and os.getppid() != self.spec.parent_pid:
+            return Command.ABORT
+        return Command(cells[Head.COMMAND])
+
+    def pause(self, began_ns: int, ended_ns: int) -> None:
+        """Note a stretch in which nothing was received or sent."""
+        if ended_ns - began_ns > self.longest_pause_ns and self._end is None:
+            self.longest_pause_ns = ended_ns - began_ns
+
+    def began(self, intended_ns: int) -> None:
+        """Count a request that is about to be sent."""
+        self.counters[Count.SENT] += 1
+        if self.cells[Head.START_NS] <= intended_ns < self.cells[Head.END_NS]:
+            self.counters[Count.BEGUN] += 1
+
+    def over(self, ended: Ended) -> None:
+        """Take in a request that is over; it is worked through in a pause."""
+        self.ended.append(ended)
+        self.turned_over.add(ended.prepared.user)
+
+    def backoff_ns(self, user: int, *, failed: bool, unreachable: bool) -> int:
+        """How long a user waits after a failure, so that a dead server is not hammered: 0, 50 ms, ... 1 s.
+
+        A first failure of an answer costs nothing, or a share of failures would lower the load.
+        """
+        if not failed:
+            if self.strikes:
+                self.strikes.pop(user, None)
+            return 0
+        strikes = self.strikes.get(user, int(unreachable)) + 1
+        self.strikes[user] = strikes
+        return 0 if strikes == 1 else min(1_000_000_000, 25_000_000 << min(strikes, 6))
+
+    def in_tail(self, now_ns: int) -> bool:
+        """True once the window's end has passed."""
+        return now_ns >= self.cells[Head.END_NS]
+
+    def outstanding(self, in_flight: Iterable[Prepared]) -> None:
+        """Publish how many requests of the window are not over; only in the tail."""
+        start, end = self.cells[Head.START_NS], self.cells[Head.END_NS]
+        left = sum(start <= prepared.intended_ns < end for prepared in chain(in_flight, self.waiting))
+        self.counters[Count.OUTSTANDING] = left
+        self.counters[Count.TAIL_SEEN] = 1
+
+    def settle(self) -> None:
+        """Work through everything that is over."""
+        while self.ended:
+            self.tally.add(self.ended.popleft())
+
+    def report(self) -> WorkerReport:
+        """Hand everything back."""
+        self.settle()
+        rows = self.tally.rows()
+        begin, end = self._begin, self._end or _Usage.now(self.opened, self.reads)
+        if begin is None:
+            begin = end
+        delay = None
+        if begin.cpu_wait_s is not None and end.cpu_wait_s is not None:
+            delay = end.cpu_wait_s - begin.cpu_wait_s
+        stats = WorkerStats(
+            worker=self.spec.index,
+            host=platform.node(),
+            cpu_s=end.cpu_s - begin.cpu_s,
+            wall_s=(end.at_ns - begin.at_ns) / 1e9,
+            longest_pause_ms=self.longest_pause_ns / 1e6,
+            connections_opened=end.opened - begin.opened,
+            reads=end.reads - begin.reads,
+            coalesced_reads=self.tally.counts.coalesced_reads,
+            tokens=self.tally.counts.output_tokens,
+            cpu_wait_s=delay,
+        )
+        return WorkerReport(
+            rows=rows,
+            errors=self.tally.errors,
+            counts=self.tally.counts,
+            stats=stats,
+            stamps=self.tally.stamps,
+            cut=self.cut,
+            never_sent=len(self.waiting),
+            user_stamps=self.user_stamps,
+        )
+
+
+def _room(shape: object, index: int, workers: int) -> int:
+    """Most requests in flight of this worker."""
+    if isinstance(shape, Open) and shape.max_in_flight is not None:
+        return max(1, (shape.max_in_flight + workers - 1 - index) // workers)
+    return 1 << 40

@@ -1,0 +1,74 @@
+"""One worker process: `python -m rocbench.load.worker CONTROL_FD WORKERS` with a pickled WorkerSpec on stdin.
+
+It writes its pickled WorkerReport to stdout. What it prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import pickle
+import signal
+import sys
+import time
+
+from rocbench.errors import BenchError
+from rocbench.load.control import Command, Control, Count, Head
+from rocbench.load.machine import raise_file_limit
+from rocbench.load.spec import WorkerSpec
+from rocbench.load.wire import WireLoop
+from rocbench.load.work import Work, WorkerReport
+
+
+def run(spec: WorkerSpec, control: Control) -> WorkerReport:
+    """Do one worker's share of a load and report. Raises InputError if its requests cannot be made."""
+    raise_file_limit()
+    if spec.cpu is not None and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, {spec.cpu})
+    work = Work(spec, control)
+    work.feed.prepare()
+    work.counters[Count.READY] = 1
+    if not _wait_for_go(work):
+        return work.report()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    if spec.transport == "wire":
+        WireLoop(work).run()
+    else:
+        from rocbench.load.aio import run_aiohttp
+
+        run_aiohttp(work)
+    return work.report()
+
+
+def _wait_for_go(work: Work) -> bool:
+    """Wait until the driver says run; False if it says stop instead."""
+    while (command := work.tick(0)) is Command.WAIT:
+        time.sleep(0.002)
+    if command is not Command.RUN:
+        return False
+    left = work.cells[Head.GO_NS] - time.time_ns()
+    if left > 0:
+        time.sleep(left / 1e9)
+    return True
+
+
+def main() -> None:
+    """Read the spec, run, report."""
+    # Ctrl-C goes to the whole process group; the driver alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = Control(int(sys.argv[1]), int(sys.argv[2]))
+    spec: WorkerSpec = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
+    try:
+        out: WorkerReport | BenchError = run(spec, control)
+    except BenchError as error:
+        out = error
+    pickle.dump(out, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Two runs side by side: what is matched, what is refused, and the verdicts."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from cellrows import cells, table
+from rocbench import judgement_text
+from rocbench.compare import Settings, compare, split
+from rocbench.errors import InputError
+
+ONE = Settings(metrics=("output_throughput",))
+
+
+def verdicts(result):
+    """The words of a comparison, in order."""
+    return list(result.table["verdict"])
+
+
+def test_better_worse_and_same():
+    """A gain of 5 %, a loss of 5 % and none at CoV 0.5 %: each gets its word."""
+    a = table(*(cells(1000, cov=0.005, concurrency=c, seed=c) for c in (1, 2, 3)))
+    b = table(
+        *(cells(1000 * f, cov=0.005, concurrency=c, seed=c + 9) for c, f in ((1, 1.05), (2, 0.95), (3, 1.0)))
+    )
+    assert verdicts(compare(a, b, ONE)) == ["better", "worse", "same"]
+
+
+def test_lower_is_better_for_latency():
+    """A falling TTFT is better."""
+    settings = Settings(metrics=("median_ttft_ms",))
+    a, b = table(cells(200, metric="median_ttft_ms")), table(cells(150, metric="median_ttft_ms", seed=1))
+    assert verdicts(compare(a, b, settings)) == ["better"]
+
+
+def test_noise_cannot_tell_and_says_what_would():
+    """3 % at CoV 5 % and n=5 cannot be told; the repeats needed are named and are more than there were."""
+    result = compare(table(cells(1000, cov=0.05)), table(cells(1030, cov=0.05, seed=4)), ONE)
+    row = result.table.iloc[0]
+    assert row["verdict"] == "cannot tell"
+    assert row["n_needed"] > 50
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (1, 5), (5, 1)])
+def test_one_repeat_cannot_tell(n_a, n_b):
+    """A single run on either side has no spread, however large the difference."""
+    result = compare(table(cells(1000, n=n_a)), table(cells(2000, n=n_b, seed=1)), ONE)
+    assert verdicts(result) == ["cannot tell"]
+    assert "no spread" in result.table.iloc[0]["note"]
+
+
+def test_deterministic_sides_are_judged():
+    """Without any noise equal is the same and different is different."""
+    a = table(cells(1000, cov=0, concurrency=1), cells(1000, cov=0, concurrency=2))
+    b = table(cells(1000, cov=0, concurrency=1), cells(900, cov=0, concurrency=2))
+    assert verdicts(compare(a, b, ONE)) == ["same", "worse"]
+
+
+def test_holm_goes_over_all_cells():
+    """A p-value that would do alone does not among twenty cells."""
+    pairs = [
+        (cells(1000, cov=0.02, concurrency=c, seed=c), cells(1000, cov=0.02, concurrency=c, seed=100 + c))
+        for c in range(1, 21)
+    ]
+    settings = Settings(metrics=("output_throughput",), min_effect=0.0)
+    result = compare(table(*(a for a, _ in pairs)), table(*(b for _, b in pairs)), settings)
+    assert (result.table["p_holm"] >= result.table["p"]).all()
+    assert set(verdicts(result)) == {"cannot tell"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("simulated", True),
+        ("hardware", "mi300x"),
+        ("model_revision", "abc"),
+        ("isl", 2048),
+        ("transport", "aiohttp"),
+        ("node", "n2"),
+    ],
+)
+def test_unlike_cells_are_refused_by_name(column, value):
+    """A difference that makes figures incomparable stops the comparison, and can be allowed by name."""
+    a = table(cells(model_revision="xyz", node="n1"))
+    b = table(cells(seed=1, **({"model_revision": "xyz", "node": "n1"} | {column: value})))
+    with pytest.raises(InputError, match=column) as caught:
+        compare(a, b, ONE)
+    assert f"--allow {column}" in caught.value.fix
+    allowed = compare(a, b, Settings(metrics=ONE.metrics, allow=frozenset({column})))
+    assert any(column in note and "allowed" in note for note in allowed.notes)
+
+
+def test_a_simulated_run_is_no_real_one():
+    """The refusal says which side is simulated."""
+    with pytest.raises(InputError, match="simulated: False against True"):
+        compare(table(cells()), table(cells(simulated=True)), ONE)
+
+
+def test_an_unknown_guard_is_told():
+    """A revision that one side does not state is taken as alike, aloud."""
+    result = compare(table(cells(model_revision="abc")), table(cells(seed=1)), ONE)
+    assert result.notes[0].startswith("model_revision: abc against unknown")
+
+
+def test_configuration_that_differs_is_what_is_compared():
+    """Version and flags may differ and are reported."""
+    a, b = table(cells(aiter="off")), table(cells(aiter="on", vllm_version="0.16.0", seed=1))
+    assert compare(a, b, ONE).differs == {"aiter": ("off", "on"), "vllm_version": ("0.14.1", "0.16.0")}
+
+
+def test_arms_of_one_run_are_matched_apart():
+    """Two runs with two arms each: arm against the same arm, though model and level are equal."""
+    a = table(cells(1000, cov=0.003, aiter="off"), cells(1100, aiter="on", seed=1))
+    b = table(cells(1000, cov=0.003, aiter="off", seed=2), cells(1200, aiter="on", seed=3))
+    result = compare(a, b, ONE)
+    assert "aiter" in result.keys
+    assert dict(zip(result.table["aiter"], result.table["verdict"], strict=True)) == {
+        "off": "same",
+        "on": "better",
+    }
+
+
+def test_axes_tell_arms_apart():
+    """Cells that differ in an axis alone are matched by it."""
+    a = table(cells(1000, axes={"block_size": 1}), cells(500, axes={"block_size": 64}, seed=1))
+    result = compare(a, a, ONE)
+    assert "axis.block_size" in result.keys
+    assert len(result.table) == 2
+
+
+def test_repeats_on_two_nodes_stay_one_cell():
+    """A cell whose repeats ran on two nodes is still one cell with all its repeats."""
+    a = table(cells())
+    a["node"] = ["n1", "n2", "n1", "n2", "n1"]
+    assert compare(a, a, ONE).table.iloc[0]["n_a"] == 5
+
+
+def test_arms_of_one_run():
+    """`split` gives two arms of one run, and names what there is when a value is not."""
+    frame = table(cells(1000, aiter="off"), cells(1100, aiter="on", seed=1))
+    assert verdicts(compare(*split(frame, "aiter", "off", "on"), ONE)) == ["better"]
+    with pytest.raises(InputError, match="aiter = maybe") as caught:
+        split(frame, "aiter", "off", "maybe")
+    assert "off, on" in caught.value.fix
+    with pytest.raises(InputError, match="no column"):
+        split(frame, "colour", 1, 2)
+
+
+def test_invalid_rows_stay_out_and_are_counted():
+    """A row that is void is not averaged in; unknown ones are, and both are counted."""
+    a = table(cells())
+    b = table(cells(seed=1))
+    b["valid"] = pd.array([False, None, True, True, True], dtype="boolean")
+    row = compare(a, b, ONE).table.iloc[0]
+    assert (row["n_b"], row["dropped_b"], row["unknown_b"]) == (4, 1, 1)
+    b["valid"] = False
+    row = compare(a, b, ONE).table.iloc[0]
+    assert (row["verdict"], row["note"]) == ("cannot tell", "no valid rows")
+    assert compare(a, b, Settings(metrics=ONE.metrics, include_invalid=True)).table.iloc[0]["n_b"] == 5
+
+
+def test_discarded_repeats_stay_out():
+    """The first repeat after a load is kept on disk and out of judgement."""
+    a = table(cells())
+    a.loc[0, "discarded"] = True
+    assert compare(a, a, ONE).table.iloc[0]["n_a"] == 4
+
+
+def test_nothing_shared_is_an_error_that_says_why():
+    """Other levels on each side: the message names them."""
+    with pytest.raises(InputError, match="concurrency: 64 and 128"):
+        compare(table(cells()), table(cells(concurrency=128)), ONE)
+
+
+def test_cells_on_one_side_only_are_listed():
+    """What could not be matched is named."""
+    result = compare(table(cells(), cells(concurrency=8)), table(cells(seed=1), cells(concurrency=9)), ONE)
+    assert "concurrency=8" in result.only_a[0]
+    assert "concurrency=9" in result.only_b[0]
+
+
+def test_a_metric_without_direction_is_refused():
+    """Input throughput is neither good nor bad."""
+    with pytest.raises(InputError, match="input_throughput"):
+        compare(table(cells()), table(cells()), Settings(metrics=("input_throughput",)))
+
+
+def test_repeats_on_one_server_are_told():
+    """The interval of repeats that share a server leaves out how servers differ: the reader is told."""
+    result = compare(table(cells(restart="never")), table(cells(restart="never", seed=1)), ONE)
+    assert any("share one server" in note for note in result.notes)
+
+
+def test_rendered_forms():
+    """Text, Markdown, JSON and CSV hold the verdict; JSON has null for what is absent; simulated is shown."""
+    a, b = (
+        table(cells(simulated=True), cells(n=1, concurrency=2, simulated=True)),
+        table(cells(1100, seed=1, simulated=True), cells(n=1, concurrency=2, simulated=True)),
+    )
+    result = compare(a, b, ONE)
+    text = judgement_text.comparison(result, names=("old", "new"))
+    assert "better" in text
+    assert "simulated: no GPU was measured" in text
+    assert "+9." in text or "+10." in text
+    assert judgement_text.comparison(result, as_markdown=True).startswith("| concurrency | metric |")
+    rows = json.loads(judgement_text.as_json(result.table, notes=list(result.notes)))["rows"]
+    assert rows[1]["effect"] is None
+    assert judgement_text.as_csv(result.table).startswith("model,workload,concurrency")

@@ -1,0 +1,209 @@
+"""Designs, the order of arms, and effects from interleaved repeats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellrows import cells, table
+from rocbench import judgement_text
+from rocbench.ablate import abba_order, ablate, arms, confounded
+from rocbench.compare import Settings
+from rocbench.errors import InputError
+
+ONE = Settings(metrics=("output_throughput",))
+FACTORS = {"aiter": ["off", "on"], "block_size": [1, 16, 64]}
+
+
+def test_full_design_is_every_combination():
+    """2 x 3 levels are six arms, the base first."""
+    found = arms(FACTORS, "full")
+    assert len(found) == 6
+    assert found[0] == {"aiter": "off", "block_size": 1}
+
+
+def test_one_at_a_time_changes_one_factor():
+    """The base, and each other level alone."""
+    assert arms(FACTORS, "one_at_a_time") == [
+        {"aiter": "off", "block_size": 1},
+        {"aiter": "on", "block_size": 1},
+        {"aiter": "off", "block_size": 16},
+        {"aiter": "off", "block_size": 64},
+    ]
+
+
+def test_leave_one_out_takes_one_back():
+    """Everything at its last level, then each factor back at its base."""
+    switches = {"a": ["off", "on"], "b": ["off", "on"], "c": ["off", "on"]}
+    found = arms(switches, "leave_one_out")
+    assert found[0] == {"a": "on", "b": "on", "c": "on"}
+    assert found[1:] == [found[0] | {name: "off"} for name in "abc"]
+
+
+def test_pairwise_adds_each_pair():
+    """Base, singles and pairs of two-level switches: 1 + k + k(k-1)/2 arms."""
+    assert len(arms({name: ["off", "on"] for name in "abcd"}, "pairwise")) == 1 + 4 + 6
+
+
+@pytest.mark.parametrize("design", ["full", "one_at_a_time", "leave_one_out", "pairwise"])
+def test_no_arm_twice(design):
+    """A design never measures the same arm as two."""
+    found = [tuple(arm.items()) for arm in arms(FACTORS | {"c": [0, 1]}, design)]
+    assert len(found) == len(set(found))
+
+
+def test_a_factor_needs_two_levels():
+    """One level is no factor."""
+    with pytest.raises(InputError, match="one level only"):
+        arms({"aiter": ["on"]}, "full")
+
+
+def test_abba_is_a_palindrome():
+    """Two repeats run the arms forth and back, each arm once a repeat, from a seed."""
+    order = abba_order(3, 4, seed=1)
+    assert [repeat for repeat, _ in order] == sorted([1, 2, 3, 4] * 3)
+    runs = [[arm for r, arm in order if r == repeat] for repeat in (1, 2, 3, 4)]
+    assert all(sorted(run) == [0, 1, 2] for run in runs)
+    assert runs[1] == runs[0][::-1]
+    assert runs[3] == runs[2][::-1]
+    assert order == abba_order(3, 4, seed=1)
+
+
+def interleaved(effects, *, n=6, cov=0.01, drift=0.0, seed=0, sd=None, **fields):
+    """Arms in ABBA order on a node that drifts by `drift` a measurement."""
+    rng = np.random.default_rng(seed)
+    made = [cells(1000, cov=0, n=n, axes=axes, **fields) for axes, _ in effects]
+    for position, (repeat, arm) in enumerate(abba_order(len(effects), n, seed)):
+        noise = rng.normal(0, (sd or [cov] * len(effects))[arm])
+        made[arm].loc[repeat - 1, "output_throughput"] = (
+            1000 * effects[arm][1] * (1 + drift * position) * np.exp(noise)
+        )
+        made[arm].loc[repeat - 1, "started_at"] = f"2026-01-01T00:00:{position:02d}"
+    return table(*made)
+
+
+AITER = {"aiter": ["off", "on"]}
+
+
+def arm(aiter, factor=1.0, **more):
+    """An arm at a level of AITER, and its true factor."""
+    return {"aiter": aiter, **more}, factor
+
+
+def test_an_effect_is_found():
+    """Plus 5 % at CoV 1 %: better, with the truth in the interval."""
+    row = ablate(interleaved([arm("off"), arm("on", 1.05)]), AITER, ONE).table.iloc[0]
+    assert row["verdict"] == "better"
+    assert row["low"] < 0.05 < row["high"]
+    assert (row["factor"], row["level"], row["against"], row["n"]) == ("aiter", "on", "off", 6)
+
+
+def test_drift_does_not_pass_for_an_effect():
+    """A node that slows by 1 % with each measurement: interleaved arms stay level, 'all off, then all on' would not."""
+    frame = interleaved([arm("off"), arm("on")], n=8, cov=0.002, drift=-0.01)
+    row = ablate(frame, AITER, Settings(metrics=ONE.metrics, min_effect=0.03)).table.iloc[0]
+    assert row["verdict"] in {"same", "cannot tell"}
+    assert abs(row["effect"]) < 0.01
+
+
+def test_more_variable_is_its_own_verdict():
+    """Same mean, ten times the spread: variability differs, the effect does not pass for one."""
+    frame = interleaved([arm("off"), arm("on")], n=20, sd=[0.002, 0.02])
+    row = ablate(frame, AITER, ONE).table.iloc[0]
+    assert row["spread"] == "more variable"
+    assert row["sd_low"] > 3
+    assert row["verdict"] != "better"
+
+
+def test_full_design_gives_main_effects_and_interaction():
+    """Two factors: each main effect over the other's levels, and how they work together."""
+    frame = interleaved(
+        [arm("off", 1.0, b=1), arm("on", 1.1, b=1), arm("off", 1.2, b=2), arm("on", 1.1 * 1.2 * 0.9, b=2)],
+        cov=0.001,
+    )
+    found = ablate(frame, {"aiter": ["off", "on"], "b": [1, 2]}, ONE).table.set_index("factor")["effect"]
+    assert found["aiter"] == pytest.approx(1.1 * 0.9**0.5 - 1, abs=0.003)
+    assert found["b"] == pytest.approx(1.2 * 0.9**0.5 - 1, abs=0.003)
+    assert found["aiter x b"] == pytest.approx(-0.1, abs=0.003)
+
+
+def test_leave_one_out_effects():
+    """Each factor's effect is what it adds to all others."""
+    factors = {"a": ["off", "on"], "b": ["off", "on"]}
+    frame = interleaved(
+        [({"a": "on", "b": "on"}, 1.3), ({"a": "off", "b": "on"}, 1.2), ({"a": "on", "b": "off"}, 1.0)],
+        cov=0.001,
+    )
+    found = ablate(frame, factors, ONE).table.set_index("factor")["effect"]
+    assert found["a"] == pytest.approx(1.3 / 1.2 - 1, abs=0.003)
+    assert found["b"] == pytest.approx(0.3, abs=0.003)
+
+
+def test_levels_of_the_load_are_judged_apart():
+    """Each concurrency has its own effect, and Holm goes over all."""
+    frame = pd.concat(
+        [
+            interleaved([arm("off"), arm("on", 1.0)], concurrency=10),
+            interleaved([arm("off"), arm("on", 1.04)], concurrency=100, cov=0.003),
+        ],
+        ignore_index=True,
+    )
+    found = ablate(frame, AITER, ONE).table.set_index("concurrency")["verdict"]
+    assert found[100] == "better"
+    assert found[10] != "better"
+
+
+def test_an_invalid_repeat_costs_its_pair():
+    """A void row drops out with the repeat it belongs to, and is counted."""
+    frame = interleaved([arm("off"), arm("on", 1.05)])
+    frame.loc[0, "valid"] = False
+    row = ablate(frame, AITER, ONE).table.iloc[0]
+    assert (row["n"], row["dropped"]) == (5, 1)
+
+
+def test_one_repeat_cannot_tell():
+    """An ablation of single runs tells nothing."""
+    row = ablate(interleaved([arm("off"), arm("on", 2.0)], n=1), AITER, ONE).table.iloc[0]
+    assert (row["verdict"], row["spread"]) == ("cannot tell", "cannot tell")
+
+
+def test_arms_that_ran_one_after_the_other_are_told():
+    """All repeats of one arm first: the reader is warned of drift."""
+    frame = table(cells(axes={"aiter": "off"}), cells(axes={"aiter": "on"}, seed=1))
+    frame["started_at"] = [f"2026-01-01T00:00:{i:02d}" for i in range(10)]
+    assert any("interleaved" in note for note in ablate(frame, AITER, ONE).notes)
+    assert ablate(interleaved([arm("off"), arm("on")]), AITER, ONE).notes == ()
+
+
+def test_a_factor_may_be_a_column():
+    """A row without axes stands at the level its column says."""
+    frame = table(cells(aiter="off"), cells(1100, aiter="on", seed=1))
+    assert ablate(frame, AITER, ONE).table.iloc[0]["verdict"] == "better"
+
+
+def test_unknown_factors_are_refused():
+    """A factor that no row knows is an error."""
+    with pytest.raises(InputError, match="colour"):
+        ablate(table(cells()), {"colour": ["red", "blue"]}, ONE)
+
+
+def test_confounded_arms_are_named():
+    """KV offload that also changes the attention back end is more than one factor."""
+    told = confounded(
+        [
+            ({"offload": "off"}, {"attention back end": "ROCM_AITER_FA"}),
+            ({"offload": "on"}, {"attention back end": "TRITON_ATTN"}),
+        ]
+    )
+    assert told == ("offload: off -> on also changes attention back end: ROCM_AITER_FA -> TRITON_ATTN",)
+    assert confounded([({"a": 1}, {"x": 1}), ({"a": 2}, {"x": 1})]) == ()
+
+
+def test_rendered():
+    """Text and Markdown hold effect, interval and both verdicts."""
+    result = ablate(interleaved([arm("off"), arm("on", 1.05)]), AITER, ONE)
+    text = judgement_text.ablation(result)
+    assert "on against off" in text
+    assert "better" in text
+    assert judgement_text.ablation(result, as_markdown=True).startswith("| factor | level |")

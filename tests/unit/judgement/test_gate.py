@@ -1,0 +1,198 @@
+"""Pass, regression, cannot tell: rules, outcomes, exit codes, and what CI reads."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from pydantic import ValidationError
+
+from cellrows import cells, table
+from rocbench import gate
+from rocbench.errors import ConfigError, Exit, InputError
+from rocbench.gate import GateRules
+from rocbench.settings import yamlfile
+
+RULES = GateRules(relative=({"metric": "output_throughput", "worse_by": "5%"},))
+BASE = table(*(cells(1000, cov=0.01, concurrency=c, seed=c) for c in (8, 64)))
+
+
+def again(factor=1.0, n=5, cov=0.01, **fields):
+    """The baseline's cells measured again, times a factor."""
+    return table(*(cells(1000 * factor, cov=cov, n=n, concurrency=c, seed=c + 50, **fields) for c in (8, 64)))
+
+
+def test_a_regression_is_found_and_named():
+    """Ten per cent less throughput: exit 1, and the cells by name."""
+    result = gate.gate(again(0.9), BASE, RULES)
+    assert result.exit_code == Exit.DONE_WITH_FAULTS
+    bad = [item for item in result.items if item.outcome == "regression"]
+    assert [("concurrency=8" in item.cell, "concurrency=64" in item.cell) for item in bad] == [
+        (True, False),
+        (False, True),
+    ]
+    assert "-" in bad[0].detail
+
+
+def test_equal_runs_pass():
+    """A run against another like it passes: a loss of 5 % is ruled out."""
+    assert gate.gate(again(), BASE, RULES).exit_code == Exit.DONE
+
+
+def test_a_gain_passes():
+    """Better is not a regression."""
+    assert gate.gate(again(1.2), BASE, RULES).exit_code == Exit.DONE
+
+
+def test_a_loss_within_the_rule_passes():
+    """Two per cent less is told from zero and still allowed."""
+    assert gate.gate(again(0.98, cov=0.002), BASE, RULES).exit_code == Exit.DONE
+
+
+def test_one_repeat_cannot_tell():
+    """n=1 decides nothing: exit 3."""
+    result = gate.gate(again(n=1), BASE, RULES)
+    assert result.exit_code == Exit.CANNOT_TELL
+    assert "no spread" in result.items[0].detail
+
+
+def test_noise_cannot_tell_and_says_what_would():
+    """CoV 10 % cannot rule out a loss of 5 %, and says how many repeats would."""
+    result = gate.gate(again(cov=0.1), BASE, RULES)
+    assert result.outcome == "cannot tell"
+    assert "repeats a side would tell" in " ".join(item.detail for item in result.items)
+
+
+@pytest.mark.parametrize(
+    ("policy", "code"), [("report", Exit.CANNOT_TELL), ("pass", Exit.DONE), ("fail", Exit.DONE_WITH_FAULTS)]
+)
+def test_the_policy_decides_on_cannot_tell(policy, code):
+    """What cannot be told becomes 3, 0 or 1, as the rules say."""
+    rules = RULES.model_copy(update={"cannot_tell": policy})
+    assert gate.gate(again(n=1), BASE, rules).exit_code == code
+
+
+def test_a_missing_cell_cannot_pass():
+    """A cell of the baseline that this run lacks is not passed over."""
+    result = gate.gate(table(cells(1000, seed=9)), BASE, RULES)
+    missing = [item for item in result.items if item.detail == "missing in this run"]
+    assert len(missing) == 1
+    assert result.outcome == "cannot tell"
+
+
+def test_invalid_rows_cannot_pass():
+    """A run whose rows are void has not shown anything."""
+    assert gate.gate(again(valid=False), BASE, RULES).outcome == "cannot tell"
+
+
+def test_limits_beside_relative_rules():
+    """An SLO limit fails by its cell; one repeat is judged by its value."""
+    rules = GateRules(relative=(), limits=("p99_ttft_ms <= 2000", "output_throughput > 500"))
+    run = table(
+        cells(1500, metric="p99_ttft_ms", concurrency=8, output_throughput=900.0),
+        cells(2500, metric="p99_ttft_ms", concurrency=64, output_throughput=900.0),
+        cells(1990, metric="p99_ttft_ms", cov=0.02, concurrency=128, output_throughput=900.0),
+        cells(3000, metric="p99_ttft_ms", n=1, concurrency=256, output_throughput=900.0),
+    )
+    result = gate.gate(run, None, rules)
+    outcomes = [item.outcome for item in result.items if item.rule.startswith("p99")]
+    assert outcomes == ["pass", "regression", "cannot tell", "regression"]
+    assert {item.outcome for item in result.items if item.rule.startswith("output")} == {"pass"}
+    assert result.exit_code == Exit.DONE_WITH_FAULTS
+
+
+def test_where_chooses_cells():
+    """A rule holds for the cells it names, and one that meets none is an error."""
+    rules = GateRules(relative=(), limits=({"limit": "p99_ttft_ms <= 1", "where": {"concurrency": [64]}},))
+    run = table(cells(5, metric="p99_ttft_ms", concurrency=8), cells(5, metric="p99_ttft_ms", concurrency=64))
+    assert len(gate.gate(run, None, rules).items) == 1
+    with pytest.raises(InputError, match="no cell meets"):
+        gate.gate(
+            run,
+            None,
+            GateRules(relative=(), limits=({"limit": "p99_ttft_ms <= 1", "where": {"model": "x"}},)),
+        )
+    with pytest.raises(InputError, match="no column"):
+        gate.gate(
+            run, None, GateRules(relative=(), limits=({"limit": "p99_ttft_ms <= 1", "where": {"x": 1}},))
+        )
+
+
+def test_a_missing_baseline_is_bad_input():
+    """Relative rules without a baseline are an error of the user, not a verdict."""
+    with pytest.raises(InputError, match="need a baseline"):
+        gate.gate(BASE, None, RULES)
+
+
+def test_unlike_runs_are_refused():
+    """A simulated run does not pass against a real baseline: it is refused."""
+    with pytest.raises(InputError, match="simulated"):
+        gate.gate(again(simulated=True), BASE, RULES)
+
+
+def test_rules_are_read_from_yaml(tmp_path):
+    """gate.yaml with percentages, limits as text and with `where`."""
+    path = tmp_path / "gate.yaml"
+    path.write_text(
+        "cannot_tell: fail\n"
+        "relative:\n  - {metric: output_throughput, worse_by: 3%}\n"
+        "limits:\n  - p99_ttft_ms <= 2000\n  - {limit: success_rate >= 0.999, where: {model: [a, b]}}\n"
+    )
+    rules = yamlfile.load(path, GateRules)
+    assert rules.relative[0].worse_by == pytest.approx(0.03)
+    assert [rule.limit for rule in rules.limits] == ["p99_ttft_ms <= 2000", "success_rate >= 0.999"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "limits: [p99_ttft_ms < = 5]",
+        "limits: [colour <= 5]",
+        "relative: [{metric: input_throughput}]",
+        "relativ: []",
+        "relative: [{metric: output_throughput, worse_by: -3%}]",
+    ],
+)
+def test_bad_rules_are_refused_with_their_place(tmp_path, text):
+    """A limit that cannot be read, an unknown column, a metric without direction, a misspelt key."""
+    path = tmp_path / "gate.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError, match=r"gate.yaml:1"):
+        yamlfile.load(path, GateRules)
+
+
+def test_rules_are_frozen():
+    """Rules do not change under a running gate."""
+    with pytest.raises(ValidationError):
+        RULES.alpha = 0.5
+
+
+def test_junit_opens_in_a_parser():
+    """A test case per item, failures and skips counted as CI shows them."""
+    result = gate.gate(again(0.9), BASE, RULES)
+    root = ET.fromstring(gate.junit(result))
+    suite = root.find("testsuite")
+    assert suite.attrib["tests"] == suite.attrib["failures"] == "2"
+    assert len(root.findall(".//failure")) == 2
+    undecided = ET.fromstring(gate.junit(gate.gate(again(n=1), BASE, RULES)))
+    assert undecided.attrib["skipped"] == "2"
+    assert undecided.find(".//skipped").attrib["message"].startswith("cannot tell")
+
+
+def test_markdown_and_text_lead_with_the_outcome():
+    """The summary for people: outcome, counts, regressions first."""
+    result = gate.gate(again(0.9), BASE, RULES)
+    told = gate.markdown(result)
+    assert told.startswith("## Performance gate: regression")
+    assert "2 regression, 0 cannot tell, 0 pass" in told
+    assert "**regression**" in told
+    assert gate.text(result).endswith("gate: regression")
+    assert gate.as_dict(result)["outcome"] == "regression"
+
+
+def test_simulated_gates_say_so():
+    """A gate on simulated runs is marked wherever it is shown."""
+    sides = again(simulated=True), again(simulated=True, cov=0.011)
+    result = gate.gate(*sides, RULES)
+    assert "Simulated: no GPU was measured" in gate.markdown(result)
+    assert "simulated: no GPU was measured" in gate.text(result)

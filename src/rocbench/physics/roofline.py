@@ -101,7 +101,8 @@ def bound(
     Each request needs `uncached` prompt tokens, `steps` decode steps and their attention. Of one engine with
     at most B sequences in flight, with times as `StepModel` bounds them:
 
-        memory      = steps / B x (weights + k/E of the experts) + steps x KV read at the mean context + KV written
+        memory      = steps / B x (weights + k/E of the experts - last-level cache)
+                      + steps x KV read at the mean context + KV written
         compute     = (uncached + steps x queries) x matrices + attention + sampling + vision
         collectives = (uncached + steps x queries) x all-reduce bytes
         requests/s <= 1 / max(memory, compute, collectives)
@@ -143,10 +144,15 @@ def _demands(model: StepModel, shape: RequestShape, batch: float, context: float
     """Seconds of each resource that one request needs."""
     steps, queries = shape.steps, shape.steps * model.queries
     computed = shape.uncached + queries
-    read = steps / batch * (model.weights_s + model.head_s + model.least_experts_s)
-    read += steps * (model.kv_terms[0] * context + model.state_s)
+    held = model.weights_s + model.head_s + model.least_experts_s
+    spare = max(0.0, model.cached_s - held)
+    # Weights that fit the last-level cache leave room for KV: a step of B sequences then reads B kv - spare, but
+    # lasts no less than one of a single sequence, t; B / max(t, B kv - spare) is at most (1 + spare / t) / kv.
+    kept = 1 + spare / model.cost(0, 0, 1, context) if spare else 1.0
+    read = steps / batch * max(0.0, held - model.cached_s)
+    read += steps * (model.kv_terms[0] * context + model.state_s) / kept
     read += model.kv_write_s * (shape.uncached + steps)
-    compute = computed * (model.linear_s + model.expert_compute_s) + (queries + 1) * model.sample_s
+    compute = computed * (model.linear_s + model.expert_compute_s) + queries * model.sample_s
     compute += model.prefill_terms[0] * shape.pairs + model.decode_terms[0] * context * queries
     compute += model.vision_s * shape.image_tokens
     return {"memory": read, "compute": compute, "collectives": computed * model.collective_s}

@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 class StepCost:
     """One step's time in seconds, with its parts. Reads and compute overlap, so parts do not add up to `total`.
 
-    bound: max(weights + experts + kv, all compute, collectives, loading).
+    bound: max(weights + experts + kv - what the last-level cache may keep, all compute, collectives, loading).
     expectation: max(weights, linear) + max(experts, expert_compute) + max(kv, decode attention)
     + prefill attention + collectives + vision + overhead, and no less than loading.
     """
@@ -79,6 +79,7 @@ class StepModel:
         held = weights.items(arch, checkpoint, layout)
         rates = demand.rates(arch, gpu, checkpoint, layout, bound=bound)
         memory = gpu.hbm_bytes_per_s
+        self.cached_s = gpu.cache_bytes / memory if bound else 0.0
         self.weights_s = (held.attention + held.replicated + held.mlp) / memory
         self.head_s = (held.head or (held.embedding if arch.tied_embeddings else 0.0)) / memory
         self.experts_s = held.experts / memory
@@ -233,9 +234,9 @@ class StepModel:
             parts
         )
         if self.bound:
-            read = weights_s + experts_s + kv_s
+            read = weights_s + experts_s + kv_s - self.cached_s
             compute = linear + expert + decode + prefill + vision
-            return max(read, compute, collectives, loading)
+            return max(read, compute, collectives, loading, 0.0)
         total = max(linear, weights_s)
         total += max(expert, experts_s)
         total += max(decode, kv_s)
@@ -257,7 +258,7 @@ class StepModel:
             attention = attention + each * n * np.minimum(mean, limit)
         attention = attention * self.queries
         if self.bound:
-            read = base[0] + base[1] + kv_s
+            read = base[0] + base[1] + kv_s - self.cached_s
             return np.maximum(np.maximum(read, base[3] + base[4] + attention), base[7])
         fixed = max(base[0], base[3]) + max(base[1], base[4]) + base[7] + base[10]
         return stages * (fixed + np.maximum(kv_s, attention))

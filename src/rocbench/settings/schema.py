@@ -136,6 +136,8 @@ class Gpu(Strict):
     idle_power_w: float | None = None
     host_bytes_per_s: float | None = None
     """Host to GPU, one direction: how fast offloaded KV comes back at best."""
+    cache_bytes: float = 0.0
+    """Last-level cache: so much may stay from step to step and need not be read from HBM."""
 
 
 class Hardware(Strict):
@@ -269,6 +271,8 @@ class Simulation(Strict):
     calibration: str = "default"
     noise_cv: float = Field(default=0.0, ge=0)
     """Coefficient of variation of step times."""
+    run_cv: float = Field(default=0.0, ge=0)
+    """Coefficient of variation of the whole server's speed, drawn anew after each time it was idle."""
     speed: float = Field(default=1.0, gt=0)
     """Divide all step times; for tests."""
     load_s: float = Field(default=1.0, ge=0)

@@ -20,12 +20,13 @@ from pydantic import ValidationError
 
 from rocbench.errors import BenchError
 from rocbench.httpd import serve
-from rocbench.sim import loglines
+from rocbench.rules.load import shipped
+from rocbench.sim import calibration, loglines
 from rocbench.sim.argv import UsageError, parse
 from rocbench.sim.faultplan import leave_orphan
 from rocbench.sim.http import SimServer
-from rocbench.sim.names import known_names
-from rocbench.sim.node import Context, Node, Refusal, resolve
+from rocbench.sim.node import Context, Node, resolve
+from rocbench.sim.refusals import Refusal
 
 
 def log(line: str, level: str = "INFO") -> None:
@@ -41,8 +42,9 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         context = Context.model_validate_json(Path(os.environ["ROCBENCH_SIM"]).read_bytes())
-        parsed = parse(argv[1:], context.vllm, known_names())
-        node = resolve(parsed, context, os.environ)
+        table = shipped()
+        parsed = parse(argv[1:], context.vllm, table.names)
+        node = resolve(parsed, context, os.environ, table, calibration.read(context.simulation.calibration))
     except KeyError:
         print(
             "ROCBENCH_SIM must name the simulation's JSON file (`bench simulate` writes it)", file=sys.stderr

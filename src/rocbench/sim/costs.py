@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rocbench.physics.steps import StepModel
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -61,23 +63,52 @@ class AffineTimes:
         return self.step + self.decode_seq * seqs + self.context_token * context
 
 
-class Noise:
-    """Factors on step times: lognormal with mean 1 and a given coefficient of variation, from a seed.
+@dataclass(frozen=True, slots=True)
+class PhysicsTimes:
+    """Step times from the physics of derated hardware.
 
-    A run of steps takes the same factors as the same steps taken one by one.
+    seconds = scale x (physics of the batch + `sequence_s` for each decoding sequence).
     """
 
-    def __init__(self, cv: float, seed: int) -> None:
-        variance = math.log1p(cv * cv)
+    model: StepModel
+    sequence_s: float = 0.0
+    scale: float = 1.0
+    """Slowdown / speed of the simulation."""
+
+    def step_s(self, batch: Batch) -> float:
+        """Seconds of one step."""
+        return self.scale * (self.model.cost(*batch) + self.sequence_s * batch.decode_seqs)
+
+    def decode_s(self, seqs: int, context: FloatArray) -> FloatArray:
+        """Seconds of decode steps."""
+        return self.scale * (self.model.decode_s(seqs, context) + self.sequence_s * seqs)
+
+
+class Noise:
+    """Factors on step times from a seed: one of each step's own, and one that lasts as long as a run.
+
+    Both are lognormal with mean 1 and a given coefficient of variation. A run begins when the server has been
+    idle (`restart`). Several steps at once take the same factors as the same steps one by one.
+    """
+
+    def __init__(self, step_cv: float, run_cv: float, seed: int) -> None:
+        variance = math.log1p(step_cv * step_cv)
         self._mean, self._sigma = -variance / 2, math.sqrt(variance)
-        self._random = np.random.default_rng(seed)
+        self._random, self._runs = np.random.default_rng((seed, 0)), np.random.default_rng((seed, 1))
+        self._run_variance = math.log1p(run_cv * run_cv)
         self._factors: FloatArray = np.empty(0)
         self._next = 0
+        self._run = 1.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Draw the factor of a new run."""
+        self._run = float(self._runs.lognormal(-self._run_variance / 2, math.sqrt(self._run_variance)))
 
     def one(self) -> float:
         """The next step's factor."""
         factor = float(self.peek(1)[0])
-        self._next += 1
+        self.skip(1)
         return factor
 
     def peek(self, steps: int) -> FloatArray:
@@ -86,7 +117,7 @@ class Noise:
             fresh = self._random.lognormal(self._mean, self._sigma, 4096 + steps)
             self._factors = np.concatenate((self._factors[self._next :], fresh))
             self._next = 0
-        return self._factors[self._next : self._next + steps]
+        return self._run * self._factors[self._next : self._next + steps]
 
     def skip(self, steps: int) -> None:
         """Take factors that `peek` showed."""

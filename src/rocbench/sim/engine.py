@@ -13,6 +13,7 @@ they read is one sum. Work is done only for a sequence that joins or leaves.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 
 LONGEST_RUN = 1024
 """Most steps that one call may run."""
+IDLE_S = 0.5
+"""After so long without work a new run begins (see `Noise`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class Engine:
         self._grow = [0] * config.block_size
         self._ends: dict[int, dict[int, Sequence]] = {}
         self._end_steps: list[int] = []
+        self._ended_s = -math.inf
 
     # --- requests
 
@@ -154,6 +158,8 @@ class Engine:
         if self._blocks(last) > self.config.num_blocks:
             raise ValueError(f"{last} tokens do not fit in the KV cache of {self.config.num_blocks} blocks")
         sequence.arrived_s = now
+        if self._noise is not None and not self.busy and now - self._ended_s > IDLE_S:
+            self._noise.restart()
         self.waiting.append(sequence)
 
     def abort(self, sequence: Sequence) -> None:
@@ -210,7 +216,7 @@ class Engine:
         decoding = len(self.decoding)
         batch = Batch(
             prefill_tokens=sum(chunk for _, chunk in plan.chunks),
-            prefill_pairs=sum(chunk * (s.computed + chunk / 2) for s, chunk in plan.chunks),
+            prefill_pairs=sum(chunk * (s.computed + (chunk + 1) / 2) for s, chunk in plan.chunks),
             decode_seqs=decoding,
             decode_context=self._context + decoding,
             image_tokens=plan.image_tokens,
@@ -265,6 +271,7 @@ class Engine:
                 full * len(self.decoding)
                 + sum(self._grow[(self._step + offset) % size] for offset in range(rest))
             )
+        self._ended_s = outcome.ends_s
         self._context += len(self.decoding) * steps
         last = self._step + steps - 1
         self._step += steps

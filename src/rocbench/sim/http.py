@@ -43,7 +43,7 @@ class SimServer:
         self.node, self.context = node, context
         self.histograms = Histograms(node.limits.max_model_len)
         self.live = LiveEngine(
-            Engine(node.engine, node.times, node.noise(context)), loop, self.histograms, node.api_request_s
+            Engine(node.engine, node.times, node.noise), loop, self.histograms, node.api_request_s
         )
         self._env = env
         self._loop = loop
@@ -224,14 +224,18 @@ class SimServer:
             stream.plan, stream.dropped = self._faults, lambda: self.live.abort(stream, "error")
         if self.node.engine.prefix_caching:
             answer = answer_tokens(stream.offset, length, by_id=request.by_id)
-            sequence.hashes = block_hashes(request.tokens + answer, self.node.block_size, request.salt)
+            sequence.hashes = block_hashes(request.tokens + answer, self.node.engine.block_size, request.salt)
         return stream
 
     def _length(self, request: ApiRequest) -> tuple[int, str]:
         """Tokens to answer with and why it ends there, drawn where the end of text counts."""
         if request.ignore_eos:
             return request.max_tokens, "length"
-        drawn = round(self._answers.lognormvariate(math.log(self.node.answer_median), self.node.answer_sigma))
+        drawn = round(
+            self._answers.lognormvariate(
+                math.log(self.node.efficiency.answer_median), self.node.efficiency.answer_sigma
+            )
+        )
         if drawn >= request.max_tokens:
             return request.max_tokens, "length"
         return max(drawn, request.min_tokens, 1), "stop"

@@ -20,16 +20,37 @@ FAILED_LINES = (
 SUCCESS_LINE = "Application startup complete."
 
 
+OLD_BACKEND_LINES = {
+    "ROCM_AITER_MLA_SPARSE": "Using Sparse MLA backend.",
+    "TRITON_MLA": "Using Triton MLA backend.",
+    "ROCM_AITER_MLA": "Using AITER MLA backend.",
+    "ROCM_AITER_TRITON_MLA": "Using AITER TRITON MLA backend.",
+    "TRITON_ATTN": "Using Triton Attention backend.",
+    "ROCM_ATTN": "Using Rocm Attention backend.",
+    "ROCM_AITER_FA": "Using Aiter Flash Attention backend.",
+    "ROCM_AITER_UNIFIED_ATTN": "Using Aiter Unified Attention backend.",
+    "FLEX_ATTENTION": "Using FlexAttention backend.",
+}
+"""v0.14.1 platforms/rocm.py:209-294."""
+
+
+def backend_line(node: Node) -> str:
+    """The line that names the attention backend."""
+    if Version(node.version) < Version("0.18") and node.backend in OLD_BACKEND_LINES:
+        return OLD_BACKEND_LINES[node.backend]
+    if node.argv.text("attention-backend"):
+        return f"Using {node.backend} backend (selected via --attention-backend)."
+    return f"Using {node.backend} backend out of potential backends: ['{node.backend}']."
+
+
 def before_load(node: Node) -> list[str]:
     """What is logged before the weights are loaded."""
-    engine = (
-        f"model='{node.argv.model}', tensor_parallel_size={node.tp}, max_seq_len={node.limits.max_model_len}"
-    )
+    engine = f"model='{node.argv.model}', tensor_parallel_size={node.layout.tp}, max_seq_len={node.limits.max_model_len}"
     return [
         f"vLLM API server version {node.version} (simulated by rocbench)",
         f"Initializing a V1 LLM engine (v{node.version}) with config: {engine}",
         f"Chunked prefill is enabled with max_num_batched_tokens={node.engine.max_num_batched_tokens}.",
-        node.backend_line,
+        backend_line(node),
     ]
 
 
@@ -42,7 +63,9 @@ def after_load(node: Node, load_s: float) -> list[str]:
         f"Available KV cache memory: {node.kv_gib:.2f} GiB",
     ]
     if node.picked_block_size:
-        lines.append(f"Setting kv cache block size to {node.block_size} for {node.backend} backend(s).")
+        lines.append(
+            f"Setting kv cache block size to {node.engine.block_size} for {node.backend} backend(s)."
+        )
     size = f"GPU KV cache size: {node.kv_tokens:,} tokens"
     most = (
         f"Maximum concurrency for {node.limits.max_model_len:,} tokens per request: "

@@ -5,19 +5,27 @@ The result decides everything the simulated server does; `Refusal` is what it sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from packaging.version import Version
 
 from rocbench.architecture import Architecture, from_config
+from rocbench.physics.kv import kv_bytes_per_token_per_rank, kv_capacity_tokens, sequence_bytes_per_rank
+from rocbench.physics.layout import Layout, from_args
+from rocbench.physics.steps import StepModel
+from rocbench.rules.facts import Facts
+from rocbench.rules.table import RuleTable
 from rocbench.settings.schema import Hardware, ModelProfile, Simulation, Strict
-from rocbench.sim.argv import ServeArgv
-from rocbench.sim.costs import AffineTimes, Noise, StepTimes
+from rocbench.sim.argv import ServeArgv, UsageError
+from rocbench.sim.calibration import Calibration, Efficiency, When
+from rocbench.sim.costs import Noise, PhysicsTimes, StepTimes
 from rocbench.sim.engine import EngineConfig
 from rocbench.sim.faults import Faults
 from rocbench.sim.prompts import ImageRule, Limits
+from rocbench.sim.refusals import Asked, check_lengths, check_memory, check_rules, facts_of
 from rocbench.sim.streams import Dialect
 from rocbench.units import GIB
 
@@ -33,14 +41,6 @@ class Context(Strict):
     faults: Faults = Faults()
 
 
-class Refusal(Exception):
-    """vLLM does not start: the last line of its traceback."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        self.line = f"{kind}: {message}"
-        super().__init__(self.line)
-
-
 @dataclass(frozen=True, slots=True)
 class Node:
     """A started server's resolved settings."""
@@ -48,12 +48,14 @@ class Node:
     version: str
     argv: ServeArgv
     arch: Architecture
+    facts: Facts
+    layout: Layout
     engine: EngineConfig
     times: StepTimes
+    noise: Noise | None
+    efficiency: Efficiency
     limits: Limits
     dialect: Dialect
-    tp: int
-    block_size: int
     kv_cache_dtype: str
     gpu_memory_utilization: float
     weights_gib: float
@@ -62,22 +64,21 @@ class Node:
     """Memory for the KV cache per rank."""
     kv_tokens: int
     backend: str
-    backend_line: str
     picked_block_size: bool
     """vLLM chose the block size itself and says so (from 0.19)."""
     dev_mode: bool
     api_key: str | None
-    api_request_s: float = 0.002
-    """Seconds the API server spends on a request before the engine sees it."""
-    answer_median: float = 256.0
-    """Tokens of an answer that ends by itself: median and sigma of a lognormal."""
-    answer_sigma: float = 1.0
+
+    @property
+    def api_request_s(self) -> float:
+        """Seconds the API server spends on a request before the scheduler sees it."""
+        return self.efficiency.api_request_ms / 1e3
 
     def cache_config(self, faults: Faults) -> dict[str, str]:
         """Labels of `vllm:cache_config_info`."""
         version = Version(self.version)
         told = {
-            "block_size": str(faults.wrong_block_size or self.block_size),
+            "block_size": str(faults.wrong_block_size or self.engine.block_size),
             "cache_dtype": self.kv_cache_dtype,
             "calculate_kv_scales": "False",
             "cpu_kvcache_space_bytes": "None",
@@ -103,75 +104,149 @@ class Node:
         return {
             "model_config": {"model": self.argv.model, "max_model_len": self.limits.max_model_len},
             "cache_config": {
-                "block_size": self.block_size,
+                "block_size": self.engine.block_size,
                 "cache_dtype": self.kv_cache_dtype,
                 "enable_prefix_caching": self.engine.prefix_caching,
                 "gpu_memory_utilization": self.gpu_memory_utilization,
                 "num_gpu_blocks": self.engine.num_blocks,
             },
-            "parallel_config": {"tensor_parallel_size": self.tp},
+            "parallel_config": {"tensor_parallel_size": self.layout.tp},
             "scheduler_config": {
                 "max_num_seqs": self.engine.max_num_seqs,
                 "max_num_batched_tokens": self.engine.max_num_batched_tokens,
             },
         }
 
-    def noise(self, context: Context) -> Noise | None:
-        """Noise on step times as the simulation asks for it."""
-        cv = context.simulation.noise_cv
-        return Noise(cv, context.seed) if cv else None
 
-
-def resolve(argv: ServeArgv, context: Context, env: Mapping[str, str]) -> Node:
+def resolve(
+    argv: ServeArgv, context: Context, env: Mapping[str, str], table: RuleTable, cal: Calibration
+) -> Node:
     """Resolve the argv as vLLM would. Raises Refusal, UsageError."""
-    version, profile, hardware = Version(context.vllm), context.profile, context.hardware
-    arch = from_config(profile.config)
-    tp = argv.integer("tensor-parallel-size", 1)
-    max_len = argv.integer("max-model-len", arch.max_position_embeddings or 32768)
-    gpu = hardware.gpu
-    hbm = gpu.hbm_bytes if gpu else 16 * GIB
+    version = Version(context.vllm)
+    asked = Asked(argv, env, context.profile, context.hardware, context.vllm)
+    facts = facts_of(asked, table)
+    check_rules(asked, table)
+    arch = from_config(context.profile.config, mla_disabled=env.get("VLLM_MLA_DISABLE") == "1")
+    length = argv.integer("max-model-len", arch.max_position_embeddings or 32768)
+    block = facts.block_size or 16
+    scheduler = _scheduler(argv, context, version, length, env, longest=arch.max_position_embeddings)
+    layout = from_args(dict(argv.flags))
     utilization = argv.number("gpu-memory-utilization", 0.92 if version >= Version("0.20.2") else 0.9)
-    big = version >= Version("0.28") and hbm >= 160 * GIB
-    budget = argv.integer("max-num-batched-tokens", 16384 if big else 8192)
-    block = argv.integer("block-size", 16)
-    weights = profile.checkpoint.bytes or arch.total_params * profile.checkpoint.bits / 8
-    kv_bytes = 1 if (argv.text("kv-cache-dtype") or "auto").startswith("fp8") else 2
-    per_token = _kv_bytes_per_token(arch, tp, kv_bytes)
-    room = hbm * utilization - weights / tp - 4 * GIB
-    if room <= 0:
-        raise Refusal("torch.OutOfMemoryError", "HIP out of memory.")
-    blocks = int(room / per_token) // block
-    seats = argv.integer("max-num-seqs", 1024)
-    if context.faults.max_running:
-        seats = min(seats, context.faults.max_running)
-    prefix = argv.switch("enable-prefix-caching", default=True)
+    capacity = kv_capacity_tokens(
+        arch,
+        context.profile.checkpoint,
+        context.hardware,
+        layout,
+        utilization,
+        max_model_len=length,
+        max_num_batched_tokens=scheduler.budget,
+        max_num_seqs=scheduler.seats,
+        block_size=block,
+    )
+    if capacity is None:
+        raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
+    needed = sequence_bytes_per_rank(arch, layout, length)
+    check_memory(capacity, max_model_len=length, sequence_bytes=needed, version=version)
+    efficiency = cal.efficiency(_when(facts, context), context.simulation.efficiency)
     return Node(
         version=context.vllm,
         argv=argv,
         arch=arch,
-        engine=EngineConfig(seats, budget, max_len, block, blocks, prefix),
-        times=AffineTimes(),
-        limits=_limits(argv, profile, arch, max_len, modern=version >= Version("0.30")),
+        facts=facts,
+        layout=layout,
+        engine=EngineConfig(
+            max_num_seqs=min(scheduler.seats, context.faults.max_running or scheduler.seats),
+            max_num_batched_tokens=scheduler.budget,
+            max_model_len=length,
+            block_size=block,
+            num_blocks=capacity.tokens // block,
+            prefix_caching=facts.prefix_caching,
+            chunked_prefill=scheduler.chunked,
+            offload_blocks=_offload_blocks(facts, arch, layout, block),
+        ),
+        times=_times(context, arch, layout, efficiency),
+        noise=_noise(context, efficiency),
+        efficiency=efficiency,
+        limits=_limits(argv, context.profile, arch, length, modern=version >= Version("0.30")),
         dialect=_dialect(argv, version),
-        tp=tp,
-        block_size=block,
-        kv_cache_dtype=argv.text("kv-cache-dtype") or "auto",
+        kv_cache_dtype=facts.kv_cache_dtype,
         gpu_memory_utilization=utilization,
-        weights_gib=weights / tp / GIB,
-        kv_gib=room / GIB,
-        kv_tokens=blocks * block,
-        backend="TRITON_ATTN",
-        backend_line=context.faults.wrong_backend or "Using Triton Attention backend.",
+        weights_gib=capacity.weights / GIB,
+        kv_gib=capacity.kv_bytes / GIB,
+        kv_tokens=capacity.tokens // block * block,
+        backend=context.faults.wrong_backend or facts.backend or "unknown",
         picked_block_size="block-size" not in argv.flags and version >= Version("0.19"),
         dev_mode=env.get("VLLM_SERVER_DEV_MODE") == "1",
         api_key=argv.text("api-key") or env.get("VLLM_API_KEY"),
     )
 
 
-def _kv_bytes_per_token(arch: Architecture, tp: int, element: int) -> float:
-    if arch.mla and arch.kv_lora_rank:
-        return float(arch.num_layers * (arch.kv_lora_rank + (arch.qk_rope_head_dim or 0)) * element)
-    return float(2 * arch.num_layers * max(1, arch.num_kv_heads // tp) * arch.head_dim * element)
+class Scheduler(NamedTuple):
+    """Limits of a step."""
+
+    budget: int
+    seats: int
+    chunked: bool
+
+
+def _scheduler(
+    argv: ServeArgv,
+    context: Context,
+    version: Version,
+    length: int,
+    env: Mapping[str, str],
+    *,
+    longest: int | None,
+) -> Scheduler:
+    gpu = context.hardware.gpu
+    big = version >= Version("0.28") and gpu is not None and gpu.hbm_bytes >= 160 * GIB
+    budget = argv.integer("max-num-batched-tokens", 16384 if big else 8192)
+    seats = argv.integer("max-num-seqs", 1024)
+    if "max-num-batched-tokens" not in argv.flags:  # vLLM raises its default, not the user's value
+        budget = max(budget, seats)
+    chunked = argv.switch("enable-chunked-prefill", default=True)
+    check_lengths(max_model_len=length, longest=longest, budget=budget, seats=seats, chunked=chunked, env=env)
+    return Scheduler(budget, seats, chunked)
+
+
+def _when(facts: Facts, context: Context) -> When:
+    return When(
+        model=context.profile.name,
+        family=facts.family,
+        mla=facts.mla,
+        moe=facts.moe,
+        aiter=facts.aiter,
+        quantization=facts.quantization,
+        backend=facts.backend,
+        gpu=facts.gpu,
+    )
+
+
+def _times(context: Context, arch: Architecture, layout: Layout, efficiency: Efficiency) -> PhysicsTimes:
+    model = StepModel(
+        arch,
+        context.profile.checkpoint,
+        efficiency.derate(context.hardware),
+        layout,
+        collective_latency_s=efficiency.collective_latency_us / 1e6,
+        overhead_s=efficiency.step_overhead_ms / 1e3,
+    )
+    scale = context.simulation.slowdown / context.simulation.speed
+    return PhysicsTimes(model, efficiency.sequence_overhead_us / 1e6, scale)
+
+
+def _noise(context: Context, efficiency: Efficiency) -> Noise | None:
+    run_cv = math.hypot(efficiency.run_cv, context.simulation.run_cv)
+    if not (run_cv or context.simulation.noise_cv):
+        return None
+    return Noise(context.simulation.noise_cv, run_cv, context.seed)
+
+
+def _offload_blocks(facts: Facts, arch: Architecture, layout: Layout, block: int) -> int:
+    """Blocks in host memory; each rank keeps its own share (GQA) or a copy (MLA)."""
+    if not facts.offload or not facts.offload_gib:
+        return 0
+    return int(facts.offload_gib * GIB / layout.tp / kv_bytes_per_token_per_rank(arch, layout)) // block
 
 
 def _limits(

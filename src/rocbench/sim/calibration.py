@@ -1,0 +1,109 @@
+"""How far real steps stay behind the physical bound, as a named file says (`configs/calibrations/*.yaml`).
+
+A calibration is assumed, or fitted to rows; `what` says which. Every figure of the simulated server hangs on it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rocbench.settings import catalog, yamlfile
+from rocbench.settings.schema import Gpu, Hardware, Strict
+
+
+class Efficiency(Strict):
+    """Shares of the peaks that are reached, and what a step costs besides."""
+
+    bandwidth: float = Field(gt=0, le=1)
+    compute: float = Field(gt=0, le=1)
+    communication: float = Field(gt=0, le=1)
+    collective_latency_us: float = Field(default=0.0, ge=0)
+    step_overhead_ms: float = Field(default=0.0, ge=0)
+    sequence_overhead_us: float = Field(default=0.0, ge=0)
+    """Of each running sequence in each step."""
+    api_request_ms: float = Field(default=0.0, ge=0)
+    """Before the scheduler sees a request."""
+    run_cv: float = Field(default=0.0, ge=0)
+    """Coefficient of variation of the speed between runs."""
+    answer_median: float = Field(default=256.0, gt=0)
+    """Tokens of an answer that ends by itself; lognormal with `answer_sigma`."""
+    answer_sigma: float = Field(default=1.0, ge=0)
+
+    def derate(self, hardware: Hardware) -> Hardware:
+        """The hardware as fast as it is really used: physics on it gives expected times."""
+        gpu = hardware.gpu
+        if gpu is None:
+            return hardware
+        slower: Gpu = gpu.model_copy(
+            update={
+                "hbm_bytes_per_s": gpu.hbm_bytes_per_s * self.bandwidth,
+                "flops": {dtype: peak * self.compute for dtype, peak in gpu.flops.items()},
+                "link_bytes_per_s": gpu.link_bytes_per_s * self.communication,
+            }
+        )
+        return hardware.model_copy(update={"gpu": slower})
+
+
+class When(Strict):
+    """Where a factor applies; None is anywhere."""
+
+    model: str | None = None
+    """Name of the profile."""
+    family: str | None = None
+    mla: bool | None = None
+    moe: bool | None = None
+    aiter: bool | None = None
+    quantization: str | None = None
+    backend: str | None = None
+    gpu: str | None = None
+
+
+class Factor(Strict):
+    """Multiplies shares, adds to overheads; `run_cv` takes the place of the base's."""
+
+    when: When
+    why: str
+    bandwidth: float = Field(default=1.0, gt=0)
+    compute: float = Field(default=1.0, gt=0)
+    communication: float = Field(default=1.0, gt=0)
+    step_overhead_ms: float = 0.0
+    sequence_overhead_us: float = 0.0
+    run_cv: float | None = None
+    answer_median: float | None = None
+    answer_sigma: float | None = None
+
+
+class Calibration(Strict):
+    """A named set of efficiencies."""
+
+    name: str
+    what: Literal["assumed", "fitted"]
+    note: str
+    base: Efficiency
+    factors: tuple[Factor, ...] = ()
+
+    def efficiency(self, facts: When, flat: float | None = None) -> Efficiency:
+        """The efficiency for these facts. `flat` stands for all three shares, without overheads, where given."""
+        if flat is not None:
+            answers = {"answer_median": self.base.answer_median, "answer_sigma": self.base.answer_sigma}
+            return Efficiency(bandwidth=flat, compute=flat, communication=flat, **answers)
+        values = self.base.model_dump()
+        for factor in self.factors:
+            wanted = factor.when.model_dump(exclude_none=True)
+            if any(getattr(facts, name) != value for name, value in wanted.items()):
+                continue
+            for name in ("bandwidth", "compute", "communication"):
+                values[name] = min(1.0, values[name] * getattr(factor, name))
+            for name in ("step_overhead_ms", "sequence_overhead_us"):
+                values[name] += getattr(factor, name)
+            for name in ("run_cv", "answer_median", "answer_sigma"):
+                if getattr(factor, name) is not None:
+                    values[name] = getattr(factor, name)
+        return Efficiency.model_validate(values)
+
+
+def read(name: str) -> Calibration:
+    """A calibration by name, or by the path of its file. Raises ConfigError."""
+    return yamlfile.load(catalog.path_of("calibrations", name), Calibration)

@@ -1,0 +1,187 @@
+"""What real vLLM of a version refuses to start, with its words. Pure.
+
+Rules of severity `hard_error` are held against the argv and environment as they are, without filling anything
+in. What no rule covers (lengths, memory) is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from packaging.version import Version
+
+from rocbench.architecture import from_config
+from rocbench.errors import InputError
+from rocbench.physics.kv import KvCapacity
+from rocbench.rules.facts import Facts, Subject, gather
+from rocbench.rules.flags import leaves
+from rocbench.rules.resolve import ServeRequest
+from rocbench.rules.resolve import resolve as resolve_rules
+from rocbench.rules.table import RuleTable
+from rocbench.settings.schema import Hardware, ModelProfile
+from rocbench.sim.argv import ServeArgv, UsageError
+from rocbench.units import GIB
+
+NO_START_REFUSAL = {
+    "ready-timeout": "the simulated load is short",
+    "swap-space": "argparse refuses the flag",
+    "log-requests": "argparse refuses the flag",
+    "hybrid-seqs": "the number of state blocks is not modelled",
+    "cpu-mla-fp8": "the engine starts and dies at the first request",
+    "cpu-moe-ep": "the engine starts and dies at the first request",
+}
+"""Hard errors that do not keep vLLM from starting, or that are refused elsewhere."""
+NEEDED_FILLS = {"bs-sparse-1", "bs-m3", "off-hma-flag"}
+"""Rules whose setting vLLM does not start without."""
+WORDS: dict[str, tuple[str, str | None]] = {
+    "bs-sparse-1": ("AssertionError", None),
+    "heads-16-128": ("AssertionError", None),
+    "heads-4-8-16k": ("AssertionError", None),
+    "heads-div16": ("AssertionError", None),
+    "heads-lt16": ("AssertionError", None),
+    "heads-any": ("AssertionError", None),
+    "triton-mla-fp8": ("NotImplementedError", None),
+    "off-mla-bug": ("KeyError", "'model.layers.0.self_attn.indexer.k_cache'"),
+    "off-triton-swap": ("Memory access fault by GPU node-1", "on address 0x7f0000000000. Reason: Unknown."),
+    "arch-min": ("ValueError", "Model architectures ['{architecture}'] are not supported for now."),
+}
+"""Exception and message where they are not ValueError and the rule's own."""
+HELD_BACK = {"served-model-name", "host", "port", "api-key"}
+
+
+class Refusal(Exception):
+    """vLLM does not start: the last line of its traceback."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.line = f"{kind}: {message}"
+        super().__init__(self.line)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the server is started with, and on what."""
+
+    argv: ServeArgv
+    env: Mapping[str, str]
+    profile: ModelProfile
+    hardware: Hardware
+    vllm: str
+
+    def flags(self) -> dict[str, Any]:
+        """Flags as the rules take them."""
+        return {name: value for name, value in self.argv.flags.items() if name not in HELD_BACK}
+
+    def variables(self) -> dict[str, str]:
+        """Environment that vLLM reads."""
+        devices = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+        return {
+            name: value for name, value in self.env.items() if name.startswith("VLLM_") or name in devices
+        }
+
+
+def facts_of(asked: Asked, table: RuleTable) -> Facts:
+    """The facts for the flags as they stand. Raises UsageError for a value that cannot be read."""
+    off = asked.env.get("VLLM_MLA_DISABLE") == "1"
+    subject = Subject(
+        profile=asked.profile,
+        architecture=from_config(asked.profile.config, mla_disabled=off),
+        hardware=asked.hardware,
+        vllm=asked.vllm,
+        nodes=asked.argv.integer("nnodes", 1),
+        offload_compared=False,
+        multi_turn=False,
+        names=table.names,
+        parts=table.parts,
+        first_vllm=table.first_vllm,
+    )
+    try:
+        return gather(subject, leaves(asked.flags(), table.names, "argv"), asked.variables())
+    except InputError as error:
+        raise UsageError(f"argument {error.what}") from None
+
+
+def check_rules(asked: Asked, table: RuleTable) -> None:
+    """Raise Refusal for the first hard error that keeps this vLLM from starting."""
+    bare = asked.profile.model_copy(
+        update={"serve": (), "tp": 1, "max_model_len": None, "trust_remote_code": False, "revision": None}
+    )
+    hard = replace(table, rules=tuple(r for r in table.rules if r.severity == "hard_error"), defaults=())
+    request = ServeRequest(
+        bare, asked.hardware, asked.vllm, user_args=asked.flags(), user_env=asked.variables()
+    )
+    resolution = resolve_rules(request, hard)
+    broken = [finding.rule for finding in resolution.contradictions if finding.rule not in NO_START_REFUSAL]
+    missing = {entry.rule for entry in (*resolution.args, *resolution.env)} & NEEDED_FILLS
+    facts = facts_of(asked, table)
+    for rule in hard.rules:
+        if rule.id in broken or rule.id in missing:
+            kind, words = WORDS.get(rule.id, ("ValueError", None))
+            raise Refusal(kind, (words or rule.message).format_map(_shown(facts)))
+    if asked.profile.trust_remote_code and not asked.argv.switch("trust-remote-code"):
+        raise Refusal(
+            "ValueError",
+            f"The repository {asked.argv.model} contains custom code which must be executed to correctly load "
+            f"the model. You can inspect the repository content at https://hf.co/{asked.argv.model}.\n"
+            "Please pass the argument `trust_remote_code=True` to allow custom code to be run.",
+        )
+
+
+def _shown(facts: Facts) -> dict[str, Any]:
+    values = {name: getattr(facts, name) for name in Facts.__dataclass_fields__}
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in values.items()}
+
+
+def check_lengths(
+    *, max_model_len: int, longest: int | None, budget: int, seats: int, chunked: bool, env: Mapping[str, str]
+) -> None:
+    """Raise Refusal as vLLM's ModelConfig and SchedulerConfig do."""
+    if longest and max_model_len > longest and env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") != "1":
+        raise Refusal(
+            "ValueError",
+            f"User-specified max_model_len ({max_model_len}) is greater than the derived max_model_len "
+            f"(max_position_embeddings={longest} or model_max_length=None in model's config.json). To allow "
+            "overriding this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1.",
+        )
+    if budget < max_model_len and not chunked:
+        raise Refusal(
+            "ValueError",
+            f"max_num_batched_tokens ({budget}) is smaller than max_model_len ({max_model_len}). This "
+            "effectively limits the maximum sequence length to max_num_batched_tokens and makes vLLM reject "
+            "longer sequences. Please increase max_num_batched_tokens or decrease max_model_len.",
+        )
+    if budget < seats:
+        raise Refusal(
+            "ValueError",
+            f"max_num_batched_tokens ({budget}) must be greater than or equal to max_num_seqs ({seats}).",
+        )
+
+
+def check_memory(
+    capacity: KvCapacity, *, max_model_len: int, sequence_bytes: float, version: Version
+) -> None:
+    """Raise Refusal where weights do not fit, or the KV cache does not hold one sequence of the longest length."""
+    if capacity.weights + capacity.overhead > capacity.hbm_bytes:
+        raise Refusal(
+            "torch.OutOfMemoryError",
+            f"HIP out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total capacity of "
+            f"{capacity.hbm_bytes / GIB:.2f} GiB of which 0.11 GiB is free.",
+        )
+    more = " (which also controls CPU memory on the CPU backend)" if version >= Version("0.33") else ""
+    see = "See https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details."
+    if capacity.kv_bytes <= 0:
+        raise Refusal(
+            "ValueError",
+            "No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when "
+            f"initializing the engine. {see}",
+        )
+    if sequence_bytes > capacity.kv_bytes:
+        raise Refusal(
+            "ValueError",
+            f"To serve at least one request with the models's max seq len ({max_model_len}), "
+            f"({sequence_bytes / GIB:.2f} GiB KV cache is needed, which is larger than the available KV cache "
+            f"memory ({capacity.kv_bytes / GIB:.2f} GiB). Based on the available memory, the estimated maximum "
+            f"model length is {int(max_model_len * capacity.kv_bytes / sequence_bytes)}. Try increasing "
+            f"`gpu_memory_utilization`{more} or decreasing `max_model_len` when initializing the engine. {see}",
+        )

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from pydantic import ValidationError
@@ -86,6 +87,7 @@ async def _serve(node: Node, context: Context) -> int:
             loop.add_signal_handler(number, stop.set)
         else:
             signal.signal(number, signal.SIG_IGN)
+    loop.set_exception_handler(_crash)
     app = SimServer(node, context, os.environ, loop)
     host = node.argv.text("host") or "127.0.0.1"
     try:
@@ -104,6 +106,12 @@ async def _serve(node: Node, context: Context) -> int:
             await asyncio.sleep(context.faults.slow_stop_s)
     await server.close()
     return int(failed)
+
+
+def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A fault of the simulation itself must not pass for a slow server: end at once."""
+    loop.default_exception_handler(context)
+    os._exit(1)
 
 
 async def _load(app: SimServer, context: Context) -> int:

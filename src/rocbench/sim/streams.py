@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocbench.sim.engine import Sequence
-from rocbench.sim.prompts import FIRST_ID, WORDS, ApiRequest, answer_tokens
+from rocbench.sim.prompts import FIRST_ID, WORDS, ApiRequest
 
 DONE = b"data: [DONE]\n\n"
 WORD_COUNT = len(WORDS)
@@ -234,8 +234,9 @@ class Whole(Stream):
 
     def _answer(self, reason: str) -> dict[str, Any]:
         count = self.sequence.output_tokens
-        text = answer_tokens(self.offset, count, by_id=False).decode()
-        ids = [FIRST_ID + (self.offset + place) % WORD_COUNT for place in range(count)]
+        places = [(self.offset + place) % WORD_COUNT for place in range(count)]
+        text = b"".join([WORDS[place] for place in places]).decode()
+        ids = [FIRST_ID + place for place in places]
         asked = self.request.return_token_ids
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
         choice["token_ids"] = ids if asked else None

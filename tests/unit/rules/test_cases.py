@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from packaging.version import Version
 
-from rulecases import DATA, cases_of, wrong
 from rocbench.rules.load import shipped
 from rocbench.rules.table import Rule, RuleTable
 from rocbench.rules.versions import Range
+from rulecases import DATA, cases_of, wrong
 
 TABLE = shipped()
 RELEASES = ("0.11.2", *TABLE.names.releases, "0.34.0")

@@ -1,0 +1,144 @@
+"""Flags: every spelling is one flag, JSON flags merge by key, values have their flag's type."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rocbench.errors import InputError
+from rocbench.rules.flags import canonical, leaves, lives, render
+from rocbench.rules.load import shipped
+
+NAMES = shipped().names
+
+
+@pytest.mark.parametrize(
+    ("spelling", "leaf", "positive"),
+    [
+        ("--tensor-parallel-size", "tensor-parallel-size", True),
+        ("tensor_parallel_size", "tensor-parallel-size", True),
+        ("-tp", "tensor-parallel-size", True),
+        ("ep", "enable-expert-parallel", True),
+        ("no-enable-prefix-caching", "enable-prefix-caching", False),
+        ("--no_enable_prefix_caching", "enable-prefix-caching", False),
+        ("disable-hybrid-kv-cache-manager", "disable-hybrid-kv-cache-manager", True),
+        ("-cc.pass_config.fuse-rope-kvcache", "compilation-config.pass_config.fuse_rope_kvcache", True),
+        ("kv_transfer_config.kv_connector", "kv-transfer-config.kv_connector", True),
+        ("an-unknown-flag", "an-unknown-flag", True),
+    ],
+)
+def test_spellings_of_a_flag(spelling, leaf, positive):
+    """Dashes, underscores, short names, `no-` forms and dotted keys."""
+    assert canonical(spelling, NAMES) == (leaf, positive)
+
+
+def test_a_json_flag_and_its_dotted_keys_are_one():
+    """A mapping, a JSON text and dotted keys end as leaves of the same flag, and render as one."""
+    as_map = leaves({"compilation-config": {"mode": 3, "pass_config": {"a": True}}}, NAMES, "")
+    as_text = leaves({"compilation_config": '{"mode": 3, "pass_config": {"a": true}}'}, NAMES, "")
+    dotted = leaves({"cc.mode": 3, "compilation-config.pass_config.a": True}, NAMES, "")
+    assert as_map == as_text == dotted
+    assert render(as_map.items()) == (
+        "--compilation-config",
+        json.dumps({"mode": 3, "pass_config": {"a": True}}),
+    )
+
+
+def test_the_same_flag_twice_is_refused_unless_it_says_the_same():
+    """Two spellings with two values contradict; with one value they are one."""
+    assert leaves({"block-size": 16, "block_size": 16}, NAMES, "") == {"block-size": 16}
+    with pytest.raises(InputError, match="--block-size is given twice: 16 and 1"):
+        leaves({"block-size": 16, "block_size": 1}, NAMES, "")
+    with pytest.raises(InputError, match="--enable-prefix-caching is given twice"):
+        leaves({"enable-prefix-caching": True, "no-enable-prefix-caching": True}, NAMES, "")
+
+
+@pytest.mark.parametrize(
+    ("flag", "given_", "taken"),
+    [
+        ("block-size", "16", 16),
+        ("gpu-memory-utilization", "0.9", 0.9),
+        ("max-model-len", "32k", "32k"),
+        ("max-model-len", "auto", "auto"),
+        ("kv-cache-memory-bytes", "256M", "256M"),
+        ("enable-prefix-caching", "off", False),
+        ("enable-expert-parallel", "true", True),
+        ("kv-cache-dtype", "fp8", "fp8"),
+        ("a-new-flag", "7", "7"),
+    ],
+)
+def test_text_becomes_the_flags_type(flag, given_, taken):
+    """What comes from a command line is read as the flag's type; unknown flags are left as they are."""
+    assert leaves({flag: given_}, NAMES, "") == {flag: taken}
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "noun"),
+    [
+        ("block-size", "sixteen", "a whole number"),
+        ("block-size", True, "a whole number"),
+        ("gpu-memory-utilization", {"a": 1}, "a number"),
+        ("enable-prefix-caching", "perhaps", "true or false"),
+        ("kv-cache-dtype", {"a": 1}, "a word"),
+        ("compilation-config", "{not json", "JSON"),
+    ],
+)
+def test_a_wrong_type_is_named(flag, value, noun):
+    """The message names flag, type and value."""
+    with pytest.raises(InputError, match=f"--{flag} takes {noun}"):
+        leaves({flag: value}, NAMES, "serve arguments")
+
+
+def test_rendering():
+    """True is the bare flag, False its `--no-` form, None nothing, a number as it is typed."""
+    words = render([("a", True), ("b", False), ("c", None), ("d", 0.92), ("e", "x y"), ("f", {})])
+    assert words == ("--a", "--no-b", "--d", "0.92", "--e", "x y", "--f", "{}")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b_c", "d"]),
+        st.recursive(
+            st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: st.dictionaries(st.sampled_from(["x", "y"]), inner, min_size=1),
+            max_leaves=4,
+        ),
+        min_size=1,
+    )
+)
+def test_json_comes_through_leaves_unchanged(value):
+    """Splitting a JSON flag into leaves and joining them again loses nothing."""
+    flag, text = render(leaves({"compilation-config": value}, NAMES, "").items())
+    assert (flag, json.loads(text)) == ("--compilation-config", value)
+
+
+def test_rendered_words_survive_a_shell():
+    """A command line made of them splits into the same words."""
+    words = render(leaves({"limit-mm-per-prompt": {"image": 2}, "kv-cache-dtype": "fp8"}, NAMES, "").items())
+    assert tuple(shlex.split(shlex.join(words))) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "there"),
+    [
+        ("swap-space", "0.17.1", True),
+        ("swap-space", "0.17.2", True),
+        ("swap-space", "0.18.1", False),
+        ("attention-backend", "0.12.0", False),
+        ("attention-backend", "0.13.0", True),
+        ("block-size", "0.34.0", True),
+        ("VLLM_ATTENTION_BACKEND", "0.14.1", True),
+        ("VLLM_ATTENTION_BACKEND", "0.16.0", False),
+        ("VLLM_ROCM_USE_AITER_CUSTOM_AR", "0.25.1", True),
+        ("VLLM_ROCM_USE_AITER_CUSTOM_AR", "0.24.0", False),
+        ("made-up", "0.33.0", False),
+        ("swap-space", None, True),
+    ],
+)
+def test_what_a_version_knows(name, version, there):
+    """Flags and variables live from their first to their last release."""
+    assert lives(name, version, NAMES) is there

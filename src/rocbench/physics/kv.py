@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from rocbench.architecture import Architecture
 from rocbench.physics import weights
 from rocbench.physics.layout import KV_BYTES, Layout
@@ -18,6 +20,8 @@ DS_MLA_ENTRY = 656
 V4_ENTRY = 584
 """448 FP8 values, 64 BF16 rope values, 8 scales (vLLM v0.33.0 models/deepseek_v4/attention.py:880)."""
 V4_INDEXED_RATIO = 4
+GRAPHS_SUBTRACTED = Version("0.20")
+INDEXER_RESERVED = (Version("0.23"), Version("0.30"))
 STATE_BYTES = 4
 """Bytes of a number in a linear layer's state (FP32; inferred, `--mamba-ssm-cache-dtype` can halve it)."""
 
@@ -247,6 +251,24 @@ def graph_bytes(arch: Architecture) -> float:
 def overhead_bytes(layout: Layout) -> float:
     """Runtime and collective buffers: 1 GiB, and 2 GiB more with more than one GPU. Inferred."""
     return (3.0 if layout.gpus > 1 else 1.0) * GIB
+
+
+def known_reserve(
+    arch: Architecture, vllm: str | None, *, max_num_batched_tokens: int, max_model_len: int
+) -> Reserve:
+    """What a vLLM version is known to take on ROCm besides weights and KV; nothing where it is unknown.
+
+    Before 0.20 graphs were not subtracted from the room for KV. From 0.23 to 0.29 the sparse indexer reserves
+    its logits.
+    """
+    if vllm is None:
+        return Reserve()
+    version = Version(vllm)
+    sparse = arch.family == "mla_sparse" and INDEXER_RESERVED[0] <= version < INDEXER_RESERVED[1]
+    return Reserve(
+        graphs=0.0 if version < GRAPHS_SUBTRACTED else None,
+        indexer_workspace=rocm_indexer_workspace(max_num_batched_tokens, max_model_len) if sparse else 0.0,
+    )
 
 
 def rocm_indexer_workspace(batched_tokens: int, max_model_len: int) -> float:

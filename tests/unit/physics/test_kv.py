@@ -66,17 +66,59 @@ def test_linear_layers_keep_a_state():
 
 
 @pytest.mark.parametrize(
-    ("name", "hardware", "reported", "within", "settings"),
+    ("name", "hardware", "reported", "within", "derived", "settings"),
     [
-        ("glm-5.2", MI325X, 1_564_016, 0.06, dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8")),
-        ("glm-5.2", MI355X, 2_205_424, 0.01, dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8")),
-        ("glm-5.2", MI325X, 1_477_168, 0.12, dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8")),
-        ("glm-5.2", MI355X, 2_013_072, 0.11, dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8")),
-        ("glm-5", MI325X, 1_292_544, 0.01, dict(gmu=0.92, length=202_752, seqs=1024, kv_dtype="bf16")),
-        ("glm-5", MI355X, 1_587_312, 0.02, dict(gmu=0.92, length=202_752, seqs=1024, kv_dtype="bf16")),
+        (
+            "glm-5.2",
+            MI325X,
+            1_564_016,
+            0.06,
+            1_651_056,
+            dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8"),
+        ),
+        (
+            "glm-5.2",
+            MI355X,
+            2_205_424,
+            0.01,
+            2_218_896,
+            dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8"),
+        ),
+        (
+            "glm-5.2",
+            MI325X,
+            1_477_168,
+            0.12,
+            1_651_056,
+            dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8"),
+        ),
+        (
+            "glm-5.2",
+            MI355X,
+            2_013_072,
+            0.11,
+            2_218_896,
+            dict(gmu=0.80, length=524_288, seqs=32, kv_dtype="fp8"),
+        ),
+        (
+            "glm-5",
+            MI325X,
+            1_292_544,
+            0.01,
+            1_297_376,
+            dict(gmu=0.92, length=202_752, seqs=1024, kv_dtype="bf16"),
+        ),
+        (
+            "glm-5",
+            MI355X,
+            1_587_312,
+            0.02,
+            1_609_024,
+            dict(gmu=0.92, length=202_752, seqs=1024, kv_dtype="bf16"),
+        ),
     ],
 )
-def test_capacity_against_what_recipes_report(name, hardware, reported, within, settings):
+def test_capacity_against_what_recipes_report(name, hardware, reported, within, derived, settings):
     """vLLM's recipes report KV tokens for GLM-5.1, 5.2 and 5.3 (the shape of 5.2) on 8 GPUs of 256 and 288 GiB.
 
     Recipes vLLM v0.33.0: GLM-5.1.yaml:217-220, GLM-5.2.yaml:286-290, GLM-5.3.yaml:315-320 (MI350X has the
@@ -96,6 +138,7 @@ def test_capacity_against_what_recipes_report(name, hardware, reported, within, 
         reserve=kv.Reserve(indexer_workspace=workspace),
     )
     assert capacity.tokens == pytest.approx(reported, rel=within)
+    assert capacity.tokens == derived  # as docs/physics.md has it
 
 
 def test_capacity_items_add_up():
@@ -138,3 +181,16 @@ def test_users_that_fit():
     assert users == int(capacity.kv_bytes / (2560 * 32_256))
     assert users * 2560 <= capacity.tokens + 16
     assert 1500 < users < 3000
+
+
+def test_what_a_version_takes_besides():
+    """Indexer logits from 0.23 to 0.29 for sparse models only; graphs count from 0.20 on."""
+    settings = dict(max_num_batched_tokens=16_384, max_model_len=524_288)
+    sparse, dense = published.arch("glm-5.2"), published.arch("deepseek-v3")
+    assert kv.known_reserve(sparse, "0.29.0", **settings).indexer_workspace == 32.5 * GIB
+    for version in ("0.22.1", "0.30.0", "0.33.0"):
+        assert kv.known_reserve(sparse, version, **settings).indexer_workspace == 0
+    assert kv.known_reserve(dense, "0.29.0", **settings).indexer_workspace == 0
+    assert kv.known_reserve(dense, "0.14.1", **settings).graphs == 0
+    assert kv.known_reserve(dense, "0.20.2", **settings).graphs is None
+    assert kv.known_reserve(dense, None, **settings) == kv.Reserve()

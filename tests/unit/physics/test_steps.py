@@ -161,3 +161,13 @@ def test_no_gpu_no_physics():
         StepModel(arch, Checkpoint(), CPU, Layout())
     assert roofline.best_output_throughput(arch, Checkpoint(), CPU, Layout(), 10, 100, 100) is None
     assert roofline.roofline_share(arch, Checkpoint(), CPU, Layout(), total_throughput=1.0) is None
+
+
+def test_the_last_level_cache_is_granted():
+    """What fits 256 MB need not come from HBM each step: the bound has it, the expectation does not."""
+    layout = Layout(tp=8)
+    step = model("gpt-oss-120b", layout, bound=True).step_cost(0, 0, 1, 1000)
+    assert step.total == pytest.approx(step.weights + step.experts + step.kv - 2**28 / MEMORY)
+    small = model("gpt-oss-120b", Layout(tp=8, pp=2), bound=True).step_cost(0, 0, 1, 1000)
+    assert small.weights + small.experts < 2**28 / MEMORY
+    assert 0 < small.total < small.weights + small.experts

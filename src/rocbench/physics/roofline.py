@@ -29,7 +29,8 @@ class RequestShape:
     accepted_per_step: float = 1.0
     """Tokens that a decode step gives one sequence: above 1 with speculation."""
     longest: int | None = None
-    """The longest ISL + OSL; None where all requests have the same lengths."""
+    """The longest ISL + OSL, where it is known. None takes the model's own limit, which loosens the bound of
+    layers that attend to a limited number of tokens."""
 
     @property
     def uncached(self) -> float:
@@ -116,8 +117,7 @@ def bound(
     """
     if hardware.gpu is None:
         return None
-    longest = shape.longest or math.ceil(shape.isl + shape.osl)
-    model = StepModel(arch, checkpoint, hardware, layout, bound=True, max_context=longest)
+    model = StepModel(arch, checkpoint, hardware, layout, bound=True, max_context=shape.longest)
     in_flight = min(concurrency or math.inf, users or math.inf)
     batch = max(1.0, in_flight / layout.dp)
     mean_context = shape.isl + shape.osl / 2

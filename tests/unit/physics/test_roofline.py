@@ -155,3 +155,11 @@ def test_expectation_limits_the_users():
     few, many = (expected(model, users, RequestShape(500, 500), max_num_seqs=64) for users in (64, 640))
     assert few.output_throughput == pytest.approx(many.output_throughput)
     assert many.request_s == pytest.approx(10 * few.request_s)
+
+
+def test_known_lengths_tighten_the_bound_of_sparse_attention():
+    """Up to 2,048 tokens V3.2 reads them all; without the longest length some might be far longer."""
+    args = (published.arch("deepseek-v3.2"), published.checkpoint("deepseek-v3.2"), MI325X, Layout(tp=8))
+    loose = roofline.best_output_throughput(*args, 1000, 1000, 1000)
+    tight = roofline.best_output_throughput(*args, 1000, 1000, 1000, longest=2000)
+    assert tight < loose

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rocbench.errors import ServerFault
@@ -13,10 +14,10 @@ from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, shell_line, with_address
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.processes import Family
-from rocbench.server.redact import lift_secrets, masked_environment, secret_values
+from rocbench.server.redact import masked_environment, secret_values
 from rocbench.server.scrub import scrub
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
-from rocbench.server.stop import stop_family
+from rocbench.server.stop import KILL_WAIT_S, stop_family
 
 AUTOGROUP_NICE = 10
 
@@ -54,9 +55,9 @@ class LocalServer:
         """
         port = choose_port(self.spec)
         check_port(self.spec.host, port)
-        command, env = lift_secrets(with_address(self.spec.command, self.spec.host, port), self.spec.env)
+        command = with_address(self.spec.command, self.spec.host, port)
         env = launch_environment(
-            env,
+            self.spec.env,
             host=self.spec.host,
             dev_mode=self.spec.dev_mode,
             api_key=self.spec.api_key,
@@ -85,14 +86,10 @@ class LocalServer:
         try:
             report = stop_family(family, grace_s=self.spec.grace_s, reap=self._popen.poll)
             orphans.forget(self._popen.pid)
-            return report
+            return replace(report, exit_code=self._popen.wait(timeout=KILL_WAIT_S))
         finally:
             if self.log_path is not None:
-                scrub(self.log_path, self._secrets())
-
-    def _secrets(self) -> tuple[str, ...]:
-        _, lifted = lift_secrets(self.spec.command, self.spec.env)
-        return secret_values(lifted, os.environ, also=[self.spec.api_key])
+                scrub(self.log_path, secret_values(self.spec.env, os.environ, also=[self.spec.api_key]))
 
     def _start(self, command: tuple[str, ...], env: dict[str, str]) -> None:
         assert self.log_path is not None
@@ -119,8 +116,11 @@ class LocalServer:
         """Lowers the server's scheduling group, so that a spinning server does not starve the client.
 
         A session of its own is an autogroup of its own. Where server and client share CPUs, the client then
-        gets its tokens in bursts (TTFT 160 ms against the server's own 8 ms, on 2 cores).
+        gets its tokens in bursts (TTFT 160 ms against the server's own 8 ms, on 2 cores). The simulated server
+        sleeps between its steps and starves nobody; lowered, it would be late on a busy machine.
         """
+        if self.spec.kind == "simulated":
+            return
         with suppress(OSError):
             if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(encoding="ascii").strip() == "1":
                 Path(f"/proc/{self.pid}/autogroup").write_text(str(AUTOGROUP_NICE), encoding="ascii")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rocbench import trend
 from rocbench.plan import Cell, Group, Plan
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
@@ -267,3 +268,34 @@ def show_rules(rules: Iterable[Rule]) -> None:
             for rule in rules
         ],
     )
+
+
+def show_frame(frame: pd.DataFrame) -> None:
+    """A frame as a plain table; absent values as a dash."""
+    rows = [["-" if pd.isna(v) else _plain(v) for v in row] for row in frame.itertuples(index=False)]
+    show_rows([str(column) for column in frame.columns], rows)
+
+
+def _plain(value: Any) -> str:
+    return number(value, 3) if isinstance(value, float) else str(value)
+
+
+def show_history(table: pd.DataFrame, metric: str) -> None:
+    """Each cell's series over the runs, with its change points."""
+    for key, series in table.groupby("key", sort=False):
+        values = [float(v) for v in series["mean"]]
+        changes = {point.index for point in trend.change_points(values)}
+        show_rows(
+            [str(key), "began", metric, "std", "n", ""],
+            [
+                [
+                    str(row.run),
+                    str(row.begun_at)[:19],
+                    number(float(row.mean), 2),
+                    number(None if pd.isna(row.std) else float(row.std), 2),
+                    str(row.count),
+                    ("change point " if i in changes else "") + ("simulated" if row.simulated else ""),
+                ]
+                for i, row in enumerate(series.itertuples(index=False))
+            ],
+        )

@@ -294,7 +294,7 @@ class _Conductor:
             stopper.check()
         row = rows.row(self.plan, launch, run, running, measured)
         self.folder.write_cell(identity, row, measured.parts(identity, self.folder.secrets))
-        self.redo.discard(_key(row))
+        self.redo.discard((run.cell.cell_id, run.repeat, run.discarded))
         self.folder.log(
             _now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )

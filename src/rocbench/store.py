@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 from rocbench import metrics
 from rocbench.errors import EnvironmentFault, InputError
-from rocbench.records import FAILURES, NONE, GpuSample, Histogram, LoadResult, ServerSample
+from rocbench.records import FAILURES, NONE, GpuSample, LoadResult, ServerSample
 from rocbench.server.redact import redacted
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
@@ -163,6 +163,10 @@ class RunFolder:
             if self._part_bytes(name) < REBUILD_BYTES:
                 self.join(name)
 
+    def rewrite(self) -> None:
+        """Write cells.csv and cells.parquet again from the parts."""
+        self._write_cells()
+
     def finish(self) -> None:
         """Join every table once more."""
         for name in TABLES:
@@ -200,13 +204,13 @@ class RunFolder:
         """The cell rows as a frame, columns in their documented order, absent values as missing."""
         return frame_of(self._rows)
 
-    def table(self, name: str, **filters: Any) -> pd.DataFrame:
-        """One of TABLES as a frame, optionally of one cell and repeat; empty when it was not recorded."""
+    def table(self, name: str, columns: Sequence[str] | None = None, **filters: Any) -> pd.DataFrame:
+        """One of TABLES as a frame, optionally some columns or one cell and repeat; empty when it was not recorded."""
         path = self.path / f"{name}.parquet"
         if not path.is_file():
             return pd.DataFrame()
         conditions = [(column, "==", value) for column, value in filters.items()]
-        return pd.read_parquet(path, filters=conditions or None)
+        return pd.read_parquet(path, columns=list(columns) if columns else None, filters=conditions or None)
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
@@ -285,10 +289,8 @@ def _histograms(result: LoadResult) -> pa.Table:
 
 
 def bin_ms(index: int) -> float:
-    """Middle of a histogram's bin, in ms."""
-    probe = Histogram(total=1)
-    probe.counts[index] = 1
-    return probe.percentile_ns(50) / 1e6
+    """Middle of a histogram's bin, in ms, as `Histogram.percentile_ns` gives it."""
+    return 1e-3 * 1.001 ** (index - 0.5) if index else 0.0
 
 
 def _timeline(result: LoadResult) -> pa.Table:

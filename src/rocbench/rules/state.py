@@ -137,10 +137,10 @@ def take_profile(state: State) -> None:
         given["max-model-len"] = profile.max_model_len
     source = profile.sources[0] if profile.sources else ""
     for leaf, value in given.items():
-        state.flags[leaf] = Setting(value, "profile", where, source)
+        state.flags[leaf] = Setting(value, "profile", "of the model, at every version", source)
     if variant is None:
         return
-    why = f"{where}, vLLM {variant.vllm}" + (f": {variant.note}" if variant.note else "")
+    why = variant.note.partition(";")[0] or f"for vLLM {variant.vllm}"
     for leaf, value in leaves(variant.args, names, where).items():
         state.flags[leaf] = Setting(value, "profile", why, variant.source)
     for name, text in variant.env.items():

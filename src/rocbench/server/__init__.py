@@ -6,8 +6,10 @@ with server.start(spec, on_progress) as running:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rocbench.server.attached import AttachedServer
 from rocbench.server.lock import gpu_locks
@@ -32,6 +34,8 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
         NodeFault: port or GPUs are taken, or the disk is too small.
         ServerFault: it died, hung, or could not be stopped; with cause, fix and log.
     """
+    if spec.kind != "attached" and spec.api_key is None and os.environ.get("VLLM_API_KEY"):
+        spec = replace(spec, api_key=os.environ["VLLM_API_KEY"])  # the server inherits it, and asks for it
     launched = _launcher(spec)
     running: RunningServer | None = None
     if spec.kind in ("process", "container"):

@@ -17,7 +17,7 @@ from rocbench.server.command import launch_environment, with_address
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.process import write_launch_files
 from rocbench.server.processes import Family
-from rocbench.server.redact import lift_secrets, secret_values
+from rocbench.server.redact import secret_values
 from rocbench.server.scrub import scrub
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
@@ -113,9 +113,13 @@ class ContainerServer:
         self.image_digest = self._digest(image)
         port = choose_port(self.spec)
         check_port("127.0.0.1", port)
-        command, env = lift_secrets(with_address(self.spec.command, "0.0.0.0", port), self.spec.env)  # noqa: S104
+        command = with_address(self.spec.command, "0.0.0.0", port)  # noqa: S104
         env = launch_environment(
-            env, host="127.0.0.1", dev_mode=self.spec.dev_mode, api_key=self.spec.api_key, gpus=self.spec.gpus
+            self.spec.env,
+            host="127.0.0.1",
+            dev_mode=self.spec.dev_mode,
+            api_key=self.spec.api_key,
+            gpus=self.spec.gpus,
         )
         env = {**_inherited(os.environ), **CACHES, "HF_HOME": HF_HOME, **env}
         mounts = self._mounts()

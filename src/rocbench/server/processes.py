@@ -24,6 +24,7 @@ class ProcessRow:
     """User and system time, its threads included, its children not."""
     started: int
     """Clock ticks since boot."""
+    threads: int = 1
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -32,8 +33,11 @@ class ProcessRow:
 
     @property
     def alive(self) -> bool:
-        """False for a zombie: it holds no memory and no GPU, only a line in the table."""
-        return self.state not in ("Z", "X", "x")
+        """False for a zombie: it holds no memory and no GPU, only a line in the table.
+
+        A process whose first thread has ended is listed as a zombie too, while its other threads still run.
+        """
+        return self.state not in ("Z", "X", "x") or self.threads > 1
 
 
 def read(pid: int) -> ProcessRow | None:
@@ -55,6 +59,7 @@ def read(pid: int) -> ProcessRow | None:
         session=int(words[3]),
         cpu_s=ticks / _TICKS_PER_S,
         started=int(words[19]),
+        threads=int(words[17]),
     )
 
 

@@ -19,6 +19,7 @@ from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, Ser
 REFUSED_S = 15.0
 """Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
 FAMILY_S = 5.0
+DYING_S = 3.0
 _POLL_S = 0.25
 _PROMPT_IDS = [1000, 1001, 1002, 1003]
 """Ids that all but toy vocabularies have, and fewer than any KV block holds, so nothing is left cached."""
@@ -222,10 +223,19 @@ def _complete(waiting: _Waiting, model: str) -> None:
         status, outcome = _attempt(waiting, path, body)
         if status == 200 and not outcome:
             return
+        if status == 0:
+            _let_it_die(waiting)
         if status not in (400, 404, 405, 422):
             break
     waiting.look("the first completion gave no answer")
     raise waiting.fault(f"{waiting.spec.model}: the first completion failed ({outcome})")
+
+
+def _let_it_die(waiting: _Waiting) -> None:
+    """A connection that broke may be the first sign of a process that is ending: that is then the better reason."""
+    deadline = time.monotonic() + DYING_S
+    while time.monotonic() < deadline and waiting.launched.exit_code() is None:
+        time.sleep(_POLL_S)
 
 
 def _attempt(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int, str]:
@@ -248,7 +258,8 @@ def _attempt(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int
 
 
 def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int, str]:
-    timeout = max(1.0, waiting.spec.ready_timeout_s - waiting.seconds)
+    # Longer than what is left: the wait itself ends the attempt, and says so.
+    timeout = max(1.0, waiting.spec.ready_timeout_s - waiting.seconds) + 5.0
     with exchange(
         waiting.launched.base_url,
         path,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from rocbench.server.redact import lift_secrets
+
 Kind = Literal["simulated", "process", "container", "attached"]
 
 OnProgress = Callable[[str, float | None], None]
@@ -51,6 +53,13 @@ class ServerSpec:
     """The model needs HF_TOKEN to download."""
     weight_bytes: float | None = None
     """Bytes to download when the model is not in the cache; None when unknown."""
+
+    def __post_init__(self) -> None:
+        # A key in argv would be seen by `ps`, by whoever prints this, and in vLLM's log of its arguments.
+        command, env = lift_secrets(self.command, self.env)
+        object.__setattr__(self, "command", command)
+        object.__setattr__(self, "env", env)
+        object.__setattr__(self, "api_key", self.api_key or env.get("VLLM_API_KEY"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def test_worker_before_engine_core():
     """The worker's line is the cause; those above it that repeat the failure are not."""
     log = [
         "(APIServer pid=1) INFO 01-20 10:00:00 [api_server.py:1] vLLM API server version 0.14.1",
-        "(Worker_TP3 pid=9) ERROR 01-20 10:00:09 [m.py:772] AssertionError: Aiter MLA only supports 16 or 128 number",
+        "(Worker_TP3 pid=9) ERROR 01-20 10:00:09 [m.py:772] AssertionError: Aiter MLA only supports 16 or 128 number of heads.",
         "(EngineCore_DP0 pid=5) Exception: WorkerProc initialization failed due to an exception in a background process.",
         "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.",
     ]

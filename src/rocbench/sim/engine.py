@@ -15,116 +15,17 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from rocbench.sim.costs import Batch, Noise, StepTimes
 from rocbench.sim.kvcache import BlockPool, OffloadTier
-
-FloatArray = npt.NDArray[np.float64]
+from rocbench.sim.steps import Counters, EngineConfig, Plan, Sequence, StepOutcome
 
 LONGEST_RUN = 1024
 """Most steps that one call may run."""
 IDLE_S = 0.5
 """After so long without work a new run begins (see `Noise`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """What the scheduler needs to know of the server's flags and memory."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int
-    block_size: int
-    num_blocks: int
-    prefix_caching: bool = True
-    chunked_prefill: bool = True
-    offload_blocks: int = 0
-    """Blocks of the host memory tier, 0 without KV offload."""
-
-
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """One request inside the engine. The first block is the caller's, the second the engine's."""
-
-    id: int
-    prompt_tokens: int
-    output_tokens: int
-    """Tokens it will emit; at least 1."""
-    hashes: tuple[int, ...] = ()
-    """Hashes of the full blocks of prompt and answer, each covering all before it; () is a prompt of its own."""
-    image_tokens: int = 0
-    """Tokens of the prompt that the vision encoder makes."""
-
-    arrived_s: float = 0.0
-    scheduled_s: float | None = None
-    emitted: int = 0
-    cached_tokens: int = 0
-    """Prompt tokens found in the prefix cache (GPU or host) when it was first admitted."""
-    preemptions: int = 0
-    computed: int = 0
-    """Tokens whose KV is in the cache; while it decodes, as of the step at which it joined."""
-    joined_step: int = 0
-    held: list[int] = field(default_factory=list)
-    """Hashes of blocks it holds; its other blocks are nameless."""
-    named: int = 0
-    """How many of `hashes` have been looked at for `held`."""
-
-    def needed(self) -> int:
-        """Tokens to compute before the next token can be emitted."""
-        return self.prompt_tokens + self.emitted
-
-
-@dataclass(slots=True)
-class StepOutcome:
-    """What one step, or a run of like steps, does. It lasts from `started_s` to `started_s + duration_s`."""
-
-    started_s: float
-    duration_s: float
-    durations_s: FloatArray | None
-    """Each step's length in seconds where this is a run of several steps."""
-    prefilled: list[Sequence]
-    """Sequences whose prompt was completed, so that each emits a token."""
-    decoding: int
-    """How many sequences emit one token in each step, beside `prefilled`."""
-    decoders: list[Sequence]
-    """These sequences, if `keep_decoders` is set."""
-    finished: list[Sequence]
-    """Sequences that emit their last token at the end."""
-    prefill_tokens: int
-    steps: int = 1
-
-    @property
-    def ends_s(self) -> float:
-        """When its (last) tokens are out."""
-        return self.started_s + self.duration_s
-
-
-@dataclass(slots=True)
-class Plan:
-    """The prompts' part of a step."""
-
-    chunks: list[tuple[Sequence, int]] = field(default_factory=list)
-    image_tokens: int = 0
-    loaded_tokens: int = 0
-    """Tokens whose KV comes from host memory."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """Totals since the start, as vLLM's metrics count them."""
-
-    steps: int = 0
-    prompt_tokens: int = 0
-    generation_tokens: int = 0
-    prefix_queries: int = 0
-    prefix_hits: int = 0
-    external_queries: int = 0
-    external_hits: int = 0
-    preemptions: int = 0
 
 
 class Engine:
@@ -200,16 +101,15 @@ class Engine:
         """
         if not self.busy:
             return None
-        before = self.counters.preemptions
         plan = Plan()
-        self._make_room()
+        self._make_room(plan)
         budget = self.config.max_num_batched_tokens - len(self.decoding)
         if self.prefilling is not None:
             self._continue_prefill(self.prefilling, budget, now, plan)
-        elif self.counters.preemptions == before:
+        elif not plan.preempted:
             self._admit(budget, now, plan)
-        if until is not None and not plan.chunks and self.decoding:
-            return self._run(now, until)
+        if until is not None and self.decoding and not (plan.chunks or plan.preempted):
+            return self._run(now, until, plan)
         return self._one(now, plan)
 
     def _one(self, now: float, plan: Plan) -> StepOutcome:
@@ -225,14 +125,16 @@ class Engine:
         duration = self._costs.step_s(batch)
         if self._noise is not None:
             duration *= self._noise.one()
-        outcome = StepOutcome(now, duration, None, [], decoding, [], [], batch.prefill_tokens)
+        outcome = StepOutcome(
+            now, duration, self._step, decoding, plan.preempted, prefill_tokens=batch.prefill_tokens
+        )
         self._advance(1, outcome)
         for sequence, chunk in plan.chunks:
             self._computed(sequence, chunk, outcome)
         self.counters.generation_tokens += decoding + len(outcome.prefilled)
         return outcome
 
-    def _run(self, now: float, until: float) -> StepOutcome:
+    def _run(self, now: float, until: float, plan: Plan) -> StepOutcome:
         """Decode until a sequence ends, blocks run short or `until` has come."""
         decoding = len(self.decoding)
         steps = self._uneventful_steps()
@@ -245,7 +147,15 @@ class Engine:
         if self._noise is not None:
             self._noise.skip(steps)
         durations = durations[:steps]
-        outcome = StepOutcome(now, float(durations.sum()), durations, [], decoding, [], [], 0, steps)
+        outcome = StepOutcome(
+            now,
+            float(durations.sum()),
+            self._step,
+            decoding,
+            plan.preempted,
+            steps=steps,
+            durations_s=durations,
+        )
         self._advance(steps, outcome)
         self.counters.generation_tokens += decoding * steps
         return outcome
@@ -292,7 +202,7 @@ class Engine:
         chunk = min(sequence.needed() - sequence.computed, budget)
         more = self._blocks(sequence.computed + chunk) - self._blocks(sequence.computed)
         if more > self.pool.free - self._growth():
-            self._preempt(sequence)
+            self._preempt(sequence, plan)
             return
         self.pool.take(more)
         plan.chunks.append((sequence, chunk))
@@ -412,18 +322,19 @@ class Engine:
         """Blocks that the decoding sequences need in the coming step."""
         return self._grow[self._step % self.config.block_size]
 
-    def _make_room(self) -> None:
+    def _make_room(self, plan: Plan) -> None:
         """Preempt the sequences admitted last until the coming step's new blocks fit."""
         while self._growth() > self.pool.free:
-            self._preempt(self.prefilling or next(reversed(self.decoding.values())))
+            self._preempt(self.prefilling or next(reversed(self.decoding.values())), plan)
 
-    def _preempt(self, sequence: Sequence) -> None:
+    def _preempt(self, sequence: Sequence, plan: Plan) -> None:
         if sequence is self.prefilling:
             self.prefilling = None
             self._free(sequence, sequence.computed)
         else:
             self._leave(sequence)
         sequence.preemptions += 1
+        plan.preempted.append(sequence)
         self.counters.preemptions += 1
         self.waiting.appendleft(sequence)
 

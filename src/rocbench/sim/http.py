@@ -18,13 +18,14 @@ from packaging.version import Version
 from rocbench.httpd import Exchange
 from rocbench.records import Failure
 from rocbench.sim.clock import now_s
-from rocbench.sim.engine import Engine, Sequence
+from rocbench.sim.engine import Engine
 from rocbench.sim.exposition import Histograms
 from rocbench.sim.faultplan import DEAD, FaultPlan, FaultyStream, die
 from rocbench.sim.live import LiveEngine
 from rocbench.sim.metricspage import metrics_page
 from rocbench.sim.node import Context, Node
 from rocbench.sim.prompts import ApiError, ApiRequest, answer_tokens, block_hashes, read, text_tokens
+from rocbench.sim.steps import Sequence
 from rocbench.sim.streams import DONE, Stream, Whole, chunk
 
 SLICE_S = 0.002

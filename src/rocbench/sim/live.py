@@ -13,8 +13,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from rocbench.sim.clock import Alarm, now_s
-from rocbench.sim.engine import Engine, StepOutcome
+from rocbench.sim.engine import Engine
 from rocbench.sim.exposition import Histograms
+from rocbench.sim.steps import StepOutcome
 from rocbench.sim.streams import Stream
 
 LATE_S = 0.010

@@ -22,10 +22,10 @@ from rocbench.settings.schema import Hardware, ModelProfile, Simulation, Strict
 from rocbench.sim.argv import ServeArgv, UsageError
 from rocbench.sim.calibration import Calibration, Efficiency, When
 from rocbench.sim.costs import Noise, PhysicsTimes, StepTimes
-from rocbench.sim.engine import EngineConfig
 from rocbench.sim.faults import Faults
 from rocbench.sim.prompts import ImageRule, Limits
 from rocbench.sim.refusals import Asked, check_lengths, check_memory, check_rules, facts_of
+from rocbench.sim.steps import EngineConfig
 from rocbench.sim.streams import Dialect
 from rocbench.units import GIB
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rocbench.sim.engine import Sequence
 from rocbench.sim.prompts import FIRST_ID, WORDS, ApiRequest
+from rocbench.sim.steps import Sequence
 
 DONE = b"data: [DONE]\n\n"
 WORD_COUNT = len(WORDS)

@@ -150,8 +150,8 @@ def _spread(leaf: str, value: Any) -> Iterable[tuple[str, Any]]:
         yield leaf, value
 
 
-def render(values: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
-    """The arguments as `vllm serve` takes them; leaves of one JSON flag joined, at the place of the first."""
+def join(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Whole flags from leaves: the keys of a JSON flag in one mapping, at the place of the first."""
     joined: dict[str, Any] = {}
     for leaf, value in values:
         root, *path = leaf.split(".")
@@ -162,8 +162,13 @@ def render(values: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
         for key in path[:-1]:
             node = node.setdefault(key, {})
         node[path[-1]] = value
+    return joined
+
+
+def render(values: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
+    """The arguments as `vllm serve` takes them."""
     words: list[str] = []
-    for root, value in joined.items():
+    for root, value in join(values).items():
         words += _words(root, value)
     return tuple(words)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rocbench.rules.facts import Facts
-from rocbench.rules.flags import render
+from rocbench.rules.flags import join, render
 from rocbench.rules.table import Severity
 from rocbench.settings.schema import FlagValue, Hardware, ModelProfile
 
@@ -90,9 +90,13 @@ class Resolution:
         """The variables to add."""
         return {entry.name: str(entry.value) for entry in self.env}
 
+    def flags(self) -> dict[str, Any]:
+        """Whole flags without dashes; a JSON flag as one mapping."""
+        return join((entry.name.lstrip("-"), entry.value) for entry in self.args)
+
     def flag(self, name: str) -> Any:
-        """The value of a flag, given without dashes; None when it is not set."""
-        return next((entry.value for entry in self.args if entry.name == f"--{name}"), None)
+        """The value of a whole flag, given without dashes; None when it is not set."""
+        return self.flags().get(name)
 
     def expected(self) -> dict[str, Any]:
         """What the proof after start must find; None where nothing can be expected."""

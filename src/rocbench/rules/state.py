@@ -151,10 +151,9 @@ def take_user(state: State) -> None:
     """The user's arguments, variables, TP and AITER setting, over the profile's."""
     request, table = state.request, state.table
     for leaf, value in leaves(dict(request.user_args), table.names, "serve arguments").items():
+        for name in [name for name in state.flags if _overlap(name, leaf)]:
+            del state.flags[name]  # a whole JSON flag takes the profile's keys with it, a key the profile's whole
         state.flags[leaf] = Setting(value, "user", "asked for", "")
-        if value is None:  # an explicit "unset" takes the profile's keys below with it
-            for name in [name for name in state.flags if name.startswith(f"{leaf}.")]:
-                del state.flags[name]
     if request.tp is not None:
         asked = state.flags["tensor-parallel-size"]
         if asked.provenance == "user" and asked.value != request.tp:
@@ -163,6 +162,11 @@ def take_user(state: State) -> None:
             )
         state.flags["tensor-parallel-size"] = Setting(request.tp, "user", "asked for", "")
     _take_environment(state)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one leaf lies below the other."""
+    return one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 def _take_environment(state: State) -> None:

@@ -226,6 +226,27 @@ def test_a_rule_does_not_reach_into_a_scalar():
     assert "v41-graphs" in rules_of(resolution.contradictions)
 
 
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [
+        ({"compilation-config": "3"}, "3"),
+        ({"compilation-config": None}, None),
+        (
+            {"cc.pass_config.fuse_rope_kvcache": False},
+            {"pass_config": {"fuse_rope_kvcache": False}, "use_inductor_graph_partition": True},
+        ),
+        (
+            {"compilation-config": {"mode": 3}},
+            {"mode": 3, "pass_config": {"fuse_rope_kvcache": True}, "use_inductor_graph_partition": True},
+        ),
+        ({"cc.pass_config": "none"}, {"pass_config": "none", "use_inductor_graph_partition": True}),
+    ],
+)
+def test_a_users_json_over_a_profiles(asked, got):
+    """A whole flag replaces the profile's, a key replaces that key and leaves the others."""
+    assert resolved("gpt-oss-120b", "0.33.0", args=asked).flag("compilation-config") == got
+
+
 def test_tp_from_request_and_from_arguments_must_agree():
     """Two different values are an input error, the same is fine."""
     assert resolved("gqa", "0.33.0", tp=4).flag("tensor-parallel-size") == 4

@@ -1,0 +1,126 @@
+"""What is told of a resolution: rows, differences, lists of rules, the check of an installed vLLM, and golden files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rocbench.rules.explain import check_installed, condition, diff, effects, explain, list_rules
+from rocbench.rules.load import shipped
+from rocbench.rules.resolve import Resolution, resolve
+from rulecases import request
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "rules"
+STUDY = [
+    ("deepseek-v3.2", "0.14.1"),
+    ("kimi-k2.5", "0.16.0"),
+    ("llama-3.1-405b", "0.14.1"),
+    ("qwen3-vl-235b", "0.14.1"),
+]
+TODAY = [(model, "0.33.0") for model, _ in STUDY]
+
+
+def told(resolution: Resolution) -> str:
+    """A resolution as text: every entry with its origin, every finding, the expectation."""
+    facts = resolution.facts
+    lines = [
+        f"{resolution.model}  vLLM {facts.vllm}  {facts.family}  {facts.heads} heads a rank",
+        f"backend {facts.backend}: {facts.backend_reason} ({facts.backend_source})",
+        f"expected {resolution.expected()}",
+        "",
+    ]
+    for row in explain(resolution):
+        lines += [f"{row.name} = {row.value}", f"    {row.provenance}: {row.why}", f"    {row.source}"]
+    for title in ("contradictions", "warnings", "undecided", "offers"):
+        findings = getattr(resolution, title)
+        if findings:
+            lines += ["", title]
+            lines += [f"  {f.severity} {f.text()}\n    {f.source}" for f in findings]
+    lines += ["", f"accuracy labels: {', '.join(resolution.accuracy_labels) or 'none'}", ""]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("model", "vllm"), [*STUDY, *TODAY])
+def test_the_study_models_are_explained_as_in_the_golden_files(model, vllm):
+    """Each flag, value, reason and source at the study's version and today's (UPDATE_GOLDEN=1 rewrites them)."""
+    path = GOLDEN / f"{model}@{vllm}.txt"
+    text = told(resolve(request({"model": model}, vllm)))
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_rows_are_in_the_order_of_the_command():
+    """Flags first, then variables, each with who set it."""
+    rows = explain(resolve(request({"model": "deepseek-v3.2"}, "0.14.1")))
+    assert rows[0].name == "--tensor-parallel-size"
+    by_name = {row.name: row for row in rows}
+    assert by_name["--block-size"].provenance == "rule bs-sparse-1"
+    assert by_name["--quantization"].provenance == "profile"
+    assert by_name["--enable-prefix-caching"].value == "true"
+
+
+def test_what_changed_between_two_versions():
+    """Flags, variables, facts, and what rules say; nothing when nothing changed."""
+    old, new = (resolve(request({"model": "deepseek-v3.2"}, vllm)) for vllm in ("0.14.1", "0.33.0"))
+    changes = {(change.kind, change.name): change for change in diff(old, new)}
+    assert (changes["flag", "--block-size"].before, changes["flag", "--block-size"].after) == ("1", "")
+    assert changes["flag", "--gpu-memory-utilization"].after == "0.92"
+    assert changes["fact", "block_size"].after == "16"
+    assert changes["warning", "vskip"].before == "said"
+    assert ("flag", "--tensor-parallel-size") not in changes
+    assert diff(old, old) == ()
+
+
+def test_rules_are_listed_by_what_is_asked():
+    """By id, version, platform, severity, being historical, and any word."""
+    table = shipped()
+    assert {rule.id for rule in list_rules(table, name="bs-sparse-*")} == {
+        "bs-sparse-1",
+        "bs-sparse-64",
+        "bs-sparse-not-1",
+    }
+    assert {rule.id for rule in list_rules(table, name="bs-sparse-*", vllm="0.33.0")} == {"bs-sparse-not-1"}
+    assert all(rule.platform in ("any", "cpu") for rule in list_rules(table, platform="cpu"))
+    assert {rule.severity for rule in list_rules(table, severity="accuracy")} == {"accuracy"}
+    assert all(rule.historical for rule in list_rules(table, historical=True))
+    assert "off-mla-bug" in {rule.id for rule in list_rules(table, text="indexer.k_cache")}
+
+
+def test_a_rule_is_told_in_two_lines():
+    """When it holds and what it does."""
+    rule = shipped().rule("pin-gptoss")
+    assert condition(rule) == "model gpt-oss*"
+    assert effects(rule) == "set attention-backend ROCM_AITER_UNIFIED_ATTN, block-size 64"
+    assert condition(shipped().rule("vskip")) == "always"
+    assert effects(shipped().rule("fp8-label")) == "label kv_cache_fp8"
+
+
+HELP = """
+  --tensor-parallel-size TENSOR_PARALLEL_SIZE, -tp TENSOR_PARALLEL_SIZE
+  --max-model-len MAX_MODEL_LEN
+  --enable-prefix-caching, --no-enable-prefix-caching
+  --kv-cache-dtype {auto,fp8}
+  --block_size BLOCK_SIZE   see also --not-a-flag-of-ours
+"""
+
+
+def test_an_installed_vllm_is_asked_for_what_it_knows():
+    """Flags missing from its help and variables missing from vllm.envs are named; those of others are not ours."""
+    resolution = resolve(
+        request({"model": "deepseek-v3.2", "args": {"no-enable-prefix-caching": True}}, "0.14.1")
+    )
+    missing = check_installed(resolution, HELP, ["VLLM_ROCM_USE_AITER"], shipped().names)
+    said = " ".join(missing)
+    for known in (
+        "--tensor-parallel-size",
+        "--no-enable-prefix-caching",
+        "--block-size",
+        "AITER_ENABLE_VSKIP",
+    ):
+        assert f"{known}:" not in said
+    assert "--gpu-memory-utilization: vllm serve --help does not list it" in missing
+    assert "VLLM_ROCM_USE_AITER_FP8BMM: vllm.envs does not list it" in missing
+    assert check_installed(resolution, HELP, [], shipped().names) != ()

@@ -78,7 +78,9 @@ def test_rates_need_not_be_whole():
 def test_every_limit_must_be_met():
     """The tighter of two limits decides."""
     limits = (TTFT, Limit("success_rate", ">=", 0.999))
-    step, _ = run(lambda n: Trial(n, {"p99_ttft_ms": 1.0, "success_rate": 1.0 if n <= 64 else 0.9}), limits=limits)
+    step, _ = run(
+        lambda n: Trial(n, {"p99_ttft_ms": 1.0, "success_rate": 1.0 if n <= 64 else 0.9}), limits=limits
+    )
     assert step.best == 64
 
 

@@ -97,8 +97,8 @@ def test_paired_is_the_one_sample_t_test():
     assert stats.paired(d).p == pytest.approx(st.ttest_1samp(d, 0).pvalue)
 
 
-def test_spread_ratio_is_the_f_interval_and_brown_forsythe():
-    """One group a side: F interval by hand, Brown-Forsythe as scipy's Levene test about the median."""
+def test_spread_ratio_is_the_f_interval():
+    """One group a side: ratio and F interval by hand."""
     rng = np.random.default_rng(2)
     a, b = rng.normal(0, 1, 20), rng.normal(0, 3, 20)
     spread = stats.spread_ratio([a], [b])
@@ -106,7 +106,25 @@ def test_spread_ratio_is_the_f_interval_and_brown_forsythe():
     assert spread.ratio == pytest.approx(ratio)
     assert spread.low == pytest.approx(ratio / math.sqrt(st.f.ppf(0.975, 19, 19)))
     assert spread.high == pytest.approx(ratio * math.sqrt(st.f.ppf(0.975, 19, 19)))
-    assert spread.p_brown_forsythe == pytest.approx(st.levene(a, b, center="median").pvalue)
+    assert spread.p_f == pytest.approx(2 * st.f.sf(ratio**2, 19, 19))
+
+
+def test_brown_forsythe_leaves_out_structural_zeros():
+    """By hand for an odd and an even group: the median's own distance goes, two equal middle ones become one."""
+    spread = stats.spread_ratio([[1.0, 2.0, 4.0]], [[10.0, 11.0, 15.0, 30.0]])
+    root = math.sqrt(2)
+    assert spread.p_brown_forsythe == pytest.approx(st.f_oneway([1, 2], [3, 2 * root, 17]).pvalue)
+
+
+@pytest.mark.parametrize(("ratio", "low", "high"), [(1.0, 0.0, 0.08), (10.0, 0.3, 1.0)])
+def test_brown_forsythe_at_five_repeats(ratio, low, high):
+    """At n=5 it keeps its level, and finds a tenfold spread in a third of the cases or more."""
+    rng = np.random.default_rng(6)
+    p = [
+        stats.spread_ratio([rng.normal(0, 1, 5)], [rng.normal(0, ratio, 5)]).p_brown_forsythe
+        for _ in range(400)
+    ]
+    assert low <= np.mean(np.array(p) < 0.05) <= high
 
 
 def test_group_means_are_no_spread():

@@ -11,7 +11,9 @@ from rocbench.trend import change_points
 def test_two_steps_are_found_where_they_are():
     """A loss of 5 % and its repair, in noise of 1 %."""
     rng = np.random.default_rng(1)
-    series = np.concatenate([np.full(20, 100.0), np.full(15, 95.0), np.full(15, 100.0)]) * rng.normal(1, 0.01, 50)
+    series = np.concatenate([np.full(20, 100.0), np.full(15, 95.0), np.full(15, 100.0)]) * rng.normal(
+        1, 0.01, 50
+    )
     points = change_points(series)
     assert [point.index for point in points] == pytest.approx([20, 35], abs=1)
     assert points[0].change == pytest.approx(-0.05, abs=0.01)

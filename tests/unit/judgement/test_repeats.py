@@ -1,0 +1,61 @@
+"""Repeats of a cell as one line."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cellrows import cells, table
+from rocbench import stats
+from rocbench.repeats import summary
+
+
+def line(frame, metric):
+    """The one row of a summary."""
+    return summary(frame, (metric,)).iloc[0]
+
+
+def test_mean_interval_cov_and_n():
+    """Student's interval over repeats, with its spread and how many there were."""
+    frame = table(cells(1000, n=5))
+    row = line(frame, "output_throughput")
+    expected = stats.mean_interval(frame["output_throughput"].astype(float))
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
+    assert row["cov"] == pytest.approx(stats.cov(frame["output_throughput"].astype(float)))
+    assert (row["n"], row["interval"]) == (5, "t")
+
+
+def test_p99_of_too_few_requests_is_not_shown():
+    """5 repeats of 60 requests are 300: no p99, and the note says how many it needs."""
+    few = line(table(cells(900, metric="p99_ttft_ms", ttft_n=60)), "p99_ttft_ms")
+    assert math.isnan(few["mean"])
+    assert few["note"] == "300 requests, 368 are needed"
+    enough = line(table(cells(900, metric="p99_ttft_ms", ttft_n=80)), "p99_ttft_ms")
+    assert enough["mean"] == pytest.approx(900, rel=0.02)
+    assert enough["samples"] == 400
+
+
+def test_many_repeats_of_a_percentile_are_bootstrapped():
+    """From ten repeats on a percentile's interval is BCa."""
+    row = line(table(cells(900, metric="p99_ttft_ms", n=12, ttft_n=100)), "p99_ttft_ms")
+    assert row["interval"] == "BCa"
+    assert row["low"] < row["mean"] < row["high"]
+
+
+def test_one_repeat_and_none():
+    """One repeat has a figure without interval; a metric that was not measured has none."""
+    row = line(table(cells(900, n=1)), "output_throughput")
+    assert math.isnan(row["low"])
+    assert row["note"] == "one repeat has no interval"
+    assert line(table(cells(900)), "median_ttft_ms")["note"] == "not measured"
+
+
+def test_void_rows_are_left_out_and_counted():
+    """An invalid repeat is no repeat."""
+    frame = table(cells(900))
+    frame.loc[0, "valid"] = False
+    row = line(frame, "output_throughput")
+    assert (row["n"], row["dropped"]) == (4, 1)

@@ -17,6 +17,7 @@ from rocbench.server.preflight import check_model
 from rocbench.server.process import LocalServer
 from rocbench.server.ready import Launched, wait_until_ready
 from rocbench.server.spec import OnProgress, RunningServer, ServerSpec
+from rocbench.server.vram import wait_idle
 
 __all__ = ["RunningServer", "ServerSpec", "start"]
 
@@ -31,7 +32,7 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
 
     Raises:
         EnvironmentFault: the model cannot be had, or the container runtime is missing.
-        NodeFault: port or GPUs are taken, or the disk is too small.
+        NodeFault: port or GPUs are taken, GPU memory does not come back, or the disk is too small.
         ServerFault: it died, hung, or could not be stopped; with cause, fix and log.
     """
     if spec.kind != "attached" and spec.api_key is None and os.environ.get("VLLM_API_KEY"):
@@ -41,6 +42,8 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
     if spec.kind in ("process", "container"):
         check_model(spec)
     with gpu_locks(spec.gpus, f"server of {spec.model}"):
+        if spec.kind in ("process", "container"):
+            wait_idle(spec.gpus, on_progress)
         try:
             launched.launch()
             running = wait_until_ready(launched, on_progress)

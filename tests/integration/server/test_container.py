@@ -1,6 +1,5 @@
 """Containers: the exact argv, and a container's life against a stand-in docker that records what it is told."""
 
-import json
 import os
 import subprocess
 import sys
@@ -68,7 +67,7 @@ def test_no_value_of_a_variable_in_argv():
 @pytest.fixture
 def docker(tmp_path, monkeypatch):
     """The stand-in docker on PATH; a function that gives the recorded commands."""
-    record = tmp_path / "docker.jsonl"
+    record = tmp_path / "docker.log"
     path = tmp_path / "bin"
     path.mkdir()
     (path / "docker").symlink_to(SERVERS / "docker")
@@ -78,8 +77,9 @@ def docker(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HOME", raising=False)
 
     def calls(first: str = "") -> list[list[str]]:
-        lines = record.read_text().splitlines() if record.exists() else []
-        return [words for words in map(json.loads, lines) if not first or words[0] == first]
+        written = record.read_text() if record.exists() else ""
+        commands = [command.split("\037")[:-1] for command in written.split("\036")[:-1]]
+        return [words for words in commands if not first or words[0] == first]
 
     calls.record = record
     return calls

@@ -65,7 +65,7 @@ def test_ctrl_c_before_it_loads(bench, tmp_path):
 
 def test_ctrl_c_while_it_loads(bench, tmp_path):
     """Ctrl-C while weights are loaded: exit 130, nothing left."""
-    process = bench("--load-s", "8", "--children", "1")
+    process = bench("--load-s", "3", "--children", "1")
     wait_for(process, "progress loading weights")
     pids = server_pids(tmp_path)
 

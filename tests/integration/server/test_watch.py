@@ -1,0 +1,165 @@
+"""What happens to a server under load, on a real one: each fault shows in the cell's columns, none is fatal."""
+
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from rocbench import server
+from rocbench.errors import ServerFault
+from rocbench.probe.cpu import read as read_cpu
+from rocbench.probe.cpu import view as cpu_view
+from rocbench.probe.fetch import fetch
+from rocbench.probe.health import HealthWatch
+from rocbench.probe.logwatch import LogWatch
+from rocbench.probe.scrape import Scraper, load_view, window_view
+from rocbench.server import proof
+
+
+class Watched:
+    """One cell on a stand-in server, with everything that watches it."""
+
+    def __init__(self, running):
+        self.running = running
+        self.scraper = Scraper(running.base_url, running.headers, period_s=0.02)
+        self.log = LogWatch(running.log_path)
+        self.health = HealthWatch(
+            running.base_url, running.headers, exit_code=running.exit_code, period_s=0.02, timeout_s=2.0
+        )
+        self.start_ns = time.time_ns()
+
+    def control(self, key: str, value: int) -> None:
+        """Turns the server's state."""
+        fetch(self.running.base_url, f"/control/{key}/{value}")
+
+    def columns(self) -> dict:
+        """The columns of a window that ends now."""
+        end_ns = time.time_ns()
+        return {
+            **window_view(self.scraper.samples, self.start_ns, end_ns),
+            **self.log.view(self.start_ns, end_ns),
+            **self.health.view(self.start_ns, end_ns),
+        }
+
+
+@pytest.fixture
+def cell(make_spec):
+    """A cell on a server with the given flags."""
+
+    @contextmanager
+    def open_cell(*flags: str):
+        with server.start(make_spec(*flags)) as running:
+            watched = Watched(running)
+            with watched.scraper, watched.log, watched.health:
+                yield watched
+
+    return open_cell
+
+
+def wait_until(true) -> None:
+    """Polls until something holds."""
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_nothing_happens(cell):
+    """A quiet cell has no failure in any column, and the server's own figures are there."""
+    with cell() as watched:
+        before = watched.scraper.read_now()
+        cpu_before = read_cpu(watched.running.processes())
+        watched.control("hits", 64)
+        after = watched.scraper.read_now()
+        cpu = cpu_view(cpu_before, read_cpu(watched.running.processes()))
+
+    columns = watched.columns()
+    assert columns["server_running_max"] == 7
+    assert (columns["health_failures"], columns["server_restarted"], columns["metrics_lost"]) == (
+        0,
+        False,
+        False,
+    )
+    assert (columns["jit_lines"], columns["compile_lines"], columns["error_lines"]) == (0, 0, 0)
+    assert load_view(before, after)["prefix_cache_hits"] == 64
+    assert cpu["server_frontend_cpu_share"] >= 0
+
+
+def test_health_503_in_mid_run(cell):
+    """/health that says 503 for a while is counted; the cell goes on."""
+    with cell() as watched:
+        watched.control("health", 503)
+        wait_until(lambda: watched.health.failures)
+        watched.control("health", 200)
+
+    assert watched.columns()["health_failures"] >= 1
+    assert watched.columns()["server_restarted"] is False
+
+
+def test_metrics_endpoint_gone(cell, monkeypatch):
+    """Metrics that go away are marked, the readings so far stay."""
+    monkeypatch.setattr("rocbench.probe.scrape.LOST_S", 0.2)
+    with cell() as watched:
+        wait_until(lambda: watched.scraper.samples)
+        watched.control("metrics", 404)
+        wait_until(lambda: watched.scraper.failed_reads > 12)
+        assert watched.scraper.read_now() is None
+
+    assert watched.columns()["metrics_lost"] is True
+    assert watched.columns()["server_running_max"] == 7
+
+
+def test_kernel_build_inside_the_window(cell):
+    """An AITER build under load is seen, with its line."""
+    with cell() as watched:
+        watched.control("build", 1)
+
+    assert watched.columns()["jit_lines"] == 1
+    assert "start build [module_1]" in watched.log.events[0].line
+
+
+def test_server_dies_in_the_window(cell):
+    """A server that dies under load stops the load at once; how it ended is known."""
+    with cell() as watched:
+        with pytest.raises(OSError, match=r"\w"):
+            watched.control("exit", 9)
+        assert watched.health.stop.wait(30)
+
+    assert watched.health.died == "the server's process ended with code 9"
+    assert watched.columns()["server_restarted"] is True
+
+
+def test_proof_of_a_running_server(make_spec):
+    """What the server says of itself is held against the plan: one value differs, one is not told."""
+    with server.start(make_spec()) as running:
+        found = proof.prove(
+            running, {"block_size": 1, "prefix_caching": False, "vllm": "0.14.1", "backend": "X"}
+        )
+        reset = proof.reset_prefix_cache(running)
+
+    assert found.mismatches == ("block_size is 16, planned 1",)
+    assert found.unknown == ("backend",)
+    assert found.columns() == {
+        "plan_differences": "block_size is 16, planned 1",
+        "kv_capacity_tokens": 1_234_560,
+    }
+    assert reset == "unproved"  # an old version answers 200 whatever it did
+
+
+@pytest.mark.slow
+def test_log_of_a_gigabyte(make_spec, tmp_path):
+    """A server that logs 1 GB and dies is told with its cause, in seconds, and its secrets are scrubbed."""
+    flags = ["--log-bytes", str(10**9), "--print-env", "VLLM_API_KEY"]
+    spec = make_spec(
+        *flags, "--die-at-load", "RuntimeError: No HIP GPUs are available", api_key="k-planted-9876543210"
+    )
+
+    with pytest.raises(ServerFault, match="no GPU is visible") as caught, server.start(spec):
+        pass
+
+    log = tmp_path / "servers" / "s1" / "server.log"
+    assert log.stat().st_size > 10**9 - 10**7
+    assert caught.value.line == "RuntimeError: No HIP GPUs are available"
+    with log.open("rb") as file:
+        assert b"VLLM_API_KEY is ********" in file.read(10_000)
+    log.unlink()

@@ -73,7 +73,9 @@ def estimate(
     )
     tokens = workload.isl.mean + workload.osl.mean
     if capacity is not None and capacity.tokens < tokens:
-        return Estimate(cannot_fit=f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}")
+        return Estimate(
+            cannot_fit=f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
+        )
     best = roofline.bound(
         arch, profile.checkpoint, hardware, plan, concurrency, request_shape(workload), users=seqs * plan.dp
     )

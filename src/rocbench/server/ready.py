@@ -115,8 +115,12 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
     has_health = _wait_healthy(waiting)
     models, max_model_len = _models(waiting)
     served = _served_name(waiting.spec, models)
-    began = time.monotonic()
-    _complete(waiting, served)
+    completed_s = None
+    if launched.spec.kind != "attached":
+        # An attached server is in use already, and its counters are to show what the load did and nothing else.
+        began = time.monotonic()
+        _complete(waiting, served)
+        completed_s = time.monotonic() - began
     launched.processes()
     return RunningServer(
         spec=waiting.spec,
@@ -126,7 +130,7 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         log_path=launched.log_path,
         version=_version(waiting),
         ready_s=waiting.seconds,
-        first_completion_s=time.monotonic() - began,
+        first_completion_s=completed_s,
         models=models,
         max_model_len=max_model_len,
         image_digest=launched.image_digest,

@@ -97,7 +97,8 @@ class RunningServer:
     """What `/version` said; None where it has none."""
     ready_s: float
     """Seconds from launch to the first completed answer."""
-    first_completion_s: float
+    first_completion_s: float | None
+    """None for an attached server, of which none is asked."""
     models: tuple[str, ...] = ()
     max_model_len: int | None = None
     image_digest: str | None = None

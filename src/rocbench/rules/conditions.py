@@ -142,8 +142,9 @@ def _flag(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
         return lambda view: view.flag(name) is not None
     if raw == ABSENT:
         return lambda view: view.flag(name) is None
-    kind = names.flags[root].kind
-    test = parse_test(f"flags.{name}", raw, _json_kind(raw) if kind == "json" else kind)
+    known = names.flags[root]
+    kind = _json_kind(raw) if known.kind == "json" else known.tested_as
+    test = parse_test(f"flags.{name}", raw, kind)
 
     def check(view: View) -> bool | None:
         value = view.flag(name)

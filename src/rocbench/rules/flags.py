@@ -17,7 +17,8 @@ from rocbench.errors import InputError
 from rocbench.rules.versions import release
 from rocbench.settings.schema import FlagValue
 
-Kind = Literal["bool", "int", "float", "str", "json"]
+Kind = Literal["bool", "switch", "int", "float", "str", "json"]
+"""A switch is a boolean without a `--no-` form: False leaves it unset."""
 _HUMAN = re.compile(r"-?\d+(\.\d+)?\s*([kmgt]i?)?|auto", re.IGNORECASE)
 _SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
 
@@ -30,6 +31,17 @@ class Name:
     since: str | None = None
     until: str | None = None
     also: tuple[str, ...] = ()
+
+    @property
+    def tested_as(self) -> Literal["bool", "int", "float", "str"]:
+        """The type that a rule's test of its value has."""
+        match self.kind:
+            case "switch":
+                return "bool"
+            case "json":
+                return "str"
+            case kind:
+                return kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +111,11 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
         return value
     wrong = InputError(f"--{leaf} takes {_NOUN[known.kind]}, not {value!r}", where=where)
     match known.kind:
-        case "bool":
-            if isinstance(value, str) and value.lower() in _TRUTH:
-                return _TRUTH[value.lower()]
-            if not isinstance(value, bool):
+        case "bool" | "switch":
+            truth = _TRUTH.get(value.lower()) if isinstance(value, str) else value
+            if not isinstance(truth, bool):
                 raise wrong
+            return None if known.kind == "switch" and not truth else truth
         case "int" | "float":
             if isinstance(value, bool | dict | list):
                 raise wrong
@@ -123,6 +135,7 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
 
 _NOUN = {
     "bool": "true or false",
+    "switch": "true or false",
     "int": "a whole number",
     "float": "a number",
     "json": "JSON",

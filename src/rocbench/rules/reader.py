@@ -174,12 +174,12 @@ class _Reader:
     def test(self, key: str, name: str, raw: Any) -> Test:
         """A test of a flag's or variable's value; a variable against bounds is read as a number."""
         leaf = self.name(key, name)
-        kind = "str" if leaf.isupper() else self.names.flags[leaf.partition(".")[0]].kind
+        kind = "str" if leaf.isupper() else self.names.flags[leaf.partition(".")[0]].tested_as
         try:
             if leaf.isupper() and isinstance(raw, Mapping) and "not" not in raw:
                 number = parse_test(f"{key}.{name}", raw, "float")
                 return lambda value: _as_number(value) is not None and number(_as_number(value))
-            return parse_test(f"{key}.{name}", raw, "str" if kind == "json" else kind)
+            return parse_test(f"{key}.{name}", raw, kind)
         except ConditionError as error:
             raise self.fail(error.key, error.what) from None
 

@@ -152,7 +152,9 @@ def take_user(state: State) -> None:
     request, table = state.request, state.table
     for leaf, value in leaves(dict(request.user_args), table.names, "serve arguments").items():
         for name in [name for name in state.flags if _overlap(name, leaf)]:
-            del state.flags[name]  # a whole JSON flag takes the profile's keys with it, a key the profile's whole
+            del state.flags[
+                name
+            ]  # a whole JSON flag takes the profile's keys with it, a key the profile's whole
         state.flags[leaf] = Setting(value, "user", "asked for", "")
     if request.tp is not None:
         asked = state.flags["tensor-parallel-size"]

@@ -69,6 +69,8 @@ def test_the_same_flag_twice_is_refused_unless_it_says_the_same():
         ("enable-expert-parallel", "true", True),
         ("kv-cache-dtype", "fp8", "fp8"),
         ("a-new-flag", "7", "7"),
+        ("disable-log-stats", True, True),
+        ("disable-log-stats", False, None),  # a switch has no --no- form
     ],
 )
 def test_text_becomes_the_flags_type(flag, given_, taken):

@@ -177,6 +177,8 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             except BenchError as error:
                 faults.append(Fault(_name(model.profile, axes), error.text()))
                 continue
+            if not group.cells:
+                continue
             if group.resolution is not None and not overrides.force:
                 faults += [
                     Fault(
@@ -184,8 +186,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                     )
                     for f in group.resolution.contradictions
                 ]
-            if group.cells:
-                groups.append(group)
+            groups.append(group)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
     return Plan(sweep, sources, tuple(groups), tuple(_launches(sweep, groups)), tuple(faults), tuple(skipped))

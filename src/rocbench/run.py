@@ -209,8 +209,10 @@ def _key(row: Mapping[str, Any]) -> Key:
 
 
 def exit_code(all_rows: list[dict[str, Any]]) -> Exit:
-    """0 when every row is valid or unknown, 1 when one is invalid, failed, or nothing was measured."""
+    """0 when no row is invalid, 1 when one is or nothing was measured, 4 when no server could be had at all."""
     judged = [row for row in all_rows if not row.get("discarded")]
+    if judged and all(str(row.get("reasons")).startswith("server_failed") for row in judged):
+        return Exit.ENVIRONMENT
     if not judged or any(row.get("valid") is False for row in judged):
         return Exit.DONE_WITH_FAULTS
     return Exit.DONE

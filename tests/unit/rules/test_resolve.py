@@ -375,6 +375,7 @@ def test_on_the_cpu_mla_is_planned_as_asked_so_that_the_proof_can_differ():
     assert resolution.expected()["block_size"] == 1
     assert "cpu-mla-block" in rules_of(resolution.warnings)
     assert resolution.expected()["prefix_caching"] is False
+    assert resolution.expected()["backend"] is None
 
 
 def test_accuracy_labels_are_in_the_order_of_the_table_and_once():

@@ -122,7 +122,9 @@ def _is_flag(word: str) -> bool:
 def _kind(name: str, version: str, names: Names) -> Literal["value", "switch", "off"] | None:
     """None if this version has no such flag; `off` is the `--no-` form of a switch."""
     if name.startswith("no-") and name not in names.flags:
-        return "off" if _kind(name.removeprefix("no-"), version, names) == "switch" else None
+        bare = name.removeprefix("no-")
+        known = names.flags.get(bare)
+        return "off" if known and known.kind == "bool" and _kind(bare, version, names) else None
     found = names.flags.get(name)
     if found is None:
         return None
@@ -133,4 +135,4 @@ def _kind(name: str, version: str, names: Names) -> Literal["value", "switch", "
         later = names.releases[names.releases.index(found.until) + 1 :]
         if later and at >= release(later[0]):
             return None
-    return "switch" if found.kind == "bool" else "value"
+    return "switch" if found.kind in {"bool", "switch"} else "value"

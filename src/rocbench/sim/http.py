@@ -102,7 +102,10 @@ class SimServer:
                 )
             case "GET", "/version":
                 exchange.respond_json(200, {"version": self.node.version})
-            case "GET", "/metrics" if not self._metrics_gone():
+            case "GET", "/metrics":
+                if self._metrics_gone():
+                    exchange.respond_json(404, {"detail": "Not Found"})
+                    return
                 exchange.respond(200, metrics_page(self).encode(), "text/plain; version=0.0.4; charset=utf-8")
             case "POST", "/tokenize":
                 tokens = text_tokens(str(exchange.json().get("prompt") or ""))

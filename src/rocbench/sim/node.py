@@ -145,6 +145,7 @@ def resolve(
     )
     if capacity is None:
         raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
+    blocks = argv.integer("num-gpu-blocks-override", capacity.tokens // block)
     needed = sequence_bytes_per_rank(arch, layout, length)
     check_memory(capacity, max_model_len=length, sequence_bytes=needed, version=version)
     efficiency = cal.efficiency(_when(facts, context), context.simulation.efficiency)
@@ -159,7 +160,7 @@ def resolve(
             max_num_batched_tokens=scheduler.budget,
             max_model_len=length,
             block_size=block,
-            num_blocks=capacity.tokens // block,
+            num_blocks=blocks,
             prefix_caching=facts.prefix_caching,
             chunked_prefill=scheduler.chunked,
             offload_blocks=_offload_blocks(facts, arch, layout, block),
@@ -173,7 +174,7 @@ def resolve(
         gpu_memory_utilization=utilization,
         weights_gib=capacity.weights / GIB,
         kv_gib=capacity.kv_bytes / GIB,
-        kv_tokens=capacity.tokens // block * block,
+        kv_tokens=blocks * block,
         backend=context.faults.wrong_backend or facts.backend or "unknown",
         picked_block_size="block-size" not in argv.flags and version >= Version("0.19"),
         dev_mode=env.get("VLLM_SERVER_DEV_MODE") == "1",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from rocbench.sim.engine import Sequence as EngineSequence
 
 METRIC = "output_throughput"
 USERS, ISL, OSL, TURNS = 32, 64, 32, 5
+DIFFER, SPREAD = frozenset({"better", "worse"}), frozenset({"more variable", "less variable"})
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,22 @@ def verdict(a: Sequence[float], b: Sequence[float], min_effect: float) -> str:
     return str(compare(*plain, Settings(metrics=(METRIC,), min_effect=min_effect)).table.iloc[0]["verdict"])
 
 
-def decided(draw: Draw, a: Truth, b: Truth, n: int, comparisons: int, seed: int, min_effect: float) -> int:
-    """How many of so many comparisons say better or worse."""
-    words = (
+def decided(
+    draw: Draw,
+    a: Truth,
+    b: Truth,
+    n: int,
+    comparisons: int,
+    seed: int,
+    min_effect: float,
+    words: Set[str] = DIFFER,
+) -> int:
+    """How many of so many comparisons say one of these words."""
+    said = (
         verdict(draw(a, n, seed + 2 * i), draw(b, n, seed + 2 * i + 1), min_effect)
         for i in range(comparisons)
     )
-    return sum(word in {"better", "worse"} for word in words)
+    return sum(word in words for word in said)
 
 
 def family_decided(draw: Draw, truth: Truth, n: int, cells: int, comparisons: int, seed: int) -> int:
@@ -136,7 +146,7 @@ def ablated(
 
 def ablations(
     column: str,
-    words: set[str],
+    words: Set[str],
     draw: Draw,
     off: Truth,
     on: Truth,
@@ -166,9 +176,6 @@ def share(found: int, of: int) -> str:
     return f"{100 * found / of:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
-DIFFER, SPREAD = {"better", "worse"}, {"more variable", "less variable"}
-
-
 def studies(few: int, many: int, seed: int) -> list[tuple[str, str, int, Callable[[], int]]]:
     """(question, source, comparisons, count) of everything asked."""
     same, faster, slower = Truth(), Truth(speed=1.05), Truth(speed=0.90)
@@ -190,7 +197,7 @@ def studies(few: int, many: int, seed: int) -> list[tuple[str, str, int, Callabl
             "5 % faster, CoV 1 %, n=5: better",
             "engine",
             few,
-            lambda: decided(by_engine, same, faster, 5, few, seed, 0.02),
+            lambda: decided(by_engine, same, faster, 5, few, seed, 0.02, {"better"}),
         ),
         (
             "standard deviation 3x, n=20: variability differs",
@@ -226,7 +233,7 @@ def studies(few: int, many: int, seed: int) -> list[tuple[str, str, int, Callabl
             "5 % faster, CoV 1 %, n=5: better",
             "lognormal",
             many,
-            lambda: decided(by_lognormal, same, faster, 5, many, seed, 0.02),
+            lambda: decided(by_lognormal, same, faster, 5, many, seed, 0.02, {"better"}),
         ),
         (
             "ablation A/A, n=6, any effect counts: better or worse",
@@ -254,7 +261,7 @@ def studies(few: int, many: int, seed: int) -> list[tuple[str, str, int, Callabl
             "ablation, 5 % faster, CoV 1 %, n=5: better",
             "lognormal",
             many,
-            lambda: ablations("verdict", DIFFER, by_lognormal, same, faster, 5, many, seed),
+            lambda: ablations("verdict", {"better"}, by_lognormal, same, faster, 5, many, seed),
         ),
         (
             "equal spread, n=20: variability differs",

@@ -75,3 +75,18 @@ def test_rendered(aiter):
     assert "CoV 1.0% to 5.0% against 0.1% to 0.3%" in text
     assert "100, 200, 500" in text
     assert "more variable" in text
+
+
+def test_the_documented_table_is_what_is_read(aiter):
+    """docs/statistics.md shows the verdicts that the code gives, level by level."""
+    text = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    for row in published.read(aiter).table.to_dict("records"):
+        line = next(line for line in text.splitlines() if line.startswith(f"| {row['levels']}"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1] == f"{100 * row['effect']:+.1f} %"
+        assert cells[2] == f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+        assert [cells[3], cells[4].split(" (")[0], cells[5]] == [
+            row["at_low"],
+            row["at_high"],
+            row["verdict"],
+        ]

@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,7 +109,7 @@ def decided(
     comparisons: int,
     seed: int,
     min_effect: float,
-    words: Set[str] = DIFFER,
+    words: AbstractSet[str] = DIFFER,
 ) -> int:
     """How many of so many comparisons say one of these words."""
     said = (
@@ -146,7 +147,7 @@ def ablated(
 
 def ablations(
     column: str,
-    words: Set[str],
+    words: AbstractSet[str],
     draw: Draw,
     off: Truth,
     on: Truth,

@@ -99,14 +99,16 @@ def test_a_share_of_requests_fails(tmp_path):
 
 def test_silence_is_a_timeout(tmp_path):
     """Half the tokens come, then nothing more, and the server goes on."""
-    with serving(tmp_path, faults={"fail": {"timeout": 1.0}}) as server:
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(stream, server)
-            while not server.metric('vllm:request_success_total{engine="0",finished_reason="error"'):
-                pass
-            assert not waiting.done()
-            server.process.kill()
-            assert "[DONE]" not in waiting.result(10)
+    with (
+        serving(tmp_path, faults={"fail": {"timeout": 1.0}}) as server,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(stream, server)
+        while not server.metric('vllm:request_success_total{engine="0",finished_reason="error"'):
+            pass
+        assert not waiting.done()
+        server.process.kill()
+        assert "[DONE]" not in waiting.result(10)
 
 
 def test_timed_faults(tmp_path):

@@ -159,15 +159,17 @@ def test_nothing_is_answered_while_the_model_loads(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_stop_it_in_order(tmp_path, number):
     """Exit code 0, also with a stream under way."""
-    with serving(tmp_path, simulation={"speed": 1.0}) as server:
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            stream = pool.submit(server.post, COMPLETIONS, {"prompt": [1], "max_tokens": 9000, "stream": True,
-                                                            "ignore_eos": True})  # fmt: skip
-            while not server.metric("vllm:num_requests_running"):
-                pass
-            server.process.send_signal(number)
-            assert server.process.wait(10) == 0
-            assert stream.exception(timeout=10) is not None
+    body = {"prompt": [1], "max_tokens": 9000, "stream": True, "ignore_eos": True}
+    with (
+        serving(tmp_path, simulation={"speed": 1.0}) as server,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        stream = pool.submit(server.post, COMPLETIONS, body)
+        while not server.metric("vllm:num_requests_running"):
+            pass
+        server.process.send_signal(number)
+        assert server.process.wait(10) == 0
+        assert stream.exception(timeout=10) is not None
 
 
 def test_a_newer_version_speaks_its_own_dialect(tmp_path):

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from rocbench.rules.flags import Names
+from rocbench.rules.load import shipped
 from rocbench.rules.resolution import Entry, Finding, Resolution
 from rocbench.rules.table import Rule, RuleTable
 
@@ -179,3 +180,28 @@ def check_installed(
         if of_vllm and name not in known:
             missing.append(f"{name}: vllm.envs does not list it")
     return tuple(dict.fromkeys(missing))
+
+
+def markdown() -> str:
+    """The page `docs/rule-table.md`: every shipped rule."""
+    table = shipped()
+    lines = [
+        "# Rule table",
+        "",
+        f"{len(table.rules)} rules, from `configs/rules/*.yaml` (scripts/generate-docs). What the words mean is in",
+        f"[rules.md](rules.md). Source of vLLM {table.names.releases[0]} to {table.names.releases[-1]} was read.",
+    ]
+    for file in dict.fromkeys(rule.file for rule in table.rules):
+        lines += ["", f"## {file.removesuffix('.yaml')}", "", *_HEAD]
+        lines += [_markdown_row(rule) for rule in table.rules if rule.file == file]
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = ("| Rule | vLLM | When | Does | Severity | Says | Source |", "|---|---|---|---|---|---|---|")
+
+
+def _markdown_row(rule: Rule) -> str:
+    span = (rule.span.text if rule.span else "any") + (", historical" if rule.historical else "")
+    says = rule.message + (f" Fix: {rule.fix}" if rule.fix else "")
+    cells = (f"`{rule.id}`", span, condition(rule), effects(rule), rule.severity, says, rule.source)
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"

@@ -20,6 +20,8 @@ TAIL_BYTES = 8 * 1024**2
 _PREFIX = re.compile(
     r"^\s*(?:\([^()]*pid=\d+\)\s*|\[[^\]]*\]\s*|(?:INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+ [\d:.]+\s*)*"
 )
+_CHATTER = re.compile(r"^\s*(?:\([^()]*pid=\d+\)\s*)?(?:INFO|WARNING|DEBUG)\s")
+"""vLLM's own lines below ERROR: its advice quotes errors that did not happen (`errors like OSError: [Errno 24]`)."""
 _EXCEPTION = re.compile(r"(?:^|\s)(?:[\w.]*(?:Error|Exception|Interrupt)\b): ?\S")
 _LONGEST = 300
 
@@ -67,6 +69,8 @@ def root_cause(lines: list[str]) -> Match | None:
     """
     generic: Match | None = None
     for line in lines:
+        if _CHATTER.match(line):
+            continue
         for pattern, signature in _patterns():
             if not pattern.search(line):
                 continue

@@ -8,159 +8,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from rocbench import ablate
+from rocbench import ablate, arms, order
 from rocbench.errors import BenchError, ConfigError
-from rocbench.estimate import NOTHING_KNOWN, Estimate, estimate
+from rocbench.estimate import estimate
+from rocbench.planned import (
+    Axes,
+    Cell,
+    Fault,
+    Group,
+    Launch,
+    Level,
+    Overrides,
+    Plan,
+    Run,
+    Skip,
+    Sources,
+)
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.server.redact import masked_environment
 from rocbench.settings import matrix
-from rocbench.settings.schema import (
-    Hardware,
-    Load,
-    ModelProfile,
-    Repeats,
-    Sweep,
-    SweepModel,
-    Workload,
-)
+from rocbench.settings.schema import ModelProfile, Sweep, SweepModel, Workload
 
-Axes = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """The load axis of a cell: users (closed loop), requests/s (open loop), or neither (trace)."""
-
-    concurrency: int | None = None
-    rate: float | None = None
-
-    @property
-    def label(self) -> str:
-        """`c64`, `r8.5` or `trace`."""
-        if self.concurrency is not None:
-            return f"c{self.concurrency}"
-        return f"r{self.rate:g}" if self.rate is not None else "trace"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One server x workload x level."""
-
-    cell_id: str
-    """12 hex digits of the hash of everything that decides the cell."""
-    key: str
-    """`MODEL/WORKLOAD/LEVEL` with the axes that vary, for people and for --only."""
-    workload: Workload
-    level: Level
-    load: Load
-    estimate: Estimate = NOTHING_KNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One server configuration and its cells."""
-
-    server_id: str
-    model: str
-    profile: ModelProfile | None
-    """None for a running server of a model without a profile."""
-    hardware: Hardware | None
-    vllm: str | None
-    axes: dict[str, Any]
-    resolution: Resolution | None
-    """None where the server is not ours to start."""
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One measurement: a cell and which repeat it is, counted from 1."""
-
-    cell: Cell
-    repeat: int
-    discarded: bool = False
-    """The first measurement after a load, kept apart from all judgement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """One start of a server and the runs made on it."""
-
-    group: Group
-    runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that stops the plan."""
-
-    where: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """A cell left out, and why."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The profiles a sweep names, already read: plan.expand reads no files."""
-
-    models: Mapping[str, ModelProfile]
-    workloads: Mapping[str, Workload]
-    hardware: Hardware | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a sweep will do."""
-
-    sweep: Sweep
-    sources: Sources
-    groups: tuple[Group, ...]
-    launches: tuple[Launch, ...]
-    faults: tuple[Fault, ...] = ()
-    skipped: tuple[Skip, ...] = ()
-
-    @property
-    def runs(self) -> int:
-        """Measurements in all."""
-        return sum(len(launch.runs) for launch in self.launches)
-
-    @property
-    def estimate_s(self) -> float | None:
-        """Node time of all launches, loads and measurements; None where nothing is known of some cell."""
-        total = 0.0
-        for launch in self.launches:
-            load_s = _load_s(self.sweep, launch.group)
-            times = [run.cell.estimate.duration_s for run in launch.runs]
-            if load_s is None or any(time is None for time in times):
-                return None
-            total += load_s + sum(time for time in times if time is not None)
-        return total
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What the command line sets above the YAML."""
-
-    vllm: str | None = None
-    hardware: str | None = None
-    tp: int | None = None
-    aiter: Any = None
-    args: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-    force: bool = False
-    only: str | None = None
+__all__ = [
+    "Cell",
+    "Fault",
+    "Group",
+    "Launch",
+    "Level",
+    "Overrides",
+    "Plan",
+    "Run",
+    "Skip",
+    "Sources",
+    "cell_at",
+    "expand",
+    "raise_faults",
+]
 
 
 def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -> Plan:
@@ -177,7 +64,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             except BenchError as error:
                 faults.append(Fault(_name(model.profile, axes), error.text()))
                 continue
-            if not group.cells:
+            if not (group.cells or group.searches):
                 continue
             if group.resolution is not None and not overrides.force:
                 faults += [
@@ -189,7 +76,16 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             groups.append(group)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
-    return Plan(sweep, sources, tuple(groups), tuple(_launches(sweep, groups)), tuple(faults), tuple(skipped))
+    mixed, notes = arms.judge(groups, sweep)
+    return Plan(
+        sweep,
+        sources,
+        tuple(groups),
+        tuple(order.launches(sweep, groups)),
+        (*faults, *mixed),
+        tuple(skipped),
+        notes,
+    )
 
 
 def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
@@ -225,7 +121,7 @@ def _group(
     vllm = overrides.vllm or _text(server_axes.get("vllm")) or model.vllm or sweep.vllm
     resolution = None
     if profile is not None and sources.hardware is not None and sweep.server.kind != "attached":
-        resolution = resolve(_request(sweep, profile, sources.hardware, vllm, overrides, model, server_axes))
+        resolution = resolve(_request(sweep, sources, profile, vllm, overrides, model, server_axes))
     group = Group(
         server_id=f"{index + 1:02d}-{_slug(_name(model.profile, server_axes))}",
         model=model.profile,
@@ -236,18 +132,11 @@ def _group(
         resolution=resolution,
         cells=(),
     )
-    return replace(group, cells=tuple(_cells(sweep, sources, overrides, model, axes, group, skipped)))
-
-
-def _load_s(sweep: Sweep, group: Group) -> float | None:
-    """Seconds a start takes: as told for the simulated server, none for a running one, else from the weights."""
-    match sweep.server.kind:
-        case "simulated":
-            return sweep.simulation.load_s + 2.0
-        case "attached":
-            return 0.0
-        case _:
-            return group.cells[0].estimate.server_load_s if group.cells else None
+    return replace(
+        group,
+        cells=tuple(_cells(sweep, sources, overrides, model, axes, group, skipped)),
+        searches=tuple(_searches(sweep, sources, overrides, model, axes, group, skipped)),
+    )
 
 
 def _text(value: Any) -> str | None:
@@ -256,14 +145,15 @@ def _text(value: Any) -> str | None:
 
 def _request(
     sweep: Sweep,
+    sources: Sources,
     profile: ModelProfile,
-    hardware: Hardware,
     vllm: str | None,
     overrides: Overrides,
     model: SweepModel,
     axes: Axes,
 ) -> ServeRequest:
     """Everything that decides the flags. Later wins: sweep, model entry, axis, command line."""
+    assert sources.hardware is not None
     axis_env = {name[4:]: str(value) for name, value in axes.items() if name.startswith("env.")}
     axis_args = {
         name: value
@@ -272,7 +162,7 @@ def _request(
     }
     return ServeRequest(
         profile=profile,
-        hardware=hardware,
+        hardware=sources.hardware,
         vllm=vllm,
         tp=overrides.tp or axes.get("tp") or model.tp,
         aiter=next(
@@ -282,6 +172,11 @@ def _request(
         user_env=dict(sweep.env) | dict(model.env) | axis_env | overrides.env,
         nodes=profile.nodes,
         force=overrides.force,
+        offload_compared=arms.compares_offload(sweep),
+        multi_turn=any(
+            (dataset := sources.workloads[name].dataset) is not None and dataset.multi_turn
+            for name in model.workloads or sweep.workloads
+        ),
     )
 
 
@@ -301,40 +196,81 @@ def _cells(
     axes: Axes,
     group: Group,
     skipped: list[Skip],
-) -> Iterable[Cell]:
-    names = [axes["workload"]] if "workload" in axes else list(model.workloads or sweep.workloads)
-    for name in names:
-        workload = sources.workloads[name]
+) -> Iterator[Cell]:
+    for name in _workloads(sweep, model, axes):
         for level in _levels(sweep, model, axes):
-            key = "/".join([_name(model.profile, group.axes), workload.name, level.label])
-            facts = dict(group.axes) | {
-                "model": model.profile,
-                "workload": name,
-                "concurrency": level.concurrency,
-                "rate": level.rate,
-            }
-            if matrix.excluded(sweep.matrix, facts) or not _selected(overrides.only, key):
+            found = cell_at(sweep, group, sources.workloads[name], level)
+            if not _wanted(sweep, overrides, group, name, level, found.key):
                 continue
-            reason = _cannot_run(group, workload)
-            if reason:
-                skipped.append(Skip(key, reason))
-                continue
-            cell = Cell(_identity(sweep, group, workload, level), key, workload, level, sweep.load)
-            if group.resolution is not None and group.profile is not None and group.hardware is not None:
-                found = estimate(
-                    group.profile,
-                    group.hardware,
-                    group.resolution,
-                    workload,
-                    sweep.load,
-                    concurrency=level.concurrency,
-                    rate=level.rate,
-                )
-                if found.cannot_fit:
-                    skipped.append(Skip(key, found.cannot_fit))
-                    continue
-                cell = replace(cell, estimate=found)
-            yield cell
+            if isinstance(found, Skip):
+                skipped.append(found)
+            else:
+                yield found
+
+
+def _searches(
+    sweep: Sweep,
+    sources: Sources,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+    group: Group,
+    skipped: list[Skip],
+) -> Iterator[Workload]:
+    """Workloads with a search whose lowest level this server can run."""
+    if sweep.search is None:
+        return
+    for name in _workloads(sweep, model, axes):
+        workload = sources.workloads[name]
+        key = f"{_name(model.profile, group.axes)}/{workload.name}/search"
+        found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
+        if not _wanted(sweep, overrides, group, name, Level(), key):
+            continue
+        if isinstance(found, Skip):
+            skipped.append(Skip(key, found.reason))
+        else:
+            yield workload
+
+
+def _workloads(sweep: Sweep, model: SweepModel, axes: Axes) -> list[str]:
+    return [axes["workload"]] if "workload" in axes else list(model.workloads or sweep.workloads)
+
+
+def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str) -> bool:
+    """Whether neither the matrix excludes a cell nor --only leaves it out."""
+    facts = dict(group.axes) | {
+        "model": group.model,
+        "workload": workload,
+        "concurrency": level.concurrency,
+        "rate": level.rate,
+    }
+    return not matrix.excluded(sweep.matrix, facts) and _selected(overrides.only, key)
+
+
+def level_of(sweep: Sweep, value: float) -> Level:
+    """A number as a level of this sweep: users, or requests/s."""
+    return Level(rate=float(value)) if sweep.load.shape.kind == "open" else Level(concurrency=int(value))
+
+
+def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cell | Skip:
+    """One cell of a server with its identity and estimate, or why it cannot run there."""
+    key = "/".join([_name(group.model, group.axes), workload.name, level.label])
+    reason = _cannot_run(group, workload)
+    if reason:
+        return Skip(key, reason)
+    cell = Cell(_identity(sweep, group, workload, level), key, workload, level, sweep.load)
+    if group.resolution is None or group.profile is None or group.hardware is None:
+        return cell
+    found = estimate(
+        group.profile,
+        group.hardware,
+        group.resolution,
+        workload,
+        sweep.load,
+        concurrency=level.concurrency,
+        rate=level.rate,
+    )
+    return Skip(key, found.cannot_fit) if found.cannot_fit else replace(cell, estimate=found)
 
 
 def _levels(sweep: Sweep, model: SweepModel, axes: Axes) -> list[Level]:
@@ -410,48 +346,6 @@ def _identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> s
     }
     text = json.dumps(decides, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _launches(sweep: Sweep, groups: list[Group]) -> Iterable[Launch]:
-    """The order of all measurements, decided by `restart`, `order`, `factors` and the seed."""
-    repeats = range(1, _most_repeats(sweep) + 1)
-    rng = random.Random(sweep.seed)
-    if sweep.factors:
-        for model in dict.fromkeys(group.model for group in groups):
-            arms = [group for group in groups if group.model == model]
-            for repeat, index in ablate.abba_order(len(arms), len(repeats), sweep.seed):
-                yield Launch(arms[index], _runs(sweep, arms[index], [repeat], rng))
-        return
-    if sweep.restart == "never":
-        for group in groups:
-            yield Launch(group, _runs(sweep, group, repeats, rng))
-        return
-    for repeat in repeats:
-        for group in groups:
-            runs = _runs(sweep, group, [repeat], rng)
-            if sweep.restart == "per_repeat":
-                yield Launch(group, runs)
-                continue
-            for cell in dict.fromkeys(run.cell.cell_id for run in runs):
-                yield Launch(group, tuple(run for run in runs if run.cell.cell_id == cell))
-
-
-def _most_repeats(sweep: Sweep) -> int:
-    return sweep.repeats.max if isinstance(sweep.repeats, Repeats) else sweep.repeats
-
-
-def _runs(sweep: Sweep, group: Group, repeats: Iterable[int], rng: random.Random) -> tuple[Run, ...]:
-    runs: list[Run] = []
-    for n, repeat in enumerate(repeats):
-        cells = list(group.cells)
-        if sweep.order == "random":
-            rng.shuffle(cells)
-        elif sweep.order == "interleaved" and repeat % 2 == 0:
-            cells.reverse()
-        if sweep.discard_first and n == 0:
-            runs += [Run(cell, repeat, discarded=True) for cell in cells]
-        runs += [Run(cell, repeat) for cell in cells]
-    return tuple(runs)
 
 
 def raise_faults(plan: Plan) -> None:

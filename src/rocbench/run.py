@@ -26,7 +26,6 @@ from rocbench.server import RunningServer, orphans, start
 from rocbench.server.lock import node_lock
 from rocbench.server.redact import secret_values
 from rocbench.server.spec import GRACE_S
-from rocbench.settings.schema import Repeats
 from rocbench.store import Identity, RunFolder
 
 RESULTS = Path("results")
@@ -270,8 +269,8 @@ class _Conductor:
         mine = (run.cell.cell_id, run.repeat, run.discarded)
         if any(_key(row) == mine for row in done):
             return mine in self.redo
-        wanted = self.plan.sweep.repeats
-        if isinstance(wanted, Repeats) and not run.discarded:
+        wanted = self.plan.sweep.until
+        if wanted is not None and not run.discarded:
             values = [
                 float(row[wanted.metric])
                 for row in done

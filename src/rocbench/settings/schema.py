@@ -13,6 +13,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from rocbench.settings.goals import Search, Share, Slo, Until
+
 FlagValue = bool | int | float | str | dict[str, Any] | None
 """A serve argument: True for a bare flag, False for its `--no-` form, None to leave it unset, a dict as JSON."""
 
@@ -285,14 +287,6 @@ Aiter = Annotated[Literal["on", "off"] | dict[str, Literal["on", "off"]], Field(
 """`on`, `off`, or switches by part: `{moe: off, mla: on}`. YAML's bare on/off arrive as booleans."""
 
 
-class Repeats(Strict):
-    """Repeat until the interval is narrow enough."""
-
-    interval_half_width: float = Field(gt=0, lt=1)
-    max: Positive
-    metric: str = "output_throughput"
-
-
 class Matrix(Strict):
     """Axes beside model, workload and concurrency: `aiter`, `tp`, `vllm`, or a serve argument's name."""
 
@@ -333,14 +327,6 @@ class Server(Strict):
     gpus: tuple[int, ...] | None = None
 
 
-class Slo(Strict):
-    """Limits a request must meet to count for goodput, in ms."""
-
-    ttft_ms: float | None = None
-    tpot_ms: float | None = None
-    e2el_ms: float | None = None
-
-
 class Sweep(Strict):
     """A sweep: which models, on what, under which loads."""
 
@@ -360,13 +346,21 @@ class Sweep(Strict):
     serve_args: dict[str, FlagValue] = {}
     env: dict[str, str] = {}
     load: Load = Load()
-    repeats: Positive | Repeats = 1
+    repeats: Positive = 1
+    until: Until | None = None
+    """Go on repeating until the interval is narrow enough."""
     discard_first: bool = False
+    """Measure each cell once more after a load, and leave that out of all judgement."""
     restart: Literal["never", "per_repeat", "per_cell"] = "never"
     order: Literal["as_given", "random", "interleaved"] = "as_given"
     factors: dict[str, tuple[Any, ...]] = {}
     design: Literal["full", "one_at_a_time", "leave_one_out", "pairwise"] = "full"
+    also_changes: tuple[str, ...] = ()
+    """What the arms of `factors` may change beside their factor; anything else that differs stops the plan."""
     slo: Slo = Slo()
+    search: Search | None = None
+    saturation_gain: Share = 0.05
+    """A doubling of the load that brings less throughput than this is past the saturation point."""
     seed: int = 0
     simulation: Simulation = Simulation()
     nightly: bool = False
@@ -374,15 +368,27 @@ class Sweep(Strict):
 
     @model_validator(mode="after")
     def _has_levels(self) -> Sweep:
-        kind = self.load.shape.kind
-        if kind == "closed" and not (self.concurrency or all_have(self.models, "concurrency")):
-            raise ValueError("a closed loop needs `concurrency`, a list of users")
-        if kind == "open" and not (self.rate or all_have(self.models, "rate")):
-            raise ValueError("an open loop needs `rate`, a list of requests/s")
+        kind, search = self.load.shape.kind, self.search is not None
+        if kind == "closed" and not (self.concurrency or all_have(self.models, "concurrency") or search):
+            raise ValueError("a closed loop needs `concurrency`, a list of users, or a `search`")
+        if kind == "open" and not (self.rate or all_have(self.models, "rate") or search):
+            raise ValueError("an open loop needs `rate`, a list of requests/s, or a `search`")
         if not self.models:
             raise ValueError("`models` is empty")
         if not self.workloads:
             raise ValueError("`workloads` is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _goals_fit(self) -> Sweep:
+        if self.search is not None and self.factors:
+            raise ValueError(
+                "`search` and `factors` exclude each other: arms are compared at the same levels"
+            )
+        if self.search is not None and self.load.shape.kind == "trace":
+            raise ValueError("a trace has no level to search")
+        if self.until is not None and self.until.max < self.repeats:
+            raise ValueError("`until.max` is less than `repeats`")
         return self
 
 

@@ -1,0 +1,91 @@
+"""What a sweep is after: requests within limits, a narrow interval, the largest load that meets an SLO."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from rocbench.columns import better
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _share(value: Any) -> Any:
+    """`5%` is 0.05."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip()[:-1]) / 100
+        except ValueError:
+            raise ValueError(f"{value!r} is no share such as 5% or 0.05") from None
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_share), Field(gt=0, lt=10)]
+"""A share, written 0.05 or 5%."""
+
+
+def _result(name: str) -> str:
+    if better(name) is None:
+        raise ValueError(f"{name!r} is not a result that can be better or worse; see docs/results.md")
+    return name
+
+
+class Slo(Strict):
+    """Limits a request must meet to count for goodput, in ms."""
+
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    e2el_ms: float | None = None
+
+
+class Until(Strict):
+    """Repeat until the 95 % interval of the mean is narrow enough: at least 3 repeats, at most `max`."""
+
+    interval_half_width: Share
+    """Of the mean: 2% is +-2 %."""
+    max: int = Field(ge=3)
+    metric: str = "output_throughput"
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_result(cls, name: str) -> str:
+        return _result(name)
+
+
+class Search(Strict):
+    """Find the largest load that meets limits: doubling from `low`, then bisection (users, or requests/s)."""
+
+    slo: dict[str, float] = Field(min_length=1)
+    """Columns of `cells` and their limits: `p99_ttft_ms: 2000`. An upper limit where lower is better, else a lower one."""
+    low: float = Field(default=1, gt=0)
+    high: float = Field(default=1024, gt=0)
+    max_measurements: int = Field(default=20, gt=0)
+    """Of one server and workload; levels listed beside the search do not count."""
+    repeats: int = Field(default=1, gt=0)
+    """Least measurements of a level."""
+    max_repeats: int = Field(default=5, gt=0)
+    """Most measurements of a level whose repeats straddle a limit; it then counts as not met."""
+    relative_step: Share = 0.05
+    """The search ends when the bracket is this narrow, or one user wide."""
+    margin: Share = 0.05
+    """A single measurement within this share of a limit is repeated."""
+
+    @field_validator("slo")
+    @classmethod
+    def _are_results(cls, limits: dict[str, float]) -> dict[str, float]:
+        for name in limits:
+            _result(name)
+        return limits
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Search:
+        if self.low > self.high:
+            raise ValueError("`low` is above `high`")
+        if self.repeats > self.max_repeats:
+            raise ValueError("`repeats` is more than `max_repeats`")
+        return self

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rocbench import __version__
-from rocbench.commands import knowledge, node, serving, sweeping
+from rocbench.commands import imports, knowledge, node, reporting, serving, sweeping
 from rocbench.errors import BenchError, Exit
 
 app = typer.Typer(
@@ -23,12 +23,15 @@ app = typer.Typer(
 )
 
 MEASURE = "Measure"
+READ = "Results"
 SERVE = "Servers"
 KNOW = "Knowledge"
 NODE = "This machine"
 
 app.command("sweep", rich_help_panel=MEASURE)(sweeping.sweep)
 app.command("plan", rich_help_panel=MEASURE)(sweeping.plan)
+app.command("report", rich_help_panel=READ)(reporting.report)
+app.command("import", rich_help_panel=MEASURE)(imports.import_)
 app.command("serve", rich_help_panel=SERVE)(serving.serve)
 app.command("simulate", rich_help_panel=SERVE, context_settings=serving.PASS_THROUGH)(serving.simulate)
 app.command("doctor", rich_help_panel=NODE)(node.doctor)

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rocbench import __version__, metrics, shards, verdict
+from rocbench import __version__, limits, metrics, shards, verdict
 from rocbench.errors import BenchError
 from rocbench.evidence import Evidence
 from rocbench.measure import Measured
+from rocbench.physics.roofline import Share
 from rocbench.plan import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.records import SCHEMA_VERSION
 from rocbench.server.redact import masked_environment
@@ -100,8 +101,12 @@ def row(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: 
         at = datetime.datetime.fromtimestamp(start_ns / 1e9, datetime.UTC)
         found["started_at"] = at.isoformat(timespec="milliseconds")
     found |= physics_columns(cell, found)
+    share = _share(launch.group, found)
+    if share is not None and share.value > 1:
+        found["limit"] = share.what
     evidence = Evidence.from_row(
         found,
+        **({"roofline_share": share.value} if share is not None else {}),
         platform=launch.group.hardware.platform if launch.group.hardware else None,
         ignore_eos=cell.workload.ignore_eos,
         dataset=cell.workload.dataset is not None,
@@ -113,6 +118,14 @@ def row(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: 
     found["reasons"] = ";".join(judged.reasons)
     found["unknown_checks"] = ";".join(judged.unknown) or None
     return found
+
+
+def _share(group: Group, found: Row) -> Share | None:
+    """The largest share of a physical limit that the row's figures take."""
+    if group.profile is None or group.hardware is None or group.resolution is None:
+        return None
+    args = {entry.name.lstrip("-"): entry.value for entry in group.resolution.args}
+    return limits.share(group.profile, group.hardware, args, found)
 
 
 def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:

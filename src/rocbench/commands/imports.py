@@ -1,0 +1,91 @@
+"""`bench import`: rows of other tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rocbench.commands import options
+from rocbench.errors import Exit, InputError
+
+if TYPE_CHECKING:
+    from rocbench.settings.schema import ModelProfile
+
+
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="CSV with our columns, or `vllm bench serve` JSON.")],
+    out: Annotated[Path, typer.Option(help="The new run folder.")],
+    hardware: options.HardwareName = None,
+    model: Annotated[str | None, typer.Option(help="Model profile, where a row names none.")] = None,
+    tp: options.Tp = None,
+    vllm: options.Vllm = None,
+) -> None:
+    """Take rows measured by other tools, mark them, and apply every check that their data allow."""
+    import datetime
+
+    from rocbench import console, importing
+    from rocbench.settings import catalog
+    from rocbench.store import Identity, RunFolder
+
+    given = {"tp": tp, "vllm_version": vllm}
+    rows: list[dict[str, Any]] = []
+    for path in files:
+        for row in _read(path):
+            profile = _profile(model or row.get("model"))
+            named = hardware or row.get("hardware")
+            filled = {k: v for k, v in given.items() if v is not None} | row
+            if profile is not None:
+                filled["model"] = profile.name
+            known = catalog.hardware(str(named)) if named else None
+            rows.append(importing.complete(filled, profile, known, path.name))
+    folder = RunFolder.create(out)
+    at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run_id = f"import-{out.name}"
+    folder.write_json("plan.json", {"imported": [path.name for path in files]})
+    folder.write_json("manifest.json", {"run_id": run_id, "begun_at": at, "sweep": "import", "imported": True})
+    for row in rows:
+        folder.write_cell(Identity(run_id, row["cell_id"], int(row["repeat"])), row, {})
+    console.show_cells(folder.cells(), folder.path)
+    if any(row["valid"] is False for row in rows):
+        raise typer.Exit(int(Exit.DONE_WITH_FAULTS))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file, by its ending.
+
+    Raises:
+        InputError: it cannot be read as such.
+    """
+    from rocbench import importing
+
+    try:
+        if path.suffix == ".csv":
+            import pandas as pd
+
+            frame = pd.read_csv(path)
+            return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file", where=str(path)) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {error}", where=str(path), fix="give a CSV or a JSON file") from None
+    results = data if isinstance(data, list) else [data]
+    return [importing.from_vllm_bench(result, str(path)) for result in results]
+
+
+def _profile(name: Any) -> ModelProfile | None:
+    """The profile of a name, a Hugging Face id included; None where there is none."""
+    from rocbench.settings import catalog
+
+    if not isinstance(name, str):
+        return None
+    if name in catalog.names("models"):
+        return catalog.model(name)
+    for known in catalog.names("models"):
+        profile = catalog.model(known)
+        if name.lower() in (profile.hf_id.lower(), profile.hf_id.rpartition("/")[2].lower()):
+            return profile
+    return None

@@ -1,0 +1,104 @@
+"""Rows measured by other tools: read, marked as imported, and held against every check that their data allow. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rocbench import limits, verdict
+from rocbench.architecture import from_config
+from rocbench.errors import InputError
+from rocbench.evidence import Evidence
+from rocbench.settings.schema import Hardware, ModelProfile
+
+Row = dict[str, Any]
+
+VLLM_KEYS = {
+    # `vllm bench serve --save-result` (vllm/benchmarks/serve.py) -> columns of `cells`
+    "model_id": "model",
+    "max_concurrency": "concurrency",
+    "duration": "duration_s",
+    "completed": "completed",
+    "failed": "failed",
+    "request_throughput": "request_throughput",
+    "request_goodput": "goodput",
+    "output_throughput": "output_throughput",
+    "total_token_throughput": "total_token_throughput",
+}
+
+
+def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
+    """A result of `vllm bench serve` as a row.
+
+    Raises:
+        InputError: it is no such result.
+    """
+    if "output_throughput" not in data or "num_prompts" not in data:
+        raise InputError("no result of `vllm bench serve`: `output_throughput` is missing", where=where)
+    row: Row = {column: data[key] for key, column in VLLM_KEYS.items() if data.get(key) is not None}
+    for key, value in data.items():
+        if key.endswith("_ms") and value is not None:
+            row[key] = value
+    completed = data.get("completed") or 0
+    duration = data.get("duration")
+    if completed and data.get("total_input_tokens"):
+        row["isl"] = data["total_input_tokens"] / completed
+        row["input_throughput"] = data["total_input_tokens"] / duration if duration else None
+    if completed and data.get("total_output_tokens"):
+        row["osl"] = data["total_output_tokens"] / completed
+    if data.get("max_concurrency"):
+        row["requests_per_user"] = data["num_prompts"] / data["max_concurrency"]
+        latency = data.get("mean_e2el_ms")
+        if latency and data.get("request_throughput"):
+            # Little's law: the tool does not say how many were in flight.
+            row["achieved_concurrency"] = data["request_throughput"] * latency / 1e3
+    if str(data.get("request_rate")) not in ("inf", "None"):
+        row["request_rate"] = float(data["request_rate"])
+    row["window_ended_by"] = "count"
+    return row
+
+
+def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, source: str) -> Row:
+    """A row with what a cell has besides: marks, physics, verdict."""
+    found = {name: value for name, value in row.items() if not _absent(value)}
+    found |= {"imported": True, "server_kind": found.get("server_kind") or "imported", "source": source}
+    found.setdefault("simulated", False)
+    found.setdefault("repeat", 1)
+    found["key"] = found.get("key") or _key(found)
+    if profile is not None:
+        arch = from_config(profile.config)
+        found = {"family": arch.family, "precision": profile.precision, "tp": profile.tp} | found
+    if hardware is not None:
+        found = {"hardware": hardware.name} | found
+    share = None
+    if profile is not None and hardware is not None:
+        args = {"tensor-parallel-size": found.get("tp") or profile.tp} | _args(found, profile)
+        share = limits.share(profile, hardware, args, found)
+        found["limit"] = share.what if share else None
+    judged = verdict.judge(Evidence.from_row(found, roofline_share=share.value if share else None))
+    found["roofline_share"] = share.value if share else None
+    found["valid"], found["reasons"] = judged.valid, ";".join(judged.reasons)
+    found["unknown_checks"] = ";".join(judged.unknown) or None
+    decides = json.dumps({k: found.get(k) for k in ("model", "key", "source", "concurrency")}, default=str)
+    found["cell_id"] = hashlib.sha256(decides.encode()).hexdigest()[:12]
+    return found
+
+
+def _args(row: Row, profile: ModelProfile) -> dict[str, Any]:
+    """Flags that decide the limits: as the row has them, else as its precision says."""
+    given = row.get("serve_args")
+    if isinstance(given, str):
+        return {name.lstrip("-"): value for name, value in json.loads(given).items()}
+    online = profile.checkpoint.quantization == "none" and row.get("precision", profile.precision) == "fp8"
+    return {"quantization": "fp8"} if online else {}
+
+
+def _key(row: Row) -> str:
+    level = f"c{row['concurrency']:.0f}" if row.get("concurrency") else "-"
+    return f"{row.get('model', '?')}/{row.get('workload', 'imported')}/{level}"
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rocbench import trend
-from rocbench.plan import Cell, Group, Plan
+from rocbench.planned import Cell, Group, Plan
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from rocbench.load.spec import Progress
-from rocbench.plan import Launch, Plan, Run
+from rocbench.planned import Launch, Plan, Run
 from rocbench.units import duration, number
 
 
@@ -85,7 +85,9 @@ class PlainScreen:
     def begin(self, plan: Plan, folder: str) -> None:
         """Say what will be done."""
         simulated = " (SIMULATED)" if plan.sweep.server.kind == "simulated" else ""
-        self._say(f"{plan.sweep.name}{simulated}: {plan.runs} measurements on {len(plan.launches)} launches -> {folder}")
+        self._say(
+            f"{plan.sweep.name}{simulated}: {plan.runs} measurements on {len(plan.launches)} launches -> {folder}"
+        )
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
         """Say what the server is doing, when it changes."""
@@ -126,7 +128,10 @@ class LiveScreen:
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(
-            console=self._console, refresh_per_second=self.REFRESH_PER_S, get_renderable=self._render, transient=True
+            console=self._console,
+            refresh_per_second=self.REFRESH_PER_S,
+            get_renderable=self._render,
+            transient=True,
         )
         self._lock = threading.Lock()
         self._head = self._server = self._cell = self._load = ""

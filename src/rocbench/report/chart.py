@@ -1,0 +1,156 @@
+"""A plot before it is drawn: series with units, intervals and verdicts. Drawn by `plotly_page` and by `static`. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from rocbench import units
+
+Mark = Literal["valid", "unknown", "invalid"]
+Line = Literal["solid", "dash", "dot", "none"]
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#4D4D4D")
+"""Okabe and Ito's colours, told apart by all common forms of colour blindness, without the yellow that white hides."""
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagon")
+GREY = -1
+"""Colour of what belongs to no series."""
+SIMULATED = " (simulated)"
+"""Ends the name of every simulated series, in every legend and table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line, cloud or row of points. Absent values are None, and leave a gap."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    colour: int = 0
+    """Index into PALETTE, or GREY."""
+    line: Line = "solid"
+    symbol: int | None = None
+    """Index into SYMBOLS; None draws no marks."""
+    marks: tuple[Mark, ...] = ()
+    """One a point: filled, dotted or hollow. Empty means all valid."""
+    low: tuple[float | None, ...] = ()
+    high: tuple[float | None, ...] = ()
+    """Ends of the 95 % interval, of y (of x in a panel with `rows`)."""
+    hover: tuple[str, ...] = ()
+    hover_all: str = ""
+    """One text for all points, with plotly's `%{x}` and `%{y}`, where `hover` is empty."""
+    legend: bool = True
+    step: bool = False
+    """Holds each value until the next x."""
+    labels: tuple[str, ...] = ()
+    """Short text beside each point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes."""
+
+    y_title: str
+    """With its unit."""
+    series: tuple[Series, ...]
+    log_y: bool = False
+    rows: tuple[str, ...] = ()
+    """Names of rows, top first: then y of each point is the index of its row."""
+    y_max: float | None = None
+    """Upper end of the axis, where it is known beforehand."""
+    percent: bool = False
+    """y is a share, shown as a percentage."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One state of a chart: panels above one another over one x axis. A chart of several is switched by a menu."""
+
+    name: str
+    panels: tuple[Panel, ...]
+    x_title: str
+    log_x: bool = False
+    date_x: bool = False
+    """x is in seconds since 1970, UTC."""
+    x_ticks: tuple[float, ...] = ()
+    """Levels to name on the axis; empty leaves it to the plotter."""
+    band: tuple[float, float] | None = None
+    """The measured window, shaded."""
+    zero: float | None = None
+    """A vertical line: no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A plot with its explanation."""
+
+    id: str
+    """Name of its files, and its anchor in the page."""
+    title: str
+    caption: str
+    """What it shows, what is drawn how, and how to read it."""
+    views: tuple[View, ...]
+    simulated: bool = False
+    choose: str = ""
+    """What the menu of several views chooses: `cell`, `level`."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not any(series.x for view in self.views for panel in view.panels for series in panel.series)
+
+
+def colour(index: int) -> str:
+    """A series' colour as hex."""
+    return "#8C8C8C" if index == GREY else PALETTE[index % len(PALETTE)]
+
+
+def symbol(index: int) -> str:
+    """A series' mark, by plotly's name."""
+    return SYMBOLS[index % len(SYMBOLS)]
+
+
+def spread_ticks(levels: tuple[float, ...], *, log: bool, share: float = 0.11) -> tuple[float, ...]:
+    """Of the levels, those that lie at least `share` of the axis apart, so that their labels do not touch."""
+    positions = sorted(
+        (math.log10(level) if log else level, level) for level in set(levels) if level > 0 or not log
+    )
+    if len(positions) < 2:
+        return tuple(level for _, level in positions)
+    width = positions[-1][0] - positions[0][0]
+    kept = [positions[-1]]  # the highest level always has its label
+    for position in reversed(positions[:-1]):
+        if kept[-1][0] - position[0] >= share * width:
+            kept.append(position)
+    return tuple(level for _, level in reversed(kept))
+
+
+def log_ticks(values: Iterable[float | None], most: int = 9) -> tuple[float, ...]:
+    """1, 2, 5, 10, ... around positive values, powers of ten alone where those are too many."""
+    known = [value for value in values if value is not None and value > 0]
+    if not known:
+        return ()
+    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    steps = (1, 2, 5) if 3 * (last - first) <= 2 * most else (1,)
+    return tuple(step * 10.0**power for power in range(first - 1, last + 1) for step in steps)
+
+
+def tick_text(value: float) -> str:
+    """`0.05`, `20`, `1,000`, `100k`."""
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1e5 else f"{value:,g}" if value >= 1 else f"{value:g}"
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """A figure for hover texts and tables: three significant digits or more, thousands apart."""
+    if value is None or math.isnan(value):
+        return units.ABSENT
+    size = abs(value)
+    if size < 0.995 and value:
+        text = f"{value:.3g}" if size >= 1e-4 else f"{value:.2e}"
+    else:
+        text = f"{value:,.{0 if size >= 99.95 else 1 if size >= 9.995 else 2}f}"
+    return f"{text} {unit}" if unit else text

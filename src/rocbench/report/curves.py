@@ -1,0 +1,198 @@
+"""`cells` rows as curves: what was compared with what, level by level, with intervals and verdicts. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rocbench import stats
+from rocbench.report.chart import SIMULATED, Mark
+
+Row = dict[str, Any]
+
+POOLED_FROM = 5
+"""From so many runs on, equal configurations of all runs are drawn as one, and the runs as a trend."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A run as the report names it."""
+
+    label: str
+    run_id: str
+    begun_at: str
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One level of a curve: all repeats of one cell, or of the same cell in all runs."""
+
+    level: float
+    """Users, or requests/s; 0 for a trace, which has no level."""
+    rows: tuple[Row, ...]
+    """Rows that are not invalid."""
+    invalid: tuple[Row, ...]
+
+    @property
+    def mark(self) -> Mark:
+        """Valid when every row is; invalid when no other row is left."""
+        if not self.rows:
+            return "invalid"
+        return "valid" if all(row.get("valid") is True for row in self.rows) else "unknown"
+
+    def interval(self, column: str) -> stats.Interval:
+        """Mean over repeats with its 95 % t interval, of rows that are not invalid."""
+        return stats.mean_interval(values(self.rows, column))
+
+    def mean(self, column: str) -> float | None:
+        """Mean over repeats; None when the column is absent."""
+        found = self.interval(column).estimate
+        return None if math.isnan(found) else found
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One configuration under one workload over its levels."""
+
+    name: str
+    """For legends and tables; ends in SIMULATED where it is so."""
+    model: str
+    workload: str
+    shape: str
+    """closed, open or trace."""
+    run: str
+    """Label of its run; empty when several runs are pooled."""
+    simulated: bool
+    colour: int
+    symbol: int
+    points: tuple[Point, ...]
+
+    def best(self, column: str = "output_throughput") -> Point | None:
+        """The point of highest mean, of those that are not invalid: valid ones first."""
+        for wanted in ("valid", "unknown"):
+            there = [p for p in self.points if p.mark == wanted and p.mean(column) is not None]
+            if there:
+                return max(there, key=lambda point: point.mean(column) or 0.0)
+        return None
+
+
+def values(rows: Iterable[Mapping[str, Any]], column: str) -> list[float]:
+    """The figures of a column that are there."""
+    return [float(row[column]) for row in rows if row.get(column) is not None]
+
+
+def labels(manifests: Sequence[Mapping[str, Any]], versions: Sequence[str]) -> list[str]:
+    """A short name for each run: what tells them apart, in the first of these that does.
+
+    Args:
+        manifests: manifest.json of each run.
+        versions: vLLM versions of each run's rows, as one text.
+    """
+    if len(manifests) == 1:
+        return [str(manifests[0].get("sweep") or manifests[0].get("run_id") or "run")]
+    candidates = [
+        [f"vLLM {version}" if version else "" for version in versions],
+        [str(manifest.get("sweep", "")) for manifest in manifests],
+        [str(manifest.get("begun_at", ""))[:10] for manifest in manifests],
+        [str(manifest.get("begun_at", ""))[5:16].replace("T", " ") for manifest in manifests],
+        [str(manifest.get("run_id", "")) for manifest in manifests],
+    ]
+    for names in candidates:
+        if all(names) and len(set(names)) == len(names) and max(map(len, names)) <= 32:
+            return names
+    return [f"run {number}" for number in range(1, len(manifests) + 1)]
+
+
+def configuration(row: Mapping[str, Any]) -> str:
+    """`MODEL@axis=value`: the first part of the key."""
+    key = str(row.get("key") or "")
+    return key.rsplit("/", 2)[0] if key.count("/") >= 2 else str(row.get("model"))
+
+
+def level(row: Mapping[str, Any]) -> float | None:
+    """The level of the load: users, or requests/s."""
+    value = row.get("concurrency") if row.get("concurrency") is not None else row.get("request_rate")
+    return None if value is None else float(value)
+
+
+def shape(row: Mapping[str, Any]) -> str:
+    """closed, open or trace."""
+    return str(row.get("load_shape") or ("closed" if row.get("concurrency") is not None else "open"))
+
+
+def level_words(kind: str, value: float | None) -> str:
+    """A level with its unit: `1 user`, `64 users`, `2.5 requests/s`, `trace`."""
+    if kind == "trace" or value is None:
+        return "trace" if kind == "trace" else "-"
+    if kind == "open":
+        return f"{value:,g} requests/s"
+    return f"{value:,g} user{'' if value == 1 else 's'}"
+
+
+def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
+    """All curves of the runs, in the order of their rows.
+
+    Simulated rows never share a curve with measured ones, nor rows of different hardware.
+    """
+    pooled = len(runs) >= POOLED_FROM
+    many = len(runs) > 1 and not pooled
+    hardware = {row.get("hardware") for _, rows in runs for row in rows}
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for info, rows in runs:
+        for row in rows:
+            where = row.get("hardware") if len(hardware) > 1 else None
+            run = info.label if many else ""
+            key = (
+                configuration(row),
+                row.get("workload"),
+                shape(row),
+                where,
+                run,
+                row.get("simulated") is True,
+            )
+            groups.setdefault(key, []).append(row)
+    styles = _styles(groups)
+    found = []
+    for key, rows in groups.items():
+        name, workload, kind, where, run, simulated = key
+        shown = " · ".join(str(part) for part in (name, where, run) if part)
+        colour, symbol = styles[name, where, run, simulated]
+        found.append(
+            Curve(
+                shown + (SIMULATED if simulated else ""),
+                str(rows[0].get("model")),
+                str(workload),
+                kind,
+                run,
+                simulated,
+                colour,
+                symbol,
+                _points(rows),
+            )
+        )
+    return found
+
+
+def _styles(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[int, int]]:
+    """Colour and mark of each configuration: its own of both, so that neither alone has to tell."""
+    wanted = dict.fromkeys((name, where, run, simulated) for name, _, _, where, run, simulated in keys)
+    return {key: (index, index) for index, key in enumerate(wanted)}
+
+
+def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
+    levels: dict[float, tuple[list[Row], list[Row]]] = {}
+    for row in rows:
+        where = level(row)
+        kept, invalid = levels.setdefault(where or 0.0, ([], []))
+        (invalid if row.get("valid") is False else kept).append(row)
+    return tuple(
+        Point(where, tuple(kept), tuple(invalid)) for where, (kept, invalid) in sorted(levels.items())
+    )
+
+
+def workloads(found: Iterable[Curve]) -> list[tuple[str, str]]:
+    """Workload and shape of the load, each once, in order."""
+    return list(dict.fromkeys((curve.workload, curve.shape) for curve in found))

@@ -1,0 +1,155 @@
+"""A whole report as values: its words, charts and tables, ready to be written as a page or as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rocbench import __version__
+from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
+from rocbench.report.chart import Chart
+from rocbench.report.curves import POOLED_FROM, Curve, Row, curves
+from rocbench.report.material import Readings, RunData
+from rocbench.report.table import Table
+from rocbench.slo import Limit
+
+
+@dataclass(slots=True)
+class Section:
+    """A heading with what stands under it, in order."""
+
+    id: str
+    title: str
+    charts: list[Chart] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A report."""
+
+    title: str
+    subtitle: str
+    simulated: bool
+    """Some row of it is simulated."""
+    all_simulated: bool
+    summary: tuple[Table, ...]
+    sections: tuple[Section, ...]
+    servers: tuple[tuple[str, str, Table], ...]
+    """Server, its command line, and the provenance of each flag."""
+    after: tuple[Table, ...]
+    """Environment and definitions."""
+
+    def charts(self) -> list[Chart]:
+        """Every plot, in order."""
+        return [chart for section in self.sections for chart in section.charts]
+
+
+def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
+    """The report on some runs.
+
+    Args:
+        runs: as `material.read` gives them.
+        limits: the SLO; without any, the sweeps' own is taken.
+    """
+    found = curves([(run.info, run.rows) for run in runs])
+    rows = [row for run in runs for row in run.rows]
+    words = ", ".join(str(limit) for limit in limits)
+    judged, words = (list(limits), words) if limits else summary.sweep_limits([run.plan for run in runs])
+    simulated = [row.get("simulated") is True for row in rows]
+    return Document(
+        title=_title(runs),
+        subtitle=_subtitle(runs),
+        simulated=any(simulated),
+        all_simulated=bool(simulated) and all(simulated),
+        summary=(
+            summary.best(found).without_constant("workload"),
+            summary.saturation(found).without_constant("workload"),
+            summary.capacity(found, judged, words).without_constant("workload"),
+            summary.doubts(rows),
+        ),
+        sections=(*(s for s in _sections(runs, found) if s.charts or s.tables), _rows(runs, rows)),
+        servers=tuple(_servers(runs)),
+        after=(tables.environment([run.manifest for run in runs]), tables.definitions()),
+    )
+
+
+def _rows(runs: Sequence[RunData], rows: Sequence[Row]) -> Section:
+    names = {run.info.run_id: run.info.label for run in runs}
+    counts = [len(run.rows) for run in runs]
+    read = tables.runs([run.info for run in runs], [run.manifest for run in runs], counts)
+    return Section("rows", "Rows", tables=[read, tables.cells(rows, names)])
+
+
+def _title(runs: Sequence[RunData]) -> str:
+    sweeps = list(dict.fromkeys(str(run.manifest.get("sweep", "run")) for run in runs))
+    return ", ".join(sweeps[:3]) + (" and others" if len(sweeps) > 3 else "")
+
+
+def _subtitle(runs: Sequence[RunData]) -> str:
+    first, last = runs[0].info, runs[-1].info
+    when = first.begun_at[:16].replace("T", " ")
+    if len(runs) > 1:
+        when = f"{len(runs)} runs, {when} to {last.begun_at[:16].replace('T', ' ')}"
+    return f"{when} UTC · {first.run_id if len(runs) == 1 else last.run_id} · rocbench {__version__}"
+
+
+def _sections(runs: Sequence[RunData], found: Sequence[Curve]) -> list[Section]:
+    readings = Readings(runs)
+    sections = [
+        Section("throughput", "Throughput", plots.throughput(found)),
+        Section("pareto", "Throughput against pace", plots.pareto(found)),
+        Section(
+            "latency",
+            "Latency",
+            [*distributions.ttft(found, readings.ttft), *distributions.itl(found, readings.itl)],
+        ),
+        Section("time", "Over time", timeseries.chart(found, readings.course)),
+        _ablation(runs),
+        _comparison(runs),
+    ]
+    if len(runs) >= POOLED_FROM:
+        charts, moved = history.charts(found, [run.info for run in runs])
+        sections.append(Section("history", "Over the runs", charts, moved))
+    return sections
+
+
+def _ablation(runs: Sequence[RunData]) -> Section:
+    section = Section("ablation", "Ablation")
+    for run in runs[-POOLED_FROM:]:
+        factors = (run.plan.get("sweep") or {}).get("factors") or {}
+        if factors:
+            charts, made = effects.ablation(run.cells, factors)
+            section.charts += [_renamed(c, run, runs) for c in charts]
+            section.tables += made
+    return section
+
+
+def _renamed(chart: Chart, run: RunData, runs: Sequence[RunData]) -> Chart:
+    from dataclasses import replace
+
+    if len(runs) == 1:
+        return chart
+    return replace(chart, id=plots.slug(chart.id, run.info.label), title=f"{chart.title}, {run.info.label}")
+
+
+def _comparison(runs: Sequence[RunData]) -> Section:
+    """Each run against the first; among many runs, the last against the one before it."""
+    section = Section("comparison", "Comparison")
+    if len(runs) < 2:
+        return section
+    pairs = [(runs[0], run) for run in runs[1:]] if len(runs) < POOLED_FROM else [(runs[-2], runs[-1])]
+    for a, b in pairs:
+        charts, made = effects.comparison((a.info.label, a.cells), (b.info.label, b.cells))
+        section.charts += charts
+        section.tables += made
+    return section
+
+
+def _servers(runs: Sequence[RunData]) -> list[tuple[str, str, Table]]:
+    """Each server command once: runs of the same plan launch the same servers."""
+    found: dict[str, tuple[str, str, Table]] = {}
+    for run in runs:
+        for server, line, table in tables.commands(run.plan):
+            found.setdefault(line, (server, line, table))
+    return list(found.values())

@@ -1,0 +1,250 @@
+"""What a change does: effects of an ablation, and one run against another, as rows of intervals. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from rocbench import ablate, compare, units
+from rocbench.errors import InputError
+from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
+from rocbench.report.curves import level_words
+from rocbench.report.plots import slug
+from rocbench.report.table import Table
+
+VERDICTS: dict[str, tuple[int, int, Mark]] = {
+    # colour, symbol, mark
+    "better": (0, 3, "valid"),
+    "worse": (1, 4, "valid"),
+    "same": (2, 0, "valid"),
+    "cannot tell": (GREY, 0, "invalid"),
+}
+_HELD = (
+    "Bars are 95 % intervals. Better and worse are said when the effect is at least {least} and significant after "
+    "Holm's correction over all rows; same, when the whole interval lies within that; anything else the data do not tell."
+)
+
+
+def ablation(
+    frame: pd.DataFrame, factors: Mapping[str, Sequence[Any]], settings: compare.Settings | None = None
+) -> tuple[list[Chart], list[Table]]:
+    """Effects of the factors of a run, as a chart and a table; a note in place of both where there are none."""
+    try:
+        result = ablate.ablate(frame, factors, settings)
+    except InputError as error:
+        return [], [Table("ablation", "Ablation", ("not judged",), ((error.what,),))]
+    first = list(result.table.columns).index("factor")
+    shown = varying(result.table, list(result.table.columns)[:first])
+    named = [
+        (f"{row['factor']}: {row['level']} against {row['against']}, {_place(row, shown)}", row)
+        for row in result.table.to_dict("records")
+    ]
+    least = units.percent(result.settings.min_effect)
+    chart = forest(
+        "ablation",
+        "Ablation: what each factor does",
+        "Change of each metric when one factor leaves its base, from differences within interleaved repeats. "
+        + _HELD.format(least=least),
+        named,
+        simulated=result.simulated,
+    )
+    table = _ablation_table(result, shown)
+    return [chart], [table]
+
+
+def _ablation_table(result: ablate.Ablation, shown: list[str]) -> Table:
+    header = (
+        *shown,
+        "factor",
+        "level",
+        "metric",
+        "effect",
+        "95 % interval",
+        "n",
+        "verdict",
+        "SD ratio",
+        "variability",
+    )
+    rows = tuple(
+        (
+            *(plain(row[name]) for name in shown),
+            str(row["factor"]),
+            f"{row['level']} against {row['against']}",
+            str(row["metric"]),
+            *change(row),
+            plain(row["n"]),
+            verdict(row),
+            _ratio(row),
+            str(row["spread"]),
+        )
+        for row in result.table.to_dict("records")
+    )
+    notes = (
+        *result.notes,
+        "SD ratio: standard deviation at the level over that at the base, of logarithms, with its 95 % interval",
+    )
+    return Table("ablation", "Ablation", header, rows, notes)
+
+
+def comparison(
+    a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], settings: compare.Settings | None = None
+) -> tuple[list[Chart], list[Table]]:
+    """Run B against run A, cell by cell; the reason in place of it where they are not to be compared.
+
+    Args:
+        a: label and `cells` of the base.
+        b: the same of the other.
+        settings: metrics and minimum effect.
+    """
+    (name_a, cells_a), (name_b, cells_b) = a, b
+    title = f"{name_b} against {name_a}"
+    ident = slug("comparison", name_b, name_a)
+    try:
+        result = compare.compare(cells_a, cells_b, settings)
+    except InputError as error:
+        return [], [Table(ident, title, ("not compared",), ((error.what,),))]
+    shown = varying(result.table, result.keys) or list(result.keys[:1])
+    named = [(_place(row, shown), row) for row in result.table.to_dict("records")]
+    chart = forest(
+        ident,
+        f"Comparison: {title}",
+        f"Change of {name_b} against {name_a}. "
+        + _HELD.format(least=units.percent(result.settings.min_effect)),
+        named,
+        simulated=result.simulated,
+    )
+    return [chart], [_comparison_table(result, ident, title, (name_a, name_b), shown)]
+
+
+def _comparison_table(
+    result: compare.Comparison, ident: str, title: str, names: tuple[str, str], shown: list[str]
+) -> Table:
+    rows = tuple(
+        (
+            *(plain(row[name]) for name in shown),
+            str(row["metric"]),
+            units.number(row["mean_a"]),
+            units.number(row["mean_b"]),
+            *change(row),
+            f"{row['n_a']:g}, {row['n_b']:g}",
+            verdict(row),
+        )
+        for row in result.table.to_dict("records")
+    )
+    differs = tuple(
+        note
+        for name, (x, y) in result.differs.items()
+        for note in _difference(name, (names[0], x), (names[1], y))
+    )
+    only = tuple(
+        f"only in {name}: {', '.join(cells)}"
+        for name, cells in zip(names, (result.only_a, result.only_b), strict=True)
+        if cells
+    )
+    header = (*shown, "metric", names[0], names[1], "change", "95 % interval", "n", "verdict")
+    return Table(ident, title, header, rows, (*differs, *only, *result.notes))
+
+
+def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
+    """What differs between the sides; of flags and variables only those that do."""
+    try:
+        x, y = json.loads(a[1]), json.loads(b[1])
+    except ValueError:
+        x, y = None, None
+    if isinstance(x, dict) and isinstance(y, dict):
+        names = [flag for flag in {**x, **y} if x.get(flag) != y.get(flag)]
+        return [
+            f"`{flag}`: {x.get(flag, 'unset')} in {a[0]}, {y.get(flag, 'unset')} in {b[0]}" for flag in names
+        ]
+    if name in compare.FLAGS:
+        return [f"`{name}` differ, server by server: see Servers"]
+    return [f"`{name}`: {a[1]} in {a[0]}, {b[1]} in {b[0]}"]
+
+
+def forest(
+    ident: str, title: str, caption: str, named: Sequence[tuple[str, Mapping[Any, Any]]], *, simulated: bool
+) -> Chart:
+    """Effects with their intervals as rows, a view a metric; colour and mark tell the verdict."""
+    metrics = list(dict.fromkeys(row["metric"] for _, row in named))
+    views = []
+    for metric in metrics:
+        mine = [(name, row) for name, row in named if row["metric"] == metric]
+        names = tuple(name for name, _ in mine)
+        series = [_verdict_series(word, mine) for word in VERDICTS]
+        views.append(
+            View(
+                str(metric),
+                (Panel("", tuple(s for s in series if s.x), rows=names),),
+                f"change of {metric}, %",
+                zero=0.0,
+            )
+        )
+    return Chart(ident, title, caption, tuple(views), simulated, "metric")
+
+
+def _verdict_series(word: str, mine: Sequence[tuple[str, Mapping[Any, Any]]]) -> Series:
+    colour, symbol, mark = VERDICTS[word]
+    there = [
+        (index, name, row)
+        for index, (name, row) in enumerate(mine)
+        if row["verdict"] == word and row["effect"] == row["effect"]
+    ]
+    return Series(
+        word,
+        tuple(100 * row["effect"] for _, _, row in there),
+        tuple(float(index) for index, _, _ in there),
+        colour,
+        "none",
+        symbol,
+        (mark,) * len(there),
+        tuple(_percent(row["low"]) for _, _, row in there),
+        tuple(_percent(row["high"]) for _, _, row in there),
+        tuple(f"{name}<br>{' '.join(change(row))}<br>{verdict(row)}" for _, name, row in there),
+    )
+
+
+def _percent(share: float) -> float | None:
+    return None if share != share else 100 * share  # noqa: PLR0124 - NaN is not itself
+
+
+def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Columns that tell rows apart."""
+    return [name for name in names if len({str(value) for value in frame[name]}) > 1]
+
+
+def _place(row: Mapping[Any, Any], shown: Sequence[str]) -> str:
+    return ", ".join(
+        level_words("closed", row[name]) if name == "concurrency" else plain(row[name]) for name in shown
+    )
+
+
+def plain(value: Any) -> str:
+    """A key's value as text: 64.0 is 64, an absent one a dash."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{int(value):,}"
+    return units.ABSENT if value is None or value != value else str(value)  # noqa: PLR0124 - NaN is not itself
+
+
+def change(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """Effect and interval as signed percentages."""
+    if row["effect"] != row["effect"]:
+        return units.ABSENT, units.ABSENT
+    return f"{row['effect']:+.1%}", f"{row['low']:+.1%} to {row['high']:+.1%}"
+
+
+def verdict(row: Mapping[Any, Any]) -> str:
+    """The word, and what would be needed where the data do not tell."""
+    n = row.get("n_needed")
+    if row["verdict"] == "cannot tell" and n is not None and n == n:  # noqa: PLR0124 - NaN is not itself
+        return f"cannot tell (n≈{n:g})"
+    note = row.get("note") if row["verdict"] == "cannot tell" else ""
+    return f"{row['verdict']} ({note})" if note else str(row["verdict"])
+
+
+def _ratio(row: Mapping[Any, Any]) -> str:
+    if row["sd_ratio"] != row["sd_ratio"]:
+        return units.ABSENT
+    return f"{row['sd_ratio']:.2f} [{row['sd_low']:.2f}, {row['sd_high']:.2f}]"

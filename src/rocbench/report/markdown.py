@@ -1,0 +1,58 @@
+"""A report as Markdown, with the static plots beside it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rocbench.report.chart import Chart
+from rocbench.report.document import Document
+from rocbench.report.table import markdown
+
+MOST_ROWS = 400
+
+Files = Mapping[str, Sequence[tuple[str, str]]]
+"""Chart id to (view, file name without suffix)."""
+
+
+def text(document: Document, files: Files, folder: str) -> str:
+    """report.md.
+
+    Args:
+        document: the report.
+        files: the plots' files, from `static.write`.
+        folder: where they lie, relative to report.md.
+    """
+    parts = [f"# {document.title}", document.subtitle]
+    if document.simulated:
+        parts.append(f"> **SIMULATED.** {banner(document)}")
+    parts += ["## Summary", *(markdown(table) for table in document.summary)]
+    for section in document.sections:
+        parts.append(f"## {section.title}")
+        parts += [_chart(chart, files, folder) for chart in section.charts]
+        parts += [
+            markdown(table.cut(MOST_ROWS, "all of them are in the run folder's cells.csv"))
+            for table in section.tables
+        ]
+    if document.servers:
+        parts.append("## Servers\n\nWhat was launched, ready to be pasted, and where each flag comes from.")
+    for server, line, table in document.servers:
+        parts += [f"### {server}", f"```sh\n{line}\n```"]
+        if table.rows:
+            parts.append(markdown(table, "").partition("\n\n")[2])
+    parts += [markdown(table, "##") for table in document.after]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def banner(document: Document) -> str:
+    """What the simulated mark means here."""
+    if document.all_simulated:
+        return "Every figure here comes from the simulated server. No GPU was measured."
+    return 'Some rows come from the simulated server; their names end in "(simulated)". No GPU was measured for those.'
+
+
+def _chart(chart: Chart, files: Files, folder: str) -> str:
+    lines = [f"### {chart.title}", "", chart.caption]
+    for view, stem in files.get(chart.id, ()):
+        name = f"{chart.title}: {view}" if view else chart.title
+        lines += ["", f"![{name}]({folder}/{stem}.png)"]
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""A report as one HTML file that needs no network: plotly.js and all data stand in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+from plotly.offline import get_plotlyjs
+
+from rocbench.report.document import Document
+from rocbench.report.plotly_page import figures
+
+MOST_ROWS = 400
+"""Rows of a table in the page; more would make it slow to open."""
+
+
+def html(document: Document) -> str:
+    """The page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rocbench.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["code"] = code
+    template = environment.get_template("report.html")
+    return template.render(
+        document=document,
+        plotly=get_plotlyjs(),
+        figures={chart.id: script_json(figures(chart)) for chart in document.charts()},
+        most_rows=MOST_ROWS,
+    )
+
+
+def code(text: str) -> Markup:
+    """Text in which `words in backticks` are code."""
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        for index, part in enumerate(parts)
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand inside a script element: `<` cannot end it."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

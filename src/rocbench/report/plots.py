@@ -1,0 +1,237 @@
+"""Throughput against load with its roofline, and throughput per GPU against pace per user. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rocbench import units
+from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
+from rocbench.report.curves import Curve, Point, Row, level_words, workloads
+
+MARKS = (
+    "Filled marks are valid, dotted ones of unknown validity; hollow ones are invalid, joined to nothing and counted "
+    "nowhere."
+)
+LOAD = {"closed": "concurrency, users", "open": "rate asked for, requests/s", "trace": "trace"}
+INVALID: tuple[Mark, ...] = ("invalid",)
+LABELS_UP_TO = 40
+"""Marks of more levels than this would cover one another's labels."""
+
+
+def slug(*parts: str) -> str:
+    """A file name and anchor from words."""
+    text = "-".join(parts).lower()
+    return "-".join("".join(c if c.isalnum() or c == "." else " " for c in text).split())
+
+
+def throughput(found: Sequence[Curve]) -> list[Chart]:
+    """Output tokens/s against the load, one chart a workload."""
+    return [_throughput(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
+
+
+def _of(found: Iterable[Curve], workload: str, shape: str) -> list[Curve]:
+    return [curve for curve in found if (curve.workload, curve.shape) == (workload, shape)]
+
+
+def _throughput(workload: str, shape: str, mine: list[Curve]) -> Chart:
+    series = [part for curve in mine for part in _with_bound(curve)]
+    levels = tuple(sorted({point.level for curve in mine for point in curve.points}))
+    bounds = any(s.line == "dash" for s in series)
+    if bounds:
+        series.append(Series("roofline bound", (), (), GREY, "dash"))
+    roofline = (
+        " The dashed line of the same colour is the roofline bound: what the published peaks of the hardware allow at "
+        "that load."
+        if bounds
+        else ""
+    )
+    return Chart(
+        slug("throughput", workload, "" if shape == "closed" else shape),
+        f"Output throughput, {workload}",
+        "Output tokens stamped in the measured window, per second of it; mean of the repeats, with its 95 % interval "
+        f"where there are several.{roofline} {MARKS}",
+        (
+            View(
+                "",
+                (Panel("output throughput, tokens/s", tuple(series), log_y=True),),
+                LOAD[shape],
+                log_x=True,
+                x_ticks=spread_ticks(levels, log=True),
+            ),
+        ),
+        simulated=any(curve.simulated for curve in mine),
+    )
+
+
+def _with_bound(curve: Curve) -> list[Series]:
+    series = measured(curve, "output_throughput")
+    bound = [(p.level, _bound(p)) for p in curve.points if p.level and _bound(p)]
+    if bound:
+        x, y = zip(*bound, strict=True)
+        series.append(
+            Series(
+                f"bound: {curve.name}",
+                x,
+                y,
+                curve.colour,
+                "dash",
+                hover_all=f"roofline bound of {curve.name}<br>%{{y:,.0f}} tokens/s",
+                legend=False,
+            )
+        )
+    return series
+
+
+def _bound(point: Point) -> float | None:
+    there = [row["roofline_output_throughput"] for row in (*point.rows, *point.invalid)]
+    return max((float(v) for v in there if v is not None), default=None)
+
+
+def measured(curve: Curve, column: str) -> list[Series]:
+    """A curve's means with intervals, and its invalid rows one by one."""
+    points = [p for p in curve.points if p.rows and p.mean(column) is not None and p.level]
+    intervals = [p.interval(column) for p in points]
+    series = [
+        Series(
+            curve.name,
+            tuple(p.level for p in points),
+            tuple(i.estimate for i in intervals),
+            curve.colour,
+            symbol=curve.symbol,
+            marks=tuple(p.mark for p in points),
+            low=tuple(_known(i.low) for i in intervals),
+            high=tuple(_known(i.high) for i in intervals),
+            hover=tuple(_hover(curve, p) for p in points),
+        )
+    ]
+    bad = [(p, row) for p in curve.points for row in p.invalid if row.get(column) is not None and p.level]
+    if bad:
+        series.append(
+            Series(
+                f"{curve.name}, invalid",
+                tuple(p.level for p, _ in bad),
+                tuple(float(row[column]) for _, row in bad),
+                curve.colour,
+                "none",
+                curve.symbol,
+                INVALID * len(bad),
+                hover=tuple(_hover_row(curve, p, row) for p, row in bad),
+                legend=not points,
+            )
+        )
+    return [s for s in series if s.x]
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124 - NaN is not itself
+
+
+def _load(curve: Curve, point: Point) -> str:
+    return level_words(curve.shape, point.level)
+
+
+def _hover(curve: Curve, point: Point) -> str:
+    output = point.interval("output_throughput")
+    spread = f" ± {figure(output.half_width)}" if output.n > 1 else ""
+    lines = [
+        f"<b>{curve.name}</b>",
+        f"{_load(curve, point)}, n={output.n}",
+        f"{figure(output.estimate)}{spread} output tokens/s",
+        f"{figure(point.mean('output_throughput_per_gpu'))} per GPU",
+        f"TTFT p50 {figure(point.mean('median_ttft_ms'), 'ms')}, p99 {figure(point.mean('p99_ttft_ms'), 'ms')}",
+        f"TPOT p50 {figure(point.mean('median_tpot_ms'), 'ms')}, p99 {figure(point.mean('p99_tpot_ms'), 'ms')}",
+        f"{units.percent(point.mean('roofline_share'))} of the roofline bound",
+        {"valid": "valid", "unknown": "validity unknown"}.get(point.mark, "") + _reasons(point.rows),
+    ]
+    return "<br>".join(lines)
+
+
+def _hover_row(curve: Curve, point: Point, row: Row) -> str:
+    lines = [
+        f"<b>{curve.name}</b>",
+        f"{_load(curve, point)}, repeat {row.get('repeat')}",
+        f"{figure(row.get('output_throughput'))} output tokens/s",
+        f"INVALID{_reasons((row,))}",
+    ]
+    return "<br>".join(lines)
+
+
+def _reasons(rows: Iterable[Row]) -> str:
+    codes = dict.fromkeys(code for row in rows for code in str(row.get("reasons") or "").split(";") if code)
+    return f": {', '.join(codes)}" if codes else ""
+
+
+# --- Pareto
+
+
+def pareto(found: Sequence[Curve]) -> list[Chart]:
+    """Throughput per GPU against tokens/s that one user sees, one chart a workload."""
+    charts = [_pareto(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
+    return [chart for chart in charts if not chart.empty]
+
+
+def pace(point: Point) -> float | None:
+    """Output tokens/s that a user sees: 1000 / median TPOT in ms."""
+    tpot = point.mean("median_tpot_ms")
+    return 1000 / tpot if tpot else None
+
+
+def _pareto(workload: str, shape: str, mine: list[Curve]) -> Chart:
+    per_gpu = any(p.mean("output_throughput_per_gpu") is not None for c in mine for p in c.points)
+    column = "output_throughput_per_gpu" if per_gpu else "output_throughput"
+    series = [_pareto_series(curve, column) for curve in mine]
+    labelled = sum(len(s.x) for s in series) <= LABELS_UP_TO
+    series = [s if labelled else _unlabelled(s) for s in series if s.x]
+    front = frontier([(x, y) for s in series for x, y in zip(s.x, s.y, strict=True) if y is not None])
+    if len(front) > 1:
+        x, y = zip(*front, strict=True)
+        series.append(Series("Pareto frontier", x, y, GREY, "dot", hover_all="Pareto frontier"))
+    return Chart(
+        slug("pareto", workload, "" if shape == "closed" else shape),
+        f"Throughput against pace, {workload}",
+        "Each mark is one level of the load, with its number beside it: to the right answers come faster for each "
+        "user (1000 / median TPOT), upwards a GPU serves more. What lies on the dotted frontier is beaten by no other "
+        f"configuration in both. {MARKS.partition(';')[0]}; invalid rows are left out.",
+        (
+            View(
+                "",
+                (
+                    Panel(
+                        f"output throughput, tokens/s{'/GPU' if per_gpu else ''}", tuple(series), log_y=True
+                    ),
+                ),
+                "pace of an answer, tokens/s/user",
+                log_x=True,
+            ),
+        ),
+        simulated=any(curve.simulated for curve in mine),
+    )
+
+
+def _pareto_series(curve: Curve, column: str) -> Series:
+    points = [p for p in curve.points if p.rows and pace(p) and p.mean(column) is not None]
+    return Series(
+        curve.name,
+        tuple(pace(p) or 0.0 for p in points),
+        tuple(p.mean(column) for p in points),
+        curve.colour,
+        symbol=curve.symbol,
+        marks=tuple(p.mark for p in points),
+        hover=tuple(f"{_hover(curve, p)}<br>{figure(pace(p))} tokens/s/user" for p in points),
+        labels=tuple(f"{p.level:,g}" for p in points),
+    )
+
+
+def _unlabelled(series: Series) -> Series:
+    from dataclasses import replace
+
+    return replace(series, labels=())
+
+
+def frontier(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats in both, by x."""
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (-point[0], -point[1])):
+        if not kept or y > kept[-1][1]:
+            kept.append((x, y))
+    return kept[::-1]

@@ -1,0 +1,260 @@
+"""What a reader wants first: the best configuration, saturation, SLO capacity, and what is invalid and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rocbench import slo, stats, units, verdict
+from rocbench.codes import CODES
+from rocbench.columns import CELLS
+from rocbench.report.chart import figure
+from rocbench.report.curves import Curve, Point, Row, level_words
+from rocbench.report.plots import pace
+from rocbench.report.table import Table
+from rocbench.slo import Limit
+
+GOOD_SHARE = 0.99
+"""Share of requests that must meet the sweep's SLO for a level to count as within it."""
+CLIENT = frozenset({"concurrency_not_delivered", "client_saturated", "too_few_requests", "open_file_limit"})
+"""Codes that say that the load was not delivered: such a level tells nothing of the server."""
+
+
+def with_interval(interval: stats.Interval) -> str:
+    """`1,234 ± 56`."""
+    if interval.n == 0:
+        return units.ABSENT
+    return figure(interval.estimate) + (f" ± {figure(interval.half_width)}" if interval.n > 1 else "")
+
+
+def best(found: Sequence[Curve]) -> Table:
+    """The configuration of highest output throughput per GPU, for each workload and model."""
+    rows = []
+    for workload in dict.fromkeys(curve.workload for curve in found):
+        mine = [(c, p) for c in found if c.workload == workload and (p := c.best()) is not None]
+        ranked = sorted(mine, key=lambda pair: _rank(pair[1]), reverse=True)
+        rows += [_best_row(curve, point) for curve, point in ranked]
+    header = (
+        "workload",
+        "configuration",
+        "load",
+        "output tok/s",
+        "tok/s/GPU",
+        "tok/s/user",
+        "TTFT p50, ms",
+        "TPOT p50, ms",
+        "of roofline",
+        "J/token",
+        "verdict",
+    )
+    notes = (
+        "each configuration at the load where its output throughput is highest, ranked by throughput per GPU; invalid rows take no part, and valid ones stand before those of unknown validity",
+    )
+    return Table("best", "Best configurations", header, tuple(rows), notes if rows else ())
+
+
+def _rank(point: Point) -> tuple[bool, float]:
+    per_gpu = point.mean("output_throughput_per_gpu")
+    return point.mark == "valid", per_gpu if per_gpu is not None else point.mean("output_throughput") or 0.0
+
+
+def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:
+    return (
+        curve.workload,
+        curve.name,
+        level_words(curve.shape, point.level),
+        with_interval(point.interval("output_throughput")),
+        figure(point.mean("output_throughput_per_gpu")),
+        figure(pace(point)),
+        figure(point.mean("median_ttft_ms")),
+        figure(point.mean("median_tpot_ms")),
+        units.percent(point.mean("roofline_share")),
+        figure(point.mean("joules_per_output_token")),
+        point.mark,
+    )
+
+
+# --- saturation
+
+
+def saturation(found: Sequence[Curve]) -> Table:
+    """Where a doubling of the load brings less than 5 % more, for each curve."""
+    rows = []
+    for curve in found:
+        if curve.shape == "trace" or len(curve.points) < 2:
+            continue
+        result = saturation_of(curve)
+        interval = units.ABSENT
+        if result.low is not None:
+            upper = level_words(curve.shape, result.high) if result.high is not None else "not reached"
+            interval = f"{result.low:,g} to {upper}"
+        rows.append(
+            (
+                curve.workload,
+                curve.name,
+                level_words(curve.shape, result.level),
+                interval,
+                figure(result.peak, "tok/s"),
+                "; ".join(part for part in (result.note, _without_rows(curve)) if part),
+            )
+        )
+    header = ("workload", "configuration", "saturates at", "95 % interval", "peak", "note")
+    notes = (
+        "the smallest load from which on a doubling brings less than 5 % more output tokens/s; levels whose users were not delivered are left out",
+        "the interval resamples the repeats; it can only name levels that were measured",
+    )
+    return Table("saturation", "Saturation", header, tuple(rows), notes if rows else ())
+
+
+def saturation_of(curve: Curve) -> slo.Saturation:
+    """The saturation point of a curve, from rows that are not invalid."""
+    throughput: dict[float, list[float]] = {}
+    delivered: dict[float, bool] = {}
+    for point in curve.points:
+        codes = {code for row in point.invalid for code in str(row.get("reasons") or "").split(";")}
+        if point.rows or codes & CLIENT:
+            throughput[point.level] = _figures(point, "output_throughput")
+            delivered[point.level] = bool(point.rows)
+    return slo.saturation(throughput, delivered)
+
+
+def _without_rows(curve: Curve) -> str:
+    levels = [f"{p.level:,g}" for p in curve.points if not p.rows]
+    return f"no valid row at {', '.join(levels)}" if levels else ""
+
+
+# --- SLO
+
+
+def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Table:
+    """The largest load of each curve at which it, and every lower level, met every limit.
+
+    Args:
+        found: curves.
+        limits: on columns of `cells`.
+        words: the SLO for people.
+    """
+    rows = []
+    for curve in found:
+        passed: Point | None = None
+        failed: Point | None = None
+        for point in curve.points:
+            outcome = _outcome(point, limits)
+            if outcome != "pass":
+                failed = point
+                break
+            passed = point
+        if passed is None and failed is None:
+            continue
+        rows.append(
+            (
+                curve.workload,
+                curve.name,
+                level_words(curve.shape, passed.level) if passed else "none of the levels",
+                figure(passed.mean("output_throughput"), "tok/s") if passed else units.ABSENT,
+                figure(passed.mean("goodput"), "requests/s") if passed else units.ABSENT,
+                _why(curve, failed, limits),
+            )
+        )
+    header = ("workload", "configuration", "capacity", "output", "goodput", "at the next level")
+    note = "" if limits else "no SLO was set: give --slo 'p99_ttft_ms <= 2000', or `slo` in the sweep"
+    notes = (f"SLO: {words}",) if limits else (note,)
+    return Table("slo", "SLO capacity", header, tuple(rows) if limits else (), notes)
+
+
+def _outcome(point: Point, limits: Sequence[Limit]) -> slo.Outcome:
+    if not point.rows:
+        codes = {c for row in point.invalid for c in str(row.get("reasons") or "").split(";")}
+        return "not delivered" if codes & CLIENT else "unclear"
+    judged = [limit.judge(_figures(point, limit.metric)) for limit in limits]
+    return "fail" if "fail" in judged else "unclear" if "unclear" in judged else "pass"
+
+
+def _figures(point: Point, column: str) -> list[float]:
+    return [float(row[column]) for row in point.rows if row.get(column) is not None]
+
+
+def _why(curve: Curve, point: Point | None, limits: Sequence[Limit]) -> str:
+    if point is None:
+        return "no higher level was measured"
+    at = level_words(curve.shape, point.level)
+    if not point.rows:
+        return f"{at}: no valid row"
+    told = []
+    for limit in limits:
+        if limit.judge(_figures(point, limit.metric)) != "pass":
+            mean = point.mean(limit.metric)
+            told.append(
+                f"{limit.metric} {units.percent(mean) if unit_of(limit.metric) == 'share' else figure(mean)}"
+            )
+    return f"{at}: {', '.join(told)}"
+
+
+def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:
+    """The SLO of the runs' sweeps, judged by the share of requests that met it; empty when there is none, or several."""
+    there = []
+    for plan in plans:
+        wanted = (plan.get("sweep") or {}).get("slo") or {}
+        there.append({name: value for name, value in wanted.items() if value is not None})
+    if not there or not there[0] or any(other != there[0] for other in there):
+        return [], ""
+    words = ", ".join(
+        f"{name.removesuffix('_ms').upper()} ≤ {value:g} ms" for name, value in there[0].items()
+    )
+    return (
+        [Limit("goodput_share", ">=", GOOD_SHARE)],
+        f"at least {GOOD_SHARE:.0%} of a level's requests have {words}",
+    )
+
+
+# --- doubt
+
+
+def doubts(rows: Sequence[Row]) -> Table:
+    """Every reason code of the rows: how many, where, what it means, what to do."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for code in str(row.get("reasons") or "").split(";"):
+            if code:
+                found.setdefault(code, []).append(row)
+    known = {code.id: code for code in CODES}
+    order = {"voids": 0, "unknown": 1, "informs": 2}
+    lines = []
+    for code in sorted(found, key=lambda c: (order.get(known[c].effect, 3) if c in known else 3, c)):
+        entry = known.get(code)
+        lines.append(
+            (
+                code,
+                entry.effect if entry else "cause",
+                str(len(found[code])),
+                _where(found[code]),
+                verdict.meaning(code) if entry else "a known cause of a failed server",
+                entry.action if entry else "read failure_message and the server's log",
+            )
+        )
+    header = ("code", "effect", "rows", "cells", "meaning", "what to do")
+    counts = _counts(rows)
+    return Table(
+        "doubts", "Verdicts: what is invalid, and what is to be known", header, tuple(lines), (counts,)
+    )
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    valid = sum(row.get("valid") is True for row in rows)
+    invalid = sum(row.get("valid") is False for row in rows)
+    unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
+    text = (
+        f"{len(rows):,} rows: {valid:,} valid, {invalid:,} invalid, {len(rows) - valid - invalid:,} unknown"
+    )
+    return f"{text}; checks that could not be made on some rows: {', '.join(unmade)}" if unmade else text
+
+
+def _where(rows: Sequence[Row], most: int = 4) -> str:
+    keys = list(dict.fromkeys(str(row.get("key") or row.get("cell_id")) for row in rows))
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
+
+
+def unit_of(column: str) -> str:
+    """The unit of a column of `cells`."""
+    return next((c.unit for c in CELLS if c.name == column), "")

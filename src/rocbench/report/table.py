@@ -1,0 +1,139 @@
+"""A table of text with its heading and notes, as Markdown, CSV and LaTeX. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from rocbench import plaintable
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells are ready to be shown. Units stand in the header."""
+
+    id: str
+    """Name of its files."""
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    bad: frozenset[int] = frozenset()
+    """Rows that are invalid: struck in the page, marked by their words elsewhere."""
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column holds figures, to be set flush right."""
+        cells = [row[column] for row in self.rows if row[column] not in {"", "-"}]
+        return bool(cells) and all(_FIGURE.match(cell) for cell in cells)
+
+    def aligned(self) -> Iterator[tuple[str, bool]]:
+        """Each heading and whether its column is flush right."""
+        for index, name in enumerate(self.header):
+            yield name, self.numeric(index)
+
+    def classes(self) -> Iterator[tuple[str, str]]:
+        """Each heading and its column's kind: `n` figures, `s` words that stay on one line, `t` text."""
+        for index, (name, flush) in enumerate(self.aligned()):
+            longest = max((len(row[index]) for row in self.rows), default=0)
+            yield name, "n" if flush else "s" if longest <= SHORT else "t"
+
+    def without_constant(self, column: str) -> Table:
+        """Without a column that says the same in every row; the heading says it instead."""
+        index = self.header.index(column)
+        said = {row[index] for row in self.rows}
+        if len(said) != 1:
+            return self
+
+        def others(cells: tuple[str, ...]) -> tuple[str, ...]:
+            return cells[:index] + cells[index + 1 :]
+
+        title = f"{self.title}, {said.pop()}"
+        return replace(self, title=title, header=others(self.header), rows=tuple(map(others, self.rows)))
+
+    def cut(self, most: int, rest: str) -> Table:
+        """At most so many rows, with a note on where the rest is."""
+        if len(self.rows) <= most:
+            return self
+        note = f"the first {most:,} of {len(self.rows):,} rows; {rest}"
+        bad = frozenset(index for index in self.bad if index < most)
+        return replace(self, rows=self.rows[:most], notes=(*self.notes, note), bad=bad)
+
+
+SHORT = 34
+"""Characters of a cell that need not wrap."""
+_FIGURE = re.compile(
+    r"^([<>≈±+-]?\d[\d,.]*(e-\d+)?(%| [A-Za-z/]+)?( ± [\d,.]+%?)?( \[[^]]*\])?|\(n=[\d,]+\))$"
+)
+
+
+def markdown(table: Table, heading: str = "###") -> str:
+    """A GitHub table under its heading, notes below."""
+    lines = [f"{heading} {table.title}", ""] if table.title else []
+    lines.append(plaintable.markdown(table.header, table.rows) if table.rows else "none")
+    lines += ["", *(f"{note[:1].upper()}{note[1:]}." for note in table.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_csv(table: Table) -> str:
+    """Header and rows, as they are shown but without thousands commas."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table.header)
+    writer.writerows([_plain(cell) for cell in row] for row in table.rows)
+    return out.getvalue()
+
+
+def _plain(cell: str) -> str:
+    return cell.replace(",", "") if _FIGURE.match(cell) else "" if cell == "-" else cell
+
+
+def latex(table: Table) -> str:
+    """A booktabs table, to be included where a paper wants it."""
+    columns = "".join("r" if flush else "l" for _, flush in table.aligned())
+    lines = [
+        r"\begin{table}",
+        rf"  \caption{{{_tex(table.title)}}}",
+        rf"  \label{{tab:{table.id}}}",
+        rf"  \begin{{tabular}}{{{columns}}}",
+        r"    \toprule",
+        "    " + _tex_row(table.header),
+        r"    \midrule",
+        *("    " + _tex_row(row) for row in table.rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+    ]
+    lines += [rf"  \par\footnotesize {_tex(note)}." for note in table.notes]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _tex_row(cells: tuple[str, ...]) -> str:
+    return " & ".join(_tex(cell) for cell in cells) + r" \\"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "·": r"$\cdot$",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text)

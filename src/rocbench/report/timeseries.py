@@ -1,0 +1,133 @@
+"""What went on around one measured window: requests, tokens, KV cache, power. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench.report.chart import GREY, Chart, Panel, Series, View
+from rocbench.report.curves import Curve, Row
+
+Floats = npt.NDArray[np.float64]
+CELLS = 12
+POINTS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What was recorded of one row. Times in s from the start of the measured window; empty where nothing was."""
+
+    duration_s: float
+    sent_s: Floats
+    end_s: Floats
+    tokens_per_s: Floats
+    """Of each whole second of the window."""
+    server: dict[str, tuple[Floats, Floats]]
+    """Times and values of num_requests_running, num_requests_waiting and kv_cache_usage_perc."""
+    power: tuple[Floats, Floats]
+    """Times and watts of the server's GPUs together."""
+
+
+def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> list[Chart]:
+    """One chart with a view of the best cell of each curve."""
+    views, simulated = [], False
+    for curve, row in chosen(found):
+        course = course_of(row)
+        if course is not None:
+            name = f"{row.get('key')}, repeat {row.get('repeat')}"
+            views.append(_view(f"{name} · {curve.run}" if curve.run else name, course))
+            simulated = simulated or curve.simulated
+    made = Chart(
+        "time-series",
+        "Around the measured window",
+        "One cell at a time: the best of each configuration. Between the shaded edges lies the measured window; what "
+        "is before it is warm-up, what comes after it keeps the load full until the last measured request has ended. "
+        "Requests in flight are the client's, exact from their stamps; running, queued and KV cache are the server's "
+        "own gauges.",
+        tuple(views),
+        simulated,
+        "cell",
+    )
+    return [] if made.empty else [made]
+
+
+def chosen(found: Sequence[Curve]) -> list[tuple[Curve, Row]]:
+    """The best point of each curve by its first valid row, at most CELLS."""
+    rows = []
+    for curve in found:
+        point = curve.best()
+        if point is not None:
+            row = next((r for r in reversed(point.rows) if r.get("valid") is True), point.rows[-1])
+            rows.append((curve, row))
+    return rows[:CELLS]
+
+
+def _view(name: str, course: Course) -> View:
+    requests = [_in_flight(course)] if len(course.sent_s) else []
+    running, waiting, kv = (
+        course.server.get(gauge, (np.empty(0), np.empty(0)))
+        for gauge in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+    )
+    requests += [
+        _line("running at the server", running, 1, "requests", dash=True),
+        _line("queued at the server", waiting, 3, "requests"),
+    ]
+    tokens = (np.arange(len(course.tokens_per_s), dtype=float), course.tokens_per_s)
+    panels = (
+        Panel("requests", tuple(s for s in requests if s.x)),
+        Panel("tokens/s", (_line("output tokens/s", tokens, 2, "tokens/s"),)),
+        Panel("KV cache, %", (_line("KV cache in use", (kv[0], 100 * kv[1]), 4, "%"),)),
+        Panel("power, W", (_line("GPU power", course.power, 6, "W"),)),
+    )
+    return View(
+        name,
+        tuple(panel for panel in panels if any(series.x for series in panel.series)),
+        "time from the start of the measured window, s",
+        band=(0.0, course.duration_s),
+    )
+
+
+def _in_flight(course: Course) -> Series:
+    known = course.end_s[np.isfinite(course.end_s)]
+    last = float(known.max()) if len(known) else course.duration_s
+    times = np.linspace(float(course.sent_s.min()), last, POINTS)
+    counts = in_flight_at(times, course.sent_s, course.end_s)
+    return _line("in flight at the client", (times, counts), 0, "requests", step=True)
+
+
+def in_flight_at(times: Floats, sent: Floats, end: Floats) -> Floats:
+    """Requests sent and not yet ended at each time; an end that is not known (NaN) never comes."""
+    ended = np.searchsorted(np.sort(end[np.isfinite(end)]), times, side="right")
+    return np.asarray(np.searchsorted(np.sort(sent), times, side="right") - ended, dtype=float)
+
+
+def _line(
+    name: str,
+    data: tuple[Floats, Floats],
+    colour: int,
+    unit: str,
+    *,
+    step: bool = False,
+    dash: bool = False,
+) -> Series:
+    x, y = thinned(*data)
+    return Series(
+        name,
+        tuple(float(f"{v:.5g}") for v in x),
+        tuple(float(f"{v:.5g}") for v in y),
+        colour if colour >= 0 else GREY,
+        "dot" if dash else "solid",
+        hover_all=f"{name}: %{{y:,.4~g}} {unit}<br>at %{{x:.1f}} s",
+        step=step,
+    )
+
+
+def thinned(x: Floats, y: Floats, points: int = POINTS) -> tuple[Floats, Floats]:
+    """At most `points` of a series: the mean of each of equal stretches."""
+    if len(x) <= points:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), points)
+    return np.array([x[p].mean() for p in parts]), np.array([y[p].mean() for p in parts])

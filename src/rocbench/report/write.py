@@ -1,0 +1,70 @@
+"""A report on disk: report.html, report.md, and the plots as PNG and SVG."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rocbench.errors import EnvironmentFault
+from rocbench.report import document, markdown, material, page, static, study, table
+from rocbench.report.material import RunData
+from rocbench.slo import Limit
+from rocbench.store import RunFolder
+
+PLOTS, STUDY = "plots", "study"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where a report went."""
+
+    paths: tuple[Path, ...]
+    """report.html first."""
+    plots: int
+    """Each as PNG and SVG."""
+    simulated: bool
+
+
+def report(
+    folders: Sequence[RunFolder], out: Path, limits: Sequence[Limit] = (), *, with_study: bool = False
+) -> Written:
+    """Write the report on some runs into `out`.
+
+    Raises:
+        EnvironmentFault: it cannot be written.
+    """
+    runs = material.read(folders)
+    made = document.build(runs, limits)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        files = static.write(made.charts(), out / PLOTS)
+        html = replace_text(out / "report.html", page.html(made))
+        text = replace_text(out / "report.md", markdown.text(made, files, PLOTS))
+        more = _study(runs, limits, out) if with_study else ()
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write the report: {error.strerror}", where=str(out)) from None
+    return Written((html, text, *more), sum(map(len, files.values())), made.simulated)
+
+
+def _study(runs: Sequence[RunData], limits: Sequence[Limit], out: Path) -> tuple[Path, ...]:
+    """study.md with every table of a study, and each as CSV and LaTeX in `study/`."""
+    made = study.build(runs, limits)
+    (out / STUDY).mkdir(exist_ok=True)
+    for number, each in enumerate(made, start=1):
+        stem = f"{number:02d}-{each.id}"
+        replace_text(out / STUDY / f"{stem}.csv", table.as_csv(each))
+        replace_text(out / STUDY / f"{stem}.tex", table.latex(each))
+    simulated = any(run.info.simulated for run in runs)
+    head = ["# Tables of the study", "", "> **SIMULATED.** No GPU was measured.\n" if simulated else ""]
+    body = [table.markdown(each, "##") for each in made]
+    return (replace_text(out / "study.md", "\n".join([*head, *body])),)
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path

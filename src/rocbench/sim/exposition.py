@@ -6,7 +6,7 @@ Source: `vllm/v1/metrics/loggers.py` of 0.14.1 and 0.33.0.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _TTFT: tuple[float, ...] = (
     0.001,
@@ -113,9 +113,9 @@ class Histograms:
         self.request_params_max_tokens = Buckets(tokens)
         self.iteration_tokens_total = Buckets(_ITERATION)
 
-    def items(self) -> Iterable[tuple[str, Buckets]]:
-        """Names and histograms."""
-        return vars(self).items()
+    def names(self) -> Iterable[str]:
+        """Names without vLLM's prefix."""
+        return vars(self)
 
 
 def labels(values: Mapping[str, str]) -> str:
@@ -128,52 +128,61 @@ def labels(values: Mapping[str, str]) -> str:
 
 
 class Exposition:
-    """Lines of one answer to /metrics."""
+    """Lines of one answer to /metrics. Values are given per engine, of which data parallelism has several."""
 
-    def __init__(self, base: Mapping[str, str]) -> None:
-        self._base = dict(base)
+    def __init__(self, model_name: str) -> None:
+        self._model = model_name
         self._lines: list[str] = []
 
-    def gauge(self, name: str, value: float, help_text: str = "") -> None:
-        """A gauge with the base labels."""
-        self._head(name, "gauge", help_text)
-        self._lines.append(f"{name}{labels(self._base)} {float(value)!r}")
+    def gauge(self, name: str, values: Sequence[float], help_text: str = "") -> None:
+        """A gauge of each engine."""
+        self._samples(name, "gauge", values, help_text)
 
-    def counter(self, name: str, value: float, help_text: str = "") -> None:
-        """A counter; `_total` is added to the name."""
-        self._head(name + "_total", "counter", help_text)
-        self._lines.append(f"{name}_total{labels(self._base)} {float(value)!r}")
+    def counter(self, name: str, values: Sequence[float], help_text: str = "") -> None:
+        """A counter of each engine; `_total` is added to the name."""
+        self._samples(name + "_total", "counter", values, help_text)
 
-    def by(self, name: str, label: str, values: Mapping[str, float]) -> None:
+    def by(self, name: str, label: str, values: Sequence[Mapping[str, float]]) -> None:
         """A counter with one more label."""
         self._head(name + "_total", "counter", "")
-        for key, value in values.items():
-            self._lines.append(f"{name}_total{labels(self._base | {label: key})} {float(value)!r}")
+        for engine, counts in enumerate(values):
+            for key, value in counts.items():
+                self._line(name + "_total", engine, value, **{label: key})
 
-    def info(self, name: str, values: Mapping[str, str]) -> None:
-        """A gauge of 1 whose labels tell something."""
+    def histogram(self, name: str, engines: Sequence[Buckets]) -> None:
+        """Cumulative buckets, count and sum."""
+        self._head(name, "histogram", "")
+        for engine, buckets in enumerate(engines):
+            below = 0
+            for bound, count in zip((*buckets.bounds, None), buckets.counts, strict=True):
+                below += count
+                edge = "+Inf" if bound is None else repr(float(bound))
+                self._line(name + "_bucket", engine, below, le=edge)
+            self._line(name + "_count", engine, below)
+            self._line(name + "_sum", engine, buckets.total)
+
+    def info(self, name: str, values: Sequence[Mapping[str, str]]) -> None:
+        """Gauges of 1 whose labels tell something."""
         self._head(name, "gauge", "")
-        self._lines.append(f"{name}{labels(values)} 1.0")
+        self._lines += [f"{name}{labels(told)} 1.0" for told in values]
 
     def plain(self, name: str, kind: str, value: float) -> None:
         """A sample without labels, as the Prometheus client's own of the process."""
         self._head(name, kind, "")
         self._lines.append(f"{name} {float(value)!r}")
 
-    def histogram(self, name: str, buckets: Buckets) -> None:
-        """Cumulative buckets, count and sum."""
-        self._head(name, "histogram", "")
-        below = 0
-        for bound, count in zip((*buckets.bounds, None), buckets.counts, strict=True):
-            below += count
-            edge = "+Inf" if bound is None else repr(float(bound))
-            self._lines.append(f"{name}_bucket{labels(self._base | {'le': edge})} {float(below)!r}")
-        self._lines.append(f"{name}_count{labels(self._base)} {float(below)!r}")
-        self._lines.append(f"{name}_sum{labels(self._base)} {buckets.total!r}")
-
     def text(self) -> str:
         """The whole answer."""
         return "\n".join(self._lines) + "\n"
+
+    def _samples(self, name: str, kind: str, values: Sequence[float], help_text: str) -> None:
+        self._head(name, kind, help_text)
+        for engine, value in enumerate(values):
+            self._line(name, engine, value)
+
+    def _line(self, name: str, engine: int, value: float, **more: str) -> None:
+        told = labels({"model_name": self._model, "engine": str(engine), **more})
+        self._lines.append(f"{name}{told} {float(value)!r}")
 
     def _head(self, name: str, kind: str, help_text: str) -> None:
         self._lines.append(f"# HELP {name} {help_text or name}")

@@ -13,11 +13,6 @@ from rocbench.records import Failure
 from rocbench.sim.faults import Faults
 from rocbench.sim.streams import DONE, Stream, chunk
 
-DEAD = (
-    b'data: {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause.",'
-    b' "type": "InternalServerError", "param": null, "code": 500}}\n\n'
-)
-"""What a stream says when the engine dies under it (seen with vLLM 0.32 on the CPU)."""
 BROKEN = b'data: {"id":"cmpl-broken","choices":[{"index":0,"text":" bro\n\n'
 
 
@@ -82,8 +77,7 @@ class FaultyStream(Stream):
     def _break(self, failure: Failure) -> None:
         match failure:
             case Failure.IN_BAND_ERROR:
-                self.write(chunk(DEAD + DONE))
-                self.exchange.end()
+                self.fail()
             case Failure.TRUNCATED:
                 self.exchange.close()
             case Failure.RESET | Failure.CONNECT:

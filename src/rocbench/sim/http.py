@@ -20,13 +20,13 @@ from rocbench.records import Failure
 from rocbench.sim.clock import now_s
 from rocbench.sim.engine import Engine
 from rocbench.sim.exposition import Histograms
-from rocbench.sim.faultplan import DEAD, FaultPlan, FaultyStream, die
+from rocbench.sim.faultplan import FaultPlan, FaultyStream, die
 from rocbench.sim.live import LiveEngine
 from rocbench.sim.metricspage import metrics_page
 from rocbench.sim.node import Context, Node
 from rocbench.sim.prompts import ApiError, ApiRequest, answer_tokens, block_hashes, read, text_tokens
 from rocbench.sim.steps import Sequence
-from rocbench.sim.streams import DONE, Stream, Whole, chunk
+from rocbench.sim.streams import DEAD, Stream, Whole
 
 SLICE_S = 0.002
 """Longest time spent on new requests before the loop is given back, so that steps stay on time."""
@@ -42,10 +42,16 @@ class SimServer:
         self, node: Node, context: Context, env: Mapping[str, str], loop: asyncio.AbstractEventLoop
     ) -> None:
         self.node, self.context = node, context
-        self.histograms = Histograms(node.limits.max_model_len)
-        self.live = LiveEngine(
-            Engine(node.engine, node.times, node.noise), loop, self.histograms, node.api_request_s
-        )
+        self.lives = [
+            LiveEngine(
+                Engine(node.engine, node.times, noise),
+                loop,
+                Histograms(node.limits.max_model_len),
+                node.api_request_s,
+            )
+            for noise in node.noises
+        ]
+        """One for each data-parallel rank."""
         self._env = env
         self._loop = loop
         self._faults = FaultPlan(context.faults, context.seed)
@@ -117,7 +123,8 @@ class SimServer:
                 info = {"vllm_config": json.dumps(config) if text else config, "vllm_env": self._vllm_env()}
                 exchange.respond_json(200, info)
             case "POST", "/reset_prefix_cache" if self.node.dev_mode:
-                done = self.live.engine.reset_prefix_cache()
+                results = [live.engine.reset_prefix_cache() for live in self.lives]
+                done = all(results)
                 if Version(self.node.version) >= Version("0.26"):
                     exchange.respond_json(200, {"success": done})
                 else:
@@ -175,7 +182,7 @@ class SimServer:
     def _begin(self, exchange: Exchange, received_s: float, *, chat: bool) -> None:
         failure = self._faults.draw()
         if self._dead or failure is Failure.HTTP_STATUS:
-            exchange.respond_json(500, DEAD_BODY)
+            exchange.respond_json(500, DEAD)
             return
         if failure is Failure.CONNECT:
             exchange.abort()
@@ -188,9 +195,12 @@ class SimServer:
         stream = self._stream(exchange, request, failure)
         if request.stream:
             exchange.begin_stream()
-        exchange.on_close = lambda: self.live.abort(stream)
+        live = min(self.lives, key=lambda engine: engine.load)
+        exchange.on_close = lambda: live.abort(stream)
+        if isinstance(stream, FaultyStream):
+            stream.dropped = lambda: live.abort(stream, "error")
         self.extra_hits += self.context.faults.extra_prefix_hits
-        self.live.submit(stream, received_s)
+        live.submit(stream, received_s)
 
     def _stream(self, exchange: Exchange, request: ApiRequest, failure: Failure | None) -> Stream:
         if self.node.dialect.force_usage:
@@ -222,10 +232,10 @@ class SimServer:
         stream.miscount = self.context.faults.miscount_tokens
         if isinstance(stream, Whole):
             stream.created = created
-            stream.respond = lambda answer: self._end(exchange, answer)
+            stream.respond = lambda status, answer: self._end(exchange, status, answer)
         if isinstance(stream, FaultyStream):
             stream.failure, stream.break_at, stream.exchange = failure, max(1, length // 2), exchange
-            stream.plan, stream.dropped = self._faults, lambda: self.live.abort(stream, "error")
+            stream.plan = self._faults
         if self.node.engine.prefix_caching:
             answer = answer_tokens(stream.offset, length, by_id=request.by_id)
             sequence.hashes = block_hashes(request.tokens + answer, self.node.engine.block_size, request.salt)
@@ -244,12 +254,12 @@ class SimServer:
             return request.max_tokens, "length"
         return max(drawn, request.min_tokens, 1), "stop"
 
-    def _end(self, exchange: Exchange, answer: dict[str, Any] | None = None) -> None:
+    def _end(self, exchange: Exchange, status: int = 200, answer: dict[str, Any] | None = None) -> None:
         """Complete an answer: the end of a stream, or the whole."""
         if answer is None:
             exchange.end()
         else:
-            exchange.respond_json(200, answer)
+            exchange.respond_json(status, answer)
         self._answered += 1
         last = self.context.faults.die_after_requests
         if last is not None and self._answered >= last:
@@ -258,13 +268,11 @@ class SimServer:
     def _engine_dies(self) -> None:
         """Running streams get an error event, health says 503, and the process ends 7 s later."""
         self._dead = True
-        for stream in self.live.streams():
-            if not isinstance(stream, Whole):
-                stream.write(chunk(DEAD + DONE))
-                stream.end()
-            self.live.abort(stream, "error")
+        for live in self.lives:
+            for stream in live.streams():
+                stream.fail()
+                live.abort(stream, "error")
         self._loop.call_later(7.0, die)
 
 
 KNOWN_PATHS = {*GENERATE, "/health", "/ping", "/v1/models", "/version", "/metrics", "/tokenize"}
-DEAD_BODY = json.loads(DEAD.removeprefix(b"data: "))

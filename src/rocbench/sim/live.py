@@ -8,7 +8,6 @@ from there: the alternative would be a burst of steps that no real server shows.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -42,7 +41,7 @@ class LiveEngine:
         self.engine = engine
         self.lateness = Lateness()
         self.finished: dict[str, int] = dict.fromkeys(("stop", "length", "abort", "error"), 0)
-        self._histograms = histograms
+        self.histograms = histograms
         self._api_s = api_s
         self._streams: dict[int, Stream] = {}
         self._arrivals: deque[Stream] = deque()
@@ -63,6 +62,11 @@ class LiveEngine:
         if self._streams.pop(stream.sequence.id, None) is not None:
             self.engine.abort(stream.sequence)
             self.finished[reason] += 1
+
+    @property
+    def load(self) -> int:
+        """Requests under way."""
+        return len(self._streams)
 
     def streams(self) -> list[Stream]:
         """All requests under way."""
@@ -123,21 +127,21 @@ class LiveEngine:
         for stream in ended:
             if stream is not None:
                 self._end(stream, at_s)
-        histograms = self._histograms
+        histograms = self.histograms
         if outcome.decoding:
             histograms.inter_token_latency_seconds.observe(outcome.duration_s, outcome.decoding)
         histograms.iteration_tokens_total.observe(outcome.prefill_tokens + outcome.decoding)
 
     def _first(self, stream: Stream, at_s: float) -> None:
         stream.first_s = at_s
-        self._histograms.time_to_first_token_seconds.observe(at_s - stream.arrived_s)
+        self.histograms.time_to_first_token_seconds.observe(at_s - stream.arrived_s)
 
     def _end(self, stream: Stream, at_s: float) -> None:
         if not stream.emitted:
             self._first(stream, at_s)
         stream.finish(stream.reason)
         self.finished[stream.reason] += 1
-        histograms, sequence = self._histograms, stream.sequence
+        histograms, sequence = self.histograms, stream.sequence
         scheduled_s = sequence.scheduled_s or sequence.arrived_s
         histograms.e2e_request_latency_seconds.observe(at_s - stream.arrived_s)
         histograms.request_queue_time_seconds.observe(scheduled_s - sequence.arrived_s)
@@ -150,8 +154,3 @@ class LiveEngine:
         if sequence.output_tokens > 1:
             each = (at_s - stream.first_s) / (sequence.output_tokens - 1)
             histograms.request_time_per_output_token_seconds.observe(each)
-
-
-def cpu_s() -> float:
-    """CPU seconds of this process so far."""
-    return time.process_time()

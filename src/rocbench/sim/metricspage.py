@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -12,57 +13,60 @@ from rocbench.sim.exposition import Exposition
 
 if TYPE_CHECKING:
     from rocbench.sim.http import SimServer
+    from rocbench.sim.live import LiveEngine
 
 
 def metrics_page(server: SimServer) -> str:
     """The whole page."""
-    page = Exposition({"model_name": server.node.limits.served_names[0], "engine": "0"})
-    _process(page)
-    _engine(page, server)
-    for name, buckets in server.histograms.items():
-        page.histogram(f"vllm:{name}", buckets)
-    page.info("vllm:cache_config_info", server.node.cache_config(server.context.faults))
-    _own(page, server)
+    page = Exposition(server.node.limits.served_names[0])
+    page.plain("process_cpu_seconds_total", "counter", time.process_time())
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    page.plain("process_resident_memory_bytes", "gauge", resident)
+    _engines(page, server)
+    for name in server.lives[0].histograms.names():
+        page.histogram(f"vllm:{name}", [getattr(live.histograms, name) for live in server.lives])
+    config = server.node.cache_config(server.context.faults)
+    page.info("vllm:cache_config_info", [config | {"engine": str(n)} for n in range(len(server.lives))])
+    _own(page, server.lives)
     return page.text()
 
 
-def _process(page: Exposition) -> None:
-    page.plain("process_cpu_seconds_total", "counter", time.process_time())
-    page.plain(
-        "process_resident_memory_bytes", "gauge", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+def _engines(page: Exposition, server: SimServer) -> None:
+    def each(value: Callable[[LiveEngine], float]) -> list[float]:
+        return [value(live) for live in server.lives]
 
-
-def _engine(page: Exposition, server: SimServer) -> None:
-    live, engine = server.live, server.live.engine
-    counters = engine.counters
-    page.gauge("vllm:num_requests_running", engine.running, "Number of requests in model execution batches.")
-    page.gauge("vllm:num_requests_waiting", live.waiting, "Number of requests waiting to be processed.")
-    page.gauge("vllm:kv_cache_usage_perc", engine.kv_usage, "KV-cache usage. 1 means 100 percent usage.")
-    page.counter("vllm:prefix_cache_queries", counters.prefix_queries)
-    page.counter("vllm:prefix_cache_hits", counters.prefix_hits + server.extra_hits)
-    page.counter("vllm:external_prefix_cache_queries", counters.external_queries)
-    page.counter("vllm:external_prefix_cache_hits", counters.external_hits)
-    page.counter("vllm:mm_cache_queries", 0)
-    page.counter("vllm:mm_cache_hits", 0)
-    page.counter(
-        "vllm:num_preemptions", counters.preemptions, "Cumulative number of preemption from the engine."
-    )
-    page.counter("vllm:prompt_tokens", counters.prompt_tokens, "Number of prefill tokens processed.")
-    page.counter(
-        "vllm:generation_tokens", counters.generation_tokens, "Number of generation tokens processed."
-    )
+    extra = server.extra_hits / len(server.lives)
+    page.gauge("vllm:num_requests_running", each(lambda e: e.engine.running), "Number of requests running.")
+    page.gauge("vllm:num_requests_waiting", each(lambda e: e.waiting), "Number of requests waiting.")
+    page.gauge("vllm:kv_cache_usage_perc", each(lambda e: e.engine.kv_usage), "1 means 100 percent usage.")
+    for name, field in (
+        ("prefix_cache_queries", "prefix_queries"),
+        ("external_prefix_cache_queries", "external_queries"),
+        ("external_prefix_cache_hits", "external_hits"),
+        ("num_preemptions", "preemptions"),
+        ("prompt_tokens", "prompt_tokens"),
+        ("generation_tokens", "generation_tokens"),
+    ):
+        page.counter(f"vllm:{name}", [getattr(live.engine.counters, field) for live in server.lives])
+    page.counter("vllm:prefix_cache_hits", each(lambda e: e.engine.counters.prefix_hits + extra))
+    page.counter("vllm:mm_cache_queries", [0.0] * len(server.lives))
+    page.counter("vllm:mm_cache_hits", [0.0] * len(server.lives))
     if Version(server.node.version) >= Version("0.16"):
-        page.counter("vllm:prompt_tokens_cached", counters.prefix_hits + counters.external_hits)
-    page.by("vllm:request_success", "finished_reason", {name: float(n) for name, n in live.finished.items()})
+        cached = each(lambda e: e.engine.counters.prefix_hits + e.engine.counters.external_hits)
+        page.counter("vllm:prompt_tokens_cached", cached)
+    page.by("vllm:request_success", "finished_reason", [live.finished for live in server.lives])
 
 
-def _own(page: Exposition, server: SimServer) -> None:
-    lateness = server.live.lateness
-    page.counter("rocbench_sim:steps", lateness.steps, "Engine steps whose tokens were written.")
-    page.counter("rocbench_sim:late_steps", lateness.late_steps, "Steps written more than 10 ms late.")
-    page.counter("rocbench_sim:late_seconds", lateness.late_s, "Seconds by which late steps were late.")
-    page.gauge("rocbench_sim:max_late_seconds", lateness.max_late_s, "Greatest lateness of a step.")
+def _own(page: Exposition, lives: Sequence[LiveEngine]) -> None:
+    late = [live.lateness for live in lives]
+    page.counter("rocbench_sim:steps", [x.steps for x in late], "Engine steps whose tokens were written.")
     page.counter(
-        "rocbench_sim:emit_seconds", lateness.emit_s, "Seconds spent planning steps and writing tokens."
+        "rocbench_sim:late_steps", [x.late_steps for x in late], "Steps written more than 10 ms late."
+    )
+    page.counter(
+        "rocbench_sim:late_seconds", [x.late_s for x in late], "Seconds by which late steps were late."
+    )
+    page.gauge("rocbench_sim:max_late_seconds", [x.max_late_s for x in late], "Greatest lateness of a step.")
+    page.counter(
+        "rocbench_sim:emit_seconds", [x.emit_s for x in late], "Seconds spent on steps and their tokens."
     )

@@ -52,7 +52,8 @@ class Node:
     layout: Layout
     engine: EngineConfig
     times: StepTimes
-    noise: Noise | None
+    noises: tuple[Noise | None, ...]
+    """Of each data-parallel rank; None without noise."""
     efficiency: Efficiency
     limits: Limits
     dialect: Dialect
@@ -166,7 +167,7 @@ def resolve(
             offload_blocks=_offload_blocks(facts, arch, layout, block),
         ),
         times=_times(context, arch, layout, efficiency),
-        noise=_noise(context, efficiency),
+        noises=tuple(_noise(context, efficiency, rank) for rank in range(layout.dp)),
         efficiency=efficiency,
         limits=_limits(argv, context.profile, arch, length, modern=version >= Version("0.30")),
         dialect=_dialect(argv, version),
@@ -236,11 +237,11 @@ def _times(context: Context, arch: Architecture, layout: Layout, efficiency: Eff
     return PhysicsTimes(model, efficiency.sequence_overhead_us / 1e6, scale)
 
 
-def _noise(context: Context, efficiency: Efficiency) -> Noise | None:
+def _noise(context: Context, efficiency: Efficiency, rank: int) -> Noise | None:
     run_cv = math.hypot(efficiency.run_cv, context.simulation.run_cv)
     if not (run_cv or context.simulation.noise_cv):
         return None
-    return Noise(context.simulation.noise_cv, run_cv, context.seed)
+    return Noise(context.simulation.noise_cv, run_cv, context.seed + 7919 * rank)
 
 
 def _offload_blocks(facts: Facts, arch: Architecture, layout: Layout, block: int) -> int:

@@ -88,6 +88,8 @@ def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 
         raise InputError(
             "a prediction takes synthetic prompts under closed or open loop", fix="run it instead"
         )
+    if len(node.noises) > 1:
+        raise InputError("a prediction knows one engine, not data parallelism", fix="run it instead")
     run = _Run(spec, node, client, seed)
     run.drive()
     return Prediction(run.result(), run.engine.counters, run.kv_peak)
@@ -121,7 +123,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         spec = self.spec
-        self.engine = Engine(self.node.engine, self.node.times, self.node.noise)
+        self.engine = Engine(self.node.engine, self.node.times, self.node.noises[0])
         self._key = Key(spec.run_id, spec.cell_id, spec.repeat, spec.seed)
         self._random = random.Random(self.seed)
         if isinstance(spec.shape, Open):

@@ -190,6 +190,18 @@ def test_keys_are_asked_for(tmp_path):
         assert server.post("/reset_prefix_cache", {})[0] == 404
 
 
+def test_data_parallel_engines_share_the_requests(tmp_path):
+    """Two engines of four GPUs: each has its own row in the metrics and takes its part."""
+    flags = ["--tensor-parallel-size", "4", "--data-parallel-size", "2"]
+    with serving(tmp_path, flags, simulation={"speed": 1.0}) as server:
+        body = {"prompt": [1], "max_tokens": 20, "ignore_eos": True}
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _: server.post(COMPLETIONS, body), range(6)))
+        tokens = [server.metric(f'vllm:generation_tokens_total{{engine="{n}"') for n in (0, 1)]
+    assert sum(tokens) == 120
+    assert min(tokens) > 0
+
+
 def start(tmp_path, argv, **more):
     """Run it to its end; exit code and output."""
     path = tmp_path / "simulation.json"

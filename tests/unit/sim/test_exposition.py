@@ -18,8 +18,8 @@ def test_a_histogram_is_cumulative():
     buckets.observe(0.5)
     buckets.observe(2.0, 3)
     buckets.observe(9.0)
-    page = Exposition({"model_name": "m", "engine": "0"})
-    page.histogram("vllm:x_seconds", buckets)
+    page = Exposition("m")
+    page.histogram("vllm:x_seconds", [buckets])
     samples = families(page)["vllm:x_seconds"].samples
     assert [s.value for s in samples if s.name.endswith("_bucket")] == [1, 4, 5]
     assert next(s.value for s in samples if s.name.endswith("_sum")) == 0.5 + 6.0 + 9.0
@@ -27,14 +27,15 @@ def test_a_histogram_is_cumulative():
 
 def test_names_labels_and_types():
     """Counters end in _total, every sample has the model and the engine, quotes are escaped."""
-    page = Exposition({"model_name": 'a"b\\c', "engine": "0"})
-    page.counter("vllm:prompt_tokens", 3)
-    page.gauge("vllm:num_requests_running", 2)
-    page.by("vllm:request_success", "finished_reason", {"stop": 1.0})
-    page.info("vllm:cache_config_info", {"block_size": "16"})
+    page = Exposition('a"b\\c')
+    page.counter("vllm:prompt_tokens", [3, 4])
+    page.gauge("vllm:num_requests_running", [2])
+    page.by("vllm:request_success", "finished_reason", [{"stop": 1.0}])
+    page.info("vllm:cache_config_info", [{"block_size": "16"}])
     parsed = families(page)
     assert parsed["vllm:prompt_tokens"].type == "counter"
     assert parsed["vllm:prompt_tokens"].samples[0].labels == {"model_name": 'a"b\\c', "engine": "0"}
+    assert [s.labels["engine"] for s in parsed["vllm:prompt_tokens"].samples] == ["0", "1"]
     assert parsed["vllm:request_success"].samples[0].labels["finished_reason"] == "stop"
     assert parsed["vllm:cache_config_info"].samples[0].value == 1
 

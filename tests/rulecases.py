@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Case:
         return f"{self.rule} at {self.vllm} with {dict(self.given)}: {self.does}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def cases_of(rule: str) -> tuple[Case, ...]:
     """The cases of one rule."""
     return tuple(_expand(rule, DATA["cases"][rule]))
@@ -59,20 +59,22 @@ def _merged(given: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-@lru_cache(maxsize=None)
+@cache
 def profile(name: str) -> ModelProfile:
     """A profile made for the cases, or a packaged one."""
     made = DATA["models"].get(name)
     return ModelProfile.model_validate({"name": name} | made) if made else catalog.model(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def hardware(name: str) -> Hardware:
     """Hardware made for the cases, or a packaged one."""
     made = dict(DATA["hardware"].get(name, {}))
     if not made:
         return catalog.hardware(name)
     like = catalog.hardware(made.pop("like")).model_dump()
+    if "gfx" in made:
+        like["gpu"]["gfx"] = made.pop("gfx")
     return Hardware.model_validate(like | {"name": name} | made)
 
 
@@ -105,6 +107,7 @@ def _done(rule: str, resolution: Resolution, table: RuleTable) -> dict[str, Any]
         "sets": {entry.name.lstrip("-"): entry.value for entry in entries if entry.rule == rule},
         "refuses": any(finding.rule == rule for finding in resolution.contradictions),
         "warns": any(finding.rule == rule for finding in resolution.warnings),
+        "undecided": any(finding.rule == rule for finding in resolution.undecided),
         "offers": any(finding.rule == rule for finding in resolution.offers),
         "labels": label if label and label in resolution.accuracy_labels else "",
     }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from packaging.version import Version
 
+from rocbench.rules.conditions import Condition
 from rocbench.rules.load import shipped
 from rocbench.rules.table import Rule, RuleTable
 from rocbench.rules.versions import Range
@@ -57,3 +58,19 @@ def test_a_lost_or_moved_rule_is_noticed(rule):
         name for name, table in mutants(rule) if not any(wrong(case, table) for case in cases_of(rule.id))
     ]
     assert not survivors
+
+
+@pytest.mark.parametrize("rule", TABLE.rules, ids=lambda rule: rule.id)
+def test_a_lost_condition_is_noticed(rule):
+    """Without any one of its conditions, some case of the rule fails: none is idle."""
+    checks = rule.when.checks
+    survivors = [
+        checks[place][0]
+        for place in range(len(checks))
+        if not _noticed(rule, dataclasses.replace(rule, when=Condition(checks[:place] + checks[place + 1 :])))
+    ]
+    assert not survivors
+
+
+def _noticed(rule: Rule, mutant: Rule) -> bool:
+    return any(wrong(case, TABLE.with_rule(mutant)) for case in cases_of(rule.id))

@@ -1,0 +1,44 @@
+"""Blocks of a sweep: cells with workloads, levels or a load of their own, measured on the same servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from rocbench.settings.schema import Sweep, SweepModel
+
+
+class Block(BaseModel):
+    """Some cells of a sweep. What is not said here is as the sweep has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workloads: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    """Profiles that it is for; none named is all."""
+    concurrency: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    load: dict[str, Any] = {}
+    """Keys of `load` that differ here."""
+
+
+def blocks_of(sweep: Sweep, model: SweepModel) -> list[tuple[Sweep, SweepModel]]:
+    """The sweep as each of its blocks sees it, for one model; the sweep itself without blocks."""
+    if not sweep.blocks:
+        return [(sweep, model)]
+    return [
+        _seen_by(block, sweep, model)
+        for block in sweep.blocks
+        if not block.models or model.profile in block.models
+    ]
+
+
+def _seen_by(block: Block, sweep: Sweep, model: SweepModel) -> tuple[Sweep, SweepModel]:
+    ours = {name: value for name in ("workloads", "concurrency", "rate") if (value := getattr(block, name))}
+    load = type(sweep.load).model_validate(sweep.load.model_dump() | block.load)
+    return (
+        sweep.model_copy(update=ours | {"load": load}),
+        model.model_copy(update=dict.fromkeys(ours)),
+    )

@@ -31,6 +31,7 @@ from rocbench.planned import (
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.server.redact import masked_environment
 from rocbench.settings import matrix
+from rocbench.settings.blocks import blocks_of
 from rocbench.settings.schema import ModelProfile, Sweep, SweepModel, Workload
 
 __all__ = [
@@ -197,15 +198,16 @@ def _cells(
     group: Group,
     skipped: list[Skip],
 ) -> Iterator[Cell]:
-    for name in _workloads(sweep, model, axes):
-        for level in _levels(sweep, model, axes):
-            found = cell_at(sweep, group, sources.workloads[name], level)
-            if not _wanted(sweep, overrides, group, name, level, found.key):
-                continue
-            if isinstance(found, Skip):
-                skipped.append(found)
-            else:
-                yield found
+    for part, entry in blocks_of(sweep, model):
+        for name in _workloads(part, entry, axes):
+            for level in _levels(part, entry, axes):
+                found = cell_at(part, group, sources.workloads[name], level)
+                if not _wanted(sweep, overrides, group, name, level, found.key):
+                    continue
+                if isinstance(found, Skip):
+                    skipped.append(found)
+                else:
+                    yield found
 
 
 def _searches(

@@ -98,7 +98,8 @@ def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | Non
         except ConfigError as error:
             if sweep.server.kind != "attached":
                 faults.append(error.text())
-    for name in dict.fromkeys([*sweep.workloads, *(w for m in named for w in m.workloads or ())]):
+    own = [*(w for m in named for w in m.workloads or ()), *(w for b in sweep.blocks for w in b.workloads)]
+    for name in dict.fromkeys([*sweep.workloads, *own]):
         try:
             workloads[name] = _reshaped(catalog.workload(name), changes or {})
         except ConfigError as error:
@@ -153,6 +154,8 @@ def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:
         for entry in raw["models"]:
             if isinstance(entry, dict):
                 entry["concurrency"] = entry["rate"] = None
+        for block in raw["blocks"]:
+            block["concurrency"] = block["rate"] = ()
     if "max_duration_s" not in changes and raw["load"]["max_duration_s"] < raw["load"]["duration_s"]:
         raw["load"]["max_duration_s"] = raw["load"]["duration_s"]
     if "api_key_env" in changes:

@@ -13,6 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from rocbench.settings.blocks import Block
 from rocbench.settings.goals import Search, Share, Slo, Until
 
 FlagValue = bool | int | float | str | dict[str, Any] | None
@@ -211,6 +212,8 @@ class Workload(Strict):
     """auto: chat with images, else completions with token ids."""
     shared_prefix_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the prompt that all requests share. 0 unless the prefix cache is what is measured."""
+    prompt_pool: Positive | None = None
+    """Take prompts (and images) in turn from so many, as harnesses with a fixed list do; None makes each unique."""
     ignore_eos: bool = True
     temperature: float = 0.0
     note: str = ""
@@ -256,6 +259,8 @@ class Load(Strict):
     min_requests_per_user: float = Field(default=5.0, ge=0)
     max_requests: Positive | None = None
     """Bound by count instead: so many requests in all, as the study did. The row is marked."""
+    max_requests_per_user: Positive | None = None
+    """With `max_requests`: no more than so many for each user of the level."""
     ramp_s: float | None = Field(default=None, ge=0)
     """Seconds over which users start; None staggers them over about one request's time."""
     wave: bool = False
@@ -335,11 +340,13 @@ class Sweep(Strict):
     hardware: str = "mi325x"
     server: Server = Server()
     models: tuple[str | SweepModel, ...]
-    workloads: tuple[str, ...]
+    workloads: tuple[str, ...] = ()
     concurrency: tuple[Positive, ...] = ()
     """Levels of a closed loop: users."""
     rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Levels of an open loop: requests/s."""
+    blocks: tuple[Block, ...] = ()
+    """Cells with workloads, levels or a load of their own, on the same servers."""
     matrix: Matrix = Matrix()
     aiter: Any = None
     """on, off, or a map of parts; None leaves it to the profile and the rules."""
@@ -368,6 +375,10 @@ class Sweep(Strict):
 
     @model_validator(mode="after")
     def _has_levels(self) -> Sweep:
+        for block in self.blocks:
+            Load.model_validate(self.load.model_dump() | block.load)
+        if self.blocks and all(block.workloads and (block.concurrency or block.rate) for block in self.blocks):
+            return self
         kind, search = self.load.shape.kind, self.search is not None
         if kind == "closed" and not (self.concurrency or all_have(self.models, "concurrency") or search):
             raise ValueError("a closed loop needs `concurrency`, a list of users, or a `search`")

@@ -15,11 +15,11 @@ from rulecases import request
 GOLDEN = Path(__file__).parents[2] / "golden" / "rules"
 STUDY = [
     ("deepseek-v3.2", "0.14.1"),
-    ("kimi-k2.5", "0.16.0"),
+    ("kimi-k2.5", "0.16.0"),  # stands for the study's nightly
     ("llama-3.1-405b", "0.14.1"),
     ("qwen3-vl-235b", "0.14.1"),
 ]
-TODAY = [(model, "0.33.0") for model, _ in STUDY]
+TODAY = [("kimi-k2.5", "0.14.1"), *((model, "0.33.0") for model, _ in STUDY)]
 
 
 def told(resolution: Resolution) -> str:

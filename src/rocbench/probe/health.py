@@ -29,7 +29,8 @@ class HealthWatch:
     exit_code: Callable[[], int | None] = lambda: None
     stop: threading.Event = field(default_factory=threading.Event)
     period_s: float = PERIOD_S
-    timeout_s: float = 5.0
+    timeout_s: float = 10.0
+    """Generous: an API server that streams to 1,000 users answers late without being ill."""
     has_health: bool = True
     """False for an attached server without /health: only its process could be watched, and there is none."""
     checks: int = 0

@@ -24,6 +24,7 @@ PERIOD_S = 1.0
 LOST_S = 5.0
 """Without a reading for so long, the metrics are called lost: at 1,000 streams one answer may well be late."""
 
+_SETTLE_S = 0.05
 _PREFIXES = {"vllm:": "", "rocbench_sim:": "sim_"}
 _TTFT = "time_to_first_token_seconds"
 
@@ -115,10 +116,30 @@ class Scraper:
         self.samples.append(sample)
         return sample
 
+    def read_settled(self, timeout_s: float = 2.0) -> ServerSample | None:
+        """A reading whose token counters no longer move, for the edge after the drain.
+
+        vLLM counts a step's tokens after it has handed them to the streams (v1/engine/async_llm.py,
+        output_handler), so the last answer may be complete before its tokens are counted.
+        """
+        deadline = time.monotonic() + timeout_s
+        last = self.read_now()
+        while last is not None and time.monotonic() < deadline:
+            time.sleep(_SETTLE_S)
+            sample = self.read_now()
+            if sample is None or _tokens(sample) == _tokens(last):
+                return sample or last
+            last = sample
+        return last
+
     def _run(self) -> None:
         while not self._stop.is_set():
             self.read_now()
             self._stop.wait(self.period_s)
+
+
+def _tokens(sample: ServerSample) -> tuple[float | None, float | None]:
+    return sample.values.get("generation_tokens_total"), sample.values.get("prompt_tokens_total")
 
 
 def window_view(

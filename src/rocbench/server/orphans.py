@@ -14,6 +14,8 @@ from pathlib import Path
 from rocbench.errors import NodeFault, ServerFault
 from rocbench.server import processes
 from rocbench.server.processes import Family
+from rocbench.server.redact import secret_values
+from rocbench.server.scrub import scrub
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
@@ -114,6 +116,8 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
     family = Family(orphan.leader, {member.pid: member for member in orphan.members})
     report = stop_family(family, grace_s=grace_s)
     forget(orphan.leader.pid)
+    # What its own bench would have done; the secrets are those of whoever reaps.
+    scrub(Path(orphan.folder) / "server.log", secret_values(os.environ))
     return report
 
 

@@ -19,6 +19,7 @@ from rocbench.probe.scrape import labels
 from rocbench.server.failures import read_log
 from rocbench.server.redact import is_secret
 from rocbench.server.spec import RunningServer
+from rocbench.server.versions import packages_of
 
 _NAMED_BACKENDS = {
     # v0.14.1 platforms/rocm.py:187-300 names its choice in words
@@ -79,6 +80,9 @@ class Proof:
     """Names that the plan expects and the server does not tell."""
     config: dict[str, Any] = field(default_factory=dict)
     """Chosen keys of vllm_config and vllm_env, by an allow-list: /server_info also holds tokens."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Versions of vLLM, torch, Triton, AITER in the server's own Python."""
+    image_digest: str | None = None
 
     @property
     def differences(self) -> str | None:
@@ -87,18 +91,6 @@ class Proof:
             return ";".join(self.mismatches)
         return None if self.unknown else ""
 
-    @property
-    def prefix_caching(self) -> bool | None:
-        """Whether the server has a prefix cache; None where it does not tell."""
-        return self.found.get("prefix_caching")
-
-    def columns(self) -> dict[str, Any]:
-        """Columns of `cells`."""
-        return {
-            "plan_differences": self.differences,
-            "kv_capacity_tokens": self.found.get("kv_capacity_tokens"),
-        }
-
     def as_json(self) -> dict[str, Any]:
         """For `resolved.json`."""
         return {
@@ -106,6 +98,8 @@ class Proof:
             "mismatches": list(self.mismatches),
             "unknown": list(self.unknown),
             "config": self.config,
+            "packages": self.packages,
+            "image_digest": self.image_digest,
         }
 
 
@@ -123,7 +117,7 @@ def prove(running: RunningServer, expected: Mapping[str, object]) -> Proof:
     config = chosen_config(info)
     flat = {key: value for section in config.values() for key, value in section.items()}
     mismatches, unknown = compare({**flat, **found}, expected)
-    return Proof(found, mismatches, unknown, config)
+    return Proof(found, mismatches, unknown, config, packages_of(running), running.image_digest)
 
 
 def facts(

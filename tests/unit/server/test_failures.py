@@ -57,8 +57,10 @@ def test_ordinary_start_has_no_cause():
     log = [
         "INFO 01-20 10:00:00 [gpu_model_runner.py:3562] Model loading took 79.0912 GiB memory and 212.3 seconds",
         "INFO 01-20 10:00:00 [kv_cache_utils.py:1305] GPU KV cache size: 1,564,016 tokens",
-        ("(APIServer pid=9) WARNING 11-23 01:22:07 [system_utils.py:255] Found ulimit of 20000 and failed. This can"
-        " cause fd limit errors like `OSError: [Errno 24] Too many open files`."),
+        (
+            "(APIServer pid=9) WARNING 11-23 01:22:07 [system_utils.py:255] Found ulimit of 20000 and failed. This can"
+            " cause fd limit errors like `OSError: [Errno 24] Too many open files`."
+        ),
         "INFO 01-20 10:00:00 [launcher.py:186] Available routes are:",
         "[aiter] [pid=254 pname=Process-4] finish build [module_moe], cost 57.8s",
     ]

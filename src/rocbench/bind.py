@@ -144,7 +144,7 @@ def load_spec(
             duration_s=load.duration_s,
             max_duration_s=load.max_duration_s,
             min_requests_per_user=load.min_requests_per_user,
-            max_requests=load.max_requests,
+            max_requests=most_requests(cell),
             ramp_s=load.ramp_s,
             wave=load.wave,
         ),
@@ -158,6 +158,14 @@ def load_spec(
         keep_stamps=load.keep_stamps,
         request_timeout_s=load.request_timeout_s,
     )
+
+
+def most_requests(cell: Cell) -> int | None:
+    """Requests after which a level bound by count ends; None for one bound by duration."""
+    load = cell.load
+    if load.max_requests is None or load.max_requests_per_user is None:
+        return load.max_requests
+    return min(load.max_requests, load.max_requests_per_user * (cell.level.concurrency or 1))
 
 
 def vocabulary(group: Group) -> int | None:
@@ -179,6 +187,7 @@ def request_plan(workload: schema.Workload) -> RequestPlan:
         dataset=Dataset(dataset.path, dataset.shape, dataset.multi_turn) if dataset else None,
         api=workload.api,
         shared_prefix_ratio=workload.shared_prefix_ratio,
+        prompt_pool=workload.prompt_pool,
         ignore_eos=workload.ignore_eos,
         temperature=workload.temperature,
     )

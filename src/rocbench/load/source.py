@@ -145,8 +145,9 @@ class Source:
         if said.messages or said.ids is not None:
             body, isl = self._recorded(number, talk, said, base)
         else:
-            isl = said.isl or prompts.length(self.plan.isl, self.key, "isl", number)
-            body, isl = self._synthetic(number, isl, base)
+            prompt = number % self.plan.prompt_pool if self.plan.prompt_pool else number
+            isl = said.isl or prompts.length(self.plan.isl, self.key, "isl", prompt)
+            body, isl = self._synthetic(prompt, isl, base)
         images = self.plan.images.count if self.plan.images and self.is_chat else 0
         name = f"rb-{self.name}-{number}"
         return Prepared(

@@ -69,6 +69,8 @@ class RequestPlan:
     """auto: chat with images or a multi-turn dataset, else completions with token ids."""
     shared_prefix_ratio: float = 0.0
     """Share of the prompt that all requests of the cell have in common: the cache hit ratio asked for."""
+    prompt_pool: int | None = None
+    """Prompts and images are taken in turn from so many; None makes each unique."""
     ignore_eos: bool = True
     temperature: float = 0.0
     extra_body: Mapping[str, object] = field(default_factory=dict)

@@ -230,7 +230,7 @@ class Engine:
             sequence.held, sequence.named, sequence.computed = list(held), local, hit
             if sequence.scheduled_s is None:
                 self._count_admission(sequence, local, external, now)
-                plan.image_tokens += sequence.image_tokens
+                plan.image_tokens += max(0, sequence.image_tokens - hit)  # images stand first
             plan.loaded_tokens += external * size
             plan.chunks.append((sequence, chunk))
             budget -= chunk

@@ -39,8 +39,8 @@ class Client:
 
     turnaround_s: float = 0.001
     """From an answer's last byte to the same user's next request."""
-    prompt_pool: int | None = None
-    """Prompts are taken in turn from so many; None makes each unique."""
+    sends_per_s: float = math.inf
+    """So many requests a client can send at most; more wait for their turn, unsent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ class _Run:
     _random: random.Random = field(init=False)
     _clock: Iterator[float] = field(default_factory=lambda: iter(()))
     _next_s: float = math.inf
+    _free_s: float = 0.0
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -242,6 +243,8 @@ class _Run:
     def _send(self, user: int, at_s: float, share: float = 1.0) -> None:
         """A user sends its next request, unless all of a count have been sent."""
         if self._may_send():
+            at_s = max(at_s, self._free_s)
+            self._free_s = at_s + 1 / self.client.sends_per_s
             self._queue(self._make(self.sent, user, at_s, at_s, share))
 
     def _send_due(self) -> None:
@@ -273,7 +276,7 @@ class _Run:
         image_tokens = 0
         if plan.images and self.node.limits.image:
             image_tokens = images * self.node.limits.image.tokens(plan.images.width, plan.images.height)
-        sequence = Sequence(number, isl + image_tokens, count, self._hashes(number, isl), image_tokens)
+        sequence = Sequence(number, isl + image_tokens, count, self._hashes(number, isl, isl + image_tokens), image_tokens)
         return _Request(number, user, sent_s, intended_s, isl, osl, sequence, images)
 
     def _drawn(self) -> int:
@@ -281,12 +284,12 @@ class _Run:
         mean = math.log(efficiency.answer_median)
         return max(1, round(self._random.lognormvariate(mean, efficiency.answer_sigma)))
 
-    def _hashes(self, number: int, isl: int) -> tuple[int, ...]:
+    def _hashes(self, number: int, isl: int, tokens: int) -> tuple[int, ...]:
         """Block hashes where prompts have something in common; a prompt of its own needs none."""
         size = self.node.engine.block_size
-        if self.client.prompt_pool:
-            first = (number % self.client.prompt_pool + 1) << 32
-            return tuple(range(first, first + isl // size))
+        if self.spec.requests.prompt_pool:
+            first = (number % self.spec.requests.prompt_pool + 1) << 32
+            return tuple(range(first, first + tokens // size))
         return tuple(range(prompts.shared_length(self.spec.requests.shared_prefix_ratio, isl) // size))
 
     # --- the result

@@ -109,7 +109,7 @@ def predict_window(rows):
 
 def test_prompts_from_a_pool_hit_the_cache():
     """Repeated prompts are found, unique ones are not."""
-    repeated = predict.drive(spec(isl=256), SERVER, client=predict.Client(prompt_pool=3)).server
+    repeated = predict.drive(spec(isl=256, prompt_pool=3), SERVER).server
     unique = predict.drive(spec(isl=256), SERVER).server
     assert unique.prefix_hits == 0
     assert repeated.prefix_hits > 0.8 * repeated.prefix_queries

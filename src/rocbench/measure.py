@@ -99,7 +99,7 @@ def cell(
 
         result = load.drive(spec, tell, health.stop)
         edges.seen("end")
-        after = scraper.read_now()
+        after = scraper.read_settled()
     if health.died and result.window.ended_by == "interrupted":
         result.window = replace(result.window, ended_by="server_died")
     start_ns, end_ns = result.window.start_ns, result.window.end_ns
@@ -115,6 +115,7 @@ def cell(
     }
     columns["simulated"] = running.simulated or _says_simulated(after)
     columns["prefix_cache_reset"] = reset
+    columns["gpu_shared"] = session_.telemetry.shared(start_ns, end_ns)
     return Measured(
         result=result,
         columns=columns,

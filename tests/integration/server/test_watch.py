@@ -139,10 +139,8 @@ def test_proof_of_a_running_server(make_spec):
 
     assert found.mismatches == ("block_size is 16, planned 1",)
     assert found.unknown == ("backend",)
-    assert found.columns() == {
-        "plan_differences": "block_size is 16, planned 1",
-        "kv_capacity_tokens": 1_234_560,
-    }
+    assert found.differences == "block_size is 16, planned 1"
+    assert found.found["kv_capacity_tokens"] == 1_234_560
     assert reset == "unproved"  # an old version answers 200 whatever it did
 
 

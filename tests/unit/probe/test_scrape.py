@@ -189,6 +189,20 @@ def test_exact_reading(metrics_server):
     assert scraper.samples == [reading]
 
 
+def test_settled_reading(metrics_server, monkeypatch):
+    """Counters that still move after the last answer are read until they stand still."""
+    counts = iter([5.0, 7.0, 9.0, 9.0, 11.0])
+    scraper = Scraper(metrics_server[0])
+    monkeypatch.setattr("rocbench.probe.scrape.parse", lambda _: {"generation_tokens_total": next(counts)})
+
+    reading = scraper.read_settled()
+
+    assert reading is not None
+    assert reading.values == {"generation_tokens_total": 9.0}
+    assert len(scraper.samples) == 4
+    assert Scraper("http://127.0.0.1:9").read_settled() is None
+
+
 def test_endpoint_gone(metrics_server):
     """Metrics that go away are counted and explained; nothing is raised."""
     url, state = metrics_server

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Sequence
 
-from rocbench.load.events import Event, decode, error_message
+from rocbench.load.events import NO_EVENT, TYPED, Choice, PromptDetails, Usage, decode, error_message
 from rocbench.records import NONE, Failure
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z))(?:\r\n|\n|\r(?!\n|\Z))")
 _KEEP = 500
 """Characters kept of an error's text."""
+_MOST_BODY = 1 << 20
 
 
 class Answer:
@@ -26,14 +28,11 @@ class Answer:
         "_rest",
         "body",
         "cached_tokens",
-        "coalesced",
-        "coalesced_reads",
         "completion_tokens",
         "counted",
         "counts",
         "done",
         "error",
-        "events",
         "failure",
         "finish_reason",
         "first_chunk_ns",
@@ -60,34 +59,59 @@ class Answer:
         """Completion tokens told so far, by usage or token ids of single events."""
         self.uncounted = False
         """Some token event did not say how many tokens it holds."""
-        self.events = 0
         self.first_chunk_ns = self.first_token_ns = self.last_token_ns = self.last_ns = NONE
         self.completion_tokens = self.prompt_tokens = self.cached_tokens = self.image_tokens = NONE
         self.finish_reason: str | None = None
         self.done = False
         self.failure: Failure | None = None
         self.error = ""
-        self.coalesced = self.coalesced_reads = 0
         self.body = b""
         self._rest = b""
 
     # --- bytes in
 
+    def take(self, pieces: Sequence[bytes], stamps: Sequence[int]) -> None:
+        """Pieces of the body, in order, and when each was received.
+
+        The hot path: one event in one piece that adds tokens by its usage. Everything else goes the long way.
+        """
+        add_stamp, add_count, typed = self.stamps.append, self.counts.append, TYPED.decode
+        counted = self.counted
+        usual = not self.plain and not self._rest and not self.uncounted and self.first_token_ns >= 0
+        for piece, stamp in zip(pieces, stamps, strict=True):
+            # Were there more than one line of data in it, it would not be JSON.
+            if usual and piece[:6] == b"data: " and piece[-2:] == b"\n\n":
+                try:
+                    event = typed(piece[6:-2])
+                except ValueError:
+                    event = NO_EVENT
+                usage, choices = event.usage, event.choices
+                if choices and usage is not None and event.error is None:
+                    done = usage.completion_tokens
+                    if done is not None and done > counted and usage.prompt_tokens_details is None:
+                        add_stamp(stamp)
+                        add_count(done - counted)
+                        counted = done
+                        if choices[0].finish_reason is not None:
+                            self.finish_reason = choices[0].finish_reason
+                        continue
+            self._sync(counted)
+            self.piece(piece, stamp)
+            counted = self.counted
+            usual = not self.plain and not self._rest and not self.uncounted and self.first_token_ns >= 0
+        self._sync(counted)
+
+    def _sync(self, counted: int) -> None:
+        """Write back what the hot path kept aside."""
+        if counted != self.counted:
+            self.counted = self.completion_tokens = counted
+            self.last_token_ns = self.stamps[-1]
+
     def piece(self, data: bytes, stamp: int) -> None:
         """A piece of the body, in order, and when it was received."""
         if self.plain:
-            if len(self.body) < 1 << 20:
+            if len(self.body) < _MOST_BODY:
                 self.body += data
-            return
-        # The usual piece: one event and nothing else.
-        if (
-            not self._rest
-            and data[:6] == b"data: "
-            and data[-2:] == b"\n\n"
-            and data.find(b"\n", 0, -2) < 0
-            and data.find(b"\r") < 0
-        ):
-            self.event(data[6:-2], stamp)
             return
         self._rest = self._split(self._rest + data, stamp)
 
@@ -126,37 +150,37 @@ class Answer:
         except ValueError:
             self._fail(Failure.BAD_JSON, payload[:_KEEP].decode("utf-8", "replace"))
             return
-        self.events += 1
         if self.first_chunk_ns < 0:
             self.first_chunk_ns = stamp
-        usage, choices = event.usage, event.choices
+        usage = event.usage
         if usage is not None:
             if usage.prompt_tokens is not None:
                 self.prompt_tokens = usage.prompt_tokens
             if usage.completion_tokens is not None:
                 self.completion_tokens = usage.completion_tokens
             if usage.prompt_tokens_details is not None:
-                self._details(event)
+                self._details(usage.prompt_tokens_details)
         if event.error or event.object == "error":
             self._fail(Failure.IN_BAND_ERROR, error_message(event) or "")
-        elif choices:
-            self._choice(event, stamp)
+        elif event.choices:
+            self._choice(event.choices[0], usage, stamp)
 
-    def _choice(self, event: Event, stamp: int) -> None:
-        assert event.choices
-        choice = event.choices[0]
+    def _choice(self, choice: Choice, usage: Usage | None, stamp: int) -> None:
+        """Count what a choice adds, if it adds anything."""
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
-        told = -1
-        if event.usage is not None and event.usage.completion_tokens is not None:
-            told = event.usage.completion_tokens - self.counted
+        told = 0
+        if usage is not None and usage.completion_tokens is not None:
+            told = usage.completion_tokens - self.counted
         elif choice.token_ids is not None:
             told = len(choice.token_ids)
         if choice.visible:
             # A count after events without one is a sum, not this event's own.
-            if told < 0 or self.uncounted:
+            if self.uncounted or (told <= 0 and not self.counted):
                 self.uncounted = True
                 told = 0
+            elif told <= 0:
+                return  # text held back from a token that was counted before
         elif told <= 0 or self.uncounted:
             return
         self.counted += told
@@ -166,10 +190,7 @@ class Answer:
         self.stamps.append(stamp)
         self.counts.append(told)
 
-    def _details(self, event: Event) -> None:
-        assert event.usage is not None
-        details = event.usage.prompt_tokens_details
-        assert details is not None
+    def _details(self, details: PromptDetails) -> None:
         if details.cached_tokens is not None:
             self.cached_tokens = details.cached_tokens
         image = details.multimodal_tokens if details.image_tokens is None else details.image_tokens
@@ -201,7 +222,7 @@ class Answer:
         """Tokens of the answer: usage, else token ids; NONE if neither came."""
         if self.completion_tokens >= 0:
             return self.completion_tokens
-        return NONE if self.uncounted or not self.events else self.counted
+        return NONE if self.uncounted or self.first_chunk_ns < 0 else self.counted
 
     def token_counts(self) -> array[int]:
         """Tokens of each token event. Where the server told only the sum, it is spread evenly over them.

@@ -103,7 +103,11 @@ class Probe:
 
     def _over_urllib(self, payload: bytes) -> Answer:
         url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=self.source.is_chat)}"
-        request = urllib.request.Request(url, payload, bodies.headers(self.spec.target))  # noqa: S310 - http(s) only
+        headers = {
+            **bodies.headers(self.spec.target),
+            "X-Request-Id": f"rb-{self.source.name}-probe{self.asked}",
+        }
+        request = urllib.request.Request(url, payload, headers)  # noqa: S310 - http(s) only
         handlers = [urllib.request.ProxyHandler({})] if self.where.loopback else []
         opener = urllib.request.build_opener(*handlers)
         answer = Answer()

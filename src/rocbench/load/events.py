@@ -67,13 +67,16 @@ class Event(msgspec.Struct, gc=False):
     message: Any = None
 
 
-_decoder = msgspec.json.Decoder(Event)
+TYPED = msgspec.json.Decoder(Event)
+"""Raises ValueError also for fields of unexpected types; `decode` does not."""
+
+NO_EVENT = Event()
 
 
 def decode(payload: bytes) -> Event:
     """The event. Raises ValueError when it is not JSON; fields of unexpected types count as absent."""
     try:
-        return _decoder.decode(payload)
+        return TYPED.decode(payload)
     except msgspec.ValidationError:
         return _lenient(msgspec.json.decode(payload))
 

@@ -10,6 +10,7 @@ import httptools
 from rocbench.load.answer import Answer
 
 _unpack = struct.Struct("qq").unpack
+_iter_unpack = struct.Struct("qq").iter_unpack
 
 
 def stamp_ns(raw: bytes) -> int:
@@ -26,22 +27,26 @@ class Framing:
     """
 
     __slots__ = (
+        "_body_pieces",
         "_chunked",
         "_length",
         "_parser",
+        "_pieces",
         "_plain",
-        "_stamp",
         "answer",
         "any_bytes",
         "broken",
         "complete",
         "headers_complete",
         "keep_alive",
+        "on_body",
     )
 
     def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
-        self._stamp = 0
+        self._body_pieces = 0
         self.begin(Answer())
 
     def begin(self, answer: Answer) -> None:
@@ -57,28 +62,44 @@ class Framing:
         """The rest of the body is chunked, so that its end shows in the bytes' own end."""
         return self.headers_complete and self._chunked
 
+    @property
+    def open_ended(self) -> bool:
+        """Only the connection's end will end the body."""
+        return self.headers_complete and not self._chunked and not self._length
+
     def feed(self, reads: Sequence[bytes], stamps: Sequence[bytes]) -> None:
         """Take recorded reads, with the raw kernel stamp of each."""
-        answer, take = self.answer, self._parser.feed_data
+        pieces, take = self._pieces, self._parser.feed_data
         self.any_bytes = True
-        for data, raw in zip(reads, stamps, strict=True):
-            seconds, nanoseconds = _unpack(raw)
-            self._stamp = answer.last_ns = seconds * 1_000_000_000 + nanoseconds
-            before = len(answer.stamps)
-            try:
+        received: list[int] = []
+        add, have, stamp = received.append, 0, 0
+        try:
+            for data, (seconds, nanoseconds) in zip(reads, _iter_unpack(b"".join(stamps)), strict=True):
+                stamp = seconds * 1_000_000_000 + nanoseconds
                 take(data)
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-                self.broken = f"not HTTP: {error}"
-                return
-            if len(answer.stamps) > before + 1:
-                answer.coalesced += len(answer.stamps) - before
-                answer.coalesced_reads += 1
-            if self.complete:
-                return
+                if len(pieces) == have + 1:
+                    add(stamp)
+                    have += 1
+                else:
+                    received.extend([stamp] * (len(pieces) - have))
+                    have = len(pieces)
+                if self.complete:
+                    break
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.broken = f"not HTTP: {error}"
+            received.extend([stamp] * (len(pieces) - have))
+        if self.complete:
+            del pieces[self._body_pieces :], received[self._body_pieces :]
+        answer = self.answer
+        answer.last_ns = stamp
+        answer.take(pieces, received)
+        pieces.clear()
+        if self.complete:
+            answer.end()
 
     def eof(self) -> None:
         """The server closed: that ends a body that has no other end."""
-        if self.headers_complete and not self.complete and not self._chunked and not self._length:
+        if self.open_ended and not self.complete:
             self.answer.end()
             self.complete = True
 
@@ -103,14 +124,9 @@ class Framing:
         self.answer.status = status
         self.answer.plain = self._plain or status != 200
 
-    def on_body(self, data: bytes) -> None:
-        """A piece of the body, chunk framing taken off."""
-        if not self.complete:
-            self.answer.piece(data, self._stamp)
-
     def on_message_complete(self) -> None:
         """The answer is whole (or a 100 Continue was)."""
         if self.headers_complete and not self.complete:
             self.complete = True
             self.keep_alive = self._parser.should_keep_alive()
-            self.answer.end()
+            self._body_pieces = len(self._pieces)

@@ -9,6 +9,7 @@ import hashlib
 import math
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,15 @@ IndexArray = npt.NDArray[np.int64]
 UNIQUE_TOKENS = 16
 """Tokens at a prompt's start (after a shared prefix) that make it unique: the smallest usual cache block."""
 
+LONGEST_TAIL = 64
+"""Longest length of an unbounded lognormal distribution, in means."""
+_FILLER_PLACES = 1 << 16
+
 BLIND_IDS = (1000, 4000)
 """Used where nothing is known of the vocabulary: ordinary ids in every tokenizer of the profiles."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Key:
     """What makes the prompts of one cell and repeat unlike those of any other."""
 
@@ -38,6 +43,11 @@ class Key:
         """`size` (at most 64) bytes that depend on every part."""
         text = f"{self.run_id}\0{self.cell_id}\0{self.repeat}\0{self.seed}\0{purpose}\0{number}"
         return hashlib.blake2b(text.encode(), digest_size=size).digest()
+
+    @cached_property
+    def offset(self) -> int:
+        """Where the first indices of the cell's prompts begin to run through the vocabulary."""
+        return int.from_bytes(self.digest("offset", 0, 8), "little")
 
     def generator(self, purpose: str, number: int) -> np.random.Generator:
         """A random generator of its own for each purpose and number."""
@@ -73,7 +83,7 @@ def length(plan: Lengths, key: Key, purpose: str, number: int) -> int:
         return int(source.integers(low, high if high is not None else plan.mean * 2 - low, endpoint=True))
     sigma = plan.sigma or 0.5
     drawn = round(source.lognormal(math.log(plan.mean) - sigma**2 / 2, sigma))
-    return max(low, min(drawn, high) if high is not None else drawn)
+    return max(low, min(drawn, high if high is not None else plan.mean * LONGEST_TAIL))
 
 
 def shared_length(ratio: float, isl: int) -> int:
@@ -86,19 +96,28 @@ def common_indices(vocabulary: int, size: int, key: Key) -> IndexArray:
     return key.generator("shared", 0).integers(0, vocabulary, size)
 
 
-def indices(vocabulary: int, size: int, key: Key, number: int) -> IndexArray:
+def filler(vocabulary: int, longest: int, key: Key) -> IndexArray:
+    """Random indices that prompts of at most `longest` take their rest from, each at a place of its own."""
+    return key.generator("filler", 0).integers(0, vocabulary, _FILLER_PLACES + longest)
+
+
+def indices(vocabulary: int, size: int, key: Key, number: int, rest: IndexArray) -> IndexArray:
     """`size` indices below `vocabulary` that belong to request `number` alone.
 
     The first runs through the vocabulary one by one, so that within a cell not even a block of one token is
     shared until it wraps around; the 15 after it are a hash of everything in the key, so that no two requests
-    of any cell share a block of 16.
+    of any cell share a block of 16. What follows comes from the cell's `filler`: a cache finds a block only
+    after all those before it, so these need not be unique, and drawing them anew would cost the client 25 us.
     """
-    offset = int.from_bytes(key.digest("offset", 0, 8), "little")
-    hashed = np.frombuffer(key.digest("block", number), dtype=np.uint32)[: UNIQUE_TOKENS - 1] % vocabulary
-    parts = [np.array([(offset + number) % vocabulary], dtype=np.int64), hashed.astype(np.int64)]
+    digest = key.digest("block", number)
+    hashed = np.frombuffer(digest, dtype=np.uint32) % vocabulary
+    mine = np.empty(max(size, UNIQUE_TOKENS), dtype=np.int64)
+    mine[0] = (key.offset + number) % vocabulary
+    mine[1:UNIQUE_TOKENS] = hashed[: UNIQUE_TOKENS - 1]
     if size > UNIQUE_TOKENS:
-        parts.append(key.generator("prompt", number).integers(0, vocabulary, size - UNIQUE_TOKENS))
-    return np.concatenate(parts)[:size]
+        place = int.from_bytes(digest[-4:], "little") % _FILLER_PLACES
+        mine[UNIQUE_TOKENS:] = rest[place : place + size - UNIQUE_TOKENS]
+    return mine[:size]
 
 
 WORDS = tuple(

@@ -61,7 +61,8 @@ class Source:
         self.talks = self._talks()
         size = len(self.words.words if self.is_chat else self.words.ids)
         self.size = size
-        longest = self.plan.isl.high or self.plan.isl.mean * (4 if self.plan.isl.kind == "lognormal" else 1)
+        longest = self._longest()
+        self.rest = prompts.filler(size, max(longest, prompts.UNIQUE_TOKENS), self.key)
         self.common = prompts.common_indices(
             size, prompts.shared_length(self.plan.shared_prefix_ratio, longest), self.key
         )
@@ -81,6 +82,14 @@ class Source:
                 "prompts of token ids cannot be sent as chat", where=dataset.path, fix="api: completions"
             )
         return shuffled
+
+    def _longest(self) -> int:
+        """Most tokens of a synthetic prompt."""
+        isl = self.plan.isl
+        bound = isl.high or (isl.mean * 2 if isl.kind == "uniform" else isl.mean)
+        if isl.kind == "lognormal" and isl.high is None:
+            bound = isl.mean * prompts.LONGEST_TAIL
+        return max([bound, *(turn.isl or 0 for talk in self.talks for turn in talk)])
 
     def make(self, number: int, user: int, first_share: float = 1.0) -> Prepared:
         """Request `number` of the cell, the first turn of its conversation.
@@ -105,7 +114,7 @@ class Source:
 
     def probe(self, words: int, dialect: Dialect, number: int) -> tuple[bytes, int]:
         """(payload, text tokens or NONE) of a short request that asks which fields the server takes."""
-        chosen = prompts.indices(self.size, words, self.key, number)
+        chosen = self._own(number, words)
         base = bodies.fields(self.plan, dialect, self.spec.target.model, 4)
         if self.is_chat:
             said = prompts.text(self.words.words, chosen)
@@ -177,8 +186,11 @@ class Source:
 
     def _chosen(self, number: int, size: int) -> prompts.IndexArray:
         shared = prompts.shared_length(self.plan.shared_prefix_ratio, size)
-        own = prompts.indices(self.size, size - shared, self.key, number)
+        own = self._own(number, size - shared)
         return np.concatenate([self.common[:shared], own]) if shared else own
+
+    def _own(self, number: int, size: int) -> prompts.IndexArray:
+        return prompts.indices(self.size, size, self.key, number, self.rest)
 
     def _word_count(self, isl: int) -> int:
         return max(1, round((isl - self.cost.overhead) / self.cost.per_word))
@@ -219,11 +231,11 @@ class Source:
         return bodies.completion(base, ids), len(ids)
 
     def _nonce_ids(self, number: int) -> list[int]:
-        chosen = prompts.indices(self.size, prompts.UNIQUE_TOKENS, self.key, number)
+        chosen = self._own(number, prompts.UNIQUE_TOKENS)
         return [int(token) for token in self.words.ids[chosen]]
 
     def _nonce_words(self, number: int) -> str:
-        chosen = prompts.indices(len(self.words.words), prompts.UNIQUE_TOKENS, self.key, number)
+        chosen = self._own(number, prompts.UNIQUE_TOKENS) % len(self.words.words)
         return prompts.text(self.words.words, chosen).strip()
 
     def _answer_length(self, said: Turn, number: int) -> int:

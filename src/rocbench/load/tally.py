@@ -13,6 +13,7 @@ from rocbench.records import (
     FAILURES,
     NONE,
     REQUEST_DTYPE,
+    BoolArray,
     Failure,
     Histogram,
     Int64Array,
@@ -147,7 +148,7 @@ class Tally:
             prepared.images,
             len(answer.stamps),
             0,
-            answer.coalesced,
+            0,
             answer.status,
             NONE if failure is None else FAILURES.index(failure),
         )
@@ -174,14 +175,9 @@ class Tally:
         began = rows["intended_ns"]
         measured = (began >= start_ns) & (began < end_ns)
         good = measured & np.array([success for _, success in pending])
-        rows["zero_gaps"] = self._gaps(stamps, tokens, lengths, good)
+        self._gaps(rows, stamps, tokens, lengths, good)
         self._count_window(stamps, tokens)
         self._count_prompts(rows, start_ns, end_ns)
-        self.counts.coalesced_reads += sum(
-            ended.answer.coalesced_reads
-            for (ended, _), inside in zip(pending, measured, strict=True)
-            if inside
-        )
         self._chunks.append(rows)
         if self.stamps is not None:
             for ended, _ in pending:
@@ -190,23 +186,31 @@ class Tally:
 
     def _gaps(
         self,
+        rows: RequestArray,
         stamps: Int64Array,
         tokens: np.ndarray[tuple[int], np.dtype[np.int32]],
         lengths: Int64Array,
-        good: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    ) -> Int64Array:
-        """Count the gaps of `good` requests; returns the zero gaps of every request."""
+        good: BoolArray,
+    ) -> None:
+        """Count the gaps of `good` requests; note each row's zero gaps and events that share a stamp.
+
+        A gap before a chunk of n tokens counts once between chunks, and n times gap / n between tokens.
+        """
         owner = np.repeat(np.arange(len(lengths)), lengths)
-        gaps = np.diff(stamps)
         inside = owner[1:] == owner[:-1]
+        gaps = np.diff(stamps)
+        same = np.concatenate(([False], inside & (gaps == 0), [False]))
+        shares = same[:-1] | same[1:]
+        rows["coalesced"] = np.bincount(owner[shares], minlength=len(lengths))
+        first_of_read = same[1:] & ~same[:-1]
+        self.counts.coalesced_reads += int((first_of_read & good[owner]).sum())
         owner, gaps, sizes = owner[1:][inside], gaps[inside], tokens[1:][inside].astype(np.int64)
-        zero = np.bincount(owner[gaps < _ZERO_GAP_NS], minlength=len(lengths))
+        rows["zero_gaps"] = np.bincount(owner[gaps < _ZERO_GAP_NS], minlength=len(lengths))
         chosen = good[owner]
         gaps, sizes = gaps[chosen], sizes[chosen]
         self.counts.icl.add(gaps)
         known = sizes > 0
         self.counts.itl.add(gaps[known] // sizes[known], sizes[known])
-        return zero
 
     def _count_window(self, stamps: Int64Array, tokens: np.ndarray[tuple[int], np.dtype[np.int32]]) -> None:
         start_ns, end_ns = self.cells[Head.START_NS], self.cells[Head.END_NS]

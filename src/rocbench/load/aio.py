@@ -1,0 +1,233 @@
+"""The aiohttp transport: for https, proxies and systems other than Linux. The same records, stamps of user space.
+
+A stamp is taken when the event loop hands over the bytes, so it is late by whatever the loop was busy with;
+`LoadResult.transport` tells the two apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+
+from rocbench.load import bodies
+from rocbench.load.address import place
+from rocbench.load.answer import Answer
+from rocbench.load.control import Command
+from rocbench.load.pacing import Pacing
+from rocbench.load.source import Prepared
+from rocbench.load.spec import Closed
+from rocbench.load.tally import Ended
+from rocbench.load.work import Work, realtime_ns
+from rocbench.records import Failure
+
+_TICK_NS = 10_000_000
+_CONNECT_S = 30.0
+
+
+class _Trip:
+    """What aiohttp tells of one request: which connection it got, and when."""
+
+    __slots__ = ("kept", "ready_ns")
+
+    def __init__(self) -> None:
+        self.kept = False
+        self.ready_ns = 0
+
+
+class AioLoop:
+    """Drives one worker's requests with aiohttp."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.spec = work.spec.load
+        self.where = place(self.spec.target.base_url)
+        is_chat = work.feed.source.is_chat
+        self.url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=is_chat)}"
+        if self.where.scheme == "unix":
+            self.url = f"http://localhost{bodies.path(self.where, is_chat=is_chat)}"
+        self.headers = {**bodies.headers(self.spec.target), "Accept-Encoding": "identity"}
+        self.running: dict[asyncio.Task[None], tuple[Prepared, Answer]] = {}
+        self.pacing = Pacing(work, self.start)
+        self.session: aiohttp.ClientSession | None = None
+
+    async def run(self) -> None:
+        """Send and receive until the drain is over or the load is aborted."""
+        async with self.open_session() as self.session:
+            while await self.turn():
+                pass
+
+    def open_session(self) -> aiohttp.ClientSession:
+        """A session without limits of its own. A proxy of the environment never captures a loopback address."""
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(self.connected)
+        trace.on_connection_reuseconn.append(self.reused)
+        connector: aiohttp.BaseConnector
+        if self.where.scheme == "unix":
+            connector = aiohttp.UnixConnector(self.where.path, limit=0)
+        else:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3600)
+        return aiohttp.ClientSession(
+            connector=connector,
+            trust_env=not self.where.loopback,
+            timeout=aiohttp.ClientTimeout(
+                total=self.spec.request_timeout_s, sock_connect=min(_CONNECT_S, self.spec.request_timeout_s)
+            ),
+            trace_configs=[trace],
+            read_bufsize=1 << 20,
+        )
+
+    async def turn(self) -> bool:
+        """One turn: what is due, what the driver says, what can wait; False when the work is done."""
+        work, pacing = self.work, self.pacing
+        began = time.monotonic_ns()
+        pacing.start_due(began)
+        at = realtime_ns()
+        work.planned = pacing.planned
+        command = work.tick(at)
+        if work.in_tail(at):
+            work.outstanding(prepared for prepared, _ in self.running.values())
+        if command is Command.ABORT:
+            await self.abort()
+            return False
+        if command is Command.DRAIN:
+            pacing.stop()
+            if not work.in_flight:
+                return False
+        until = began + _TICK_NS
+        while time.monotonic_ns() < until and work.ended:
+            work.tally.add(work.ended.popleft())
+            await asyncio.sleep(0)
+        if pacing.sending:
+            work.feed.stock()
+        wake = min(until, pacing.next_due())
+        wait_s = max(0.0, (wake - time.monotonic_ns()) / 1e9)
+        await asyncio.sleep(wait_s)
+        work.pause(wake, time.monotonic_ns())
+        return True
+
+    def start(self, prepared: Prepared) -> None:
+        """Begin a request as a task of its own."""
+        answer = Answer()
+        task = asyncio.get_running_loop().create_task(self.request(prepared, answer))
+        self.running[task] = (prepared, answer)
+        task.add_done_callback(self.running.pop)
+
+    async def abort(self) -> None:
+        """Cut everything that is in flight."""
+        for task, (_, answer) in tuple(self.running.items()):
+            task.cancel()
+            self.work.tally.cut(answer)
+            self.work.cut += 1
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*self.running, return_exceptions=True)
+
+    # --- one request
+
+    async def request(self, prepared: Prepared, answer: Answer) -> None:
+        """Send a request, read its answer, and let its user go on."""
+        trip = _Trip()
+        started = realtime_ns()
+        complete, failure, error = False, None, ""
+        try:
+            complete = await self.exchange(prepared, answer, trip)
+        except aiohttp.ServerDisconnectedError as fault:
+            if trip.kept and answer.status < 0 and not prepared.retried:
+                prepared.retried = True
+                self.work.in_flight -= 1
+                self.restart(prepared)
+                return
+            failure, error = Failure.RESET, str(fault)
+        except TimeoutError:
+            failure = Failure.TIMEOUT if trip.ready_ns else Failure.CONNECT
+            error = f"no end of the answer after {self.spec.request_timeout_s:g} s"
+        except aiohttp.ClientPayloadError as fault:
+            failure, error = _payload_failure(fault), str(fault)
+        except aiohttp.ClientConnectorError as fault:
+            failure, error = Failure.CONNECT, str(fault)
+        except (aiohttp.ClientError, OSError) as fault:
+            failure = Failure.RESET if trip.ready_ns else Failure.CONNECT
+            error = str(fault)
+        if answer.failure is not None or answer.status not in {200, -1}:
+            failure, error = None, ""
+        sent_ns = trip.ready_ns or started
+        if not trip.ready_ns:
+            self.note_sent(prepared, sent_ns)
+        end_ns = answer.last_ns if complete else realtime_ns()
+        ended = Ended(prepared, answer, sent_ns, end_ns, complete, failure, error)
+        self.pacing.over(
+            ended,
+            failed=failure is not None or answer.status != 200,
+            unreachable=failure is Failure.CONNECT,
+        )
+
+    def restart(self, prepared: Prepared) -> None:
+        """Send again what met a kept connection that the server had closed."""
+        self.work.in_flight += 1
+        prepared.payload = prepared.payload or self.work.feed.source.again(prepared)
+        self.start(prepared)
+
+    async def exchange(self, prepared: Prepared, answer: Answer, trip: _Trip) -> bool:
+        """One POST; True when the body came to its end. Raises what aiohttp raises."""
+        assert self.session is not None
+        headers = {**self.headers, "X-Request-Id": prepared.name}
+        async with self.session.post(
+            self.url, data=prepared.payload, headers=headers, trace_request_ctx=(trip, prepared)
+        ) as got:
+            answer.status = got.status
+            answer.plain = got.status != 200 or "event-stream" not in got.headers.get("content-type", "")
+            prepared.payload = b""
+            while True:
+                data = await got.content.readany()
+                stamp = realtime_ns()
+                if not data:
+                    break
+                answer.last_ns = stamp
+                answer.take((data,), (stamp,))
+                self.work.reads += 1
+            answer.end()
+        return True
+
+    def note_sent(self, prepared: Prepared, sent_ns: int) -> None:
+        """Book a request that is about to be written."""
+        if isinstance(self.work.feed.shape, Closed) or prepared.turn:
+            prepared.intended_ns = sent_ns
+        if not prepared.retried:
+            self.work.began(prepared.intended_ns)
+
+    async def connected(self, session: Any, context: Any, params: Any) -> None:
+        """aiohttp has opened a connection for a request."""
+        self.work.opened += 1
+        trip, prepared = context.trace_request_ctx
+        trip.ready_ns = realtime_ns()
+        self.note_sent(prepared, trip.ready_ns)
+
+    async def reused(self, session: Any, context: Any, params: Any) -> None:
+        """aiohttp has taken a kept connection for a request."""
+        trip, prepared = context.trace_request_ctx
+        trip.kept, trip.ready_ns = True, realtime_ns()
+        self.note_sent(prepared, trip.ready_ns)
+
+
+def _payload_failure(fault: aiohttp.ClientPayloadError) -> Failure:
+    """A body that broke off: by a reset, or by a polite end."""
+    cause: BaseException | None = fault
+    while cause is not None:
+        if isinstance(cause, ConnectionResetError):
+            return Failure.RESET
+        cause = cause.__cause__ or cause.__context__
+    return Failure.TRUNCATED
+
+
+def run_aiohttp(work: Work) -> None:
+    """Run a worker's load on uvloop where it is, else on asyncio's own loop."""
+    loop_factory: Any = None
+    with suppress(ImportError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(AioLoop(work).run())

@@ -1,0 +1,54 @@
+"""One socket of the wire transport and the answer that is read from it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from rocbench.load.framing import Framing
+from rocbench.load.source import Prepared
+
+
+class Connection:
+    """One socket and the answer it is reading."""
+
+    __slots__ = (
+        "address",
+        "careful",
+        "connecting",
+        "framing",
+        "prepared",
+        "reads",
+        "sent_ns",
+        "served",
+        "sock",
+        "stamps",
+        "unsent",
+    )
+
+    def __init__(self, sock: socket.socket, address: int) -> None:
+        self.sock = sock
+        self.address = address
+        self.connecting = True
+        self.prepared: Prepared | None = None
+        self.framing = Framing()
+        self.reads: list[bytes] = []
+        self.stamps: list[bytes] = []
+        self.careful = True
+        """Each read may be the end: the head is not complete, or the body is not chunked."""
+        self.unsent: memoryview | None = None
+        self.sent_ns = 0
+        self.served = 0
+        """Answers received whole."""
+
+    def parse(self) -> None:
+        """Work through the recorded reads."""
+        if self.reads:
+            self.framing.feed(self.reads, self.stamps)
+            self.reads.clear()
+            self.stamps.clear()
+
+
+Entry = tuple[Callable[[int, int], Any], Callable[[bytes], None], Callable[[bytes], None], Connection]
+"""(recvmsg, keep the bytes, keep the stamp, connection): what the hot path needs, looked up once."""

@@ -1,0 +1,103 @@
+"""Who sends when: users' starts, refill, backing off, arrivals by the clock, room. Shared by both transports."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from itertools import count
+
+from rocbench.load.control import Head
+from rocbench.load.source import Prepared
+from rocbench.load.spec import Closed
+from rocbench.load.tally import Ended
+from rocbench.load.work import Work, realtime_ns
+
+NEVER = 2**63 - 1
+
+
+class Pacing:
+    """Calls `start` with each request whose time has come. Times are ns of CLOCK_MONOTONIC."""
+
+    def __init__(self, work: Work, start: Callable[[Prepared], None]) -> None:
+        self.work = work
+        self.feed = work.feed
+        self._start = start
+        self._timers: list[tuple[int, int, Prepared]] = []
+        self._order = count()
+        self.sending = True
+        self._closed_loop = isinstance(self.feed.shape, Closed)
+        self._go_ns = work.cells[Head.GO_NS]
+        self._go_mono_ns = time.monotonic_ns() + self._go_ns - realtime_ns()
+        for offset, prepared in self.feed.firsts:
+            self._at(self._go_mono_ns + offset, prepared)
+        self.feed.firsts = []
+
+    def stop(self) -> None:
+        """Send nothing new."""
+        self.sending = False
+
+    @property
+    def planned(self) -> int:
+        """Requests that wait for their time."""
+        return len(self._timers)
+
+    def next_due(self) -> int:
+        """When the next request is due; NEVER when none is planned."""
+        if not self.sending:
+            return NEVER
+        due = self._timers[0][0] if self._timers else NEVER
+        arrival = self._next_arrival()
+        return due if arrival is None else min(due, arrival)
+
+    def start_due(self, now: int) -> None:
+        """Send what is due."""
+        if not self.sending:
+            return
+        while self._timers and self._timers[0][0] <= now:
+            self._begin(heapq.heappop(self._timers)[2])
+        if self._closed_loop:
+            return
+        work = self.work
+        while (at := self._next_arrival()) is not None and at <= now:
+            due = self.feed.take()
+            assert due is not None
+            due.intended_ns += self._go_ns
+            if work.in_flight < work.room and not work.waiting:
+                self._begin(due)
+            else:
+                # What waits is made anew when its turn comes: its bytes could fill the memory.
+                due.payload = b""
+                work.waiting.append(due)
+
+    def over(self, ended: Ended, *, failed: bool, unreachable: bool) -> None:
+        """A request is over: refill first, book-keep later."""
+        work, before = self.work, ended.prepared
+        work.in_flight -= 1
+        delay = work.backoff_ns(before.user, failed=failed, unreachable=unreachable)
+        work.over(ended)
+        if not self.sending:
+            return
+        prepared = self.feed.after(before)
+        if prepared is None and work.waiting and work.in_flight < work.room:
+            prepared = work.waiting.popleft()
+            prepared.payload = self.feed.source.again(prepared)
+        if prepared is None:
+            return
+        if delay:
+            self._at(time.monotonic_ns() + delay, prepared)
+        else:
+            self._begin(prepared)
+
+    def _at(self, due: int, prepared: Prepared) -> None:
+        heapq.heappush(self._timers, (due, next(self._order), prepared))
+
+    def _next_arrival(self) -> int | None:
+        if self._closed_loop:
+            return None
+        at = self.feed.next_at_ns()
+        return None if at is None else self._go_mono_ns + at
+
+    def _begin(self, prepared: Prepared) -> None:
+        self.work.in_flight += 1
+        self._start(prepared)

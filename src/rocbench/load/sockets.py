@@ -1,0 +1,372 @@
+"""The sockets of one worker: connections, what is sent on them, and what is read from them.
+
+Everything is non-blocking and edge-triggered. What an answer means is told to `over`, once for each request.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from rocbench.load.answer import Answer
+from rocbench.load.connection import Connection, Entry
+from rocbench.load.schedule import SO_TIMESTAMPNS
+from rocbench.load.source import Prepared
+from rocbench.load.spec import Closed
+from rocbench.load.tally import Ended
+from rocbench.load.work import Work, realtime_ns
+from rocbench.records import NONE, Failure
+
+_READ = 65536
+_CONNECT_S = 30.0
+_BROKEN = select.EPOLLERR | select.EPOLLHUP
+_WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+"""Edge-triggered: the kernel does not ask each socket again after it was read. So each must be read to its end."""
+
+
+class Sockets:
+    """All connections of a worker.
+
+    Args:
+        work: the worker's state.
+        over: called with each request that is over; `failed` and `unreachable` say how.
+    """
+
+    def __init__(self, work: Work, over: Callable[[Ended, bool, bool], None]) -> None:
+        self.work = work
+        self.over = over
+        self.poller = select.epoll()
+        self.table: dict[int, Entry] = {}
+        self.idle: list[Connection] = []
+        self.deadlines: deque[tuple[int, Connection, Prepared]] = deque()
+        self.connect_deadlines: deque[tuple[int, Connection, Prepared]] = deque()
+        self.timeout_ns = round(work.spec.load.request_timeout_s * 1e9)
+        self.connect_ns = round(min(work.spec.load.request_timeout_s, _CONNECT_S) * 1e9)
+        self.closed_loop = isinstance(work.spec.load.shape, Closed)
+        self.backlog = 0
+        """Bytes received and not yet parsed, about."""
+
+    def connections(self) -> Iterator[Connection]:
+        """Every open connection."""
+        return (entry[3] for entry in tuple(self.table.values()))
+
+    def running(self) -> Iterator[Prepared]:
+        """Every request that is in flight."""
+        return (entry[3].prepared for entry in self.table.values() if entry[3].prepared is not None)
+
+    def measure_backlog(self) -> None:
+        """Take stock of what waits to be parsed."""
+        self.backlog = sum(len(data) for connection in self.connections() for data in connection.reads)
+
+    def expire(self, now: int) -> None:
+        """Give up what took too long."""
+        for deadlines, connecting in ((self.deadlines, False), (self.connect_deadlines, True)):
+            while deadlines and deadlines[0][0] <= now:
+                _, connection, prepared = deadlines.popleft()
+                if connection.prepared is prepared and connection.connecting == connecting:
+                    self.timed_out(connection)
+
+    # --- receiving
+
+    def receive(self, events: list[tuple[int, int]]) -> None:
+        """Record what came. The hot path: everything else waits."""
+        table, ready = self.table, select.EPOLLIN
+        size = 0
+        for fd, event in events:
+            entry = table.get(fd)
+            if entry is None:
+                continue
+            receive, keep, keep_stamp, connection = entry
+            if event != ready:
+                self.unusual(connection, event)
+                continue
+            try:
+                data, ancillary, _, _ = receive(_READ, 64)
+            except OSError as error:
+                self.read_failed(connection, error)
+                continue
+            keep(data)
+            keep_stamp(ancillary[0][2] if ancillary else self.user_stamp())
+            length = len(data)
+            size += length
+            if connection.careful or data[-4:] == b"\r\n\r\n" or length < 4:
+                self.check(connection)
+            if length == _READ or not length:
+                self.drain(connection)
+        self.backlog += size
+        self.work.reads += len(events)
+
+    def drain(self, connection: Connection) -> None:
+        """Read a socket to its end: there was more than one read's worth, or the server has closed."""
+        while connection.sock.fileno() >= 0:
+            try:
+                data, ancillary, _, _ = connection.sock.recvmsg(_READ, 64)
+            except OSError as error:
+                self.read_failed(connection, error)
+                return
+            if not data:
+                self.lost(connection, None)
+                return
+            connection.reads.append(data)
+            connection.stamps.append(ancillary[0][2] if ancillary else self.user_stamp())
+            self.backlog += len(data)
+            self.check(connection)
+
+    def read_failed(self, connection: Connection, error: OSError) -> None:
+        """Nothing to read after all, or the connection is gone."""
+        if not isinstance(error, BlockingIOError):
+            self.lost(connection, error)
+
+    def user_stamp(self) -> bytes:
+        """A stamp in place of a missing one of the kernel's (the first packets after it was asked for)."""
+        if self.work.spec.addresses[0][0] == socket.AF_UNIX:
+            self.work.user_stamps = True
+        return struct.pack("qq", *divmod(realtime_ns(), 1_000_000_000))
+
+    def unusual(self, connection: Connection, event: int) -> None:
+        """A poll result other than plain input."""
+        if connection.connecting:
+            error = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error or event & _BROKEN:
+                self.unreachable(connection, error or errno.ECONNREFUSED)
+            else:
+                self.connected(connection)
+            return
+        if event & select.EPOLLOUT:
+            self.send_rest(connection)
+        if event & ~select.EPOLLOUT:
+            self.drain(connection)
+
+    def check(self, connection: Connection) -> None:
+        """See whether the answer is complete."""
+        if connection.prepared is None:
+            self.close(connection)  # nothing was asked
+            return
+        connection.parse()
+        framing = connection.framing
+        if framing.complete:
+            self.complete(connection)
+        elif framing.broken:
+            self.fail(connection, Failure.TRUNCATED, framing.broken)
+        elif framing.open_ended and framing.answer.done:
+            # Nothing but the server's closing would end this body, and all is said.
+            framing.answer.end()
+            self.complete(connection)
+        else:
+            connection.careful = not framing.streams
+
+    def complete(self, connection: Connection) -> None:
+        """The answer is whole: free the connection and let the user go on."""
+        prepared, framing = connection.prepared, connection.framing
+        assert prepared is not None
+        answer = framing.answer
+        ended = Ended(prepared, answer, connection.sent_ns, answer.last_ns, complete=True)
+        connection.prepared = None
+        connection.served += 1
+        if framing.keep_alive and connection.unsent is None:
+            self.idle.append(connection)
+        else:
+            self.close(connection)
+        self.over(ended, answer.status != 200, False)
+
+    def fail(self, connection: Connection, failure: Failure, message: str) -> None:
+        """The answer failed: close the connection and let the user go on."""
+        prepared = connection.prepared
+        assert prepared is not None
+        answer = connection.framing.answer
+        ended = Ended(
+            prepared,
+            answer,
+            connection.sent_ns,
+            realtime_ns(),
+            complete=False,
+            failure=failure,
+            error=message,
+        )
+        if answer.failure is not None or answer.status not in {200, NONE}:
+            # What the answer itself said (an error, broken JSON, a status) is the better reason.
+            ended.failure, ended.error = None, ""
+        connection.prepared = None
+        self.close(connection)
+        self.over(ended, True, False)
+
+    def lost(self, connection: Connection, error: OSError | None) -> None:
+        """The server closed (error None) or reset the connection."""
+        prepared = connection.prepared
+        if prepared is None:
+            self.close(connection)
+            return
+        if connection.connecting:
+            self.unreachable(connection, error.errno if error and error.errno else errno.ECONNREFUSED)
+            return
+        connection.parse()
+        framing = connection.framing
+        if error is None:
+            framing.eof()
+        if framing.complete:
+            framing.keep_alive = False
+            self.complete(connection)
+        elif not framing.any_bytes and connection.served and not prepared.retried:
+            # The server had closed the idle connection before it saw the request: not a failure.
+            prepared.retried = True
+            connection.prepared = None
+            self.close(connection)
+            if not prepared.payload:
+                prepared.payload = self.work.feed.source.again(prepared)
+            self.connect(prepared, 0)
+        elif error is not None or not framing.any_bytes:
+            self.fail(connection, Failure.RESET, str(error or "the server closed before it answered"))
+        else:
+            self.fail(connection, Failure.TRUNCATED, "the connection ended inside the answer")
+
+    def timed_out(self, connection: Connection) -> None:
+        """No end in time; an answer that said [DONE] and left its body open is complete all the same."""
+        if connection.connecting:
+            self.unreachable(connection, errno.ETIMEDOUT)
+            return
+        connection.parse()
+        framing = connection.framing
+        if framing.answer.done:
+            framing.answer.end()
+            framing.keep_alive = False
+            self.complete(connection)
+        else:
+            limit = self.work.spec.load.request_timeout_s
+            self.fail(connection, Failure.TIMEOUT, f"no end of the answer after {limit:g} s")
+
+    # --- sending
+
+    def start(self, prepared: Prepared) -> None:
+        """Send a request on a kept connection, else on a new one."""
+        if self.idle:
+            self.transmit(self.idle.pop(), prepared)
+        else:
+            self.connect(prepared, 0)
+
+    def connect(self, prepared: Prepared, address: int) -> None:
+        """Open a connection for a request, to the server's address of that index."""
+        family, where = self.work.spec.addresses[address]
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self.never_connected(prepared, error.errno or 0)
+            return
+        connection = Connection(sock, address)
+        connection.prepared = prepared
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.table[sock.fileno()] = (
+            sock.recvmsg,
+            connection.reads.append,
+            connection.stamps.append,
+            connection,
+        )
+        self.poller.register(sock.fileno(), _WATCH | select.EPOLLOUT)
+        self.connect_deadlines.append((time.monotonic_ns() + self.connect_ns, connection, prepared))
+        error_number = sock.connect_ex(where)  # type: ignore[arg-type]
+        if error_number not in {0, errno.EINPROGRESS}:
+            self.unreachable(connection, error_number)
+
+    def connected(self, connection: Connection) -> None:
+        """The connection stands: send its request."""
+        prepared = connection.prepared
+        assert prepared is not None
+        connection.connecting = False
+        self.work.opened += 1
+        self.poller.modify(connection.sock.fileno(), _WATCH)
+        self.transmit(connection, prepared)
+
+    def unreachable(self, connection: Connection, error_number: int) -> None:
+        """One address does not answer: try the next, or give up."""
+        prepared, address = connection.prepared, connection.address + 1
+        assert prepared is not None
+        connection.prepared = None
+        self.close(connection)
+        if address < len(self.work.spec.addresses):
+            self.connect(prepared, address)
+        else:
+            self.never_connected(prepared, error_number)
+
+    def never_connected(self, prepared: Prepared, error_number: int) -> None:
+        """A request that reached no server."""
+        now, text = realtime_ns(), f"{errno.errorcode.get(error_number, error_number)}: cannot connect"
+        if self.closed_loop:
+            prepared.intended_ns = now
+        self.work.began(prepared.intended_ns)
+        ended = Ended(prepared, Answer(), now, now, complete=False, failure=Failure.CONNECT, error=text)
+        self.over(ended, True, True)
+
+    def transmit(self, connection: Connection, prepared: Prepared) -> None:
+        """Send a request. Nothing stands between the stamp and the send."""
+        connection.prepared = prepared
+        connection.careful = True
+        connection.framing.begin(Answer())
+        data, send = prepared.payload, connection.sock.send
+        sent_ns = realtime_ns()
+        try:
+            sent = send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            connection.sent_ns = sent_ns
+            self.book(connection, prepared)
+            self.lost(connection, error)
+            return
+        connection.sent_ns = sent_ns
+        if sent != len(data):
+            connection.unsent = memoryview(data)[sent:]
+            self.poller.modify(connection.sock.fileno(), _WATCH | select.EPOLLOUT)
+        self.book(connection, prepared)
+
+    def book(self, connection: Connection, prepared: Prepared) -> None:
+        """What may follow a send."""
+        if self.closed_loop or prepared.turn:
+            prepared.intended_ns = connection.sent_ns
+        if connection.unsent is None:
+            prepared.payload = b""
+        if not prepared.retried:
+            self.work.began(prepared.intended_ns)
+        self.deadlines.append((time.monotonic_ns() + self.timeout_ns, connection, prepared))
+
+    def send_rest(self, connection: Connection) -> None:
+        """Go on with a body that did not fit the socket's buffer."""
+        if connection.unsent is None:
+            return
+        try:
+            while connection.unsent:
+                connection.unsent = connection.unsent[connection.sock.send(connection.unsent) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            connection.unsent = None
+            self.lost(connection, error)
+            return
+        connection.unsent = None
+        self.poller.modify(connection.sock.fileno(), _WATCH)
+        if connection.prepared is not None:
+            connection.prepared.payload = b""
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection and forget it."""
+        fd = connection.sock.fileno()
+        if fd >= 0:
+            self.table.pop(fd, None)
+            connection.sock.close()
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def abort(self) -> None:
+        """Cut everything that is in flight."""
+        for _, _, _, connection in tuple(self.table.values()):
+            if connection.prepared is not None:
+                connection.parse()
+                self.work.tally.cut(connection.framing.answer)
+                self.work.cut += 1
+            connection.prepared = None
+            self.close(connection)

@@ -119,6 +119,8 @@ async def _load(app: SimServer, context: Context) -> int:
     faults, load_s = context.faults, context.simulation.load_s
     for line in loglines.before_load(app.node):
         log(line)
+    for line in loglines.warnings(app.node):
+        log(line, "WARNING")
     await asyncio.sleep(load_s)
     if faults.oom_at_load is not None:
         return _failed(faults.oom_at_load or loglines.OOM_LINE)

@@ -26,7 +26,7 @@ from rocbench.sim.metricspage import metrics_page
 from rocbench.sim.node import Context, Node
 from rocbench.sim.prompts import ApiError, ApiRequest, answer_tokens, block_hashes, read, text_tokens
 from rocbench.sim.steps import Sequence
-from rocbench.sim.streams import DEAD, Stream, Whole
+from rocbench.sim.streams import DEAD, IntervalStream, Stream, Whole
 
 SLICE_S = 0.002
 """Longest time spent on new requests before the loop is given back, so that steps stay on time."""
@@ -215,6 +215,8 @@ class SimServer:
             int=self._answers.getrandbits(128)
         ).hex
         kind = Stream if request.stream else Whole
+        if request.stream and self.node.dialect.interval > 1:
+            kind = IntervalStream
         faulty = failure is not None or self._faults.faults.duplicate_tokens > 0
         if faulty and request.stream:
             kind = FaultyStream
@@ -233,6 +235,8 @@ class SimServer:
         if isinstance(stream, Whole):
             stream.created = created
             stream.respond = lambda status, answer: self._end(exchange, status, answer)
+        if isinstance(stream, IntervalStream):
+            stream.interval, stream.sent = self.node.dialect.interval, 0
         if isinstance(stream, FaultyStream):
             stream.failure, stream.break_at, stream.exchange = failure, max(1, length // 2), exchange
             stream.plan = self._faults

@@ -1,8 +1,8 @@
 """The engine in real time: steps on a schedule, tokens written when their step ends, lateness counted.
 
 A step begins where the last one ended, not when this process got round to it, so that delays of this process
-do not add up. Where it falls behind by more than `LATE_S`, the delay is counted and the schedule moves on
-from there: the alternative would be a burst of steps that no real server shows.
+do not add up. Where it falls behind by more than 10 ms and a tenth of the step, the delay is counted and the
+schedule moves on from there: the alternative would be a burst of steps that no real server shows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from rocbench.sim.steps import StepOutcome
 from rocbench.sim.streams import Stream
 
 LATE_S = 0.010
+LATE_SHARE = 0.1
+"""A step is late when it is behind by more than `LATE_S` and by more than this share of its length."""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class LiveEngine:
         lateness = self.lateness
         lateness.steps += 1
         lateness.max_late_s = max(lateness.max_late_s, behind)
-        late = behind > LATE_S
+        late = behind > max(LATE_S, LATE_SHARE * outcome.duration_s)
         if late:
             lateness.late_steps += 1
             lateness.late_s += behind

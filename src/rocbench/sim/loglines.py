@@ -54,6 +54,13 @@ def before_load(node: Node) -> list[str]:
     ]
 
 
+def warnings(node: Node) -> list[str]:
+    """What this server does not do although it was asked to."""
+    if "speculative-config" in node.argv.flags or "spec-method" in node.argv.flags:
+        return ["The simulated server does not speculate: it serves without draft tokens."]
+    return []
+
+
 def after_load(node: Node, load_s: float) -> list[str]:
     """What is logged once the weights are there, up to the last line before requests are taken."""
     version = Version(node.version)

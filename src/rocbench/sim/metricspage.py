@@ -61,7 +61,7 @@ def _own(page: Exposition, lives: Sequence[LiveEngine]) -> None:
     late = [live.lateness for live in lives]
     page.counter("rocbench_sim:steps", [x.steps for x in late], "Engine steps whose tokens were written.")
     page.counter(
-        "rocbench_sim:late_steps", [x.late_steps for x in late], "Steps written more than 10 ms late."
+        "rocbench_sim:late_steps", [x.late_steps for x in late], "Steps late by over 10 ms and a tenth."
     )
     page.counter(
         "rocbench_sim:late_seconds", [x.late_s for x in late], "Seconds by which late steps were late."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from packaging.version import Version
@@ -131,7 +131,7 @@ def resolve(
     length = argv.integer("max-model-len", arch.max_position_embeddings or 32768)
     block = facts.block_size or 16
     scheduler = _scheduler(argv, context, version, length, env, longest=arch.max_position_embeddings)
-    layout = from_args(dict(argv.flags))
+    layout = replace(from_args(dict(argv.flags)), speculative_tokens=0, mtp=False)  # served without drafts
     utilization = argv.number("gpu-memory-utilization", 0.92 if version >= Version("0.20.2") else 0.9)
     capacity = kv_capacity_tokens(
         arch,
@@ -146,8 +146,11 @@ def resolve(
     )
     if capacity is None:
         raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
-    blocks = argv.integer("num-gpu-blocks-override", capacity.tokens // block)
     needed = sequence_bytes_per_rank(arch, layout, length)
+    given = argv.integer("kv-cache-memory-bytes", 0)
+    if given:
+        capacity = replace(capacity, kv_bytes=given, tokens=int(length * given / needed))
+    blocks = argv.integer("num-gpu-blocks-override", capacity.tokens // block)
     check_memory(capacity, max_model_len=length, sequence_bytes=needed, version=version)
     efficiency = cal.efficiency(_when(facts, context), context.simulation.efficiency)
     return Node(
@@ -283,6 +286,8 @@ def _dialect(argv: ServeArgv, version: Version) -> Dialect:
         full_completion_events=version < Version("0.30"),
         reasoning_content=version < Version("0.16"),
         prompt_details=argv.switch("enable-prompt-tokens-details"),
+        all_details=version >= Version("0.33"),
+        interval=argv.integer("stream-interval", 1),
         reasoning_parser=argv.text("reasoning-parser") is not None,
         force_usage=argv.switch("enable-force-include-usage"),
     )

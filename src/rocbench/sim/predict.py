@@ -276,7 +276,9 @@ class _Run:
         image_tokens = 0
         if plan.images and self.node.limits.image:
             image_tokens = images * self.node.limits.image.tokens(plan.images.width, plan.images.height)
-        sequence = Sequence(number, isl + image_tokens, count, self._hashes(number, isl, isl + image_tokens), image_tokens)
+        sequence = Sequence(
+            number, isl + image_tokens, count, self._hashes(number, isl, isl + image_tokens), image_tokens
+        )
         return _Request(number, user, sent_s, intended_s, isl, osl, sequence, images)
 
     def _drawn(self) -> int:

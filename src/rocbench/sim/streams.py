@@ -38,6 +38,10 @@ class Dialect:
     prompt_details: bool
     """`--enable-prompt-tokens-details`."""
     reasoning_parser: bool
+    all_details: bool = False
+    """Details also tell image tokens, and cached tokens when there are none (0.33)."""
+    interval: int = 1
+    """`--stream-interval`: tokens to an event."""
     force_usage: bool = False
     """`--enable-force-include-usage`."""
 
@@ -133,9 +137,13 @@ class Stream:
 
     def finish(self, reason: str) -> None:
         """Send the last token's event, the usage if it was asked for, and the end."""
+        self._finish(reason, 1)
+
+    def _finish(self, reason: str, count: int) -> None:
         place = self.emitted
         self.emitted = place + 1
-        events = (self._role() if self.request.chat and not place else b"") + self._event(place, reason)
+        events = self._role() if self.request.chat and not place else b""
+        events += self._event(place, reason, count)
         if self.request.include_usage:
             told = json.dumps(self.usage(), separators=(",", ":"))
             events += f'{self._head}],"usage":{told}}}\n\n'.encode()
@@ -155,8 +163,11 @@ class Stream:
             "total_tokens": prompt + output,
             "completion_tokens": output,
         }
-        if self._dialect.prompt_details and self.sequence.cached_tokens:
-            told["prompt_tokens_details"] = {"cached_tokens": self.sequence.cached_tokens}
+        if self._dialect.prompt_details and (self._dialect.all_details or self.sequence.cached_tokens):
+            details: dict[str, Any] = {"cached_tokens": self.sequence.cached_tokens}
+            if self._dialect.all_details and self.request.image_tokens:
+                details["multimodal_tokens"] = {"image": self.request.image_tokens}
+            told["prompt_tokens_details"] = details
         return told
 
     def _halves(self) -> tuple[bytes, bytes]:
@@ -175,32 +186,31 @@ class Stream:
         plain = [part.replace(b"%", b"%%") for part in (before, middle, end)]
         return plain[0] + b"%b" + plain[1] + b'"total_tokens":%d,"completion_tokens":%d' + plain[2]
 
-    def _event(self, place: int, reason: str | None) -> bytes:
-        word = WORDS[(self.offset + place) % WORD_COUNT].decode()
-        write = self._chat_choice if self.request.chat else self._text_choice
-        choice = write(word, place, reason)
-        return f"{self._head}{choice}]{self._usage_field(place)}}}\n\n".encode()
-
-    def _text_choice(self, word: str, place: int, reason: str | None) -> str:
-        prompt_ids = token_ids = "null"
+    def _event(self, place: int, reason: str | None, count: int = 1) -> bytes:
+        """The event of the last `count` tokens up to `place`."""
+        places = [(self.offset + at) % WORD_COUNT for at in range(place - count + 1, place + 1)]
+        text = b"".join([WORDS[at] for at in places]).decode()
+        ids = "null"
         if self.request.return_token_ids:
-            token_ids = f"[{FIRST_ID + (self.offset + place) % WORD_COUNT}]"
-            if not place:
-                prompt_ids = json.dumps(self.request.prompt_ids, separators=(",", ":"))
+            ids = f"[{','.join(str(FIRST_ID + at) for at in places)}]"
+        write = self._chat_choice if self.request.chat else self._text_choice
+        return f"{self._head}{write(text, ids, place, reason)}]{self._usage_field(place)}}}\n\n".encode()
+
+    def _text_choice(self, word: str, token_ids: str, place: int, reason: str | None) -> str:
+        prompt_ids = "null"
+        if self.request.return_token_ids and not place:
+            prompt_ids = json.dumps(self.request.prompt_ids, separators=(",", ":"))
         return (
             f'{{"index":0,"text":"{word}","logprobs":null,"finish_reason":{json.dumps(reason)},'
             f'"stop_reason":null,"prompt_token_ids":{prompt_ids},"token_ids":{token_ids}}}'
         )
 
-    def _chat_choice(self, word: str, place: int, reason: str | None) -> str:
+    def _chat_choice(self, word: str, ids: str, place: int, reason: str | None) -> str:
         field = "reasoning" if place < self._split else "content"
         delta = f'"{field}":"{word}"'
         if self._dialect.reasoning_content:
             delta += f',"reasoning_content":{json.dumps(word) if field == "reasoning" else "null"}'
         ending = "" if reason is None else ',"stop_reason":null'
-        ids = (
-            f"[{FIRST_ID + (self.offset + place) % WORD_COUNT}]" if self.request.return_token_ids else "null"
-        )
         return (
             f'{{"index":0,"delta":{{{delta}}},"logprobs":null,"finish_reason":{json.dumps(reason)}{ending},'
             f'"token_ids":{ids}}}'
@@ -225,6 +235,35 @@ class Stream:
             f',"usage":{{"prompt_tokens":{prompt},"total_tokens":{prompt + output},'
             f'"completion_tokens":{output}{details}}}'
         )
+
+
+class IntervalStream(Stream):
+    """A stream with `--stream-interval` tokens to an event, but the first alone.
+
+    Source: v0.14.1 v1/engine/output_processor.py (make_request_output).
+    """
+
+    __slots__ = ("interval", "sent")
+
+    interval: int
+    sent: int
+
+    def first(self) -> None:
+        """The first token is sent at once."""
+        super().first()
+        self.sent = 1
+
+    def token(self) -> None:
+        """Hold tokens back until there are enough for an event."""
+        self.emitted += 1
+        count = self.emitted - self.sent
+        if count >= self.interval:
+            self.sent = self.emitted
+            self.write(chunk(self._event(self.emitted - 1, None, count)))
+
+    def finish(self, reason: str) -> None:
+        """Send what is held back with the last token."""
+        self._finish(reason, self.emitted + 1 - (self.sent if self.emitted else 0))
 
 
 class Whole(Stream):

@@ -174,3 +174,21 @@ def test_the_argv_of_the_rules_is_what_is_served():
     )
     assert server.limits.served_names == ("a", "b")
     assert (server.api_key, server.dev_mode) == ("k", True)
+
+
+def test_the_cache_can_be_sized_by_hand():
+    """By bytes per rank, or by blocks."""
+    argv = LLAMA.split()
+    bytes_ = node(argv=[*argv, "--kv-cache-memory-bytes", "4G"])
+    assert bytes_.kv_tokens == pytest.approx(4 * 2**30 / (2 * 126 * 128 * 2), rel=0.01)
+    assert node(argv=[*argv, "--num-gpu-blocks-override", "3000"]).kv_tokens == 48_000
+
+
+def test_what_is_not_simulated_is_said():
+    """Drafts are not made, and the log says so."""
+    drafting = node(
+        argv=[*LLAMA.split(), "--speculative-config", '{"method":"ngram","num_speculative_tokens":3}']
+    )
+    assert loglines.warnings(drafting)
+    assert not loglines.warnings(node())
+    assert drafting.layout.speculative_tokens == 0

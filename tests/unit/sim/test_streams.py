@@ -9,7 +9,7 @@ import pytest
 
 from rocbench.sim.prompts import ApiRequest
 from rocbench.sim.steps import Sequence
-from rocbench.sim.streams import Dialect, Stream
+from rocbench.sim.streams import Dialect, IntervalStream, Stream
 
 OLD = Dialect(
     full_completion_events=True, reasoning_content=True, prompt_details=False, reasoning_parser=False
@@ -34,11 +34,14 @@ ASKED = ApiRequest(
 )
 
 
-def events(dialect, *, tokens=3, **changes):
+def events(dialect, *, tokens=3, interval=1, **changes):
     """The events of a whole stream, unframed; checks the HTTP chunks on the way."""
     written: list[bytes] = []
     request = replace(ASKED, **changes)
-    stream = Stream("id-1", 17, request, Sequence(5, 3, tokens), dialect, written.append, lambda: None)
+    kind = Stream if interval == 1 else IntervalStream
+    stream = kind("id-1", 17, request, Sequence(5, 3, tokens), dialect, written.append, lambda: None)
+    if interval > 1:
+        stream.interval, stream.sent = interval, 0
     if tokens > 1:
         stream.first()
         for _ in range(tokens - 2):
@@ -119,3 +122,20 @@ def test_one_token_is_an_answer():
     assert usage["usage"]["completion_tokens"] == 1
     role, *_ = events(OLD, tokens=1, chat=True)
     assert role["choices"][0]["delta"]["role"] == "assistant"
+
+
+def test_an_event_can_hold_several_tokens():
+    """With --stream-interval 4: the first token alone, then four at a time, the rest with the end."""
+    told = events(OLD, tokens=12, interval=4, return_token_ids=True, continuous_usage=True)[:-1]
+    assert [len(event["choices"][0]["token_ids"]) for event in told] == [1, 4, 4, 3]
+    assert [len(event["choices"][0]["text"].split()) for event in told] == [1, 4, 4, 3]
+    assert [event["usage"]["completion_tokens"] for event in told] == [1, 5, 9, 12]
+    assert len(events(OLD, tokens=1, interval=4)) == 2
+
+
+def test_details_tell_cached_and_image_tokens():
+    """Where the server was started with --enable-prompt-tokens-details, in the form of its version."""
+    details = {"cached_tokens": 0, "multimodal_tokens": {"image": 9}}
+    usage = events(replace(NEW, all_details=True), image_tokens=9)[-1]["usage"]
+    assert usage["prompt_tokens_details"] == details
+    assert "prompt_tokens_details" not in events(replace(OLD, prompt_details=True))[-1]["usage"]

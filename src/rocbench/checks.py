@@ -97,8 +97,17 @@ def wrong_output_length(e: Evidence) -> bool | None:
     return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
 
 
+def natural_lengths(e: Evidence) -> bool | None:
+    """Answers ended where the model ended them, and not all where the limit was."""
+    if e.ignore_eos is not False or e.dataset:
+        return False
+    return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
+
+
 def client_saturated(e: Evidence) -> bool | None:
     """The client was busy, starved, asleep, or above the ceiling that calibration found."""
+    if e.predicted:
+        return False
     pause = e.client_longest_pause_ms
     if any(share is not None and share > BUSY for share in (e.client_cpu_share_max, e.client_busy_share_max)):
         return True
@@ -115,6 +124,8 @@ def client_saturated(e: Evidence) -> bool | None:
 
 def open_file_limit(e: Evidence) -> bool | None:
     """A worker may not open as many sockets as it has users, and a few files more."""
+    if e.predicted:
+        return False
     if e.open_file_limit is None or e.concurrency is None:
         return False if e.concurrency is None else None
     return e.open_file_limit < math.ceil(e.concurrency / (e.client_workers or 1)) + 32
@@ -195,7 +206,7 @@ def server_differs(e: Evidence) -> bool | None:
 
 def simulator_late(e: Evidence) -> bool | None:
     """The simulated server finished too many steps too late."""
-    if not e.simulated:
+    if not e.simulated or e.predicted:
         return False
     return None if e.simulator_late_share is None else e.simulator_late_share > LATE_SHARE
 

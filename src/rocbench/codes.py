@@ -136,6 +136,15 @@ CODES: tuple[Code, ...] = (
         checks.wrong_output_length,
     ),
     Code(
+        "natural_lengths",
+        "informs",
+        False,
+        "the model decided how long its answers are: throughput and latency vary with them (no ignore_eos)",
+        f"more than {checks.OFF_SHARE:.0%} of completed requests ended before the limit",
+        "compare at equal osl_had only; set `ignore_eos` for exact lengths",
+        checks.natural_lengths,
+    ),
+    Code(
         "client_saturated",
         "voids",
         True,

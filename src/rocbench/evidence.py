@@ -14,6 +14,8 @@ class Evidence:
     # what it is
     server_kind: str | None = None
     simulated: bool | None = None
+    predicted: bool | None = None
+    """True: no client and no server ran, so nothing of theirs can be late or wrong."""
     imported: bool | None = None
     platform: str | None = None
     """rocm or cpu, as the hardware profile says."""

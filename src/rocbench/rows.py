@@ -88,14 +88,23 @@ def aiter_label(group: Group) -> str | None:
 
 def row(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: Measured) -> Row:
     """One measured cell as a row, judged."""
+    server = {
+        "simulated": running.simulated or bool(measured.columns.get("simulated")),
+        "server_id": running.spec.folder.name,
+    }
+    if running.version:
+        server["vllm_version"] = running.version
+    return judged(plan, launch, run, measured, server)
+
+
+def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Mapping[str, Any]) -> Row:
+    """A cell's load as a row, judged. `server` are the columns that say what answered."""
     cell = run.cell
     slo = {name: value for name, value in plan.sweep.slo.model_dump().items() if value is not None}
     found = tags(plan, launch, run)
     found |= metrics.summarise(measured.result, gpus=found["gpus"], slo=slo or None)
     found |= measured.columns
-    found["simulated"] = running.simulated or bool(measured.columns.get("simulated"))
-    found["vllm_version"] = running.version or found["vllm_version"]
-    found["server_id"] = running.spec.folder.name
+    found |= server
     start_ns = measured.result.window.start_ns
     if start_ns > 0:
         at = datetime.datetime.fromtimestamp(start_ns / 1e9, datetime.UTC)
@@ -113,10 +122,10 @@ def row(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: 
         prefix_caching=measured.prefix_caching,
         prefix_cache_hits_expected=measured.expected_hits,
     )
-    judged = verdict.judge(evidence)
-    found["valid"] = judged.valid
-    found["reasons"] = ";".join(judged.reasons)
-    found["unknown_checks"] = ";".join(judged.unknown) or None
+    outcome = verdict.judge(evidence)
+    found["valid"] = outcome.valid
+    found["reasons"] = ";".join(outcome.reasons)
+    found["unknown_checks"] = ";".join(outcome.unknown) or None
     return found
 
 

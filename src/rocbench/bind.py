@@ -129,15 +129,21 @@ def load_spec(
     group: Group, sweep: Sweep, run: Run, running: RunningServer, run_id: str, client: ClientOptions
 ) -> LoadSpec:
     """The load of one cell on a running server."""
+    target = Target(
+        base_url=running.base_url,
+        model=running.served_name,
+        api_key=running.spec.api_key,
+        vocab_size=client.vocab_size or vocabulary(group),
+        tokenizer=client.tokenizer,
+    )
+    return load_on(target, sweep, run, run_id, client)
+
+
+def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientOptions) -> LoadSpec:
+    """The load of one cell on a target."""
     cell, load = run.cell, run.cell.load
     return LoadSpec(
-        target=Target(
-            base_url=running.base_url,
-            model=running.served_name,
-            api_key=running.spec.api_key,
-            vocab_size=client.vocab_size or vocabulary(group),
-            tokenizer=client.tokenizer,
-        ),
+        target=target,
         requests=request_plan(cell.workload),
         shape=_shape(cell),
         window=WindowPlan(

@@ -51,6 +51,9 @@ class Prediction:
     server: Counters
     kv_peak: float
     """Greatest share of the KV blocks in use, 0 to 1."""
+    running_peak: int
+    waiting_peak: int
+    """Most requests that the scheduler ran, and queued, at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +95,7 @@ def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 
         raise InputError("a prediction knows one engine, not data parallelism", fix="run it instead")
     run = _Run(spec, node, client, seed)
     run.drive()
-    return Prediction(run.result(), run.engine.counters, run.kv_peak)
+    return Prediction(run.result(), run.engine.counters, run.kv_peak, run.running_peak, run.waiting_peak)
 
 
 @dataclass(slots=True)
@@ -105,6 +108,8 @@ class _Run:
     seed: int
     now: float = 0.0
     kv_peak: float = 0.0
+    running_peak: int = 0
+    waiting_peak: int = 0
     edges: _Edges = field(default_factory=_Edges)
     ended: list[_Request] = field(default_factory=list)
     running: dict[int, _Request] = field(default_factory=dict)
@@ -158,6 +163,8 @@ class _Run:
 
     def _take(self, outcome: StepOutcome) -> None:
         self.kv_peak = max(self.kv_peak, self.engine.kv_usage)
+        self.running_peak = max(self.running_peak, self.engine.running + len(outcome.finished))
+        self.waiting_peak = max(self.waiting_peak, len(self.engine.waiting))
         self.log.step(outcome)
         self.now = outcome.ends_s
         for sequence in outcome.finished:

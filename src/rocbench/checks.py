@@ -153,14 +153,21 @@ def late_sends(e: Evidence) -> bool | None:
 
 
 def littles_law(e: Evidence) -> bool | None:
-    """L = lambda W is off by more than 10 %, or than one request a user, which a window may cut off."""
+    """L = lambda W is off by more than 10 %, or than what a window cuts off at its edges.
+
+    One request a user; of few users also the slowest ones, whose cut-off parts do not average out:
+    2 x p99 / mean / (requests per user x sqrt(users)).
+    """
     ratio, in_flight = e.littles_law_ratio, e.achieved_concurrency or e.concurrency
     if ratio is None and in_flight and e.request_throughput is not None and e.mean_e2el_ms is not None:
         ratio = e.request_throughput * e.mean_e2el_ms / 1e3 / in_flight
     if ratio is None:
         return None
     per_user = _per_user(e)
-    return abs(ratio - 1) > max(LITTLE, 1 / per_user if per_user else 0.0)
+    edges = 1 / per_user if per_user else 0.0
+    if per_user and in_flight and e.p99_e2el_ms and e.mean_e2el_ms:
+        edges = max(edges, 2 * e.p99_e2el_ms / e.mean_e2el_ms / (per_user * math.sqrt(max(1.0, in_flight))))
+    return abs(ratio - 1) > max(LITTLE, edges)
 
 
 def not_steady(e: Evidence) -> bool | None:

@@ -57,7 +57,7 @@ def estimate(
     if hardware.gpu is None:
         return Estimate(duration_s=3 * load.duration_s, server_load_s=60.0)
     arch = from_config(profile.config)
-    args = {entry.name.lstrip("-"): entry.value for entry in resolution.args}
+    args = resolution.flags()
     plan = layout.from_args(args)
     seqs = _int(args.get("max-num-seqs")) or 1024
     capacity = kv.kv_capacity_tokens(
@@ -70,6 +70,12 @@ def estimate(
         max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
         max_num_seqs=seqs,
         block_size=resolution.facts.block_size or 16,
+        reserve=kv.known_reserve(
+            arch,
+            resolution.facts.vllm,
+            max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
+            max_model_len=_int(args.get("max-model-len")) or arch.max_position_embeddings or 32768,
+        ),
     )
     tokens = workload.isl.mean + workload.osl.mean
     if capacity is not None and capacity.tokens < tokens:

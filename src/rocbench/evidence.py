@@ -38,6 +38,7 @@ class Evidence:
     littles_law_ratio: float | None = None
     request_throughput: float | None = None
     mean_e2el_ms: float | None = None
+    p99_e2el_ms: float | None = None
     output_throughput: float | None = None
     drift_low: float | None = None
     drift_high: float | None = None

@@ -260,7 +260,7 @@ def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cel
     reason = _cannot_run(group, workload)
     if reason:
         return Skip(key, reason)
-    cell = Cell(_identity(sweep, group, workload, level), key, workload, level, sweep.load)
+    cell = Cell(identity(sweep, group, workload, level), key, workload, level, sweep.load)
     if group.resolution is None or group.profile is None or group.hardware is None:
         return cell
     found = estimate(
@@ -329,17 +329,22 @@ def _slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-._=" else "-" for c in text)[:80].strip("-")
 
 
-def _identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
+_NOT_DECIDING = {"ready_timeout_s", "api_key_env", "gpus", "command", "base_url"}
+"""How a server is reached and started on this node; what it is stands in its flags and version."""
+
+
+def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
     """Hash of everything that decides a cell's result; the same cell has the same id in every run."""
     profile = group.profile
     decides = {
         "model": profile.hf_id if profile else group.model,
         "revision": profile.revision if profile else None,
-        "argv": list(group.resolution.argv()) if group.resolution else None,
+        # Without the first word: the model, or the folder that holds it on this node.
+        "argv": list(group.resolution.argv()[1:]) if group.resolution else None,
         "env": masked_environment(group.resolution.environment(), ()) if group.resolution else None,
         "vllm": group.vllm,
         "hardware": group.hardware.name if group.hardware else None,
-        "server": sweep.server.model_dump(mode="json", exclude={"ready_timeout_s", "api_key_env", "gpus"}),
+        "server": sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING),
         "workload": workload.model_dump(mode="json", exclude={"note"}),
         "load": sweep.load.model_dump(mode="json"),
         "level": [level.concurrency, level.rate],

@@ -133,8 +133,7 @@ def _share(group: Group, found: Row) -> Share | None:
     """The largest share of a physical limit that the row's figures take."""
     if group.profile is None or group.hardware is None or group.resolution is None:
         return None
-    args = {entry.name.lstrip("-"): entry.value for entry in group.resolution.args}
-    return limits.share(group.profile, group.hardware, args, found)
+    return limits.share(group.profile, group.hardware, group.resolution.flags(), found)
 
 
 def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:

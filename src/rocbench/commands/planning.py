@@ -94,7 +94,8 @@ def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | Non
     named = [m if isinstance(m, SweepModel) else SweepModel(profile=m) for m in sweep.models]
     for entry in named:
         try:
-            models[entry.profile] = catalog.model(entry.profile)
+            found = catalog.model(entry.profile)
+            models[entry.profile] = found.model_copy(update={"path": entry.path}) if entry.path else found
         except ConfigError as error:
             if sweep.server.kind != "attached":
                 faults.append(error.text())

@@ -52,7 +52,7 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
     state.look()
     forced = request.force and bool(said.contradictions)
     return Resolution(
-        model=request.profile.hf_id,
+        model=request.profile.path or request.profile.hf_id,
         args=tuple(_entries(state.flags, "--")),
         env=tuple(_entries(state.env, "")),
         contradictions=() if forced else tuple(said.contradictions),

@@ -97,6 +97,8 @@ class ModelProfile(Strict):
     name: str
     hf_id: str
     revision: str | None = None
+    path: str | None = None
+    """A local folder that holds the model, served instead of `hf_id`."""
     gated: bool = False
     trust_remote_code: bool = False
     config: dict[str, Any]
@@ -305,6 +307,8 @@ class SweepModel(Strict):
     """A model of a sweep with its own settings."""
 
     profile: str
+    path: str | None = None
+    """A local folder that holds the model, served instead of the profile's `hf_id`."""
     tp: Positive | None = None
     workloads: tuple[str, ...] | None = None
     concurrency: tuple[Positive, ...] | None = None

@@ -194,6 +194,8 @@ def prefix_cache_hits(e: Evidence) -> bool | None:
 
 def token_count_disagrees(e: Evidence) -> bool | None:
     """Server and client counted other tokens, beyond what failed requests may have had unseen."""
+    if e.predicted:  # there is one count, and the server's goes on to what was in flight at the end
+        return False
     if e.server_output_tokens is None or e.client_output_tokens is None:
         return None
     unsure = e.client_unsure_tokens or 0
@@ -239,6 +241,8 @@ def above_hardware_limit(e: Evidence) -> bool | None:
 
 def frontend_saturated(e: Evidence) -> bool | None:
     """The server's API process used a whole core."""
+    if e.predicted:
+        return False
     return None if e.server_frontend_cpu_share is None else e.server_frontend_cpu_share > BUSY
 
 
@@ -247,6 +251,8 @@ def positive(name: str) -> Check:
 
     def check(e: Evidence) -> bool | None:
         value = getattr(e, name)
+        if value is None and e.predicted:
+            return False
         return None if value is None else value > 0
 
     return check

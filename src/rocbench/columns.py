@@ -49,7 +49,6 @@ _IDENTITY = (
     Column("hardware", "", "hardware profile"),
     Column("server_kind", "", "simulated, process, container, attached, predicted"),
     Column("simulated", "", "true when the simulated server answered: no GPU was measured"),
-    Column("predicted", "", "true when nothing ran at all: scheduler and physics in virtual time"),
     Column("workload", "", "workload profile"),
     Column("isl", "tokens", "text tokens of the prompt, as the workload says (mean)"),
     Column("osl", "tokens", "output tokens, as the workload says (mean)"),
@@ -225,6 +224,13 @@ _SERVER = (
     Column("compile_lines", "", "torch.compile or graph captures in the server's log inside the window"),
     Column("error_lines", "", "errors in the server's log inside the window"),
     Column("simulator_late_share", "share", "steps that the simulated server finished too late"),
+    Column("attention_backend", "", "attention back end, by the server's own word"),
+    Column("block_size", "tokens", "KV block size, by the server's own word"),
+    Column("kv_cache_dtype", "", "KV cache dtype, by the server's own word"),
+    Column("weights_gib_per_rank", "GiB", "weights on one rank, by the server's log"),
+    Column(
+        "prefix_cache_reset", "", "whether the prefix cache was emptied before the cell, and proved to be"
+    ),
     Column("plan_differences", "", "what the running server has otherwise than planned, joined by `;`"),
 )
 
@@ -264,6 +270,7 @@ _PROVENANCE = (
     Column("started_at", "", "UTC time at which the measured window began"),
     Column("accuracy_labels", "", "switches in force that may change the answers, joined by `;`"),
     Column("forced_rules", "", "true when --force overrode a rule that refuses"),
+    Column("predicted", "", "true when nothing ran at all: scheduler and physics in virtual time"),
     Column("imported", "", "true for a row measured by another tool"),
 )
 

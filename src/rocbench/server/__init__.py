@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from rocbench.errors import Interrupted
 from rocbench.server.attached import AttachedServer
 from rocbench.server.lock import gpu_locks
 from rocbench.server.preflight import check_model
 from rocbench.server.process import LocalServer
 from rocbench.server.ready import Launched, wait_until_ready
-from rocbench.server.spec import OnProgress, RunningServer, ServerSpec
+from rocbench.server.spec import OnProgress, RunningServer, ServerSpec, StopReport
 from rocbench.server.vram import wait_idle
 
 __all__ = ["RunningServer", "ServerSpec", "start"]
@@ -49,9 +50,18 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
             running = wait_until_ready(launched, on_progress)
             yield running
         finally:
-            report = launched.stop()
+            report = _stop(launched)
             if running is not None:
                 running.stopped = report
+
+
+def _stop(launched: Launched) -> StopReport:
+    """Stops it even when an interrupt falls into the stop itself; the interrupt is raised afterwards."""
+    try:
+        return launched.stop()
+    except (KeyboardInterrupt, Interrupted):
+        launched.stop()
+        raise
 
 
 def _launcher(spec: ServerSpec) -> Launched:

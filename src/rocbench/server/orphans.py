@@ -100,7 +100,13 @@ def find() -> tuple[Orphan, ...]:
 
 
 def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
-    """Ends an orphan as `stop_family` does. Raises ServerFault where something stays."""
+    """Ends an orphan as `stop_family` does.
+
+    Raises:
+        NodeFault: it belongs to another user.
+        ServerFault: something of it stays.
+    """
+    _check_owner(orphan)
     if orphan.container:
         grace = f"{grace_s:.0f}"
         for words in (("stop", "-t", grace, orphan.container), ("rm", "-f", orphan.container)):
@@ -128,6 +134,17 @@ def _container_lives(orphan: Orphan) -> bool:
     with suppress(OSError, subprocess.SubprocessError):
         return bool(subprocess.run(asked, capture_output=True, timeout=60, check=False).stdout.strip())
     return False
+
+
+def _check_owner(orphan: Orphan) -> None:
+    for member in orphan.members:
+        with suppress(OSError):
+            owner = Path(f"/proc/{member.pid}").stat().st_uid
+            if os.geteuid() not in (0, owner):
+                raise NodeFault(
+                    f"{orphan.text()} belongs to the user with id {owner}",
+                    fix="ask that user, or root, to end it",
+                )
 
 
 def _path(pid: int) -> Path:

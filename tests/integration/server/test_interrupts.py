@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rocbench.errors import NodeFault
 from rocbench.server import orphans, processes
 from rocbench.server.processes import Family, identity_of
 
@@ -169,6 +170,21 @@ def test_record_of_another_boot_is_dropped(state, bench):
     assert not record.exists()
     assert processes.is_alive(orphan.leader)
     record.write_text(kept)
+    orphans.reap(orphan, grace_s=5.0)
+
+
+def test_orphan_of_another_user(bench, monkeypatch):
+    """A server of another user's is named and left alone."""
+    process = bench()
+    wait_for(process, "ready")
+    process.kill()
+    process.wait()
+    (orphan,) = orphans.find()
+    with monkeypatch.context() as other:
+        other.setattr(os, "geteuid", lambda: 4242)
+        with pytest.raises(NodeFault, match="belongs to the user with id"):
+            orphans.reap(orphan, grace_s=5.0)
+    assert processes.is_alive(orphan.leader)
     orphans.reap(orphan, grace_s=5.0)
 
 

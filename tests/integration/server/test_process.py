@@ -177,6 +177,26 @@ def test_interrupted_while_it_serves(make_spec):
     assert not any(map(processes.is_alive, members))
 
 
+def test_interrupted_at_the_worst_moment(make_spec, monkeypatch):
+    """An interrupt that falls into the stop itself, before anything was ended, still leaves nothing."""
+    real = processes.table
+    moments = iter([Interrupted("now")])
+
+    def table():
+        for moment in moments:
+            raise moment
+        return real()
+
+    started = server.start(make_spec())
+    members = started.__enter__().processes()
+    monkeypatch.setattr(processes, "table", table)
+
+    with pytest.raises(Interrupted):
+        started.__exit__(None, None, None)
+
+    assert not any(map(processes.is_alive, members))
+
+
 def test_port_taken(make_spec):
     """A taken port is refused before anything starts, its holder named."""
     with socket.socket() as held:

@@ -78,3 +78,28 @@ def _limits(texts: list[str] | None) -> list[Limit]:
         return [parse_limit(text) for text in texts or []]
     except ValueError as error:
         raise InputError(str(error), where="--slo") from None
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, or latest.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="vllm-bench, inferencex, pytorch, aiperf, csv-long or jsonl.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the files; default RUN/export/FORMAT.")] = None,
+    include_invalid: Annotated[
+        bool, typer.Option("--include-invalid", help="Write invalid rows too, in formats without a verdict.")
+    ] = False,
+) -> None:
+    """Write a run's rows with the names and units of another tool (docs/exports.md)."""
+    from rocbench import console
+    from rocbench.export import write
+
+    folders = find([run])
+    if len(folders) > 1:
+        raise InputError("that is a folder of several runs", where=run, fix="name one of them")
+    target = out or folders[0].path / "export" / format_
+    done = write.export(folders[0], format_, target, invalid=include_invalid)
+    if done.simulated:
+        console.say("SIMULATED: these figures come from the simulated server, not from hardware")
+    left = f"; {done.left_out} invalid rows left out" if done.left_out else ""
+    console.say(f"{done.rows} rows in {len(done.files)} files{left}: {target}")

@@ -133,7 +133,7 @@ def level_words(kind: str, value: float | None) -> str:
 
 
 def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
-    """All curves of the runs, in the order of their rows.
+    """All curves of the runs, in the order of their servers in the plan.
 
     Simulated rows never share a curve with measured ones, nor rows of different hardware.
     """
@@ -142,7 +142,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
     hardware = {row.get("hardware") for _, rows in runs for row in rows}
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for info, rows in runs:
-        for row in rows:
+        for row in sorted(rows, key=lambda row: str(row.get("server_id") or "")):
             where = row.get("hardware") if len(hardware) > 1 else None
             run = info.label if many else ""
             key = (

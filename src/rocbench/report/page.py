@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from rocbench.report.document import Document
 from rocbench.report.plotly_page import figures
+from rocbench.report.table import sentence
 
 MOST_ROWS = 400
 """Rows of a table in the page; more would make it slow to open."""
@@ -22,7 +23,7 @@ def html(document: Document) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rocbench.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["code"] = code
+    environment.filters |= {"code": code, "sentence": sentence}
     template = environment.get_template("report.html")
     return template.render(
         document=document,

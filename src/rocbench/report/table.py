@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rocbench import plaintable
@@ -73,17 +73,34 @@ def markdown(table: Table, heading: str = "###") -> str:
     """A GitHub table under its heading, notes below."""
     lines = [f"{heading} {table.title}", ""] if table.title else []
     lines.append(plaintable.markdown(table.header, table.rows) if table.rows else "none")
-    lines += ["", *(f"{note[:1].upper()}{note[1:]}." for note in table.notes)]
+    lines += ["", "\n\n".join(sentence(note) for note in table.notes if note)]
     return "\n".join(lines).rstrip() + "\n"
 
 
+def sentence(note: str) -> str:
+    """A note with its capital and full stop."""
+    stop = "" if note.endswith((".", "!", "?")) else "."
+    return f"{note[:1].upper()}{note[1:]}{stop}"
+
+
 def as_csv(table: Table) -> str:
-    """Header and rows, as they are shown but without thousands commas."""
+    """Header and rows without thousands commas; a figure and the half width of its interval are two columns."""
+    split = [any(" ± " in row[index] for row in table.rows) for index in range(len(table.header))]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.header)
-    writer.writerows([_plain(cell) for cell in row] for row in table.rows)
+    writer.writerow(_split(table.header, split, [f"{name}, half width" for name in table.header]))
+    for row in table.rows:
+        parts = [cell.partition(" ± ") for cell in row]
+        writer.writerow(_split([_plain(p[0]) for p in parts], split, [_plain(p[2]) for p in parts]))
     return out.getvalue()
+
+
+def _split(cells: Sequence[str], split: Sequence[bool], more: Sequence[str]) -> list[str]:
+    return [
+        part
+        for cell, two, half in zip(cells, split, more, strict=True)
+        for part in ((cell, half) if two else (cell,))
+    ]
 
 
 def _plain(cell: str) -> str:
@@ -105,7 +122,7 @@ def latex(table: Table) -> str:
         r"    \bottomrule",
         r"  \end{tabular}",
     ]
-    lines += [rf"  \par\footnotesize {_tex(note)}." for note in table.notes]
+    lines += [rf"  \par\footnotesize {_tex(sentence(note))}" for note in table.notes if note]
     return "\n".join([*lines, r"\end{table}", ""])
 
 

@@ -1,0 +1,1 @@
+"""Rows in the shapes of other tools, with their names and units."""

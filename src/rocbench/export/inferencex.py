@@ -1,0 +1,163 @@
+"""The row of InferenceX (`agg_*.json`), which vLLM's perf-eval shares but for a few keys.
+
+Keys and units: SemiAnalysisAI/InferenceX utils/process_result.py and utils/aggregate_power.py, 843c625;
+vllm-project/perf-eval lib/ingest_perf.py, bbd3fc7. Latencies are in seconds, and lose their suffix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rocbench.export import vllm_bench
+from rocbench.export.fields import Field, fixed, record, same
+from rocbench.export.source import Source
+
+
+def _hardware(source: Source) -> str | None:
+    name = source.get("hardware")
+    return None if name is None else f"simulated-{name}" if source.simulated else str(name)
+
+
+def _per_gpu(*columns: str) -> Any:
+    def value(source: Source) -> float | None:
+        gpus, first = source.get("gpus"), source.get(columns[0])
+        if not gpus or first is None:
+            return None
+        return (float(first) - sum(float(source.get(c) or 0.0) for c in columns[1:])) / float(gpus)
+
+    return value
+
+
+def _energy(per: str) -> Any:
+    def value(source: Source) -> float | None:
+        energy = source.get("energy_j")
+        output, prompt = source.tokens("output_throughput"), source.input_tokens()
+        if energy is None or output is None or prompt is None:
+            return None
+        count = {
+            "query": source.get("completed"),
+            "input": prompt,
+            "output": output,
+            "total": prompt + output,
+        }[per]
+        return float(energy) / count if count else None
+
+    return value
+
+
+def _latencies() -> Iterable[Field]:
+    for theirs in vllm_bench.LATENCIES:
+        for statistic in ("mean", "median", "std", *(f"p{q}" for q in vllm_bench.PERCENTILES)):
+            key = f"{statistic}_{theirs}_ms"
+            yield Field(key.removesuffix("_ms"), "s", f"`{key}` / 1000, as in vllm-bench", _seconds(key))
+    for statistic in ("mean", "median", *(f"p{q}" for q in vllm_bench.PERCENTILES)):
+        key = f"{statistic}_tpot_ms"
+        yield Field(f"{statistic}_intvty", "tokens/s/user", f"1000 / `{key}`", _interactivity(key))
+
+
+_BY_NAME = {field.name: field for field in vllm_bench.FIELDS}
+
+
+def _seconds(key: str) -> Any:
+    def value(source: Source) -> float | None:
+        ms = _BY_NAME[key].value(source)
+        return None if ms is None else float(ms) / 1000
+
+    return value
+
+
+def _interactivity(key: str) -> Any:
+    def value(source: Source) -> float | None:
+        ms = _BY_NAME[key].value(source)
+        return 1000 / float(ms) if ms else None
+
+    return value
+
+
+def _expert_parallel(source: Source) -> int:
+    return int(source.get("tp") or 1) if source.flags.get("--enable-expert-parallel") else 1
+
+
+def _power_valid(source: Source) -> int | None:
+    return None if source.get("energy_j") is None else int(source.get("valid") is True)
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("hw", "", "`hardware`; `simulated-` before it where no GPU was measured", _hardware),
+    Field("conc", "requests", "`concurrency`", lambda s: s.get("concurrency")),
+    Field("image", "", "the container's image", lambda s: s.server.get("image")),
+    Field("model", "", "`hf_id` of the model's profile", lambda s: s.hf_id),
+    fixed("framework", "vllm"),
+    same("precision", ""),
+    Field(
+        "spec_decoding",
+        "",
+        "`mtp` or the method, of `--speculative-config`; `none` without",
+        lambda s: _speculation(s.flags.get("--speculative-config")),
+    ),
+    fixed("disagg", False),
+    same("isl", "tokens"),
+    same("osl", "tokens"),
+    fixed("is_multinode", False),
+    same("tp", ""),
+    Field("pp", "", "`--pipeline-parallel-size`", lambda s: s.parallel("--pipeline-parallel-size")),
+    Field(
+        "dcp_size",
+        "",
+        "`--decode-context-parallel-size`",
+        lambda s: s.parallel("--decode-context-parallel-size"),
+    ),
+    Field(
+        "pcp_size",
+        "",
+        "`--prefill-context-parallel-size`",
+        lambda s: s.parallel("--prefill-context-parallel-size"),
+    ),
+    Field("ep", "", "`tp` with `--enable-expert-parallel`, else 1", _expert_parallel),
+    Field(
+        "dp_attention",
+        "",
+        "`true` with `--data-parallel-size` above 1",
+        lambda s: "true" if s.parallel("--data-parallel-size") > 1 else "false",
+    ),
+    Field(
+        "tput_per_gpu", "tokens/s", "`total_token_throughput` / `gpus`", _per_gpu("total_token_throughput")
+    ),
+    Field("output_tput_per_gpu", "tokens/s", "`output_throughput` / `gpus`", _per_gpu("output_throughput")),
+    Field(
+        "input_tput_per_gpu",
+        "tokens/s",
+        "(`total_token_throughput` - `output_throughput`) / `gpus`",
+        _per_gpu("total_token_throughput", "output_throughput"),
+    ),
+    *_latencies(),
+    Field(
+        "avg_power_w", "W", "`mean_power_w` / `gpus`", lambda s: _ratio(s.get("mean_power_w"), s.get("gpus"))
+    ),
+    same("avg_total_gpu_power_w", "W", "mean_power_w"),
+    same("total_gpu_energy_j", "J", "energy_j"),
+    Field("joules_per_successful_query", "J", "`energy_j` / `completed`", _energy("query")),
+    Field("joules_per_input_token", "J", "`energy_j` / input tokens of the window", _energy("input")),
+    Field("joules_per_output_token", "J", "`energy_j` / output tokens of the window", _energy("output")),
+    Field("joules_per_total_token", "J", "`energy_j` / tokens of the window", _energy("total")),
+    Field("power_valid", "", "1 when `valid` is true, else 0", _power_valid),
+)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return float(part) / float(whole) if part is not None and whole else None
+
+
+def _speculation(config: Any) -> str:
+    return str(config.get("method", "mtp")) if isinstance(config, dict) else "mtp" if config else "none"
+
+
+def files(sources: Iterable[Source]) -> dict[str, Any]:
+    """`agg_<cell>.json` of each closed-loop row, and `rows.json` with all of them."""
+    found = {
+        f"agg_{source.stem}.json": record(FIELDS, source)
+        for source in sources
+        if source.get("concurrency") is not None
+    }
+    return found | {"rows.json": list(found.values())}

@@ -1,0 +1,59 @@
+"""Rows for other programs: CSV with one line a figure, and JSON with one line a row. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+
+from rocbench.columns import CELLS
+from rocbench.export.source import Source
+
+IDENTITY = (
+    "run_id",
+    "cell_id",
+    "repeat",
+    "model",
+    "workload",
+    "concurrency",
+    "request_rate",
+    "hardware",
+    "vllm_version",
+    "precision",
+    "tp",
+    "aiter",
+    "axes",
+    "simulated",
+    "valid",
+    "reasons",
+)
+
+
+def csv_long(sources: Iterable[Source]) -> str:
+    """Identity, then `metric`, `unit`, `better` and `value`: one line for each figure that is there."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*IDENTITY, "metric", "unit", "better", "value"])
+    for source in sources:
+        identity = [_cell(source.get(name)) for name in IDENTITY]
+        for column in CELLS:
+            value = source.get(column.name)
+            if column.name in IDENTITY or isinstance(value, bool | str) or value is None:
+                continue
+            writer.writerow([*identity, column.name, column.unit, column.better or "", value])
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+
+def jsonl(sources: Iterable[Source]) -> str:
+    """One JSON object a row, with every column that has a value."""
+    return "".join(json.dumps(_present(source), default=str) + "\n" for source in sources)
+
+
+def _present(source: Source) -> dict[str, object]:
+    found = {column.name: source.get(column.name) for column in CELLS}
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,155 @@
+"""The JSON of `vllm bench serve --save-result`, in the folders of `vllm bench sweep serve`.
+
+Keys and units: vllm/benchmarks/serve.py, `benchmark` and `main_async`, v0.32.0. The folders are those that
+`vllm bench sweep plot` and `plot_pareto` read (vllm/benchmarks/sweep/serve.py, `_get_comb_base_path`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rocbench.export.fields import Field, record, same
+from rocbench.export.source import Source
+
+LATENCIES = {
+    # name there: name here
+    "ttft": "ttft",
+    "tpot": "tpot",
+    "itl": "icl",
+    "e2el": "e2el",
+}
+PERCENTILES = (90, 95, 99)
+
+
+def _statistics() -> Iterable[Field]:
+    for theirs, ours in LATENCIES.items():
+        said = f"{ours.upper()} of completed requests" if ours != "icl" else "ICL: gaps between chunks"
+        for statistic in ("mean", "median", "std", *(f"p{q}" for q in PERCENTILES)):
+            yield Field(
+                f"{statistic}_{theirs}_ms",
+                "ms",
+                said,
+                lambda s, o=ours, k=statistic: _statistic(s, o, k),  # type: ignore[misc]
+            )
+
+
+def _statistic(source: Source, name: str, kind: str) -> float | None:
+    """The row's own column where there is one, else from the requests."""
+    if kind != "std" and source.get(f"{kind}_{name}_ms") is not None:
+        return float(source.get(f"{kind}_{name}_ms"))
+    there = source.latencies[name]
+    match kind:
+        case "mean":
+            return there.mean
+        case "std":
+            return there.std
+        case "median":
+            return there.percentile(50)
+        case _:
+            return there.percentile(float(kind[1:]))
+
+
+def _date(source: Source) -> str | None:
+    at = source.get("started_at")
+    return None if at is None else datetime.datetime.fromisoformat(str(at)).strftime("%Y%m%d-%H%M%S")
+
+
+def _prompts(source: Source) -> int | None:
+    there = [source.get(name) for name in ("completed", "failed", "unfinished")]
+    return None if there[0] is None else sum(int(n or 0) for n in there)
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("date", "", "`started_at`, UTC", _date),
+    Field("endpoint_type", "", "the API used", lambda s: "openai-chat" if s.chat else "openai"),
+    Field("backend", "", "the API used", lambda s: "openai-chat" if s.chat else "openai"),
+    Field(
+        "label",
+        "",
+        "`rocbench`, or `rocbench-simulated`",
+        lambda s: "rocbench-simulated" if s.simulated else "rocbench",
+    ),
+    Field("model_id", "", "`hf_id` of the model's profile", lambda s: s.hf_id),
+    Field("num_prompts", "requests", "requests that began in the window", _prompts),
+    Field(
+        "request_rate",
+        "requests/s",
+        "`request_rate`, or `inf` under closed loop",
+        lambda s: s.get("request_rate") or "inf",
+    ),
+    same("max_concurrency", "requests", "concurrency"),
+    same("duration", "s", "duration_s"),
+    same("completed", "requests"),
+    same("failed", "requests"),
+    Field(
+        "total_input_tokens",
+        "tokens",
+        "(`input_throughput` + `image_token_throughput`) x `duration_s`",
+        Source.input_tokens,
+    ),
+    Field(
+        "total_output_tokens",
+        "tokens",
+        "`output_throughput` x `duration_s`",
+        lambda s: s.tokens("output_throughput"),
+    ),
+    same("request_throughput", "requests/s"),
+    same("request_goodput", "requests/s", "goodput"),
+    same("output_throughput", "tokens/s"),
+    same("total_token_throughput", "tokens/s"),
+    *_statistics(),
+)
+
+METADATA: tuple[Field, ...] = (
+    # what `--metadata KEY=VALUE` would add: plots group by them
+    Field("tensor_parallel_size", "", "`tp`", lambda s: s.get("tp")),
+    Field(
+        "pipeline_parallel_size",
+        "",
+        "`--pipeline-parallel-size`",
+        lambda s: s.parallel("--pipeline-parallel-size"),
+    ),
+    same("gpu_count", "", "gpus"),
+    same("workload", ""),
+    same("random_input_len", "tokens", "isl"),
+    same("random_output_len", "tokens", "osl"),
+    same("hardware", ""),
+    same("vllm_version", ""),
+    same("precision", ""),
+    same("aiter", ""),
+    Field("simulated", "", "`simulated`", lambda s: str(s.simulated).lower()),
+    Field("valid", "", "`valid`", lambda s: {True: "true", False: "false"}.get(s.get("valid"), "unknown")),
+    same("reasons", ""),
+    same("run_id", ""),
+    same("cell_id", ""),
+    Field("run_number", "", "`repeat`, from 0", lambda s: int(s.get("repeat") or 1) - 1),
+)
+
+
+def result(source: Source) -> dict[str, Any]:
+    """One `run=N.json`. Axes of the matrix stand beside the metadata, each a key of its own."""
+    axes = json.loads(source.get("axes") or "{}")
+    return record(FIELDS, source) | record(METADATA, source) | {str(k): v for k, v in axes.items()}
+
+
+def folder(source: Source) -> str:
+    """`SERVE--<configuration>-BENCH--<workload>-<level>`."""
+    key = str(source.get("key") or source.get("cell_id"))
+    serve, _, bench = key.rpartition("/")[0].rpartition("/")
+    name = f"SERVE--{serve}-BENCH--{bench}-{key.rpartition('/')[2]}"
+    return "".join(c if c.isalnum() or c in "-._=," else "_" for c in name)
+
+
+def files(sources: Iterable[Source]) -> dict[str, Any]:
+    """Path to JSON: `run=N.json` of each row, and the `summary.json` of its cell."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, Any] = {}
+    for source in sources:
+        one = result(source)
+        where = folder(source)
+        found[f"{where}/run={one['run_number']}.json"] = one
+        cells.setdefault(where, []).append(one)
+    return found | {f"{where}/summary.json": results for where, results in cells.items()}

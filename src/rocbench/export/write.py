@@ -1,0 +1,112 @@
+"""`bench export`: the rows of a run as files of another tool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rocbench import compare
+from rocbench.errors import EnvironmentFault, InputError
+from rocbench.export import aiperf, inferencex, pytorch, tidy, vllm_bench
+from rocbench.export.source import REQUEST_COLUMNS, Source
+from rocbench.store import RunFolder
+
+JSON_FORMATS: dict[str, Callable[[Iterable[Source]], dict[str, Any]]] = {
+    "vllm-bench": vllm_bench.files,
+    "inferencex": inferencex.files,
+    "pytorch": pytorch.files,
+    "aiperf": aiperf.files,
+}
+TEXT_FORMATS: dict[str, tuple[str, Callable[[Iterable[Source]], str]]] = {
+    "csv-long": ("cells-long.csv", tidy.csv_long),
+    "jsonl": ("cells.jsonl", tidy.jsonl),
+}
+FORMATS = (*JSON_FORMATS, *TEXT_FORMATS)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    files: tuple[Path, ...]
+    rows: int
+    left_out: int
+    """Invalid rows, and rows without a measurement."""
+    simulated: bool
+
+
+def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) -> Exported:
+    """Write a run's rows in a format.
+
+    Args:
+        folder: the run.
+        wanted: one of FORMATS.
+        out: folder of the files.
+        invalid: write invalid rows too; the csv-long and jsonl formats hold the verdict and always have them.
+
+    Raises:
+        InputError: no such format, or no row can be written.
+        EnvironmentFault: the files cannot be written.
+    """
+    if wanted not in FORMATS:
+        raise InputError(f"no format {wanted!r}", where="--format", fix=f"one of {', '.join(FORMATS)}")
+    every = sources(folder)
+    keeps = invalid or wanted in TEXT_FORMATS
+    kept = [s for s in every if keeps or (s.get("valid") is not False and s.get("completed"))]
+    if not kept:
+        raise InputError(
+            "no row to export", where=str(folder.path), fix="--include-invalid writes invalid rows too"
+        )
+    if wanted in TEXT_FORMATS:
+        name, text = TEXT_FORMATS[wanted]
+        files = {name: text(kept)}
+    else:
+        files = {
+            name: json.dumps(value, indent=2) + "\n" for name, value in JSON_FORMATS[wanted](kept).items()
+        }
+    return Exported(_write(out, files), len(kept), len(every) - len(kept), any(s.simulated for s in kept))
+
+
+def sources(folder: RunFolder) -> list[Source]:
+    """Each row of a run, discarded repeats left out."""
+    cells = folder.cells()
+    plan, manifest = folder.read_json("plan.json") or {}, folder.read_json("manifest.json") or {}
+    image = {"image": ((plan.get("sweep") or {}).get("server") or {}).get("image")}
+    servers = {server["server_id"]: server | image for server in plan.get("servers") or ()}
+    found = []
+    for row in compare.records(cells) if len(cells) else ():
+        server = servers.get(_server_id(str(row.get("server_id")), servers), {})
+        found.append(Source(row, server, manifest, _loader(folder, row)))
+    return found
+
+
+def _server_id(name: str, known: dict[str, Any]) -> str:
+    """A restart's folder `<id>.2` belongs to `<id>`."""
+    return name if name in known else name.rpartition(".")[0]
+
+
+def _loader(folder: RunFolder, row: dict[str, Any]) -> Callable[[str], pd.DataFrame]:
+    columns: dict[str, Sequence[str]] = {"requests": REQUEST_COLUMNS}
+
+    def load(name: str) -> pd.DataFrame:
+        return folder.table(
+            name, columns.get(name), cell_id=row["cell_id"], repeat=row["repeat"], discarded=False
+        )
+
+    return load
+
+
+def _write(out: Path, files: dict[str, str]) -> tuple[Path, ...]:
+    try:
+        for name, text in files.items():
+            path = out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write: {error.strerror}", where=str(out)) from None
+    return tuple(out / name for name in files)

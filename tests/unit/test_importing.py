@@ -1,0 +1,94 @@
+"""Rows of other tools are marked, and held against every check that their data allow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rocbench import importing
+from rocbench.cli import app
+from rocbench.errors import Exit, InputError
+from rocbench.settings import catalog
+
+VLLM_BENCH: dict[str, Any] = {
+    "model_id": "meta-llama/Llama-3.1-405B-Instruct",
+    "num_prompts": 100,
+    "request_rate": "inf",
+    "max_concurrency": 1000,
+    "duration": 25.0,
+    "completed": 100,
+    "failed": 0,
+    "total_input_tokens": 200_000,
+    "total_output_tokens": 51_200,
+    "request_throughput": 4.0,
+    "output_throughput": 2048.0,
+    "total_token_throughput": 10_048.0,
+    "mean_e2el_ms": 24_000.0,
+    "median_ttft_ms": 880.0,
+}
+
+
+def complete(row: dict[str, Any]) -> dict[str, Any]:
+    profile = catalog.model("llama-3.1-405b")
+    return importing.complete(row, profile, catalog.hardware("mi325x"), "test")
+
+
+def test_the_study_s_peak_is_above_the_hardware() -> None:
+    """34,050 tokens/s of Llama-405B would need 131 % of the node's FP8 peak: the row is invalid."""
+    row = complete({"model": "llama-3.1-405b", "concurrency": 500, "total_token_throughput": 34_050})
+
+    assert row["valid"] is False
+    assert "above_hardware_limit" in row["reasons"].split(";")
+    assert 1.2 < row["roofline_share"] < 1.4
+
+
+def test_a_possible_figure_is_unknown_not_fine() -> None:
+    """What fits under the limit is still not known to be true."""
+    row = complete({"model": "llama-3.1-405b", "concurrency": 500, "total_token_throughput": 15_944})
+
+    assert row["valid"] is None
+    assert "too_few_requests" in row["unknown_checks"]
+
+
+def test_vllm_bench_result_becomes_a_row() -> None:
+    """Keys of `vllm bench serve` find their columns, and derived lengths are right."""
+    row = importing.from_vllm_bench(VLLM_BENCH, "x.json")
+
+    assert (1000, 2048.0, 880.0) == (row["concurrency"], row["output_throughput"], row["median_ttft_ms"])
+    assert (2000, 512) == (row["isl"], row["osl"])
+    assert 8000.0 == row["input_throughput"]
+
+
+def test_100_requests_for_1000_users_are_called_out() -> None:
+    """The request cap of the study's harness voids the row, also when another tool made it."""
+    row = complete(importing.from_vllm_bench(VLLM_BENCH, "x.json"))
+
+    codes = row["reasons"].split(";")
+    assert row["valid"] is False
+    assert {"too_few_requests", "concurrency_not_delivered"} <= set(codes)
+
+
+def test_other_json_is_refused() -> None:
+    """A JSON file of another shape is bad input."""
+    with pytest.raises(InputError, match="vllm bench serve"):
+        importing.from_vllm_bench({"a": 1}, "x.json")
+
+
+def test_import_command_writes_a_run_folder(tmp_path: Path) -> None:
+    """Rows of CSV and JSON land in one run folder, marked as imported; invalid ones give exit code 1."""
+    (tmp_path / "r.json").write_text(json.dumps(VLLM_BENCH))
+    (tmp_path / "r.csv").write_text("model,concurrency,total_token_throughput\nllama-3.1-405b,500,34050\n")
+    out = tmp_path / "run"
+
+    result = CliRunner().invoke(
+        app, ["import", str(tmp_path / "r.json"), str(tmp_path / "r.csv"), "--hardware", "mi325x", "--out", str(out)]
+    )
+
+    assert Exit.DONE_WITH_FAULTS == result.exit_code
+    cells = (out / "cells.csv").read_text()
+    assert 3 == len(cells.splitlines())
+    assert "imported" in cells

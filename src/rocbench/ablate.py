@@ -29,7 +29,7 @@ import pandas as pd
 
 from rocbench import stats
 from rocbench.columns import Better
-from rocbench.compare import MATCH, Key, Row, Settings, Word, by, decide, needed, plain_value, records
+from rocbench.compare import MARKS, MATCH, Key, Row, Settings, Word, by, decide, needed, plain_value, records
 from rocbench.errors import InputError
 
 Design = Literal["full", "one_at_a_time", "leave_one_out", "pairwise"]
@@ -37,7 +37,7 @@ Arm = dict[str, Any]
 Levels = Mapping[str, Sequence[Any]]
 SpreadWord = Literal["more variable", "less variable", "same", "cannot tell"]
 
-LEVEL_COLUMNS = (*MATCH, "simulated", "hardware", "model_revision", "isl", "osl", "images")
+LEVEL_COLUMNS = (*MATCH, *MARKS, "hardware", "model_revision", "isl", "osl", "images")
 SAME_SPREAD = 2.0
 """Standard deviations within this ratio of each other (with their whole interval) count as the same."""
 

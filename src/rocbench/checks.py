@@ -29,6 +29,7 @@ COUNTERS = 0.001
 LATE_SHARE = 0.01
 TEMPLATE_TOKENS = 64
 """What a chat template may add to a prompt."""
+QUEUED = 0.1
 P99_SAMPLES = min_samples(99)
 
 
@@ -221,10 +222,14 @@ def simulator_late(e: Evidence) -> bool | None:
 
 
 def queued(e: Evidence) -> bool | None:
-    """The server ran fewer requests than were in flight, and queued the rest."""
+    """The server ran fewer requests than were in flight, and queued the rest.
+
+    Sampled once a second, a few requests wait between two steps in every server: the gap must be wider than that.
+    """
     if e.server_running_max is None or e.server_waiting_max is None:
         return None
-    return e.server_waiting_max > 0 and e.server_running_max < (1 - DELIVERED) * (e.concurrency or 0)
+    users = e.concurrency or 0
+    return e.server_waiting_max > QUEUED * users / 2 and e.server_running_max < (1 - QUEUED) * users
 
 
 def few_samples(e: Evidence) -> bool | None:

@@ -31,7 +31,9 @@ Key = tuple[Any, ...]
 
 MATCH = ("model", "workload", "concurrency", "request_rate", "load_shape")
 """Two cells are the same point of two runs when these agree."""
-GUARDS = ("simulated", "hardware", "model_revision", "isl", "osl", "images", "transport", "node")
+MARKS = ("simulated", "predicted", "imported")
+"""What a row is not, unless it says so."""
+GUARDS = (*MARKS, "hardware", "model_revision", "isl", "osl", "images", "transport", "node")
 """A difference in one of these makes figures incomparable, unless it is allowed by name."""
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
@@ -155,10 +157,11 @@ def split(frame: pd.DataFrame, column: str, a: object, b: object) -> tuple[pd.Da
 
 
 def records(frame: pd.DataFrame) -> list[Row]:
-    """Rows as dicts with None for every absent value, axes as `axis.<name>`, discarded repeats left out."""
+    """Rows as dicts with None for every absent value, marks as booleans, axes as `axis.<name>`, discarded repeats left out."""
     plain = frame.astype(object).where(frame.notna(), None)
     rows: list[Row] = [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
     for row in rows:
+        row |= {name: bool(row.get(name)) for name in MARKS}
         if isinstance(row.get("axes"), str):
             row |= {f"axis.{name}": value for name, value in json.loads(row["axes"]).items()}
     return [row for row in rows if row.get("discarded") is not True]

@@ -75,6 +75,8 @@ def test_holm_goes_over_all_cells():
     ("column", "value"),
     [
         ("simulated", True),
+        ("predicted", True),
+        ("imported", True),
         ("hardware", "mi300x"),
         ("model_revision", "abc"),
         ("isl", 2048),

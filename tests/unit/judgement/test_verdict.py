@@ -74,6 +74,7 @@ FIRES = {
     "error_rate": {"failed": 25},
     "wrong_input_length": {"isl_off_share": 0.02},
     "wrong_output_length": {"osl_off_share": 0.02},
+    "natural_lengths": {"ignore_eos": False, "osl_off_share": 0.5},
     "client_saturated": {"client_busy_share_max": 0.95},
     "open_file_limit": {"open_file_limit": 128},
     "clock_stepped": {"clock_step_ms": 3.0},
@@ -281,3 +282,28 @@ def test_an_echo_servers_2000_users_are_refuted():
 def test_a_hundred_requests_are_no_thousand_users():
     """100 requests at 1,000 users never had 1,000 in flight: void, imported or not."""
     assert "too_few_requests" in judge(Evidence(concurrency=1000, completed=100, imported=True)).reasons
+
+
+def test_a_request_between_two_steps_is_no_queue():
+    """60 running and 2 waiting of 64, sampled between two steps, is not a server that holds requests back."""
+    busy = replace(
+        SOUND, concurrency=64, achieved_concurrency=64, server_running_max=60, server_waiting_max=2
+    )
+    assert "queued_at_server" not in judge(busy).reasons
+    capped = replace(
+        busy, concurrency=1000, achieved_concurrency=1000, server_running_max=128, server_waiting_max=872
+    )
+    assert "queued_at_server" in judge(capped).reasons
+
+
+def test_a_prediction_has_no_client():
+    """Where nothing ran, nothing of the client can be wrong, and its checks are not missed."""
+    row = replace(
+        SOUND,
+        simulated=True,
+        predicted=True,
+        client_cpu_share_max=None,
+        client_longest_pause_ms=None,
+        open_file_limit=None,
+    )
+    assert judge(row).valid is True

@@ -31,6 +31,7 @@ NODE = "This machine"
 app.command("sweep", rich_help_panel=MEASURE)(sweeping.sweep)
 app.command("plan", rich_help_panel=MEASURE)(sweeping.plan)
 app.command("report", rich_help_panel=READ)(reporting.report)
+app.command("export", rich_help_panel=READ)(reporting.export)
 app.command("import", rich_help_panel=MEASURE)(imports.import_)
 app.command("serve", rich_help_panel=SERVE)(serving.serve)
 app.command("simulate", rich_help_panel=SERVE, context_settings=serving.PASS_THROUGH)(serving.simulate)

@@ -23,7 +23,7 @@ from rocbench.sim.argv import ServeArgv, UsageError
 from rocbench.sim.calibration import Calibration, Efficiency, When
 from rocbench.sim.costs import Noise, PhysicsTimes, StepTimes
 from rocbench.sim.faults import Faults
-from rocbench.sim.prompts import ImageRule, Limits
+from rocbench.sim.prompts import ImageRule, Limits, Words
 from rocbench.sim.refusals import Asked, check_lengths, check_memory, check_rules, facts_of
 from rocbench.sim.steps import EngineConfig
 from rocbench.sim.streams import Dialect
@@ -172,7 +172,7 @@ def resolve(
         times=_times(context, arch, layout, efficiency),
         noises=tuple(_noise(context, efficiency, rank) for rank in range(layout.dp)),
         efficiency=efficiency,
-        limits=_limits(argv, context.profile, arch, length, modern=version >= Version("0.30")),
+        limits=_limits(argv, context.profile, arch, length, _words(version)),
         dialect=_dialect(argv, version),
         kv_cache_dtype=facts.kv_cache_dtype,
         gpu_memory_utilization=utilization,
@@ -254,9 +254,7 @@ def _offload_blocks(facts: Facts, arch: Architecture, layout: Layout, block: int
     return int(facts.offload_gib * GIB / layout.tp / kv_bytes_per_token_per_rank(arch, layout)) // block
 
 
-def _limits(
-    argv: ServeArgv, profile: ModelProfile, arch: Architecture, max_len: int, *, modern: bool
-) -> Limits:
+def _limits(argv: ServeArgv, profile: ModelProfile, arch: Architecture, max_len: int, words: Words) -> Limits:
     served = argv.flags.get("served-model-name", argv.model)
     names = (
         (served,)
@@ -266,7 +264,13 @@ def _limits(
         else (argv.model,)
     )
     image = image_rule(profile.config) if arch.vision else None
-    return Limits(names, max_len, profile.vocab_size or arch.vocab_size, image, 999, modern)
+    return Limits(names, max_len, profile.vocab_size or arch.vocab_size, image, 999, words)
+
+
+def _words(version: Version) -> Words:
+    if version < Version("0.17"):
+        return "0.14"
+    return "0.17" if version < Version("0.32") else "0.32"
 
 
 def image_rule(config: Mapping[str, Any]) -> ImageRule:
@@ -283,10 +287,10 @@ def image_rule(config: Mapping[str, Any]) -> ImageRule:
 
 def _dialect(argv: ServeArgv, version: Version) -> Dialect:
     return Dialect(
-        full_completion_events=version < Version("0.30"),
+        full_completion_events=version < Version("0.24"),
         reasoning_content=version < Version("0.16"),
         prompt_details=argv.switch("enable-prompt-tokens-details"),
-        all_details=version >= Version("0.33"),
+        all_details=version >= Version("0.24"),
         interval=argv.integer("stream-interval", 1),
         reasoning_parser=argv.text("reasoning-parser") is not None,
         force_usage=argv.switch("enable-force-include-usage"),

@@ -13,7 +13,7 @@ import zlib
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -69,6 +69,10 @@ class ImageRule:
         return max(1, round(pixels / self.factor))
 
 
+Words = Literal["0.14", "0.17", "0.32"]
+"""vLLM's messages as in 0.14.1 and 0.16; as in 0.20.2 to 0.30; as in 0.32 and 0.33."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What requests are checked against."""
@@ -78,8 +82,8 @@ class Limits:
     vocab_size: int
     image: ImageRule | None
     max_images: int
-    modern: bool
-    """Messages as from vLLM 0.30 on, else as in 0.14.1."""
+    words: Words
+    """Whose messages are used."""
 
 
 @dataclass(slots=True)
@@ -177,7 +181,7 @@ def text_tokens(text: str) -> bytes:
 def _check_model(asked: Mapping[str, Any], limits: Limits) -> None:
     model = asked.get("model")
     if model and model not in limits.served_names:
-        aliases = f" Valid aliases: {', '.join(limits.served_names)}." if limits.modern else ""
+        aliases = f" Valid aliases: {', '.join(limits.served_names)}." if limits.words == "0.32" else ""
         raise ApiError(404, f"The model `{model}` does not exist.{aliases}", "NotFoundError", "model")
 
 
@@ -198,7 +202,9 @@ def _prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]
     except TypeError:
         raise ApiError(400, "The simulated server takes one prompt a request.", param="prompt") from None
     wrong = highest if lowest >= 0 else lowest
-    raise ApiError(400, f"Token id {wrong} is out of vocabulary", param="prompt" if limits.modern else None)
+    raise ApiError(
+        400, f"Token id {wrong} is out of vocabulary", param="prompt" if limits.words == "0.32" else None
+    )
 
 
 def _chat_prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]:
@@ -269,38 +275,44 @@ def _max_tokens(asked: Mapping[str, Any], prompt_tokens: int, limits: Limits, *,
     if not isinstance(given, int) or given < 1:
         raise ApiError(400, f"max_tokens must be at least 1, got {given}.", param=name)
     if given > longest:
+        doubled = "max_total_tokens=" if limits.words == "0.17" else ""
         told = (
-            f"{name}={given} cannot be greater than max_model_len={longest}. "
+            f"'max_tokens' ({given}) cannot be greater than the model's maximum context length ({longest})."
+            if limits.words == "0.14"
+            else f"{name}={given} cannot be greater than max_model_len={doubled}{longest}. "
             "Please request fewer output tokens."
-            if limits.modern
-            else f"'max_tokens' ({given}) cannot be greater than the model's maximum context length ({longest})."
         )
         raise ApiError(400, told, param=name)
-    if prompt_tokens >= longest or (prompt_tokens + given > longest and not limits.modern):
+    cut = limits.words == "0.32"  # the answer is cut silently where prompt and answer are too long together
+    if prompt_tokens >= longest or (prompt_tokens + given > longest and not cut):
         raise _too_long(prompt_tokens, given, longest, limits, chat=chat)
-    return min(given, longest - prompt_tokens)  # cut silently by newer versions
+    return min(given, longest - prompt_tokens)
 
 
 def _too_long(prompt_tokens: int, given: int, longest: int, limits: Limits, *, chat: bool) -> ApiError:
-    if limits.modern:
-        return ApiError(
-            400,
-            f"This model's maximum context length is {longest} tokens. However, your prompt contains "
-            f"{prompt_tokens} input tokens, which exceeds this limit even without any output tokens. Please "
-            "reduce the length of the input prompt.",
-            param="input_tokens",
+    told = f"This model's maximum context length is {longest} tokens. However, "
+    if limits.words == "0.32":
+        told += (
+            f"your prompt contains {prompt_tokens} input tokens, which exceeds this limit even without any "
+            "output tokens. Please reduce the length of the input prompt."
         )
-    if prompt_tokens >= longest or not chat:
-        return ApiError(
-            400,
-            f"This model's maximum context length is {longest if chat else longest - given} tokens. However, "
-            f"your request has {prompt_tokens} input tokens. Please reduce the length of the input messages.",
-            param="input_tokens",
+    elif limits.words == "0.17":
+        told += (
+            f"you requested {given} output tokens and your prompt contains {prompt_tokens} input tokens, for a "
+            f"total of {prompt_tokens + given} tokens. Please reduce the length of the input prompt or the "
+            "number of requested output tokens."
         )
-    return ApiError(
-        400,
-        f"'max_tokens' or 'max_completion_tokens' is too large: {given}. This model's maximum context length "
-        f"is {longest} tokens and your request has {prompt_tokens} input tokens "
-        f"({given} > {longest} - {prompt_tokens}).",
-        param="max_tokens",
-    )
+    elif prompt_tokens >= longest or not chat:
+        room = longest if chat else longest - given
+        told = (
+            f"This model's maximum context length is {room} tokens. However, your request has {prompt_tokens} "
+            "input tokens. Please reduce the length of the input messages."
+        )
+    else:
+        told = (
+            f"'max_tokens' or 'max_completion_tokens' is too large: {given}. This model's maximum context "
+            f"length is {longest} tokens and your request has {prompt_tokens} input tokens "
+            f"({given} > {longest} - {prompt_tokens})."
+        )
+        return ApiError(400, told, param="max_tokens")
+    return ApiError(400, told, param="input_tokens")

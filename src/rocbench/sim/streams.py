@@ -32,14 +32,14 @@ class Dialect:
     """How this version's answers differ."""
 
     full_completion_events: bool
-    """Unset fields stand in completion events too (0.14.1)."""
+    """Unset fields stand in completion events too (to 0.20.2; no longer in 0.24)."""
     reasoning_content: bool
     """The deprecated field stands beside `reasoning` (before 0.16)."""
     prompt_details: bool
     """`--enable-prompt-tokens-details`."""
     reasoning_parser: bool
     all_details: bool = False
-    """Details also tell image tokens, and cached tokens when there are none (0.33)."""
+    """Details also tell image tokens, and cached tokens when there are none (from 0.24)."""
     interval: int = 1
     """`--stream-interval`: tokens to an event."""
     force_usage: bool = False

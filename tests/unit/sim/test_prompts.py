@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -21,8 +22,8 @@ from rocbench.sim.prompts import (
 )
 
 QWEN3_VL = ImageRule(32, 4096, 16_777_216)
-OLD = Limits(("m", "alias"), 100, 1000, QWEN3_VL, 2, modern=False)
-NEW = Limits(("m",), 100, 1000, None, 2, modern=True)
+OLD = Limits(("m", "alias"), 100, 1000, QWEN3_VL, 2, "0.14")
+NEW = Limits(("m",), 100, 1000, None, 2, "0.32")
 
 
 def parsed(body, limits=OLD, *, chat=False):
@@ -97,7 +98,7 @@ def test_hashes_cover_everything_before():
 def test_images_cost_what_their_size_says(size, tokens, form):
     """Read from the file's header: one token per 32 x 32 pixels and two marks (Qwen3-VL)."""
     request = parsed(
-        chat_with(picture(*size, form)), Limits(("m",), 4000, 1000, QWEN3_VL, 2, modern=False), chat=True
+        chat_with(picture(*size, form)), Limits(("m",), 4000, 1000, QWEN3_VL, 2, "0.14"), chat=True
     )
     assert request.image_tokens == tokens
     assert request.prompt_tokens == tokens + 1 + 10
@@ -138,6 +139,17 @@ def test_refusals_of_newer_versions():
     )
     assert parsed({"prompt": [1] * 60, "max_tokens": 50}, NEW).max_tokens == 40
     assert "your prompt contains 100 input tokens" in refused({"prompt": [1] * 100}, NEW)["message"]
+
+
+def test_refusals_between():
+    """0.17 to 0.30: what was asked is added up, and the longest answer is named twice."""
+    limits = replace(NEW, words="0.17")
+    assert refused({"model": "x", "prompt": [1]}, limits)["message"] == "The model `x` does not exist."
+    assert (
+        "max_model_len=max_total_tokens=100."
+        in refused({"prompt": [1], "max_tokens": 101}, limits)["message"]
+    )
+    assert "for a total of 110 tokens" in refused({"prompt": [1] * 60, "max_tokens": 50}, limits)["message"]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def packages_of(running: RunningServer) -> dict[str, str]:
     if spec.kind == "process":
         script = Path(spec.command[0])
         python = script.with_name("python")
-        argv = [str(python), "-c", _ASK] if script.is_absolute() and python.exists() else []
+        argv = [str(python), "-c", _ASK] if script.parent != Path() and python.exists() else []
     elif spec.kind == "container" and running.container:
         argv = [spec.runtime, "exec", running.container, "python3", "-c", _ASK]
     else:

@@ -119,9 +119,9 @@ def simulation_context(group: Group, sweep: Sweep) -> dict[str, object]:
         "profile": group.profile.model_dump(mode="json") if group.profile else None,
         "hardware": group.hardware.model_dump(mode="json") if group.hardware else None,
         "vllm": group.vllm,
-        "simulation": sweep.simulation.model_dump(mode="json"),
+        "simulation": sweep.simulation.model_dump(mode="json", exclude={"faults"}),
         "seed": sweep.seed,
-        "faults": {},
+        "faults": sweep.simulation.faults.get(group.model, {}),
     }
 
 

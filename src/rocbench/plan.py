@@ -349,7 +349,9 @@ def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> st
         "load": sweep.load.model_dump(mode="json"),
         "level": [level.concurrency, level.rate],
         "seed": sweep.seed,
-        "simulation": sweep.simulation.model_dump(mode="json") if sweep.server.kind == "simulated" else None,
+        "simulation": sweep.simulation.model_dump(mode="json", exclude={"faults"})
+        if sweep.server.kind == "simulated"
+        else None,
     }
     text = json.dumps(decides, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -288,6 +288,8 @@ class Simulation(Strict):
     """Seconds that the model load is made to last."""
     slowdown: float = Field(default=1.0, gt=0)
     """Multiply all step times: a regression, for the gate's tests."""
+    faults: dict[str, dict[str, Any]] = {}
+    """Faults of each model's server (fields of `rocbench.sim.faults.Faults`), to test what watches servers."""
 
 
 Aiter = Annotated[Literal["on", "off"] | dict[str, Literal["on", "off"]], Field()]

@@ -29,13 +29,14 @@ def serve(
     port: Port = 8000,
     command: Annotated[str, typer.Option(help="The `vllm` to run, for example /opt/venv/bin/vllm.")] = "vllm",
     image: Annotated[str | None, typer.Option(help="Run in this container image instead.")] = None,
+    path: Annotated[str | None, typer.Option(help="A local folder that holds the model.")] = None,
     log: Annotated[Path | None, typer.Option(help="Folder for command, environment and log.")] = None,
 ) -> None:
     """Launch one server with derived flags and stay in the foreground until Ctrl-C."""
     server: dict[str, Any] = {"kind": "process", "command": (command,)}
     if image is not None:
         server = {"kind": "container", "image": image}
-    plan = _one_server(model, vllm, hardware, tp, aiter, set_, force, server, {})
+    plan = _one_server(model, vllm, hardware, tp, aiter, set_, force, server, {}, path)
     _foreground(plan, port, log)
 
 
@@ -92,6 +93,7 @@ def _one_server(
     force: bool,
     server: dict[str, Any],
     simulation: dict[str, Any],
+    path: str | None = None,
 ) -> Plan:
     from rocbench import plan as planner
     from rocbench.commands import planning
@@ -104,7 +106,7 @@ def _one_server(
     sweep = Sweep.model_validate(
         {
             "name": "serve",
-            "models": [model],
+            "models": [{"profile": model, "path": path}],
             "workloads": ["short"],
             "concurrency": [1],
             "server": server,

@@ -13,7 +13,12 @@ from typing import Any, NamedTuple
 from packaging.version import Version
 
 from rocbench.architecture import Architecture, from_config
-from rocbench.physics.kv import kv_bytes_per_token_per_rank, kv_capacity_tokens, sequence_bytes_per_rank
+from rocbench.physics.kv import (
+    KvCapacity,
+    kv_bytes_per_token_per_rank,
+    kv_capacity_tokens,
+    sequence_bytes_per_rank,
+)
 from rocbench.physics.layout import Layout, from_args
 from rocbench.physics.steps import StepModel
 from rocbench.rules.facts import Facts
@@ -133,25 +138,8 @@ def resolve(
     scheduler = _scheduler(argv, context, version, length, env, longest=arch.max_position_embeddings)
     layout = replace(from_args(dict(argv.flags)), speculative_tokens=0, mtp=False)  # served without drafts
     utilization = argv.number("gpu-memory-utilization", 0.92 if version >= Version("0.20.2") else 0.9)
-    capacity = kv_capacity_tokens(
-        arch,
-        context.profile.checkpoint,
-        context.hardware,
-        layout,
-        utilization,
-        max_model_len=length,
-        max_num_batched_tokens=scheduler.budget,
-        max_num_seqs=scheduler.seats,
-        block_size=block,
-    )
-    if capacity is None:
-        raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
-    needed = sequence_bytes_per_rank(arch, layout, length)
-    given = argv.integer("kv-cache-memory-bytes", 0)
-    if given:
-        capacity = replace(capacity, kv_bytes=given, tokens=int(length * given / needed))
+    capacity = _capacity(argv, context, arch, layout, utilization, length, scheduler, block)
     blocks = argv.integer("num-gpu-blocks-override", capacity.tokens // block)
-    check_memory(capacity, max_model_len=length, sequence_bytes=needed, version=version)
     efficiency = cal.efficiency(_when(facts, context), context.simulation.efficiency)
     return Node(
         version=context.vllm,
@@ -184,6 +172,38 @@ def resolve(
         dev_mode=env.get("VLLM_SERVER_DEV_MODE") == "1",
         api_key=argv.text("api-key") or env.get("VLLM_API_KEY"),
     )
+
+
+def _capacity(
+    argv: ServeArgv,
+    context: Context,
+    arch: Architecture,
+    layout: Layout,
+    utilization: float,
+    length: int,
+    scheduler: Scheduler,
+    block: int,
+) -> KvCapacity:
+    """The KV cache of one engine. Raises Refusal where it, or the weights, do not fit."""
+    capacity = kv_capacity_tokens(
+        arch,
+        context.profile.checkpoint,
+        context.hardware,
+        layout,
+        utilization,
+        max_model_len=length,
+        max_num_batched_tokens=scheduler.budget,
+        max_num_seqs=scheduler.seats,
+        block_size=block,
+    )
+    if capacity is None:
+        raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
+    needed = sequence_bytes_per_rank(arch, layout, length)
+    given = argv.integer("kv-cache-memory-bytes", 0)
+    if given:
+        capacity = replace(capacity, kv_bytes=given, tokens=int(length * given / needed))
+    check_memory(capacity, max_model_len=length, sequence_bytes=needed, version=Version(context.vllm))
+    return capacity
 
 
 class Scheduler(NamedTuple):

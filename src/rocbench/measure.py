@@ -95,7 +95,7 @@ def cell(
             edges.seen(progress.phase)
             screen.load(progress)
             if scraper.samples:
-                screen.beside(_shown(scraper.samples[-1]))
+                screen.beside(_shown(scraper.samples[-1], session_.telemetry.samples))
 
         result = load.drive(spec, tell, health.stop)
         edges.seen("end")
@@ -165,11 +165,14 @@ def _says_simulated(sample: ServerSample | None) -> bool:
     return sample is not None and any(name.startswith("sim_") for name in sample.values)
 
 
-def _shown(sample: ServerSample) -> dict[str, float]:
-    """What the live view shows of the server."""
+def _shown(sample: ServerSample, gpus: Sequence[GpuSample]) -> dict[str, float]:
+    """What the live view shows of the server and its GPUs."""
     names = {
         "num_requests_running": "running",
         "num_requests_waiting": "waiting",
         "kv_cache_usage_perc": "KV",
     }
-    return {short: sample.values[name] for name, short in names.items() if name in sample.values}
+    facts = {short: sample.values[name] for name, short in names.items() if name in sample.values}
+    latest = {reading.gpu: reading.power_w for reading in gpus[-64:]}
+    watts = [power_w for power_w in latest.values() if power_w is not None]
+    return facts | ({"power": sum(watts)} if watts else {})

@@ -33,6 +33,7 @@ VLLM_BENCH: dict[str, Any] = {
 
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
+    """A row completed as Llama-405B on MI325X."""
     profile = catalog.model("llama-3.1-405b")
     return importing.complete(row, profile, catalog.hardware("mi325x"), "test")
 
@@ -85,7 +86,16 @@ def test_import_command_writes_a_run_folder(tmp_path: Path) -> None:
     out = tmp_path / "run"
 
     result = CliRunner().invoke(
-        app, ["import", str(tmp_path / "r.json"), str(tmp_path / "r.csv"), "--hardware", "mi325x", "--out", str(out)]
+        app,
+        [
+            "import",
+            str(tmp_path / "r.json"),
+            str(tmp_path / "r.csv"),
+            "--hardware",
+            "mi325x",
+            "--out",
+            str(out),
+        ],
     )
 
     assert Exit.DONE_WITH_FAULTS == result.exit_code

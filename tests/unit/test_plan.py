@@ -14,6 +14,7 @@ from rocbench.settings.schema import Sweep
 
 
 def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
+    """The plan of a small sweep with changes."""
     raw: dict[str, Any] = {
         "name": "test",
         "vllm": "0.14.1",
@@ -27,6 +28,7 @@ def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
 
 
 def keys(plan: Plan) -> list[str]:
+    """Every cell of a plan, by its key."""
     return [cell.key for group in plan.groups for cell in group.cells]
 
 
@@ -137,6 +139,7 @@ def test_a_request_longer_than_the_model_is_skipped() -> None:
 
 
 def launches(plan: Plan) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Each launch as its arm and its runs."""
     return [
         (launch.group.axes.get("aiter", "-"), [(run.cell.level.label, run.repeat) for run in launch.runs])
         for launch in plan.launches

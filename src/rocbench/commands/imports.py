@@ -45,7 +45,9 @@ def import_(
     at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     run_id = f"import-{out.name}"
     folder.write_json("plan.json", {"imported": [path.name for path in files]})
-    folder.write_json("manifest.json", {"run_id": run_id, "begun_at": at, "sweep": "import", "imported": True})
+    folder.write_json(
+        "manifest.json", {"run_id": run_id, "begun_at": at, "sweep": "import", "imported": True}
+    )
     for row in rows:
         folder.write_cell(Identity(run_id, row["cell_id"], int(row["repeat"])), row, {})
     console.show_cells(folder.cells(), folder.path)
@@ -71,7 +73,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise InputError("no such file", where=str(path)) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), fix="give a CSV or a JSON file") from None
+        raise InputError(
+            f"cannot be read: {error}", where=str(path), fix="give a CSV or a JSON file"
+        ) from None
     results = data if isinstance(data, list) else [data]
     return [importing.from_vllm_bench(result, str(path)) for result in results]
 

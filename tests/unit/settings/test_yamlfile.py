@@ -21,6 +21,7 @@ load:
 
 
 def write(folder: Path, text: str) -> Path:
+    """A sweep file with this text."""
     path = folder / "sweep.yaml"
     path.write_text(text)
     return path

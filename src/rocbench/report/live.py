@@ -17,7 +17,7 @@ from rich.text import Text
 
 from rocbench.load.spec import Progress
 from rocbench.planned import Launch, Plan, Run
-from rocbench.units import duration, number
+from rocbench.units import duration, number, percent
 
 
 class Screen(Protocol):
@@ -27,19 +27,32 @@ class Screen(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def begin(self, plan: Plan, folder: str) -> None: ...
-    def server(self, launch: Launch, text: str, share: float | None) -> None: ...
-    def cell(self, run: Run, index: int, total: int) -> None: ...
-    def load(self, progress: Progress) -> None: ...
-    def beside(self, facts: Mapping[str, float]) -> None: ...
-    def row(self, row: Mapping[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
+    def begin(self, plan: Plan, folder: str) -> None:
+        """A run begins."""
+
+    def server(self, launch: Launch, text: str, share: float | None) -> None:
+        """What a server that starts is doing, and how much of it is done."""
+
+    def cell(self, run: Run, index: int, total: int) -> None:
+        """A cell begins, the `index`-th of all."""
+
+    def load(self, progress: Progress) -> None:
+        """How its load goes, a few times a second."""
+
+    def beside(self, facts: Mapping[str, float]) -> None:
+        """The server's and the GPUs' own view: running, waiting, KV (share), power (W)."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row is finished."""
+
+    def note(self, text: str) -> None:
+        """Something to know, as it comes."""
 
 
-def progress_line(progress: Progress) -> str:
-    """`measure 12 s  in flight 1,000  12,345 tok/s  TTFT 120 ms  TPOT 52.1 ms  done 4,210  failed 0`."""
+def progress_parts(progress: Progress) -> list[str]:
+    """`measure 12 s`, `in flight 1,000`, `12,345 tok/s`, `TTFT 120 ms`, ..."""
     parts = [
-        f"{progress.phase} {progress.elapsed_s:.0f} s",
+        f"{progress.phase} {duration(progress.elapsed_s)}",
         f"in flight {number(progress.in_flight)}",
         f"{number(progress.output_tokens_per_s, 0)} tok/s",
         f"TTFT {number(progress.ttft_ms)} ms",
@@ -48,7 +61,12 @@ def progress_line(progress: Progress) -> str:
     ]
     if progress.failed:
         parts.append(f"failed {number(progress.failed)}")
-    return "  ".join(parts)
+    return parts
+
+
+def progress_line(progress: Progress) -> str:
+    """The parts in one line, for logs."""
+    return "  ".join(progress_parts(progress))
 
 
 def row_line(row: Mapping[str, Any]) -> str:
@@ -124,6 +142,7 @@ class LiveScreen:
     """A few lines at the bottom of the terminal; finished rows and warnings scroll above."""
 
     REFRESH_PER_S = 4
+    BAR = 24
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -134,10 +153,13 @@ class LiveScreen:
             transient=True,
         )
         self._lock = threading.Lock()
-        self._head = self._server = self._cell = self._load = ""
-        self._beside: dict[str, float] = {}
-        self._rates: deque[float] = deque(maxlen=60)
+        self._head = self._server = self._key = ""
+        self._share: float | None = None
+        self._load: list[str] = []
+        self._beside: list[str] = []
+        self._rates: deque[float] = deque(maxlen=240)
         self._began = time.monotonic()
+        self._estimates: list[float] = []
         self._index = self._total = 0
 
     def __enter__(self) -> Self:
@@ -150,59 +172,66 @@ class LiveScreen:
         self._live.stop()
 
     def _render(self) -> Group:
+        width = self._console.width
         with self._lock:
-            lines = [Text.from_markup(self._head), Text(self._server)]
-            if self._cell:
-                lines.append(Text.from_markup(self._cell + self._left()))
-            if self._load:
-                lines.append(Text("  " + self._load))
+            lines = [Text.from_markup(self._head), Text(self._server_line(width))]
+            if self._key:
+                lines.append(Text.assemble((self._place(), "bold"), "  ", self._key))
+            lines += [Text(line) for line in fitted(self._load, width, "  ")]
             if len(self._rates) > 2:
-                lines.append(Text("  tok/s " + sparkline(list(self._rates)), style="cyan"))
-            if self._beside:
-                facts = "  ".join(f"{name} {number(value)}" for name, value in self._beside.items())
-                lines.append(Text("  " + facts, style="dim"))
+                # one blank column, so that no terminal wraps the line
+                rates = sparkline(list(self._rates)[-max(8, min(width - 11, 100)) :])
+                lines.append(Text(f"  tok/s {rates}", style="cyan"))
+            lines += [Text(line, style="dim") for line in fitted(self._beside, width, "  server: ")]
         for line in lines:
-            line.truncate(self._console.width, overflow="ellipsis")
+            line.truncate(width, overflow="ellipsis")
         return Group(*lines)
 
-    def _left(self) -> str:
-        done = self._index - 1
-        if done < 1:
-            return ""
-        left = (time.monotonic() - self._began) / done * (self._total - done)
-        return f"  [dim]about {duration(left)} left[/]"
+    def _server_line(self, width: int) -> str:
+        if self._share is None or width < 60:
+            return self._server
+        return f"{bar(self._share, self.BAR)} {self._share:4.0%}  {self._server}"
+
+    def _place(self) -> str:
+        """`cell 3 of 12, about 4 min left`."""
+        left = time_left(self._estimates, self._index - 1, time.monotonic() - self._began)
+        return f"cell {self._index} of {self._total}" + (f", about {duration(left)} left" if left else "")
 
     def begin(self, plan: Plan, folder: str) -> None:
         """Say what will be done."""
         mark = " [yellow]SIMULATED[/]" if plan.sweep.server.kind == "simulated" else ""
         self._began = time.monotonic()
+        known = [run.cell.estimate.duration_s or 0.0 for launch in plan.launches for run in launch.runs]
         with self._lock:
+            self._estimates = known
             self._head = f"[bold]{escape(plan.sweep.name)}[/]{mark}  -> {escape(folder)}"
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
         """What the server is doing."""
-        done = f" {share:.0%}" if share is not None else ""
         with self._lock:
-            self._server = f"{launch.group.server_id[3:]}: {text}{done}"
-            self._load, self._beside = "", {}
+            self._server, self._share = f"{launch.group.server_id[3:]}: {text}", share
+            self._key, self._load, self._beside = "", [], []
+            self._rates.clear()
 
     def cell(self, run: Run, index: int, total: int) -> None:
         """Which cell begins."""
         with self._lock:
-            self._index, self._total = index, total
-            self._cell = f"[bold]cell {index} of {total}[/]  {escape(run.cell.key)}  repeat {run.repeat}"
+            self._index, self._total, self._share = index, total, None
+            discarded = " (discarded)" if run.discarded else ""
+            self._key = f"{run.cell.key}  repeat {run.repeat}{discarded}"
+            self._load, self._beside = [], []
             self._rates.clear()
 
     def load(self, progress: Progress) -> None:
         """How the load goes."""
         with self._lock:
-            self._load = progress_line(progress)
+            self._load = progress_parts(progress)
             self._rates.append(progress.output_tokens_per_s or 0.0)
 
     def beside(self, facts: Mapping[str, float]) -> None:
         """The server's own view: running, waiting, KV use, power."""
         with self._lock:
-            self._beside = dict(facts)
+            self._beside = [_fact(name, value) for name, value in facts.items()]
 
     def row(self, row: Mapping[str, Any]) -> None:
         """A finished row scrolls by."""
@@ -212,6 +241,43 @@ class LiveScreen:
     def note(self, text: str) -> None:
         """A warning scrolls by."""
         self._console.print(Text(f"! {text}", style="yellow"))
+
+
+def _fact(name: str, value: float) -> str:
+    match name:
+        case "KV":
+            return f"KV {percent(value)}"
+        case "power":
+            return f"power {number(value, 0)} W"
+        case _:
+            return f"{name} {number(value, 0)}"
+
+
+def fitted(parts: list[str], width: int, indent: str) -> list[str]:
+    """Parts in as few lines as the width allows; what follows the first line is set under its first part."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 3 + len(part) < width:
+            lines[-1] += f"   {part}"
+        else:
+            lines.append((" " * len(indent) if lines else indent) + part)
+    return lines
+
+
+def time_left(estimates: list[float], done: int, elapsed_s: float) -> float | None:
+    """Seconds left: the time so far, scaled by the cells' estimates; by their number where there are none."""
+    if done < 1 or done >= len(estimates):
+        return None
+    weights = estimates if all(estimates) else [1.0] * len(estimates)
+    return elapsed_s * sum(weights[done:]) / sum(weights[:done])
+
+
+def bar(share: float, width: int) -> str:
+    """`━━━━━╸    ` for a share of 0 to 1."""
+    filled = max(0.0, min(1.0, share)) * width
+    whole = int(filled)
+    half = "╸" if filled - whole >= 0.5 else ""
+    return ("━" * whole + half).ljust(width)
 
 
 def sparkline(values: list[float]) -> str:

@@ -1,0 +1,130 @@
+"""The end table of a sweep: per configuration the levels with throughput, latency, share of the bound and verdict.
+
+Repeats are one line: the mean and how far its 95 % interval reaches. Narrow terminals get fewer columns, never
+wrapped ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from rocbench import units, verdict
+from rocbench.report.curves import Curve, Point, RunInfo, curves
+
+NARROW = 110
+"""Below so many columns only what decides is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One column of figures."""
+
+    heading: str
+    column: str
+    """Column of `cells`; empty for those computed here."""
+    digits: int
+    wide: bool
+    """Only where there is room."""
+
+
+COLUMNS = (
+    Shown("out tok/s", "output_throughput", 0, wide=False),
+    Shown("±", "", 0, wide=False),
+    Shown("/GPU", "output_throughput_per_gpu", 0, wide=True),
+    Shown("of bound", "roofline_share", -1, wide=False),
+    Shown("TTFT p50", "median_ttft_ms", 1, wide=False),
+    Shown("p99", "p99_ttft_ms", 1, wide=True),
+    Shown("TPOT p50", "median_tpot_ms", 1, wide=False),
+    Shown("p99", "p99_tpot_ms", 1, wide=True),
+    Shown("done", "completed", 0, wide=True),
+    Shown("failed", "failed", 0, wide=True),
+)
+
+
+def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print the table, then what each code in it means."""
+    kept = [row for row in rows if row.get("discarded") is not True]
+    simulated = any(row.get("simulated") is True for row in kept)
+    found = curves([(RunInfo("", "", "", simulated), kept)])
+    if simulated:
+        console.print("[yellow]SIMULATED: these figures come from the simulated server, not from hardware[/]")
+    for line in lines(found, console.width):
+        console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=False)
+    _meanings(kept, console)
+
+
+def lines(found: Sequence[Curve], width: int) -> list[Text]:
+    """The table as lines no longer than the width."""
+    repeats = any(len(point.rows) > 1 for curve in found for point in curve.points)
+    shown = [c for c in COLUMNS if (width >= NARROW or not c.wide) and (repeats or c.heading != "±")]
+    level = {"closed": "users", "open": "requests/s", "trace": "load"}[found[0].shape if found else "closed"]
+    header = [level, *(c.heading for c in shown)]
+    body = [(curve, point, _figures(point, shown)) for curve in found for point in curve.points]
+    widths = [
+        max(len(name), *(len(cells[index]) for _, _, cells in body), 4) for index, name in enumerate(header)
+    ]
+    out = [_line(header, widths, Text("verdict"), "bold")]
+    last = None
+    for curve, point, cells in body:
+        if curve is not last:
+            out.append(Text(f"{curve.name}, {curve.workload}", style="bold cyan"))
+            last = curve
+        out.append(_line(cells, widths, verdict_text(point), ""))
+    for line in out:
+        line.truncate(width, overflow="ellipsis")
+    return out
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], last: Text, style: str) -> Text:
+    padded = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return Text.assemble((f"  {padded}  ", style), last)
+
+
+def _figures(point: Point, shown: Sequence[Shown]) -> list[str]:
+    rows = point.rows or point.invalid
+    return [f"{point.level:,g}" if point.level else "-", *(_cell(point, rows, column) for column in shown)]
+
+
+def _cell(point: Point, rows: Sequence[Mapping[str, Any]], shown: Shown) -> str:
+    if shown.heading == "±":
+        interval = point.interval("output_throughput")
+        return units.percent(interval.relative_half_width) if interval.n > 1 else units.ABSENT
+    there = [float(row[shown.column]) for row in rows if row.get(shown.column) is not None]
+    if not there:
+        return units.ABSENT
+    if shown.column in {"completed", "failed"}:
+        return f"{sum(there):,.0f}"
+    mean = sum(there) / len(there)
+    return units.percent(mean) if shown.digits < 0 else f"{mean:,.{shown.digits}f}"
+
+
+def verdict_text(point: Point) -> Text:
+    """`valid`, `INVALID codes`, `unknown codes`; `2 of 3 invalid: codes` where repeats differ."""
+    bad = len(point.invalid)
+    codes = ", ".join(_codes(point.invalid if bad else point.rows))
+    if bad and point.rows:
+        return Text(f"{bad} of {bad + len(point.rows)} INVALID: {codes}", style="red")
+    match point.mark:
+        case "invalid":
+            return Text(f"INVALID {codes}", style="red")
+        case "unknown":
+            return Text(f"unknown {codes}", style="yellow")
+        case _:
+            return Text.assemble(("valid", "green"), (f" {codes}" if codes else "", "dim"))
+
+
+def _codes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(c for row in rows for c in str(row.get("reasons") or "").split(";") if c))
+
+
+def _meanings(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    for code in sorted(_codes(rows)):
+        console.print(Text.assemble((f"  {code}", "bold"), f": {verdict.meaning(code)}"))
+    unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
+    if unmade:
+        console.print(Text(f"  not judged: {', '.join(unmade)}", style="dim"))

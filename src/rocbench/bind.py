@@ -24,6 +24,7 @@ from rocbench.load.spec import (
 )
 from rocbench.plan import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
+from rocbench.server.lock import choose_gpus
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
 from rocbench.settings import schema
 from rocbench.settings.schema import Server, Sweep
@@ -69,12 +70,32 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         base_url=server.base_url,
         api_key=api_key(server),
         ready_timeout_s=server.ready_timeout_s or ready_timeout_s(total),
-        gpus=server.gpus or (),
+        gpus=server.gpus or _gpus(group, server),
+        weight_bytes=_weight_bytes(group),
         image=server.image or _image(group),
         runtime=server.runtime,
         dev_mode=server.dev_mode,
         gated=bool(profile and profile.gated and server.kind in ("process", "container")),
     )
+
+
+def _gpus(group: Group, server: Server) -> tuple[int, ...]:
+    """GPUs by index for a model that needs fewer than the node has; empty binds none (all of them, or a CPU).
+
+    Raises:
+        NodeFault: too few are free.
+    """
+    if server.kind not in ("process", "container") or group.resolution is None or group.hardware is None:
+        return ()
+    needed, there = group.resolution.facts.gpus_needed, group.hardware.gpus
+    if group.hardware.gpu is None or needed >= there:
+        return ()
+    return choose_gpus(needed, range(there))
+
+
+def _weight_bytes(group: Group) -> float | None:
+    """Bytes to have on disk; None where the profile does not say."""
+    return group.profile.checkpoint.bytes if group.profile else None
 
 
 def _served_name(group: Group) -> str:

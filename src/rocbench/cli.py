@@ -56,7 +56,7 @@ def options(
     """Options that stand before the command."""
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     """SIGTERM and a closed terminal end like Ctrl-C, so that no server is left behind."""
     raise KeyboardInterrupt
 

@@ -51,7 +51,6 @@ def estimate(
     load: Load,
     *,
     concurrency: int | None,
-    rate: float | None,
 ) -> Estimate:
     """Capacity, bound and time of one cell on hardware whose physics are known."""
     if hardware.gpu is None:

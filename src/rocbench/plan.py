@@ -270,7 +270,6 @@ def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cel
         workload,
         sweep.load,
         concurrency=level.concurrency,
-        rate=level.rate,
     )
     return Skip(key, found.cannot_fit) if found.cannot_fit else replace(cell, estimate=found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     if server.kind == "simulated":
         context = folder / "simulation.json"
         folder.mkdir(parents=True, exist_ok=True)
-        context.write_text(json.dumps(simulation_context(group, sweep), indent=2))
+        context.write_text(json.dumps(simulation_context(group, sweep, folder.name), indent=2))
         env["ROCBENCH_SIM"] = str(context)
         command = (*SIMULATOR, *argv)
     elif server.kind in ("process", "container"):
@@ -134,14 +135,18 @@ def api_key(server: Server) -> str | None:
     return key
 
 
-def simulation_context(group: Group, sweep: Sweep) -> dict[str, object]:
-    """What the simulated server needs to know beside its argv (read from the file that ROCBENCH_SIM names)."""
+def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str, object]:
+    """What the simulated server needs to know beside its argv (read from the file that ROCBENCH_SIM names).
+
+    Args:
+        start: names this start among those of the run: each has noise of its own.
+    """
     return {
         "profile": group.profile.model_dump(mode="json") if group.profile else None,
         "hardware": group.hardware.model_dump(mode="json") if group.hardware else None,
         "vllm": group.vllm,
         "simulation": sweep.simulation.model_dump(mode="json", exclude={"faults"}),
-        "seed": sweep.seed,
+        "seed": zlib.crc32(f"{sweep.seed}/{start}".encode()),
         "faults": sweep.simulation.faults.get(group.model, {}),
     }
 

@@ -146,12 +146,6 @@ class LiveScreen:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._live = Live(
-            console=self._console,
-            refresh_per_second=self.REFRESH_PER_S,
-            get_renderable=self._render,
-            transient=True,
-        )
         self._lock = threading.Lock()
         self._head = self._server = self._key = ""
         self._share: float | None = None
@@ -161,6 +155,13 @@ class LiveScreen:
         self._began = time.monotonic()
         self._estimates: list[float] = []
         self._index = self._total = 0
+        # last, because it renders once while it is made
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=self.REFRESH_PER_S,
+            get_renderable=self._render,
+            transient=True,
+        )
 
     def __enter__(self) -> Self:
         self._live.start()

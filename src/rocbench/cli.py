@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rocbench import __version__
-from rocbench.commands import imports, knowledge, node, reporting, serving, sweeping
+from rocbench.commands import imports, judging, knowledge, ledger, node, reporting, serving, sweeping
 from rocbench.errors import BenchError, Exit
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 MEASURE = "Measure"
 READ = "Results"
+JUDGE = "Judgement"
 SERVE = "Servers"
 KNOW = "Knowledge"
 NODE = "This machine"
@@ -33,6 +34,13 @@ app.command("plan", rich_help_panel=MEASURE)(sweeping.plan)
 app.command("report", rich_help_panel=READ)(reporting.report)
 app.command("export", rich_help_panel=READ)(reporting.export)
 app.command("import", rich_help_panel=MEASURE)(imports.import_)
+app.command("summary", rich_help_panel=READ)(ledger.summary)
+app.command("history", rich_help_panel=READ)(ledger.history)
+app.command("query", rich_help_panel=READ)(ledger.query)
+app.command("merge", rich_help_panel=READ)(ledger.merge)
+app.command("compare", rich_help_panel=JUDGE)(judging.compare)
+app.command("ablate", rich_help_panel=JUDGE)(judging.ablate)
+app.command("gate", rich_help_panel=JUDGE)(judging.gate)
 app.command("serve", rich_help_panel=SERVE)(serving.serve)
 app.command("simulate", rich_help_panel=SERVE, context_settings=serving.PASS_THROUGH)(serving.simulate)
 app.command("doctor", rich_help_panel=NODE)(node.doctor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rocbench import trend
+from rocbench import capacity, compare, search
 from rocbench.planned import Cell, Group, Plan
+from rocbench.report import endtable
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution
 from rocbench.rules.table import Rule
 from rocbench.server.command import shell_line
+from rocbench.settings.schema import Sweep
 from rocbench.units import duration, number, percent
 
 NARROW = 110
@@ -54,14 +56,16 @@ def show_plan(plan: Plan) -> None:
             "[yellow]SIMULATED[/]: the commands are those of the real servers; the sweep starts simulated ones"
         )
     for number_, group in enumerate(plan.groups, start=1):
-        _show_group(console, number_, group, sweep.server.kind)
+        _show_group(console, number_, group, sweep)
+    for note in plan.notes:
+        console.print(f"[yellow]note[/] {escape(note)}")
     for skip in plan.skipped:
         console.print(f"[dim]skipped {escape(skip.key)}: {escape(skip.reason)}[/]")
     if plan.estimate_s is not None:
         console.print(f"\nestimated time: {duration(plan.estimate_s)}")
 
 
-def _show_group(console: Console, index: int, group: Group, kind: str) -> None:
+def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> None:
     console.print(f"\n[bold]{index}. {escape(group.server_id[3:])}[/]  vLLM {group.vllm or 'unknown'}")
     if group.resolution is not None:
         line = shell_line(("vllm", "serve", *group.resolution.argv()), group.resolution.environment())
@@ -71,9 +75,24 @@ def _show_group(console: Console, index: int, group: Group, kind: str) -> None:
             console.print(
                 f"  [yellow]{finding.severity}[/] {escape(finding.message)} [dim]({finding.rule})[/]"
             )
-    elif kind == "attached":
+    elif sweep.server.kind == "attached":
         console.print("  a running server; nothing is launched")
-    console.print(_cells_table(group.cells))
+    if group.cells:
+        console.print(_cells_table(group.cells))
+    for workload in group.searches:
+        console.print(f"  search {escape(workload.name)}: {_search_line(sweep)}")
+
+
+def _search_line(sweep: Sweep) -> str:
+    """What a search looks for, and within which bounds."""
+    wanted = sweep.search
+    assert wanted is not None
+    unit = "requests/s" if sweep.load.shape.kind == "open" else "users"
+    limits = ", ".join(str(limit) for limit in search.limits(wanted))
+    return (
+        f"the most {unit} from {wanted.low:g} to {wanted.high:g} with {limits}; "
+        f"at most {wanted.max_measurements} measurements"
+    )
 
 
 def _cells_table(cells: Iterable[Cell]) -> Table:
@@ -101,90 +120,81 @@ def show_cells(cells: pd.DataFrame, folder: Path) -> None:
     if cells.empty:
         console.print(f"no cell was measured; see {folder}")
         return
-    rows = [{str(k): v for k, v in row.items()} for row in cells.to_dict("records")]
-    if any(row.get("simulated") is True for row in rows):
-        console.print("[yellow]SIMULATED: these figures come from the simulated server, not from hardware[/]")
-    console.print(cells_table(rows, console.width))
-    _show_reasons(console, rows)
+    endtable.show(compare.records(cells), console)
     console.print(f"results: {escape(str(folder))}")
 
 
-Columns = tuple[tuple[str, str, int, bool], ...]
-
-COLUMNS: Columns = (
-    # header, column, digits, shown on narrow terminals
-    ("users", "level", 0, True),
-    ("rep", "repeat", 0, False),
-    ("out tok/s", "output_throughput", 0, True),
-    ("/GPU", "output_throughput_per_gpu", 0, False),
-    ("bound", "roofline_share", -1, False),
-    ("TTFT p50", "median_ttft_ms", 1, True),
-    ("p99", "p99_ttft_ms", 1, False),
-    ("TPOT p50", "median_tpot_ms", 1, True),
-    ("p99", "p99_tpot_ms", 1, False),
-    ("req ok", "completed", 0, False),
-    ("fail", "failed", 0, False),
-)
-
-
-def cells_table(rows: list[dict[str, Any]], width: int) -> Table:
-    """Rows as a table; narrow terminals get fewer columns. Milliseconds, tokens per second."""
-    shown = [column for column in COLUMNS if column[3] or width >= NARROW]
-    if len({row.get("repeat") for row in rows}) == 1:
-        shown = [column for column in shown if column[1] != "repeat"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("server / workload", no_wrap=True, overflow="ellipsis")
-    for header, *_ in shown:
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True, overflow="ellipsis")
-    last = None
-    for row in rows:
-        name = _row_name(row)
-        table.add_row(
-            escape(name) if name != last else "",
-            *(_cell_text(row, column, digits) for _, column, digits, _ in shown),
-            verdict_mark(row),
-        )
-        last = name
-    return table
+def show_summary(table: pd.DataFrame, *, simulated: bool) -> None:
+    """Mean, interval, CoV and n of each cell and metric."""
+    if simulated:
+        out().print("[yellow]SIMULATED: these figures come from the simulated server, not from hardware[/]")
+    keys = list(table.columns[: list(table.columns).index("metric")])
+    shown = [name for name in keys if len(set(table[name].astype(str))) > 1] or keys[:1]
+    show_rows(
+        [*shown, "metric", "mean", "95 % interval", "CoV", "n", "requests", "note"],
+        [
+            [
+                *(str(row[name]) for name in shown),
+                row["metric"],
+                number(_float(row["mean"]), 2),
+                f"[{number(_float(row['low']), 2)}, {number(_float(row['high']), 2)}]"
+                if _float(row["low"]) is not None
+                else "-",
+                percent(_float(row["cov"])),
+                str(row["n"]) + (f" ({row['dropped']} invalid)" if row["dropped"] else ""),
+                number(None if _float(row["samples"]) is None else int(row["samples"])),
+                row["note"],
+            ]
+            for row in table.to_dict("records")
+        ],
+    )
 
 
-def _row_name(row: Mapping[str, Any]) -> str:
-    key = str(row.get("key") or f"{row.get('model')}/{row.get('workload')}")
-    return key.rsplit("/", 1)[0] if key.count("/") >= 2 else key
+def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], gain: float) -> None:
+    """The answer of each search, and where each curve saturates."""
+    for found in searches:
+        say(_answer(found))
+    curves = capacity.curves(cells, gain)
+    if curves.empty:
+        return
+    names = [name for name in ("model", "workload", "axes", "vllm_version") if name in curves]
+    shown = [name for name in names if name == "model" or len(set(curves[name].astype(str))) > 1]
+    show_rows(
+        [*shown, "levels", "peak tok/s", "saturation", "95 % interval", "note"],
+        [
+            [
+                *(str(row[name]) for name in shown),
+                row["levels"],
+                number(_float(row["peak"]), 0),
+                number(_float(row["saturation"]), 0),
+                _between(_float(row["low"]), _float(row["high"]), _float(row["saturation"])),
+                row["note"],
+            ]
+            for row in curves.to_dict("records")
+        ],
+        title=f"saturation: where doubling the load brings less than {gain:.0%} output throughput",
+    )
 
 
-def _cell_text(row: Mapping[str, Any], column: str, digits: int) -> str:
-    if column == "level":
-        return str(row.get("key", "")).rsplit("/", 1)[-1].removeprefix("c")
-    value = row.get(column)
-    if value is None or pd.isna(value):
+def _answer(found: Mapping[str, Any]) -> str:
+    """One search in one line."""
+    best = "no level" if found["best"] is None else f"{found['best']:g} {found['unit']}"
+    name = f"{found['model']}/{found['workload']}"
+    limits = ", ".join(found["limits"])
+    return (
+        f"search {name}: {limits} is met up to {best} ({found['why']}; {found['measurements']} measurements)"
+    )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)
+
+
+def _between(low: float | None, high: float | None, level: float | None) -> str:
+    """An interval of levels; its upper end is open where some resamples never saturate."""
+    if low is None and high is None:
         return "-"
-    if digits == -1:
-        return percent(float(value))
-    return number(float(value), digits) if digits else f"{float(value):,.0f}"
-
-
-def verdict_mark(row: Mapping[str, Any]) -> str:
-    """`valid`, `INVALID codes`, or `unknown` with the checks that could not be made."""
-    valid = row.get("valid")
-    reasons = str(row.get("reasons") or "")
-    if valid is True or valid == "true":
-        return "[green]valid[/]" + (f" [dim]{escape(reasons)}[/]" if reasons else "")
-    if valid is False or valid == "false":
-        return f"[red]INVALID[/] {escape(reasons)}"
-    return f"[yellow]unknown[/] {escape(reasons)}"
-
-
-def _show_reasons(console: Console, rows: list[dict[str, Any]]) -> None:
-    from rocbench import verdict
-
-    codes = sorted({code for row in rows for code in str(row.get("reasons") or "").split(";") if code})
-    for code in codes:
-        console.print(f"  [bold]{code}[/]: {escape(verdict.meaning(code))}")
-    unknown = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
-    if unknown:
-        console.print(f"  [dim]not judged: {', '.join(unknown)}[/]")
+    return f"[{number(low, 0)}, {'beyond' if high is None and level is not None else number(high, 0)}]"
 
 
 def show_rows(headers: list[str], rows: list[list[str]], title: str = "") -> None:
@@ -282,20 +292,24 @@ def _plain(value: Any) -> str:
 
 def show_history(table: pd.DataFrame, metric: str) -> None:
     """Each cell's series over the runs, with its change points."""
-    for key, series in table.groupby("key", sort=False):
-        values = [float(v) for v in series["mean"]]
-        changes = {point.index for point in trend.change_points(values)}
+    for (key, _), series in table.groupby(["key", "cell_id"], sort=False):
         show_rows(
-            [str(key), "began", metric, "std", "n", ""],
+            [str(key), "began, UTC", metric, "std", "n", ""],
             [
                 [
-                    str(row.run),
-                    str(row.begun_at)[:19],
-                    number(float(row.mean), 2),
-                    number(None if pd.isna(row.std) else float(row.std), 2),
-                    str(row.count),
-                    ("change point " if i in changes else "") + ("simulated" if row.simulated else ""),
+                    str(row["run"]),
+                    str(row["begun_at"])[:19],
+                    number(_float(row["mean"]), 2),
+                    number(_float(row["std"]), 2),
+                    str(row["n"]),
+                    _history_notes(row),
                 ]
-                for i, row in enumerate(series.itertuples(index=False))
+                for row in series.to_dict("records")
             ],
         )
+
+
+def _history_notes(row: Mapping[Hashable, Any]) -> str:
+    change = _float(row["change"])
+    moved = f"change point: {100 * change:+.1f}%" if change is not None else ""
+    return "  ".join(part for part in (moved, "simulated" if row["simulated"] is True else "") if part)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 
+from rocbench import repeats, rows, store, trend
 from rocbench.errors import InputError
+from rocbench.plan import Overrides, Plan
+from rocbench.remaining import Key, key_of_row
 from rocbench.store import TABLES, RunFolder
 
 
@@ -19,96 +23,168 @@ def runs(root: Path) -> list[RunFolder]:
     Raises:
         InputError: there is none.
     """
-    if (root / "manifest.json").is_file():
-        return [RunFolder.open(root)]
-    found = [RunFolder.open(path.parent) for path in sorted(root.glob("*/manifest.json"))]
-    if not found:
-        raise InputError("no run folder here", where=str(root), fix="bench sweep writes one")
-    return sorted(found, key=lambda folder: str((folder.read_json("manifest.json") or {}).get("begun_at")))
+    return store.find(root)
 
 
-def cells(root: Path) -> pd.DataFrame:
-    """The cell rows of every run, with when each run began."""
+def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    """The cell rows of runs, with when each run began, and its folder's name."""
     frames = []
-    for folder in runs(root):
+    for folder in folders:
         frame = folder.cells()
-        manifest = folder.read_json("manifest.json") or {}
         if not frame.empty:
-            frames.append(frame.assign(begun_at=manifest.get("begun_at"), run=folder.path.name))
+            frames.append(frame.assign(begun_at=folder.manifest.get("begun_at"), run=folder.path.name))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def history(root: Path, metric: str, **wanted: str | None) -> pd.DataFrame:
-    """One row per run and cell: when, what, mean of `metric` over valid repeats, and how many.
+def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """One row per cell and run, oldest first: begun_at, run, key, cell_id, simulated, mean, std, n, change.
+
+    `mean` is over valid repeats; `change` is the relative change of level where a change point lies. Cells are told
+    apart by their id, so that a series never mixes two configurations.
 
     Args:
-        wanted: column to value; None asks nothing.
+        folders: the runs.
+        metric: a column of `cells` that is a number.
+        wanted: column to value, as text.
 
     Raises:
-        InputError: no such column.
+        InputError: no such column, or it holds no numbers.
     """
-    frame = cells(root)
-    for name in [metric, *wanted]:
+    frame = cells(folders)
+    for name in (metric, *wanted):
         if name not in frame.columns:
             raise InputError(f"no column {name!r} in cells", fix="docs/results.md lists all")
+    if not pd.api.types.is_numeric_dtype(frame[metric]) or pd.api.types.is_bool_dtype(frame[metric]):
+        raise InputError(
+            f"{metric!r} is no number", where="--metric", fix="docs/results.md lists all columns"
+        )
     for name, value in wanted.items():
-        if value is not None:
-            frame = frame[frame[name].astype(str) == value]
-    frame = frame[~frame["discarded"].fillna(value=False).astype(bool) & ~(frame["valid"] == False)]  # noqa: E712
-    frame = frame[frame[metric].notna()]
-    grouped = frame.groupby(["begun_at", "run", "key", "cell_id", "simulated"], dropna=False, sort=False)[metric]
-    table = grouped.agg(["mean", "std", "count"]).reset_index()
-    return table.sort_values(["key", "begun_at"], ignore_index=True)
+        frame = frame[frame[name].astype(str) == value]
+    counts = ~frame["discarded"].fillna(value=False).astype(bool) & frame["valid"].fillna(value=True).astype(
+        bool
+    )
+    frame = frame[counts & frame[metric].notna()]
+    keys = ["key", "cell_id", "begun_at", "run", "simulated"]
+    grouped = frame.groupby(keys, dropna=False, sort=False)[metric]
+    table = grouped.agg(mean="mean", std="std", n="count").reset_index()
+    table = table.sort_values(["key", "cell_id", "begun_at"], ignore_index=True)
+    table["change"] = float("nan")
+    for _, series in table.groupby("cell_id", sort=False):
+        for point in trend.change_points(series["mean"].to_numpy(dtype=float)):
+            table.loc[series.index[point.index], "change"] = point.change
+    return table
 
 
-def query(root: Path, sql: str) -> pd.DataFrame:
+def query(folders: Sequence[RunFolder], sql: str) -> pd.DataFrame:
     """The answer to a SQL query over the tables `cells`, `requests`, `server_metrics`, `gpu`, `histograms`, `timeline`.
 
     Raises:
         InputError: DuckDB refuses the query.
     """
     connection = duckdb.connect()
-    connection.register("cells", cells(root))
+    connection.register("cells", cells(folders))
     for name in TABLES:
-        paths = [str(folder.path / f"{name}.parquet") for folder in runs(root)]
-        there = [path for path in paths if Path(path).is_file()]
-        if there:
-            connection.register(name, connection.read_parquet(there, union_by_name=True))  # type: ignore[arg-type]
+        table = store.relation(connection, folders, name)
+        if table is not None:
+            table.create_view(name)
     try:
-        return connection.sql(sql).df()
+        found = connection.sql(sql)
     except duckdb.Error as error:
         raise InputError(str(error).splitlines()[0], where="SQL") from None
+    if found is None:
+        raise InputError("this statement gives no table", where="SQL", fix="ask with SELECT")
+    answer: pd.DataFrame = found.df()
+    return answer
 
 
-def merge(folders: list[Path], out: Path) -> RunFolder:
+def merge(paths: Sequence[Path], out: Path) -> RunFolder:
     """Put shards of one plan together: every cell and repeat once, with its parts and servers.
 
+    A measurement that no shard has is missing in the merged run too; `bench sweep --resume` makes it.
+
     Raises:
-        InputError: the folders are of different sweeps, or two hold the same measurement.
+        InputError: the folders are not of one plan, or two hold the same measurement.
     """
-    shards = [RunFolder.open(path) for path in folders]
-    plans: list[dict[str, Any]] = [shard.read_json("plan.json") for shard in shards]
-    if any(plan["sweep"] != plans[0]["sweep"] for plan in plans):
-        raise InputError("these runs are of different sweeps", fix="merge shards of one sweep only")
+    shards = [RunFolder.open(path) for path in paths]
+    plan = _one_plan(shards)
+    planned = {run.cell.cell_id for launch in plan.launches for run in launch.runs}
+    _refuse_twice(shards)
+    for shard in shards:
+        strange = {str(row["key"]) for row in shard.rows if row["cell_id"] not in planned}
+        if strange and plan.sweep.search is None:
+            raise InputError(
+                f"this bench plans other cells than {shard.path} has: {', '.join(sorted(strange)[:3])}",
+                fix=f"merge with rocbench {shard.manifest['rocbench']}",
+            )
     merged = RunFolder.create(out)
-    seen: dict[tuple[Any, ...], Path] = {}
-    manifests = [shard.read_json("manifest.json") for shard in shards]
+    with merged.held():
+        for shard in shards:
+            shard.copy_into(merged)
+        kept = shards[0].read_json("plan.json")
+        written = kept | rows.plan_json(plan, Overrides(**kept["overrides"]), None)
+        merged.write_json("plan.json", written)
+        manifests = [shard.manifest for shard in shards]
+        first = min(manifests, key=lambda manifest: str(manifest["begun_at"]))
+        merged.write_json("manifest.json", first | {"run_id": out.name, "merged_from": manifests})
+        merged = RunFolder.open(out)
+        merged.finish()
+        if merged.rows:
+            merged.write_csv("summary.csv", repeats.summary(merged.cells()))
+        searches = [found for shard in shards for found in shard.read_json("search.json") or []]
+        if searches:
+            merged.write_json("search.json", searches)
+    return merged
+
+
+def _one_plan(shards: Sequence[RunFolder]) -> Plan:
+    """The whole plan that these are shards of."""
+    first = _decides(shards[0])
+    for shard in shards[1:]:
+        other = _decides(shard)
+        different = [name for name in first if first[name] != other[name]]
+        if different:
+            raise InputError(
+                f"these are not shards of one plan: {', '.join(different)} differ",
+                where=f"{shards[0].path}, {shard.path}",
+                fix="merge what one sweep gave with --shard 1/N to N/N",
+            )
+    return rows.stored(shards[0].read_json("plan.json") | {"shard": None}, shards[0].manifest)
+
+
+def _decides(shard: RunFolder) -> dict[str, str]:
+    """What a plan is made of, as comparable text."""
+    plan, manifest = shard.read_json("plan.json"), shard.manifest
+    there = {name: plan.get(name) for name in ("sweep", "overrides", "client")}
+    there |= {name: manifest.get(name) for name in ("profiles", "workloads", "hardware")}
+    return {name: json.dumps(value, sort_keys=True) for name, value in there.items()}
+
+
+def _refuse_twice(shards: Sequence[RunFolder]) -> None:
+    seen: dict[Key, Path] = {}
     for shard in shards:
         for row in shard.rows:
-            key = (row["cell_id"], row["repeat"], row.get("discarded", False))
+            key = key_of_row(row)
             if key in seen:
-                raise InputError(f"{row['key']} repeat {row['repeat']} is in {seen[key]} too", where=str(shard.path))
+                raise InputError(
+                    f"{row['key']} repeat {row['repeat']} is in {seen[key]} too",
+                    where=str(shard.path),
+                    fix="leave out one of the two",
+                )
             seen[key] = shard.path
-    for index, shard in enumerate(shards, start=1):
-        shutil.copytree(shard.path / "parts", out / "parts", dirs_exist_ok=True)
-        for server in sorted((shard.path / "servers").iterdir()):
-            shutil.copytree(server, out / "servers" / f"{server.name}@{index}", dirs_exist_ok=True)
-    plan = plans[0] | {"shard": None}
-    for name in ("servers", "launches", "skipped"):
-        plan[name] = [entry for one in plans for entry in one[name]]
-    merged.write_json("plan.json", plan)
-    merged.write_json("manifest.json", manifests[0] | {"merged_from": manifests})
-    merged = RunFolder.open(out)
-    merged.rewrite()
-    merged.finish()
-    return merged
+
+
+def latest_before(folder: RunFolder, folders: Sequence[RunFolder]) -> RunFolder | None:
+    """The newest run of the same sweep that began before this one, on the same hardware, simulated as it is."""
+    mine = folder.manifest
+
+    def alike(other: Mapping[str, Any]) -> bool:
+        same = all(other.get(name) == mine.get(name) for name in ("sweep", "simulated"))
+        hardware = [(one.get("hardware") or {}).get("name") for one in (mine, other)]
+        return same and hardware[0] == hardware[1] and str(other["begun_at"]) < str(mine["begun_at"])
+
+    candidates = [
+        other
+        for other in folders
+        if other.path.resolve() != folder.path.resolve() and alike(other.manifest) and other.rows
+    ]
+    return max(candidates, key=lambda other: str(other.manifest["begun_at"]), default=None)

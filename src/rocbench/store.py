@@ -9,21 +9,26 @@
       gpu.parquet              one row per reading and GPU
       histograms.parquet       ITL and ICL, one row per bin
       timeline.parquet         output tokens per second of the window
+      summary.csv              one row per cell and metric: mean, interval, CoV, n
+      search.json              the state of each search for the load that meets an SLO
       parts/                   the same tables, one file per cell and repeat, as they were measured
       servers/<id>/            command.sh, environment.json, server.log, resolved.json
       log.jsonl                what happened, one line per event
 
-Rows are written after each cell, because a later one may fail, and atomically, because anything may die.
+Rows are written after each cell, because a later one may fail, and atomically, because anything may die. A cell is
+there once its row is (parts/cells/): parts without a row are of a cell that was cut off, and are never read.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -31,30 +36,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rocbench import metrics
-from rocbench.errors import EnvironmentFault, InputError
-from rocbench.records import FAILURES, NONE, GpuSample, LoadResult, ServerSample
+from rocbench.errors import EnvironmentFault, InputError, NodeFault
+from rocbench.parts import Identity, bin_ms, parts_of
 from rocbench.server.redact import redacted
+
+__all__ = ["TABLES", "Identity", "RunFolder", "bin_ms", "find", "frame_of", "parts_of", "relation"]
+
+if TYPE_CHECKING:
+    import duckdb
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 REBUILD_BYTES = 32 * 1024**2
-"""Joined tables are rebuilt after each cell while they are smaller than this, then once per launch."""
+"""Joined tables are rebuilt after each cell while they are smaller than this, then at the end of the run."""
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What ties a row of any table to its cell."""
-
-    run_id: str
-    cell_id: str
-    repeat: int
-    discarded: bool = False
-
-    @property
-    def stem(self) -> str:
-        """File name of its parts."""
-        return f"{self.cell_id}-{self.repeat:03d}" + ("-discarded" if self.discarded else "")
 
 
 class RunFolder:
@@ -94,10 +89,34 @@ class RunFolder:
             InputError: it is none.
         """
         if not (path / "manifest.json").is_file():
+            if (path / "parts").is_dir():
+                raise InputError(
+                    "this run was ended before it had begun: nothing was measured",
+                    where=str(path),
+                    fix=f"start it anew with the same folder: bench sweep SWEEP --out {path}",
+                )
             raise InputError("no run folder (manifest.json is missing)", where=str(path))
         folder = cls(path)
         folder._rows = folder._read_rows()
         return folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the folder for writing; what a killed writer left half-written is removed.
+
+        Raises:
+            NodeFault: another bench is writing it.
+        """
+        with (self.path / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NodeFault(
+                    f"{self.path} is being written by another bench", fix="wait for its end"
+                ) from None
+            for left in (*self.path.glob(".*.tmp"), *(self.path / "parts").glob("*/.*.tmp")):
+                left.unlink(missing_ok=True)
+            yield
 
     def writable(self) -> bool:
         """Whether results can still be written here: false on a full disk."""
@@ -124,6 +143,11 @@ class RunFolder:
         path = self.path / name
         return json.loads(path.read_text()) if path.is_file() else None
 
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was written down of the run when it began; empty in a folder that has nothing of it."""
+        return dict(self.read_json("manifest.json") or {})
+
     def server_folder(self, server_id: str) -> Path:
         """`servers/<id>/`, made when missing. A restart gets a folder of its own: `<id>.2`, `<id>.3`."""
         folder, n = self.path / "servers" / server_id, 1
@@ -134,9 +158,12 @@ class RunFolder:
         return folder
 
     def log(self, at: str, event: str, **facts: Any) -> None:
-        """Append one event to log.jsonl."""
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(self._masked(json.dumps({"at": at, "event": event} | facts, default=_plain)) + "\n")
+        """Append one event to log.jsonl; a line that a killed writer left unfinished is ended first."""
+        line = self._masked(json.dumps({"at": at, "event": event} | facts, default=_plain)) + "\n"
+        with (self.path / "log.jsonl").open("a+b") as file:
+            if file.tell() and _last_byte(file) != b"\n":
+                line = "\n" + line
+            file.write(line.encode())
 
     # --- rows
 
@@ -147,10 +174,13 @@ class RunFolder:
 
     def write_cell(self, identity: Identity, row: Row, parts: Mapping[str, pa.Table]) -> None:
         """Put one measured cell on disk: its parts first, then its row, so that no row lacks its data."""
-        for name, table in parts.items():
-            folder = self.path / "parts" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_table(folder / f"{identity.stem}.parquet", table)
+        for name in TABLES:
+            path = self.path / "parts" / name / f"{identity.stem}.parquet"
+            if name in parts:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write_table(path, parts[name])
+            else:
+                path.unlink(missing_ok=True)  # of an earlier attempt
         rows_folder = self.path / "parts" / "cells"
         rows_folder.mkdir(parents=True, exist_ok=True)
         row = {**row, "run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
@@ -163,26 +193,39 @@ class RunFolder:
             if self._part_bytes(name) < REBUILD_BYTES:
                 self.join(name)
 
-    def rewrite(self) -> None:
-        """Write cells.csv and cells.parquet again from the parts."""
-        self._write_cells()
-
     def finish(self) -> None:
-        """Join every table once more."""
+        """Write every table once more, from the rows and parts that are there."""
+        self._write_cells()
         for name in TABLES:
             self.join(name)
 
+    def write_csv(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a table for people (summary.csv)."""
+        _write_atomic(self.path / name, frame.to_csv(index=False).encode())
+
     def join(self, name: str) -> None:
-        """Rebuild `<name>.parquet` from its parts, one row group per part."""
-        parts = sorted((self.path / "parts" / name).glob("*.parquet"))
-        if not parts:
-            return
+        """Rebuild `<name>.parquet` from the parts of all cells that are there, one row group per part."""
+        done = {_identity(row).stem for row in self._rows}
+        parts = sorted(part for part in (self.path / "parts" / name).glob("*.parquet") if part.stem in done)
         target = self.path / f"{name}.parquet"
-        temporary = target.with_suffix(".tmp")
-        with pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression="zstd") as writer:
-            for part in parts:
-                writer.write_table(pq.read_table(part))
-        os.replace(temporary, target)
+        if not parts:
+            target.unlink(missing_ok=True)
+            return
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            with pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression="zstd") as writer:
+                for part in parts:
+                    writer.write_table(pq.read_table(part))
+            os.replace(temporary, target)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot write results: {error.strerror or error}", where=str(target)
+            ) from None
+
+    def copy_into(self, other: RunFolder) -> None:
+        """Copy what was measured here, and its servers' files, into another run folder."""
+        shutil.copytree(self.path / "parts", other.path / "parts", dirs_exist_ok=True)
+        shutil.copytree(self.path / "servers", other.path / "servers", dirs_exist_ok=True)
 
     def _part_bytes(self, name: str) -> int:
         return sum(part.stat().st_size for part in (self.path / "parts" / name).glob("*.parquet"))
@@ -191,7 +234,7 @@ class RunFolder:
         paths = sorted((self.path / "parts" / "cells").glob("*.json"), key=lambda p: p.stat().st_mtime_ns)
         rows = [json.loads(path.read_text()) for path in paths]
         if not rows and (self.path / "cells.parquet").is_file():
-            frame = pd.read_parquet(self.path / "cells.parquet")
+            frame = _absent(pd.read_parquet(self.path / "cells.parquet"))
             return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
         return rows
 
@@ -213,6 +256,49 @@ class RunFolder:
         return pd.read_parquet(path, columns=list(columns) if columns else None, filters=conditions or None)
 
 
+def find(root: Path) -> list[RunFolder]:
+    """Every run folder under `root`, oldest first; a run folder itself is a list of one.
+
+    Raises:
+        InputError: there is none.
+    """
+    if (root / "manifest.json").is_file():
+        return [RunFolder.open(root)]
+    found = [RunFolder.open(path.parent) for path in sorted(root.glob("*/manifest.json"))]
+    if not found:
+        raise InputError("no run folder here", where=str(root), fix="bench sweep writes one")
+    return sorted(found, key=lambda folder: str(folder.manifest.get("begun_at")))
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """A cells file by itself: cells.csv or cells.parquet, wherever it was copied to.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"cannot be read as cells: {error}", where=str(path)) from None
+    if not {"cell_id", "repeat"} <= set(frame.columns):
+        raise InputError("these are no cells: cell_id and repeat are missing", where=str(path))
+    return frame_of([{str(k): v for k, v in row.items()} for row in _absent(frame).to_dict("records")])
+
+
+def _absent(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every absent value as None, whatever its column's type."""
+    return frame.astype(object).where(frame.notna(), None)
+
+
+def relation(
+    connection: duckdb.DuckDBPyConnection, folders: Sequence[RunFolder], name: str
+) -> duckdb.DuckDBPyRelation | None:
+    """One of TABLES over several runs, not read yet; None when no run recorded it."""
+    paths = [folder.path / f"{name}.parquet" for folder in folders]
+    there = [str(path) for path in paths if path.is_file()]
+    return connection.read_parquet(there, union_by_name=True) if there else None
+
+
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Cell rows as a frame: documented columns first, one dtype a column."""
     documented = [column.name for column in metrics.columns()]
@@ -225,98 +311,16 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["cell_id"], row["repeat"], row.get("discarded", False)
 
 
-# --- records as tables
-
-
-def parts_of(
-    identity: Identity,
-    result: LoadResult | None,
-    server: Iterable[ServerSample] = (),
-    gpus: Iterable[GpuSample] = (),
-    secrets: Sequence[str] = (),
-) -> dict[str, pa.Table]:
-    """The parts of one measured cell."""
-    tables: dict[str, pa.Table | None] = {
-        "requests": _requests(result, secrets) if result else None,
-        "histograms": _histograms(result) if result else None,
-        "timeline": _timeline(result) if result else None,
-        "server_metrics": _server(server),
-        "gpu": _gpu(gpus),
-    }
-    return {name: _tagged(table, identity) for name, table in tables.items() if table is not None}
-
-
-def _tagged(table: pa.Table, identity: Identity) -> pa.Table:
-    n = table.num_rows
-    for name, value in reversed(
-        (("run_id", identity.run_id), ("cell_id", identity.cell_id), ("repeat", identity.repeat))
-    ):
-        kind = pa.int32() if isinstance(value, int) else pa.string()
-        table = table.add_column(0, name, pa.array([value] * n, kind))
-    return table.append_column("discarded", pa.array([identity.discarded] * n))
-
-
-def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
-    rows = result.requests
-    columns: dict[str, pa.Array] = {}
-    for name in rows.dtype.names or ():
-        values = np.ascontiguousarray(rows[name])
-        if name == "failure":
-            words = [FAILURES[i].value if i != NONE else None for i in values]
-            columns[name] = pa.array(words, pa.string())
-        elif name in ("request_id", "worker", "phase"):
-            columns[name] = pa.array(values)
-        else:
-            columns[name] = pa.array(values, mask=values == NONE)
-    said = {i: redacted(text, secrets) for i, text in result.errors.items()}
-    errors = [said.get(int(i)) for i in rows["request_id"]]
-    columns["error"] = pa.array(errors, pa.string())
-    return pa.table(columns)
-
-
-def _histograms(result: LoadResult) -> pa.Table:
-    names: list[str] = []
-    edges: list[float] = []
-    counts: list[int] = []
-    for name, histogram in (("itl", result.itl), ("icl", result.icl)):
-        for index in np.flatnonzero(histogram.counts):
-            names.append(name)
-            edges.append(bin_ms(int(index)))
-            counts.append(int(histogram.counts[index]))
-    return pa.table(
-        {"metric": names, "middle_ms": pa.array(edges, pa.float64()), "tokens": pa.array(counts, pa.int64())}
-    )
-
-
-def bin_ms(index: int) -> float:
-    """Middle of a histogram's bin, in ms, as `Histogram.percentile_ns` gives it."""
-    return 1e-3 * 1.001 ** (index - 0.5) if index else 0.0
-
-
-def _timeline(result: LoadResult) -> pa.Table:
-    tokens = result.tokens_per_second
-    seconds = np.arange(len(tokens), dtype=np.int64)
-    return pa.table({"second": seconds, "output_tokens": np.asarray(tokens, dtype=np.int64)})
-
-
-def _server(samples: Iterable[ServerSample]) -> pa.Table | None:
-    rows = [(s.at_ns, name, value) for s in samples for name, value in s.values.items()]
-    if not rows:
-        return None
-    at, names, values = zip(*rows, strict=True)
-    return pa.table(
-        {"at_ns": pa.array(at, pa.int64()), "name": list(names), "value": pa.array(values, pa.float64())}
-    )
-
-
-def _gpu(samples: Iterable[GpuSample]) -> pa.Table | None:
-    listed = list(samples)
-    if not listed:
-        return None
-    return pa.table({name: [getattr(s, name) for s in listed] for name in GpuSample.__slots__})
+def _identity(row: Mapping[str, Any]) -> Identity:
+    return Identity(str(row.get("run_id")), row["cell_id"], int(row["repeat"]), bool(row.get("discarded")))
 
 
 # --- writing
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

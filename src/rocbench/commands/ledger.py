@@ -1,4 +1,4 @@
-"""`bench history`, `bench query`, `bench merge`: runs on disk, as one."""
+"""`bench history`, `bench query`, `bench merge`, `bench summary`: runs on disk, as one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
-RESULTS = Path("results")
+from rocbench.commands.reporting import RESULTS
+from rocbench.errors import InputError
 
-Results = Annotated[Path, typer.Option("--results", help="Folder that holds the run folders.")]
+Results = Annotated[
+    Path, typer.Option("--results", help="Folder that holds the run folders, or one run folder.")
+]
+Csv = Annotated[bool, typer.Option("--csv", help="As CSV.")]
 
 
 def history(
@@ -18,23 +22,33 @@ def history(
     workload: Annotated[str | None, typer.Option(help="Only this workload.")] = None,
     key: Annotated[str | None, typer.Option(help="Only this MODEL/WORKLOAD/LEVEL.")] = None,
     results: Results = RESULTS,
+    csv: Csv = False,
 ) -> None:
     """A metric over all runs, with the change points of each cell's series."""
     from rocbench import console, ledger
 
-    table = ledger.history(results, metric, model=model, workload=workload, key=key)
+    asked = {"model": model, "workload": workload, "key": key}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    table = ledger.history(ledger.runs(results), metric, wanted)
+    if table.empty:
+        raise InputError("no valid row of such a cell", where=str(results))
+    if csv:
+        typer.echo(table.to_csv(index=False), nl=False)
+        return
     console.show_history(table, metric)
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="SQL over cells, requests, server_metrics, gpu, histograms, timeline.")],
+    sql: Annotated[
+        str, typer.Argument(help="SQL over cells, requests, server_metrics, gpu, histograms, timeline.")
+    ],
     results: Results = RESULTS,
-    csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    csv: Csv = False,
 ) -> None:
     """Ask all runs a question in SQL (DuckDB)."""
     from rocbench import console, ledger
 
-    table = ledger.query(results, sql)
+    table = ledger.query(ledger.runs(results), sql)
     if csv:
         typer.echo(table.to_csv(index=False), nl=False)
         return
@@ -42,7 +56,7 @@ def query(
 
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of the shards.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of the shards.")],
     out: Annotated[Path, typer.Option(help="The new run folder.")],
 ) -> None:
     """Put the shards of one plan together."""
@@ -50,3 +64,38 @@ def merge(
 
     merged = ledger.merge(runs, out)
     console.show_cells(merged.cells(), merged.path)
+
+
+def summary(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, or latest.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A column of cells; repeatable. Default: the headline ones.")
+    ] = None,
+    include_invalid: Annotated[
+        bool, typer.Option("--include-invalid", help="Count invalid rows too.")
+    ] = False,
+    csv: Csv = False,
+) -> None:
+    """Repeats of each cell as one line: mean, 95 % interval, CoV, n; then searches and saturation points."""
+    from rocbench import console, repeats
+    from rocbench.commands.reporting import find
+    from rocbench.compare import DEFAULT_METRICS
+
+    folders = find([run])
+    if len(folders) > 1:
+        raise InputError("that is a folder of several runs", where=run, fix="name one of them")
+    cells = folders[0].cells()
+    unknown = [name for name in metric or () if name not in cells.columns]
+    if unknown:
+        raise InputError(
+            f"no column {unknown[0]!r} in cells", where="--metric", fix="docs/results.md lists all"
+        )
+    if cells.empty:
+        raise InputError("nothing was measured", where=str(folders[0].path))
+    table = repeats.summary(cells, metric or DEFAULT_METRICS, include_invalid=include_invalid)
+    if csv:
+        typer.echo(table.to_csv(index=False), nl=False)
+        return
+    console.show_summary(table, simulated=bool(cells["simulated"].fillna(value=False).any()))
+    gain = float(folders[0].read_json("plan.json")["sweep"].get("saturation_gain", 0.05))
+    console.show_capacity(cells, folders[0].read_json("search.json") or [], gain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from rocbench import plan as planner
 from rocbench import rows
+from rocbench.bind import ClientOptions
 from rocbench.errors import ConfigError, InputError
 from rocbench.plan import Overrides, Plan, Sources
 from rocbench.settings import catalog
@@ -77,10 +79,33 @@ def adhoc(
     return planner.expand(sweep, found, overrides)
 
 
-def resumed(run: Path) -> Plan:
-    """The plan of a run folder, made again from what it keeps."""
+def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
+    """The plan of a run folder, made again from what it keeps, and its client's options; those given here win.
+
+    Raises:
+        InputError: this bench makes another plan of it, so that old and new rows would not fit together.
+    """
     folder = RunFolder.open(run)
-    return rows.stored(folder.read_json("plan.json"), folder.read_json("manifest.json"))
+    kept = folder.read_json("plan.json")
+    made = rows.stored(kept, folder.manifest)
+    if _runs(rows.plan_json(made, Overrides(), None)) != _runs(kept):
+        raise InputError(
+            "this bench plans other cells than the run has: its rules, physics or defaults have changed",
+            where=str(run),
+            fix=f"finish it with rocbench {folder.manifest['rocbench']}, or start a new run",
+        )
+    given = {name: value for name, value in asdict(client).items() if value is not None}
+    before = {name: value for name, value in (kept.get("client") or {}).items() if value is not None}
+    merged = before | given
+    if "cpus" in merged:
+        merged["cpus"] = tuple(merged["cpus"])
+    return made, ClientOptions(**merged)
+
+
+def _runs(plan_: Mapping[str, Any]) -> list[Any]:
+    """Launches and runs of plan.json, to be compared."""
+    servers = [(server["server_id"], server["argv"], server["env"]) for server in plan_["servers"]]
+    return [servers, plan_["launches"]]
 
 
 def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Sources:

@@ -86,6 +86,7 @@ def sweep(
     from rocbench import console, shards
     from rocbench.bind import ClientOptions
     from rocbench.commands import planning
+    from rocbench.plan import Overrides
     from rocbench.run import RunOptions, run_plan
 
     level = _level(concurrency, rate)
@@ -103,12 +104,16 @@ def sweep(
         "api_key_env": api_key_env,
     }
     chosen = _overrides(vllm, hardware, tp, aiter, set_, only, force)
+    client = ClientOptions(tokenizer=tokenizer, vocab_size=vocab_size, cpus=_cpus(client_cpus))
     if resume is not None:
-        if sweep is not None or base_url is not None or out is not None:
+        given = [sweep, base_url, out, model, shard, *level, *changes.values()]
+        if any(value is not None for value in given) or chosen != Overrides():
             raise InputError(
-                "--resume takes everything from the run folder", fix="leave out SWEEP, --base-url, --out"
+                "--resume takes the plan from the run folder",
+                fix="give nothing beside it but --reap, --client-cpus, --despite-doctor",
             )
-        made, out = planning.resumed(resume), resume
+        made, client = planning.resumed(resume, client)
+        out = resume
     elif base_url is not None:
         if sweep is not None:
             raise InputError(
@@ -126,7 +131,6 @@ def sweep(
         _refuse(made)
         return
     _refuse(made)
-    client = ClientOptions(tokenizer=tokenizer, vocab_size=vocab_size, cpus=_cpus(client_cpus))
     run_options = RunOptions(
         out=out,
         resume=resume is not None,
@@ -139,6 +143,7 @@ def sweep(
     with console.screen() as screen:
         outcome = run_plan(made, run_options, screen)
     console.show_cells(outcome.cells, outcome.folder)
+    console.show_capacity(outcome.cells, outcome.searches, made.sweep.saturation_gain)
     raise typer.Exit(int(outcome.exit_code))
 
 

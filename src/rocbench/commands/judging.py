@@ -1,0 +1,398 @@
+"""`bench compare`, `bench ablate`, `bench gate`: better, worse, same, or cannot tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rocbench.errors import CannotTell, EnvironmentFault, Exit, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rocbench.ablate import Ablation, Levels
+    from rocbench.compare import Settings
+    from rocbench.gate import GateRules
+    from rocbench.store import RunFolder
+
+Format = Literal["table", "csv", "json", "md"]
+
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="A column of cells; repeatable. Default: the headline ones."),
+]
+MinEffect = Annotated[str, typer.Option(help="Relative change that matters: 2% or 0.02.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(metavar="WHAT", help="A difference that may be, by its column: hardware; repeatable."),
+]
+IncludeInvalid = Annotated[bool, typer.Option("--include-invalid", help="Judge invalid rows too.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="table, csv, json or md.")]
+Method = Annotated[
+    Literal["welch", "bootstrap"], typer.Option(help="Welch on logarithms, or a bootstrap of the difference.")
+]
+
+
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="The base: a run, a folder of runs, or a cells file.")
+    ],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="What is compared with it.")] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[=BASE,LEVEL]", help="Compare two arms of A instead: aiter=off,on."),
+    ] = None,
+    metric: Metrics = None,
+    min_effect: MinEffect = "2%",
+    method: Method = "welch",
+    allow: Allow = None,
+    include_invalid: IncludeInvalid = False,
+    format_: FormatOption = "table",
+) -> None:
+    """Compare runs cell by cell, on their repeats, with Holm's correction over all verdicts."""
+    from rocbench import compare as library
+    from rocbench import judgement_text
+
+    if (b is None) == (arms is None):
+        raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
+    settings = _settings(metric, min_effect, method, allow, include_invalid)
+    base = _cells(a)
+    names: tuple[str, str] = (a, b or "")
+    if b is not None:
+        other = _cells(b)
+    else:
+        assert arms is not None
+        base, other, names = _split(base, arms, _planned_factors(a))
+    result = library.compare(base, other, settings)
+    match format_:
+        case "csv":
+            text = judgement_text.as_csv(result.table)
+        case "json":
+            beside: dict[str, Any] = {
+                "a": names[0],
+                "b": names[1],
+                "simulated": result.simulated,
+                "differs": result.differs,
+                "only_a": result.only_a,
+                "only_b": result.only_b,
+                "notes": result.notes,
+            }
+            text = judgement_text.as_json(result.table, **beside)
+        case _:
+            text = judgement_text.comparison(result, as_markdown=format_ == "md", names=names)
+    typer.echo(text, nl=False)
+    raise typer.Exit(int(_code(result.table)))
+
+
+def ablate(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs of a sweep with factors.")
+    ] = None,
+    factor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=BASE,LEVEL...", help="Its levels, base first. Default: the sweep's factors."
+        ),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Judge a published table of means instead (YAML).")
+    ] = None,
+    metric: Metrics = None,
+    min_effect: MinEffect = "2%",
+    include_invalid: IncludeInvalid = False,
+    format_: FormatOption = "table",
+) -> None:
+    """What each factor does: effect, interval and verdict, and whether variability differs."""
+    from rocbench import ablate as library
+    from rocbench import judgement_text
+
+    if bool(runs) == (table is not None):
+        raise InputError("something to judge is needed", fix="give run folders, or --table FILE")
+    settings = _settings(metric, min_effect, "welch", None, include_invalid)
+    if table is not None:
+        _published(table, settings, format_)
+        return
+    assert runs is not None
+    frame = _cells(*runs)
+    factors: Levels = _factors(factor) if factor else _planned_factors(runs[0])
+    if not factors:
+        raise InputError("this run has no factors", where=runs[0], fix="name them: --factor aiter=off,on")
+    result = library.ablate(frame, factors, settings)
+    notes = (*result.notes, *_confounded(frame, factors))
+    match format_:
+        case "csv":
+            text = judgement_text.as_csv(result.table)
+        case "json":
+            text = judgement_text.as_json(
+                result.table, factors=result.factors, simulated=result.simulated, notes=notes
+            )
+        case _:
+            text = judgement_text.ablation(_with_notes(result, notes), as_markdown=format_ == "md")
+    typer.echo(text, nl=False)
+    raise typer.Exit(int(_code(result.table)))
+
+
+def gate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, or latest.")],
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="A run, latest (the run before this one), or a cells file."),
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="gate.yaml; default: 5 % on throughput and TPOT, 10 % on TTFT.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Markdown summary.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False,
+) -> None:
+    """Pass, regression, or cannot tell: exit code 0, 1 or 3."""
+    from rocbench import gate as library
+    from rocbench.settings import yamlfile
+
+    wanted: GateRules = yamlfile.load(rules, library.GateRules) if rules else library.GateRules()
+    held = _one(run)
+    against = _baseline(held, baseline) if baseline is not None else None
+    result = library.gate(_filled(held.cells(), run), against, wanted)
+    title = f"Performance gate of {held.path.name}"
+    if junit is not None:
+        _write(junit, library.junit(result, title))
+    if markdown is not None:
+        _write(markdown, library.markdown(result, title))
+    typer.echo(json.dumps(library.as_dict(result), indent=2) if as_json else library.text(result))
+    raise typer.Exit(int(result.exit_code))
+
+
+# --- what was named
+
+
+def _settings(
+    metric: list[str] | None,
+    min_effect: str,
+    method: Literal["welch", "bootstrap"],
+    allow: list[str] | None,
+    include_invalid: bool,
+) -> Settings:
+    """Flags as settings.
+
+    Raises:
+        InputError: a share or a guard cannot be read.
+    """
+    from rocbench.compare import DEFAULT_METRICS, GUARDS, Settings
+
+    unknown = set(allow or ()) - set(GUARDS)
+    if unknown:
+        raise InputError(
+            f"no such guard: {', '.join(sorted(unknown))}", where="--allow", fix=f"one of {', '.join(GUARDS)}"
+        )
+    return Settings(
+        metrics=tuple(metric or DEFAULT_METRICS),
+        min_effect=_share(min_effect),
+        method=method,
+        allow=frozenset(allow or ()),
+        include_invalid=include_invalid,
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise InputError(f"cannot read {text!r}", where="--min-effect", fix="give a share: 2% or 0.02")
+    return value
+
+
+def _folders(name: str) -> list[RunFolder]:
+    from rocbench.commands.reporting import find
+
+    return find([name])
+
+
+def _one(name: str) -> RunFolder:
+    folders = _folders(name)
+    if len(folders) != 1:
+        raise InputError("that is a folder of several runs", where=name, fix="name one of them")
+    return folders[0]
+
+
+def _cells(*names: str) -> pd.DataFrame:
+    """The rows of runs, folders of runs, or cells files, together."""
+    import pandas as pd
+
+    from rocbench import store
+
+    frames = []
+    for name in names:
+        if Path(name).is_file():
+            frames.append(_filled(store.read_cells(Path(name)), name))
+        else:
+            frames += [_filled(folder.cells(), str(folder.path)) for folder in _folders(name)]
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+
+def _filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    if frame.empty:
+        raise InputError("nothing was measured in this run", where=name)
+    return frame
+
+
+def _baseline(run: RunFolder, name: str) -> pd.DataFrame:
+    """The baseline's rows; `latest` is the newest run of the same sweep before this one.
+
+    Raises:
+        CannotTell: there is no such run.
+    """
+    from rocbench import ledger
+
+    if name != "latest":
+        return _cells(name)
+    before = ledger.latest_before(run, ledger.runs(run.path.resolve().parent))
+    if before is None:
+        raise CannotTell(
+            "there is no earlier run of this sweep to compare with",
+            where=str(run.path.parent),
+            fix="the next run will have one; or name a run with --baseline",
+        )
+    return before.cells()
+
+
+# --- arms and factors
+
+
+def _planned_factors(name: str) -> Levels:
+    """The factors of the sweep that a run was made by; empty where there are none."""
+    if Path(name).is_file():
+        return {}
+    plan = _folders(name)[0].read_json("plan.json") or {}
+    return dict((plan.get("sweep") or {}).get("factors") or {})
+
+
+def _factors(items: list[str]) -> Levels:
+    """`aiter=off,on` as a factor and its levels."""
+    found = {}
+    for item in items:
+        name, equals, levels = item.partition("=")
+        if not equals or len(levels.split(",")) < 2:
+            raise InputError(
+                f"cannot read {item!r}", where="--factor", fix="give NAME=BASE,LEVEL: aiter=off,on"
+            )
+        found[name] = [level.strip() for level in levels.split(",")]
+    return found
+
+
+def _split(
+    frame: pd.DataFrame, arms: str, planned: Levels
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, str]]:
+    """Two arms of one run's rows, base first, and what to call them."""
+    from rocbench import compare as library
+
+    name, equals, text = arms.partition("=")
+    frame = frame.assign(**{name: _levels_of(frame, name)})
+    levels = [part.strip() for part in text.split(",")] if equals else _two(frame, name, planned)
+    if len(levels) != 2:
+        raise InputError(f"cannot read {arms!r}", where="--arms", fix="give NAME=BASE,LEVEL: aiter=off,on")
+    base, other = library.split(frame, name, levels[0], levels[1])
+    return base, other, (f"{name}={levels[0]}", f"{name}={levels[1]}")
+
+
+def _levels_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """The level of each row: as the plan set it (axes), else the column of that name."""
+    import pandas as pd
+
+    from rocbench.compare import plain_value
+
+    planned = [json.loads(axes).get(name) if isinstance(axes, str) else None for axes in frame["axes"]]
+    there = list(frame[name]) if name in frame.columns else [None] * len(frame)
+    if all(level is None for level in planned) and name not in frame.columns:
+        raise InputError(f"no arm or column {name!r} in the cells", where="--arms")
+    chosen = [one if one is not None else other for one, other in zip(planned, there, strict=True)]
+    shown = [{True: "on", False: "off"}[v] if isinstance(v, bool) else plain_value(v) for v in chosen]
+    return pd.Series(shown, index=frame.index, dtype=object)
+
+
+def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
+    """The two levels of an arm, base first, where they are no question."""
+    there = {str(level) for level in frame[name]}
+    known = [{True: "on", False: "off"}[v] if isinstance(v, bool) else str(v) for v in planned.get(name, ())]
+    levels = known if there == set(known) else sorted(there)
+    if len(levels) != 2:
+        raise InputError(
+            f"{name} has {len(levels)} levels here: {', '.join(levels)}",
+            where="--arms",
+            fix=f"name two, base first: --arms {name}={','.join(levels[:2])}",
+        )
+    return levels
+
+
+def _confounded(frame: pd.DataFrame, factors: Levels) -> tuple[str, ...]:
+    """What the servers were found to have otherwise beside the factors, by the proof after start."""
+    from rocbench import ablate as library
+
+    facts = [name for name in ("attention_backend", "block_size", "kv_cache_dtype") if name in frame.columns]
+    levels = {name: _levels_of(frame, name) for name in factors}
+    there: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for index in frame.index:
+        arm = {name: str(levels[name][index]) for name in factors}
+        found = {name: str(frame[name][index]) for name in facts if frame[name].notna()[index]}
+        seen = there.setdefault(str(frame["model"][index]), [])
+        if found and (arm, found) not in seen:
+            seen.append((arm, found))
+    return tuple(
+        f"{model}: {told}, as its server said"
+        for model, arms in there.items()
+        for told in library.confounded(arms)
+    )
+
+
+def _with_notes(result: Ablation, notes: tuple[str, ...]) -> Ablation:
+    from dataclasses import replace
+
+    return replace(result, notes=notes)
+
+
+def _published(name: str, settings: Settings, format_: Format) -> None:
+    """What a published table of means tells, level by level."""
+    from rocbench import judgement_text, published
+    from rocbench.settings import catalog, yamlfile
+
+    table = yamlfile.load(catalog.path_of("published", name), published.PublishedTable)
+    result = published.read(table, min_effect=settings.min_effect, alpha=settings.alpha)
+    match format_:
+        case "csv":
+            text = judgement_text.as_csv(result.table)
+        case "json":
+            text = judgement_text.as_json(
+                result.table,
+                title=table.title,
+                source=table.source,
+                spread=result.spread,
+                spread_ratio=result.spread_ratio,
+                notes=result.notes,
+            )
+        case _:
+            text = judgement_text.reading(table, result, as_markdown=format_ == "md")
+    typer.echo(text, nl=False)
+    raise typer.Exit(int(_code(result.table)))
+
+
+# --- what comes of it
+
+
+def _code(table: pd.DataFrame) -> Exit:
+    """1 when something is worse, 3 when nothing could be told, else 0."""
+    words = set(table["verdict"])
+    if "worse" in words:
+        return Exit.DONE_WITH_FAULTS
+    return Exit.CANNOT_TELL if words == {"cannot tell"} else Exit.DONE
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -1,0 +1,115 @@
+"""What was measured in one cell as tables, one a kind: the parts that the run folder keeps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from rocbench.records import FAILURES, NONE, GpuSample, LoadResult, ServerSample
+from rocbench.server.redact import redacted
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What ties a row of any table to its cell."""
+
+    run_id: str
+    cell_id: str
+    repeat: int
+    discarded: bool = False
+
+    @property
+    def stem(self) -> str:
+        """File name of its parts."""
+        return f"{self.cell_id}-{self.repeat:03d}" + ("-discarded" if self.discarded else "")
+
+
+def parts_of(
+    identity: Identity,
+    result: LoadResult | None,
+    server: Iterable[ServerSample] = (),
+    gpus: Iterable[GpuSample] = (),
+    secrets: Sequence[str] = (),
+) -> dict[str, pa.Table]:
+    """The parts of one measured cell."""
+    tables: dict[str, pa.Table | None] = {
+        "requests": _requests(result, secrets) if result else None,
+        "histograms": _histograms(result) if result else None,
+        "timeline": _timeline(result) if result else None,
+        "server_metrics": _server(server),
+        "gpu": _gpu(gpus),
+    }
+    return {name: _tagged(table, identity) for name, table in tables.items() if table is not None}
+
+
+def _tagged(table: pa.Table, identity: Identity) -> pa.Table:
+    n = table.num_rows
+    for name, value in reversed(
+        (("run_id", identity.run_id), ("cell_id", identity.cell_id), ("repeat", identity.repeat))
+    ):
+        kind = pa.int32() if isinstance(value, int) else pa.string()
+        table = table.add_column(0, name, pa.array([value] * n, kind))
+    return table.append_column("discarded", pa.array([identity.discarded] * n))
+
+
+def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
+    rows = result.requests
+    columns: dict[str, pa.Array] = {}
+    for name in rows.dtype.names or ():
+        values = np.ascontiguousarray(rows[name])
+        if name == "failure":
+            words = [FAILURES[i].value if i != NONE else None for i in values]
+            columns[name] = pa.array(words, pa.string())
+        elif name in ("request_id", "worker", "phase"):
+            columns[name] = pa.array(values)
+        else:
+            columns[name] = pa.array(values, mask=values == NONE)
+    said = {i: redacted(text, secrets) for i, text in result.errors.items()}
+    errors = [said.get(int(i)) for i in rows["request_id"]]
+    columns["error"] = pa.array(errors, pa.string())
+    return pa.table(columns)
+
+
+def _histograms(result: LoadResult) -> pa.Table:
+    names: list[str] = []
+    edges: list[float] = []
+    counts: list[int] = []
+    for name, histogram in (("itl", result.itl), ("icl", result.icl)):
+        for index in np.flatnonzero(histogram.counts):
+            names.append(name)
+            edges.append(bin_ms(int(index)))
+            counts.append(int(histogram.counts[index]))
+    return pa.table(
+        {"metric": names, "middle_ms": pa.array(edges, pa.float64()), "tokens": pa.array(counts, pa.int64())}
+    )
+
+
+def bin_ms(index: int) -> float:
+    """Middle of a histogram's bin, in ms, as `Histogram.percentile_ns` gives it."""
+    return 1e-3 * 1.001 ** (index - 0.5) if index else 0.0
+
+
+def _timeline(result: LoadResult) -> pa.Table:
+    tokens = result.tokens_per_second
+    seconds = np.arange(len(tokens), dtype=np.int64)
+    return pa.table({"second": seconds, "output_tokens": np.asarray(tokens, dtype=np.int64)})
+
+
+def _server(samples: Iterable[ServerSample]) -> pa.Table | None:
+    rows = [(s.at_ns, name, value) for s in samples for name, value in s.values.items()]
+    if not rows:
+        return None
+    at, names, values = zip(*rows, strict=True)
+    return pa.table(
+        {"at_ns": pa.array(at, pa.int64()), "name": list(names), "value": pa.array(values, pa.float64())}
+    )
+
+
+def _gpu(samples: Iterable[GpuSample]) -> pa.Table | None:
+    listed = list(samples)
+    if not listed:
+        return None
+    return pa.table({name: [getattr(s, name) for s in listed] for name in GpuSample.__slots__})

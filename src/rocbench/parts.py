@@ -52,7 +52,7 @@ def _tagged(table: pa.Table, identity: Identity) -> pa.Table:
     ):
         kind = pa.int32() if isinstance(value, int) else pa.string()
         table = table.add_column(0, name, pa.array([value] * n, kind))
-    return table.append_column("discarded", pa.array([identity.discarded] * n))
+    return table.append_column("discarded", pa.array([identity.discarded] * n, pa.bool_()))
 
 
 def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
@@ -83,7 +83,11 @@ def _histograms(result: LoadResult) -> pa.Table:
             edges.append(bin_ms(int(index)))
             counts.append(int(histogram.counts[index]))
     return pa.table(
-        {"metric": names, "middle_ms": pa.array(edges, pa.float64()), "tokens": pa.array(counts, pa.int64())}
+        {
+            "metric": pa.array(names, pa.string()),
+            "middle_ms": pa.array(edges, pa.float64()),
+            "tokens": pa.array(counts, pa.int64()),
+        }
     )
 
 
@@ -108,8 +112,23 @@ def _server(samples: Iterable[ServerSample]) -> pa.Table | None:
     )
 
 
+_GPU_TYPES = {
+    "at_ns": pa.int64(),
+    "gpu": pa.int64(),
+    "vram_used_bytes": pa.int64(),
+    "throttled": pa.bool_(),
+    "ecc_uncorrectable": pa.int64(),
+}
+
+
 def _gpu(samples: Iterable[GpuSample]) -> pa.Table | None:
     listed = list(samples)
     if not listed:
         return None
-    return pa.table({name: [getattr(s, name) for s in listed] for name in GpuSample.__slots__})
+    # Types are given: a column that is absent throughout one cell must fit the next cell's.
+    return pa.table(
+        {
+            name: pa.array([getattr(s, name) for s in listed], _GPU_TYPES.get(name, pa.float64()))
+            for name in GpuSample.__slots__
+        }
+    )

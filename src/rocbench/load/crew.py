@@ -43,7 +43,8 @@ class Member:
             with self.process.stdin as stdin:
                 stdin.write(spec)
             with self.process.stdout as stdout:
-                self.report = pickle.load(stdout)  # noqa: S301 - our own child wrote it
+                # Read whole first: the unpickler takes a pipe's short read for the end.
+                self.report = pickle.loads(stdout.read())  # noqa: S301 - our own child wrote it
         except (OSError, EOFError, pickle.UnpicklingError):
             return  # the process died; `alive` and `why_dead` tell
 

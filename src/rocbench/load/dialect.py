@@ -105,7 +105,7 @@ class Probe:
         url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=self.source.is_chat)}"
         headers = {
             **bodies.headers(self.spec.target),
-            "X-Request-Id": f"rb-{self.source.name}-probe{self.asked}",
+            "X-Request-Id": f"rb-{self.source.name}-probe{PROBE_ID + self.asked}",
         }
         request = urllib.request.Request(url, payload, headers)  # noqa: S310 - http(s) only
         handlers = [urllib.request.ProxyHandler({})] if self.where.loopback else []

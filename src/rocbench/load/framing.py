@@ -98,10 +98,10 @@ class Framing:
             answer.end()
 
     def eof(self) -> None:
-        """The server closed: that ends a body that has no other end."""
+        """The server closed: that ends a body that has no other end, once it has said [DONE]."""
         if self.open_ended and not self.complete:
             self.answer.end()
-            self.complete = True
+            self.complete = self.answer.done or self.answer.plain
 
     # --- httptools' calls
 

@@ -135,6 +135,11 @@ def error_event() -> bytes:
     return frame(_json(error)) + frame(b"[DONE]") + END
 
 
+def broken_event() -> bytes:
+    """An event that is no JSON, then the end of the body."""
+    return frame(b'{"id":"cmpl-x","choices":[{"ind') + frame(b"[DONE]") + END
+
+
 def error_response(status: int, message: str) -> bytes:
     """A whole answer with a status other than 200, as vLLM words it."""
     body = _json(

@@ -175,9 +175,7 @@ class ScheduleServer:
             case Fault.IN_BAND_ERROR:
                 self.send(connection, script.error_event())
             case Fault.BAD_JSON:
-                self.send(
-                    connection, script.frame(b'{"id":"cmpl-x","choices":[{"ind') + stream.script.closing
-                )
+                self.send(connection, script.broken_event())
             case Fault.TRUNCATED:
                 # Alternately without the end of the body, and with it but without the end of the answer.
                 if len(self.ended) % 2:

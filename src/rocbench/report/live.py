@@ -152,7 +152,7 @@ class LiveScreen:
         self._load: list[str] = []
         self._beside: list[str] = []
         self._rates: deque[float] = deque(maxlen=240)
-        self._began = time.monotonic()
+        self._began = self._cell_began = time.monotonic()
         self._estimates: list[float] = []
         self._index = self._total = 0
         # last, because it renders once while it is made
@@ -195,7 +195,9 @@ class LiveScreen:
 
     def _place(self) -> str:
         """`cell 3 of 12, about 4 min left`."""
-        left = time_left(self._estimates, self._index - 1, time.monotonic() - self._began)
+        left = time_left(self._estimates, self._index - 1, self._cell_began - self._began)
+        if left is not None:
+            left = max(1.0, left - (time.monotonic() - self._cell_began))
         return f"cell {self._index} of {self._total}" + (f", about {duration(left)} left" if left else "")
 
     def begin(self, plan: Plan, folder: str) -> None:
@@ -217,7 +219,9 @@ class LiveScreen:
     def cell(self, run: Run, index: int, total: int) -> None:
         """Which cell begins."""
         with self._lock:
+            self._cell_began = time.monotonic()
             self._index, self._total, self._share = index, total, None
+            self._server = f"{self._server.partition(':')[0]}: serving"
             discarded = " (discarded)" if run.discarded else ""
             self._key = f"{run.cell.key}  repeat {run.repeat}{discarded}"
             self._load, self._beside = [], []

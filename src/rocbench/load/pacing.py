@@ -28,7 +28,8 @@ class Pacing:
         self.sending = True
         self._closed_loop = isinstance(self.feed.shape, Closed)
         self._go_ns = work.cells[Head.GO_NS]
-        self._go_mono_ns = time.monotonic_ns() + self._go_ns - realtime_ns()
+        # Monotonic is read last: what lies between the two readings makes sends late, never early.
+        self._go_mono_ns = self._go_ns - realtime_ns() + time.monotonic_ns()
         for offset, prepared in self.feed.firsts:
             self._at(self._go_mono_ns + offset, prepared)
         self.feed.firsts = []

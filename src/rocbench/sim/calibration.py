@@ -73,6 +73,8 @@ class Factor(Strict):
     run_cv: float | None = None
     answer_median: float | None = None
     answer_sigma: float | None = None
+    fitted: Efficiency | None = None
+    """Takes the place of the base and of all factors before it, where these facts were fitted."""
 
 
 class Calibration(Strict):
@@ -94,6 +96,8 @@ class Calibration(Strict):
             wanted = factor.when.model_dump(exclude_none=True)
             if any(getattr(facts, name) != value for name, value in wanted.items()):
                 continue
+            if factor.fitted is not None:
+                values = factor.fitted.model_dump()
             for name in ("bandwidth", "compute", "communication"):
                 values[name] = min(1.0, values[name] * getattr(factor, name))
             for name in ("step_overhead_ms", "sequence_overhead_us"):

@@ -1,0 +1,98 @@
+"""The YAML of a study as frozen models: `configs/studies/NAME/study.yaml` and `tables.yaml`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rocbench.settings.schema import Strict, VersionText
+
+
+class Variant(Strict):
+    """One vLLM that a method is run on."""
+
+    name: str
+    vllm: VersionText | None = None
+    """None: the versions that the sweeps name."""
+    calibration: str | None = None
+    """For predictions and the simulated server; None: the one that the sweeps name."""
+
+
+class Method(Strict):
+    """How a study is measured."""
+
+    what: str
+    headline: Literal["output_throughput", "total_token_throughput"]
+    """The column that it calls throughput."""
+    sweeps: tuple[str, ...]
+    """Names of files in `sweeps/`."""
+    variants: tuple[Variant, ...]
+
+
+class Question(Strict):
+    """Something to be decided, and the cells that decide it. A budget takes questions in their order."""
+
+    asks: str
+    method: str
+    variant: str
+    sweep: str
+    models: tuple[str, ...] = ()
+    """None named is all."""
+    workloads: tuple[str, ...] = ()
+    concurrency: tuple[int, ...] = ()
+    repeats: int = Field(default=1, gt=0)
+
+
+class Small(Strict):
+    """The study reduced, so that it runs on the simulated server in minutes."""
+
+    models: dict[str, tuple[str, ...]] = {}
+    """Sweep to the models kept; a sweep not named keeps all."""
+    concurrency: dict[str, tuple[int, ...]] = {}
+    """Workload to the levels kept; a workload not named is left out."""
+    repeats: int = Field(default=2, gt=0)
+    duration_s: float = Field(default=4.0, gt=0)
+    min_requests_per_user: float = Field(default=5.0, gt=0)
+    osl_divisor: int = Field(default=1, gt=0)
+    """Answers are shortened by it."""
+    speed: float = Field(default=1.0, gt=0)
+    """How many times as fast the simulated server is."""
+
+
+class Study(Strict):
+    """A study: its methods and questions."""
+
+    name: str
+    title: str
+    source: str
+    methods: dict[str, Method]
+    questions: tuple[Question, ...] = ()
+    small: Small = Small()
+
+
+PublishedRow = tuple[int, float, float | None, float | None]
+"""Users, total tokens/s, output tokens/s, p99 E2EL in s."""
+
+
+class Curve(Strict):
+    """Levels of one model and workload as they were published."""
+
+    page: str
+    sweep: str
+    model: str
+    workload: str
+    requests: int = Field(gt=0)
+    """Requests of a level, at most."""
+    aiter: Literal["on", "off"] | None = None
+    held_out: bool = False
+    """Left out of the fit, and predicted from it."""
+    peak: bool = False
+    """Only this figure was readable: its level and lengths are inferred."""
+    rows: tuple[PublishedRow, ...] = Field(min_length=1)
+
+
+class Tables(Strict):
+    """All published tables of a study."""
+
+    curves: tuple[Curve, ...]

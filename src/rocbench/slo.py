@@ -16,9 +16,11 @@ from typing import Literal
 import numpy as np
 
 from rocbench import stats
+from rocbench.columns import CELLS
 
 Outcome = Literal["pass", "fail", "unclear", "not delivered"]
 
+SHARES = {column.name for column in CELLS if column.unit == "share"}
 COMPARISONS = ("<=", ">=", "<", ">")
 
 
@@ -56,12 +58,14 @@ class Limit:
         """Repeats against the limit: pass or fail when the mean's t interval lies on one side of it, else unclear.
 
         One repeat has no interval: it is judged by its value, and is unclear within `margin` (a share) of the limit.
+        For a share such as 0.99 the margin is of what it lacks to 1: there is nothing above.
         """
         if not figures:
             return "unclear"
         interval = stats.mean_interval(figures, confidence)
         if interval.n == 1:
-            if abs(interval.estimate - self.value) < margin * abs(self.value):
+            scale = abs(1 - self.value) if self.metric in SHARES else abs(self.value)
+            if abs(interval.estimate - self.value) < margin * scale:
                 return "unclear"
             return "pass" if self.met(interval.estimate) else "fail"
         low, high = self.met(interval.low), self.met(interval.high)

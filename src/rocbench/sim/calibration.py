@@ -85,6 +85,8 @@ class Calibration(Strict):
     note: str
     base: Efficiency
     factors: tuple[Factor, ...] = ()
+    errors: dict[str, float] = Field(default_factory=dict)
+    """Model to the median of |predicted / measured - 1| over what it was fitted to."""
 
     def efficiency(self, facts: When, flat: float | None = None) -> Efficiency:
         """The efficiency for these facts. `flat` stands for all three shares, without overheads, where given."""

@@ -53,23 +53,27 @@ class AioLoop:
         self.running: dict[asyncio.Task[None], tuple[Prepared, Answer]] = {}
         self.pacing = Pacing(work, self.start)
         self.session: aiohttp.ClientSession | None = None
+        self.fresh: aiohttp.ClientSession | None = None
 
     async def run(self) -> None:
         """Send and receive until the drain is over or the load is aborted."""
-        async with self.open_session() as self.session:
+        async with self.open_session() as self.session, self.open_session(fresh=True) as self.fresh:
             while await self.turn():
                 pass
 
-    def open_session(self) -> aiohttp.ClientSession:
-        """A session without limits of its own. A proxy of the environment never captures a loopback address."""
+    def open_session(self, *, fresh: bool = False) -> aiohttp.ClientSession:
+        """A session without limits of its own, `fresh` if it keeps no connection.
+
+        A proxy of the environment never captures a loopback address."""
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self.connected)
         trace.on_connection_reuseconn.append(self.reused)
         connector: aiohttp.BaseConnector
         if self.where.scheme == "unix":
-            connector = aiohttp.UnixConnector(self.where.path, limit=0)
+            connector = aiohttp.UnixConnector(self.where.path, limit=0, force_close=fresh)
         else:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3600)
+            kept = {"force_close": True} if fresh else {"keepalive_timeout": 3600.0}
+            connector = aiohttp.TCPConnector(limit=0, **kept)
         return aiohttp.ClientSession(
             connector=connector,
             trust_env=not self.where.loopback,
@@ -136,9 +140,7 @@ class AioLoop:
             complete = await self.exchange(prepared, answer, trip)
         except aiohttp.ServerDisconnectedError as fault:
             if trip.kept and answer.status < 0 and not prepared.retried:
-                prepared.retried = True
-                self.work.in_flight -= 1
-                self.restart(prepared)
+                self.again(prepared)
                 return
             failure, error = Failure.RESET, str(fault)
         except TimeoutError:
@@ -156,6 +158,7 @@ class AioLoop:
         sent_ns = trip.ready_ns or started
         if not trip.ready_ns:
             self.note_sent(prepared, sent_ns)
+            self.work.talking -= failure is Failure.CONNECT
         end_ns = answer.last_ns if complete else realtime_ns()
         ended = Ended(prepared, answer, sent_ns, end_ns, complete, failure, error)
         self.pacing.over(
@@ -164,17 +167,19 @@ class AioLoop:
             unreachable=failure is Failure.CONNECT,
         )
 
-    def restart(self, prepared: Prepared) -> None:
-        """Send again what met a kept connection that the server had closed."""
-        self.work.in_flight += 1
+    def again(self, prepared: Prepared) -> None:
+        """Send again, on a connection of its own, what met a kept one that the server had closed."""
+        prepared.retried = True
+        self.work.talking -= 1
         prepared.payload = prepared.payload or self.work.feed.source.again(prepared)
         self.start(prepared)
 
     async def exchange(self, prepared: Prepared, answer: Answer, trip: _Trip) -> bool:
         """One POST; True when the body came to its end. Raises what aiohttp raises."""
-        assert self.session is not None
+        session = self.fresh if prepared.retried else self.session
+        assert session is not None
         headers = {**self.headers, "X-Request-Id": prepared.name}
-        async with self.session.post(
+        async with session.post(
             self.url, data=prepared.payload, headers=headers, trace_request_ctx=(trip, prepared)
         ) as got:
             answer.status = got.status
@@ -195,6 +200,7 @@ class AioLoop:
         """Book a request that is about to be written."""
         if isinstance(self.work.feed.shape, Closed) or prepared.turn:
             prepared.intended_ns = sent_ns
+        self.work.talking += 1
         if not prepared.retried:
             self.work.began(prepared.intended_ns)
 

@@ -66,6 +66,8 @@ class Count(IntEnum):
     """No request is left to be sent: bound by count, or the trace is at its end."""
     WAITING = 16
     """Open loop: requests that are due but wait for room."""
+    TALKING = 17
+    """Of those in flight, the ones whose connection stands."""
 
 
 _HEAD_CELLS = 16

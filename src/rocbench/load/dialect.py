@@ -63,7 +63,7 @@ class Probe:
     def __init__(self, spec: LoadSpec, transport: str) -> None:
         self.spec = spec
         self.where: Place = place(spec.target.base_url)
-        self.direct = transport == "wire"
+        self.direct = transport == "wire" or self.where.scheme == "unix"
         self.source = Source(spec, Dialect(), wire=self.direct)
         self.addresses = addresses(self.where)
         self.asked = 0

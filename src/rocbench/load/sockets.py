@@ -214,6 +214,7 @@ class Sockets:
         elif not framing.any_bytes and connection.served and not prepared.retried:
             # The server had closed the idle connection before it saw the request: not a failure.
             prepared.retried = True
+            self.work.talking -= 1
             connection.prepared = None
             self.close(connection)
             if not prepared.payload:
@@ -330,6 +331,7 @@ class Sockets:
             prepared.intended_ns = connection.sent_ns
         if connection.unsent is None:
             prepared.payload = b""
+        self.work.talking += 1
         if not prepared.retried:
             self.work.began(prepared.intended_ns)
         self.deadlines.append((time.monotonic_ns() + self.timeout_ns, connection, prepared))

@@ -19,7 +19,7 @@ AHEAD_NS = 100_000_000
 _WATCH_S = 0.01
 _PROGRESS_NS = 250_000_000
 _DEAD_NS = 5_000_000_000
-"""Nothing in flight, nothing completed and only failed connections for so long: the server is dead."""
+"""No connection, nothing completed and only failed connections for so long: the server is dead."""
 _LAST_CALL_NS = 10_000_000_000
 """How long a drain may outlast the requests' own timeout."""
 
@@ -199,7 +199,7 @@ class Watch:
         total = self.control.total
         completed, refused = total(Count.COMPLETED), total(Count.CONNECT_FAILED)
         now = time.monotonic_ns()
-        if total(Count.IN_FLIGHT) or completed != self._alive_mark[0] or refused == self._alive_mark[1]:
+        if total(Count.TALKING) or completed != self._alive_mark[0] or refused == self._alive_mark[1]:
             self._alive_ns = now
             self._alive_mark = (completed, refused)
             return False

@@ -16,7 +16,7 @@ from rocbench.load.feed import Feed
 from rocbench.load.source import Prepared
 from rocbench.load.spec import Open, WorkerSpec
 from rocbench.load.tally import Counts, Ended, Tally
-from rocbench.records import Int64Array, RequestArray, WorkerStats
+from rocbench.records import Failure, Int64Array, RequestArray, WorkerStats
 
 
 def realtime_ns() -> int:
@@ -86,7 +86,7 @@ class Work:
         self.waiting: deque[Prepared] = deque()
         """Open loop: requests that are due and wait for room."""
         self.room = _room(load.shape, spec.index, spec.workers)
-        self.in_flight = self.opened = self.reads = 0
+        self.in_flight = self.talking = self.opened = self.reads = 0
         self.longest_pause_ns = 0
         self.planned = 0
         """Sends that wait for their time (a ramp, a user that backs off)."""
@@ -101,6 +101,7 @@ class Work:
         """Publish the counters, note the window's edges, and read the command."""
         cells, counters = self.cells, self.counters
         counters[Count.IN_FLIGHT] = self.in_flight
+        counters[Count.TALKING] = self.talking
         counters[Count.WAITING] = len(self.waiting)
         counters[Count.TURNED_OVER] = len(self.turned_over)
         counters[Count.EXHAUSTED] = int(self.feed.finished and not self.planned)
@@ -119,13 +120,14 @@ class Work:
             self.longest_pause_ns = ended_ns - began_ns
 
     def began(self, intended_ns: int) -> None:
-        """Count a request that is about to be sent."""
+        """Count a request that is sent, or that could not be."""
         self.counters[Count.SENT] += 1
         if self.cells[Head.START_NS] <= intended_ns < self.cells[Head.END_NS]:
             self.counters[Count.BEGUN] += 1
 
     def over(self, ended: Ended) -> None:
         """Take in a request that is over; it is worked through in a pause."""
+        self.talking -= ended.failure is not Failure.CONNECT
         self.ended.append(ended)
         self.turned_over.add(ended.prepared.user)
 

@@ -186,7 +186,7 @@ def test_stop_gives_what_was_measured_and_leaves_no_process(server):
     assert result.window.ended_by == "interrupted"
     assert (result.requests["phase"] == Phase.MEASURED).any()
     assert result.output_tokens_in_window > 0
-    assert {progress.phase for progress in seen} >= {"warm-up", "measure"}
+    assert "measure" in {progress.phase for progress in seen}
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if "rocbench.load.worker" in " ".join(child.cmdline())]
 

@@ -93,7 +93,7 @@ class Bench:
             env=os.environ | given | self.env,
             stdin=subprocess.DEVNULL,
             text=True,
-            preexec_fn=self.limits,
+            preexec_fn=self.limits,  # noqa: PLW1509 - no test has threads that hold a lock here
             **streams,
         )
 

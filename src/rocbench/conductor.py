@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rocbench import bind, capacity, measure, plan, rows, search
@@ -16,9 +18,13 @@ from rocbench.plan import Cell, Launch, Plan, Run
 from rocbench.remaining import Goal, Key, key_of_run
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, start
+from rocbench.server.failures import server_fault
 from rocbench.settings.schema import Workload
 from rocbench.slo import Step
 from rocbench.store import Identity, RunFolder
+
+RESTARTS = 2
+"""How often a server that dies in mid-run is started again: a large model takes half an hour to load."""
 
 
 def now() -> str:
@@ -44,37 +50,68 @@ class Conductor:
         self.goal = Goal.of(self.plan)
 
     def launch(self, launch: Launch, stopper: Stopper) -> None:
-        """One server's life with its runs and searches. A server that fails costs its own cells only."""
-        todo = self.goal.todo(launch, self.folder.rows, self.redo)
-        searches = [workload for workload in launch.searches if self._step(launch, workload).level]
-        if not todo and not searches:
-            return
-        folder = self.folder.server_folder(launch.group.server_id)
-        try:
-            spec = bind.server_spec(launch.group, self.plan.sweep, folder)
-            with ExitStack() as stack:
-                tell = lambda text, share: self.screen.server(launch, text, share)  # noqa: E731
-                running = stack.enter_context(start(spec, tell))
-                self.folder.log(now(), "server_ready", server=folder.name, seconds=running.ready_s)
-                session = stack.enter_context(
-                    measure.session(launch.group, running, self.plan.sweep, self.folder)
-                )
-                for note in session.notes:
-                    self.screen.note(note)
-                self._measure(launch, todo, running, session, stopper)
-                for workload in searches:
-                    self._search(launch, workload, running, session, stopper, fresh=not todo)
-        except Interrupted:
-            raise
-        except BenchError as error:
-            if isinstance(error, EnvironmentFault) and not self.folder.writable():
+        """One server's life with its runs and searches. A server that fails costs its own cells only.
+
+        One that dies in mid-run is started again for the cells that are left, a few times.
+        """
+        for attempt in itertools.count():
+            todo = self.goal.todo(launch, self.folder.rows, self.redo)
+            searches = [workload for workload in launch.searches if self._step(launch, workload).level]
+            if not todo and not searches:
+                return
+            folder = self.folder.server_folder(launch.group.server_id)
+            try:
+                if self._serve(launch, folder, todo, searches, stopper):
+                    return
+            except Interrupted:
                 raise
-            self.screen.note(error.text())
-            self.folder.log(now(), "server_failed", server=folder.name, message=error.text())
-            todo += [run for workload in searches if (run := self._next(launch, workload)[1])]
-            for run in todo:
-                if not run.discarded and self._missing(run):
-                    self._store_failed(launch, run, folder.name, error)
+            except BenchError as error:
+                self._fail(launch, folder, todo, searches, error)
+                return
+            died = server_fault(f"{launch.group.model}: the server died in mid-run", folder / "server.log")
+            if attempt == RESTARTS:
+                self._fail(
+                    launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, died
+                )
+                return
+            self.screen.note(died.text())
+
+    def _serve(
+        self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], stopper: Stopper
+    ) -> bool:
+        """Start the server and measure on it; False when it died and left something to do."""
+        spec = bind.server_spec(launch.group, self.plan.sweep, folder)
+        with ExitStack() as stack:
+            tell = lambda text, share: self.screen.server(launch, text, share)  # noqa: E731
+            running = stack.enter_context(start(spec, tell))
+            self.folder.log(now(), "server_ready", server=folder.name, seconds=running.ready_s)
+            session = stack.enter_context(
+                measure.session(launch.group, running, self.plan.sweep, self.folder)
+            )
+            for note in session.notes:
+                self.screen.note(note)
+            return self._measure(launch, todo, running, session, stopper) and all(
+                self._search(launch, workload, running, session, stopper, fresh=not todo)
+                for workload in searches
+            )
+
+    def _fail(
+        self,
+        launch: Launch,
+        folder: Path,
+        todo: list[Run],
+        searches: list[Workload],
+        error: BenchError,
+    ) -> None:
+        """Say why, and store a row without figures for all that cannot be measured."""
+        if isinstance(error, EnvironmentFault) and not self.folder.writable():
+            raise error
+        self.screen.note(error.text())
+        self.folder.log(now(), "server_failed", server=folder.name, message=error.text())
+        todo = todo + [run for workload in searches if (run := self._next(launch, workload)[1])]
+        for run in todo:
+            if not run.discarded and self._missing(run):
+                self._store_failed(launch, run, folder.name, error)
 
     def _missing(self, run: Run) -> bool:
         return self.goal.missing(run, self.folder.rows, self.redo)
@@ -86,16 +123,20 @@ class Conductor:
         running: RunningServer,
         session: measure.Session,
         stopper: Stopper,
-    ) -> None:
+    ) -> bool:
+        """Run what is missing; False when the server died on the way."""
         for run in todo:
             stopper.check()
             # Asked again: a repeat may have become superfluous by those before it.
-            if run.discarded or self._missing(run):
-                self._run(launch, run, running, session, stopper)
+            wanted = run.discarded or self._missing(run)
+            if wanted and not self._run(launch, run, running, session, stopper):
+                return False
+        return True
 
     def _run(
         self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, stopper: Stopper
-    ) -> None:
+    ) -> bool:
+        """Measure one cell and store it; False when the server died under it."""
         self.index += 1
         self.screen.cell(run, self.index, max(self.plan.runs, self.index))
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
@@ -112,6 +153,7 @@ class Conductor:
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )
         self.screen.row(row)
+        return running.exit_code() is None and measured.result.window.ended_by != "server_died"
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
         self.index += 1
@@ -132,9 +174,9 @@ class Conductor:
         stopper: Stopper,
         *,
         fresh: bool,
-    ) -> None:
-        """Measure level after level until the search has its answer."""
-        while running.exit_code() is None:
+    ) -> bool:
+        """Measure level after level until the search has its answer; False when the server died on the way."""
+        while True:
             stopper.check()
             step, run = self._next(launch, workload)
             self._write_searches()
@@ -142,13 +184,15 @@ class Conductor:
             if run is None:
                 best = "none" if step.best is None else f"{step.best:g}"
                 self.screen.note(f"search {name}: largest load that meets the SLO is {best}; {step.why}")
-                return
+                return True
             self.screen.note(f"search {name}: {run.cell.level.label}, {step.why}")
             if fresh and self.plan.sweep.discard_first:
                 discarded = Run(run.cell, run.repeat, discarded=True)
-                self._run(launch, discarded, running, session, stopper)
+                if not self._run(launch, discarded, running, session, stopper):
+                    return False
             fresh = False
-            self._run(launch, run, running, session, stopper)
+            if not self._run(launch, run, running, session, stopper):
+                return False
 
     def _next(self, launch: Launch, workload: Workload) -> tuple[Step, Run | None]:
         """The search's next step and its measurement; None when it has ended."""

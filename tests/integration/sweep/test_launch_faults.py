@@ -1,32 +1,114 @@
-"""Servers that cannot be started, in whole sweeps: their cells say why, and the next server's are measured."""
+"""Servers that cannot be started, or die, in whole sweeps: their cells say why, the next server's are measured."""
 
-import signal
+import os
 import socket
-import sys
 
 import pytest
-from sweeps import as_process, measured, sweep, wait_until
 
-FIRST, NEXT = "llama-3.3-70b", "qwen3-235b"
+from sweeps import as_process, measured, sweep
+
+FIRST, NEXT = "deepseek-r1", "qwen3-235b"
 
 
 def test_server_that_dies_at_load_or_in_the_window(bench):
-    """Death at load and death under load cost their own cells only; each row has its reason; exit code 1."""
+    """Death at load costs the server's cells, death under load its own cell only: it is started again for the rest."""
     ended = bench.sweep(
         sweep(
             ["llama-3.1-405b", FIRST, NEXT],
-            concurrency=[2, 4],
-            load={"duration_s": 1.5},
-            faults={
-                "llama-3.1-405b": {"oom_at_load": ""},
-                FIRST: {"die_after_requests": 40},
-            },
+            concurrency=[8, 1],
+            load={"duration_s": 2},
+            faults={"llama-3.1-405b": {"oom_at_load": ""}, FIRST: {"die_after_requests": 36}},
         )
     )
 
     assert ended.code == 1, ended.stderr
-    assert ended.reasons("llama-3.1-405b", 2) >= {"server_failed", "gpu_out_of_memory"}
-    assert ended.reasons("llama-3.1-405b", 4) >= {"server_failed", "gpu_out_of_memory"}
-    print(ended.rows[["model", "concurrency", "valid", "reasons"]], ended.stderr)
-    assert measured(ended, NEXT, 2)
-    assert measured(ended, NEXT, 4)
+    for users in (8, 1):
+        assert ended.reasons("llama-3.1-405b", users) == {"server_failed", "gpu_out_of_memory"}
+        assert "HIP out of memory" in ended.row("llama-3.1-405b", users)["failure_message"]
+        assert measured(ended, NEXT, users)
+    assert "server_changed" in ended.reasons(FIRST, 8)
+    assert measured(ended, FIRST, 1)
+    assert "the server died in mid-run" in ended.stderr
+    assert len(list((ended.folder / "servers").iterdir())) == 4  # the second life has a folder of its own
+
+
+@pytest.mark.slow
+def test_server_that_dies_again_and_again(bench):
+    """A server that dies in each cell is given up after three lives; its last cells say so."""
+    ended = bench.sweep(
+        sweep([FIRST, NEXT], concurrency=[4, 5, 6, 7], faults={FIRST: {"die_after_requests": 6}})
+    )
+
+    assert ended.code == 1
+    assert all("server_changed" in ended.reasons(FIRST, users) for users in (4, 5, 6))
+    assert "server_failed" in ended.reasons(FIRST, 7)
+    assert "died in mid-run" in ended.row(FIRST, 7)["failure_message"]
+    assert all(measured(ended, NEXT, users) for users in (4, 5, 6, 7))
+
+
+@pytest.mark.slow
+def test_no_server_at_all(bench):
+    """Where no server could be had the exit code says that it is the environment."""
+    ended = bench.sweep(sweep([FIRST], faults={FIRST: {"die_at_load": True}}))
+
+    assert ended.code == 4
+    assert "server_failed" in ended.reasons(FIRST)
+
+
+@pytest.mark.slow
+def test_server_that_hangs_at_load(bench):
+    """A server that never becomes ready is ended when its time is over, children and all."""
+    ended = bench.sweep(
+        sweep(
+            [FIRST, NEXT],
+            server={"ready_timeout_s": 8},
+            faults={FIRST: {"hang_at_load": True, "orphan": True, "ignore_sigterm": True}},
+        )
+    )
+
+    assert ended.code == 1
+    assert "server_failed" in ended.reasons(FIRST)
+    assert "not healthy after 8 s" in ended.row(FIRST)["failure_message"]
+    assert measured(ended, NEXT)
+
+
+@pytest.mark.slow
+def test_port_taken(bench):
+    """A port that somebody holds fails its server before it starts; the holder is named in the row."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = bench.sweep(
+            sweep([{"profile": FIRST, "serve_args": {"port": port}}, NEXT], server=as_process())
+        )
+
+    assert ended.code == 1
+    message = ended.row(FIRST)["failure_message"]
+    assert f"port {port}" in message
+    assert f"held by pid {os.getpid()}" in message
+    assert measured(ended, NEXT)
+
+
+@pytest.mark.slow
+def test_model_missing(bench):
+    """A model's folder that is not there fails its server before it starts."""
+    ended = bench.sweep(
+        sweep([{"profile": FIRST, "path": str(bench.folder / "no-such-model")}, NEXT], server=as_process())
+    )
+
+    assert ended.code == 1
+    assert "there is no model at" in ended.row(FIRST)["failure_message"]
+    assert measured(ended, NEXT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["docker", "podman"])
+def test_container_runtime_missing(bench, runtime):
+    """Without docker or podman every row says so, and the exit code says that it is the environment."""
+    bench.env["PATH"] = str(bench.folder)
+    server = {"kind": "container", "runtime": runtime, "image": "vllm/vllm-openai-rocm@sha256:" + "0" * 64}
+    ended = bench.sweep(sweep([FIRST, NEXT], server=server))
+
+    assert ended.code == 4
+    for model in (FIRST, NEXT):
+        assert ended.reasons(model) == {"server_failed"}
+        assert runtime in ended.row(model)["failure_message"]

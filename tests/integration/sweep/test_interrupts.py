@@ -1,0 +1,177 @@
+"""Ctrl-C, SIGTERM and SIGKILL of a whole sweep, in each phase: what was measured is there, nothing is left running."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from sweeps import Terminal, as_process, measured, sweep, wait_until
+
+FIRST, NEXT = "deepseek-r1", "qwen3-235b"
+
+
+def begin(bench, made) -> Terminal:
+    """A sweep on a terminal."""
+    return Terminal(bench, "sweep", bench.write(made), "--out", str(bench.out))
+
+
+def interrupt(bench, terminal: Terminal, number: int = signal.SIGINT) -> float:
+    """Sends a signal; the sweep ends with 130 and leaves nothing. Gives the seconds it took."""
+    began = time.monotonic()
+    terminal.process.send_signal(number)
+    ended = terminal.end()
+    took = time.monotonic() - began
+    assert ended.code == 130, ended.stderr
+    bench.check(ended)
+    assert "interrupted" in ended.stderr
+    return took
+
+
+def finished(bench) -> list[str]:
+    """Models that have a row."""
+    rows = [json.loads(path.read_text()) for path in (bench.out / "parts" / "cells").glob("*.json")]
+    return [row["model"] for row in rows]
+
+
+def two_then_long() -> dict:
+    """A short cell on the first server, then one on the second that would last minutes."""
+    made = sweep([FIRST, NEXT], load={"duration_s": 1})
+    made["models"] = [FIRST]
+    made["blocks"] = [
+        {"workloads": ["short"], "concurrency": [2], "load": {"duration_s": 1}},
+        {"workloads": ["short"], "concurrency": [3], "load": {"duration_s": 120, "max_duration_s": 200}},
+    ]
+    return made
+
+
+def test_ctrl_c_in_the_window(bench):
+    """Ctrl-C in mid-window: over within 10 s, the finished cell on disk, the cut one not."""
+    terminal = begin(bench, two_then_long())
+    terminal.wait_for(r"(?s)c2.* measure \d+ s.*c3.* measure [1-9]\d* s")
+
+    took = interrupt(bench, terminal)
+
+    assert took < 10
+    assert finished(bench) == [FIRST]
+    ended = bench.run("report", str(bench.out))
+    assert ended.code == 0, ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_in_the_window(bench, number):
+    """SIGTERM of a CI job, and a closed terminal, end a sweep as Ctrl-C does."""
+    terminal = begin(bench, two_then_long())
+    terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
+
+    assert interrupt(bench, terminal, number) < 10
+    assert finished(bench) == [FIRST]
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_server_starts(bench):
+    """Ctrl-C while a model loads."""
+    terminal = begin(bench, sweep([FIRST], simulation={"load_s": 100}))
+    bench.server_pid()
+
+    assert interrupt(bench, terminal) < 10
+    assert finished(bench) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_warm_up(bench):
+    """Ctrl-C before the window has begun: the first requests last longer than the test."""
+    terminal = begin(bench, sweep([FIRST], simulation={"slowdown": 200}))
+    terminal.wait_for(r" warm-up [1-9]\d* s")
+
+    assert interrupt(bench, terminal) < 10
+    assert finished(bench) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["tail"])
+def test_ctrl_c_after_the_window(bench, phase):
+    """Ctrl-C while the last requests of the window run on."""
+    terminal = begin(bench, sweep([FIRST], simulation={"slowdown": 100}, load={"duration_s": 0.5}))
+    terminal.wait_for(rf" {phase} \d+ s")
+
+    assert interrupt(bench, terminal) < 10
+    assert finished(bench) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_server_stops(bench):
+    """Ctrl-C in a slow stop ends the grace; the cell that was done stays."""
+    terminal = begin(bench, sweep([FIRST, NEXT], faults={FIRST: {"slow_stop_s": 100, "orphan": True}}))
+    log = bench.out / "servers" / f"01-{FIRST}" / "server.log"
+    wait_until(lambda: log.exists() and "Shutting down" in log.read_text())
+
+    assert interrupt(bench, terminal) < 10
+    assert finished(bench) == [FIRST]
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice(bench):
+    """A second Ctrl-C kills a server that takes its time to stop."""
+    terminal = begin(
+        bench,
+        sweep([FIRST], load={"duration_s": 100}, faults={FIRST: {"ignore_sigterm": True, "orphan": True}}),
+    )
+    terminal.wait_for(r" measure [1-9]\d* s")
+    terminal.process.send_signal(signal.SIGINT)
+    wait_until(lambda: not any("rocbench.load.worker" in line for line in bench.left()))
+    time.sleep(1.0)
+    assert terminal.process.poll() is None
+
+    assert interrupt(bench, terminal) < 10
+
+
+@pytest.mark.slow
+def test_killed_bench_then_run_again(bench):
+    """SIGKILL of bench: the next one finds the server, refuses the node, and with --reap ends it and goes on."""
+    made = two_then_long() | {"server": as_process()}
+    terminal = begin(bench, made)
+    terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
+    pid = bench.server_pid()
+
+    terminal.process.kill()
+    terminal.end()
+
+    wait_until(
+        lambda: not any("rocbench.load.worker" in line for line in bench.left())
+    )  # they see it by themselves
+    assert any(line.startswith(f"{pid} ") for line in bench.left())
+    assert finished(bench) == [FIRST]
+    refused = bench.run("sweep", "--resume", str(bench.out))
+    assert refused.code == 4
+    assert str(pid) in refused.stderr
+    assert "--reap" in refused.stderr
+
+    made["blocks"][1]["load"] = {"duration_s": 1}
+    other = bench.folder / "other"
+    again = bench.run("sweep", bench.write(made), "--out", str(other), "--reap")
+    bench.check(again)
+    assert again.code in (0, 1), again.stderr
+    assert "ending a server that an earlier bench left behind" in again.stderr
+    assert (other / "cells.csv").read_text().count(FIRST) >= 2
+    assert len((bench.out / "cells.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_killed_bench_resumed_with_reap(bench):
+    """SIGKILL of bench, then --resume --reap: the orphan is ended, finished cells stay, missing ones are measured."""
+    made = two_then_long() | {"server": as_process()}
+    made["blocks"][1]["load"] = {"duration_s": 12}
+    terminal = begin(bench, made)
+    terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
+    before = (bench.out / "parts" / "cells").iterdir().__next__().read_text()
+
+    terminal.process.kill()
+    terminal.end()
+
+    ended = bench.run("sweep", "--resume", str(bench.out), "--reap")
+    bench.check(ended)
+    assert measured(ended, FIRST, 2)
+    assert measured(ended, FIRST, 3)
+    assert before in [path.read_text() for path in (bench.out / "parts" / "cells").iterdir()]

@@ -1,0 +1,111 @@
+"""Faults of running servers, in whole sweeps: the row says what happened, the next server's cells are measured."""
+
+import os
+import signal
+
+import pytest
+
+from sweeps import LEAKY, as_process, measured, sweep, wait_until
+
+FIRST, NEXT = "deepseek-r1", "qwen3-235b"
+pytestmark = pytest.mark.slow
+
+
+def test_watched_faults(bench):
+    """Dead engine, failing health, lost metrics and a kernel build: each in its own row of one sweep.
+
+    Times count from when the server is ready; windows are long enough to hold them on a busy machine.
+    """
+    faults = {
+        "llama-3.1-405b": {"engine_dead_after_s": 5},
+        "llama-3.3-70b": {"health_503_after_s": 3, "health_503_for_s": 7},
+        "qwen3-235b": {"metrics_gone_after_s": 3},
+        "deepseek-r1": {"jit_line_after_s": 5.5},
+    }
+    ended = bench.sweep(sweep([*faults, "deepseek-v3.1"], load={"duration_s": 8}, faults=faults))
+
+    assert ended.code == 1, ended.stderr
+    assert ended.reasons("llama-3.1-405b") >= {"server_changed", "health_failed"}
+    assert "health_failed" in ended.reasons("llama-3.3-70b")
+    assert ended.row("llama-3.3-70b")["health_failures"] > 0
+    assert measured(ended, "llama-3.3-70b")
+    assert "metrics_gone" in ended.reasons("qwen3-235b")
+    assert ended.row("qwen3-235b")["valid"] is not True
+    assert measured(ended, "qwen3-235b")
+    assert "jit_in_window" in ended.reasons("deepseek-r1")
+    assert ended.row("deepseek-r1")["jit_lines"] == 1
+    assert measured(ended, "deepseek-v3.1")
+    assert "health_failed" not in ended.reasons("deepseek-v3.1")
+
+
+def test_server_killed_leaving_workers(bench):
+    """SIGKILL of the API server in mid-window leaves a worker that ignores SIGTERM: it is found and ended too."""
+    begun = bench.begin(
+        "sweep",
+        bench.write(sweep([FIRST, NEXT], load={"duration_s": 20}, faults={FIRST: {"orphan": True}})),
+        "--out",
+        str(bench.out),
+        "--only",
+        f"{FIRST}*",
+    )
+    pid = bench.server_pid()
+    log = bench.out / "log.jsonl"
+    wait_until(lambda: log.exists() and "server_ready" in log.read_text())
+    wait_until(lambda: any("rocbench.load.worker" in line for line in bench.left()))
+    assert any("VLLM::Worker_TP0" in line for line in bench.left())
+
+    os.kill(pid, signal.SIGKILL)
+
+    ended = bench.end(begun)
+    bench.check(ended)
+    assert ended.code == 1
+    assert "server_changed" in ended.reasons(FIRST)
+
+
+def test_log_of_a_gigabyte(bench):
+    """A server that logs 1 GB costs neither memory nor the sweep: its row and the next server's are there."""
+    ended = bench.sweep(
+        sweep([FIRST, NEXT], faults={FIRST: {"log_flood_bytes": 10**9}}, load={"duration_s": 2}), timeout=300
+    )
+    log = ended.folder / "servers" / f"01-{FIRST}" / "server.log"
+    size = log.stat().st_size
+    log.unlink()
+
+    assert size > 10**9 - 10**7
+    assert measured(ended, FIRST)
+    assert measured(ended, NEXT)
+
+
+def test_telemetry_tool_hangs(bench):
+    """An `amd-smi` that never answers is given up with a note; the cells are measured without telemetry."""
+    tool = bench.folder / "bin" / "amd-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexec sleep 300\n")
+    tool.chmod(0o755)
+    bench.env["PATH"] = f"{tool.parent}:{os.environ['PATH']}"
+    ended = bench.sweep(sweep([FIRST, NEXT], server=as_process()), "--despite-doctor", timeout=400)
+
+    assert ended.code in (0, 1), ended.stderr
+    assert "GPU telemetry is off" in ended.stderr
+    assert measured(ended, FIRST)
+    assert measured(ended, NEXT)
+
+
+def test_server_that_differs_from_its_plan(bench):
+    """Another block size than planned is found after the start, and voids the row."""
+    ended = bench.sweep(
+        sweep(
+            [{"profile": FIRST, "serve_args": {"block-size": 32}}, NEXT],
+            faults={FIRST: {"wrong_block_size": 128}},
+        )
+    )
+
+    assert ended.code == 1
+    assert "server_differs_from_plan" in ended.reasons(FIRST)
+    assert "planned 32" in ended.row(FIRST)["plan_differences"]
+    assert measured(ended, NEXT)
+
+
+def test_stand_in_is_there():
+    """The stand-in for `vllm` that these tests start is where they look for it."""
+    assert LEAKY.is_file()

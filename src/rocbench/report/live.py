@@ -42,6 +42,9 @@ class Screen(Protocol):
     def beside(self, facts: Mapping[str, float]) -> None:
         """The server's and the GPUs' own view: running, waiting, KV (share), power (W)."""
 
+    def group(self, lines: Mapping[str, str]) -> None:
+        """What each group is doing, by its node and name, where several run at once."""
+
     def row(self, row: Mapping[str, Any]) -> None:
         """A row is finished."""
 
@@ -129,6 +132,13 @@ class PlainScreen:
     def beside(self, facts: Mapping[str, float]) -> None:
         """The server's own view; too much for a log."""
 
+    def group(self, lines: Mapping[str, str]) -> None:
+        """Now and then what each group is doing."""
+        if time.monotonic() - self._beat >= self.HEARTBEAT_S:
+            self._beat = time.monotonic()
+            for name, line in lines.items():
+                self._say(f"    {name}: {line}")
+
     def row(self, row: Mapping[str, Any]) -> None:
         """Say the result."""
         self._say(f"    {row_line(row)}")
@@ -151,6 +161,7 @@ class LiveScreen:
         self._share: float | None = None
         self._load: list[str] = []
         self._beside: list[str] = []
+        self._groups: list[str] = []
         self._rates: deque[float] = deque(maxlen=240)
         self._began = self._cell_began = time.monotonic()
         self._estimates: list[float] = []
@@ -175,7 +186,9 @@ class LiveScreen:
     def _render(self) -> Group:
         width = self._console.width
         with self._lock:
-            lines = [Text.from_markup(self._head), Text(self._server_line(width))]
+            lines = [Text.from_markup(self._head), *map(Text, self._groups)]
+            if not self._groups:
+                lines.append(Text(self._server_line(width)))
             if self._key:
                 lines.append(Text.assemble((self._place(), "bold"), "  ", self._key))
             lines += [Text(line) for line in fitted(self._load, width, "  ")]
@@ -189,9 +202,10 @@ class LiveScreen:
         return Group(*lines)
 
     def _server_line(self, width: int) -> str:
-        if self._share is None or width < 60:
+        if self._share is None:
             return self._server
-        return f"{bar(self._share, self.BAR)} {self._share:4.0%}  {self._server}"
+        shown = f"{self._server}  {bar(self._share, self.BAR)} {self._share:.0%}"
+        return shown if len(shown) < width else f"{self._server}  {self._share:.0%}"
 
     def _place(self) -> str:
         """`cell 3 of 12, about 4 min left`."""
@@ -237,6 +251,11 @@ class LiveScreen:
         """The server's own view: running, waiting, KV use, power."""
         with self._lock:
             self._beside = [_fact(name, value) for name, value in facts.items()]
+
+    def group(self, lines: Mapping[str, str]) -> None:
+        """What each group is doing, one line each."""
+        with self._lock:
+            self._groups = [f"{name}: {line}" for name, line in lines.items()]
 
     def row(self, row: Mapping[str, Any]) -> None:
         """A finished row scrolls by."""

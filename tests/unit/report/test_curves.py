@@ -1,0 +1,99 @@
+"""Rows as curves: what is drawn together, and what never counts."""
+
+from __future__ import annotations
+
+from rocbench.report.curves import POOLED_FROM, RunInfo, curves, labels, level_words
+
+
+def row(**more):
+    """A row of one cell."""
+    return {
+        "run_id": "a",
+        "key": "m/w/c64",
+        "model": "m",
+        "workload": "w",
+        "concurrency": 64,
+        "load_shape": "closed",
+        "hardware": "mi325x",
+        "valid": True,
+        "simulated": False,
+        "output_throughput": 100.0,
+    } | more
+
+
+def info(label="a"):
+    """A run."""
+    return RunInfo(label, label, "2026-01-01", simulated=False)
+
+
+def test_simulated_and_measured_rows_never_share_a_curve():
+    """The same cell, simulated and measured, is two curves, and the name of one says so."""
+    found = curves([(info(), [row(), row(simulated=True, output_throughput=900.0)])])
+    assert [curve.name for curve in found] == ["m", "m (simulated)"]
+    assert [curve.points[0].mean("output_throughput") for curve in found] == [100.0, 900.0]
+
+
+def test_rows_of_unlike_hardware_never_share_a_curve():
+    """Two GPUs are two curves, named by the hardware."""
+    found = curves([(info(), [row(), row(hardware="mi355x")])])
+    assert [curve.name for curve in found] == ["m · mi325x", "m · mi355x"]
+
+
+def test_invalid_rows_count_in_no_mean_and_are_never_best():
+    """The highest figure of all is invalid: it is kept apart."""
+    rows = [
+        row(),
+        row(output_throughput=5000.0, valid=False, concurrency=128, key="m/w/c128"),
+        row(output_throughput=9e9, valid=False),
+    ]
+    (curve,) = curves([(info(), rows)])
+    assert [point.mark for point in curve.points] == ["valid", "invalid"]
+    best = curve.best()
+    assert best is not None
+    assert best.level == 64
+    assert best.mean("output_throughput") == 100.0
+
+
+def test_unknown_rows_are_best_only_where_no_row_is_valid():
+    """A valid figure stands before a higher one of unknown validity."""
+    rows = [row(), row(concurrency=128, key="m/w/c128", valid=None, output_throughput=900.0)]
+    (curve,) = curves([(info(), rows)])
+    assert curve.best().level == 64
+    (curve,) = curves([(info(), rows[1:])])
+    assert curve.best().level == 128
+
+
+def test_few_runs_are_told_apart_and_many_are_pooled():
+    """Two runs are two curves; from POOLED_FROM on equal configurations are one."""
+    two = curves([(info("a"), [row()]), (info("b"), [row(run_id="b")])])
+    assert [curve.name for curve in two] == ["m · a", "m · b"]
+    many = curves([(info(str(n)), [row(run_id=str(n))]) for n in range(POOLED_FROM)])
+    assert [(curve.name, len(curve.points[0].rows)) for curve in many] == [("m", POOLED_FROM)]
+
+
+def test_each_configuration_has_its_own_colour_and_mark():
+    """Neither colour nor shape alone has to tell two curves apart."""
+    found = curves([(info(), [row(key=f"m@block_size={n}/w/c64") for n in (1, 16, 64)])])
+    assert len({curve.colour for curve in found}) == 3
+    assert len({curve.symbol for curve in found}) == 3
+
+
+def test_open_loop_levels_are_rates():
+    """Without users the level is the rate."""
+    (curve,) = curves(
+        [(info(), [row(concurrency=None, request_rate=2.5, load_shape="open", key="m/w/r2.5")])]
+    )
+    assert (curve.shape, curve.points[0].level) == ("open", 2.5)
+    assert level_words("open", 2.5) == "2.5 requests/s"
+    assert [level_words("closed", n) for n in (1, 1000)] == ["1 user", "1,000 users"]
+
+
+def test_runs_are_named_by_what_tells_them_apart():
+    """The version where it does, else the sweep, the day, the time, the id."""
+    one = {"sweep": "s", "begun_at": "2026-01-01T10:00:00", "run_id": "x"}
+    assert labels([one], ["0.14.1"]) == ["s"]
+    assert labels([one, one | {"run_id": "y"}], ["0.14.1", "0.16.0"]) == ["vLLM 0.14.1", "vLLM 0.16.0"]
+    day = one | {"begun_at": "2026-01-02T10:00:00"}
+    assert labels([one, day], ["0.14.1", "0.14.1"]) == ["2026-01-01", "2026-01-02"]
+    assert labels([one, one | {"run_id": "y"}], ["0.14.1", "0.14.1"]) == ["x", "y"]
+    assert labels([one, one], ["", ""]) == ["run 1", "run 2"]

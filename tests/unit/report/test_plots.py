@@ -1,0 +1,184 @@
+"""Which series each plot has, and what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rocbench import compare
+from rocbench.report import distributions, effects, history, material, plots, timeseries
+from rocbench.report.curves import curves
+
+
+@pytest.fixture(scope="module")
+def found(small_run):
+    """The curves of the small run."""
+    (run,) = material.read([small_run])
+    return curves([(run.info, run.rows)])
+
+
+def test_throughput_has_means_bounds_and_hollow_invalid_rows(found):
+    """Each curve has its dashed bound above it; the invalid level is drawn hollow, apart and unjoined."""
+    (chart,) = plots.throughput(found)
+    (panel,) = chart.views[0].panels
+    by_name = {series.name: series for series in panel.series}
+    line, bound = by_name["deepseek-v3.2 (simulated)"], by_name["bound: deepseek-v3.2 (simulated)"]
+    assert line.x == (1.0, 64.0, 256.0)
+    assert all(y < limit for y, limit in zip(line.y, bound.y, strict=True))
+    assert all(low < y < high for low, y, high in zip(line.low, line.y, line.high, strict=True))
+    bad = by_name["qwen3-vl-235b (simulated), invalid"]
+    assert set(bad.marks) == {"invalid"}
+    assert (bad.line, bad.x) == ("none", (256.0,) * 3)
+    assert "prefix_cache_hits" in bad.hover[0]
+    assert 256.0 not in by_name["qwen3-vl-235b (simulated)"].x
+    assert "tokens/s" in panel.y_title
+    assert "users" in chart.views[0].x_title
+
+
+def test_pareto_axes_are_pace_and_throughput_per_gpu(found):
+    """x is 1000 / median TPOT, y per GPU, and each mark has its level beside it."""
+    (chart,) = plots.pareto(found)
+    (panel,) = chart.views[0].panels
+    curve, series = found[0], panel.series[0]
+    point = curve.points[1]
+    assert series.x[1] == pytest.approx(1000 / point.mean("median_tpot_ms"))
+    assert series.y[1] == pytest.approx(point.mean("output_throughput") / 8)
+    assert series.labels == ("1", "64", "256")
+    assert panel.y_title.endswith("tokens/s/GPU")
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1e6), st.floats(0.1, 1e6)), min_size=1, max_size=30))
+def test_the_frontier_is_what_nothing_beats(points):
+    """A point is on the frontier when no other is at least as good in both and better in one."""
+    front = plots.frontier(points)
+    for x, y in front:
+        assert not any((a >= x and b > y) or (a > x and b >= y) for a, b in points)
+    for x, y in points:
+        assert any(a >= x and b >= y for a, b in front)
+
+
+def test_distributions_are_those_of_the_columns(found, small_run):
+    """The median read off the curve of TTFT is the row's column, and a share of 1 ends each curve."""
+    readings = material.Readings(material.read([small_run]))
+    (chart,) = distributions.ttft(found, readings.ttft)
+    assert [view.name for view in chart.views] == ["256 users", "64 users", "1 user"]
+    series = chart.views[1].panels[0].series[0]
+    point = next(p for p in found[0].points if p.level == 64)
+    at_half = float(np.interp(0.5, series.y, series.x))
+    assert at_half == pytest.approx(point.mean("median_ttft_ms"), rel=0.05)
+    assert series.y[-1] == 1.0
+    (chart,) = distributions.itl(found, readings.itl)
+    series = chart.views[1].panels[0].series[0]
+    assert float(np.interp(0.5, series.y, series.x)) == pytest.approx(point.mean("median_itl_ms"), rel=0.05)
+
+
+def test_an_invalid_level_has_no_distribution(found, small_run):
+    """At 256 users only the model with valid rows is drawn."""
+    readings = material.Readings(material.read([small_run]))
+    (chart,) = distributions.ttft(found, readings.ttft)
+    assert [series.name for series in chart.views[0].panels[0].series] == ["deepseek-v3.2 (simulated)"]
+
+
+@given(st.lists(st.floats(0.01, 1e5), min_size=1, max_size=50), st.integers(1, 20))
+def test_weights_are_repetitions(values, weight):
+    """A value of weight n counts as n equal values."""
+    shares = np.array([0.01, 0.25, 0.5, 0.99, 1.0])
+    x = np.array(values)
+    weighted = distributions.weighted_quantiles(x, np.full(len(x), float(weight)), shares)
+    repeated = distributions.weighted_quantiles(np.repeat(x, weight), np.ones(len(x) * weight), shares)
+    assert np.allclose(weighted, repeated)
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.01, 50)), min_size=1, max_size=40))
+def test_in_flight_counts_what_was_sent_and_has_not_ended(requests):
+    """At any time: sent at or before it, and not ended at or before it."""
+    sent = np.array([s for s, _ in requests])
+    end = sent + np.array([d for _, d in requests])
+    times = np.linspace(-1, 160, 57)
+    expected = [int(((sent <= t) & (end > t)).sum()) for t in times]
+    assert timeseries.in_flight_at(times, sent, end).tolist() == expected
+
+
+def test_a_request_without_an_end_stays_in_flight():
+    """An unknown end never comes."""
+    counts = timeseries.in_flight_at(np.array([0.0, 9.0]), np.array([0.0]), np.array([np.nan]))
+    assert counts.tolist() == [1.0, 1.0]
+
+
+def test_time_series_of_the_best_cells(found, small_run):
+    """One view a configuration, the window marked, in flight as high as the users asked for."""
+    readings = material.Readings(material.read([small_run]))
+    (chart,) = timeseries.chart(found, readings.course)
+    assert len(chart.views) == 2
+    view = chart.views[0]
+    assert view.band is not None
+    assert view.band[0] == 0
+    assert [panel.y_title for panel in view.panels] == ["requests", "tokens/s", "KV cache, %", "power, W"]
+    flight = view.panels[0].series[0]
+    inside = [y for x, y in zip(flight.x, flight.y, strict=True) if 0 < x < view.band[1] * 0.9]
+    users = float(view.name.partition("/c")[2].partition(",")[0])
+    assert set(inside) == {users}
+    power = view.panels[3].series[0]
+    assert 8 * 400 < np.mean(power.y) < 8 * 800
+
+
+def test_ablation_effects(ablation_run):
+    """The factor that was made 6 % faster is better, with an interval around 6 %."""
+    (run,) = material.read([ablation_run])
+    (chart,), (table,) = effects.ablation(run.cells, run.plan["sweep"]["factors"])
+    view = next(view for view in chart.views if view.name == "output_throughput")
+    (series,) = view.panels[0].series
+    assert series.name == "better"
+    assert series.low[0] < 6 < series.high[0]
+    assert view.zero == 0.0
+    assert "change of output_throughput" in view.x_title
+    assert any("better" in row for row in table.rows)
+
+
+def test_comparison_of_two_runs(small_run, later_run):
+    """Run B against run A; cells with invalid rows have no effect to draw, and the table says why."""
+    a, b = material.read([small_run, later_run])
+    (chart,), (table,) = effects.comparison((a.info.label, a.cells), (b.info.label, b.cells))
+    better = next(series for series in chart.views[0].panels[0].series if series.name == "better")
+    assert all(5 < x < 12 for x in better.x)
+    void = [row for row in table.rows if "qwen3-vl-235b" in row and "256" in row]
+    assert all("cannot tell (no valid rows)" in row for row in void)
+
+
+def test_runs_that_are_not_to_be_compared_say_why(small_run, later_run):
+    """Simulated against measured: the reason stands in place of the plot."""
+    a, b = material.read([small_run, later_run])
+    cells = b.cells.assign(simulated=False)
+    charts, (table,) = effects.comparison((a.info.label, a.cells), (b.info.label, cells))
+    assert charts == []
+    assert "simulated" in table.rows[0][0]
+
+
+def test_differing_flags_are_named_one_by_one():
+    """Of two servers' flags only those that differ are told."""
+    told = effects._difference("serve_args", ("A", '{"--x": 1, "--y": 2}'), ("B", '{"--x": 1, "--y": 3}'))
+    assert told == ["`--y`: 2 in A, 3 in B"]
+    assert effects._difference("vllm_version", ("A", "0.14.1"), ("B", "0.16.0")) == [
+        "`vllm_version`: 0.14.1 in A, 0.16.0 in B"
+    ]
+
+
+def test_the_history_finds_the_day_on_which_a_figure_moved(nights):
+    """Fourteen runs, slower from the eighth on: a line by the day, and the change point."""
+    runs = material.read(nights)
+    charts, (moved,) = history.charts(
+        curves([(run.info, run.rows) for run in runs]), [run.info for run in runs]
+    )
+    assert len(charts[0].views[0].panels[0].series[0].x) == 14
+    assert charts[0].views[0].date_x
+    row = next(row for row in moved.rows if "output_throughput" in row)
+    assert row[3].startswith("2026-01-08")
+    assert row[4].startswith("-")
+
+
+def test_records_of_the_report_are_those_of_compare(small_run):
+    """Absent values are None, never NaN, so that they are not drawn."""
+    rows = compare.records(small_run.cells())
+    assert all(value == value for row in rows for value in row.values())  # noqa: PLR0124 (NaN is not itself)

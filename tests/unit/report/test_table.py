@@ -1,0 +1,69 @@
+"""Tables as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from rocbench.report.table import Table, as_csv, latex, markdown, sentence
+
+TABLE = Table(
+    "t",
+    "Results & more",
+    ("model", "tok/s", "note"),
+    (("a_b", "1,234 ± 56", "50 % | more"), ("c", "-", "")),
+    ("a note",),
+)
+
+
+def test_markdown_escapes_what_ends_a_cell():
+    """A pipe in a cell stays in it."""
+    text = markdown(TABLE)
+    assert "| a_b | 1,234 ± 56 | 50 % \\| more |" in text
+    assert text.startswith("### Results & more\n")
+    assert text.endswith("A note.\n")
+
+
+def test_csv_has_figures_that_programs_read():
+    """No thousands commas; an interval is a column of its own; absent is empty."""
+    rows = list(csv.reader(io.StringIO(as_csv(TABLE))))
+    assert rows == [
+        ["model", "tok/s", "tok/s, half width", "note"],
+        ["a_b", "1234", "56", "50 % | more"],
+        ["c", "", "", ""],
+    ]
+
+
+def test_latex_compiles_in_principle():
+    """Every special character is escaped, figures are flush right."""
+    text = latex(TABLE)
+    assert r"\caption{Results \& more}" in text
+    assert r"\begin{tabular}{lrl}" in text
+    assert r"a\_b & 1,234 $\pm$ 56 & 50 \% $|$ more \\" in text
+    assert text.count(r"\begin") == text.count(r"\end")
+
+
+def test_a_column_that_says_the_same_goes_into_the_heading():
+    """One workload: its name stands once."""
+    table = Table("t", "Best", ("workload", "x"), (("w", "1"), ("w", "2")))
+    assert table.without_constant("workload") == Table("t", "Best, w", ("x",), (("1",), ("2",)))
+    unlike = Table("t", "Best", ("workload", "x"), (("v", "1"), ("w", "2")))
+    assert unlike.without_constant("workload") is unlike
+
+
+def test_a_cut_table_says_so():
+    """What is left out is told, and marks of rows stay right."""
+    table = Table("t", "x", ("a",), tuple((str(n),) for n in range(10)), bad=frozenset({1, 9}))
+    cut = table.cut(3, "see cells.csv")
+    assert len(cut.rows) == 3
+    assert cut.bad == {1}
+    assert cut.notes == ("the first 3 of 10 rows; see cells.csv",)
+
+
+def test_notes_are_sentences():
+    """A capital, and one full stop."""
+    assert [sentence(note) for note in ("a note", "A note.", "`x` differs")] == [
+        "A note.",
+        "A note.",
+        "`x` differs.",
+    ]

@@ -190,7 +190,7 @@ class LiveScreen:
             if not self._groups:
                 lines.append(Text(self._server_line(width)))
             if self._key:
-                lines.append(Text.assemble((self._place(), "bold"), "  ", self._key))
+                lines += [Text(line, style="bold") for line in fitted([self._place(), self._key], width, "")]
             lines += [Text(line) for line in fitted(self._load, width, "  ")]
             if len(self._rates) > 2:
                 # one blank column, so that no terminal wraps the line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import itertools
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import Any
 
 from rocbench import bind, capacity, measure, plan, rows, search
 from rocbench.bind import ClientOptions
-from rocbench.errors import BenchError, EnvironmentFault, Interrupted
+from rocbench.errors import BenchError, DiskFault, Interrupted
 from rocbench.interrupts import Stopper
 from rocbench.plan import Cell, Launch, Plan, Run
 from rocbench.remaining import Goal, Key, key_of_run
@@ -25,6 +26,7 @@ from rocbench.store import Identity, RunFolder
 
 RESTARTS = 2
 """How often a server that dies in mid-run is started again: a large model takes half an hour to load."""
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def now() -> str:
@@ -53,7 +55,21 @@ class Conductor:
         """One server's life with its runs and searches. A server that fails costs its own cells only.
 
         One that dies in mid-run is started again for the cells that are left, a few times.
+
+        Raises:
+            DiskFault: results or the server's files cannot be written.
+            Interrupted: after the server was stopped.
         """
+        try:
+            self._launch(launch, stopper)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise DiskFault(
+                f"a server's files cannot be written: {error.strerror}", where=str(self.folder.path)
+            ) from None
+
+    def _launch(self, launch: Launch, stopper: Stopper) -> None:
         for attempt in itertools.count():
             todo = self.goal.todo(launch, self.folder.rows, self.redo)
             searches = [workload for workload in launch.searches if self._step(launch, workload).level]
@@ -63,7 +79,7 @@ class Conductor:
             try:
                 if self._serve(launch, folder, todo, searches, stopper):
                     return
-            except Interrupted:
+            except (Interrupted, DiskFault):
                 raise
             except BenchError as error:
                 self._fail(launch, folder, todo, searches, error)
@@ -104,8 +120,6 @@ class Conductor:
         error: BenchError,
     ) -> None:
         """Say why, and store a row without figures for all that cannot be measured."""
-        if isinstance(error, EnvironmentFault) and not self.folder.writable():
-            raise error
         self.screen.note(error.text())
         self.folder.log(now(), "server_failed", server=folder.name, message=error.text())
         todo = todo + [run for workload in searches if (run := self._next(launch, workload)[1])]

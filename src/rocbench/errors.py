@@ -8,6 +8,7 @@ BenchError
  +-- EnvironmentFault      4  server, node, missing part
  |    +-- ServerFault      4  a server failed to start, answer or stop
  |    +-- NodeFault        4  the node is busy or sick
+ |    +-- DiskFault        4  results cannot be written
  +-- Interrupted         130  Ctrl-C or SIGTERM
 
 Each message says what happened, where, and what to do. Only the CLI exits the process.
@@ -97,6 +98,10 @@ class ServerFault(EnvironmentFault):
         if log and self.line:
             log = f"{log}: {self.line}"
         return "\n".join(part for part in (self.what, f"  fix: {self.fix}" if self.fix else "", log) if part)
+
+
+class DiskFault(EnvironmentFault):
+    """Results cannot be written: whatever would be measured from now on would be lost."""
 
 
 class NodeFault(EnvironmentFault):

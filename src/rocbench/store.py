@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rocbench import metrics
-from rocbench.errors import EnvironmentFault, InputError, NodeFault
+from rocbench.errors import DiskFault, InputError, NodeFault
 from rocbench.parts import Identity, bin_ms, parts_of
 from rocbench.server.redact import redacted
 
@@ -67,7 +67,7 @@ class RunFolder:
 
         Raises:
             InputError: the folder holds a run already.
-            EnvironmentFault: it cannot be written.
+            DiskFault: it cannot be written.
         """
         if (path / "manifest.json").exists():
             raise InputError(
@@ -78,7 +78,7 @@ class RunFolder:
             (path / "parts").mkdir(parents=True, exist_ok=True)
             (path / "servers").mkdir(exist_ok=True)
         except OSError as error:
-            raise EnvironmentFault(f"cannot write results: {error.strerror}", where=str(path)) from None
+            raise _full(path, error) from None
         return folder
 
     @classmethod
@@ -118,15 +118,6 @@ class RunFolder:
                 left.unlink(missing_ok=True)
             yield
 
-    def writable(self) -> bool:
-        """Whether results can still be written here: false on a full disk."""
-        try:
-            _write_atomic(self.path / ".probe", b"0" * 65536)
-            (self.path / ".probe").unlink()
-        except (EnvironmentFault, OSError):
-            return False
-        return True
-
     # --- small files
 
     def write_json(self, name: str, value: Any) -> None:
@@ -160,10 +151,14 @@ class RunFolder:
     def log(self, at: str, event: str, **facts: Any) -> None:
         """Append one event to log.jsonl; a line that a killed writer left unfinished is ended first."""
         line = self._masked(json.dumps({"at": at, "event": event} | facts, default=_plain)) + "\n"
-        with (self.path / "log.jsonl").open("a+b") as file:
-            if file.tell() and _last_byte(file) != b"\n":
-                line = "\n" + line
-            file.write(line.encode())
+        path = self.path / "log.jsonl"
+        try:
+            with path.open("a+b") as file:
+                if file.tell() and _last_byte(file) != b"\n":
+                    line = "\n" + line
+                file.write(line.encode())
+        except OSError as error:
+            raise _full(path, error) from None
 
     # --- rows
 
@@ -218,9 +213,8 @@ class RunFolder:
                     writer.write_table(pq.read_table(part))
             os.replace(temporary, target)
         except OSError as error:
-            raise EnvironmentFault(
-                f"cannot write results: {error.strerror or error}", where=str(target)
-            ) from None
+            temporary.unlink(missing_ok=True)
+            raise _full(target, error) from None
 
     def copy_into(self, other: RunFolder) -> None:
         """Copy what was measured here, and its servers' files, into another run folder."""
@@ -318,6 +312,11 @@ def _identity(row: Mapping[str, Any]) -> Identity:
 # --- writing
 
 
+def _full(path: Path, error: OSError) -> DiskFault:
+    fix = "free space, then go on with `bench sweep --resume`"
+    return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
+
+
 def _last_byte(file: BinaryIO) -> bytes:
     file.seek(-1, os.SEEK_END)
     return file.read(1)
@@ -329,7 +328,8 @@ def _write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
         os.replace(temporary, path)
     except OSError as error:
-        raise EnvironmentFault(f"cannot write results: {error.strerror or error}", where=str(path)) from None
+        temporary.unlink(missing_ok=True)  # the room it took may be enough for smaller files
+        raise _full(path, error) from None
 
 
 def _write_atomic(path: Path, data: bytes) -> None:
@@ -341,7 +341,8 @@ def _write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise EnvironmentFault(f"cannot write results: {error.strerror or error}", where=str(path)) from None
+        temporary.unlink(missing_ok=True)  # the room it took may be enough for smaller files
+        raise _full(path, error) from None
 
 
 def _plain(value: Any) -> Any:

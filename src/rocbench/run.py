@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +29,23 @@ from rocbench.store import RunFolder
 
 RESULTS = Path("results")
 
+Conduct = Callable[[Conductor, Stopper], None]
+"""Makes every measurement that a run still lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What this run is a part of: a run whose servers are dealt out over nodes."""
+
+    run_id: str
+    node: str
+    scratch: Path
+    """Where this node keeps what it measures of that run."""
+    rows: tuple[dict[str, Any], ...] = ()
+    """Measured elsewhere already; not made again."""
+    servers: tuple[str, ...] = ()
+    """Names of server folders that are taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -44,6 +61,7 @@ class RunOptions:
     reap: bool = False
     """End servers that an earlier bench left behind."""
     despite_doctor: bool = False
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +80,21 @@ def new_run_id(sweep: str) -> str:
     return f"{at}-{sweep}-{secrets.token_hex(2)}"
 
 
-def run_plan(plan: Plan, options: RunOptions, screen: Screen) -> Outcome:
+def one_by_one(conductor: Conductor, stopper: Stopper) -> None:
+    """Every launch on this node, in the plan's order."""
+    for launch in conductor.plan.launches:
+        stopper.check()
+        conductor.launch(launch, stopper)
+
+
+def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct | None = None) -> Outcome:
     """Run every launch of a plan and write the run folder.
+
+    Args:
+        plan: what to run.
+        options: what the command line says beside it.
+        screen: told as it goes.
+        elsewhere: makes the measurements on other nodes; this one is then neither locked nor examined.
 
     Raises:
         InputError: the folder holds another run.
@@ -71,18 +102,18 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen) -> Outcome:
         Interrupted: after everything measured was written and every server was stopped.
     """
     with ExitStack() as stack:
-        if _ours(plan):
+        if _ours(plan) and elsewhere is None:
             stack.enter_context(node_lock(f"bench sweep {plan.sweep.name}"))
-        _look_for_orphans(plan, options, screen)
+        if elsewhere is None:
+            _look_for_orphans(plan, options, screen)
         folder = _folder(plan, options, stack)
         conductor = _conductor(plan, options, screen, folder)
-        _doctor(plan, options, screen, folder)
+        if elsewhere is None:
+            _doctor(plan, options, screen, folder)
         screen.begin(plan, str(folder.path))
         try:
             with Stopper() as stopper:
-                for launch in plan.launches:
-                    stopper.check()
-                    conductor.launch(launch, stopper)
+                (elsewhere or one_by_one)(conductor, stopper)
         finally:
             _finish(folder, conductor)
     _say_wide(conductor, screen)
@@ -104,7 +135,8 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
     Raises:
         NodeFault: one lives, and this run starts real servers.
     """
-    mine = options.out.resolve() if options.resume and options.out and not _ours(plan) else None
+    resumed = options.part.scratch if options.part else options.out if options.resume else None
+    mine = resumed.resolve() if resumed and not _ours(plan) else None
     for orphan in orphans.find():
         if options.reap or (mine is not None and mine in Path(orphan.folder).parents):
             screen.note(f"ending a server that an earlier bench left behind: {orphan.text()}")
@@ -130,7 +162,7 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack) -> RunFolder:
         folder.write_json("manifest.json", folder.manifest | {"resumed": resumed})
         folder.log(now(), "resume")
         return folder
-    run_id = new_run_id(plan.sweep.name)
+    run_id = options.part.run_id if options.part else new_run_id(plan.sweep.name)
     folder = RunFolder.create(options.out or RESULTS / run_id)
     folder.secrets = _secrets(plan)
     stack.enter_context(folder.held())
@@ -138,6 +170,8 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack) -> RunFolder:
     folder.write_json("plan.json", written)
     folder.write_json("manifest.json", rows.manifest(plan, run_id, now(), environment.collect()))
     folder.log(now(), "begin", run_id=run_id)
+    if options.part is not None:
+        folder.take_over(options.part.rows, options.part.servers)
     return folder
 
 
@@ -145,7 +179,8 @@ def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolde
     """Ready to go on where the folder's rows end. An invalid row of a resumed run is measured once more."""
     manifest = folder.manifest
     here = (manifest.get("resumed") or [manifest])[-1]["node"]
-    node = here.get("node") if _ours(plan) else None
+    node = None if plan.sweep.server.kind == "attached" else here.get("node")
+    node = options.part.node if options.part else node
     conductor = Conductor(plan, options.client, screen, folder, manifest["run_id"], node, set())
     if options.resume:
         answered = conductor.answered()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from rocbench.errors import InputError
@@ -31,20 +32,37 @@ def shard(plan: Plan, index: int, total: int) -> Plan:
     A server's cells stay together, so that it is loaded once; the arms of an ablation stay on one node, so that
     they can be compared. The longest pieces are dealt out first, each to the shard with the least so far.
     """
-    pieces: dict[str, list[Group]] = {}
-    for group in plan.groups:
-        pieces.setdefault(group.model if plan.sweep.factors else group.server_id, []).append(group)
+    pieces = together(plan)
     loads = [0.0] * total
     mine: set[str] = set()
-    for name in sorted(pieces, key=lambda name: (-_seconds(plan, pieces[name]), name)):
+    for name in longest_first(plan):
         least = min(range(total), key=lambda i: (loads[i], i))
         loads[least] += _seconds(plan, pieces[name])
         if least == index - 1:
             mine |= {group.server_id for group in pieces[name]}
+    return part(plan, mine)
+
+
+def together(plan: Plan) -> dict[str, list[Group]]:
+    """The groups that must run on one node, by a name of theirs: one server's cells, all arms of an ablation."""
+    pieces: dict[str, list[Group]] = {}
+    for group in plan.groups:
+        pieces.setdefault(group.model if plan.sweep.factors else group.server_id, []).append(group)
+    return pieces
+
+
+def longest_first(plan: Plan) -> list[str]:
+    """Names of `together`, the longest first: what begins last should be short."""
+    pieces = together(plan)
+    return sorted(pieces, key=lambda name: (-_seconds(plan, pieces[name]), name))
+
+
+def part(plan: Plan, servers: Collection[str]) -> Plan:
+    """The part of a plan that has these servers, by id."""
     return replace(
         plan,
-        groups=tuple(group for group in plan.groups if group.server_id in mine),
-        launches=tuple(launch for launch in plan.launches if launch.group.server_id in mine),
+        groups=tuple(group for group in plan.groups if group.server_id in servers),
+        launches=tuple(launch for launch in plan.launches if launch.group.server_id in servers),
     )
 
 

@@ -22,9 +22,11 @@ there once its row is (parts/cells/): parts without a row are of a cell that was
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -215,6 +217,46 @@ class RunFolder:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise _full(target, error) from None
+
+    # --- a run's parts, from one folder into another
+
+    def take_over(self, rows: Sequence[Row], servers: Sequence[str]) -> None:
+        """Begin where another folder of the same run stands: its rows without their parts, its servers' names."""
+        for row in rows:
+            self.write_cell(_identity(row), row, {})
+        for name in servers:
+            path = self.path / "servers" / name
+            path.mkdir(exist_ok=True)
+            (path / "command.sh").touch()
+
+    def measured(self, row: Mapping[str, Any]) -> tuple[Identity, dict[str, pa.Table]]:
+        """The parts of one of this folder's rows, as `write_cell` takes them."""
+        identity = _identity(row)
+        paths = {name: self.path / "parts" / name / f"{identity.stem}.parquet" for name in TABLES}
+        return identity, {name: pq.read_table(path) for name, path in paths.items() if path.is_file()}
+
+    def server_names(self) -> tuple[str, ...]:
+        """The folders under servers/."""
+        return tuple(sorted(path.name for path in (self.path / "servers").iterdir() if path.is_dir()))
+
+    def servers_packed(self, but: Sequence[str] = ()) -> bytes:
+        """servers/ as a tar archive, without those named."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+            for name in self.server_names():
+                if name not in but:
+                    archive.add(self.path / "servers" / name, arcname=name)
+        return packed.getvalue()
+
+    def unpack_servers(self, packed: bytes) -> None:
+        """Put what `servers_packed` gave beside what is here."""
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(self.path / "servers", filter="data")
+
+    def events(self) -> list[dict[str, Any]]:
+        """log.jsonl, line by line."""
+        path = self.path / "log.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
     def copy_into(self, other: RunFolder) -> None:
         """Copy what was measured here, and its servers' files, into another run folder."""

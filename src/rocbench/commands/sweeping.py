@@ -11,7 +11,10 @@ from rocbench.commands import options
 from rocbench.errors import InputError
 
 if TYPE_CHECKING:
+    from rocbench.fleet.executor import FleetOptions
     from rocbench.plan import Overrides, Plan
+    from rocbench.report.live import Screen
+    from rocbench.run import Outcome, RunOptions
 
 SweepFile = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name or YAML file.")]
 Only = Annotated[
@@ -81,14 +84,29 @@ def sweep(
     despite_doctor: Annotated[
         bool, typer.Option("--despite-doctor", help="Start a nightly on a node that fails its checks.")
     ] = False,
+    executor: Annotated[
+        str, typer.Option(help="local, or ray: each server on a node of a Ray cluster.")
+    ] = "local",
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of the Ray cluster's head.")] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="Ray resource that a server asks for: mi325x_node.")
+    ] = None,
+    aa_nodes: Annotated[
+        bool,
+        typer.Option("--aa-nodes", help="Measure everything on every Ray node, to know how unlike they are."),
+    ] = False,
 ) -> None:
     """Run a sweep: launch each server, load it, judge each row, write the run folder."""
     from rocbench import console, shards
     from rocbench.bind import ClientOptions
     from rocbench.commands import planning
+    from rocbench.fleet.executor import FleetOptions
     from rocbench.plan import Overrides
-    from rocbench.run import RunOptions, run_plan
+    from rocbench.run import RunOptions
 
+    fleet = (
+        FleetOptions(address, resource, aa_nodes) if _on_ray(executor, address, resource, aa_nodes) else None
+    )
     level = _level(concurrency, rate)
     changes: dict[str, Any] = {
         "isl": isl,
@@ -141,10 +159,29 @@ def sweep(
         despite_doctor=despite_doctor,
     )
     with console.screen() as screen:
-        outcome = run_plan(made, run_options, screen)
+        outcome = _run(made, run_options, fleet, screen)
     console.show_cells(outcome.cells, outcome.folder)
     console.show_capacity(outcome.cells, outcome.searches, made.sweep.saturation_gain)
     raise typer.Exit(int(outcome.exit_code))
+
+
+def _on_ray(executor: str, address: str | None, resource: str | None, aa_nodes: bool) -> bool:
+    """Whether the sweep runs on a Ray cluster."""
+    if executor not in {"local", "ray"}:
+        raise InputError(f"no executor {executor!r}", where="--executor", fix="local or ray")
+    if executor == "local" and (address or resource or aa_nodes):
+        raise InputError("--address, --resource and --aa-nodes go with --executor ray")
+    return executor == "ray"
+
+
+def _run(made: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen: Screen) -> Outcome:
+    """Run a plan here, or on the nodes of a Ray cluster."""
+    from rocbench.fleet.executor import run_on_ray
+    from rocbench.run import run_plan
+
+    if fleet is None:
+        return run_plan(made, run_options, screen)
+    return run_on_ray(made, run_options, fleet, screen)
 
 
 def _overrides(

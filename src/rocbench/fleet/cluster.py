@@ -1,0 +1,135 @@
+"""The Ray cluster: joined, its nodes by name, and what a task asks for to have a node alone."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rocbench.errors import EnvironmentFault, InputError
+from rocbench.planned import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the cluster that lives."""
+
+    node_id: str
+    name: str
+    """Its host name; with the first digits of its Ray id where several nodes of the cluster share a host."""
+    address: str
+    resources: Mapping[str, float]
+
+
+def ray() -> Any:
+    """The library.
+
+    Raises:
+        EnvironmentFault: it is not installed.
+    """
+    try:
+        import ray as library
+    except ImportError:
+        raise EnvironmentFault("Ray is not installed", fix="pip install 'rocbench[ray]'") from None
+    return library
+
+
+@contextmanager
+def joined(address: str | None) -> Iterator[Any]:
+    """The library, joined to a cluster; left at the end unless the caller had joined it before.
+
+    Args:
+        address: `HOST:PORT` of the head, or None for the cluster that this machine is part of.
+
+    Raises:
+        EnvironmentFault: Ray is not installed, or no cluster answers.
+    """
+    library = ray()
+    if library.is_initialized():
+        yield library
+        return
+    try:
+        library.init(
+            address=address or "auto",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            namespace="rocbench",
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EnvironmentFault(
+            f"no Ray cluster answers: {said}",
+            where=address or "this machine",
+            fix="start one with `ray start --head`, or give --address HOST:PORT",
+        ) from None
+    try:
+        yield library
+    finally:
+        library.shutdown()
+
+
+def nodes() -> list[Node]:
+    """The nodes that live, by name."""
+    alive = [entry for entry in ray().nodes() if entry["Alive"]]
+    hosts = collections.Counter(entry["NodeManagerHostname"] for entry in alive)
+    found = [
+        Node(
+            entry["NodeID"],
+            named(
+                entry["NodeManagerHostname"], entry["NodeID"], shared=hosts[entry["NodeManagerHostname"]] > 1
+            ),
+            entry["NodeManagerAddress"],
+            entry["Resources"],
+        )
+        for entry in alive
+    ]
+    return sorted(found, key=lambda node: node.name)
+
+
+def named(host: str, node_id: str, *, shared: bool) -> str:
+    """A node's name: its host's, and which of the Ray nodes there it is where there are several."""
+    return f"{host}/{node_id[:8]}" if shared else host
+
+
+def here() -> str:
+    """The Ray id of this process's node."""
+    return str(ray().get_runtime_context().get_node_id())
+
+
+def demand(plan: Plan, resource: str | None, found: list[Node]) -> dict[str, Any]:
+    """What a task asks for: a named resource, else all GPUs or all CPUs of a node, so that it has no neighbour.
+
+    Raises:
+        InputError: no node has it.
+    """
+    if resource is not None:
+        if not any(node.resources.get(resource, 0) >= 1 for node in found):
+            raise InputError(
+                f"no node of the cluster has the resource {resource!r}",
+                where="--resource",
+                fix=f"start its nodes with --resources '{{\"{resource}\": 1}}'",
+            )
+        return {"num_cpus": 0, "resources": {resource: 1}}
+    hardware = plan.groups[0].hardware if plan.groups else None
+    if (
+        plan.sweep.server.kind in {"process", "container"}
+        and hardware is not None
+        and hardware.gpu is not None
+    ):
+        if not any(node.resources.get("GPU", 0) >= hardware.gpus for node in found):
+            raise InputError(
+                f"no node of the cluster has {hardware.gpus} GPUs",
+                where=hardware.name,
+                fix="give --resource NAME if its nodes do not tell Ray of their GPUs, or another --hardware",
+            )
+        return {"num_cpus": 0, "num_gpus": hardware.gpus}
+    cpus = [node.resources["CPU"] for node in found if node.resources.get("CPU", 0) >= 1]
+    if not cpus:
+        raise InputError(
+            "no node of the cluster has a CPU to give", fix="name what they have: --resource NAME"
+        )
+    return {"num_cpus": int(min(cpus))}

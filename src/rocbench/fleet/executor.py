@@ -1,0 +1,372 @@
+"""A run over the nodes of a Ray cluster: pieces handed out, measurements taken in, what a dead node left moved.
+
+Ray decides where a piece runs. Words come back through an inbox on this node: a measurement counts once it is in
+there, and is on disk here before its piece is handed out again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rocbench import __version__, shards
+from rocbench.conductor import Conductor, now
+from rocbench.errors import BenchError, EnvironmentFault, InputError, Interrupted, NodeFault
+from rocbench.fleet import cluster
+from rocbench.fleet.cluster import Node
+from rocbench.fleet.words import Begun, Ended, Job, Letter, Line, Measured, Note
+from rocbench.interrupts import SAID, Stopper
+from rocbench.planned import Plan
+from rocbench.remaining import key_of_row
+from rocbench.report.live import Screen
+from rocbench.run import Outcome, RunOptions, run_plan
+
+LOOK_EVERY_S = 0.25
+ATTEMPTS = 4
+"""How many nodes may die under one piece."""
+AFTER_ENDED_S = 10.0
+"""How long the last words of a task that has ended may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """Which cluster, and what a server asks of it."""
+
+    address: str | None = None
+    resource: str | None = None
+    aa_nodes: bool = False
+    """Every node measures everything, to know how unlike they are."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """Servers that stay on one node, and how far they are."""
+
+    name: str
+    plan: Plan
+    node: Node | None = None
+    """The only node that may run it; None lets Ray choose."""
+    attempt: int = 0
+    task: Any = None
+    at: str = ""
+    """The node that runs it, by name."""
+    line: str = "waiting for a node"
+    ended: Ended | None = None
+    moves: list[str] = field(default_factory=list)
+    """Which nodes ended before it was done, and why."""
+    sick: set[str] = field(default_factory=set)
+    """Nodes that refused it."""
+    known: set[str] = field(default_factory=set)
+    """Server folders that are here."""
+
+
+def run_on_ray(plan: Plan, options: RunOptions, fleet: FleetOptions, screen: Screen) -> Outcome:
+    """Run a plan on the nodes of a Ray cluster, into one run folder here.
+
+    Raises:
+        InputError: no node has what its servers ask for.
+        EnvironmentFault: Ray is missing, no cluster answers, or a piece could not be run anywhere.
+        Interrupted: after every node has stopped its server and handed over what it measured.
+    """
+    if fleet.aa_nodes and options.resume:
+        raise InputError("--aa-nodes cannot be resumed", fix="start it anew")
+    with cluster.joined(fleet.address):
+        found = cluster.nodes()
+        demand = cluster.demand(plan, fleet.resource, found)
+        fitting = [node for node in found if _fits(node, demand)]
+        pieces = _on_every_node(plan, fitting) if fleet.aa_nodes else _pieces(plan)
+        screen.note(
+            f"{len(pieces)} pieces on {len(fitting)} nodes: {', '.join(node.name for node in fitting)}"
+        )
+        executor = Executor(options, screen, pieces, demand, {node.node_id: node.name for node in found})
+        outcome = run_plan(plan, options, screen, executor.run)
+        executor.raise_failed()
+        return outcome
+
+
+def _fits(node: Node, demand: dict[str, Any]) -> bool:
+    asked = {"CPU": demand.get("num_cpus", 0), "GPU": demand.get("num_gpus", 0)} | demand.get("resources", {})
+    return all(node.resources.get(name, 0) >= amount for name, amount in asked.items())
+
+
+def _pieces(plan: Plan) -> list[Piece]:
+    grouped = shards.together(plan)
+    return [
+        Piece(name, shards.part(plan, [group.server_id for group in grouped[name]]))
+        for name in shards.longest_first(plan)
+    ]
+
+
+def _on_every_node(plan: Plan, nodes: Sequence[Node]) -> list[Piece]:
+    """The whole plan for each node; repeats are counted on, so that each measurement is one of its own."""
+    most = max((run.repeat for launch in plan.launches for run in launch.runs), default=0)
+    if plan.sweep.until is not None or plan.sweep.search is not None:
+        raise InputError(
+            "--aa-nodes needs a fixed number of repeats", fix="leave out `until` and `search`, set `repeats`"
+        )
+    pieces = []
+    for index, node in enumerate(nodes):
+        groups = {g.server_id: replace(g, server_id=f"{g.server_id}-n{index + 1}") for g in plan.groups}
+        launches = tuple(
+            replace(
+                launch,
+                group=groups[launch.group.server_id],
+                runs=tuple(replace(run, repeat=run.repeat + index * most) for run in launch.runs),
+            )
+            for launch in plan.launches
+        )
+        here = replace(plan, groups=tuple(groups.values()), launches=launches)
+        pieces.append(Piece(f"aa-{index + 1}", here, node))
+    return pieces
+
+
+class Executor:
+    """The side that hands out pieces and takes in words."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        screen: Screen,
+        pieces: Sequence[Piece],
+        demand: dict[str, Any],
+        names: dict[str, str],
+    ) -> None:
+        self._ray = cluster.ray()
+        self._options = options
+        self._screen = screen
+        self._pieces = {piece.name: piece for piece in pieces}
+        self._demand = demand
+        self._names = names
+        self._inbox = _inbox(self._ray)
+        self._failed: list[BenchError] = []
+        self._stopping = False
+        self._conductor: Conductor
+
+    def run(self, conductor: Conductor, stopper: Stopper) -> None:
+        """Hand out every piece that lacks something, and go on until all have ended."""
+        self._conductor = conductor
+        with stopper.draining() as stop:
+            for piece in self._pieces.values():
+                if self._lacking(piece):
+                    self._hand_out(piece)
+            while tasks := [piece.task for piece in self._pieces.values() if piece.task is not None]:
+                done, _ = self._ray.wait(tasks, num_returns=1, timeout=LOOK_EVERY_S, fetch_local=False)
+                self._take_in()
+                for piece in [piece for piece in self._pieces.values() if piece.task in done]:
+                    self._over(piece)
+                self._show()
+                if stop.is_set() and not self._stopping:
+                    self._stop()
+        self._ray.kill(self._inbox)
+        if self._stopping:
+            raise Interrupted(SAID)
+
+    def raise_failed(self) -> None:
+        """Raise when a piece could not be run anywhere; what was measured is on disk.
+
+        Raises:
+            EnvironmentFault: one could not.
+        """
+        if self._failed:
+            raise EnvironmentFault(
+                "\n".join(error.text() for error in self._failed),
+                fix=f"what was measured is in {self._conductor.folder.path}; --resume it when nodes are well",
+            )
+
+    # --- handing out
+
+    def _lacking(self, piece: Piece) -> bool:
+        conductor = self._conductor
+        return any(
+            launch.searches or conductor.goal.todo(launch, conductor.folder.rows, conductor.redo)
+            for launch in piece.plan.launches
+        )
+
+    def _hand_out(self, piece: Piece) -> None:
+        folder, redo = self._conductor.folder, self._conductor.redo
+        mine = {group.model for group in piece.plan.groups}
+        measured = [row for row in folder.rows if row.get("model") in mine and key_of_row(row) not in redo]
+        job = Job(
+            piece=piece.name,
+            attempt=piece.attempt,
+            version=__version__,
+            run_id=self._conductor.run_id,
+            plan=piece.plan,
+            client=self._options.client,
+            overrides=self._options.overrides,
+            names=self._names,
+            rows=tuple(measured),
+            servers=folder.server_names(),
+            reap=self._options.reap,
+            despite_doctor=self._options.despite_doctor,
+        )
+        piece.ended, piece.at, piece.line = None, "", "waiting for a node"
+        asked = {**self._demand, "max_retries": 0, "name": f"rocbench {piece.name}"}
+        where = piece.node or self._well(piece)
+        if where is not None:
+            affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+            asked["scheduling_strategy"] = affinity(node_id=where.node_id, soft=False)
+        piece.task = self._ray.remote(_task).options(**asked).remote(job, self._inbox)
+
+    def _well(self, piece: Piece) -> Node | None:
+        """A node that has not refused the piece, where one has."""
+        if not piece.sick:
+            return None
+        return next((n for n in cluster.nodes() if n.name not in piece.sick and _fits(n, self._demand)), None)
+
+    def _stop(self) -> None:
+        """Ask every node to stop as Ctrl-C would: loads drain, servers end, measurements come in."""
+        self._stopping = True
+        self._screen.note("stopping every node; what was measured comes in first")
+        for piece in self._pieces.values():
+            if piece.task is not None:
+                self._ray.cancel(piece.task, force=False)
+
+    # --- taking in
+
+    def _take_in(self) -> None:
+        for letter in self._ray.get(self._inbox.empty.remote()):
+            piece = self._pieces[letter.piece]
+            if letter.attempt == piece.attempt:
+                self._heard(piece, letter)
+
+    def _heard(self, piece: Piece, letter: Letter) -> None:
+        folder = self._conductor.folder
+        match letter.word:
+            case Begun(node, manifest):
+                piece.at = node
+                folder.log(now(), "piece_begun", piece=piece.name, node=node, attempt=piece.attempt + 1)
+                nodes = folder.manifest.get("nodes", {}) | {node: manifest}
+                folder.write_json("manifest.json", folder.manifest | {"nodes": nodes})
+            case Line(text):
+                piece.line = text
+            case Note(text):
+                self._screen.note(text)
+            case Measured(identity, row, parts):
+                row = row | {"moved": "; ".join(piece.moves) or None}
+                folder.write_cell(identity, row, parts)
+                self._conductor.redo.discard(key_of_row(row))
+                said = {name: row.get(name) for name in ("node", "valid", "reasons")}
+                folder.log(now(), "cell", cell=row["key"], repeat=row["repeat"], **said)
+                self._screen.row(row)
+            case Ended() as ended:
+                piece.ended = ended
+
+    def _over(self, piece: Piece) -> None:
+        """A piece's task is over: it ended by itself, or its node died."""
+        why = self._why(piece)
+        if why is None:
+            until = time.monotonic() + AFTER_ENDED_S
+            while piece.ended is None and time.monotonic() < until:
+                self._take_in()
+        self._take_in()
+        piece.task = None
+        if piece.ended is None:
+            self._died(piece, why or "it ended without a word")
+            return
+        folder = self._conductor.folder
+        if piece.ended.servers:
+            folder.unpack_servers(piece.ended.servers)
+        for event in piece.ended.events:
+            if event["event"] not in {"begin", "cell", "end"}:
+                folder.log(event["at"], event["event"], **_facts(event), node=piece.at)
+        folder.log(now(), "piece_ended", piece=piece.name, node=piece.at)
+        piece.line = "done"
+        error = piece.ended.error
+        if isinstance(error, NodeFault) and not self._stopping:
+            self._refused(piece, error)
+        elif error is not None and not isinstance(error, Interrupted):
+            self._failed.append(error)
+
+    def _why(self, piece: Piece) -> str | None:
+        """Why a task ended otherwise than by itself."""
+        try:
+            self._ray.get(piece.task)
+        except self._ray.exceptions.TaskCancelledError:
+            return None if piece.ended else "it was stopped"
+        except self._ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+            return f"{type(cause).__name__}: {' '.join(lines)[:600]}"
+        return None
+
+    def _died(self, piece: Piece, why: str) -> None:
+        """Hand out what is left of a piece again, or give it up."""
+        node = piece.at or "a node"
+        self._conductor.folder.log(now(), "node_died", piece=piece.name, node=node, reason=why)
+        piece.moves.append(f"{node} died")
+        if self._stopping:
+            return
+        self._screen.note(f"{node} died under {piece.name} ({why.splitlines()[0][:160]})")
+        if piece.node is not None or piece.attempt + 1 >= ATTEMPTS:
+            self._failed.append(EnvironmentFault(f"{node} died under {piece.name}: {why}"))
+            piece.line = "given up"
+            return
+        piece.attempt += 1
+        if self._lacking(piece):
+            self._hand_out(piece)
+
+    def _refused(self, piece: Piece, error: NodeFault) -> None:
+        """A node is busy or sick: try another that is not, else give up."""
+        self._conductor.folder.log(now(), "node_refused", node=piece.at, reason=error.text())
+        self._screen.note(f"{piece.at} refuses {piece.name}: {error.text()}")
+        piece.sick.add(piece.at)
+        piece.attempt += 1
+        if piece.node is None and self._well(piece) is not None and piece.attempt < ATTEMPTS:
+            piece.moves.append(f"{piece.at} refused")
+            self._hand_out(piece)
+        else:
+            self._failed.append(error)
+
+    def _show(self) -> None:
+        lines = {
+            f"{piece.at or '-'} {piece.name}": piece.line
+            for piece in self._pieces.values()
+            if piece.task is not None
+        }
+        self._screen.group(lines)
+
+
+def _facts(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in {"at", "event", "node"}}
+
+
+def _inbox(library: Any) -> Any:
+    """The actor on this node that keeps words until they are fetched."""
+    affinity = library.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    options = {"num_cpus": 0, "max_concurrency": 1}
+    options["scheduling_strategy"] = affinity(node_id=cluster.here(), soft=False)
+    return library.remote(Inbox).options(**options).remote()
+
+
+class Inbox:
+    """Words that were said and not yet heard."""
+
+    def __init__(self) -> None:
+        self._letters: list[Letter] = []
+
+    def put(self, letter: Letter) -> None:
+        """Keep a word."""
+        self._letters.append(letter)
+
+    def empty(self) -> list[Letter]:
+        """All words so far, in the order they came."""
+        letters, self._letters = self._letters, []
+        return letters
+
+
+def _task(job: Job, inbox: Any) -> None:
+    """What Ray runs on a node."""
+    from rocbench.fleet import node
+
+    library = cluster.ray()
+    mine = cluster.here()
+
+    def say(word: Any) -> None:
+        sent = inbox.put.remote(Letter(job.piece, job.attempt, word))
+        if not isinstance(word, Line):
+            library.get(sent)  # a measurement counts once it has arrived
+
+    node.work(job, job.names.get(mine, mine[:8]), say)

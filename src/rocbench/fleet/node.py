@@ -1,0 +1,125 @@
+"""What runs on a node: the same run as on one machine, into a folder of its own, told cell by cell to whoever sent it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rocbench import __version__
+from rocbench.errors import BenchError, EnvironmentFault
+from rocbench.fleet.words import Begun, Ended, Job, Line, Measured, Note, Word
+from rocbench.load.spec import Progress
+from rocbench.planned import Launch, Plan, Run
+from rocbench.remaining import key_of_row
+from rocbench.report.live import progress_line
+from rocbench.run import Part, RunOptions, run_plan
+from rocbench.store import RunFolder
+
+LINE_EVERY_S = 1.0
+
+
+class Reporter:
+    """A screen that tells it all to the sender: rows with their parts, and now and then a line."""
+
+    def __init__(self, node: str, say: Callable[[Word], None], known: set[tuple[str, int, bool]]) -> None:
+        self._node = node
+        self._say = say
+        self._known = known
+        self._folder: Path | None = None
+        self._key = ""
+        self._said_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def begin(self, plan: Plan, folder: str) -> None:
+        """Tell what this node is."""
+        self._folder = Path(folder)
+        manifest = RunFolder.open(self._folder).manifest
+        self._say(Begun(self._node, {name: manifest.get(name) for name in ("node", "doctor")}))
+
+    def server(self, launch: Launch, text: str, share: float | None) -> None:
+        """A server that starts."""
+        done = "" if share is None else f" {share:.0%}"
+        self._line(f"{launch.group.server_id[3:]}: {text}{done}")
+
+    def cell(self, run: Run, index: int, total: int) -> None:
+        """A cell begins."""
+        discarded = " (discarded)" if run.discarded else ""
+        self._key = f"{run.cell.key} repeat {run.repeat}{discarded}"
+        self._line(self._key, at_once=True)
+
+    def load(self, progress: Progress) -> None:
+        """How its load goes."""
+        self._line(f"{self._key}: {progress_line(progress)}")
+
+    def beside(self, facts: Mapping[str, float]) -> None:
+        """The server's own view stays on the node."""
+
+    def group(self, lines: Mapping[str, str]) -> None:
+        """Nothing runs beside this."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Hand over every measurement that was not handed over yet."""
+        assert self._folder is not None
+        folder = RunFolder.open(self._folder)
+        for found in folder.rows:
+            key = key_of_row(found)
+            if key not in self._known:
+                identity, parts = folder.measured(found)
+                self._say(Measured(identity, found, parts))
+                self._known.add(key)
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+        self._say(Note(f"{self._node}: {text}"))
+
+    def _line(self, text: str, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if at_once or now - self._said_s >= LINE_EVERY_S:
+            self._said_s = now
+            self._say(Line(text))
+
+
+def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
+    """Run a job on this node. What was measured has been told by the time this returns, whatever happened."""
+    scratch = Path(tempfile.gettempdir()) / f"rocbench-{job.run_id}"
+    out = scratch / f"{job.piece}.{job.attempt}"
+    reporter = Reporter(node, say, {key_of_row(row) for row in job.rows})
+    options = RunOptions(
+        out=out,
+        client=job.client,
+        overrides=job.overrides,
+        reap=job.reap,
+        despite_doctor=job.despite_doctor,
+        part=Part(job.run_id, node, scratch, job.rows, job.servers),
+    )
+    error: BenchError | None = None
+    try:
+        if job.version != __version__:
+            raise EnvironmentFault(
+                f"{node} has rocbench {__version__}, this side {job.version}",
+                fix="install one version on all",
+            )
+        shutil.rmtree(out, ignore_errors=True)
+        scratch.mkdir(exist_ok=True)
+        run_plan(job.plan, options, reporter)
+    except BenchError as fault:
+        error = fault
+    try:
+        folder = RunFolder(out)
+        there = (out / "servers").is_dir()
+        packed = folder.servers_packed(but=job.servers) if there else b""
+        say(Ended(error, packed, tuple(folder.events())))
+    finally:
+        shutil.rmtree(out, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""What a node is told and what it tells. Plain values that can be pickled; both sides run the same version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from rocbench.bind import ClientOptions
+from rocbench.errors import BenchError
+from rocbench.parts import Identity
+from rocbench.plan import Overrides, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A piece of a plan that one node runs."""
+
+    piece: str
+    attempt: int
+    """How many nodes have tried before."""
+    version: str
+    """rocbench's, on the side that sends."""
+    run_id: str
+    plan: Plan
+    client: ClientOptions
+    overrides: Overrides
+    names: dict[str, str] = field(default_factory=dict)
+    """Ray id of a node to its name."""
+    rows: tuple[dict[str, Any], ...] = ()
+    servers: tuple[str, ...] = ()
+    reap: bool = False
+    despite_doctor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A node has begun: which, and what it is."""
+
+    node: str
+    manifest: dict[str, Any]
+    """Its facts (probe.environment) and the outcome of its doctor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What it is doing, for the live view."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to know."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measurement that is on the node's disk."""
+
+    identity: Identity
+    row: dict[str, Any]
+    parts: dict[str, pa.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The node has ended, by itself."""
+
+    error: BenchError | None
+    servers: bytes
+    """servers/ as a tar archive."""
+    events: tuple[dict[str, Any], ...]
+    """Its log."""
+
+
+Word = Begun | Line | Note | Measured | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A word and who says it."""
+
+    piece: str
+    attempt: int
+    word: Word

@@ -16,8 +16,8 @@ def test_server_that_dies_at_load_or_in_the_window(bench):
         sweep(
             ["llama-3.1-405b", FIRST, NEXT],
             concurrency=[8, 1],
-            load={"duration_s": 2},
-            faults={"llama-3.1-405b": {"oom_at_load": ""}, FIRST: {"die_after_requests": 36}},
+            load={"duration_s": 2, "min_requests_per_user": 8},
+            faults={"llama-3.1-405b": {"oom_at_load": ""}, FIRST: {"die_after_requests": 60}},
         )
     )
 

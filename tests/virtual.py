@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from rocbench import bind, conductor, measure, predicting, run
+from rocbench import bind, conductor, measure, predicting, run, store
 from rocbench.bind import ClientOptions
 from rocbench.commands import planning
 from rocbench.measure import Measured
@@ -56,6 +56,8 @@ class World:
     """May change the columns that the server's and the client's side give."""
     starts: list[str] = field(default_factory=list)
     """Folders of the servers that were started."""
+    joined: bool = False
+    """Join the tables after each cell, as a real run does; else at the end, which is quicker."""
     runs: list[tuple[str, int, bool]] = field(default_factory=list)
     """Level, repeat and discarded of every measurement, in order."""
 
@@ -82,6 +84,7 @@ def bench(
             (measure, "session", _session(out.name)),
             (measure, "cell", _cell(world)),
             (run.orphans, "find", lambda: ()),
+            (store, "REBUILD_BYTES", store.REBUILD_BYTES if world.joined else 0),
         ):
             stack.enter_context(patch.object(target, name, value))
         return run.run_plan(plan, given, _Silent())

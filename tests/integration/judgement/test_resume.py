@@ -66,7 +66,7 @@ def tables(folder):
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_write_and_resumed(killer, tmp_path, step):
     """After every single write of a run, kill and resume: the same cells once each, all tables whole."""
-    bench(tmp_path / "counted", TINY)
+    bench(tmp_path / "counted", TINY, World(joined=True))
     writes = killer["done"]
     assert writes > 20
 
@@ -74,7 +74,7 @@ def test_killed_at_any_write_and_resumed(killer, tmp_path, step):
         folder = tmp_path / f"run{n}"
         killer["left"] = n
         with pytest.raises(Killed):
-            bench(folder, TINY)
+            bench(folder, TINY, World(joined=True))
         killer["left"] = None
         before = keys(folder) if (folder / "manifest.json").exists() else []
         world = World()
@@ -100,11 +100,11 @@ def test_killed_again_and_again(killer, tmp_path, whole):
     folder, kills = tmp_path / "run", 0
     killer["left"] = 12
     with pytest.raises(Killed):
-        bench(folder, TINY | {"repeats": 2})
+        bench(folder, TINY | {"repeats": 2}, World(joined=True))
     while True:
         killer["left"] = 12
         try:
-            bench(folder)
+            bench(folder, world=World(joined=True))
             break
         except Killed:
             kills += 1

@@ -9,6 +9,7 @@ import urllib.request
 from typing import Literal
 
 from rocbench.errors import InputError
+from rocbench.load import calibrate
 from rocbench.load.address import place
 from rocbench.load.spec import Closed, LoadSpec
 
@@ -43,9 +44,14 @@ def _proxied(scheme: str, host: str) -> bool:
 
 
 def choose_workers(spec: LoadSpec) -> int:
-    """Worker processes of a load: as asked, else one per 1,000 users, at most one per CPU to run on."""
+    """Worker processes of a load: as asked, else by the users that one worker holds, at most one per CPU.
+
+    One worker holds as many users as `bench calibrate` found on this machine; without a calibration, 1,000.
+    """
     if spec.workers is not None:
         return spec.workers
+    calibration = calibrate.load()
+    each = calibration.worker_users if calibration and calibration.worker_users else USERS_PER_WORKER
     cpus = len(spec.cpus) if spec.cpus else len(os.sched_getaffinity(0))
-    users = spec.shape.users if isinstance(spec.shape, Closed) else USERS_PER_WORKER
-    return max(1, min(cpus, -(-users // USERS_PER_WORKER)))
+    users = spec.shape.users if isinstance(spec.shape, Closed) else each
+    return max(1, min(cpus, -(-users // each)))

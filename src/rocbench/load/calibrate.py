@@ -1,0 +1,256 @@
+"""This machine's ceiling as a load client: the most tokens/s and users at which one worker's stamps stay true.
+
+The schedule server runs beside one worker. Levels grow until one is not true any more: ITL p99 off by more
+than 0.5 ms, TTFT p50 by 5 ms or p99 by 10 ms, concurrency by 2 %, more than 1 % of reads holding several
+events, or the worker busy (running, or waiting for a CPU) more than 90 % of the time. Where the schedule
+server itself can no longer keep its schedule, the ceiling is at least the last true level, and `limited_by`
+says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench.load.schedule import Truth, serving
+from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
+from rocbench.records import LoadResult, Phase
+
+VERSION = 1
+RATES = ((250, 50), (500, 50), (1000, 50), (1500, 50), (1000, 25), (1500, 25), (2000, 25), (2000, 20))
+"""(users, step in ms) of growing tokens/s."""
+CROWDS = ((2000, 200), (4000, 400), (6000, 600), (10_000, 1000))
+"""(users, step in ms) of growing users at about 10,000 tokens/s."""
+FloatArray = npt.NDArray[np.float64]
+_TOKENS = 60
+_LONGEST_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level: what was asked, and how far the client was from the truth."""
+
+    users: int
+    step_ms: float
+    tokens_per_s: float
+    cpu_us_per_token: float
+    busy_share: float
+    """CPU and waiting for a CPU, of wall time."""
+    itl_p99_off_ms: float
+    ttft_p50_off_ms: float
+    ttft_p99_off_ms: float
+    concurrency_off: float
+    """Share of the asked concurrency."""
+    coalesced_share: float
+    failed: int
+    server_late_ms: float
+    """99th percentile of how much longer than its step the schedule server took."""
+
+    @property
+    def true(self) -> bool:
+        """The client told the truth."""
+        return not self.failed and not self.faults
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What was not true."""
+        limits = (
+            ("ITL p99", self.itl_p99_off_ms, 0.5),
+            ("TTFT p50", self.ttft_p50_off_ms, 5.0),
+            ("TTFT p99", self.ttft_p99_off_ms, 10.0),
+            ("concurrency", self.concurrency_off, 0.02),
+            ("coalesced reads", self.coalesced_share, 0.01),
+            ("busy share", self.busy_share, 0.9),
+        )
+        return tuple(name for name, value, limit in limits if not value <= limit)
+
+    @property
+    def server_held(self) -> bool:
+        """The schedule server kept its steps."""
+        return self.server_late_ms <= self.step_ms / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What one machine's worker can do."""
+
+    version: int
+    host: str
+    cpu_model: str
+    cpus: int
+    python: str
+    measured_at: str
+    worker_tokens_per_s: float
+    worker_users: int
+    cpu_us_per_token: float
+    limited_by: str
+    """`client`, `server` (the ceiling is at least that) or `levels` (the highest level was still true)."""
+    levels: tuple[Level, ...]
+
+    def ceiling(self, workers: int) -> tuple[float, int]:
+        """(tokens/s, users) of so many workers, each on a CPU of its own."""
+        useful = min(workers, self.cpus)
+        return self.worker_tokens_per_s * useful, self.worker_users * useful
+
+
+def calibrate(
+    on_level: Callable[[Level], None] | None = None,
+    rates: Sequence[tuple[int, float]] = RATES,
+    crowds: Sequence[tuple[int, float]] = CROWDS,
+    seconds: float = 4.0,
+) -> Calibration:
+    """Measure the ceiling; about three minutes. Raises EnvironmentFault if the schedule server fails.
+
+    Args:
+        on_level: called after each level.
+        rates, crowds: the levels, each (users, step in ms), in growing order.
+        seconds: length of each level's window.
+    """
+    levels: list[Level] = []
+    best, cost, limited_by = 0.0, float("nan"), "levels"
+    for users, step_ms in rates:
+        level = _measure(users, step_ms, seconds)
+        levels.append(level)
+        if on_level:
+            on_level(level)
+        if not level.true:
+            limited_by = "client" if level.server_held else "server"
+            break
+        if level.tokens_per_s > best:
+            best, cost = level.tokens_per_s, level.cpu_us_per_token
+    most = max((level.users for level in levels if level.true), default=0)
+    for users, step_ms in crowds:
+        level = _measure(users, step_ms, max(seconds, 3 * step_ms / 1e3))
+        levels.append(level)
+        if on_level:
+            on_level(level)
+        if not level.true:
+            break
+        most = max(most, users)
+    return Calibration(
+        version=VERSION,
+        host=platform.node(),
+        cpu_model=_cpu_model(),
+        cpus=len(os.sched_getaffinity(0)),
+        python=platform.python_version(),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        worker_tokens_per_s=round(best, 1),
+        worker_users=most,
+        cpu_us_per_token=round(cost, 2),
+        limited_by=limited_by,
+        levels=tuple(levels),
+    )
+
+
+def _measure(users: int, step_ms: float, seconds: float) -> Level:
+    from rocbench.load.driver import drive
+
+    tokens = max(4, min(_TOKENS, int(_LONGEST_S / 2 * 1e3 / step_ms)))
+    with serving(("--step-ms", str(step_ms))) as (url, _):
+        spec = LoadSpec(
+            target=Target(url, "truth", vocab_size=32_000),
+            requests=RequestPlan(Lengths(32), Lengths(tokens)),
+            shape=Closed(users),
+            window=WindowPlan(duration_s=seconds, max_duration_s=_LONGEST_S, min_requests_per_user=0.05),
+            run_id="calibrate",
+            cell_id=f"{users}x{step_ms}",
+            workers=1,
+        )
+        result = drive(spec)
+        truth = Truth.fetch(url)
+    return judge(users, step_ms, result, truth)
+
+
+def judge(users: int, step_ms: float, result: LoadResult, truth: Truth) -> Level:
+    """How far a result is from the truth. Pure."""
+    worker = result.workers[0]
+    rows = result.requests
+    measured = rows[(rows["phase"] == Phase.MEASURED) & (rows["failure"] < 0)]
+    places = {int(re.sub(r"\D", "", name.rsplit("-", 1)[1])): place for place, name in enumerate(truth.ids)}
+    own = np.array([places[number] for number in measured["request_id"].tolist()], dtype=np.int64)
+    starts = truth.starts
+    ttft = (measured["first_token_ns"] - measured["sent_ns"]) / 1e6
+    true_ttft = (truth.times_ns[starts[own]] - truth.arrived_ns[own]) / 1e6
+    gaps = [np.diff(truth.times_ns[starts[i] : starts[i] + truth.chunks[i]]) for i in own.tolist()]
+    true_itl = np.percentile(np.concatenate(gaps), 99) / 1e6 if gaps else float("nan")
+    inside = truth.steps[
+        (truth.steps[:, 0] >= result.window.start_ns) & (truth.steps[:, 0] < result.window.end_ns)
+    ]
+    late = (inside[:, 2] - inside[:, 0]) / 1e6 - step_ms
+    tokens = max(1, result.output_tokens_in_window)
+    waited = worker.cpu_wait_s or 0.0
+    return Level(
+        users=users,
+        step_ms=step_ms,
+        tokens_per_s=tokens / result.window.seconds,
+        cpu_us_per_token=worker.cpu_s / tokens * 1e6,
+        busy_share=(worker.cpu_s + waited) / max(worker.wall_s, 1e-9),
+        itl_p99_off_ms=abs(result.itl.percentile_ns(99) / 1e6 - true_itl),
+        ttft_p50_off_ms=_off(ttft, true_ttft, 50),
+        ttft_p99_off_ms=_off(ttft, true_ttft, 99),
+        concurrency_off=abs(_in_flight(result) / users - 1),
+        coalesced_share=worker.coalesced_reads / max(1, worker.reads),
+        failed=int((rows["failure"] >= 0).sum()),
+        server_late_ms=max(0.0, float(np.percentile(late, 99))) if len(late) else float("nan"),
+    )
+
+
+def _off(told: FloatArray, true: FloatArray, q: float) -> float:
+    return abs(float(np.percentile(told, q) - np.percentile(true, q))) if len(told) else float("nan")
+
+
+def _in_flight(result: LoadResult) -> float:
+    """Time-weighted mean of requests in flight over the window."""
+    start, end = result.window.start_ns, result.window.end_ns
+    sent = np.clip(result.requests["sent_ns"], start, end)
+    ended = np.clip(result.requests["end_ns"], start, end)
+    return float((ended - sent).sum() / max(1, end - start))
+
+
+# --- kept on disk
+
+
+def path() -> Path:
+    """Where this machine's calibration is kept: `$ROCBENCH_CACHE`, else `~/.cache/rocbench`."""
+    folder = os.environ.get("ROCBENCH_CACHE")
+    base = Path(folder) if folder else Path.home() / ".cache" / "rocbench"
+    return base / f"calibration-{platform.node() or 'host'}.json"
+
+
+def save(calibration: Calibration) -> Path:
+    """Keep a calibration; written whole or not at all."""
+    where = path()
+    where.parent.mkdir(parents=True, exist_ok=True)
+    fresh = where.with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(asdict(calibration), indent=2) + "\n", encoding="utf-8")
+    fresh.replace(where)
+    return where
+
+
+def load() -> Calibration | None:
+    """This machine's calibration; None if there is none, or one of another CPU or form."""
+    try:
+        kept = json.loads(path().read_text(encoding="utf-8"))
+        if kept["version"] != VERSION or kept["cpu_model"] != _cpu_model():
+            return None
+        return Calibration(**{**kept, "levels": tuple(Level(**level) for level in kept["levels"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor()

@@ -1,0 +1,123 @@
+"""Which CPUs the load workers run on, so that they and the server's ranks leave one another alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+LEAST_CPUS = 8
+"""Below so many there is nothing to keep apart: the kernel places the workers."""
+_NODES = Path("/sys/devices/system/node")
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def pick(
+    count: int,
+    available: Collection[int],
+    taken: Collection[int],
+    nodes: Mapping[int, Sequence[int]],
+    siblings: Mapping[int, Sequence[int]],
+) -> tuple[int, ...] | None:
+    """`count` CPUs for the client, one per core, on one NUMA node if it fits; None if too few are free. Pure.
+
+    Args:
+        count: CPUs wanted.
+        available: CPUs this process may use.
+        taken: CPUs that the server's ranks are bound to, or ran on last.
+        nodes: NUMA node to its CPUs.
+        siblings: CPU to the hardware threads of its core, itself among them.
+
+    A core counts as taken when any of its threads is. Nodes with the fewest taken CPUs come first, then those
+    with higher numbers; within a node the highest CPUs, for servers bind from below.
+    """
+    busy = {thread for cpu in taken for thread in siblings.get(cpu, (cpu,))}
+    free = [
+        cpu for cpu in available if cpu not in busy and cpu == min(siblings.get(cpu, (cpu,)), default=cpu)
+    ]
+    if len(free) < count:
+        return None
+    home = {cpu: node for node, cpus in nodes.items() for cpu in cpus}
+    crowd = {node: len(busy.intersection(cpus)) for node, cpus in nodes.items()}
+    room = {node: sum(home.get(cpu) == node for cpu in free) >= count for node in nodes}
+
+    def rank(cpu: int) -> tuple[bool, int, int, int]:
+        node = home.get(cpu, -1)
+        return (not room.get(node, False), crowd.get(node, 0), -node, -cpu)
+
+    return tuple(sorted(free, key=rank)[:count])
+
+
+def for_client(count: int, server_pids: Collection[int] = ()) -> tuple[int, ...] | None:
+    """CPUs for `count` workers beside a server whose processes are `server_pids`; None to leave it to the kernel."""
+    available = os.sched_getaffinity(0)
+    if len(available) < max(LEAST_CPUS, 2 * count):
+        return None
+    taken: set[int] = set()
+    for pid in server_pids:
+        with suppress(OSError, ValueError, IndexError):
+            bound = os.sched_getaffinity(pid)
+            # A process that may run anywhere tells nothing by its mask; where it last ran does.
+            taken |= bound if len(bound) < len(available) else _last_cpus(pid)
+    return pick(count, available, taken, _nodes(), _siblings(available))
+
+
+def _last_cpus(pid: int) -> set[int]:
+    """Where a process's threads ran last (field 39 of /proc/PID/task/TID/stat)."""
+    found = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            found.add(int(stat.read_text(encoding="ascii").rsplit(")", 1)[1].split()[36]))
+    return found
+
+
+def _nodes() -> dict[int, list[int]]:
+    nodes = {}
+    for folder in _NODES.glob("node[0-9]*"):
+        with suppress(OSError, ValueError):
+            nodes[int(folder.name.removeprefix("node"))] = cpu_list(
+                (folder / "cpulist").read_text(encoding="ascii")
+            )
+    return nodes
+
+
+def _siblings(cpus: Collection[int]) -> dict[int, list[int]]:
+    found = {}
+    for cpu in cpus:
+        with suppress(OSError, ValueError):
+            path = _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+            found[cpu] = cpu_list(path.read_text(encoding="ascii"))
+    return found
+
+
+def cpu_list(text: str) -> list[int]:
+    """CPU numbers of the kernel's form `0-3,8`. Raises ValueError for anything else."""
+    found: list[int] = []
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
+def even_out_autogroups(server_pid: int, nice: int = 10) -> str:
+    """Lower the scheduling group of a server that we started, and say so; empty when there is nothing to do.
+
+    Where `sched_autogroup_enabled` is 1, each session is a scheduling group of its own, and a server whose
+    processes spin can starve a client that shares its CPUs until whole streams come in one burst. Only where
+    the two are in unlike groups and the server's process leads its own session.
+    """
+    try:
+        if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(encoding="ascii").strip() != "1":
+            return ""
+        own = Path("/proc/self/autogroup").read_text(encoding="ascii").split()[0]
+        theirs = Path(f"/proc/{server_pid}/autogroup")
+        group = theirs.read_text(encoding="ascii").split()[0]
+        if group == own or os.getsid(server_pid) != server_pid:
+            return ""
+        theirs.write_text(str(nice), encoding="ascii")
+    except (OSError, IndexError) as error:
+        return f"the server's scheduling group could not be lowered: {error}"
+    return (
+        f"the server's scheduling group ({group}) was set to nice {nice}, for it shares CPUs with the client"
+    )

@@ -35,6 +35,16 @@ MARKS = ("simulated", "predicted", "imported")
 """What a row is not, unless it says so."""
 GUARDS = (*MARKS, "hardware", "model_revision", "isl", "osl", "images", "transport", "node")
 """A difference in one of these makes figures incomparable, unless it is allowed by name."""
+WHY = {
+    "simulated": "a simulated server measures no GPU",
+    "predicted": "a prediction measures nothing",
+    "imported": "another tool has its own clock and definitions",
+    "hardware": "another machine is another experiment",
+    "node": "another machine is another experiment",
+    "model_revision": "another checkpoint",
+    "transport": "stamps in user space are later than the kernel's",
+} | dict.fromkeys(("isl", "osl", "images"), "another request")
+"""What a difference in a guard means."""
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
 """What a comparison is usually about: settings, axes of the matrix and flags are reported, never refused."""
@@ -242,7 +252,7 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], allow: frozenset[st
             elif name in allow:
                 notes[f"{told}; allowed"] = None
             else:
-                refused[name] = told
+                refused[name] = f"{told} ({WHY[name]})"
     if refused:
         raise InputError(
             "these are not to be compared: " + "; ".join(refused.values()),

@@ -88,12 +88,9 @@ def query(folders: Sequence[RunFolder], sql: str) -> pd.DataFrame:
         if table is not None:
             table.create_view(name)
     try:
-        found = connection.sql(sql)
+        answer: pd.DataFrame = connection.execute(sql).df()
     except duckdb.Error as error:
         raise InputError(str(error).splitlines()[0], where="SQL") from None
-    if found is None:
-        raise InputError("this statement gives no table", where="SQL", fix="ask with SELECT")
-    answer: pd.DataFrame = found.df()
     return answer
 
 

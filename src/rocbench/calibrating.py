@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from scipy.optimize import least_squares
 
 from rocbench import metrics
@@ -21,7 +22,7 @@ from rocbench.load.spec import LoadSpec
 from rocbench.physics.steps import StepModel
 from rocbench.settings.schema import Hardware, ModelProfile
 from rocbench.sim import predict
-from rocbench.sim.calibration import Efficiency
+from rocbench.sim.calibration import Calibration, Efficiency
 from rocbench.sim.costs import PhysicsTimes
 from rocbench.sim.node import Node
 
@@ -40,6 +41,8 @@ PRIOR_SIGMA = math.log(4)
 """The prior: a parameter is within a factor of 4 of what was assumed (one sigma)."""
 FIGURE_SIGMA = 0.05
 """A figure is matched to 5 % (one sigma): noise of the rows, and what the model leaves out."""
+DRAWS = 5
+"""Where answer lengths are drawn, a level is predicted so many times."""
 MOVED = 0.5
 """A parameter is decided by the levels where its error is under half of the prior's."""
 
@@ -115,11 +118,19 @@ def at(observation: Observation, efficiency: Efficiency) -> Node:
 
 
 def figures(observation: Observation, efficiency: Efficiency) -> dict[str, float]:
-    """What the level would show with this efficiency; NaN for what it has not."""
-    found = predict.drive(observation.spec, at(observation, efficiency))
-    row = metrics.summarise(found.load, gpus=None)
-    values = {name: row.get(name) for name in observation.figures}
-    return {name: math.nan if value is None else float(value) for name, value in values.items()}
+    """What the level would show with this efficiency; NaN for what it has not. Drawn answers: mean of several draws."""
+    drawn = not observation.spec.requests.ignore_eos and efficiency.answer_sigma > 0
+    node = at(observation, efficiency)
+    rows = [
+        metrics.summarise(predict.drive(observation.spec, node, seed=seed).load, gpus=None)
+        for seed in range(DRAWS if drawn else 1)
+    ]
+    return {name: _mean([row.get(name) for row in rows]) for name in observation.figures}
+
+
+def _mean(values: Sequence[object]) -> float:
+    known = [float(value) for value in values if isinstance(value, int | float)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def fit(
@@ -149,10 +160,18 @@ def fit(
         return np.concatenate([data, (x - start) / PRIOR_SIGMA])
 
     found = least_squares(
-        residuals, start, bounds=(low, high), diff_step=0.02, xtol=1e-4, ftol=1e-4, loss="soft_l1"
+        residuals,
+        start,
+        bounds=(low, high),
+        diff_step=[0.02] * len(free),
+        xtol=1e-4,
+        ftol=1e-4,
+        loss="soft_l1",
     )
     efficiency = _efficiency(assumed, free, found.x)
-    return Fit(efficiency, _parameters(free, found.x, found.jac), misses(observations, efficiency))
+    return Fit(
+        efficiency, _parameters(free, found.x, np.asarray(found.jac)), misses(observations, efficiency)
+    )
 
 
 def _efficiency(assumed: Efficiency, free: Sequence[str], x: FloatArray) -> Efficiency:
@@ -193,3 +212,9 @@ def misses(observations: Sequence[Observation], efficiency: Efficiency) -> tuple
         for name, value in figures(observation, efficiency).items()
         if not math.isnan(value)
     )
+
+
+def document(calibration: Calibration) -> str:
+    """A calibration as the text of its file."""
+    told = calibration.model_dump(mode="json", exclude_defaults=True)
+    return str(yaml.safe_dump(told, sort_keys=False, width=110, allow_unicode=True))

@@ -74,7 +74,7 @@ def predictions(plan_: Plan, client: Client = WORLD) -> Iterator[Predicted]:
         except BenchError as error:
             for run_ in launch.runs:
                 row = rows.failed_row(plan_, launch, run_, launch.group.server_id, error)
-                yield Predicted(launch, run_, row | _marks(launch), None)
+                yield Predicted(launch, run_, row | _marks(launch, run_), None)
             continue
         for run_ in launch.runs:
             yield _one(plan_, launch, run_, node, client)
@@ -92,7 +92,7 @@ def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> 
         server=(),
         gpus=(),
     )
-    row = rows.judged(plan_, launch, run_, measured, _marks(launch))
+    row = rows.judged(plan_, launch, run_, measured, _marks(launch, run_))
     row["started_at"] = None  # virtual time has no date
     return Predicted(launch, run_, row, measured, found)
 
@@ -121,8 +121,11 @@ def node_of(group: Group, sweep: Sweep, cal: Calibration, seed: int = 0) -> Node
         raise ConfigError(str(error), where=group.server_id) from None
 
 
-def _marks(launch: Launch) -> Row:
+def _marks(launch: Launch, run_: Run) -> Row:
     return {
+        "run_id": RUN_ID,
+        "cell_id": run_.cell.cell_id,
+        "repeat": run_.repeat,
         "server_kind": KIND,
         "simulated": True,
         "predicted": True,

@@ -47,9 +47,9 @@ class Question(Strict):
 class Small(Strict):
     """The study reduced, so that it runs on the simulated server in minutes."""
 
-    models: dict[str, tuple[str, ...]] = {}
+    models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Sweep to the models kept; a sweep not named keeps all."""
-    concurrency: dict[str, tuple[int, ...]] = {}
+    concurrency: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """Workload to the levels kept; a workload not named is left out."""
     repeats: int = Field(default=2, gt=0)
     duration_s: float = Field(default=4.0, gt=0)
@@ -92,7 +92,20 @@ class Curve(Strict):
     rows: tuple[PublishedRow, ...] = Field(min_length=1)
 
 
-class Tables(Strict):
-    """All published tables of a study."""
+class Answers(Strict):
+    """Answers that end by themselves: lognormal."""
 
+    median: float = Field(gt=0)
+    """Tokens."""
+    sigma: float = Field(gt=0)
+    why: str = ""
+
+
+class Tables(Strict):
+    """All published tables of a study, and what else of it decides a replay."""
+
+    answers: dict[str, Answers] = Field(default_factory=dict)
+    """Model to how long its answers are; those of a model not named end at the limit."""
+    run_cv: dict[str, float] = Field(default_factory=dict)
+    """Model, or `MODEL@aiter=on`, to the coefficient of variation between runs that its tables imply."""
     curves: tuple[Curve, ...]

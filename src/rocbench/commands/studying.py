@@ -1,0 +1,250 @@
+"""`bench study`: plan, run and report a whole study, and hold its published tables against their prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rocbench.errors import ConfigError, InputError
+from rocbench.units import duration
+
+if TYPE_CHECKING:
+    from rocbench.plan import Plan
+    from rocbench.study.agreement import Line
+    from rocbench.study.budget import Chosen
+    from rocbench.study.folder import StudyFolder
+    from rocbench.study.hours import NodeOf, Time
+    from rocbench.study.parts import Kind, Part
+    from rocbench.study.schema import Tables
+
+app = typer.Typer(
+    name="study",
+    help="A whole study: its sweeps under its own method and under a corrected one.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, or the path of its folder.")]
+MethodName = Annotated[str | None, typer.Option("--method", help="replay or corrected; default both.")]
+Variant = Annotated[str | None, typer.Option("--variant", help="Only this vLLM, for example 0.33.0.")]
+Budget = Annotated[
+    str | None, typer.Option(help="Node time, 8h or 90m: keep what decides most and fits into it.")
+]
+SCALES = ("full", "small")
+
+
+@app.command()
+def plan(
+    study: Name,
+    method: MethodName = None,
+    variant: Variant = None,
+    price_per_hour: Annotated[float | None, typer.Option(min=0, help="Of the node, in any currency.")] = None,
+    budget: Budget = None,
+) -> None:
+    """Print every server command, node hours, the share of them that is measured, and the cost. Starts nothing."""
+    from rocbench.study import budget as budgets
+    from rocbench.study import folder, hours
+
+    found = folder.read(study)
+    made = _parts(found, method, variant)
+    if budget is not None:
+        chosen = budgets.choose(made, found.study.questions, _seconds(budget), _nodes)
+        _show_choices(chosen, price_per_hour)
+        made = list(chosen.parts)
+    _show_commands(made)
+    times = [hours.of_plan(part.plan, _nodes(part)) for part in made]
+    _show_hours(found, made, times, price_per_hour)
+
+
+def _parts(
+    found: StudyFolder,
+    method: str | None,
+    variant: str | None,
+    kind: Kind | None = None,
+    *,
+    small: bool = False,
+) -> list[Part]:
+    """The study's parts; all faults of all plans in one message."""
+    from rocbench.commands import planning
+    from rocbench.study import parts
+
+    made = parts.parts(found, planning.sources, method=method, variant=variant, kind=kind, small=small)
+    faults = [f"{part.id}: {fault.where}: {fault.message}" for part in made for fault in part.plan.faults]
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return made
+
+
+def _nodes(part: Part) -> NodeOf:
+    """Step times of a part's servers, by its calibration."""
+    from rocbench import predicting
+    from rocbench.sim import calibration
+
+    cal = calibration.read(part.plan.sweep.simulation.calibration)
+    return lambda group: predicting.node_of(group, part.plan.sweep, cal)
+
+
+def _seconds(text: str) -> float:
+    """`8h`, `90m` or `30s` as seconds."""
+    try:
+        return float(text[:-1]) * {"h": 3600.0, "m": 60.0, "s": 1.0}[text[-1:]]
+    except (ValueError, KeyError):
+        raise InputError(f"cannot read {text!r}", where="--budget", fix="give 8h or 90m") from None
+
+
+def _show_commands(made: Sequence[Part]) -> None:
+    """Each server's command once, with the parts that start it."""
+    from rocbench import console
+    from rocbench.server.command import shell_line
+
+    users: dict[tuple[str, str | None], list[str]] = {}
+    for part in made:
+        for group in part.plan.groups:
+            if group.resolution is not None:
+                line = shell_line(("vllm", "serve", *group.resolution.argv()), group.resolution.environment())
+                users.setdefault((line, group.vllm), []).append(f"{part.id}: {group.model}")
+    for (line, vllm), names in users.items():
+        console.say(f"\n{', '.join(names)}  (vLLM {vllm})")
+        print(f"  {line}")  # noqa: T201 - unwrapped: a line to paste must stay one line
+
+
+def _show_hours(found: StudyFolder, made: Sequence[Part], times: Sequence[Time], price: float | None) -> None:
+    from rocbench import console
+    from rocbench.study.hours import Time
+
+    header = ["part", "starts", "runs", "hours", "of it loading", "measured", *(["cost"] if price else [])]
+    rows = [_time_row(part.id, time, price) for part, time in zip(made, times, strict=True)]
+    for method in dict.fromkeys(part.method for part in made):
+        mine = [time for part, time in zip(made, times, strict=True) if part.method == method]
+        rows.append(_time_row(f"all of {method}", sum(mine, Time()), price))
+    rows.append(_time_row("all", sum(times, Time()), price))
+    console.say("")
+    console.show_rows(header, rows)
+    for name, method_ in found.study.methods.items():
+        if any(part.method == name for part in made):
+            console.say(f"{name}: {method_.what}")
+    console.say(
+        "hours: from the physics, the calibration of each part and load times; replay counts as measured what the"
+        " study would have measured, filling and emptying included"
+    )
+
+
+def _time_row(name: str, time: Time, price: float | None) -> list[str]:
+    share = "-" if time.share is None else f"{time.share:.0%}"
+    cost = [f"{time.total_s / 3600 * price:,.0f}"] if price else []
+    hours_ = f"{time.total_s / 3600:.1f}"
+    return [name, str(time.loads), str(time.runs), hours_, f"{time.load_s / 3600:.1f}", share, *cost]
+
+
+def _show_choices(chosen: Chosen, price: float | None) -> None:
+    from rocbench import console
+
+    rows = [
+        [
+            "kept" if choice.kept else "left out",
+            choice.question.asks,
+            f"{choice.question.sweep}-{choice.question.variant}",
+            str(choice.added.runs),
+            f"{choice.added.total_s / 3600:.1f}",
+            *([f"{choice.added.total_s / 3600 * price:,.0f}"] if price else []),
+        ]
+        for choice in chosen.choices
+        if choice.added.runs
+    ]
+    console.show_rows(
+        ["", "question, by what it decides", "part", "runs", "hours", *(["cost"] if price else [])], rows
+    )
+    console.say(f"kept: {duration(chosen.total.total_s)} of node time")
+
+
+def published(found: StudyFolder, calibration: str | None) -> tuple[Tables, Mapping[str, Plan]]:
+    """A study's tables, and the plan in virtual time of each sweep that they are of.
+
+    Raises:
+        InputError: the study has no tables.
+    """
+    from rocbench import predicting
+    from rocbench.commands import planning
+    from rocbench.plan import Overrides
+
+    if found.tables is None:
+        raise InputError("this study has no published tables", where=str(found.path))
+    wanted = dict.fromkeys(curve.sweep for curve in found.tables.curves)
+    plans = {
+        name: predicting.plan(sweep, planning.sources(sweep, Overrides()), None, calibration)
+        for name, sweep in found.sweeps.items()
+        if name in wanted
+    }
+    return found.tables, plans
+
+
+@app.command()
+def errors(
+    study: Name,
+    calibration: Annotated[
+        str | None, typer.Option(help="Name or file of a calibration; default the sweeps' own.")
+    ] = None,
+) -> None:
+    """Predict the study under its own method and print how far each published figure is off."""
+    from rocbench import console
+    from rocbench.study import agreement, folder
+
+    found = folder.read(study)
+    lines = predicted_lines(found, calibration)
+    console.show_rows(
+        [
+            "",
+            "model",
+            "workload",
+            "users",
+            "in flight",
+            "total tok/s",
+            "predicted",
+            "error",
+            "p99 s",
+            "predicted",
+            "error",
+        ],
+        [_line_row(line) for line in lines],
+    )
+    console.show_rows(
+        ["", "levels", "median |error|", "largest", "median |error| of p99"],
+        [
+            [s.name, str(s.levels), f"{s.median:.1%}", f"{s.largest:.1%}", _percent(s.p99_median)]
+            for s in agreement.summaries(lines)
+        ],
+    )
+
+
+def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[Line]:
+    """Every published level beside its prediction."""
+    from rocbench import predicting
+    from rocbench.study import agreement
+
+    tables, plans = published(found, calibration)
+    rows = [found_.row for plan_ in plans.values() for found_ in predicting.predictions(plan_)]
+    return agreement.lines(tables, plans, rows)
+
+
+def _line_row(line: Line) -> list[str]:
+    curve = line.curve
+    word = "held out" if curve.held_out else "fitted"
+    arm = f" AITER {curve.aiter}" if curve.aiter else ""
+    return [
+        "inferred" if curve.peak else word,
+        curve.model + arm,
+        f"{curve.workload}, {curve.requests} requests",
+        str(line.users),
+        f"{line.in_flight:.0f}",
+        f"{line.total:,.0f}",
+        f"{line.predicted_total:,.0f}",
+        f"{line.error:+.1%}",
+        "-" if line.p99_s is None else f"{line.p99_s:.2f}",
+        f"{line.predicted_p99_s:.2f}",
+        "-" if line.p99_error is None else f"{line.p99_error:+.1%}",
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

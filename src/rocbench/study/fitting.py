@@ -1,0 +1,109 @@
+"""Fit a study's calibration to its published tables, without those that are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from rocbench import observed, predicting
+from rocbench.calibrating import Fit, Observation, fit
+from rocbench.plan import Plan
+from rocbench.sim.calibration import Calibration, Efficiency, Factor, When
+from rocbench.sim.node import Node
+from rocbench.study.agreement import places
+from rocbench.study.schema import Answers, Curve, Tables
+
+FREE = ("bandwidth", "compute", "step_overhead_ms", "sequence_overhead_us")
+"""Throughput and p99 of whole requests cannot tell the links from the rest: `communication` stays as assumed."""
+NEVER_ENDS = 1e9
+"""Tokens of an answer that only the limit ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFit:
+    """One model's fit."""
+
+    model: str
+    when: When
+    fit: Fit
+    levels: int
+
+
+def observations(curves: Iterable[Curve], plans: Mapping[str, Plan], cal: Calibration) -> list[Observation]:
+    """Each published level as something to be predicted: total tokens/s, and p99 E2EL where published."""
+    found = []
+    for curve in curves:
+        plan = plans[curve.sweep]
+        runs = {run.cell.cell_id: run for launch in plan.launches for run in launch.runs if run.repeat == 1}
+        nodes: dict[str, Node] = {}
+        for place, (users, total, _, p99_s) in zip(places(curve, plan), curve.rows, strict=True):
+            group = place.group
+            assert group.profile is not None
+            assert group.hardware is not None
+            if group.server_id not in nodes:
+                nodes[group.server_id] = predicting.node_of(group, plan.sweep, cal)
+            figures = {"total_token_throughput": total}
+            if p99_s is not None:
+                figures["p99_e2el_ms"] = p99_s * 1e3
+            name = f"{curve.sweep}/{curve.workload}/N{curve.requests}/c{users}"
+            spec = predicting.load_of(plan.sweep, runs[place.cell.cell_id])
+            found.append(
+                Observation(name, nodes[group.server_id], group.profile, group.hardware, spec, figures)
+            )
+    return found
+
+
+def fit_tables(tables: Tables, plans: Mapping[str, Plan], cal: Calibration) -> Iterator[ModelFit]:
+    """One fit for each model, to the curves that are not held out; it begins at what `cal` assumes."""
+    for model in dict.fromkeys(curve.model for curve in tables.curves):
+        curves = [curve for curve in tables.curves if curve.model == model and not curve.held_out]
+        if not curves:
+            continue
+        levels = observations(curves, plans, cal)
+        start = with_answers(levels[0].node.efficiency, tables.answers.get(model))
+        yield ModelFit(model, _when(curves, plans), fit(levels, start, FREE), len(levels))
+
+
+def _when(curves: list[Curve], plans: Mapping[str, Plan]) -> When:
+    """What a model's fit holds for: AITER as in its tables, or either where they have both."""
+    aiter = {
+        place.group.resolution.facts.aiter
+        for curve in curves
+        for place in places(curve, plans[curve.sweep])
+        if place.group.resolution
+    }
+    return When(model=curves[0].model, aiter=aiter.pop() if len(aiter) == 1 else None)
+
+
+def with_answers(efficiency: Efficiency, answers: Answers | None) -> Efficiency:
+    """An efficiency whose answers end as told; without a word, at the limit alone."""
+    if answers is None:
+        return efficiency.model_copy(update={"answer_median": NEVER_ENDS, "answer_sigma": 0.0})
+    return efficiency.model_copy(update={"answer_median": answers.median, "answer_sigma": answers.sigma})
+
+
+def calibration(
+    name: str, title: str, fits: Iterable[ModelFit], tables: Tables, base: Calibration
+) -> Calibration:
+    """The study's calibration: its fits, and the variation between runs that its tables imply."""
+    listed = list(fits)
+    note = (
+        f"Fitted to published tables ({title}), by predicting them under the study's own method; no row of a node"
+        " was at hand. It is no measurement of hardware: its shares take in whatever made the study's steps last as"
+        " long as they did, client and harness included. Tables marked held_out were left out. For servers unlike"
+        f" the study's it is as `{base.name}` assumes."
+    )
+    made = observed.calibration(
+        name,
+        note,
+        base,
+        [(each.when, each.fit, f"fitted to {each.levels} published levels") for each in listed],
+    )
+    return made.model_copy(update={"factors": (*made.factors, *_variation(tables))})
+
+
+def _variation(tables: Tables) -> Iterator[Factor]:
+    for name, run_cv in tables.run_cv.items():
+        model, _, arm = name.partition("@aiter=")
+        facts = When(model=model, aiter={"on": True, "off": False}.get(arm))
+        yield Factor(when=facts, why="the spread of the study's five runs", run_cv=run_cv)

@@ -10,7 +10,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from rocbench import __version__
-from rocbench.commands import imports, judging, knowledge, ledger, node, reporting, serving, sweeping
+from rocbench.commands import (
+    imports,
+    judging,
+    knowledge,
+    ledger,
+    node,
+    predictions,
+    reporting,
+    serving,
+    studying,
+    sweeping,
+)
 from rocbench.errors import BenchError, Exit
 
 app = typer.Typer(
@@ -31,6 +42,9 @@ NODE = "This machine"
 
 app.command("sweep", rich_help_panel=MEASURE)(sweeping.sweep)
 app.command("plan", rich_help_panel=MEASURE)(sweeping.plan)
+app.command("predict", rich_help_panel=MEASURE)(predictions.predict)
+app.command("calibrate-model", rich_help_panel=MEASURE)(predictions.calibrate_model)
+app.add_typer(studying.app, name="study", rich_help_panel=MEASURE)
 app.command("report", rich_help_panel=READ)(reporting.report)
 app.command("export", rich_help_panel=READ)(reporting.export)
 app.command("import", rich_help_panel=MEASURE)(imports.import_)

@@ -128,12 +128,15 @@ def spread_ticks(levels: tuple[float, ...], *, log: bool, share: float = 0.11) -
 
 
 def log_ticks(values: Iterable[float | None], most: int = 9) -> tuple[float, ...]:
-    """1, 2, 5, 10, ... around positive values, powers of ten alone where those are too many."""
+    """1, 2, 5, 10, ... around positive values; finer within a decade, powers of ten alone over many."""
     known = [value for value in values if value is not None and value > 0]
     if not known:
         return ()
     first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-    steps = (1, 2, 5) if 3 * (last - first) <= 2 * most else (1,)
+    decades = math.log10(max(known) / min(known))
+    steps: tuple[float, ...] = (1, 2, 5) if 3 * (last - first) <= 2 * most else (1,)
+    if decades < 1.2:
+        steps = (1, 1.5, 2, 3, 5, 7) if decades > 0.5 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
     return tuple(step * 10.0**power for power in range(first - 1, last + 1) for step in steps)
 
 

@@ -63,9 +63,9 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
         simulated=any(simulated),
         all_simulated=bool(simulated) and all(simulated),
         summary=(
-            summary.best(found).without_constant("workload"),
-            summary.saturation(found).without_constant("workload"),
-            summary.capacity(found, judged, words).without_constant("workload"),
+            summary.best(found).without_constant("workload").without_absent(),
+            summary.saturation(found).without_constant("workload").without_absent(),
+            summary.capacity(found, judged, words).without_constant("workload").without_absent(),
             summary.doubts(rows),
         ),
         sections=(*(s for s in _sections(runs, found) if s.charts or s.tables), _rows(runs, rows)),

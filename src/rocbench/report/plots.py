@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 from rocbench import units
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
@@ -180,8 +183,7 @@ def _pareto(workload: str, shape: str, mine: list[Curve]) -> Chart:
     per_gpu = any(p.mean("output_throughput_per_gpu") is not None for c in mine for p in c.points)
     column = "output_throughput_per_gpu" if per_gpu else "output_throughput"
     series = [_pareto_series(curve, column) for curve in mine]
-    labelled = sum(len(s.x) for s in series) <= LABELS_UP_TO
-    series = [s if labelled else _unlabelled(s) for s in series if s.x]
+    series = _labelled([s for s in series if s.x])
     front = frontier([(x, y) for s in series for x, y in zip(s.x, s.y, strict=True) if y is not None])
     if len(front) > 1:
         x, y = zip(*front, strict=True)
@@ -222,10 +224,28 @@ def _pareto_series(curve: Curve, column: str) -> Series:
     )
 
 
-def _unlabelled(series: Series) -> Series:
-    from dataclasses import replace
+def _labelled(series: list[Series]) -> list[Series]:
+    """Marks that lie on one another share one label; too many marks have none."""
+    if sum(len(s.x) for s in series) > LABELS_UP_TO:
+        return [replace(s, labels=()) for s in series]
+    near = [
+        max(_decades(axis) * 0.04, 1e-9)
+        for axis in ([x for s in series for x in s.x], [y for s in series for y in s.y])
+    ]
+    found = []
+    for s in series:
+        labels = list(s.labels)
+        places = [(math.log10(x), math.log10(y)) for x, y in zip(s.x, s.y, strict=True) if x > 0 and y]
+        for i, (a, b) in enumerate(pairwise(places)):
+            if abs(a[0] - b[0]) < near[0] and abs(a[1] - b[1]) < near[1]:
+                labels[i], labels[i + 1] = "", f"{labels[i]}, {labels[i + 1]}"
+        found.append(replace(s, labels=tuple(labels)))
+    return found
 
-    return replace(series, labels=())
+
+def _decades(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value]
+    return math.log10(max(known) / min(known)) if known else 0.0
 
 
 def frontier(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -127,7 +127,7 @@ def _without_rows(curve: Curve) -> str:
 
 
 def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Table:
-    """The largest load of each curve at which it, and every lower level, met every limit.
+    """The largest load of each curve at which it, and every lower level with a valid row, met every limit.
 
     Args:
         found: curves.
@@ -136,14 +136,10 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
     """
     rows = []
     for curve in found:
-        passed: Point | None = None
-        failed: Point | None = None
-        for point in curve.points:
-            outcome = _outcome(point, limits)
-            if outcome != "pass":
-                failed = point
-                break
-            passed = point
+        outcomes = [(point, _outcome(point, limits)) for point in curve.points]
+        failed = next((point for point, outcome in outcomes if outcome != "pass" and point.rows), None)
+        below = [point for point, _ in outcomes if failed is None or point.level < failed.level]
+        passed = next((point for point in reversed(below) if point.rows), None)
         if passed is None and failed is None:
             continue
         rows.append(
@@ -153,7 +149,7 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
                 level_words(curve.shape, passed.level) if passed else "none of the levels",
                 figure(passed.mean("output_throughput"), "tok/s") if passed else units.ABSENT,
                 figure(passed.mean("goodput"), "requests/s") if passed else units.ABSENT,
-                _why(curve, failed, limits),
+                "; ".join(part for part in (_why(curve, failed, limits), _without_rows(curve)) if part),
             )
         )
     header = ("workload", "configuration", "capacity", "output", "goodput", "at the next level")
@@ -163,9 +159,6 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
 
 
 def _outcome(point: Point, limits: Sequence[Limit]) -> slo.Outcome:
-    if not point.rows:
-        codes = {c for row in point.invalid for c in str(row.get("reasons") or "").split(";")}
-        return "not delivered" if codes & CLIENT else "unclear"
     judged = [limit.judge(_figures(point, limit.metric)) for limit in limits]
     return "fail" if "fail" in judged else "unclear" if "unclear" in judged else "pass"
 
@@ -176,10 +169,8 @@ def _figures(point: Point, column: str) -> list[float]:
 
 def _why(curve: Curve, point: Point | None, limits: Sequence[Limit]) -> str:
     if point is None:
-        return "no higher level was measured"
+        return "no higher level was measured" if curve.points[-1].rows else "no higher level has a valid row"
     at = level_words(curve.shape, point.level)
-    if not point.rows:
-        return f"{at}: no valid row"
     told = []
     for limit in limits:
         if limit.judge(_figures(point, limit.metric)) != "pass":

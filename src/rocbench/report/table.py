@@ -53,6 +53,14 @@ class Table:
         title = f"{self.title}, {said.pop()}"
         return replace(self, title=title, header=others(self.header), rows=tuple(map(others, self.rows)))
 
+    def without_absent(self) -> Table:
+        """Without columns in which no row has anything."""
+        kept = [i for i in range(len(self.header)) if any(row[i] not in {"", "-"} for row in self.rows)]
+        if not self.rows or len(kept) == len(self.header):
+            return self
+        header = tuple(self.header[i] for i in kept)
+        return replace(self, header=header, rows=tuple(tuple(row[i] for i in kept) for row in self.rows))
+
     def cut(self, most: int, rest: str) -> Table:
         """At most so many rows, with a note on where the rest is."""
         if len(self.rows) <= most:

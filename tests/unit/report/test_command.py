@@ -11,7 +11,13 @@ from rocbench.errors import InputError
 from rocbench.report import write
 
 
-def test_report_writes_beside_the_run(small_run, capsys):
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Plots as files are another test's affair, and slow."""
+    monkeypatch.setattr(write.static, "write", lambda charts, folder: {})
+
+
+def test_report_writes_beside_the_run(small_run, no_plots, capsys):
     """Without --out the report lies in the run folder, and the command says where, and that it is simulated."""
     reporting.report([str(small_run.path)], slo=["p99_ttft_ms <= 2000"])
     out = capsys.readouterr().out
@@ -21,7 +27,7 @@ def test_report_writes_beside_the_run(small_run, capsys):
     assert "p99_ttft_ms <= 2000" in (report / "report.md").read_text(encoding="utf-8")
 
 
-def test_report_on_several_runs(small_run, later_run, tmp_path, capsys):
+def test_report_on_several_runs(small_run, later_run, no_plots, tmp_path):
     """Two runs: one report, with their comparison."""
     reporting.report([str(small_run.path), str(later_run.path)], out=tmp_path / "r")
     assert "## Comparison" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")

@@ -6,10 +6,12 @@ import json
 import os
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rocbench.errors import InputError
+from rocbench.load.cpus import for_client
+from rocbench.load.machine import choose_workers
 from rocbench.load.spec import (
     Closed,
     Dataset,
@@ -162,7 +164,11 @@ def load_spec(
         vocab_size=client.vocab_size or vocabulary(group),
         tokenizer=client.tokenizer,
     )
-    return load_on(target, sweep, run, run_id, client)
+    spec = load_on(target, sweep, run, run_id, client)
+    if spec.cpus is not None:
+        return spec
+    beside = [process.pid for process in running.processes()]
+    return replace(spec, cpus=for_client(choose_workers(spec), beside))
 
 
 def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientOptions) -> LoadSpec:

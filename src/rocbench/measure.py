@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from rocbench import bind, load, power, store
 from rocbench.bind import ClientOptions
+from rocbench.load import calibrate
 from rocbench.load.spec import Progress
 from rocbench.plan import Group, Run
 from rocbench.probe import cpu, gpu, logwatch, scrape
@@ -113,6 +114,7 @@ def cell(
         **power.window_columns(gpus, start_ns, end_ns, result.output_tokens_in_window),
         **proved_columns(session_.proved),
     }
+    columns |= ceiling_columns(len(result.workers))
     columns["simulated"] = running.simulated or _says_simulated(after)
     columns["prefix_cache_reset"] = reset
     columns["gpu_shared"] = session_.telemetry.shared(start_ns, end_ns)
@@ -124,6 +126,17 @@ def cell(
         server=tuple(scraper.samples),
         gpus=gpus,
     )
+
+
+def ceiling_columns(workers: int) -> dict[str, Any]:
+    """This machine's calibrated ceiling for so many workers; empty where `bench calibrate` has not run."""
+    found = calibrate.load()
+    if found is None:
+        return {}
+    return {
+        "calibrated_tokens_per_s": found.worker_tokens_per_s * workers,
+        "calibrated_users": found.worker_users * workers,
+    }
 
 
 def proved_columns(proved: proof.Proof) -> dict[str, Any]:

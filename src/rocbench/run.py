@@ -18,6 +18,7 @@ from rocbench.bind import ClientOptions
 from rocbench.conductor import Conductor, now
 from rocbench.errors import Exit, NodeFault
 from rocbench.interrupts import Stopper
+from rocbench.load import calibrate
 from rocbench.plan import Overrides, Plan
 from rocbench.probe import doctor, environment
 from rocbench.report.live import Screen
@@ -168,7 +169,9 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack) -> RunFolder:
     stack.enter_context(folder.held())
     written = rows.plan_json(plan, options.overrides, options.shard) | {"client": asdict(options.client)}
     folder.write_json("plan.json", written)
-    folder.write_json("manifest.json", rows.manifest(plan, run_id, now(), environment.collect()))
+    ceiling = calibrate.load()
+    written = rows.manifest(plan, run_id, now(), environment.collect())
+    folder.write_json("manifest.json", written | {"client_ceiling": asdict(ceiling) if ceiling else None})
     folder.log(now(), "begin", run_id=run_id)
     if options.part is not None:
         folder.take_over(options.part.rows, options.part.servers)

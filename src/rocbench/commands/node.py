@@ -43,3 +43,32 @@ def doctor(
         console.say(f"{len(checks)} checks: {len(failed)} must-checks failed, {unknown} cannot be told")
     if failed or (left and not reap):
         raise typer.Exit(int(Exit.ENVIRONMENT))
+
+
+def calibrate(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Find what one load worker of this machine can deliver with true stamps, and keep it. About three minutes."""
+    from dataclasses import asdict
+
+    from rocbench import console
+    from rocbench.load import calibrate as ceiling
+    from rocbench.units import number
+
+    def tell(level: ceiling.Level) -> None:
+        if not as_json:
+            console.say(
+                f"{level.users:,} users, {level.step_ms:g} ms steps: {number(level.tokens_per_s, 0)} tokens/s, "
+                f"{level.cpu_us_per_token:.1f} us CPU a token, ITL p99 off by {level.itl_p99_off_ms:.2f} ms"
+            )
+
+    found = ceiling.calibrate(tell)
+    where = ceiling.save(found)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    console.say(
+        f"one worker: stamps stay true up to {number(found.worker_tokens_per_s, 0)} tokens/s and "
+        f"{found.worker_users:,} users (limited by: {found.limited_by})"
+    )
+    console.say(f"kept in {where}")

@@ -14,7 +14,7 @@ from rocbench.report import write
 @pytest.fixture
 def no_plots(monkeypatch):
     """Plots as files are another test's affair, and slow."""
-    monkeypatch.setattr(write.static, "write", lambda charts, folder: {})
+    monkeypatch.setattr(write.static, "write", lambda *_: {})
 
 
 def test_report_writes_beside_the_run(small_run, no_plots, capsys):

@@ -22,6 +22,7 @@ from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution
 from rocbench.rules.table import Rule
+from rocbench.server import multinode
 from rocbench.server.command import shell_line
 from rocbench.settings.schema import Sweep
 from rocbench.units import duration, number, percent
@@ -68,9 +69,9 @@ def show_plan(plan: Plan) -> None:
 def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> None:
     console.print(f"\n[bold]{index}. {escape(group.server_id[3:])}[/]  vLLM {group.vllm or 'unknown'}")
     if group.resolution is not None:
-        line = shell_line(("vllm", "serve", *group.resolution.argv()), group.resolution.environment())
         # Printed raw and unwrapped: a line to paste must stay one line.
-        print(f"  {line}")
+        for line in _command_lines(group.resolution):
+            print(f"  {line}")
         for finding in group.resolution.warnings:
             console.print(
                 f"  [yellow]{finding.severity}[/] {escape(finding.message)} [dim]({finding.rule})[/]"
@@ -81,6 +82,18 @@ def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> Non
         console.print(_cells_table(group.cells))
     for workload in group.searches:
         console.print(f"  search {escape(workload.name)}: {_search_line(sweep)}")
+
+
+def _command_lines(resolution: Resolution) -> list[str]:
+    """What each host runs; HEAD_IP stands for the address of the first."""
+    environment = resolution.environment()
+    hosts = multinode.host_commands(resolution)
+    lines = [
+        (f"host {host.host}: " if len(hosts) > 1 else "")
+        + " && ".join(shell_line(words, environment) for words in host.commands)
+        for host in hosts
+    ]
+    return lines
 
 
 def _search_line(sweep: Sweep) -> str:

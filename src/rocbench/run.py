@@ -16,13 +16,13 @@ import pandas as pd
 from rocbench import bind, remaining, repeats, rows
 from rocbench.bind import ClientOptions
 from rocbench.conductor import Conductor, now
-from rocbench.errors import Exit, NodeFault
+from rocbench.errors import Exit, InputError, NodeFault
 from rocbench.interrupts import Stopper
 from rocbench.load import calibrate
 from rocbench.plan import Overrides, Plan
 from rocbench.probe import doctor, environment
 from rocbench.report.live import Screen
-from rocbench.server import orphans
+from rocbench.server import multinode, orphans
 from rocbench.server.lock import node_lock
 from rocbench.server.redact import secret_values
 from rocbench.server.spec import GRACE_S
@@ -102,6 +102,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         NodeFault: another bench writes it, holds the node, or left a server on it.
         Interrupted: after everything measured was written and every server was stopped.
     """
+    _refuse_many_hosts(plan)
     with ExitStack() as stack:
         if _ours(plan) and elsewhere is None:
             stack.enter_context(node_lock(f"bench sweep {plan.sweep.name}"))
@@ -126,6 +127,22 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
 def _ours(plan: Plan) -> bool:
     """Whether the servers are real ones that this run starts on this node."""
     return plan.sweep.server.kind in {"process", "container"}
+
+
+def _refuse_many_hosts(plan: Plan) -> None:
+    """A server over several nodes is started here only where vLLM's Ray executor takes care of the other hosts.
+
+    Raises:
+        InputError: one needs a command on each host.
+    """
+    for group in plan.groups if _ours(plan) else ():
+        found = group.resolution
+        if found is not None and found.facts.nodes > 1 and not multinode.by_ray(found):
+            raise InputError(
+                f"{group.model} runs over {found.facts.nodes} nodes, each with a command of its own",
+                fix="start what `bench plan` prints on each host and measure with --base-url, "
+                "or serve with --set distributed-executor-backend=ray",
+            )
 
 
 def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:

@@ -64,7 +64,7 @@ def _against(state: State, rule: Rule) -> Iterator[str]:
     """What in the settings goes against a rule that holds."""
     for fill in rule.fills:
         held = state.find(fill.name)
-        wanted = state.say(fill.value) if isinstance(fill.value, str) else fill.value
+        wanted = state.filled(fill.value)
         if held is None or held.rule == rule.id or _same(fill.name, held.value, wanted):
             continue
         if held.value is None or fill.accept is None or not fill.accept(held.value):

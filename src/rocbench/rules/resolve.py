@@ -76,7 +76,7 @@ def _fill(state: State) -> None:
             missing = [f for f in (*rule.fills, *_moved(state, rule)) if state.find(f.name) is None]
             why = state.say(rule.message)
             for fill in missing:
-                value = state.say(fill.value) if isinstance(fill.value, str) else fill.value
+                value = state.filled(fill.value)
                 state.settings(fill.name)[fill.name] = Setting(value, "rule", why, rule.source, rule.id)
             if missing:
                 growing = True

@@ -83,6 +83,14 @@ class State:
         """A message with facts filled in."""
         return text.format_map(_Shown(self.facts)) if "{" in text else text
 
+    def filled(self, value: Any) -> Any:
+        """A value that a rule sets, with facts filled in; `{nodes}` alone stays a number."""
+        if not isinstance(value, str):
+            return value
+        alone = value[1:-1] if value.startswith("{") and value.endswith("}") else ""
+        fact = getattr(self.facts, alone, None) if alone.isidentifier() else None
+        return fact if isinstance(fact, int) else self.say(value)
+
 
 class _Shown(dict[str, Any]):
     """Facts as text; numbers without a needless decimal."""

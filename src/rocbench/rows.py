@@ -46,6 +46,7 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
         "concurrency": cell.level.concurrency,
         "request_rate": cell.level.rate,
         "load_shape": cell.load.shape.kind,
+        "max_requests": cell.load.max_requests,
         "key": cell.key,
         "serve_args": _json({e.name: e.value for e in group.resolution.args}) if group.resolution else None,
         "serve_env": _json(masked_environment(group.resolution.environment(), ()))

@@ -257,7 +257,11 @@ _PROVENANCE = (
     Column("key", "", "MODEL/WORKLOAD/LEVEL, for people"),
     Column("request_rate", "requests/s", "rate asked for (open loop)"),
     Column("load_shape", "", "closed, open or trace"),
-    Column("max_requests", "requests", "bound by count: so many in all at most; absent where a window is measured"),
+    Column(
+        "max_requests",
+        "requests",
+        "bound by count: so many in all at most; absent where a window is measured",
+    ),
     Column("gpus", "", "GPUs that the server uses"),
     Column("model_revision", "", "revision of the checkpoint"),
     Column("node", "", "host name of the server's node; that of its Ray node where several share a host"),

@@ -56,6 +56,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
     rows = [row for run in runs for row in run.rows]
     words = ", ".join(str(limit) for limit in limits)
     judged, words = (list(limits), words) if limits else summary.sweep_limits([run.plan for run in runs])
+    gain = summary.gain_of([run.plan for run in runs])
     simulated = [row.get("simulated") is True for row in rows]
     return Document(
         title=_title(runs),
@@ -64,7 +65,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
         all_simulated=bool(simulated) and all(simulated),
         summary=(
             summary.best(found).without_constant("workload").without_absent(),
-            summary.saturation(found).without_constant("workload").without_absent(),
+            summary.saturation(found, gain).without_constant("workload").without_absent(),
             summary.capacity(found, judged, words).without_constant("workload").without_absent(),
             summary.doubts(rows),
         ),

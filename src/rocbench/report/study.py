@@ -36,7 +36,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> list[Table]:
         summary.best(found),
         *study_results.by_workload(found),
         *study_results.by_model(found),
-        summary.saturation(found),
+        summary.saturation(found, summary.gain_of([run.plan for run in runs])),
         summary.capacity(found, judged, words),
         study_results.reliability(found),
         *ablations(runs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rocbench import capacity as capacity_of
 from rocbench import slo, stats, units, verdict
 from rocbench.codes import CODES
 from rocbench.columns import CELLS
@@ -16,8 +17,8 @@ from rocbench.slo import Limit
 
 GOOD_SHARE = 0.99
 """Share of requests that must meet the sweep's SLO for a level to count as within it."""
-CLIENT = frozenset({"concurrency_not_delivered", "client_saturated", "too_few_requests", "open_file_limit"})
-"""Codes that say that the load was not delivered: such a level tells nothing of the server."""
+GAIN = 0.05
+"""A doubling of the load that brings less is past the saturation point."""
 
 
 def with_interval(interval: stats.Interval) -> str:
@@ -77,45 +78,40 @@ def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:
 # --- saturation
 
 
-def saturation(found: Sequence[Curve]) -> Table:
-    """Where a doubling of the load brings less than 5 % more, for each curve."""
+def saturation(found: Sequence[Curve], gain: float = GAIN) -> Table:
+    """Where a doubling of the load brings less than `gain` more, for each curve of two levels or more."""
     rows = []
     for curve in found:
         if curve.shape == "trace" or len(curve.points) < 2:
             continue
-        result = saturation_of(curve)
+        result = capacity_of.saturation([r for p in curve.points for r in (*p.rows, *p.invalid)], gain)
         interval = units.ABSENT
-        if result.low is not None:
-            upper = level_words(curve.shape, result.high) if result.high is not None else "not reached"
-            interval = f"{result.low:,g} to {upper}"
+        if result["low"] is not None:
+            high = result["high"]
+            upper = level_words(curve.shape, high) if high is not None else "not reached"
+            interval = f"{result['low']:,g} to {upper}"
         rows.append(
             (
                 curve.workload,
                 curve.name,
-                level_words(curve.shape, result.level),
+                level_words(curve.shape, result["saturation"]),
                 interval,
-                figure(result.peak, "tok/s"),
-                "; ".join(part for part in (result.note, _without_rows(curve)) if part),
+                figure(result["peak"], "tok/s"),
+                str(result["note"]),
             )
         )
     header = ("workload", "configuration", "saturates at", "95 % interval", "peak", "note")
     notes = (
-        "the smallest load from which on a doubling brings less than 5 % more output tokens/s; levels whose users were not delivered are left out",
+        f"the smallest load from which on a doubling brings less than {gain:.0%} more output tokens/s; levels whose users were not delivered are left out",
         "the interval resamples the repeats; it can only name levels that were measured",
     )
     return Table("saturation", "Saturation", header, tuple(rows), notes if rows else ())
 
 
-def saturation_of(curve: Curve) -> slo.Saturation:
-    """The saturation point of a curve, from rows that are not invalid."""
-    throughput: dict[float, list[float]] = {}
-    delivered: dict[float, bool] = {}
-    for point in curve.points:
-        codes = {code for row in point.invalid for code in str(row.get("reasons") or "").split(";")}
-        if point.rows or codes & CLIENT:
-            throughput[point.level] = _figures(point, "output_throughput")
-            delivered[point.level] = bool(point.rows)
-    return slo.saturation(throughput, delivered)
+def gain_of(plans: Iterable[Mapping[str, Any]]) -> float:
+    """What the sweeps say a doubling must bring; the usual 5 % where they say nothing, or not the same."""
+    there = {float((plan.get("sweep") or {}).get("saturation_gain") or GAIN) for plan in plans}
+    return there.pop() if len(there) == 1 else GAIN
 
 
 def _without_rows(curve: Curve) -> str:

@@ -16,7 +16,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -183,6 +183,15 @@ def gate(run: pd.DataFrame, baseline: pd.DataFrame | None, rules: GateRules | No
         items += _limits(run, rule, rules.alpha)
     simulated = any(row.get("simulated") is True for row in records(run))
     return GateResult(tuple(items), tuple(notes), rules.cannot_tell, simulated)
+
+
+def without_baseline(run: pd.DataFrame, rules: GateRules, why: str) -> GateResult:
+    """The limits alone, where there is no baseline yet: what the relative rules ask cannot be told."""
+    limits = gate(run, None, rules.model_copy(update={"relative": ()}))
+    if not rules.relative:
+        return limits
+    untold = tuple(Item("every cell", _text(rule), "cannot tell", why) for rule in rules.relative)
+    return replace(limits, items=(*untold, *limits.items))
 
 
 def _select(frame: pd.DataFrame, where: Where) -> pd.DataFrame:

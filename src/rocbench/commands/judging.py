@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rocbench.errors import CannotTell, EnvironmentFault, Exit, InputError
+from rocbench.errors import EnvironmentFault, Exit, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,8 +154,12 @@ def gate(
 
     wanted: GateRules = yamlfile.load(rules, library.GateRules) if rules else library.GateRules()
     held = _one(run)
+    cells = _filled(held.cells(), run)
     against = _baseline(held, baseline) if baseline is not None else None
-    result = library.gate(_filled(held.cells(), run), against, wanted)
+    if baseline == "latest" and against is None:
+        result = library.without_baseline(cells, wanted, "there is no earlier run of this sweep")
+    else:
+        result = library.gate(cells, against, wanted)
     title = f"Performance gate of {held.path.name}"
     if junit is not None:
         _write(junit, library.junit(result, title))
@@ -240,24 +244,14 @@ def _filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame
 
 
-def _baseline(run: RunFolder, name: str) -> pd.DataFrame:
-    """The baseline's rows; `latest` is the newest run of the same sweep before this one.
-
-    Raises:
-        CannotTell: there is no such run.
-    """
+def _baseline(run: RunFolder, name: str) -> pd.DataFrame | None:
+    """The baseline's rows; `latest` is the newest run of the same sweep before this one, None where there is none."""
     from rocbench import ledger
 
     if name != "latest":
         return _cells(name)
     before = ledger.latest_before(run, ledger.runs(run.path.resolve().parent))
-    if before is None:
-        raise CannotTell(
-            "there is no earlier run of this sweep to compare with",
-            where=str(run.path.parent),
-            fix="the next run will have one; or name a run with --baseline",
-        )
-    return before.cells()
+    return before.cells() if before is not None else None
 
 
 # --- arms and factors

@@ -245,9 +245,10 @@ def test_latest_is_the_run_before(command, runs, tmp_path):
         manifest = json_of(tmp_path / name, "manifest.json") | {"begun_at": f"2026-01-0{day}T00:00:00"}
         (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
 
-    said = command("gate", tmp_path / "base", "--baseline", "latest")
+    said = command("gate", tmp_path / "base", "--baseline", "latest", "--junit", tmp_path / "first.xml")
     assert said.code == 3
-    assert "no earlier run" in said.err
+    assert "no earlier run" in said.out
+    assert ET.parse(tmp_path / "first.xml").getroot().get("skipped") == "3"
     assert command("gate", tmp_path / "again", "--baseline", "latest").code == 0
     assert command("gate", tmp_path / "slower", "--baseline", "latest").code == 1
 

@@ -1,0 +1,136 @@
+"""Real processes: runs on the simulated server, killed at random moments, and gated."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rocbench.store import RunFolder
+from sweeps import Bench
+
+KILLS = 20
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(name="shell")
+def _shell(tmp_path):
+    """`bench` as processes in a folder of its own."""
+    made = Bench(tmp_path)
+    yield made
+    made.kill_left()
+
+
+def small(folder: Path, **more):
+    """A sweep of cells of a second each, whose steps of 20 ms a busy machine can keep."""
+    workload = folder / "tiny.yaml"
+    workload.write_text("name: tiny\nisl: {mean: 32}\nosl: {mean: 8}\n")
+    return {
+        "name": "real",
+        "vllm": "0.14.1",
+        "models": ["llama-3.1-405b"],
+        "workloads": [str(workload)],
+        "concurrency": [1, 2],
+        "repeats": 3,
+        "load": {"duration_s": 1, "max_duration_s": 20},
+        "simulation": {"load_s": 0.2},
+        "server": {"ready_timeout_s": 120},
+    } | more
+
+
+def rows_of(folder: Path) -> dict[tuple[str, int], dict]:
+    """Every row that is on disk, by cell and repeat; none where the run had not begun."""
+    if not (folder / "manifest.json").is_file():
+        return {}
+    return {(row["cell_id"], row["repeat"]): row for row in RunFolder.open(folder).rows}
+
+
+def until_valid(shell: Bench, out: Path, *words: str) -> int:
+    """Run or resume until no row is invalid (a busy machine can make the simulator late), at most 5 times."""
+    code = shell.run("sweep", *words, timeout=400).code
+    for _ in range(5):
+        if code == 0:
+            break
+        code = shell.run("sweep", "--resume", str(out), timeout=400).code
+    return code
+
+
+def shape(folder: Path):
+    """What must be equal to an undisturbed run: cells and repeats, columns, and which tables have which cells."""
+    import pandas as pd
+
+    frames = {
+        name: pd.read_parquet(folder / f"{name}.parquet")
+        for name in ("cells", "requests", "server_metrics", "histograms", "timeline")
+    }
+    keys = sorted(zip(frames["cells"]["cell_id"], frames["cells"]["repeat"], strict=True))
+    return keys, {
+        name: (sorted(frame.columns), sorted(set(zip(frame["cell_id"], frame["repeat"], strict=True))))
+        for name, frame in frames.items()
+    }
+
+
+@pytest.mark.timeout(3000)
+def test_killed_at_random_moments(shell, tmp_path):
+    """kill -9 at 20 random moments, each followed by --resume: every cell once, nothing measured is lost."""
+    sweep = shell.write(small(tmp_path))
+    whole = tmp_path / "whole"
+    until_valid(shell, whole, sweep, "--out", str(whole))
+    dice, kills, runs, known = random.Random(7), 0, 0, {}
+    out = tmp_path / "run0"
+    while kills < KILLS:
+        begun = (out / "manifest.json").is_file()
+        words = ("--resume", str(out)) if begun else (sweep, "--out", str(out))
+        process = shell.begin("sweep", *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(dice.uniform(0.5, 14))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        there = rows_of(out)
+        for key, row in known.items():  # a valid row is never lost and never measured again
+            assert there[key]["started_at"] == row["started_at"]
+        known = {key: row for key, row in there.items() if row.get("valid") is not False}
+        if len(known) == len(rows_of(whole)):
+            runs, known = runs + 1, {}
+            assert shell.run("sweep", "--resume", str(out), timeout=400).code == 0
+            assert shape(out) == shape(whole)
+            out = tmp_path / f"run{runs}"
+    if (out / "manifest.json").is_file():
+        until_valid(shell, out, "--resume", str(out))
+        assert shape(out) == shape(whole)
+        for key, row in known.items():
+            assert rows_of(out)[key]["started_at"] == row["started_at"]
+    assert shell.servers() == []  # what was orphaned was found and ended
+
+
+@pytest.mark.timeout(2000)
+def test_gate_on_real_runs(shell, tmp_path):
+    """A 10 % slower server fails the gate by name, an equal one passes, one repeat cannot tell."""
+    five = small(tmp_path, repeats=5, order="interleaved")
+    variants = {
+        "base": five,
+        "again": five,
+        "slower": five | {"simulation": {"load_s": 0.2, "slowdown": 1.1}},
+        "single": five | {"repeats": 1},
+    }
+    for name, sweep in variants.items():
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(sweep))
+        out = tmp_path / name
+        assert until_valid(shell, out, str(tmp_path / f"{name}.yaml"), "--out", str(out)) == 0
+
+    rules = tmp_path / "gate.yaml"
+    rules.write_text("relative: [{metric: output_throughput, worse_by: 5%}]\n")
+    base = ("--baseline", str(tmp_path / "base"), "--rules", str(rules))
+    slower = shell.run("gate", str(tmp_path / "slower"), *base)
+    assert slower.code == 1, slower.stdout + slower.stderr
+    assert "concurrency=1" in slower.stdout
+    assert "concurrency=2" in slower.stdout
+    again = shell.run("gate", str(tmp_path / "again"), *base)
+    assert again.code == 0, again.stdout + again.stderr
+    assert shell.run("gate", str(tmp_path / "single"), *base).code == 3

@@ -17,7 +17,9 @@ MACHINE_PATH = re.compile(
     + r")(?![\w-])"
 )
 """Absolute only: `net/` before it makes it something else. Folders of people's homes are checked apart."""
-HOME_PATH = re.compile(r"(?<![\w.])/(?:home|Users)/(?!(?:user|me|x)\b|\.\.\.)\w+|(?<![\w.])/ro" + r"ot/(?!\.cache)")
+HOME_PATH = re.compile(
+    r"(?<![\w.])/(?:home|Users)/(?!(?:user|me|x)\b|\.\.\.)\w+|(?<![\w.])/ro" + r"ot/(?!\.cache)"
+)
 PACKAGE_HOST = re.compile(
     "|".join(
         re.escape(".".join(parts))

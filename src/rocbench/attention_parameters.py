@@ -127,12 +127,12 @@ def linear_state(config: Fields) -> int:
         heads, dim = int(settings["num_heads"]), int(settings["head_dim"])
         kernel = int(settings.get("short_conv_kernel_size", 4))
         return heads * dim * dim + 3 * heads * dim * (kernel - 1)
-    heads = config.number("linear_num_value_heads")
-    if not heads:
+    value_heads = config.number("linear_num_value_heads")
+    if not value_heads:
         return 0
     key, value = config.need("linear_key_head_dim"), config.need("linear_value_head_dim")
-    mixed = 2 * config.need("linear_num_key_heads") * key + heads * value
-    return heads * key * value + mixed * ((config.number("linear_conv_kernel_dim") or 4) - 1)
+    mixed = 2 * config.need("linear_num_key_heads") * key + value_heads * value
+    return value_heads * key * value + mixed * ((config.number("linear_conv_kernel_dim") or 4) - 1)
 
 
 def indexer(config: Fields) -> int:

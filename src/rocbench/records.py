@@ -102,7 +102,8 @@ class Histogram:
     def bin_of(gaps_ns: npt.NDArray[np.int64]) -> Int64Array:
         """Bin index of each gap in ns."""
         scaled = np.log(np.maximum(gaps_ns, 1) / 1e3) / np.log(1.001)
-        return np.clip(np.floor(scaled).astype(np.int64) + 1, 0, Histogram.bins() - 1)
+        bins: Int64Array = np.clip(np.floor(scaled).astype(np.int64) + 1, 0, Histogram.bins() - 1)
+        return bins
 
     def add(self, gaps_ns: npt.NDArray[np.int64], weights: npt.NDArray[np.int64] | None = None) -> None:
         """Count gaps (ns); `weights` is how many tokens each gap stands for."""

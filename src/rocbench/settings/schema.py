@@ -383,7 +383,9 @@ class Sweep(Strict):
     def _has_levels(self) -> Sweep:
         for block in self.blocks:
             Load.model_validate(self.load.model_dump() | block.load)
-        if self.blocks and all(block.workloads and (block.concurrency or block.rate) for block in self.blocks):
+        if self.blocks and all(
+            block.workloads and (block.concurrency or block.rate) for block in self.blocks
+        ):
             return self
         kind, search = self.load.shape.kind, self.search is not None
         if kind == "closed" and not (self.concurrency or all_have(self.models, "concurrency") or search):

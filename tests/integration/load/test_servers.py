@@ -15,14 +15,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from scripted import answer, asked, raw, read_request, scripted, token, whole
-from truths import load_spec
 
 from rocbench.errors import EnvironmentFault, InputError, ServerFault
 from rocbench.load import drive
 from rocbench.load.schedule import serving
 from rocbench.load.spec import Images, Lengths, RequestPlan, Target, WindowPlan
 from rocbench.records import FAILURES, NONE, Phase
+from scripted import answer, asked, raw, read_request, scripted, token, whole
+from truths import load_spec
 
 BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -197,11 +197,13 @@ def test_a_plain_openai_server():
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_request_that_can_never_work_is_an_error(status):
     """A wrong key or model is said once, before the load, with the server's own words."""
-    with scripted(
-        lambda exchange: exchange.respond_json(status, {"error": {"message": "no such thing"}})
-    ) as url:
-        with pytest.raises(ServerFault, match="no such thing"):
-            counted(url)
+    with (
+        scripted(
+            lambda exchange: exchange.respond_json(status, {"error": {"message": "no such thing"}})
+        ) as url,
+        pytest.raises(ServerFault, match="no such thing"),
+    ):
+        counted(url)
 
 
 def test_the_key_is_sent_and_hidden():

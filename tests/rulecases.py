@@ -88,7 +88,7 @@ def request(given: Mapping[str, Any], vllm: str | None) -> ServeRequest:
         aiter=given.get("aiter"),
         user_args=given.get("args", {}),
         user_env={name: text for name, text in given.get("env", {}).items() if text is not None},
-        nodes=given.get("nodes", 1),
+        nodes=given.get("nodes", profile(given["model"]).nodes),
         offload_compared=given.get("offload_compared", False),
         multi_turn=given.get("multi_turn", False),
     )

@@ -88,12 +88,11 @@ def _command_lines(resolution: Resolution) -> list[str]:
     """What each host runs; HEAD_IP stands for the address of the first."""
     environment = resolution.environment()
     hosts = multinode.host_commands(resolution)
-    lines = [
+    return [
         (f"host {host.host}: " if len(hosts) > 1 else "")
         + " && ".join(shell_line(words, environment) for words in host.commands)
         for host in hosts
     ]
-    return lines
 
 
 def _search_line(sweep: Sweep) -> str:

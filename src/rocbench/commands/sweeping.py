@@ -11,6 +11,8 @@ from rocbench.commands import options
 from rocbench.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rocbench.fleet.executor import FleetOptions
     from rocbench.plan import Overrides, Plan
     from rocbench.report.live import Screen
@@ -162,6 +164,8 @@ def sweep(
         outcome = _run(made, run_options, fleet, screen)
     console.show_cells(outcome.cells, outcome.folder)
     console.show_capacity(outcome.cells, outcome.searches, made.sweep.saturation_gain)
+    if aa_nodes:
+        _show_between_nodes(outcome.cells)
     raise typer.Exit(int(outcome.exit_code))
 
 
@@ -182,6 +186,20 @@ def _run(made: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen
     if fleet is None:
         return run_plan(made, run_options, screen)
     return run_on_ray(made, run_options, fleet, screen)
+
+
+def _show_between_nodes(cells: pd.DataFrame) -> None:
+    """How unlike the nodes are: each against the first, with the same verdicts as any comparison."""
+    from rocbench import compare, judgement_text
+
+    names = sorted(set(cells["node"].dropna().astype(str)))
+    settings = compare.Settings(allow=frozenset({"node"}))
+    for other in names[1:]:
+        a, b = compare.split(cells, "node", names[0], other)
+        typer.echo(f"\nbetween nodes {names[0]} and {other}:")
+        typer.echo(
+            judgement_text.comparison(compare.compare(a, b, settings), names=(names[0], other)), nl=False
+        )
 
 
 def _overrides(

@@ -89,7 +89,7 @@ def facts_of(asked: Asked, table: RuleTable) -> Facts:
         architecture=from_config(asked.profile.config, mla_disabled=off),
         hardware=asked.hardware,
         vllm=asked.vllm,
-        nodes=asked.argv.integer("nnodes", 1),
+        nodes=nodes_of(asked),
         offload_compared=False,
         multi_turn=False,
         names=table.names,
@@ -102,6 +102,12 @@ def facts_of(asked: Asked, table: RuleTable) -> Facts:
         raise UsageError(f"argument {error.what}") from None
 
 
+def nodes_of(asked: Asked) -> int:
+    """Nodes of the server: as --nnodes says; those of the profile where Ray would find them."""
+    by_ray = asked.flags().get("distributed-executor-backend") == "ray"
+    return asked.profile.nodes if by_ray else asked.argv.integer("nnodes", 1)
+
+
 def check_rules(asked: Asked, table: RuleTable) -> None:
     """Raise Refusal for the first hard error that keeps this vLLM from starting."""
     bare = asked.profile.model_copy(
@@ -109,7 +115,12 @@ def check_rules(asked: Asked, table: RuleTable) -> None:
     )
     hard = replace(table, rules=tuple(r for r in table.rules if r.severity == "hard_error"), defaults=())
     request = ServeRequest(
-        bare, asked.hardware, asked.vllm, user_args=asked.flags(), user_env=asked.variables()
+        bare,
+        asked.hardware,
+        asked.vllm,
+        user_args=asked.flags(),
+        user_env=asked.variables(),
+        nodes=nodes_of(asked),
     )
     resolution = resolve_rules(request, hard)
     broken = [finding.rule for finding in resolution.contradictions if finding.rule not in NO_START_REFUSAL]

@@ -13,7 +13,7 @@ from typing import Any
 
 from rocbench import bind, capacity, measure, plan, rows, search
 from rocbench.bind import ClientOptions
-from rocbench.errors import BenchError, DiskFault, Interrupted
+from rocbench.errors import BenchError, DiskFault, EnvironmentFault, Interrupted, ServerFault
 from rocbench.interrupts import Stopper
 from rocbench.plan import Cell, Launch, Plan, Run
 from rocbench.remaining import Goal, Key, key_of_run
@@ -125,6 +125,7 @@ class Conductor:
         todo = todo + [run for workload in searches if (run := self._next(launch, workload)[1])]
         for run in todo:
             if not run.discarded and self._missing(run):
+                self.index += 1
                 self._store_failed(launch, run, folder.name, error)
 
     def _missing(self, run: Run) -> bool:
@@ -154,8 +155,17 @@ class Conductor:
         self.index += 1
         self.screen.cell(run, self.index, max(self.plan.runs, self.index))
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
-        with stopper.draining() as stop:
-            measured = measure.cell(session, run, self.run_id, self.client, self.screen, stop)
+        try:
+            with stopper.draining() as stop:
+                measured = measure.cell(session, run, self.run_id, self.client, self.screen, stop)
+        except EnvironmentFault as error:
+            # The server, or a load worker, died around the load: the cells after it get a new server.
+            stopper.check()
+            if isinstance(error, ServerFault):
+                error = server_fault(error.what, running.log_path, running.log_start)
+            self.screen.note(error.text())
+            self._store_failed(launch, run, running.spec.folder.name, error)
+            return False
         if stop.is_set():
             # A cut-off cell's figures are not used; its cell stays missing, to be resumed.
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
@@ -170,7 +180,6 @@ class Conductor:
         return running.exit_code() is None and measured.result.window.ended_by != "server_died"
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
-        self.index += 1
         row = rows.failed_row(self.plan, launch, run, server, error) | {"node": self.node}
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         self.folder.write_cell(identity, row, {})

@@ -54,8 +54,7 @@ def test_ctrl_c_in_the_window(bench):
 
     assert took < 10
     assert finished(bench) == [FIRST]
-    ended = bench.run("report", str(bench.out))
-    assert ended.code == 0, ended.stderr
+    assert (bench.out / "cells.csv").read_text().count(f",{FIRST},") >= 1
 
 
 @pytest.mark.slow
@@ -90,10 +89,12 @@ def test_ctrl_c_in_warm_up(bench):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["tail"])
+@pytest.mark.parametrize("phase", ["tail", "drain"])
 def test_ctrl_c_after_the_window(bench, phase):
-    """Ctrl-C while the last requests of the window run on."""
-    terminal = begin(bench, sweep([FIRST], simulation={"slowdown": 100}, load={"duration_s": 0.5}))
+    """Ctrl-C while the last requests of the window run on, and while those after them are let end."""
+    terminal = begin(
+        bench, sweep([FIRST], concurrency=[16], simulation={"slowdown": 40}, load={"duration_s": 2})
+    )
     terminal.wait_for(rf" {phase} \d+ s")
 
     assert interrupt(bench, terminal) < 10
@@ -165,7 +166,6 @@ def test_killed_bench_resumed_with_reap(bench):
     made["blocks"][1]["load"] = {"duration_s": 12}
     terminal = begin(bench, made)
     terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
-    before = (bench.out / "parts" / "cells").iterdir().__next__().read_text()
 
     terminal.process.kill()
     terminal.end()
@@ -174,4 +174,4 @@ def test_killed_bench_resumed_with_reap(bench):
     bench.check(ended)
     assert measured(ended, FIRST, 2)
     assert measured(ended, FIRST, 3)
-    assert before in [path.read_text() for path in (bench.out / "parts" / "cells").iterdir()]
+    assert sorted(ended.rows["concurrency"]) == [2, 3]

@@ -62,7 +62,7 @@ def test_server_that_hangs_at_load(bench):
         sweep(
             [FIRST, NEXT],
             server={"ready_timeout_s": 8},
-            faults={FIRST: {"hang_at_load": True, "orphan": True, "ignore_sigterm": True}},
+            faults={FIRST: {"hang_at_load": True, "orphan": True}},
         )
     )
 

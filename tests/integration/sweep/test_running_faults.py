@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from sweeps import LEAKY, as_process, measured, sweep, wait_until
+from sweeps import LEAKY, Terminal, as_process, measured, sweep, wait_until
 
 FIRST, NEXT = "deepseek-r1", "qwen3-235b"
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def test_watched_faults(bench):
     ended = bench.sweep(sweep([*faults, "deepseek-v3.1"], load={"duration_s": 8}, faults=faults))
 
     assert ended.code == 1, ended.stderr
-    assert ended.reasons("llama-3.1-405b") >= {"server_changed", "health_failed"}
+    assert ended.reasons("llama-3.1-405b") >= {"error_rate", "health_failed"}
     assert "health_failed" in ended.reasons("llama-3.3-70b")
     assert ended.row("llama-3.3-70b")["health_failures"] > 0
     assert measured(ended, "llama-3.3-70b")
@@ -40,26 +40,41 @@ def test_watched_faults(bench):
 
 def test_server_killed_leaving_workers(bench):
     """SIGKILL of the API server in mid-window leaves a worker that ignores SIGTERM: it is found and ended too."""
-    begun = bench.begin(
+    terminal = Terminal(
+        bench,
         "sweep",
-        bench.write(sweep([FIRST, NEXT], load={"duration_s": 20}, faults={FIRST: {"orphan": True}})),
+        bench.write(sweep([FIRST, NEXT], load={"duration_s": 6}, faults={FIRST: {"orphan": True}})),
         "--out",
         str(bench.out),
-        "--only",
-        f"{FIRST}*",
     )
-    pid = bench.server_pid()
-    log = bench.out / "log.jsonl"
-    wait_until(lambda: log.exists() and "server_ready" in log.read_text())
-    wait_until(lambda: any("rocbench.load.worker" in line for line in bench.left()))
+    terminal.wait_for(r" measure [1-9] s")
     assert any("VLLM::Worker_TP0" in line for line in bench.left())
 
-    os.kill(pid, signal.SIGKILL)
+    os.kill(bench.server_pid(), signal.SIGKILL)
 
-    ended = bench.end(begun)
+    ended = terminal.end()
     bench.check(ended)
     assert ended.code == 1
     assert "server_changed" in ended.reasons(FIRST)
+    assert measured(ended, NEXT)
+
+
+def test_server_killed_before_its_cell(bench):
+    """SIGKILL between two cells: the cell that found nobody says so, and the next one gets a new server."""
+    made = sweep([FIRST], concurrency=[1, 2, 3], load={"duration_s": 1})
+    terminal = Terminal(bench, "sweep", bench.write(made), "--out", str(bench.out))
+    pid = bench.server_pid()
+    wait_until(
+        lambda: (bench.out / "log.jsonl").exists() and "server_ready" in (bench.out / "log.jsonl").read_text()
+    )
+    os.kill(pid, signal.SIGKILL)
+
+    ended = terminal.end()
+    bench.check(ended)
+    assert ended.code == 1
+    assert ended.reasons(FIRST, 1) & {"server_failed", "server_changed"}
+    assert measured(ended, FIRST, 2)
+    assert measured(ended, FIRST, 3)
 
 
 def test_log_of_a_gigabyte(bench):
@@ -83,12 +98,12 @@ def test_telemetry_tool_hangs(bench):
     tool.write_text("#!/bin/sh\nexec sleep 300\n")
     tool.chmod(0o755)
     bench.env["PATH"] = f"{tool.parent}:{os.environ['PATH']}"
-    ended = bench.sweep(sweep([FIRST, NEXT], server=as_process()), "--despite-doctor", timeout=400)
+    ended = bench.sweep(sweep([FIRST], concurrency=[2, 4], server=as_process()), timeout=400)
 
     assert ended.code in (0, 1), ended.stderr
     assert "GPU telemetry is off" in ended.stderr
-    assert measured(ended, FIRST)
-    assert measured(ended, NEXT)
+    assert measured(ended, FIRST, 2)
+    assert measured(ended, FIRST, 4)
 
 
 def test_server_that_differs_from_its_plan(bench):

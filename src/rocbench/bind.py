@@ -42,6 +42,9 @@ class ClientOptions:
     tokenizer: str | None = None
     vocab_size: int | None = None
     cpus: tuple[int, ...] | None = None
+    load_hosts: int | None = None
+    """Ray nodes that the load comes from; None for this machine."""
+    ray_address: str | None = None
 
 
 def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = None) -> ServerSpec:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from rocbench import bind, load, power, store
 from rocbench.bind import ClientOptions
+from rocbench.fleet.load import hosts as load_hosts
 from rocbench.load import calibrate
 from rocbench.load.spec import Progress
 from rocbench.plan import Group, Run
@@ -98,7 +99,8 @@ def cell(
             if scraper.samples:
                 screen.beside(_shown(scraper.samples[-1], session_.telemetry.samples))
 
-        result = load.drive(spec, tell, health.stop)
+        with load_hosts(client.load_hosts, client.ray_address, running.base_url) as agents:
+            result = load.drive(spec, tell, health.stop, agents)
         edges.seen("end")
         after = scraper.read_settled()
     if health.died and result.window.ended_by == "interrupted":

@@ -343,6 +343,9 @@ def _client(result: LoadResult) -> Row:
     busy = [(w.cpu_s + w.cpu_wait_s) / w.wall_s for w in awake if w.cpu_wait_s is not None]
     return {
         "client_workers": len(workers) or None,
+        "load_hosts": ";".join(host.name for host in result.hosts) or None,
+        "load_hosts_clock_ms": ";".join(f"{host.clock_offset_ms:+.3f}" for host in result.hosts) or None,
+        "load_hosts_clock_bound_ms": max((host.clock_bound_ms for host in result.hosts), default=None),
         "client_cpu_share_max": max((w.cpu_s / w.wall_s for w in awake), default=None),
         "client_busy_share_max": max(busy, default=None),
         "client_cpu_us_per_token": _ratio(cpu * 1e6, tokens),

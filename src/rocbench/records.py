@@ -160,6 +160,20 @@ class WorkerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadHost:
+    """A host that load came from beside the driver's own."""
+
+    name: str
+    workers: int
+    clock_offset_ms: float
+    """How far its clock is ahead of the driver's."""
+    clock_bound_ms: float
+    """How wrong that can be, drift during the load included."""
+    silence_ms: float
+    """The longest time in which it was told nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """The measured window, [start, end) in ns of CLOCK_REALTIME, and why it ended."""
 
@@ -204,6 +218,8 @@ class LoadResult:
     notes: tuple[str, ...] = ()
     stamps: dict[int, Int64Array] | None = None
     """request_id to token stamps (ns), only with `keep_stamps`."""
+    hosts: tuple[LoadHost, ...] = ()
+    """Where the load came from; empty for the driver's own host."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,9 @@ def sweep(
     resource: Annotated[
         str | None, typer.Option(help="Ray resource that a server asks for: mi325x_node.")
     ] = None,
+    load_hosts: Annotated[
+        int | None, typer.Option(min=1, help="Send the load from so many nodes of a Ray cluster.")
+    ] = None,
     aa_nodes: Annotated[
         bool,
         typer.Option("--aa-nodes", help="Measure everything on every Ray node, to know how unlike they are."),
@@ -107,7 +110,9 @@ def sweep(
     from rocbench.run import RunOptions
 
     fleet = (
-        FleetOptions(address, resource, aa_nodes) if _on_ray(executor, address, resource, aa_nodes) else None
+        FleetOptions(address, resource, aa_nodes)
+        if _on_ray(executor, address, resource, aa_nodes, load_hosts)
+        else None
     )
     level = _level(concurrency, rate)
     changes: dict[str, Any] = {
@@ -124,7 +129,13 @@ def sweep(
         "api_key_env": api_key_env,
     }
     chosen = _overrides(vllm, hardware, tp, aiter, set_, only, force)
-    client = ClientOptions(tokenizer=tokenizer, vocab_size=vocab_size, cpus=_cpus(client_cpus))
+    client = ClientOptions(
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        cpus=_cpus(client_cpus),
+        load_hosts=load_hosts,
+        ray_address=address if load_hosts is not None else None,
+    )
     if resume is not None:
         given = [sweep, base_url, out, model, shard, *level, *changes.values()]
         if any(value is not None for value in given) or chosen != Overrides():
@@ -169,20 +180,31 @@ def sweep(
     raise typer.Exit(int(outcome.exit_code))
 
 
-def _on_ray(executor: str, address: str | None, resource: str | None, aa_nodes: bool) -> bool:
+def _on_ray(
+    executor: str, address: str | None, resource: str | None, aa_nodes: bool, load_hosts: int | None
+) -> bool:
     """Whether the sweep runs on a Ray cluster."""
     if executor not in {"local", "ray"}:
         raise InputError(f"no executor {executor!r}", where="--executor", fix="local or ray")
-    if executor == "local" and (address or resource or aa_nodes):
+    if executor == "local" and (resource or aa_nodes or (address and load_hosts is None)):
         raise InputError("--address, --resource and --aa-nodes go with --executor ray")
+    if executor == "ray" and load_hosts is not None:
+        raise InputError(
+            "--load-hosts and --executor ray exclude each other",
+            fix="load hosts are nodes of their own: run that sweep from the server's node",
+        )
     return executor == "ray"
 
 
 def _run(made: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen: Screen) -> Outcome:
     """Run a plan here, or on the nodes of a Ray cluster."""
+    from rocbench.fleet import cluster
     from rocbench.fleet.executor import run_on_ray
     from rocbench.run import run_plan
 
+    if fleet is None and run_options.client.load_hosts is not None:
+        with cluster.joined(run_options.client.ray_address):
+            return run_plan(made, run_options, screen)
     if fleet is None:
         return run_plan(made, run_options, screen)
     return run_on_ray(made, run_options, fleet, screen)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,11 +18,13 @@ from rocbench.load.address import addresses, place
 from rocbench.load.control import Control
 from rocbench.load.crew import Crew
 from rocbench.load.dialect import Learned, learn
-from rocbench.load.machine import choose_transport, choose_workers, raise_file_limit
+from rocbench.load.hosts import AHEAD_NS as HOSTS_AHEAD_NS
+from rocbench.load.hosts import Agent, HostsCrew, spread
+from rocbench.load.machine import choose_transport, choose_workers, raise_file_limit, wanted_workers
 from rocbench.load.merge import merge
 from rocbench.load.spec import Dialect, LoadSpec, Progress, WorkerSpec
 from rocbench.load.tally import Tally
-from rocbench.load.watch import Watch, users_asked
+from rocbench.load.watch import AHEAD_NS, Watch, users_asked
 from rocbench.load.work import WorkerReport
 from rocbench.records import LoadResult, RequestArray, Window
 
@@ -34,6 +36,7 @@ def drive(
     spec: LoadSpec,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
+    agents: Sequence[Agent] = (),
 ) -> LoadResult:
     """Load a server as `spec` says and give what was measured.
 
@@ -42,6 +45,7 @@ def drive(
         on_progress: called four times a second from this thread.
         stop: when set, the load ends within seconds and what was measured is given
             (`window.ended_by` is "interrupted"); so does KeyboardInterrupt.
+        agents: load hosts that send the load in place of this machine.
 
     Raises InputError for a spec, dataset or tokenizer that cannot be used, ServerFault if nothing answers at
     the target or it does not serve the model, EnvironmentFault if a worker process dies.
@@ -52,15 +56,17 @@ def drive(
         learned = learn(spec, transport)
     else:
         learned = Learned(Dialect(), addresses(place(spec.target.base_url)), None, (), ())
-    workers = choose_workers(spec)
+    workers = spread(agents, spec.workers, wanted_workers(spec)) if agents else choose_workers(spec)
     specs = [_worker_spec(spec, index, workers, transport, learned) for index in range(workers)]
     control = Control.create(workers)
     try:
         probes = _probe_rows(learned, control)
-        with Crew(specs, control) as crew:
-            watch = Watch(spec, control, crew, on_progress, stop)
+        with HostsCrew(specs, control, agents) if agents else Crew(specs, control) as crew:
+            watch = Watch(spec, control, crew, on_progress, stop, HOSTS_AHEAD_NS if agents else AHEAD_NS)
             window = watch.run()
             reports = crew.reports()
+            hosts = crew.hosts() if isinstance(crew, HostsCrew) else ()
+            late = crew.notes() if isinstance(crew, HostsCrew) else []
     finally:
         control.close()
     return merge(
@@ -71,7 +77,8 @@ def drive(
         transport=transport,
         clock_step_ns=watch.clock_step_ns,
         open_file_limit=limit,
-        notes=[*learned.notes, *watch.notes, *_notes(spec, limit, reports)],
+        notes=[*learned.notes, *watch.notes, *late, *_notes(spec, limit, reports)],
+        hosts=hosts,
     )
 
 

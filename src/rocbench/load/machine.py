@@ -50,8 +50,13 @@ def choose_workers(spec: LoadSpec) -> int:
     """
     if spec.workers is not None:
         return spec.workers
+    cpus = len(spec.cpus) if spec.cpus else len(os.sched_getaffinity(0))
+    return max(1, min(cpus, wanted_workers(spec)))
+
+
+def wanted_workers(spec: LoadSpec) -> int:
+    """Worker processes that the users of a load need, however many CPUs there are."""
     calibration = calibrate.load()
     each = calibration.worker_users if calibration and calibration.worker_users else USERS_PER_WORKER
-    cpus = len(spec.cpus) if spec.cpus else len(os.sched_getaffinity(0))
     users = spec.shape.users if isinstance(spec.shape, Closed) else each
-    return max(1, min(cpus, -(-users // each)))
+    return -(-users // each)

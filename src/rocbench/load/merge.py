@@ -8,7 +8,7 @@ import numpy as np
 
 from rocbench.load.spec import Closed, LoadSpec
 from rocbench.load.work import WorkerReport
-from rocbench.records import Histogram, Int64Array, LoadResult, Phase, RequestArray, Window
+from rocbench.records import Histogram, Int64Array, LoadHost, LoadResult, Phase, RequestArray, Window
 
 
 def phases(began_ns: Int64Array, window: Window) -> Int64Array:
@@ -27,6 +27,7 @@ def merge(
     clock_step_ns: int,
     open_file_limit: int,
     notes: Sequence[str],
+    hosts: tuple[LoadHost, ...] = (),
 ) -> LoadResult:
     """All rows in order of sending, phases set, counts added up."""
     rows = np.concatenate([probes, *(report.rows for report in reports)])
@@ -61,4 +62,5 @@ def merge(
         open_file_limit=open_file_limit,
         notes=tuple(notes),
         stamps=stamps,
+        hosts=hosts,
     )

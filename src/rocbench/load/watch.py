@@ -9,6 +9,7 @@ from typing import Literal
 
 from rocbench.load.control import UNSET, Command, Control, Count, Head
 from rocbench.load.crew import Crew
+from rocbench.load.hosts import HostsCrew
 from rocbench.load.spec import Closed, LoadSpec, Open, Progress, Trace
 from rocbench.records import Window
 
@@ -31,10 +32,12 @@ class Watch:
         self,
         spec: LoadSpec,
         control: Control,
-        crew: Crew,
+        crew: Crew | HostsCrew,
         on_progress: Callable[[Progress], None] | None,
         stop: threading.Event | None,
+        ahead_ns: int = AHEAD_NS,
     ) -> None:
+        self.ahead_ns = ahead_ns
         self.plan = spec.window
         self.shape = spec.shape
         self.timeout_ns = round(spec.request_timeout_s * 1e9)
@@ -105,7 +108,7 @@ class Watch:
             self._interrupt("server_died")
 
     def _go(self, now: int) -> None:
-        go = now + AHEAD_NS // 2
+        go = now + self.ahead_ns // 2
         self.cells[Head.GO_NS] = go
         if self.counted:
             self.cells[Head.START_NS] = go
@@ -130,8 +133,8 @@ class Watch:
                 f"warm-up was cut after {self.plan.max_duration_s:g} s: {total(Count.TURNED_OVER)} users "
                 "had ended a request"
             )
-        self.cells[Head.START_NS] = now + AHEAD_NS
-        self._enter("measure", now + AHEAD_NS)
+        self.cells[Head.START_NS] = now + self.ahead_ns
+        self._enter("measure", now + self.ahead_ns)
 
     def _measure(self, now: int) -> None:
         start = self.cells[Head.START_NS]
@@ -139,15 +142,15 @@ class Watch:
         most = start + round(max(self.plan.max_duration_s, 0.001) * 1e9)
         if self.counted:
             if self._all_over():
-                self._end(now + AHEAD_NS, "count", now)
-            elif now + AHEAD_NS >= most:
-                self._end(now + AHEAD_NS, "max_duration", now)
+                self._end(now + self.ahead_ns, "count", now)
+            elif now + self.ahead_ns >= most:
+                self._end(now + self.ahead_ns, "max_duration", now)
             return
-        if now + AHEAD_NS >= most:
-            self._end(max(most, now + AHEAD_NS), "max_duration" if self._wanting() else "duration", now)
-        elif now + AHEAD_NS >= least and not self._wanting():
-            extended = now + AHEAD_NS > least + 2 * AHEAD_NS
-            self._end(max(least, now + AHEAD_NS), "requests" if extended else "duration", now)
+        if now + self.ahead_ns >= most:
+            self._end(max(most, now + self.ahead_ns), "max_duration" if self._wanting() else "duration", now)
+        elif now + self.ahead_ns >= least and not self._wanting():
+            extended = now + self.ahead_ns > least + 2 * self.ahead_ns
+            self._end(max(least, now + self.ahead_ns), "requests" if extended else "duration", now)
 
     def _wanting(self) -> bool:
         """Fewer requests have begun in the window than a level needs."""
@@ -173,8 +176,8 @@ class Watch:
         """End the load now, keeping what was measured."""
         if self.cells[Head.END_NS] == UNSET:
             if self.cells[Head.START_NS] != UNSET:
-                self.cells[Head.END_NS] = time.time_ns() + AHEAD_NS
-                time.sleep(AHEAD_NS / 1e9)
+                self.cells[Head.END_NS] = time.time_ns() + self.ahead_ns
+                time.sleep(self.ahead_ns / 1e9)
             self.ended_by = ended_by
         elif self.phase == "tail":
             self.notes.append(f"{ended_by} while the last requests of the window ran; they were cut")

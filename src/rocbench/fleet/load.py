@@ -1,0 +1,106 @@
+"""Load hosts on Ray nodes: an actor on each keeps its workers (`load.hosts`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rocbench.errors import InputError
+from rocbench.fleet import cluster
+from rocbench.load.address import place
+from rocbench.load.hosts import Agent, HostSide, Report
+from rocbench.load.spec import WorkerSpec
+
+ANSWER_S = 60.0
+"""How long a load host may take to answer before it counts as gone."""
+
+
+class Actor(HostSide):
+    """A load host's end as a Ray actor."""
+
+    def cpus(self) -> int:
+        """CPUs that its workers may use."""
+        return len(os.sched_getaffinity(0))
+
+
+class RayAgent:
+    """A load host, asked through Ray."""
+
+    def __init__(self, node: cluster.Node) -> None:
+        self._ray = cluster.ray()
+        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        where = affinity(node_id=node.node_id, soft=False)
+        self.name = node.name
+        self._actor = self._ray.remote(Actor).options(num_cpus=0, scheduling_strategy=where).remote()
+        self.cpus = int(self._ask(self._actor.cpus))
+
+    def clock(self) -> int:
+        """Its CLOCK_REALTIME in ns."""
+        return int(self._ask(self._actor.clock))
+
+    def start(self, specs: Sequence[WorkerSpec], workers: int) -> None:
+        """Start these workers, of so many over all hosts."""
+        self._ask(self._actor.start, list(specs), workers)
+
+    def exchange(self, head: Sequence[int]) -> tuple[list[list[int]], bool]:
+        """Tell it the driver's cells; hear its workers'."""
+        counters, done = self._ask(self._actor.exchange, list(head))
+        return counters, bool(done)
+
+    def reports(self) -> list[Report]:
+        """What its workers reported."""
+        return list(self._ask(self._actor.reports))
+
+    def end(self) -> None:
+        """Leave no worker behind."""
+        self._ask(self._actor.end)
+
+    def leave(self) -> None:
+        """End the actor too."""
+        self._ray.kill(self._actor)
+
+    def _ask(self, method: Any, *words: Any) -> Any:
+        try:
+            return self._ray.get(method.remote(*words), timeout=ANSWER_S)
+        except self._ray.exceptions.RayError as error:
+            raise OSError(f"{self.name}: {str(error).strip().splitlines()[0]}") from None
+
+
+@contextmanager
+def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tuple[Agent, ...]]:
+    """So many load hosts on nodes of their own, this machine's last; none when `count` is None.
+
+    Raises:
+        InputError: the cluster has fewer nodes, or the server listens where only this machine reaches it.
+        EnvironmentFault: Ray is not installed, or no cluster answers.
+    """
+    if count is None:
+        yield ()
+        return
+    with cluster.joined(address):
+        found = [node for node in cluster.nodes() if node.resources.get("CPU", 0) >= 1]
+        mine = cluster.here()
+        own = next((node.address for node in cluster.nodes() if node.node_id == mine), "")
+        chosen = sorted(found, key=lambda node: (node.node_id == mine, node.name))[:count]
+        if len(chosen) < count:
+            raise InputError(
+                f"{count} load hosts are wanted, the cluster has {len(found)} nodes with a CPU",
+                where="--load-hosts",
+                fix="ask for fewer, or add nodes",
+            )
+        far = [node.name for node in chosen if node.address != own]
+        if far and place(base_url).loopback:
+            raise InputError(
+                f"{', '.join(far)} cannot reach {base_url}",
+                where="--load-hosts",
+                fix="serve on an address that all hosts reach, and give it as --base-url",
+            )
+        agents: list[RayAgent] = []
+        try:
+            agents.extend(RayAgent(node) for node in chosen)
+            yield tuple(agents)
+        finally:
+            for agent in agents:
+                agent.leave()

@@ -1,0 +1,289 @@
+"""Load from several hosts: the same workers and the same control block on each, kept in step by their agents.
+
+Send to receive happens on one host, so latencies need no common clock. The window does: its edges are announced
+ahead and told to each host in its own clock, by an offset measured as NTP does (the exchange with the shortest way
+there and back); half that way bounds the error. Rows come back in the driver's clock.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from rocbench.errors import BenchError, EnvironmentFault
+from rocbench.load.control import UNSET, Control, Count, Head
+from rocbench.load.crew import Crew
+from rocbench.load.spec import WorkerSpec
+from rocbench.load.work import WorkerReport
+from rocbench.records import NONE, LoadHost
+
+AHEAD_NS = 1_000_000_000
+"""How long before it comes an edge of the window is announced: longer than any exchange with a host takes."""
+PINGS = 60
+EXCHANGE_EVERY_S = 0.02
+_TIMES = (Head.GO_NS, Head.START_NS, Head.END_NS, Head.DRAIN_BY_NS)
+_FIRST = (Count.READY, Count.TAIL_SEEN, Count.EXHAUSTED)
+"""Flags that are read before the counters they vouch for."""
+_STAMPS = ("intended_ns", "sent_ns", "first_chunk_ns", "first_token_ns", "last_token_ns", "end_ns")
+
+Report = WorkerReport | BenchError
+
+
+class Agent(Protocol):
+    """What a load host can be asked. Every call may raise OSError when the host is gone."""
+
+    name: str
+    cpus: int
+
+    def clock(self) -> int:
+        """Its CLOCK_REALTIME in ns."""
+
+    def start(self, specs: Sequence[WorkerSpec], workers: int) -> None:
+        """Start these workers, of so many over all hosts."""
+
+    def exchange(self, head: Sequence[int]) -> tuple[list[list[int]], bool]:
+        """Take the driver's cells, in this host's clock; give each worker's, and whether all have reported."""
+
+    def reports(self) -> list[Report]:
+        """What its workers reported, once all have."""
+
+    def end(self) -> None:
+        """Leave no worker behind."""
+
+
+class HostSide:
+    """A load host's end: it runs in the agent's process there."""
+
+    def __init__(self) -> None:
+        self._control: Control | None = None
+        self._crew: Crew | None = None
+        self._indexes: list[int] = []
+
+    def clock(self) -> int:
+        """CLOCK_REALTIME in ns."""
+        return time.time_ns()
+
+    def start(self, specs: Sequence[WorkerSpec], workers: int) -> None:
+        """Start the workers with a control block like the driver's."""
+        self._control = Control.create(workers)
+        self._indexes = [spec.index for spec in specs]
+        mine = [replace(spec, parent_pid=os.getpid()) for spec in specs]
+        self._crew = Crew(mine, self._control)
+        self._crew.__enter__()
+
+    def exchange(self, head: Sequence[int]) -> tuple[list[list[int]], bool]:
+        """Write the driver's cells, the command last; read the workers', flags first."""
+        assert self._control is not None
+        assert self._crew is not None
+        for cell in _TIMES:
+            self._control.cells[cell] = head[cell]
+        self._control.cells[Head.COMMAND] = head[Head.COMMAND]
+        done = self._crew.done
+        counters = []
+        for index in self._indexes:
+            cells = self._control.counters(index)
+            flags = {flag: cells[flag] for flag in _FIRST}
+            values = cells.tolist()
+            for flag, value in flags.items():
+                values[flag] = value
+            counters.append(values)
+        return counters, done
+
+    def reports(self) -> list[Report]:
+        """What each worker reported; a fault for one that died."""
+        assert self._crew is not None
+        return [
+            member.report
+            or EnvironmentFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
+            for member in self._crew.members
+        ]
+
+    def end(self) -> None:
+        """End the workers and give the memory back."""
+        if self._crew is not None:
+            self._crew.__exit__(None, None, None)
+            self._crew = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """How far a host's clock is ahead of ours, and how wrong that can be."""
+
+    ns: int
+    bound_ns: int
+
+
+def offset(agent: Agent, pings: int = PINGS) -> Offset:
+    """Ask the host's clock many times; the shortest way there and back tells best."""
+    best: Offset | None = None
+    for _ in range(pings):
+        before = time.time_ns()
+        there = agent.clock()
+        after = time.time_ns()
+        bound = (after - before + 1) // 2
+        if best is None or bound < best.bound_ns:
+            best = Offset(there - (before + after) // 2, bound)
+    assert best is not None
+    return best
+
+
+@dataclass(slots=True)
+class _Host:
+    """One host as the driver sees it."""
+
+    agent: Agent
+    specs: list[WorkerSpec]
+    offset: Offset
+    reports: list[Report] | None = None
+    fault: BenchError | None = None
+    lag_ns: int = 0
+    """The longest time in which the host was told nothing."""
+    thread: threading.Thread | None = field(default=None, repr=False)
+
+
+class HostsCrew:
+    """All workers on all hosts; used as `Crew` is."""
+
+    def __init__(self, specs: Sequence[WorkerSpec], control: Control, agents: Sequence[Agent]) -> None:
+        self.control = control
+        self.members = list(specs)
+        share = -(-len(specs) // len(agents))
+        self._hosts = [
+            _Host(agent, list(specs[place * share : (place + 1) * share]), offset(agent))
+            for place, agent in enumerate(agents)
+        ]
+        self._ending = False
+
+    def __enter__(self) -> Self:
+        try:
+            for host in self._hosts:
+                host.agent.start(host.specs, len(self.members))
+            for host in self._hosts:
+                host.thread = threading.Thread(target=self._keep_in_step, args=(host,), daemon=True)
+                host.thread.start()
+        except OSError as error:
+            self._end()
+            raise EnvironmentFault(f"a load host cannot be reached: {error}") from None
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._ending = True
+        for host in self._hosts:
+            if host.thread is not None:
+                host.thread.join(timeout=30)
+        for host in self._hosts:
+            try:
+                host.agent.end()
+            except OSError:
+                continue  # it is gone, and its workers see that
+
+    def _keep_in_step(self, host: _Host) -> None:
+        """Until its workers have reported: tell a host what the driver says and take in what it counts."""
+        told = time.monotonic_ns()
+        try:
+            while not self._ending:
+                head = self.control.cells[: max(Head) + 1].tolist()
+                for cell in _TIMES:
+                    if head[cell] not in {0, UNSET}:
+                        head[cell] += host.offset.ns
+                counters, done = host.agent.exchange(head)
+                now = time.monotonic_ns()
+                host.lag_ns, told = max(host.lag_ns, now - told), now
+                for spec, values in zip(host.specs, counters, strict=True):
+                    cells = self.control.counters(spec.index)
+                    for place, value in enumerate(values):
+                        cells[place] = value
+                if done:
+                    host.reports = host.agent.reports()
+                    return
+                time.sleep(EXCHANGE_EVERY_S)
+        except OSError as error:
+            host.fault = EnvironmentFault(f"load host {host.agent.name} is gone: {error}")
+
+    @property
+    def ready(self) -> bool:
+        """All workers have made their first requests."""
+        return self.control.total(Count.READY) == len(self.members)
+
+    @property
+    def done(self) -> bool:
+        """All hosts have handed over all reports."""
+        return all(host.reports is not None or host.fault is not None for host in self._hosts)
+
+    def check(self) -> None:
+        """Raise what a worker reported as an error, or EnvironmentFault for a host that is gone."""
+        for host in self._hosts:
+            if host.fault is not None:
+                raise host.fault
+            for report in host.reports or ():
+                if isinstance(report, BenchError):
+                    raise report
+
+    def reports(self) -> list[WorkerReport]:
+        """Every worker's report in the driver's clock, once `done`."""
+        self.check()
+        return [
+            _in_our_clock(report, host)
+            for host in self._hosts
+            for report in host.reports or ()
+            if isinstance(report, WorkerReport)
+        ]
+
+    def hosts(self) -> tuple[LoadHost, ...]:
+        """Each host with its clock's offset: measured again now, so that a drift is in the bound."""
+        found = []
+        for host in self._hosts:
+            again = offset(host.agent)
+            drift = abs(again.ns - host.offset.ns)
+            bound = max(host.offset.bound_ns, again.bound_ns) + drift
+            found.append(
+                LoadHost(
+                    host.agent.name, len(host.specs), host.offset.ns / 1e6, bound / 1e6, host.lag_ns / 1e6
+                )
+            )
+        return tuple(found)
+
+    def notes(self) -> list[str]:
+        """Hosts that were told nothing for longer than edges are announced ahead."""
+        return [
+            f"load host {host.agent.name} was out of reach for {host.lag_ns / 1e9:.1f} s: an edge of the window "
+            "may have come too late there"
+            for host in self._hosts
+            if host.lag_ns > AHEAD_NS
+        ]
+
+
+def _in_our_clock(report: WorkerReport, host: _Host) -> WorkerReport:
+    """A report with its stamps moved by the offset, and the host's name."""
+    rows = report.rows.copy()
+    for name in _STAMPS:
+        there = rows[name] != NONE
+        rows[name][there] -= host.offset.ns
+    stamps = report.stamps
+    if stamps is not None:
+        stamps = {key: values - host.offset.ns for key, values in stamps.items()}
+    return replace(report, rows=rows, stamps=stamps, stats=replace(report.stats, host=host.agent.name))
+
+
+def spread(agents: Sequence[Agent], workers: int | None, wanted: int) -> int:
+    """Workers over all hosts: as asked, else `wanted`, the same on each, at most one per CPU."""
+    if workers is not None:
+        return max(workers, len(agents))
+    each = -(-wanted // len(agents))
+    return len(agents) * max(1, min(each, *(agent.cpus for agent in agents)))

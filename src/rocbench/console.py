@@ -303,14 +303,16 @@ def _plain(value: Any) -> str:
 
 
 def show_history(table: pd.DataFrame, metric: str) -> None:
-    """Each cell's series over the runs, with its change points."""
-    for (key, _), series in table.groupby(["key", "cell_id"], sort=False):
+    """Each series over the runs, with its change points."""
+    series_of = list(table.columns[: list(table.columns).index("begun_at")])
+    for (key, *_), series in table.groupby(series_of, sort=False, dropna=False):
         show_rows(
-            [str(key), "began, UTC", metric, "std", "n", ""],
+            [str(key), "began, UTC", "vLLM", metric, "std", "n", ""],
             [
                 [
                     str(row["run"]),
                     str(row["begun_at"])[:19],
+                    str(row["vllm_version"] or "-"),
                     number(_float(row["mean"]), 2),
                     number(_float(row["std"]), 2),
                     str(row["n"]),
@@ -323,5 +325,9 @@ def show_history(table: pd.DataFrame, metric: str) -> None:
 
 def _history_notes(row: Mapping[Hashable, Any]) -> str:
     change = _float(row["change"])
-    moved = f"change point: {100 * change:+.1f}%" if change is not None else ""
-    return "  ".join(part for part in (moved, "simulated" if row["simulated"] is True else "") if part)
+    notes = [
+        f"change point: {100 * change:+.1f}%" if change is not None else "",
+        "configured anew" if row["changed"] else "",
+        "simulated" if row["simulated"] else "",
+    ]
+    return ", ".join(note for note in notes if note)

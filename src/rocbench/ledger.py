@@ -11,6 +11,7 @@ import duckdb
 import pandas as pd
 
 from rocbench import repeats, rows, store, trend
+from rocbench.compare import by, records
 from rocbench.errors import InputError
 from rocbench.plan import Overrides, Plan
 from rocbench.remaining import Key, key_of_row
@@ -36,11 +37,15 @@ def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]) -> pd.DataFrame:
-    """One row per cell and run, oldest first: begun_at, run, key, cell_id, simulated, mean, std, n, change.
+SERIES = ("key", "simulated", "predicted", "imported", "hardware", "model_revision", "isl", "osl", "images")
+"""Rows that agree in these are one series; the vLLM version, flags and node may move on within it."""
 
-    `mean` is over valid repeats; `change` is the relative change of level where a change point lies. Cells are told
-    apart by their id, so that a series never mixes two configurations.
+
+def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """One row per cell and run, oldest first within its series.
+
+    Columns: SERIES, then begun_at, run, cell_id, vllm_version, mean and std over valid repeats, n, changed (the cell is
+    configured otherwise than in the run before), and change (the relative change of level where a change point lies).
 
     Args:
         folders: the runs.
@@ -60,16 +65,29 @@ def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]
         )
     for name, value in wanted.items():
         frame = frame[frame[name].astype(str) == value]
-    counts = ~frame["discarded"].fillna(value=False).astype(bool) & frame["valid"].fillna(value=True).astype(
-        bool
-    )
-    frame = frame[counts & frame[metric].notna()]
-    keys = ["key", "cell_id", "begun_at", "run", "simulated"]
-    grouped = frame.groupby(keys, dropna=False, sort=False)[metric]
-    table = grouped.agg(mean="mean", std="std", n="count").reset_index()
-    table = table.sort_values(["key", "cell_id", "begun_at"], ignore_index=True)
+    rows_ = [row for row in records(frame) if row["valid"] is not False and row.get(metric) is not None]
+    table = []
+    for series, points in by(rows_, SERIES).items():
+        before, line = None, dict(zip(SERIES, series, strict=True))
+        runs_ = by(sorted(points, key=lambda row: str(row["begun_at"])), ("begun_at", "run", "cell_id"))
+        for (begun_at, run, cell_id), repeats_ in runs_.items():
+            figures = pd.Series([float(row[metric]) for row in repeats_])
+            table.append(
+                line
+                | {"begun_at": begun_at, "run": run, "cell_id": cell_id}
+                | {"vllm_version": repeats_[0].get("vllm_version"), "mean": figures.mean()}
+                | {"std": figures.std(), "n": len(figures), "changed": before not in {None, cell_id}}
+            )
+            before = cell_id
+    return _with_changes(pd.DataFrame(table))
+
+
+def _with_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its change points, which are looked for in each series by itself."""
     table["change"] = float("nan")
-    for _, series in table.groupby("cell_id", sort=False):
+    if table.empty:
+        return table
+    for _, series in table.groupby(list(SERIES), sort=False, dropna=False):
         for point in trend.change_points(series["mean"].to_numpy(dtype=float)):
             table.loc[series.index[point.index], "change"] = point.change
     return table

@@ -343,17 +343,27 @@ def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> st
         "env": masked_environment(group.resolution.environment(), ()) if group.resolution else None,
         "vllm": group.vllm,
         "hardware": group.hardware.name if group.hardware else None,
-        "server": sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING),
-        "workload": workload.model_dump(mode="json", exclude={"note"}),
-        "load": sweep.load.model_dump(mode="json"),
+        "server": _said(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),
+        "workload": _said(workload.model_dump(mode="json", exclude={"note"})),
+        "load": _said(sweep.load.model_dump(mode="json")),
         "level": [level.concurrency, level.rate],
         "seed": sweep.seed,
-        "simulation": sweep.simulation.model_dump(mode="json", exclude={"faults"})
+        "simulation": _said(sweep.simulation.model_dump(mode="json", exclude={"faults"}))
         if sweep.server.kind == "simulated"
         else None,
     }
     text = json.dumps(decides, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without what is absent, false or empty: a key that is added later, off unless set, changes no id."""
+    kept = {name: _said(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return {
+        name: value
+        for name, value in kept.items()
+        if value is not None and value is not False and value not in ("", [], {})
+    }
 
 
 def raise_faults(plan: Plan) -> None:

@@ -179,3 +179,11 @@ def test_the_first_repeat_after_a_load_can_be_discarded() -> None:
     plan = expand(repeats=2, discard_first=True, concurrency=[8])
 
     assert [True, False, False] == [run.discarded for run in plan.launches[0].runs]
+
+
+def test_what_is_off_decides_nothing() -> None:
+    """A setting that is absent, false or empty is not part of the id: one that is added later changes none."""
+    assert planner._said({"a": None, "b": False, "c": [], "d": {"e": None}, "f": 0, "g": 0.0}) == {
+        "f": 0,
+        "g": 0.0,
+    }

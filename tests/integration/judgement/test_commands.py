@@ -298,7 +298,7 @@ def test_summary(command, runs):
 
 
 def test_history_shows_a_change_point(command, runs, tmp_path):
-    """Ten nights, the last five of them 10 % slower: one change point, where it happened."""
+    """Ten nights, the last five 10 % slower: one change point where it happened, and that the cell was another."""
     for day in range(10):
         source = runs.base if day < 5 else runs.slower
         target = tmp_path / f"night{day}"
@@ -308,7 +308,7 @@ def test_history_shows_a_change_point(command, runs, tmp_path):
         for path in (target / "parts" / "cells").glob("*.json"):
             row = json.loads(path.read_text())
             row["output_throughput"] *= 1 + 0.0005 * (day * 7 % 5)
-            path.write_text(json.dumps(row | {"cell_id": f"cell{row['concurrency']}"}))
+            path.write_text(json.dumps(row))
 
     said = command("history", "--results", tmp_path, "--csv")
     frame = pd.read_csv(io.StringIO(said.out))
@@ -316,8 +316,10 @@ def test_history_shows_a_change_point(command, runs, tmp_path):
     moved = frame[frame["change"].notna()]
     assert set(moved["run"]) == {"night5"}
     assert ((moved["change"] < -0.07) & (moved["change"] > -0.12)).all()
+    assert set(frame[frame["changed"]]["run"]) == {"night5"}  # the slower server is another configuration
     shown = command("history", "--results", tmp_path, "--key", "llama-3.1-405b/short/c8").out
     assert shown.count("change point") == 1
+    assert shown.count("configured anew") == 1
     assert command("history", "--results", tmp_path, "--metric", "nothing").code == 2
     assert command("history", "--results", tmp_path, "--metric", "model").code == 2
     assert command("history", "--results", tmp_path, "--model", "other").code == 2

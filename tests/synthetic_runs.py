@@ -6,6 +6,7 @@ closed-loop users who send one request after the other, at about half the roofli
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,12 +98,12 @@ def _write_run(path: Path, sweep: Mapping[str, Any], world: World) -> RunFolder:
     planner.raise_faults(plan)
     folder = RunFolder.create(path)
     run_id = path.name
-    begun = f"2026-01-{1 + world.day:02d}T00:00:00.000+00:00"
+    at = START_NS + world.day * 86_400 * 10**9
+    begun = datetime.datetime.fromtimestamp(at / 1e9, datetime.UTC).isoformat(timespec="milliseconds")
     folder.write_json("plan.json", rows.plan_json(plan, Overrides(), None))
     folder.write_json(
         "manifest.json", rows.manifest(plan, run_id, begun, NODE) | {"simulated": world.simulated}
     )
-    at = START_NS + world.day * 86_400 * 10**9
     for index, launch in enumerate(plan.launches):
         server = folder.server_folder(launch.group.server_id)
         running = _running(launch, server, world)

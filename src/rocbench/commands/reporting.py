@@ -41,8 +41,8 @@ def report(
     folders = find(runs)
     target = out or (folders[0].path if len(folders) == 1 else folders[-1].path.parent) / "report"
     written = write.report(folders, target, _limits(slo), with_study=study)
-    if written.simulated:
-        console.say("SIMULATED: these figures come from the simulated server, not from hardware")
+    if written.banner[0]:
+        console.say(": ".join(written.banner))
     for path in written.paths:
         console.say(str(path))
     console.say(f"{written.plots} plots as PNG and SVG in {target / write.PLOTS}")

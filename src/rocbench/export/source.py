@@ -104,8 +104,8 @@ class Source:
 
     @property
     def simulated(self) -> bool:
-        """Whether the simulated server answered."""
-        return self.row.get("simulated") is True
+        """Whether no GPU was measured: the simulated server answered, or the row is a prediction."""
+        return self.row.get("simulated") is True or self.row.get("predicted") is True
 
     @property
     def stem(self) -> str:

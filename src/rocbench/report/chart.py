@@ -17,8 +17,6 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagon")
 GREY = -1
 """Colour of what belongs to no series."""
-SIMULATED = " (simulated)"
-"""Ends the name of every simulated series, in every legend and table."""
 
 
 @dataclass(frozen=True, slots=True)

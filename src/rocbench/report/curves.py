@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocbench import stats
-from rocbench.report.chart import SIMULATED, Mark
+from rocbench.report.chart import Mark
 
 Row = dict[str, Any]
 
@@ -24,6 +24,7 @@ class RunInfo:
     run_id: str
     begun_at: str
     simulated: bool
+    """Some row of it is simulated or predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Curve:
     """One configuration under one workload over its levels."""
 
     name: str
-    """For legends and tables; ends in SIMULATED where it is so."""
+    """For legends and tables; ends in its origin where that is no measurement."""
     model: str
     workload: str
     shape: str
@@ -66,6 +67,7 @@ class Curve:
     run: str
     """Label of its run; empty when several runs are pooled."""
     simulated: bool
+    """Simulated or predicted: no GPU was measured."""
     colour: int
     symbol: int
     points: tuple[Point, ...]
@@ -123,6 +125,16 @@ def shape(row: Mapping[str, Any]) -> str:
     return str(row.get("load_shape") or ("closed" if row.get("concurrency") is not None else "open"))
 
 
+def origin(row: Mapping[str, Any]) -> str:
+    """`predicted`, `simulated` or `imported`; empty for a row that was measured here."""
+    return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
+
+
+def marked(name: str, where: str) -> str:
+    """A name that says where its figures come from, in every legend and table."""
+    return f"{name} ({where})" if where else name
+
+
 def level_words(kind: str, value: float | None) -> str:
     """A level with its unit: `1 user`, `64 users`, `2.5 requests/s`, `trace`."""
     if kind == "trace" or value is None:
@@ -135,7 +147,7 @@ def level_words(kind: str, value: float | None) -> str:
 def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
     """All curves of the runs, in the order of their servers in the plan.
 
-    Simulated rows never share a curve with measured ones, nor rows of different hardware.
+    Simulated, predicted and imported rows never share a curve with measured ones, nor rows of different hardware.
     """
     pooled = len(runs) >= POOLED_FROM
     many = len(runs) > 1 and not pooled
@@ -151,23 +163,23 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
                 shape(row),
                 where,
                 run,
-                row.get("simulated") is True,
+                origin(row),
             )
             groups.setdefault(key, []).append(row)
     styles = _styles(groups)
     found = []
     for key, rows in groups.items():
-        name, workload, kind, where, run, simulated = key
+        name, workload, kind, where, run, source = key
         shown = " · ".join(str(part) for part in (name, where, run) if part)
-        colour, symbol = styles[name, where, run, simulated]
+        colour, symbol = styles[name, where, run, source]
         found.append(
             Curve(
-                shown + (SIMULATED if simulated else ""),
+                marked(shown, source),
                 str(rows[0].get("model")),
                 str(workload),
                 kind,
                 run,
-                simulated,
+                source in {"simulated", "predicted"},
                 colour,
                 symbol,
                 _points(rows),
@@ -178,7 +190,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
 
 def _styles(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[int, int]]:
     """Colour and mark of each configuration: its own of both, so that neither alone has to tell."""
-    wanted = dict.fromkeys((name, where, run, simulated) for name, _, _, where, run, simulated in keys)
+    wanted = dict.fromkeys((name, where, run, source) for name, _, _, where, run, source in keys)
     return {key: (index, index) for index, key in enumerate(wanted)}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rocbench import __version__
 from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
 from rocbench.report.chart import Chart
-from rocbench.report.curves import POOLED_FROM, Curve, Row, curves
+from rocbench.report.curves import POOLED_FROM, Curve, Row, curves, origin
 from rocbench.report.material import Readings, RunData
 from rocbench.report.table import Table
 from rocbench.slo import Limit
@@ -30,9 +30,8 @@ class Document:
 
     title: str
     subtitle: str
-    simulated: bool
-    """Some row of it is simulated."""
-    all_simulated: bool
+    banner: tuple[str, str]
+    """What no reader may miss: a word and a sentence; both empty where every row was measured."""
     summary: tuple[Table, ...]
     sections: tuple[Section, ...]
     servers: tuple[tuple[str, str, Table], ...]
@@ -57,12 +56,10 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
     words = ", ".join(str(limit) for limit in limits)
     judged, words = (list(limits), words) if limits else summary.sweep_limits([run.plan for run in runs])
     gain = summary.gain_of([run.plan for run in runs])
-    simulated = [row.get("simulated") is True for row in rows]
     return Document(
         title=_title(runs),
         subtitle=_subtitle(runs),
-        simulated=any(simulated),
-        all_simulated=bool(simulated) and all(simulated),
+        banner=_banner({origin(row) for row in rows}),
         summary=(
             summary.best(found).without_constant("workload").without_absent(),
             summary.saturation(found, gain).without_constant("workload").without_absent(),
@@ -73,6 +70,22 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
         servers=tuple(_servers(runs)),
         after=(tables.environment([run.manifest for run in runs]), tables.definitions()),
     )
+
+
+def _banner(origins: set[str]) -> tuple[str, str]:
+    """What a report says of rows that no GPU gave."""
+    made_up = origins & {"simulated", "predicted"}
+    if not made_up:
+        return "", ""
+    if origins == {"predicted"}:
+        return (
+            "PREDICTED",
+            "Every figure here was computed in virtual time. Nothing ran, and no GPU was measured.",
+        )
+    if origins == {"simulated"}:
+        return "SIMULATED", "Every figure here comes from the simulated server. No GPU was measured."
+    ends = " or ".join(f'"({name})"' for name in sorted(made_up))
+    return "SIMULATED IN PART", f"Rows whose name ends in {ends} come from no GPU."
 
 
 def _rows(runs: Sequence[RunData], rows: Sequence[Row]) -> Section:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rocbench import units, verdict
-from rocbench.report.curves import Curve, Point, RunInfo, curves
+from rocbench.report.curves import Curve, Point, RunInfo, curves, origin
 
 NARROW = 110
 """Below so many columns only what decides is shown."""
@@ -49,10 +49,12 @@ COLUMNS = (
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print the table, then what each code in it means."""
     kept = [row for row in rows if row.get("discarded") is not True]
-    simulated = any(row.get("simulated") is True for row in kept)
-    found = curves([(RunInfo("", "", "", simulated), kept)])
-    if simulated:
+    found = curves([(RunInfo("", "", "", simulated=False), kept)])
+    made_up = {origin(row) for row in kept} & {"simulated", "predicted"}
+    if "simulated" in made_up:
         console.print("[yellow]SIMULATED: these figures come from the simulated server, not from hardware[/]")
+    if "predicted" in made_up:
+        console.print("[yellow]PREDICTED: these figures were computed in virtual time; nothing ran[/]")
     for line in lines(found, console.width):
         console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=False)
     _meanings(kept, console)

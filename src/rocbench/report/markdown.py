@@ -23,8 +23,8 @@ def text(document: Document, files: Files, folder: str) -> str:
         folder: where they lie, relative to report.md.
     """
     parts = [f"# {document.title}", document.subtitle]
-    if document.simulated:
-        parts.append(f"> **SIMULATED.** {banner(document)}")
+    if document.banner[0]:
+        parts.append("> **{}.** {}".format(*document.banner))
     parts += ["## Summary", *(markdown(table) for table in document.summary)]
     for section in document.sections:
         parts.append(f"## {section.title}")
@@ -41,13 +41,6 @@ def text(document: Document, files: Files, folder: str) -> str:
             parts.append(markdown(table, "").partition("\n\n")[2])
     parts += [markdown(table, "##") for table in document.after]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def banner(document: Document) -> str:
-    """What the simulated mark means here."""
-    if document.all_simulated:
-        return "Every figure here comes from the simulated server. No GPU was measured."
-    return 'Some rows come from the simulated server; their names end in "(simulated)". No GPU was measured for those.'
 
 
 def _chart(chart: Chart, files: Files, folder: str) -> str:

@@ -64,7 +64,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
                 name,
                 str(manifest.get("run_id", folder.path.name)),
                 str(manifest.get("begun_at", "")),
-                any(row.get("simulated") is True for row in rows),
+                any(curves.origin(row) in {"simulated", "predicted"} for row in rows),
             ),
             folder,
             cells,

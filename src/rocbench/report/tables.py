@@ -9,8 +9,8 @@ from typing import Any
 
 from rocbench import units
 from rocbench.columns import CELLS, LATENCIES
-from rocbench.report.chart import SIMULATED, figure
-from rocbench.report.curves import Row, RunInfo, configuration, level_words
+from rocbench.report.chart import figure
+from rocbench.report.curves import Row, RunInfo, configuration, level_words, marked, origin
 from rocbench.report.table import Table
 
 Json = Mapping[str, Any]
@@ -39,7 +39,7 @@ def runs(infos: Sequence[RunInfo], manifests: Sequence[Json], counts: Sequence[i
     """What was read."""
     rows = tuple(
         (
-            info.label + (SIMULATED if info.simulated else ""),
+            marked(info.label, "simulated" if info.simulated else ""),
             info.run_id,
             info.begun_at[:16].replace("T", " "),
             str(manifest.get("sweep", units.ABSENT)),
@@ -75,7 +75,7 @@ def cells(rows: Sequence[Row], names: Mapping[str, str]) -> Table:
     body = tuple(
         (
             *((names.get(str(row.get("run_id")), units.ABSENT),) if several else ()),
-            configuration(row) + (SIMULATED if row.get("simulated") is True else ""),
+            marked(configuration(row), origin(row)),
             str(row.get("workload")),
             _load(row),
             str(row.get("repeat")),

@@ -24,7 +24,8 @@ class Written:
     """report.html first."""
     plots: int
     """Each as PNG and SVG."""
-    simulated: bool
+    banner: tuple[str, str]
+    """As the report shows it; empty words where every row was measured."""
 
 
 def report(
@@ -42,13 +43,15 @@ def report(
         files = static.write(made.charts(), out / PLOTS)
         html = replace_text(out / "report.html", page.html(made))
         text = replace_text(out / "report.md", markdown.text(made, files, PLOTS))
-        more = _study(runs, limits, out) if with_study else ()
+        more = _study(runs, limits, out, made.banner) if with_study else ()
     except OSError as error:
         raise EnvironmentFault(f"cannot write the report: {error.strerror}", where=str(out)) from None
-    return Written((html, text, *more), sum(map(len, files.values())), made.simulated)
+    return Written((html, text, *more), sum(map(len, files.values())), made.banner)
 
 
-def _study(runs: Sequence[RunData], limits: Sequence[Limit], out: Path) -> tuple[Path, ...]:
+def _study(
+    runs: Sequence[RunData], limits: Sequence[Limit], out: Path, banner: tuple[str, str]
+) -> tuple[Path, ...]:
     """study.md with every table of a study, and each as CSV and LaTeX in `study/`."""
     made = study.build(runs, limits)
     (out / STUDY).mkdir(exist_ok=True)
@@ -56,8 +59,7 @@ def _study(runs: Sequence[RunData], limits: Sequence[Limit], out: Path) -> tuple
         stem = f"{number:02d}-{each.id}"
         replace_text(out / STUDY / f"{stem}.csv", table.as_csv(each))
         replace_text(out / STUDY / f"{stem}.tex", table.latex(each))
-    simulated = any(run.info.simulated for run in runs)
-    head = ["# Tables of the study", "", "> **SIMULATED.** No GPU was measured.\n" if simulated else ""]
+    head = ["# Tables of the study", "", f"> **{banner[0]}.** {banner[1]}\n" if banner[0] else ""]
     body = [table.markdown(each, "##") for each in made]
     return (replace_text(out / "study.md", "\n".join([*head, *body])),)
 

@@ -97,3 +97,11 @@ def test_runs_are_named_by_what_tells_them_apart():
     assert labels([one, day], ["0.14.1", "0.14.1"]) == ["2026-01-01", "2026-01-02"]
     assert labels([one, one | {"run_id": "y"}], ["0.14.1", "0.14.1"]) == ["x", "y"]
     assert labels([one, one], ["", ""]) == ["run 1", "run 2"]
+
+
+def test_each_origin_is_named():
+    """A predicted row says that nothing ran, an imported one that another tool measured."""
+    rows = [row(), row(simulated=True), row(simulated=True, predicted=True), row(imported=True)]
+    found = curves([(info(), rows)])
+    assert [curve.name for curve in found] == ["m", "m (simulated)", "m (predicted)", "m (imported)"]
+    assert [curve.simulated for curve in found] == [False, True, True, False]

@@ -51,7 +51,7 @@ def test_a_connection_closed_while_idle_is_no_failure(transport):
     """A server that drops a kept connection when the next request comes is asked again on a new one, once."""
     seen = []
 
-    def handler(sock, number):
+    def handler(sock, _):
         request = read_request(sock)
         if request is None:
             return
@@ -70,7 +70,7 @@ def test_a_connection_closed_while_idle_is_no_failure(transport):
 def test_connection_close_after_each_answer(transport):
     """Answers that say `Connection: close` each cost a connection, and nothing else."""
 
-    def handler(sock, number):
+    def handler(sock, _):
         request = read_request(sock)
         body = whole(request["max_tokens"])
         sock.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
@@ -85,7 +85,7 @@ def test_connection_close_after_each_answer(transport):
 def test_bodies_that_end_with_the_connection(transport):
     """A body without a length ends with [DONE] or with the server's closing."""
 
-    def handler(sock, number):
+    def handler(sock, _):
         request = read_request(sock)
         if request:
             sock.sendall(HEAD + b"\r\n" + whole(request["max_tokens"]))
@@ -98,7 +98,7 @@ def test_done_ends_a_body_without_an_end():
     """A server that says [DONE] and neither closes nor counts does not hold up its user."""
     release = threading.Event()
 
-    def handler(sock, number):
+    def handler(sock, _):
         request = read_request(sock)
         if request:
             sock.sendall(HEAD + b"\r\n" + whole(request["max_tokens"]))
@@ -135,7 +135,7 @@ def test_one_json_value_instead_of_a_stream(transport):
 def test_bytes_in_any_pieces(transport):
     """Events cut at odd places, a ping between them and CRLF lines give the same rows."""
 
-    def handler(sock, number):
+    def handler(sock, _):
         while (request := read_request(sock)) is not None:
             body = whole(request["max_tokens"]).replace(b"\n", b"\r\n")
             body = b": ping\r\n\r\n" + body

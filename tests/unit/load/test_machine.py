@@ -1,0 +1,129 @@
+"""Transports, workers, CPUs and the kept calibration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rocbench.errors import InputError
+from rocbench.load import calibrate
+from rocbench.load.address import addresses, place
+from rocbench.load.cpus import cpu_list, pick
+from rocbench.load.machine import choose_transport, choose_workers
+from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target
+
+
+def spec(url="http://127.0.0.1:1", users=10, **changes):
+    """A load against a URL."""
+    return LoadSpec(Target(url, "m"), RequestPlan(Lengths(1), Lengths(1)), Closed(users), **changes)
+
+
+@pytest.mark.parametrize(
+    ("url", "scheme", "authority", "prefix"),
+    [
+        ("http://h:80/v1/", "http", "h:80", ""),
+        ("127.0.0.1:8000", "http", "127.0.0.1:8000", ""),
+        ("https://h/base/v1", "https", "h:443", "/base"),
+        ("http://[::1]:9", "http", "[::1]:9", ""),
+        ("unix:/run/s", "unix", "localhost", ""),
+    ],
+)
+def test_urls_are_taken_apart(url, scheme, authority, prefix):
+    """Scheme, Host header and path prefix of every kind of base URL."""
+    where = place(url)
+    assert (where.scheme, where.authority, where.prefix) == (scheme, authority, prefix)
+
+
+@pytest.mark.parametrize("url", ["", "ftp://h", "http://", "http://h:x"])
+def test_what_is_no_url_is_refused(url):
+    """Anything else is an error with an example."""
+    with pytest.raises(InputError, match="not a server's address"):
+        place(url)
+
+
+def test_loopback_is_known():
+    """This machine's own addresses, in all their forms."""
+    assert all(
+        place(url).loopback
+        for url in ("http://localhost:1", "http://127.9.9.9:1", "http://[::1]:1", "unix:/s")
+    )
+    assert not place("http://10.0.0.1:1").loopback
+    assert addresses(place("http://127.0.0.1:7"))[0][1] == ("127.0.0.1", 7)
+
+
+def test_transport_follows_the_target(monkeypatch):
+    """Plain HTTP takes the wire; https and proxied hosts take aiohttp; loopback is never proxied."""
+    monkeypatch.setenv("http_proxy", "http://proxy:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert choose_transport(spec()) == "wire"
+    assert choose_transport(spec("https://127.0.0.1:1")) == "aiohttp"
+    assert choose_transport(spec("http://10.1.2.3:1")) == "aiohttp"
+    assert choose_transport(spec(transport="aiohttp")) == "aiohttp"
+    with pytest.raises(InputError, match="proxy"):
+        choose_transport(spec("http://10.1.2.3:1", transport="wire"))
+
+
+def level(**changes):
+    """A true level."""
+    fields = dict.fromkeys(calibrate.Level.__slots__, 0.0) | {"users": 10, "step_ms": 50.0, "failed": 0}
+    return calibrate.Level(**(fields | changes))
+
+
+def test_a_level_is_true_within_its_limits():
+    """Each figure beyond its limit makes a level untrue, and so does one that is absent."""
+    assert level().true
+    assert level(itl_p99_off_ms=0.6).faults == ("ITL p99",)
+    assert level(busy_share=0.95).faults == ("busy share",)
+    assert not level(ttft_p50_off_ms=float("nan")).true
+    assert not level(failed=1).true
+    assert level(server_late_ms=20).server_held
+    assert not level(server_late_ms=30).server_held
+
+
+def test_a_calibration_is_kept_and_read_back(tmp_path, monkeypatch):
+    """What is saved is what is loaded; workers follow it; another CPU's or a broken file counts as none."""
+    monkeypatch.setenv("ROCBENCH_CACHE", str(tmp_path / "cache"))
+    assert calibrate.load() is None
+    assert choose_workers(spec(users=10)) == 1
+    kept = calibrate.Calibration(
+        calibrate.VERSION, "h", calibrate._cpu_model(), 2, "3.11", "now", 1000.0, 5, 8.0, "client", (level(),)
+    )
+    path = calibrate.save(kept)
+    assert calibrate.load() == kept
+    assert kept.ceiling(2) == (2000.0, 10)
+    assert kept.ceiling(50) == kept.ceiling(2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    assert choose_workers(spec(users=10)) == 2
+    assert choose_workers(spec(users=10, workers=7)) == 7
+    assert choose_workers(spec(users=10_000, cpus=(1, 2, 3))) == 3
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cpu_model": "another"}))
+    assert calibrate.load() is None
+    path.write_text("{")
+    assert calibrate.load() is None
+    assert replace(kept, worker_users=6) != kept
+
+
+NODES = {0: range(8), 1: range(8, 16)}
+PAIRS = {cpu: (cpu % 8, cpu % 8 + 8) for cpu in range(16)}
+
+
+def test_the_client_goes_where_the_server_is_not():
+    """The node with fewer of the server's CPUs comes first, from its upper end, on one node."""
+    assert pick(2, range(16), {0, 1}, NODES, {}) == (15, 14)
+    assert pick(2, range(16), {8, 9, 15}, NODES, {}) == (7, 6)
+    assert pick(3, range(16), (), NODES, {}) == (15, 14, 13)
+
+
+def test_a_core_is_taken_when_one_of_its_threads_is():
+    """Hardware threads of a busy core are no free CPUs, and a core is given once."""
+    got = pick(6, range(16), {8, 9}, {0: range(16)}, PAIRS)
+    assert got == (7, 6, 5, 4, 3, 2)
+    assert pick(7, range(16), {8, 9}, {0: range(16)}, PAIRS) is None
+
+
+def test_cpu_lists():
+    """The kernel's lists of CPUs."""
+    assert cpu_list("0-2,8\n") == [0, 1, 2, 8]
+    assert cpu_list("") == []

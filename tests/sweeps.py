@@ -178,9 +178,9 @@ class Terminal:
         """All that was shown."""
         return self._shown.decode(errors="replace")
 
-    def wait_for(self, pattern: str) -> None:
+    def wait_for(self, pattern: str, timeout: float = WAIT_S) -> None:
         """Waits until something is shown."""
-        wait_until(lambda: re.search(pattern, self.text) or self.process.poll() is not None)
+        wait_until(lambda: re.search(pattern, self.text) or self.process.poll() is not None, timeout)
         assert self.process.poll() is None, self.text
 
     def end(self, timeout: float = WAIT_S) -> Ended:

@@ -32,9 +32,8 @@ def test_wheel_works_from_any_folder(tmp_path):
     # The dependencies are those of this environment: what is tested is the wheel.
     ours = next(path for path in sys.path if path.endswith("site-packages"))
     (site / "dependencies.pth").write_text(ours)
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--no-index", "--prefix", str(home), str(wheel)], check=True
-    )
+    target = ["--python", str(home / "bin" / "python")]
+    subprocess.run([*pip, *target, "install", "--no-deps", "--no-index", str(wheel)], check=True)
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
     def bench(*words: str) -> str:

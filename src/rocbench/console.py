@@ -190,12 +190,12 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
 
 def _answer(found: Mapping[str, Any]) -> str:
     """One search in one line."""
-    best = "no level" if found["best"] is None else f"{found['best']:g} {found['unit']}"
-    name = f"{found['model']}/{found['workload']}"
     limits = ", ".join(found["limits"])
-    return (
-        f"search {name}: {limits} is met up to {best} ({found['why']}; {found['measurements']} measurements)"
-    )
+    shown = "no level was shown to meet it"
+    if found["best"] is not None:
+        shown = f"met up to {found['best']:g} {found['unit']}"
+    name = f"{found['model']}/{found['workload']}"
+    return f"search {name}: {limits}: {shown} ({found['why']}; {found['measurements']} measurements)"
 
 
 def _float(value: Any) -> float | None:

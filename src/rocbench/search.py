@@ -66,6 +66,11 @@ def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) ->
         step = replace(step, level=float(f"{step.level:.4g}"))
     if step.level is not None and used >= search.max_measurements:
         return replace(step, level=None, why=f"stopped after {used} measurements")
+    if step.level is None and step.failed is not None:
+        mine = [row for row in rows if level_of(row) == step.failed]
+        if {said(row) for row in mine} == {"invalid"}:
+            codes = sorted({code for row in mine for code in str(row.get("reasons")).split(";")})
+            return replace(step, why=f"at {step.failed:g} no measurement is valid: {', '.join(codes)}")
     return step
 
 

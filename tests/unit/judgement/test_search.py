@@ -128,6 +128,13 @@ def test_an_invalid_measurement_is_made_once_more():
     assert 190 <= step.best <= 200
 
 
+def test_a_level_without_a_valid_measurement_is_no_matter_of_delivery():
+    """Two invalid measurements end it there, with their codes."""
+    _, _, step = run(answer=lambda level: row(level, valid=False, reasons="jit_in_window;few_samples_p99"))
+
+    assert step.why == "at 1 no measurement is valid: few_samples_p99, jit_in_window"
+
+
 def test_a_cut_off_search_goes_on_where_it_was():
     """The rows are the state: any prefix of them leads to the same levels."""
     levels, rows, _ = run()

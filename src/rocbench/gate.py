@@ -272,7 +272,10 @@ def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float) -> list[Item]:
     items = []
     for key, cells in by(rows, keys).items():
         kept = [row for row in cells if row.get("valid") is not False]
-        figures = [float(row[limit.metric]) for row in kept if row.get(limit.metric) is not None]
+        values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
+        if any(isinstance(value, str) for value in values):
+            raise InputError(f"{limit.metric} is no number", where=f"gate rules, {rule.limit!r}")
+        figures = [float(value) for value in values]
         outcome = limit.judge(figures, 1 - alpha)
         items.append(
             Item(

@@ -77,6 +77,8 @@ def summary(
     csv: Csv = False,
 ) -> None:
     """Repeats of each cell as one line: mean, 95 % interval, CoV, n; then searches and saturation points."""
+    from pandas.api.types import is_numeric_dtype
+
     from rocbench import console, repeats
     from rocbench.commands.reporting import find
     from rocbench.compare import DEFAULT_METRICS
@@ -85,17 +87,18 @@ def summary(
     if len(folders) > 1:
         raise InputError("that is a folder of several runs", where=run, fix="name one of them")
     cells = folders[0].cells()
-    unknown = [name for name in metric or () if name not in cells.columns]
-    if unknown:
-        raise InputError(
-            f"no column {unknown[0]!r} in cells", where="--metric", fix="docs/results.md lists all"
-        )
     if cells.empty:
         raise InputError("nothing was measured", where=str(folders[0].path))
+    for name in metric or ():
+        if name not in cells.columns or not is_numeric_dtype(cells[name]):
+            raise InputError(
+                f"{name!r} is no column of numbers", where="--metric", fix="docs/results.md lists all columns"
+            )
     table = repeats.summary(cells, metric or DEFAULT_METRICS, include_invalid=include_invalid)
     if csv:
         typer.echo(table.to_csv(index=False), nl=False)
         return
     console.show_summary(table, simulated=bool(cells["simulated"].fillna(value=False).any()))
-    gain = float(folders[0].read_json("plan.json")["sweep"].get("saturation_gain", 0.05))
+    sweep = (folders[0].read_json("plan.json") or {}).get("sweep") or {}
+    gain = float(sweep.get("saturation_gain", 0.05))
     console.show_capacity(cells, folders[0].read_json("search.json") or [], gain)

@@ -260,6 +260,7 @@ def test_latest_is_the_run_before(command, runs, tmp_path):
         ("relative: [{metric: model}]", "not a result"),
         ("relativ: []", "did you mean 'relative'"),
         ("relative: [{metric: output_throughput, where: {model: other}}]", "no cell"),
+        ("relative: []\nlimits: [model <= 3]", "model is no number"),
     ],
 )
 def test_bad_rules_are_refused(command, runs, tmp_path, text, message):
@@ -295,6 +296,7 @@ def test_summary(command, runs):
     assert list(frame["n"]) == [5, 5]
     assert (frame["low"] < frame["mean"]).all()
     assert command("summary", runs.base, "--metric", "nothing").code == 2
+    assert command("summary", runs.base, "--metric", "model").code == 2
 
 
 def test_history_shows_a_change_point(command, runs, tmp_path):

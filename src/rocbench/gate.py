@@ -17,15 +17,16 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rocbench import plaintable, stats
 from rocbench.columns import CELLS, Better, better
 from rocbench.compare import ALPHA, Row, Settings, by, compare, key_columns, label, plain_value, records
 from rocbench.errors import Exit, InputError
+from rocbench.settings.goals import Share
 from rocbench.slo import COMPARISONS, Limit, Outcome
 
 Word = Literal["pass", "regression", "cannot tell"]
@@ -42,14 +43,6 @@ _SHOWN = {"pass": "pass", "regression": "**regression**", "cannot tell": "cannot
 # --- rules
 
 
-def _share(value: Any) -> Any:
-    """`5%` is 0.05."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(value.strip()[:-1]) / 100
-    return value
-
-
-Share = Annotated[float, BeforeValidator(_share), Field(gt=0, lt=10)]
 Where = dict[str, Any]
 
 

@@ -111,6 +111,8 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
         at = datetime.datetime.fromtimestamp(start_ns / 1e9, datetime.UTC)
         found["started_at"] = at.isoformat(timespec="milliseconds")
     found |= physics_columns(cell, found)
+    if found.get("simulated") and plan.sweep.simulation.speed > 1:  # faster than the hardware on purpose
+        found |= {"roofline_output_throughput": None, "roofline_share": None}
     share = _share(launch.group, found, plan.sweep)
     if share is not None and share.value > 1:
         found["limit"] = share.what
@@ -133,7 +135,7 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
 def _share(group: Group, found: Row, sweep: Sweep) -> Share | None:
     """The largest share of a physical limit that the row's figures take."""
     if found.get("simulated") and sweep.simulation.speed > 1:
-        return None  # faster than the hardware on purpose
+        return None
     if group.profile is None or group.hardware is None or group.resolution is None:
         return None
     return limits.share(group.profile, group.hardware, group.resolution.flags(), found)

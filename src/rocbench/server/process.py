@@ -67,7 +67,6 @@ class LocalServer:
         self.base_url = f"http://{host}:{port}"
         write_launch_files(self.spec.folder, command, env)
         self._start(command, env)
-        self._even_out_scheduling()
 
     def exit_code(self) -> int | None:
         """None while the leader runs (or was never started)."""
@@ -91,6 +90,23 @@ class LocalServer:
             if self.log_path is not None:
                 scrub(self.log_path, secret_values(self.spec.env, os.environ, also=[self.spec.api_key]))
 
+    def even_out_scheduling(self) -> None:
+        """Lowers the server's scheduling group, so that a spinning server does not starve the client.
+
+        To be called once it is ready: while it loads nobody waits for its tokens, and a busy machine would make
+        a lowered one load for minutes.
+
+        A session of its own is an autogroup of its own. Where server and client share CPUs, the client then
+        gets its tokens in bursts (TTFT 160 ms against the server's own 8 ms, on 2 cores). The simulated server
+        sleeps between its steps and starves nobody; lowered, it would be late on a busy machine.
+        """
+        if self.spec.kind == "simulated":
+            return
+        with suppress(OSError):
+            if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(encoding="ascii").strip() == "1":
+                Path(f"/proc/{self.pid}/autogroup").write_text(str(AUTOGROUP_NICE), encoding="ascii")
+                self.notes.append(f"autogroup of the server set to nice {AUTOGROUP_NICE}")
+
     def _start(self, command: tuple[str, ...], env: dict[str, str]) -> None:
         assert self.log_path is not None
         with self.log_path.open("ab") as log:
@@ -111,20 +127,6 @@ class LocalServer:
                 ) from error
         self._family = Family(processes.identity_of(self._popen.pid))
         orphans.remember(self._family.leader, self.spec, self.base_url)
-
-    def _even_out_scheduling(self) -> None:
-        """Lowers the server's scheduling group, so that a spinning server does not starve the client.
-
-        A session of its own is an autogroup of its own. Where server and client share CPUs, the client then
-        gets its tokens in bursts (TTFT 160 ms against the server's own 8 ms, on 2 cores). The simulated server
-        sleeps between its steps and starves nobody; lowered, it would be late on a busy machine.
-        """
-        if self.spec.kind == "simulated":
-            return
-        with suppress(OSError):
-            if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(encoding="ascii").strip() == "1":
-                Path(f"/proc/{self.pid}/autogroup").write_text(str(AUTOGROUP_NICE), encoding="ascii")
-                self.notes.append(f"autogroup of the server set to nice {AUTOGROUP_NICE}")
 
 
 def write_launch_files(folder: Path, command: tuple[str, ...], env: dict[str, str]) -> None:

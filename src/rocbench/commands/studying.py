@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rocbench.units import duration
 
 if TYPE_CHECKING:
     from rocbench.plan import Plan
+    from rocbench.store import RunFolder
     from rocbench.study.agreement import Line
     from rocbench.study.budget import Chosen
     from rocbench.study.folder import StudyFolder
@@ -180,6 +182,83 @@ def published(found: StudyFolder, calibration: str | None) -> tuple[Tables, Mapp
 
 
 @app.command()
+def run(
+    study: Name,
+    method: MethodName = None,
+    variant: Variant = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study's runs; default results/STUDY.")
+    ] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="On simulated servers, over HTTP.")] = False,
+    virtual: Annotated[
+        bool, typer.Option("--predict", help="In virtual time, without servers, as bench predict.")
+    ] = False,
+    container: Annotated[bool, typer.Option("--container", help="Servers in the profiles' images.")] = False,
+    scale: Annotated[
+        str, typer.Option(help="full, or small: a few levels, minutes with --simulate.")
+    ] = "full",
+    budget: Budget = None,
+    reap: Annotated[
+        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
+    ] = False,
+) -> None:
+    """Run the study and write its report; with the same --out, go on where it was left."""
+    from rocbench import console
+    from rocbench.study import budget as budgets
+    from rocbench.study import conduct, folder
+
+    if scale not in SCALES:
+        raise InputError(f"no scale {scale!r}", where="--scale", fix=f"known: {', '.join(SCALES)}")
+    found = folder.read(study)
+    kind: Kind = "simulated" if simulate or virtual else "container" if container else "process"
+    made = _parts(found, method, variant, kind, small=scale == "small")
+    if budget is not None:
+        made = list(budgets.choose(made, found.study.questions, _seconds(budget), _nodes).parts)
+    target = out or Path("results") / found.study.name
+    with console.screen() as screen:
+        done = conduct.run(made, target, screen, virtual=virtual, reap=reap)
+    _report(found, [(each.part, each.folder) for each in done], target, small=scale == "small")
+    raise typer.Exit(max(int(each.exit_code) for each in done))
+
+
+@app.command()
+def report(
+    study: Name,
+    runs: Annotated[
+        Path | None, typer.Option("--from", help="Folder of the study's runs; default results/STUDY.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="As it was run: full or small.")] = "full",
+) -> None:
+    """Write the report on a study's runs: all its tables, its artefacts, and the published figures beside them."""
+    from rocbench.study import conduct, folder
+
+    found = folder.read(study)
+    target = runs or Path("results") / found.study.name
+    made = _parts(found, None, None, small=scale == "small")
+    _report(found, conduct.folders(target, made), target, small=scale == "small")
+
+
+def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: Path, *, small: bool) -> None:
+    """The report on all runs, and what of their figures comes from the harness."""
+    from rocbench import console
+    from rocbench.report import write
+    from rocbench.report.table import markdown
+    from rocbench.study import results
+
+    written = write.report([run_ for _, run_ in done], target / "report", with_study=True)
+    if written.simulated:
+        console.say("SIMULATED: these figures come from the simulated server, not from hardware")
+    rows = [(part, run_.rows) for part, run_ in done]
+    tables = [results.artefacts(found.study, rows), *results.published(None if small else found.tables, rows)]
+    for table in tables:
+        console.show_rows(list(table.header), [list(map(str, row)) for row in table.rows], table.title)
+    page = target / "report" / "artefacts.md"
+    write.replace_text(page, "\n".join(markdown(table, "#") for table in tables))
+    for path in (*written.paths, page):
+        console.say(str(path))
+
+
+@app.command()
 def errors(
     study: Name,
     calibration: Annotated[
@@ -188,33 +267,15 @@ def errors(
 ) -> None:
     """Predict the study under its own method and print how far each published figure is off."""
     from rocbench import console
-    from rocbench.study import agreement, folder
+    from rocbench.report.table import Table
+    from rocbench.study import folder, results
 
-    found = folder.read(study)
-    lines = predicted_lines(found, calibration)
-    console.show_rows(
-        [
-            "",
-            "model",
-            "workload",
-            "users",
-            "in flight",
-            "total tok/s",
-            "predicted",
-            "error",
-            "p99 s",
-            "predicted",
-            "error",
-        ],
-        [_line_row(line) for line in lines],
-    )
-    console.show_rows(
-        ["", "levels", "median |error|", "largest", "median |error| of p99"],
-        [
-            [s.name, str(s.levels), f"{s.median:.1%}", f"{s.largest:.1%}", _percent(s.p99_median)]
-            for s in agreement.summaries(lines)
-        ],
-    )
+    lines = predicted_lines(folder.read(study), calibration)
+    for cells in (
+        Table("", "", results.LINES, tuple(map(results.line_cells, lines))),
+        results.summary(lines),
+    ):
+        console.show_rows(list(cells.header), [list(row) for row in cells.rows], cells.title)
 
 
 def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[Line]:
@@ -225,26 +286,3 @@ def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[
     tables, plans = published(found, calibration)
     rows = [found_.row for plan_ in plans.values() for found_ in predicting.predictions(plan_)]
     return agreement.lines(tables, plans, rows)
-
-
-def _line_row(line: Line) -> list[str]:
-    curve = line.curve
-    word = "held out" if curve.held_out else "fitted"
-    arm = f" AITER {curve.aiter}" if curve.aiter else ""
-    return [
-        "inferred" if curve.peak else word,
-        curve.model + arm,
-        f"{curve.workload}, {curve.requests} requests",
-        str(line.users),
-        f"{line.in_flight:.0f}",
-        f"{line.total:,.0f}",
-        f"{line.predicted_total:,.0f}",
-        f"{line.error:+.1%}",
-        "-" if line.p99_s is None else f"{line.p99_s:.2f}",
-        f"{line.predicted_p99_s:.2f}",
-        "-" if line.p99_error is None else f"{line.p99_error:+.1%}",
-    ]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

@@ -18,6 +18,8 @@ SAME = 0.05
 """In flight, or throughput, alike within this share."""
 UNDELIVERED = 0.95
 """Fewer in flight than this share of the users declared: they were not there."""
+FLAT = 0.02
+"""More users bring no more than this."""
 GAIN = 0.05
 """The study's own rule: a level that brings less than this over the one before is saturated."""
 
@@ -137,11 +139,16 @@ def _wave(rows: Sequence[Row], headline: str) -> Iterator[Finding]:
         for before, point in itertools.pairwise(points):
             requests = _mean(point.rows, "completed")
             counted = all(row.get("window_ended_by") == "count" for row in point.rows)
-            lower = _throughput(point, headline) < _throughput(before, headline)
-            if counted and lower and point.users < requests < 5 * point.users and requests % point.users:
+            gain = _throughput(point, headline) / _throughput(before, headline) - 1
+            if (
+                counted
+                and gain < FLAT
+                and point.users < requests < 5 * point.users
+                and requests % point.users
+            ):
                 text = (
-                    f"throughput falls from {before.users} to {point.users} users: {requests:.0f} requests are one"
-                    f" full wave and one of {requests % point.users:.0f}"
+                    f"{gain:+.1%} from {before.users} to {point.users} users: {requests:.0f} requests end in a wave"
+                    f" of {requests % point.users:.0f}"
                 )
                 codes = _codes([point], ("count_bound", "too_few_requests"))
                 yield Finding("wave", name, text, codes)

@@ -13,8 +13,9 @@ from rocbench.sim.node import Node
 from rocbench.study.agreement import places
 from rocbench.study.schema import Answers, Curve, Tables
 
-FREE = ("bandwidth", "compute", "step_overhead_ms", "sequence_overhead_us")
-"""Throughput and p99 of whole requests cannot tell the links from the rest: `communication` stays as assumed."""
+FREE = ("bandwidth", "step_overhead_ms", "sequence_overhead_us")
+"""Tables of total throughput and p99 of whole requests, whose prompts were cached, tell nothing of how fast prompts
+are computed, nor of the links: `compute` and `communication` stay as assumed."""
 NEVER_ENDS = 1e9
 """Tokens of an answer that only the limit ends."""
 
@@ -45,7 +46,8 @@ def observations(curves: Iterable[Curve], plans: Mapping[str, Plan], cal: Calibr
             figures = {"total_token_throughput": total}
             if p99_s is not None:
                 figures["p99_e2el_ms"] = p99_s * 1e3
-            name = f"{curve.sweep}/{curve.workload}/N{curve.requests}/c{users}"
+            arm = f"/aiter={curve.aiter}" if curve.aiter else ""
+            name = f"{curve.sweep}/{curve.workload}{arm}/n{curve.requests}/c{users}"
             spec = predicting.load_of(plan.sweep, runs[place.cell.cell_id])
             found.append(
                 Observation(name, nodes[group.server_id], group.profile, group.hardware, spec, figures)

@@ -59,7 +59,10 @@ def parts(
         for name, method_, variant_ in _chosen(folder, method, variant)
         for sweep in method_.sweeps
     ]
-    return [part for part in found if part.plan.groups or part.plan.faults]
+    wanted = folder.study.small.parts if small else ()
+    return [
+        part for part in found if (part.plan.groups or part.plan.faults) and (not wanted or part.id in wanted)
+    ]
 
 
 def _chosen(
@@ -98,7 +101,7 @@ def _part(
     if kind is not None:
         sweep = sweep.model_copy(update={"server": sweep.server.model_copy(update={"kind": kind})})
     if small is not None:
-        sweep = reduced(sweep, name, small)
+        sweep = reduced(sweep, small)
     overrides = Overrides(vllm=variant.vllm)
     sources = read(sweep, overrides)
     if small is not None:
@@ -110,9 +113,9 @@ def _part(
 # --- small
 
 
-def reduced(sweep: Sweep, name: str, small: Small) -> Sweep:
-    """The sweep with fewer models and levels, shorter windows and faster simulated servers."""
-    kept = small.models.get(name)
+def reduced(sweep: Sweep, small: Small) -> Sweep:
+    """A part's sweep with fewer models and levels, shorter windows and faster simulated servers."""
+    kept = small.models.get(sweep.name)
     models = tuple(m for m in sweep.models if kept is None or _profile(m) in kept)
     blocks = tuple(
         block.model_copy(update={"concurrency": levels})
@@ -145,8 +148,10 @@ def _profile(model: str | SweepModel) -> str:
 
 
 def _shorter(workload: Workload, small: Small) -> Workload:
-    osl: Length = workload.osl.model_copy(update={"mean": max(1, workload.osl.mean // small.osl_divisor)})
-    return workload.model_copy(update={"osl": osl})
+    def cut(length: Length) -> Length:
+        return length.model_copy(update={"mean": max(1, length.mean // small.divisor)})
+
+    return workload.model_copy(update={"isl": cut(workload.isl), "osl": cut(workload.osl)})
 
 
 # --- what is kept

@@ -47,15 +47,17 @@ class Question(Strict):
 class Small(Strict):
     """The study reduced, so that it runs on the simulated server in minutes."""
 
+    parts: tuple[str, ...] = ()
+    """Parts kept (`corrected-runs-0.14.1`); none named is all."""
     models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Sweep to the models kept; a sweep not named keeps all."""
+    """Part to the models kept; a part not named keeps all."""
     concurrency: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """Workload to the levels kept; a workload not named is left out."""
     repeats: int = Field(default=2, gt=0)
     duration_s: float = Field(default=4.0, gt=0)
     min_requests_per_user: float = Field(default=5.0, gt=0)
-    osl_divisor: int = Field(default=1, gt=0)
-    """Answers are shortened by it."""
+    divisor: int = Field(default=1, gt=0)
+    """Prompts (but not images) and answers are shortened by it."""
     speed: float = Field(default=1.0, gt=0)
     """How many times as fast the simulated server is."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from rocbench.commands import planning
 from rocbench.measure import Measured
 from rocbench.plan import Group, Overrides, Plan, Run
 from rocbench.plan import expand as expand_plan
+from rocbench.records import NONE, LoadResult
 from rocbench.report.live import PlainScreen
 from rocbench.run import Outcome, RunOptions
 from rocbench.server.spec import RunningServer, ServerSpec
@@ -122,12 +123,24 @@ def _cell(world: World) -> Any:
         spec = predicting.load_of(session.sweep, run_)
         found = predict.drive(spec, session.node, seed=predicting._seed(run_.cell.cell_id, run_.repeat))
         world.runs.append((run_.cell.level.label, run_.repeat, run_.discarded))
+        _move(found.load, len(world.runs) * 10**12)
         columns = predicting._columns(session.node, found) | {"predicted": True}
         world.change(run_, columns)
         hits = bind.expected_hits(run_.cell.workload, found.load)
         return Measured(found.load, columns, session.node.engine.prefix_caching, hits, (), ())
 
     return cell
+
+
+def _move(load: LoadResult, by_ns: int) -> None:
+    """Let a load happen later: each begins at the same virtual time, and one run's come one after the other."""
+    load.window = replace(
+        load.window, start_ns=load.window.start_ns + by_ns, end_ns=load.window.end_ns + by_ns
+    )
+    for name in load.requests.dtype.names or ():
+        if name.endswith("_ns"):
+            column = load.requests[name]
+            column[column != NONE] += by_ns
 
 
 def keys(folder: Path) -> list[tuple[str, int, bool]]:

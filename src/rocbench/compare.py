@@ -263,13 +263,27 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], allow: frozenset[st
 
 
 def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
-    """Configuration columns whose values are not those of the other side."""
-    found = {}
-    for name in (*SETTINGS, *_axes([*a, *b]), *FLAGS):
-        x, y = _values_of(a, name), _values_of(b, name)
-        if x != y:
-            found[name] = (", ".join(x) or "unknown", ", ".join(y) or "unknown")
+    """Configuration columns whose values are not those of the other side; of flags and variables each by its name."""
+    sides = [[{**row, **_flags_of(row)} for row in side] for side in (a, b)]
+    names = dict.fromkeys(
+        [*SETTINGS, *_axes([*a, *b]), *(name for side in sides for row in side for name in row)]
+    )
+    configured = [name for name in names if name in SETTINGS or name.startswith(("axis.", "flag "))]
+    found: dict[str, tuple[str, str]] = {}
+    for name in configured:
+        x, y = (_values_of(side, name) for side in sides)
+        absent = "unknown" if name in SETTINGS else "not set"
+        told = (", ".join(x) or absent, ", ".join(y) or absent)
+        # An axis of the matrix is often a column or a flag too: told once.
+        if x != y and not (name.startswith("axis.") and told in found.values()):
+            found[name.removeprefix("flag ")] = told
     return found
+
+
+def _flags_of(row: Row) -> Row:
+    """A row's flags and variables, each under a name of its own: `flag --block-size`."""
+    told = [json.loads(row[name]) for name in FLAGS if isinstance(row.get(name), str)]
+    return {f"flag {name}": str(value) for flags in told for name, value in flags.items()}
 
 
 def _repeat_notes(rows: list[Row]) -> list[str]:

@@ -60,9 +60,11 @@ def compare(
         raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
     settings = _settings(metric, min_effect, method, allow, include_invalid)
     base = _cells(a)
-    names: tuple[str, str] = (a, b or "")
+    names = (a, b or "")
     if b is not None:
         other = _cells(b)
+        short = (Path(a).name, Path(b).name)
+        names = short if short[0] != short[1] else names
     else:
         assert arms is not None
         base, other, names = _split(base, arms, _planned_factors(a))

@@ -84,12 +84,19 @@ def _banner(origins: set[str]) -> tuple[str, str]:
         )
     if origins == {"simulated"}:
         return "SIMULATED", "Every figure here comes from the simulated server. No GPU was measured."
+    if origins == made_up:
+        return (
+            "SIMULATED",
+            'No GPU was measured: rows "(predicted)" were computed in virtual time, the others simulated.',
+        )
     ends = " or ".join(f'"({name})"' for name in sorted(made_up))
     return "SIMULATED IN PART", f"Rows whose name ends in {ends} come from no GPU."
 
 
 def _rows(runs: Sequence[RunData], rows: Sequence[Row]) -> Section:
     names = {run.info.run_id: run.info.label for run in runs}
+    if len(runs) >= POOLED_FROM:
+        rows = [row for run in reversed(runs) for row in run.rows]  # the latest first: a long table is cut
     counts = [len(run.rows) for run in runs]
     read = tables.runs([run.info for run in runs], [run.manifest for run in runs], counts)
     return Section("rows", "Rows", tables=[read, tables.cells(rows, names)])
@@ -148,11 +155,15 @@ def _renamed(chart: Chart, run: RunData, runs: Sequence[RunData]) -> Chart:
 
 
 def _comparison(runs: Sequence[RunData]) -> Section:
-    """Each run against the first; among many runs, the last against the one before it."""
+    """Each run against the first; among many runs, the last against the latest before it that has a cell of it."""
     section = Section("comparison", "Comparison")
     if len(runs) < 2:
         return section
-    pairs = [(runs[0], run) for run in runs[1:]] if len(runs) < POOLED_FROM else [(runs[-2], runs[-1])]
+    pairs = [(runs[0], run) for run in runs[1:]]
+    if len(runs) >= POOLED_FROM:
+        mine = {row.get("key") for row in runs[-1].rows}
+        alike = (run for run in reversed(runs[:-1]) if mine & {row.get("key") for row in run.rows})
+        pairs = [(next(alike, runs[-2]), runs[-1])]
     for a, b in pairs:
         charts, made = effects.comparison((a.info.label, a.cells), (b.info.label, b.cells))
         section.charts += charts

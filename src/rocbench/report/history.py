@@ -41,7 +41,8 @@ def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart]
                 choose="metric",
             )
         )
-    notes = ("level changes by binary segmentation with permutation tests at the 1 % level",)
+    found_none = () if moved else ("no figure changed its level",)
+    notes = (*found_none, "changes of level by binary segmentation with permutation tests at the 1 % level")
     header = ("configuration", "workload", "metric", "moved at", "change", "p")
     return [chart for chart in made if not chart.empty], [
         Table("changes", "Where figures moved", header, tuple(moved), notes)

@@ -80,8 +80,9 @@ _FIGURE = re.compile(
 def markdown(table: Table, heading: str = "###") -> str:
     """A GitHub table under its heading, notes below."""
     lines = [f"{heading} {table.title}", ""] if table.title else []
-    lines.append(plaintable.markdown(table.header, table.rows) if table.rows else "none")
-    lines += ["", "\n\n".join(sentence(note) for note in table.notes if note)]
+    if table.rows:
+        lines += [plaintable.markdown(table.header, table.rows), ""]
+    lines += ["\n\n".join(sentence(note) for note in table.notes if note)]
     return "\n".join(lines).rstrip() + "\n"
 
 

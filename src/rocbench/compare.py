@@ -265,10 +265,8 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], allow: frozenset[st
 def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
     """Configuration columns whose values are not those of the other side; of flags and variables each by its name."""
     sides = [[{**row, **_flags_of(row)} for row in side] for side in (a, b)]
-    names = dict.fromkeys(
-        [*SETTINGS, *_axes([*a, *b]), *(name for side in sides for row in side for name in row)]
-    )
-    configured = [name for name in names if name in SETTINGS or name.startswith(("axis.", "flag "))]
+    flags = dict.fromkeys(name for side in sides for row in side for name in row if name.startswith("flag "))
+    configured = [*SETTINGS, *flags, *_axes([*a, *b])]
     found: dict[str, tuple[str, str]] = {}
     for name in configured:
         x, y = (_values_of(side, name) for side in sides)

@@ -92,7 +92,7 @@ def test_arms_of_one_run(command, runs):
     said = command("compare", runs.arms, "--arms", "max_num_seqs", "--format", "json")
     found = json.loads(said.out)
     assert (found["a"], found["b"]) == ("max_num_seqs=256", "max_num_seqs=512")
-    assert found["differs"] == {"--max-num-seqs": ["256", "512"]} or "max_num_seqs" in str(found["differs"])
+    assert found["differs"] == {"--max-num-seqs": ["256", "512"]}
     turned = command("compare", runs.arms, "--arms", "max_num_seqs=512,256", "--format", "json")
     assert json.loads(turned.out)["a"] == "max_num_seqs=512"
 

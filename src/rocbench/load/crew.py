@@ -24,6 +24,7 @@ class Member:
     def __init__(self, spec: WorkerSpec, control: Control) -> None:
         self.index = spec.index
         self.report: WorkerReport | BenchError | None = None
+        self._fault = ""
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the member
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rocbench.load.worker", str(control.fd), str(control.workers)],
@@ -39,14 +40,15 @@ class Member:
     def _read(self, spec: bytes) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        report = b""
         try:
             with self.process.stdin as stdin:
                 stdin.write(spec)
             with self.process.stdout as stdout:
-                # Read whole first: the unpickler takes a pipe's short read for the end.
-                self.report = pickle.loads(stdout.read())  # noqa: S301 - our own child wrote it
-        except (OSError, EOFError, pickle.UnpicklingError):
-            return  # the process died; `alive` and `why_dead` tell
+                report = stdout.read()
+            self.report = pickle.loads(report)  # noqa: S301 - our own child wrote it
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            self._fault = f"{error} ({len(report)} bytes)"
 
     @property
     def done(self) -> bool:
@@ -57,7 +59,7 @@ class Member:
         """The last line the process wrote to stderr."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self.process.poll()}"
+        return lines[-1] if lines else f"exit code {self.process.poll()}, {self._fault}"
 
     def end(self) -> None:
         """Leave no process behind."""

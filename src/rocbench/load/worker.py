@@ -61,13 +61,16 @@ def main() -> None:
     # Ctrl-C goes to the whole process group; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = Control(int(sys.argv[1]), int(sys.argv[2]))
+    # The report has its pipe to itself: whatever a library prints goes to stderr.
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     spec: WorkerSpec = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
     try:
         out: WorkerReport | BenchError = run(spec, control)
     except BenchError as error:
         out = error
-    pickle.dump(out, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
-    sys.stdout.buffer.flush()
+    with pipe:
+        pipe.write(pickle.dumps(out, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def test_launched_servers(bench):
     assert leaks(bench.folder, ended) == []
 
 
+@pytest.mark.slow
 def test_key_in_arguments_of_a_server_that_dies_at_load(bench):
     """A key given as a flag, and one in the environment of the server, which dies at load with both in its log."""
     bench.env["LEAKY_FAULTS"] = '{"deepseek-r1": {"die_at_load": true}}'

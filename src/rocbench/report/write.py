@@ -27,6 +27,11 @@ class Written:
     banner: tuple[str, str]
     """As the report shows it; empty words where every row was measured."""
 
+    @property
+    def simulated(self) -> bool:
+        """Whether some row of it comes from no GPU."""
+        return bool(self.banner[0])
+
 
 def report(
     folders: Sequence[RunFolder], out: Path, limits: Sequence[Limit] = (), *, with_study: bool = False

@@ -16,10 +16,13 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     workloads: tuple[str, ...] = ()
+    """In place of the sweep's."""
     models: tuple[str, ...] = ()
     """Profiles that it is for; none named is all."""
     concurrency: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """In place of the sweep's."""
     rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """In place of the sweep's."""
     load: dict[str, Any] = {}
     """Keys of `load` that differ here."""
 

@@ -39,8 +39,11 @@ class Slo(Strict):
     """Limits a request must meet to count for goodput, in ms."""
 
     ttft_ms: float | None = None
+    """Time to first token."""
     tpot_ms: float | None = None
+    """Time per output token."""
     e2el_ms: float | None = None
+    """End-to-end latency."""
 
 
 class Until(Strict):
@@ -49,7 +52,9 @@ class Until(Strict):
     interval_half_width: Share
     """Of the mean: 2% is +-2 %."""
     max: int = Field(ge=3)
+    """Repeats at most."""
     metric: str = "output_throughput"
+    """Column whose interval decides."""
 
     @field_validator("metric")
     @classmethod
@@ -63,7 +68,9 @@ class Search(Strict):
     slo: dict[str, float] = Field(min_length=1)
     """Columns of `cells` and their limits: `p99_ttft_ms: 2000`. An upper limit where lower is better, else a lower one."""
     low: float = Field(default=1, gt=0)
+    """First level tried."""
     high: float = Field(default=1024, gt=0)
+    """Highest level tried."""
     max_measurements: int = Field(default=20, gt=0)
     """Of one server and workload; levels listed beside the search do not count."""
     repeats: int = Field(default=1, gt=0)

@@ -1,165 +1,68 @@
 """The YAML files as frozen pydantic models. Unknown keys are refused: a misspelt key would be lost silently.
 
-A model profile (`configs/models/*.yaml`) says what a model is and how it is served per vLLM version.
-A hardware profile (`configs/hardware/*.yaml`) says what a GPU can do.
-A workload (`configs/workloads/*.yaml`) says what a request is. A sweep (`configs/sweeps/*.yaml`) ties them.
+A model profile (`configs/models/*.yaml`) says what a model is and how it is served per vLLM version, a hardware
+profile (`configs/hardware/*.yaml`) what a GPU can do (both in `profiles`). A workload (`configs/workloads/*.yaml`) says
+what a request is. A sweep (`configs/sweeps/*.yaml`) ties them.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rocbench.settings.blocks import Block
 from rocbench.settings.goals import Search, Share, Slo, Until
+from rocbench.settings.profiles import (
+    Checkpoint,
+    Derived,
+    FlagValue,
+    Gpu,
+    Hardware,
+    ModelProfile,
+    Positive,
+    ServeVariant,
+    VersionText,
+)
 
-FlagValue = bool | int | float | str | dict[str, Any] | None
-"""A serve argument: True for a bare flag, False for its `--no-` form, None to leave it unset, a dict as JSON."""
-
-
-def _version(text: str) -> str:
-    try:
-        Version(text)
-    except InvalidVersion as error:
-        raise ValueError(f"{text!r} is not a version such as 0.14.1") from error
-    return text
-
-
-def _range(text: str) -> str:
-    try:
-        SpecifierSet(text)
-    except InvalidSpecifier as error:
-        raise ValueError(f"{text!r} is not a version range such as '>=0.14,<0.18'") from error
-    return text
-
-
-VersionText = Annotated[str, AfterValidator(_version)]
-VersionRange = Annotated[str, AfterValidator(_range)]
-Positive = Annotated[int, Field(gt=0)]
+__all__ = [
+    "Aiter",
+    "Block",
+    "Checkpoint",
+    "ClosedLoop",
+    "Dataset",
+    "Derived",
+    "FlagValue",
+    "Gpu",
+    "Hardware",
+    "Images",
+    "Length",
+    "Load",
+    "LoadShape",
+    "Matrix",
+    "ModelProfile",
+    "OpenLoop",
+    "Positive",
+    "Search",
+    "ServeVariant",
+    "Server",
+    "Simulation",
+    "Slo",
+    "Strict",
+    "Sweep",
+    "SweepModel",
+    "TraceReplay",
+    "Until",
+    "VersionText",
+    "Workload",
+    "all_have",
+]
 
 
 class Strict(BaseModel):
     """Frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-
-# --- models
-
-
-class Checkpoint(Strict):
-    """How the weights are stored on disk."""
-
-    quantization: Literal["none", "fp8_block", "fp8_channel", "int4_group", "mxfp4"] = "none"
-    bits: float = 16
-    block: tuple[int, int] | None = None
-    """Weight block (rows, columns) of block quantisation, 128x128 for DeepSeek FP8."""
-    group: int | None = None
-    """Group size of group quantisation."""
-    linear_bits: float | None = None
-    """Bits of a weight outside the routed experts, where it is not as expected: as the experts for FP8 and in
-    models without experts, 16 beside INT4 and MXFP4 experts."""
-    bytes: float | None = None
-    """Bytes of all weight files where known; else derived from the parameters."""
-
-
-class ServeVariant(Strict):
-    """Serve arguments and environment for a range of vLLM versions. The first that matches is taken."""
-
-    vllm: VersionRange
-    args: dict[str, FlagValue] = {}
-    """Keys without the leading dashes: `quantization: fp8`."""
-    env: dict[str, str] = {}
-    image: str | None = None
-    tp: Positive | None = None
-    source: str
-    note: str = ""
-
-
-class Derived(Strict):
-    """What was computed from `config`, kept in a profile for its reader. Nothing reads it back."""
-
-    family: str | None = None
-    total_params: float | None = None
-    """Language model, without multi-token-prediction layers."""
-    active_params: float | None = None
-    kv_bytes_per_token: float | None = None
-    """Whole model, 2 bytes a number, nothing replicated, the indexer left out."""
-    indexer_bytes_per_token: float | None = None
-
-
-class ModelProfile(Strict):
-    """A model: identity, the Hugging Face config facts that decide its architecture, and how to serve it."""
-
-    name: str
-    hf_id: str
-    revision: str | None = None
-    path: str | None = None
-    """A local folder that holds the model, served instead of `hf_id`."""
-    gated: bool = False
-    trust_remote_code: bool = False
-    config: dict[str, Any]
-    """Fields of `config.json` (nested text_config and vision_config as they are there)."""
-    checkpoint: Checkpoint = Checkpoint()
-    precision: str
-    """Label of the weights as they run: bf16, fp8, int4, mxfp4."""
-    total_params: float | None = None
-    active_params: float | None = None
-    """Set only where the derivation from `config` cannot know them."""
-    tp: Positive = 8
-    nodes: Positive = 1
-    max_model_len: Positive | None = None
-    vocab_size: Positive | None = None
-    vllm_min: VersionText | None = None
-    """First vLLM version that has the architecture."""
-    serve: tuple[ServeVariant, ...] = ()
-    sources: tuple[str, ...] = ()
-    unconfirmed: tuple[str, ...] = ()
-    """Facts that no source confirms."""
-    derived: Derived | None = None
-
-
-# --- hardware
-
-
-class Gpu(Strict):
-    """One GPU. Dense peak FLOP/s per dtype; None where the vendor gives none."""
-
-    name: str
-    gfx: str
-    hbm_bytes: Positive
-    hbm_bytes_per_s: float
-    flops: dict[Literal["bf16", "fp16", "fp8", "int8", "fp4"], float]
-    link_bytes_per_s: float
-    """Usable bytes/s of one GPU-GPU link, one direction."""
-    links: Positive
-    """Links from one GPU to its peers."""
-    power_w: float
-    idle_power_w: float | None = None
-    host_bytes_per_s: float | None = None
-    """Host to GPU, one direction: how fast offloaded KV comes back at best."""
-    cache_bytes: float = 0.0
-    """Last-level cache: so much may stay from step to step and need not be read from HBM."""
-
-
-class Hardware(Strict):
-    """A node. `gpu` is None for the CPU: the real engine runs there, and no physics is claimed."""
-
-    name: str
-    platform: Literal["rocm", "cpu"]
-    gpus: int = Field(ge=0)
-    gpu: Gpu | None = None
-    rocm: VersionText | None = None
-    sources: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _gpu_on_rocm(self) -> Hardware:
-        if (self.platform == "rocm") != (self.gpu is not None):
-            raise ValueError("platform rocm needs a `gpu`, platform cpu has none")
-        return self
 
 
 # --- workloads
@@ -169,9 +72,13 @@ class Length(Strict):
     """A token length: fixed, uniform or lognormal."""
 
     kind: Literal["fixed", "uniform", "lognormal"] = "fixed"
+    """How lengths are drawn."""
     mean: Positive
+    """Tokens; of `fixed` each one's."""
     low: Positive | None = None
+    """Least length."""
     high: Positive | None = None
+    """Greatest length."""
     sigma: float | None = None
     """Standard deviation of the underlying normal, for lognormal."""
 
@@ -188,28 +95,39 @@ class Images(Strict):
     """Synthetic images, unique and real files."""
 
     count: Positive
+    """In each request."""
     width: Positive
+    """Pixels."""
     height: Positive
+    """Pixels."""
     format: Literal["png", "jpeg"] = "jpeg"
+    """File format."""
 
 
 class Dataset(Strict):
     """Prompts from a JSONL file."""
 
     path: str
+    """JSONL file."""
     shape: Literal["prompt", "sharegpt", "trace"] = "prompt"
+    """What its lines are."""
     multi_turn: bool = False
+    """Send all turns of a conversation, each with what came before."""
 
 
 class Workload(Strict):
     """What one request is."""
 
     name: str
+    """As sweeps name it."""
     isl: Length
     """Text tokens of the prompt; image tokens come on top."""
     osl: Length
+    """Output tokens."""
     images: Images | None = None
+    """None sends text only."""
     dataset: Dataset | None = None
+    """Prompts from a file, in place of random token ids."""
     api: Literal["auto", "completions", "chat"] = "auto"
     """auto: chat with images, else completions with token ids."""
     shared_prefix_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -217,8 +135,11 @@ class Workload(Strict):
     prompt_pool: Positive | None = None
     """Take prompts (and images) in turn from so many, as harnesses with a fixed list do; None makes each unique."""
     ignore_eos: bool = True
+    """Answers end at their length, not at the model's will."""
     temperature: float = 0.0
+    """Of sampling; 0 is greedy."""
     note: str = ""
+    """For its reader."""
 
 
 # --- sweeps
@@ -228,24 +149,31 @@ class ClosedLoop(Strict):
     """N users, each sends its next request when the last has ended."""
 
     kind: Literal["closed"] = "closed"
+    """Closed loop."""
 
 
 class OpenLoop(Strict):
     """Requests sent by the clock. The level of a cell is then the rate in requests/s."""
 
     kind: Literal["open"]
+    """Open loop."""
     arrival: Literal["constant", "poisson", "gamma"] = "poisson"
+    """Distribution of the gaps between sends."""
     burstiness: float = Field(default=1.0, gt=0)
     """Shape of the gamma distribution; 1 is Poisson, lower is burstier."""
     max_in_flight: Positive | None = None
+    """Requests due beyond it wait; their lateness is in the row."""
 
 
 class TraceReplay(Strict):
     """Requests at the timestamps of a JSONL file."""
 
     kind: Literal["trace"]
+    """Requests at given times."""
     path: str
+    """JSONL file."""
     speed: float = Field(default=1.0, gt=0)
+    """Divide all gaps."""
 
 
 LoadShape = Annotated[ClosedLoop | OpenLoop | TraceReplay, Field(discriminator="kind")]
@@ -255,10 +183,13 @@ class Load(Strict):
     """How a cell is loaded and how long it is measured."""
 
     shape: LoadShape = ClosedLoop()
+    """Closed loop, open loop or trace."""
     duration_s: float = Field(default=30.0, gt=0)
     """The least length of the measured window."""
     max_duration_s: float = Field(default=1800.0, gt=0)
+    """The greatest length of the window, and of the warm-up before it."""
     min_requests_per_user: float = Field(default=5.0, ge=0)
+    """The window goes on until so many requests a user began in it."""
     max_requests: Positive | None = None
     """Bound by count instead: so many requests in all, as the study did. The row is marked."""
     max_requests_per_user: Positive | None = None
@@ -268,8 +199,11 @@ class Load(Strict):
     wave: bool = False
     """Start all users at once, so that fixed lengths march in one wave."""
     request_timeout_s: float = Field(default=600.0, gt=0)
+    """From the send to the last byte."""
     transport: Literal["auto", "wire", "aiohttp"] = "auto"
+    """Who reads the socket; wire has the kernel's stamps."""
     keep_stamps: bool = False
+    """Keep every token's stamp."""
 
 
 class Simulation(Strict):
@@ -278,6 +212,7 @@ class Simulation(Strict):
     efficiency: float | None = Field(default=None, gt=0, le=1)
     """Share of the physical bound that steps reach; None takes the named calibration's."""
     calibration: str = "default"
+    """Named efficiencies of the step times."""
     noise_cv: float = Field(default=0.0, ge=0)
     """Coefficient of variation of step times."""
     run_cv: float = Field(default=0.0, ge=0)
@@ -300,53 +235,78 @@ class Matrix(Strict):
     """Axes beside model, workload and concurrency: `aiter`, `tp`, `vllm`, or a serve argument's name."""
 
     product: dict[str, tuple[Any, ...]] = {}
+    """Axis to values; every combination."""
     zip: dict[str, tuple[Any, ...]] = {}
+    """Axis to values of equal number; taken together, one by one."""
     include: tuple[dict[str, Any], ...] = ()
+    """Combinations beside these."""
     exclude: tuple[dict[str, Any], ...] = ()
+    """Combinations left out: those that have all of an entry's values."""
 
 
 class SweepModel(Strict):
     """A model of a sweep with its own settings."""
 
     profile: str
+    """Name of the model profile."""
     path: str | None = None
     """A local folder that holds the model, served instead of the profile's `hf_id`."""
     tp: Positive | None = None
+    """Tensor parallel size."""
     workloads: tuple[str, ...] | None = None
+    """In place of the sweep's."""
     concurrency: tuple[Positive, ...] | None = None
+    """In place of the sweep's."""
     rate: tuple[float, ...] | None = None
+    """In place of the sweep's."""
     serve_args: dict[str, FlagValue] = {}
+    """On top of the sweep's."""
     env: dict[str, str] = {}
+    """On top of the sweep's."""
     aiter: Any = None
+    """In place of the sweep's."""
     vllm: VersionText | None = None
+    """In place of the sweep's."""
 
 
 class Server(Strict):
     """How the server is had."""
 
     kind: Literal["simulated", "process", "container", "attached"] = "simulated"
+    """Simulated, `vllm serve` as a process or in a container, or one that runs already."""
     command: tuple[str, ...] | None = None
     """The command in place of `vllm` (kind process): an absolute path to an environment's `vllm`."""
     image: str | None = None
+    """Container image, in place of the profile's."""
     runtime: Literal["docker", "podman"] = "docker"
+    """Who runs containers."""
     base_url: str | None = None
+    """Of a running server (kind attached)."""
     api_key_env: str | None = None
     """Name of the variable that holds the key. The key itself never stands in a file."""
     ready_timeout_s: float | None = Field(default=None, gt=0)
+    """None allows 600 s and 3 s a billion parameters."""
     dev_mode: bool = True
     """Set VLLM_SERVER_DEV_MODE=1 (loopback only), for the proof after start and cache resets."""
     gpus: tuple[int, ...] | None = None
+    """Indices of the GPUs to use; None takes free ones."""
 
 
 class Sweep(Strict):
     """A sweep: which models, on what, under which loads."""
 
     name: str
+    """Becomes part of the run id."""
     vllm: VersionText | None = None
+    """Version that the servers have; flags are derived for it."""
     hardware: str = "mi325x"
+    """Hardware profile."""
     server: Server = Server()
+    """How servers are had."""
     models: tuple[str | SweepModel, ...]
+    """Names of profiles, or entries with settings of their own."""
     workloads: tuple[str, ...] = ()
+    """Names of workloads."""
     concurrency: tuple[Positive, ...] = ()
     """Levels of a closed loop: users."""
     rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
@@ -354,30 +314,45 @@ class Sweep(Strict):
     blocks: tuple[Block, ...] = ()
     """Cells with workloads, levels or a load of their own, on the same servers."""
     matrix: Matrix = Matrix()
+    """Further axes: each combination is a server."""
     aiter: Any = None
     """on, off, or a map of parts; None leaves it to the profile and the rules."""
     serve_args: dict[str, FlagValue] = {}
+    """Flags of every server, without dashes; they win over profile and rules."""
     env: dict[str, str] = {}
+    """Environment variables of every server."""
     load: Load = Load()
+    """How long and in what shape each cell is loaded."""
     repeats: Positive = 1
+    """Measurements of each cell."""
     until: Until | None = None
     """Go on repeating until the interval is narrow enough."""
     discard_first: bool = False
     """Measure each cell once more after a load, and leave that out of all judgement."""
     restart: Literal["never", "per_repeat", "per_cell"] = "never"
+    """When a server is started anew between repeats."""
     order: Literal["as_given", "random", "interleaved"] = "as_given"
+    """Of the cells on a server; interleaved reverses every second repeat."""
     factors: dict[str, tuple[Any, ...]] = {}
+    """What an ablation switches: name to levels, the base first."""
     design: Literal["full", "one_at_a_time", "leave_one_out", "pairwise"] = "full"
+    """Which combinations of the factors run."""
     also_changes: tuple[str, ...] = ()
     """What the arms of `factors` may change beside their factor; anything else that differs stops the plan."""
     slo: Slo = Slo()
+    """Limits for goodput."""
     search: Search | None = None
+    """Look for the highest load that meets limits."""
     saturation_gain: Share = 0.05
     """A doubling of the load that brings less throughput than this is past the saturation point."""
     seed: int = 0
+    """Of prompts, order and arrivals."""
     simulation: Simulation = Simulation()
+    """Settings of the simulated server."""
     nightly: bool = False
+    """Refuse to start on a node that fails its doctor."""
     note: str = ""
+    """For its reader."""
 
     @model_validator(mode="after")
     def _has_levels(self) -> Sweep:

@@ -1,0 +1,192 @@
+"""Profiles of models and of hardware, as frozen pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+FlagValue = bool | int | float | str | dict[str, Any] | None
+"""A serve argument: True for a bare flag, False for its `--no-` form, None to leave it unset, a dict as JSON."""
+
+
+def _version(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion as error:
+        raise ValueError(f"{text!r} is not a version such as 0.14.1") from error
+    return text
+
+
+def _range(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise ValueError(f"{text!r} is not a version range such as '>=0.14,<0.18'") from error
+    return text
+
+
+VersionText = Annotated[str, AfterValidator(_version)]
+VersionRange = Annotated[str, AfterValidator(_range)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+# --- models
+
+
+class Checkpoint(Strict):
+    """How the weights are stored on disk."""
+
+    quantization: Literal["none", "fp8_block", "fp8_channel", "int4_group", "mxfp4"] = "none"
+    """Scheme of the weights."""
+    bits: float = 16
+    """Of one weight."""
+    block: tuple[int, int] | None = None
+    """Weight block (rows, columns) of block quantisation, 128x128 for DeepSeek FP8."""
+    group: int | None = None
+    """Group size of group quantisation."""
+    linear_bits: float | None = None
+    """Bits of a weight outside the routed experts, where it is not as expected: as the experts for FP8 and in
+    models without experts, 16 beside INT4 and MXFP4 experts."""
+    bytes: float | None = None
+    """Bytes of all weight files where known; else derived from the parameters."""
+
+
+class ServeVariant(Strict):
+    """Serve arguments and environment for a range of vLLM versions. The first that matches is taken."""
+
+    vllm: VersionRange
+    """Versions that it is for."""
+    args: dict[str, FlagValue] = {}
+    """Keys without the leading dashes: `quantization: fp8`."""
+    env: dict[str, str] = {}
+    """Environment variables."""
+    image: str | None = None
+    """Container image."""
+    tp: Positive | None = None
+    """Tensor parallel size, in place of the profile's."""
+    source: str
+    """Who says so: recipe, guide or file."""
+    note: str = ""
+    """For its reader; shown as the reason of each flag."""
+
+
+class Derived(Strict):
+    """What was computed from `config`, kept in a profile for its reader. Nothing reads it back."""
+
+    family: str | None = None
+    """Attention family."""
+    total_params: float | None = None
+    """Language model, without multi-token-prediction layers."""
+    active_params: float | None = None
+    """Used by one token."""
+    kv_bytes_per_token: float | None = None
+    """Whole model, 2 bytes a number, nothing replicated, the indexer left out."""
+    indexer_bytes_per_token: float | None = None
+    """Of a sparse attention's indexer."""
+
+
+class ModelProfile(Strict):
+    """A model: identity, the Hugging Face config facts that decide its architecture, and how to serve it."""
+
+    name: str
+    """As sweeps name it."""
+    hf_id: str
+    """Hugging Face id; what stands after `vllm serve`."""
+    revision: str | None = None
+    """Commit of the checkpoint; None takes the newest."""
+    path: str | None = None
+    """A local folder that holds the model, served instead of `hf_id`."""
+    gated: bool = False
+    """Needs HF_TOKEN to download."""
+    trust_remote_code: bool = False
+    """The checkpoint brings code of its own."""
+    config: dict[str, Any]
+    """Fields of `config.json` (nested text_config and vision_config as they are there)."""
+    checkpoint: Checkpoint = Checkpoint()
+    """How its weights are stored."""
+    precision: str
+    """Label of the weights as they run: bf16, fp8, int4, mxfp4."""
+    total_params: float | None = None
+    """As `active_params`."""
+    active_params: float | None = None
+    """Set only where the derivation from `config` cannot know them."""
+    tp: Positive = 8
+    """Tensor parallel size, where nothing else is said."""
+    nodes: Positive = 1
+    """Nodes that one server spans."""
+    max_model_len: Positive | None = None
+    """Longest context to serve."""
+    vocab_size: Positive | None = None
+    """Token ids to draw prompts from; None takes the config's."""
+    vllm_min: VersionText | None = None
+    """First vLLM version that has the architecture."""
+    serve: tuple[ServeVariant, ...] = ()
+    """Arguments by vLLM version; the first that matches is taken."""
+    sources: tuple[str, ...] = ()
+    """Where the facts come from."""
+    unconfirmed: tuple[str, ...] = ()
+    """Facts that no source confirms."""
+    derived: Derived | None = None
+    """What was computed from `config`, for the reader."""
+
+
+# --- hardware
+
+
+class Gpu(Strict):
+    """One GPU. Dense peak FLOP/s per dtype; None where the vendor gives none."""
+
+    name: str
+    """As the vendor calls it."""
+    gfx: str
+    """Architecture: `gfx942`."""
+    hbm_bytes: Positive
+    """Memory of one GPU."""
+    hbm_bytes_per_s: float
+    """Peak bandwidth of one GPU's memory."""
+    flops: dict[Literal["bf16", "fp16", "fp8", "int8", "fp4"], float]
+    """Dense peak FLOP/s by number format."""
+    link_bytes_per_s: float
+    """Usable bytes/s of one GPU-GPU link, one direction."""
+    links: Positive
+    """Links from one GPU to its peers."""
+    power_w: float
+    """Power limit of one GPU (TBP)."""
+    idle_power_w: float | None = None
+    """Power of one GPU that does nothing."""
+    host_bytes_per_s: float | None = None
+    """Host to GPU, one direction: how fast offloaded KV comes back at best."""
+    cache_bytes: float = 0.0
+    """Last-level cache: so much may stay from step to step and need not be read from HBM."""
+
+
+class Hardware(Strict):
+    """A node. `gpu` is None for the CPU: the real engine runs there, and no physics is claimed."""
+
+    name: str
+    """As sweeps name it."""
+    platform: Literal["rocm", "cpu"]
+    """What vLLM runs on there."""
+    gpus: int = Field(ge=0)
+    """GPUs of one node."""
+    gpu: Gpu | None = None
+    """None on the CPU."""
+    rocm: VersionText | None = None
+    """ROCm of the host."""
+    sources: tuple[str, ...] = ()
+    """Where the figures come from."""
+
+    @model_validator(mode="after")
+    def _gpu_on_rocm(self) -> Hardware:
+        if (self.platform == "rocm") != (self.gpu is not None):
+            raise ValueError("platform rocm needs a `gpu`, platform cpu has none")
+        return self

@@ -161,7 +161,9 @@ class Watch:
     def _all_over(self) -> bool:
         total = self.control.total
         exhausted = total(Count.EXHAUSTED) == len(self.crew.members)
-        return exhausted and total(Count.IN_FLIGHT) == 0 and total(Count.WAITING) == 0
+        # All may be handed out before the first is counted as in flight: what was sent must also have ended.
+        answered = 0 < total(Count.SENT) <= total(Count.COMPLETED) + total(Count.FAILED)
+        return exhausted and answered and total(Count.IN_FLIGHT) == 0 and total(Count.WAITING) == 0
 
     def _end(self, end_ns: int, ended_by: str, now: int) -> None:
         self.cells[Head.END_NS] = end_ns

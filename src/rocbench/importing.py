@@ -49,6 +49,9 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
         row["input_throughput"] = data["total_input_tokens"] / duration if duration else None
     if completed and data.get("total_output_tokens"):
         row["osl"] = data["total_output_tokens"] / completed
+    accepted = data.get("spec_decode_acceptance_length")
+    if accepted:
+        row["spec_tokens_per_step"] = float(accepted)
     if data.get("max_concurrency"):
         row["requests_per_user"] = data["num_prompts"] / data["max_concurrency"]
         latency = data.get("mean_e2el_ms")
@@ -82,9 +85,29 @@ def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, 
     found["roofline_share"] = share.value if share else None
     found["valid"], found["reasons"] = judged.valid, ";".join(judged.reasons)
     found["unknown_checks"] = ";".join(judged.unknown) or None
-    decides = json.dumps({k: found.get(k) for k in ("model", "key", "source", "concurrency")}, default=str)
+    decides = json.dumps({name: found.get(name) for name in _DECIDES}, default=str)
     found["cell_id"] = hashlib.sha256(decides.encode()).hexdigest()[:12]
     return found
+
+
+def numbered(rows: list[Row]) -> list[Row]:
+    """Rows of one cell that carry the same repeat are repeats of it: numbered on, so that none replaces another."""
+    taken: set[tuple[str, int]] = set()
+    found: list[Row] = []
+    for row in rows:
+        repeat = int(row["repeat"])
+        while (row["cell_id"], repeat) in taken:
+            repeat += 1
+        taken.add((row["cell_id"], repeat))
+        found.append(row | {"repeat": repeat})
+    return found
+
+
+_DECIDES = (
+    "model", "key", "source", "concurrency", "request_rate", "workload", "isl", "osl", "images", "tp", "aiter",
+    "precision", "vllm_version", "hardware", "serve_args", "serve_env",
+)  # fmt: skip
+"""Columns that make two imported rows two cells."""
 
 
 def _args(row: Row, profile: ModelProfile) -> dict[str, Any]:

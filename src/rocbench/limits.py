@@ -49,7 +49,10 @@ def _shape(row: Row) -> RequestShape | None:
 
 
 def _per_step(row: Row) -> float:
-    """Tokens a decode step gives one sequence: with speculation, by how often a chunk carried several."""
+    """Tokens a decode step gives one sequence: as told, else with speculation by how often a chunk carried several."""
+    told = number(row, "spec_tokens_per_step")
+    if told is not None:
+        return max(1.0, told)
     tokens, chunks = number(row, "itl_n"), number(row, "icl_n")
     return tokens / chunks if tokens and chunks and number(row, "spec_acceptance") else 1.0
 

@@ -102,3 +102,21 @@ def test_import_command_writes_a_run_folder(tmp_path: Path) -> None:
     cells = (out / "cells.csv").read_text()
     assert 3 == len(cells.splitlines())
     assert "imported" in cells
+
+
+def test_no_row_replaces_another() -> None:
+    """Rows that agree in all that makes a cell are repeats; rows of unlike settings are cells of their own."""
+    same = {"model": "llama-3.1-405b", "concurrency": 100, "total_token_throughput": 6700}
+    rows = importing.numbered([complete(same | {"aiter": aiter}) for aiter in ("off", "on", "off")])
+
+    assert [1, 1, 2] == [row["repeat"] for row in rows]
+    assert rows[0]["cell_id"] == rows[2]["cell_id"] != rows[1]["cell_id"]
+
+
+def test_speculation_is_counted_by_steps() -> None:
+    """An honest speculative row is not above the limit: several tokens come from one step."""
+    fast = VLLM_BENCH | {"max_concurrency": 1, "output_throughput": 165.0, "total_token_throughput": 800.0}
+    told = complete(importing.from_vllm_bench(fast | {"spec_decode_acceptance_length": 2.9}, "x.json"))
+    untold = complete(importing.from_vllm_bench(fast, "x.json"))
+
+    assert told["roofline_share"] < 1 < untold["roofline_share"]

@@ -41,6 +41,7 @@ def import_(
                 filled["model"] = profile.name
             known = catalog.hardware(str(named)) if named else None
             rows.append(importing.complete(filled, profile, known, path.name))
+    rows = importing.numbered(rows)
     folder = RunFolder.create(out)
     at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     run_id = f"import-{out.name}"

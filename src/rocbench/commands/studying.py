@@ -246,8 +246,8 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     from rocbench.study import results
 
     written = write.report([run_ for _, run_ in done], target / "report", with_study=True)
-    if written.simulated:
-        console.say("SIMULATED: these figures come from the simulated server, not from hardware")
+    if written.banner[0]:
+        console.say(": ".join(written.banner))
     rows = [(part, run_.rows) for part, run_ in done]
     tables = [results.artefacts(found.study, rows), *results.published(None if small else found.tables, rows)]
     for table in tables:

@@ -59,22 +59,28 @@ def estimate(
     args = resolution.flags()
     plan = layout.from_args(args)
     seqs = _int(args.get("max-num-seqs")) or 1024
-    capacity = kv.kv_capacity_tokens(
-        arch,
-        profile.checkpoint,
-        hardware,
-        plan,
-        float(args.get("gpu-memory-utilization") or 0.9),
-        max_model_len=_int(args.get("max-model-len")),
-        max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
-        max_num_seqs=seqs,
-        block_size=resolution.facts.block_size or 16,
-        reserve=kv.known_reserve(
+    settled = args.get("gpu-memory-utilization") and args.get("max-num-batched-tokens")
+    # Their defaults differ by version: with neither known, no capacity is told rather than one assumed.
+    capacity = (
+        None
+        if resolution.facts.vllm is None and not settled
+        else kv.kv_capacity_tokens(
             arch,
-            resolution.facts.vllm,
+            profile.checkpoint,
+            hardware,
+            plan,
+            float(args.get("gpu-memory-utilization") or 0.9),
+            max_model_len=_int(args.get("max-model-len")),
             max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
-            max_model_len=_int(args.get("max-model-len")) or arch.max_position_embeddings or 32768,
-        ),
+            max_num_seqs=seqs,
+            block_size=resolution.facts.block_size or 16,
+            reserve=kv.known_reserve(
+                arch,
+                resolution.facts.vllm,
+                max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
+                max_model_len=_int(args.get("max-model-len")) or arch.max_position_embeddings or 32768,
+            ),
+        )
     )
     tokens = workload.isl.mean + workload.osl.mean
     if capacity is not None and capacity.tokens < tokens:

@@ -134,7 +134,8 @@ def _panel(ax: Axes, panel: Panel, view: View) -> None:
         known = [y for s in panel.series for y in (*s.y, *s.high, *s.low) if y is not None and y > 0]
         ax.set_ylim(min(known) / 1.4, max(known) * 1.4)
     else:
-        ax.set_ylim(0, panel.y_max * 1.02 if panel.y_max else None)
+        highest = max((y for s in panel.series for y in (*s.y, *s.high) if y is not None), default=1.0)
+        ax.set_ylim(0, panel.y_max * 1.02 if panel.y_max else (highest or 1.0) * 1.08)
         ax.yaxis.set_major_formatter(
             FuncFormatter(lambda value, _: f"{value:.0%}" if panel.percent else f"{value:,g}")
         )

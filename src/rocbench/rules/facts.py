@@ -254,7 +254,7 @@ def _question(
 ) -> backends.Question:
     vllm, arch = subject.vllm, subject.architecture
     on_gpu = subject.hardware.platform == "rocm"
-    asked = flags.get("attention-backend") or flags.get("attention-config.backend")
+    asked = flags.get("attention-backend")
     old_name = "VLLM_ATTENTION_BACKEND"
     if asked is None and old_name in env and lives(old_name, vllm, subject.names):
         asked = env[old_name]

@@ -20,6 +20,8 @@ from rocbench.settings.schema import FlagValue
 Kind = Literal["bool", "switch", "int", "float", "str", "json"]
 """A switch is a boolean without a `--no-` form: False leaves it unset."""
 _HUMAN = re.compile(r"-?\d+(\.\d+)?\s*([kmgt]i?)?|auto", re.IGNORECASE)
+_SAME = {"attention-config.backend": "attention-backend"}
+"""A JSON flag's keys that are a flag of their own too; vLLM refuses both at once (config/attention.py)."""
 _SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
 
 
@@ -96,7 +98,8 @@ def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str,
     found: dict[str, Any] = {}
     for name, value in args.items():
         leaf, positive = canonical(name, names)
-        for key, item in _spread(leaf, _typed(leaf, value, names, where)):
+        for spread, item in _spread(leaf, _typed(leaf, value, names, where)):
+            key = _SAME.get(spread, spread)
             item = item if positive else (None if item is None else not item)  # noqa: PLW2901
             if key in found and found[key] != item:
                 raise InputError(f"--{key} is given twice: {found[key]!r} and {item!r}", where=where)

@@ -58,6 +58,21 @@ def test_the_same_flag_twice_is_refused_unless_it_says_the_same():
 
 
 @pytest.mark.parametrize(
+    "args",
+    [
+        {"attention-config": {"backend": "TRITON_ATTN"}},
+        {"attention_config": '{"backend": "TRITON_ATTN"}'},
+        {"ac.backend": "TRITON_ATTN"},
+    ],
+)
+def test_the_backend_of_attention_config_is_the_flag(args):
+    """vLLM refuses the flag beside the key, so both are one setting, and two values contradict."""
+    assert leaves(args, NAMES, "") == {"attention-backend": "TRITON_ATTN"}
+    with pytest.raises(InputError, match="--attention-backend is given twice"):
+        leaves({"attention-backend": "ROCM_ATTN"} | args, NAMES, "")
+
+
+@pytest.mark.parametrize(
     ("flag", "given_", "taken"),
     [
         ("block-size", "16", 16),

@@ -13,7 +13,7 @@ from rocbench.rules.versions import Range
 
 FA_HEADS = frozenset({64, 128, 256})
 ROCM_ATTN_HEADS = frozenset({32, 64, 80, 96, 128, 160, 192, 224, 256})
-OWN_BACKENDS = ("deepseek_v4", "deepseek_v41", "minimax_m3", "step5")
+OWN_BACKENDS = ("deepseek_v4", "deepseek_v41", "minimax_m3", "minimax_m3_vl", "step5")
 """Model types that bring their own attention backend."""
 
 

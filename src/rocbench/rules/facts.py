@@ -55,7 +55,9 @@ class Facts:
     """`--quantization fp8` on a checkpoint of 16 bits."""
     weight_block: int | None
     moe_shard: float | None
-    """Rows of one expert on one rank: moe_intermediate_size / TP, whole with expert parallel."""
+    """Rows of one expert on one rank: moe_intermediate_size / (TP x DP), whole with expert parallel.
+
+    Source: FusedMoEParallelConfig.make, model_executor/layers/fused_moe/config.py of v0.14.1 and v0.33.0."""
     moe_shard_remainder: float | None
     """moe_shard modulo the weight block; 0 where weights are not block-quantised."""
     weights_gb: float | None
@@ -70,6 +72,8 @@ class Facts:
     backend_reason: str
     backend_source: str
     backend_if_offloaded: str | None
+    own_backend: bool
+    """The model brings its own attention backend."""
     block_size: int | None
     max_model_len: int | None
     kv_cache_dtype: str
@@ -94,8 +98,10 @@ class Facts:
     """size_flag (--kv-offloading-size), transfer_config, or none."""
     offload_connector: str
     offload_gib: float | None
+    mla_copies: float
+    """How often the ranks hold an MLA cache: TP / DCP."""
     offload_usable_gib: float | None
-    """What is left of it when each TP rank keeps a copy of an MLA cache (divided by DCP)."""
+    """What is left of it when an MLA cache is kept so often."""
     # the context
     offload_compared: bool
     multi_turn: bool
@@ -145,7 +151,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
     first = profile.vllm_min or next((subject.first_vllm.get(name) for name in arch.architectures), None)
     quantization = profile.checkpoint.quantization
     block = profile.checkpoint.block[0] if profile.checkpoint.block else None
-    shard = _moe_shard(arch, tp, ep=ep)
+    shard = _moe_shard(arch, tp * dp, ep=ep)
     offload, by, connector, gib = _offload(flags, env)
     question = _question(subject, flags, env, connector=connector != "")
     choice = backends.choose(question)
@@ -193,6 +199,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         backend_reason=choice.reason,
         backend_source=choice.source,
         backend_if_offloaded=backends.choose(question_off).name,
+        own_backend=question.model_type in backends.OWN_BACKENDS,
         block_size=asked_block
         if isinstance(asked_block, int)
         else backends.default_block_size(choice, question),
@@ -209,7 +216,8 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         offload_by=by,
         offload_connector=connector,
         offload_gib=gib,
-        offload_usable_gib=None if gib is None else gib * dcp / tp if arch.mla else gib,
+        mla_copies=tp / max(1, dcp),
+        offload_usable_gib=None if gib is None else gib * max(1, dcp) / max(1, tp) if arch.mla else gib,
         offload_compared=subject.offload_compared,
         multi_turn=subject.multi_turn,
     )
@@ -236,10 +244,10 @@ def _missing(first: str | None, vllm: str | None) -> bool | None:
     return None if vllm is None else release(vllm) < release(first)
 
 
-def _moe_shard(arch: Architecture, tp: int, *, ep: bool) -> float | None:
+def _moe_shard(arch: Architecture, ranks: int, *, ep: bool) -> float | None:
     if arch.moe_intermediate_size is None:
         return None
-    return float(arch.moe_intermediate_size) if ep else arch.moe_intermediate_size / max(1, tp)
+    return float(arch.moe_intermediate_size) if ep else arch.moe_intermediate_size / max(1, ranks)
 
 
 def _weights_gb(profile: ModelProfile, arch: Architecture) -> float | None:

@@ -12,6 +12,7 @@ from rocbench.rules.conditions import Condition, ConditionError, Test, parse, pa
 from rocbench.rules.facts import KINDS
 from rocbench.rules.flags import Name, Names, canonical, leaves, lives, nearest
 from rocbench.rules.table import Bar, Default, Fill, Move, Platform, Rule, RuleTableError, Severity
+from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range
 
 _KEYS = frozenset(
@@ -176,6 +177,8 @@ class _Reader:
         leaf = self.name(key, name)
         kind = "str" if leaf.isupper() else self.names.flags[leaf.partition(".")[0]].tested_as
         try:
+            if leaf.isupper() and isinstance(raw, bool):  # as vLLM reads a variable
+                return lambda value: truthy(str(value)) is raw
             if leaf.isupper() and isinstance(raw, Mapping) and "not" not in raw:
                 number = parse_test(f"{key}.{name}", raw, "float")
                 return lambda value: _as_number(value) is not None and number(_as_number(value))

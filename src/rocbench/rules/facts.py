@@ -89,6 +89,8 @@ class Facts:
     aiter_mha: bool | None
     aiter_fp8bmm: bool | None
     aiter_fp4bmm: bool | None
+    aiter_moe_a4w4_dsv4: bool | None
+    aiter_moe_situv2: bool | None
     aiter_unified_attention: bool | None
     aiter_fusion_shared_experts: bool | None
     aiter_custom_ar: bool | None

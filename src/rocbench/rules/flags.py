@@ -11,6 +11,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from math import isfinite
 from typing import Any, Literal
 
 from rocbench.errors import InputError
@@ -19,7 +21,7 @@ from rocbench.settings.schema import FlagValue
 
 Kind = Literal["bool", "switch", "int", "float", "str", "json"]
 """A switch is a boolean without a `--no-` form: False leaves it unset."""
-_HUMAN = re.compile(r"-?\d+(\.\d+)?\s*([kmgt]i?)?|auto", re.IGNORECASE)
+_HUMAN = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT])")
 _SAME = {"attention-config.backend": "attention-backend"}
 """A JSON flag's keys that are a flag of their own too; vLLM refuses both at once (config/attention.py)."""
 _SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
@@ -122,8 +124,10 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
         case "int" | "float":
             if isinstance(value, bool | dict | list):
                 raise wrong
-            if isinstance(value, str):
-                return _number(value, wrong)
+            number = _number(value, wrong) if isinstance(value, str) else value
+            if known.kind == "int" and isinstance(number, float):
+                raise wrong
+            return number
         case "json":
             if isinstance(value, str) and value.lstrip().startswith("{"):
                 try:
@@ -148,14 +152,29 @@ _TRUTH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0"
 
 
 def _number(text: str, wrong: InputError) -> int | float | str:
-    if not _HUMAN.fullmatch(text.strip()):
-        raise wrong
+    """As vLLM reads it: 2k is 2000, 2K is 2048, and a fraction goes with the small letters only.
+
+    Source: v0.14.1 and v0.33.0 engine/arg_utils.py human_readable_int.
+    """
+    text = text.strip()
+    if text.lower() == "auto":
+        return text
+    if (human := _HUMAN.fullmatch(text)) is not None:
+        digits, unit = human.groups()
+        power = "kmgt".index(unit.lower()) + 1
+        if unit.islower():
+            return int(Decimal(digits) * 1000**power)
+        if "." in digits:
+            raise wrong
+        return int(digits) << 10 * power
     for parse in (int, float):
         try:
-            return parse(text)
+            number = parse(text)
         except ValueError:
             continue
-    return text  # 32k, 256M, auto: vLLM reads these
+        if isfinite(number):
+            return number
+    raise wrong
 
 
 def _spread(leaf: str, value: Any) -> Iterable[tuple[str, Any]]:

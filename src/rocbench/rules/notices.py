@@ -80,6 +80,22 @@ def missing_part(part: str, table: RuleTable, vllm: str | None) -> Finding:
     return Finding("aiter-part", "method", what, "", ENVS)
 
 
+def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
+    """Parts switched on below a master that is off."""
+    on = set(switched_on)
+    return [
+        Finding(
+            "aiter-part",
+            "method",
+            f"{part.env} is on but has no effect: VLLM_ROCM_USE_AITER is off, and a part acts only below it",
+            "VLLM_ROCM_USE_AITER=1, or leave the part unset",
+            ENVS,
+        )
+        for part in table.parts.values()
+        if part.env in on
+    ]
+
+
 def aiter_off_rocm(platform: str) -> Finding:
     """AITER asked for where there is none."""
     return Finding("aiter-part", "method", f"aiter has no meaning on platform {platform}: not set", "", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from rocbench.rules import notices
 from rocbench.rules.judge import judge
 from rocbench.rules.load import shipped
 from rocbench.rules.resolution import Entry, Finding, Resolution, ServeRequest
@@ -48,6 +49,9 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
     state.look()
     _fill(state)
     said = judge(state)
+    if state.facts.platform == "rocm" and not state.facts.aiter:
+        given = (n for n, s in state.env.items() if s.provenance != "rule" and truthy(s.value))
+        state.notices += notices.idle_parts(given, table)
     _pin(state)
     state.look()
     forced = request.force and bool(said.contradictions)

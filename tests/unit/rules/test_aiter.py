@@ -76,6 +76,19 @@ def test_parts_act_below_the_master_only():
     assert acting({MASTER: "1"}, "0.25.1")["custom_ar"] is True
 
 
+def test_a_part_that_is_on_below_a_master_that_is_off_is_named():
+    """It has no effect; with the master on nothing is said."""
+
+    def said(**settings):
+        warnings = resolve(request({"model": "gqa"} | settings, "0.33.0")).warnings
+        return [finding.message for finding in warnings if finding.rule == "aiter-part"]
+
+    (message,) = said(aiter={"all": "off", "moe": "on", "linear": "off"})
+    assert message.startswith(f"{MASTER}_MOE is on but has no effect")
+    assert said(env={MASTER: "0", f"{MASTER}_MLA": "true"})
+    assert not said(aiter={"moe": "on"})
+
+
 def test_the_setting_and_the_variable_may_not_contradict():
     """aiter: on with VLLM_ROCM_USE_AITER=0 is an input error; the same twice is not."""
     with pytest.raises(InputError, match="contradicts aiter"):

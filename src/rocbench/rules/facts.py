@@ -57,7 +57,7 @@ class Facts:
     moe_shard: float | None
     """Rows of one expert on one rank: moe_intermediate_size / (TP x DP), whole with expert parallel.
 
-    Source: FusedMoEParallelConfig.make, model_executor/layers/fused_moe/config.py of v0.14.1 and v0.33.0."""
+    Source: FusedMoEParallelConfig.make of vLLM, which flattens TP across DP."""
     moe_shard_remainder: float | None
     """moe_shard modulo the weight block; 0 where weights are not block-quantised."""
     weights_gb: float | None

@@ -23,7 +23,7 @@ Kind = Literal["bool", "switch", "int", "float", "str", "json"]
 """A switch is a boolean without a `--no-` form: False leaves it unset."""
 _HUMAN = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT])")
 _SAME = {"attention-config.backend": "attention-backend"}
-"""A JSON flag's keys that are a flag of their own too; vLLM refuses both at once (config/attention.py)."""
+"""A JSON flag's keys that are a flag of their own too; vLLM refuses both at once."""
 _SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
 
 
@@ -154,7 +154,7 @@ _TRUTH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0"
 def _number(text: str, wrong: InputError) -> int | float | str:
     """As vLLM reads it: 2k is 2000, 2K is 2048, and a fraction goes with the small letters only.
 
-    Source: v0.14.1 and v0.33.0 engine/arg_utils.py human_readable_int.
+    Source: human_readable_int of vLLM.
     """
     text = text.strip()
     if text.lower() == "auto":

@@ -62,7 +62,7 @@ def test_a_node_that_dies_costs_no_cell(three, bench):
     sweep = six() | {"concurrency": [2, 3]}
     process = bench.begin("sweep", bench.write(sweep), "--out", str(bench.out), *on(three))
     first = bench.out / "parts" / "cells"
-    sweeps.wait_until(lambda: process.poll() is not None or list(first.glob("*.json")))
+    sweeps.wait_until(lambda: process.poll() is not None or list(first.glob("*.json")), timeout=300)
     (row, *_) = [json.loads(path.read_text()) for path in first.glob("*.json")]
     three.kill(row["node"].split("/")[1])
     ended = bench.end(process, timeout=300)
@@ -86,7 +86,7 @@ def test_an_interrupted_sweep_goes_on(three, bench):
     """Ctrl-C stops every node's server after its cell and keeps what was measured; --resume makes the rest."""
     process = bench.begin("sweep", bench.write(six()), "--out", str(bench.out), *on(three))
     cells = bench.out / "parts" / "cells"
-    sweeps.wait_until(lambda: process.poll() is not None or list(cells.glob("*.json")))
+    sweeps.wait_until(lambda: process.poll() is not None or list(cells.glob("*.json")), timeout=300)
     process.send_signal(signal.SIGINT)
     ended = bench.end(process, timeout=120)
     bench.check(ended)

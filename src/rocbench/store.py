@@ -136,6 +136,16 @@ class RunFolder:
         path = self.path / name
         return json.loads(path.read_text()) if path.is_file() else None
 
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Whether a folder is a run folder: it has a manifest."""
+        return (path / "manifest.json").is_file()
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan as it was written down; empty in a folder that has none."""
+        return dict(self.read_json("plan.json") or {})
+
     @property
     def manifest(self) -> dict[str, Any]:
         """What was written down of the run when it began; empty in a folder that has nothing of it."""

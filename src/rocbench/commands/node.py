@@ -53,6 +53,7 @@ def calibrate(
 
     from rocbench import console
     from rocbench.load import calibrate as ceiling
+    from rocbench.load import drive
     from rocbench.units import number
 
     def tell(level: ceiling.Level) -> None:
@@ -62,7 +63,7 @@ def calibrate(
                 f"{level.cpu_us_per_token:.1f} us CPU a token, ITL p99 off by {level.itl_p99_off_ms:.2f} ms"
             )
 
-    found = ceiling.calibrate(tell)
+    found = ceiling.calibrate(drive, tell)
     where = ceiling.save(found)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))

@@ -111,7 +111,7 @@ def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> C
             where=str(run),
             fix="give a measured run, or --allow-simulated to test the fit",
         )
-    plan = tables.stored(folder.read_json("plan.json"), folder.read_json("manifest.json"))
+    plan = tables.stored(folder.plan, folder.manifest)
     fits = []
     for group, when, levels in observed.servers(plan, rows, base):
         fit = calibrating.fit(levels, levels[0].node.efficiency)

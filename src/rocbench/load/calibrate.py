@@ -103,6 +103,7 @@ class Calibration:
 
 
 def calibrate(
+    drive: Callable[[LoadSpec], LoadResult],
     on_level: Callable[[Level], None] | None = None,
     rates: Sequence[tuple[int, float]] = RATES,
     crowds: Sequence[tuple[int, float]] = CROWDS,
@@ -111,6 +112,7 @@ def calibrate(
     """Measure the ceiling; about three minutes. Raises EnvironmentFault if the schedule server fails.
 
     Args:
+        drive: the load generator (`rocbench.load.drive`), which itself asks this module for the ceiling.
         on_level: called after each level.
         rates, crowds: the levels, each (users, step in ms), in growing order.
         seconds: length of each level's window.
@@ -118,7 +120,7 @@ def calibrate(
     levels: list[Level] = []
     best, cost, limited_by = 0.0, float("nan"), "levels"
     for users, step_ms in rates:
-        level = _measure(users, step_ms, seconds)
+        level = _measure(drive, users, step_ms, seconds)
         levels.append(level)
         if on_level:
             on_level(level)
@@ -129,7 +131,7 @@ def calibrate(
             best, cost = level.tokens_per_s, level.cpu_us_per_token
     most = max((level.users for level in levels if level.true), default=0)
     for users, step_ms in crowds:
-        level = _measure(users, step_ms, max(seconds, 3 * step_ms / 1e3))
+        level = _measure(drive, users, step_ms, max(seconds, 3 * step_ms / 1e3))
         levels.append(level)
         if on_level:
             on_level(level)
@@ -151,9 +153,7 @@ def calibrate(
     )
 
 
-def _measure(users: int, step_ms: float, seconds: float) -> Level:
-    from rocbench.load.driver import drive
-
+def _measure(drive: Callable[[LoadSpec], LoadResult], users: int, step_ms: float, seconds: float) -> Level:
     tokens = max(4, min(_TOKENS, int(_LONGEST_S / 2 * 1e3 / step_ms)))
     with serving(("--step-ms", str(step_ms))) as (url, _):
         spec = LoadSpec(

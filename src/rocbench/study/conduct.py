@@ -36,7 +36,7 @@ def run(
 
 
 def _one(part: Part, folder: Path, screen: Screen, *, virtual: bool, reap: bool) -> Done:
-    there = (folder / "manifest.json").exists()
+    there = RunFolder.is_one(folder)
     if virtual:
         if there:
             raise InputError("this part is on disk already", where=str(folder), fix="choose another --out")
@@ -63,9 +63,7 @@ def folders(out: Path, parts: Sequence[Part]) -> list[tuple[Part, RunFolder]]:
     Raises:
         InputError: there is none.
     """
-    found = [
-        (part, RunFolder.open(out / part.id)) for part in parts if (out / part.id / "manifest.json").exists()
-    ]
+    found = [(part, RunFolder.open(out / part.id)) for part in parts if RunFolder.is_one(out / part.id)]
     if not found:
         raise InputError(
             "no part of the study has been run here", where=str(out), fix="bench study run first"

@@ -57,7 +57,7 @@ class Point:
 
 def examine(rows: Sequence[Row], headline: str) -> list[Finding]:
     """Every finding of every check. `headline` is the column that is called throughput."""
-    judged = [row for row in rows if row.get("output_throughput") is not None and not row.get("discarded")]
+    judged = [row for row in rows if row.get("output_throughput") and not row.get("discarded")]
     return [finding for fault in FAULTS for finding in fault.check(judged, headline)]
 
 
@@ -206,7 +206,7 @@ def _lengths(rows: Sequence[Row], _: str) -> Iterator[Finding]:
     """Repeats that differ because their answers do."""
     for name, points in curves(rows).items():
         for point in points:
-            if len(point.rows) < 3 or not _codes([point], ("natural_lengths",)):
+            if len(point.rows) < 2 or not _codes([point], ("natural_lengths",)):
                 continue
             spread, answers = _cov(point.rows, "total_token_throughput"), _cov(point.rows, "osl_had")
             asked, had = _mean(point.rows, "osl_asked"), _mean(point.rows, "osl_had")

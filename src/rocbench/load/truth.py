@@ -218,6 +218,7 @@ class ScheduleServer:
         total = int(request.get("max_tokens") or request.get("max_completion_tokens") or schedule.tokens)  # type: ignore[call-overload]
         fault = None if "probe" in request_id else self.draw_fault()
         if fault is Fault.EARLY_STOP:
+            fault = fault if total > 1 else None
             total = max(1, total // 2)
         options = request.get("stream_options") or {}
         assert isinstance(options, dict)

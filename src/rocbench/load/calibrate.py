@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from rocbench.load.cpus import usable
 from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
 from rocbench.records import LoadResult, Phase
@@ -142,7 +143,7 @@ def calibrate(
         version=VERSION,
         host=platform.node(),
         cpu_model=_cpu_model(),
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=len(usable()),
         python=platform.python_version(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         worker_tokens_per_s=round(best, 1),

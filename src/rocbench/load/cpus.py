@@ -49,9 +49,16 @@ def pick(
     return tuple(sorted(free, key=rank)[:count])
 
 
+def usable() -> set[int]:
+    """The CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
 def for_client(count: int, server_pids: Collection[int] = ()) -> tuple[int, ...] | None:
     """CPUs for `count` workers beside a server whose processes are `server_pids`; None to leave it to the kernel."""
-    available = os.sched_getaffinity(0)
+    available = usable()
     if len(available) < max(LEAST_CPUS, 2 * count):
         return None
     taken: set[int] = set()

@@ -149,12 +149,12 @@ class Source:
         osl: int | None = None,
     ) -> Prepared:
         talk = number if talk is None else talk
+        prompt = number % self.plan.prompt_pool if self.plan.prompt_pool else number
         osl = osl or max(1, round(self._answer_length(said, number) * first_share))
         base = bodies.fields(self.plan, self.dialect, self.spec.target.model, osl)
         if said.messages or said.ids is not None:
             body, isl = self._recorded(number, talk, said, base)
         else:
-            prompt = number % self.plan.prompt_pool if self.plan.prompt_pool else number
             isl = said.isl or prompts.length(self.plan.isl, self.key, "isl", prompt)
             body, isl = self._synthetic(prompt, isl, base)
         images = self.plan.images.count if self.plan.images and self.is_chat else 0
@@ -166,7 +166,7 @@ class Source:
             isl_asked=isl,
             osl_asked=osl,
             images=images,
-            text_tokens=isl if isl != NONE or not images else self._text_tokens(number),
+            text_tokens=isl if isl != NONE or not images else self._text_tokens(prompt),
             name=name,
             payload=bodies.http_request(self.head, name, body) if self.wire else body,
             talk=talk,

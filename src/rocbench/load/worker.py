@@ -17,7 +17,6 @@ from rocbench.errors import BenchError
 from rocbench.load.control import Command, Control, Count, Head
 from rocbench.load.machine import raise_file_limit
 from rocbench.load.spec import WorkerSpec
-from rocbench.load.wire import WireLoop
 from rocbench.load.work import Work, WorkerReport
 
 
@@ -32,18 +31,28 @@ def run(spec: WorkerSpec, control: Control) -> WorkerReport:
     work.counters[Count.READY] = 1
     if not _wait_for_go(work):
         return work.report()
+    transport = _run_wire if spec.transport == "wire" else _run_aiohttp
+    transport(work)
+    return work.report()
+
+
+def _run_wire(work: Work) -> None:
+    from rocbench.load.wire import WireLoop  # needs epoll, which only Linux has
+
+    # No cycles are made on the way of a request, so nothing piles up without the collector.
     gc.collect()
     gc.freeze()
-    if spec.transport == "wire":
-        # No cycles are made on the way of a request, so nothing piles up without the collector.
-        gc.disable()
-        WireLoop(work).run()
-    else:
-        gc.set_threshold(50_000, 20, 50)  # aiohttp does make cycles
-        from rocbench.load.aio import run_aiohttp
+    gc.disable()
+    WireLoop(work).run()
 
-        run_aiohttp(work)
-    return work.report()
+
+def _run_aiohttp(work: Work) -> None:
+    from rocbench.load.aio import run_aiohttp
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # aiohttp does make cycles
+    run_aiohttp(work)
 
 
 def _wait_for_go(work: Work) -> bool:

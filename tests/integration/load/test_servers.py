@@ -357,7 +357,7 @@ def test_images_are_real_and_unique_and_their_tokens_are_told(transport):
     assert result.input_tokens_in_window == 8 * 20
 
 
-@BOTH
+@pytest.mark.parametrize("transport", ["wire", pytest.param("aiohttp", marks=pytest.mark.slow)])
 def test_a_server_that_dies_ends_the_load(transport):
     """When the server is gone for good the load ends by itself and tells why; what came before is kept."""
     with serving(("--step-ms", "4")) as (url, process):

@@ -46,7 +46,9 @@ def test_1_a_plateau_at_the_number_of_requests():
     assert total[1000] == pytest.approx(total[100], rel=0.01)
     assert by_users(replayed, "achieved_concurrency")[1000] == pytest.approx(100, rel=0.02)
     beyond = [row for row in replayed if row["concurrency"] > 100]
-    assert all({"concurrency_not_delivered", "too_few_requests", "count_bound"} <= codes(row) for row in beyond)
+    assert all(
+        {"concurrency_not_delivered", "too_few_requests", "count_bound"} <= codes(row) for row in beyond
+    )
     assert "100, 500, 1000" in found(replayed)["plateau"].evidence
     real = corrected(QWEN, "study-short", 100, 500)
     output = by_users(real, "output_throughput")

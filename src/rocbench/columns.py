@@ -172,7 +172,9 @@ _CLIENT = (
     Column("client_workers", "", "load worker processes"),
     Column("load_hosts", "", "hosts that the load came from, where there were several"),
     Column("load_hosts_clock_ms", "ms", "how far each load host's clock was ahead of the driver's"),
-    Column("load_hosts_clock_bound_ms", "ms", "how wrong that can be: what the window's edges may be off there"),
+    Column(
+        "load_hosts_clock_bound_ms", "ms", "how wrong that can be: what the window's edges may be off there"
+    ),
     Column("client_cpu_share_max", "share", "CPU time / wall time of the busiest worker"),
     Column(
         "client_busy_share_max", "share", "(CPU time + time waited for a CPU) / wall time of the worst worker"

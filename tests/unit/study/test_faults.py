@@ -94,7 +94,9 @@ def test_saturation_of_a_server_is_no_fault():
 
 def test_natural_lengths_without_spread_of_users_are_no_client_fault():
     """Users that were all there once and then went are no fault of the client."""
-    early = row(100, 30, 1000, peak_concurrency=100, window_ended_by="count", completed=100, requests_per_user=1.0)
+    early = row(
+        100, 30, 1000, peak_concurrency=100, window_ended_by="count", completed=100, requests_per_user=1.0
+    )
     assert "client" not in names([early])
 
 

@@ -45,7 +45,8 @@ def test_the_formula_agrees_with_the_scheduler(id_, key):
 def test_most_of_the_corrected_study_is_measured():
     """More than four fifths of its node time."""
     total = sum(
-        (hours.of_plan(found.plan, nodes(found)) for found in all_parts() if found.method == "corrected"), Time()
+        (hours.of_plan(found.plan, nodes(found)) for found in all_parts() if found.method == "corrected"),
+        Time(),
     )
     assert total.share > 0.8
     assert total.loads == 68

@@ -28,6 +28,7 @@ from rocbench.load.spec import (
 from rocbench.plan import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
 from rocbench.server.lock import choose_gpus
+from rocbench.server.preflight import hub_cache
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
 from rocbench.settings import schema
 from rocbench.settings.schema import Server, Sweep
@@ -165,13 +166,27 @@ def load_spec(
         model=running.served_name,
         api_key=running.spec.api_key,
         vocab_size=client.vocab_size or vocabulary(group),
-        tokenizer=client.tokenizer,
+        tokenizer=client.tokenizer or own_tokenizer(group, sweep, run.cell.workload),
     )
     spec = load_on(target, sweep, run, run_id, client)
     if spec.cpus is not None:
         return spec
     beside = [process.pid for process in running.processes()]
     return replace(spec, cpus=for_client(choose_workers(spec), beside))
+
+
+def own_tokenizer(group: Group, sweep: Sweep, workload: schema.Workload) -> str | None:
+    """The folder with the model's own tokenizer, where prompts are text and a real server has it on this machine.
+
+    Without it text has its tokens estimated, and image tokens, which are the rest, are off by as much.
+    """
+    text = workload.images is not None or workload.dataset is not None or workload.api == "chat"
+    if not text or sweep.server.kind not in ("process", "container") or group.resolution is None:
+        return None
+    model = group.resolution.model
+    cached = hub_cache(os.environ) / f"models--{model.replace('/', '--')}" / "snapshots"
+    folders = (Path(model).expanduser(), *sorted(cached.glob("*")))
+    return next((str(folder) for folder in folders if (folder / "tokenizer.json").is_file()), None)
 
 
 def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientOptions) -> LoadSpec:

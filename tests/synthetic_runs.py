@@ -154,6 +154,7 @@ def made_up(launch: Launch, run: Run, world: World, rng: np.random.Generator, at
     columns: dict[str, Any] = {
         "server_running_max": users,
         "server_waiting_max": 0,
+        "server_waiting_median": 0,
         "server_kv_usage_max": users * (isl + osl) / capacity,
         "server_output_tokens": output,
         "server_prompt_tokens": prompt,

@@ -224,12 +224,13 @@ def simulator_late(e: Evidence) -> bool | None:
 def queued(e: Evidence) -> bool | None:
     """The server ran fewer requests than were in flight, and queued the rest.
 
-    Sampled once a second, a few requests wait between two steps in every server: the gap must be wider than that.
+    Read once a second, a request that only waits for the next step is seen now and then in every server: the
+    queue must stand in most readings.
     """
-    if e.server_running_max is None or e.server_waiting_max is None:
+    if e.server_running_max is None or e.server_waiting_median is None:
         return None
     users = e.concurrency or 0
-    return e.server_waiting_max > QUEUED * users / 2 and e.server_running_max < (1 - QUEUED) * users
+    return e.server_waiting_median > QUEUED * users / 2 and e.server_running_max < (1 - QUEUED) * users
 
 
 def few_samples(e: Evidence) -> bool | None:

@@ -314,7 +314,7 @@ CODES: tuple[Code, ...] = (
         "informs",
         False,
         "the server ran fewer requests than were in flight; the rest queued",
-        "server_running_max < 90 % and server_waiting_max > 5 % of concurrency",
+        "server_running_max < 90 % and server_waiting_median > 5 % of concurrency",
         "`--max-num-seqs`, or KV capacity: see server_kv_usage_max",
         checks.queued,
     ),

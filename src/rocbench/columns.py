@@ -191,6 +191,7 @@ _CLIENT = (
 _SERVER = (
     Column("server_running_max", "requests", "most requests running, by the server's own gauge"),
     Column("server_waiting_max", "requests", "most requests queued, by the server's own gauge"),
+    Column("server_waiting_median", "requests", "median of the requests queued, by the server's own gauge"),
     Column("server_kv_usage_max", "share", "highest KV cache use, by the server's own gauge"),
     Column("server_output_tokens", "tokens", "output tokens by the server's counter, all phases of the cell"),
     Column("server_prompt_tokens", "tokens", "prompt tokens by the server's counter, all phases of the cell"),

@@ -64,7 +64,7 @@ class Evidence:
     client_unsure_tokens: int | None = None
     # the server
     server_running_max: float | None = None
-    server_waiting_max: float | None = None
+    server_waiting_median: float | None = None
     server_output_tokens: float | None = None
     server_prompt_tokens: float | None = None
     prefix_caching: bool | None = None

@@ -145,6 +145,7 @@ def _columns(node: Node, found: Prediction) -> Row:
         "weights_gib_per_rank": node.weights_gib,
         "server_running_max": found.running_peak,
         "server_waiting_max": found.waiting_peak,
+        "server_waiting_median": found.waiting_median,
         "server_kv_usage_max": found.kv_peak,
         "server_output_tokens": server.generation_tokens,
         "server_prompt_tokens": server.prompt_tokens,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -155,9 +156,11 @@ def window_view(
     def highest(name: str) -> float | None:
         return max((s.values[name] for s in inside if name in s.values), default=None)
 
+    waiting = [s.values["num_requests_waiting"] for s in inside if "num_requests_waiting" in s.values]
     return {
         "server_running_max": highest("num_requests_running"),
         "server_waiting_max": highest("num_requests_waiting"),
+        "server_waiting_median": statistics.median(waiting) if waiting else None,
         "server_kv_usage_max": highest("kv_cache_usage_perc"),
         "metrics_lost": _lost([s.at_ns for s in samples], start_ns, end_ns),
     }

@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +54,9 @@ class Prediction:
     """Greatest share of the KV blocks in use, 0 to 1."""
     running_peak: int
     waiting_peak: int
-    """Most requests that the scheduler ran, and queued, at once."""
+    """Most requests that the scheduler ran, and queued, at once in the window."""
+    waiting_median: int
+    """Requests queued in half of the window's time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +98,24 @@ def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 
         raise InputError("a prediction knows one engine, not data parallelism", fix="run it instead")
     run = _Run(spec, node, client, seed)
     run.drive()
-    return Prediction(run.result(), run.engine.counters, run.kv_peak, run.running_peak, run.waiting_peak)
+    return Prediction(
+        run.result(),
+        run.engine.counters,
+        run.kv_peak,
+        run.running_peak,
+        max(run.waiting_s, default=0),
+        _median(run.waiting_s),
+    )
+
+
+def _median(seconds: Mapping[int, float]) -> int:
+    """The value below and above which half of the time was spent; 0 without any."""
+    left = sum(seconds.values()) / 2
+    for value in sorted(seconds):
+        left -= seconds[value]
+        if left <= 0:
+            return value
+    return 0
 
 
 @dataclass(slots=True)
@@ -109,7 +129,8 @@ class _Run:
     now: float = 0.0
     kv_peak: float = 0.0
     running_peak: int = 0
-    waiting_peak: int = 0
+    waiting_s: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds of the window for which so many requests were queued."""
     edges: _Edges = field(default_factory=_Edges)
     ended: list[_Request] = field(default_factory=list)
     running: dict[int, _Request] = field(default_factory=dict)
@@ -162,9 +183,10 @@ class _Run:
             self._move_edges()
 
     def _take(self, outcome: StepOutcome) -> None:
-        self.kv_peak = max(self.kv_peak, self.engine.kv_usage)
-        self.running_peak = max(self.running_peak, self.engine.running + len(outcome.finished))
-        self.waiting_peak = max(self.waiting_peak, len(self.engine.waiting))
+        if self.edges.start_s <= outcome.ends_s < self.edges.end_s:
+            self.kv_peak = max(self.kv_peak, self.engine.kv_usage)
+            self.running_peak = max(self.running_peak, self.engine.running + len(outcome.finished))
+            self.waiting_s[len(self.engine.waiting)] += outcome.ends_s - self.now
         self.log.step(outcome)
         self.now = outcome.ends_s
         for sequence in outcome.finished:

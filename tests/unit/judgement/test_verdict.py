@@ -44,7 +44,7 @@ SOUND = Evidence(
     client_prompt_tokens=2_048_000,
     client_unsure_tokens=0,
     server_running_max=100,
-    server_waiting_max=0,
+    server_waiting_median=0,
     server_output_tokens=500_000,
     server_prompt_tokens=2_048_000,
     prefix_cache_hits=0,
@@ -93,7 +93,7 @@ FIRES = {
     "gpu_shared": {"gpu_shared": True},
     "throttled": {"throttled": True},
     "server_frontend_saturated": {"server_frontend_cpu_share": 0.97},
-    "queued_at_server": {"server_running_max": 64, "server_waiting_max": 36},
+    "queued_at_server": {"server_running_max": 64, "server_waiting_median": 36},
     "preempted": {"preemptions": 3},
     "few_samples_p99": {"completed": 300},
     "forced_rules": {"forced_rules": True},
@@ -285,13 +285,13 @@ def test_a_hundred_requests_are_no_thousand_users():
 
 
 def test_a_request_between_two_steps_is_no_queue():
-    """60 running and 2 waiting of 64, sampled between two steps, is not a server that holds requests back."""
+    """3 running of 4 in every reading, and one waiting in a few, is not a server that holds requests back."""
     busy = replace(
-        SOUND, concurrency=64, achieved_concurrency=64, server_running_max=60, server_waiting_max=2
+        SOUND, concurrency=4, achieved_concurrency=4, server_running_max=3, server_waiting_median=0
     )
     assert "queued_at_server" not in judge(busy).reasons
     capped = replace(
-        busy, concurrency=1000, achieved_concurrency=1000, server_running_max=128, server_waiting_max=872
+        busy, concurrency=1000, achieved_concurrency=1000, server_running_max=128, server_waiting_median=872
     )
     assert "queued_at_server" in judge(capped).reasons
 

@@ -82,6 +82,7 @@ def test_window_takes_only_what_lies_inside():
     assert window_view(samples, 2 * S, 4 * S) == {
         "server_running_max": 12,
         "server_waiting_max": 3,
+        "server_waiting_median": 1.5,
         "server_kv_usage_max": 0.4,
         "metrics_lost": False,
     }

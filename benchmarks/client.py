@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from rocbench import metrics
 from rocbench.load import drive
 from rocbench.load.prompts import WORDS
 from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
+from rocbench.tables import metrics
 
 REVISION = "0" * 40
 ISL = 32

@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats as st
 
-from rocbench.ablate import abba_order, ablate
-from rocbench.compare import Settings, compare
-from rocbench.gate import GateRules, RelativeRule, gate
+from rocbench.judgement.ablate import abba_order, ablate
+from rocbench.judgement.compare import Settings, compare
+from rocbench.judgement.gate import GateRules, RelativeRule, gate
 from rocbench.sim.costs import AffineTimes, Noise
 from rocbench.sim.engine import Engine, EngineConfig
 from rocbench.sim.engine import Sequence as EngineSequence

@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rocbench import predicting
 from rocbench.commands import planning
+from rocbench.predict import predicting
 from rocbench.study import folder, parts
 from rocbench.study.parts import Part
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rocbench import architecture
-from rocbench.architecture import Architecture
+from rocbench.model import architecture
+from rocbench.model.architecture import Architecture
 from rocbench.settings.newprofile import detect_checkpoint
 from rocbench.settings.schema import Checkpoint
 

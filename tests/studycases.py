@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from rocbench import predicting
 from rocbench.commands import planning
-from rocbench.plan import Overrides, Run
+from rocbench.plan.expand import Overrides, Run
+from rocbench.predict import predicting
 from rocbench.study import folder, parts
 from rocbench.study.folder import StudyFolder
 from rocbench.study.parts import Part

@@ -15,11 +15,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from rocbench import plan as planner
-from rocbench import rows, store
+from rocbench import store
 from rocbench.commands import planning
-from rocbench.measure import Measured
-from rocbench.planned import Launch, Overrides, Plan, Run
+from rocbench.conduct import rows
+from rocbench.conduct.measure import Measured
+from rocbench.plan import expand as planner
+from rocbench.plan.planned import Launch, Overrides, Plan, Run
 from rocbench.records import (
     NONE,
     REQUEST_DTYPE,

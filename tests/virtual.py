@@ -15,15 +15,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from rocbench import bind, conductor, measure, predicting, run, store
-from rocbench.bind import ClientOptions
+from rocbench import store
 from rocbench.commands import planning
-from rocbench.measure import Measured
-from rocbench.plan import Group, Overrides, Plan, Run
-from rocbench.plan import expand as expand_plan
+from rocbench.conduct import bind, conductor, measure, run
+from rocbench.conduct.bind import ClientOptions
+from rocbench.conduct.measure import Measured
+from rocbench.conduct.run import Outcome, RunOptions
+from rocbench.plan.expand import Group, Overrides, Plan, Run
+from rocbench.plan.expand import expand as expand_plan
+from rocbench.predict import predicting
 from rocbench.records import NONE, LoadResult
 from rocbench.report.live import PlainScreen
-from rocbench.run import Outcome, RunOptions
 from rocbench.server.spec import RunningServer, ServerSpec
 from rocbench.settings.schema import Sweep
 from rocbench.sim import calibration, predict

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rocbench import capacity, compare, search
-from rocbench.planned import Cell, Group, Plan
+from rocbench.judgement import capacity, compare, search
+from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain

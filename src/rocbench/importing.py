@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rocbench import limits, verdict
-from rocbench.architecture import from_config
 from rocbench.errors import InputError
-from rocbench.evidence import Evidence
+from rocbench.model.architecture import from_config
 from rocbench.settings.schema import Hardware, ModelProfile
+from rocbench.tables import limits
+from rocbench.verdict.evidence import Evidence
+from rocbench.verdict.judge import judge
 
 Row = dict[str, Any]
 
@@ -81,7 +82,7 @@ def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, 
         args = {"tensor-parallel-size": found.get("tp") or profile.tp} | _args(found, profile)
         share = limits.share(profile, hardware, args, found)
         found["limit"] = share.what if share else None
-    judged = verdict.judge(Evidence.from_row(found, roofline_share=share.value if share else None))
+    judged = judge(Evidence.from_row(found, roofline_share=share.value if share else None))
     found["roofline_share"] = share.value if share else None
     found["valid"], found["reasons"] = judged.valid, ";".join(judged.reasons)
     found["unknown_checks"] = ";".join(judged.unknown) or None

@@ -10,11 +10,13 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from rocbench import repeats, rows, store, trend
-from rocbench.compare import by, records
+from rocbench import store
+from rocbench.conduct import rows
+from rocbench.conduct.remaining import Key, key_of_row
 from rocbench.errors import InputError
-from rocbench.plan import Overrides, Plan
-from rocbench.remaining import Key, key_of_row
+from rocbench.judgement import repeats, trend
+from rocbench.judgement.compare import by, records
+from rocbench.plan.expand import Overrides, Plan
 from rocbench.store import TABLES, RunFolder
 
 

@@ -37,10 +37,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rocbench import metrics
 from rocbench.errors import DiskFault, InputError, NodeFault
-from rocbench.parts import Identity, bin_ms, parts_of
 from rocbench.server.redact import redacted
+from rocbench.tables import metrics
+from rocbench.tables.parts import Identity, bin_ms, parts_of
 
 __all__ = ["TABLES", "Identity", "RunFolder", "bin_ms", "find", "frame_of", "parts_of", "relation"]
 

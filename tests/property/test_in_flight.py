@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench.metrics import in_flight
 from rocbench.records import NONE, Window
+from rocbench.tables.metrics import in_flight
 
 times = st.integers(0, 60)
 request = st.one_of(

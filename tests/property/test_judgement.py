@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from cellrows import cells, table
 from rocbench import stats
-from rocbench.ablate import abba_order, arms
-from rocbench.compare import Settings, compare
-from rocbench.slo import Limit, SearchSettings, Trial, next_step, saturation
+from rocbench.judgement.ablate import abba_order, arms
+from rocbench.judgement.compare import Settings, compare
+from rocbench.judgement.slo import Limit, SearchSettings, Trial, next_step, saturation
 
 figures = st.floats(1.0, 1e4)
 repeats = st.lists(figures, min_size=1, max_size=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench import search
+from rocbench.judgement import search
 from rocbench.settings.goals import Search
 
 LIMIT = 100.0

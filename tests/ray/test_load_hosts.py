@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rocbench import metrics
 from rocbench.fleet import cluster as fleet_cluster
 from rocbench.fleet.load import hosts
 from rocbench.load import drive
 from rocbench.load.schedule import Truth, serving
+from rocbench.tables import metrics
 from truths import assert_same, gaps_ms, load_spec
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]

@@ -13,9 +13,9 @@ from rocbench.errors import EnvironmentFault, Exit, InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rocbench.ablate import Ablation, Levels
-    from rocbench.compare import Settings
-    from rocbench.gate import GateRules
+    from rocbench.judgement.ablate import Ablation, Levels
+    from rocbench.judgement.compare import Settings
+    from rocbench.judgement.gate import GateRules
     from rocbench.store import RunFolder
 
 Format = Literal["table", "csv", "json", "md"]
@@ -53,8 +53,8 @@ def compare(
     format_: FormatOption = "table",
 ) -> None:
     """Compare runs cell by cell, on their repeats, with Holm's correction over all verdicts."""
-    from rocbench import compare as library
-    from rocbench import judgement_text
+    from rocbench.judgement import compare as library
+    from rocbench.judgement import render
 
     if (b is None) == (arms is None):
         raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
@@ -71,7 +71,7 @@ def compare(
     result = library.compare(base, other, settings)
     match format_:
         case "csv":
-            text = judgement_text.as_csv(result.table)
+            text = render.as_csv(result.table)
         case "json":
             beside: dict[str, Any] = {
                 "a": names[0],
@@ -82,9 +82,9 @@ def compare(
                 "only_b": result.only_b,
                 "notes": result.notes,
             }
-            text = judgement_text.as_json(result.table, **beside)
+            text = render.as_json(result.table, **beside)
         case _:
-            text = judgement_text.comparison(result, as_markdown=format_ == "md", names=names)
+            text = render.comparison(result, as_markdown=format_ == "md", names=names)
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 
@@ -108,8 +108,8 @@ def ablate(
     format_: FormatOption = "table",
 ) -> None:
     """What each factor does: effect, interval and verdict, and whether variability differs."""
-    from rocbench import ablate as library
-    from rocbench import judgement_text
+    from rocbench.judgement import ablate as library
+    from rocbench.judgement import render
 
     if bool(runs) == (table is not None):
         raise InputError("something to judge is needed", fix="give run folders, or --table FILE")
@@ -126,13 +126,13 @@ def ablate(
     notes = (*result.notes, *_confounded(frame, factors))
     match format_:
         case "csv":
-            text = judgement_text.as_csv(result.table)
+            text = render.as_csv(result.table)
         case "json":
-            text = judgement_text.as_json(
+            text = render.as_json(
                 result.table, factors=result.factors, simulated=result.simulated, notes=notes
             )
         case _:
-            text = judgement_text.ablation(_with_notes(result, notes), as_markdown=format_ == "md")
+            text = render.ablation(_with_notes(result, notes), as_markdown=format_ == "md")
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 
@@ -151,7 +151,7 @@ def gate(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False,
 ) -> None:
     """Pass, regression, or cannot tell: exit code 0, 1 or 3."""
-    from rocbench import gate as library
+    from rocbench.judgement import gate as library
     from rocbench.settings import yamlfile
 
     wanted: GateRules = yamlfile.load(rules, library.GateRules) if rules else library.GateRules()
@@ -186,7 +186,7 @@ def _settings(
     Raises:
         InputError: a share or a guard cannot be read.
     """
-    from rocbench.compare import DEFAULT_METRICS, GUARDS, Settings
+    from rocbench.judgement.compare import DEFAULT_METRICS, GUARDS, Settings
 
     unknown = set(allow or ()) - set(GUARDS)
     if unknown:
@@ -284,7 +284,7 @@ def _split(
     frame: pd.DataFrame, arms: str, planned: Levels
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, str]]:
     """Two arms of one run's rows, base first, and what to call them."""
-    from rocbench import compare as library
+    from rocbench.judgement import compare as library
 
     name, equals, text = arms.partition("=")
     frame = frame.assign(**{name: _levels_of(frame, name)})
@@ -299,7 +299,7 @@ def _levels_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     """The level of each row: as the plan set it (axes), else the column of that name."""
     import pandas as pd
 
-    from rocbench.compare import plain_value
+    from rocbench.judgement.compare import plain_value
 
     planned = [json.loads(axes).get(name) if isinstance(axes, str) else None for axes in frame["axes"]]
     there = list(frame[name]) if name in frame.columns else [None] * len(frame)
@@ -326,7 +326,7 @@ def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
 
 def _confounded(frame: pd.DataFrame, factors: Levels) -> tuple[str, ...]:
     """What the servers were found to have otherwise beside the factors, by the proof after start."""
-    from rocbench import ablate as library
+    from rocbench.judgement import ablate as library
 
     facts = [name for name in ("attention_backend", "block_size", "kv_cache_dtype") if name in frame.columns]
     levels = {name: _levels_of(frame, name) for name in factors}
@@ -352,16 +352,16 @@ def _with_notes(result: Ablation, notes: tuple[str, ...]) -> Ablation:
 
 def _published(name: str, settings: Settings, format_: Format) -> None:
     """What a published table of means tells, level by level."""
-    from rocbench import judgement_text, published
+    from rocbench.judgement import published, render
     from rocbench.settings import catalog, yamlfile
 
     table = yamlfile.load(catalog.path_of("published", name), published.PublishedTable)
     result = published.read(table, min_effect=settings.min_effect, alpha=settings.alpha)
     match format_:
         case "csv":
-            text = judgement_text.as_csv(result.table)
+            text = render.as_csv(result.table)
         case "json":
-            text = judgement_text.as_json(
+            text = render.as_json(
                 result.table,
                 title=table.title,
                 source=table.source,
@@ -370,7 +370,7 @@ def _published(name: str, settings: Settings, format_: Format) -> None:
                 notes=result.notes,
             )
         case _:
-            text = judgement_text.reading(table, result, as_markdown=format_ == "md")
+            text = render.reading(table, result, as_markdown=format_ == "md")
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 

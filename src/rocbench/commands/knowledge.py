@@ -33,7 +33,7 @@ def list_(
 
 
 def _line(kind: str, name: str) -> str:
-    from rocbench import architecture
+    from rocbench.model import architecture
     from rocbench.settings import catalog
 
     match kind:

@@ -79,9 +79,10 @@ def summary(
     """Repeats of each cell as one line: mean, 95 % interval, CoV, n; then searches and saturation points."""
     from pandas.api.types import is_numeric_dtype
 
-    from rocbench import console, repeats
+    from rocbench import console
     from rocbench.commands.reporting import find
-    from rocbench.compare import DEFAULT_METRICS
+    from rocbench.judgement import repeats
+    from rocbench.judgement.compare import DEFAULT_METRICS
 
     folders = find([run])
     if len(folders) > 1:

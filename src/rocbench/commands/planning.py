@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rocbench import plan as planner
-from rocbench import rows
-from rocbench.bind import ClientOptions
+from rocbench.conduct import rows
+from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import ConfigError, InputError
-from rocbench.plan import Overrides, Plan, Sources
+from rocbench.plan import expand as planner
+from rocbench.plan.expand import Overrides, Plan, Sources
 from rocbench.settings import catalog
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload
 from rocbench.store import RunFolder

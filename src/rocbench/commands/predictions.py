@@ -11,7 +11,7 @@ from rocbench.commands import options
 from rocbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rocbench.calibrating import Fit
+    from rocbench.predict.calibrating import Fit
     from rocbench.sim.calibration import Calibration
 
 Allow = Annotated[
@@ -38,9 +38,10 @@ def predict(
     set_: options.SetText = None,
 ) -> None:
     """Predict a sweep's tables in virtual time, from the simulated server's scheduler and physics. Runs nothing."""
-    from rocbench import console, predicting
+    from rocbench import console
     from rocbench.commands import planning
-    from rocbench.plan import Overrides, raise_faults
+    from rocbench.plan.expand import Overrides, raise_faults
+    from rocbench.predict import predicting
     from rocbench.report import endtable
     from rocbench.settings import catalog
     from rocbench.sim import calibration as calibrations
@@ -82,7 +83,8 @@ def calibrate_model(
     allow_simulated: Allow = False,
 ) -> None:
     """Fit efficiencies (bandwidth, compute, links, overheads) to measured rows, and say how far they are off."""
-    from rocbench import calibrating, console
+    from rocbench import console
+    from rocbench.predict import calibrating
     from rocbench.sim import calibration as calibrations
     from rocbench.study import folder as studies
 
@@ -97,8 +99,8 @@ def calibrate_model(
 
 
 def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> Calibration:
-    from rocbench import calibrating, observed
-    from rocbench import rows as tables
+    from rocbench.conduct import rows as tables
+    from rocbench.predict import calibrating, observed
     from rocbench.store import RunFolder
 
     folder = RunFolder.open(run)

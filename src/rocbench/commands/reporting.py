@@ -10,7 +10,7 @@ import typer
 from rocbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rocbench.slo import Limit
+    from rocbench.judgement.slo import Limit
     from rocbench.store import RunFolder
 
 RESULTS = Path("results")
@@ -72,7 +72,7 @@ def find(names: list[str]) -> list[RunFolder]:
 
 
 def _limits(texts: list[str] | None) -> list[Limit]:
-    from rocbench.gate import parse_limit
+    from rocbench.judgement.gate import parse_limit
 
     try:
         return [parse_limit(text) for text in texts or []]

@@ -11,7 +11,7 @@ import typer
 from rocbench.commands import options
 
 if TYPE_CHECKING:
-    from rocbench.plan import Plan
+    from rocbench.plan.expand import Plan
 
 PASS_THROUGH: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -95,8 +95,8 @@ def _one_server(
     simulation: dict[str, Any],
     path: str | None = None,
 ) -> Plan:
-    from rocbench import plan as planner
     from rocbench.commands import planning
+    from rocbench.plan import expand as planner
     from rocbench.settings.schema import Sweep
 
     args, env = options.settings(set_)
@@ -120,7 +120,8 @@ def _one_server(
 
 def _foreground(plan: Plan, port: int, log: Path | None) -> None:
     """Start the plan's only server, say where it is, wait for its end or Ctrl-C, stop it."""
-    from rocbench import bind, console
+    from rocbench import console
+    from rocbench.conduct import bind
     from rocbench.server import start
 
     group = plan.groups[0]

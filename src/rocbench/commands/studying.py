@@ -12,7 +12,7 @@ from rocbench.errors import ConfigError, InputError
 from rocbench.units import duration
 
 if TYPE_CHECKING:
-    from rocbench.plan import Plan
+    from rocbench.plan.expand import Plan
     from rocbench.store import RunFolder
     from rocbench.study.agreement import Line
     from rocbench.study.budget import Chosen
@@ -80,7 +80,7 @@ def _parts(
 
 def _nodes(part: Part) -> NodeOf:
     """Step times of a part's servers, by its calibration."""
-    from rocbench import predicting
+    from rocbench.predict import predicting
     from rocbench.sim import calibration
 
     cal = calibration.read(part.plan.sweep.simulation.calibration)
@@ -166,9 +166,9 @@ def published(found: StudyFolder, calibration: str | None) -> tuple[Tables, Mapp
     Raises:
         InputError: the study has no tables.
     """
-    from rocbench import predicting
     from rocbench.commands import planning
-    from rocbench.plan import Overrides
+    from rocbench.plan.expand import Overrides
+    from rocbench.predict import predicting
 
     if found.tables is None:
         raise InputError("this study has no published tables", where=str(found.path))
@@ -280,7 +280,7 @@ def errors(
 
 def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[Line]:
     """Every published level beside its prediction."""
-    from rocbench import predicting
+    from rocbench.predict import predicting
     from rocbench.study import agreement
 
     tables, plans = published(found, calibration)

@@ -13,10 +13,10 @@ from rocbench.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rocbench.conduct.run import Outcome, RunOptions
     from rocbench.fleet.executor import FleetOptions
-    from rocbench.plan import Overrides, Plan
+    from rocbench.plan.expand import Overrides, Plan
     from rocbench.report.live import Screen
-    from rocbench.run import Outcome, RunOptions
 
 SweepFile = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name or YAML file.")]
 Only = Annotated[
@@ -102,12 +102,13 @@ def sweep(
     ] = False,
 ) -> None:
     """Run a sweep: launch each server, load it, judge each row, write the run folder."""
-    from rocbench import console, shards
-    from rocbench.bind import ClientOptions
+    from rocbench import console
     from rocbench.commands import planning
+    from rocbench.conduct.bind import ClientOptions
+    from rocbench.conduct.run import RunOptions
     from rocbench.fleet.executor import FleetOptions
-    from rocbench.plan import Overrides
-    from rocbench.run import RunOptions
+    from rocbench.plan import shards
+    from rocbench.plan.expand import Overrides
 
     fleet = (
         FleetOptions(address, resource, aa_nodes)
@@ -198,9 +199,9 @@ def _on_ray(
 
 def _run(made: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen: Screen) -> Outcome:
     """Run a plan here, or on the nodes of a Ray cluster."""
+    from rocbench.conduct.run import run_plan
     from rocbench.fleet import cluster
     from rocbench.fleet.executor import run_on_ray
-    from rocbench.run import run_plan
 
     if fleet is None and run_options.client.load_hosts is not None:
         with cluster.joined(run_options.client.ray_address):
@@ -212,16 +213,14 @@ def _run(made: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen
 
 def _show_between_nodes(cells: pd.DataFrame) -> None:
     """How unlike the nodes are: each against the first, with the same verdicts as any comparison."""
-    from rocbench import compare, judgement_text
+    from rocbench.judgement import compare, render
 
     names = sorted(set(cells["node"].dropna().astype(str)))
     settings = compare.Settings(allow=frozenset({"node"}))
     for other in names[1:]:
         a, b = compare.split(cells, "node", names[0], other)
         typer.echo(f"\nbetween nodes {names[0]} and {other}:")
-        typer.echo(
-            judgement_text.comparison(compare.compare(a, b, settings), names=(names[0], other)), nl=False
-        )
+        typer.echo(render.comparison(compare.compare(a, b, settings), names=(names[0], other)), nl=False)
 
 
 def _overrides(
@@ -233,7 +232,7 @@ def _overrides(
     only: str | None,
     force: bool,
 ) -> Overrides:
-    from rocbench.plan import Overrides
+    from rocbench.plan.expand import Overrides
 
     args, env = options.settings(set_)
     return Overrides(
@@ -278,6 +277,6 @@ def _cpus(text: str | None) -> tuple[int, ...] | None:
 
 def _refuse(made: Plan) -> None:
     """Say all faults at once and stop with the exit code of bad input."""
-    from rocbench.plan import raise_faults
+    from rocbench.plan.expand import raise_faults
 
     raise_faults(made)

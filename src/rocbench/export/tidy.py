@@ -7,8 +7,8 @@ import io
 import json
 from collections.abc import Iterable
 
-from rocbench.columns import CELLS
 from rocbench.export.source import Source
+from rocbench.tables.columns import CELLS
 
 IDENTITY = (
     "run_id",

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from rocbench import compare
 from rocbench.errors import EnvironmentFault, InputError
 from rocbench.export import aiperf, inferencex, pytorch, tidy, vllm_bench
 from rocbench.export.source import REQUEST_COLUMNS, Source
+from rocbench.judgement import compare
 from rocbench.store import RunFolder
 
 JSON_FORMATS: dict[str, Callable[[Iterable[Source]], dict[str, Any]]] = {

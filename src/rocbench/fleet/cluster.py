@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocbench.errors import EnvironmentFault, InputError
-from rocbench.planned import Plan
+from rocbench.plan.planned import Plan
 
 
 @dataclass(frozen=True, slots=True)

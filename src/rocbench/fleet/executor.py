@@ -11,17 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rocbench import __version__, shards
-from rocbench.conductor import Conductor, now
+from rocbench import __version__
+from rocbench.conduct.conductor import Conductor, now
+from rocbench.conduct.interrupts import SAID, Stopper
+from rocbench.conduct.remaining import key_of_row
+from rocbench.conduct.run import Outcome, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault, InputError, Interrupted, NodeFault
 from rocbench.fleet import cluster
 from rocbench.fleet.cluster import Node
 from rocbench.fleet.words import Begun, Ended, Job, Letter, Line, Measured, Note
-from rocbench.interrupts import SAID, Stopper
-from rocbench.planned import Plan
-from rocbench.remaining import key_of_row
+from rocbench.plan import shards
+from rocbench.plan.planned import Plan
 from rocbench.report.live import Screen
-from rocbench.run import Outcome, RunOptions, run_plan
 
 LOOK_EVERY_S = 0.25
 ATTEMPTS = 4

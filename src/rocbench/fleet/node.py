@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from rocbench import __version__
+from rocbench.conduct.remaining import key_of_row
+from rocbench.conduct.run import Part, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault
 from rocbench.fleet.words import Begun, Ended, Job, Line, Measured, Note, Word
 from rocbench.load.spec import Progress
-from rocbench.planned import Launch, Plan, Run
-from rocbench.remaining import key_of_row
+from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import progress_line
-from rocbench.run import Part, RunOptions, run_plan
 from rocbench.store import RunFolder
 
 LINE_EVERY_S = 1.0

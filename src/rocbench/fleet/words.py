@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from rocbench.bind import ClientOptions
+from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import BenchError
-from rocbench.parts import Identity
-from rocbench.plan import Overrides, Plan
+from rocbench.plan.expand import Overrides, Plan
+from rocbench.tables.parts import Identity
 
 
 @dataclass(frozen=True, slots=True)

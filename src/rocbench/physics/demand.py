@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rocbench.architecture import Architecture
+from rocbench.model.architecture import Architecture
 from rocbench.physics import kv, weights
 from rocbench.physics.layout import Layout
 from rocbench.settings.schema import Checkpoint, Gpu

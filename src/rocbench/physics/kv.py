@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from rocbench.architecture import Architecture
+from rocbench.model.architecture import Architecture
 from rocbench.physics import weights
 from rocbench.physics.layout import KV_BYTES, Layout
 from rocbench.settings.schema import Checkpoint, Hardware

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rocbench.architecture import Architecture
+from rocbench.model.architecture import Architecture
 from rocbench.physics.layout import Layout
 from rocbench.physics.steps import StepCost, StepModel
 from rocbench.settings.schema import Checkpoint, Hardware

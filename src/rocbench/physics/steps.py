@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rocbench.architecture import Architecture
+from rocbench.model.architecture import Architecture
 from rocbench.physics import demand, kv, weights
 from rocbench.physics.demand import Term
 from rocbench.physics.layout import Layout

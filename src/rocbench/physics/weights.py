@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from rocbench.architecture import Architecture
-from rocbench.parameters import Parts
+from rocbench.model.architecture import Architecture
+from rocbench.model.parameters import Parts
 from rocbench.physics.layout import Layout
 from rocbench.settings.schema import Checkpoint
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rocbench import __version__
+from rocbench.judgement.slo import Limit
 from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
 from rocbench.report.chart import Chart
 from rocbench.report.curves import POOLED_FROM, Curve, Row, curves, origin
 from rocbench.report.material import Readings, RunData
 from rocbench.report.table import Table
-from rocbench.slo import Limit
 
 
 @dataclass(slots=True)

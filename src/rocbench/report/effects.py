@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from rocbench import ablate, compare, units
+from rocbench import units
 from rocbench.errors import InputError
+from rocbench.judgement import ablate, compare
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
 from rocbench.report.curves import level_words
 from rocbench.report.plots import slug

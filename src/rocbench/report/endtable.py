@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from rocbench import units, verdict
+from rocbench import units
 from rocbench.report.curves import Curve, Point, RunInfo, curves, origin
+from rocbench.verdict.codes import meaning
 
 NARROW = 110
 """Below so many columns only what decides is shown."""
@@ -126,7 +127,7 @@ def _codes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _meanings(rows: Sequence[dict[str, Any]], console: Console) -> None:
     for code in sorted(_codes(rows)):
-        console.print(Text.assemble((f"  {code}", "bold"), f": {verdict.meaning(code)}"))
+        console.print(Text.assemble((f"  {code}", "bold"), f": {meaning(code)}"))
     unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
     if unmade:
         console.print(Text(f"  not judged: {', '.join(unmade)}", style="dim"))

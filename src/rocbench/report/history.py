@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from rocbench import columns, stats, trend
+from rocbench import stats
+from rocbench.judgement import trend
 from rocbench.report.chart import Chart, Panel, Series, View, figure
 from rocbench.report.curves import Curve, Row, RunInfo, values
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
+from rocbench.tables import columns
 
 METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms")
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from rocbench.load.spec import Progress
-from rocbench.planned import Launch, Plan, Run
+from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.units import duration, number, percent
 
 

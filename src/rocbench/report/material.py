@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rocbench import compare
+from rocbench.judgement import compare
 from rocbench.records import Phase
 from rocbench.report import curves
 from rocbench.report.curves import Row, RunInfo

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rocbench import units
-from rocbench.architecture import Architecture, from_config
 from rocbench.errors import ConfigError
+from rocbench.judgement.slo import Limit
+from rocbench.model.architecture import Architecture, from_config
 from rocbench.physics import kv
 from rocbench.report import effects, study_results, summary, tables
 from rocbench.report.curves import curves
 from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
-from rocbench.slo import Limit
 
 Json = Mapping[str, Any]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocbench import units
-from rocbench.codes import CODES
 from rocbench.report.chart import figure
 from rocbench.report.curves import Curve, Point, Row, level_words, values
 from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval
 from rocbench.report.table import Table
+from rocbench.verdict.codes import CODES
 
 _RESULTS: tuple[tuple[str, str], ...] = (
     ("output_throughput", "output tok/s"),

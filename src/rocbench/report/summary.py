@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rocbench import capacity as capacity_of
-from rocbench import slo, stats, units, verdict
-from rocbench.codes import CODES
-from rocbench.columns import CELLS
+from rocbench import stats, units
+from rocbench.judgement import capacity as capacity_of
+from rocbench.judgement import slo
+from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
 from rocbench.report.curves import Curve, Point, Row, level_words
 from rocbench.report.plots import pace
 from rocbench.report.table import Table
-from rocbench.slo import Limit
+from rocbench.tables.columns import CELLS
+from rocbench.verdict.codes import CODES, meaning
 
 GOOD_SHARE = 0.99
 """Share of requests that must meet the sweep's SLO for a level to count as within it."""
@@ -215,7 +216,7 @@ def doubts(rows: Sequence[Row]) -> Table:
                 entry.effect if entry else "cause",
                 str(len(found[code])),
                 _where(found[code]),
-                verdict.meaning(code) if entry else "a known cause of a failed server",
+                meaning(code) if entry else "a known cause of a failed server",
                 entry.action if entry else "read failure_message and the server's log",
             )
         )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rocbench.errors import EnvironmentFault
+from rocbench.judgement.slo import Limit
 from rocbench.report import document, markdown, material, page, static, study, table
 from rocbench.report.material import RunData
-from rocbench.slo import Limit
 from rocbench.store import RunFolder
 
 PLOTS, STUDY = "plots", "study"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from rocbench.architecture import Architecture
+from rocbench.model.architecture import Architecture
 from rocbench.rules import aiter, backends
 from rocbench.rules.flags import Names, lives
 from rocbench.rules.truth import truthy

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rocbench.architecture import from_config
 from rocbench.errors import InputError
+from rocbench.model.architecture import from_config
 from rocbench.rules import aiter, notices
 from rocbench.rules.facts import Facts, Subject, gather
 from rocbench.rules.flags import leaves

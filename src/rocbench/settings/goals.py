@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from rocbench.columns import better
+from rocbench.tables.columns import better
 
 
 class Strict(BaseModel):

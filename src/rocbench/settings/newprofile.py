@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from rocbench import hfconfig
-from rocbench.architecture import Architecture, from_config
+from rocbench.model import hfconfig
+from rocbench.model.architecture import Architecture, from_config
 from rocbench.physics import kv, weights
 from rocbench.physics.layout import Layout
 from rocbench.settings.schema import Checkpoint, Derived, ModelProfile

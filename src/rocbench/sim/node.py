@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from packaging.version import Version
 
-from rocbench.architecture import Architecture, from_config
+from rocbench.model.architecture import Architecture, from_config
 from rocbench.physics.kv import (
     KvCapacity,
     kv_bytes_per_token_per_rank,

@@ -12,8 +12,8 @@ from typing import Any
 
 from packaging.version import Version
 
-from rocbench.architecture import from_config
 from rocbench.errors import InputError
+from rocbench.model.architecture import from_config
 from rocbench.physics.kv import KvCapacity
 from rocbench.rules.facts import Facts, Subject, gather
 from rocbench.rules.flags import leaves

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rocbench.plan import Cell, Group, Plan
+from rocbench.plan.expand import Cell, Group, Plan
 from rocbench.study.schema import Curve, Tables
 
 Row = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rocbench.plan import Launch, Plan, Run
+from rocbench.plan.expand import Launch, Plan, Run
 from rocbench.study import hours
 from rocbench.study.hours import NodeOf, Time
 from rocbench.study.parts import Part, only

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rocbench import predicting
+from rocbench.conduct.run import RunOptions, exit_code, run_plan
 from rocbench.errors import Exit, InputError
+from rocbench.predict import predicting
 from rocbench.report.live import Screen
-from rocbench.run import RunOptions, exit_code, run_plan
 from rocbench.store import RunFolder
 from rocbench.study.parts import Part, runs_of
 

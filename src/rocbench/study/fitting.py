@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from rocbench import observed, predicting
-from rocbench.calibrating import Fit, Observation, fit
-from rocbench.plan import Plan
+from rocbench.plan.expand import Plan
+from rocbench.predict import observed, predicting
+from rocbench.predict.calibrating import Fit, Observation, fit
 from rocbench.sim.calibration import Calibration, Efficiency, Factor, When
 from rocbench.sim.node import Node
 from rocbench.study.agreement import places

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rocbench import bind
-from rocbench.plan import Cell, Group, Plan
+from rocbench.conduct import bind
+from rocbench.plan.expand import Cell, Group, Plan
 from rocbench.sim.costs import Batch
 from rocbench.sim.node import Node
 

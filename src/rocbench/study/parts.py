@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rocbench.errors import ConfigError
-from rocbench.plan import Launch, Overrides, Plan, Run, Sources, expand
+from rocbench.plan.expand import Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.settings.schema import Length, Sweep, SweepModel, Workload
 from rocbench.study.folder import StudyFolder
 from rocbench.study.schema import Method, Small, Variant

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rocbench import metrics
 from rocbench.errors import EnvironmentFault
 from rocbench.load import drive, hosts
 from rocbench.load.hosts import HostSide, Offset
 from rocbench.load.schedule import Truth, serving
+from rocbench.tables import metrics
 from truths import assert_same, load_spec, window_tokens
 
 SKEW_NS = 3_000_000_000

@@ -7,9 +7,10 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
-from rocbench import ledger, shards
+from rocbench import ledger
 from rocbench.errors import Exit, InputError
-from rocbench.repeats import summary
+from rocbench.judgement.repeats import summary
+from rocbench.plan import shards
 from virtual import SMALL, Killed, World, bench, json_of, keys, plan_of
 
 QUICK = {"duration_s": 1, "max_duration_s": 20}

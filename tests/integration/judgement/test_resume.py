@@ -8,8 +8,8 @@ import os
 import pandas as pd
 import pytest
 
-from rocbench import run as run_module
 from rocbench import store
+from rocbench.conduct import run as run_module
 from rocbench.errors import EnvironmentFault, Exit, InputError, NodeFault, ServerFault
 from rocbench.store import RunFolder
 from virtual import Killed, World, bench, json_of, keys, plan_of
@@ -226,8 +226,8 @@ def test_another_plan_is_refused(tmp_path):
 
 def test_the_client_options_are_kept(tmp_path):
     """A resumed run loads with the same tokenizer and vocabulary."""
-    from rocbench.bind import ClientOptions
     from rocbench.commands import planning
+    from rocbench.conduct.bind import ClientOptions
 
     folder = tmp_path / "run"
     bench(folder, TINY)
@@ -274,8 +274,8 @@ def test_a_full_disk_ends_the_run_and_it_can_be_resumed(tmp_path, monkeypatch):
 
 def test_the_same_plan_is_made_from_the_folder(tmp_path):
     """What plan.json keeps is enough to make every launch and id again."""
-    from rocbench.bind import ClientOptions
     from rocbench.commands import planning
+    from rocbench.conduct.bind import ClientOptions
 
     sweep = TINY | {
         "repeats": 3,

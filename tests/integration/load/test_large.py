@@ -13,11 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
-from rocbench import metrics
 from rocbench.load import drive
 from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import WindowPlan
 from rocbench.records import FAILURES, NONE, Phase
+from rocbench.tables import metrics
 from truths import assert_same, gaps_ms, load_spec, ttft_ms
 
 FAULTS = ("http_status", "in_band_error", "truncated", "reset", "timeout", "bad_json", "early_stop")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench import metrics
 from rocbench.load.driver import drive
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
 from rocbench.sim import predict
+from rocbench.tables import metrics
 from simnodes import node, serving
 
 MODEL = "meta-llama/Llama-3.1-405B-Instruct"

@@ -10,13 +10,13 @@ import statistics
 
 import pytest
 
-from rocbench import limits, metrics
+from rocbench.judgement.slo import saturation
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
 from rocbench.settings import catalog
 from rocbench.sim import predict
 from rocbench.sim.costs import AffineTimes
-from rocbench.slo import saturation
 from rocbench.study import faults
+from rocbench.tables import limits, metrics
 from simnodes import node
 from studycases import HEADLINES, codes, level, rows
 

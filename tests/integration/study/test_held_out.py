@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from rocbench import predicting
+from rocbench.predict import predicting
 from rocbench.sim import calibration
 from rocbench.study import agreement, fitting
 from rocbench.study.agreement import Line

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench import predicting
 from rocbench.commands import planning
-from rocbench.plan import Overrides, expand
+from rocbench.conduct.run import RunOptions, run_plan
+from rocbench.plan.expand import Overrides, expand
+from rocbench.predict import predicting
 from rocbench.report.live import PlainScreen
-from rocbench.run import RunOptions, run_plan
 from rocbench.settings.schema import Sweep
 
 LATE = {"simulator_late", "client_saturated", "stamps_coalesced", "concurrency_not_delivered"}

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from rocbench import console, plan, run
+from rocbench import console
 from rocbench.commands import planning
+from rocbench.conduct import run
+from rocbench.conduct.run import RunOptions
 from rocbench.errors import ConfigError, InputError
-from rocbench.plan import Overrides, Sources
+from rocbench.plan import expand
+from rocbench.plan.expand import Overrides, Sources
 from rocbench.report.live import PlainScreen
 from rocbench.rules.resolve import ServeRequest, resolve
-from rocbench.run import RunOptions
 from rocbench.server import multinode
 from rocbench.settings import catalog
 from rocbench.settings.schema import Sweep
@@ -40,8 +42,8 @@ def planned(vllm, kind="simulated", **args):
         }
     )
     sources: Sources = planning.sources(sweep, Overrides())
-    made = plan.expand(sweep, sources)
-    plan.raise_faults(made)
+    made = expand.expand(sweep, sources)
+    expand.raise_faults(made)
     return made
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from cellrows import cells, table
-from rocbench import judgement_text
-from rocbench.ablate import abba_order, ablate, arms, confounded
-from rocbench.compare import Settings
 from rocbench.errors import InputError
+from rocbench.judgement import render
+from rocbench.judgement.ablate import abba_order, ablate, arms, confounded
+from rocbench.judgement.compare import Settings
 
 ONE = Settings(metrics=("output_throughput",))
 FACTORS = {"aiter": ["off", "on"], "block_size": [1, 16, 64]}
@@ -203,7 +203,7 @@ def test_confounded_arms_are_named():
 def test_rendered():
     """Text and Markdown hold effect, interval and both verdicts."""
     result = ablate(interleaved([arm("off"), arm("on", 1.05)]), AITER, ONE)
-    text = judgement_text.ablation(result)
+    text = render.ablation(result)
     assert "on against off" in text
     assert "better" in text
-    assert judgement_text.ablation(result, as_markdown=True).startswith("| factor | level |")
+    assert render.ablation(result, as_markdown=True).startswith("| factor | level |")

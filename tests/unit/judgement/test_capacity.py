@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cellrows import cells, table
-from rocbench import capacity
+from rocbench.judgement import capacity
 
 CURVE = {1: 100.0, 4: 390.0, 16: 1400.0, 64: 2000.0, 256: 2020.0, 1000: 2030.0}
 

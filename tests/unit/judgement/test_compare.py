@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from cellrows import cells, table
-from rocbench import judgement_text
-from rocbench.compare import Settings, compare, split
 from rocbench.errors import InputError
+from rocbench.judgement import render
+from rocbench.judgement.compare import Settings, compare, split
 
 ONE = Settings(metrics=("output_throughput",))
 
@@ -203,11 +203,11 @@ def test_rendered_forms():
         table(cells(1100, seed=1, simulated=True), cells(n=1, concurrency=2, simulated=True)),
     )
     result = compare(a, b, ONE)
-    text = judgement_text.comparison(result, names=("old", "new"))
+    text = render.comparison(result, names=("old", "new"))
     assert "better" in text
     assert "simulated: no GPU was measured" in text
     assert "+9." in text or "+10." in text
-    assert judgement_text.comparison(result, as_markdown=True).startswith("| concurrency | metric |")
-    rows = json.loads(judgement_text.as_json(result.table, notes=list(result.notes)))["rows"]
+    assert render.comparison(result, as_markdown=True).startswith("| concurrency | metric |")
+    rows = json.loads(render.as_json(result.table, notes=list(result.notes)))["rows"]
     assert rows[1]["effect"] is None
-    assert judgement_text.as_csv(result.table).startswith("model,workload,concurrency")
+    assert render.as_csv(result.table).startswith("model,workload,concurrency")

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from cellrows import cells, table
-from rocbench import gate
 from rocbench.errors import ConfigError, Exit, InputError
-from rocbench.gate import GateRules
+from rocbench.judgement import gate
+from rocbench.judgement.gate import GateRules
 from rocbench.settings import yamlfile
 
 RULES = GateRules(relative=({"metric": "output_throughput", "worse_by": "5%"},))

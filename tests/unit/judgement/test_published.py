@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import rocbench
-from rocbench import judgement_text, published
 from rocbench.errors import ConfigError
+from rocbench.judgement import published, render
 from rocbench.settings import yamlfile
 
 TABLE = Path(rocbench.__file__).parent / "configs" / "published" / "aiter-llama-405b.yaml"
@@ -71,7 +71,7 @@ def test_a_malformed_table_is_named(tmp_path):
 
 def test_rendered(aiter):
     """The text names source, bounds, levels and what is told."""
-    text = judgement_text.reading(aiter, published.read(aiter))
+    text = render.reading(aiter, published.read(aiter))
     assert "CoV 1.0% to 5.0% against 0.1% to 0.3%" in text
     assert "100, 200, 500" in text
     assert "more variable" in text

@@ -8,7 +8,7 @@ import pytest
 
 from cellrows import cells, table
 from rocbench import stats
-from rocbench.repeats import summary
+from rocbench.judgement.repeats import summary
 
 
 def line(frame, metric):

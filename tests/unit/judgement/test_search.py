@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench import search
+from rocbench.judgement import search
 from rocbench.settings.goals import Search
 
 WANTED = Search(slo={"p99_ttft_ms": 2000, "median_tpot_ms": 50}, high=1024)

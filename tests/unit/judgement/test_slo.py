@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rocbench.slo import Limit, SearchSettings, Trial, next_step, saturation
+from rocbench.judgement.slo import Limit, SearchSettings, Trial, next_step, saturation
 
 TTFT = Limit("p99_ttft_ms", "<=", 2000.0)
 

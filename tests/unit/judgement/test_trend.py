@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rocbench.trend import change_points
+from rocbench.judgement.trend import change_points
 
 
 def test_two_steps_are_found_where_they_are():

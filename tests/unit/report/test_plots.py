@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench import compare
+from rocbench.judgement import compare
 from rocbench.report import distributions, effects, history, material, plots, timeseries
 from rocbench.report.curves import curves
 

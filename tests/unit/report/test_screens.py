@@ -144,7 +144,7 @@ def test_bars_and_sparklines():
 @pytest.fixture(scope="module")
 def rows(small_run):
     """Rows of the small run."""
-    from rocbench import compare
+    from rocbench.judgement import compare
 
     return compare.records(small_run.cells())
 

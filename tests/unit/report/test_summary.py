@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rocbench.judgement.slo import Limit
 from rocbench.report import document, material, summary
 from rocbench.report.curves import RunInfo, curves
-from rocbench.slo import Limit
 
 INFO = RunInfo("a", "a", "2026-01-01", simulated=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench.architecture import from_config
+from rocbench.model.architecture import from_config
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import resolve
 from rocbench.rules.versions import Range

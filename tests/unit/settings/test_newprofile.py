@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 import published
-from rocbench import architecture
 from rocbench.errors import ConfigError
+from rocbench.model import architecture
 from rocbench.physics import kv
 from rocbench.settings import catalog
 from rocbench.settings.newprofile import detect_checkpoint, profile_text

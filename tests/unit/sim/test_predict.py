@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rocbench import metrics
 from rocbench.errors import InputError
 from rocbench.load.spec import (
     Closed,
@@ -20,6 +19,7 @@ from rocbench.load.spec import (
 )
 from rocbench.records import NONE, Phase
 from rocbench.sim import predict
+from rocbench.tables import metrics
 from simnodes import argv_of, node
 
 SERVER = node()

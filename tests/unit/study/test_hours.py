@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench import predicting
+from rocbench.predict import predicting
 from rocbench.sim import calibration
 from rocbench.study import budget, hours
 from rocbench.study.hours import Time

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench import bind
 from rocbench.commands import planning
+from rocbench.conduct import bind
 from rocbench.errors import ConfigError
 from rocbench.study import agreement, folder, parts
 from studycases import NAME, all_parts, part, plan_of, study

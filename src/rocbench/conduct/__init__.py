@@ -1,0 +1,1 @@
+"""A plan carried out: each launch, each cell, what remains, interrupts."""

@@ -1,0 +1,271 @@
+"""From planned values to what the launcher and the load take. Decides nothing that the plan has not decided."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rocbench.errors import InputError
+from rocbench.load.cpus import for_client
+from rocbench.load.machine import choose_workers
+from rocbench.load.spec import (
+    Closed,
+    Dataset,
+    Images,
+    Lengths,
+    LoadSpec,
+    Open,
+    RequestPlan,
+    Shape,
+    Target,
+    Trace,
+    WindowPlan,
+)
+from rocbench.plan.expand import Cell, Group, Run
+from rocbench.records import NONE, LoadResult
+from rocbench.server.lock import choose_gpus
+from rocbench.server.preflight import hub_cache
+from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
+from rocbench.settings import schema
+from rocbench.settings.schema import Server, Sweep
+
+SIMULATOR = (sys.executable, "-m", "rocbench.sim", "serve")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What the command line says of the client, beside the sweep."""
+
+    tokenizer: str | None = None
+    vocab_size: int | None = None
+    cpus: tuple[int, ...] | None = None
+    load_hosts: int | None = None
+    """Ray nodes that the load comes from; None for this machine."""
+    ray_address: str | None = None
+
+
+def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = None) -> ServerSpec:
+    """The server of a group, its files in `folder`."""
+    server = sweep.server
+    profile = group.profile
+    env = dict(group.resolution.environment()) if group.resolution else {}
+    argv = group.resolution.argv() if group.resolution else ()
+    command: tuple[str, ...] = ()
+    if server.kind == "simulated":
+        context = folder / "simulation.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        context.write_text(json.dumps(simulation_context(group, sweep, folder.name), indent=2))
+        env["ROCBENCH_SIM"] = str(context)
+        command = (*SIMULATOR, *argv)
+    elif server.kind in ("process", "container"):
+        command = (*(server.command or ("vllm",)), "serve", *argv)
+    total = None
+    if profile is not None:
+        total = profile.total_params
+    return ServerSpec(
+        kind=server.kind,
+        model=group.resolution.model if group.resolution else group.model,
+        folder=folder,
+        command=command,
+        env=env,
+        served_name=_served_name(group),
+        port=port,
+        base_url=server.base_url,
+        api_key=api_key(server),
+        ready_timeout_s=server.ready_timeout_s or ready_timeout_s(total),
+        gpus=server.gpus or _gpus(group, server),
+        weight_bytes=_weight_bytes(group),
+        image=server.image or _image(group),
+        runtime=server.runtime,
+        dev_mode=server.dev_mode,
+        gated=bool(profile and profile.gated and server.kind in ("process", "container")),
+    )
+
+
+def _gpus(group: Group, server: Server) -> tuple[int, ...]:
+    """GPUs by index for a model that needs fewer than the node has; empty binds none (all of them, or a CPU).
+
+    Raises:
+        NodeFault: too few are free.
+    """
+    if server.kind not in ("process", "container") or group.resolution is None or group.hardware is None:
+        return ()
+    needed, there = group.resolution.facts.gpus_needed, group.hardware.gpus
+    if group.hardware.gpu is None or needed >= there:
+        return ()
+    return choose_gpus(needed, range(there))
+
+
+def _weight_bytes(group: Group) -> float | None:
+    """Bytes to have on disk; None where the profile does not say."""
+    return group.profile.checkpoint.bytes if group.profile else None
+
+
+def _served_name(group: Group) -> str:
+    """`--served-model-name` where set, else what stands after `serve`; the name as given where attached."""
+    if group.resolution is None:
+        return group.model
+    for entry in group.resolution.args:
+        if entry.name == "--served-model-name":
+            return str(entry.value)
+    return group.resolution.model
+
+
+def _image(group: Group) -> str | None:
+    """The image that the profile names for this version."""
+    from packaging.specifiers import SpecifierSet
+
+    if group.profile is None or group.vllm is None:
+        return None
+    variants = (v for v in group.profile.serve if SpecifierSet(v.vllm).contains(group.vllm, prereleases=True))
+    return next((v.image for v in variants if v.image), None)
+
+
+def api_key(server: Server) -> str | None:
+    """The key from the variable that the settings name.
+
+    Raises:
+        InputError: the variable is not set.
+    """
+    if server.api_key_env is None:
+        return None
+    key = os.environ.get(server.api_key_env)
+    if not key:
+        raise InputError(
+            f"${server.api_key_env} is not set", where="api_key_env", fix="export it with the key"
+        )
+    return key
+
+
+def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str, object]:
+    """What the simulated server needs to know beside its argv (read from the file that ROCBENCH_SIM names).
+
+    Args:
+        start: names this start among those of the run: each has noise of its own.
+    """
+    return {
+        "profile": group.profile.model_dump(mode="json") if group.profile else None,
+        "hardware": group.hardware.model_dump(mode="json") if group.hardware else None,
+        "vllm": group.vllm,
+        "simulation": sweep.simulation.model_dump(mode="json", exclude={"faults"}),
+        "seed": zlib.crc32(f"{sweep.seed}/{start}".encode()),
+        "faults": sweep.simulation.faults.get(group.model, {}),
+    }
+
+
+def load_spec(
+    group: Group, sweep: Sweep, run: Run, running: RunningServer, run_id: str, client: ClientOptions
+) -> LoadSpec:
+    """The load of one cell on a running server."""
+    target = Target(
+        base_url=running.base_url,
+        model=running.served_name,
+        api_key=running.spec.api_key,
+        vocab_size=client.vocab_size or vocabulary(group),
+        tokenizer=client.tokenizer or own_tokenizer(group, sweep, run.cell.workload),
+    )
+    spec = load_on(target, sweep, run, run_id, client)
+    if spec.cpus is not None:
+        return spec
+    beside = [process.pid for process in running.processes()]
+    return replace(spec, cpus=for_client(choose_workers(spec), beside))
+
+
+def own_tokenizer(group: Group, sweep: Sweep, workload: schema.Workload) -> str | None:
+    """The folder with the model's own tokenizer, where prompts are text and a real server has it on this machine.
+
+    Without it text has its tokens estimated, and image tokens, which are the rest, are off by as much.
+    """
+    text = workload.images is not None or workload.dataset is not None or workload.api == "chat"
+    if not text or sweep.server.kind not in ("process", "container") or group.resolution is None:
+        return None
+    model = group.resolution.model
+    cached = hub_cache(os.environ) / f"models--{model.replace('/', '--')}" / "snapshots"
+    folders = (Path(model).expanduser(), *sorted(cached.glob("*")))
+    return next((str(folder) for folder in folders if (folder / "tokenizer.json").is_file()), None)
+
+
+def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientOptions) -> LoadSpec:
+    """The load of one cell on a target."""
+    cell, load = run.cell, run.cell.load
+    return LoadSpec(
+        target=target,
+        requests=request_plan(cell.workload),
+        shape=_shape(cell),
+        window=WindowPlan(
+            duration_s=load.duration_s,
+            max_duration_s=load.max_duration_s,
+            min_requests_per_user=load.min_requests_per_user,
+            max_requests=most_requests(cell),
+            ramp_s=load.ramp_s,
+            wave=load.wave,
+        ),
+        seed=sweep.seed,
+        run_id=run_id,
+        cell_id=cell.cell_id,
+        # A discarded repeat must not warm the prefix cache for the one that counts.
+        repeat=-run.repeat if run.discarded else run.repeat,
+        transport=load.transport,
+        cpus=client.cpus,
+        keep_stamps=load.keep_stamps,
+        request_timeout_s=load.request_timeout_s,
+    )
+
+
+def most_requests(cell: Cell) -> int | None:
+    """Requests after which a level bound by count ends; None for one bound by duration."""
+    load = cell.load
+    if load.max_requests is None or load.max_requests_per_user is None:
+        return load.max_requests
+    return min(load.max_requests, load.max_requests_per_user * (cell.level.concurrency or 1))
+
+
+def vocabulary(group: Group) -> int | None:
+    """Vocabulary size by the profile, else by its config; None without a profile."""
+    if group.profile is None:
+        return None
+    config = group.profile.config
+    found = group.profile.vocab_size or config.get("text_config", config).get("vocab_size")
+    return int(found) if found else None
+
+
+def request_plan(workload: schema.Workload) -> RequestPlan:
+    """A workload as the load generator takes it."""
+    images, dataset = workload.images, workload.dataset
+    return RequestPlan(
+        isl=_lengths(workload.isl),
+        osl=_lengths(workload.osl),
+        images=Images(images.count, images.width, images.height, images.format) if images else None,
+        dataset=Dataset(dataset.path, dataset.shape, dataset.multi_turn) if dataset else None,
+        api=workload.api,
+        shared_prefix_ratio=workload.shared_prefix_ratio,
+        prompt_pool=workload.prompt_pool,
+        ignore_eos=workload.ignore_eos,
+        temperature=workload.temperature,
+    )
+
+
+def _lengths(length: schema.Length) -> Lengths:
+    return Lengths(length.mean, length.kind, length.low, length.high, length.sigma)
+
+
+def _shape(cell: Cell) -> Shape:
+    match cell.load.shape:
+        case schema.OpenLoop() as shape:
+            return Open(cell.level.rate or 0.0, shape.arrival, shape.burstiness, shape.max_in_flight)
+        case schema.TraceReplay() as shape:
+            return Trace(shape.path, shape.speed)
+        case _:
+            return Closed(cell.level.concurrency or 1)
+
+
+def expected_hits(workload: schema.Workload, result: LoadResult) -> float:
+    """Prompt tokens that a shared prefix lets the server find in its cache; 0 unless the workload shares one."""
+    if workload.dataset is not None and workload.dataset.multi_turn:
+        return float("inf")
+    prompts = result.requests["prompt_tokens"]
+    return float(workload.shared_prefix_ratio * prompts[prompts != NONE].sum())

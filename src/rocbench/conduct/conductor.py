@@ -1,0 +1,296 @@
+"""One launch after the other: start the server, measure what is missing, search what is searched, store each cell."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import itertools
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rocbench.conduct import bind, measure, rows
+from rocbench.conduct.bind import ClientOptions
+from rocbench.conduct.interrupts import Stopper
+from rocbench.conduct.remaining import Goal, Key, key_of_run
+from rocbench.errors import BenchError, DiskFault, EnvironmentFault, Interrupted, ServerFault
+from rocbench.judgement import capacity, search
+from rocbench.judgement.slo import Step
+from rocbench.plan import expand
+from rocbench.plan.expand import Cell, Launch, Plan, Run
+from rocbench.report.live import Screen
+from rocbench.server import RunningServer, start
+from rocbench.server.failures import server_fault
+from rocbench.settings.schema import Workload
+from rocbench.store import Identity, RunFolder
+
+RESTARTS = 2
+"""How often a server that dies in mid-run is started again: a large model takes half an hour to load."""
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+
+def now() -> str:
+    """UTC, to the millisecond."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(slots=True)
+class Conductor:
+    """A run under way. `redo` holds the rows on disk that are to be measured once more."""
+
+    plan: Plan
+    client: ClientOptions
+    screen: Screen
+    folder: RunFolder
+    run_id: str
+    node: str | None
+    redo: set[Key]
+    goal: Goal = field(init=False)
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        self.goal = Goal.of(self.plan)
+
+    def launch(self, launch: Launch, stopper: Stopper) -> None:
+        """One server's life with its runs and searches. A server that fails costs its own cells only.
+
+        One that dies in mid-run is started again for the cells that are left, a few times.
+
+        Raises:
+            DiskFault: results or the server's files cannot be written.
+            Interrupted: after the server was stopped.
+        """
+        try:
+            self._launch(launch, stopper)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise DiskFault(
+                f"a server's files cannot be written: {error.strerror}", where=str(self.folder.path)
+            ) from None
+
+    def _launch(self, launch: Launch, stopper: Stopper) -> None:
+        for attempt in itertools.count():
+            todo = self.goal.todo(launch, self.folder.rows, self.redo)
+            searches = [workload for workload in launch.searches if self._step(launch, workload).level]
+            if not todo and not searches:
+                return
+            folder = self.folder.server_folder(launch.group.server_id)
+            try:
+                if self._serve(launch, folder, todo, searches, stopper):
+                    return
+            except (Interrupted, DiskFault):
+                raise
+            except BenchError as error:
+                self._fail(launch, folder, todo, searches, error)
+                return
+            died = server_fault(f"{launch.group.model}: the server died in mid-run", folder / "server.log")
+            if attempt == RESTARTS:
+                self._fail(
+                    launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, died
+                )
+                return
+            self.screen.note(died.text())
+
+    def _serve(
+        self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], stopper: Stopper
+    ) -> bool:
+        """Start the server and measure on it; False when it died and left something to do."""
+        spec = bind.server_spec(launch.group, self.plan.sweep, folder)
+        with ExitStack() as stack:
+            tell = lambda text, share: self.screen.server(launch, text, share)  # noqa: E731
+            running = stack.enter_context(start(spec, tell))
+            self.folder.log(now(), "server_ready", server=folder.name, seconds=running.ready_s)
+            session = stack.enter_context(
+                measure.session(launch.group, running, self.plan.sweep, self.folder)
+            )
+            for note in session.notes:
+                self.screen.note(note)
+            return self._measure(launch, todo, running, session, stopper) and all(
+                self._search(launch, workload, running, session, stopper, fresh=not todo)
+                for workload in searches
+            )
+
+    def _fail(
+        self,
+        launch: Launch,
+        folder: Path,
+        todo: list[Run],
+        searches: list[Workload],
+        error: BenchError,
+    ) -> None:
+        """Say why, and store a row without figures for all that cannot be measured."""
+        self.screen.note(error.text())
+        self.folder.log(now(), "server_failed", server=folder.name, message=error.text())
+        todo = todo + [run for workload in searches if (run := self._next(launch, workload)[1])]
+        for run in todo:
+            if not run.discarded and self._missing(run):
+                self.index += 1
+                self._store_failed(launch, run, folder.name, error)
+
+    def _missing(self, run: Run) -> bool:
+        return self.goal.missing(run, self.folder.rows, self.redo)
+
+    def _measure(
+        self,
+        launch: Launch,
+        todo: list[Run],
+        running: RunningServer,
+        session: measure.Session,
+        stopper: Stopper,
+    ) -> bool:
+        """Run what is missing; False when the server died on the way."""
+        for run in todo:
+            stopper.check()
+            # Asked again: a repeat may have become superfluous by those before it.
+            wanted = run.discarded or self._missing(run)
+            if wanted and not self._run(launch, run, running, session, stopper):
+                return False
+        return True
+
+    def _run(
+        self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, stopper: Stopper
+    ) -> bool:
+        """Measure one cell and store it; False when the server died under it."""
+        self.index += 1
+        self.screen.cell(run, self.index, max(self.plan.runs, self.index))
+        identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
+        try:
+            with stopper.draining() as stop:
+                measured = measure.cell(session, run, self.run_id, self.client, self.screen, stop)
+        except EnvironmentFault as error:
+            # The server, or a load worker, died around the load: the cells after it get a new server.
+            stopper.check()
+            if isinstance(error, ServerFault):
+                error = server_fault(error.what, running.log_path, running.log_start)
+            self.screen.note(error.text())
+            self._store_failed(launch, run, running.spec.folder.name, error)
+            return False
+        if stop.is_set():
+            # A cut-off cell's figures are not used; its cell stays missing, to be resumed.
+            self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
+            stopper.check()
+        row = rows.row(self.plan, launch, run, running, measured) | {"node": self.node}
+        self.folder.write_cell(identity, row, measured.parts(identity, self.folder.secrets))
+        self.redo.discard(key_of_run(run))
+        self.folder.log(
+            now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
+        )
+        self.screen.row(row)
+        return running.exit_code() is None and measured.result.window.ended_by != "server_died"
+
+    def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
+        row = rows.failed_row(self.plan, launch, run, server, error) | {"node": self.node}
+        identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
+        self.folder.write_cell(identity, row, {})
+        self.redo.discard(key_of_run(run))
+        self.screen.row(row)
+
+    # --- searches
+
+    def _search(
+        self,
+        launch: Launch,
+        workload: Workload,
+        running: RunningServer,
+        session: measure.Session,
+        stopper: Stopper,
+        *,
+        fresh: bool,
+    ) -> bool:
+        """Measure level after level until the search has its answer; False when the server died on the way."""
+        while True:
+            stopper.check()
+            step, run = self._next(launch, workload)
+            self._write_searches()
+            name = f"{launch.group.model}/{workload.name}"
+            if run is None:
+                best = "none" if step.best is None else f"{step.best:g}"
+                self.screen.note(f"search {name}: largest load that meets the SLO is {best}; {step.why}")
+                return True
+            self.screen.note(f"search {name}: {run.cell.level.label}, {step.why}")
+            if fresh and self.plan.sweep.discard_first:
+                discarded = Run(run.cell, run.repeat, discarded=True)
+                if not self._run(launch, discarded, running, session, stopper):
+                    return False
+            fresh = False
+            if not self._run(launch, run, running, session, stopper):
+                return False
+
+    def _next(self, launch: Launch, workload: Workload) -> tuple[Step, Run | None]:
+        """The search's next step and its measurement; None when it has ended."""
+        step = self._step(launch, workload)
+        if step.level is None:
+            return step, None
+        sweep = self.plan.sweep
+        cell = expand.cell_at(sweep, launch.group, workload, expand.level_of(sweep, step.level))
+        assert isinstance(cell, Cell)  # the plan tried the lowest level; what fits does not hang on the level
+        taken = {
+            int(row["repeat"]) for row in self._rows_of(launch, workload) if row["cell_id"] == cell.cell_id
+        }
+        repeat = next(n for n in range(1, len(taken) + 2) if n not in taken)
+        return step, Run(cell, repeat)
+
+    def _step(self, launch: Launch, workload: Workload) -> Step:
+        wanted = self.plan.sweep.search
+        assert wanted is not None
+        listed = {cell.cell_id for cell in launch.group.cells}
+        mine = self._rows_of(launch, workload)
+        used = sum(row["cell_id"] not in listed for row in mine)
+        return search.next_step(mine, wanted, whole=self._whole, used=used)
+
+    @property
+    def _whole(self) -> bool:
+        return self.plan.sweep.load.shape.kind == "closed"
+
+    def _rows_of(self, launch: Launch, workload: Workload) -> list[Mapping[str, Any]]:
+        """Rows on disk of one server and workload at whatever level; those to be measured again are left out."""
+        found: list[Mapping[str, Any]] = []
+        for row in self.folder.rows:
+            level = capacity.level_of(row)
+            if level is None or row.get("discarded") or row.get("workload") != workload.name:
+                continue
+            at = expand.level_of(self.plan.sweep, level)
+            mine = expand.identity(self.plan.sweep, launch.group, workload, at)
+            if row["cell_id"] == mine and (mine, int(row["repeat"]), False) not in self.redo:
+                found.append(row)
+        return found
+
+    def _write_searches(self) -> None:
+        """Put the state of every search on disk."""
+        self.folder.write_json("search.json", self.searches())
+
+    def searches(self) -> list[dict[str, Any]]:
+        """The state of every search of the plan."""
+        sweep = self.plan.sweep
+        if sweep.search is None:
+            return []
+        return [
+            {
+                "server": launch.group.server_id,
+                "model": launch.group.model,
+                "axes": launch.group.axes,
+                "workload": workload.name,
+            }
+            | search.report(
+                self._rows_of(launch, workload),
+                sweep.search,
+                self._step(launch, workload),
+                whole=self._whole,
+                gain=sweep.saturation_gain,
+            )
+            for launch in self.plan.launches
+            for workload in launch.searches
+        ]
+
+    def answered(self) -> set[str]:
+        """Cells of searches: there a row that says "overloaded" is an answer, not a fault."""
+        return {
+            str(row["cell_id"])
+            for launch in self.plan.launches
+            for workload in launch.searches
+            for row in self._rows_of(launch, workload)
+            if capacity.said(row) == "overloaded"
+        }

@@ -1,0 +1,195 @@
+"""One cell on a running server: everything that watches is opened, the load is driven, everything is read out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from rocbench import load, store
+from rocbench.conduct import bind
+from rocbench.conduct.bind import ClientOptions
+from rocbench.fleet.load import hosts as load_hosts
+from rocbench.load import calibrate
+from rocbench.load.spec import Progress
+from rocbench.plan.expand import Group, Run
+from rocbench.probe import cpu, gpu, logwatch, scrape
+from rocbench.probe.health import HealthWatch
+from rocbench.records import GpuSample, LoadResult, ServerSample
+from rocbench.report.live import Screen
+from rocbench.server import RunningServer, proof
+from rocbench.settings.schema import Sweep
+from rocbench.store import Identity, RunFolder
+from rocbench.tables import power
+
+
+@dataclass(slots=True)
+class Session:
+    """A running server with what was proved of it, and the telemetry of its GPUs."""
+
+    group: Group
+    running: RunningServer
+    sweep: Sweep
+    proved: proof.Proof
+    telemetry: gpu.Telemetry
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One cell as measured, not yet judged."""
+
+    result: LoadResult
+    columns: dict[str, Any]
+    """Columns of `cells` from the server's, the node's and the proof's point of view."""
+    prefix_caching: bool | None
+    expected_hits: float
+    server: tuple[ServerSample, ...]
+    gpus: tuple[GpuSample, ...]
+
+    def parts(self, identity: Identity, secrets: Sequence[str]) -> dict[str, pa.Table]:
+        """The tables to put on disk."""
+        return store.parts_of(identity, self.result, self.server, self.gpus, secrets)
+
+
+@contextmanager
+def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolder) -> Iterator[Session]:
+    """Prove the server once, keep what was found beside its log, and watch its GPUs while it runs."""
+    expected = group.resolution.expected() if group.resolution else {}
+    proved = proof.prove(running, expected)
+    folder.write_json(f"servers/{running.spec.folder.name}/resolved.json", proved.as_json())
+    with ExitStack() as stack:
+        telemetry = stack.enter_context(gpu.telemetry(running, group.hardware))
+        notes = [*running.notes, *telemetry.notes]
+        notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
+        yield Session(group, running, sweep, proved, telemetry, notes)
+
+
+def cell(
+    session_: Session,
+    run: Run,
+    run_id: str,
+    client: ClientOptions,
+    screen: Screen,
+    stop: threading.Event,
+) -> Measured:
+    """Drive one cell's load and read out everything beside it."""
+    running = session_.running
+    reset = proof.reset_prefix_cache(running)
+    spec = bind.load_spec(session_.group, session_.sweep, run, running, run_id, client)
+    scraper = scrape.Scraper(running.base_url, running.headers)
+    log = logwatch.LogWatch(running.log_path)
+    edges = _Edges(running)
+    with (
+        HealthWatch(
+            running.base_url, running.headers, exit_code=running.exit_code, has_health=running.has_health
+        ) as health,
+        scraper,
+        log,
+    ):
+        before = scraper.read_now()
+
+        def tell(progress: Progress) -> None:
+            if stop.is_set():
+                health.stop.set()
+            edges.seen(progress.phase)
+            screen.load(progress)
+            if scraper.samples:
+                screen.beside(_shown(scraper.samples[-1], session_.telemetry.samples))
+
+        with load_hosts(client.load_hosts, client.ray_address, running.base_url) as agents:
+            result = load.drive(spec, tell, health.stop, agents)
+        edges.seen("end")
+        after = scraper.read_settled()
+    if health.died and result.window.ended_by == "interrupted":
+        result.window = replace(result.window, ended_by="server_died")
+    start_ns, end_ns = result.window.start_ns, result.window.end_ns
+    gpus = tuple(session_.telemetry.between(start_ns, end_ns))
+    columns: dict[str, Any] = {
+        **scrape.window_view(scraper.samples, start_ns, end_ns),
+        **scrape.load_view(before, after),
+        **log.view(start_ns, end_ns),
+        **health.view(start_ns, end_ns),
+        **edges.view(),
+        **power.window_columns(gpus, start_ns, end_ns, result.output_tokens_in_window),
+        **proved_columns(session_.proved),
+    }
+    columns |= ceiling_columns(len(result.workers))
+    columns["simulated"] = running.simulated or _says_simulated(after)
+    columns["prefix_cache_reset"] = reset
+    columns["gpu_shared"] = session_.telemetry.shared(start_ns, end_ns)
+    return Measured(
+        result=result,
+        columns=columns,
+        prefix_caching=session_.proved.found.get("prefix_caching"),
+        expected_hits=bind.expected_hits(run.cell.workload, result),
+        server=tuple(scraper.samples),
+        gpus=gpus,
+    )
+
+
+def ceiling_columns(workers: int) -> dict[str, Any]:
+    """This machine's calibrated ceiling for so many workers; empty where `bench calibrate` has not run."""
+    found = calibrate.load()
+    if found is None:
+        return {}
+    return {
+        "calibrated_tokens_per_s": found.worker_tokens_per_s * workers,
+        "calibrated_users": found.worker_users * workers,
+    }
+
+
+def proved_columns(proved: proof.Proof) -> dict[str, Any]:
+    """What the proof after start says, as columns of `cells`."""
+    return {
+        "plan_differences": proved.differences,
+        "kv_capacity_tokens": proved.found.get("kv_capacity_tokens"),
+        "attention_backend": proved.found.get("backend"),
+        "block_size": proved.found.get("block_size"),
+        "kv_cache_dtype": proved.found.get("kv_cache_dtype"),
+        "weights_gib_per_rank": proved.found.get("weights_gib_per_rank"),
+    }
+
+
+@dataclass(slots=True)
+class _Edges:
+    """CPU readings of the server's processes at the edges of the measured window."""
+
+    running: RunningServer
+    first: cpu.CpuReading | None = None
+    last: cpu.CpuReading | None = None
+
+    def seen(self, phase: str) -> None:
+        """Told of every progress: reads at the first of the window and at the first after it."""
+        if phase == "measure" and self.first is None:
+            self.first = cpu.read(self.running.processes())
+        elif phase != "measure" and self.first is not None and self.last is None:
+            self.last = cpu.read(self.running.processes())
+
+    def view(self) -> Mapping[str, Any]:
+        """Columns of `cells`."""
+        if self.first is None or self.last is None:
+            return {}
+        return cpu.view(self.first, self.last)
+
+
+def _says_simulated(sample: ServerSample | None) -> bool:
+    """A simulated server says so in its metrics, also where somebody else started it."""
+    return sample is not None and any(name.startswith("sim_") for name in sample.values)
+
+
+def _shown(sample: ServerSample, gpus: Sequence[GpuSample]) -> dict[str, float]:
+    """What the live view shows of the server and its GPUs."""
+    names = {
+        "num_requests_running": "running",
+        "num_requests_waiting": "waiting",
+        "kv_cache_usage_perc": "KV",
+    }
+    facts = {short: sample.values[name] for name, short in names.items() if name in sample.values}
+    latest = {reading.gpu: reading.power_w for reading in gpus[-64:]}
+    watts = [power_w for power_w in latest.values() if power_w is not None]
+    return facts | ({"power": sum(watts)} if watts else {})

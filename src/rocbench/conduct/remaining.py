@@ -1,0 +1,86 @@
+"""What of a plan is still to measure, given the rows that are on disk. Pure.
+
+A measurement is known by its cell, its repeat, and whether it was to be discarded. One that is on disk is not made
+again, unless its row is invalid and the run was resumed. A discarded one has no worth of its own: it is made when its
+server is started anew and a repeat that counts is to follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rocbench import stats
+from rocbench.plan.planned import Launch, Plan, Run
+from rocbench.settings.goals import Until
+
+Row = Mapping[str, Any]
+Key = tuple[str, int, bool]
+
+
+def key_of_row(row: Row) -> Key:
+    """Cell, repeat, discarded."""
+    return str(row["cell_id"]), int(row["repeat"]), bool(row.get("discarded"))
+
+
+def key_of_run(run: Run) -> Key:
+    """Cell, repeat, discarded."""
+    return run.cell.cell_id, run.repeat, run.discarded
+
+
+def invalid(rows: Iterable[Row]) -> set[Key]:
+    """What a resumed run measures once more."""
+    return {key_of_row(row) for row in rows if row.get("valid") is False}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """How often each cell is measured."""
+
+    repeats: int
+    until: Until | None
+    together: Mapping[str, frozenset[str]]
+    """Cell id to the cells that go on as long as any of them must: the arms at one level of the load."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Goal:
+        """The goal of a plan."""
+        arms: dict[tuple[str, ...], set[str]] = {}
+        for group in plan.groups if plan.sweep.factors else ():
+            for cell in group.cells:
+                arms.setdefault((group.model, cell.workload.name, cell.level.label), set()).add(cell.cell_id)
+        together = {cell_id: frozenset(cells) for cells in arms.values() for cell_id in cells}
+        return cls(plan.sweep.repeats, plan.sweep.until, together)
+
+    def missing(self, run: Run, rows: Sequence[Row], redo: set[Key]) -> bool:
+        """Whether a run that counts is still to be made."""
+        key = key_of_run(run)
+        if any(key_of_row(row) == key for row in rows):
+            return key in redo
+        if self.until is None or run.repeat <= self.repeats:
+            return True
+        cells = self.together.get(run.cell.cell_id, frozenset({run.cell.cell_id}))
+        return not all(self.narrow(cell_id, rows) for cell_id in cells)
+
+    def narrow(self, cell_id: str, rows: Sequence[Row]) -> bool:
+        """Whether a cell's repeats give a narrow enough interval."""
+        assert self.until is not None
+        metric = self.until.metric
+        figures = [
+            float(row[metric])
+            for row in rows
+            if row["cell_id"] == cell_id
+            and row.get("valid") is not False
+            and not row.get("discarded")
+            and row.get(metric) is not None
+        ]
+        return stats.narrow_enough(figures, self.until.interval_half_width)
+
+    def todo(self, launch: Launch, rows: Sequence[Row], redo: set[Key]) -> list[Run]:
+        """The runs of a launch that are to be made on its server, in order; empty when it need not be started."""
+        counted = [run for run in launch.runs if not run.discarded and self.missing(run, rows, redo)]
+        cells = {run.cell.cell_id for run in counted}
+        return [
+            run for run in launch.runs if (run.cell.cell_id in cells if run.discarded else run in counted)
+        ]

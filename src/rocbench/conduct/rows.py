@@ -1,0 +1,263 @@
+"""What goes on disk of a plan and of a measured cell: rows, plan.json, manifest.json. Pure: facts in, values out."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rocbench import __version__
+from rocbench.conduct.measure import Measured
+from rocbench.errors import BenchError
+from rocbench.physics.roofline import Share
+from rocbench.plan import shards
+from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
+from rocbench.records import SCHEMA_VERSION
+from rocbench.server.redact import masked_environment
+from rocbench.server.spec import RunningServer
+from rocbench.settings.schema import Hardware, ModelProfile, Sweep, Workload
+from rocbench.tables import limits, metrics
+from rocbench.verdict.evidence import Evidence
+from rocbench.verdict.judge import judge
+
+Row = dict[str, Any]
+
+
+def tags(plan: Plan, launch: Launch, run: Run) -> Row:
+    """What a cell is, before anything was measured."""
+    group, cell = launch.group, run.cell
+    facts = group.resolution.facts if group.resolution else None
+    profile, workload = group.profile, cell.workload
+    return {
+        "model": group.model,
+        "model_revision": profile.revision if profile else None,
+        "family": facts.family if facts else None,
+        "precision": profile.precision if profile else None,
+        "tp": facts.tp if facts else None,
+        "gpus": gpus(group),
+        "aiter": aiter_label(group),
+        "axes": json.dumps(group.axes, default=str) if group.axes else None,
+        "vllm_version": group.vllm,
+        "hardware": group.hardware.name if group.hardware else None,
+        "server_kind": plan.sweep.server.kind,
+        "workload": workload.name,
+        "isl": workload.isl.mean,
+        "osl": workload.osl.mean,
+        "images": workload.images.count if workload.images else 0,
+        "concurrency": cell.level.concurrency,
+        "request_rate": cell.level.rate,
+        "load_shape": cell.load.shape.kind,
+        "max_requests": cell.load.max_requests,
+        "key": cell.key,
+        "serve_args": _json({e.name: e.value for e in group.resolution.args}) if group.resolution else None,
+        "serve_env": _json(masked_environment(group.resolution.environment(), ()))
+        if group.resolution
+        else None,
+        "restart": "per_repeat" if plan.sweep.factors else plan.sweep.restart,
+        "discarded": run.discarded,
+        "accuracy_labels": ";".join(group.resolution.accuracy_labels) or None if group.resolution else None,
+        "forced_rules": group.resolution.forced if group.resolution else None,
+        "imported": False,
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, default=str)
+
+
+def gpus(group: Group) -> int | None:
+    """GPUs that a group's server uses; None where that is unknown, and on a CPU."""
+    if group.resolution is None or group.hardware is None or group.hardware.gpu is None:
+        return None
+    return group.resolution.facts.gpus_needed
+
+
+def aiter_label(group: Group) -> str | None:
+    """`on`, `off`, or `on,moe=off`: the parts that are not as the main switch says."""
+    if group.resolution is None or group.resolution.facts.platform != "rocm":
+        return None
+    facts = group.resolution.facts
+    if not facts.aiter:
+        return "off"
+    prefix = "VLLM_ROCM_USE_AITER_"
+    parts = [
+        f"{entry.name.removeprefix(prefix).lower()}={'on' if str(entry.value).lower() in ('1', 'true') else 'off'}"
+        for entry in group.resolution.env
+        if entry.name.startswith(prefix) and entry.provenance == "user"
+    ]
+    return ",".join(["on", *parts])
+
+
+def row(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: Measured) -> Row:
+    """One measured cell as a row, judged."""
+    server = {
+        "simulated": running.simulated or bool(measured.columns.get("simulated")),
+        "server_id": running.spec.folder.name,
+    }
+    if running.version:
+        server["vllm_version"] = running.version
+    return judged(plan, launch, run, measured, server)
+
+
+def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Mapping[str, Any]) -> Row:
+    """A cell's load as a row, judged. `server` are the columns that say what answered."""
+    cell = run.cell
+    slo = {name: value for name, value in plan.sweep.slo.model_dump().items() if value is not None}
+    found = tags(plan, launch, run)
+    found |= metrics.summarise(measured.result, gpus=found["gpus"], slo=slo or None)
+    found |= measured.columns
+    found |= server
+    start_ns = measured.result.window.start_ns
+    if start_ns > 0:
+        at = datetime.datetime.fromtimestamp(start_ns / 1e9, datetime.UTC)
+        found["started_at"] = at.isoformat(timespec="milliseconds")
+    found |= physics_columns(cell, found)
+    if found.get("simulated") and plan.sweep.simulation.speed > 1:  # faster than the hardware on purpose
+        found |= {"roofline_output_throughput": None, "roofline_share": None}
+    share = _share(launch.group, found, plan.sweep)
+    if share is not None and share.value > 1:
+        found["limit"] = share.what
+    evidence = Evidence.from_row(
+        found,
+        **({"roofline_share": share.value} if share is not None else {}),
+        platform=launch.group.hardware.platform if launch.group.hardware else None,
+        ignore_eos=cell.workload.ignore_eos,
+        dataset=cell.workload.dataset is not None,
+        prefix_caching=measured.prefix_caching,
+        prefix_cache_hits_expected=measured.expected_hits,
+    )
+    outcome = judge(evidence)
+    found["valid"] = outcome.valid
+    found["reasons"] = ";".join(outcome.reasons)
+    found["unknown_checks"] = ";".join(outcome.unknown) or None
+    return found
+
+
+def _share(group: Group, found: Row, sweep: Sweep) -> Share | None:
+    """The largest share of a physical limit that the row's figures take."""
+    if found.get("simulated") and sweep.simulation.speed > 1:
+        return None
+    if group.profile is None or group.hardware is None or group.resolution is None:
+        return None
+    return limits.share(group.profile, group.hardware, group.resolution.flags(), found)
+
+
+def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:
+    """The physical limits beside the figures; the proof's KV size wins over the estimate."""
+    estimate = cell.estimate
+    bound = estimate.roofline_output_throughput
+    output = found.get("output_throughput")
+    return {
+        "kv_capacity_tokens": found.get("kv_capacity_tokens") or estimate.kv_capacity_tokens,
+        "roofline_output_throughput": bound,
+        "roofline_share": output / bound if bound and output is not None else None,
+    }
+
+
+def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Row:
+    """A cell whose server failed: its tags, and why there is no figure."""
+    code = getattr(error, "code", "")
+    return tags(plan, launch, run) | {
+        "simulated": plan.sweep.server.kind == "simulated",
+        "server_id": server,
+        "valid": False,
+        "reasons": "server_failed" + (f";{code}" if code else ""),
+        "failure_message": error.text()[:2000],
+    }
+
+
+def plan_json(plan: Plan, overrides: Overrides, shard: str | None) -> dict[str, Any]:
+    """The plan as it goes on disk; `stored` reads back what it was made from."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sweep": plan.sweep.model_dump(mode="json"),
+        "overrides": asdict(overrides),
+        "shard": shard,
+        "estimate_s": plan.estimate_s,
+        "servers": [_group_json(group) for group in plan.groups],
+        "launches": [
+            {
+                "server": launch.group.server_id,
+                "runs": [
+                    {"cell_id": run.cell.cell_id, "repeat": run.repeat, "discarded": run.discarded}
+                    for run in launch.runs
+                ],
+            }
+            for launch in plan.launches
+        ],
+        "skipped": [{"cell": skip.key, "reason": skip.reason} for skip in plan.skipped],
+    }
+
+
+def _group_json(group: Group) -> dict[str, Any]:
+    resolution = group.resolution
+    return {
+        "server_id": group.server_id,
+        "model": group.model,
+        "vllm": group.vllm,
+        "hardware": group.hardware.name if group.hardware else None,
+        "axes": group.axes,
+        "argv": ["vllm", "serve", *resolution.argv()] if resolution else None,
+        "env": masked_environment(resolution.environment(), ()) if resolution else None,
+        "provenance": [
+            {
+                "name": e.name,
+                "value": e.value,
+                "by": e.provenance,
+                "rule": e.rule,
+                "why": e.why,
+                "source": e.source,
+            }
+            for e in (*resolution.args, *resolution.env)
+        ]
+        if resolution
+        else None,
+        "warnings": [finding.text() for finding in resolution.warnings] if resolution else [],
+        "cells": [_cell_json(cell) for cell in group.cells],
+    }
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        "cell_id": cell.cell_id,
+        "key": cell.key,
+        "workload": cell.workload.model_dump(mode="json"),
+        "concurrency": cell.level.concurrency,
+        "rate": cell.level.rate,
+        "estimate": {
+            "kv_capacity_tokens": cell.estimate.kv_capacity_tokens,
+            "users_that_fit": cell.estimate.users_that_fit,
+            "roofline_output_throughput": cell.estimate.roofline_output_throughput,
+            "duration_s": cell.estimate.duration_s,
+        },
+    }
+
+
+def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides a result, beside the plan. `node` comes from an allow-list (probe.environment)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "begun_at": at,
+        "rocbench": __version__,
+        "sweep": plan.sweep.name,
+        "simulated": plan.sweep.server.kind == "simulated",
+        "node": dict(node),
+        "profiles": {name: p.model_dump(mode="json") for name, p in plan.sources.models.items()},
+        "workloads": {name: w.model_dump(mode="json") for name, w in plan.sources.workloads.items()},
+        "hardware": plan.sources.hardware.model_dump(mode="json") if plan.sources.hardware else None,
+    }
+
+
+def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
+    """The plan of a run folder, made again from what it was made from: the same cells with the same ids."""
+    hardware = manifest_["hardware"]
+    sources = Sources(
+        {name: ModelProfile.model_validate(p) for name, p in manifest_["profiles"].items()},
+        {name: Workload.model_validate(w) for name, w in manifest_["workloads"].items()},
+        Hardware.model_validate(hardware) if hardware else None,
+    )
+    made = expand(Sweep.model_validate(plan_["sweep"]), sources, Overrides(**plan_["overrides"]))
+    return shards.shard(made, *shards.parse(plan_["shard"])) if plan_.get("shard") else made

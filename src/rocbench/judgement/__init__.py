@@ -1,0 +1,1 @@
+"""From rows to decisions: better, worse, same, cannot tell."""

@@ -1,0 +1,332 @@
+"""What a factor does: designs, the order of arms, and effects from interleaved repeats. Pure.
+
+A factor is a setting with levels, the first of which is its base (`aiter: [off, on]`). An arm is one level of every
+factor. Arms run interleaved: each repeat measures every arm once, and every second repeat runs them in reverse order
+(A B B A), so that a drift of the node that is linear in time falls on all arms alike.
+
+Effects come from differences *within* a repeat: what a repeat shares (temperature, time of day, cache state) cancels,
+and arms may vary differently. With y the logarithm of the metric, in repeat r:
+
+    full, one_at_a_time   d_r = mean y(factor at level, others alike) - mean y(factor at base, others alike)
+    leave_one_out         d_r = y(all at their last level) - y(this factor at its base, the rest at their last)
+    pairwise              as one_at_a_time, and the interaction d_r = y(ab) - y(a) - y(b) + y(base)
+
+and the effect is exp(mean d) - 1 with Student's t interval over repeats (Box, Hunter and Hunter, Statistics for
+Experimenters, ch. 3-5). Holm's correction goes over all effects, and over all ratios of spread, apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from rocbench import stats
+from rocbench.errors import InputError
+from rocbench.judgement.compare import (
+    MARKS,
+    MATCH,
+    Key,
+    Row,
+    Settings,
+    Word,
+    by,
+    decide,
+    needed,
+    plain_value,
+    records,
+)
+from rocbench.tables.columns import Better
+
+Design = Literal["full", "one_at_a_time", "leave_one_out", "pairwise"]
+Arm = dict[str, Any]
+Levels = Mapping[str, Sequence[Any]]
+SpreadWord = Literal["more variable", "less variable", "same", "cannot tell"]
+
+LEVEL_COLUMNS = (*MATCH, *MARKS, "hardware", "model_revision", "isl", "osl", "images")
+SAME_SPREAD = 2.0
+"""Standard deviations within this ratio of each other (with their whole interval) count as the same."""
+
+
+# --- designs
+
+
+def arms(factors: Levels, design: Design) -> list[Arm]:
+    """The arms of a design, the base first; no arm twice.
+
+    full: every combination. one_at_a_time: the base, and each other level alone. leave_one_out: every factor at its
+    last level, and each factor back at its base alone. pairwise: one_at_a_time, and each pair of other levels, which
+    shows how two factors interact.
+
+    Raises:
+        InputError: a factor has fewer than 2 levels.
+    """
+    for name, levels in factors.items():
+        if len(levels) < 2:
+            raise InputError(
+                f"factor {name!r} has one level only", where="factors", fix="give at least two, base first"
+            )
+    base = {name: levels[0] for name, levels in factors.items()}
+    singles = [{name: level} for name, levels in factors.items() for level in levels[1:]]
+    match design:
+        case "full":
+            combinations = itertools.product(*factors.values())
+            return [dict(zip(factors, combination, strict=True)) for combination in combinations]
+        case "one_at_a_time":
+            return [base, *(base | single for single in singles)]
+        case "leave_one_out":
+            last = {name: levels[-1] for name, levels in factors.items()}
+            return (
+                [last, *(last | {name: base[name]} for name in factors)] if len(factors) > 1 else [base, last]
+            )
+        case "pairwise":
+            pairs = [a | b for a, b in itertools.combinations(singles, 2) if a.keys() != b.keys()]
+            return [base, *(base | change for change in (*singles, *pairs))]
+
+
+def abba_order(arms: int, repeats: int, seed: int) -> list[tuple[int, int]]:
+    """(repeat, arm) in the order to run them, repeats from 1, arms from 0.
+
+    Odd repeats run a random permutation (`seed`), the even repeat after it runs the same backwards.
+    """
+    rng = random.Random(seed)
+    order: list[tuple[int, int]] = []
+    permutation = list(range(arms))
+    for repeat in range(1, repeats + 1):
+        if repeat % 2:
+            rng.shuffle(permutation)
+        else:
+            permutation.reverse()
+        order += [(repeat, arm) for arm in permutation]
+    return order
+
+
+def confounded(there: Sequence[tuple[Arm, Mapping[str, Any]]]) -> tuple[str, ...]:
+    """What arms change beside their factor, one sentence each.
+
+    Args:
+        there: each arm with facts that only its own factor may change (attention back end, block size, KV dtype).
+            From vLLM 0.23, for example, KV offload also chooses another attention back end.
+    """
+    found: dict[str, None] = {}
+    for (a, facts_a), (b, facts_b) in itertools.combinations(there, 2):
+        changed = [name for name in a if a[name] != b[name]]
+        if len(changed) == 1:
+            factor = changed[0]
+            for name, value in facts_a.items():
+                if name != factor and value != facts_b.get(name):
+                    told = f"{a[factor]} -> {b[factor]} also changes {name}: {value} -> {facts_b.get(name)}"
+                    found[f"{factor}: {told}"] = None
+    return tuple(found)
+
+
+# --- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One comparison of arms: weights on the logarithms of their figures, which sum to 0."""
+
+    factor: str
+    level: str
+    against: str
+    plus: tuple[Arm, ...]
+    minus: tuple[Arm, ...]
+    interaction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """Effects as a tidy table, one row per level of the load, factor level and metric."""
+
+    table: pd.DataFrame
+    """Level columns, factor, level, against, metric, n, effect, low, high, p, p_holm, verdict, n_needed, sd_ratio,
+    sd_low, sd_high, p_brown_forsythe, spread (the verdict on variability), dropped, note."""
+    factors: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    settings: Settings
+    simulated: bool
+
+
+def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = None) -> Ablation:
+    """Effects of factors from the `cells` rows of an interleaved run.
+
+    Args:
+        frame: one row per cell and repeat; factor levels stand in `axes` (JSON) or in columns of their own.
+        factors: name to levels, base first.
+        settings: metrics, minimum effect, alpha.
+
+    Raises:
+        InputError: a factor is nowhere in the rows, or no two arms share a level of the load.
+    """
+    settings = settings or Settings()
+    directions = settings.directions()
+    rows = [row for row in records(frame) if _at_factors(row, factors)]
+    if not rows:
+        raise InputError(
+            f"no row says where it stands on {', '.join(factors)}", fix="name factors of this run"
+        )
+    levels = [name for name in LEVEL_COLUMNS if any(row.get(name) is not None for row in rows)]
+    table: list[Row] = []
+    for level, cells in by(rows, levels).items():
+        found = _contrasts(_arms_of(cells, factors), factors)
+        key = dict(zip(levels, level, strict=True))
+        table += [
+            key | _effect(cells, c, factors, metric, settings) for c in found for metric in settings.metrics
+        ]
+    if not table:
+        raise InputError(
+            "no two arms differ in one factor alone", fix="see the designs in docs/statistics.md"
+        )
+    _settle(table, directions, settings)
+    return Ablation(
+        table=pd.DataFrame(table),
+        factors={name: tuple(str(v) for v in values) for name, values in factors.items()},
+        notes=_notes(rows),
+        settings=settings,
+        simulated=any(row.get("simulated") is True for row in rows),
+    )
+
+
+def _level(row: Row, factor: str) -> Any:
+    """A row's level: as the plan set it (axes), else the column of that name."""
+    value = row.get(f"axis.{factor}", row.get(factor))
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else plain_value(value)
+
+
+def _at_factors(row: Row, factors: Levels) -> bool:
+    return all(_level(row, name) is not None for name in factors)
+
+
+def _arm(row: Row, factors: Levels) -> Key:
+    return tuple(str(_level(row, name)) for name in factors)
+
+
+def _arms_of(rows: list[Row], factors: Levels) -> list[Key]:
+    return list(dict.fromkeys(_arm(row, factors) for row in rows))
+
+
+def _contrasts(there: list[Key], factors: Levels) -> list[Contrast]:
+    """Every effect that these arms show: of a level against its factor's base, and of two levels together."""
+    names = list(factors)
+    base = {name: str(plain_value(_named(levels[0]))) for name, levels in factors.items()}
+    known = [dict(zip(names, arm, strict=True)) for arm in there]
+    found: list[Contrast] = []
+    for name in names:
+        for level in dict.fromkeys(arm[name] for arm in known):
+            plus = [arm for arm in known if arm[name] == level and arm | {name: base[name]} in known]
+            if level != base[name] and plus:
+                minus = tuple(arm | {name: base[name]} for arm in plus)
+                found.append(Contrast(name, level, base[name], tuple(plus), minus))
+    for one, other in itertools.combinations(names, 2):
+        for arm in known:
+            alone = arm | {other: base[other]}, arm | {one: base[one]}
+            none = arm | {one: base[one], other: base[other]}
+            off_base = [name for name in names if arm[name] != base[name]]
+            if off_base == [one, other] and all(a in known for a in (*alone, none)):
+                level = f"{arm[one]} x {arm[other]}"
+                found.append(
+                    Contrast(f"{one} x {other}", level, "sum of both", (arm, none), alone, interaction=True)
+                )
+    return found
+
+
+def _named(level: Any) -> Any:
+    return {True: "on", False: "off"}[level] if isinstance(level, bool) else level
+
+
+def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, settings: Settings) -> Row:
+    """One row of the table, its verdicts still open."""
+    sides = [
+        [tuple(arm[name] for name in factors) for arm in side] for side in (contrast.plus, contrast.minus)
+    ]
+    mine = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
+    kept = [row for row in mine if settings.include_invalid or row.get("valid") is not False]
+    y = {
+        (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): math.log(float(row[metric]))
+        for row in kept
+        if row.get(metric) is not None and float(row[metric]) > 0
+    }
+    repeats = dict.fromkeys(repeat for _, repeat in y)
+    whole = [r for r in repeats if all((arm, r) in y for arm in (*sides[0], *sides[1]))]
+    differences = [_mean(y, sides[0], r) - _mean(y, sides[1], r) for r in whole]
+    spread = stats.NO_SPREAD
+    if contrast.interaction:
+        differences = [2 * d for d in differences]  # the means halve y(ab) + y(base) - y(a) - y(b)
+    else:
+        plus, minus = (_by_arm(y, side) for side in sides)
+        spread = stats.spread_ratio(minus, plus, 1 - settings.alpha)
+    effect = stats.paired(differences, 1 - settings.alpha).relative()
+    return {
+        "factor": contrast.factor,
+        "level": contrast.level,
+        "against": contrast.against,
+        "metric": metric,
+        "n": len(differences),
+        "effect": effect.estimate,
+        "low": effect.low,
+        "high": effect.high,
+        "p": effect.p,
+        "cov_pair": float(np.std(differences, ddof=1)) if len(differences) > 1 else stats.NAN,
+        "sd_ratio": spread.ratio,
+        "sd_low": spread.low,
+        "sd_high": spread.high,
+        "p_f": spread.p_f,
+        "p_brown_forsythe": spread.p_brown_forsythe,
+        "dropped": len(mine) - len(kept),
+        "note": "" if len(differences) > 1 else "fewer than 2 repeats in which every arm was measured",
+    }
+
+
+def _mean(y: Mapping[tuple[Key, Any], float], side: Sequence[Key], repeat: Any) -> float:
+    return sum(y[arm, repeat] for arm in side) / len(side)
+
+
+def _by_arm(y: Mapping[tuple[Key, Any], float], side: Sequence[Key]) -> list[list[float]]:
+    """The logarithms of each arm of a side: their spread is relative, as a coefficient of variation is."""
+    return [[value for (a, _), value in y.items() if a == arm] for arm in dict.fromkeys(side)]
+
+
+def decide_spread(spread: stats.Spread, p_adjusted: float, alpha: float) -> SpreadWord:
+    """Whether variability differs: by Brown-Forsythe (adjusted) and the F interval together; same within 2x."""
+    if math.isnan(spread.low) or math.isnan(p_adjusted):
+        return "cannot tell"
+    if p_adjusted < alpha and not spread.low <= 1 <= spread.high:
+        return "more variable" if spread.ratio > 1 else "less variable"
+    if spread.low > 1 / SAME_SPREAD and spread.high < SAME_SPREAD:
+        return "same"
+    return "cannot tell"
+
+
+def _settle(rows: list[Row], directions: Mapping[str, Better], settings: Settings) -> None:
+    """Add the adjusted p-values and the verdicts to every row."""
+    effects = stats.holm([row["p"] for row in rows])
+    spreads = stats.holm([row["p_brown_forsythe"] for row in rows])
+    tests = sum(not math.isnan(p) for p in effects)
+    for row, p, p_spread in zip(rows, effects, spreads, strict=True):
+        effect = stats.Effect(row["effect"], row["low"], row["high"], row["p"])
+        word: Word = decide(effect, p, directions[row["metric"]], settings.min_effect, settings.alpha)
+        row["p_holm"], row["verdict"] = p, word
+        each = row.pop("cov_pair") / math.sqrt(2)  # of one arm, had both the same
+        row["n_needed"] = needed(each, each, row["n"], settings, tests) if word == "cannot tell" else None
+        spread = stats.Spread(
+            row["sd_ratio"], row["sd_low"], row["sd_high"], row.pop("p_f"), row["p_brown_forsythe"]
+        )
+        row["spread"] = decide_spread(spread, p_spread, settings.alpha)
+
+
+def _notes(rows: list[Row]) -> tuple[str, ...]:
+    if not all(row.get("started_at") for row in rows):
+        return ()
+    levels = [name for name in LEVEL_COLUMNS if any(row.get(name) is not None for row in rows)]
+    for cells in by(rows, levels).values():
+        ordered = [row["repeat"] for row in sorted(cells, key=lambda row: str(row["started_at"]))]
+        if ordered != sorted(ordered):
+            return ("the arms did not run interleaved: a drift of the node can pass for an effect",)
+    return ()

@@ -1,0 +1,90 @@
+"""Throughput over load: where a server's curves saturate, and what a row says of its level. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import pandas as pd
+
+from rocbench.judgement import slo
+from rocbench.judgement.compare import Row, by, key_columns, records
+
+LEVELS = ("concurrency", "request_rate")
+NOT_DELIVERED = {
+    "concurrency_not_delivered",
+    "client_saturated",
+    "open_file_limit",
+    "late_sends",
+    "stamps_coalesced",
+}
+"""Codes that say: what was asked for was not put on the server, or not seen as it was."""
+OVERLOADED = {"closed": {"error_rate"}, "open": {"error_rate", "littles_law", "not_steady"}}
+"""Codes that are an answer where a limit is searched: the server cannot take this load, by the load's shape."""
+METRIC = "output_throughput"
+
+Said = Literal["figures", "overloaded", "not delivered", "invalid"]
+
+
+def said(row: Mapping[str, Any]) -> Said:
+    """What a row tells of its level: figures, that the server is overloaded, or why it tells nothing."""
+    if row.get("valid") is not False:
+        return "figures"
+    codes = set(str(row.get("reasons") or "").split(";"))
+    if codes & OVERLOADED.get(str(row.get("load_shape")), set()):
+        return "overloaded"
+    return "not delivered" if codes & NOT_DELIVERED else "invalid"
+
+
+def level_of(row: Mapping[str, Any]) -> float | None:
+    """Users asked for, or requests/s; None for a trace."""
+    value = row.get("concurrency") if row.get("concurrency") is not None else row.get("request_rate")
+    return None if value is None else float(value)
+
+
+def curves(frame: pd.DataFrame, gain: float = 0.05) -> pd.DataFrame:
+    """The saturation point of every curve: a row per server and workload measured at 2 levels or more.
+
+    Columns: what tells curves apart, levels, peak (output tokens/s), saturation, low, high (95 % interval), note.
+
+    Args:
+        frame: `cells` rows.
+        gain: share of throughput that a doubling of the load must bring.
+    """
+    rows = [row for row in records(frame) if level_of(row) is not None] if not frame.empty else []
+    names = [name for name in key_columns(rows, []) if name not in LEVELS]
+    found = []
+    for key, cells in by(rows, names).items():
+        if len({level_of(row) for row in cells}) > 1:
+            found.append(dict(zip(names, key, strict=True)) | saturation(cells, gain))
+    return pd.DataFrame(found)
+
+
+def saturation(rows: Iterable[Row], gain: float) -> dict[str, Any]:
+    """The saturation point of one curve's rows, as columns."""
+    listed = [row for row in rows if level_of(row) is not None]
+    figures: dict[float, list[float]] = {}
+    for row in listed:
+        if said(row) == "figures" and row.get(METRIC) is not None:
+            figures.setdefault(level_of(row) or 0.0, []).append(float(row[METRIC]))
+    delivered = dict.fromkeys(figures, True)
+    lost: set[float] = set()
+    for row in listed:
+        level = level_of(row) or 0.0
+        if level not in figures:
+            (delivered.__setitem__(level, False) if said(row) == "not delivered" else lost.add(level))
+    lost -= delivered.keys()
+    found = slo.saturation(
+        figures | {level: [] for level, there in delivered.items() if not there}, delivered, gain=gain
+    )
+    notes = [found.note] if found.note else []
+    if lost:
+        notes.append("no valid row at " + ", ".join(f"{level:g}" for level in sorted(lost)))
+    return {
+        "levels": ", ".join(f"{level:g}" for level in sorted(figures)),
+        "peak": found.peak,
+        "saturation": found.level,
+        "low": found.low,
+        "high": found.high,
+        "note": "; ".join(notes),
+    }

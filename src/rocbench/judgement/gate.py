@@ -1,0 +1,371 @@
+"""Pass, regression, or cannot tell: a run against a baseline and against limits. Pure.
+
+A relative rule compares each cell with the same cell of the baseline (`compare`):
+
+    regression   the change is for the worse (p < alpha after Holm over all rules and cells) and at least `worse_by`
+    pass         the worse end of the interval lies within `worse_by`, so that a loss as large is ruled out
+    cannot tell  anything else: too few repeats, too much noise, invalid rows, a cell that is missing
+
+A limit (`p99_ttft_ms <= 2000`) holds each cell's repeats against a number: pass or regression when the interval of
+their mean lies on one side of it; one repeat is judged by its value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from rocbench import plaintable, stats
+from rocbench.errors import Exit, InputError
+from rocbench.judgement.compare import (
+    ALPHA,
+    Row,
+    Settings,
+    by,
+    compare,
+    key_columns,
+    label,
+    plain_value,
+    records,
+)
+from rocbench.judgement.slo import COMPARISONS, Limit, Outcome
+from rocbench.settings.goals import Share
+from rocbench.tables.columns import CELLS, Better, better
+
+Word = Literal["pass", "regression", "cannot tell"]
+_LIMIT = re.compile(rf"^\s*(\w+)\s*({'|'.join(COMPARISONS)})\s*([-+0-9.eE]+)\s*$")
+_LIMIT_WORDS: dict[Outcome, Word] = {
+    "pass": "pass",
+    "fail": "regression",
+    "unclear": "cannot tell",
+    "not delivered": "cannot tell",
+}
+_SHOWN = {"pass": "pass", "regression": "**regression**", "cannot tell": "cannot tell"}
+
+
+# --- rules
+
+
+Where = dict[str, Any]
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RelativeRule(Strict):
+    """How much worse than the baseline a metric may become."""
+
+    metric: str
+    worse_by: Share = 0.05
+    where: Where = {}
+    """Columns to a value or a list of values; empty means every cell."""
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_result(cls, name: str) -> str:
+        if better(name) is None:
+            raise ValueError(f"{name!r} is not a result that can be better or worse; see docs/results.md")
+        return name
+
+
+class LimitRule(Strict):
+    """A limit that a metric must meet: `p99_ttft_ms <= 2000`."""
+
+    limit: str
+    where: Where = {}
+
+    @field_validator("limit")
+    @classmethod
+    def _can_be_read(cls, text: str) -> str:
+        parse_limit(text)
+        return text
+
+
+class GateRules(Strict):
+    """gate.yaml."""
+
+    alpha: float = Field(default=ALPHA, gt=0, lt=1)
+    method: stats.Method = "welch"
+    cannot_tell: Literal["report", "pass", "fail"] = "report"
+    """What a verdict that the data do not allow means for the exit code: 3, 0 or 1."""
+    allow: tuple[str, ...] = ()
+    """Guards that may differ from the baseline's (see docs/statistics.md)."""
+    relative: tuple[RelativeRule, ...] = (
+        RelativeRule(metric="output_throughput", worse_by=0.05),
+        RelativeRule(metric="median_tpot_ms", worse_by=0.05),
+        RelativeRule(metric="median_ttft_ms", worse_by=0.10),
+    )
+    limits: tuple[str | LimitRule, ...] = ()
+
+    @field_validator("limits")
+    @classmethod
+    def _can_be_read(cls, limits: tuple[str | LimitRule, ...]) -> tuple[LimitRule, ...]:
+        return tuple(rule if isinstance(rule, LimitRule) else LimitRule(limit=rule) for rule in limits)
+
+
+def parse_limit(text: str) -> Limit:
+    """`p99_ttft_ms <= 2000` as a Limit.
+
+    Raises:
+        ValueError: it cannot be read, or names no column.
+    """
+    match = _LIMIT.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no limit such as 'p99_ttft_ms <= 2000'")
+    if match[1] not in {column.name for column in CELLS}:
+        raise ValueError(f"{match[1]!r} is no column of cells; see docs/results.md")
+    return Limit(match[1], match[2], float(match[3]))  # type: ignore[arg-type]
+
+
+# --- the gate
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One rule on one cell."""
+
+    cell: str
+    rule: str
+    outcome: Word
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """Every item, and what they come to."""
+
+    items: tuple[Item, ...]
+    notes: tuple[str, ...]
+    policy: Literal["report", "pass", "fail"]
+    simulated: bool
+
+    @property
+    def outcome(self) -> Word:
+        """regression when any item is, else cannot tell when any is."""
+        words = {item.outcome for item in self.items}
+        if "regression" in words:
+            return "regression"
+        return "cannot tell" if "cannot tell" in words or not self.items else "pass"
+
+    @property
+    def exit_code(self) -> Exit:
+        """0 pass, 1 regression, 3 cannot tell, or what the policy makes of that."""
+        undecided = {"report": Exit.CANNOT_TELL, "pass": Exit.DONE, "fail": Exit.DONE_WITH_FAULTS}[
+            self.policy
+        ]
+        return {"pass": Exit.DONE, "regression": Exit.DONE_WITH_FAULTS, "cannot tell": undecided}[
+            self.outcome
+        ]
+
+
+def gate(run: pd.DataFrame, baseline: pd.DataFrame | None, rules: GateRules | None = None) -> GateResult:
+    """Hold a run's `cells` against a baseline's and against limits.
+
+    Raises:
+        InputError: relative rules without a baseline, sides that may not be compared, or a rule that meets no cell.
+    """
+    rules = rules or GateRules()
+    if rules.relative and baseline is None:
+        raise InputError("relative rules need a baseline", fix="--baseline RUN, or rules with `relative: []`")
+    items: list[Item] = []
+    notes: dict[str, None] = {}
+    if baseline is not None and rules.relative:
+        items += _relative(run, baseline, rules, notes)
+    for rule in rules.limits:
+        assert isinstance(rule, LimitRule)
+        items += _limits(run, rule, rules.alpha)
+    simulated = any(row.get("simulated") is True for row in records(run))
+    return GateResult(tuple(items), tuple(notes), rules.cannot_tell, simulated)
+
+
+def without_baseline(run: pd.DataFrame, rules: GateRules, why: str) -> GateResult:
+    """The limits alone, where there is no baseline yet: what the relative rules ask cannot be told."""
+    limits = gate(run, None, rules.model_copy(update={"relative": ()}))
+    if not rules.relative:
+        return limits
+    untold = tuple(Item("every cell", _text(rule), "cannot tell", why) for rule in rules.relative)
+    return replace(limits, items=(*untold, *limits.items))
+
+
+def _select(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
+    kept = pd.Series(data=True, index=frame.index)
+    for name, wanted in where.items():
+        if name not in frame.columns:
+            raise InputError(f"no column {name!r} in the cells", where="gate rules, `where`")
+        values = {str(plain_value(v)) for v in (wanted if isinstance(wanted, list | tuple) else [wanted])}
+        kept &= frame[name].map(lambda v, values=values: str(plain_value(v)) in values)
+    return frame[kept]
+
+
+def _relative(
+    run: pd.DataFrame, baseline: pd.DataFrame, rules: GateRules, notes: dict[str, None]
+) -> list[Item]:
+    judged: list[tuple[RelativeRule, str, Row]] = []
+    items: list[Item] = []
+    for rule in rules.relative:
+        a, b = _select(baseline, rule.where), _select(run, rule.where)
+        if a.empty:
+            raise InputError(
+                f"no cell of the baseline meets the rule on {rule.metric}", where="gate rules, `where`"
+            )
+        settings = Settings(
+            metrics=(rule.metric,),
+            min_effect=rule.worse_by,
+            alpha=rules.alpha,
+            method=rules.method,
+            allow=frozenset(rules.allow),
+        )
+        found = compare(a, b, settings)
+        notes |= dict.fromkeys(found.notes)
+        notes |= {f"not in the baseline, not judged: {cell}": None for cell in found.only_b}
+        items += [Item(cell, _text(rule), "cannot tell", "missing in this run") for cell in found.only_a]
+        for figures in found.table.to_dict("records"):
+            cell = label(found.keys, [figures[name] for name in found.keys])
+            judged.append((rule, cell, {str(k): v for k, v in figures.items()}))
+    adjusted = stats.holm([float(row["p"]) for _, _, row in judged])
+    for (rule, cell, row), p in zip(judged, adjusted, strict=True):
+        outcome = _outcome(row, p, rule, rules.alpha)
+        items.append(Item(cell, _text(rule), outcome, _detail(row, outcome)))
+    return items
+
+
+def _text(rule: RelativeRule) -> str:
+    return f"{rule.metric} not worse by {rule.worse_by:.1%}"
+
+
+def _outcome(row: Row, p: float, rule: RelativeRule, alpha: float) -> Word:
+    """From the effect and its interval, turned so that a loss is positive."""
+    way: Better | None = better(rule.metric)
+    ends = [row["effect"], row["low"], row["high"]]
+    if any(math.isnan(x) for x in ends) or math.isnan(p):
+        return "cannot tell"
+    loss, *around = (-x if way == "higher" else x for x in ends)
+    if p < alpha and loss >= rule.worse_by:
+        return "regression"
+    return "pass" if max(around) < rule.worse_by else "cannot tell"
+
+
+def _detail(row: Row, outcome: Word) -> str:
+    if math.isnan(row["low"]):
+        return str(row["note"])
+    change = (
+        f"{row['effect']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}], n={row['n_a']:g} and {row['n_b']:g}"
+    )
+    n = row["n_needed"]
+    if outcome == "cannot tell" and isinstance(n, int | float) and n > 0:
+        change += f"; about {n:g} repeats a side would tell"
+    return change
+
+
+def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float) -> list[Item]:
+    limit, rows = parse_limit(rule.limit), records(_select(run, rule.where))
+    if not rows:
+        raise InputError(f"no cell meets the rule {rule.limit}", where="gate rules, `where`")
+    keys = key_columns(rows, [])
+    items = []
+    for key, cells in by(rows, keys).items():
+        kept = [row for row in cells if row.get("valid") is not False]
+        values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
+        if any(isinstance(value, str) for value in values):
+            raise InputError(f"{limit.metric} is no number", where=f"gate rules, {rule.limit!r}")
+        figures = [float(value) for value in values]
+        outcome = limit.judge(figures, 1 - alpha)
+        items.append(
+            Item(
+                label(keys, key),
+                str(limit),
+                _LIMIT_WORDS[outcome],
+                _figures_text(figures, len(cells) - len(kept)),
+            )
+        )
+    return items
+
+
+def _figures_text(figures: Sequence[float], dropped: int) -> str:
+    if not figures:
+        return "no valid rows" if dropped else "not measured"
+    interval = stats.mean_interval(figures)
+    around = "" if math.isnan(interval.low) else f" [{interval.low:,.4g}, {interval.high:,.4g}]"
+    return f"{interval.estimate:,.4g}{around}, n={interval.n}"
+
+
+# --- what CI reads
+
+
+def junit(result: GateResult, name: str = "bench gate") -> str:
+    """JUnit XML: a test case per item; a regression fails, what cannot be told is skipped (or fails, by policy)."""
+    failing = [item for item in result.items if _fails(item, result)]
+    skipped = [item for item in result.items if item.outcome == "cannot tell" and item not in failing]
+    counts = {"tests": len(result.items), "failures": len(failing), "skipped": len(skipped), "errors": 0}
+    attributes = {"name": name} | {key: str(value) for key, value in counts.items()}
+    suites = ET.Element("testsuites", attributes)
+    suite = ET.SubElement(suites, "testsuite", attributes)
+    for item in result.items:
+        case = ET.SubElement(suite, "testcase", {"classname": item.cell, "name": item.rule, "time": "0"})
+        if item in failing:
+            ET.SubElement(
+                case, "failure", {"message": f"{item.outcome}: {item.detail}", "type": item.outcome}
+            )
+        elif item.outcome == "cannot tell":
+            ET.SubElement(case, "skipped", {"message": f"cannot tell: {item.detail}"})
+        else:
+            ET.SubElement(case, "system-out").text = item.detail
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def _fails(item: Item, result: GateResult) -> bool:
+    return item.outcome == "regression" or (item.outcome == "cannot tell" and result.policy == "fail")
+
+
+def markdown(result: GateResult, title: str = "Performance gate") -> str:
+    """A summary for a pull request: the outcome, then what needs eyes first."""
+    order = {"regression": 0, "cannot tell": 1, "pass": 2}
+    items = sorted(result.items, key=lambda item: order[item.outcome])
+    counts = ", ".join(f"{sum(i.outcome == word for i in items)} {word}" for word in order)
+    lines = [f"## {title}: {result.outcome}", "", counts, ""]
+    if result.simulated:
+        lines += ["**Simulated: no GPU was measured.**", ""]
+    lines += [
+        plaintable.markdown(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
+        "",
+    ]
+    lines += [f"* {note}" for note in result.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def text(result: GateResult) -> str:
+    """The items as an aligned table, and the outcome."""
+    rows = [[item.cell, item.rule, item.outcome, item.detail] for item in result.items]
+    told = [plaintable.text(["cell", "rule", "outcome", "figures"], rows), *result.notes]
+    if result.simulated:
+        told.append("simulated: no GPU was measured")
+    return "\n".join([*told, f"gate: {result.outcome}"])
+
+
+def _line(item: Item) -> list[str]:
+    return [item.cell, f"`{item.rule}`", _SHOWN[item.outcome], item.detail]
+
+
+def as_dict(result: GateResult) -> Mapping[str, Any]:
+    """For JSON."""
+    return {
+        "outcome": result.outcome,
+        "policy": result.policy,
+        "simulated": result.simulated,
+        "notes": list(result.notes),
+        "items": [
+            {"cell": item.cell, "rule": item.rule, "outcome": item.outcome, "detail": item.detail}
+            for item in result.items
+        ],
+    }

@@ -1,0 +1,219 @@
+"""What a published table of means can and cannot tell: two arms, per level, with CoVs known only within bounds. Pure.
+
+A table that states "CoV 1-5 %" says nothing of the CoV at one level, so every level is judged twice: with the
+smallest spreads that the statement allows and with the largest. Only what both say is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rocbench import stats
+from rocbench.judgement.ablate import SpreadWord, decide_spread
+from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Word, decide
+from rocbench.tables.columns import Better
+
+Share = float
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArmSpread(Strict):
+    """One arm: its name and the bounds of its coefficient of variation over repeats."""
+
+    name: str
+    cov: tuple[Share, Share]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ArmSpread:
+        if not 0 < self.cov[0] <= self.cov[1] < 1:
+            raise ValueError("cov is [low, high] as shares: [0.01, 0.05] for 1-5 %")
+        return self
+
+
+class Level(Strict):
+    """Mean of each arm at one level of the load."""
+
+    concurrency: int = Field(gt=0)
+    base: float = Field(gt=0)
+    arm: float = Field(gt=0)
+
+
+class PublishedTable(Strict):
+    """A table as it was published."""
+
+    title: str
+    source: str
+    metric: str
+    better: Literal["higher", "lower"] = "higher"
+    repeats: int = Field(gt=1)
+    requests: int | None = Field(default=None, gt=0)
+    """Requests per level and run: no more than so many were ever in flight."""
+    base: ArmSpread
+    arm: ArmSpread
+    levels: tuple[Level, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the table tells."""
+
+    table: pd.DataFrame
+    """One row per level, and one per group of levels that were one condition: levels, n, effect, low and high (with
+    the largest spreads), verdict (told whatever the spreads), at_low, at_high (verdicts with the smallest and the
+    largest spreads), p_holm_low, p_holm_high, n_needed, sd_ratio_low, sd_ratio_high, spread, note."""
+    spread_ratio: tuple[float, float, float]
+    """Over all levels together: the least ratio of standard deviations that the bounds allow, with its 95 % interval."""
+    spread: SpreadWord
+    notes: tuple[str, ...]
+
+
+def read(table: PublishedTable, *, min_effect: float = MIN_EFFECT, alpha: float = ALPHA) -> Reading:
+    """Judge a published table level by level."""
+    groups: list[tuple[Level, ...]] = [(level,) for level in table.levels]
+    same = _one_condition(table)
+    if same:
+        groups.append(same)
+    low, high = (_effects(table, groups, end, alpha) for end in (0, 1))
+    words_low, holm_low = _words(low, groups, table.better, min_effect, alpha)
+    words_high, holm_high = _words(high, groups, table.better, min_effect, alpha)
+    spreads = [_spreads(table, group, alpha) for group in groups]
+    rows = [
+        {
+            "levels": ", ".join(str(level.concurrency) for level in group),
+            "n": table.repeats * len(group),
+            "effect": high[i].estimate,
+            "low": high[i].low,
+            "high": high[i].high,
+            "verdict": words_low[i] if words_low[i] == words_high[i] else "cannot tell",
+            "at_low": words_low[i],
+            "at_high": words_high[i],
+            "p_holm_low": holm_low[i],
+            "p_holm_high": holm_high[i],
+            "n_needed": _needed(table, min_effect, alpha) if words_high[i] == "cannot tell" else None,
+            "sd_ratio_low": spreads[i][0].ratio,
+            "sd_ratio_high": spreads[i][1].ratio,
+            "spread": _told(spreads[i], len(table.levels), alpha),
+            "note": _note(words_low[i], words_high[i], group),
+        }
+        for i, group in enumerate(groups)
+    ]
+    least = _pooled_spread(table, alpha)
+    word = decide_spread(least, least.p_f, alpha)
+    return Reading(pd.DataFrame(rows), (least.ratio, least.low, least.high), word, _notes(table, same))
+
+
+def _one_condition(table: PublishedTable) -> tuple[Level, ...]:
+    """Levels at or above the number of requests: none had more in flight than the others. Empty unless several."""
+    if table.requests is None:
+        return ()
+    capped = tuple(level for level in table.levels if level.concurrency >= table.requests)
+    return capped if len(capped) > 1 else ()
+
+
+def _effects(
+    table: PublishedTable, groups: Sequence[Sequence[Level]], end: Literal[0, 1], alpha: float
+) -> list[stats.Effect]:
+    """Relative effect of each group of levels with the CoVs at one end of their bounds."""
+    found = []
+    for group in groups:
+        n = table.repeats * len(group)
+        base, arm = (
+            (sum(math.log(value) for value in values) / len(group), _sd_log(cov[end]), n)
+            for values, cov in (
+                ([level.base for level in group], table.base.cov),
+                ([level.arm for level in group], table.arm.cov),
+            )
+        )
+        found.append(stats.welch_from_moments(base, arm, 1 - alpha).relative())
+    return found
+
+
+def _sd_log(cov: float) -> float:
+    """Standard deviation of the logarithm of a lognormal variable with this coefficient of variation."""
+    return math.sqrt(math.log1p(cov**2))
+
+
+def _words(
+    effects: Sequence[stats.Effect],
+    groups: Sequence[Sequence[Level]],
+    way: Better,
+    min_effect: float,
+    alpha: float,
+) -> tuple[list[Word], list[float]]:
+    """Verdicts and adjusted p: Holm over all levels, and for a group over it and the levels outside it."""
+    p = [effect.p for effect in effects]
+    single = [i for i, group in enumerate(groups) if len(group) == 1]
+    adjusted = dict(zip(single, stats.holm([p[i] for i in single]), strict=True))
+    for i, group in enumerate(groups):
+        if len(group) > 1:
+            distinct = [i, *(k for k in single if groups[k][0] not in group)]
+            adjusted[i] = stats.holm([p[k] for k in distinct])[0]
+    words = [decide(e, adjusted[i], way, min_effect, alpha) for i, e in enumerate(effects)]
+    return words, [adjusted[i] for i in range(len(effects))]
+
+
+def _needed(table: PublishedTable, min_effect: float, alpha: float) -> int | None:
+    return stats.needed_n(table.base.cov[1], table.arm.cov[1], min_effect, alpha=alpha / len(table.levels))
+
+
+def _spreads(
+    table: PublishedTable, group: Sequence[Level], alpha: float
+) -> tuple[stats.Spread, stats.Spread]:
+    """Least and largest ratio of standard deviations, arm over base, that the bounds allow."""
+    n = (table.repeats - 1) * len(group) + 1
+    least = stats.spread_from_moments((table.base.cov[1], n), (table.arm.cov[0], n), 1 - alpha)
+    most = stats.spread_from_moments((table.base.cov[0], n), (table.arm.cov[1], n), 1 - alpha)
+    return least, most
+
+
+def _told(spreads: tuple[stats.Spread, stats.Spread], levels: int, alpha: float) -> SpreadWord:
+    """The verdict on variability that both ends of the bounds give, by F with Bonferroni over the levels."""
+    words = {decide_spread(spread, min(1.0, spread.p_f * levels), alpha) for spread in spreads}
+    return words.pop() if len(words) == 1 else "cannot tell"
+
+
+def _pooled_spread(table: PublishedTable, alpha: float) -> stats.Spread:
+    """The least ratio over all levels together: each level adds its degrees of freedom."""
+    least, most = _spreads(table, table.levels, alpha)
+    if least.ratio >= 1:
+        return least
+    if most.ratio <= 1:
+        return most
+    middle = math.sqrt(least.ratio * most.ratio)
+    return stats.Spread(middle, least.low, most.high, 1.0, stats.NAN)
+
+
+def _note(at_low: Word, at_high: Word, group: Sequence[Level]) -> str:
+    one = "one condition measured so many times; " if len(group) > 1 else ""
+    if at_low == at_high:
+        return one + (
+            "whatever the CoVs within their bounds"
+            if at_low != "cannot tell"
+            else "not even with the least CoVs"
+        )
+    return f"{one}{at_low} with the least CoVs, {at_high} with the largest"
+
+
+def _notes(table: PublishedTable, same: Sequence[Level]) -> tuple[str, ...]:
+    notes = [
+        "CoVs are bounds over all levels, not of each level; means are rounded as published",
+        "order of the arms and server restarts are not stated: drift and start-to-start differences are not ruled out",
+    ]
+    if same:
+        levels = ", ".join(str(level.concurrency) for level in same)
+        notes.append(
+            f"with {table.requests} requests a level, levels {levels} had at most {table.requests} in flight:"
+            " one condition, measured again, not a trend with the load"
+        )
+    return tuple(notes)

@@ -1,0 +1,208 @@
+"""Comparisons, ablations and readings of published tables as text, Markdown, JSON and CSV. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from rocbench import plaintable, units
+from rocbench.judgement.ablate import Ablation
+from rocbench.judgement.compare import Comparison
+from rocbench.judgement.published import PublishedTable, Reading
+
+Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+SIMULATED = "simulated: no GPU was measured"
+
+
+def comparison(result: Comparison, *, as_markdown: bool = False, names: tuple[str, str] = ("A", "B")) -> str:
+    """The verdicts of a comparison, what differs, and what a reader must know."""
+    a, b = names
+    frame = result.table
+    shown = _varying(frame, result.keys) or list(result.keys[:1])
+    header = [*shown, "metric", a, b, "change", "95 % interval", "n", "CoV", "verdict"]
+    rows = [
+        [
+            *(_plain(row[name]) for name in shown),
+            str(row["metric"]),
+            _figure(row["mean_a"]),
+            _figure(row["mean_b"]),
+            *_change(row),
+            f"{row['n_a']:g}, {row['n_b']:g}",
+            f"{units.percent(row['cov_a'])}, {units.percent(row['cov_b'])}",
+            _verdict(row),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    lines = [f"{name}: {x} in {a}, {y} in {b}" for name, (x, y) in result.differs.items()]
+    lines += [f"only in {a}: {cell}" for cell in result.only_a] + [
+        f"only in {b}: {cell}" for cell in result.only_b
+    ]
+    lines += [_dropped(frame), _unknown(frame), *result.notes, SIMULATED if result.simulated else ""]
+    settings = result.settings
+    lines.append(
+        f"change of {b} against {a}; {settings.alpha:.0%} level after Holm over {len(frame)} verdicts; a change within"
+        f" +-{settings.min_effect:.1%} is the same"
+    )
+    return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
+
+
+def ablation(result: Ablation, *, as_markdown: bool = False) -> str:
+    """The effects of an ablation, and whether variability differs."""
+    frame = result.table
+    first = list(frame.columns).index("factor")
+    shown = _varying(frame, list(frame.columns[:first]))
+    header = [
+        *shown,
+        "factor",
+        "level",
+        "metric",
+        "effect",
+        "95 % interval",
+        "n",
+        "verdict",
+        "SD ratio",
+        "variability",
+    ]
+    rows = [
+        [
+            *(_plain(row[name]) for name in shown),
+            str(row["factor"]),
+            f"{row['level']} against {row['against']}",
+            str(row["metric"]),
+            *_change(row),
+            f"{row['n']:g}",
+            _verdict(row),
+            _ratio(row),
+            str(row["spread"]),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    dropped = int(frame["dropped"].max())
+    lines = [
+        f"up to {dropped} invalid rows of an effect were left out" if dropped else "",
+        *result.notes,
+        SIMULATED if result.simulated else "",
+        "effects are within repeats of interleaved arms; Holm goes over all effects, and over all ratios of spread",
+    ]
+    return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
+
+
+def reading(table: PublishedTable, result: Reading, *, as_markdown: bool = False) -> str:
+    """What a published table tells, level by level, with the least and the largest spreads it allows."""
+    header = [
+        "concurrency",
+        "n",
+        "effect",
+        "95 % interval, largest CoVs",
+        "with least CoVs",
+        "with largest CoVs",
+        "told",
+        "variability told",
+    ]
+    rows = [
+        [
+            str(row["levels"]),
+            f"{row['n']:g}",
+            *_change(row),
+            str(row["at_low"]),
+            str(row["at_high"]),
+            _verdict(row),
+            str(row["spread"]),
+        ]
+        for row in result.table.to_dict("records")
+    ]
+    ratio, low, high = result.spread_ratio
+    base, arm = table.base, table.arm
+    variability = (
+        f"variability over all levels together: {result.spread}; ratio of standard deviations at least"
+    )
+    lines = [
+        f"{table.title} ({table.source})",
+        f"{table.metric}, {arm.name} against {base.name}; CoV {_bounds(arm.cov)} against {_bounds(base.cov)}",
+        f"{variability} {ratio:.1f} [{low:.1f}, {high:.1f}]",
+        *result.notes,
+    ]
+    return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
+
+
+def as_json(frame: pd.DataFrame, **more: Any) -> str:
+    """A table's rows and what stands beside it; absent figures are null."""
+    rows = [{str(name): _null(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    return json.dumps({**more, "rows": rows}, indent=2, default=str) + "\n"
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV; absent figures are empty."""
+    return frame.to_csv(index=False)
+
+
+def _table(as_markdown: bool) -> Table:
+    return plaintable.markdown if as_markdown else plaintable.text
+
+
+def _varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Columns that tell rows apart; the others would fill a table with one value."""
+    return [name for name in names if len({str(value) for value in frame[name]}) > 1]
+
+
+def _join(table: str, lines: Sequence[str], *, as_markdown: bool) -> str:
+    """A table, and lines below it; empty ones are left out."""
+    bullet = "* " if as_markdown else ""
+    return "\n".join([table, "", *(f"{bullet}{line}" for line in lines if line)]) + "\n"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return units.ABSENT if value is None or value != value else str(value)  # noqa: PLR0124 (NaN)
+
+
+def _figure(value: float) -> str:
+    """Four digits that matter, none of a large number's cut."""
+    if math.isnan(value):
+        return units.ABSENT
+    return units.number(value, max(0, 3 - math.floor(math.log10(abs(value))))) if value else "0"
+
+
+def _change(row: Any) -> tuple[str, str]:
+    """Effect and interval, as signed percentages."""
+    if math.isnan(row["effect"]):
+        return units.ABSENT, units.ABSENT
+    return f"{row['effect']:+.1%}", f"[{row['low']:+.1%}, {row['high']:+.1%}]"
+
+
+def _verdict(row: Any) -> str:
+    """The word, and what would be needed where the data do not tell."""
+    n = row.get("n_needed")
+    if row["verdict"] == "cannot tell" and n is not None and not math.isnan(n):
+        return f"cannot tell (n of about {n:g})"
+    note = row.get("note") if row["verdict"] == "cannot tell" else ""
+    return f"{row['verdict']} ({note})" if note else str(row["verdict"])
+
+
+def _ratio(row: Any) -> str:
+    if math.isnan(row["sd_ratio"]):
+        return units.ABSENT
+    return f"{row['sd_ratio']:.2f} [{row['sd_low']:.2f}, {row['sd_high']:.2f}]"
+
+
+def _bounds(cov: tuple[float, float]) -> str:
+    return f"{cov[0]:.1%} to {cov[1]:.1%}"
+
+
+def _dropped(frame: pd.DataFrame) -> str:
+    a, b = int(frame["dropped_a"].max()), int(frame["dropped_b"].max())
+    return f"invalid rows left out: up to {a} and {b} a cell" if a or b else ""
+
+
+def _unknown(frame: pd.DataFrame) -> str:
+    a, b = int(frame["unknown_a"].max()), int(frame["unknown_b"].max())
+    return f"rows of unknown validity among these: up to {a} and {b} a cell" if a or b else ""
+
+
+def _null(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

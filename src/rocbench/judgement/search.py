@@ -1,0 +1,127 @@
+"""The search for the largest load that meets an SLO, from the rows of one server and workload. Pure.
+
+The rows on disk are all the state there is: the next level follows from them, so that a search that was cut off goes
+on where it was. `slo` holds the search itself; this says what a row means to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rocbench.judgement import slo
+from rocbench.judgement.capacity import level_of, said, saturation
+from rocbench.judgement.slo import Limit, SearchSettings, Step, Trial
+from rocbench.settings.goals import Search
+from rocbench.tables.columns import better
+
+Row = Mapping[str, Any]
+
+FAR = 1e6
+"""A figure so many times over its limit stands for "overloaded": it fails alone, and is unclear beside one that met it."""
+
+
+def limits(search: Search) -> tuple[Limit, ...]:
+    """The limits, each on the side on which its column is worse."""
+    return tuple(
+        Limit(name, "<=" if better(name) == "lower" else ">=", value) for name, value in search.slo.items()
+    )
+
+
+def trial(row: Row, wanted: Sequence[Limit]) -> Trial:
+    """What a row says to the search."""
+    level = level_of(row) or 0.0
+    match said(row):
+        case "figures":
+            return Trial(level, {limit.metric: _figure(row, limit.metric) for limit in wanted})
+        case "overloaded":
+            worst = {limit.metric: limit.value * FAR if limit.upper else 0.0 for limit in wanted}
+            return Trial(level, worst)
+        case _:
+            return Trial(level, {}, delivered=False)
+
+
+def _figure(row: Row, metric: str) -> float | None:
+    value = row.get(metric)
+    return None if value is None else float(value)
+
+
+def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) -> Step:
+    """What to measure next, or the end with its reason.
+
+    Args:
+        rows: of one server and workload, discarded ones left out.
+        search: limits and bounds.
+        whole: levels are users, not requests/s.
+        used: measurements that count against `max_measurements`.
+    """
+    wanted, settings = limits(search), _settings(search, whole=whole)
+    trials = [trial(row, wanted) for row in rows]
+    step = slo.next_step(trials, wanted, settings)
+    again = next((level for level in sorted({t.level for t in trials}) if _again(level, rows, search)), None)
+    if again is not None:
+        step = replace(step, level=again, why="measure again")
+    elif step.level is not None and not whole:
+        step = replace(step, level=float(f"{step.level:.4g}"))
+    if step.level is not None and used >= search.max_measurements:
+        return replace(step, level=None, why=f"stopped after {used} measurements")
+    if step.level is None and step.failed is not None:
+        mine = [row for row in rows if level_of(row) == step.failed]
+        if {said(row) for row in mine} == {"invalid"}:
+            codes = sorted({code for row in mine for code in str(row.get("reasons")).split(";")})
+            return replace(step, why=f"at {step.failed:g} no measurement is valid: {', '.join(codes)}")
+    return step
+
+
+def _again(level: float, rows: Sequence[Row], search: Search) -> bool:
+    """Whether a level was measured less often than asked for, or once and in vain."""
+    mine = [said(row) for row in rows if level_of(row) == level]
+    if mine == ["invalid"]:
+        return True
+    return "not delivered" not in mine and len(mine) < search.repeats
+
+
+def _settings(search: Search, *, whole: bool) -> SearchSettings:
+    return SearchSettings(
+        low=search.low,
+        high=search.high,
+        relative_step=search.relative_step,
+        max_repeats=search.max_repeats,
+        margin=search.margin,
+        whole=whole,
+    )
+
+
+def report(rows: Sequence[Row], search: Search, step: Step, *, whole: bool, gain: float) -> dict[str, Any]:
+    """The state of a search for `search.json`: the answer, why it ended, and every level with its outcome."""
+    wanted, settings = limits(search), _settings(search, whole=whole)
+    trials = [trial(row, wanted) for row in rows]
+    levels = []
+    for level in sorted({t.level for t in trials}):
+        mine = [row for row in rows if level_of(row) == level]
+        levels.append(
+            {
+                "level": level,
+                "outcome": slo.outcome_of(trials, level, wanted, settings),
+                "n": len(mine),
+                "said": sorted({said(row) for row in mine}),
+                "figures": {limit.metric: _mean(mine, limit.metric) for limit in wanted},
+            }
+        )
+    return {
+        "unit": "users" if whole else "requests/s",
+        "limits": [str(limit) for limit in wanted],
+        "best": step.best,
+        "failed": step.failed,
+        "ended": step.level is None,
+        "why": step.why,
+        "measurements": len(rows),
+        "levels": levels,
+        "saturation": saturation([dict(row) for row in rows], gain),
+    }
+
+
+def _mean(rows: Sequence[Row], metric: str) -> float | None:
+    figures = [float(row[metric]) for row in rows if said(row) == "figures" and row.get(metric) is not None]
+    return sum(figures) / len(figures) if figures else None

@@ -1,0 +1,275 @@
+"""The largest load that meets an SLO, and where more load stops paying. Pure: trials in, the next level out.
+
+Search: double the level until one fails, then bisect between the largest that passed and the smallest that failed.
+A level whose repeats straddle the limit is measured again before it is decided, and one that stays undecided counts
+as failed: a capacity is promised only where it was shown. A level whose load was not delivered by the client tells
+nothing of the server: it ends the doubling and is reported as such.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rocbench import stats
+from rocbench.tables.columns import CELLS
+
+Outcome = Literal["pass", "fail", "unclear", "not delivered"]
+
+SHARES = {column.name for column in CELLS if column.unit == "share"}
+COMPARISONS = ("<=", ">=", "<", ">")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit on a column of `cells`: `p99_ttft_ms <= 2000`."""
+
+    metric: str
+    comparison: Literal["<=", ">=", "<", ">"]
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.comparison} {self.value:g}"
+
+    @property
+    def upper(self) -> bool:
+        """Whether the metric must stay below."""
+        return self.comparison.startswith("<")
+
+    def met(self, figure: float) -> bool:
+        """Whether one figure meets the limit."""
+        match self.comparison:
+            case "<=":
+                return figure <= self.value
+            case ">=":
+                return figure >= self.value
+            case "<":
+                return figure < self.value
+            case _:
+                return figure > self.value
+
+    def judge(
+        self, figures: Sequence[float], confidence: float = stats.CONFIDENCE, *, margin: float = 0.0
+    ) -> Outcome:
+        """Repeats against the limit: pass or fail when the mean's t interval lies on one side of it, else unclear.
+
+        One repeat has no interval: it is judged by its value, and is unclear within `margin` (a share) of the limit.
+        For a share such as 0.99 the margin is of what it lacks to 1: there is nothing above.
+        """
+        if not figures:
+            return "unclear"
+        interval = stats.mean_interval(figures, confidence)
+        if interval.n == 1:
+            scale = abs(1 - self.value) if self.metric in SHARES else abs(self.value)
+            if abs(interval.estimate - self.value) < margin * scale:
+                return "unclear"
+            return "pass" if self.met(interval.estimate) else "fail"
+        low, high = self.met(interval.low), self.met(interval.high)
+        return "unclear" if low != high else "pass" if low else "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One measurement at one level."""
+
+    level: float
+    figures: Mapping[str, float | None]
+    """Metric to value."""
+    delivered: bool = True
+    """False when the row says that the users (or the rate) were not delivered, or the client was saturated."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """Bounds of the search, in users or requests/s."""
+
+    low: float = 1
+    high: float = 4096
+    relative_step: float = 0.05
+    """Bisection ends when the bracket is this narrow, or one user wide."""
+    max_repeats: int = 5
+    margin: float = 0.05
+    """A single repeat within this share of a limit is measured again."""
+    whole: bool = True
+    """Levels are whole numbers (users)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next: measure `level`, or stop."""
+
+    level: float | None
+    """None when the search has ended."""
+    best: float | None
+    """Largest level shown to meet every limit so far."""
+    failed: float | None
+    """Smallest level above it that did not."""
+    why: str
+
+
+def next_step(
+    trials: Sequence[Trial], limits: Sequence[Limit], settings: SearchSettings | None = None
+) -> Step:
+    """The next level to measure, given everything measured so far."""
+    settings = settings or SearchSettings()
+    outcomes = {
+        level: outcome_of(trials, level, limits, settings) for level in sorted({t.level for t in trials})
+    }
+    best = max((level for level, outcome in outcomes.items() if outcome == "pass"), default=None)
+    above = [
+        level for level, outcome in outcomes.items() if outcome != "pass" and (best is None or level > best)
+    ]
+    failed = min(above, default=None)
+    unclear = [level for level, outcome in outcomes.items() if outcome == "unclear"]
+    if unclear:
+        return Step(unclear[0], best, failed, "repeats straddle a limit: measure again")
+    if failed is None:
+        if best is None:
+            return Step(settings.low, None, None, "begin at the lowest level")
+        if best >= settings.high:
+            return Step(None, best, None, "every level up to the highest meets the limits")
+        return Step(min(best * 2, settings.high), best, None, "double")
+    why = (
+        "the client did not deliver this load"
+        if outcomes[failed] == "not delivered"
+        else "a limit is not met"
+    )
+    if best is None:
+        return _below(failed, settings, why)
+    middle = _middle(best, failed, settings)
+    if middle is None:
+        return Step(None, best, failed, f"bracketed: at {failed:g} {why}")
+    return Step(middle, best, failed, "bisect")
+
+
+def _below(failed: float, settings: SearchSettings, why: str) -> Step:
+    if failed <= settings.low:
+        return Step(None, None, failed, f"at the lowest level {why}")
+    return Step(max(settings.low, _rounded(failed / 2, settings)), None, failed, "halve")
+
+
+def _middle(best: float, failed: float, settings: SearchSettings) -> float | None:
+    """Geometric middle of the bracket, or None when it is narrow enough."""
+    if failed / best - 1 <= settings.relative_step or (settings.whole and failed - best <= 1):
+        return None
+    middle = _rounded(math.sqrt(best * failed), settings)
+    return min(max(middle, best + 1), failed - 1) if settings.whole else middle
+
+
+def _rounded(level: float, settings: SearchSettings) -> float:
+    return float(round(level)) if settings.whole else level
+
+
+def outcome_of(
+    trials: Sequence[Trial], level: float, limits: Sequence[Limit], settings: SearchSettings
+) -> Outcome:
+    """Whether a level meets every limit, by all its repeats."""
+    mine = [trial for trial in trials if trial.level == level]
+    delivered = [trial for trial in mine if trial.delivered]
+    if not delivered:
+        return "not delivered"
+    judged = [
+        limit.judge(
+            [v for t in delivered if (v := t.figures.get(limit.metric)) is not None], margin=settings.margin
+        )
+        for limit in limits
+    ]
+    if "fail" in judged:
+        return "fail"
+    if "unclear" in judged:
+        return "fail" if len(mine) >= settings.max_repeats else "unclear"
+    return "pass"
+
+
+# --- saturation
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """Where more users bring less than the wanted gain."""
+
+    level: float | None
+    """The smallest level from which on a doubling brings less; None when no level is so."""
+    low: float | None
+    high: float | None
+    """95 % interval by bootstrap over repeats; `high` is None when some resamples never saturate."""
+    peak: float | None
+    """Highest mean throughput of a delivered level."""
+    excluded: tuple[float, ...]
+    """Levels left out because their users were not delivered."""
+    note: str
+
+
+def saturation(
+    throughput: Mapping[float, Sequence[float]],
+    delivered: Mapping[float, bool],
+    *,
+    gain: float = 0.05,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Saturation:
+    """The saturation point of a throughput curve.
+
+    Level i is saturated when every later step, scaled to a doubling of the level, brings less than `gain`:
+    (T[j+1] / T[j]) ^ (1 / log2(L[j+1] / L[j])) - 1 < gain for all j >= i. The interval resamples each level's repeats
+    (percentile bootstrap; Efron and Tibshirani 1993, ch. 13); it is absent when a level has one repeat.
+
+    Args:
+        throughput: level to the figures of its repeats.
+        delivered: level to whether its users were really in flight; a level whose users were not says nothing of
+            saturation and is left out by name (100 requests at 1,000 users "saturate" at 100).
+        gain: share that a doubling must bring.
+        resamples: bootstrap resamples.
+        seed: of the bootstrap.
+    """
+    levels = sorted(level for level, figures in throughput.items() if figures and delivered.get(level, False))
+    excluded = tuple(sorted(level for level in throughput if level not in levels))
+    note = "users were not delivered at " + ", ".join(f"{level:g}" for level in excluded) if excluded else ""
+    means = np.array([float(np.mean(throughput[level])) for level in levels])
+    peak = float(means.max()) if levels else None
+    if len(levels) < 2:
+        return Saturation(None, None, None, peak, excluded, note or "fewer than two levels")
+    found = _knee(levels, means, gain)
+    level = levels[found] if found is not None else None
+    if level is None:
+        note = "; ".join(part for part in (note, "not reached: the last doubling still pays") if part)
+    if min(len(throughput[level]) for level in levels) < 2:
+        return Saturation(
+            level, None, None, peak, excluded, "; ".join(p for p in (note, "no interval: n=1") if p)
+        )
+    low, high = _knee_interval(levels, throughput, gain, resamples, seed)
+    return Saturation(level, low, high, peak, excluded, note)
+
+
+def _knee(
+    levels: Sequence[float], means: np.ndarray[tuple[int], np.dtype[np.float64]], gain: float
+) -> int | None:
+    """Index of the first level from which on no doubling pays; None when the last step still does."""
+    doublings = np.log2(np.array(levels[1:]) / np.array(levels[:-1]))
+    pays = (means[1:] / means[:-1]) ** (1 / doublings) - 1 >= gain
+    if pays[-1]:
+        return None
+    return int(np.flatnonzero(pays)[-1]) + 1 if pays.any() else 0
+
+
+def _knee_interval(
+    levels: Sequence[float],
+    throughput: Mapping[float, Sequence[float]],
+    gain: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float | None, float | None]:
+    rng = np.random.default_rng(seed)
+    drawn = [
+        rng.choice(np.asarray(throughput[level], float), (resamples, len(throughput[level])))
+        for level in levels
+    ]
+    means = np.stack([sample.mean(axis=1) for sample in drawn], axis=1)
+    knees = [_knee(levels, row, gain) for row in means]
+    places = np.sort([len(levels) if knee is None else knee for knee in knees])
+    low, high = (int(places[min(int(q * resamples), resamples - 1)]) for q in (0.025, 0.975))
+    return tuple(levels[place] if place < len(levels) else None for place in (low, high))  # type: ignore[return-value]

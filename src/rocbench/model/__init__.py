@@ -1,0 +1,1 @@
+"""A model by its Hugging Face config: family, dimensions, parameters."""

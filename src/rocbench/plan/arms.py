@@ -1,0 +1,176 @@
+"""Whether the arms of an ablation differ in their factor alone. Pure.
+
+A factor can change more than itself: from vLLM 0.23 a KV connector also takes another attention backend, block size 1
+selects AITER's MLA kernel up to 0.17, and a rule may add a flag to one arm only. Then the effect is not the factor's,
+and the plan stops with the difference named, unless the sweep accepts it by name (`also_changes`). Where a rule can
+pin what would change (offload on and off), it does.
+
+What belongs to a factor is not held against it: AITER is kernels, attention among them; a version is all it brings.
+Both are told as notes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from rocbench.plan.planned import Fault, Group
+from rocbench.rules.resolve import Resolution
+from rocbench.settings.schema import Sweep
+
+FACTS = {
+    "attention_backend": "backend",
+    "block_size": "block_size",
+    "kv_cache_dtype": "kv_cache_dtype",
+    "prefix_caching": "prefix_caching",
+    "max_model_len": "max_model_len",
+    "tp": "tp",
+    "pp": "pp",
+    "dp": "dp",
+    "dcp": "dcp",
+    "ep": "ep",
+}
+"""What of a server is compared by what is in force, whoever set it, and its name among the rules' facts."""
+FLAGS_OF_FACTS = {
+    "tensor_parallel_size": "tp",
+    "pipeline_parallel_size": "pp",
+    "data_parallel_size": "dp",
+    "decode_context_parallel_size": "dcp",
+    "enable_expert_parallel": "ep",
+    "enable_prefix_caching": "prefix_caching",
+}
+AITER = ("aiter", "env.VLLM_ROCM_USE_AITER*", "env.AITER_*")
+OFFLOAD = ("kv_offloading_*", "kv_transfer_config*", "disable_hybrid_kv_cache_manager")
+"""The size alone makes the other flags necessary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that two arms have otherwise."""
+
+    name: str
+    before: Any
+    after: Any
+    why: str
+
+    def text(self) -> str:
+        """`attention_backend: ROCM_ATTN -> ROCM_AITER_UNIFIED_ATTN (ROCM_ATTN takes no KV connector)`."""
+        why = f" ({self.why})" if self.why else ""
+        return f"{self.name}: {_shown(self.before)} -> {_shown(self.after)}{why}"
+
+
+def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[Fault, ...], tuple[str, ...]]:
+    """Faults of arms that differ in more than their factor, and notes on what a factor brings by its nature."""
+    faults: dict[Fault, None] = {}
+    notes: dict[str, None] = {}
+    for factor, base, arm in _pairs(groups, sweep):
+        assert base.resolution is not None
+        assert arm.resolution is not None
+        step = f"{factor} {_shown(base.axes[factor])} -> {_shown(arm.axes[factor])}"
+        for difference in differences(base.resolution, arm.resolution):
+            if _belongs(difference.name, factor):
+                if difference.name == "attention_backend" and canonical(factor) != "attention_backend":
+                    notes[f"{arm.model}: {step} also chooses {difference.text()}"] = None
+            elif _accepted(difference.name, sweep.also_changes):
+                notes[f"{arm.model}: {step} also changes {difference.text()}; accepted"] = None
+            else:
+                faults[_fault(arm.model, step, difference)] = None
+    return tuple(faults), tuple(notes)
+
+
+def compares_offload(sweep: Sweep) -> bool:
+    """Whether servers with and without KV offload are compared, so that all need the same attention kernel."""
+    axes = {
+        *sweep.factors,
+        *sweep.matrix.product,
+        *sweep.matrix.zip,
+        *itertools.chain.from_iterable(sweep.matrix.include),
+    }
+    return any(_matches(canonical(axis), OFFLOAD[:2]) for axis in axes)
+
+
+def _pairs(groups: Sequence[Group], sweep: Sweep) -> Iterator[tuple[str, Group, Group]]:
+    """(factor, arm at its base, other arm): arms of one model that differ in this factor only."""
+    there = [g for g in groups if g.resolution is not None and all(name in g.axes for name in sweep.factors)]
+    for one, other in itertools.permutations(there, 2):
+        changed = [name for name in {**one.axes, **other.axes} if one.axes.get(name) != other.axes.get(name)]
+        if one.model == other.model and len(changed) == 1 and changed[0] in sweep.factors:
+            base = sweep.factors[changed[0]][0]
+            if one.axes[changed[0]] == base:
+                yield changed[0], one, other
+
+
+def differences(one: Resolution, other: Resolution) -> list[Difference]:
+    """Everything in force that two servers have otherwise, by its canonical name."""
+    settings = [_settings(resolution) for resolution in (one, other)]
+    found = []
+    for name in dict.fromkeys([*FACTS, *settings[0], *settings[1]]):
+        if name in FACTS:
+            before, after = (getattr(r.facts, FACTS[name]) for r in (one, other))
+            why = other.facts.backend_reason if name == "attention_backend" else ""
+        else:
+            (before, _), (after, why) = (side.get(name, (None, "")) for side in settings)
+            why = why or settings[0].get(name, (None, ""))[1]
+        if before != after:
+            found.append(Difference(name, before, after, why))
+    return found
+
+
+def _settings(resolution: Resolution) -> Mapping[str, tuple[Any, str]]:
+    """Flags and variables by canonical name, with what set them where that was not the user."""
+    flags = {canonical(entry.name): entry for entry in resolution.args}
+    variables = {f"env.{entry.name}": entry for entry in resolution.env}
+    return {
+        name: (entry.value, f"rule {entry.rule}" if entry.rule else "")
+        for name, entry in {**flags, **variables}.items()
+    }
+
+
+def canonical(name: str) -> str:
+    """`--block-size`, `block-size` and `block_size` are one; a flag that is a fact has the fact's name."""
+    if name.startswith("env."):
+        return name
+    plain = name.lstrip("-").replace("-", "_")
+    return FLAGS_OF_FACTS.get(plain, plain)
+
+
+def _belongs(name: str, factor: str) -> bool:
+    """Whether a difference is the factor itself, or what it brings by its nature."""
+    factor = canonical(factor)
+    if factor in {"vllm", name} or name.startswith(f"{factor}."):
+        return True
+    if _matches(factor, AITER):
+        return name == "attention_backend" or _matches(name, AITER)
+    return _matches(factor, OFFLOAD) and _matches(name, OFFLOAD)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _accepted(name: str, accepted: Sequence[str]) -> bool:
+    return name in {canonical(each) for each in accepted}
+
+
+def _fault(model: str, step: str, difference: Difference) -> Fault:
+    pin = f"serve_args: {{{difference.name}: ...}}"
+    if difference.name.startswith("env."):
+        pin = f"env: {{{difference.name.removeprefix('env.')}: ...}}"
+    return Fault(
+        model,
+        f"{step} also changes {difference.text()}: the effect would not be the factor's\n"
+        f"  fix: set it for all arms ({pin}), or accept it by name (also_changes: [{difference.name}])",
+    )
+
+
+def _shown(value: Any) -> str:
+    return (
+        "not set"
+        if value is None
+        else {True: "on", False: "off"}[value]
+        if isinstance(value, bool)
+        else str(value)
+    )

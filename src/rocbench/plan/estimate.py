@@ -1,0 +1,139 @@
+"""What a cell can do at best and how long it will take, before it runs. Pure; the formulas are in `physics/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rocbench.model.architecture import Architecture, from_config
+from rocbench.physics import kv, layout, roofline, weights
+from rocbench.physics.layout import Layout
+from rocbench.physics.roofline import RequestShape
+from rocbench.physics.steps import StepModel
+from rocbench.rules.resolve import Resolution
+from rocbench.settings.schema import Hardware, Load, ModelProfile, Workload
+
+LOAD_BYTES_PER_S = 2e9
+"""Weights read from local storage by all ranks together; an assumption until a node's own starts are known."""
+START_S = 120.0
+"""Engine start, compilation and graph capture beside the weights; an assumption likewise."""
+EFFICIENCY = 0.5
+"""Share of the expectation that a server is taken to reach, for the time estimate alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is known of a cell beforehand; None where the hardware or the model says nothing."""
+
+    kv_capacity_tokens: int | None = None
+    users_that_fit: int | None = None
+    """Users whose ISL + OSL fit into the KV cache at once; more are queued or preempted."""
+    roofline_output_throughput: float | None = None
+    """Upper bound of output tokens/s: no server on this hardware can exceed it."""
+    roofline_limiter: str | None = None
+    """What bounds it: memory, compute, collectives or latency."""
+    ttft_bound_ms: float | None = None
+    """Least TTFT of one request alone."""
+    duration_s: float | None = None
+    """Warm-up, window, tail and drain, with steps at half the speed that physics expects."""
+    server_load_s: float | None = None
+    cannot_fit: str | None = None
+    """Why the cell cannot run at all."""
+
+
+NOTHING_KNOWN = Estimate()
+
+
+def estimate(
+    profile: ModelProfile,
+    hardware: Hardware,
+    resolution: Resolution,
+    workload: Workload,
+    load: Load,
+    *,
+    concurrency: int | None,
+) -> Estimate:
+    """Capacity, bound and time of one cell on hardware whose physics are known."""
+    if hardware.gpu is None:
+        return Estimate(duration_s=3 * load.duration_s, server_load_s=60.0)
+    arch = from_config(profile.config)
+    args = resolution.flags()
+    plan = layout.from_args(args)
+    seqs = _int(args.get("max-num-seqs")) or 1024
+    settled = args.get("gpu-memory-utilization") and args.get("max-num-batched-tokens")
+    # Their defaults differ by version: with neither known, no capacity is told rather than one assumed.
+    capacity = (
+        None
+        if resolution.facts.vllm is None and not settled
+        else kv.kv_capacity_tokens(
+            arch,
+            profile.checkpoint,
+            hardware,
+            plan,
+            float(args.get("gpu-memory-utilization") or 0.9),
+            max_model_len=_int(args.get("max-model-len")),
+            max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
+            max_num_seqs=seqs,
+            block_size=resolution.facts.block_size or 16,
+            reserve=kv.known_reserve(
+                arch,
+                resolution.facts.vllm,
+                max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
+                max_model_len=_int(args.get("max-model-len")) or arch.max_position_embeddings or 32768,
+            ),
+        )
+    )
+    tokens = workload.isl.mean + workload.osl.mean
+    if capacity is not None and capacity.tokens < tokens:
+        return Estimate(
+            cannot_fit=f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
+        )
+    best = roofline.bound(
+        arch, profile.checkpoint, hardware, plan, concurrency, request_shape(workload), users=seqs * plan.dp
+    )
+    return Estimate(
+        kv_capacity_tokens=capacity.tokens if capacity else None,
+        users_that_fit=kv.users_that_fit(capacity, arch, plan, tokens) if capacity else None,
+        roofline_output_throughput=best.output_throughput if best else None,
+        roofline_limiter=best.limiter if best else None,
+        ttft_bound_ms=best.ttft_s * 1e3 if best else None,
+        duration_s=_duration_s(arch, profile, hardware, plan, workload, load, min(concurrency or seqs, seqs)),
+        server_load_s=START_S + weights.checkpoint_bytes(arch, profile.checkpoint) / LOAD_BYTES_PER_S,
+    )
+
+
+def request_shape(workload: Workload) -> RequestShape:
+    """The mean request of a workload; a shared prefix counts as cached."""
+    longest = (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
+    varies = "lognormal" in (workload.isl.kind, workload.osl.kind)
+    return RequestShape(
+        isl=workload.isl.mean,
+        osl=workload.osl.mean,
+        cached=workload.isl.mean * workload.shared_prefix_ratio,
+        longest=None if varies else longest,
+    )
+
+
+def _duration_s(
+    arch: Architecture,
+    profile: ModelProfile,
+    hardware: Hardware,
+    plan: Layout,
+    workload: Workload,
+    load: Load,
+    users: int,
+) -> float:
+    """Warm-up and tail of about two requests' time, and a window of the asked turnovers at least.
+
+    In a steady closed loop each step decodes all users and computes users x ISL / OSL prompt tokens.
+    """
+    model = StepModel(arch, profile.checkpoint, hardware, plan)
+    isl, osl = workload.isl.mean, workload.osl.mean
+    prefill = users * isl / osl
+    step_s = model.cost(prefill, prefill * isl / 2, users, users * (isl + osl / 2)) / EFFICIENCY
+    request_s = osl * step_s
+    window_s = max(load.duration_s, load.min_requests_per_user * request_s)
+    return min(window_s, load.max_duration_s) + 3 * request_s
+
+
+def _int(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) else None

@@ -1,0 +1,377 @@
+"""Sweep -> Plan: every server and cell in order, with stable ids and every fault at once. Pure.
+
+A *group* is one server configuration with all its cells. A *launch* is one start of a group's server and the
+runs (cell and repeat) made on it, in order: restarts, interleaving and ablation blocks are all lists of launches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rocbench.errors import BenchError, ConfigError
+from rocbench.judgement import ablate
+from rocbench.plan import arms, order
+from rocbench.plan.estimate import estimate
+from rocbench.plan.planned import (
+    Axes,
+    Cell,
+    Fault,
+    Group,
+    Launch,
+    Level,
+    Overrides,
+    Plan,
+    Run,
+    Skip,
+    Sources,
+)
+from rocbench.rules.resolve import Resolution, ServeRequest, resolve
+from rocbench.server.redact import masked_environment
+from rocbench.settings import matrix
+from rocbench.settings.blocks import blocks_of
+from rocbench.settings.schema import ModelProfile, Sweep, SweepModel, Workload
+
+__all__ = [
+    "Cell",
+    "Fault",
+    "Group",
+    "Launch",
+    "Level",
+    "Overrides",
+    "Plan",
+    "Run",
+    "Skip",
+    "Sources",
+    "cell_at",
+    "expand",
+    "raise_faults",
+]
+
+
+def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -> Plan:
+    """The whole plan; faults are collected, not raised, so that a user sees all at once."""
+    overrides = overrides or Overrides()
+    groups: list[Group] = []
+    faults: list[Fault] = []
+    skipped: list[Skip] = []
+    for entry in sweep.models:
+        model = entry if isinstance(entry, SweepModel) else SweepModel(profile=entry)
+        for axes in _axes(sweep, model):
+            try:
+                group = _group(sweep, sources, overrides, model, axes, len(groups), skipped)
+            except BenchError as error:
+                faults.append(Fault(_name(model.profile, axes), error.text()))
+                continue
+            if not (group.cells or group.searches):
+                continue
+            if group.resolution is not None and not overrides.force:
+                faults += [
+                    Fault(
+                        _name(model.profile, axes), f"{f.message} [rule {f.rule}; {f.source}]\n  fix: {f.fix}"
+                    )
+                    for f in group.resolution.contradictions
+                ]
+            groups.append(group)
+    if not groups and not faults:
+        faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
+    mixed, notes = arms.judge(groups, sweep)
+    return Plan(
+        sweep,
+        sources,
+        tuple(groups),
+        tuple(order.launches(sweep, groups)),
+        (*faults, *mixed),
+        tuple(skipped),
+        notes,
+    )
+
+
+def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
+    if only:
+        return f"no cell matches --only {only!r}"
+    return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
+
+
+def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
+    """Axis combinations of one model: the matrix, times the ablation's arms, plus `include`."""
+    arms = ablate.arms(sweep.factors, sweep.design) if sweep.factors else [{}]
+    combined: list[Axes] = [dict(axes) | dict(arm) for axes in matrix.expand(sweep.matrix) for arm in arms]
+    combined += [
+        entry for entry in sweep.matrix.include if entry.get("model", model.profile) == model.profile
+    ]
+    return combined
+
+
+_CELL_AXES = ("model", "workload", "concurrency", "rate")
+
+
+def _group(
+    sweep: Sweep,
+    sources: Sources,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+    index: int,
+    skipped: list[Skip],
+) -> Group:
+    server_axes = {name: value for name, value in axes.items() if name not in _CELL_AXES}
+    profile = sources.models.get(model.profile)
+    vllm = overrides.vllm or _text(server_axes.get("vllm")) or model.vllm or sweep.vllm
+    resolution = None
+    if profile is not None and sources.hardware is not None and sweep.server.kind != "attached":
+        resolution = resolve(_request(sweep, sources, profile, vllm, overrides, model, server_axes))
+    group = Group(
+        server_id=f"{index + 1:02d}-{_slug(_name(model.profile, server_axes))}",
+        model=model.profile,
+        profile=profile,
+        hardware=sources.hardware,
+        vllm=vllm,
+        axes=server_axes,
+        resolution=resolution,
+        cells=(),
+    )
+    return replace(
+        group,
+        cells=tuple(_cells(sweep, sources, overrides, model, axes, group, skipped)),
+        searches=tuple(_searches(sweep, sources, overrides, model, axes, group, skipped)),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _request(
+    sweep: Sweep,
+    sources: Sources,
+    profile: ModelProfile,
+    vllm: str | None,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+) -> ServeRequest:
+    """Everything that decides the flags. Later wins: sweep, model entry, axis, command line."""
+    assert sources.hardware is not None
+    axis_env = {name[4:]: str(value) for name, value in axes.items() if name.startswith("env.")}
+    axis_args = {
+        name: value
+        for name, value in axes.items()
+        if name not in ("aiter", "tp", "vllm") and not name.startswith("env.")
+    }
+    return ServeRequest(
+        profile=profile,
+        hardware=sources.hardware,
+        vllm=vllm,
+        tp=overrides.tp or axes.get("tp") or model.tp,
+        aiter=next(
+            (v for v in (overrides.aiter, axes.get("aiter"), model.aiter, sweep.aiter) if v is not None), None
+        ),
+        user_args=_flags(sweep.serve_args, model.serve_args, axis_args, overrides.args),
+        user_env=dict(sweep.env) | dict(model.env) | axis_env | overrides.env,
+        nodes=profile.nodes,
+        force=overrides.force,
+        offload_compared=arms.compares_offload(sweep),
+        multi_turn=any(
+            (dataset := sources.workloads[name].dataset) is not None and dataset.multi_turn
+            for name in model.workloads or sweep.workloads
+        ),
+    )
+
+
+def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge flag layers; `block_size`, `block-size` and `--block-size` are one flag."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged |= {name.lstrip("-").replace("_", "-"): value for name, value in layer.items()}
+    return merged
+
+
+def _cells(
+    sweep: Sweep,
+    sources: Sources,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+    group: Group,
+    skipped: list[Skip],
+) -> Iterator[Cell]:
+    for part, entry in blocks_of(sweep, model):
+        for name in _workloads(part, entry, axes):
+            for level in _levels(part, entry, axes):
+                found = cell_at(part, group, sources.workloads[name], level)
+                if not _wanted(sweep, overrides, group, name, level, found.key):
+                    continue
+                if isinstance(found, Skip):
+                    skipped.append(found)
+                else:
+                    yield found
+
+
+def _searches(
+    sweep: Sweep,
+    sources: Sources,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+    group: Group,
+    skipped: list[Skip],
+) -> Iterator[Workload]:
+    """Workloads with a search whose lowest level this server can run."""
+    if sweep.search is None:
+        return
+    for name in _workloads(sweep, model, axes):
+        workload = sources.workloads[name]
+        key = f"{_name(model.profile, group.axes)}/{workload.name}/search"
+        found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
+        if not _wanted(sweep, overrides, group, name, Level(), key):
+            continue
+        if isinstance(found, Skip):
+            skipped.append(Skip(key, found.reason))
+        else:
+            yield workload
+
+
+def _workloads(sweep: Sweep, model: SweepModel, axes: Axes) -> list[str]:
+    return [axes["workload"]] if "workload" in axes else list(model.workloads or sweep.workloads)
+
+
+def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str) -> bool:
+    """Whether neither the matrix excludes a cell nor --only leaves it out."""
+    facts = dict(group.axes) | {
+        "model": group.model,
+        "workload": workload,
+        "concurrency": level.concurrency,
+        "rate": level.rate,
+    }
+    return not matrix.excluded(sweep.matrix, facts) and _selected(overrides.only, key)
+
+
+def level_of(sweep: Sweep, value: float) -> Level:
+    """A number as a level of this sweep: users, or requests/s."""
+    return Level(rate=float(value)) if sweep.load.shape.kind == "open" else Level(concurrency=int(value))
+
+
+def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cell | Skip:
+    """One cell of a server with its identity and estimate, or why it cannot run there."""
+    key = "/".join([_name(group.model, group.axes), workload.name, level.label])
+    reason = _cannot_run(group, workload)
+    if reason:
+        return Skip(key, reason)
+    cell = Cell(identity(sweep, group, workload, level), key, workload, level, sweep.load)
+    if group.resolution is None or group.profile is None or group.hardware is None:
+        return cell
+    found = estimate(
+        group.profile,
+        group.hardware,
+        group.resolution,
+        workload,
+        sweep.load,
+        concurrency=level.concurrency,
+    )
+    return Skip(key, found.cannot_fit) if found.cannot_fit else replace(cell, estimate=found)
+
+
+def _levels(sweep: Sweep, model: SweepModel, axes: Axes) -> list[Level]:
+    match sweep.load.shape.kind:
+        case "closed":
+            users = (
+                [axes["concurrency"]] if "concurrency" in axes else (model.concurrency or sweep.concurrency)
+            )
+            return [Level(concurrency=int(n)) for n in users]
+        case "open":
+            rates = [axes["rate"]] if "rate" in axes else (model.rate or sweep.rate)
+            return [Level(rate=float(r)) for r in rates]
+        case _:
+            return [Level()]
+
+
+def _cannot_run(group: Group, workload: Workload) -> str | None:
+    """Why a cell makes no sense on this server, or None."""
+    if group.profile is not None and workload.images and "vision_config" not in group.profile.config:
+        return "the model takes no images"
+    if group.resolution is not None:
+        limit = _flag(group.resolution, "--max-model-len")
+        need = (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
+        if isinstance(limit, int) and need > limit:
+            return f"ISL + OSL = {need} tokens is more than --max-model-len {limit}"
+    return None
+
+
+def _flag(resolution: Resolution, name: str) -> Any:
+    return next((entry.value for entry in resolution.args if entry.name == name), None)
+
+
+def _selected(only: str | None, key: str) -> bool:
+    """`MODEL/CELL-PATTERN`: shell wildcards on the key; a part alone matches a model or a prefix."""
+    if only is None:
+        return True
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(key, pattern) for pattern in (only, f"{only}/*", f"{only}*", f"*/{only}"))
+
+
+def _name(model: str, axes: Axes) -> str:
+    shown = ",".join(f"{k}={_plain(v)}" for k, v in axes.items() if k not in _CELL_AXES)
+    return f"{model}@{shown}" if shown else model
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "+".join(f"{k}:{v}" for k, v in value.items())
+    return str(value)
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-._=" else "-" for c in text)[:80].strip("-")
+
+
+_NOT_DECIDING = {"ready_timeout_s", "api_key_env", "gpus", "command", "base_url"}
+"""How a server is reached and started on this node; what it is stands in its flags and version."""
+
+
+def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
+    """Hash of everything that decides a cell's result; the same cell has the same id in every run."""
+    profile = group.profile
+    decides = {
+        "model": profile.hf_id if profile else group.model,
+        "revision": profile.revision if profile else None,
+        # Without the first word: the model, or the folder that holds it on this node.
+        "argv": list(group.resolution.argv()[1:]) if group.resolution else None,
+        "env": masked_environment(group.resolution.environment(), ()) if group.resolution else None,
+        "vllm": group.vllm,
+        "hardware": group.hardware.name if group.hardware else None,
+        "server": _said(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),
+        "workload": _said(workload.model_dump(mode="json", exclude={"note"})),
+        "load": _said(sweep.load.model_dump(mode="json")),
+        "level": [level.concurrency, level.rate],
+        "seed": sweep.seed,
+        "simulation": _said(sweep.simulation.model_dump(mode="json", exclude={"faults"}))
+        if sweep.server.kind == "simulated"
+        else None,
+    }
+    text = json.dumps(decides, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without what is absent, false or empty: a key that is added later, off unless set, changes no id."""
+    kept = {name: _said(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return {
+        name: value
+        for name, value in kept.items()
+        if value is not None and value is not False and value not in ("", [], {})
+    }
+
+
+def raise_faults(plan: Plan) -> None:
+    """Stop when anything is wrong, with all of it in one message.
+
+    Raises:
+        ConfigError: the plan has faults.
+    """
+    if plan.faults:
+        raise ConfigError("\n".join(f"{fault.where}: {fault.message}" for fault in plan.faults))

@@ -1,0 +1,163 @@
+"""What a plan is made of: cells, groups, launches, runs. Values only; `expand` makes them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rocbench.plan.estimate import NOTHING_KNOWN, Estimate
+from rocbench.rules.resolve import Resolution
+from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, Workload
+
+Axes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The load axis of a cell: users (closed loop), requests/s (open loop), or neither (trace)."""
+
+    concurrency: int | None = None
+    rate: float | None = None
+
+    @property
+    def label(self) -> str:
+        """`c64`, `r8.5` or `trace`."""
+        if self.concurrency is not None:
+            return f"c{self.concurrency}"
+        return f"r{self.rate:g}" if self.rate is not None else "trace"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One server x workload x level."""
+
+    cell_id: str
+    """12 hex digits of the hash of everything that decides the cell."""
+    key: str
+    """`MODEL/WORKLOAD/LEVEL` with the axes that vary, for people and for --only."""
+    workload: Workload
+    level: Level
+    load: Load
+    estimate: Estimate = NOTHING_KNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One server configuration and its cells."""
+
+    server_id: str
+    model: str
+    profile: ModelProfile | None
+    """None for a running server of a model without a profile."""
+    hardware: Hardware | None
+    vllm: str | None
+    axes: dict[str, Any]
+    resolution: Resolution | None
+    """None where the server is not ours to start."""
+    cells: tuple[Cell, ...]
+    searches: tuple[Workload, ...] = ()
+    """Workloads whose largest load is searched for; its cells come up while it is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement: a cell and which repeat it is, counted from 1."""
+
+    cell: Cell
+    repeat: int
+    discarded: bool = False
+    """The first measurement after a load, kept apart from all judgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One start of a server and the runs made on it."""
+
+    group: Group
+    runs: tuple[Run, ...]
+    searches: tuple[Workload, ...] = ()
+    """Searches made after the runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that stops the plan."""
+
+    where: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A cell left out, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The profiles a sweep names, already read: plan.expand reads no files."""
+
+    models: Mapping[str, ModelProfile]
+    workloads: Mapping[str, Workload]
+    hardware: Hardware | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a sweep will do."""
+
+    sweep: Sweep
+    sources: Sources
+    groups: tuple[Group, ...]
+    launches: tuple[Launch, ...]
+    faults: tuple[Fault, ...] = ()
+    skipped: tuple[Skip, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader must know beside it."""
+
+    @property
+    def runs(self) -> int:
+        """Measurements in all; those of a search come on top."""
+        return sum(len(launch.runs) for launch in self.launches)
+
+    @property
+    def estimate_s(self) -> float | None:
+        """Node time of all launches, loads and measurements; None where something of it is not known."""
+        if any(launch.searches for launch in self.launches):
+            return None
+        total = 0.0
+        for launch in self.launches:
+            load_s = _load_s(self.sweep, launch.group)
+            times = [run.cell.estimate.duration_s for run in launch.runs]
+            if load_s is None or any(time is None for time in times):
+                return None
+            total += load_s + sum(time for time in times if time is not None)
+        return total
+
+
+def _load_s(sweep: Sweep, group: Group) -> float | None:
+    """Seconds a start takes: as told for the simulated server, none for a running one, else from the weights."""
+    match sweep.server.kind:
+        case "simulated":
+            return sweep.simulation.load_s + 2.0
+        case "attached":
+            return 0.0
+        case _:
+            return group.cells[0].estimate.server_load_s if group.cells else None
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line sets above the YAML."""
+
+    vllm: str | None = None
+    hardware: str | None = None
+    tp: int | None = None
+    aiter: Any = None
+    args: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    force: bool = False
+    only: str | None = None

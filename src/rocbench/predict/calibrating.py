@@ -1,0 +1,220 @@
+"""Fit how far steps stay behind the physical bound to measured levels, by predicting these again and again. Pure.
+
+What is fitted, one set a model: the shares of bandwidth, compute and links that are reached, and what a step and each
+of its sequences cost besides. Residuals are log(predicted / measured) of the figures given, so that a level of 10
+users weighs as much as one of 1,000. A weak prior holds what the levels do not decide at its assumed value; the
+fit's own error, from the Jacobian at the optimum, says which those are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from scipy.optimize import least_squares
+
+from rocbench.load.spec import LoadSpec
+from rocbench.physics.steps import StepModel
+from rocbench.settings.schema import Hardware, ModelProfile
+from rocbench.sim import predict
+from rocbench.sim.calibration import Calibration, Efficiency
+from rocbench.sim.costs import PhysicsTimes
+from rocbench.sim.node import Node
+from rocbench.tables import metrics
+
+FloatArray = npt.NDArray[np.float64]
+
+SHARES = ("bandwidth", "compute", "communication")
+OVERHEADS = ("step_overhead_ms", "sequence_overhead_us")
+LIMITS: dict[str, tuple[float, float]] = {
+    "bandwidth": (0.01, 1.0),
+    "compute": (0.01, 1.0),
+    "communication": (0.05, 1.0),
+    "step_overhead_ms": (0.05, 300.0),
+    "sequence_overhead_us": (0.5, 3000.0),
+}
+PRIOR_SIGMA = math.log(4)
+"""The prior: a parameter is within a factor of 4 of what was assumed (one sigma)."""
+FIGURE_SIGMA = 0.05
+"""A figure is matched to 5 % (one sigma): noise of the rows, and what the model leaves out."""
+DRAWS = 5
+"""Where answer lengths are drawn, a level is predicted so many times."""
+MOVED = 0.5
+"""A parameter is decided by the levels where its error is under half of the prior's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One measured level on one server."""
+
+    name: str
+    node: Node
+    profile: ModelProfile
+    hardware: Hardware
+    spec: LoadSpec
+    figures: Mapping[str, float]
+    """Columns of `cells` to be matched: throughputs, latencies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One fitted value."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    """95 % interval by the Jacobian; wide where the levels do not decide it."""
+    decided: bool
+    """False: it stayed about where it was assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """How far one figure of one level is off."""
+
+    level: str
+    figure: str
+    measured: float
+    predicted: float
+
+    @property
+    def error(self) -> float:
+        """predicted / measured - 1."""
+        return self.predicted / self.measured - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What came out for one model."""
+
+    efficiency: Efficiency
+    parameters: tuple[Parameter, ...]
+    misses: tuple[Miss, ...]
+
+    def median_error(self, figure: str | None = None) -> float:
+        """Median of |error|, over one figure or all."""
+        errors = [abs(miss.error) for miss in self.misses if figure in (None, miss.figure)]
+        return float(np.median(errors)) if errors else math.nan
+
+
+def at(observation: Observation, efficiency: Efficiency) -> Node:
+    """The observation's server with another efficiency."""
+    node = observation.node
+    model = StepModel(
+        node.arch,
+        observation.profile.checkpoint,
+        efficiency.derate(observation.hardware),
+        node.layout,
+        collective_latency_s=efficiency.collective_latency_us / 1e6,
+        overhead_s=efficiency.step_overhead_ms / 1e3,
+    )
+    times = PhysicsTimes(model, efficiency.sequence_overhead_us / 1e6)
+    return replace(node, times=times, noises=(None,) * len(node.noises), efficiency=efficiency)
+
+
+def figures(observation: Observation, efficiency: Efficiency) -> dict[str, float]:
+    """What the level would show with this efficiency; NaN for what it has not. Drawn answers: mean of several draws."""
+    drawn = not observation.spec.requests.ignore_eos and efficiency.answer_sigma > 0
+    node = at(observation, efficiency)
+    rows = [
+        metrics.summarise(predict.drive(observation.spec, node, seed=seed).load, gpus=None)
+        for seed in range(DRAWS if drawn else 1)
+    ]
+    return {name: _mean([row.get(name) for row in rows]) for name in observation.figures}
+
+
+def _mean(values: Sequence[object]) -> float:
+    known = [float(value) for value in values if isinstance(value, int | float)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def fit(
+    observations: Sequence[Observation],
+    assumed: Efficiency,
+    free: Sequence[str] = (*SHARES, *OVERHEADS),
+    on_round: Callable[[float], None] | None = None,
+) -> Fit:
+    """Fit one model's efficiency to its levels.
+
+    Args:
+        observations: levels of one model; figures above 0.
+        assumed: where the fit begins and what the prior holds to; what is not free is kept.
+        free: parameters to fit.
+        on_round: told the root mean square of the residuals after each evaluation.
+    """
+    start = np.array([math.log(max(getattr(assumed, name), LIMITS[name][0])) for name in free])
+    low = np.array([math.log(LIMITS[name][0]) for name in free])
+    high = np.array([math.log(LIMITS[name][1]) for name in free])
+    start = np.clip(start, low + 1e-6, high - 1e-6)
+
+    def residuals(x: FloatArray) -> FloatArray:
+        trial = _efficiency(assumed, free, x)
+        data = _logs([figures(o, trial) for o in observations], observations) / FIGURE_SIGMA
+        if on_round is not None:
+            on_round(float(np.sqrt(np.mean(data**2))) * FIGURE_SIGMA)
+        return np.concatenate([data, (x - start) / PRIOR_SIGMA])
+
+    found = least_squares(
+        residuals,
+        start,
+        bounds=(low, high),
+        diff_step=[0.02] * len(free),
+        xtol=1e-4,
+        ftol=1e-4,
+        loss="soft_l1",
+    )
+    efficiency = _efficiency(assumed, free, found.x)
+    return Fit(
+        efficiency, _parameters(free, found.x, np.asarray(found.jac)), misses(observations, efficiency)
+    )
+
+
+def _efficiency(assumed: Efficiency, free: Sequence[str], x: FloatArray) -> Efficiency:
+    values = {name: float(f"{math.exp(v):.4g}") for name, v in zip(free, x, strict=True)}
+    return assumed.model_copy(update={name: min(value, LIMITS[name][1]) for name, value in values.items()})
+
+
+def _logs(predicted: Sequence[Mapping[str, float]], observations: Sequence[Observation]) -> FloatArray:
+    """log(predicted / measured) of every figure; a figure that cannot be predicted counts as a factor of e."""
+    logs = [
+        math.log(mine[name] / value) if mine[name] > 0 else 1.0
+        for mine, observation in zip(predicted, observations, strict=True)
+        for name, value in observation.figures.items()
+    ]
+    return np.array(logs)
+
+
+def _parameters(free: Sequence[str], x: FloatArray, jacobian: FloatArray) -> tuple[Parameter, ...]:
+    covariance = np.linalg.pinv(jacobian.T @ jacobian)
+    sigmas = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    return tuple(
+        Parameter(
+            name,
+            math.exp(value),
+            math.exp(value - 1.96 * sigma),
+            min(math.exp(value + 1.96 * sigma), LIMITS[name][1]),
+            bool(sigma < MOVED * PRIOR_SIGMA),
+        )
+        for name, value, sigma in zip(free, x.tolist(), sigmas.tolist(), strict=True)
+    )
+
+
+def misses(observations: Sequence[Observation], efficiency: Efficiency) -> tuple[Miss, ...]:
+    """Every figure of every level, as measured and as predicted."""
+    return tuple(
+        Miss(observation.name, name, observation.figures[name], value)
+        for observation in observations
+        for name, value in figures(observation, efficiency).items()
+        if not math.isnan(value)
+    )
+
+
+def document(calibration: Calibration) -> str:
+    """A calibration as the text of its file."""
+    told = calibration.model_dump(mode="json", exclude_defaults=True)
+    return str(yaml.safe_dump(told, sort_keys=False, width=110, allow_unicode=True))

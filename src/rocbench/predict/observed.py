@@ -1,0 +1,88 @@
+"""Measured rows as levels to fit a calibration to, and fits as a calibration."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rocbench.plan.expand import Group, Plan
+from rocbench.predict import predicting
+from rocbench.predict.calibrating import Fit, Observation
+from rocbench.sim.calibration import Calibration, Factor, When
+
+FIGURES = ("output_throughput", "median_tpot_ms", "median_ttft_ms")
+"""What a level is matched by: rate and TPOT tell of decoding, TTFT of prompts."""
+
+Row = Mapping[str, Any]
+
+
+def servers(
+    plan: Plan, rows: Sequence[Row], cal: Calibration
+) -> Iterator[tuple[Group, When, list[Observation]]]:
+    """Each server of a run with its measured levels, repeats taken together.
+
+    Raises:
+        ConfigError: a server that no vLLM of its version would start, or that cannot be predicted.
+    """
+    for group in plan.groups:
+        runs = {
+            run.cell.cell_id: run
+            for launch in plan.launches
+            if launch.group is group
+            for run in launch.runs
+            if run.repeat == 1 and not run.discarded
+        }
+        levels = {cell_id: figures for cell_id in runs if (figures := _figures(cell_id, rows))}
+        if not levels or group.profile is None or group.hardware is None:
+            continue
+        node = predicting.node_of(group, plan.sweep, cal)
+        yield (
+            group,
+            when(group),
+            [
+                Observation(
+                    runs[cell_id].cell.key,
+                    node,
+                    group.profile,
+                    group.hardware,
+                    predicting.load_of(plan.sweep, runs[cell_id]),
+                    figures,
+                )
+                for cell_id, figures in levels.items()
+            ],
+        )
+
+
+def _figures(cell_id: str, rows: Sequence[Row]) -> dict[str, float]:
+    """The mean over repeats of each figure that is there."""
+    mine = [row for row in rows if row.get("cell_id") == cell_id]
+    found = {}
+    for name in FIGURES:
+        values = [float(value) for row in mine if (value := row.get(name)) is not None and value == value]  # noqa: PLR0124
+        if values and statistics.fmean(values) > 0:
+            found[name] = statistics.fmean(values)
+    return found
+
+
+def when(group: Group) -> When:
+    """What a fit to this server's rows holds for."""
+    facts = group.resolution.facts if group.resolution else None
+    if facts is None:
+        return When(model=group.model)
+    return When(model=group.model, aiter=facts.aiter, backend=facts.backend, gpu=facts.gpu)
+
+
+def calibration(
+    name: str, note: str, base: Calibration, fits: Sequence[tuple[When, Fit, str]]
+) -> Calibration:
+    """A calibration of fits; elsewhere it is as `base` assumes.
+
+    Args:
+        fits: what each holds for, the fit, and what it was fitted to.
+    """
+    factors = tuple(Factor(when=facts, why=why, fitted=fit.efficiency) for facts, fit, why in fits)
+    errors = {str(facts.model): round(fit.median_error(), 4) for facts, fit, _ in fits}
+    return Calibration(
+        name=name, what="fitted", note=note, base=base.base, factors=(*base.factors, *factors), errors=errors
+    )

@@ -1,0 +1,187 @@
+"""The conductor of predictions: a plan's cells in virtual time, without HTTP, as rows of a run folder.
+
+The scheduler, the lengths, the windows, the metrics and the verdict are those of a run on the simulated server;
+only the clock is missing. What a row says hangs on the calibration, which it names.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rocbench.conduct import bind, rows, run
+from rocbench.conduct.bind import ClientOptions
+from rocbench.conduct.measure import Measured
+from rocbench.errors import BenchError, ConfigError
+from rocbench.load.spec import LoadSpec, Target
+from rocbench.plan.expand import Group, Launch, Overrides, Plan, Run, Sources, expand
+from rocbench.probe import environment
+from rocbench.rules.load import shipped
+from rocbench.settings.schema import Server, Sweep
+from rocbench.sim import calibration, predict
+from rocbench.sim.argv import UsageError, parse
+from rocbench.sim.calibration import Calibration
+from rocbench.sim.node import Context, Node, resolve
+from rocbench.sim.predict import Client, Prediction
+from rocbench.sim.refusals import Refusal
+from rocbench.store import Identity, RunFolder
+
+KIND = "predicted"
+RUN_ID = "predicted"
+"""Stands for the run in what is drawn at random, so that a prediction comes out the same each time."""
+WORLD = Client()
+TARGET = Target(base_url="http://127.0.0.1:0", model=KIND)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One cell and repeat, judged; `prediction` is None where the server would not start."""
+
+    launch: Launch
+    run: Run
+    row: Row
+    measured: Measured | None
+    prediction: Prediction | None = None
+
+
+def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, name: str | None = None) -> Plan:
+    """The sweep's plan on the simulated server, with the calibration `name` in place of the sweep's own."""
+    simulation = sweep.simulation
+    if name is not None:
+        simulation = simulation.model_copy(update={"calibration": name, "efficiency": None})
+    server = Server(kind="simulated")
+    return expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
+
+
+def predictions(plan_: Plan, client: Client = WORLD) -> Iterator[Predicted]:
+    """Every run of a plan in its order. A server that would refuse to start gives failed rows.
+
+    Raises:
+        InputError: a load that needs real prompts or a clock.
+        ConfigError: there is no such calibration.
+    """
+    cal = calibration.read(plan_.sweep.simulation.calibration)
+    for number, launch in enumerate(plan_.launches):
+        seed = _seed(plan_.sweep.seed, launch.group.server_id, number)
+        try:
+            node = node_of(launch.group, plan_.sweep, cal, seed)
+        except BenchError as error:
+            for run_ in launch.runs:
+                row = rows.failed_row(plan_, launch, run_, launch.group.server_id, error)
+                yield Predicted(launch, run_, row | _marks(launch, run_), None)
+            continue
+        for run_ in launch.runs:
+            yield _one(plan_, launch, run_, node, client)
+
+
+def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> Predicted:
+    spec = load_of(plan_.sweep, run_)
+    seed = _seed(plan_.sweep.seed, run_.cell.cell_id, run_.repeat)
+    found = predict.drive(spec, node, client=client, seed=seed)
+    measured = Measured(
+        result=found.load,
+        columns=_columns(node, found),
+        prefix_caching=node.engine.prefix_caching,
+        expected_hits=bind.expected_hits(run_.cell.workload, found.load),
+        server=(),
+        gpus=(),
+    )
+    row = rows.judged(plan_, launch, run_, measured, _marks(launch, run_))
+    row["started_at"] = None  # virtual time has no date
+    return Predicted(launch, run_, row, measured, found)
+
+
+def load_of(sweep: Sweep, run_: Run) -> LoadSpec:
+    """The load of one cell, as a client would drive it."""
+    return replace(bind.load_on(TARGET, sweep, run_, RUN_ID, ClientOptions()), probe=False)
+
+
+def node_of(group: Group, sweep: Sweep, cal: Calibration, seed: int = 0) -> Node:
+    """The simulated server of a group, resolved from the argv that a real one would get.
+
+    Raises:
+        ConfigError: vLLM of that version would refuse to start so.
+    """
+    if group.resolution is None:
+        raise ConfigError("a running server cannot be predicted", where=group.server_id)
+    if group.vllm is None:
+        raise ConfigError("the vLLM version is not known", where=group.server_id, fix="give --vllm 0.33.0")
+    context = Context.model_validate(bind.simulation_context(group, sweep) | {"seed": seed})
+    table = shipped()
+    try:
+        argv = parse(group.resolution.argv(), context.vllm, table.names)
+        return resolve(argv, context, group.resolution.environment(), table, cal)
+    except (Refusal, UsageError) as error:
+        raise ConfigError(str(error), where=group.server_id) from None
+
+
+def _marks(launch: Launch, run_: Run) -> Row:
+    return {
+        "run_id": RUN_ID,
+        "cell_id": run_.cell.cell_id,
+        "repeat": run_.repeat,
+        "server_kind": KIND,
+        "simulated": True,
+        "predicted": True,
+        "server_id": launch.group.server_id,
+    }
+
+
+def _columns(node: Node, found: Prediction) -> Row:
+    """What the server's own view and the proof after start would say."""
+    server = found.server
+    return {
+        "plan_differences": "",
+        "kv_capacity_tokens": node.kv_tokens,
+        "attention_backend": node.backend,
+        "block_size": node.engine.block_size,
+        "kv_cache_dtype": node.kv_cache_dtype,
+        "weights_gib_per_rank": node.weights_gib,
+        "server_running_max": found.running_peak,
+        "server_waiting_max": found.waiting_peak,
+        "server_waiting_median": found.waiting_median,
+        "server_kv_usage_max": found.kv_peak,
+        "server_output_tokens": server.generation_tokens,
+        "server_prompt_tokens": server.prompt_tokens,
+        "prefix_cache_hits": server.prefix_hits if node.engine.prefix_caching else None,
+        "prefix_cache_queries": server.prefix_queries if node.engine.prefix_caching else None,
+        "external_prefix_cache_hits": server.external_hits if node.engine.offload_blocks else None,
+        "preemptions": server.preemptions,
+        "server_restarted": False,
+        "health_failures": 0,
+    }
+
+
+def _seed(*parts: object) -> int:
+    """A seed that follows from what it is for."""
+    text = "\0".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "little")
+
+
+def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> RunFolder:
+    """Predict a plan into a run folder: the same tables as a measured run, but for what only a real one has.
+
+    Raises:
+        InputError: the folder holds a run already.
+    """
+    run_id = run.new_run_id(plan_.sweep.name)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    folder = RunFolder.create(out or run.RESULTS / run_id)
+    cal = calibration.read(plan_.sweep.simulation.calibration)
+    folder.write_json("plan.json", rows.plan_json(plan_, overrides or Overrides(), None))
+    manifest: Mapping[str, Any] = rows.manifest(plan_, run_id, now, environment.collect())
+    marks = {KIND: True, "calibration": cal.model_dump(mode="json")}
+    folder.write_json("manifest.json", dict(manifest) | marks)
+    folder.log(now, "begin", run_id=run_id)
+    for found in predictions(plan_):
+        identity = Identity(run_id, found.run.cell.cell_id, found.run.repeat, found.run.discarded)
+        parts = found.measured.parts(identity, ()) if found.measured else {}
+        folder.write_cell(identity, found.row, parts)
+    folder.finish()
+    return folder

@@ -1,0 +1,1 @@
+"""From records to rows: metrics, columns and what they mean."""

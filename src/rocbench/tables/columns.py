@@ -1,0 +1,365 @@
+"""Every column of `cells` and `requests`: its name, unit and meaning, in order. docs/results.md is made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    unit: str
+    meaning: str
+    better: Better | None = None
+    """Which way is better, for a column that is a result; None for all others."""
+
+
+LATENCIES = {
+    "ttft": "time to first token: first non-empty text, reasoning or tool delta, from the send",
+    "tpot": "time per output token: (E2EL - TTFT) / (output tokens - 1), of requests with more than one token",
+    "itl": "inter-token latency, weighted by tokens: the gap before a chunk of several is shared among them",
+    "e2el": "end-to-end latency: last token from the send",
+}
+STATISTICS = ("mean", "median", "p90", "p95", "p99")
+
+
+def _latency_columns() -> tuple[Column, ...]:
+    return tuple(
+        Column(f"{statistic}_{name}_ms", "ms", f"{statistic} of {meaning}", "lower")
+        for name, meaning in LATENCIES.items()
+        for statistic in STATISTICS
+    )
+
+
+_IDENTITY = (
+    Column("run_id", "", "the run"),
+    Column("cell_id", "", "hash of everything that decides the cell; equal in every run of the same cell"),
+    Column("repeat", "", "which repeat of the cell, from 1"),
+    Column("model", "", "model profile"),
+    Column("family", "", "attention: mla_dense, mla_sparse, mla_compressed, gqa, mha, mqa, hybrid"),
+    Column("precision", "", "weights as they run: bf16, fp8, int4, mxfp4"),
+    Column("tp", "", "tensor-parallel size"),
+    Column("aiter", "", "AITER: on, off, or its parts"),
+    Column("vllm_version", "", "vLLM version as the server said it, else as planned"),
+    Column("hardware", "", "hardware profile"),
+    Column("server_kind", "", "simulated, process, container, attached, predicted"),
+    Column("simulated", "", "true when the simulated server answered: no GPU was measured"),
+    Column("workload", "", "workload profile"),
+    Column("isl", "tokens", "text tokens of the prompt, as the workload says (mean)"),
+    Column("osl", "tokens", "output tokens, as the workload says (mean)"),
+    Column("images", "", "images per request"),
+    Column("concurrency", "requests", "users asked for (closed loop); absent under open loop"),
+)
+
+_LOAD = (
+    Column("achieved_concurrency", "requests", "time-weighted mean in flight over the window, from events"),
+    Column("duration_s", "s", "length of the measured window"),
+    Column("completed", "requests", "began in the window and completed"),
+    Column("failed", "requests", "began in the window and failed"),
+    Column("success_rate", "share", "completed / (completed + failed)", "higher"),
+    Column(
+        "request_throughput",
+        "requests/s",
+        "completed requests that ended in the window, per second",
+        "higher",
+    ),
+    Column(
+        "output_throughput",
+        "tokens/s",
+        "output tokens stamped in the window, per second: the headline",
+        "higher",
+    ),
+    Column(
+        "input_throughput", "tokens/s", "text prompt tokens of requests whose first token lies in the window"
+    ),
+    Column("total_token_throughput", "tokens/s", "output + input + image tokens per second"),
+    Column(
+        "output_throughput_per_gpu", "tokens/s", "output_throughput / GPUs that the server uses", "higher"
+    ),
+)
+
+_VERDICT = (
+    Column("valid", "", "true, false, or unknown (absent): see docs/verdicts.md"),
+    Column("reasons", "", "codes, joined by `;`: what voids the row first, then what is to be known"),
+    Column("failures", "", "JSON, failure class to count, of requests that began in the window"),
+    Column("unknown_checks", "", "checks that could not be made, joined by `;`"),
+)
+
+_WINDOW = (
+    Column("peak_concurrency", "requests", "most in flight at once in the window, from events"),
+    Column(
+        "window_ended_by",
+        "",
+        "duration, requests, count, max_duration, interrupted, server_died, never_began",
+    ),
+    Column("unfinished", "requests", "began in the window and had no end when the run stopped"),
+    Column("requests_per_user", "requests", "requests that began in the window / concurrency asked"),
+    Column("littles_law_ratio", "", "requests ended per second x mean time in flight / achieved concurrency"),
+    Column(
+        "image_token_throughput", "tokens/s", "image tokens of requests whose first token lies in the window"
+    ),
+    Column(
+        "goodput",
+        "requests/s",
+        "request_throughput x share of completed requests within every limit",
+        "higher",
+    ),
+    Column("goodput_share", "share", "requests within every limit / (completed + failed)", "higher"),
+    Column("drift", "share", "second half's output tokens/s against the first half's, relative to the mean"),
+    Column("drift_low", "share", "lower end of the 95 % interval of `drift`"),
+    Column("drift_high", "share", "upper end of the 95 % interval of `drift`"),
+    Column("tokens_per_second_cov", "share", "standard deviation / mean of output tokens in whole seconds"),
+)
+
+_MORE_LATENCY = (
+    *(Column(f"{name}_n", "", f"how many values stand behind the {name} columns") for name in LATENCIES),
+    *(
+        Column(
+            f"{s}_icl_ms", "ms", f"{s} inter-chunk latency: gap between chunks that carried tokens", "lower"
+        )
+        for s in ("mean", "median", "p99")
+    ),
+    Column("icl_n", "", "how many values stand behind the icl columns"),
+    *(
+        Column(
+            f"{s}_ttfc_ms", "ms", f"{s} time to first chunk of any kind (the role chunk too), from the send"
+        )
+        for s in ("mean", "median", "p99")
+    ),
+    Column("ttfc_n", "", "how many values stand behind the ttfc columns"),
+    Column("median_ttft_intended_ms", "ms", "median TTFT from the intended send (open loop)", "lower"),
+    Column("p99_ttft_intended_ms", "ms", "p99 TTFT from the intended send (open loop)", "lower"),
+    Column("mean_lateness_ms", "ms", "mean of sent - intended (open loop)"),
+    Column("p99_lateness_ms", "ms", "p99 of sent - intended (open loop)"),
+    Column("late_sends", "requests", "sent more than 10 ms after the intended time (open loop)"),
+    Column("dropped_sends", "requests", "intended in the window and never sent (open loop)"),
+    Column("zero_gap_share", "share", "gaps between chunks under 0.1 ms / all gaps between chunks"),
+    Column("coalesced_share", "share", "token events that shared a stamp with another / all token events"),
+)
+
+_LENGTHS = (
+    Column("isl_asked", "tokens", "mean text tokens sent as ids; absent where text was sent"),
+    Column("osl_asked", "tokens", "mean output tokens asked for"),
+    Column("isl_had", "tokens", "mean text tokens of the prompt as the server counted them"),
+    Column("osl_had", "tokens", "mean output tokens as the server counted them"),
+    Column("isl_off_share", "share", "completed requests whose prompt was not as long as asked"),
+    Column("osl_off_share", "share", "completed requests whose output was not as long as asked"),
+    Column(
+        "cached_tokens",
+        "tokens",
+        "prompt tokens that the server said it had cached; absent where it does not say",
+    ),
+    Column(
+        "client_output_tokens",
+        "tokens",
+        "output tokens of all requests of all phases, for the server's counters",
+    ),
+    Column("client_prompt_tokens", "tokens", "prompt tokens of all requests of all phases"),
+    Column(
+        "client_unsure_tokens",
+        "tokens",
+        "output tokens that failed requests may have had beyond those counted",
+    ),
+)
+
+_CLIENT = (
+    Column("transport", "", "wire (stamps by the kernel) or aiohttp (stamps in user space)"),
+    Column("client_workers", "", "load worker processes"),
+    Column("load_hosts", "", "hosts that the load came from, where there were several"),
+    Column("load_hosts_clock_ms", "ms", "how far each load host's clock was ahead of the driver's"),
+    Column(
+        "load_hosts_clock_bound_ms", "ms", "how wrong that can be: what the window's edges may be off there"
+    ),
+    Column("client_cpu_share_max", "share", "CPU time / wall time of the busiest worker"),
+    Column(
+        "client_busy_share_max", "share", "(CPU time + time waited for a CPU) / wall time of the worst worker"
+    ),
+    Column("client_cpu_us_per_token", "us", "CPU time of all workers / tokens they read"),
+    Column("client_longest_pause_ms", "ms", "longest time in which a worker neither read nor sent"),
+    Column("connections_opened", "", "connections opened in the window"),
+    Column("clock_step_ms", "ms", "largest change of realtime against monotonic clock over the run"),
+    Column("open_file_limit", "", "limit of open files of a load worker"),
+    Column("calibrated_tokens_per_s", "tokens/s", "this machine's ceiling by `bench calibrate`"),
+    Column("calibrated_users", "", "users up to which stamps stay true by `bench calibrate`"),
+)
+
+_SERVER = (
+    Column("server_running_max", "requests", "most requests running, by the server's own gauge"),
+    Column("server_waiting_max", "requests", "most requests queued, by the server's own gauge"),
+    Column("server_waiting_median", "requests", "median of the requests queued, by the server's own gauge"),
+    Column("server_kv_usage_max", "share", "highest KV cache use, by the server's own gauge"),
+    Column("server_output_tokens", "tokens", "output tokens by the server's counter, all phases of the cell"),
+    Column("server_prompt_tokens", "tokens", "prompt tokens by the server's counter, all phases of the cell"),
+    Column("prefix_cache_hits", "tokens", "prompt tokens found in the prefix cache, by the server's counter"),
+    Column(
+        "prefix_cache_hits_expected",
+        "tokens",
+        "what the workload's shared prefix explains; 0 unless asked for",
+    ),
+    Column(
+        "prefix_cache_queries",
+        "tokens",
+        "prompt tokens looked up in the prefix cache, by the server's counter",
+    ),
+    Column(
+        "external_prefix_cache_hits",
+        "tokens",
+        "prompt tokens found in an offload tier, by the server's counter",
+    ),
+    Column("preemptions", "", "preempted requests, by the server's counter"),
+    Column("spec_acceptance", "share", "accepted / drafted speculative tokens"),
+    Column("server_frontend_cpu_share", "share", "CPU share of the server's busiest API process"),
+    Column("server_engine_cpu_share", "share", "CPU share of the server's busiest engine process"),
+    Column("server_worker_cpu_share", "share", "CPU share of the server's busiest worker process"),
+    Column("server_mean_ttft_ms", "ms", "mean time to first token by the server's histogram, all phases"),
+    Column(
+        "server_median_ttft_low_ms",
+        "ms",
+        "lower bound of the bucket with the server's median time to first token",
+    ),
+    Column("server_median_ttft_high_ms", "ms", "upper bound of that bucket"),
+    Column("health_failures", "", "health checks that failed in the cell"),
+    Column("server_restarted", "", "true when the server died or was another process at the end of the cell"),
+    Column("metrics_lost", "", "true when the server's metrics endpoint went away in the cell"),
+    Column("jit_lines", "", "kernel builds (AITER, Triton) in the server's log inside the window"),
+    Column("compile_lines", "", "torch.compile or graph captures in the server's log inside the window"),
+    Column("error_lines", "", "errors in the server's log inside the window"),
+    Column("simulator_late_share", "share", "steps that the simulated server finished too late"),
+    Column("attention_backend", "", "attention back end, by the server's own word"),
+    Column("block_size", "tokens", "KV block size, by the server's own word"),
+    Column("kv_cache_dtype", "", "KV cache dtype, by the server's own word"),
+    Column("weights_gib_per_rank", "GiB", "weights on one rank, by the server's log"),
+    Column(
+        "prefix_cache_reset", "", "whether the prefix cache was emptied before the cell, and proved to be"
+    ),
+    Column("plan_differences", "", "what the running server has otherwise than planned, joined by `;`"),
+)
+
+_PHYSICS = (
+    Column("kv_capacity_tokens", "tokens", "KV cache size"),
+    Column("roofline_output_throughput", "tokens/s", "upper bound of output_throughput on this hardware"),
+    Column("roofline_share", "share", "output_throughput / roofline_output_throughput", "higher"),
+    Column("mean_power_w", "W", "mean power of the server's GPUs together over the window", "lower"),
+    Column("peak_power_w", "W", "highest power of the server's GPUs together in the window"),
+    Column(
+        "energy_j",
+        "J",
+        "energy of the server's GPUs over the window: accumulator at both edges, else integral",
+    ),
+    Column("energy_source", "", "accumulator or integral"),
+    Column("energy_disagreement", "share", "integral of power / accumulator - 1, where both are had"),
+    Column("joules_per_output_token", "J", "energy_j / output tokens in the window", "lower"),
+    Column("hottest_c", "C", "highest GPU hotspot or memory temperature in the window"),
+    Column("throttled", "", "true when a GPU throttled in the window"),
+    Column("gpu_shared", "", "true when other processes used the server's GPUs"),
+)
+
+_PROVENANCE = (
+    Column("key", "", "MODEL/WORKLOAD/LEVEL, for people"),
+    Column("request_rate", "requests/s", "rate asked for (open loop)"),
+    Column("load_shape", "", "closed, open or trace"),
+    Column(
+        "max_requests",
+        "requests",
+        "bound by count: so many in all at most; absent where a window is measured",
+    ),
+    Column("gpus", "", "GPUs that the server uses"),
+    Column("model_revision", "", "revision of the checkpoint"),
+    Column("node", "", "host name of the server's node; that of its Ray node where several share a host"),
+    Column("moved", "", "nodes that died or refused before this cell was measured on another"),
+    Column("server_id", "", "folder under servers/"),
+    Column("axes", "", "JSON of the matrix axes and factors that this cell stands at"),
+    Column("failure_message", "", "why the server failed, for a cell that could not be measured"),
+    Column("serve_args", "", "JSON of the server's flags"),
+    Column("serve_env", "", "JSON of the environment set for the server"),
+    Column("restart", "", "never, per_repeat or per_cell: whether repeats share a server"),
+    Column("discarded", "", "true for a first repeat after a load that judgement leaves out"),
+    Column("started_at", "", "UTC time at which the measured window began"),
+    Column("accuracy_labels", "", "switches in force that may change the answers, joined by `;`"),
+    Column("forced_rules", "", "true when --force overrode a rule that refuses"),
+    Column("predicted", "", "true when nothing ran at all: scheduler and physics in virtual time"),
+    Column("imported", "", "true for a row measured by another tool"),
+)
+
+CELLS: tuple[Column, ...] = (
+    *_IDENTITY,
+    *_LOAD,
+    *_latency_columns(),
+    *_VERDICT,
+    *_WINDOW,
+    *_MORE_LATENCY,
+    *_LENGTHS,
+    *_CLIENT,
+    *_SERVER,
+    *_PHYSICS,
+    *_PROVENANCE,
+)
+
+REQUESTS: tuple[Column, ...] = (
+    Column("run_id", "", "the run"),
+    Column("cell_id", "", "the cell"),
+    Column("repeat", "", "the repeat"),
+    Column("request_id", "", "unique within the cell and repeat"),
+    Column("worker", "", "load worker"),
+    Column("user", "", "closed-loop user; absent under open loop"),
+    Column("turn", "", "index in its conversation, 0 for single-turn"),
+    Column("phase", "", "when it began: 0 warm-up, 1 measured window, 2 tail (sent to keep the load full)"),
+    Column("intended_ns", "ns", "planned send; equals sent_ns under closed loop"),
+    Column("sent_ns", "ns", "read last before the first write"),
+    Column("first_chunk_ns", "ns", "first SSE event of any kind"),
+    Column("first_token_ns", "ns", "first non-empty text, reasoning or tool delta"),
+    Column("last_token_ns", "ns", "last token"),
+    Column("end_ns", "ns", "last byte of the answer, or when the failure was known"),
+    Column("isl_asked", "tokens", "prompt tokens sent as ids; absent where text was sent"),
+    Column("osl_asked", "tokens", "output tokens asked for"),
+    Column("prompt_tokens", "tokens", "usage.prompt_tokens"),
+    Column("output_tokens", "tokens", "usage.completion_tokens, else counted token ids"),
+    Column("image_tokens", "tokens", "from the usage details, else prompt_tokens - isl_asked"),
+    Column("cached_tokens", "tokens", "usage.prompt_tokens_details.cached_tokens"),
+    Column("images", "", "images sent"),
+    Column("chunks", "", "SSE events that carried tokens"),
+    Column("zero_gaps", "", "gaps between chunks of less than 0.1 ms"),
+    Column("coalesced", "", "token events that shared a stamp with another"),
+    Column("http_status", "", "HTTP status"),
+    Column("failure", "", "failure class; absent for a completed request"),
+    Column("error", "", "message of a failed request, cut to 500 characters"),
+    Column("discarded", "", "true for a first repeat after a load that judgement leaves out"),
+)
+
+_BETTER = {column.name: column.better for column in CELLS}
+
+
+def better(name: str) -> Better | None:
+    """Which way the column is better: `higher`, `lower`, or None when it is no result."""
+    return _BETTER.get(name)
+
+
+def markdown() -> str:
+    """docs/results.md as text."""
+    return "\n".join(
+        [_INTRODUCTION, "## cells", "", *_table(CELLS), "", "## requests", "", *_table(REQUESTS), ""]
+    )
+
+
+def _table(columns: tuple[Column, ...]) -> list[str]:
+    rows = [f"| `{c.name}` | {c.unit} | {c.meaning} | {c.better or ''} |" for c in columns]
+    return ["| Column | Unit | Meaning | Better |", "|---|---|---|---|", *rows]
+
+
+_INTRODUCTION = """# Columns of the result tables
+
+Made by `scripts/generate-docs` from `src/rocbench/tables/columns.py`.
+
+`cells` has one row per cell and repeat, `requests` one per request. A value that is absent was not measured or
+does not exist; it is never zero. Stamps are nanoseconds of CLOCK_REALTIME.
+
+Throughput counts tokens whose stamps lie in the measured window, whenever their request began. Latencies are of
+completed requests that began in it. The names follow `vllm bench serve`; TPOT and ITL are as vLLM defines them
+(`vllm/benchmarks/serve.py`, `calculate_metrics`), which is not how AIPerf and GuideLLM use the words: what they
+call ITL is our TPOT. Where a chunk holds several tokens, ITL weighs by tokens and ICL keeps vLLM's gaps of chunks.
+"""

@@ -1,0 +1,356 @@
+"""LoadResult -> the columns of one cell. Pure; absent is None, never zero.
+
+Two populations, never mixed:
+
+* Throughput counts what is *stamped in the window*, whenever its request began: tokens by their own stamps, requests
+  by their end. The window is closed-loop steady state, so nothing of ramp or drain enters.
+* Latencies, completed, failed and goodput are of requests that *began in the window* (Phase.MEASURED).
+
+Formulas, per completed request, as `vllm bench serve` has them (vllm/benchmarks/serve.py `calculate_metrics` and
+vllm/benchmarks/lib/endpoint_request_func.py):
+
+    TTFT = first token - sent            E2EL = last token - sent (not the last byte)
+    TPOT = (E2EL - TTFT) / (n - 1)       for n > 1 output tokens, absent else
+    ITL  = gaps between tokens, weighted by tokens: the gap before a chunk of several tokens is shared among them
+    ICL  = gaps between chunks           TTFC = first chunk of any kind - sent
+
+Percentiles interpolate linearly (numpy's and vLLM's default), those of ITL and ICL are at the middle of a bin 0.1 %
+wide. Little's law: L = lambda W (Little, Operations Research 9, 1961).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench import stats
+from rocbench.records import (
+    FAILURES,
+    NONE,
+    BoolArray,
+    Histogram,
+    Int64Array,
+    LoadResult,
+    Phase,
+    RequestArray,
+    Window,
+)
+from rocbench.tables.columns import CELLS, Column
+
+Row = dict[str, float | int | str | bool | None]
+FloatArray = npt.NDArray[np.float64]
+
+LATE_MS = 10.0
+"""A send this long after its intended time is late."""
+
+_PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
+
+
+def columns() -> tuple[Column, ...]:
+    """The columns of `cells`, in order."""
+    return CELLS
+
+
+def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] | None = None) -> Row:
+    """The columns of one cell and repeat that follow from its load.
+
+    Args:
+        result: what the load gave.
+        gpus: GPUs that the server uses, None when unknown.
+        slo: limits of one request for goodput, in ms: `ttft_ms`, `tpot_ms`, `e2el_ms`.
+    """
+    rows, window = result.requests, result.window
+    ended = rows["end_ns"] != NONE
+    began = rows["phase"] == Phase.MEASURED
+    completed = began & ended & (rows["failure"] == NONE)
+    failed = began & (rows["failure"] != NONE)
+    row: Row = {
+        "duration_s": window.seconds,
+        "window_ended_by": window.ended_by,
+        "completed": int(completed.sum()),
+        "failed": int(failed.sum()),
+        "unfinished": int((began & ~completed & ~failed & (rows["sent_ns"] != NONE)).sum()),
+        "success_rate": _ratio(completed.sum(), completed.sum() + failed.sum()),
+        "failures": _failures(rows["failure"][failed]),
+        "concurrency": result.concurrency_asked,
+        "requests_per_user": _ratio((began & (rows["sent_ns"] != NONE)).sum(), result.concurrency_asked),
+        "transport": result.transport,
+    }
+    row |= _throughput(result, gpus)
+    row |= _in_flight_columns(rows, window, began & ended)
+    row |= _latencies(rows[completed], result.itl, result.icl)
+    row |= _open_loop(rows, completed, began)
+    row |= _lengths(rows, completed)
+    row |= _goodput(rows, completed, failed, row["request_throughput"], slo)
+    row |= _steadiness(result.tokens_per_second)
+    return row | _client(result)
+
+
+def _ratio(part: float, whole: float | None) -> float | None:
+    return float(part) / float(whole) if whole else None
+
+
+def _failures(indices: npt.NDArray[np.int8]) -> str:
+    """JSON of failure class to count, in the order of FAILURES."""
+    counts = np.bincount(indices.astype(np.int64), minlength=len(FAILURES))
+    return json.dumps({name.value: int(n) for name, n in zip(FAILURES, counts, strict=True) if n})
+
+
+# --- throughput and concurrency
+
+
+def _throughput(result: LoadResult, gpus: int | None) -> Row:
+    """Tokens and requests stamped in the window, per second of it."""
+    rows, window = result.requests, result.window
+    seconds = window.seconds if window.seconds > 0 else None
+    ended_here = (rows["end_ns"] >= window.start_ns) & (rows["end_ns"] < window.end_ns)
+    completed_here = ended_here & (rows["failure"] == NONE)
+    images = bool((rows["images"] > 0).any())
+    output = _ratio(result.output_tokens_in_window, seconds)
+    total = result.output_tokens_in_window + result.input_tokens_in_window + result.image_tokens_in_window
+    return {
+        "request_throughput": _ratio(completed_here.sum(), seconds),
+        "output_throughput": output,
+        "input_throughput": _ratio(result.input_tokens_in_window, seconds),
+        "image_token_throughput": _ratio(result.image_tokens_in_window, seconds) if images else None,
+        "total_token_throughput": _ratio(total, seconds),
+        "output_throughput_per_gpu": None if output is None else _ratio(output, gpus),
+    }
+
+
+def in_flight(sent_ns: Int64Array, end_ns: Int64Array, window: Window) -> tuple[float, int]:
+    """Time-weighted mean and peak of requests in flight inside the window, exact from events.
+
+    mean = sum of each request's overlap with the window / window. A request without an end (NONE) stays in flight;
+    one never sent (NONE) never was. At one instant, ends count before starts.
+    """
+    sent = sent_ns != NONE
+    start = np.clip(sent_ns[sent], window.start_ns, window.end_ns)
+    stop = np.where(
+        end_ns[sent] == NONE, window.end_ns, np.clip(end_ns[sent], window.start_ns, window.end_ns)
+    )
+    inside = stop > start
+    start, stop = start[inside], stop[inside]
+    if not len(start):
+        return 0.0, 0
+    mean = float((stop - start).sum()) / (window.end_ns - window.start_ns)
+    steps = np.concatenate([np.ones(len(start), np.int64), -np.ones(len(stop), np.int64)])
+    order = np.lexsort((steps, np.concatenate([start, stop])))
+    return mean, int(np.cumsum(steps[order]).max())
+
+
+def _in_flight_columns(rows: RequestArray, window: Window, began_and_ended: BoolArray) -> Row:
+    """Achieved and peak concurrency, and Little's law from rate and mean time in flight against the integral."""
+    if window.seconds <= 0:
+        return {"achieved_concurrency": None, "peak_concurrency": None, "littles_law_ratio": None}
+    mean, peak = in_flight(rows["sent_ns"], rows["end_ns"], window)
+    ended_here = (
+        (rows["end_ns"] >= window.start_ns) & (rows["end_ns"] < window.end_ns) & (rows["sent_ns"] != NONE)
+    )
+    mine = rows[began_and_ended & (rows["sent_ns"] != NONE)]
+    law = None
+    if len(mine) and mean:
+        time_in_flight = float((mine["end_ns"] - mine["sent_ns"]).mean()) / 1e9
+        law = float(ended_here.sum()) / window.seconds * time_in_flight / mean
+    return {"achieved_concurrency": mean, "peak_concurrency": peak, "littles_law_ratio": law}
+
+
+# --- latencies
+
+
+def _between_ms(later: Int64Array, earlier: Int64Array) -> FloatArray:
+    """later - earlier in ms where both stamps exist."""
+    known = (later != NONE) & (earlier != NONE)
+    return np.asarray((later[known] - earlier[known]) / 1e6, dtype=float)
+
+
+def _tpot_ms(rows: RequestArray) -> FloatArray:
+    """(E2EL - TTFT) / (n - 1) = (last token - first token) / (n - 1), of rows with n > 1."""
+    known = (rows["output_tokens"] > 1) & (rows["first_token_ns"] != NONE) & (rows["last_token_ns"] != NONE)
+    mine = rows[known]
+    spans = (mine["last_token_ns"] - mine["first_token_ns"]) / 1e6
+    return np.asarray(spans / (mine["output_tokens"] - 1), dtype=float)
+
+
+def _describe(name: str, values: FloatArray, wanted: Iterable[str] = _PERCENTILES) -> Row:
+    """mean, the wanted percentiles and n of values in ms; None when there are none."""
+    wanted = list(wanted)
+    row: Row = {f"mean_{name}_ms": float(values.mean()) if len(values) else None}
+    points = np.percentile(values, [_PERCENTILES[w] for w in wanted]) if len(values) else [None] * len(wanted)
+    row |= {f"{w}_{name}_ms": None if p is None else float(p) for w, p in zip(wanted, points, strict=True)}
+    return row | {f"{name}_n": len(values)}
+
+
+def _describe_histogram(name: str, histogram: Histogram, wanted: Iterable[str] = _PERCENTILES) -> Row:
+    row: Row = {f"mean_{name}_ms": histogram.mean_ns() / 1e6 if histogram.total else None}
+    for w in wanted:
+        row[f"{w}_{name}_ms"] = histogram.percentile_ns(_PERCENTILES[w]) / 1e6 if histogram.total else None
+    return row | {f"{name}_n": histogram.total}
+
+
+def _latencies(rows: RequestArray, itl: Histogram, icl: Histogram) -> Row:
+    """Latency columns of completed requests that began in the window, and how far their stamps can be trusted."""
+    sent = rows["sent_ns"]
+    gaps = int((np.maximum(rows["chunks"], 1) - 1).sum())
+    chunks = int(np.maximum(rows["chunks"], 0).sum())
+    return (
+        _describe("ttft", _between_ms(rows["first_token_ns"], sent))
+        | _describe("tpot", _tpot_ms(rows))
+        | _describe_histogram("itl", itl)
+        | _describe("e2el", _between_ms(rows["last_token_ns"], sent))
+        | _describe_histogram("icl", icl, ("median", "p99"))
+        | _describe("ttfc", _between_ms(rows["first_chunk_ns"], sent), ("median", "p99"))
+        | {
+            "zero_gap_share": _ratio(np.maximum(rows["zero_gaps"], 0).sum(), gaps),
+            "coalesced_share": _ratio(np.maximum(rows["coalesced"], 0).sum(), chunks),
+        }
+    )
+
+
+def _open_loop(rows: RequestArray, completed: BoolArray, began: BoolArray) -> Row:
+    """Latency from the intended send and lateness; None under closed loop, where users wait for their answers.
+
+    Latency from the intended time is free of coordinated omission (Tene, wrk2).
+    """
+    names = ("median_ttft_intended_ms", "p99_ttft_intended_ms", "mean_lateness_ms", "p99_lateness_ms")
+    clocked = began & (rows["user"] == NONE)
+    if not clocked.any():
+        return dict.fromkeys((*names, "late_sends", "dropped_sends"))
+    mine = rows[clocked]
+    ttft = _between_ms(rows["first_token_ns"][completed], rows["intended_ns"][completed])
+    lateness = _between_ms(mine["sent_ns"], mine["intended_ns"])
+    row: Row = dict.fromkeys(names)
+    if len(ttft):
+        row |= {names[0]: float(np.median(ttft)), names[1]: float(np.percentile(ttft, 99))}
+    if len(lateness):
+        row |= {names[2]: float(lateness.mean()), names[3]: float(np.percentile(lateness, 99))}
+    return row | {
+        "late_sends": int((lateness > LATE_MS).sum()),
+        "dropped_sends": int((mine["sent_ns"] == NONE).sum()),
+    }
+
+
+def _goodput(
+    rows: RequestArray,
+    completed: BoolArray,
+    failed: BoolArray,
+    request_throughput: object,
+    slo: Mapping[str, float] | None,
+) -> Row:
+    """Requests/s that met every limit: request_throughput x their share of the completed ones.
+
+    A request of one token has no TPOT and meets its limit, as in `vllm bench serve --goodput`.
+    """
+    mine = rows[completed]
+    if not slo or not len(mine) or not isinstance(request_throughput, float):
+        return {"goodput": None, "goodput_share": None}
+    good = (mine["first_token_ns"] != NONE) & (mine["last_token_ns"] != NONE)
+    later = {"ttft_ms": "first_token_ns", "e2el_ms": "last_token_ns"}
+    for name, limit in slo.items():
+        if name == "tpot_ms":
+            spans = (mine["last_token_ns"] - mine["first_token_ns"]) / 1e6
+            good &= spans <= limit * np.maximum(mine["output_tokens"] - 1, 0) + 1e-6
+        else:
+            good &= (mine[later[name]] - mine["sent_ns"]) / 1e6 <= limit
+    share = float(good.sum()) / len(mine)
+    return {
+        "goodput": request_throughput * share,
+        "goodput_share": _ratio(good.sum(), len(mine) + failed.sum()),
+    }
+
+
+# --- lengths
+
+
+def _lengths(rows: RequestArray, completed: BoolArray) -> Row:
+    """Lengths asked and had, and the client's token totals over all phases (for the server's counters)."""
+    mine = rows[completed]
+    text = _text_tokens(mine)
+    unsure = (rows["failure"] != NONE) | (rows["end_ns"] == NONE)
+    return {
+        "isl_asked": _mean(mine["isl_asked"]),
+        "osl_asked": _mean(mine["osl_asked"]),
+        "isl_had": _mean(text),
+        "osl_had": _mean(mine["output_tokens"]),
+        "isl_off_share": _off_share(mine["isl_asked"], text),
+        "osl_off_share": _off_share(mine["osl_asked"], mine["output_tokens"]),
+        "cached_tokens": _total(rows["cached_tokens"]),
+        "client_output_tokens": _total(rows["output_tokens"]),
+        "client_prompt_tokens": _total(rows["prompt_tokens"]),
+        "client_unsure_tokens": int(np.maximum(rows["osl_asked"][unsure], 0).sum(dtype=np.int64)),
+    }
+
+
+def _text_tokens(rows: RequestArray) -> npt.NDArray[np.int32]:
+    """Prompt tokens less image tokens; NONE where images were sent and their tokens are not known."""
+    text = rows["prompt_tokens"] - np.maximum(rows["image_tokens"], 0)
+    unknown = (rows["prompt_tokens"] == NONE) | ((rows["images"] > 0) & (rows["image_tokens"] == NONE))
+    return np.where(unknown, NONE, text).astype(np.int32)
+
+
+def _mean(values: npt.NDArray[np.int32]) -> float | None:
+    known = values[values != NONE]
+    return float(known.mean()) if len(known) else None
+
+
+def _total(values: npt.NDArray[np.int32]) -> int | None:
+    known = values[values != NONE]
+    return int(known.sum(dtype=np.int64)) if len(known) else None
+
+
+def _off_share(asked: npt.NDArray[np.int32], had: npt.NDArray[np.int32]) -> float | None:
+    known = (asked != NONE) & (had != NONE)
+    return _ratio((asked[known] != had[known]).sum(), known.sum())
+
+
+# --- steadiness and the client
+
+
+def _steadiness(tokens_per_second: Int64Array) -> Row:
+    """Drift between the window's halves with its interval, and the spread of whole seconds.
+
+    drift = (mean of the second half - mean of the first) / mean of all. Each half is cut into up to 5 batches, since
+    neighbouring seconds are not independent (batch means; Law, Simulation Modeling and Analysis, 9.5.3), and the
+    batches are compared by Welch. Absent for fewer than 4 whole seconds.
+    """
+    seconds = np.asarray(tokens_per_second, dtype=float)
+    row: Row = dict.fromkeys(("drift", "drift_low", "drift_high", "tokens_per_second_cov"))
+    if len(seconds) < 4 or not seconds.any():
+        return row
+    half = len(seconds) // 2
+    first, second = (
+        [float(batch.mean()) for batch in np.array_split(part, min(5, half))]
+        for part in (seconds[:half], seconds[-half:])
+    )
+    effect, mean = stats.welch(first, second), float(seconds.mean())
+    return {
+        "drift": effect.estimate / mean,
+        "drift_low": effect.low / mean,
+        "drift_high": effect.high / mean,
+        "tokens_per_second_cov": stats.cov(seconds),
+    }
+
+
+def _client(result: LoadResult) -> Row:
+    """What the client knows about itself."""
+    workers = result.workers
+    tokens = sum(w.tokens for w in workers)
+    cpu = sum(w.cpu_s for w in workers)
+    awake = [w for w in workers if w.wall_s > 0]
+    busy = [(w.cpu_s + w.cpu_wait_s) / w.wall_s for w in awake if w.cpu_wait_s is not None]
+    return {
+        "client_workers": len(workers) or None,
+        "load_hosts": ";".join(host.name for host in result.hosts) or None,
+        "load_hosts_clock_ms": ";".join(f"{host.clock_offset_ms:+.3f}" for host in result.hosts) or None,
+        "load_hosts_clock_bound_ms": max((host.clock_bound_ms for host in result.hosts), default=None),
+        "client_cpu_share_max": max((w.cpu_s / w.wall_s for w in awake), default=None),
+        "client_busy_share_max": max(busy, default=None),
+        "client_cpu_us_per_token": _ratio(cpu * 1e6, tokens),
+        "client_longest_pause_ms": max((w.longest_pause_ms for w in workers), default=None),
+        "connections_opened": sum(w.connections_opened for w in workers) if workers else None,
+        "clock_step_ms": result.clock_step_ns / 1e6,
+        "open_file_limit": result.open_file_limit,
+    }

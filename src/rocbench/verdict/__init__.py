@@ -1,0 +1,1 @@
+"""Whether a row can be believed, and by which codes."""

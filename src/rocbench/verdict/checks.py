@@ -1,0 +1,280 @@
+"""The checks behind the verdict's codes, with their thresholds. Pure.
+
+Each takes the evidence and says True (it is so), False (it is not, or the check has no meaning here) or None (the
+evidence is missing, so nobody knows).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from rocbench.stats import min_samples
+from rocbench.verdict.evidence import Evidence
+
+Check = Callable[[Evidence], bool | None]
+
+DELIVERED = 0.02
+PER_USER = 5.0
+ERROR_RATE = 0.01
+OFF_SHARE = 0.01
+BUSY = 0.9
+PAUSE_MS = {"wire": 250.0, "aiohttp": 50.0}
+"""Kernel stamps stay true while a worker sleeps and only its sends are late; user-space stamps are late themselves."""
+CLOCK_STEP_MS = 1.0
+COALESCED = 0.05
+DRIFT = 0.05
+LITTLE = 0.1
+COUNTERS = 0.001
+LATE_SHARE = 0.01
+TEMPLATE_TOKENS = 64
+"""What a chat template may add to a prompt."""
+QUEUED = 0.1
+P99_SAMPLES = min_samples(99)
+
+
+def no_measurement(e: Evidence) -> bool | None:
+    """No measured window, or no completed request in it."""
+    if e.window_ended_by == "never_began":
+        return True
+    return None if e.completed is None else e.completed == 0
+
+
+def server_changed(e: Evidence) -> bool | None:
+    """The server died in the window, or was another process at its end."""
+    return True if e.window_ended_by == "server_died" else e.server_restarted
+
+
+def health_failed(e: Evidence) -> bool | None:
+    """A health check failed in the cell."""
+    return None if e.health_failures is None else e.health_failures > 0
+
+
+def concurrency_not_delivered(e: Evidence) -> bool | None:
+    """The time-weighted mean in flight is not what was asked for."""
+    if not e.closed:
+        return False
+    if e.concurrency is None or e.achieved_concurrency is None:
+        return None
+    return abs(e.achieved_concurrency / e.concurrency - 1) > DELIVERED
+
+
+def _per_user(e: Evidence) -> float | None:
+    if e.requests_per_user is None and e.completed is not None and e.concurrency:
+        return (e.completed + (e.failed or 0)) / e.concurrency
+    return e.requests_per_user
+
+
+def too_few_requests(e: Evidence) -> bool | None:
+    """Fewer than 5 requests a user (studies with 100 requests at 1,000 users measured 100 users)."""
+    if not e.closed:
+        return False
+    per_user = _per_user(e)
+    return None if per_user is None else per_user < PER_USER
+
+
+def error_rate(e: Evidence) -> bool | None:
+    """The share of failed requests is above the threshold."""
+    if e.completed is None or e.failed is None:
+        return None
+    return e.failed > ERROR_RATE * (e.completed + e.failed)
+
+
+def wrong_input_length(e: Evidence) -> bool | None:
+    """Prompts differ from what was asked: exactly for token ids, loosely for text, whose template adds tokens."""
+    if e.isl_off_share is not None:
+        return e.isl_off_share > OFF_SHARE
+    if e.dataset:
+        return False
+    if e.isl is None or e.isl_had is None:
+        return None
+    return not 0.95 * e.isl <= e.isl_had <= 1.05 * e.isl + TEMPLATE_TOKENS
+
+
+def wrong_output_length(e: Evidence) -> bool | None:
+    """Answers differ from what was asked; without ignore_eos the server may end early."""
+    if e.ignore_eos is False:
+        return False
+    return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
+
+
+def natural_lengths(e: Evidence) -> bool | None:
+    """Answers ended where the model ended them, and not all where the limit was."""
+    if e.ignore_eos is not False or e.dataset:
+        return False
+    return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
+
+
+def client_saturated(e: Evidence) -> bool | None:
+    """The client was busy, starved, asleep, or above the ceiling that calibration found."""
+    if e.predicted:
+        return False
+    pause = e.client_longest_pause_ms
+    if any(share is not None and share > BUSY for share in (e.client_cpu_share_max, e.client_busy_share_max)):
+        return True
+    if pause is not None and pause > PAUSE_MS.get(e.transport or "wire", 50.0):
+        return True
+    if pause is not None and pause > 50 and concurrency_not_delivered(e):
+        return True
+    if e.calibrated_tokens_per_s and e.output_throughput and e.output_throughput > e.calibrated_tokens_per_s:
+        return True
+    if e.calibrated_users and e.closed and e.concurrency and e.concurrency > e.calibrated_users:
+        return True
+    return None if e.client_cpu_share_max is None or pause is None else False
+
+
+def open_file_limit(e: Evidence) -> bool | None:
+    """A worker may not open as many sockets as it has users, and a few files more."""
+    if e.predicted:
+        return False
+    if e.open_file_limit is None or e.concurrency is None:
+        return False if e.concurrency is None else None
+    return e.open_file_limit < math.ceil(e.concurrency / (e.client_workers or 1)) + 32
+
+
+def clock_stepped(e: Evidence) -> bool | None:
+    """Realtime moved against monotonic time."""
+    return None if e.clock_step_ms is None else abs(e.clock_step_ms) > CLOCK_STEP_MS
+
+
+def stamps_coalesced(e: Evidence) -> bool | None:
+    """Too many token events share a stamp."""
+    return None if e.coalesced_share is None else e.coalesced_share > COALESCED
+
+
+def late_sends(e: Evidence) -> bool | None:
+    """Open loop: too many sends were late or dropped."""
+    if e.closed:
+        return False
+    if e.late_sends is None or e.completed is None:
+        return None
+    dropped = e.dropped_sends or 0
+    intended = e.completed + (e.failed or 0) + (e.unfinished or 0) + dropped
+    return e.late_sends + dropped > LATE_SHARE * intended
+
+
+def littles_law(e: Evidence) -> bool | None:
+    """L = lambda W is off by more than 10 %, or than what a window cuts off at its edges.
+
+    One request a user; of few users also the slowest ones, whose cut-off parts do not average out:
+    2 x p99 / mean / (requests per user x sqrt(users)).
+    """
+    ratio, in_flight = e.littles_law_ratio, e.achieved_concurrency or e.concurrency
+    if ratio is None and in_flight and e.request_throughput is not None and e.mean_e2el_ms is not None:
+        ratio = e.request_throughput * e.mean_e2el_ms / 1e3 / in_flight
+    if ratio is None:
+        return None
+    per_user = _per_user(e)
+    edges = 1 / per_user if per_user else 0.0
+    if per_user and in_flight and e.p99_e2el_ms and e.mean_e2el_ms:
+        edges = max(edges, 2 * e.p99_e2el_ms / e.mean_e2el_ms / (per_user * math.sqrt(max(1.0, in_flight))))
+    return abs(ratio - 1) > max(LITTLE, edges)
+
+
+def not_steady(e: Evidence) -> bool | None:
+    """The interval of the drift between the window's halves lies wholly beyond the threshold."""
+    if e.drift_low is None or e.drift_high is None:
+        return None
+    return e.drift_low > DRIFT or e.drift_high < -DRIFT
+
+
+def prefix_cache_hits(e: Evidence) -> bool | None:
+    """More cached prompt tokens than were asked for; the server's counter before the client's usage."""
+    if e.prefix_caching is False:
+        return False
+    hits = e.prefix_cache_hits if e.prefix_cache_hits is not None else e.cached_tokens
+    if hits is None:
+        return None
+    hits += e.external_prefix_cache_hits or 0  # found in an offload tier: not computed either
+    prompt = e.server_prompt_tokens or e.client_prompt_tokens or 0
+    resumed = 0.0
+    if e.preemptions and e.completed:  # a preempted request finds its own blocks again
+        resumed = e.preemptions * (prompt + (e.client_output_tokens or 0)) / e.completed
+    return hits > 1.05 * e.prefix_cache_hits_expected + COUNTERS * prompt + resumed
+
+
+def token_count_disagrees(e: Evidence) -> bool | None:
+    """Server and client counted other tokens, beyond what failed requests may have had unseen."""
+    if e.predicted:  # there is one count, and the server's goes on to what was in flight at the end
+        return False
+    if e.server_output_tokens is None or e.client_output_tokens is None:
+        return None
+    unsure = e.client_unsure_tokens or 0
+    if abs(e.server_output_tokens - e.client_output_tokens) > unsure + COUNTERS * e.server_output_tokens:
+        return True
+    if unsure or e.server_prompt_tokens is None or e.client_prompt_tokens is None:
+        return False
+    return abs(e.server_prompt_tokens - e.client_prompt_tokens) > COUNTERS * e.server_prompt_tokens
+
+
+def server_differs(e: Evidence) -> bool | None:
+    """Proof after start found a difference; an attached server has no plan to differ from."""
+    if e.plan_differences is None:
+        return False if e.server_kind == "attached" else None
+    return bool(e.plan_differences)
+
+
+def simulator_late(e: Evidence) -> bool | None:
+    """The simulated server finished too many steps too late."""
+    if not e.simulated or e.predicted:
+        return False
+    return None if e.simulator_late_share is None else e.simulator_late_share > LATE_SHARE
+
+
+def queued(e: Evidence) -> bool | None:
+    """The server ran fewer requests than were in flight, and queued the rest.
+
+    Read once a second, a request that only waits for the next step is seen now and then in every server: the
+    queue must stand in most readings.
+    """
+    if e.server_running_max is None or e.server_waiting_median is None:
+        return None
+    users = e.concurrency or 0
+    return e.server_waiting_median > QUEUED * users / 2 and e.server_running_max < (1 - QUEUED) * users
+
+
+def few_samples(e: Evidence) -> bool | None:
+    """Fewer completed requests than a distribution-free interval of p99 needs."""
+    return None if e.completed is None else e.completed < P99_SAMPLES
+
+
+def above_hardware_limit(e: Evidence) -> bool | None:
+    """A figure is above its physical bound."""
+    if e.platform == "cpu":
+        return False
+    return None if e.roofline_share is None else e.roofline_share > 1
+
+
+def frontend_saturated(e: Evidence) -> bool | None:
+    """The server's API process used a whole core."""
+    if e.predicted:
+        return False
+    return None if e.server_frontend_cpu_share is None else e.server_frontend_cpu_share > BUSY
+
+
+def positive(name: str) -> Check:
+    """Fires when the figure is above 0 or true; unknown when it is absent."""
+
+    def check(e: Evidence) -> bool | None:
+        value = getattr(e, name)
+        if value is None and e.predicted:
+            return False
+        return None if value is None else value > 0
+
+    return check
+
+
+def on_gpu(name: str) -> Check:
+    """As `positive`, and without meaning where no GPU computes (simulated server, CPU)."""
+    check = positive(name)
+    return lambda e: False if e.simulated or e.platform == "cpu" else check(e)
+
+
+def mark(name: str) -> Check:
+    """Fires when the mark is set; an absent mark is not set."""
+    return lambda e: bool(getattr(e, name))
+
+
+def ended_by(how: str) -> Check:
+    """Fires when the window ended so."""
+    return lambda e: None if e.window_ended_by is None else e.window_ended_by == how

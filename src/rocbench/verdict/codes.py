@@ -1,0 +1,393 @@
+"""The reason codes of a verdict: docs/verdicts.md is made from this table. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rocbench.verdict import checks
+from rocbench.verdict.checks import Check
+
+Effect = Literal["voids", "informs", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One reason: what it means, when it is given, what to do, and what it does to the row."""
+
+    id: str
+    effect: Effect
+    needed: bool
+    """Whether `valid = true` needs this check made."""
+    meaning: str
+    threshold: str
+    action: str
+    check: Check
+
+
+CODES: tuple[Code, ...] = (
+    Code(
+        "no_measurement",
+        "voids",
+        True,
+        "no measured window, or no completed request in it",
+        "window never began, or completed = 0",
+        "read `failures` and the server's log; raise `max_duration_s` when warm-up did not end",
+        checks.no_measurement,
+    ),
+    Code(
+        "interrupted",
+        "voids",
+        True,
+        "the window was cut off by Ctrl-C, a signal or the job's end",
+        "window_ended_by = interrupted",
+        "`bench sweep --resume`",
+        checks.ended_by("interrupted"),
+    ),
+    Code(
+        "server_failed",
+        "voids",
+        False,
+        "the server failed to start or answer; the code of a known cause stands beside this one",
+        "no cell could be measured on it",
+        "read failure_message and servers/<id>/server.log",
+        checks.mark("server_failed"),
+    ),
+    Code(
+        "server_changed",
+        "voids",
+        True,
+        "the server died, or another process answered at the end of the cell",
+        "window_ended_by = server_died, or another process identity",
+        "read servers/<id>/server.log",
+        checks.server_changed,
+    ),
+    Code(
+        "health_failed",
+        "voids",
+        False,
+        "the server's health check failed in the cell",
+        "health_failures > 0",
+        "read servers/<id>/server.log",
+        checks.health_failed,
+    ),
+    Code(
+        "concurrency_not_delivered",
+        "voids",
+        True,
+        "not as many requests were in flight as asked for (closed loop)",
+        f"|achieved_concurrency / concurrency - 1| > {checks.DELIVERED:.0%}",
+        "read `failures`, `client_*` and `open_file_limit`; calibrate the client; add workers or load hosts",
+        checks.concurrency_not_delivered,
+    ),
+    Code(
+        "too_few_requests",
+        "voids",
+        True,
+        "too few requests a user: ramp and chance weigh as much as the level (closed loop)",
+        f"requests_per_user < {checks.PER_USER:g}",
+        "raise `max_duration_s`; leave out `max_requests`",
+        checks.too_few_requests,
+    ),
+    Code(
+        "max_duration_reached",
+        "informs",
+        False,
+        "the window was capped before it had what was asked of it",
+        "window_ended_by = max_duration",
+        "raise `max_duration_s`",
+        checks.ended_by("max_duration"),
+    ),
+    Code(
+        "count_bound",
+        "informs",
+        False,
+        "the load ended after a number of requests: its tail ran on an emptying server",
+        "window_ended_by = count",
+        "bound by duration (leave out `max_requests`)",
+        checks.ended_by("count"),
+    ),
+    Code(
+        "error_rate",
+        "voids",
+        True,
+        "too many requests failed",
+        f"failed / (completed + failed) > {checks.ERROR_RATE:.0%}",
+        "read `failures`, and `error` in requests.parquet",
+        checks.error_rate,
+    ),
+    Code(
+        "wrong_input_length",
+        "voids",
+        True,
+        "prompts were not as long as asked",
+        f"token ids: more than {checks.OFF_SHARE:.0%} of requests differ; text: mean off by 5 %, and"
+        f" {checks.TEMPLATE_TOKENS} tokens for the chat template",
+        "give the right `--tokenizer` or `--vocab-size`; see isl_had",
+        checks.wrong_input_length,
+    ),
+    Code(
+        "wrong_output_length",
+        "voids",
+        True,
+        "answers were not as long as asked (with ignore_eos)",
+        f"more than {checks.OFF_SHARE:.0%} of completed requests differ",
+        "see osl_had; the server may not know `ignore_eos` and `min_tokens`",
+        checks.wrong_output_length,
+    ),
+    Code(
+        "natural_lengths",
+        "informs",
+        False,
+        "the model decided how long its answers are: throughput and latency vary with them (no ignore_eos)",
+        f"more than {checks.OFF_SHARE:.0%} of completed requests ended before the limit",
+        "compare at equal osl_had only; set `ignore_eos` for exact lengths",
+        checks.natural_lengths,
+    ),
+    Code(
+        "client_saturated",
+        "voids",
+        True,
+        "the load generator may have measured itself",
+        f"a worker busy or waiting for a CPU > {checks.BUSY:.0%}; a pause > {checks.PAUSE_MS['wire']:g} ms (wire) or"
+        f" {checks.PAUSE_MS['aiohttp']:g} ms (aiohttp), or > 50 ms with users not delivered; above the calibrated"
+        " ceiling",
+        "`bench calibrate`; pin with `--client-cpus`; add workers or load hosts",
+        checks.client_saturated,
+    ),
+    Code(
+        "open_file_limit",
+        "voids",
+        False,
+        "a load worker may not open as many files as it has users",
+        "open_file_limit < users of a worker + 32",
+        "`ulimit -Hn`, or LimitNOFILE of the service; more workers",
+        checks.open_file_limit,
+    ),
+    Code(
+        "clock_stepped",
+        "voids",
+        True,
+        "the clock was set during the run: stamps before and after do not compare",
+        f"clock_step_ms > {checks.CLOCK_STEP_MS:g}",
+        "let NTP settle before the run",
+        checks.clock_stepped,
+    ),
+    Code(
+        "stamps_coalesced",
+        "voids",
+        True,
+        "token events were read together under one stamp: ITL is not what the server did",
+        f"coalesced_share > {checks.COALESCED:.0%}",
+        "as client_saturated; on a busy machine even out the scheduler's autogroups",
+        checks.stamps_coalesced,
+    ),
+    Code(
+        "late_sends",
+        "voids",
+        True,
+        "requests went out late or not at all (open loop)",
+        f"late_sends + dropped_sends > {checks.LATE_SHARE:.0%} of the intended requests",
+        "lower the rate, raise `max_in_flight`, or add workers",
+        checks.late_sends,
+    ),
+    Code(
+        "littles_law",
+        "voids",
+        False,
+        "rate, latency and concurrency do not fit together",
+        f"|littles_law_ratio - 1| > {checks.LITTLE:.0%}, or 1 / requests_per_user when that is more",
+        "the queue grows (open loop above capacity), or the figures are of different windows",
+        checks.littles_law,
+    ),
+    Code(
+        "not_steady",
+        "voids",
+        False,
+        "throughput moved within the window",
+        f"the 95 % interval of `drift` lies beyond +-{checks.DRIFT:.0%}",
+        "measure longer; look for throttling, caches that fill, or a queue that grows",
+        checks.not_steady,
+    ),
+    Code(
+        "prefix_cache_hits",
+        "voids",
+        True,
+        "prompts were found in the prefix cache: their prefill was not computed",
+        f"prefix_cache_hits > what was asked for + {checks.COUNTERS:.1%} of prompt tokens (a preempted request's own"
+        " blocks aside)",
+        "other clients on this server? else reset the cache, or `--no-enable-prefix-caching`",
+        checks.prefix_cache_hits,
+    ),
+    Code(
+        "token_count_disagrees",
+        "voids",
+        True,
+        "the server counted other tokens than the client",
+        f"difference > {checks.COUNTERS:.1%} + what failed requests may have had",
+        "other clients on this server? else read `errors` in requests.parquet",
+        checks.token_count_disagrees,
+    ),
+    Code(
+        "metrics_gone",
+        "unknown",
+        False,
+        "the server's metrics endpoint went away, so that its counters prove nothing",
+        "metrics_lost",
+        "read servers/<id>/server.log",
+        checks.mark("metrics_lost"),
+    ),
+    Code(
+        "server_differs_from_plan",
+        "voids",
+        True,
+        "the running server is not the planned one",
+        "proof after start found a difference (plan_differences)",
+        "read servers/<id>/resolved.json; `bench explain MODEL`",
+        checks.server_differs,
+    ),
+    Code(
+        "simulator_late",
+        "voids",
+        True,
+        "the simulated server could not keep its own schedule",
+        f"simulator_late_share > {checks.LATE_SHARE:.0%} of steps",
+        "fewer users, or a machine with more free cores",
+        checks.simulator_late,
+    ),
+    Code(
+        "jit_in_window",
+        "voids",
+        False,
+        "the server built kernels inside the window",
+        "jit_lines > 0",
+        "run again: builds are cached; mount the caches in containers",
+        checks.positive("jit_lines"),
+    ),
+    Code(
+        "compile_in_window",
+        "voids",
+        False,
+        "the server compiled or captured graphs inside the window",
+        "compile_lines > 0",
+        "run again, or lengthen the warm-up",
+        checks.positive("compile_lines"),
+    ),
+    Code(
+        "above_hardware_limit",
+        "voids",
+        False,
+        "the figure is above what the hardware can do",
+        "roofline_share > 100 %",
+        "tokens were not computed (prefix cache, early stop), or the hardware is not the one stated",
+        checks.above_hardware_limit,
+    ),
+    Code(
+        "gpu_shared",
+        "voids",
+        False,
+        "other processes used the server's GPUs",
+        "gpu_shared",
+        "`bench doctor` names them",
+        checks.on_gpu("gpu_shared"),
+    ),
+    Code(
+        "throttled",
+        "informs",
+        False,
+        "a GPU throttled in the window",
+        "throttled",
+        "see hottest_c and mean_power_w; check cooling and the power cap",
+        checks.on_gpu("throttled"),
+    ),
+    Code(
+        "server_frontend_saturated",
+        "informs",
+        False,
+        "the API server's process was the limit, not the GPU",
+        f"server_frontend_cpu_share > {checks.BUSY:.0%}",
+        "`--api-server-count` above 1",
+        checks.frontend_saturated,
+    ),
+    Code(
+        "queued_at_server",
+        "informs",
+        False,
+        "the server ran fewer requests than were in flight; the rest queued",
+        "server_running_max < 90 % and server_waiting_median > 5 % of concurrency",
+        "`--max-num-seqs`, or KV capacity: see server_kv_usage_max",
+        checks.queued,
+    ),
+    Code(
+        "preempted",
+        "informs",
+        False,
+        "the server ran out of KV cache and computed requests again",
+        "preemptions > 0",
+        "fewer users, shorter requests, or more KV capacity",
+        checks.positive("preemptions"),
+    ),
+    Code(
+        "few_samples_p99",
+        "informs",
+        False,
+        "too few requests for a p99 that means something",
+        f"completed < {checks.P99_SAMPLES} (least n with a distribution-free 95 % interval)",
+        "measure longer",
+        checks.few_samples,
+    ),
+    Code(
+        "forced_rules",
+        "informs",
+        False,
+        "a rule that refuses this configuration was overridden",
+        "--force",
+        "`bench explain MODEL` says what the rule guards against",
+        checks.mark("forced_rules"),
+    ),
+    Code(
+        "imported",
+        "informs",
+        False,
+        "the row was measured by another tool",
+        "`bench import`",
+        "it can be voided but hardly proved: most checks lack their data",
+        checks.mark("imported"),
+    ),
+)
+
+
+def meaning(code: str) -> str:
+    """What a code means, for tables and reports; the code itself when it is not known (an older or newer run)."""
+    return next((c.meaning for c in CODES if c.id == code), code)
+
+
+def markdown() -> str:
+    """docs/verdicts.md as text."""
+    rows = [
+        f"| `{c.id}` | {c.effect} | {'yes' if c.needed else ''} | {c.meaning} | {c.threshold} | {c.action} |"
+        for c in CODES
+    ]
+    table = [
+        "| Code | Effect | Needed for true | Meaning | Given when | What to do |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join([_INTRODUCTION, *table, *rows, ""])
+
+
+_INTRODUCTION = """# Verdicts
+
+Made by `scripts/generate-docs` from the table in `src/rocbench/verdict/codes.py`; thresholds are in `checks.py`.
+
+Every row of `cells` carries its doubt:
+
+* `valid` is **false** when a code that *voids* fired: the figure is not what its columns say.
+* `valid` is **unknown** (absent) when none did, but a check that `true` needs could not be made, or a code with the
+  effect *unknown* fired. A server without `/metrics`, for example, cannot prove that no prompt was cached.
+* `valid` is **true** otherwise.
+
+`reasons` lists the codes that fired, those that void first. Codes that *inform* do not change `valid`: the figure is
+true, and this is to be known about it. `unknown_checks` lists every check that could not be made, needed or not.
+A check without meaning for a row (late sends under closed loop, the simulator's lateness on a real server) is not
+counted. That a row is simulated is no doubt about it but what it is: the column `simulated` says so.
+"""

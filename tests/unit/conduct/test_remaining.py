@@ -1,0 +1,112 @@
+"""What is still to measure, given the rows on disk."""
+
+from __future__ import annotations
+
+from rocbench.conduct.remaining import Goal, invalid, key_of_run
+from virtual import plan_of
+
+BASE = {
+    "name": "remaining",
+    "vllm": "0.14.1",
+    "models": ["llama-3.1-405b"],
+    "workloads": ["short"],
+    "concurrency": [1, 2],
+}
+
+
+def row(run, figure=100.0, **more):
+    """A row of a run."""
+    known = {"cell_id": run.cell.cell_id, "repeat": run.repeat, "discarded": run.discarded, "valid": True}
+    return known | {"output_throughput": figure} | more
+
+
+def todo(plan, rows, redo=(), launch=0):
+    """(level, repeat, discarded) of what a launch would make."""
+    runs = Goal.of(plan).todo(plan.launches[launch], rows, set(redo))
+    return [(run.cell.level.concurrency, run.repeat, run.discarded) for run in runs]
+
+
+def test_all_then_the_rest_then_nothing():
+    """What is on disk is not measured again."""
+    plan = plan_of(BASE | {"repeats": 2})
+    runs = plan.launches[0].runs
+
+    assert todo(plan, []) == [(1, 1, False), (2, 1, False), (1, 2, False), (2, 2, False)]
+    assert todo(plan, [row(run) for run in runs[:3]]) == [(2, 2, False)]
+    assert todo(plan, [row(run) for run in runs]) == []
+
+
+def test_an_invalid_row_is_made_again_only_by_a_resumed_run():
+    """Within a run an invalid row stands; a resumed one takes it up again, an unknown one never."""
+    plan = plan_of(BASE)
+    first, second = plan.launches[0].runs
+    rows = [row(first, valid=False), row(second, valid=None)]
+
+    assert todo(plan, rows) == []
+    assert todo(plan, rows, invalid(rows)) == [(1, 1, False)]
+    assert invalid(rows) == {key_of_run(first)}
+
+
+def test_discarded_repeats_are_made_when_something_follows():
+    """After a new load the missing cells are measured once more first, the others not at all."""
+    plan = plan_of(BASE | {"discard_first": True, "repeats": 2})
+    runs = plan.launches[0].runs
+    done = [row(run) for run in runs if not (run.cell.level.concurrency == 2 and run.repeat == 2)]
+
+    assert todo(plan, done) == [(2, 1, True), (2, 2, False)]
+    assert todo(plan, [row(run) for run in runs]) == []
+
+
+def test_until_ends_when_the_interval_is_narrow():
+    """At least three repeats; then the narrow cell is left and the wide one goes on."""
+    plan = plan_of(BASE | {"until": {"interval_half_width": "2%", "max": 6}})
+    runs = plan.launches[0].runs
+    narrow, wide = {1: 100.0, 2: 100.1, 3: 99.9}, {1: 100.0, 2: 110.0, 3: 90.0}
+    rows = [
+        row(r, (narrow if r.cell.level.concurrency == 1 else wide)[r.repeat]) for r in runs if r.repeat < 4
+    ]
+
+    assert todo(plan, rows[:2]) == [(c, n, False) for n in range(2, 7) for c in (1, 2)]
+    assert todo(plan, rows) == [(2, 4, False), (2, 5, False), (2, 6, False)]
+
+
+def test_until_makes_the_repeats_that_were_asked_for():
+    """`repeats: 5` beside `until`: five even when three were narrow already."""
+    plan = plan_of(
+        BASE | {"concurrency": [1], "repeats": 5, "until": {"interval_half_width": "2%", "max": 8}}
+    )
+    rows = [row(run, 100 + run.repeat / 100) for run in plan.launches[0].runs[:3]]
+
+    assert todo(plan, rows) == [(1, 4, False), (1, 5, False)]
+
+
+def test_invalid_and_discarded_figures_make_no_interval_narrow():
+    """Only rows that count are looked at."""
+    plan = plan_of(BASE | {"concurrency": [1], "until": {"interval_half_width": "2%", "max": 4}})
+    runs = plan.launches[0].runs
+    rows = [row(runs[0]), row(runs[1]), row(runs[2], valid=False)]
+
+    assert todo(plan, rows) == [(1, 4, False)]
+
+
+def test_arms_go_on_together():
+    """One arm that is still wide keeps its partner going: effects need whole repeats."""
+    plan = plan_of(
+        BASE
+        | {
+            "concurrency": [1],
+            "factors": {"aiter": ["off", "on"]},
+            "until": {"interval_half_width": "2%", "max": 4},
+        }
+    )
+    wide = {"off": {1: 100.0, 2: 100.0, 3: 100.0}, "on": {1: 100.0, 2: 120.0, 3: 80.0}}
+    rows = [
+        row(run, wide[launch.group.axes["aiter"]][run.repeat])
+        for launch in plan.launches
+        for run in launch.runs
+        if run.repeat < 4
+    ]
+
+    assert [todo(plan, rows, launch=i) for i in (6, 7)] == [[(1, 4, False)], [(1, 4, False)]]
+    level = [row | {"output_throughput": 100.0} for row in rows]
+    assert [todo(plan, level, launch=i) for i in (6, 7)] == [[], []]

@@ -1,0 +1,168 @@
+"""What a config.json says of a model, held against published figures."""
+
+from __future__ import annotations
+
+import pytest
+
+import published
+from rocbench.errors import ConfigError
+from rocbench.model.architecture import from_config
+from rocbench.physics import kv
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 4096,
+}
+TINY_DEEPSEEK = {
+    "model_type": "deepseek_v3",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "moe_intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 64,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "topk_method": "noaux_tc",
+    "first_k_dense_replace": 1,
+    "num_nextn_predict_layers": 0,
+    "vocab_size": 4096,
+}
+
+
+@pytest.mark.parametrize("name", published.MODELS)
+def test_parameters_agree_with_what_is_published(name):
+    """Family, total and active parameters of every model, and KV bytes per token where they are known."""
+    known, arch = published.MODELS[name], published.arch(name)
+    assert arch.family == known.family
+    assert arch.total_params / 1e9 == pytest.approx(known.total, rel=min(known.within, 0.02))
+    assert arch.active_params / 1e9 == pytest.approx(known.active, rel=known.within)
+    if known.kv is not None:
+        assert kv.kv_bytes_per_token(arch) == known.kv
+        assert kv.indexer_bytes_per_token(arch) == known.indexer
+
+
+def test_a_small_llama_is_counted_to_the_last_parameter():
+    """Embedding, head, q, k, v, o, three MLP matrices and the norms, by hand."""
+    layer = 64 * 128 + 2 * 64 * 64 + 128 * 64 + 3 * 64 * 128 + 2 * 64
+    assert from_config(LLAMA).total_params == 2 * 4096 * 64 + 2 * layer + 64
+    assert from_config({**LLAMA, "tie_word_embeddings": True}).total_params == 4096 * 64 + 2 * layer + 64
+
+
+def test_a_small_mla_model_is_counted_to_the_last_parameter():
+    """MLA projections with their norms, one dense layer, one of experts with its router, bias and shared one."""
+    mla = 64 * 64 + 64 + 64 * 4 * 192 + 64 * 576 + 512 + 512 * 4 * 256 + 4 * 128 * 64 + 2 * 64
+    experts = 4 * 3 * 64 * 64 + 3 * 64 * 64 + 4 * 64 + 4
+    arch = from_config(TINY_DEEPSEEK)
+    assert arch.total_params == 2 * 4096 * 64 + 2 * mla + 3 * 64 * 128 + experts + 64
+    assert arch.total_params - arch.active_params == 2 * 3 * 64 * 64
+    assert (arch.dense_layers, arch.num_kv_heads, arch.head_dim) == (1, 1, 192)
+
+
+def test_fp8_block_scales_explain_the_rest_of_minimax_m2():
+    """The checkpoint's tensor count, 228,703,644,928, is our count plus one scale per 128 x 128 block."""
+    arch = published.arch("minimax-m2")
+    p = arch.parts
+    scales = (p.attention + p.kv_projection + p.routed_experts) / 128**2
+    assert arch.total_params + scales == pytest.approx(228_703_644_928, rel=1e-6)
+
+
+def test_nested_configs_read_the_language_model():
+    """Kimi-K2.5 keeps its dimensions in text_config and counts like Kimi-K2; its tower is apart."""
+    nested, plain = published.arch("kimi-k2.5"), published.arch("kimi-k2")
+    assert nested.total_params == plain.total_params
+    assert nested.model_type == "kimi_k2"
+    assert nested.vision
+    assert not plain.vision
+    assert (nested.vision_merge, nested.vision_patch) == (2, 14)
+    assert nested.vision_params / 1e6 == pytest.approx(471, rel=0.01)
+
+
+def test_vision_of_the_small_qwen_models():
+    """The tiny models' towers are counted: attention, MLP, merger and deepstack mergers."""
+    tower = {"depth": 2, "embed_dim": 64, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14}
+    arch = from_config(
+        {**LLAMA, "model_type": "qwen2_vl", "vision_config": tower | {"spatial_merge_size": 2}}
+    )
+    block = 4 * 64 * 64 + 4 * 64 + 2 * 64 * 128 + 128 + 64 + 4 * 64
+    merger = 256 * 256 + 256 + 256 * 64 + 64 + 128
+    assert arch.vision_params == 2 * block + 3 * 14 * 14 * 64 + merger
+
+
+def test_glm_52_shares_its_indexers():
+    """78 layers, of which 21 choose tokens themselves; the frequency says the same as the list."""
+    assert published.arch("glm-5").indexer_layers == 78
+    assert published.arch("glm-5.2").indexer_layers == 21
+    assert published.arch("glm-5.2", indexer_types=None).indexer_layers == 21
+    pattern = "FSSS" * 19 + "FS"
+    assert published.arch("glm-5", index_topk_pattern=pattern).indexer_layers == 20
+
+
+def test_mla_can_be_switched_off():
+    """VLLM_MLA_DISABLE turns a latent cache into one of all heads, parameters the same."""
+    arch = from_config(published.config("deepseek-v3"), mla_disabled=True)
+    assert (arch.family, arch.num_kv_heads, arch.mla) == ("mha", 128, False)
+    assert arch.total_params == published.arch("deepseek-v3").total_params
+    assert kv.kv_bytes_per_token(arch) == 2 * 61 * 128 * 192 * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "family"),
+    [
+        ({"num_key_value_heads": 1}, "mqa"),
+        ({"num_key_value_heads": 4}, "mha"),
+        ({"num_key_value_heads": None}, "mha"),
+        ({"num_key_value_heads": None, "n_head_kv": 2}, "gqa"),
+        ({"layer_types": ["mamba", "full_attention"]}, "hybrid"),
+    ],
+)
+def test_family_follows_the_kv_heads(changes, family):
+    """gqa, mha and mqa by the number of KV heads under any of its names, hybrid by its layers."""
+    assert from_config({**LLAMA, **changes}).family == family
+
+
+def test_sliding_layers():
+    """Half of gpt-oss slides over 128 tokens, said by layer types or, without them, by the family."""
+    arch = published.arch("gpt-oss-120b")
+    assert (arch.sliding_layers, arch.sliding_window) == (18, 128)
+    assert published.arch("gpt-oss-120b", layer_types=None).sliding_layers == 18
+    assert from_config({**LLAMA, "sliding_window": 4096, "use_sliding_window": False}).sliding_layers == 0
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"])
+def test_a_missing_dimension_is_named(key):
+    """An indispensable field that is missing is an error that names it and says what to do."""
+    broken = {k: v for k, v in LLAMA.items() if k != key}
+    with pytest.raises(ConfigError, match=f"`{key}`") as fault:
+        from_config(broken)
+    assert fault.value.fix
+
+
+@pytest.mark.parametrize("value", ["many", 2.5, True, 0, -1])
+def test_a_dimension_that_is_no_count_is_refused(value):
+    """Text, fractions, booleans, zero and less are no layer counts."""
+    with pytest.raises(ConfigError, match="num_hidden_layers"):
+        from_config({**LLAMA, "num_hidden_layers": value})
+
+
+def test_doubts_are_said():
+    """A model type that was not checked, sliding windows and inferred caches stand in `unknown`."""
+    assert from_config(LLAMA).unknown == ()
+    assert published.arch("deepseek-v3").unknown == ()
+    assert "not checked" in from_config({**LLAMA, "model_type": "new_thing"}).unknown[0]
+    assert "upper bound" in published.arch("gpt-oss-120b").unknown[0]
+    assert "inferred" in published.arch("deepseek-v4-flash").unknown[0]
+    assert "inferred" in published.arch("kimi-k3").unknown[0]
+    assert any("no MLA" in doubt for doubt in from_config({**TINY_DEEPSEEK, "model_type": "new"}).unknown)

@@ -1,0 +1,189 @@
+"""A sweep becomes ordered cells with stable ids; every fault comes at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rocbench.commands import planning
+from rocbench.errors import ConfigError
+from rocbench.plan import expand as planner
+from rocbench.plan.expand import Overrides, Plan
+from rocbench.settings.schema import Sweep
+
+
+def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
+    """The plan of a small sweep with changes."""
+    raw: dict[str, Any] = {
+        "name": "test",
+        "vllm": "0.14.1",
+        "models": ["llama-3.1-405b"],
+        "workloads": ["short"],
+        "concurrency": [1, 8],
+    }
+    sweep = Sweep.model_validate(raw | changes)
+    overrides = overrides or Overrides()
+    return planner.expand(sweep, planning.sources(sweep, overrides), overrides)
+
+
+def keys(plan: Plan) -> list[str]:
+    """Every cell of a plan, by its key."""
+    return [cell.key for group in plan.groups for cell in group.cells]
+
+
+def test_cells_in_order() -> None:
+    """One server with its levels in the order written."""
+    plan = expand()
+
+    assert ["llama-3.1-405b/short/c1", "llama-3.1-405b/short/c8"] == keys(plan)
+    assert 2 == plan.runs
+
+
+def test_the_same_cell_has_the_same_id_in_every_sweep() -> None:
+    """A cell's id depends on what decides it, not on its neighbours or the sweep's name."""
+    one, other = expand(), expand(name="other", concurrency=[8, 64])
+
+    assert one.groups[0].cells[1].cell_id == other.groups[0].cells[0].cell_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vllm": "0.13.0"},
+        {"seed": 7},
+        {"serve_args": {"block_size": 32}},
+        {"env": {"NCCL_MIN_NCHANNELS": "112"}},
+        {"load": {"duration_s": 31}},
+        {"workloads": ["text-short"]},
+        {"hardware": "mi300x"},
+        {"simulation": {"noise_cv": 0.1}},
+    ],
+)
+def test_whatever_decides_a_cell_changes_its_id(change: dict[str, Any]) -> None:
+    """Another version, seed, flag, variable, load, workload, GPU or noise is another cell."""
+    assert expand().groups[0].cells[0].cell_id != expand(**change).groups[0].cells[0].cell_id
+
+
+def test_axes_make_servers() -> None:
+    """Each combination of the matrix is a server of its own, named by its axes; exclusions drop cells."""
+    plan = expand(
+        matrix={"product": {"block_size": [16, 32]}, "exclude": [{"block_size": 32, "concurrency": 8}]},
+    )
+
+    assert [
+        "llama-3.1-405b@block_size=16/short/c1",
+        "llama-3.1-405b@block_size=16/short/c8",
+        "llama-3.1-405b@block_size=32/short/c1",
+    ] == keys(plan)
+
+
+def test_only_selects_by_pattern() -> None:
+    """--only takes a model, a prefix or a pattern."""
+    for pattern in ("llama-3.1-405b/short/c8", "*/c8", "llama*/c8"):
+        assert ["llama-3.1-405b/short/c8"] == keys(expand(Overrides(only=pattern)))
+    assert 2 == len(keys(expand(Overrides(only="llama-3.1-405b"))))
+
+
+def test_only_that_matches_nothing_is_a_fault() -> None:
+    """A pattern without a cell says so instead of doing nothing."""
+    plan = expand(Overrides(only="no-such"))
+
+    with pytest.raises(ConfigError, match="no cell matches"):
+        planner.raise_faults(plan)
+
+
+def test_the_command_line_wins_over_the_sweep() -> None:
+    """--set, --tp and --aiter stand above the YAML."""
+    plan = expand(Overrides(args={"block_size": 64}), serve_args={"block-size": 32})
+
+    argv = plan.groups[0].resolution.argv()  # type: ignore[union-attr]
+    assert "64" == argv[argv.index("--block-size") + 1]
+
+
+def test_offload_on_sparse_mla_stops_the_plan_with_the_rule() -> None:
+    """KV offload on DeepSeek V3.2 at 0.14.1 is refused, with the rule's name and reason."""
+    plan = expand(
+        models=["deepseek-v3.2"], serve_args={"kv_offloading_backend": "native", "kv_offloading_size": 64}
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        planner.raise_faults(plan)
+    assert "indexer.k_cache" in caught.value.text()
+    assert "off-mla-bug" in caught.value.text()
+
+
+def test_all_faults_of_all_models_at_once() -> None:
+    """Two models that cannot be served make two faults in one message."""
+    plan = expand(
+        models=["deepseek-v3.2", {"profile": "kimi-k2.5", "vllm": "0.14.1"}],
+        serve_args={"kv_offloading_backend": "native", "kv_offloading_size": 64},
+    )
+
+    assert {"deepseek-v3.2", "kimi-k2.5"} == {fault.where for fault in plan.faults}
+
+
+def test_images_are_left_out_for_a_text_model() -> None:
+    """A vision workload on a text model is skipped with its reason, not failed."""
+    plan = expand(workloads=["short", "vision"])
+
+    assert 2 == plan.runs
+    assert "no images" in plan.skipped[0].reason
+
+
+def test_a_request_longer_than_the_model_is_skipped() -> None:
+    """ISL + OSL above --max-model-len cannot run, and the plan says so."""
+    plan = expand(workloads=["short", "text-long"], serve_args={"max_model_len": 4096})
+
+    assert any("max-model-len 4096" in skip.reason for skip in plan.skipped)
+
+
+def launches(plan: Plan) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Each launch as its arm and its runs."""
+    return [
+        (launch.group.axes.get("aiter", "-"), [(run.cell.level.label, run.repeat) for run in launch.runs])
+        for launch in plan.launches
+    ]
+
+
+def test_one_load_serves_all_cells_and_repeats() -> None:
+    """Without restarts a server is loaded once."""
+    assert [("-", [("c1", 1), ("c8", 1), ("c1", 2), ("c8", 2)])] == launches(expand(repeats=2))
+
+
+def test_restart_per_repeat_and_per_cell() -> None:
+    """Restarts are launches of their own."""
+    assert 2 == len(expand(repeats=2, restart="per_repeat").launches)
+    assert 4 == len(expand(repeats=2, restart="per_cell").launches)
+
+
+def test_interleaved_order_turns_round() -> None:
+    """Every second repeat runs the levels backwards, so that drift can't pass for an effect of the level."""
+    plan = expand(repeats=2, order="interleaved")
+
+    assert [("-", [("c1", 1), ("c8", 1), ("c8", 2), ("c1", 2)])] == launches(plan)
+
+
+def test_arms_of_an_ablation_run_abba() -> None:
+    """Arms alternate with restarts, each pair of repeats mirrored."""
+    plan = expand(factors={"aiter": ["off", "on"]}, repeats=2, concurrency=[8])
+
+    order = [arm for arm, _ in launches(plan)]
+    assert order == order[::-1]
+    assert {"on", "off"} == set(order)
+    assert [1, 1, 2, 2] == [runs[0][1] for _, runs in launches(plan)]
+
+
+def test_the_first_repeat_after_a_load_can_be_discarded() -> None:
+    """Discarded measurements come first and are marked."""
+    plan = expand(repeats=2, discard_first=True, concurrency=[8])
+
+    assert [True, False, False] == [run.discarded for run in plan.launches[0].runs]
+
+
+def test_what_is_off_decides_nothing() -> None:
+    """A setting that is absent, false or empty is not part of the id: one that is added later changes none."""
+    assert planner._said({"a": None, "b": False, "c": [], "d": {"e": None}, "f": 0, "g": 0.0}) == {
+        "f": 0,
+        "g": 0.0,
+    }

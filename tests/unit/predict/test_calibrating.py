@@ -1,0 +1,114 @@
+"""The fit: it finds the efficiency that levels were made with, and says what they do not decide."""
+
+from __future__ import annotations
+
+import pytest
+
+from rocbench.commands import planning
+from rocbench.plan.expand import Overrides
+from rocbench.predict import calibrating, observed, predicting
+from rocbench.predict.calibrating import Observation
+from rocbench.settings.schema import Sweep
+from rocbench.sim import calibration
+from rocbench.sim.calibration import Calibration
+
+TRUTH = {"bandwidth": 0.4, "compute": 0.3, "step_overhead_ms": 4.0, "sequence_overhead_us": 60.0}
+
+
+def levels(*users: int, figures=("output_throughput", "median_ttft_ms")) -> list[Observation]:
+    """Levels of Llama-405B as a server of the true efficiency gives them."""
+    sweep = Sweep.model_validate(
+        {
+            "name": "tiny",
+            "vllm": "0.14.1",
+            "models": ["llama-3.1-405b"],
+            "workloads": ["text-short"],
+            "concurrency": users,
+            "load": {"duration_s": 5, "min_requests_per_user": 2},
+        }
+    )
+    plan = predicting.plan(sweep, planning.sources(sweep, Overrides()))
+    (group,) = plan.groups
+    node = predicting.node_of(group, sweep, calibration.read("default"))
+    truth = node.efficiency.model_copy(update=TRUTH)
+    blank = [
+        Observation(
+            run.cell.key,
+            node,
+            group.profile,
+            group.hardware,
+            predicting.load_of(sweep, run),
+            dict.fromkeys(figures, 1.0),
+        )
+        for run in plan.launches[0].runs
+    ]
+    return [
+        Observation(o.name, o.node, o.profile, o.hardware, o.spec, calibrating.figures(o, truth))
+        for o in blank
+    ]
+
+
+def test_the_fit_finds_what_made_the_levels():
+    """Every level within 2 %, the shares near the truth."""
+    found = calibrating.fit(levels(1, 16, 128), levels(1)[0].node.efficiency, tuple(TRUTH))
+    assert found.median_error() < 0.02
+    values = {parameter.name: parameter.value for parameter in found.parameters}
+    assert values["compute"] == pytest.approx(TRUTH["compute"], rel=0.1)
+    assert values["bandwidth"] == pytest.approx(TRUTH["bandwidth"], rel=0.25)
+    assert all(p.low <= p.value <= p.high for p in found.parameters)
+
+
+def test_what_no_level_decides_is_said_and_left_as_assumed():
+    """One user tells nothing of what each further sequence costs."""
+    (alone,) = levels(1, figures=("output_throughput",))
+    start = alone.node.efficiency
+    found = calibrating.fit([alone], start, ("bandwidth", "sequence_overhead_us"))
+    by_name = {parameter.name: parameter for parameter in found.parameters}
+    assert not by_name["sequence_overhead_us"].decided
+    assert by_name["sequence_overhead_us"].value == pytest.approx(start.sequence_overhead_us, rel=0.05)
+
+
+def test_a_calibration_goes_to_a_file_and_back(tmp_path):
+    """With its fits, their errors, and its base."""
+    base = calibration.read("default")
+    fit = calibrating.fit(levels(1), levels(1)[0].node.efficiency, ("bandwidth",))
+    when = observed.When(model="llama-3.1-405b", aiter=False)
+    made = observed.calibration("mine", "a note", base, [(when, fit, "fitted to one level")])
+    path = tmp_path / "mine.yaml"
+    path.write_text(calibrating.document(made))
+    again = calibration.read(str(path))
+    assert again == made
+    assert again.errors["llama-3.1-405b"] == pytest.approx(fit.median_error(), abs=1e-4)
+    assert again.efficiency(observed.When(model="llama-3.1-405b", aiter=False)) == fit.efficiency
+    assert again.efficiency(observed.When(model="other")) == base.efficiency(observed.When(model="other"))
+
+
+def test_the_studys_calibration_says_what_it_is():
+    """Fitted, to published tables, never a measurement of hardware."""
+    found: Calibration = calibration.read("study-2603.10031")
+    assert found.what == "fitted"
+    assert "no measurement of hardware" in " ".join(found.note.split())
+    assert set(found.errors) == {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
+
+
+def test_rows_of_a_run_become_levels(tmp_path):
+    """Repeats taken together; the fit to a predicted run gives back its own figures."""
+    sweep = Sweep.model_validate(
+        {
+            "name": "tiny",
+            "vllm": "0.14.1",
+            "models": ["llama-3.1-405b"],
+            "workloads": ["short"],
+            "concurrency": [1, 8],
+            "repeats": 2,
+            "load": {"duration_s": 5},
+        }
+    )
+    plan = predicting.plan(sweep, planning.sources(sweep, Overrides()))
+    folder = predicting.write(plan, tmp_path / "run")
+    ((group, when, found),) = observed.servers(plan, folder.rows, calibration.read("default"))
+    assert group.model == when.model == "llama-3.1-405b"
+    assert len(found) == 2
+    assert set(found[0].figures) == set(observed.FIGURES)
+    for miss in calibrating.misses(found, found[0].node.efficiency):
+        assert abs(miss.error) < 0.02

@@ -1,0 +1,110 @@
+"""Predictions of whole sweeps: rows like measured ones, marked, the same each time."""
+
+from __future__ import annotations
+
+import pytest
+
+from rocbench.commands import planning
+from rocbench.errors import ConfigError, InputError
+from rocbench.plan.expand import Overrides, expand
+from rocbench.predict import predicting
+from rocbench.settings.schema import Sweep
+from rocbench.store import RunFolder
+from rocbench.tables import metrics
+
+
+def sweep(**more) -> Sweep:
+    """A small sweep on the simulated server."""
+    base = {
+        "name": "tiny",
+        "vllm": "0.14.1",
+        "models": ["llama-3.1-405b"],
+        "workloads": ["short"],
+        "concurrency": [1, 8],
+        "load": {"duration_s": 5},
+        "repeats": 2,
+    }
+    return Sweep.model_validate(base | more)
+
+
+def plan(found: Sweep, **options):
+    """Its plan in virtual time."""
+    return predicting.plan(found, planning.sources(found, Overrides()), **options)
+
+
+def test_rows_are_marked_and_judged():
+    """Simulated, predicted, valid, with the columns of a measured row."""
+    rows = [found.row for found in predicting.predictions(plan(sweep()))]
+    assert len(rows) == 4
+    known = {column.name for column in metrics.columns()}
+    for row in rows:
+        assert row["predicted"] is True
+        assert row["simulated"] is True
+        assert row["server_kind"] == "predicted"
+        assert row["valid"] is True
+        assert row["unknown_checks"] is None
+        assert set(row) <= known | {
+            "kv_cache_dtype",
+            "attention_backend",
+            "block_size",
+            "weights_gib_per_rank",
+            "prefix_cache_reset",
+            "limit",
+        }
+        assert row["output_throughput"] > 0
+
+
+def test_a_prediction_comes_out_the_same_each_time():
+    """Noise and drawn lengths follow from what the cell is."""
+    noisy = sweep(simulation={"noise_cv": 0.05, "run_cv": 0.02})
+    one, two = ([f.row["output_throughput"] for f in predicting.predictions(plan(noisy))] for _ in range(2))
+    assert one == two
+    assert len(set(one)) == 4
+
+
+def test_cells_are_those_of_the_simulated_sweep():
+    """So that the two can be compared cell by cell."""
+    found = sweep()
+    simulated = expand(found, planning.sources(found, Overrides()))
+    assert [c.cell_id for g in plan(found).groups for c in g.cells] == [
+        c.cell_id for g in simulated.groups for c in g.cells
+    ]
+
+
+def test_a_real_sweep_is_predicted_as_if_simulated():
+    """Whatever kind of server it names; another calibration gives other figures."""
+    real = sweep(server={"kind": "process"}, repeats=1)
+    assumed = [f.row["output_throughput"] for f in predicting.predictions(plan(real))]
+    fitted = [f.row["output_throughput"] for f in predicting.predictions(plan(real, name="study-2603.10031"))]
+    assert all(a > b for a, b in zip(assumed, fitted, strict=True))
+
+
+def test_a_server_that_would_not_start_gives_failed_rows():
+    """As in a run: its cells are invalid with the reason, the others go on."""
+    models = [{"profile": "llama-3.1-405b", "serve_args": {"max-model-len": 131073}}, "deepseek-v3.2"]
+    rows = [found.row for found in predicting.predictions(plan(sweep(models=models, repeats=1)))]
+    assert [row["valid"] for row in rows] == [False, False, True, True]
+    assert "server_failed" in rows[0]["reasons"]
+    assert rows[0]["failure_message"]
+
+
+def test_a_version_must_be_known():
+    """The scheduler's defaults hang on it."""
+    found = plan(sweep(vllm=None))
+    with pytest.raises(ConfigError, match="vLLM version"):
+        predicting.node_of(found.groups[0], found.sweep, None)
+
+
+def test_a_run_folder_holds_the_same_tables(tmp_path):
+    """cells, requests, histograms and the calibration that they hang on; a folder is not written twice."""
+    folder = predicting.write(plan(sweep()), tmp_path / "run")
+    again = RunFolder.open(tmp_path / "run")
+    assert len(again.rows) == 4
+    assert {row["run_id"] for row in again.rows} == {folder.rows[0]["run_id"]} != {"predicted"}
+    assert not again.table("requests").empty
+    assert not again.table("histograms").empty
+    manifest = again.read_json("manifest.json")
+    assert manifest["predicted"] is True
+    assert manifest["calibration"]["name"] == "default"
+    with pytest.raises(InputError):
+        predicting.write(plan(sweep()), tmp_path / "run")

@@ -1,0 +1,56 @@
+"""The documented columns and the pages made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rocbench.records import REQUEST_DTYPE
+from rocbench.tables import columns
+from rocbench.verdict import codes
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_column_names_are_unique():
+    """No two columns of a table share a name."""
+    for table in (columns.CELLS, columns.REQUESTS):
+        names = [column.name for column in table]
+        assert len(names) == len(set(names))
+
+
+def test_cells_begin_with_the_promised_columns():
+    """The first columns and their order are what scripts of users rely on."""
+    promised = (
+        "run_id cell_id repeat model family precision tp aiter vllm_version hardware server_kind simulated workload isl "
+        "osl images concurrency achieved_concurrency duration_s completed failed success_rate request_throughput "
+        "output_throughput input_throughput total_token_throughput output_throughput_per_gpu"
+    ).split()
+    latencies = [
+        f"{s}_{m}_ms"
+        for m in ("ttft", "tpot", "itl", "e2el")
+        for s in ("mean", "median", "p90", "p95", "p99")
+    ]
+    names = [column.name for column in columns.CELLS]
+    assert names[: len(promised) + len(latencies) + 3] == [
+        *promised,
+        *latencies,
+        "valid",
+        "reasons",
+        "failures",
+    ]
+
+
+def test_every_field_of_a_request_is_documented():
+    """The requests table explains each field of the records, in their order."""
+    documented = [column.name for column in columns.REQUESTS if column.name in REQUEST_DTYPE.names]
+    assert documented == list(REQUEST_DTYPE.names)
+
+
+@pytest.mark.parametrize(
+    ("page", "text"), [("results.md", columns.markdown), ("verdicts.md", codes.markdown)]
+)
+def test_pages_are_current(page, text):
+    """The page on disk is what the tables say; `scripts/generate-docs` writes it."""
+    assert (DOCS / page).read_text(encoding="utf-8") == text()

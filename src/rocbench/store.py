@@ -14,6 +14,7 @@
       parts/                   the same tables, one file per cell and repeat, as they were measured
       servers/<id>/            command.sh, environment.json, server.log, resolved.json
       log.jsonl                what happened, one line per event
+      replaced.jsonl           rows that were measured again, as they were
 
 Rows are written after each cell, because a later one may fail, and atomically, because anything may die. A cell is
 there once its row is (parts/cells/): parts without a row are of a cell that was cut off, and are never read.
@@ -162,8 +163,11 @@ class RunFolder:
 
     def log(self, at: str, event: str, **facts: Any) -> None:
         """Append one event to log.jsonl; a line that a killed writer left unfinished is ended first."""
-        line = self._masked(json.dumps({"at": at, "event": event} | facts, default=_plain)) + "\n"
-        path = self.path / "log.jsonl"
+        self._append("log.jsonl", {"at": at, "event": event} | facts)
+
+    def _append(self, name: str, value: Row) -> None:
+        line = self._masked(json.dumps(value, default=_plain)) + "\n"
+        path = self.path / name
         try:
             with path.open("a+b") as file:
                 if file.tell() and _last_byte(file) != b"\n":
@@ -192,6 +196,7 @@ class RunFolder:
         rows_folder.mkdir(parents=True, exist_ok=True)
         row = {**row, "run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
         row["discarded"] = identity.discarded
+        row["attempt"] = int(row.get("attempt") or 1) + self._replace(row)
         row = {name: self._masked(value) if isinstance(value, str) else value for name, value in row.items()}
         _write_atomic(rows_folder / f"{identity.stem}.json", json.dumps(row, default=_plain).encode())
         self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
@@ -199,6 +204,14 @@ class RunFolder:
         for name in parts:
             if self._part_bytes(name) < REBUILD_BYTES:
                 self.join(name)
+
+    def _replace(self, row: Row) -> int:
+        """Keep the row that this one replaces; says how often its cell and repeat were measured before."""
+        old = next((old for old in self._rows if _key(old) == _key(row)), None)
+        if old is None:
+            return 0
+        self._append("replaced.jsonl", old)
+        return int(old.get("attempt") or 1)
 
     def finish(self) -> None:
         """Write every table once more, from the rows and parts that are there."""

@@ -25,6 +25,7 @@ from rocbench.server import RunningServer, start
 from rocbench.server.failures import server_fault
 from rocbench.settings.schema import Workload
 from rocbench.store import Identity, RunFolder
+from rocbench.verdict.codes import SPOILED
 
 RESTARTS = 2
 """How often a server that dies in mid-run is started again: a large model takes half an hour to load."""
@@ -48,10 +49,13 @@ class Conductor:
     node: str | None
     redo: set[Key]
     goal: Goal = field(init=False)
+    again: int = field(init=False)
+    """How many more measurements may be made again."""
     index: int = 0
 
     def __post_init__(self) -> None:
         self.goal = Goal.of(self.plan)
+        self.again = self.plan.sweep.again
 
     def launch(self, launch: Launch, stopper: Stopper) -> None:
         """One server's life with its runs and searches. A server that fails costs its own cells only.
@@ -179,7 +183,15 @@ class Conductor:
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )
         self.screen.row(row)
-        return running.exit_code() is None and measured.result.window.ended_by != "server_died"
+        if running.exit_code() is not None or measured.result.window.ended_by == "server_died":
+            return False
+        why = SPOILED.intersection(row["reasons"].split(";"))
+        if self.again and why and not run.discarded:
+            self.again -= 1
+            self.index -= 1
+            self.screen.note(f"{run.cell.key}: this machine spoiled it ({', '.join(sorted(why))}); once more")
+            return self._run(launch, run, running, session, stopper)
+        return True
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
         row = rows.failed_row(self.plan, launch, run, server, error) | {"node": self.node}

@@ -327,6 +327,8 @@ class Sweep(Strict):
     """Measurements of each cell."""
     until: Until | None = None
     """Go on repeating until the interval is narrow enough."""
+    again: Annotated[int, Field(ge=0)] = 0
+    """How many measurements of the run may be made again at once, because this machine spoiled them."""
     discard_first: bool = False
     """Measure each cell once more after a load, and leave that out of all judgement."""
     restart: Literal["never", "per_repeat", "per_cell"] = "never"

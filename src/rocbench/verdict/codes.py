@@ -25,6 +25,9 @@ class Code:
     check: Check
 
 
+SPOILED = frozenset({"client_saturated", "clock_stepped", "simulator_late", "stamps_coalesced"})
+"""What the measuring machine did to a row: another attempt may be free of it."""
+
 CODES: tuple[Code, ...] = (
     Code(
         "no_measurement",

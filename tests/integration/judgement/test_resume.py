@@ -165,6 +165,21 @@ def test_invalid_rows_are_measured_again_and_unknown_ones_not(tmp_path):
     assert len(outcome.cells) == 2
 
 
+def test_what_this_machine_spoiled_is_measured_again_at_once(tmp_path):
+    """A row void by the client's own doing is made again while `again` lasts; the void one stays on disk."""
+    folder = tmp_path / "run"
+    world = World(
+        change=lambda _, columns: columns.update(clock_step_ms=9.0 if len(world.runs) != 2 else 0.0)
+    )
+    outcome = bench(folder, TINY | {"again": 2}, world)
+
+    assert world.runs == [("c1", 1, False)] * 2 + [("c2", 1, False)] * 2
+    assert outcome.exit_code == Exit.DONE_WITH_FAULTS
+    assert outcome.cells[["attempt", "valid"]].to_numpy().tolist() == [[2, True], [2, False]]
+    replaced = [json.loads(line) for line in (folder / "replaced.jsonl").read_text().splitlines()]
+    assert [(row["attempt"], row["reasons"].split(";")[0]) for row in replaced] == [(1, "clock_stepped")] * 2
+
+
 def test_a_failed_server_is_tried_again(tmp_path):
     """Rows of a server that did not start are made by the resumed run; its second folder is its own."""
 

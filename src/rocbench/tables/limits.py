@@ -43,6 +43,9 @@ def _shape(row: Row) -> RequestShape | None:
     osl = number(row, "osl_had") or number(row, "osl")
     if isl is None or osl is None:
         return None
+    pictures, requests = number(row, "image_token_throughput"), number(row, "request_throughput")
+    if pictures and requests:
+        isl += pictures / requests  # their prefill must be computed; that the tower saw each is not known
     hits, prompts = number(row, "prefix_cache_hits"), number(row, "server_prompt_tokens")
     cached = isl * min(1.0, hits / prompts) if hits and prompts else 0.0
     return RequestShape(isl, osl, cached, accepted_per_step=_per_step(row))

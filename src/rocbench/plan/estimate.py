@@ -12,10 +12,8 @@ from rocbench.physics.steps import StepModel
 from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Hardware, Load, ModelProfile, Workload
 
-LOAD_BYTES_PER_S = 2e9
-"""Weights read from local storage by all ranks together; an assumption until a node's own starts are known."""
 START_S = 120.0
-"""Engine start, compilation and graph capture beside the weights; an assumption likewise."""
+"""Engine start, compilation and graph capture beside the weights; an assumption until a node's own are known."""
 EFFICIENCY = 0.5
 """Share of the expectation that a server is taken to reach, for the time estimate alone."""
 
@@ -110,7 +108,8 @@ def estimate(
             min(concurrency or seqs, seqs),
             pictures,
         ),
-        server_load_s=START_S + weights.checkpoint_bytes(arch, profile.checkpoint) / LOAD_BYTES_PER_S,
+        server_load_s=START_S
+        + weights.checkpoint_bytes(arch, profile.checkpoint) / hardware.load_bytes_per_s,
     )
 
 

@@ -87,7 +87,7 @@ def test_killed_at_random_moments(shell, tmp_path):
         words = ("--resume", str(out)) if begun else (sweep, "--out", str(out))
         process = shell.begin("sweep", *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            process.wait(dice.uniform(0.5, 14))
+            process.wait(dice.uniform(0.5, 8))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -22,18 +22,18 @@ def comparison(result: Comparison, *, as_markdown: bool = False, names: tuple[st
     """The verdicts of a comparison, what differs, and what a reader must know."""
     a, b = names
     frame = result.table
-    shown = _varying(frame, result.keys) or list(result.keys[:1])
+    shown = varying(frame, result.keys) or list(result.keys[:1])
     header = [*shown, "metric", a, b, "change", "95 % interval", "n", "CoV", "verdict"]
     rows = [
         [
-            *(_plain(row[name]) for name in shown),
+            *(plain(row[name]) for name in shown),
             str(row["metric"]),
             _figure(row["mean_a"]),
             _figure(row["mean_b"]),
-            *_change(row),
+            *change(row),
             f"{row['n_a']:g}, {row['n_b']:g}",
             f"{units.percent(row['cov_a'])}, {units.percent(row['cov_b'])}",
-            _verdict(row),
+            verdict(row),
         ]
         for row in frame.to_dict("records")
     ]
@@ -50,13 +50,11 @@ def comparison(result: Comparison, *, as_markdown: bool = False, names: tuple[st
     return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
 
 
-def ablation(result: Ablation, *, as_markdown: bool = False) -> str:
-    """The effects of an ablation, and whether variability differs."""
+def effects(result: Ablation) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of an ablation's table."""
     frame = result.table
-    first = list(frame.columns).index("factor")
-    shown = _varying(frame, list(frame.columns[:first]))
-    header = [
-        *shown,
+    shown = varying(frame, list(frame.columns[: list(frame.columns).index("factor")]))
+    words = (
         "factor",
         "level",
         "metric",
@@ -66,21 +64,28 @@ def ablation(result: Ablation, *, as_markdown: bool = False) -> str:
         "verdict",
         "SD ratio",
         "variability",
-    ]
+    )
     rows = [
         [
-            *(_plain(row[name]) for name in shown),
+            *(plain(row[name]) for name in shown),
             str(row["factor"]),
             f"{row['level']} against {row['against']}",
             str(row["metric"]),
-            *_change(row),
+            *change(row),
             f"{row['n']:g}",
-            _verdict(row),
+            verdict(row),
             _ratio(row),
             str(row["spread"]),
         ]
         for row in frame.to_dict("records")
     ]
+    return [*shown, *words], rows
+
+
+def ablation(result: Ablation, *, as_markdown: bool = False) -> str:
+    """The effects of an ablation, and whether variability differs."""
+    frame = result.table
+    header, rows = effects(result)
     dropped = int(frame["dropped"].max())
     lines = [
         f"up to {dropped} invalid rows of an effect were left out" if dropped else "",
@@ -107,10 +112,10 @@ def reading(table: PublishedTable, result: Reading, *, as_markdown: bool = False
         [
             str(row["levels"]),
             f"{row['n']:g}",
-            *_change(row),
+            *change(row),
             str(row["at_low"]),
             str(row["at_high"]),
-            _verdict(row),
+            verdict(row),
             str(row["spread"]),
         ]
         for row in result.table.to_dict("records")
@@ -144,7 +149,7 @@ def _table(as_markdown: bool) -> Table:
     return plaintable.markdown if as_markdown else plaintable.text
 
 
-def _varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Columns that tell rows apart; the others would fill a table with one value."""
     return [name for name in names if len({str(value) for value in frame[name]}) > 1]
 
@@ -155,9 +160,10 @@ def _join(table: str, lines: Sequence[str], *, as_markdown: bool) -> str:
     return "\n".join([table, "", *(f"{bullet}{line}" for line in lines if line)]) + "\n"
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A key's value: 64.0 is 64, an absent one a dash."""
     if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+        return f"{int(value):,}"
     return units.ABSENT if value is None or value != value else str(value)  # noqa: PLR0124 (NaN)
 
 
@@ -168,14 +174,14 @@ def _figure(value: float) -> str:
     return units.number(value, max(0, 3 - math.floor(math.log10(abs(value))))) if value else "0"
 
 
-def _change(row: Any) -> tuple[str, str]:
+def change(row: Any) -> tuple[str, str]:
     """Effect and interval, as signed percentages."""
     if math.isnan(row["effect"]):
         return units.ABSENT, units.ABSENT
     return f"{row['effect']:+.1%}", f"[{row['low']:+.1%}, {row['high']:+.1%}]"
 
 
-def _verdict(row: Any) -> str:
+def verdict(row: Any) -> str:
     """The word, and what would be needed where the data do not tell."""
     n = row.get("n_needed")
     if row["verdict"] == "cannot tell" and n is not None and not math.isnan(n):

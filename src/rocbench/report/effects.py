@@ -10,7 +10,8 @@ import pandas as pd
 
 from rocbench import units
 from rocbench.errors import InputError
-from rocbench.judgement import ablate, compare
+from rocbench.judgement import ablate, compare, render
+from rocbench.judgement.render import change, plain, varying, verdict
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
 from rocbench.report.curves import level_words
 from rocbench.report.plots import slug
@@ -52,42 +53,17 @@ def ablation(
         named,
         simulated=result.simulated,
     )
-    table = _ablation_table(result, shown)
+    table = _ablation_table(result)
     return [chart], [table]
 
 
-def _ablation_table(result: ablate.Ablation, shown: list[str]) -> Table:
-    header = (
-        *shown,
-        "factor",
-        "level",
-        "metric",
-        "effect",
-        "95 % interval",
-        "n",
-        "verdict",
-        "SD ratio",
-        "variability",
-    )
-    rows = tuple(
-        (
-            *(plain(row[name]) for name in shown),
-            str(row["factor"]),
-            f"{row['level']} against {row['against']}",
-            str(row["metric"]),
-            *change(row),
-            plain(row["n"]),
-            verdict(row),
-            _ratio(row),
-            str(row["spread"]),
-        )
-        for row in result.table.to_dict("records")
-    )
+def _ablation_table(result: ablate.Ablation) -> Table:
+    header, rows = render.effects(result)
     notes = (
         *result.notes,
         "SD ratio: standard deviation at the level over that at the base, of logarithms, with its 95 % interval",
     )
-    return Table("ablation", "Ablation", header, rows, notes)
+    return Table("ablation", "Ablation", tuple(header), tuple(map(tuple, rows)), notes)
 
 
 def comparison(
@@ -211,41 +187,7 @@ def _percent(share: float) -> float | None:
     return None if share != share else 100 * share  # noqa: PLR0124 - NaN is not itself
 
 
-def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Columns that tell rows apart."""
-    return [name for name in names if len({str(value) for value in frame[name]}) > 1]
-
-
 def _place(row: Mapping[Any, Any], shown: Sequence[str]) -> str:
     return ", ".join(
         level_words("closed", row[name]) if name == "concurrency" else plain(row[name]) for name in shown
     )
-
-
-def plain(value: Any) -> str:
-    """A key's value as text: 64.0 is 64, an absent one a dash."""
-    if isinstance(value, float) and value.is_integer():
-        return f"{int(value):,}"
-    return units.ABSENT if value is None or value != value else str(value)  # noqa: PLR0124 - NaN is not itself
-
-
-def change(row: Mapping[Any, Any]) -> tuple[str, str]:
-    """Effect and interval as signed percentages."""
-    if row["effect"] != row["effect"]:
-        return units.ABSENT, units.ABSENT
-    return f"{row['effect']:+.1%}", f"{row['low']:+.1%} to {row['high']:+.1%}"
-
-
-def verdict(row: Mapping[Any, Any]) -> str:
-    """The word, and what would be needed where the data do not tell."""
-    n = row.get("n_needed")
-    if row["verdict"] == "cannot tell" and n is not None and n == n:  # noqa: PLR0124 - NaN is not itself
-        return f"cannot tell (n≈{n:g})"
-    note = row.get("note") if row["verdict"] == "cannot tell" else ""
-    return f"{row['verdict']} ({note})" if note else str(row["verdict"])
-
-
-def _ratio(row: Mapping[Any, Any]) -> str:
-    if row["sd_ratio"] != row["sd_ratio"]:
-        return units.ABSENT
-    return f"{row['sd_ratio']:.2f} [{row['sd_low']:.2f}, {row['sd_high']:.2f}]"

@@ -368,14 +368,20 @@ def meaning(code: str) -> str:
 def markdown() -> str:
     """docs/verdicts.md as text."""
     rows = [
-        f"| `{c.id}` | {c.effect} | {'yes' if c.needed else ''} | {c.meaning} | {c.threshold} | {c.action} |"
+        " | ".join(("", f"`{c.id}`", c.effect, "yes" if c.needed else "", *map(_cell, texts), "")).strip()
         for c in CODES
+        for texts in [(c.meaning, c.threshold, c.action)]
     ]
     table = [
         "| Code | Effect | Needed for true | Meaning | Given when | What to do |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join([_INTRODUCTION, *table, *rows, ""])
+
+
+def _cell(text: str) -> str:
+    """A bar would end the cell."""
+    return text.replace("|", "\\|")
 
 
 _INTRODUCTION = """# Verdicts

@@ -10,6 +10,8 @@ import hypothesis
 import psutil
 import pytest
 
+from rocbench.probe import amd_smi
+
 # A run in the background inherits an ignored Ctrl-C, and its servers would ignore the one that tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -36,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker(marker) and not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(seconds))
                 break
+
+
+@pytest.fixture(autouse=True)
+def no_tool_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test hears of a tool that hung in another."""
+    monkeypatch.setattr(amd_smi, "_hung", {})
 
 
 @pytest.fixture(autouse=True)

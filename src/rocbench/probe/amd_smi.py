@@ -9,16 +9,23 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from contextlib import suppress
 from typing import Any
 
 from rocbench.records import GpuSample
 
 TIMEOUT_S = 10.0
+REST_S = 60.0
+"""A tool that hung is not asked again for so long: a sick driver would cost every question its time-out."""
 _MIB = 1024**2
 
 _THROTTLES = ("prochot", "socket_thermal", "vr_thermal", "hbm_thermal")
 """Power (ppt) is left out: under full load an MI300-class GPU runs at its power cap, by design and always."""
+
+
+_hung: dict[str, float] = {}
+"""Tools that hung, and until when (monotonic) they are left alone."""
 
 
 def available() -> bool:
@@ -31,6 +38,9 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
 
     A tool that hangs in the driver cannot even be killed, so nothing here waits for its end.
     """
+    hung = _hung
+    if hung.get(argv[0], 0.0) > time.monotonic():
+        return None
     try:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -40,6 +50,7 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
     try:
         out, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
+        hung[argv[0]] = time.monotonic() + REST_S
         process.kill()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1.0)

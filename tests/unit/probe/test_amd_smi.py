@@ -102,6 +102,10 @@ def test_hanging_tool(amd_smi_on_path, monkeypatch):
     monkeypatch.setenv("AMD_SMI_HANG", "1")
 
     assert amd_smi.ask("metric", timeout_s=0.2) is None
+    monkeypatch.delenv("AMD_SMI_HANG")
+    assert amd_smi.ask("metric") is None  # left alone for a while
+    amd_smi._hung.clear()
+    assert amd_smi.ask("metric")
 
 
 def test_output_beside_a_failing_exit(tmp_path):

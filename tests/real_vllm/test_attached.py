@@ -1,4 +1,4 @@
-"""The fixtures that start real vLLM do what the tests built on them take for granted."""
+"""A real server that we did not start: it is what the tests take it for, and a sweep against it counts as it does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from realrows import check_counts
 
 pytestmark = pytest.mark.real_vllm
 
@@ -55,7 +57,6 @@ def test_it_streams_exactly_the_tokens_asked_for(real_server):
     assert "".join(event["choices"][0]["text"] for event in events[:-1])
 
 
-@pytest.mark.parametrize("real_server", ["tiny-llama-gqa"], indirect=True)
 def test_it_leads_its_own_process_group(real_server):
     """Killing the group of `pid` can't reach the tests themselves."""
     server = psutil.Process(real_server.pid)
@@ -64,3 +65,40 @@ def test_it_leads_its_own_process_group(real_server):
     if autogroup.exists():
         assert "nice 10" in autogroup.read_text()
         assert "nice 10" not in Path("/proc/self/autogroup").read_text()
+
+
+def test_attached_at_1_64_and_1000_streams(real_server, bench, record_property):
+    """Against a server we did not start: totals equal its counters; TTFT lies by its own histogram's bucket."""
+    ended = bench.run(
+        *("sweep", "--base-url", real_server.base_url, "--model", real_server.name, "--out", str(bench.out)),
+        *(
+            "--concurrency",
+            "1,64,1000",
+            "--isl",
+            "64",
+            "--osl",
+            "16",
+            "--duration",
+            "4",
+            "--max-duration",
+            "90",
+        ),
+        timeout=500,
+    )
+    bench.check(ended)
+
+    assert ended.code in (0, 1), ended.stderr
+    check_counts(ended)
+    rows = ended.rows.set_index("concurrency")
+    for users in (1, 64, 1000):
+        row = rows.loc[users]
+        told = {
+            "client": row["median_ttft_ms"],
+            "low": row["server_median_ttft_low_ms"],
+            "high": row["server_median_ttft_high_ms"],
+        }
+        record_property(f"median TTFT at {users}, ms", told)
+        print(users, told, row["reasons"])  # noqa: T201 - with 1,000 streams the difference is reported
+        if users < 1000:  # the client's clock starts earlier and ends later; its window is without warm-up
+            assert told["low"] * 0.7 <= told["client"] <= told["high"] * 1.5 + 10, told
+    assert rows.loc[1000, "output_throughput"] > rows.loc[1, "output_throughput"]

@@ -36,7 +36,6 @@ class Question:
     prefill_decode: bool
     """VLLM_V1_USE_PREFILL_DECODE_ATTENTION (to 0.14), attention-config.use_prefill_decode_attention (0.16-0.18)."""
     kv_connector: bool
-    kv_dtype: str = "auto"
 
     @property
     def mla(self) -> bool:
@@ -116,8 +115,6 @@ def _gqa(asked: Question) -> Choice:
     """0.19 on: ROCM_ATTN first, whatever the AITER switch says."""
     assert asked.vllm is not None
     source = "v0.33.0 platforms/rocm.py:556-571"
-    if asked.kv_dtype.endswith("_per_token_head"):
-        return Choice("TRITON_ATTN", f"the only one that keeps KV as {asked.kv_dtype}", source)
     no_connector = not (asked.kv_connector and Range.parse(">=0.23").holds(asked.vllm))
     if asked.encoder_decoder:
         return Choice(None, "an encoder-decoder model needs one layout for both parts", source)

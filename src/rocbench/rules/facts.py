@@ -68,8 +68,6 @@ class Facts:
     dcp: int
     ep: bool
     # the settings
-    asked_backend: str
-    """What --attention-backend, or its variable where it is still read, asks for; none."""
     backend: str | None
     backend_reason: str
     backend_source: str
@@ -199,7 +197,6 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         dp=dp,
         dcp=dcp,
         ep=ep,
-        asked_backend=question.asked.upper() if question.asked else "none",
         backend=choice.name,
         backend_reason=choice.reason,
         backend_source=choice.source,
@@ -288,7 +285,6 @@ def _question(
         else dict.fromkeys(subject.parts, False),
         prefill_decode=_prefill_decode(flags, env, vllm, subject.names),
         kv_connector=connector,
-        kv_dtype=str(flags.get("kv-cache-dtype") or "auto"),
     )
 
 

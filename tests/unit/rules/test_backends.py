@@ -74,7 +74,6 @@ def facts(model, vllm, **given):
         ("gpt-oss", "0.22.1", {"aiter": ON}, "ROCM_AITER_UNIFIED_ATTN"),
         ("gpt-oss", "0.23.0", {"aiter": ON}, "ROCM_AITER_FA"),
         ("gqa", "0.33.0", {"args": {"attention-backend": "rocm_aiter_fa"}}, "ROCM_AITER_FA"),
-        ("gqa", "0.33.0", {"args": {"kv-cache-dtype": "int8_per_token_head"}}, "TRITON_ATTN"),
         # what is not known is not guessed
         ("gqa", None, {"aiter": ON}, None),
         ("hybrid", "0.33.0", {}, None),

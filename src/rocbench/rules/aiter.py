@@ -21,6 +21,8 @@ class Part:
     name: str
     env: str
     defaults: tuple[tuple[Range, bool], ...]
+    off_at: tuple[str, ...] = ()
+    """Of a variable that names a mode: the values that mean off. Empty: it is a boolean."""
 
     def default(self, vllm: str | None) -> bool | None:
         """On or off when nothing sets it; None when the version decides and is unknown."""
@@ -30,6 +32,10 @@ class Part:
         if vllm is None:
             return None
         return next((value for span, value in self.defaults if span.holds(vllm)), None)
+
+    def read(self, text: str) -> bool:
+        """Whether this text of the variable switches the part on."""
+        return text.strip().lower() not in self.off_at if self.off_at else truthy(text)
 
 
 def translate(
@@ -88,7 +94,7 @@ def effective(
         if not master or not lives(part.env, vllm, names):
             found[name] = False
         elif part.env in env:
-            found[name] = truthy(env[part.env])
+            found[name] = part.read(env[part.env])
         else:
             found[name] = part.default(vllm)
     return found

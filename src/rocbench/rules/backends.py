@@ -13,6 +13,8 @@ from rocbench.rules.versions import Range
 
 FA_HEADS = frozenset({64, 128, 256})
 ROCM_ATTN_HEADS = frozenset({32, 64, 80, 96, 128, 160, 192, 224, 256})
+PLAIN_KV = frozenset({"auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"})
+"""KV dtypes of ROCM_ATTN, ROCM_AITER_FA and ROCM_AITER_UNIFIED_ATTN (supported_kv_cache_dtypes, 0.18 on)."""
 OWN_BACKENDS = ("deepseek_v4", "deepseek_v41", "minimax_m3", "minimax_m3_vl", "step5")
 """Model types that bring their own attention backend."""
 
@@ -28,8 +30,9 @@ class Question:
     head_dim: int
     sinks: bool
     encoder_decoder: bool
-    asked: str | None
-    """--attention-backend, or VLLM_ATTENTION_BACKEND where it is still read."""
+    asked: str
+    """--attention-backend, or VLLM_ATTENTION_BACKEND where it is still read, in capitals; empty: not asked."""
+    kv_cache_dtype: str
     block_size: int | None
     aiter: bool
     parts: Mapping[str, bool | None]
@@ -68,14 +71,14 @@ def choose(asked: Question) -> Choice:
     if asked.family == "hybrid":
         return Choice(None, "a hybrid model has a backend for each kind of layer", "vllm/platforms/rocm.py")
     old = Range.parse("<0.18").holds(asked.vllm)
-    if asked.family == "mla_sparse":
+    if asked.family == "mla_sparse" and (old or not asked.asked):
         return Choice(
             "ROCM_AITER_MLA_SPARSE",
             "the only sparse MLA backend on ROCm, whatever the AITER switch says",
             "v0.14.1 platforms/rocm.py:202" if old else "v0.33.0 platforms/rocm.py:531",
         )
     if asked.asked:
-        return Choice(asked.asked.upper(), "asked for by --attention-backend", "vllm/platforms/rocm.py")
+        return Choice(asked.asked, "asked for by --attention-backend", "vllm/platforms/rocm.py")
     if asked.mla:
         return _dense_mla(asked, old=old)
     return _old_gqa(asked) if Range.parse("<0.19").holds(asked.vllm) else _gqa(asked)
@@ -118,6 +121,10 @@ def _gqa(asked: Question) -> Choice:
     no_connector = not (asked.kv_connector and Range.parse(">=0.23").holds(asked.vllm))
     if asked.encoder_decoder:
         return Choice(None, "an encoder-decoder model needs one layout for both parts", source)
+    if asked.kv_cache_dtype.endswith("_per_token_head"):
+        return Choice("TRITON_ATTN", f"the only one with a {asked.kv_cache_dtype} cache", source)
+    if asked.kv_cache_dtype not in PLAIN_KV:
+        return Choice(None, f"a {asked.kv_cache_dtype} cache has a back end of its own, or none", source)
     if no_connector and not asked.sinks and asked.head_dim in ROCM_ATTN_HEADS:
         return Choice("ROCM_ATTN", "first in the order of 0.19 on", source)
     why = "ROCM_ATTN takes no KV connector" if not no_connector else "ROCM_ATTN does not fit this model"

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from rocbench.model.architecture import Architecture
 from rocbench.rules import aiter, backends
-from rocbench.rules.flags import Names, lives
+from rocbench.rules.flags import Names, lives, takes
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range, release
 from rocbench.settings.schema import Hardware, ModelProfile
@@ -68,6 +68,14 @@ class Facts:
     dcp: int
     ep: bool
     # the settings
+    backend_asked: str
+    """By --attention-backend, or by VLLM_ATTENTION_BACKEND where it is still read; empty: vLLM chooses."""
+    backend_known: bool | None
+    """This vLLM has a back end of the name asked for."""
+    kv_connector: bool
+    """KV cache is handed to a connector: offload, or another engine."""
+    kv_cache_dtype_known: bool | None
+    """This vLLM has the KV cache dtype."""
     backend: str | None
     backend_reason: str
     backend_source: str
@@ -197,6 +205,12 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         dp=dp,
         dcp=dcp,
         ep=ep,
+        backend_asked=question.asked,
+        backend_known=takes("attention-backend", question.asked, subject.vllm, subject.names)
+        if question.asked
+        else True,
+        kv_connector=question.kv_connector,
+        kv_cache_dtype_known=takes("kv-cache-dtype", question.kv_cache_dtype, subject.vllm, subject.names),
         backend=choice.name,
         backend_reason=choice.reason,
         backend_source=choice.source,
@@ -208,7 +222,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         max_model_len=_int(flags, "max-model-len", 0)
         or profile.max_model_len
         or arch.max_position_embeddings,
-        kv_cache_dtype=str(flags.get("kv-cache-dtype") or "auto"),
+        kv_cache_dtype=question.kv_cache_dtype,
         prefix_caching=flags.get("enable-prefix-caching") is not False,
         spec_decode=any(name.partition(".")[0] == "speculative-config" for name in flags),
         visible_devices_differ=len({env[name] for name in _VISIBLE if name in env}) > 1,
@@ -277,7 +291,8 @@ def _question(
         head_dim=arch.head_dim,
         sinks="gpt_oss" in _model_type(subject.profile),
         encoder_decoder=bool(subject.profile.config.get("is_encoder_decoder")),
-        asked=str(asked) if asked else None,
+        asked=str(asked).upper() if asked else "",
+        kv_cache_dtype=str(flags.get("kv-cache-dtype") or "auto"),
         block_size=block if isinstance(block, int) else None,
         aiter=truthy(env.get(aiter.MASTER)),
         parts=aiter.effective(env, vllm, subject.parts, subject.names)

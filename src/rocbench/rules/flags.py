@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Literal
@@ -55,6 +55,8 @@ class Names:
     releases: tuple[str, ...]
     flags: Mapping[str, Name]
     env: Mapping[str, Name]
+    values: Mapping[str, Mapping[str, Name]] = field(default_factory=dict)
+    """What a flag takes, where it takes no other."""
 
     def aliases(self) -> dict[str, str]:
         """Short names to full ones."""
@@ -66,7 +68,20 @@ def lives(name: str, vllm: str | None, names: Names) -> bool:
 
     A name last seen in 0.16.0 is taken to live until the next release that was read.
     """
-    entry = names.env.get(name) if name.isupper() else names.flags.get(name.partition(".")[0])
+    return _lives(
+        names.env.get(name) if name.isupper() else names.flags.get(name.partition(".")[0]), vllm, names
+    )
+
+
+def takes(flag: str, value: str, vllm: str | None, names: Names) -> bool | None:
+    """Whether this vLLM version takes a value of a flag; None for one that only a release not read could have."""
+    known = names.values.get(flag)
+    if known is None or _lives(known.get(value), vllm, names):
+        return True
+    return None if vllm is None or release(vllm) > release(names.releases[-1]) else False
+
+
+def _lives(entry: Name | None, vllm: str | None, names: Names) -> bool:
     if entry is None or vllm is None:
         return entry is not None
     asked, later = release(vllm), None

@@ -245,6 +245,10 @@ def parse_names(file: str, data: Mapping[str, Any], other: Mapping[str, str]) ->
             flags={key: name(raw, "str") for key, raw in data["flags"].items()},
             env={key: name(raw or {}, "str") for key, raw in data["env"].items()}
             | {key: Name() for key in other},
+            values={
+                flag: {value: name(raw or {}, "str") for value, raw in found.items()}
+                for flag, found in data.get("values", {}).items()
+            },
         )
     except (KeyError, AttributeError) as error:
         raise RuleTableError(f"cannot be read: {error}", where=file) from None
@@ -258,7 +262,8 @@ def parse_parts(file: str, data: Mapping[str, Any], names: Names) -> dict[str, P
             raise RuleTableError("is not a variable", where=f"{file}: {key}: {raw['env']}")
         default = raw["default"]
         spans = default if isinstance(default, Mapping) else {">=0": default}
-        parts[key] = Part(key, raw["env"], tuple((Range.parse(span), on) for span, on in spans.items()))
+        ranges = tuple((Range.parse(span), on) for span, on in spans.items())
+        parts[key] = Part(key, raw["env"], ranges, tuple(raw.get("off_at", ())))
     return parts
 
 

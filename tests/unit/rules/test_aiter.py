@@ -102,3 +102,13 @@ def test_on_the_cpu_the_setting_has_no_meaning():
     resolution = resolve(request({"model": "tiny-llama-gqa", "hardware": "cpu", "aiter": "on"}, "0.32.0"))
     assert not [name for name in resolution.environment() if "AITER" in name]
     assert any(finding.rule == "aiter-part" for finding in resolution.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "acts"),
+    [(None, True), ("auto", True), ("a4w4", True), ("1", True), ("A16W4", False), ("0", False)],
+)
+def test_a_part_that_names_a_mode(text, acts):
+    """SITUV2 is auto when unset, which is a4w4; a16w4 and the old 0 are 16-bit activations."""
+    env = {MASTER: "1"} | ({f"{MASTER}_MOE_SITUV2": text} if text else {})
+    assert effective(env, "0.33.0", TABLE.parts, TABLE.names)["moe_situv2"] is acts

@@ -74,6 +74,12 @@ def facts(model, vllm, **given):
         ("gpt-oss", "0.22.1", {"aiter": ON}, "ROCM_AITER_UNIFIED_ATTN"),
         ("gpt-oss", "0.23.0", {"aiter": ON}, "ROCM_AITER_FA"),
         ("gqa", "0.33.0", {"args": {"attention-backend": "rocm_aiter_fa"}}, "ROCM_AITER_FA"),
+        # sparse MLA has one backend: another is ignored to 0.17, and held against the model (and refused) from 0.18
+        ("deepseek-v3.2", "0.17.1", {"args": {"attention-backend": "TRITON_MLA"}}, "ROCM_AITER_MLA_SPARSE"),
+        ("deepseek-v3.2", "0.18.1", {"args": {"attention-backend": "TRITON_MLA"}}, "TRITON_MLA"),
+        # a KV dtype that only some backends have
+        ("gqa", "0.33.0", {"aiter": ON, "args": {"kv-cache-dtype": "int8_per_token_head"}}, "TRITON_ATTN"),
+        ("gqa", "0.33.0", {"aiter": ON, "args": {"kv-cache-dtype": "turboquant_4bit_nc"}}, None),
         # what is not known is not guessed
         ("gqa", None, {"aiter": ON}, None),
         ("hybrid", "0.33.0", {}, None),

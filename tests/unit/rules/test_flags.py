@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocbench.errors import InputError
-from rocbench.rules.flags import canonical, leaves, lives, render
+from rocbench.rules.flags import canonical, leaves, lives, render, takes
 from rocbench.rules.load import shipped
 
 NAMES = shipped().names
@@ -167,3 +167,24 @@ def test_rendered_words_survive_a_shell():
 def test_what_a_version_knows(name, version, there):
     """Flags and variables live from their first to their last release."""
     assert lives(name, version, NAMES) is there
+
+
+@pytest.mark.parametrize(
+    ("value", "version", "taken"),
+    [
+        ("TREE_ATTN", "0.20.2", True),
+        ("TREE_ATTN", "0.21.0", False),
+        ("TREE_ATTN", None, True),
+        ("NO_SUCH", "0.33.0", False),
+        ("NO_SUCH", "0.34.0", None),
+        ("NO_SUCH", None, None),
+    ],
+)
+def test_what_a_flag_takes_at_a_version(value, version, taken):
+    """By the names of that release; what a release not read could have is unknown."""
+    assert takes("attention-backend", value, version, NAMES) is taken
+
+
+def test_a_flag_without_a_list_takes_anything():
+    """Only flags of fixed names are held against them."""
+    assert takes("served-model-name", "anything", "0.33.0", NAMES) is True

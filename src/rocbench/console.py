@@ -240,7 +240,8 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
     """Each flag and variable with its origin, then what rules say."""
     rows = explain.explain(resolved)
     if as_json:
-        print(json.dumps({"rows": [asdict(row) for row in rows], "findings": _findings(resolved)}, indent=2))
+        told = {"note": resolved.note, "rows": [asdict(row) for row in rows], "findings": _findings(resolved)}
+        print(json.dumps(told, indent=2))
         return
     facts = resolved.facts
     console = out()
@@ -250,6 +251,8 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
     )
     if facts.backend_reason:
         console.print(f"[dim]{escape(facts.backend_reason)} ({escape(facts.backend_source)})[/]")
+    if resolved.note:
+        console.print(f"profile: {escape(resolved.note)}")
     show_rows(
         ["flag or variable", "value", "by", "why", "source"],
         [[row.name, row.value, row.provenance, row.why, row.source] for row in rows],

@@ -8,11 +8,18 @@ from typing import Any
 
 import yaml
 
-from rocbench.rules.reader import parse_defaults, parse_names, parse_parts, parse_rules
+from rocbench.rules.reader import parse_defaults, parse_names, parse_parts, parse_reasons, parse_rules
 from rocbench.rules.table import RuleTable, RuleTableError
 
 FOLDER = Path(__file__).parent.parent / "configs" / "rules"
-_DATA = {"names.yaml", "environment.yaml", "aiter.yaml", "architectures.yaml", "defaults.yaml"}
+_DATA = {
+    "names.yaml",
+    "environment.yaml",
+    "aiter.yaml",
+    "architectures.yaml",
+    "defaults.yaml",
+    "reasons.yaml",
+}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
@@ -46,6 +53,7 @@ def read(folder: Path) -> RuleTable:
         first_vllm={str(k): str(v) for k, v in _yaml(folder / "architectures.yaml")["first"].items()},
         rules=rules,
         defaults=parse_defaults("defaults.yaml", _yaml(folder / "defaults.yaml"), names),
+        reasons=parse_reasons("reasons.yaml", _yaml(folder / "reasons.yaml"), names),
     )
 
 

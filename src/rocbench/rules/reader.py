@@ -280,3 +280,17 @@ def parse_defaults(file: str, data: Mapping[str, Any], names: Names) -> tuple[De
             Default(fill.name, fill.value, reader.raw["platform"], span, reader.condition(), raw["source"])
         )
     return tuple(found)
+
+
+def parse_reasons(file: str, data: Mapping[str, Any], names: Names) -> dict[str, str | dict[str, str]]:
+    """`reasons.yaml`: what a value does, by name, or by name and value."""
+    found: dict[str, str | dict[str, str]] = {}
+    for key, raw in data["reasons"].items():
+        reader = _Reader(file, {"id": "reasons"}, names)
+        texts = raw if isinstance(raw, Mapping) else {"*": raw}
+        for text in texts.values():
+            reader.check_template(key, str(text).replace("{value}", ""))
+        found[reader.name("reasons", key)] = (
+            raw if isinstance(raw, str) else {str(k): v for k, v in raw.items()}
+        )
+    return found

@@ -81,6 +81,8 @@ class Resolution:
     accuracy_labels: tuple[str, ...]
     facts: Facts
     forced: bool
+    note: str = ""
+    """What the profile says of all it sets for this version."""
 
     def argv(self) -> tuple[str, ...]:
         """What stands after `vllm serve`."""

@@ -8,7 +8,7 @@ from rocbench.rules import notices
 from rocbench.rules.judge import judge
 from rocbench.rules.load import shipped
 from rocbench.rules.resolution import Entry, Finding, Resolution, ServeRequest
-from rocbench.rules.state import Setting, State, subject_of, take_profile, take_user
+from rocbench.rules.state import Setting, State, subject_of, take_profile, take_user, variant_of
 from rocbench.rules.table import Fill, Rule, RuleTable
 from rocbench.rules.truth import truthy
 
@@ -57,8 +57,9 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
     forced = request.force and bool(said.contradictions)
     return Resolution(
         model=request.profile.path or request.profile.hf_id,
-        args=tuple(_entries(state.flags, "--")),
-        env=tuple(_entries(state.env, "")),
+        args=tuple(_entries(state, state.flags, "--")),
+        env=tuple(_entries(state, state.env, "")),
+        note=variant.note if (variant := variant_of(request)) else "",
         contradictions=() if forced else tuple(said.contradictions),
         warnings=(*(said.contradictions if forced else ()), *said.warnings, *state.notices),
         undecided=tuple(said.undecided),
@@ -121,9 +122,10 @@ def _pin(state: State) -> None:
         )
 
 
-def _entries(settings: Mapping[str, Setting], dashes: str) -> Iterator[Entry]:
+def _entries(state: State, settings: Mapping[str, Setting], dashes: str) -> Iterator[Entry]:
     order = {name: place for place, name in enumerate(_FIRST)}
     for name in sorted(settings, key=lambda name: (order.get(name, len(order)), name)):
         held = settings[name]
         if held.value is not None:
-            yield Entry(dashes + name, held.value, held.why, held.provenance, held.rule, held.source)
+            why = state.say(held.why, held.value) if held.provenance == "profile" else held.why
+            yield Entry(dashes + name, held.value, why, held.provenance, held.rule, held.source)

@@ -79,9 +79,9 @@ class State:
         answers = (rule.covers(self.facts.platform, self.facts.vllm), rule.when.holds(self))
         return False if False in answers else None if None in answers else True
 
-    def say(self, text: str) -> str:
-        """A message with facts filled in."""
-        return text.format_map(_Shown(self.facts)) if "{" in text else text
+    def say(self, text: str, value: Any = None) -> str:
+        """A message with facts filled in; `{value}` is the setting's that it is about."""
+        return text.replace("{value}", str(value)).format_map(_Shown(self.facts)) if "{" in text else text
 
     def filled(self, value: Any) -> Any:
         """A value that a rule sets, with facts filled in; `{nodes}` alone stays a number."""
@@ -144,15 +144,15 @@ def take_profile(state: State) -> None:
     if profile.max_model_len:
         given["max-model-len"] = profile.max_model_len
     source = profile.sources[0] if profile.sources else ""
+    own = "of the model, at every version"
     for leaf, value in given.items():
-        state.flags[leaf] = Setting(value, "profile", "of the model, at every version", source)
+        written = variant.source if variant and variant.tp and leaf == "tensor-parallel-size" else source
+        state.flags[leaf] = Setting(value, "profile", state.table.reason(leaf, value) or own, written)
     if variant is None:
         return
-    why = variant.note.partition(";")[0] or f"for vLLM {variant.vllm}"
-    for leaf, value in leaves(variant.args, names, where).items():
-        state.flags[leaf] = Setting(value, "profile", why, variant.source)
-    for name, text in variant.env.items():
-        state.env[name] = Setting(text, "profile", why, variant.source)
+    for leaf, value in (*leaves(variant.args, names, where).items(), *variant.env.items()):
+        reason = variant.why.get(leaf) or state.table.reason(leaf, value) or f"for vLLM {variant.vllm}"
+        state.settings(leaf)[leaf] = Setting(value, "profile", reason, variant.source)
 
 
 def take_user(state: State) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from rocbench.errors import ConfigError
@@ -115,6 +116,16 @@ class RuleTable:
     first_vllm: Mapping[str, str]
     rules: tuple[Rule, ...]
     defaults: tuple[Default, ...]
+    reasons: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
+    """What a value does that a profile sets, by name, or by name and value (a glob)."""
+
+    def reason(self, name: str, value: Any) -> str:
+        """The reason of a flag's or variable's value; empty where none is known."""
+        found = self.reasons.get(name, "")
+        if isinstance(found, str):
+            return found
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return next((reason for shape, reason in found.items() if fnmatchcase(text, shape)), "")
 
     def rule(self, rule_id: str) -> Rule:
         """The rule of this id.

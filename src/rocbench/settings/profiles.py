@@ -76,7 +76,9 @@ class ServeVariant(Strict):
     source: str
     """Who says so: recipe, guide or file."""
     note: str = ""
-    """For its reader; shown as the reason of each flag."""
+    """For its reader; told once above the table of `bench explain`."""
+    why: dict[str, str] = {}
+    """Reason of a value, by the name of its flag or variable, where reasons.yaml does not fit."""
 
 
 class Derived(Strict):

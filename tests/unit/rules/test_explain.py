@@ -29,6 +29,7 @@ def told(resolution: Resolution) -> str:
         f"{resolution.model}  vLLM {facts.vllm}  {facts.family}  {facts.heads} heads a rank",
         f"backend {facts.backend}: {facts.backend_reason} ({facts.backend_source})",
         f"expected {resolution.expected()}",
+        *([f"profile: {resolution.note}"] if resolution.note else []),
         "",
     ]
     for row in explain(resolution):

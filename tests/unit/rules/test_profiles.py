@@ -98,3 +98,30 @@ def test_vision_models_are_known_as_such():
         "qwen3-vl-235b-fp8",
         "tiny-qwen3-vl",
     }
+
+
+@pytest.mark.parametrize("name", catalog.names("models"))
+def test_each_value_of_a_profile_has_a_reason_of_its_own(name):
+    """`bench explain` says of every value why it is so; the profile's note stands once beside them."""
+    for variant in catalog.model(name).serve:
+        version = next(v for v in shipped().names.releases if Range.parse(variant.vllm).holds(v))
+        resolution = resolve(request({"model": name}, version))
+        told = {e.name: e.why for e in (*resolution.args, *resolution.env) if e.provenance == "profile"}
+        assert not [n for n, why in told.items() if why == f"for vLLM {variant.vllm}"]
+        assert len(set(told.values())) == len(told)
+        assert resolution.note == variant.note
+        assert set(variant.why) <= {name.lstrip("-") for name in told}
+
+
+def test_a_reason_speaks_of_the_value_and_the_facts():
+    """The same flag has another reason at another value; facts are filled in."""
+    resolution = resolve(request({"model": "kimi-k2.5", "tp": 8}, "0.18.1"))
+    by_name = {entry.name: entry.why for entry in (*resolution.args, *resolution.env)}
+    assert (
+        by_name["--mm-encoder-tp-mode"]
+        == "each rank has the whole vision tower and takes its share of the images"
+    )
+    table = shipped()
+    assert table.reason("VLLM_ROCM_USE_AITER", "1") != table.reason("VLLM_ROCM_USE_AITER", "0")
+    assert table.reason("enable-prefix-caching", True).startswith("blocks of equal prompt beginnings")
+    assert table.reason("quantization", "awq") == ""

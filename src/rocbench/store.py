@@ -183,8 +183,14 @@ class RunFolder:
         """The cell rows so far."""
         return list(self._rows)
 
-    def write_cell(self, identity: Identity, row: Row, parts: Mapping[str, pa.Table]) -> None:
-        """Put one measured cell on disk: its parts first, then its row, so that no row lacks its data."""
+    def write_cell(
+        self, identity: Identity, row: Row, parts: Mapping[str, pa.Table], *, tables: bool = True
+    ) -> None:
+        """Put one measured cell on disk: its parts first, then its row, so that no row lacks its data.
+
+        Args:
+            tables: write the joined tables too; many cells at once are quicker joined by `finish` alone.
+        """
         for name in TABLES:
             path = self.path / "parts" / name / f"{identity.stem}.parquet"
             if name in parts:
@@ -200,6 +206,8 @@ class RunFolder:
         row = {name: self._masked(value) if isinstance(value, str) else value for name, value in row.items()}
         _write_atomic(rows_folder / f"{identity.stem}.json", json.dumps(row, default=_plain).encode())
         self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
+        if not tables:
+            return
         self._write_cells()
         for name in parts:
             if self._part_bytes(name) < REBUILD_BYTES:

@@ -182,6 +182,6 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
     for found in predictions(plan_):
         identity = Identity(run_id, found.run.cell.cell_id, found.run.repeat, found.run.discarded)
         parts = found.measured.parts(identity, ()) if found.measured else {}
-        folder.write_cell(identity, found.row, parts)
+        folder.write_cell(identity, found.row, parts, tables=False)
     folder.finish()
     return folder

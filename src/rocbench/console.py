@@ -90,6 +90,10 @@ def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> Non
             )
     elif sweep.server.kind == "attached":
         console.print("  a running server; nothing is launched")
+    if sweep.server.kind == "container":
+        console.print(
+            f"  in a container of {escape(group.image(sweep) or 'no image')} ({sweep.server.runtime})"
+        )
     if group.cells:
         console.print(_cells_table(group.cells))
     for workload in group.searches:

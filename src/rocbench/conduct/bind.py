@@ -79,7 +79,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         ready_timeout_s=server.ready_timeout_s or ready_timeout_s(total),
         gpus=server.gpus or _gpus(group, server),
         weight_bytes=_weight_bytes(group),
-        image=server.image or _image(group),
+        image=group.image(sweep),
         runtime=server.runtime,
         dev_mode=server.dev_mode,
         gated=bool(profile and profile.gated and server.kind in ("process", "container")),
@@ -113,16 +113,6 @@ def _served_name(group: Group) -> str:
         if entry.name == "--served-model-name":
             return str(entry.value)
     return group.resolution.model
-
-
-def _image(group: Group) -> str | None:
-    """The image that the profile names for this version."""
-    from packaging.specifiers import SpecifierSet
-
-    if group.profile is None or group.vllm is None:
-        return None
-    variants = (v for v in group.profile.serve if SpecifierSet(v.vllm).contains(group.vllm, prereleases=True))
-    return next((v.image for v in variants if v.image), None)
 
 
 def api_key(server: Server) -> str | None:

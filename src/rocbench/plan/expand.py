@@ -75,6 +75,8 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                     )
                     for f in group.resolution.contradictions
                 ]
+            if sweep.server.kind == "container" and group.image(sweep) is None:
+                faults.append(Fault(_name(model.profile, axes), _no_image(group)))
             groups.append(group)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
@@ -87,6 +89,13 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         (*faults, *mixed),
         tuple(skipped),
         notes,
+    )
+
+
+def _no_image(group: Group) -> str:
+    return (
+        f"its profile names no container image for vLLM {group.vllm or 'unknown'}\n"
+        "  fix: server.image, by digest (name@sha256:...), or `image` in the profile's serve entry"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rocbench.plan.estimate import NOTHING_KNOWN, Estimate
 from rocbench.rules.resolve import Resolution
+from rocbench.rules.versions import Range
 from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, Workload
 
 Axes = Mapping[str, Any]
@@ -58,6 +59,13 @@ class Group:
     cells: tuple[Cell, ...]
     searches: tuple[Workload, ...] = ()
     """Workloads whose largest load is searched for; its cells come up while it is measured."""
+
+    def image(self, sweep: Sweep) -> str | None:
+        """The container image: the sweep's, else what the profile names for this version."""
+        if sweep.server.image or self.profile is None or self.vllm is None:
+            return sweep.server.image
+        entries = (e for e in self.profile.serve if Range.parse(e.vllm).holds(self.vllm))
+        return next((entry.image for entry in entries if entry.image), None)
 
 
 @dataclass(frozen=True, slots=True)

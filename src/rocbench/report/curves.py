@@ -176,7 +176,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
             Curve(
                 marked(shown, source),
                 str(rows[0].get("model")),
-                str(workload),
+                str(workload or "unnamed workload"),
                 kind,
                 run,
                 source in {"simulated", "predicted"},

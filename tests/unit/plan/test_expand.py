@@ -11,6 +11,7 @@ from rocbench.errors import ConfigError
 from rocbench.plan import expand as planner
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.settings.schema import Sweep
+from virtual import plan_of
 
 
 def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
@@ -187,3 +188,19 @@ def test_what_is_off_decides_nothing() -> None:
         "f": 0,
         "g": 0.0,
     }
+
+
+def test_a_container_without_an_image_is_a_fault_of_the_plan() -> None:
+    """No node's time is spent on finding out that a profile names no image for this version."""
+    given = {
+        "name": "boxed",
+        "models": ["deepseek-v3.2"],
+        "workloads": ["short"],
+        "concurrency": [1],
+        "server": {"kind": "container"},
+    }
+    (fault,) = plan_of(given | {"vllm": "0.33.0"}).faults
+    assert "no container image for vLLM 0.33.0" in fault.message
+    named = {"server": {"kind": "container", "image": "vllm/vllm-openai-rocm:v0.33.0"}}
+    assert not plan_of(given | {"vllm": "0.33.0"} | named).faults
+    assert not plan_of(given | {"vllm": "0.14.1"}).faults

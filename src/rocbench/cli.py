@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-LISTED = sys.argv[1:] in ([], ["-h"], ["--help"])
+LISTED = sys.argv[1:] in (["-h"], ["--help"])
 """Only the list of commands is wanted."""
 MEASURE = "Measure"
 READ = "Results"

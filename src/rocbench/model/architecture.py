@@ -135,7 +135,7 @@ def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Arc
     tower = tower if isinstance(tower, Mapping) else None
     return Architecture(
         model_type=str(fields.raw("model_type") or "unknown"),
-        architectures=tuple(fields.outer.get("architectures") or fields.text.get("architectures") or ()),
+        architectures=_classes(fields.outer.get("architectures") or fields.text.get("architectures")),
         family=family,
         hidden_size=hidden,
         num_layers=layers,
@@ -177,6 +177,11 @@ def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Arc
     )
 
 
+def _classes(named: Any) -> tuple[str, ...]:
+    """Architecture classes; one alone may stand as text."""
+    return (named,) if isinstance(named, str) else tuple(named or ())
+
+
 def infer_family(fields: Fields, *, mla_disabled: bool = False) -> Family:
     """The attention family, as vLLM decides it.
 
@@ -187,7 +192,7 @@ def infer_family(fields: Fields, *, mla_disabled: bool = False) -> Family:
     latent = fields.number("kv_lora_rank") is not None
     if fields.raw("compress_ratios") is not None and not mla_disabled:
         return "mla_compressed"
-    if attention.linear_layers(fields):
+    if attention.recurrent(fields):
         return "hybrid"
     if latent and not mla_disabled:
         return "mla_sparse" if fields.number("index_topk") else "mla_dense"

@@ -20,6 +20,8 @@ HEAD_NORM = {
 """Families that normalise q and k per head."""
 OUTPUT_GATE = {"qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"}
 """Families whose q projection also gives a gate of the attention's output, unless the config says no."""
+MAMBA = ("mamba_d_state", "mamba_n_heads", "mamba_num_heads", "ssm_state_size")
+"""Fields of models with Mamba layers."""
 INDEXED_RATIO = 4
 """DeepSeek V4 layers of this compression ratio have an indexer, and a compressor that overlaps its windows."""
 
@@ -175,15 +177,30 @@ def compress_ratios(config: Fields, layers: int) -> tuple[int, ...]:
     return tuple(int(ratio) for ratio in ratios[:layers]) if ratios else ()
 
 
+def recurrent(config: Fields) -> bool:
+    """Whether some layers keep a state: those of `linear_layers`, or a Mamba beside each attention (Falcon-H1)."""
+    return linear_layers(config) > 0 or any(config.number(name) for name in MAMBA)
+
+
 def linear_layers(config: Fields) -> int:
-    """Layers with linear attention or a Mamba state: by `layer_types`, `linear_attn_config` or an interval."""
+    """Layers without a KV cache: linear attention, Mamba, and what a hybrid pattern has besides.
+
+    By `layer_types`, `hybrid_override_pattern` (Nemotron-H: `*` attends), `linear_attn_config`, or an interval:
+    Jamba attends once in `attn_layer_period`.
+    """
     kinds = config.listed("layer_types") or config.listed("layers_block_type")
     if kinds is not None:
         return sum(1 for kind in kinds if "linear" in str(kind) or "mamba" in str(kind))
     settings = config.raw("linear_attn_config")
     if isinstance(settings, Mapping):
         return len(settings.get("kda_layers") or ())
+    pattern = config.raw("hybrid_override_pattern")
+    if isinstance(pattern, str):
+        return sum(1 for kind in pattern if kind != "*")
+    period, layers = config.number("attn_layer_period"), config.need("num_hidden_layers")
+    if period:
+        first = config.number("attn_layer_offset") or 0
+        return sum(1 for layer in range(layers) if layer % period != first)
     if config.number("linear_num_value_heads"):
-        every, layers = config.number("full_attention_interval") or 4, config.need("num_hidden_layers")
-        return layers - layers // every
+        return layers - layers // (config.number("full_attention_interval") or 4)
     return 0

@@ -20,7 +20,7 @@ KEPT = re.compile(
     r"|.*num_(hidden_)?layers|.*heads|.*head_dim|.*lora_rank|.*experts.*|moe_.*|first_k_dense_replace"
     r"|decoder_sparse_step|mlp_only_layers|.*layer_types|layers_block_type|topk_method|use_routing_bias"
     r"|scoring_func|index_.*|indexer_types|sparse_.*|compress_ratios|o_groups|hc_mult|sliding_window"
-    r"|use_sliding_window|full_attention_interval|linear_.*|attn_.*|mla_.*|latent_.*|kda_.*|short_conv.*"
+    r"|use_sliding_window|full_attention_interval|hybrid_override_pattern|mamba_.*|ssm_.*|linear_.*|attn_.*|mla_.*|latent_.*|kda_.*|short_conv.*"
     r"|.*qk_norm.*|.*_bias|max_position_embeddings|tie_word_embeddings|torch_dtype|dtype|expert_dtype"
     r"|num_nextn_predict_layers|num_mtp_modules|mtp_.*|depth|embed_dim|mlp_ratio|.*patch_size"
     r"|.*merge_(size|kernel_size)|deepstack.*|num_position_embeddings|init_pos_emb.*|in_channels|topk_group"
@@ -90,6 +90,10 @@ def detect_checkpoint(config: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]
     """
     fields = hfconfig.Fields(config)
     found = fields.raw("quantization_config")
+    if isinstance(found, str):
+        return Checkpoint(), [
+            f"checkpoint: `quantization_config` is only the word {found!r}; 16 bits assumed"
+        ]
     if not isinstance(found, Mapping):
         return Checkpoint(), []
     method = str(found.get("quant_method") or found.get("quant_algo") or "").lower()
@@ -103,15 +107,17 @@ def detect_checkpoint(config: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]
         return _compressed(found)
     if method in ("awq", "gptq"):
         bits, group = int(found.get("bits") or 4), int(found.get("group_size") or 128)
-        linear = bits + 16 / group
-        return Checkpoint(quantization="int4_group", bits=bits, group=group, linear_bits=linear), []
+        linear = bits + (16 / group if group > 0 else 0)  # -1: one scale a channel
+        held = group if group > 0 else None
+        return Checkpoint(quantization="int4_group", bits=bits, group=held, linear_bits=linear), []
     if method == "quark":
         text = str(found)
         if "fp4" in text:
             return Checkpoint(quantization="mxfp4", bits=4), ["checkpoint: which layers Quark left out"]
         if "fp8" in text:
             return Checkpoint(quantization="fp8_channel", bits=8), ["checkpoint: which layers Quark left out"]
-    assumed = float(found.get("bits") or found.get("num_bits") or 8)
+    four = found.get("load_in_4bit") or "fp4" in str(found.get("quant_algo")).lower()
+    assumed = float(found.get("bits") or found.get("num_bits") or (4 if four else 8))
     doubt = f"checkpoint: quantisation {method!r} is not known; {assumed:g} bits assumed"
     return Checkpoint(bits=assumed), [doubt]
 
@@ -135,8 +141,9 @@ def _compressed(found: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]:
     if bits == 4 and kind == "int":
         group = int(stored.get("group_size") or 32)
         kept = any("attn" in str(entry) for entry in found.get("ignore") or ())
-        linear = None if kept else bits + 16 / group
-        return Checkpoint(quantization="int4_group", bits=4, group=group, linear_bits=linear), []
+        linear = None if kept else bits + (16 / group if group > 0 else 0)
+        held = group if group > 0 else None
+        return Checkpoint(quantization="int4_group", bits=4, group=held, linear_bits=linear), []
     doubt = f"checkpoint: compressed-tensors {kind}{bits or '?'} is not known; {bits or 16} bits assumed"
     return Checkpoint(bits=bits or 16), [doubt]
 

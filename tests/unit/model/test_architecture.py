@@ -126,11 +126,33 @@ def test_mla_can_be_switched_off():
         ({"num_key_value_heads": None}, "mha"),
         ({"num_key_value_heads": None, "n_head_kv": 2}, "gqa"),
         ({"layer_types": ["mamba", "full_attention"]}, "hybrid"),
+        ({"hybrid_override_pattern": "M-*-"}, "hybrid"),  # Nemotron-H
+        ({"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 16}, "hybrid"),  # Jamba
+        ({"mamba_d_state": 256, "mamba_n_heads": 24}, "hybrid"),  # Falcon-H1: both in each layer
     ],
 )
 def test_family_follows_the_kv_heads(changes, family):
     """gqa, mha and mqa by the number of KV heads under any of its names, hybrid by its layers."""
     assert from_config({**LLAMA, **changes}).family == family
+
+
+@pytest.mark.parametrize(
+    ("changes", "attending"),
+    [
+        ({"num_hidden_layers": 32, "attn_layer_period": 8, "attn_layer_offset": 4}, 4),
+        ({"num_hidden_layers": 8, "hybrid_override_pattern": "M-M*-M-*"}, 2),
+        ({"num_hidden_layers": 8, "mamba_d_state": 256}, 8),
+    ],
+)
+def test_only_attending_layers_of_a_hybrid_keep_kv(changes, attending):
+    """Mamba layers, and the MLPs that count as layers, hold none."""
+    arch = from_config({**LLAMA, **changes})
+    assert kv.kv_bytes_per_token(arch) == attending * 2 * arch.num_kv_heads * arch.head_dim * 2
+
+
+def test_one_architecture_may_stand_as_text():
+    """Not as a list of its letters."""
+    assert from_config({**LLAMA, "architectures": "LlamaForCausalLM"}).architectures == ("LlamaForCausalLM",)
 
 
 def test_sliding_layers():

@@ -105,6 +105,10 @@ def test_parallelism_follows_the_weights(name, tp, nodes):
             {"quant_method": "awq", "bits": 4, "group_size": 64},
             Checkpoint(quantization="int4_group", bits=4, group=64, linear_bits=4.25),
         ),
+        (  # one scale a channel
+            {"quant_method": "gptq", "bits": 4, "group_size": -1},
+            Checkpoint(quantization="int4_group", bits=4, linear_bits=4),
+        ),
         (
             {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4"}}},
             Checkpoint(quantization="mxfp4", bits=4),
@@ -130,7 +134,30 @@ def test_mixed_and_unknown_quantisations():
         "quant_method": "compressed-tensors",
         "config_groups": {"g": {"weights": {"num_bits": 8, "type": "int"}}},
     }
+    for quantization, bits in (
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4),
+        ("fp8", 16),
+    ):
+        found, doubts = detect_checkpoint({"quantization_config": quantization})
+        assert (found.bits, len(doubts)) == (bits, 1)
     assert "int8 is not known" in detect_checkpoint({"quantization_config": int8})[1][0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"hybrid_override_pattern": "M-*-"},
+        {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 16},
+        {"mamba_d_state": 256},
+    ],
+)
+def test_a_written_profile_of_a_hybrid_stays_one(fields):
+    """What makes it a hybrid is kept: rules for plain attention must not hold for it."""
+    plain = published.config("llama-3.1-405b") | {"num_hidden_layers": 4, "model_type": "jamba"} | fields
+    written = yaml.safe_load(profile_text(plain))
+    assert written["derived"]["family"] == "hybrid"
+    assert architecture.from_config(written["config"]).family == "hybrid"
 
 
 def test_a_config_that_is_no_model_is_refused():

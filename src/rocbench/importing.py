@@ -11,7 +11,7 @@ from typing import Any
 from rocbench.errors import InputError
 from rocbench.model.architecture import from_config
 from rocbench.settings.schema import Hardware, ModelProfile
-from rocbench.tables import limits
+from rocbench.tables import columns, limits
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
@@ -37,8 +37,12 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
     Raises:
         InputError: it is no such result.
     """
-    if "output_throughput" not in data or "num_prompts" not in data:
-        raise InputError("no result of `vllm bench serve`: `output_throughput` is missing", where=where)
+    missing = [key for key in ("output_throughput", "num_prompts") if key not in _mapping(data)]
+    if missing:
+        raise InputError(f"no result of `vllm bench serve`: `{missing[0]}` is missing", where=where)
+    data = dict(data) | {
+        key: _figure(key, data[key], where) for key in _VLLM_FIGURES if data.get(key) is not None
+    }
     row: Row = {column: data[key] for key, column in VLLM_KEYS.items() if data.get(key) is not None}
     for key, value in data.items():
         if key.endswith("_ms") and value is not None:
@@ -60,9 +64,69 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
             # Little's law: the tool does not say how many were in flight.
             row["achieved_concurrency"] = data["request_throughput"] * latency / 1e3
     if str(data.get("request_rate")) not in ("inf", "None"):
-        row["request_rate"] = float(data["request_rate"])
+        row["request_rate"] = _figure("request_rate", data["request_rate"], where)
     row["window_ended_by"] = "count"
     return row
+
+
+def checked(row: Mapping[str, Any], where: str) -> Row:
+    """A row whose figures are numbers, whose names are text, and that says how fast something was.
+
+    Raises:
+        InputError: a column is no such thing, or there is no figure at all; the message names the column.
+    """
+    found = {name: value for name, value in row.items() if not _absent(value)}
+    if not any(name in found for name in _RESULTS):
+        raise InputError(
+            "no figure in this row",
+            where=where,
+            fix=f"one of {', '.join(_RESULTS[:3])}, or a latency (docs/results.md)",
+        )
+    for name, value in found.items():
+        if name in _NUMBERS:
+            found[name] = _figure(name, value, where)
+        elif name in _TRUTHS and not isinstance(value, bool):
+            raise InputError(f"`{name}` is {value!r}, it must be true or false", where=where)
+        elif name in _TEXTS and not isinstance(value, str):
+            raise InputError(f"`{name}` is {value!r}, it must be text", where=where)
+        elif name == "serve_args":
+            _flags(value, where)
+    return found
+
+
+def _figure(name: str, value: Any, where: str) -> float | int:
+    """A number of a column or key, whole where it counts things.
+
+    Raises:
+        InputError: it is none, is not finite, or is less than can be.
+    """
+    try:
+        figure = float("nan") if isinstance(value, bool | list | dict) else float(value)
+    except (TypeError, ValueError):
+        figure = float("nan")
+    if not math.isfinite(figure):
+        raise InputError(f"`{name}` is {value!r}, it must be a number", where=where)
+    least = 1 if name in _COUNTS else 0
+    if (name in _RESULTS or name in _COUNTS or name in _VLLM_FIGURES) and figure < least:
+        raise InputError(f"`{name}` is {value!r}, it must be at least {least}", where=where)
+    if name in _COUNTS and not figure.is_integer():
+        raise InputError(f"`{name}` is {value!r}, it must be a whole number", where=where)
+    return int(figure) if name in _COUNTS else figure
+
+
+def _flags(value: Any, where: str) -> dict[str, Any]:
+    """`serve_args` as a mapping."""
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"`serve_args` is {value!r}, it must be a JSON object of flags", where=where)
+    return found
+
+
+def _mapping(data: Any) -> Mapping[str, Any]:
+    return data if isinstance(data, Mapping) else {}
 
 
 def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, source: str) -> Row:
@@ -104,6 +168,20 @@ def numbered(rows: list[Row]) -> list[Row]:
     return found
 
 
+_COUNTS = frozenset({"tp", "repeat", "concurrency"})
+_NUMBERS = frozenset(column.name for column in columns.CELLS if column.unit) | _COUNTS | {"images", "gpus"}
+_TRUTHS = frozenset({"simulated", "imported"})
+_TEXTS = frozenset({"model", "hardware", "precision", "workload"})
+_RESULTS = (
+    "output_throughput", "total_token_throughput", "request_throughput",
+    *(f"{statistic}_{name}_ms" for name in columns.LATENCIES for statistic in columns.STATISTICS),
+)  # fmt: skip
+"""Columns that say how fast something was: a row has one of them at least."""
+_VLLM_FIGURES = (
+    "num_prompts", "completed", "duration", "total_input_tokens", "total_output_tokens", "request_throughput",
+    "mean_e2el_ms", "max_concurrency", "spec_decode_acceptance_length",
+)  # fmt: skip
+"""Numbers of `vllm bench serve` that others are worked out from."""
 _DECIDES = (
     "model", "key", "source", "concurrency", "request_rate", "workload", "isl", "osl", "images", "tp", "aiter",
     "precision", "vllm_version", "hardware", "serve_args", "serve_env",

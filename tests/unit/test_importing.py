@@ -13,6 +13,7 @@ from rocbench import importing
 from rocbench.cli import app
 from rocbench.errors import Exit, InputError
 from rocbench.settings import catalog
+from rocbench.store import RunFolder
 
 VLLM_BENCH: dict[str, Any] = {
     "model_id": "meta-llama/Llama-3.1-405B-Instruct",
@@ -120,3 +121,46 @@ def test_speculation_is_counted_by_steps() -> None:
     untold = complete(importing.from_vllm_bench(fast, "x.json"))
 
     assert told["roofline_share"] < 1 < untold["roofline_share"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.csv", "model,output_throughput\n", "holds no row"),
+        ("x.csv", "foo,bar\n1,2\n", "no figure in this row"),
+        ("x.csv", "model,concurrency\nllama-3.1-405b,8\n", "no figure in this row"),
+        ("x.csv", "model,output_throughput\na,1\nb,fast\n", "row 2: `output_throughput` is 'fast'"),
+        ("x.csv", "model,output_throughput\na,-5\n", "at least 0"),
+        ("x.csv", "model,output_throughput\na,inf\n", "must be a number"),
+        ("x.csv", "output_throughput,concurrency\n5,0\n", "at least 1"),
+        ("x.csv", "output_throughput,tp\n5,2.5\n", "whole number"),
+        ("x.csv", "output_throughput,repeat\n5,first\n", "`repeat` is 'first'"),
+        ("x.csv", "output_throughput,simulated\n5,perhaps\n", "true or false"),
+        ("x.csv", "output_throughput,serve_args\n5,{nope\n", "a JSON object of flags"),
+        ("x.json", "null", "`output_throughput` is missing"),
+        ("x.json", "[]", "holds no row"),
+        ("x.json", json.dumps(VLLM_BENCH | {"model_id": 5}), "`model` is 5, it must be text"),
+        ("x.json", json.dumps(VLLM_BENCH | {"request_rate": "abc"}), "`request_rate` is 'abc'"),
+        ("x.json", json.dumps(VLLM_BENCH | {"total_input_tokens": "many"}), "`total_input_tokens` is 'many'"),
+        ("x.json", json.dumps(VLLM_BENCH | {"mean_ttft_ms": {"a": 1}}), "`mean_ttft_ms`"),
+    ],
+)
+def test_odd_files_end_in_one_message(tmp_path: Path, name: str, text: str, said: str) -> None:
+    """Junk is an input error that names the file, the row and the column; nothing is left behind."""
+    path = tmp_path / name
+    path.write_text(text)
+    result = CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "out")])
+
+    assert isinstance(result.exception, InputError)
+    assert said in result.exception.text()
+    assert str(path) in result.exception.text()
+    assert not (tmp_path / "out").exists()
+
+
+def test_appended_results_are_one_a_line(tmp_path: Path) -> None:
+    """`vllm bench serve --append-result` leaves a JSON text a line."""
+    path = tmp_path / "x.json"
+    path.write_text("\n".join(json.dumps(VLLM_BENCH | {"max_concurrency": n}) for n in (100, 200)))
+    CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "out")])
+
+    assert [100, 200] == sorted(RunFolder.open(tmp_path / "out").cells()["concurrency"])

@@ -33,7 +33,11 @@ def import_(
     given = {"tp": tp, "vllm_version": vllm}
     rows: list[dict[str, Any]] = []
     for path in files:
-        for row in _read(path):
+        read = _read(path)
+        if not read:
+            raise InputError("holds no row", where=str(path))
+        for number, found in enumerate(read, start=1):
+            row = importing.checked(found, f"{path}: row {number}" if len(read) > 1 else str(path))
             profile = _profile(model or row.get("model"))
             named = hardware or row.get("hardware")
             filled = {k: v for k, v in given.items() if v is not None} | row
@@ -65,12 +69,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     from rocbench import importing
 
     try:
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             import pandas as pd
 
             frame = pd.read_csv(path)
             return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = _json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", where=str(path)) from None
     except (OSError, ValueError) as error:
@@ -79,6 +83,17 @@ def _read(path: Path) -> list[dict[str, Any]]:
         ) from None
     results = data if isinstance(data, list) else [data]
     return [importing.from_vllm_bench(result, str(path)) for result in results]
+
+
+def _json(text: str) -> Any:
+    """A JSON text, or one JSON text a line, as `vllm bench serve --append-result` leaves it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [json.loads(line) for line in lines]
 
 
 def _profile(name: Any) -> ModelProfile | None:

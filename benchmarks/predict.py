@@ -5,7 +5,7 @@
 
 Prints each part with its requests, tokens and CPU seconds. The study's own method is the default: its progressive
 script (about the 17,400 requests and 18.9 M tokens that its abstract counts), the quick runs, the five runs and the
-ablation. Figures of a run are in docs/prediction.md.
+ablation. Figures of a run are in benchmarks/README.md.
 """
 
 from __future__ import annotations

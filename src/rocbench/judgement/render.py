@@ -91,7 +91,7 @@ def ablation(result: Ablation, *, as_markdown: bool = False) -> str:
         f"up to {dropped} invalid rows of an effect were left out" if dropped else "",
         *result.notes,
         SIMULATED if result.simulated else "",
-        "effects are within repeats of interleaved arms; Holm goes over all effects, and over all ratios of spread",
+        "effects are within repeats; Holm goes over all effects, and over all ratios of spread",
     ]
     return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
 

@@ -48,7 +48,7 @@ def ablation(
     chart = forest(
         "ablation",
         "Ablation: what each factor does",
-        "Change of each metric when one factor leaves its base, from differences within interleaved repeats. "
+        "Change of each metric when one factor leaves its base, from differences within repeats. "
         + _HELD.format(least=least),
         named,
         simulated=result.simulated,

@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from rocbench.judgement import capacity, compare, search
-from rocbench.plan.estimate import EFFICIENCY, START_S
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
@@ -64,18 +63,7 @@ def show_plan(plan: Plan) -> None:
     for skip in plan.skipped:
         console.print(f"[dim]skipped {escape(skip.key)}: {escape(skip.reason)}[/]")
     if plan.estimate_s is not None:
-        console.print(f"\nestimated time: {duration(plan.estimate_s)}{_assumed(plan)}")
-
-
-def _assumed(plan: Plan) -> str:
-    """What the estimate of real servers takes for granted."""
-    hardware = plan.groups[0].hardware if plan.groups else None
-    if plan.sweep.server.kind not in ("process", "container") or hardware is None or hardware.gpu is None:
-        return ""
-    return (
-        f" (assumed: weights read at {hardware.load_bytes_per_s / 1e9:g} GB/s, `load_bytes_per_s` of the hardware;"
-        f" {START_S:g} s of start beside them; steps at {EFFICIENCY:.0%} of the expected speed)"
-    )
+        console.print(f"\nestimated time: {duration(plan.estimate_s)}")
 
 
 def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rocbench.model import images
 from rocbench.model.architecture import Architecture, from_config
 from rocbench.physics import kv, layout, roofline, weights
+from rocbench.physics.layout import Layout
 from rocbench.physics.roofline import RequestShape
 from rocbench.physics.steps import StepModel
 from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Hardware, Load, ModelProfile, Workload
 
+LOAD_BYTES_PER_S = 2e9
+"""Weights read from local storage by all ranks together; an assumption until a node's own starts are known."""
 START_S = 120.0
-"""Engine start, compilation and graph capture beside the weights; an assumption until a node's own are known."""
+"""Engine start, compilation and graph capture beside the weights; an assumption likewise."""
 EFFICIENCY = 0.5
 """Share of the expectation that a server is taken to reach, for the time estimate alone."""
 
@@ -24,7 +26,7 @@ class Estimate:
 
     kv_capacity_tokens: int | None = None
     users_that_fit: int | None = None
-    """Users whose ISL, image tokens and OSL fit into the KV cache at once; more are queued or preempted."""
+    """Users whose ISL + OSL fit into the KV cache at once; more are queued or preempted."""
     roofline_output_throughput: float | None = None
     """Upper bound of output tokens/s: no server on this hardware can exceed it."""
     roofline_limiter: str | None = None
@@ -80,20 +82,13 @@ def estimate(
             ),
         )
     )
-    pictures = image_tokens(profile, arch, workload)
-    tokens = workload.isl.mean + pictures + workload.osl.mean
+    tokens = workload.isl.mean + workload.osl.mean
     if capacity is not None and capacity.tokens < tokens:
         return Estimate(
             cannot_fit=f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
         )
     best = roofline.bound(
-        arch,
-        profile.checkpoint,
-        hardware,
-        plan,
-        concurrency,
-        request_shape(workload, pictures),
-        users=seqs * plan.dp,
+        arch, profile.checkpoint, hardware, plan, concurrency, request_shape(workload), users=seqs * plan.dp
     )
     return Estimate(
         kv_capacity_tokens=capacity.tokens if capacity else None,
@@ -101,49 +96,40 @@ def estimate(
         roofline_output_throughput=best.output_throughput if best else None,
         roofline_limiter=best.limiter if best else None,
         ttft_bound_ms=best.ttft_s * 1e3 if best else None,
-        duration_s=_duration_s(
-            StepModel(arch, profile.checkpoint, hardware, plan),
-            workload,
-            load,
-            min(concurrency or seqs, seqs),
-            pictures,
-        ),
-        server_load_s=START_S
-        + weights.checkpoint_bytes(arch, profile.checkpoint) / hardware.load_bytes_per_s,
+        duration_s=_duration_s(arch, profile, hardware, plan, workload, load, min(concurrency or seqs, seqs)),
+        server_load_s=START_S + weights.checkpoint_bytes(arch, profile.checkpoint) / LOAD_BYTES_PER_S,
     )
 
 
-def image_tokens(profile: ModelProfile, arch: Architecture, workload: Workload) -> int:
-    """Prompt tokens of a request's images, which come on top of its ISL."""
-    asked = workload.images
-    if asked is None or not arch.vision:
-        return 0
-    return asked.count * images.rule(profile.config).tokens(asked.width, asked.height)
-
-
-def request_shape(workload: Workload, pictures: int) -> RequestShape:
-    """The mean request of a workload with so many image tokens; a shared prefix counts as cached."""
-    isl = workload.isl.mean + pictures
-    longest = (workload.isl.high or workload.isl.mean) + pictures + (workload.osl.high or workload.osl.mean)
+def request_shape(workload: Workload) -> RequestShape:
+    """The mean request of a workload; a shared prefix counts as cached."""
+    longest = (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
     varies = "lognormal" in (workload.isl.kind, workload.osl.kind)
     return RequestShape(
-        isl=isl,
+        isl=workload.isl.mean,
         osl=workload.osl.mean,
         cached=workload.isl.mean * workload.shared_prefix_ratio,
-        image_tokens=0 if workload.prompt_pool else pictures,
         longest=None if varies else longest,
     )
 
 
-def _duration_s(model: StepModel, workload: Workload, load: Load, users: int, pictures: int) -> float:
+def _duration_s(
+    arch: Architecture,
+    profile: ModelProfile,
+    hardware: Hardware,
+    plan: Layout,
+    workload: Workload,
+    load: Load,
+    users: int,
+) -> float:
     """Warm-up and tail of about two requests' time, and a window of the asked turnovers at least.
 
     In a steady closed loop each step decodes all users and computes users x ISL / OSL prompt tokens.
     """
-    isl, osl = workload.isl.mean + pictures, workload.osl.mean
+    model = StepModel(arch, profile.checkpoint, hardware, plan)
+    isl, osl = workload.isl.mean, workload.osl.mean
     prefill = users * isl / osl
-    seen = users * pictures / osl
-    step_s = model.cost(prefill, prefill * isl / 2, users, users * (isl + osl / 2), seen) / EFFICIENCY
+    step_s = model.cost(prefill, prefill * isl / 2, users, users * (isl + osl / 2)) / EFFICIENCY
     request_s = osl * step_s
     window_s = max(load.duration_s, load.min_requests_per_user * request_s)
     return min(window_s, load.max_duration_s) + 3 * request_s

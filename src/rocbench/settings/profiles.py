@@ -184,8 +184,6 @@ class Hardware(Strict):
     """None on the CPU."""
     rocm: VersionText | None = None
     """ROCm of the host."""
-    load_bytes_per_s: float = Field(default=2e9, gt=0)
-    """Weights that all ranks together read from storage. 2 GB/s is an assumption: put the node's own here."""
     sources: tuple[str, ...] = ()
     """Where the figures come from."""
 

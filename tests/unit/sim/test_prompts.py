@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from rocbench.model.images import ImageRule
 from rocbench.sim.prompts import (
     WORDS,
     ApiError,
+    ImageRule,
     Limits,
     answer_tokens,
     block_hashes,

@@ -64,6 +64,27 @@ def show_plan(plan: Plan) -> None:
         console.print(f"[dim]skipped {escape(skip.key)}: {escape(skip.reason)}[/]")
     if plan.estimate_s is not None:
         console.print(f"\nestimated time: {duration(plan.estimate_s)}")
+        for line in _assumptions(plan):
+            console.print(f"[dim]  {line}[/]")
+
+
+def _assumptions(plan: Plan) -> list[str]:
+    """What the estimated time takes for granted, and where it is set."""
+    assume = plan.sweep.assume
+    known = [g for g in plan.groups if g.hardware is not None and g.hardware.gpu is not None]
+    if not known:
+        return []
+    lines = [
+        f"assumes steps at {assume.efficiency:.0%} of the speed that physics expects (assume.efficiency)"
+    ]
+    loads = {g.model: g.cells[0].estimate.server_load_s for g in known if g.cells}
+    told = ", ".join(f"{model} {duration(load_s)}" for model, load_s in loads.items())
+    if plan.sweep.server.kind not in ("simulated", "attached") and told:
+        lines.append(
+            f"and a start of {assume.start_s:g} s (assume.start_s) beside weights at "
+            f"{assume.load_bytes_per_s / 1e9:g} GB/s (assume.load_bytes_per_s): {told}"
+        )
+    return lines
 
 
 def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> None:
@@ -120,7 +141,7 @@ def _cells_table(cells: Iterable[Cell]) -> Table:
         table.add_row(
             f"  {escape(cell.key)}",
             cell.cell_id,
-            number(cell.workload.isl.mean),
+            number(cell.workload.isl.mean) + (f" + {number(e.image_tokens)} image" if e.image_tokens else ""),
             number(cell.workload.osl.mean),
             number(e.kv_capacity_tokens),
             number(e.users_that_fit),

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rocbench.model.architecture import Architecture, from_config
+from rocbench.model.architecture import from_config
+from rocbench.model.images import image_tokens
 from rocbench.physics import kv, layout, roofline, weights
-from rocbench.physics.layout import Layout
 from rocbench.physics.roofline import RequestShape
 from rocbench.physics.steps import StepModel
 from rocbench.rules.resolve import Resolution
-from rocbench.settings.schema import Hardware, Load, ModelProfile, Workload
-
-LOAD_BYTES_PER_S = 2e9
-"""Weights read from local storage by all ranks together; an assumption until a node's own starts are known."""
-START_S = 120.0
-"""Engine start, compilation and graph capture beside the weights; an assumption likewise."""
-EFFICIENCY = 0.5
-"""Share of the expectation that a server is taken to reach, for the time estimate alone."""
+from rocbench.settings.schema import Assume, Hardware, Load, ModelProfile, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What is known of a cell beforehand; None where the hardware or the model says nothing."""
 
+    image_tokens: int = 0
+    """Of one request, on top of its ISL."""
     kv_capacity_tokens: int | None = None
     users_that_fit: int | None = None
-    """Users whose ISL + OSL fit into the KV cache at once; more are queued or preempted."""
+    """Users whose ISL, images and OSL fit into the KV cache at once; more are queued or preempted."""
     roofline_output_throughput: float | None = None
     """Upper bound of output tokens/s: no server on this hardware can exceed it."""
     roofline_limiter: str | None = None
@@ -34,7 +29,7 @@ class Estimate:
     ttft_bound_ms: float | None = None
     """Least TTFT of one request alone."""
     duration_s: float | None = None
-    """Warm-up, window, tail and drain, with steps at half the speed that physics expects."""
+    """Warm-up, window, tail and drain, with steps at the assumed share of the speed that physics expects."""
     server_load_s: float | None = None
     cannot_fit: str | None = None
     """Why the cell cannot run at all."""
@@ -51,8 +46,10 @@ def estimate(
     load: Load,
     *,
     concurrency: int | None,
+    assume: Assume | None = None,
 ) -> Estimate:
     """Capacity, bound and time of one cell on hardware whose physics are known."""
+    assume = assume or Assume()
     if hardware.gpu is None:
         return Estimate(duration_s=3 * load.duration_s, server_load_s=60.0)
     arch = from_config(profile.config)
@@ -82,54 +79,61 @@ def estimate(
             ),
         )
     )
-    tokens = workload.isl.mean + workload.osl.mean
+    shape = request_shape(workload, profile)
+    tokens = int(shape.isl + shape.osl)
     if capacity is not None and capacity.tokens < tokens:
         return Estimate(
             cannot_fit=f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
         )
-    best = roofline.bound(
-        arch, profile.checkpoint, hardware, plan, concurrency, request_shape(workload), users=seqs * plan.dp
-    )
+    best = roofline.bound(arch, profile.checkpoint, hardware, plan, concurrency, shape, users=seqs * plan.dp)
     return Estimate(
+        image_tokens=int(shape.image_tokens),
         kv_capacity_tokens=capacity.tokens if capacity else None,
         users_that_fit=kv.users_that_fit(capacity, arch, plan, tokens) if capacity else None,
         roofline_output_throughput=best.output_throughput if best else None,
         roofline_limiter=best.limiter if best else None,
         ttft_bound_ms=best.ttft_s * 1e3 if best else None,
-        duration_s=_duration_s(arch, profile, hardware, plan, workload, load, min(concurrency or seqs, seqs)),
-        server_load_s=START_S + weights.checkpoint_bytes(arch, profile.checkpoint) / LOAD_BYTES_PER_S,
+        duration_s=_duration_s(
+            StepModel(arch, profile.checkpoint, hardware, plan),
+            shape,
+            load,
+            min(concurrency or seqs, seqs),
+            assume.efficiency,
+        ),
+        server_load_s=assume.start_s
+        + weights.checkpoint_bytes(arch, profile.checkpoint) / assume.load_bytes_per_s,
     )
 
 
-def request_shape(workload: Workload) -> RequestShape:
-    """The mean request of a workload; a shared prefix counts as cached."""
-    longest = (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
+def prompt_images(workload: Workload, profile: ModelProfile) -> int:
+    """Tokens of a request's images, on top of its ISL."""
+    images = workload.images
+    return image_tokens(profile.config, images.count, images.width, images.height) if images else 0
+
+
+def request_shape(workload: Workload, profile: ModelProfile) -> RequestShape:
+    """The mean request of a workload, with its images; a shared prefix counts as cached."""
+    seen = prompt_images(workload, profile)
+    longest = seen + (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
     varies = "lognormal" in (workload.isl.kind, workload.osl.kind)
     return RequestShape(
-        isl=workload.isl.mean,
+        isl=workload.isl.mean + seen,
         osl=workload.osl.mean,
         cached=workload.isl.mean * workload.shared_prefix_ratio,
+        image_tokens=seen,
         longest=None if varies else longest,
     )
 
 
-def _duration_s(
-    arch: Architecture,
-    profile: ModelProfile,
-    hardware: Hardware,
-    plan: Layout,
-    workload: Workload,
-    load: Load,
-    users: int,
-) -> float:
+def _duration_s(model: StepModel, shape: RequestShape, load: Load, users: int, efficiency: float) -> float:
     """Warm-up and tail of about two requests' time, and a window of the asked turnovers at least.
 
     In a steady closed loop each step decodes all users and computes users x ISL / OSL prompt tokens.
     """
-    model = StepModel(arch, profile.checkpoint, hardware, plan)
-    isl, osl = workload.isl.mean, workload.osl.mean
+    isl, osl = shape.isl, shape.osl
     prefill = users * isl / osl
-    step_s = model.cost(prefill, prefill * isl / 2, users, users * (isl + osl / 2)) / EFFICIENCY
+    images = users * shape.image_tokens / osl
+    step_s = model.cost(prefill, prefill * isl / 2, users, users * (isl + osl / 2), images) / efficiency
     request_s = osl * step_s
     window_s = max(load.duration_s, load.min_requests_per_user * request_s)
     return min(window_s, load.max_duration_s) + 3 * request_s

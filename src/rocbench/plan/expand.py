@@ -15,7 +15,7 @@ from typing import Any
 from rocbench.errors import BenchError, ConfigError
 from rocbench.judgement import ablate
 from rocbench.plan import arms, order
-from rocbench.plan.estimate import estimate
+from rocbench.plan.estimate import estimate, prompt_images
 from rocbench.plan.planned import (
     Axes,
     Cell,
@@ -280,6 +280,7 @@ def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cel
         workload,
         sweep.load,
         concurrency=level.concurrency,
+        assume=sweep.assume,
     )
     return Skip(key, found.cannot_fit) if found.cannot_fit else replace(cell, estimate=found)
 
@@ -304,9 +305,11 @@ def _cannot_run(group: Group, workload: Workload) -> str | None:
         return "the model takes no images"
     if group.resolution is not None:
         limit = _flag(group.resolution, "--max-model-len")
-        need = (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
+        images = prompt_images(workload, group.profile) if group.profile else 0
+        need = images + (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
         if isinstance(limit, int) and need > limit:
-            return f"ISL + OSL = {need} tokens is more than --max-model-len {limit}"
+            what = "ISL + images + OSL" if images else "ISL + OSL"
+            return f"{what} = {need} tokens is more than --max-model-len {limit}"
     return None
 
 

@@ -27,6 +27,7 @@ from rocbench.settings.profiles import (
 
 __all__ = [
     "Aiter",
+    "Assume",
     "Block",
     "Checkpoint",
     "ClosedLoop",
@@ -206,6 +207,17 @@ class Load(Strict):
     """Keep every token's stamp."""
 
 
+class Assume(Strict):
+    """What a plan's time takes for granted until it is measured. Nothing else reads it."""
+
+    load_bytes_per_s: float = Field(default=2e9, gt=0)
+    """Rate at which a start reads the weights, all ranks together: local storage. A page cache does ten times that."""
+    start_s: float = Field(default=120.0, ge=0)
+    """Seconds of a start beside the weights: engine, compilation, graph capture."""
+    efficiency: float = Field(default=0.5, gt=0, le=1)
+    """Share of the speed that physics expects of a step."""
+
+
 class Simulation(Strict):
     """Settings of the simulated server. They never touch a real one."""
 
@@ -349,6 +361,8 @@ class Sweep(Strict):
     """A doubling of the load that brings less throughput than this is past the saturation point."""
     seed: int = 0
     """Of prompts, order and arrivals."""
+    assume: Assume = Assume()
+    """What the plan's time takes for granted."""
     simulation: Simulation = Simulation()
     """Settings of the simulated server."""
     nightly: bool = False

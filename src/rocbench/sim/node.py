@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.version import Version
 
 from rocbench.model.architecture import Architecture, from_config
+from rocbench.model.images import image_rule
 from rocbench.physics.kv import (
     KvCapacity,
     kv_bytes_per_token_per_rank,
@@ -28,7 +29,7 @@ from rocbench.sim.argv import ServeArgv, UsageError
 from rocbench.sim.calibration import Calibration, Efficiency, When
 from rocbench.sim.costs import Noise, PhysicsTimes, StepTimes
 from rocbench.sim.faults import Faults
-from rocbench.sim.prompts import ImageRule, Limits, Words
+from rocbench.sim.prompts import Limits, Words
 from rocbench.sim.refusals import Asked, check_lengths, check_memory, check_rules, facts_of
 from rocbench.sim.steps import EngineConfig
 from rocbench.sim.streams import Dialect
@@ -291,18 +292,6 @@ def _words(version: Version) -> Words:
     if version < Version("0.17"):
         return "0.14"
     return "0.17" if version < Version("0.32") else "0.32"
-
-
-def image_rule(config: Mapping[str, Any]) -> ImageRule:
-    """Image tokens by patch and merge size; pixel bounds are the processors' defaults.
-
-    Source: `preprocessor_config.json` of Qwen3-VL (4,096 to 16,777,216 pixels); others are taken alike.
-    """
-    vision = config.get("vision_config") or {}
-    patch = int(vision.get("patch_size") or 14)
-    merge = vision.get("spatial_merge_size") or vision.get("merge_kernel_size") or 2
-    side = int(merge[0] if isinstance(merge, (list, tuple)) else merge)
-    return ImageRule(patch * side, 4096, 16_777_216)
 
 
 def _dialect(argv: ServeArgv, version: Version) -> Dialect:

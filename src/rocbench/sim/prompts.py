@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import orjson
 
+from rocbench.model.images import ImageRule
+
 TOKEN_BYTES = 4
 WORDS = tuple(b" %c%c%c" % (97 + i % 26, 97 + i // 26 % 26, 97 + i * 7 % 26) for i in range(997))
 """Texts of the tokens that are answered with, in turn."""
@@ -36,37 +38,6 @@ class ApiError(Exception):
         self.code = code
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
         super().__init__(message)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRule:
-    """How many tokens an image costs: one per `factor` x `factor` pixels, within the pixel bounds.
-
-    Source: `smart_resize` of transformers' Qwen2VLImageProcessor.
-    """
-
-    factor: int
-    min_pixels: int
-    max_pixels: int
-    extra: int = 2
-    """Start and end marks."""
-
-    def tokens(self, width: int, height: int) -> int:
-        """Tokens of one image, with its marks."""
-        rows, columns = self._grid(height), self._grid(width)
-        pixels = rows * columns * self.factor**2
-        if pixels > self.max_pixels:
-            scale = (height * width / self.max_pixels) ** 0.5
-            rows = max(1, int(height / scale / self.factor))
-            columns = max(1, int(width / scale / self.factor))
-        elif pixels < self.min_pixels:
-            scale = (self.min_pixels / (height * width)) ** 0.5
-            rows = -int(-height * scale // self.factor)
-            columns = -int(-width * scale // self.factor)
-        return rows * columns + self.extra
-
-    def _grid(self, pixels: int) -> int:
-        return max(1, round(pixels / self.factor))
 
 
 Words = Literal["0.14", "0.17", "0.32"]

@@ -139,6 +139,13 @@ def test_a_request_longer_than_the_model_is_skipped() -> None:
     assert any("max-model-len 4096" in skip.reason for skip in plan.skipped)
 
 
+def test_a_request_whose_images_are_too_long_is_skipped() -> None:
+    """Image tokens count: three of 1024 x 1024 are 3,078."""
+    plan = expand(models=["qwen3-vl-235b"], workloads=["study-images-3"], serve_args={"max_model_len": 3500})
+
+    assert any("ISL + images + OSL" in skip.reason for skip in plan.skipped)
+
+
 def launches(plan: Plan) -> list[tuple[str, list[tuple[str, int]]]]:
     """Each launch as its arm and its runs."""
     return [

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from rocbench.model.images import ImageRule
 from rocbench.sim.prompts import (
     WORDS,
     ApiError,
-    ImageRule,
     Limits,
     answer_tokens,
     block_hashes,
@@ -102,13 +102,6 @@ def test_images_cost_what_their_size_says(size, tokens, form):
     )
     assert request.image_tokens == tokens
     assert request.prompt_tokens == tokens + 1 + 10
-
-
-def test_images_are_scaled_into_the_pixel_bounds():
-    """Too small ones are enlarged, too large ones shrunk."""
-    rule = ImageRule(28, 56 * 56, 28 * 28 * 100)
-    assert rule.tokens(10, 10) == 4 + 2
-    assert rule.tokens(2800, 2800) <= 100 + 2
 
 
 def test_refusals_of_0_14():

@@ -1,0 +1,46 @@
+"""What is known of a cell before it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from rocbench.plan.estimate import Estimate, estimate
+from rocbench.settings import catalog
+from rocbench.settings.schema import Assume, Images, Length, Load, Workload
+from rulecases import hardware, request, resolve
+
+IMAGES = Images(count=5, width=1024, height=1024)
+SEEN = 5 * (32 * 32 + 2)
+"""Tokens of these in Qwen3-VL."""
+
+
+def estimated(isl: int, images: Images | None = None, assume: Assume | None = None, **args: int) -> Estimate:
+    """The estimate of Qwen3-VL at 64 users."""
+    profile = catalog.model("qwen3-vl-235b")
+    resolution = resolve(request({"model": "qwen3-vl-235b", "args": args}, "0.33.0"))
+    work = Workload(name="w", isl=Length(mean=isl), osl=Length(mean=500), images=images)
+    return estimate(profile, hardware("mi325x"), resolution, work, Load(), concurrency=64, assume=assume)
+
+
+def test_image_tokens_take_room_and_time() -> None:
+    """Five images are 5,130 tokens on top of the text: fewer users fit, and the bound is lower."""
+    text, vision = estimated(260), estimated(260, IMAGES)
+    assert (text.image_tokens, vision.image_tokens) == (0, SEEN)
+    assert vision.users_that_fit == estimated(260 + SEEN).users_that_fit
+    assert vision.users_that_fit is not None
+    assert text.users_that_fit is not None
+    assert vision.users_that_fit < text.users_that_fit / 6
+    assert (vision.roofline_output_throughput or 0) < (text.roofline_output_throughput or 0)
+    assert (vision.duration_s or 0) > (estimated(260 + SEEN).duration_s or 0)  # the tower works besides
+
+
+def test_what_the_time_takes_for_granted_can_be_set() -> None:
+    """Start and load rate go into the load, the efficiency into the steps."""
+    usual = estimated(1000)
+    fast = estimated(1000, assume=Assume(load_bytes_per_s=20e9, start_s=60))
+    assert usual.server_load_s == pytest.approx(120 + 470.2e9 / 2e9, rel=0.01)
+    assert fast.server_load_s == pytest.approx(60 + 470.2e9 / 20e9, rel=0.01)
+    assert fast.duration_s == usual.duration_s
+    slow = estimated(1000, assume=Assume(efficiency=0.25))
+    assert (slow.duration_s or 0) > (usual.duration_s or 0)
+    assert slow.roofline_output_throughput == usual.roofline_output_throughput

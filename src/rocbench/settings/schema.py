@@ -211,7 +211,7 @@ class Assume(Strict):
     """What a plan's time takes for granted until it is measured. Nothing else reads it."""
 
     load_bytes_per_s: float = Field(default=2e9, gt=0)
-    """Rate at which a start reads the weights, all ranks together: local storage. A page cache does ten times that."""
+    """Rate at which a start reads the weights, all ranks together."""
     start_s: float = Field(default=120.0, ge=0)
     """Seconds of a start beside the weights: engine, compilation, graph capture."""
     efficiency: float = Field(default=0.5, gt=0, le=1)

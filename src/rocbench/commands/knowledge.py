@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -151,7 +151,14 @@ def rules(
     from rocbench import console
     from rocbench.rules import explain as explained
     from rocbench.rules.load import shipped
+    from rocbench.rules.table import Platform, Severity
 
+    for option, given, known in (
+        ("--platform", platform, get_args(Platform)),
+        ("--severity", severity, get_args(Severity)),
+    ):
+        if given is not None and given not in known:
+            raise InputError(f"cannot use {given!r}", where=option, fix=f"one of {', '.join(known)}")
     found = explained.list_rules(
         shipped(),
         name=name,

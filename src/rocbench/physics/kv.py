@@ -170,6 +170,7 @@ def kv_capacity_tokens(
     max_num_seqs: int = 1024,
     block_size: int = 16,
     reserve: Reserve | None = None,
+    kv_cache_memory_bytes: float | None = None,
 ) -> KvCapacity | None:
     """KV capacity of one engine; None where the hardware profile has no GPU.
 
@@ -177,6 +178,7 @@ def kv_capacity_tokens(
     tokens = kv_bytes / bytes per token, rounded down to whole blocks. Where layers hold different numbers of
     tokens (sliding, linear, compressed), tokens = int(kv_bytes / bytes of a sequence of max_model_len x
     max_model_len), as vLLM reports it from 0.20 on (v0.33.0 v1/core/kv_cache_utils.py).
+    `--kv-cache-memory-bytes` says the bytes of each GPU itself, whatever the utilization.
     """
     if hardware.gpu is None:
         return None
@@ -189,6 +191,7 @@ def kv_capacity_tokens(
     overhead = _or(known.overhead, overhead_bytes(layout))
     workspace = _or(known.indexer_workspace, 0.0)
     room = hbm * gpu_memory_utilization - loaded - active - workspace - graphs - overhead
+    room = _or(kv_cache_memory_bytes, room)
     per_token = kv_bytes_per_token_per_rank(arch, layout)
     whole = sequence_bytes_per_rank(arch, layout, length)
     uneven = arch.sliding_layers or arch.linear_layers or arch.compress_ratios

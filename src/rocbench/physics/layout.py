@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-KvDtype = Literal["bf16", "fp8", "fp8_ds_mla", "int8", "int4"]
+KvDtype = Literal["bf16", "fp8", "fp8_ds_mla", "int8", "int4", "int3"]
 
-KV_BYTES: dict[KvDtype, float] = {"bf16": 2.0, "fp8": 1.0, "fp8_ds_mla": 1.0, "int8": 1.0, "int4": 0.5}
+KV_BYTES: dict[KvDtype, float] = {
+    "bf16": 2.0, "fp8": 1.0, "fp8_ds_mla": 1.0, "int8": 1.0, "int4": 0.5, "int3": 0.375
+}  # fmt: skip
 """Bytes of one cached number. `fp8_ds_mla` has a layout of its own, see `kv.latent_entry_bytes`."""
 
 
@@ -83,14 +85,19 @@ def from_args(args: Mapping[str, object]) -> Layout:
 
 
 def kv_dtype(name: str) -> KvDtype:
-    """The cache precision behind a `--kv-cache-dtype` value; `auto` is the model's own 16 bits."""
+    """The cache precision behind a `--kv-cache-dtype` value; `auto` is the model's own 16 bits.
+
+    Of two precisions (`turboquant_k8v4`) the smaller counts and scales are left out, so that no bound is too low.
+    """
     if name == "fp8_ds_mla":
         return "fp8_ds_mla"
     if name.startswith("fp8"):
         return "fp8"
     if name.startswith("int8"):
         return "int8"
-    return "int4" if name.startswith("int4") else "bf16"
+    if name.startswith(("turboquant", "octave")):
+        return "int3" if "3" in name else "int4"
+    return "int4" if name.startswith(("int4", "nvfp4", "ultraquant")) else "bf16"
 
 
 def _number(value: object, default: int = 1) -> int:

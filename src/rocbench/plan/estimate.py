@@ -20,8 +20,9 @@ class Estimate:
     image_tokens: int = 0
     """Of one request, on top of its ISL."""
     kv_capacity_tokens: int | None = None
+    """Of one engine, as its log says it."""
     users_that_fit: int | None = None
-    """Users whose ISL, images and OSL fit into the KV cache at once; more are queued or preempted."""
+    """Users whose ISL, images and OSL fit into the KV caches of all engines; more are queued or preempted."""
     roofline_output_throughput: float | None = None
     """Upper bound of output tokens/s: no server on this hardware can exceed it."""
     roofline_limiter: str | None = None
@@ -71,6 +72,7 @@ def estimate(
             max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
             max_num_seqs=seqs,
             block_size=resolution.facts.block_size or 16,
+            kv_cache_memory_bytes=_int(args.get("kv-cache-memory-bytes")),
             reserve=kv.known_reserve(
                 arch,
                 resolution.facts.vllm,
@@ -89,7 +91,7 @@ def estimate(
     return Estimate(
         image_tokens=int(shape.image_tokens),
         kv_capacity_tokens=capacity.tokens if capacity else None,
-        users_that_fit=kv.users_that_fit(capacity, arch, plan, tokens) if capacity else None,
+        users_that_fit=plan.dp * kv.users_that_fit(capacity, arch, plan, tokens) if capacity else None,
         roofline_output_throughput=best.output_throughput if best else None,
         roofline_limiter=best.limiter if best else None,
         ttft_bound_ms=best.ttft_s * 1e3 if best else None,

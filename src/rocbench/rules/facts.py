@@ -88,7 +88,7 @@ class Facts:
     prefix_caching: bool
     spec_decode: bool
     visible_devices_differ: bool
-    """HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES are both given and not equal."""
+    """HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES are both given and not equal; an empty one is not given."""
     aiter: bool
     aiter_linear: bool | None
     aiter_moe: bool | None
@@ -225,7 +225,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         kv_cache_dtype=question.kv_cache_dtype,
         prefix_caching=flags.get("enable-prefix-caching") is not False,
         spec_decode=any(name.partition(".")[0] == "speculative-config" for name in flags),
-        visible_devices_differ=len({env[name] for name in _VISIBLE if name in env}) > 1,
+        visible_devices_differ=len({env[name] for name in _VISIBLE if env.get(name)}) > 1,
         aiter=hardware.platform == "rocm" and truthy(env.get(aiter.MASTER)),
         **{f"aiter_{name}": parts.get(name) for name in _PARTS},
         offload=offload,

@@ -6,7 +6,7 @@ import pytest
 
 import published
 from rocbench.physics import kv
-from rocbench.physics.layout import Layout
+from rocbench.physics.layout import Layout, kv_dtype
 from rocbench.settings import catalog
 from rocbench.settings.schema import Checkpoint
 from rocbench.units import GIB
@@ -194,3 +194,23 @@ def test_what_a_version_takes_besides():
     assert kv.known_reserve(dense, "0.14.1", **settings).graphs == 0
     assert kv.known_reserve(dense, "0.20.2", **settings).graphs is None
     assert kv.known_reserve(dense, None, **settings) == kv.Reserve()
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_"),
+    [
+        ("auto", 2),
+        ("float16", 2),
+        ("fp8_e5m2", 1),
+        ("int8_per_token_head", 1),
+        ("int4_per_token_head", 0.5),
+        ("nvfp4_4over6", 0.5),
+        ("ultraquant_4bit", 0.5),
+        ("turboquant_4bit_nc", 0.5),
+        ("turboquant_k3v4_nc", 0.375),
+        ("octave_k3v3", 0.375),
+    ],
+)
+def test_bytes_of_each_cache_dtype(name, bytes_):
+    """The smaller of two precisions, scales left out: a bound must not be too low."""
+    assert Layout(kv_dtype=kv_dtype(name)).kv_bytes_per_element == bytes_

@@ -44,3 +44,20 @@ def test_what_the_time_takes_for_granted_can_be_set() -> None:
     slow = estimated(1000, assume=Assume(efficiency=0.25))
     assert (slow.duration_s or 0) > (usual.duration_s or 0)
     assert slow.roofline_output_throughput == usual.roofline_output_throughput
+
+
+def test_a_stated_kv_cache_is_the_capacity() -> None:
+    """--kv-cache-memory-bytes is each GPU's, whatever the utilization: 4 heads over 8 ranks are 376 KiB a token of 8."""
+    found = estimated(1000, **{"kv-cache-memory-bytes": 48_128 * 16_000})
+    assert found.kv_capacity_tokens == 16_000
+    assert found.users_that_fit == 16_000 // 1500
+
+
+def test_users_of_all_data_parallel_engines_count() -> None:
+    """Each engine has a cache of its own; the capacity told is one engine's."""
+    one = estimated(1000, **{"kv-cache-memory-bytes": 10**9, "tensor-parallel-size": 4})
+    two = estimated(
+        1000, **{"kv-cache-memory-bytes": 10**9, "tensor-parallel-size": 4, "data-parallel-size": 2}
+    )
+    assert two.kv_capacity_tokens == one.kv_capacity_tokens
+    assert two.users_that_fit == 2 * (one.users_that_fit or 0)

@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from rocbench.cli import app
+from rocbench.errors import InputError
 from rocbench.rules.explain import check_installed, condition, diff, effects, explain, list_rules, markdown
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Resolution, resolve
@@ -131,3 +134,19 @@ def test_the_page_of_rules_is_the_table():
     """docs/rule-table.md is what scripts/generate-docs writes."""
     page = Path(__file__).parents[3] / "docs" / "rule-table.md"
     assert page.read_text(encoding="utf-8") == markdown()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--platform", "tpu"], "one of any, rocm, cpu"),
+        (["--severity", "bad"], "one of hard_error, performance, accuracy, method"),
+        (["--vllm", "abc"], "'abc' is not a version"),
+        (["no-such-*"], "no rule matches"),
+    ],
+)
+def test_a_filter_that_can_match_nothing_is_refused(argv, said):
+    """One message that names the choices, not an empty or a whole list."""
+    result = CliRunner().invoke(app, ["rules", *argv])
+    assert isinstance(result.exception, InputError)
+    assert said in result.exception.text()

@@ -254,7 +254,9 @@ class RunFolder:
     def take_over(self, rows: Sequence[Row], servers: Sequence[str]) -> None:
         """Begin where another folder of the same run stands: its rows without their parts, its servers' names."""
         for row in rows:
-            self.write_cell(_identity(row), row, {})
+            self.write_cell(_identity(row), row, {}, tables=False)
+        if rows:
+            self._write_cells()
         for name in servers:
             path = self.path / "servers" / name
             path.mkdir(exist_ok=True)

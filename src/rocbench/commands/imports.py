@@ -54,7 +54,8 @@ def import_(
         "manifest.json", {"run_id": run_id, "begun_at": at, "sweep": "import", "imported": True}
     )
     for row in rows:
-        folder.write_cell(Identity(run_id, row["cell_id"], int(row["repeat"])), row, {})
+        folder.write_cell(Identity(run_id, row["cell_id"], int(row["repeat"])), row, {}, tables=False)
+    folder.finish()
     console.show_cells(folder.cells(), folder.path)
     if any(row["valid"] is False for row in rows):
         raise typer.Exit(int(Exit.DONE_WITH_FAULTS))

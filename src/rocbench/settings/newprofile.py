@@ -107,9 +107,7 @@ def detect_checkpoint(config: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]
         return _compressed(found)
     if method in ("awq", "gptq"):
         bits, group = int(found.get("bits") or 4), int(found.get("group_size") or 128)
-        linear = bits + (16 / group if group > 0 else 0)  # -1: one scale a channel
-        held = group if group > 0 else None
-        return Checkpoint(quantization="int4_group", bits=bits, group=held, linear_bits=linear), []
+        return _grouped(bits, group), []
     if method == "quark":
         text = str(found)
         if "fp4" in text:
@@ -128,6 +126,13 @@ def _fp8(block: object) -> Checkpoint:
     return Checkpoint(quantization="fp8_channel", bits=8)
 
 
+def _grouped(bits: int, group: int, *, linear_too: bool = True) -> Checkpoint:
+    """Integers with a 16-bit scale for each group of weights; -1 is one scale a channel, too few to count."""
+    linear = bits + (16 / group if group > 0 else 0) if linear_too else None
+    held = group if group > 0 else None
+    return Checkpoint(quantization="int4_group", bits=bits, group=held, linear_bits=linear)
+
+
 def _compressed(found: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]:
     groups = found.get("config_groups") or {}
     first: Mapping[str, Any] = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
@@ -141,9 +146,7 @@ def _compressed(found: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]:
     if bits == 4 and kind == "int":
         group = int(stored.get("group_size") or 32)
         kept = any("attn" in str(entry) for entry in found.get("ignore") or ())
-        linear = None if kept else bits + (16 / group if group > 0 else 0)
-        held = group if group > 0 else None
-        return Checkpoint(quantization="int4_group", bits=4, group=held, linear_bits=linear), []
+        return _grouped(bits, group, linear_too=not kept), []
     doubt = f"checkpoint: compressed-tensors {kind}{bits or '?'} is not known; {bits or 16} bits assumed"
     return Checkpoint(bits=bits or 16), [doubt]
 

@@ -217,9 +217,10 @@ class ScheduleServer:
         schedule = self.schedule
         total = int(request.get("max_tokens") or request.get("max_completion_tokens") or schedule.tokens)  # type: ignore[call-overload]
         fault = None if "probe" in request_id else self.draw_fault()
+        if total == 1 and fault in {Fault.EARLY_STOP, Fault.TRUNCATED}:
+            fault = None  # a first token that is the last one leaves nothing to stop or cut off
         if fault is Fault.EARLY_STOP:
-            fault = fault if total > 1 else None
-            total = max(1, total // 2)
+            total //= 2
         options = request.get("stream_options") or {}
         assert isinstance(options, dict)
         prompt = request.get("prompt")

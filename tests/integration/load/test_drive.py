@@ -103,6 +103,17 @@ def test_every_failure_is_in_its_class(transport):
     assert result.itl.total == int((result.requests["output_tokens"][measured] - 1).sum())
 
 
+def test_answers_of_one_token_fail_in_their_class_too():
+    """An answer of one token has its finish_reason in its first event: what fails after it is told all the same."""
+    faults = [part for fault in FAULTS for part in ("--fault", f"{fault}=0.06")]
+    with serving((*STEP, *faults)) as (url, _):
+        result = drive(load_spec(url, users=24, tokens=1, request_timeout_s=0.6, duration_s=1.0))
+        truth = Truth.fetch(url)
+    assert_same(result, truth)
+    classes = {FAILURES[row["failure"]].value for row in result.requests if row["failure"] != NONE}
+    assert classes == set(FAULTS) - {"truncated", "early_stop"}
+
+
 def test_several_workers_send_each_request_once(server):
     """Three workers share the users and the numbering, and their rows merge without a gap."""
     reset(server)

@@ -131,6 +131,8 @@ class Sockets:
     def unusual(self, connection: Connection, event: int) -> None:
         """A poll result other than plain input."""
         if connection.connecting:
+            if not event & select.EPOLLOUT:
+                return  # told of a closed socket that had this number: every end of connecting is writable
             error = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error or event & _BROKEN:
                 self.unreachable(connection, error or errno.ECONNREFUSED)

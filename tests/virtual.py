@@ -63,6 +63,8 @@ class World:
     """Join the tables after each cell, as a real run does; else at the end, which is quicker."""
     runs: list[tuple[str, int, bool]] = field(default_factory=list)
     """Level, repeat and discarded of every measurement, in order."""
+    prompts: list[str] = field(default_factory=list)
+    """What the prompts of every measurement are drawn by, beside its cell and repeat."""
 
 
 def plan_of(sweep: Mapping[str, Any], overrides: Overrides | None = None) -> Plan:
@@ -124,6 +126,7 @@ def _cell(world: World) -> Any:
         world.before_cell(run_)
         spec = predicting.load_of(session.sweep, run_)
         found = predict.drive(spec, session.node, seed=predicting._seed(run_.cell.cell_id, run_.repeat))
+        world.prompts.append(run_id)
         world.runs.append((run_.cell.level.label, run_.repeat, run_.discarded))
         _move(found.load, len(world.runs) * 10**12)
         columns = predicting._columns(session.node, found) | {"predicted": True}

@@ -202,8 +202,11 @@ class RunFolder:
         rows_folder.mkdir(parents=True, exist_ok=True)
         row = {**row, "run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
         row["discarded"] = identity.discarded
-        row["attempt"] = int(row.get("attempt") or 1) + self._replace(row)
+        row["attempt"] = int(row.get("attempt") or 1) + self.attempts(identity)
         row = {name: self._masked(value) if isinstance(value, str) else value for name, value in row.items()}
+        for old in self._rows:
+            if _key(old) == _key(row):
+                self._append("replaced.jsonl", old)
         _write_atomic(rows_folder / f"{identity.stem}.json", json.dumps(row, default=_plain).encode())
         self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
         if not tables:
@@ -213,13 +216,10 @@ class RunFolder:
             if self._part_bytes(name) < REBUILD_BYTES:
                 self.join(name)
 
-    def _replace(self, row: Row) -> int:
-        """Keep the row that this one replaces; says how often its cell and repeat were measured before."""
-        old = next((old for old in self._rows if _key(old) == _key(row)), None)
-        if old is None:
-            return 0
-        self._append("replaced.jsonl", old)
-        return int(old.get("attempt") or 1)
+    def attempts(self, identity: Identity) -> int:
+        """How often a cell and repeat were measured so far."""
+        wanted = (identity.cell_id, identity.repeat, identity.discarded)
+        return next((int(old.get("attempt") or 1) for old in self._rows if _key(old) == wanted), 0)
 
     def finish(self) -> None:
         """Write every table once more, from the rows and parts that are there."""

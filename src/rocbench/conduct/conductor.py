@@ -163,7 +163,7 @@ class Conductor:
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         try:
             with stopper.draining() as stop:
-                measured = measure.cell(session, run, self.run_id, self.client, self.screen, stop)
+                measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen, stop)
         except EnvironmentFault as error:
             # The server, or a load worker, died around the load: the cells after it get a new server.
             stopper.check()
@@ -192,6 +192,11 @@ class Conductor:
             self.screen.note(f"{run.cell.key}: this machine spoiled it ({', '.join(sorted(why))}); once more")
             return self._run(launch, run, running, session, stopper)
         return True
+
+    def _prompts(self, identity: Identity) -> str:
+        """Names the prompts of a measurement: a server may still hold those of an attempt before it."""
+        before = self.folder.attempts(identity) + len(self.folder.manifest.get("resumed", ()))
+        return f"{self.run_id}.{before}" if before else self.run_id
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
         row = rows.failed_row(self.plan, launch, run, server, error) | {"node": self.node}

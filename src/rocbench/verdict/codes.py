@@ -216,9 +216,9 @@ CODES: tuple[Code, ...] = (
         "prefix_cache_hits",
         "voids",
         True,
-        "prompts were found in the prefix cache: their prefill was not computed",
-        f"prefix_cache_hits > what was asked for + {checks.COUNTERS:.1%} of prompt tokens (a preempted request's own"
-        " blocks aside)",
+        "prompts were found in the prefix cache or an offload tier: their prefill was not computed",
+        "prefix_cache_hits + external_prefix_cache_hits > what was asked for + "
+        f"{checks.COUNTERS:.1%} of prompt tokens (a preempted request's own blocks aside)",
         "other clients on this server? else reset the cache, or `--no-enable-prefix-caching`",
         checks.prefix_cache_hits,
     ),

@@ -10,7 +10,7 @@ import pytest
 
 from rocbench import store
 from rocbench.conduct import run as run_module
-from rocbench.errors import EnvironmentFault, Exit, InputError, NodeFault, ServerFault
+from rocbench.errors import EnvironmentFault, Exit, InputError, Interrupted, NodeFault, ServerFault
 from rocbench.store import RunFolder
 from virtual import Killed, World, bench, json_of, keys, plan_of
 
@@ -165,6 +165,24 @@ def test_invalid_rows_are_measured_again_and_unknown_ones_not(tmp_path):
     assert len(outcome.cells) == 2
 
 
+def test_a_cut_off_cell_sends_other_prompts_when_it_is_resumed(tmp_path):
+    """A server that somebody else runs lives on, and still holds what it was sent."""
+    folder = tmp_path / "run"
+    cut, resumed = World(), World()
+
+    def stop(_):
+        if cut.runs:
+            raise Interrupted("now")
+
+    cut.before_cell = stop
+    with pytest.raises(Interrupted):
+        bench(folder, TINY, cut)
+    bench(folder, world=resumed)
+
+    assert resumed.runs == [("c2", 1, False)]
+    assert resumed.prompts[0] not in cut.prompts
+
+
 def test_what_this_machine_spoiled_is_measured_again_at_once(tmp_path):
     """A row void by the client's own doing is made again while `again` lasts; the void one stays on disk."""
     folder = tmp_path / "run"
@@ -175,6 +193,8 @@ def test_what_this_machine_spoiled_is_measured_again_at_once(tmp_path):
 
     assert world.runs == [("c1", 1, False)] * 2 + [("c2", 1, False)] * 2
     assert outcome.exit_code == Exit.DONE_WITH_FAULTS
+    # A server may still hold an attempt's prompts, in an offload tier say.
+    assert world.prompts[0] != world.prompts[1]
     assert outcome.cells[["attempt", "valid"]].to_numpy().tolist() == [[2, True], [2, False]]
     replaced = [json.loads(line) for line in (folder / "replaced.jsonl").read_text().splitlines()]
     assert [(row["attempt"], row["reasons"].split(";")[0]) for row in replaced] == [(1, "clock_stepped")] * 2

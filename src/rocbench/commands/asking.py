@@ -6,14 +6,16 @@ import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rocbench.commands import options
 from rocbench.errors import EnvironmentFault
+from rocbench.plan.estimate import cannot_start
 from rocbench.rules import explain
 from rocbench.rules.load import shipped
-from rocbench.rules.resolve import Resolution, ServeRequest, resolve
+from rocbench.rules.resolve import Finding, Resolution, ServeRequest, resolve
 from rocbench.settings import catalog
 
 _ENVS = "import json, vllm.envs as e; print(json.dumps(sorted(e.environment_variables)))"
@@ -23,13 +25,13 @@ _TIMEOUT_S = 180.0
 def resolution(
     model: str, vllm: str | None, hardware: str | None, tp: int | None, aiter: Any, set_: list[str] | None
 ) -> Resolution:
-    """The resolution of one model by its profile and the command line."""
+    """The resolution of one model by its profile and the command line, and a warning where memory is too small."""
     args, env = options.settings(set_)
-    profile = catalog.model(model)
-    return resolve(
+    profile, node = catalog.model(model), catalog.hardware(hardware or "mi325x")
+    resolved = resolve(
         ServeRequest(
             profile=profile,
-            hardware=catalog.hardware(hardware or "mi325x"),
+            hardware=node,
             vllm=vllm,
             tp=tp,
             aiter=aiter,
@@ -38,6 +40,11 @@ def resolution(
             nodes=profile.nodes,
         )
     )
+    reason = cannot_start(profile, node, resolved)
+    if reason is None:
+        return resolved
+    short = Finding("gpu-memory", "hard_error", reason, "", "docs/physics.md")
+    return replace(resolved, warnings=(*resolved.warnings, short))
 
 
 def installed_version(vllm: str | None) -> str | None:

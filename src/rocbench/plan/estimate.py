@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rocbench.model.architecture import from_config
@@ -11,6 +12,7 @@ from rocbench.physics.roofline import RequestShape
 from rocbench.physics.steps import StepModel
 from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Assume, Hardware, Load, ModelProfile, Workload
+from rocbench.units import size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +59,14 @@ def estimate(
     args = resolution.flags()
     plan = layout.from_args(args)
     seqs = _int(args.get("max-num-seqs")) or 1024
-    settled = args.get("gpu-memory-utilization") and args.get("max-num-batched-tokens")
-    # Their defaults differ by version: with neither known, no capacity is told rather than one assumed.
-    capacity = (
-        None
-        if resolution.facts.vllm is None and not settled
-        else kv.kv_capacity_tokens(
-            arch,
-            profile.checkpoint,
-            hardware,
-            plan,
-            float(args.get("gpu-memory-utilization") or 0.9),
-            max_model_len=_int(args.get("max-model-len")),
-            max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
-            max_num_seqs=seqs,
-            block_size=resolution.facts.block_size or 16,
-            kv_cache_memory_bytes=_int(args.get("kv-cache-memory-bytes")),
-            reserve=kv.known_reserve(
-                arch,
-                resolution.facts.vllm,
-                max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
-                max_model_len=_int(args.get("max-model-len")) or arch.max_position_embeddings or 32768,
-            ),
-        )
-    )
+    capacity = kv_capacity(profile, hardware, resolution)
     shape = request_shape(workload, profile)
     tokens = int(shape.isl + shape.osl)
-    if capacity is not None and capacity.tokens < tokens:
-        return Estimate(
-            cannot_fit=f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
-        )
+    reason = cannot_start(profile, hardware, resolution)
+    if reason is None and capacity is not None and capacity.tokens < tokens:
+        reason = f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
+    if reason is not None:
+        return Estimate(cannot_fit=reason)
     best = roofline.bound(arch, profile.checkpoint, hardware, plan, concurrency, shape, users=seqs * plan.dp)
     return Estimate(
         image_tokens=int(shape.image_tokens),
@@ -104,6 +84,64 @@ def estimate(
         ),
         server_load_s=assume.start_s
         + weights.checkpoint_bytes(arch, profile.checkpoint) / assume.load_bytes_per_s,
+    )
+
+
+def kv_capacity(profile: ModelProfile, hardware: Hardware, resolution: Resolution) -> kv.KvCapacity | None:
+    """The KV cache of one engine; None where the hardware's physics or the settings that decide it are unknown."""
+    arch = from_config(profile.config)
+    args = resolution.flags()
+    utilization, batched = args.get("gpu-memory-utilization"), _int(args.get("max-num-batched-tokens"))
+    # Their defaults differ by version: with neither known, no capacity is told rather than one assumed.
+    if resolution.facts.vllm is None and not (utilization and batched):
+        return None
+    length = _length(args)
+    return kv.kv_capacity_tokens(
+        arch,
+        profile.checkpoint,
+        hardware,
+        layout.from_args(args),
+        float(utilization or 0.9),
+        max_model_len=length,
+        max_num_batched_tokens=batched or 8192,
+        max_num_seqs=_int(args.get("max-num-seqs")) or 1024,
+        block_size=resolution.facts.block_size or 16,
+        kv_cache_memory_bytes=_int(args.get("kv-cache-memory-bytes")),
+        reserve=kv.known_reserve(
+            arch,
+            resolution.facts.vllm,
+            max_num_batched_tokens=batched or 8192,
+            max_model_len=length or arch.max_position_embeddings or 32768,
+        ),
+    )
+
+
+def cannot_start(profile: ModelProfile, hardware: Hardware, resolution: Resolution) -> str | None:
+    """Why vLLM ends at start for want of GPU memory, and what to do; None where it does not, or nothing is known.
+
+    The derived capacity errs on the high side (docs/physics.md): what it cannot hold, the server cannot.
+    """
+    capacity = kv_capacity(profile, hardware, resolution)
+    if capacity is None:
+        return None
+    args = resolution.flags()
+    given = "kv-cache-memory-bytes" in args
+    share = 1.0 if given else 1 - capacity.outside / capacity.hbm_bytes
+    may = f"the {size(capacity.hbm_bytes * share)} of each GPU that vLLM may use"
+    if capacity.weights > capacity.hbm_bytes * share:
+        return f"the weights take {size(capacity.weights)}, more than {may}: spread them over more GPUs (tp)"
+    if not capacity.fits:
+        return f"weights, activations, graphs and buffers leave nothing of {may} for a KV cache: raise tp"
+    length = _length(args)
+    whole = length and kv.sequence_bytes_per_rank(
+        from_config(profile.config), layout.from_args(args), float(length)
+    )
+    if not whole or whole <= capacity.kv_bytes:
+        return None
+    return (
+        f"the KV cache holds {capacity.tokens:,} tokens, fewer than --max-model-len {length:,}: vLLM refuses to "
+        f"start; lower it to {capacity.tokens:,} at most, or raise "
+        + ("--kv-cache-memory-bytes" if given else "--gpu-memory-utilization or tp")
     )
 
 
@@ -139,6 +177,12 @@ def _duration_s(model: StepModel, shape: RequestShape, load: Load, users: int, e
     request_s = osl * step_s
     window_s = max(load.duration_s, load.min_requests_per_user * request_s)
     return min(window_s, load.max_duration_s) + 3 * request_s
+
+
+def _length(args: Mapping[str, object]) -> int | None:
+    """--max-model-len; None where the server finds it out (unset, auto, -1)."""
+    length = _int(args.get("max-model-len"))
+    return length if length and length > 0 else None
 
 
 def _int(value: object) -> int | None:

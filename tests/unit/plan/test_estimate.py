@@ -48,16 +48,35 @@ def test_what_the_time_takes_for_granted_can_be_set() -> None:
 
 def test_a_stated_kv_cache_is_the_capacity() -> None:
     """--kv-cache-memory-bytes is each GPU's, whatever the utilization: 4 heads over 8 ranks are 376 KiB a token of 8."""
-    found = estimated(1000, **{"kv-cache-memory-bytes": 48_128 * 16_000})
+    found = estimated(1000, **{"kv-cache-memory-bytes": 48_128 * 16_000, "max-model-len": 8000})
     assert found.kv_capacity_tokens == 16_000
     assert found.users_that_fit == 16_000 // 1500
 
 
 def test_users_of_all_data_parallel_engines_count() -> None:
     """Each engine has a cache of its own; the capacity told is one engine's."""
-    one = estimated(1000, **{"kv-cache-memory-bytes": 10**9, "tensor-parallel-size": 4})
-    two = estimated(
-        1000, **{"kv-cache-memory-bytes": 10**9, "tensor-parallel-size": 4, "data-parallel-size": 2}
-    )
+    engine = {"kv-cache-memory-bytes": 10**9, "tensor-parallel-size": 4, "max-model-len": 8000}
+    one, two = estimated(1000, **engine), estimated(1000, **engine, **{"data-parallel-size": 2})
     assert two.kv_capacity_tokens == one.kv_capacity_tokens
     assert two.users_that_fit == 2 * (one.users_that_fit or 0)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"max-model-len": 262_144, "kv-cache-memory-bytes": 48_128 * 200_000},
+         "holds 200,000 tokens, fewer than --max-model-len 262,144: vLLM refuses to start"),
+        ({"tensor-parallel-size": 1}, "the weights take 439.0 GiB, more than the"),
+        ({"tensor-parallel-size": 2, "gpu-memory-utilization": 0.86}, "leave nothing of"),
+    ],
+)  # fmt: skip
+def test_what_vllm_would_not_start_with_is_left_out_and_told(args: dict[str, int], said: str) -> None:
+    """vLLM wants room for one sequence of --max-model-len; weights that don't fit are named as the cause."""
+    assert said in (estimated(1000, **args).cannot_fit or "")
+
+
+def test_a_length_that_the_server_finds_out_itself_is_no_obstacle() -> None:
+    """`auto` takes what fits."""
+    found = estimated(1000, **{"max-model-len": "auto", "kv-cache-memory-bytes": 48_128 * 16_000})  # type: ignore[arg-type]
+    assert found.cannot_fit is None
+    assert found.kv_capacity_tokens == 16_000

@@ -10,6 +10,7 @@ from typing import Any
 
 from rocbench.errors import InputError
 from rocbench.model.architecture import from_config
+from rocbench.plan.estimate import kv_capacity_of, settled
 from rocbench.settings.schema import Hardware, ModelProfile
 from rocbench.tables import columns, limits
 from rocbench.verdict.evidence import Evidence
@@ -146,6 +147,10 @@ def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, 
         args = {"tensor-parallel-size": found.get("tp") or profile.tp} | _args(found, profile)
         share = limits.share(profile, hardware, args, found)
         found["limit"] = share.what if share else None
+        found.setdefault("roofline_output_throughput", limits.most_output(profile, hardware, args, found))
+        if settled(args) and "kv_capacity_tokens" not in found:  # told by its flags, not assumed
+            capacity = kv_capacity_of(profile, hardware, args, found.get("vllm_version"))
+            found["kv_capacity_tokens"] = capacity.tokens if capacity else None
     judged = judge(Evidence.from_row(found, roofline_share=share.value if share else None))
     found["roofline_share"] = share.value if share else None
     found["valid"], found["reasons"] = judged.valid, ";".join(judged.reasons)

@@ -164,3 +164,66 @@ def test_appended_results_are_one_a_line(tmp_path: Path) -> None:
     CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "out")])
 
     assert [100, 200] == sorted(RunFolder.open(tmp_path / "out").cells()["concurrency"])
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"output_throughput": 34_050}, "34,050 output tokens/s of at most 26,042 (compute)"),
+        ({"output_throughput": 1_000, "concurrency": 4}, "1,000 output tokens/s of at most 476 (latency)"),
+        ({"request_throughput": 100, "osl": 500}, "50,000 output tokens/s of at most 26,042"),
+        ({"median_tpot_ms": 2.0}, "TPOT of 2.00 ms, a user alone waits 8.41 ms at least"),
+    ],
+)
+def test_what_needs_no_lengths_is_checked_without_them(figures: dict[str, float], said: str) -> None:
+    """Every token passes all matrices, and every step reads all weights, however long requests are."""
+    row = complete({"model": "llama-3.1-405b"} | figures)
+
+    assert row["valid"] is False
+    assert "above_hardware_limit" in row["reasons"].split(";")
+    assert said in row["limit"]
+    assert row["roofline_output_throughput"] <= 26_042
+
+
+def test_a_tpot_that_can_be_or_is_absent_voids_nothing() -> None:
+    """`vllm bench serve` writes 0 where no request had two tokens."""
+    for tpot in (9.0, 0.0):
+        assert complete({"median_tpot_ms": tpot, "output_throughput": 100})["valid"] is None
+
+
+def test_the_kv_cache_is_told_where_its_flags_are() -> None:
+    """Utilization and batched tokens decide it; without them no default is assumed."""
+    flags = {"tensor-parallel-size": 8, "--quantization": "fp8"}
+    sized = flags | {"gpu-memory-utilization": 0.9, "max-num-batched-tokens": 8192, "max-model-len": 32768}
+    rows = [complete({"output_throughput": 9, "serve_args": json.dumps(args)}) for args in (flags, sized)]
+
+    assert rows[0].get("kv_capacity_tokens") is None
+    assert rows[1]["kv_capacity_tokens"] > 1_000_000
+
+
+def imported(tmp_path: Path, text: str, *argv: str) -> Any:
+    """What `bench import` does with a CSV file."""
+    (tmp_path / "x.csv").write_text(text)
+    return CliRunner().invoke(app, ["import", str(tmp_path / "x.csv"), "--out", str(tmp_path / "out"), *argv])
+
+
+def test_a_row_s_own_model_goes_before_the_option(tmp_path: Path) -> None:
+    """--model is for rows that name no known one; names count in any case, and one without a profile is told."""
+    text = "model,output_throughput\nLlama-3.1-405B,9\nlama-3.1-405b,8\n,7\n"
+    result = imported(tmp_path, text, "--model", "qwen3-235b")
+    models = RunFolder.open(tmp_path / "out").cells().set_index("output_throughput")["model"]
+
+    assert ["llama-3.1-405b", "qwen3-235b", "qwen3-235b"] == [models[rate] for rate in (9, 8, 7)]
+    assert (
+        "no profile matches the model 'lama-3.1-405b'; did you mean llama-3.1-405b? Its rows are taken as"
+        in result.stderr
+    )
+
+
+def test_a_model_option_without_a_profile_is_refused(tmp_path: Path) -> None:
+    """With the names that there are."""
+    result = imported(tmp_path, "output_throughput\n7\n", "--model", "nosuch")
+
+    assert isinstance(result.exception, InputError)
+    assert "no model named 'nosuch'" in result.exception.text()
+    assert not (tmp_path / "out").exists()

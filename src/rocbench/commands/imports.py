@@ -19,7 +19,9 @@ def import_(
     files: Annotated[list[Path], typer.Argument(help="CSV with our columns, or `vllm bench serve` JSON.")],
     out: Annotated[Path, typer.Option(help="The new run folder.")],
     hardware: options.HardwareName = None,
-    model: Annotated[str | None, typer.Option(help="Model profile, where a row names none.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model profile, where a row names none that is known.")
+    ] = None,
     tp: options.Tp = None,
     vllm: options.Vllm = None,
 ) -> None:
@@ -31,6 +33,8 @@ def import_(
     from rocbench.store import Identity, RunFolder
 
     given = {"tp": tp, "vllm_version": vllm}
+    fallback = _stated(model) if model is not None else None
+    doubts: dict[str, None] = {}
     rows: list[dict[str, Any]] = []
     for path in files:
         read = _read(path)
@@ -38,13 +42,18 @@ def import_(
             raise InputError("holds no row", where=str(path))
         for number, found in enumerate(read, start=1):
             row = importing.checked(found, f"{path}: row {number}" if len(read) > 1 else str(path))
-            profile = _profile(model or row.get("model"))
+            name = row.get("model")
+            profile = _profile(name) or fallback
+            if name is not None and _profile(name) is None:
+                doubts[_doubt(str(name), fallback)] = None
             named = hardware or row.get("hardware")
             filled = {k: v for k, v in given.items() if v is not None} | row
             if profile is not None:
                 filled["model"] = profile.name
             known = catalog.hardware(str(named)) if named else None
             rows.append(importing.complete(filled, profile, known, path.name))
+    for doubt in doubts:
+        typer.echo(doubt, err=True)
     rows = importing.numbered(rows)
     folder = RunFolder.create(out)
     at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -98,15 +107,31 @@ def _json(text: str) -> Any:
 
 
 def _profile(name: Any) -> ModelProfile | None:
-    """The profile of a name, a Hugging Face id included; None where there is none."""
+    """The profile of a name, a Hugging Face id included, whatever its case; None where there is none."""
     from rocbench.settings import catalog
 
-    if not isinstance(name, str):
-        return None
-    if name in catalog.names("models"):
-        return catalog.model(name)
-    for known in catalog.names("models"):
-        profile = catalog.model(known)
-        if name.lower() in (profile.hf_id.lower(), profile.hf_id.rpartition("/")[2].lower()):
-            return profile
-    return None
+    found = catalog.named_model(name) if isinstance(name, str) else None
+    return catalog.model(found) if found else None
+
+
+def _stated(name: str) -> ModelProfile:
+    """The profile that --model names.
+
+    Raises:
+        ConfigError: there is none, with the nearest name.
+    """
+    from rocbench.settings import catalog
+
+    return _profile(name) or catalog.model(name)
+
+
+def _doubt(name: str, taken: ModelProfile | None) -> str:
+    """What becomes of rows of a model that has no profile."""
+    from rocbench.rules.flags import nearest
+    from rocbench.settings import catalog
+
+    near = nearest(name.rpartition("/")[2].lower(), catalog.names("models")) or "."
+    kept = (
+        f"taken as --model {taken.name}" if taken else "held against no hardware limit; name one with --model"
+    )
+    return f"no profile matches the model {name!r}{near} Its rows are {kept}"

@@ -250,6 +250,32 @@ class Share:
     """Which figure, against which limit."""
 
 
+def output_limit(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    concurrency: int | None,
+    shape: RequestShape | None,
+    *,
+    accepted_per_step: float = 1.0,
+) -> tuple[float, str] | None:
+    """The most output tokens/s and what limits them; None without a GPU.
+
+    Of requests of known shape it is `bound`. Of unknown ones what needs no lengths: each token passes all
+    matrices once, and a step, which reads all weights, gives each sequence `accepted_per_step` tokens at most.
+    """
+    if hardware.gpu is None:
+        return None
+    if shape is not None and shape.osl >= 1:
+        best = bound(arch, checkpoint, hardware, layout, concurrency, shape)
+        return (best.output_throughput, best.limiter) if best is not None else None
+    model = StepModel(arch, checkpoint, hardware, layout, bound=True)
+    compute = layout.dp / _computed_s(model)
+    reads = (concurrency or math.inf) * accepted_per_step / model.cost(0, 0, 1, 1)
+    return (compute, "compute") if compute <= reads else (reads, "latency")
+
+
 def roofline_share(
     arch: Architecture,
     checkpoint: Checkpoint,
@@ -260,24 +286,37 @@ def roofline_share(
     total_throughput: float | None = None,
     concurrency: int | None = None,
     shape: RequestShape | None = None,
+    accepted_per_step: float = 1.0,
+    tpot_s: float | None = None,
 ) -> Share | None:
     """The largest share of a limit that a row's figures take; None where nothing can be checked.
 
-    Output tokens/s stand against `bound` where the shape is known. Tokens/s in total stand against the peak
-    FLOP/s: each token that was computed passes all matrices once (2 x active parameters without embedding and
-    head). Cached prompt tokens are taken off where `shape` tells how many; where nothing tells, a total is
-    taken as it is claimed, as tokens that were computed.
+    Output tokens/s stand against `output_limit`. Tokens/s in total stand against the peak FLOP/s: each token
+    that was computed passes all matrices once (2 x active parameters without embedding and head). Cached prompt
+    tokens are taken off where `shape` tells how many; where nothing tells, a total is taken as it is claimed,
+    as tokens that were computed. A TPOT stands against a decode step of one sequence alone.
+
+    Args:
+        accepted_per_step: tokens that a decode step gives one sequence; above 1 with speculation.
+        tpot_s: the TPOT of most requests, s; 0 is none (no request of two tokens).
     """
     if hardware.gpu is None:
         return None
     shares = []
-    if output_throughput is not None and shape is not None and shape.osl >= 1:
-        best = bound(arch, checkpoint, hardware, layout, concurrency, shape)
-        if best is not None and best.output_throughput > 0:
-            what = f"{output_throughput:,.0f} output tokens/s of at most {best.output_throughput:,.0f}"
-            shares.append(Share(output_throughput / best.output_throughput, f"{what} ({best.limiter})"))
+    most = output_limit(
+        arch, checkpoint, hardware, layout, concurrency, shape, accepted_per_step=accepted_per_step
+    )
+    if output_throughput is not None and most is not None and most[0] > 0:
+        what = f"{output_throughput:,.0f} output tokens/s of at most {most[0]:,.0f} ({most[1]})"
+        shares.append(Share(output_throughput / most[0], what))
     if total_throughput is not None:
         shares.append(_compute_share(arch, checkpoint, hardware, layout, total_throughput, shape))
+    if tpot_s:
+        model = StepModel(arch, checkpoint, hardware, layout, bound=True)
+        context = shape.isl + shape.osl / 2 if shape else 1
+        least = model.cost(0, 0, 1, context) / accepted_per_step
+        what = f"TPOT of {tpot_s * 1e3:.2f} ms, a user alone waits {least * 1e3:.2f} ms at least"
+        shares.append(Share(least / tpot_s, what))
     return max(shares, key=lambda share: share.value, default=None)
 
 
@@ -293,10 +332,15 @@ def _compute_share(
     computed = 1.0
     if shape is not None and shape.isl + shape.osl > 0:
         computed = (shape.uncached + shape.osl) / (shape.isl + shape.osl)
-    per_token = (model.linear_s + model.expert_compute_s) / layout.dp
+    per_token = _computed_s(model) / layout.dp
     most = 1 / per_token
     what = f"{total_throughput * computed:,.0f} computed tokens/s of at most {most:,.0f} at peak FLOP/s"
     return Share(total_throughput * computed * per_token, what)
+
+
+def _computed_s(model: StepModel) -> float:
+    """Seconds that one engine's matrices take for a token."""
+    return model.linear_s + model.expert_compute_s
 
 
 def exceeds_limit(share: Share | None) -> str | None:

@@ -89,28 +89,44 @@ def estimate(
 
 def kv_capacity(profile: ModelProfile, hardware: Hardware, resolution: Resolution) -> kv.KvCapacity | None:
     """The KV cache of one engine; None where the hardware's physics or the settings that decide it are unknown."""
-    arch = from_config(profile.config)
     args = resolution.flags()
-    utilization, batched = args.get("gpu-memory-utilization"), _int(args.get("max-num-batched-tokens"))
     # Their defaults differ by version: with neither known, no capacity is told rather than one assumed.
-    if resolution.facts.vllm is None and not (utilization and batched):
+    if resolution.facts.vllm is None and not settled(args):
         return None
+    return kv_capacity_of(profile, hardware, args, resolution.facts.vllm, resolution.facts.block_size)
+
+
+def settled(args: Mapping[str, object]) -> bool:
+    """Whether flags (names without dashes) say the two whose defaults decide a KV cache."""
+    return bool(args.get("gpu-memory-utilization") and args.get("max-num-batched-tokens"))
+
+
+def kv_capacity_of(
+    profile: ModelProfile,
+    hardware: Hardware,
+    args: Mapping[str, object],
+    vllm: str | None,
+    block_size: int | None = None,
+) -> kv.KvCapacity | None:
+    """The KV cache of one engine by its flags (names without dashes); None where no physics is claimed."""
+    arch = from_config(profile.config)
+    batched = _int(args.get("max-num-batched-tokens")) or 8192
     length = _length(args)
     return kv.kv_capacity_tokens(
         arch,
         profile.checkpoint,
         hardware,
         layout.from_args(args),
-        float(utilization or 0.9),
+        float(str(args.get("gpu-memory-utilization") or 0.9)),
         max_model_len=length,
-        max_num_batched_tokens=batched or 8192,
+        max_num_batched_tokens=batched,
         max_num_seqs=_int(args.get("max-num-seqs")) or 1024,
-        block_size=resolution.facts.block_size or 16,
+        block_size=block_size or 16,
         kv_cache_memory_bytes=_int(args.get("kv-cache-memory-bytes")),
         reserve=kv.known_reserve(
             arch,
-            resolution.facts.vllm,
-            max_num_batched_tokens=batched or 8192,
+            vllm,
+            max_num_batched_tokens=batched,
             max_model_len=length or arch.max_position_embeddings or 32768,
         ),
     )

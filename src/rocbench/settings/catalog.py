@@ -36,12 +36,14 @@ def path_of(kind: str, name: str) -> Path:
     Raises:
         ConfigError: there is none, with the nearest name.
     """
-    if name.endswith((".yaml", ".yml")) or os.sep in name:
+    if name.endswith((".yaml", ".yml")) or (os.sep in name and (kind != "models" or Path(name).is_file())):
         return Path(name)
     for folder in folders(kind):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     known = names(kind)
+    if kind == "models" and (profile := named_model(name)):
+        raise ConfigError(f"no profile named {name!r}", fix=f"{profile!r} is the profile of this model")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     raise ConfigError(f"no {kind.removesuffix('s')} named {name!r}", fix=f"{hint} (bench profiles list)")
@@ -54,6 +56,19 @@ def _load(kind: str, name: str, model: type[Model]) -> Model:
 def model(name: str) -> ModelProfile:
     """A model profile by name or path."""
     return _load("models", name, ModelProfile)
+
+
+def named_model(name: str) -> str | None:
+    """The profile that goes by `name`: its own name or its Hugging Face id, with or without the organisation.
+
+    Case does not count. None where there is none.
+    """
+    wanted = name.lower()
+    known = names("models")
+    if (own := next((one for one in known if one.lower() == wanted), None)) is not None:
+        return own
+    ids = ((one, model(one).hf_id.lower()) for one in known)
+    return next((one for one, hf_id in ids if wanted in (hf_id, hf_id.rpartition("/")[2])), None)
 
 
 def hardware(name: str) -> Hardware:

@@ -25,7 +25,7 @@ def share(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], ro
     """
     if hardware.gpu is None:
         return None
-    output = number(row, "output_throughput")
+    output = _output(row)
     return roofline.roofline_share(
         from_config(profile.config),
         profile.checkpoint,
@@ -35,7 +35,38 @@ def share(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], ro
         total_throughput=_total(row, output),
         concurrency=_whole(number(row, "concurrency")),
         shape=_shape(row),
+        accepted_per_step=_per_step(row),
+        tpot_s=_tpot_s(row),
     )
+
+
+def most_output(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], row: Row) -> float | None:
+    """The most output tokens/s that a row's server can give its users; None where no physics is claimed."""
+    most = roofline.output_limit(
+        from_config(profile.config),
+        profile.checkpoint,
+        hardware,
+        layout.from_args(args),
+        _whole(number(row, "concurrency")),
+        _shape(row),
+        accepted_per_step=_per_step(row),
+    )
+    return None if most is None else most[0]
+
+
+def _output(row: Row) -> float | None:
+    """Output tokens/s; of a row that has only requests/s and the output length, their product."""
+    told, requests = number(row, "output_throughput"), number(row, "request_throughput")
+    osl = number(row, "osl_had") or number(row, "osl")
+    return requests * osl if told is None and requests is not None and osl else told
+
+
+def _tpot_s(row: Row) -> float | None:
+    """The TPOT of most requests. Rows of our own stand by their output rate, which the same stamps give."""
+    if not row.get("imported"):
+        return None
+    found = (number(row, f"{statistic}_tpot_ms") for statistic in ("median", "mean", "p90", "p95", "p99"))
+    return next((tpot / 1e3 for tpot in found if tpot is not None), None)
 
 
 def _shape(row: Row) -> RequestShape | None:

@@ -25,7 +25,7 @@ from rocbench.rules.table import Rule
 from rocbench.server import multinode
 from rocbench.server.command import shell_line
 from rocbench.settings.schema import Sweep
-from rocbench.units import duration, number, percent
+from rocbench.units import ABSENT, duration, number, percent
 
 NARROW = 110
 """Below so many columns a table shows only what decides."""
@@ -104,7 +104,7 @@ def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> Non
             f"  in a container of {escape(group.image(sweep) or 'no image')} ({sweep.server.runtime})"
         )
     if group.cells:
-        console.print(_cells_table(group.cells))
+        _show_cells(console, group.cells)
     for workload in group.searches:
         console.print(f"  search {escape(workload.name)}: {_search_line(sweep)}")
 
@@ -132,23 +132,40 @@ def _search_line(sweep: Sweep) -> str:
     )
 
 
-def _cells_table(cells: Iterable[Cell]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
-    for name in ("  cell", "id", "ISL", "OSL", "KV capacity", "users that fit", "bound tok/s", "estimate"):
-        table.add_column(name, justify="left" if name in ("  cell", "id") else "right", no_wrap=True)
-    for cell in cells:
-        e = cell.estimate
-        table.add_row(
-            f"  {escape(cell.key)}",
-            cell.cell_id,
-            number(cell.workload.isl.mean) + (f" + {number(e.image_tokens)} image" if e.image_tokens else ""),
-            number(cell.workload.osl.mean),
-            number(e.kv_capacity_tokens),
-            number(e.users_that_fit),
-            number(e.roofline_output_throughput, 0),
-            duration(e.duration_s),
-        )
-    return table
+_CELL = ("cell", "id", "ISL", "OSL", "KV capacity", "users that fit", "bound tok/s", "estimate")
+
+
+def _show_cells(console: Console, cells: Iterable[Cell]) -> None:
+    """A table, or two lines a cell where it is too wide: a plan hides no value."""
+    rows = [_cell_texts(cell) for cell in cells]
+    widths = [max(len(text) for text in column) for column in zip(_CELL, *rows, strict=True)]
+    if 2 + sum(widths) + 2 * len(widths) > console.width:
+        for key, cell_id, *told in rows:
+            console.print(f"  {escape(key)}  {cell_id}")
+            named = [f"{name} {text}" for name, text in zip(_CELL[2:], told, strict=True) if text != ABSENT]
+            console.print(f"    {', '.join(named)}")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in _CELL:
+        at_left = name in ("cell", "id")
+        table.add_column(f"  {name}" if name == "cell" else name, justify="left" if at_left else "right")
+    for key, *told in rows:
+        table.add_row(f"  {escape(key)}", *told)
+    console.print(table)
+
+
+def _cell_texts(cell: Cell) -> tuple[str, ...]:
+    e = cell.estimate
+    return (
+        cell.key,
+        cell.cell_id,
+        number(cell.workload.isl.mean) + (f" + {number(e.image_tokens)} image" if e.image_tokens else ""),
+        number(cell.workload.osl.mean),
+        number(e.kv_capacity_tokens),
+        number(e.users_that_fit),
+        number(e.roofline_output_throughput, 0),
+        duration(e.duration_s),
+    )
 
 
 def show_cells(cells: pd.DataFrame, folder: Path) -> None:
@@ -252,18 +269,31 @@ def say(text: str) -> None:
 def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
     """Each flag and variable with its origin, then what rules say."""
     rows = explain.explain(resolved)
+    facts = resolved.facts
     if as_json:
-        told = {"note": resolved.note, "rows": [asdict(row) for row in rows], "findings": _findings(resolved)}
+        told = {
+            "model": resolved.model,
+            "vllm": facts.vllm,
+            "hardware": facts.gpu or facts.platform,
+            "family": facts.family,
+            "heads": facts.heads,
+            "backend": facts.backend,
+            "backend_reason": facts.backend_reason,
+            "backend_source": facts.backend_source,
+            "note": resolved.note,
+            "rows": [asdict(row) for row in rows],
+            "findings": _findings(resolved),
+            "accuracy_labels": resolved.accuracy_labels,
+        }
         print(json.dumps(told, indent=2))
         return
-    facts = resolved.facts
     console = out()
     console.print(
         f"[bold]{escape(resolved.model)}[/]  vLLM {facts.vllm or 'unknown'}  {facts.gpu or facts.platform}  "
         f"{facts.family}, {facts.heads} heads a rank, back end {facts.backend or 'unknown'}"
     )
     if facts.backend_reason:
-        console.print(f"[dim]{escape(facts.backend_reason)} ({escape(facts.backend_source)})[/]")
+        console.print(f"[dim]{escape(facts.backend_reason)}{_source(facts.backend_source)}[/]")
     if resolved.note:
         console.print(f"profile: {escape(resolved.note)}")
     show_rows(
@@ -277,9 +307,14 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
         ("offered", "dim", resolved.offers),
     ):
         for finding in findings:
-            console.print(f"[{style}]{title}[/] {escape(finding.text())} [dim]({escape(finding.source)})[/]")
+            console.print(f"[{style}]{title}[/] {escape(finding.text())}[dim]{_source(finding.source)}[/]")
     if resolved.accuracy_labels:
         console.print(f"[yellow]accuracy-affecting[/]: {escape(', '.join(resolved.accuracy_labels))}")
+
+
+def _source(source: str) -> str:
+    """Where something is written, in brackets after it; nothing where no source is known."""
+    return f" ({escape(source)})" if source else ""
 
 
 def _findings(resolved: Resolution) -> dict[str, list[dict[str, Any]]]:
@@ -294,6 +329,9 @@ def show_diff(
     changes = explain.diff(one, other)
     if as_json:
         print(json.dumps([asdict(change) for change in changes], indent=2))
+        return
+    if not changes:
+        say(f"{model}: nothing changes from vLLM {versions[0]} to {versions[1]}")
         return
     show_rows(
         ["", model, versions[0], versions[1], "why"],

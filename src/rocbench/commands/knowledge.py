@@ -118,21 +118,26 @@ def explain(
     """Each flag and variable of a server: its value, why, who set it, and the source."""
     from rocbench import console
     from rocbench.commands import asking
+    from rocbench.rules.versions import release
 
     if diff is not None:
+        for option, given in (("--vllm", vllm), ("--check", check)):
+            if given is not None:
+                raise InputError("has no meaning beside --diff, which names both versions", where=option)
         one = asking.resolution(model, diff[0], hardware, tp, options.aiter(aiter), set_)
         other = asking.resolution(model, diff[1], hardware, tp, options.aiter(aiter), set_)
         console.show_diff(model, diff, one, other, as_json=as_json)
         return
-    resolved = asking.resolution(
-        model, vllm or asking.installed_version(check), hardware, tp, options.aiter(aiter), set_
-    )
+    installed = asking.installed_version(check)
+    resolved = asking.resolution(model, vllm or installed, hardware, tp, options.aiter(aiter), set_)
     console.show_resolution(resolved, as_json=as_json)
     missing = asking.check(resolved, check) if check is not None else ()
+    if vllm and installed and release(vllm) != release(installed):
+        typer.echo(f"warning: the flags are for vLLM {vllm} (--vllm), but {check} is {installed}", err=True)
     for line in missing:
-        console.say(f"not in the installed vLLM: {line}")
+        typer.echo(f"not in the installed vLLM: {line}", err=as_json)
     if check is not None and not missing:
-        console.say("every flag and variable is known to the installed vLLM")
+        typer.echo("every flag and variable is known to the installed vLLM", err=as_json)
     if resolved.contradictions or missing:
         raise typer.Exit(2)
 

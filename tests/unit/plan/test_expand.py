@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rocbench import console
 from rocbench.commands import planning
 from rocbench.errors import ConfigError
 from rocbench.plan import expand as planner
@@ -211,3 +212,19 @@ def test_a_container_without_an_image_is_a_fault_of_the_plan() -> None:
     named = {"server": {"kind": "container", "image": "vllm/vllm-openai-rocm:v0.33.0"}}
     assert not plan_of(given | {"vllm": "0.33.0"} | named).faults
     assert not plan_of(given | {"vllm": "0.14.1"}).faults
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_a_plan_shows_every_value_at_any_width(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table where there is room for it, else two lines a cell: nothing is cut."""
+    monkeypatch.setenv("COLUMNS", columns)
+    plan = expand(models=["llama-3.1-405b"], matrix={"product": {"tp": [4, 8]}})
+    console.show_plan(plan)
+    said = capsys.readouterr().out
+    shown = " ".join(said.split())
+    assert "…" not in said
+    for cell in (cell for group in plan.groups for cell in group.cells):
+        for text in (cell.key, cell.cell_id, f"{cell.estimate.kv_capacity_tokens:,}"):
+            assert text in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -156,3 +157,42 @@ def test_a_server_that_memory_keeps_from_starting_is_warned_of():
     """GLM-5.2's recipe is for eight GPUs: on four the cache is smaller than its longest context."""
     told_ = CliRunner().invoke(app, ["explain", "glm-5.2", "--vllm", "0.33.0", "--tp", "4"]).output
     assert "[gpu-memory] the KV cache holds 479,632 tokens, fewer than --max-model-len 524,288" in told_
+
+
+def test_a_warning_without_a_source_has_no_brackets():
+    """An unknown version is no rule's finding."""
+    assert "()" not in CliRunner().invoke(app, ["explain", "tiny-llama-gqa"]).output
+
+
+def test_json_says_what_was_resolved_and_how_attention_runs():
+    """As the first lines of the table do."""
+    argv = ["explain", "glm-5.2", "--vllm", "0.33.0", "--json"]
+    found = json.loads(CliRunner().invoke(app, argv).output)
+    assert (found["model"], found["vllm"], found["hardware"]) == (
+        "zai-org/GLM-5.2-FP8",
+        "0.33.0",
+        "AMD Instinct MI325X",
+    )
+    assert (found["family"], found["backend"]) == ("mla_sparse", "ROCM_AITER_MLA_SPARSE")
+    assert found["backend_reason"].startswith("the only sparse MLA backend")
+    assert found["accuracy_labels"] == ["kv_cache_fp8"]
+
+
+def test_a_difference_of_two_versions_takes_no_third_and_may_be_none():
+    """--vllm beside --diff would decide nothing."""
+    argv = ["explain", "tiny-llama-gqa", "--hardware", "cpu", "--diff", "0.33.0", "0.33.0"]
+    assert "nothing changes from vLLM 0.33.0 to 0.33.0" in CliRunner().invoke(app, argv).output
+    refused = CliRunner().invoke(app, [*argv, "--vllm", "0.31.0"]).exception
+    assert isinstance(refused, InputError)
+    assert refused.where == "--vllm"
+
+
+def test_another_version_than_the_installed_one_is_told(tmp_path):
+    """Flags of one version held against another differ for that alone."""
+    for name, prints in (("vllm", "0.33.0 --served-model-name"), ("python", "[]")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{prints}'\n")
+        (tmp_path / name).chmod(0o755)
+    argv = ["explain", "tiny-llama-gqa", "--hardware", "cpu", "--check", str(tmp_path / "vllm")]
+    for stated, warned in (("0.31.0", True), ("0.33.0", False)):
+        said = CliRunner().invoke(app, [*argv, "--vllm", stated]).stderr
+        assert (f"the flags are for vLLM {stated} (--vllm), but" in said) is warned

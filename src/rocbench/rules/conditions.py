@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol
 
-from rocbench.rules.facts import KINDS
+from rocbench.rules.facts import CLOSED, KINDS, VALUE_OF
 from rocbench.rules.flags import Names, nearest
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range
@@ -102,7 +102,7 @@ def parse(when: Mapping[str, Any], names: Names) -> Condition:
             case _:
                 if key not in KINDS:
                     raise ConditionError(key, f"is not a fact{nearest(key, KINDS)}")
-                checks.append((key, _fact(key, raw)))
+                checks.append((key, _fact(key, raw, names)))
     return Condition(tuple(checks))
 
 
@@ -124,8 +124,11 @@ def _neither(part: Condition) -> Callable[[View], bool | None]:
     return check
 
 
-def _fact(name: str, raw: Any) -> Callable[[View], bool | None]:
-    test = parse_test(name, raw, KINDS[name])
+def _fact(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
+    choices = CLOSED.get(name, ())
+    if name in VALUE_OF:
+        choices = ("", *names.values[VALUE_OF[name]])  # empty: the flag is not given
+    test = parse_test(name, raw, KINDS[name], choices)
 
     def check(view: View) -> bool | None:
         value = view.fact(name)
@@ -144,7 +147,7 @@ def _flag(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
         return lambda view: view.flag(name) is None
     known = names.flags[root]
     kind = _json_kind(raw) if known.kind == "json" else known.tested_as
-    test = parse_test(f"flags.{name}", raw, kind)
+    test = parse_test(f"flags.{name}", raw, kind, names.values.get(name, ()))
 
     def check(view: View) -> bool | None:
         value = view.flag(name)
@@ -175,14 +178,14 @@ def _variable(name: str, raw: Any, names: Names) -> Callable[[View], bool | None
     return check
 
 
-def parse_test(key: str, raw: Any, kind: FactKind) -> Test:
-    """A test of one value of `kind`.
+def parse_test(key: str, raw: Any, kind: FactKind, choices: Iterable[str] = ()) -> Test:
+    """A test of one value of `kind`, a text of `choices` where there are any.
 
     Raises:
         ConditionError: the test cannot be of this kind.
     """
     if isinstance(raw, list):
-        tests = [parse_test(key, part, kind) for part in _listed(key, raw)]
+        tests = [parse_test(key, part, kind, choices) for part in _listed(key, raw)]
         return lambda value: any(test(value) for test in tests)
     match kind:
         case "bool":
@@ -194,7 +197,7 @@ def parse_test(key: str, raw: Any, kind: FactKind) -> Test:
         case "int" | "float":
             return _number_test(key, raw, kind)
         case "str":
-            return _text_test(key, raw)
+            return _text_test(key, raw, choices)
 
 
 def _version_test(key: str, raw: Any) -> Test:
@@ -204,14 +207,17 @@ def _version_test(key: str, raw: Any) -> Test:
         raise ConditionError(key, str(error)) from None
 
 
-def _text_test(key: str, raw: Any) -> Test:
+def _text_test(key: str, raw: Any, choices: Iterable[str]) -> Test:
     if isinstance(raw, Mapping):
         if set(raw) != {"not"}:
             raise ConditionError(key, f"of text knows only `not`, not {sorted(raw)}")
-        inner = parse_test(key, raw["not"], "str")
+        inner = parse_test(key, raw["not"], "str", choices)
         return lambda value: not inner(value)
     if not isinstance(raw, str):
         raise ConditionError(key, f"must be text, not {raw!r}")
+    known = list(choices)
+    if known and not any(fnmatchcase(choice, raw) for choice in known):
+        raise ConditionError(key, f"is never {raw!r}{nearest(raw, known)}")
     return lambda value: fnmatchcase(str(value), raw)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from rocbench.model.architecture import Architecture
+from rocbench.model.architecture import Architecture, Family
 from rocbench.rules import aiter, backends
 from rocbench.rules.flags import Names, lives, takes
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range, release
-from rocbench.settings.schema import Hardware, ModelProfile
+from rocbench.settings.schema import Checkpoint, Hardware, ModelProfile
 
 GIB = 1 << 30
 
@@ -132,6 +132,21 @@ KINDS: dict[str, Literal["str", "int", "float", "bool", "version"]] = {
 } | {"rocm": "version", "vllm": "version"}
 """Each fact and its type."""
 
+CLOSED: dict[str, tuple[str, ...]] = {
+    "platform": get_args(Hardware.model_fields["platform"].annotation),
+    "family": get_args(Family),
+    "quantization": get_args(Checkpoint.model_fields["quantization"].annotation),
+    "offload_by": ("size_flag", "transfer_config", "none"),
+}
+"""Facts that have one of these values."""
+VALUE_OF = {
+    "backend": "attention-backend",
+    "backend_asked": "attention-backend",
+    "backend_if_offloaded": "attention-backend",
+    "kv_cache_dtype": "kv-cache-dtype",
+}
+"""Facts that have one of the values of a flag."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -182,7 +197,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         model=profile.hf_id.rsplit("/", 1)[-1],
         model_type=_model_type(profile),
         architecture=arch.architectures[0] if arch.architectures else "",
-        architecture_missing=_missing(first, subject.vllm),
+        architecture_missing=_missing(first, subject.vllm, subject.names.releases),
         first_vllm=first,
         family=arch.family,
         mla=arch.mla,
@@ -254,10 +269,16 @@ def _model_type(profile: ModelProfile) -> str:
     return str(profile.config.get("model_type") or text.get("model_type") or "")
 
 
-def _missing(first: str | None, vllm: str | None) -> bool | None:
+def _missing(first: str | None, vllm: str | None, read: Sequence[str]) -> bool | None:
+    """None too for a release that was not read, between the last without and the first with the architecture."""
     if first is None:
         return False
-    return None if vllm is None else release(vllm) < release(first)
+    if vllm is None:
+        return None
+    if release(vllm) >= release(first):
+        return False
+    without = [release(one) for one in read if release(one) < release(first)]
+    return None if first in read and without and release(vllm) > max(without) else True
 
 
 def _moe_shard(arch: Architecture, ranks: int, *, ep: bool) -> float | None:

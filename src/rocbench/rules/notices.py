@@ -9,11 +9,12 @@ from rocbench.rules.resolution import Finding
 from rocbench.rules.table import RuleTable
 from rocbench.rules.versions import is_development, release
 
+ROCM_ONLY = ("VLLM_ROCM_", "AITER_", "AMDGCN_", "HIP_", "HSA_", "ROCR_")
 ARG_UTILS, ENVS = "vllm/engine/arg_utils.py", "vllm/envs.py"
 
 
 def version(vllm: str | None, names: Names) -> list[Finding]:
-    """An unknown, development, too old or too new version."""
+    """An unknown, development, unread, too old or too new version."""
     first, last = names.releases[0], names.releases[-1]
     if vllm is None:
         what = "the vLLM version is unknown: rules and defaults that hang on it are left undecided"
@@ -25,10 +26,22 @@ def version(vllm: str | None, names: Names) -> list[Finding]:
     if release(vllm) > release(last):
         what = f"vLLM {vllm} is newer than {last}, the last whose source was read: rules may have changed"
         found.append(Finding("version", "method", what, "check with bench explain --check", ""))
+    if release(first) < release(vllm) < release(last) and not _read(vllm, names):
+        what = (
+            f"the source of vLLM {vllm} was not read: what is first seen in a later release may be there already, "
+            "what is last seen in an earlier one may be gone"
+        )
+        found.append(Finding("version", "method", what, "check with bench explain --check", ""))
     if release(vllm) < release(first):
         what = f"vLLM {vllm} is older than {first}, the first whose source was read"
         found.append(Finding("version", "method", what, "", ""))
     return found
+
+
+def _read(vllm: str, names: Names) -> bool:
+    """Whether a release of the same minor version was read."""
+    minor = release(vllm).release[:2]
+    return any(release(one).release[:2] == minor for one in names.releases)
 
 
 def unknown_names(flags: Iterable[str], env: Iterable[str], vllm: str | None, names: Names) -> list[Finding]:
@@ -37,6 +50,8 @@ def unknown_names(flags: Iterable[str], env: Iterable[str], vllm: str | None, na
     for root in dict.fromkeys(flag.partition(".")[0] for flag in flags):
         if not lives(root, vllm, names):
             what = f"--{root} is not a flag this tool knows for vLLM {vllm or 'of any version'}"
+            if (variable := root.replace("-", "_").upper()) in names.env:
+                what += f"; the variable {variable} is set as env.{variable}"
             found.append(
                 Finding(
                     "unknown-flag",
@@ -47,6 +62,9 @@ def unknown_names(flags: Iterable[str], env: Iterable[str], vllm: str | None, na
                 )
             )
     for name in env:
+        if not name.isupper() and name.upper() in names.env:
+            what = f"{name} has no effect: the variable is {name.upper()}, and case counts"
+            found.append(Finding("unknown-env", "method", what, "", ENVS))
         if name.startswith("VLLM_") and not lives(name, vllm, names):
             what = f"{name} is not a variable of vLLM {vllm or 'of any version'}: it has no effect"
             found.append(
@@ -94,6 +112,13 @@ def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
         for part in table.parts.values()
         if part.env in on
     ]
+
+
+def idle_off_rocm(env: Iterable[str], platform: str) -> list[Finding]:
+    """Variables of ROCm given where there is none."""
+    idle = [name for name in env if name.startswith(ROCM_ONLY)]
+    what = f"only ROCm reads {', '.join(idle)}: no effect on platform {platform}"
+    return [Finding("unknown-env", "method", what, "", ENVS)] if idle and platform != "rocm" else []
 
 
 def aiter_off_rocm(platform: str) -> Finding:

@@ -64,6 +64,8 @@ class _Reader:
         self.choice("severity", Severity)
         self.choice("platform", Platform)
         self.span = self.read_span()
+        if self.flag("historical") and (self.span is None or self.span.holds(self.names.releases[-1])):
+            raise self.fail("historical", f"the rule holds for vLLM {self.names.releases[-1]}: give its end")
         for key in ("message", "fix", "label"):
             self.check_template(key, str(raw.get(key, "")))
         return Rule(
@@ -167,6 +169,9 @@ class _Reader:
                     typed = leaves({name: value}, self.names, "")
                 except InputError as error:
                     raise self.fail(f"{key}.{name}", error.what) from None
+                choices = self.names.values.get(leaf, {})
+                if choices and value not in choices:
+                    raise self.fail(f"{key}.{name}", f"is never {value!r}{nearest(str(value), choices)}")
                 found += [Fill(*item, accept) for item in typed.items()]
         if accepted and key == "set":
             raise self.fail(f"accept.{next(iter(accepted))}", "is not set by this rule")
@@ -182,7 +187,7 @@ class _Reader:
             if leaf.isupper() and isinstance(raw, Mapping) and "not" not in raw:
                 number = parse_test(f"{key}.{name}", raw, "float")
                 return lambda value: _as_number(value) is not None and number(_as_number(value))
-            return parse_test(f"{key}.{name}", raw, kind)
+            return parse_test(f"{key}.{name}", raw, kind, self.names.values.get(leaf, ()))
         except ConditionError as error:
             raise self.fail(error.key, error.what) from None
 

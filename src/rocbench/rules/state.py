@@ -197,6 +197,7 @@ def _take_environment(state: State) -> None:
         state.env[name] = Setting(text, "user", f"aiter: {_spoken(request.aiter)}", "")
     for name, text in dict(request.user_env).items():
         state.env[name] = Setting(str(text), "user", "asked for", "")
+    state.notices += notices.idle_off_rocm(dict(request.user_env), request.hardware.platform)
     state.notices += notices.version(request.vllm, table.names)
     state.notices += notices.unknown_names(
         {n: s.value for n, s in state.flags.items()}, list(state.env), request.vllm, table.names

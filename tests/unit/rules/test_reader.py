@@ -74,6 +74,13 @@ def test_a_good_rule_is_read():
         ),
         ({"refuse": "yes"}, "refuse", "must be true or false"),
         ({"when": {"familly": "gqa"}}, "when.familly", "is not a fact; did you mean family?"),
+        ({"when": {"family": "mla_spars"}}, "when.family", "is never 'mla_spars'; did you mean mla_sparse?"),
+        ({"when": {"backend": ["ROCM_*", "ROCM_ATN"]}}, "when.backend", "did you mean ROCM_ATTN?"),
+        ({"when": {"quantization": {"not": "fp8"}}}, "when.quantization", "is never 'fp8'"),
+        ({"when": {"flags": {"kv-cache-dtype": "fp16*"}}}, "when.flags.kv-cache-dtype", "is never 'fp16*'"),
+        ({"forbid": {"kv-cache-dtype": "fp9*"}}, "forbid.kv-cache-dtype", "is never 'fp9*'"),
+        ({"set": {"attention-backend": "ROCM"}}, "set.attention-backend", "is never 'ROCM'"),
+        ({"historical": True, "vllm": ">=0.14"}, "historical", "holds for vLLM 0.33.0: give its end"),
         ({"when": {"heads": {"ge": 9, "le": 3}}}, "when.heads", "is empty"),
         ({"message": "at {head} heads"}, "message", "{head} is not a fact"),
     ],
@@ -136,12 +143,3 @@ def test_rocm_rules_and_cpu_rules_keep_apart():
     """Each file's rules hold for its platform only."""
     assert {rule.platform for rule in shipped().rules if rule.file == "rocm.yaml"} == {"rocm"}
     assert {rule.platform for rule in shipped().rules if rule.file == "cpu.yaml"} == {"cpu"}
-
-
-def test_historical_rules_end():
-    """A rule of the past has an upper bound, or only warns of a setting that nobody needs today."""
-    told = {"vskip", "noop-env", "aiter-off-kimi-tp4"}
-    for rule in shipped().rules:
-        if rule.historical and rule.id not in told:
-            assert rule.span is not None, rule.id
-            assert not rule.span.holds("0.33.0"), rule.id

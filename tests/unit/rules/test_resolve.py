@@ -298,11 +298,17 @@ def test_an_unknown_fact_leaves_its_rule_undecided():
         ("0.16.0rc2", "0.16.0rc2 is a development version; rules are taken as for 0.16.0"),
         ("0.40.0", "is newer than 0.33.0"),
         ("0.11.0", "is older than 0.12.0"),
+        ("0.15.1", "the source of vLLM 0.15.1 was not read"),
     ],
 )
 def test_versions_outside_what_was_read_are_told(vllm, what):
-    """A candidate, a newer and an older version: each with a warning."""
+    """A candidate, a newer, an older version and one in between: each with a warning."""
     assert any(what in finding.message for finding in resolved("gqa", vllm).warnings)
+
+
+def test_a_patch_of_a_release_that_was_read_is_not_told():
+    """0.14.0 stands by 0.14.1."""
+    assert "version" not in rules_of(resolved("gqa", "0.14.0").warnings)
 
 
 def test_local_versions_are_their_release():
@@ -341,6 +347,23 @@ def test_flags_and_variables_of_other_versions_are_told():
     assert "--monokernel is not a flag this tool knows for vLLM 0.14.1 (it is there from 0.33.0 on)" in said
     assert "VLLM_USE_SIMPLE_KV_OFFLOAD is not a variable of vLLM 0.14.1" in said
     assert "VLLM_MADE_UP is not a variable" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"env": {"vllm_rocm_use_aiter": "1"}}, "the variable is VLLM_ROCM_USE_AITER, and case counts"),
+        ({"args": {"VLLM_ROCM_USE_AITER": "1"}}, "is set as env.VLLM_ROCM_USE_AITER"),
+        (
+            {"env": {"VLLM_ROCM_USE_AITER": "1", "HSA_NO_SCRATCH_RECLAIM": "1"}, "hardware": "cpu"},
+            "only ROCm reads VLLM_ROCM_USE_AITER, HSA_NO_SCRATCH_RECLAIM: no effect on platform cpu",
+        ),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_told(given, what):
+    """In small letters, as a flag, or on another platform."""
+    found = resolve(request({"model": "gqa"} | given, "0.33.0"))
+    assert any(what in finding.message for finding in found.warnings)
 
 
 def test_no_op_variables_are_named_as_such():

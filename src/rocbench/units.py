@@ -21,6 +21,14 @@ def number(value: float | int | None, digits: int = 1) -> str:
     return f"{value:,.{digits}f}"
 
 
+def parameters(count: float, digits: int = 2) -> str:
+    """Parameters as `405.85B`, `12.30M`, or whole below a million."""
+    for unit, scale in (("B", 1e9), ("M", 1e6)):
+        if count >= scale:
+            return f"{count / scale:,.{digits}f}{unit}"
+    return f"{count:,.0f}"
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share from 0 to 1 as `12.3%`, or a dash."""
     if share is None or math.isnan(share):

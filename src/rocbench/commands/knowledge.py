@@ -35,13 +35,14 @@ def list_(
 def _line(kind: str, name: str) -> str:
     from rocbench.model import architecture
     from rocbench.settings import catalog
+    from rocbench.units import parameters
 
     match kind:
         case "models":
             profile = catalog.model(name)
             arch = architecture.from_config(profile.config)
             total = profile.total_params or arch.total_params
-            return f"{profile.hf_id}  {arch.family}  {total / 1e9:,.0f}B  {profile.precision}"
+            return f"{profile.hf_id}  {arch.family}  {parameters(total, 0)}  {profile.precision}"
         case "hardware":
             hardware = catalog.hardware(name)
             return f"{hardware.gpus} x {hardware.gpu.name}" if hardware.gpu else hardware.platform
@@ -84,7 +85,11 @@ def new(
         data = json.loads(config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", where=str(config), fix="give a model's config.json") from None
-    except (OSError, ValueError) as error:
+    except IsADirectoryError:
+        raise InputError("is a folder", where=str(config), fix=f"give {config / 'config.json'}") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(config)) from None
+    except ValueError as error:
         raise InputError(f"not a JSON file: {error}", where=str(config)) from None
     if not isinstance(data, dict):
         raise InputError("not a config.json: it holds no object", where=str(config))
@@ -94,7 +99,10 @@ def new(
         return
     if out.exists():
         raise InputError("the file exists", where=str(out), fix="choose another --out")
-    out.write_text(text, encoding="utf-8")
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(out)) from None
     typer.echo(f"written: {out}", err=True)
 
 

@@ -10,6 +10,9 @@ from rocbench.errors import ConfigError
 TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep the language model's part."""
 
+OTHER_KINDS = ("n_head", "n_layer", "n_embd", "num_heads", "num_layers", "d_model", "state_size", "ssm_cfg")
+"""Fields of GPT-2, T5 and Mamba kinds, by which those give their dimensions."""
+
 
 class Fields:
     """A config's language-model part (nested `text_config` or the config itself), outer fields behind it."""
@@ -38,10 +41,19 @@ class Fields:
         value = self.number(*names)
         if value is None:
             also = f" (nor {', '.join(names[1:])})" if names[1:] else ""
+            otherwise = [name for name in OTHER_KINDS if self.raw(name) is not None]
+            if otherwise:
+                raise ConfigError(
+                    f"model type {self.raw('model_type')!r} is of a kind that is not described: its config has no "
+                    f"`{names[0]}` but {', '.join(otherwise)}",
+                    where="config.json",
+                    fix="decoders with attention can be, by num_attention_heads, num_hidden_layers, hidden_size",
+                )
             raise ConfigError(
                 f"the model's config has no `{names[0]}`{also}",
                 where="config.json",
-                fix="give the whole config.json of the checkpoint, with its nested text_config",
+                fix="give the whole config.json of the checkpoint, with its nested text_config, and write out what "
+                "transformers fills in by default",
             )
         if value <= 0:
             raise ConfigError(f"`{names[0]}` is {value}, it must be above 0", where="config.json")

@@ -15,6 +15,8 @@ from rocbench.model import attention_parameters as attention
 from rocbench.model.hfconfig import Fields, moe_layers
 
 NO_SHARED_EXPERTS = {"minimax_m2"}
+ALWAYS_TIED = ("gemma", "cohere")
+"""Kinds whose configs leave `tie_word_embeddings` out where it is true (vLLM v0.33.0 gemma3.py, commandr.py assert it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def count(config: Fields, head_dim: int, kv_heads: int) -> Parts:
     )  # eh_proj, and the norms of both its inputs, the layer and the end
     return Parts(
         embedding=embedding,
-        head=0 if config.flag("tie_word_embeddings") else embedding,
+        head=0 if tied(config) else embedding,
         attention=sum(n * layer.split for n, layer in attended),
         kv_projection=sum(n * layer.kv for n, layer in attended),
         attention_replicated=sum(n * layer.copied for n, layer in attended),
@@ -114,6 +116,12 @@ def _attention(
     known = config.number("linear_num_value_heads") or config.raw("linear_attn_config")
     kinds = [(linear, attention.linear(config) if known else full)] if linear else []
     return [*kinds, (layers - linear, full)]
+
+
+def tied(config: Fields) -> bool:
+    """Whether the output projection is the embedding."""
+    kind = str(config.raw("model_type") or "")
+    return config.flag("tie_word_embeddings", default=kind.startswith(ALWAYS_TIED))
 
 
 def experts(config: Fields) -> int | None:

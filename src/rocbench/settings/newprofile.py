@@ -13,7 +13,7 @@ from rocbench.model.architecture import Architecture, from_config
 from rocbench.physics import kv, weights
 from rocbench.physics.layout import Layout
 from rocbench.settings.schema import Checkpoint, Derived, ModelProfile
-from rocbench.units import GIB, number, size
+from rocbench.units import GIB, number, parameters, size
 
 KEPT = re.compile(
     r"architectures|model_type|(text|llm|language|vision)_config|vocab_size|.*hidden_size|.*intermediate_size"
@@ -177,11 +177,11 @@ def _slug(text: str) -> str:
 
 def _comments(arch: Architecture, checkpoint: Checkpoint, profile: ModelProfile) -> str:
     held = weights.weight_bytes_per_rank(arch, checkpoint, Layout(tp=profile.tp))
-    params = f"{number(arch.total_params / 1e9, 2)}B, {number(arch.active_params / 1e9, 2)}B active"
+    params = f"{parameters(arch.total_params)}, {parameters(arch.active_params)} active"
     index = kv.indexer_bytes_per_token(arch)
     lines = [
         f"{profile.name}: written from its config.json by `bench profiles new`.",
-        f"Parameters {params}; MTP layers ({number(arch.mtp_params / 1e9, 2)}B) left out.",
+        f"Parameters {params}; MTP layers ({parameters(arch.mtp_params)}) left out.",
         f"KV {number(kv.kv_bytes_per_token(arch), 0)} B/token at 2 bytes a number, indexer {number(index, 0)}.",
         f"Weights {size(held)} per GPU at tp {profile.tp}, the least that leaves 40 % of 256 GiB free.",
     ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import published
-from rocbench.errors import ConfigError
+from rocbench.cli import app
+from rocbench.errors import ConfigError, InputError
 from rocbench.model import architecture
 from rocbench.physics import kv
 from rocbench.settings import catalog
@@ -164,3 +168,47 @@ def test_a_config_that_is_no_model_is_refused():
     """Nothing to describe is an error that names the first missing field."""
     with pytest.raises(ConfigError, match="num_attention_heads"):
         profile_text({"model_type": "empty"})
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "gpt2", "n_embd": 768, "n_head": 12}, "'gpt2' is of a kind that is not described"),
+        ({"model_type": "mamba", "hidden_size": 768, "state_size": 16}, "but state_size"),
+        ({"model_type": "llama", "hidden_size": 4096}, "write out what transformers fills in by default"),
+    ],
+)
+def test_a_model_of_another_kind_is_told_from_a_config_that_is_cut(config, said):
+    """The whole config is there; asking for it would mislead."""
+    with pytest.raises(ConfigError, match="num_attention_heads") as caught:
+        profile_text(config)
+    assert said in caught.value.text()
+
+
+def test_gemma_counts_its_embedding_once():
+    """Its configs leave out `tie_word_embeddings`, which is true there; Gemma 3 1B has 999.9M parameters."""
+    gemma = {
+        "model_type": "gemma3_text",
+        "hidden_size": 1152,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "num_hidden_layers": 26,
+        "intermediate_size": 6912,
+        "vocab_size": 262_144,
+    }
+    assert architecture.from_config(gemma).total_params == pytest.approx(999.9e6, rel=1e-3)
+    assert "Parameters 999.81M, 999.81M active; MTP layers (0) left out." in profile_text(gemma)
+
+
+def test_files_that_cannot_be_read_or_written_end_in_one_message(tmp_path):
+    """A folder for a config.json, and a folder that is not there."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(published.config("llama-3.1-405b")))
+    for argv, said in (
+        ([str(tmp_path)], "is a folder"),
+        ([str(config), "--out", str(tmp_path / "none" / "p.yaml")], "cannot be written: No such file"),
+    ):
+        error = CliRunner().invoke(app, ["profiles", "new", *argv]).exception
+        assert isinstance(error, InputError)
+        assert said in error.text()

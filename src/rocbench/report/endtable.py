@@ -15,6 +15,7 @@ from rich.text import Text
 
 from rocbench import units
 from rocbench.report.curves import Curve, Point, RunInfo, curves, origin
+from rocbench.server import failures
 from rocbench.verdict.codes import meaning
 
 NARROW = 110
@@ -127,7 +128,8 @@ def _codes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _meanings(rows: Sequence[dict[str, Any]], console: Console) -> None:
     for code in sorted(_codes(rows)):
-        console.print(Text.assemble((f"  {code}", "bold"), f": {meaning(code)}"))
+        cause = failures.known(code)
+        console.print(Text.assemble((f"  {code}", "bold"), f": {cause.cause if cause else meaning(code)}"))
     unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
     if unmade:
         console.print(Text(f"  not judged: {', '.join(unmade)}", style="dim"))

@@ -13,6 +13,7 @@ from rocbench.report.chart import figure
 from rocbench.report.curves import Curve, Point, Row, level_words
 from rocbench.report.plots import pace
 from rocbench.report.table import Table
+from rocbench.server import failures
 from rocbench.tables.columns import CELLS
 from rocbench.verdict.codes import CODES, meaning
 
@@ -209,15 +210,19 @@ def doubts(rows: Sequence[Row]) -> Table:
     order = {"voids": 0, "unknown": 1, "informs": 2}
     lines = []
     for code in sorted(found, key=lambda c: (order.get(known[c].effect, 3) if c in known else 3, c)):
-        entry = known.get(code)
+        entry, cause = known.get(code), failures.known(code)
         lines.append(
             (
                 code,
                 entry.effect if entry else "cause",
                 str(len(found[code])),
                 _where(found[code]),
-                meaning(code) if entry else "a known cause of a failed server",
-                entry.action if entry else "read failure_message and the server's log",
+                cause.cause if cause else meaning(code),
+                entry.action
+                if entry
+                else cause.fix
+                if cause
+                else "read failure_message and the server's log",
             )
         )
     header = ("code", "effect", "rows", "cells", "meaning", "what to do")

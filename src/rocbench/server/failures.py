@@ -57,6 +57,11 @@ def signatures() -> tuple[Signature, ...]:
     return tuple(Signature(**entry) for entry in yaml.safe_load(text)["signatures"])
 
 
+def known(code: str) -> Signature | None:
+    """The signature of a code that stands in a row beside `server_failed`; None where it is no such code."""
+    return next((signature for signature in signatures() if signature.id == code), None)
+
+
 @cache
 def _patterns() -> tuple[tuple[re.Pattern[str], Signature], ...]:
     return tuple((re.compile(signature.regex), signature) for signature in signatures())

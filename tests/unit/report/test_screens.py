@@ -201,9 +201,10 @@ def test_a_sweep_without_any_figure_has_a_table():
             "model": "m",
             "concurrency": 1,
             "valid": False,
-            "reasons": "server_failed;out_of_memory",
+            "reasons": "server_failed;gpu_out_of_memory",
         }
     ]
     out = Console(file=io.StringIO(), width=100)
     endtable.show(rows, out)
-    assert "INVALID server_failed, out_of_memory" in out.file.getvalue()
+    assert "INVALID server_failed, gpu_out_of_memory" in out.file.getvalue()
+    assert "gpu_out_of_memory: a GPU ran out of memory" in out.file.getvalue()

@@ -105,7 +105,7 @@ def test_doubts_list_what_voids_first():
     """Each code with its rows, its meaning and what to do; a failed server's cause too."""
     rows = [
         row(1, 1, reasons="few_samples_p99"),
-        row(2, 1, valid=False, reasons="server_failed;out_of_memory"),
+        row(2, 1, valid=False, reasons="server_failed;gpu_out_of_memory"),
         row(3, 1, valid=None, reasons="metrics_gone"),
     ]
     table = summary.doubts(rows)
@@ -113,8 +113,10 @@ def test_doubts_list_what_voids_first():
         "server_failed",
         "metrics_gone",
         "few_samples_p99",
-        "out_of_memory",
+        "gpu_out_of_memory",
     ]
+    assert table.rows[3][4] == "a GPU ran out of memory"
+    assert "--gpu-memory-utilization" in table.rows[3][5]
     assert "3 rows: 1 valid, 1 invalid, 1 unknown" in table.notes[0]
 
 

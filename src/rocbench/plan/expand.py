@@ -71,7 +71,8 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             if group.resolution is not None and not overrides.force:
                 faults += [
                     Fault(
-                        _name(model.profile, axes), f"{f.message} [rule {f.rule}; {f.source}]\n  fix: {f.fix}"
+                        _name(model.profile, axes),
+                        f"{f.message} [rule {f.rule}; {f.source}]" + (f"\n  fix: {f.fix}" if f.fix else ""),
                     )
                     for f in group.resolution.contradictions
                 ]

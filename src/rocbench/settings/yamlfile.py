@@ -116,7 +116,14 @@ def _explain(error: ValidationError, node: yaml.Node | None, model: type[BaseMod
         key = _key(node, location)
         if fault["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(location[-1]), _fields(model), n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            elsewhere = near == [str(location[-1])]
+            hint = (
+                "; it is a key of another place (docs/reference)"
+                if elsewhere
+                else f"; did you mean {near[0]!r}?"
+                if near
+                else ""
+            )
             text = f"unknown key {location[-1]!r}{hint}"
         elif fault["type"] == "missing":
             text = f"key {location[-1]!r} is missing"

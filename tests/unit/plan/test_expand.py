@@ -228,3 +228,11 @@ def test_a_plan_shows_every_value_at_any_width(
     for cell in (cell for group in plan.groups for cell in group.cells):
         for text in (cell.key, cell.cell_id, f"{cell.estimate.kv_capacity_tokens:,}"):
             assert text in shown
+
+
+def test_a_fault_without_a_known_fix_ends_there() -> None:
+    """No empty line of advice."""
+    plan = expand(serve_args={"kv-offloading-size": 64, "disable-hybrid-kv-cache-manager": None})
+    (fault,) = plan.faults
+    assert "[rule off-hma-flag;" in fault.message
+    assert "fix:" not in fault.message

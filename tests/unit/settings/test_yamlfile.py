@@ -100,3 +100,11 @@ def test_not_a_mapping(tmp_path: Path) -> None:
     """A list where a mapping belongs is refused."""
     with pytest.raises(ConfigError, match="mapping"):
         yamlfile.load(write(tmp_path, "- a\n- b\n"), Hardware)
+
+
+def test_a_key_that_is_right_elsewhere_is_no_misspelling(tmp_path: Path) -> None:
+    """`tp` lies below `product` of a matrix, or is a model's own."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: x\nmodels: [quick]\nworkloads: [short]\nmatrix: {tp: [4, 8]}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'tp'; it is a key of another place"):
+        yamlfile.load(path, Sweep)

@@ -202,11 +202,8 @@ class RunFolder:
         rows_folder.mkdir(parents=True, exist_ok=True)
         row = {**row, "run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
         row["discarded"] = identity.discarded
-        row["attempt"] = int(row.get("attempt") or 1) + self.attempts(identity)
+        row |= self._replace(row)
         row = {name: self._masked(value) if isinstance(value, str) else value for name, value in row.items()}
-        for old in self._rows:
-            if _key(old) == _key(row):
-                self._append("replaced.jsonl", old)
         _write_atomic(rows_folder / f"{identity.stem}.json", json.dumps(row, default=_plain).encode())
         self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
         if not tables:
@@ -220,6 +217,17 @@ class RunFolder:
         """How often a cell and repeat were measured so far."""
         wanted = (identity.cell_id, identity.repeat, identity.discarded)
         return next((int(old.get("attempt") or 1) for old in self._rows if _key(old) == wanted), 0)
+
+    def _replace(self, row: Row) -> Row:
+        """Keep the row that this one replaces; gives the columns that tell of it and of those before it."""
+        attempt, told = int(row.get("attempt") or 1), [row.get("replaced_reasons")]
+        old = next((old for old in self._rows if _key(old) == _key(row)), None)
+        if old is not None:
+            self._append("replaced.jsonl", old)
+            attempt += int(old.get("attempt") or 1)
+            told += [old.get("replaced_reasons"), old.get("reasons")]
+        before = dict.fromkeys(code for codes in told if codes for code in str(codes).split(";"))
+        return {"attempt": attempt, "replaced_reasons": ";".join(before) or None}
 
     def finish(self) -> None:
         """Write every table once more, from the rows and parts that are there."""

@@ -8,6 +8,9 @@ A relative rule compares each cell with the same cell of the baseline (`compare`
 
 A limit (`p99_ttft_ms <= 2000`) holds each cell's repeats against a number: pass or regression when the interval of
 their mean lies on one side of it; one repeat is judged by its value.
+
+Void rows have no figures to judge, and none is left out unseen. Where it was the server that failed, that is judged by
+itself: a cell that failed in every row is a regression when the baseline's did in none, else it cannot be told.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from rocbench.judgement.compare import (
 from rocbench.judgement.slo import COMPARISONS, Limit, Outcome
 from rocbench.settings.goals import Share
 from rocbench.tables.columns import CELLS, Better, better
+from rocbench.verdict.codes import CODES, SERVER_FAULTS
 
 Word = Literal["pass", "regression", "cannot tell"]
 _LIMIT = re.compile(rf"^\s*(\w+)\s*({'|'.join(COMPARISONS)})\s*([-+0-9.eE]+)\s*$")
@@ -47,6 +51,14 @@ _LIMIT_WORDS: dict[Outcome, Word] = {
     "unclear": "cannot tell",
     "not delivered": "cannot tell",
 }
+SERVER_RULE = "the server does not fail"
+FAILING = SERVER_FAULTS - {"server_failed"}
+"""Faults of a server that ran: one that never answered may have lacked something on its node."""
+MEASURED = frozenset({"success_rate", "goodput_share"})
+"""Shares that count failed requests: of a row that is void by failures they are still true."""
+_VOIDING = frozenset(code.id for code in CODES if code.effect == "voids")
+_ALONG = FAILING | {"no_measurement", "concurrency_not_delivered", "token_count_disagrees"}
+"""Codes that failing requests bring with them."""
 _SHOWN = {"pass": "pass", "regression": "**regression**", "cannot tell": "cannot tell"}
 
 
@@ -177,8 +189,8 @@ def gate(run: pd.DataFrame, baseline: pd.DataFrame | None, rules: GateRules | No
     rules = rules or GateRules()
     if rules.relative and baseline is None:
         raise InputError("relative rules need a baseline", fix="--baseline RUN, or rules with `relative: []`")
-    items: list[Item] = []
     notes: dict[str, None] = {}
+    items = _void(run, baseline, notes)
     if baseline is not None and rules.relative:
         items += _relative(run, baseline, rules, notes)
     for rule in rules.limits:
@@ -186,6 +198,50 @@ def gate(run: pd.DataFrame, baseline: pd.DataFrame | None, rules: GateRules | No
         items += _limits(run, rule, rules.alpha)
     simulated = any(row.get("simulated") is True for row in records(run))
     return GateResult(tuple(items), tuple(notes), rules.cannot_tell, simulated)
+
+
+def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, None]) -> list[Item]:
+    """What the run's void rows tell of the server; notes name all of them, and those that were measured again."""
+    rows, before = records(run), records(baseline) if baseline is not None else []
+    keys = key_columns(before, rows)
+    bases, items = by(before, keys), []
+    for key, cells in by(rows, keys).items():
+        cell, n = label(keys, key), len(cells)
+        void, again = [_codes(row) for row in cells], [_replaced(row) for row in cells]
+        if any(void):
+            notes[f"{cell}: {sum(map(bool, void))} of {n} rows are void: {_list(void)}"] = None
+        if any(again):
+            notes[f"{cell}: {sum(map(bool, again))} of {n} rows replace earlier ones: {_list(again)}"] = None
+        faults = [(now | earlier) & SERVER_FAULTS for now, earlier in zip(void, again, strict=True)]
+        base, always = bases.get(key, []), all(map(_failed, cells))
+        if any(faults) and not (always and base and all(map(_failed, base))):
+            told = f"{sum(map(bool, faults))} of {n} rows: {_list(faults)}"
+            told += f"; of the baseline {sum(map(_failed, base))} of {len(base)}" if base else ""
+            worse = always and base and not any(map(_failed, base))
+            items.append(Item(cell, SERVER_RULE, "regression" if worse else "cannot tell", told))
+    return items
+
+
+def _codes(row: Row) -> frozenset[str]:
+    """Codes that void a row; empty when it is not void."""
+    if row.get("valid") is not False:
+        return frozenset()
+    return _VOIDING.intersection(str(row.get("reasons")).split(";")) or frozenset({"no reason stated"})
+
+
+def _replaced(row: Row) -> frozenset[str]:
+    """Codes that voided the rows which this one replaced."""
+    return _VOIDING.intersection(str(row.get("replaced_reasons")).split(";"))
+
+
+def _list(found: Sequence[frozenset[str]]) -> str:
+    return ", ".join(sorted(frozenset().union(*found)))
+
+
+def _failed(row: Row) -> bool:
+    """Whether a row is void by the server's doing, and by nothing else."""
+    codes = _codes(row)
+    return bool(codes & FAILING) and codes <= _ALONG
 
 
 def without_baseline(run: pd.DataFrame, rules: GateRules, why: str) -> GateResult:
@@ -261,6 +317,8 @@ def _detail(row: Row, outcome: Word) -> str:
     change = (
         f"{row['effect']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}], n={row['n_a']:g} and {row['n_b']:g}"
     )
+    if row["dropped_a"] or row["dropped_b"]:
+        change += f" without {row['dropped_a']:g} and {row['dropped_b']:g} void"
     n = row["n_needed"]
     if outcome == "cannot tell" and isinstance(n, int | float) and n > 0:
         change += f"; about {n:g} repeats a side would tell"
@@ -274,7 +332,11 @@ def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float) -> list[Item]:
     keys = key_columns(rows, [])
     items = []
     for key, cells in by(rows, keys).items():
-        kept = [row for row in cells if row.get("valid") is not False]
+        kept = [
+            row
+            for row in cells
+            if row.get("valid") is not False or (limit.metric in MEASURED and _failed(row))
+        ]
         values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
         if any(isinstance(value, str) for value in values):
             raise InputError(f"{limit.metric} is no number", where=f"gate rules, {rule.limit!r}")
@@ -296,7 +358,8 @@ def _figures_text(figures: Sequence[float], dropped: int) -> str:
         return "no valid rows" if dropped else "not measured"
     interval = stats.mean_interval(figures)
     around = "" if math.isnan(interval.low) else f" [{interval.low:,.4g}, {interval.high:,.4g}]"
-    return f"{interval.estimate:,.4g}{around}, n={interval.n}"
+    without = f" without {dropped} void" if dropped else ""
+    return f"{interval.estimate:,.4g}{around}, n={interval.n}{without}"
 
 
 # --- what CI reads
@@ -320,6 +383,8 @@ def junit(result: GateResult, name: str = "bench gate") -> str:
             ET.SubElement(case, "skipped", {"message": f"cannot tell: {item.detail}"})
         else:
             ET.SubElement(case, "system-out").text = item.detail
+    if result.notes:
+        ET.SubElement(suite, "system-out").text = "\n".join(result.notes)
     ET.indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 

@@ -280,6 +280,7 @@ _PROVENANCE = (
     Column("restart", "", "never, per_repeat or per_cell: whether repeats share a server"),
     Column("discarded", "", "true for a first repeat after a load that judgement leaves out"),
     Column("attempt", "", "from 1; above it, this row replaced one that lies in replaced.jsonl"),
+    Column("replaced_reasons", "", "reasons of the rows that this one replaced, joined by `;`"),
     Column("started_at", "", "UTC time at which the measured window began"),
     Column("accuracy_labels", "", "switches in force that may change the answers, joined by `;`"),
     Column("forced_rules", "", "true when --force overrode a rule that refuses"),

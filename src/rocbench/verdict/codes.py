@@ -27,6 +27,8 @@ class Code:
 
 SPOILED = frozenset({"client_saturated", "clock_stepped", "simulator_late", "stamps_coalesced"})
 """What the measuring machine did to a row: another attempt may be free of it."""
+SERVER_FAULTS = frozenset({"error_rate", "health_failed", "server_changed", "server_failed"})
+"""What the server did: another attempt may only be luckier."""
 
 CODES: tuple[Code, ...] = (
     Code(

@@ -198,6 +198,7 @@ def test_what_this_machine_spoiled_is_measured_again_at_once(tmp_path):
     assert outcome.cells[["attempt", "valid"]].to_numpy().tolist() == [[2, True], [2, False]]
     replaced = [json.loads(line) for line in (folder / "replaced.jsonl").read_text().splitlines()]
     assert [(row["attempt"], row["reasons"].split(";")[0]) for row in replaced] == [(1, "clock_stepped")] * 2
+    assert all(codes.startswith("clock_stepped") for codes in outcome.cells["replaced_reasons"])
 
 
 def test_a_failed_server_is_tried_again(tmp_path):

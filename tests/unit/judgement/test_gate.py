@@ -85,6 +85,62 @@ def test_invalid_rows_cannot_pass():
     assert gate.gate(again(valid=False), BASE, RULES).outcome == "cannot tell"
 
 
+FAILED = {"valid": False, "reasons": "error_rate;concurrency_not_delivered", "success_rate": 0.6}
+
+
+def _with(rows, **fields):
+    """The run measured again, some rows of its first cell otherwise."""
+    run = again()
+    for name, value in fields.items():
+        run.loc[run.index[:rows], name] = value
+    return run
+
+
+def test_a_server_that_fails_in_every_row_is_a_regression():
+    """Where the baseline's did not: by the cell's name and the code, beside the rows that were left out."""
+    result = gate.gate(_with(5, **FAILED), BASE, RULES)
+    (item,) = (item for item in result.items if item.rule == gate.SERVER_RULE)
+    assert (item.outcome, result.exit_code) == ("regression", Exit.DONE_WITH_FAULTS)
+    assert "concurrency=8" in item.cell
+    assert item.detail == "5 of 5 rows: error_rate; of the baseline 0 of 5"
+    assert gate.gate(_with(5, **FAILED), _with(5, **FAILED), RULES).outcome == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        FAILED,
+        FAILED | {"reasons": "error_rate;client_saturated"},
+        {"valid": False, "reasons": "server_failed"},
+        {"replaced_reasons": "error_rate;few_samples_p99"},
+    ],
+)
+def test_a_server_that_failed_once_cannot_pass(fields):
+    """Also where the row was measured once more: the luckier attempt does not hide the other."""
+    result = gate.gate(_with(1, **fields), BASE, RULES)
+    assert [i.outcome for i in result.items if i.rule == gate.SERVER_RULE] == ["cannot tell"]
+    assert result.exit_code == Exit.CANNOT_TELL
+
+
+def test_rows_that_were_left_out_are_told_in_every_form():
+    """What the measuring machine spoiled may be left out, with its code and how many."""
+    result = gate.gate(_with(1, valid=False, reasons="client_saturated;throttled"), BASE, RULES)
+    told = "concurrency=8 load_shape=closed: 1 of 5 rows are void: client_saturated"
+    assert result.outcome == "pass"
+    assert all(told in form(result) for form in (gate.text, gate.markdown, gate.junit))
+    assert told in gate.as_dict(result)["notes"][0]
+    assert "n=5 and 4 without 0 and 1 void" in gate.text(result)
+
+
+def test_a_limit_on_success_judges_rows_that_failures_voided():
+    """The share of requests that succeeded is true of a row that is void by those that did not."""
+    limit = GateRules(relative=(), limits=("success_rate >= 0.99",))
+    (item,) = (
+        i for i in gate.gate(_with(5, **FAILED), None, limit).items if "8" in i.cell and ">=" in i.rule
+    )
+    assert (item.outcome, item.detail) == ("regression", "0.6 [0.6, 0.6], n=5")
+
+
 def test_limits_beside_relative_rules():
     """An SLO limit fails by its cell; one repeat is judged by its value."""
     rules = GateRules(relative=(), limits=("p99_ttft_ms <= 2000", "output_throughput > 500"))

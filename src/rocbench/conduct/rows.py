@@ -17,7 +17,7 @@ from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sour
 from rocbench.records import SCHEMA_VERSION
 from rocbench.server.redact import masked_environment
 from rocbench.server.spec import RunningServer
-from rocbench.settings.schema import Hardware, ModelProfile, Sweep, Workload
+from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, Workload
 from rocbench.tables import limits, metrics
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
@@ -50,6 +50,9 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
         "request_rate": cell.level.rate,
         "load_shape": cell.load.shape.kind,
         "max_requests": cell.load.max_requests,
+        "workload_spec": _json(_workload_spec(workload)),
+        "load_spec": _json(_load_spec(cell.load)),
+        "slo": _json(slo) if (slo := plan.sweep.slo.model_dump(exclude_none=True)) else None,
         "key": cell.key,
         "serve_args": _json({e.name: e.value for e in group.resolution.args}) if group.resolution else None,
         "serve_env": _json(masked_environment(group.resolution.environment(), ()))
@@ -61,6 +64,23 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
         "forced_rules": group.resolution.forced if group.resolution else None,
         "imported": False,
     }
+
+
+def _workload_spec(workload: Workload) -> Row:
+    """What a request is beside the columns `isl`, `osl` and `images`, without defaults."""
+    means = {"isl": {"mean"}, "osl": {"mean"}, "images": {"count"}}
+    kept = workload.model_dump(
+        mode="json", exclude_defaults=True, exclude={"name": True, "note": True, **means}
+    )
+    return {name: value for name, value in kept.items() if value != {}}
+
+
+def _load_spec(load: Load) -> Row:
+    """How requests are sent and what ends them, without defaults; how long is measured changes no figure's meaning."""
+    bounds = load.model_dump(
+        mode="json", exclude_defaults=True, include={"wave", "max_requests", "max_requests_per_user"}
+    )
+    return load.shape.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}) | bounds
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -33,8 +33,10 @@ MATCH = ("model", "workload", "concurrency", "request_rate", "load_shape")
 """Two cells are the same point of two runs when these agree."""
 MARKS = ("simulated", "predicted", "imported")
 """What a row is not, unless it says so."""
-GUARDS = (*MARKS, "hardware", "model_revision", "isl", "osl", "images", "transport", "node")
-"""A difference in one of these makes figures incomparable, unless it is allowed by name."""
+REQUEST = ("isl", "osl", "images", "workload_spec")
+"""What a request is."""
+GUARDS = (*MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport", "node", "slo")
+"""A difference in one of these makes figures incomparable, unless it is allowed by name; `slo` only those of goodput."""
 WHY = {
     "simulated": "a simulated server measures no GPU",
     "predicted": "a prediction measures nothing",
@@ -43,7 +45,9 @@ WHY = {
     "node": "another machine is another experiment",
     "model_revision": "another checkpoint",
     "transport": "stamps in user space are later than the kernel's",
-} | dict.fromkeys(("isl", "osl", "images"), "another request")
+    "load_spec": "requests were sent, or ended, otherwise",
+    "slo": "goodput counts by other limits",
+} | dict.fromkeys(REQUEST, "another request")
 """What a difference in a guard means."""
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
@@ -126,7 +130,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
     shared = [key for key in cells_a if key in cells_b]
     if not shared:
         raise InputError(_nothing_shared(*sides), fix="name runs of the same models, workloads and levels")
-    notes = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings.allow)
+    notes = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
     rows = [
         _judge_cell(dict(zip(keys, key, strict=True)), metric, cells_a[key], cells_b[key], settings)
         for key in shared
@@ -233,7 +237,7 @@ def _nothing_shared(a: list[Row], b: list[Row]) -> str:
 # --- what may be compared
 
 
-def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], allow: frozenset[str]) -> list[str]:
+def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], settings: Settings) -> list[str]:
     """Notes on allowed and unknown differences.
 
     Raises:
@@ -241,7 +245,8 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], allow: frozenset[st
     """
     refused: dict[str, str] = {}
     notes: dict[str, None] = {}
-    for name in GUARDS:
+    goodput = any(metric.startswith("goodput") for metric in settings.metrics)
+    for name in GUARDS if goodput else [name for name in GUARDS if name != "slo"]:
         for a, b in pairs:
             x, y = _values_of(a, name), _values_of(b, name)
             if x == y:
@@ -249,7 +254,7 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], allow: frozenset[st
             told = f"{name}: {', '.join(x) or 'unknown'} against {', '.join(y) or 'unknown'}"
             if not x or not y:
                 notes[f"{told}; taken as alike"] = None
-            elif name in allow:
+            elif name in settings.allow:
                 notes[f"{told}; allowed"] = None
             else:
                 refused[name] = f"{told} ({WHY[name]})"

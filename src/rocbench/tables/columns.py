@@ -268,6 +268,11 @@ _PROVENANCE = (
         "requests",
         "bound by count: so many in all at most; absent where a window is measured",
     ),
+    Column(
+        "workload_spec", "", "JSON of what a request is beside `isl`, `osl` and `images`, without defaults"
+    ),
+    Column("load_spec", "", "JSON of how requests were sent and what ended them, without defaults"),
+    Column("slo", "", "JSON of the limits that goodput counts by"),
     Column("gpus", "", "GPUs that the server uses"),
     Column("model_revision", "", "revision of the checkpoint"),
     Column("node", "", "host name of the server's node; that of its Ray node where several share a host"),

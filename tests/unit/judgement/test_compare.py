@@ -80,19 +80,30 @@ def test_holm_goes_over_all_cells():
         ("hardware", "mi300x"),
         ("model_revision", "abc"),
         ("isl", 2048),
+        ("workload_spec", '{"shared_prefix_ratio": 0.5}'),
+        ("load_spec", '{"max_requests": 100}'),
         ("transport", "aiohttp"),
         ("node", "n2"),
     ],
 )
 def test_unlike_cells_are_refused_by_name(column, value):
     """A difference that makes figures incomparable stops the comparison, and can be allowed by name."""
-    a = table(cells(model_revision="xyz", node="n1"))
-    b = table(cells(seed=1, **({"model_revision": "xyz", "node": "n1"} | {column: value})))
+    stated = {"model_revision": "xyz", "node": "n1", "workload_spec": "{}", "load_spec": "{}"}
+    a, b = table(cells(**stated)), table(cells(seed=1, **(stated | {column: value})))
     with pytest.raises(InputError, match=column) as caught:
         compare(a, b, ONE)
     assert f"--allow {column}" in caught.value.fix
     allowed = compare(a, b, Settings(metrics=ONE.metrics, allow=frozenset({column})))
     assert any(column in note and "allowed" in note for note in allowed.notes)
+
+
+def test_goodput_is_compared_at_equal_limits():
+    """Another SLO makes another goodput, and nothing else."""
+    sides = [table(cells(slo=slo, goodput=5.0)) for slo in ('{"ttft_ms": 200}', '{"ttft_ms": 2000}')]
+    assert verdicts(compare(*sides, ONE)) == ["same"]
+    with pytest.raises(InputError, match="other limits") as caught:
+        compare(*sides, Settings(metrics=("goodput",)))
+    assert "--allow slo" in caught.value.fix
 
 
 def test_a_simulated_run_is_no_real_one():

@@ -54,7 +54,15 @@ class Effect:
 
     def relative(self) -> Effect:
         """From a difference of logarithms to a relative change: exp(x) - 1."""
-        return Effect(math.expm1(self.estimate), math.expm1(self.low), math.expm1(self.high), self.p, self.df)
+        with np.errstate(over="ignore"):  # an end beyond all figures is infinite
+            estimate, low, high = (float(np.expm1(x)) for x in (self.estimate, self.low, self.high))
+        return Effect(estimate, low, high, self.p, self.df)
+
+    def share_of(self, base: float) -> Effect:
+        """From a difference of figures to a share of the base's mean; all NaN where that is not positive."""
+        if not base > 0:
+            return _NO_EFFECT
+        return Effect(self.estimate / base, self.low / base, self.high / base, self.p, self.df)
 
 
 _NO_EFFECT = Effect(NAN, NAN, NAN, NAN)
@@ -176,14 +184,21 @@ def relative_effect(
 ) -> Effect:
     """Relative change of b against a, b/a - 1, of geometric means, by Welch on logarithms or by bootstrap.
 
-    All NaN when an arm has fewer than 2 values or a value that is not positive.
+    A figure of 0 has no logarithm, and is a total loss, not an absent one: the difference of means is then judged, as a
+    share of a's mean. All NaN when an arm has fewer than 2 values, one is not finite, or a's mean is not positive. Of 2
+    values a bootstrap knows only three resamples, which finds effects where there are none: they are judged by Welch.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if min(len(x), len(y)) < 2 or min(x.min(), y.min()) <= 0:
+    if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return _NO_EFFECT
-    if method == "welch":
-        return welch(np.log(x), np.log(y), confidence).relative()
-    return _bootstrap_difference(np.log(x), np.log(y), confidence, seed).relative()
+    zero, mean = min(x.min(), y.min()) <= 0, float(x.mean())
+    if not zero:
+        x, y = np.log(x), np.log(y)
+    if method == "welch" or min(len(x), len(y)) < 3:
+        effect = welch(x, y, confidence)
+    else:
+        effect = _bootstrap_difference(x, y, confidence, seed)
+    return effect.share_of(mean) if zero else effect.relative()
 
 
 def _bootstrap_difference(

@@ -75,10 +75,33 @@ def test_relative_effect_is_symmetric_in_logarithms():
     assert (1 + forth.low) * (1 + back.high) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("values", [[1.0], [1.0, 0.0], [1.0, -2.0]])
-def test_no_relative_effect_without_positive_repeats(values):
-    """One repeat, or a figure of zero, gives no effect rather than a wrong one."""
-    assert math.isnan(stats.relative_effect([1.0, 2.0], values).estimate)
+@pytest.mark.parametrize(
+    ("base", "values"),
+    [([1.0, 2.0], [1.0]), ([0.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [1.0, math.inf])],
+)
+@pytest.mark.parametrize("method", ["welch", "bootstrap"])
+def test_no_relative_effect_without_a_base_or_repeats(base, values, method):
+    """One repeat, a base of zero or an infinite figure gives no effect rather than a wrong one."""
+    assert math.isnan(stats.relative_effect(base, values, method=method).estimate)
+
+
+@pytest.mark.parametrize("method", ["welch", "bootstrap"])
+def test_a_figure_of_zero_is_a_total_loss(method):
+    """All of it lost is told; one of several is noise that cannot be."""
+    lost = stats.relative_effect([100, 101, 99], [0, 0, 0], method=method)
+    assert (lost.estimate, lost.p < 0.01, lost.high < -0.9) == (-1.0, True, True)
+    assert stats.relative_effect([100, 101, 99], [100, 0, 101], method=method).p > 0.05
+
+
+def test_two_repeats_are_not_bootstrapped():
+    """Three distinct resamples would find an effect in every sixth comparison of equal arms."""
+    a, b = [1000.0, 1001.0], [1010.0, 1013.0]
+    assert stats.relative_effect(a, b, method="bootstrap") == stats.relative_effect(a, b)
+
+
+def test_an_interval_beyond_all_figures_is_infinite():
+    """A bootstrap of repeats of which two are equal may reach that far; it ends in no error."""
+    assert stats.Effect(1.0, -1e4, 1e4, 0.5).relative().high == math.inf
 
 
 def test_bootstrap_effect_is_near_welch():

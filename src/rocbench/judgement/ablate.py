@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,15 +32,23 @@ from rocbench.errors import InputError
 from rocbench.judgement.compare import (
     MARKS,
     MATCH,
+    NO_BASE,
+    REQUEST,
+    SETTINGS,
     Key,
     Row,
     Settings,
     Word,
+    axes_of,
     by,
     decide,
+    few_samples,
+    flags_of,
+    label,
     needed,
     plain_value,
     records,
+    tells_apart,
 )
 from rocbench.tables.columns import Better
 
@@ -49,9 +57,10 @@ Arm = dict[str, Any]
 Levels = Mapping[str, Sequence[Any]]
 SpreadWord = Literal["more variable", "less variable", "same", "cannot tell"]
 
-LEVEL_COLUMNS = (*MATCH, *MARKS, "hardware", "model_revision", "isl", "osl", "images")
+LEVEL_COLUMNS = (*MATCH, *MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport")
 SAME_SPREAD = 2.0
 """Standard deviations within this ratio of each other (with their whole interval) count as the same."""
+FEW = "fewer than 2 repeats in which every arm was measured"
 
 
 # --- designs
@@ -163,20 +172,21 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
         settings: metrics, minimum effect, alpha.
 
     Raises:
-        InputError: a factor is nowhere in the rows, or no two arms share a level of the load.
+        InputError: a factor is nowhere in the rows, no two arms share a level of the load, or a repeat is there twice.
     """
     settings = settings or Settings()
     directions = settings.directions()
-    rows = [row for row in records(frame) if _at_factors(row, factors)]
+    rows = [{**row, **flags_of(row)} for row in records(frame) if _at_factors(row, factors)]
     if not rows:
         raise InputError(
             f"no row says where it stands on {', '.join(factors)}", fix="name factors of this run"
         )
-    levels = [name for name in LEVEL_COLUMNS if any(row.get(name) is not None for row in rows)]
+    levels = _level_columns(rows, factors)
     table: list[Row] = []
     for level, cells in by(rows, levels).items():
         found = _contrasts(_arms_of(cells, factors), factors)
         key = dict(zip(levels, level, strict=True))
+        _refuse_twice(cells, factors, label(levels, level))
         table += [
             key | _effect(cells, c, factors, metric, settings) for c in found for metric in settings.metrics
         ]
@@ -188,7 +198,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
     return Ablation(
         table=pd.DataFrame(table),
         factors={name: tuple(str(v) for v in values) for name, values in factors.items()},
-        notes=_notes(rows),
+        notes=(*few_samples(_by_arms(by(rows, levels).values(), factors), settings), *_notes(rows, levels)),
         settings=settings,
         simulated=any(row.get("simulated") is True for row in rows),
     )
@@ -202,6 +212,42 @@ def _level(row: Row, factor: str) -> Any:
 
 def _at_factors(row: Row, factors: Levels) -> bool:
     return all(_level(row, name) is not None for name in factors)
+
+
+def _level_columns(rows: list[Row], factors: Levels) -> list[str]:
+    """LEVEL_COLUMNS, and each other setting in which rows of one arm differ: what is not a factor is never mixed."""
+    names = [name for name in LEVEL_COLUMNS if any(row.get(name) is not None for row in rows)]
+    flags = dict.fromkeys(name for row in rows for name in row if name.startswith("flag "))
+    for name in (*axes_of(rows), *SETTINGS, *flags):
+        if any(tells_apart(name, cells) for cells in _by_arms(by(rows, names).values(), factors)):
+            names.append(name)
+    return names
+
+
+def _by_arms(groups: Iterable[list[Row]], factors: Levels) -> list[list[Row]]:
+    """Groups of rows, each parted into its arms."""
+    return [
+        [row for row in rows if _arm(row, factors) == arm]
+        for rows in groups
+        for arm in _arms_of(rows, factors)
+    ]
+
+
+def _refuse_twice(rows: list[Row], factors: Levels, level: str) -> None:
+    """Stop where two rows claim to be the same repeat of the same arm: one would replace the other.
+
+    Raises:
+        InputError: they do.
+    """
+    seen: set[tuple[Key, Any, Any]] = set()
+    for row in rows:
+        key = _arm(row, factors), row.get("run_id"), row.get("repeat")
+        if key in seen:
+            raise InputError(
+                f"{level}: repeat {row.get('repeat')} of {label(list(factors), key[0])} is there twice",
+                fix="name each run once, and all factors in which its cells differ",
+            )
+        seen.add(key)
 
 
 def _arm(row: Row, factors: Levels) -> Key:
@@ -249,20 +295,23 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
     mine = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
     kept = [row for row in mine if settings.include_invalid or row.get("valid") is not False]
     y = {
-        (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): math.log(float(row[metric]))
+        (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): float(row[metric])
         for row in kept
-        if row.get(metric) is not None and float(row[metric]) > 0
+        if row.get(metric) is not None
     }
+    zero = min(y.values(), default=1.0) <= 0
+    y = _shares(y, sides[1], contrast) if zero else {key: math.log(figure) for key, figure in y.items()}
     repeats = dict.fromkeys(repeat for _, repeat in y)
     whole = [r for r in repeats if all((arm, r) in y for arm in (*sides[0], *sides[1]))]
     differences = [_mean(y, sides[0], r) - _mean(y, sides[1], r) for r in whole]
     spread = stats.NO_SPREAD
     if contrast.interaction:
         differences = [2 * d for d in differences]  # the means halve y(ab) + y(base) - y(a) - y(b)
-    else:
+    elif not zero:
         plus, minus = (_by_arm(y, side) for side in sides)
         spread = stats.spread_ratio(minus, plus, 1 - settings.alpha)
-    effect = stats.paired(differences, 1 - settings.alpha).relative()
+    effect = stats.paired(differences, 1 - settings.alpha)
+    effect = effect if zero else effect.relative()
     return {
         "factor": contrast.factor,
         "level": contrast.level,
@@ -280,8 +329,19 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
         "p_f": spread.p_f,
         "p_brown_forsythe": spread.p_brown_forsythe,
         "dropped": len(mine) - len(kept),
-        "note": "" if len(differences) > 1 else "fewer than 2 repeats in which every arm was measured",
+        "note": ("" if y else NO_BASE) if zero else "" if len(differences) > 1 else FEW,
     }
+
+
+def _shares(
+    y: Mapping[tuple[Key, Any], float], base: Sequence[Key], contrast: Contrast
+) -> dict[tuple[Key, Any], float]:
+    """Figures as shares of the base's mean, where one is 0: it has no logarithm, and is a total loss. Empty without a base."""
+    figures = [figure for (arm, _), figure in y.items() if arm in base]
+    mean = sum(figures) / len(figures) if figures else 0.0
+    if mean <= 0 or contrast.interaction:
+        return {}
+    return {key: figure / mean for key, figure in y.items()}
 
 
 def _mean(y: Mapping[tuple[Key, Any], float], side: Sequence[Key], repeat: Any) -> float:
@@ -321,11 +381,10 @@ def _settle(rows: list[Row], directions: Mapping[str, Better], settings: Setting
         row["spread"] = decide_spread(spread, p_spread, settings.alpha)
 
 
-def _notes(rows: list[Row]) -> tuple[str, ...]:
+def _notes(rows: list[Row], levels: Sequence[str]) -> tuple[str, ...]:
     if not all(row.get("started_at") for row in rows):
         return ()
-    levels = [name for name in LEVEL_COLUMNS if any(row.get(name) is not None for row in rows)]
-    for cells in by(rows, levels).values():
+    for cells in by(rows, (*levels, "run_id")).values():  # each run counts its repeats from 1
         ordered = [row["repeat"] for row in sorted(cells, key=lambda row: str(row["started_at"]))]
         if ordered != sorted(ordered):
             return ("the arms did not run interleaved: a drift of the node can pass for an effect",)

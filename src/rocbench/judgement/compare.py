@@ -52,7 +52,11 @@ WHY = {
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
 """What a comparison is usually about: settings, axes of the matrix and flags are reported, never refused."""
+NO_BASE = "the base is 0: no relative change"
 DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
+
+LEAST_SAMPLES = {f"{p}_": stats.min_samples(q) for p, q in (("p99", 99), ("p95", 95), ("p90", 90))}
+"""Least requests behind a percentile, by the prefix of its column."""
 
 MIN_EFFECT = 0.02
 ALPHA = 0.05
@@ -137,6 +141,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
         for metric in settings.metrics
     ]
     _settle(rows, directions, settings)
+    few = few_samples([side for key in shared for side in (cells_a[key], cells_b[key])], settings)
     both = [row for key in shared for row in (*cells_a[key], *cells_b[key])]
     return Comparison(
         table=pd.DataFrame(rows),
@@ -144,7 +149,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
         differs=_differences(*([r for k in shared for r in cells[k]] for cells in (cells_a, cells_b))),
         only_a=tuple(label(keys, key) for key in cells_a if key not in cells_b),
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
-        notes=(*notes, *_repeat_notes(both)),
+        notes=(*notes, *few, *_repeat_notes(both)),
         settings=settings,
         simulated=any(row.get("simulated") is True for row in both),
     )
@@ -181,21 +186,22 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [row for row in rows if row.get("discarded") is not True]
 
 
-def _axes(rows: Iterable[Row]) -> list[str]:
+def axes_of(rows: Iterable[Row]) -> list[str]:
+    """The axes that rows stand at, as `records` names them."""
     return sorted({name for row in rows for name in row if name.startswith("axis.")})
 
 
 def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
     """MATCH, and each further column that tells apart two cells of one side which those before it take for one."""
     keys = [name for name in MATCH if any(row.get(name) is not None for row in (*a, *b))]
-    for name in (*SETTINGS, *_axes([*a, *b]), *FLAGS, *GUARDS):
+    for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS):
         groups = [cells for side in (a, b) for cells in by(side, keys).values()]
-        if any(_tells_apart(name, cells) for cells in groups):
+        if any(tells_apart(name, cells) for cells in groups):
             keys.append(name)
     return tuple(keys)
 
 
-def _tells_apart(name: str, rows: list[Row]) -> bool:
+def tells_apart(name: str, rows: list[Row]) -> bool:
     """Whether cells (by id) have different values; repeats of one cell may differ, as on two nodes."""
     firsts = {row.get("cell_id"): row for row in reversed(rows)}
     return len({plain_value(row.get(name)) for row in firsts.values()}) > 1
@@ -269,9 +275,9 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], settings: Settings)
 
 def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
     """Configuration columns whose values are not those of the other side; of flags and variables each by its name."""
-    sides = [[{**row, **_flags_of(row)} for row in side] for side in (a, b)]
+    sides = [[{**row, **flags_of(row)} for row in side] for side in (a, b)]
     flags = dict.fromkeys(name for side in sides for row in side for name in row if name.startswith("flag "))
-    configured = [*SETTINGS, *flags, *_axes([*a, *b])]
+    configured = [*SETTINGS, *flags, *axes_of([*a, *b])]
     found: dict[str, tuple[str, str]] = {}
     for name in configured:
         x, y = (_values_of(side, name) for side in sides)
@@ -283,7 +289,7 @@ def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _flags_of(row: Row) -> Row:
+def flags_of(row: Row) -> Row:
     """A row's flags and variables, each under a name of its own: `flag --block-size`."""
     told = [json.loads(row[name]) for name in FLAGS if isinstance(row.get(name), str)]
     return {f"flag {name}": str(value) for flags in told for name, value in flags.items()}
@@ -334,9 +340,40 @@ def _judge_cell(key: Row, metric: str, a: list[Row], b: list[Row], settings: Set
 
 def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
     """Values that may be judged, how many rows were left out as invalid, and how many are of unknown validity."""
-    kept = [row for row in rows if settings.include_invalid or row.get("valid") is not False]
+    kept = _kept(rows, settings)
     values = [float(row[metric]) for row in kept if row.get(metric) is not None]
     return values, len(rows) - len(kept), sum(row.get("valid") is None for row in kept)
+
+
+def samples(rows: Iterable[Row], metric: str) -> int | None:
+    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics."""
+    name = metric.removesuffix("_ms").split("_", 1)[-1]
+    counts = [int(row[f"{name}_n"]) for row in rows if row.get(f"{name}_n") is not None]
+    return sum(counts) if metric.endswith("_ms") and counts else None
+
+
+def least_samples(metric: str) -> int | None:
+    """Requests that a percentile needs; None for other metrics."""
+    return next((n for prefix, n in LEAST_SAMPLES.items() if metric.startswith(prefix)), None)
+
+
+def few_samples(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
+    """A warning for each percentile that is judged on fewer requests than it needs, on any side of any cell."""
+    told = []
+    for metric in settings.metrics:
+        least = least_samples(metric)
+        counts = [samples(_kept(side, settings), metric) for side in sides] if least else []
+        few = [n for n in counts if n is not None and least is not None and n < least]
+        if few:
+            told.append(
+                f"{metric} stands on too few requests: {min(few)}, where {least} are needed;"
+                " its verdicts compare little more than the slowest of them"
+            )
+    return told
+
+
+def _kept(rows: Iterable[Row], settings: Settings) -> list[Row]:
+    return [row for row in rows if settings.include_invalid or row.get("valid") is not False]
 
 
 def _note(x: list[float], y: list[float], dropped: int) -> str:
@@ -344,8 +381,10 @@ def _note(x: list[float], y: list[float], dropped: int) -> str:
         return "no valid rows" if dropped else "not measured"
     if min(len(x), len(y)) < 2:
         return f"one repeat has no spread; {ADVISED_REPEATS} repeats a side are advised"
-    if min(*x, *y) <= 0:
-        return "a figure of 0 has no relative change"
+    if not all(map(math.isfinite, (*x, *y))):
+        return "a figure is infinite"
+    if not any(x):
+        return NO_BASE
     return ""
 
 
@@ -361,9 +400,15 @@ def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha
 
 
 def needed(cov_a: float, cov_b: float, n: int, settings: Settings, tests: int) -> int | None:
-    """Repeats a side that find the minimum effect with 80 % power at Holm's strictest level; more than n."""
-    found = stats.needed_n(cov_a, cov_b, settings.min_effect, alpha=settings.alpha / max(tests, 1))
-    return None if found is None else max(found, n + 1)
+    """Repeats a side, more than n, that tell no effect from one of twice the minimum with 80 % power.
+
+    No effect must then be "same" (both ends of its interval within the minimum, hence 90 % for each), and twice the
+    minimum better or worse at Holm's strictest level. An effect of just the minimum stays open however many there are.
+    """
+    least, alpha = settings.min_effect, settings.alpha
+    same = stats.needed_n(cov_a, cov_b, least, power=0.9, alpha=alpha)
+    differs = stats.needed_n(cov_a, cov_b, 2 * least, alpha=alpha / max(tests, 1))
+    return None if same is None or differs is None else max(same, differs, n + 1)
 
 
 def _settle(rows: list[Row], directions: Mapping[str, Better], settings: Settings) -> None:

@@ -291,7 +291,8 @@ def _relative(
     adjusted = stats.holm([float(row["p"]) for _, _, row in judged])
     for (rule, cell, row), p in zip(judged, adjusted, strict=True):
         outcome = _outcome(row, p, rule, rules.alpha)
-        items.append(Item(cell, _text(rule), outcome, _detail(row, outcome)))
+        n = _needed(row, rule, rules.alpha, len(judged)) if outcome == "cannot tell" else None
+        items.append(Item(cell, _text(rule), outcome, _detail(row, n)))
     return items
 
 
@@ -311,7 +312,22 @@ def _outcome(row: Row, p: float, rule: RelativeRule, alpha: float) -> Word:
     return "pass" if max(around) < rule.worse_by else "cannot tell"
 
 
-def _detail(row: Row, outcome: Word) -> str:
+def _needed(row: Row, rule: RelativeRule, alpha: float, tests: int) -> int | None:
+    """Repeats a side, more than there were, that decide with 80 % power should the change stay where it lies.
+
+    A loss below the rule's must be told from the rule's, a larger one from none, at Holm's strictest level.
+    """
+    if math.isnan(row["effect"]):
+        return None
+    loss = -row["effect"] if better(rule.metric) == "higher" else row["effect"]
+    if loss >= rule.worse_by:
+        found = stats.needed_n(row["cov_a"], row["cov_b"], loss, alpha=alpha / tests)
+    else:
+        found = stats.needed_n(row["cov_a"], row["cov_b"], rule.worse_by - loss, alpha=alpha)
+    return None if found is None else max(found, int(min(row["n_a"], row["n_b"])) + 1)
+
+
+def _detail(row: Row, needed: int | None) -> str:
     if math.isnan(row["low"]):
         return str(row["note"])
     change = (
@@ -319,9 +335,8 @@ def _detail(row: Row, outcome: Word) -> str:
     )
     if row["dropped_a"] or row["dropped_b"]:
         change += f" without {row['dropped_a']:g} and {row['dropped_b']:g} void"
-    n = row["n_needed"]
-    if outcome == "cannot tell" and isinstance(n, int | float) and n > 0:
-        change += f"; about {n:g} repeats a side would tell"
+    if needed is not None:
+        change += f"; if it stays so, about {needed} repeats a side would tell"
     return change
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rocbench import stats
 from rocbench.judgement.ablate import SpreadWord, decide_spread
-from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Word, decide
+from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Settings, Word, decide, needed
 from rocbench.tables.columns import Better
 
 Share = float
@@ -164,7 +164,8 @@ def _words(
 
 
 def _needed(table: PublishedTable, min_effect: float, alpha: float) -> int | None:
-    return stats.needed_n(table.base.cov[1], table.arm.cov[1], min_effect, alpha=alpha / len(table.levels))
+    settings = Settings(min_effect=min_effect, alpha=alpha)
+    return needed(table.base.cov[1], table.arm.cov[1], table.repeats, settings, len(table.levels))
 
 
 def _spreads(

@@ -211,4 +211,4 @@ def _unknown(frame: pd.DataFrame) -> str:
 
 
 def _null(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rocbench import stats
-from rocbench.judgement.compare import DEFAULT_METRICS, Row, by, key_columns, records
+from rocbench.judgement.compare import DEFAULT_METRICS, Row, by, key_columns, least_samples, records, samples
 
 BCA_FROM = 10
 """Repeats from which a bootstrap of percentiles is better than t: of fewer it is too narrow (Hesterberg 2015)."""
-SAMPLES = {f"{p}_": stats.min_samples(q) for p, q in (("p99", 99), ("p95", 95), ("p90", 90))}
-"""Least requests behind a percentile, by the prefix of its column."""
 
 
 def summary(
@@ -37,27 +35,19 @@ def summary(
 
 def _line(rows: list[Row], metric: str) -> Row:
     values = [float(row[metric]) for row in rows if row.get(metric) is not None]
-    samples = _samples(rows, metric)
-    least = next((n for prefix, n in SAMPLES.items() if metric.startswith(prefix)), None)
-    if least is not None and samples is not None and samples < least:
+    count, least = samples(rows, metric), least_samples(metric)
+    if least is not None and count is not None and count < least:
         absent = stats.mean_interval([])
-        return _columns(absent, "", stats.NAN, samples, f"{samples} requests, {least} are needed") | {
+        return _columns(absent, "", stats.NAN, count, f"{count} requests, {least} are needed") | {
             "n": len(values)
         }
     if least is not None and len(values) >= BCA_FROM:
-        return _columns(stats.bca_interval(values), "BCa", stats.cov(values), samples, "")
+        return _columns(stats.bca_interval(values), "BCa", stats.cov(values), count, "")
     note = "one repeat has no interval" if len(values) == 1 else "" if values else "not measured"
-    return _columns(stats.mean_interval(values), "t", stats.cov(values), samples, note)
+    return _columns(stats.mean_interval(values), "t", stats.cov(values), count, note)
 
 
-def _samples(rows: list[Row], metric: str) -> int | None:
-    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics."""
-    name = metric.removesuffix("_ms").split("_", 1)[-1]
-    counts = [int(row[f"{name}_n"]) for row in rows if row.get(f"{name}_n") is not None]
-    return sum(counts) if metric.endswith("_ms") and counts else None
-
-
-def _columns(interval: stats.Interval, kind: str, cov: float, samples: int | None, note: str) -> Row:
+def _columns(interval: stats.Interval, kind: str, cov: float, count: int | None, note: str) -> Row:
     return {
         "n": interval.n,
         "mean": interval.estimate,
@@ -65,6 +55,6 @@ def _columns(interval: stats.Interval, kind: str, cov: float, samples: int | Non
         "high": interval.high,
         "interval": kind,
         "cov": cov,
-        "samples": samples,
+        "samples": count,
         "note": note,
     }

@@ -154,6 +154,41 @@ def test_levels_of_the_load_are_judged_apart():
     assert found[10] != "better"
 
 
+TWO = [
+    (f, {"aiter": a, "b": b}) for f, a, b in ((1, "off", 1), (1.05, "on", 1), (2, "off", 2), (2.4, "on", 2))
+]
+
+
+def test_other_axes_and_factors_are_judged_apart():
+    """What is not named as a factor tells lines apart, whether an axis or a flag: no row replaces another."""
+    frame = interleaved([(axes, factor) for factor, axes in TWO], cov=0.003)
+    found = ablate(frame, AITER, ONE).table
+    assert list(found["axis.b"]) == [1, 2]
+    assert list(found["effect"]) == pytest.approx([0.05, 0.2], abs=0.01)
+    other = frame.assign(
+        axes=[axes.replace(', "b": 1', "").replace(', "b": 2', "") for axes in frame["axes"]]
+    )
+    other["serve_args"] = ['{"--b": 1}' if '"b": 1' in axes else '{"--b": 2}' for axes in frame["axes"]]
+    assert list(ablate(other, AITER, ONE).table["flag --b"]) == ["1", "2"]
+    assert "axis.b" in render.ablation(ablate(frame, AITER, ONE))
+
+
+def test_a_repeat_that_is_there_twice_is_refused():
+    """The same run named twice has no second set of repeats."""
+    frame = interleaved([arm("off"), arm("on")])
+    with pytest.raises(InputError, match="repeat 1 of aiter=off is there twice"):
+        ablate(pd.concat([frame, frame], ignore_index=True), AITER, ONE)
+
+
+def test_a_collapse_to_zero_is_worse():
+    """An arm without any throughput is a loss, not a row that is missing."""
+    row = ablate(interleaved([arm("off"), arm("on", 0.0)]), AITER, ONE).table.iloc[0]
+    assert (row["verdict"], row["n"]) == ("worse", 6)
+    assert row["effect"] == pytest.approx(-1)
+    back = ablate(interleaved([arm("off", 0.0), arm("on")]), AITER, ONE).table.iloc[0]
+    assert (back["verdict"], back["note"]) == ("cannot tell", "the base is 0: no relative change")
+
+
 def test_an_invalid_repeat_costs_its_pair():
     """A void row drops out with the repeat it belongs to, and is counted."""
     frame = interleaved([arm("off"), arm("on", 1.05)])
@@ -173,7 +208,10 @@ def test_arms_that_ran_one_after_the_other_are_told():
     frame = table(cells(axes={"aiter": "off"}), cells(axes={"aiter": "on"}, seed=1))
     frame["started_at"] = [f"2026-01-01T00:00:{i:02d}" for i in range(10)]
     assert any("interleaved" in note for note in ablate(frame, AITER, ONE).notes)
-    assert ablate(interleaved([arm("off"), arm("on")]), AITER, ONE).notes == ()
+    first = interleaved([arm("off"), arm("on")])
+    assert ablate(first, AITER, ONE).notes == ()
+    later = first.assign(run_id="r2", started_at=[at.replace("2026", "2027") for at in first["started_at"]])
+    assert ablate(pd.concat([first, later], ignore_index=True), AITER, ONE).notes == ()
 
 
 def test_a_factor_may_be_a_column():

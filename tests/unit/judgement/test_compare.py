@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cellrows import cells, table
+from rocbench import stats
 from rocbench.errors import InputError
 from rocbench.judgement import render
-from rocbench.judgement.compare import Settings, compare, split
+from rocbench.judgement.compare import Settings, compare, decide, needed, split
 
 ONE = Settings(metrics=("output_throughput",))
 
@@ -50,6 +52,35 @@ def test_one_repeat_cannot_tell(n_a, n_b):
     result = compare(table(cells(1000, n=n_a)), table(cells(2000, n=n_b, seed=1)), ONE)
     assert verdicts(result) == ["cannot tell"]
     assert "no spread" in result.table.iloc[0]["note"]
+
+
+def test_the_repeats_needed_tell_what_is_said_of_them():
+    """With so many, no effect is the same and twice the minimum is worse, each in about 80 % of cases or more."""
+    n, rng = needed(0.02, 0.02, 2, ONE, tests=1), np.random.default_rng(1)
+    words = {}
+    for mean in (1.0, 0.96):
+        pairs = [(rng.normal(1, 0.02, n), rng.normal(mean, 0.02 * mean, n)) for _ in range(200)]
+        effects = [stats.relative_effect(a, b) for a, b in pairs]
+        words[mean] = [decide(e, e.p, "higher", ONE.min_effect, ONE.alpha) for e in effects]
+    assert 145 < words[1.0].count("same") < 190
+    assert words[0.96].count("worse") > 180
+
+
+def test_a_collapse_to_zero_is_worse():
+    """No goodput at all is a loss, not an absent figure; from nothing there is no relative change."""
+    settings = Settings(metrics=("goodput",))
+    there, gone = table(cells(10, metric="goodput")), table(cells(0, metric="goodput", seed=1))
+    assert verdicts(compare(there, gone, settings)) == ["worse"]
+    back = compare(gone, there, settings).table.iloc[0]
+    assert (back["verdict"], back["note"]) == ("cannot tell", "the base is 0: no relative change")
+
+
+def test_a_percentile_of_few_requests_is_told():
+    """What a summary withholds is compared with a warning; of enough requests there is none."""
+    settings = Settings(metrics=("p99_ttft_ms",))
+    few, enough = (table(cells(metric="p99_ttft_ms", ttft_n=n)) for n in (20, 100))
+    assert compare(few, enough, settings).notes[0].startswith("p99_ttft_ms stands on too few requests: 100")
+    assert compare(enough, enough, settings).notes == ()
 
 
 def test_deterministic_sides_are_judged():

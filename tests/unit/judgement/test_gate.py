@@ -63,6 +63,16 @@ def test_noise_cannot_tell_and_says_what_would():
     assert "repeats a side would tell" in " ".join(item.detail for item in result.items)
 
 
+def test_the_repeats_that_would_tell_depend_on_where_the_loss_lies():
+    """A loss near the rule's takes many more than none, or than a large one."""
+    figures = {"cov_a": 0.03, "cov_b": 0.03, "n_a": 5, "n_b": 5}
+    none, near, large = (
+        gate._needed(figures | {"effect": effect}, RULES.relative[0], 0.05, 1) for effect in (0, -0.04, -0.08)
+    )
+    assert near > 10 * none > 10 * large
+    assert large == 6  # more than there were
+
+
 @pytest.mark.parametrize(
     ("policy", "code"), [("report", Exit.CANNOT_TELL), ("pass", Exit.DONE), ("fail", Exit.DONE_WITH_FAULTS)]
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,17 @@ from rocbench.plan.expand import Overrides, Plan
 from rocbench.store import TABLES, RunFolder
 
 
-def runs(root: Path) -> list[RunFolder]:
+def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
     """Every run folder under `root`, oldest first; a run folder itself is a list of one.
 
+    Args:
+        root: where they lie.
+        left_out: told of each of several that is damaged; without it the first such one is an error.
+
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is damaged.
     """
-    return store.find(root)
+    return store.find(root, left_out)
 
 
 def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
@@ -137,7 +141,7 @@ def merge(paths: Sequence[Path], out: Path) -> RunFolder:
     with merged.held():
         for shard in shards:
             shard.copy_into(merged)
-        kept = shards[0].read_json("plan.json")
+        kept = shards[0].whole_plan()
         written = kept | rows.plan_json(plan, Overrides(**kept["overrides"]), None)
         merged.write_json("plan.json", written)
         manifests = [shard.manifest for shard in shards]
@@ -165,12 +169,12 @@ def _one_plan(shards: Sequence[RunFolder]) -> Plan:
                 where=f"{shards[0].path}, {shard.path}",
                 fix="merge what one sweep gave with --shard 1/N to N/N",
             )
-    return rows.stored(shards[0].read_json("plan.json") | {"shard": None}, shards[0].manifest)
+    return rows.stored(shards[0].whole_plan() | {"shard": None}, shards[0].manifest)
 
 
 def _decides(shard: RunFolder) -> dict[str, str]:
     """What a plan is made of, as comparable text."""
-    plan, manifest = shard.read_json("plan.json"), shard.manifest
+    plan, manifest = shard.whole_plan(), shard.manifest
     there = {name: plan.get(name) for name in ("sweep", "overrides", "client")}
     there |= {name: manifest.get(name) for name in ("profiles", "workloads", "hardware")}
     return {name: json.dumps(value, sort_keys=True) for name, value in there.items()}

@@ -28,7 +28,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -89,7 +89,7 @@ class RunFolder:
         """A run folder that exists.
 
         Raises:
-            InputError: it is none.
+            InputError: it is none, or a file of it is damaged.
         """
         if not (path / "manifest.json").is_file():
             if (path / "parts").is_dir():
@@ -100,6 +100,8 @@ class RunFolder:
                 )
             raise InputError("no run folder (manifest.json is missing)", where=str(path))
         folder = cls(path)
+        if not isinstance(folder.read_json("manifest.json"), dict):
+            raise _damaged(path / "manifest.json", RESTORE)
         folder._rows = folder._read_rows()
         return folder
 
@@ -135,7 +137,7 @@ class RunFolder:
     def read_json(self, name: str) -> Any:
         """Read `name`; None when it is not there."""
         path = self.path / name
-        return json.loads(path.read_text()) if path.is_file() else None
+        return _read_json(path, RESTORE) if path.is_file() else None
 
     @staticmethod
     def is_one(path: Path) -> bool:
@@ -146,6 +148,20 @@ class RunFolder:
     def plan(self) -> dict[str, Any]:
         """The plan as it was written down; empty in a folder that has none."""
         return dict(self.read_json("plan.json") or {})
+
+    def whole_plan(self) -> dict[str, Any]:
+        """The plan, where nothing can be done without.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not self.plan:
+            raise InputError(
+                "plan.json is missing: what is left to measure is not known",
+                where=str(self.path),
+                fix=RESTORE,
+            )
+        return self.plan
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -257,6 +273,24 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
             raise _full(target, error) from None
 
+    def check_parts(self) -> list[Row]:
+        """Rows whose requests are gone, before anything is written beside them.
+
+        Raises:
+            InputError: a part is damaged.
+        """
+        for row in self._rows:
+            stem = _identity(row).stem
+            for path in (self.path / "parts" / name / f"{stem}.parquet" for name in TABLES):
+                if path.is_file():
+                    _read_metadata(path, f"delete it and parts/cells/{stem}.json, {AGAIN}")
+        folder = self.path / "parts" / "requests"
+        return [
+            row
+            for row in self._rows
+            if row.get("completed") and not (folder / f"{_identity(row).stem}.parquet").is_file()
+        ]
+
     # --- a run's parts, from one folder into another
 
     def take_over(self, rows: Sequence[Row], servers: Sequence[str]) -> None:
@@ -309,9 +343,9 @@ class RunFolder:
 
     def _read_rows(self) -> list[Row]:
         paths = sorted((self.path / "parts" / "cells").glob("*.json"), key=lambda p: p.stat().st_mtime_ns)
-        rows = [json.loads(path.read_text()) for path in paths]
+        rows = [_read_row(path) for path in paths]
         if not rows and (self.path / "cells.parquet").is_file():
-            frame = _absent(pd.read_parquet(self.path / "cells.parquet"))
+            frame = _absent(_read_table(self.path / "cells.parquet"))
             return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
         return rows
 
@@ -330,18 +364,29 @@ class RunFolder:
         if not path.is_file():
             return pd.DataFrame()
         conditions = [(column, "==", value) for column, value in filters.items()]
-        return pd.read_parquet(path, columns=list(columns) if columns else None, filters=conditions or None)
+        return _read_table(path, columns=list(columns) if columns else None, filters=conditions or None)
 
 
-def find(root: Path) -> list[RunFolder]:
+def find(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
     """Every run folder under `root`, oldest first; a run folder itself is a list of one.
 
+    Args:
+        root: where they lie.
+        left_out: told of each of several that is damaged; without it the first such one is an error.
+
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is damaged.
     """
     if (root / "manifest.json").is_file():
         return [RunFolder.open(root)]
-    found = [RunFolder.open(path.parent) for path in sorted(root.glob("*/manifest.json"))]
+    found = []
+    for path in sorted(root.glob("*/manifest.json")):
+        try:
+            found.append(RunFolder.open(path.parent))
+        except InputError as error:
+            if left_out is None:
+                raise
+            left_out(error)
     if not found:
         raise InputError("no run folder here", where=str(root), fix="bench sweep writes one")
     return sorted(found, key=lambda folder: str(folder.manifest.get("begun_at")))
@@ -372,8 +417,10 @@ def relation(
 ) -> duckdb.DuckDBPyRelation | None:
     """One of TABLES over several runs, not read yet; None when no run recorded it."""
     paths = [folder.path / f"{name}.parquet" for folder in folders]
-    there = [str(path) for path in paths if path.is_file()]
-    return connection.read_parquet(there, union_by_name=True) if there else None
+    there = [path for path in paths if path.is_file()]
+    for path in there:
+        _read_metadata(path, REBUILD)
+    return connection.read_parquet([str(path) for path in there], union_by_name=True) if there else None
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
@@ -390,6 +437,47 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _identity(row: Mapping[str, Any]) -> Identity:
     return Identity(str(row.get("run_id")), row["cell_id"], int(row["repeat"]), bool(row.get("discarded")))
+
+
+# --- reading what may be damaged
+
+AGAIN = "then `bench sweep --resume` measures that cell again"
+REBUILD = "`bench sweep --resume` writes it anew from parts/"
+RESTORE = "restore the file from a copy, or leave this run out"
+
+
+def _damaged(path: Path, fix: str) -> InputError:
+    return InputError("this file is damaged: it cannot be read to its end", where=str(path), fix=fix)
+
+
+def _read_json(path: Path, fix: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise _damaged(path, fix) from None
+
+
+def _read_row(path: Path) -> Row:
+    fix = f"delete it, {AGAIN}"
+    row = _read_json(path, fix)
+    if not isinstance(row, dict) or not {"cell_id", "repeat"} <= row.keys():
+        raise _damaged(path, fix)
+    return row
+
+
+def _read_table(path: Path, **options: Any) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, **options)
+    except (OSError, pa.ArrowException):
+        raise _damaged(path, REBUILD) from None
+
+
+def _read_metadata(path: Path, fix: str) -> None:
+    """Whether a table has its end, without reading its rows."""
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        raise _damaged(path, fix) from None
 
 
 # --- writing

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rocbench.commands.reporting import RESULTS
+from rocbench.commands.reporting import RESULTS, left_out
 from rocbench.errors import InputError
 
 Results = Annotated[
@@ -29,7 +29,7 @@ def history(
 
     asked = {"model": model, "workload": workload, "key": key}
     wanted = {name: value for name, value in asked.items() if value is not None}
-    table = ledger.history(ledger.runs(results), metric, wanted)
+    table = ledger.history(ledger.runs(results, left_out), metric, wanted)
     if table.empty:
         raise InputError("no valid row of such a cell", where=str(results))
     if csv:
@@ -48,7 +48,7 @@ def query(
     """Ask all runs a question in SQL (DuckDB)."""
     from rocbench import console, ledger
 
-    table = ledger.query(ledger.runs(results), sql)
+    table = ledger.query(ledger.runs(results, left_out), sql)
     if csv:
         typer.echo(table.to_csv(index=False), nl=False)
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rocbench import __version__
 from rocbench.conduct import rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import ConfigError, InputError
@@ -86,13 +87,21 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
         InputError: this bench makes another plan of it, so that old and new rows would not fit together.
     """
     folder = RunFolder.open(run)
-    kept = folder.read_json("plan.json")
+    kept = folder.whole_plan()
     made = rows.stored(kept, folder.manifest)
     if _runs(rows.plan_json(made, Overrides(), None)) != _runs(kept):
+        before = folder.manifest.get("rocbench")
+        if before == __version__:
+            why, fix = (
+                "plan.json was changed by hand, or the rules or profiles of this bench were",
+                "restore them",
+            )
+        else:
+            why, fix = "its rules, physics or defaults have changed", f"finish it with rocbench {before}"
         raise InputError(
-            "this bench plans other cells than the run has: its rules, physics or defaults have changed",
+            f"this bench plans other cells than the run has: {why}",
             where=str(run),
-            fix=f"finish it with rocbench {folder.manifest['rocbench']}, or start a new run",
+            fix=f"{fix}, or start a new run",
         )
     given = {name: value for name, value in asdict(client).items() if value is not None}
     before = {name: value for name, value in (kept.get("client") or {}).items() if value is not None}
@@ -104,8 +113,10 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
 
 def _runs(plan_: Mapping[str, Any]) -> list[Any]:
     """Launches and runs of plan.json, to be compared."""
-    servers = [(server["server_id"], server["argv"], server["env"]) for server in plan_["servers"]]
-    return [servers, plan_["launches"]]
+    servers = [
+        [server.get(name) for name in ("server_id", "argv", "env")] for server in plan_.get("servers", ())
+    ]
+    return [servers, plan_.get("launches")]
 
 
 def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Sources:

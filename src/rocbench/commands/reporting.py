@@ -59,16 +59,21 @@ def find(names: list[str]) -> list[RunFolder]:
     found: dict[Path, RunFolder] = {}
     for name in names:
         if name == "latest" and not Path(name).exists():
-            folders = ledger.runs(RESULTS)[-1:]
+            folders = ledger.runs(RESULTS, left_out)[-1:]
         else:
             path = next((p for p in (Path(name), RESULTS / name) if p.is_dir()), None)
             if path is None:
                 raise InputError(
                     "no such run", where=name, fix=f"give a run folder, or a run id under {RESULTS}/"
                 )
-            folders = ledger.runs(path)
+            folders = ledger.runs(path, left_out)
         found |= {folder.path.resolve(): folder for folder in folders}
     return list(found.values())
+
+
+def left_out(error: InputError) -> None:
+    """Name a damaged run among several; the others are read all the same."""
+    typer.echo(f"bench: this run is left out: {error.text()}", err=True)
 
 
 def _limits(texts: list[str] | None) -> list[Limit]:

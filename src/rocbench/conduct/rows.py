@@ -10,7 +10,7 @@ from typing import Any
 
 from rocbench import __version__
 from rocbench.conduct.measure import Measured
-from rocbench.errors import BenchError
+from rocbench.errors import BenchError, InputError
 from rocbench.physics.roofline import Share
 from rocbench.plan import shards
 from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
@@ -272,12 +272,23 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
-    """The plan of a run folder, made again from what it was made from: the same cells with the same ids."""
-    hardware = manifest_["hardware"]
-    sources = Sources(
-        {name: ModelProfile.model_validate(p) for name, p in manifest_["profiles"].items()},
-        {name: Workload.model_validate(w) for name, w in manifest_["workloads"].items()},
-        Hardware.model_validate(hardware) if hardware else None,
-    )
-    made = expand(Sweep.model_validate(plan_["sweep"]), sources, Overrides(**plan_["overrides"]))
+    """The plan of a run folder, made again from what it was made from: the same cells with the same ids.
+
+    Raises:
+        InputError: these are no plan and no manifest of this bench.
+    """
+    try:
+        hardware = manifest_["hardware"]
+        sources = Sources(
+            {name: ModelProfile.model_validate(p) for name, p in manifest_["profiles"].items()},
+            {name: Workload.model_validate(w) for name, w in manifest_["workloads"].items()},
+            Hardware.model_validate(hardware) if hardware else None,
+        )
+        sweep, overrides = Sweep.model_validate(plan_["sweep"]), Overrides(**plan_["overrides"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"plan.json and manifest.json of this run make no plan: {str(error).splitlines()[0]}",
+            fix=f"restore them, or take rocbench {manifest_.get('rocbench')} where it wrote them",
+        ) from None
+    made = expand(sweep, sources, overrides)
     return shards.shard(made, *shards.parse(plan_["shard"])) if plan_.get("shard") else made

@@ -109,7 +109,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
             stack.enter_context(node_lock(f"bench sweep {plan.sweep.name}"))
         if elsewhere is None:
             _look_for_orphans(plan, options, screen)
-        folder = _folder(plan, options, stack)
+        folder = _folder(plan, options, stack, screen)
         conductor = _conductor(plan, options, screen, folder)
         if elsewhere is None:
             _doctor(plan, options, screen, folder)
@@ -120,6 +120,9 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         finally:
             _finish(folder, conductor)
     _say_wide(conductor, screen)
+    if not plan.launches:
+        screen.note(f"nothing of this plan falls to shard {folder.plan['shard']}")
+        return Outcome(folder.path, folder.cells(), [], Exit.DONE)
     return Outcome(
         folder.path, folder.cells(), conductor.searches(), exit_code(folder.rows, conductor.answered())
     )
@@ -168,7 +171,7 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
             screen.note(f"an earlier bench left a server behind: {orphan.text()}; end it with --reap")
 
 
-def _folder(plan: Plan, options: RunOptions, stack: ExitStack) -> RunFolder:
+def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -> RunFolder:
     """The run folder, new or resumed, held until the stack ends, with its plan and manifest.
 
     The manifest comes last: a folder that has one can be resumed.
@@ -177,6 +180,7 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack) -> RunFolder:
         folder = RunFolder.open(options.out)
         folder.secrets = _secrets(plan)
         stack.enter_context(folder.held())
+        _say_lost(folder, screen)
         resumed = [*folder.manifest.get("resumed", ()), {"at": now(), "node": environment.collect()}]
         folder.write_json("manifest.json", folder.manifest | {"resumed": resumed})
         folder.log(now(), "resume")
@@ -194,6 +198,20 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack) -> RunFolder:
     if options.part is not None:
         folder.take_over(options.part.rows, options.part.servers)
     return folder
+
+
+def _say_lost(folder: RunFolder, screen: Screen) -> None:
+    """Name the rows whose requests are gone: their figures stand, and cannot be checked any more.
+
+    Raises:
+        InputError: a part is damaged.
+    """
+    lost = [f"{row.get('key')} repeat {row['repeat']}" for row in folder.check_parts()]
+    if lost:
+        screen.note(
+            f"parts/requests/ lacks the requests of {', '.join(lost)}: the rows stand without them; "
+            "one whose file in parts/cells/ is deleted too is measured again"
+        )
 
 
 def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> Conductor:

@@ -306,6 +306,17 @@ def test_a_resumed_shard_stays_one(halves):
     assert keys(halves[0]) == before
 
 
+def test_a_shard_without_a_server_is_done(halves, tmp_path, monkeypatch):
+    """More shards than servers: what has nothing to do says so, ends well, is resumed, and merges with the others."""
+    told, folder, part = [], tmp_path / "run", shards.shard(plan_of(MANY), 4, 4)
+    monkeypatch.setattr("virtual._Silent.note", lambda _, text: told.append(text))
+    with patch("virtual.plan_of", lambda *_: part):
+        assert bench(folder, MANY, shard="4/4").exit_code == Exit.DONE
+    assert bench(folder).exit_code == Exit.DONE
+    assert told == ["nothing of this plan falls to shard 4/4"] * 2
+    assert len(keys(ledger.merge([folder, *halves], tmp_path / "merged").path)) == 6
+
+
 def test_what_is_no_shard_of_the_same_plan_is_refused(halves, tmp_path):
     """Another sweep, and the same measurement twice, are refused with what differs."""
     paths = halves

@@ -1,0 +1,111 @@
+"""Run folders with a file that is cut off, edited or gone: one message that names it and says what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from rocbench.errors import Exit, InputError
+from rocbench.ledger import runs as find
+from virtual import SMALL, World, bench, json_of
+
+TINY = SMALL | {"concurrency": [2], "load": {"duration_s": 1, "max_duration_s": 10}}
+
+
+@pytest.fixture(scope="module", name="sound")
+def _sound(tmp_path_factory):
+    """A run of one cell."""
+    path = tmp_path_factory.mktemp("sound") / "run"
+    bench(path, TINY)
+    return path
+
+
+@pytest.fixture(name="folder")
+def _folder(sound, tmp_path):
+    """A copy of it, to be damaged."""
+    return shutil.copytree(sound, tmp_path / "results" / "run")
+
+
+def cut(path):
+    """Leave the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "fix"),
+    [
+        ("parts/cells/*.json", ("summary", "{run}"), "delete it"),
+        ("parts/cells/*.json", ("sweep", "--resume", "{run}"), "measures that cell again"),
+        ("parts/histograms/*.parquet", ("sweep", "--resume", "{run}"), "parts/cells/"),
+        ("manifest.json", ("summary", "{run}"), "restore"),
+        ("plan.json", ("report", "{run}"), "restore"),
+        ("plan.json", ("export", "{run}", "--format", "vllm-bench"), "restore"),
+        ("plan.json", ("sweep", "--resume", "{run}"), "restore"),
+        ("requests.parquet", ("report", "{run}"), "anew from parts/"),
+        ("requests.parquet", ("query", "select * from requests", "--results", "{run}"), "anew from parts/"),
+        ("requests.parquet", ("export", "{run}", "--format", "vllm-bench"), "anew from parts/"),
+    ],
+)
+def test_a_file_that_is_cut_off_is_named(command, folder, name, words, fix):
+    """With what to do about it, as bad input."""
+    (damaged,) = map(cut, folder.glob(name))
+    said = command(*(word.format(run=folder) for word in words))
+
+    assert said.code == Exit.BAD_INPUT
+    assert f"bench: {damaged}: this file is damaged" in said.err
+    assert fix in said.err
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "parts/cells/*.json"])
+def test_one_damaged_run_does_not_hide_the_others(command, folder, name):
+    """The ledger names it and reads on."""
+    other = shutil.copytree(folder, folder.with_name("other"))
+    (damaged,) = map(cut, folder.glob(name))
+    said = command("history", "--results", folder.parent)
+
+    assert said.code == 0
+    assert f"left out: {damaged}" in said.err
+    assert "other" in said.out
+    with pytest.raises(InputError, match="damaged"):
+        find(other.parent)
+
+
+def test_a_run_without_its_plan_cannot_go_on(command, folder):
+    """It can still be read."""
+    (folder / "plan.json").unlink()
+    said = command("sweep", "--resume", folder)
+    assert (said.code, "plan.json is missing" in said.err) == (2, True)
+    assert command("merge", folder, "--out", folder.with_name("merged")).code == 2
+    assert command("summary", folder).code == 0
+    assert command("export", folder, "--format", "vllm-bench").code == 0
+
+
+def test_an_edited_plan_is_told_from_an_older_bench(command, folder):
+    """Of one's own version nothing is said about another."""
+    plan = json_of(folder, "plan.json")
+    edited = json.loads(json.dumps(plan).replace('"repeat": 1', '"repeat": 7'))
+    (folder / "plan.json").write_text(json.dumps(edited))
+    assert "changed by hand" in command("sweep", "--resume", folder).err
+
+    manifest = json_of(folder, "manifest.json") | {"rocbench": "0.0.1"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "finish it with rocbench 0.0.1" in command("sweep", "--resume", folder).err
+
+    del plan["sweep"]["models"]
+    (folder / "plan.json").write_text(json.dumps(plan))
+    said = command("sweep", "--resume", folder)
+    assert (said.code, "make no plan" in said.err) == (2, True)
+
+
+def test_rows_without_their_requests_are_named(folder, monkeypatch):
+    """They stand, and are not measured again unasked."""
+    told, world = [], World()
+    monkeypatch.setattr("virtual._Silent.note", lambda _, text: told.append(text))
+    for part in (folder / "parts" / "requests").iterdir():
+        part.unlink()
+    assert bench(folder, world=world).exit_code == Exit.DONE
+    assert world.runs == []
+    assert "lacks the requests of llama-3.1-405b/short/c2 repeat 1" in told[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -251,11 +251,13 @@ def _between(low: float | None, high: float | None, level: float | None) -> str:
     return f"[{number(low, 0)}, {'beyond' if high is None and level is not None else number(high, 0)}]"
 
 
-def show_rows(headers: list[str], rows: list[list[str]], title: str = "") -> None:
-    """A plain table of text."""
+def show_rows(
+    headers: list[str], rows: list[list[str]], title: str = "", whole: Collection[str] = ()
+) -> None:
+    """A plain table of text; columns named in `whole` are not broken where the terminal is narrow."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title or None)
     for header in headers:
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header in whole)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     out().print(table)
@@ -372,12 +374,13 @@ def show_history(table: pd.DataFrame, metric: str) -> None:
     """Each series over the runs, with its change points."""
     series_of = list(table.columns[: list(table.columns).index("begun_at")])
     for (key, *_), series in table.groupby(series_of, sort=False, dropna=False):
+        say(str(key))
         show_rows(
-            [str(key), "began, UTC", "vLLM", metric, "std", "n", ""],
+            ["run", "began, UTC", "vLLM", metric, "std", "n", ""],
             [
                 [
                     str(row["run"]),
-                    str(row["begun_at"])[:19],
+                    str(row["begun_at"])[:16].replace("T", " "),
                     str(row["vllm_version"] or "-"),
                     number(_float(row["mean"]), 2),
                     number(_float(row["std"]), 2),
@@ -386,6 +389,7 @@ def show_history(table: pd.DataFrame, metric: str) -> None:
                 ]
                 for row in series.to_dict("records")
             ],
+            whole={"began, UTC"},
         )
 
 

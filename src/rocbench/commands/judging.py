@@ -157,11 +157,11 @@ def gate(
     wanted: GateRules = yamlfile.load(rules, library.GateRules) if rules else library.GateRules()
     held = _one(run)
     cells = _filled(held.cells(), run)
-    against = _baseline(held, baseline) if baseline is not None else None
+    against, notes = _baseline(held, baseline) if baseline is not None else (None, ())
     if baseline == "latest" and against is None:
         result = library.without_baseline(cells, wanted, "there is no earlier run of this sweep")
     else:
-        result = library.gate(cells, against, wanted)
+        result = library.gate(cells, against, wanted, notes)
     title = f"Performance gate of {held.path.name}"
     if junit is not None:
         _write(junit, library.junit(result, title))
@@ -246,14 +246,28 @@ def _filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame
 
 
-def _baseline(run: RunFolder, name: str) -> pd.DataFrame | None:
-    """The baseline's rows; `latest` is the newest run of the same sweep before this one, None where there is none."""
-    from rocbench import ledger
+def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """The baseline's rows, and what is to be told of them; never the run's own, which are as good as themselves.
 
-    if name != "latest":
-        return _cells(name)
-    before = ledger.latest_before(run, ledger.runs(run.path.resolve().parent))
-    return before.cells() if before is not None else None
+    `latest` is the newest run of the same sweep before this one, None where there is none.
+
+    Raises:
+        InputError: the baseline is this very run.
+    """
+    from rocbench import ledger
+    from rocbench.commands.reporting import left_out
+
+    if name == "latest":
+        before = ledger.latest_before(run, ledger.runs(run.path.resolve().parent, left_out))
+        return (before.cells() if before is not None else None), ()
+    if Path(name).is_file():
+        return _cells(name), ()
+    there = _folders(name)
+    others = [folder for folder in there if folder.path.resolve() != run.path.resolve()]
+    if not others:
+        raise InputError("the baseline is the run itself", where=name, fix="name an earlier run, or latest")
+    left = ("the run itself lies in the baseline's folder, and was left out of it",)
+    return _cells(*(str(folder.path) for folder in others)), left if len(others) < len(there) else ()
 
 
 # --- arms and factors

@@ -82,6 +82,13 @@ class RelativeRule(Strict):
     where: Where = {}
     """Columns to a value or a list of values; empty means every cell."""
 
+    @field_validator("worse_by")
+    @classmethod
+    def _is_a_share(cls, worse_by: float) -> float:
+        if worse_by >= 1:
+            raise ValueError(f"{worse_by:g} is {worse_by:.0%}, which no loss reaches; write 5% or 0.05")
+        return worse_by
+
     @field_validator("metric")
     @classmethod
     def _is_a_result(cls, name: str) -> str:
@@ -180,8 +187,13 @@ class GateResult:
         ]
 
 
-def gate(run: pd.DataFrame, baseline: pd.DataFrame | None, rules: GateRules | None = None) -> GateResult:
-    """Hold a run's `cells` against a baseline's and against limits.
+def gate(
+    run: pd.DataFrame,
+    baseline: pd.DataFrame | None,
+    rules: GateRules | None = None,
+    notes: Sequence[str] = (),
+) -> GateResult:
+    """Hold a run's `cells` against a baseline's and against limits; `notes` are told beside the gate's own.
 
     Raises:
         InputError: relative rules without a baseline, sides that may not be compared, or a rule that meets no cell.
@@ -189,15 +201,15 @@ def gate(run: pd.DataFrame, baseline: pd.DataFrame | None, rules: GateRules | No
     rules = rules or GateRules()
     if rules.relative and baseline is None:
         raise InputError("relative rules need a baseline", fix="--baseline RUN, or rules with `relative: []`")
-    notes: dict[str, None] = {}
-    items = _void(run, baseline, notes)
+    found = dict.fromkeys(notes)
+    items = _void(run, baseline, found)
     if baseline is not None and rules.relative:
-        items += _relative(run, baseline, rules, notes)
+        items += _relative(run, baseline, rules, found)
     for rule in rules.limits:
         assert isinstance(rule, LimitRule)
         items += _limits(run, rule, rules.alpha)
     simulated = any(row.get("simulated") is True for row in records(run))
-    return GateResult(tuple(items), tuple(notes), rules.cannot_tell, simulated)
+    return GateResult(tuple(items), tuple(found), rules.cannot_tell, simulated)
 
 
 def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, None]) -> list[Item]:

@@ -254,11 +254,23 @@ def test_latest_is_the_run_before(command, runs, tmp_path):
     assert command("gate", tmp_path / "slower", "--baseline", "latest").code == 1
 
 
+def test_a_run_is_no_baseline_of_itself(command, runs, tmp_path):
+    """It is left out of a folder of runs, aloud; alone it is refused."""
+    for name in ("base", "again"):
+        shutil.copytree(runs.root / name, tmp_path / name)
+    found = json.loads(command("gate", tmp_path / "again", "--baseline", tmp_path, "--json").out)
+    assert "n=5 and 5" in found["items"][0]["detail"]
+    assert "was left out" in found["notes"][0]
+    said = command("gate", tmp_path / "again", "--baseline", tmp_path / "again")
+    assert (said.code, "the run itself" in said.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("limits: [median_ttft_ms < fast]", "no limit such as"),
         ("relative: [{metric: model}]", "not a result"),
+        ("relative: [{metric: output_throughput, worse_by: 5}]", "write 5%"),
         ("relativ: []", "did you mean 'relative'"),
         ("relative: [{metric: output_throughput, where: {model: other}}]", "no cell"),
         ("relative: []\nlimits: [model <= 3]", "model is no number"),

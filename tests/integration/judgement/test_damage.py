@@ -73,6 +73,13 @@ def test_one_damaged_run_does_not_hide_the_others(command, folder, name):
         find(other.parent)
 
 
+def test_dates_stay_whole_on_a_narrow_terminal(command, folder, monkeypatch):
+    """The day of each run can be read at 60 columns."""
+    monkeypatch.setenv("COLUMNS", "60")
+    begun = json_of(folder, "manifest.json")["begun_at"]
+    assert f"{begun[:10]} {begun[11:16]}" in command("history", "--results", folder).out
+
+
 def test_a_run_without_its_plan_cannot_go_on(command, folder):
     """It can still be read."""
     (folder / "plan.json").unlink()

@@ -217,6 +217,7 @@ def test_rules_are_read_from_yaml(tmp_path):
         "relative: [{metric: input_throughput}]",
         "relativ: []",
         "relative: [{metric: output_throughput, worse_by: -3%}]",
+        "relative: [{metric: output_throughput, worse_by: 5}]",
     ],
 )
 def test_bad_rules_are_refused_with_their_place(tmp_path, text):

@@ -344,18 +344,21 @@ def _confounded(frame: pd.DataFrame, factors: Levels) -> tuple[str, ...]:
 
     facts = [name for name in ("attention_backend", "block_size", "kv_cache_dtype") if name in frame.columns]
     levels = {name: _levels_of(frame, name) for name in factors}
-    there: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    there: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for index in frame.index:
+        axes = json.loads(frame["axes"][index]) if isinstance(frame["axes"][index], str) else {}
+        others = json.dumps({name: level for name, level in axes.items() if name not in factors})
         arm = {name: str(levels[name][index]) for name in factors}
         found = {name: str(frame[name][index]) for name in facts if frame[name].notna()[index]}
-        seen = there.setdefault(str(frame["model"][index]), [])
+        seen = there.setdefault((str(frame["model"][index]), others), [])
         if found and (arm, found) not in seen:
             seen.append((arm, found))
-    return tuple(
-        f"{model}: {told}, as its server said"
-        for model, arms in there.items()
+    notes = {
+        f"{model}: {told}, as its server said": None
+        for (model, _), arms in there.items()
         for told in library.confounded(arms)
-    )
+    }
+    return tuple(notes)
 
 
 def _with_notes(result: Ablation, notes: tuple[str, ...]) -> Ablation:

@@ -186,7 +186,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
     for level, cells in by(rows, levels).items():
         found = _contrasts(_arms_of(cells, factors), factors)
         key = dict(zip(levels, level, strict=True))
-        _refuse_twice(cells, factors, label(levels, level))
+        _refuse_twice(cells, factors)
         table += [
             key | _effect(cells, c, factors, metric, settings) for c in found for metric in settings.metrics
         ]
@@ -198,7 +198,11 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
     return Ablation(
         table=pd.DataFrame(table),
         factors={name: tuple(str(v) for v in values) for name, values in factors.items()},
-        notes=(*few_samples(_by_arms(by(rows, levels).values(), factors), settings), *_notes(rows, levels)),
+        notes=(
+            *few_samples(_by_arms(by(rows, levels).values(), factors), settings),
+            *_beside(rows, levels, factors),
+            *_notes(rows, levels),
+        ),
         settings=settings,
         simulated=any(row.get("simulated") is True for row in rows),
     )
@@ -233,7 +237,7 @@ def _by_arms(groups: Iterable[list[Row]], factors: Levels) -> list[list[Row]]:
     ]
 
 
-def _refuse_twice(rows: list[Row], factors: Levels, level: str) -> None:
+def _refuse_twice(rows: list[Row], factors: Levels) -> None:
     """Stop where two rows claim to be the same repeat of the same arm: one would replace the other.
 
     Raises:
@@ -244,7 +248,7 @@ def _refuse_twice(rows: list[Row], factors: Levels, level: str) -> None:
         key = _arm(row, factors), row.get("run_id"), row.get("repeat")
         if key in seen:
             raise InputError(
-                f"{level}: repeat {row.get('repeat')} of {label(list(factors), key[0])} is there twice",
+                f"{row.get('key')}: repeat {row.get('repeat')} of {label(list(factors), key[0])} is there twice",
                 fix="name each run once, and all factors in which its cells differ",
             )
         seen.add(key)
@@ -379,6 +383,13 @@ def _settle(rows: list[Row], directions: Mapping[str, Better], settings: Setting
             row["sd_ratio"], row["sd_low"], row["sd_high"], row.pop("p_f"), row["p_brown_forsythe"]
         )
         row["spread"] = decide_spread(spread, p_spread, settings.alpha)
+
+
+def _beside(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
+    """Axes that change with an arm and are no factor: what they do cannot be told from the factor's effect."""
+    others = [name for name in axes_of(rows) if name.removeprefix("axis.") not in factors]
+    mixed = [name for name in others if any(tells_apart(name, cells) for cells in by(rows, levels).values())]
+    return [f"{name} changes with the arms too, and its effect is in theirs" for name in mixed]
 
 
 def _notes(rows: list[Row], levels: Sequence[str]) -> tuple[str, ...]:

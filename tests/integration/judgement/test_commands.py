@@ -162,6 +162,22 @@ def test_ablation_names_what_the_servers_had_otherwise(command, runs, tmp_path):
     assert "as its server said" in said.out
 
 
+def test_what_another_factor_changes_is_no_confusion(command, runs, tmp_path):
+    """Of two factors one is named: the other's own doing stands in no note, for arms are judged at one level of it."""
+    shutil.copytree(runs.arms, tmp_path / "arms")
+    for path in (tmp_path / "arms" / "parts" / "cells").glob("*.json"):
+        row = json.loads(path.read_text())
+        for n, block_size in enumerate((16, 64)):
+            axes = json.dumps(json.loads(row["axes"]) | {"block_size": block_size})
+            cell = {"axes": axes, "block_size": block_size, "cell_id": f"{row['cell_id'][:-1]}{n}"}
+            path.with_stem(f"{path.stem}-{n}").write_text(json.dumps(row | cell))
+        path.unlink()
+    said = command("ablate", tmp_path / "arms", "--format", "json")
+    found = json.loads(said.out)
+    assert {row["axis.block_size"] for row in found["rows"]} == {16, 64}
+    assert not [note for note in found["notes"] if "block_size" in note]
+
+
 def test_published_table(command):
     """What AITER's published table tells and what it does not, level by level; nothing told alone: exit code 3."""
     said = command("ablate", "--table", "aiter-llama-405b", "--format", "json")

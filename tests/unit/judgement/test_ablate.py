@@ -173,6 +173,12 @@ def test_other_axes_and_factors_are_judged_apart():
     assert "axis.b" in render.ablation(ablate(frame, AITER, ONE))
 
 
+def test_an_axis_that_changes_with_the_arms_is_told():
+    """Taken together in a matrix, what each of two does cannot be told."""
+    zipped = ablate(interleaved([arm("off", tp=4), arm("on", 1.05, tp=8)]), AITER, ONE)
+    assert zipped.notes == ("axis.tp changes with the arms too, and its effect is in theirs",)
+
+
 def test_a_repeat_that_is_there_twice_is_refused():
     """The same run named twice has no second set of repeats."""
     frame = interleaved([arm("off"), arm("on")])

@@ -201,7 +201,7 @@ def latest_before(folder: RunFolder, folders: Sequence[RunFolder]) -> RunFolder 
     def alike(other: Mapping[str, Any]) -> bool:
         same = all(other.get(name) == mine.get(name) for name in ("sweep", "simulated"))
         hardware = [(one.get("hardware") or {}).get("name") for one in (mine, other)]
-        return same and hardware[0] == hardware[1] and str(other["begun_at"]) < str(mine["begun_at"])
+        return same and hardware[0] == hardware[1] and str(other.get("begun_at")) < str(mine.get("begun_at"))
 
     candidates = [
         other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -209,9 +209,13 @@ def _say_lost(folder: RunFolder, screen: Screen) -> None:
     lost = [f"{row.get('key')} repeat {row['repeat']}" for row in folder.check_parts()]
     if lost:
         screen.note(
-            f"parts/requests/ lacks the requests of {', '.join(lost)}: the rows stand without them; "
-            "one whose file in parts/cells/ is deleted too is measured again"
+            f"parts/requests/ lacks the requests of {', '.join(lost[:3])}{_more(lost, 3)}: the rows stand without "
+            "them; one whose file in parts/cells/ is deleted too is measured again"
         )
+
+
+def _more(names: Sequence[str], shown: int) -> str:
+    return f" and {len(names) - shown} more" if len(names) > shown else ""
 
 
 def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> Conductor:

@@ -367,7 +367,7 @@ def few_samples(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]
         if few:
             told.append(
                 f"{metric} stands on too few requests: {min(few)}, where {least} are needed;"
-                " its verdicts compare little more than the slowest of them"
+                " it is little more than the slowest of them"
             )
     return told
 

@@ -33,6 +33,7 @@ from rocbench.judgement.compare import (
     Settings,
     by,
     compare,
+    few_samples,
     key_columns,
     label,
     plain_value,
@@ -57,7 +58,14 @@ FAILING = SERVER_FAULTS - {"server_failed"}
 MEASURED = frozenset({"success_rate", "goodput_share"})
 """Shares that count failed requests: of a row that is void by failures they are still true."""
 _VOIDING = frozenset(code.id for code in CODES if code.effect == "voids")
-_ALONG = FAILING | {"no_measurement", "concurrency_not_delivered", "token_count_disagrees"}
+_ALONG = FAILING | {
+    "no_measurement",
+    "concurrency_not_delivered",
+    "too_few_requests",
+    "littles_law",
+    "not_steady",
+    "token_count_disagrees",
+}
 """Codes that failing requests bring with them."""
 _SHOWN = {"pass": "pass", "regression": "**regression**", "cannot tell": "cannot tell"}
 
@@ -207,7 +215,7 @@ def gate(
         items += _relative(run, baseline, rules, found)
     for rule in rules.limits:
         assert isinstance(rule, LimitRule)
-        items += _limits(run, rule, rules.alpha)
+        items += _limits(run, rule, rules.alpha, found)
     simulated = any(row.get("simulated") is True for row in records(run))
     return GateResult(tuple(items), tuple(found), rules.cannot_tell, simulated)
 
@@ -229,7 +237,8 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
         if any(faults) and not (always and base and all(map(_failed, base))):
             told = f"{sum(map(bool, faults))} of {n} rows: {_list(faults)}"
             told += f"; of the baseline {sum(map(_failed, base))} of {len(base)}" if base else ""
-            worse = always and base and not any(map(_failed, base))
+            fine = any(row.get("valid") is not False for row in base) and not any(map(_failed, base))
+            worse = always and fine
             items.append(Item(cell, SERVER_RULE, "regression" if worse else "cannot tell", told))
     return items
 
@@ -352,11 +361,12 @@ def _detail(row: Row, needed: int | None) -> str:
     return change
 
 
-def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float) -> list[Item]:
+def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, None]) -> list[Item]:
     limit, rows = parse_limit(rule.limit), records(_select(run, rule.where))
     if not rows:
         raise InputError(f"no cell meets the rule {rule.limit}", where="gate rules, `where`")
     keys = key_columns(rows, [])
+    notes |= dict.fromkeys(few_samples(list(by(rows, keys).values()), Settings(metrics=(limit.metric,))))
     items = []
     for key, cells in by(rows, keys).items():
         kept = [

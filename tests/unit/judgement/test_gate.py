@@ -113,7 +113,9 @@ def test_a_server_that_fails_in_every_row_is_a_regression():
     assert (item.outcome, result.exit_code) == ("regression", Exit.DONE_WITH_FAULTS)
     assert "concurrency=8" in item.cell
     assert item.detail == "5 of 5 rows: error_rate; of the baseline 0 of 5"
-    assert gate.gate(_with(5, **FAILED), _with(5, **FAILED), RULES).outcome == "cannot tell"
+    spoiled = {"valid": False, "reasons": "client_saturated"}
+    for base in (FAILED, spoiled):
+        assert gate.gate(_with(5, **FAILED), _with(5, **base), RULES).outcome == "cannot tell"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,13 @@ def test_limits_beside_relative_rules():
     assert outcomes == ["pass", "regression", "cannot tell", "regression"]
     assert {item.outcome for item in result.items if item.rule.startswith("output")} == {"pass"}
     assert result.exit_code == Exit.DONE_WITH_FAULTS
+
+
+def test_a_limit_on_a_percentile_of_few_requests_is_told():
+    """Twenty requests have no p99."""
+    run = table(cells(1500, metric="p99_ttft_ms", n=1, ttft_n=20))
+    result = gate.gate(run, None, GateRules(relative=(), limits=("p99_ttft_ms <= 2000",)))
+    assert "20, where 368 are needed" in result.notes[0]
 
 
 def test_where_chooses_cells():

@@ -199,7 +199,8 @@ class Tally:
         owner = np.repeat(np.arange(len(lengths)), lengths)
         inside = owner[1:] == owner[:-1]
         gaps = np.diff(stamps)
-        same = np.concatenate(([False], inside & (gaps == 0), [False]))
+        same = np.zeros(len(stamps) + 1, dtype=np.bool_)  # event i and the one before it share a stamp
+        same[1:-1] = inside & (gaps == 0)
         shares = same[:-1] | same[1:]
         rows["coalesced"] = np.bincount(owner[shares], minlength=len(lengths))
         first_of_read = same[1:] & ~same[:-1]

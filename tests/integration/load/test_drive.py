@@ -13,6 +13,7 @@ import pytest
 
 from rocbench.errors import ServerFault
 from rocbench.load import drive
+from rocbench.load.dialect import PROBE_ID
 from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import Closed, Dataset, Lengths, Open, RequestPlan, Trace, WindowPlan
 from rocbench.records import FAILURES, NONE, Phase
@@ -101,6 +102,19 @@ def test_every_failure_is_in_its_class(transport):
     completed = result.requests["failure"] == NONE
     measured = completed & (result.requests["phase"] == Phase.MEASURED)
     assert result.itl.total == int((result.requests["output_tokens"][measured] - 1).sum())
+
+
+@pytest.mark.parametrize("transport", ["wire", "aiohttp"])
+def test_where_every_request_is_refused_each_is_told(transport):
+    """A server that answers nothing but errors has no token at all, and its rows are told all the same."""
+    with serving((*STEP, "--fault", "http_status=1")) as (url, _):
+        window = WindowPlan(duration_s=0.2, max_requests=30)
+        result = drive(load_spec(url, users=4, transport=transport, window=window))
+        truth = Truth.fetch(url)
+    assert_same(result, truth)
+    failed = result.requests[result.requests["request_id"] < PROBE_ID]["failure"]
+    assert {FAILURES[code].value for code in failed} == {"http_status"}
+    assert len(failed) >= 30
 
 
 def test_answers_of_one_token_fail_in_their_class_too():

@@ -99,6 +99,16 @@ def test_failures_bend_no_latency_but_their_tokens_were_made(control):
     assert control.counters(0)[Count.FAILED] == 2
 
 
+def test_requests_without_a_token_have_rows(control):
+    """Refused requests alone have no stamp between them, and each has its row and class."""
+    made = tally(control)
+    for number in range(2):
+        made.add(ended(number, 11, [], asked=5, failure=Failure.HTTP_STATUS, error="busy"))
+    rows = made.rows()
+    assert [FAILURES[code] for code in rows["failure"]] == [Failure.HTTP_STATUS] * 2
+    assert (rows["coalesced"].tolist(), rows["zero_gaps"].tolist()) == ([0, 0], [0, 0])
+
+
 def test_zero_gaps_and_shared_stamps(control):
     """Chunks closer than 0.1 ms are zero gaps; those with one stamp were read at once."""
     made = tally(control)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -192,8 +193,11 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
     written = rows.plan_json(plan, options.overrides, options.shard) | {"client": asdict(options.client)}
     folder.write_json("plan.json", written)
     ceiling = calibrate.load()
-    written = rows.manifest(plan, run_id, now(), environment.collect())
-    folder.write_json("manifest.json", written | {"client_ceiling": asdict(ceiling) if ceiling else None})
+    written = rows.manifest(plan, run_id, now(), environment.collect()) | {
+        "plan_sha256": hashlib.sha256((folder.path / "plan.json").read_bytes()).hexdigest(),
+        "client_ceiling": asdict(ceiling) if ceiling else None,
+    }
+    folder.write_json("manifest.json", written)
     folder.log(now(), "begin", run_id=run_id)
     if options.part is not None:
         folder.take_over(options.part.rows, options.part.servers)

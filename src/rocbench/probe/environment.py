@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import re
 import socket
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ _VARIABLES = re.compile(
 _PACKAGES = (
     "aiohttp numpy orjson pandas pyarrow uvloop".split()
 )  # of the client; the server's own are asked of it
+
+_CODE = (".py", ".yaml", ".jinja", ".html", ".css", ".js")
 
 STATIC_KEYS = {
     # name in the manifest: places in a row of `amd-smi static`, by version
@@ -53,6 +57,7 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
     return {
         "node": socket.gethostname(),
         "rocbench": __version__,
+        "code": code(),
         "python": platform.python_version(),
         "packages": _packages(),
         "host": host(root),
@@ -60,6 +65,38 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
         "gpus": gpus(amd_smi.ask("static") if amd_smi.available() else None, _firmware()),
         "environment": variables(os.environ),
     }
+
+
+def code(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:
+    """Which rocbench this is: a hash of its files, and where it runs from a git checkout the commit.
+
+    Args:
+        package: the package's folder.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in package.rglob("*") if path.suffix in _CODE):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    found: dict[str, Any] = {"sha256": digest.hexdigest()}
+    # An installed package can lie inside the checkout of something else.
+    if package.parent.name == "src" and (package.parents[1] / ".git").exists():
+        commit, changes = _git(package, "rev-parse", "HEAD"), _git(package, "status", "--porcelain", ".")
+        found |= {"commit": commit} if commit else {}
+        found |= {"changed": changes != ""} if changes is not None else {}
+    return found
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:

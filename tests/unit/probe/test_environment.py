@@ -1,6 +1,7 @@
 """The node's description: what decides a result, and no secret."""
 
 import json
+import subprocess
 
 from rocbench.probe import amd_smi, environment
 
@@ -20,6 +21,26 @@ def test_no_secret_and_only_what_decides():
     kept = environment.variables(environ)
 
     assert kept == {"HIP_VISIBLE_DEVICES": "0", "NCCL_MIN_NCHANNELS": "112", "VLLM_ROCM_USE_AITER": "1"}
+
+
+def test_the_code_is_known_by_its_files_and_its_commit(tmp_path):
+    """Any change of a file changes the hash; the commit is told of a checkout of ours, not of what it lies in."""
+    package = tmp_path / "src" / "rocbench"
+    package.mkdir(parents=True)
+    (package / "stats.py").write_text("ALPHA = 0.05\n")
+    installed = environment.code(package)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    committed = environment.code(package)
+    (package / "stats.py").write_text("ALPHA = 0.1\n")
+    changed = environment.code(package)
+
+    assert set(installed) == {"sha256"}
+    assert (committed["sha256"], committed["changed"]) == (installed["sha256"], False)
+    assert len(committed["commit"]) == 40
+    assert changed == {"sha256": changed["sha256"], "commit": committed["commit"], "changed": True}
+    assert changed["sha256"] != installed["sha256"]
 
 
 def test_gpus_of_both_shapes(amd_smi_on_path, shape):

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rocbench.judgement import capacity, compare, search
+from rocbench.judgement import capacity, compare, render, search
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
+from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution
@@ -211,16 +212,23 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
     curves = capacity.curves(cells, gain)
     if curves.empty:
         return
-    names = [name for name in ("model", "workload", "axes", "vllm_version") if name in curves]
-    shown = [name for name in names if name == "model" or len(set(curves[name].astype(str))) > 1]
+    keys = [str(name) for name in curves.columns[: list(curves.columns).index("levels")]]
+    shown = ["model", *render.varying(curves, [name for name in keys if name != "model"])]
     show_rows(
-        [*shown, "levels", "peak tok/s", "saturation", "95 % interval", "note"],
+        [
+            *(name.removeprefix("axis.") for name in shown),
+            "levels",
+            "peak tok/s",
+            "saturation",
+            "95 % interval",
+            "note",
+        ],
         [
             [
-                *(str(row[name]) for name in shown),
+                *(render.plain(row[name]) for name in shown),
                 row["levels"],
                 number(_float(row["peak"]), 0),
-                number(_float(row["saturation"]), 0),
+                level_words(str(row.get("load_shape") or "closed"), _float(row["saturation"])),
                 _between(_float(row["low"]), _float(row["high"]), _float(row["saturation"])),
                 row["note"],
             ]

@@ -14,6 +14,7 @@ from rocbench.errors import EnvironmentFault, InputError
 from rocbench.export import aiperf, inferencex, pytorch, tidy, vllm_bench
 from rocbench.export.source import REQUEST_COLUMNS, Source
 from rocbench.judgement import compare
+from rocbench.judgement.namesakes import told_apart
 from rocbench.store import RunFolder
 
 JSON_FORMATS: dict[str, Callable[[Iterable[Source]], dict[str, Any]]] = {
@@ -55,7 +56,7 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
     """
     if wanted not in FORMATS:
         raise InputError(f"no format {wanted!r}", where="--format", fix=f"one of {', '.join(FORMATS)}")
-    every = sources(folder)
+    every = sources(folder, apart=wanted in JSON_FORMATS)
     keeps = invalid or wanted in TEXT_FORMATS
     kept = [s for s in every if keeps or (s.get("valid") is not False and s.get("completed"))]
     if not kept:
@@ -72,14 +73,15 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
     return Exported(_write(out, files), len(kept), len(every) - len(kept), any(s.simulated for s in kept))
 
 
-def sources(folder: RunFolder) -> list[Source]:
-    """Each row of a run, discarded repeats left out."""
+def sources(folder: RunFolder, *, apart: bool = False) -> list[Source]:
+    """Each row of a run, discarded repeats left out; `apart` for formats whose files are named by the keys."""
     cells = folder.cells()
     plan, manifest = folder.read_json("plan.json") or {}, folder.read_json("manifest.json") or {}
     image = {"image": ((plan.get("sweep") or {}).get("server") or {}).get("image")}
     servers = {server["server_id"]: server | image for server in plan.get("servers") or ()}
     found = []
-    for row in compare.records(cells) if len(cells) else ():
+    rows = compare.records(cells) if len(cells) else []
+    for row in told_apart(rows) if apart else rows:
         server = servers.get(_server_id(str(row.get("server_id")), servers), {})
         found.append(Source(row, server, manifest, _loader(folder, row)))
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocbench import stats
+from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import Mark
 
 Row = dict[str, Any]
@@ -72,6 +73,11 @@ class Curve:
     symbol: int
     points: tuple[Point, ...]
 
+    @property
+    def load(self) -> str:
+        """The workload, with the kind of its load where that is not the usual closed loop."""
+        return load_name(self.workload, self.shape)
+
     def best(self, column: str = "output_throughput") -> Point | None:
         """The point of highest mean, of those that are not invalid: valid ones first."""
         for wanted in ("valid", "unknown"):
@@ -108,12 +114,6 @@ def labels(manifests: Sequence[Mapping[str, Any]], versions: Sequence[str]) -> l
     return [f"run {number}" for number in range(1, len(manifests) + 1)]
 
 
-def configuration(row: Mapping[str, Any]) -> str:
-    """`MODEL@axis=value`: the first part of the key."""
-    key = str(row.get("key") or "")
-    return key.rsplit("/", 2)[0] if key.count("/") >= 2 else str(row.get("model"))
-
-
 def level(row: Mapping[str, Any]) -> float | None:
     """The level of the load: users, or requests/s."""
     value = row.get("concurrency") if row.get("concurrency") is not None else row.get("request_rate")
@@ -133,6 +133,11 @@ def origin(row: Mapping[str, Any]) -> str:
 def marked(name: str, where: str) -> str:
     """A name that says where its figures come from, in every legend and table."""
     return f"{name} ({where})" if where else name
+
+
+def load_name(workload: str, kind: str) -> str:
+    """`short`, `short, open loop`, `short, trace`: what tells the curves of one workload apart."""
+    return workload if kind == "closed" else f"{workload}, {'trace' if kind == 'trace' else 'open loop'}"
 
 
 def level_words(kind: str, value: float | None) -> str:

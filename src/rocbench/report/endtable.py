@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rocbench import units
+from rocbench.judgement.namesakes import told_apart
 from rocbench.report.curves import Curve, Point, RunInfo, curves, origin
 from rocbench.server import failures
 from rocbench.verdict.codes import meaning
@@ -48,9 +49,13 @@ COLUMNS = (
 )
 
 
+LEVELS = {"closed": "users", "open": "requests/s", "trace": "load"}
+"""What the first column counts, by the shape of the load."""
+
+
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print the table, then what each code in it means."""
-    kept = [row for row in rows if row.get("discarded") is not True]
+    kept = told_apart(row for row in rows if row.get("discarded") is not True)
     found = curves([(RunInfo("", "", "", simulated=False), kept)])
     made_up = {origin(row) for row in kept} & {"simulated", "predicted"}
     if "simulated" in made_up:
@@ -66,17 +71,19 @@ def lines(found: Sequence[Curve], width: int) -> list[Text]:
     """The table as lines no longer than the width."""
     repeats = any(len(point.rows) > 1 for curve in found for point in curve.points)
     shown = [c for c in COLUMNS if (width >= NARROW or not c.wide) and (repeats or c.heading != "±")]
-    level = {"closed": "users", "open": "requests/s", "trace": "load"}[found[0].shape if found else "closed"]
-    header = [level, *(c.heading for c in shown)]
+    headings = [c.heading for c in shown]
     body = [(curve, point, _figures(point, shown)) for curve in found for point in curve.points]
+    header = [max((LEVELS[curve.shape] for curve in found), key=len, default=""), *headings]
     widths = [
         max(len(name), *(len(cells[index]) for _, _, cells in body), 4) for index, name in enumerate(header)
     ]
-    out = [_line(header, widths, Text("verdict"), "bold")]
+    out: list[Text] = []
     last = None
     for curve, point, cells in body:
+        if last is None or curve.shape != last.shape:
+            out.append(_line([LEVELS[curve.shape], *headings], widths, Text("verdict"), "bold"))
         if curve is not last:
-            out.append(Text(f"{curve.name}, {curve.workload}", style="bold cyan"))
+            out.append(Text(f"{curve.name}, {curve.load}", style="bold cyan"))
             last = curve
         out.append(_line(cells, widths, verdict_text(point), ""))
     for line in out:

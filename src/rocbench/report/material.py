@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rocbench.judgement import compare
+from rocbench.judgement.namesakes import told_apart
 from rocbench.records import Phase
 from rocbench.report import curves
 from rocbench.report.curves import Row, RunInfo
@@ -42,7 +43,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
     found = []
     for folder in folders:
         cells = folder.cells()
-        rows = tuple(compare.records(cells)) if len(cells) else ()
+        rows = tuple(told_apart(compare.records(cells))) if len(cells) else ()
         found.append(
             (
                 folder,

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from rocbench import units
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
-from rocbench.report.curves import Curve, Point, Row, level_words, workloads
+from rocbench.report.curves import Curve, Point, Row, level_words, load_name, workloads
 
 MARKS = (
     "Filled marks are valid, dotted ones of unknown validity; hollow ones are invalid, joined to nothing and counted "
@@ -50,7 +50,7 @@ def _throughput(workload: str, shape: str, mine: list[Curve]) -> Chart:
     )
     return Chart(
         slug("throughput", workload, "" if shape == "closed" else shape),
-        f"Output throughput, {workload}",
+        f"Output throughput, {load_name(workload, shape)}",
         "Output tokens stamped in the measured window, per second of it; mean of the repeats, with its 95 % interval "
         f"where there are several.{roofline} {MARKS}",
         (
@@ -190,7 +190,7 @@ def _pareto(workload: str, shape: str, mine: list[Curve]) -> Chart:
         series.append(Series("Pareto frontier", x, y, GREY, "dot", hover_all="Pareto frontier"))
     return Chart(
         slug("pareto", workload, "" if shape == "closed" else shape),
-        f"Throughput against pace, {workload}",
+        f"Throughput against pace, {load_name(workload, shape)}",
         "Each mark is one level of the load, with its number beside it: to the right answers come faster for each "
         "user (1000 / median TPOT), upwards a GPU serves more. What lies on the dotted frontier is beaten by no other "
         f"configuration in both. {MARKS.partition(';')[0]}; invalid rows are left out.",

@@ -86,7 +86,7 @@ def by_model(found: Sequence[Curve]) -> list[Table]:
             slug("results", "model", model),
             f"Results, {model}",
             "configuration and workload",
-            [(f"{curve.name}, {curve.workload}", curve) for curve in found if curve.model == model],
+            [(f"{curve.name}, {curve.load}", curve) for curve in found if curve.model == model],
         )
         for model in dict.fromkeys(curve.model for curve in found)
     ]
@@ -143,7 +143,7 @@ def reliability(found: Sequence[Curve]) -> Table:
         rows.append(
             (
                 curve.name,
-                curve.workload,
+                curve.load,
                 f"{len(mine):,}",
                 f"{completed:,.0f}",
                 f"{failed:,.0f}",

@@ -94,7 +94,7 @@ def saturation(found: Sequence[Curve], gain: float = GAIN) -> Table:
             interval = f"{result['low']:,g} to {upper}"
         rows.append(
             (
-                curve.workload,
+                curve.load,
                 curve.name,
                 level_words(curve.shape, result["saturation"]),
                 interval,
@@ -142,7 +142,7 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
             continue
         rows.append(
             (
-                curve.workload,
+                curve.load,
                 curve.name,
                 level_words(curve.shape, passed.level) if passed else "none of the levels",
                 figure(passed.mean("output_throughput"), "tok/s") if passed else units.ABSENT,

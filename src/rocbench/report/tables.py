@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rocbench import units
+from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import figure
-from rocbench.report.curves import Row, RunInfo, configuration, level_words, marked, origin
+from rocbench.report.curves import Row, RunInfo, level_words, marked, origin
 from rocbench.report.table import Table
 from rocbench.tables.columns import CELLS, LATENCIES
 

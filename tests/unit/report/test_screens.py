@@ -208,3 +208,21 @@ def test_a_sweep_without_any_figure_has_a_table():
     endtable.show(rows, out)
     assert "INVALID server_failed, gpu_out_of_memory" in out.file.getvalue()
     assert "gpu_out_of_memory: a GPU ran out of memory" in out.file.getvalue()
+
+
+def test_each_shape_of_load_has_its_own_heading():
+    """A rate does not stand under `users`."""
+    rows = [
+        {"key": f"m/w/{level}", "model": "m", "workload": "w", "valid": True, column: value}
+        | {"load_shape": shape}
+        for level, column, value, shape in (
+            ("c8", "concurrency", 8, "closed"),
+            ("r2", "request_rate", 2.5, "open"),
+        )
+    ]
+    lines = [
+        line.plain.split()
+        for line in endtable.lines(curves([(RunInfo("", "", "", simulated=False), rows)]), 80)
+    ]
+    assert [line[0] for line in lines] == ["users", "m,", "8", "requests/s", "m,", "2.5"]
+    assert lines[4] == ["m,", "w,", "open", "loop"]

@@ -1,0 +1,72 @@
+"""Server configurations of one run that go by the same name, and what tells them apart. Pure.
+
+A key names the model and its axes (`MODEL@axis=value/WORKLOAD/LEVEL`). Two entries of one profile (tp 4 and tp 8) have
+neither axes nor another name, so that their cells share their keys: what differs is then told as an axis would be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rocbench.judgement.compare import FLAGS, Row, plain_value
+
+COLUMNS = {"precision": "precision", "tp": "tp", "aiter": "aiter", "vllm_version": "vllm"}
+"""What a configuration is told by before its flags: column, and its name as an axis."""
+
+
+def configuration(row: Mapping[str, Any]) -> str:
+    """`MODEL@axis=value`: the first part of the key."""
+    key = str(row.get("key") or "")
+    return key.rsplit("/", 2)[0] if key.count("/") >= 2 else str(row.get("model"))
+
+
+def told_apart(rows: Iterable[Row]) -> list[Row]:
+    """The rows, in whose keys unlike servers of one run have unlike names; keys that were clear stay as they are.
+
+    Servers that nothing tells apart (each took some cells of one configuration) keep their name.
+    """
+    listed = list(rows)
+    servers: dict[tuple[Any, str], dict[str, Row]] = {}
+    for row in listed:
+        facts = servers.setdefault((row.get("run_id"), configuration(row)), {}).setdefault(_server(row), {})
+        for name, value in _facts(row).items():
+            facts.setdefault(name, value)
+    names = {place: _names(list(there.values())) for place, there in servers.items() if len(there) > 1}
+    found = []
+    for row in listed:
+        _, name = place = row.get("run_id"), configuration(row)
+        facts = servers[place][_server(row)]
+        shown = ",".join(f"{fact}={facts[fact]}" for fact in names.get(place, ()) if fact in facts)
+        rest = str(row.get("key") or "").removeprefix(name)
+        told = {"key": f"{name}{',' if '@' in name else '@'}{shown}{rest}"} if shown and rest else {}
+        found.append(row | told)
+    return found
+
+
+def _server(row: Row) -> str:
+    """The number of its server in the plan: a restart has the folder `01-model.2`."""
+    return str(row.get("server_id") or "").partition("-")[0]
+
+
+def _facts(row: Row) -> dict[str, str]:
+    """What a row says of its server's configuration, by the names of axes."""
+    there = {shown: row.get(column) for column, shown in COLUMNS.items()}
+    for column in FLAGS:
+        for name, value in json.loads(row.get(column) or "{}").items():
+            there[name.removeprefix("--") if name.startswith("--") else f"env.{name}"] = value
+    return {name: str(plain_value(value)) for name, value in there.items() if value is not None}
+
+
+def _names(servers: Sequence[Mapping[str, str]]) -> list[str]:
+    """The fewest of the facts, the first ones first, by which servers that differ in any differ."""
+    chosen: list[str] = []
+    for name in dict.fromkeys([*COLUMNS.values(), *(name for facts in servers for name in facts)]):
+        groups: dict[tuple[str | None, ...], set[str | None]] = {}
+        for facts in servers:
+            groups.setdefault(tuple(facts.get(n) for n in chosen), set()).add(facts.get(name))
+        unknown = {None} if name in COLUMNS.values() else set()  # of a flag, absence is a value
+        if any(len(values - unknown) > 1 for values in groups.values()):
+            chosen.append(name)
+    return chosen

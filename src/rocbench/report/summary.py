@@ -125,7 +125,7 @@ def _without_rows(curve: Curve) -> str:
 
 
 def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Table:
-    """The largest load of each curve at which it, and every lower level with a valid row, met every limit.
+    """The largest load of each curve that met every limit, with no level below it that failed one.
 
     Args:
         found: curves.
@@ -134,20 +134,29 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
     """
     rows = []
     for curve in found:
-        outcomes = [(point, _outcome(point, limits)) for point in curve.points]
-        failed = next((point for point, outcome in outcomes if outcome != "pass" and point.rows), None)
-        below = [point for point, _ in outcomes if failed is None or point.level < failed.level]
-        passed = next((point for point in reversed(below) if point.rows), None)
-        if passed is None and failed is None:
+        outcomes = [(point, _outcome(point, limits)) for point in curve.points if point.rows]
+        if not outcomes:
             continue
+        failed = next((n for n, (_, outcome) in enumerate(outcomes) if outcome == "fail"), len(outcomes))
+        best = max((n for n in range(failed) if outcomes[n][1] == "pass"), default=-1)
+        passed = outcomes[best][0] if best >= 0 else None
+        none = "none of the levels" if failed == 0 else "cannot tell"
+        unclear = [
+            level_words(curve.shape, outcomes[n][0].level) for n in range(best) if outcomes[n][1] != "pass"
+        ]
+        told = (
+            _why(curve, *outcomes[best + 1], limits) if best + 1 < len(outcomes) else _no_higher(curve),
+            f"cannot tell at {', '.join(unclear)}" if unclear else "",
+            _without_rows(curve),
+        )
         rows.append(
             (
                 curve.load,
                 curve.name,
-                level_words(curve.shape, passed.level) if passed else "none of the levels",
+                level_words(curve.shape, passed.level) if passed else none,
                 figure(passed.mean("output_throughput"), "tok/s") if passed else units.ABSENT,
                 figure(passed.mean("goodput"), "requests/s") if passed else units.ABSENT,
-                "; ".join(part for part in (_why(curve, failed, limits), _without_rows(curve)) if part),
+                "; ".join(part for part in told if part),
             )
         )
     header = ("workload", "configuration", "capacity", "output", "goodput", "at the next level")
@@ -165,18 +174,22 @@ def _figures(point: Point, column: str) -> list[float]:
     return [float(row[column]) for row in point.rows if row.get(column) is not None]
 
 
-def _why(curve: Curve, point: Point | None, limits: Sequence[Limit]) -> str:
-    if point is None:
-        return "no higher level was measured" if curve.points[-1].rows else "no higher level has a valid row"
-    at = level_words(curve.shape, point.level)
+def _no_higher(curve: Curve) -> str:
+    return f"no higher level {'was measured' if curve.points[-1].rows else 'has a valid row'}"
+
+
+def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limit]) -> str:
+    """The limits that a level failed, or on both sides of which its repeats lie."""
     told = []
     for limit in limits:
-        if limit.judge(_figures(point, limit.metric)) != "pass":
-            mean = point.mean(limit.metric)
-            told.append(
-                f"{limit.metric} {units.percent(mean) if unit_of(limit.metric) == 'share' else figure(mean)}"
-            )
-    return f"{at}: {', '.join(told)}"
+        if limit.judge(_figures(point, limit.metric)) != outcome:
+            continue
+        interval = point.interval(limit.metric)
+        shown = units.percent if unit_of(limit.metric) == "share" else figure
+        spread = f" ± {shown(interval.half_width)}" if outcome == "unclear" and interval.n > 1 else ""
+        told.append(f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}")
+    doubt = "cannot tell: " if outcome == "unclear" else ""
+    return f"{level_words(curve.shape, point.level)}: {doubt}{', '.join(told)}"
 
 
 def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:

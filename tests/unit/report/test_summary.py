@@ -85,6 +85,20 @@ def test_slo_capacity(limit, capacity, why):
     assert (line[2], line[-1]) == (capacity, why)
 
 
+def test_a_level_that_cannot_be_told_ends_no_search():
+    """Its repeats lie on both sides of the limit: it is no failure, and is never said to break the limit."""
+    unclear = [row(4, 300, p99_ttft_ms=ms) for ms in (30.0, 60.0)]
+    limit = Limit("p99_ttft_ms", "<=", 50)
+    (line,) = summary.capacity(of(row(1, 100), *unclear, row(5, 400)), [limit], "").rows
+    assert (line[2], line[-1]) == ("5 users", "no higher level was measured; cannot tell at 4 users")
+    (line,) = summary.capacity(of(row(1, 100), *unclear, row(64, 900)), [limit], "").rows
+    assert (line[2], line[-1]) == ("1 user", "4 users: cannot tell: p99_ttft_ms 45.0 ± 191")
+    (line,) = summary.capacity(of(*unclear, row(8, 1, p99_ttft_ms=None)), [limit], "").rows
+    assert (line[2], line[3]) == ("cannot tell", "-")
+    (line,) = summary.capacity(of(row(1, 100), row(8, 1, p99_ttft_ms=None)), [limit], "").rows
+    assert line[-1] == "8 users: cannot tell: p99_ttft_ms not measured"
+
+
 def test_without_an_slo_the_table_says_how_to_set_one():
     """No capacity is made up."""
     table = summary.capacity(of(row(1, 100)), [], "")

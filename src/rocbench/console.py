@@ -244,7 +244,8 @@ def _answer(found: Mapping[str, Any]) -> str:
     shown = "no level was shown to meet it"
     if found["best"] is not None:
         shown = f"met up to {found['best']:g} {found['unit']}"
-    name = f"{found['model']}/{found['workload']}"
+    axes = ",".join(f"{axis}={render.plain(value)}" for axis, value in found["axes"].items())
+    name = f"{found['model']}{'@' if axes else ''}{axes}/{found['workload']}"
     return f"search {name}: {limits}: {shown} ({found['why']}; {found['measurements']} measurements)"
 
 

@@ -56,6 +56,9 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
     words = ", ".join(str(limit) for limit in limits)
     judged, words = (list(limits), words) if limits else summary.sweep_limits([run.plan for run in runs])
     gain = summary.gain_of([run.plan for run in runs])
+    searched = summary.searched([(run.info, run.rows, run.searches) for run in runs])
+    capacity = summary.capacity(found, judged, words)
+    goals = [table for table in (capacity, searched) if table.rows] or [capacity]
     return Document(
         title=_title(runs),
         subtitle=_subtitle(runs),
@@ -63,7 +66,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
         summary=(
             summary.best(found).without_constant("workload").without_absent(),
             summary.saturation(found, gain).without_constant("workload").without_absent(),
-            summary.capacity(found, judged, words).without_constant("workload").without_absent(),
+            *(table.without_constant("workload").without_absent() for table in goals),
             summary.doubts(rows),
         ),
         sections=(*(s for s in _sections(runs, found) if s.charts or s.tables), _rows(runs, rows)),

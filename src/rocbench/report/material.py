@@ -36,6 +36,8 @@ class RunData:
     """Without discarded repeats; None for every absent value."""
     plan: Mapping[str, Any]
     manifest: Mapping[str, Any]
+    searches: tuple[Mapping[str, Any], ...] = ()
+    """What the sweep's search for a load that meets its limits found, a server and workload each."""
 
 
 def read(folders: Sequence[RunFolder]) -> list[RunData]:
@@ -72,6 +74,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
             rows,
             plan,
             manifest,
+            tuple(folder.read_json("search.json") or ()),
         )
         for name, (folder, cells, rows, plan, manifest) in zip(names, found, strict=True)
     ]

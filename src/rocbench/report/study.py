@@ -38,6 +38,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> list[Table]:
         *study_results.by_model(found),
         summary.saturation(found, summary.gain_of([run.plan for run in runs])),
         summary.capacity(found, judged, words),
+        summary.searched([(run.info, run.rows, run.searches) for run in runs]),
         study_results.reliability(found),
         *ablations(runs),
         study_results.variability(found),

@@ -8,9 +8,10 @@ from typing import Any
 from rocbench import stats, units
 from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
+from rocbench.judgement.namesakes import configuration
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
-from rocbench.report.curves import Curve, Point, Row, level_words
+from rocbench.report.curves import Curve, Point, Row, RunInfo, level_words, load_name, marked, origin
 from rocbench.report.plots import pace
 from rocbench.report.table import Table
 from rocbench.server import failures
@@ -53,7 +54,8 @@ def best(found: Sequence[Curve]) -> Table:
     notes = (
         "each configuration at the load where its output throughput is highest, ranked by throughput per GPU; invalid rows take no part, and valid ones stand before those of unknown validity",
     )
-    return Table("best", "Best configurations", header, tuple(rows), notes if rows else ())
+    nothing = ("every row is invalid",)
+    return Table("best", "Best configurations", header, tuple(rows), notes if rows else nothing)
 
 
 def _rank(point: Point) -> tuple[bool, float]:
@@ -107,7 +109,8 @@ def saturation(found: Sequence[Curve], gain: float = GAIN) -> Table:
         f"the smallest load from which on a doubling brings less than {gain:.0%} more output tokens/s; levels whose users were not delivered are left out",
         "the interval resamples the repeats; it can only name levels that were measured",
     )
-    return Table("saturation", "Saturation", header, tuple(rows), notes if rows else ())
+    nothing = ("no configuration was measured at two levels of its load",)
+    return Table("saturation", "Saturation", header, tuple(rows), notes if rows else nothing)
 
 
 def gain_of(plans: Iterable[Mapping[str, Any]]) -> float:
@@ -190,6 +193,48 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
         told.append(f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}")
     doubt = "cannot tell: " if outcome == "unclear" else ""
     return f"{level_words(curve.shape, point.level)}: {doubt}{', '.join(told)}"
+
+
+def searched(runs: Iterable[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, Any]]]]) -> Table:
+    """What each sweep's search found: the largest load shown to meet its limits, and the smallest that did not.
+
+    Args:
+        runs: of each its name, its rows and its search.json.
+    """
+    listed = list(runs)
+    lines = []
+    for info, rows, searches in listed:
+        names = {_server(r): marked(configuration(r), origin(r)) for r in rows}
+        for search in searches:
+            kind = "open" if search["unit"] == "requests/s" else "closed"
+            best, failed = search["best"], search["failed"]
+            name = names.get(_server(search), str(search["model"]))
+            lines.append(
+                (
+                    load_name(str(search["workload"]), kind),
+                    f"{name} · {info.label}" if len(listed) > 1 else name,
+                    ", ".join(search["limits"]),
+                    level_words(kind, best) if best is not None else "no level was shown to meet them",
+                    level_words(kind, failed) if failed is not None else units.ABSENT,
+                    str(search["measurements"]),
+                    str(search["why"]) + ("" if search["ended"] else "; not ended"),
+                )
+            )
+    header = (
+        "workload",
+        "configuration",
+        "limits",
+        "met up to",
+        "not met at",
+        "measurements",
+        "ended because",
+    )
+    return Table("search", "Search for the largest load within limits", header, tuple(lines))
+
+
+def _server(there: Mapping[str, Any]) -> str:
+    """The number of a server in its plan, of a row or a search."""
+    return str(there.get("server_id") or there.get("server") or "").partition("-")[0]
 
 
 def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:

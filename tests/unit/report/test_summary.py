@@ -99,6 +99,26 @@ def test_a_level_that_cannot_be_told_ends_no_search():
     assert line[-1] == "8 users: cannot tell: p99_ttft_ms not measured"
 
 
+def test_what_a_search_found_is_told():
+    """The answer with its unit, what did not meet it, and under which name; without a search there is no table."""
+    found = {
+        "server": "01-m",
+        "model": "m",
+        "workload": "w",
+        "unit": "requests/s",
+        "best": 2.5,
+        "failed": None,
+    }
+    found |= {"limits": ["p99_ttft_ms <= 50"], "ended": True, "why": "bracketed", "measurements": 4}
+    rows = [row(1, 1, server_id="01-m.2", key="m@tp=4/w/r2.5")]
+    none = found | {"server": "02-m", "unit": "users", "best": None, "failed": 1.0}
+    assert summary.searched([(INFO, rows, [found, none])]).rows == (
+        ("w, open loop", "m@tp=4", "p99_ttft_ms <= 50", "2.5 requests/s", "-", "4", "bracketed"),
+        ("w", "m", "p99_ttft_ms <= 50", "no level was shown to meet them", "1 user", "4", "bracketed"),
+    )
+    assert summary.searched([(INFO, rows, [])]).rows == ()
+
+
 def test_without_an_slo_the_table_says_how_to_set_one():
     """No capacity is made up."""
     table = summary.capacity(of(row(1, 100)), [], "")

@@ -18,7 +18,7 @@ from rich.table import Table
 from rocbench.judgement import capacity, compare, render, search
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
-from rocbench.report.curves import level_words
+from rocbench.report.curves import level_words, origin
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution
@@ -179,10 +179,15 @@ def show_cells(cells: pd.DataFrame, folder: Path) -> None:
     console.print(f"results: {escape(str(folder))}")
 
 
-def show_summary(table: pd.DataFrame, *, simulated: bool) -> None:
+def show_warnings(origins: Iterable[str]) -> None:
+    """What no reader of figures may miss, by where they come from."""
+    for line in endtable.warnings(origins):
+        out().print(f"[yellow]{line}[/]")
+
+
+def show_summary(table: pd.DataFrame, origins: Iterable[str]) -> None:
     """Mean, interval, CoV and n of each cell and metric."""
-    if simulated:
-        out().print("[yellow]SIMULATED: these figures come from the simulated server, not from hardware[/]")
+    show_warnings(origins)
     keys = list(table.columns[: list(table.columns).index("metric")])
     shown = [name for name in keys if len(set(table[name].astype(str))) > 1] or keys[:1]
     show_rows(
@@ -407,6 +412,6 @@ def _history_notes(row: Mapping[Hashable, Any]) -> str:
     notes = [
         f"change point: {100 * change:+.1f}%" if change is not None else "",
         "configured anew" if row["changed"] else "",
-        "simulated" if row["simulated"] else "",
+        origin(row),
     ]
     return ", ".join(note for note in notes if note)

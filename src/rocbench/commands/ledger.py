@@ -82,7 +82,8 @@ def summary(
     from rocbench import console
     from rocbench.commands.reporting import find
     from rocbench.judgement import repeats
-    from rocbench.judgement.compare import DEFAULT_METRICS
+    from rocbench.judgement.compare import DEFAULT_METRICS, records
+    from rocbench.report.curves import origin
 
     folders = find([run])
     if len(folders) > 1:
@@ -99,7 +100,7 @@ def summary(
     if csv:
         typer.echo(table.to_csv(index=False), nl=False)
         return
-    console.show_summary(table, simulated=bool(cells["simulated"].fillna(value=False).any()))
+    console.show_summary(table, map(origin, records(cells)))
     sweep = (folders[0].read_json("plan.json") or {}).get("sweep") or {}
     gain = float(sweep.get("saturation_gain", 0.05))
     console.show_capacity(cells, folders[0].read_json("search.json") or [], gain)

@@ -104,7 +104,7 @@ def export(
         raise InputError("that is a folder of several runs", where=run, fix="name one of them")
     target = out or folders[0].path / "export" / format_
     done = write.export(folders[0], format_, target, invalid=include_invalid)
-    if done.simulated:
-        console.say("SIMULATED: these figures come from the simulated server, not from hardware")
-    left = f"; {done.left_out} invalid rows left out" if done.left_out else ""
-    console.say(f"{done.rows} rows in {len(done.files)} files{left}: {target}")
+    console.show_warnings(done.origins)
+    console.say(f"{done.rows} rows in {len(done.files)} files: {target}")
+    for reason, count in done.left_out.items():
+        console.say(f"left out: {count} rows {reason}")

@@ -101,7 +101,8 @@ def export(source: Source) -> dict[str, Any]:
         "reasons",
     )
     kept = {name: source.get(name) for name in names if source.get(name) is not None}
-    return found | {"metadata": {"made_by": "rocbench", "simulated": source.simulated} | kept}
+    marks = {"simulated": source.simulated, "predicted": source.origin == "predicted"}
+    return found | {"metadata": {"made_by": "rocbench"} | marks | kept}
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:

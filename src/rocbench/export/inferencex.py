@@ -16,7 +16,7 @@ from rocbench.export.source import Source
 
 def _hardware(source: Source) -> str | None:
     name = source.get("hardware")
-    return None if name is None else f"simulated-{name}" if source.simulated else str(name)
+    return None if name is None else f"{source.origin}-{name}" if source.origin else str(name)
 
 
 def _per_gpu(*columns: str) -> Any:
@@ -84,7 +84,9 @@ def _power_valid(source: Source) -> int | None:
 
 
 FIELDS: tuple[Field, ...] = (
-    Field("hw", "", "`hardware`; `simulated-` before it where no GPU was measured", _hardware),
+    Field(
+        "hw", "", "`hardware`; `simulated-` or `predicted-` before it where no GPU was measured", _hardware
+    ),
     Field("conc", "requests", "`concurrency`", lambda s: s.get("concurrency")),
     Field("image", "", "the container's image", lambda s: s.server.get("image")),
     Field("model", "", "`hf_id` of the model's profile", lambda s: s.hf_id),
@@ -153,11 +155,12 @@ def _speculation(config: Any) -> str:
     return str(config.get("method", "mtp")) if isinstance(config, dict) else "mtp" if config else "none"
 
 
+def takes(source: Source) -> bool:
+    """Whether the format has a place for a row: one without users has no `conc`."""
+    return source.get("concurrency") is not None
+
+
 def files(sources: Iterable[Source]) -> dict[str, Any]:
     """`agg_<cell>.json` of each closed-loop row, and `rows.json` with all of them."""
-    found = {
-        f"agg_{source.stem}.json": record(FIELDS, source)
-        for source in sources
-        if source.get("concurrency") is not None
-    }
+    found = {f"agg_{source.stem}.json": record(FIELDS, source) for source in sources if takes(source)}
     return found | {"rows.json": list(found.values())}

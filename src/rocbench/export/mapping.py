@@ -12,7 +12,8 @@ Made by `scripts/generate-docs` from the tables in `src/rocbench/export/`.
 
 Each format has the names and units of its own tool. What has no equivalent here is left out, not invented. A key is
 absent where a row has no value for it. Rows of discarded repeats are never written; invalid rows only where the format
-can say that they are (`csv-long`, `jsonl`), or with `--include-invalid`. A simulated row says so in every format.
+can say that they are (`csv-long`, `jsonl`), or with `--include-invalid`. A simulated row and a predicted one say so in
+every format.
 
 Latencies are of completed requests that began in the measured window, throughputs of tokens stamped in it: ramp and
 tail, which the other tools count in, are not.

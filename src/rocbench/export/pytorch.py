@@ -29,7 +29,7 @@ ARGS = (
 
 
 def _name(source: Source) -> str:
-    return "rocbench (simulated)" if source.simulated else "rocbench"
+    return f"rocbench ({source.origin})" if source.origin else "rocbench"
 
 
 def _args(source: Source) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def _args(source: Source) -> dict[str, Any]:
 
 
 FIELDS: tuple[Field, ...] = (
-    Field("benchmark.name", "", "`rocbench`, or `rocbench (simulated)`", _name),
+    Field("benchmark.name", "", "`rocbench`, `rocbench (simulated)` or `rocbench (predicted)`", _name),
     fixed("benchmark.mode", "inference"),
     Field("benchmark.dtype", "", "`precision`", lambda s: s.get("precision")),
     Field("benchmark.extra_info.args", "", "the load and the server's flags", _args),

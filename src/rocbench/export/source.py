@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rocbench.records import Phase
+from rocbench.report.curves import made_up, origin
 from rocbench.report.distributions import weighted_quantiles
 
 Floats = npt.NDArray[np.float64]
@@ -106,6 +107,11 @@ class Source:
     def simulated(self) -> bool:
         """Whether no GPU was measured: the simulated server answered, or the row is a prediction."""
         return self.row.get("simulated") is True or self.row.get("predicted") is True
+
+    @property
+    def origin(self) -> str:
+        """`predicted` or `simulated` where no GPU was measured, else empty."""
+        return made_up([origin(self.row)])
 
     @property
     def stem(self) -> str:

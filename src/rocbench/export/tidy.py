@@ -25,6 +25,7 @@ IDENTITY = (
     "aiter",
     "axes",
     "simulated",
+    "predicted",
     "valid",
     "reasons",
 )

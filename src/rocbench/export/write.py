@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,10 @@ class Exported:
 
     files: tuple[Path, ...]
     rows: int
-    left_out: int
-    """Invalid rows, and rows without a measurement."""
-    simulated: bool
+    left_out: dict[str, int]
+    """Why rows were not written, and how many for each reason."""
+    origins: frozenset[str]
+    """Where the figures come from, as `curves.origin` says."""
 
 
 def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) -> Exported:
@@ -57,11 +59,15 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
     if wanted not in FORMATS:
         raise InputError(f"no format {wanted!r}", where="--format", fix=f"one of {', '.join(FORMATS)}")
     every = sources(folder, apart=wanted in JSON_FORMATS)
-    keeps = invalid or wanted in TEXT_FORMATS
-    kept = [s for s in every if keeps or (s.get("valid") is not False and s.get("completed"))]
+    why = [_left_out(s, wanted, invalid=invalid or wanted in TEXT_FORMATS) for s in every]
+    kept = [source for source, reason in zip(every, why, strict=True) if not reason]
+    left_out = dict(Counter(filter(None, why)))
     if not kept:
+        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the run has none"
         raise InputError(
-            "no row to export", where=str(folder.path), fix="--include-invalid writes invalid rows too"
+            f"no row to export: {told}",
+            where=str(folder.path),
+            fix="--include-invalid writes invalid rows too; csv-long and jsonl hold rows of every load",
         )
     if wanted in TEXT_FORMATS:
         name, text = TEXT_FORMATS[wanted]
@@ -70,7 +76,18 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
         files = {
             name: json.dumps(value, indent=2) + "\n" for name, value in JSON_FORMATS[wanted](kept).items()
         }
-    return Exported(_write(out, files), len(kept), len(every) - len(kept), any(s.simulated for s in kept))
+    return Exported(_write(out, files), len(kept), left_out, frozenset(s.origin for s in kept))
+
+
+def _left_out(source: Source, wanted: str, *, invalid: bool) -> str:
+    """Why a row is not written; empty for one that is."""
+    if not invalid and source.get("valid") is False:
+        return "invalid"
+    if not invalid and not source.get("completed"):
+        return "without a completed request"
+    if wanted == "inferencex" and not inferencex.takes(source):
+        return "without users (open loop or trace), for which the format has no place"
+    return ""
 
 
 def sources(folder: RunFolder, *, apart: bool = False) -> list[Source]:

@@ -24,8 +24,8 @@ class RunInfo:
     label: str
     run_id: str
     begun_at: str
-    simulated: bool
-    """Some row of it is simulated or predicted."""
+    made_up: str = ""
+    """As `made_up` has it of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class Curve:
     """closed, open or trace."""
     run: str
     """Label of its run; empty when several runs are pooled."""
-    simulated: bool
-    """Simulated or predicted: no GPU was measured."""
+    origin: str
+    """As `origin` has it of its rows."""
     colour: int
     symbol: int
     points: tuple[Point, ...]
@@ -125,9 +125,14 @@ def shape(row: Mapping[str, Any]) -> str:
     return str(row.get("load_shape") or ("closed" if row.get("concurrency") is not None else "open"))
 
 
-def origin(row: Mapping[str, Any]) -> str:
+def origin(row: Mapping[Any, Any]) -> str:
     """`predicted`, `simulated` or `imported`; empty for a row that was measured here."""
     return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
+
+
+def made_up(origins: Iterable[str]) -> str:
+    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
+    return " and ".join(sorted({"predicted", "simulated"} & set(origins)))
 
 
 def marked(name: str, where: str) -> str:
@@ -184,7 +189,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
                 str(workload or "unnamed workload"),
                 kind,
                 run,
-                source in {"simulated", "predicted"},
+                source,
                 colour,
                 symbol,
                 _points(rows),

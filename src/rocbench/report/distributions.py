@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench.report.chart import Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Point, Row, level_words, load_name, workloads
+from rocbench.report.curves import Curve, Point, Row, level_words, load_name, made_up, workloads
 from rocbench.report.plots import slug
 
 Floats = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ def _charts(
                 f"{title}, {load_name(workload, shape)}",
                 f"{caption} Repeats are taken together, at most the latest {ROWS}; invalid rows are left out.",
                 tuple(views),
-                simulated=any(curve.simulated for curve in mine),
+                made_up=made_up(curve.origin for curve in mine),
                 choose="load",
             )
         )

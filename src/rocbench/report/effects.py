@@ -12,6 +12,7 @@ from rocbench import units
 from rocbench.errors import InputError
 from rocbench.judgement import ablate, compare, render
 from rocbench.judgement.render import change, plain, varying, verdict
+from rocbench.report import curves
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
 from rocbench.report.curves import level_words
 from rocbench.report.plots import slug
@@ -51,7 +52,7 @@ def ablation(
         "Change of each metric when one factor leaves its base, from differences within repeats. "
         + _HELD.format(least=least),
         named,
-        simulated=result.simulated,
+        _made_up(frame),
     )
     table = _ablation_table(result)
     return [chart], [table]
@@ -91,7 +92,7 @@ def comparison(
         f"Change of {name_b} against {name_a}. "
         + _HELD.format(least=units.percent(result.settings.min_effect)),
         named,
-        simulated=result.simulated,
+        _made_up(cells_a, cells_b),
     )
     return [chart], [_comparison_table(result, ident, title, (name_a, name_b), shown)]
 
@@ -141,8 +142,12 @@ def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
     return [f"`{name}`: {a[1]} in {a[0]}, {b[1]} in {b[0]}"]
 
 
+def _made_up(*frames: pd.DataFrame) -> str:
+    return curves.made_up(curves.origin(row) for frame in frames for row in compare.records(frame))
+
+
 def forest(
-    ident: str, title: str, caption: str, named: Sequence[tuple[str, Mapping[Any, Any]]], *, simulated: bool
+    ident: str, title: str, caption: str, named: Sequence[tuple[str, Mapping[Any, Any]]], made_up: str
 ) -> Chart:
     """Effects with their intervals as rows, a view a metric; colour and mark tell the verdict."""
     metrics = list(dict.fromkeys(row["metric"] for _, row in named))
@@ -159,7 +164,7 @@ def forest(
                 zero=0.0,
             )
         )
-    return Chart(ident, title, caption, tuple(views), simulated, "metric")
+    return Chart(ident, title, caption, tuple(views), made_up, "metric")
 
 
 def _verdict_series(word: str, mine: Sequence[tuple[str, Mapping[Any, Any]]]) -> Series:

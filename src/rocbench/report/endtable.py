@@ -6,7 +6,7 @@ wrapped ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,10 @@ COLUMNS = (
 )
 
 
+MADE_UP = {
+    "simulated": "SIMULATED: these figures come from the simulated server, not from hardware",
+    "predicted": "PREDICTED: these figures were computed in virtual time; nothing ran",
+}
 LEVELS = {"closed": "users", "open": "requests/s", "trace": "load"}
 """What the first column counts, by the shape of the load."""
 
@@ -56,15 +60,18 @@ LEVELS = {"closed": "users", "open": "requests/s", "trace": "load"}
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print the table, then what each code in it means."""
     kept = told_apart(row for row in rows if row.get("discarded") is not True)
-    found = curves([(RunInfo("", "", "", simulated=False), kept)])
-    made_up = {origin(row) for row in kept} & {"simulated", "predicted"}
-    if "simulated" in made_up:
-        console.print("[yellow]SIMULATED: these figures come from the simulated server, not from hardware[/]")
-    if "predicted" in made_up:
-        console.print("[yellow]PREDICTED: these figures were computed in virtual time; nothing ran[/]")
+    found = curves([(RunInfo("", "", ""), kept)])
+    for warning in warnings(map(origin, kept)):
+        console.print(f"[yellow]{warning}[/]")
     for line in lines(found, console.width):
         console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=False)
     _meanings(kept, console)
+
+
+def warnings(origins: Iterable[str]) -> list[str]:
+    """What stands above figures that no GPU gave, a line each."""
+    there = set(origins)
+    return [line for name, line in MADE_UP.items() if name in there]
 
 
 def lines(found: Sequence[Curve], width: int) -> list[Text]:

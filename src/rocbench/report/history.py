@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rocbench import stats
 from rocbench.judgement import trend
 from rocbench.report.chart import Chart, Panel, Series, View, figure
-from rocbench.report.curves import Curve, Row, RunInfo, values
+from rocbench.report.curves import Curve, Row, RunInfo, made_up, values
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
 from rocbench.tables import columns
@@ -39,7 +39,7 @@ def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart]
                 "Each configuration at the level at which it did best over all runs; mean of a run's repeats with its "
                 "95 % interval. Invalid rows are left out.",
                 tuple(views),
-                simulated=any(curve.simulated for curve in mine),
+                made_up=made_up(curve.origin for curve in mine),
                 choose="metric",
             )
         )

@@ -67,7 +67,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
                 name,
                 str(manifest.get("run_id", folder.path.name)),
                 str(manifest.get("begun_at", "")),
-                any(curves.origin(row) in {"simulated", "predicted"} for row in rows),
+                curves.made_up(map(curves.origin, rows)),
             ),
             folder,
             cells,

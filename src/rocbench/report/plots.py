@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from rocbench import units
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
-from rocbench.report.curves import Curve, Point, Row, level_words, load_name, workloads
+from rocbench.report.curves import Curve, Point, Row, level_words, load_name, made_up, values, workloads
 
 MARKS = (
     "Filled marks are valid, dotted ones of unknown validity; hollow ones are invalid, joined to nothing and counted "
@@ -62,7 +62,7 @@ def _throughput(workload: str, shape: str, mine: list[Curve]) -> Chart:
                 x_ticks=spread_ticks(levels, log=True),
             ),
         ),
-        simulated=any(curve.simulated for curve in mine),
+        made_up=made_up(curve.origin for curve in mine),
     )
 
 
@@ -86,8 +86,7 @@ def _with_bound(curve: Curve) -> list[Series]:
 
 
 def _bound(point: Point) -> float | None:
-    there = [row["roofline_output_throughput"] for row in (*point.rows, *point.invalid)]
-    return max((float(v) for v in there if v is not None), default=None)
+    return max(values((*point.rows, *point.invalid), "roofline_output_throughput"), default=None)
 
 
 def measured(curve: Curve, column: str) -> list[Series]:
@@ -206,7 +205,7 @@ def _pareto(workload: str, shape: str, mine: list[Curve]) -> Chart:
                 log_x=True,
             ),
         ),
-        simulated=any(curve.simulated for curve in mine),
+        made_up=made_up(curve.origin for curve in mine),
     )
 
 

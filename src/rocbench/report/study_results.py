@@ -8,7 +8,7 @@ from typing import Any
 
 from rocbench import units
 from rocbench.report.chart import figure
-from rocbench.report.curves import Curve, Point, Row, level_words, values
+from rocbench.report.curves import Curve, Point, Row, level_words, origin, values
 from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval
@@ -268,8 +268,11 @@ def bounds(found: Sequence[Curve]) -> Table:
 def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:
     """What the reader must not conclude from these figures."""
     said = []
-    if any(row.get("simulated") is True for row in rows):
+    origins = {origin(row) for row in rows}
+    if "simulated" in origins:
         said.append(("simulated", "figures of the simulated server: they say nothing about any hardware"))
+    if "predicted" in origins:
+        said.append(("predicted", "figures computed in virtual time: they say nothing about any hardware"))
     nodes = {
         str(row.get("node") or (run.manifest.get("node") or {}).get("node"))
         for run in runs

@@ -40,7 +40,7 @@ def runs(infos: Sequence[RunInfo], manifests: Sequence[Json], counts: Sequence[i
     """What was read."""
     rows = tuple(
         (
-            marked(info.label, "simulated" if info.simulated else ""),
+            marked(info.label, info.made_up),
             info.run_id,
             info.begun_at[:16].replace("T", " "),
             str(manifest.get("sweep", units.ABSENT)),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench.report.chart import GREY, Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Row
+from rocbench.report.curves import Curve, Row, made_up
 
 Floats = npt.NDArray[np.float64]
 CELLS = 12
@@ -33,13 +33,13 @@ class Course:
 
 def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> list[Chart]:
     """One chart with a view of the best cell of each curve."""
-    views, simulated = [], False
+    views, origins = [], set()
     for curve, row in chosen(found):
         course = course_of(row)
         if course is not None:
             name = f"{row.get('key')}, repeat {row.get('repeat')}"
             views.append(_view(f"{name} · {curve.run}" if curve.run else name, course))
-            simulated = simulated or curve.simulated
+            origins.add(curve.origin)
     made = Chart(
         "time-series",
         "Around the measured window",
@@ -48,7 +48,7 @@ def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> 
         "Requests in flight are the client's, exact from their stamps; running, queued and KV cache are the server's "
         "own gauges.",
         tuple(views),
-        simulated,
+        made_up(origins),
         "cell",
     )
     return [] if made.empty else [made]

@@ -12,7 +12,8 @@ import pytest
 
 from rocbench.errors import InputError
 from rocbench.export import aiperf, inferencex, mapping, pytorch, tidy, vllm_bench, write
-from rocbench.export.source import Distribution
+from rocbench.export.source import Distribution, Source
+from rocbench.store import Identity, RunFolder
 from rocbench.tables import columns
 
 VLLM_KEYS = set(
@@ -190,10 +191,36 @@ def test_jsonl_has_one_object_a_row(run):
 def test_invalid_rows_leave_only_where_the_format_says_so(run, tmp_path, name):
     """Formats without a verdict get valid and unknown rows, unless asked for more."""
     done = write.export(run, name, tmp_path / "a")
-    assert done.simulated
+    assert done.origins == {"simulated"}
     assert all(path.stat().st_size > 10 for path in done.files)
-    assert (done.rows, done.left_out) == ((8, 0) if name in write.TEXT_FORMATS else (6, 2))
+    assert (done.rows, done.left_out) == ((8, {}) if name in write.TEXT_FORMATS else (6, {"invalid": 2}))
     assert write.export(run, name, tmp_path / "b", invalid=True).rows == 8
+
+
+def test_rows_that_a_format_has_no_place_for_are_counted(tmp_path):
+    """What is said to be written is what is in the file; the others are told with the reason."""
+    folder = RunFolder.create(tmp_path / "r")
+    for level, users, rate in (("c1", 1, None), ("r2", None, 2.0)):
+        row = {
+            "key": f"m/w/{level}",
+            "model": "m",
+            "concurrency": users,
+            "request_rate": rate,
+            "completed": 1,
+        }
+        folder.write_cell(Identity("r", level, 1), row | {"valid": True}, {})
+    done = write.export(folder, "inferencex", tmp_path / "out")
+    assert done.rows == len(json.loads((tmp_path / "out" / "rows.json").read_text(encoding="utf-8"))) == 1
+    assert [(count, "open loop" in reason) for reason, count in done.left_out.items()] == [(1, True)]
+
+
+def test_a_prediction_is_never_called_simulated(source):
+    """Nothing ran at all."""
+    row = Source({**source.row, "predicted": True}, source.server, source.manifest, source.load)
+    assert vllm_bench.result(row)["label"] == "rocbench-predicted"
+    assert inferencex.files([row])["rows.json"][0]["hw"] == "predicted-mi325x"
+    assert pytorch.files([row])["benchmark_results.json"][0]["benchmark"]["name"] == "rocbench (predicted)"
+    assert aiperf.export(row)["metadata"]["predicted"] is True
 
 
 def test_an_unknown_format_is_bad_input(run, tmp_path):

@@ -23,7 +23,7 @@ def row(**more):
 
 def info(label="a"):
     """A run."""
-    return RunInfo(label, label, "2026-01-01", simulated=False)
+    return RunInfo(label, label, "2026-01-01")
 
 
 def test_simulated_and_measured_rows_never_share_a_curve():
@@ -104,4 +104,4 @@ def test_each_origin_is_named():
     rows = [row(), row(simulated=True), row(simulated=True, predicted=True), row(imported=True)]
     found = curves([(info(), rows)])
     assert [curve.name for curve in found] == ["m", "m (simulated)", "m (predicted)", "m (imported)"]
-    assert [curve.simulated for curve in found] == [False, True, True, False]
+    assert [curve.origin for curve in found] == ["", "simulated", "predicted", "imported"]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rocbench.load.spec import Progress
 from rocbench.report import endtable, live
-from rocbench.report.curves import RunInfo, curves
+from rocbench.report.curves import RunInfo, curves, origin
 from rocbench.report.live import (
     LiveScreen,
     PlainScreen,
@@ -20,6 +20,7 @@ from rocbench.report.live import (
     sparkline,
     time_left,
 )
+from rocbench.report.plots import throughput
 from synthetic_runs import FOUR_MODELS, plan_of
 
 PROGRESS = Progress("measure", 12.3, 1000, 4210, 3, 99_999, 12_345.6, 120.04, 52.1)
@@ -152,7 +153,7 @@ def rows(small_run):
 @pytest.mark.parametrize("width", [60, 80, 109, 110, 160])
 def test_the_end_table_fits_any_width(rows, width):
     """No line is wider than the terminal, and what decides is there at every width."""
-    found = curves([(RunInfo("", "", "", simulated=True), rows)])
+    found = curves([(RunInfo("", "", ""), rows)])
     lines = [line.plain for line in endtable.lines(found, width)]
     assert all(len(line) <= width for line in lines)
     assert "out tok/s" in lines[0]
@@ -187,7 +188,7 @@ def test_one_bad_repeat_is_told_apart():
         for v, ok in ((10.0, True), (12.0, True), (900.0, False))
     ]
     rows[2]["reasons"] = "jit_in_window"
-    (curve,) = curves([(RunInfo("", "", "", simulated=False), rows)])
+    (curve,) = curves([(RunInfo("", "", ""), rows)])
     line = endtable.lines([curve], 160)[-1].plain
     assert line.split()[1] == "11"
     assert "1 of 3 INVALID: jit_in_window" in line
@@ -220,9 +221,16 @@ def test_each_shape_of_load_has_its_own_heading():
             ("r2", "request_rate", 2.5, "open"),
         )
     ]
-    lines = [
-        line.plain.split()
-        for line in endtable.lines(curves([(RunInfo("", "", "", simulated=False), rows)]), 80)
-    ]
+    lines = [line.plain.split() for line in endtable.lines(curves([(RunInfo("", "", ""), rows)]), 80)]
     assert [line[0] for line in lines] == ["users", "m,", "8", "requests/s", "m,", "2.5"]
     assert lines[4] == ["m,", "w,", "open", "loop"]
+
+
+def test_figures_are_named_by_where_they_come_from():
+    """Predicted rows are marked simulated too, and are called neither that nor measured."""
+    rows = [
+        {"key": "m/w/c8", "model": "m", "concurrency": 8, "simulated": True, "predicted": True, "valid": True}
+    ]
+    assert endtable.warnings(map(origin, rows)) == [endtable.MADE_UP["predicted"]]
+    (chart,) = throughput(curves([(RunInfo("", "", ""), rows)]))
+    assert chart.made_up == "predicted"

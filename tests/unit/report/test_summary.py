@@ -8,7 +8,7 @@ from rocbench.judgement.slo import Limit
 from rocbench.report import document, material, summary
 from rocbench.report.curves import RunInfo, curves
 
-INFO = RunInfo("a", "a", "2026-01-01", simulated=False)
+INFO = RunInfo("a", "a", "2026-01-01")
 
 
 def row(users, tokens, **more):
@@ -161,7 +161,7 @@ def test_a_document_of_simulated_runs_says_so(small_run):
         "SIMULATED",
         "Every figure here comes from the simulated server. No GPU was measured.",
     )
-    assert all(chart.simulated for chart in made.charts())
+    assert all(chart.made_up == "simulated" for chart in made.charts())
     assert all("(simulated)" in line[0] for line in made.summary[0].rows)
 
 

@@ -107,8 +107,8 @@ def colour(index: int) -> str:
 
 
 def symbol(index: int) -> str:
-    """A series' mark, by plotly's name."""
-    return SYMBOLS[index % len(SYMBOLS)]
+    """A series' mark, by plotly's name. Each time that the colours begin anew, marks are one further."""
+    return SYMBOLS[(index + index // len(PALETTE)) % len(SYMBOLS)]
 
 
 def spread_ticks(levels: tuple[float, ...], *, log: bool, share: float = 0.11) -> tuple[float, ...]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rocbench import stats
 from rocbench.judgement.namesakes import configuration
-from rocbench.report.chart import Mark
+from rocbench.report.chart import Mark, colour, symbol
 
 Row = dict[str, Any]
 
+MOST_DRAWN = 12
+"""Curves of one chart: more cannot be told apart, and their legend would be larger than the plot."""
 POOLED_FROM = 5
 """From so many runs on, equal configurations of all runs are drawn as one, and the runs as a trend."""
 
@@ -181,7 +183,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
     for key, rows in groups.items():
         name, workload, kind, where, run, source = key
         shown = " · ".join(str(part) for part in (name, where, run) if part)
-        colour, symbol = styles[name, where, run, source]
+        look = styles[name, where, run, source]
         found.append(
             Curve(
                 marked(shown, source),
@@ -190,18 +192,18 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
                 kind,
                 run,
                 source,
-                colour,
-                symbol,
+                look,
+                look,
                 _points(rows),
             )
         )
     return found
 
 
-def _styles(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[int, int]]:
-    """Colour and mark of each configuration: its own of both, so that neither alone has to tell."""
+def _styles(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+    """Index of the colour and the mark of each configuration: its own of both, so that neither alone has to tell."""
     wanted = dict.fromkeys((name, where, run, source) for name, _, _, where, run, source in keys)
-    return {key: (index, index) for index, key in enumerate(wanted)}
+    return {key: index for index, key in enumerate(wanted)}
 
 
 def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
@@ -213,6 +215,30 @@ def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
     return tuple(
         Point(where, tuple(kept), tuple(invalid)) for where, (kept, invalid) in sorted(levels.items())
     )
+
+
+def drawn(mine: Sequence[Curve], most: int = MOST_DRAWN) -> tuple[list[Curve], str]:
+    """The curves of one chart, in order, and a sentence on those left out: the best ones, where there are too many.
+
+    Where colours or marks of those that stay would not tell them apart, they get others.
+    """
+    kept = list(mine)
+    if len(mine) > most:
+        ranked = sorted(mine, key=lambda curve: rank(curve.best()), reverse=True)[:most]
+        kept = [curve for curve in mine if curve in ranked]
+    looks = {(colour(curve.colour), symbol(curve.symbol)) for curve in kept}
+    if len(kept) < len(mine) or len(looks) < len(kept):
+        kept = [replace(curve, colour=index, symbol=index) for index, curve in enumerate(kept)]
+    left = f" Of {len(mine)} configurations the {most} of highest throughput are drawn; the tables have all."
+    return kept, left if len(kept) < len(mine) else ""
+
+
+def rank(point: Point | None) -> tuple[int, float]:
+    """Order of what did best: valid before unknown before nothing, then by throughput per GPU."""
+    if point is None:
+        return 0, 0.0
+    per_gpu = point.mean("output_throughput_per_gpu")
+    return 1 + (point.mark == "valid"), per_gpu or point.mean("output_throughput") or 0.0
 
 
 def workloads(found: Iterable[Curve]) -> list[tuple[str, str]]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rocbench.report.chart import Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Point, Row, level_words, load_name, made_up, workloads
+from rocbench.report.chart import PALETTE, Chart, Panel, Series, View
+from rocbench.report.curves import Curve, Point, Row, drawn, level_words, load_name, made_up, workloads
 from rocbench.report.plots import slug
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +55,7 @@ def _charts(
 ) -> list[Chart]:
     charts = []
     for workload, shape in workloads(found):
-        mine = [curve for curve in found if (curve.workload, curve.shape) == (workload, shape)]
+        mine, left = drawn([c for c in found if (c.workload, c.shape) == (workload, shape)], len(PALETTE))
         views = []
         for level in chosen_levels(mine):
             series = [s for curve in mine if (s := _series(curve, level, samples, y)) is not None]
@@ -66,7 +66,7 @@ def _charts(
             Chart(
                 slug(name, workload, "" if shape == "closed" else shape),
                 f"{title}, {load_name(workload, shape)}",
-                f"{caption} Repeats are taken together, at most the latest {ROWS}; invalid rows are left out.",
+                f"{caption} Repeats are taken together, at most the latest {ROWS}; invalid rows are left out.{left}",
                 tuple(views),
                 made_up=made_up(curve.origin for curve in mine),
                 choose="load",

@@ -13,15 +13,15 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 INK, GRID = "#1f2328", "#e4e7eb"
 GAP = 0.05
 """Between panels, as a share of the height."""
-HEIGHT, PANEL_HEIGHT, ROW_HEIGHT = 440, 165, 30
-"""Pixels: of a chart of one panel, of each of several panels, of each row of effects."""
+HEIGHT, PANEL_HEIGHT, ROW_HEIGHT, LEGEND_LINE = 440, 165, 30, 19
+"""Pixels: of a chart of one panel, of each of several panels, of each row of effects, of a line of the legend."""
 
 _SUFFIX = {"valid": "", "unknown": "-open-dot", "invalid": "-open"}
 _DASH = {"solid": "solid", "dash": "dash", "dot": "dot"}
 
 
 def figures(chart: Chart) -> list[Json]:
-    """`[{name, data, layout, height, rows, log}]`, one a view."""
+    """`[{name, data, layout, height, legend, rows, log}]`, one a view; a wide page adds `legend` to `height`."""
     return [_figure(view) for view in chart.views]
 
 
@@ -48,9 +48,17 @@ def _figure(view: View) -> Json:
         "data": data,
         "layout": layout,
         "height": height,
+        "legend": _legend_height(data),
         "rows": list(rows),
         "log": [name for name, value in axes.items() if name[0] == "y" and value.get("type") == "log"],
     }
+
+
+def _legend_height(data: list[Json]) -> int:
+    """Pixels of the legend's lines beyond three, for which there is room; plotly sets its columns by the longest name."""
+    names = [trace["name"] for trace in data if trace["showlegend"]]
+    columns = max(1, int(1090 / (7 * max(map(len, names), default=1) + 50)))
+    return LEGEND_LINE * max(0, -(-len(names) // columns) - 3)
 
 
 _LAYOUT: Json = {

@@ -9,7 +9,17 @@ from itertools import pairwise
 
 from rocbench import units
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
-from rocbench.report.curves import Curve, Point, Row, level_words, load_name, made_up, values, workloads
+from rocbench.report.curves import (
+    Curve,
+    Point,
+    Row,
+    drawn,
+    level_words,
+    load_name,
+    made_up,
+    values,
+    workloads,
+)
 
 MARKS = (
     "Filled marks are valid, dotted ones of unknown validity; hollow ones are invalid, joined to nothing and counted "
@@ -36,7 +46,8 @@ def _of(found: Iterable[Curve], workload: str, shape: str) -> list[Curve]:
     return [curve for curve in found if (curve.workload, curve.shape) == (workload, shape)]
 
 
-def _throughput(workload: str, shape: str, mine: list[Curve]) -> Chart:
+def _throughput(workload: str, shape: str, every: list[Curve]) -> Chart:
+    mine, left = drawn(every)
     series = [part for curve in mine for part in _with_bound(curve)]
     levels = tuple(sorted({point.level for curve in mine for point in curve.points}))
     bounds = any(s.line == "dash" for s in series)
@@ -52,7 +63,7 @@ def _throughput(workload: str, shape: str, mine: list[Curve]) -> Chart:
         slug("throughput", workload, "" if shape == "closed" else shape),
         f"Output throughput, {load_name(workload, shape)}",
         "Output tokens stamped in the measured window, per second of it; mean of the repeats, with its 95 % interval "
-        f"where there are several.{roofline} {MARKS}",
+        f"where there are several.{roofline} {MARKS}{left}",
         (
             View(
                 "",
@@ -178,7 +189,8 @@ def pace(point: Point) -> float | None:
     return 1000 / tpot if tpot else None
 
 
-def _pareto(workload: str, shape: str, mine: list[Curve]) -> Chart:
+def _pareto(workload: str, shape: str, every: list[Curve]) -> Chart:
+    mine, left = drawn(every)
     per_gpu = any(p.mean("output_throughput_per_gpu") is not None for c in mine for p in c.points)
     column = "output_throughput_per_gpu" if per_gpu else "output_throughput"
     series = [_pareto_series(curve, column) for curve in mine]
@@ -192,7 +204,7 @@ def _pareto(workload: str, shape: str, mine: list[Curve]) -> Chart:
         f"Throughput against pace, {load_name(workload, shape)}",
         "Each mark is one level of the load, with its number beside it: to the right answers come faster for each "
         "user (1000 / median TPOT), upwards a GPU serves more. What lies on the dotted frontier is beaten by no other "
-        f"configuration in both. {MARKS.partition(';')[0]}; invalid rows are left out.",
+        f"configuration in both. {MARKS.partition(';')[0]}; invalid rows are left out.{left}",
         (
             View(
                 "",

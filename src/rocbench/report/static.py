@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ INK, GRID = "#1f2328", "#e4e7eb"
 WIDTH = 8.0
 """Inches; 150 dots each in PNG."""
 DPI = 150
+LEGEND_LINE = 0.17
+"""Inches of a line of the legend; the first three have their place already."""
 VIEWS = 4
 """Of a chart with a menu, at most so many views become files; the page has all."""
 
@@ -80,6 +82,8 @@ def draw(chart: Chart, view: View) -> Figure:
     rows = view.panels[0].rows
     count = len(view.panels)
     height = 0.34 * len(rows) + 1.4 if rows else 4.4 if count == 1 else 1.5 * count + 0.8
+    names = {series.name for panel in view.panels for series in panel.series if series.legend}
+    height += LEGEND_LINE * max(0, -(-len(names) // _columns(names)) - 3)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0].tolist()
@@ -105,18 +109,22 @@ def _legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
-    longest = max(map(len, entries), default=0)
-    columns = max(1, min(len(entries), int(125 / (longest + 8))))
     legend = figure.legend(
         entries.values(),
         entries.keys(),
         loc="outside upper left",
-        ncols=columns,
+        ncols=_columns(entries),
         title=title,
         title_fontproperties={"size": 10.5, "weight": "bold"},
         alignment="left",
     )
     legend.get_title().set_horizontalalignment("left")
+
+
+def _columns(names: Collection[str]) -> int:
+    """As many names beside one another as fit."""
+    longest = max(map(len, names), default=0)
+    return max(1, min(len(names), int(125 / (longest + 8))))
 
 
 def _panel(ax: Axes, panel: Panel, view: View) -> None:

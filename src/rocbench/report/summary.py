@@ -11,7 +11,7 @@ from rocbench.judgement import slo
 from rocbench.judgement.namesakes import configuration
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
-from rocbench.report.curves import Curve, Point, Row, RunInfo, level_words, load_name, marked, origin
+from rocbench.report.curves import Curve, Point, Row, RunInfo, level_words, load_name, marked, origin, rank
 from rocbench.report.plots import pace
 from rocbench.report.table import Table
 from rocbench.server import failures
@@ -36,7 +36,7 @@ def best(found: Sequence[Curve]) -> Table:
     rows = []
     for workload in dict.fromkeys(curve.workload for curve in found):
         mine = [(c, p) for c in found if c.workload == workload and (p := c.best()) is not None]
-        ranked = sorted(mine, key=lambda pair: _rank(pair[1]), reverse=True)
+        ranked = sorted(mine, key=lambda pair: rank(pair[1]), reverse=True)
         rows += [_best_row(curve, point) for curve, point in ranked]
     header = (
         "workload",
@@ -56,11 +56,6 @@ def best(found: Sequence[Curve]) -> Table:
     )
     nothing = ("every row is invalid",)
     return Table("best", "Best configurations", header, tuple(rows), notes if rows else nothing)
-
-
-def _rank(point: Point) -> tuple[bool, float]:
-    per_gpu = point.mean("output_throughput_per_gpu")
-    return point.mark == "valid", per_gpu if per_gpu is not None else point.mean("output_throughput") or 0.0
 
 
 def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:

@@ -34,7 +34,9 @@ class Course:
 def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> list[Chart]:
     """One chart with a view of the best cell of each curve."""
     views, origins = [], set()
-    for curve, row in chosen(found):
+    cells = chosen(found)
+    left = f" Of {len(cells)} configurations the first {CELLS} are shown." if len(cells) > CELLS else ""
+    for curve, row in cells[:CELLS]:
         course = course_of(row)
         if course is not None:
             name = f"{row.get('key')}, repeat {row.get('repeat')}"
@@ -46,7 +48,7 @@ def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> 
         "One cell at a time: the best of each configuration. Between the shaded edges lies the measured window; what "
         "is before it is warm-up, what comes after it keeps the load full until the last measured request has ended. "
         "Requests in flight are the client's, exact from their stamps; running, queued and KV cache are the server's "
-        "own gauges.",
+        f"own gauges.{left}",
         tuple(views),
         made_up(origins),
         "cell",
@@ -55,14 +57,14 @@ def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> 
 
 
 def chosen(found: Sequence[Curve]) -> list[tuple[Curve, Row]]:
-    """The best point of each curve by its first valid row, at most CELLS."""
+    """The best point of each curve by its first valid row."""
     rows = []
     for curve in found:
         point = curve.best()
         if point is not None:
             row = next((r for r in reversed(point.rows) if r.get("valid") is True), point.rows[-1])
             rows.append((curve, row))
-    return rows[:CELLS]
+    return rows
 
 
 def _view(name: str, course: Course) -> View:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rocbench.report.curves import POOLED_FROM, RunInfo, curves, labels, level_words
+from rocbench.report.chart import colour, symbol
+from rocbench.report.curves import POOLED_FROM, RunInfo, curves, drawn, labels, level_words
 
 
 def row(**more):
@@ -76,6 +77,17 @@ def test_each_configuration_has_its_own_colour_and_mark():
     found = curves([(info(), [row(key=f"m@block_size={n}/w/c64") for n in (1, 16, 64)])])
     assert len({curve.colour for curve in found}) == 3
     assert len({curve.symbol for curve in found}) == 3
+
+
+def test_a_chart_of_many_configurations_draws_the_best_apart():
+    """27 are too many for one chart: the best stay, none looks like another, and the caption says so."""
+    rows = [row(key=f"m@x={n}/w/c64", output_throughput=float(n)) for n in range(27)]
+    found = curves([(info(), rows)])
+    kept, left = drawn(found)
+    assert [curve.name for curve in kept] == [f"m@x={n}" for n in range(15, 27)]
+    assert len({(colour(curve.colour), symbol(curve.symbol)) for curve in kept}) == len(kept) == 12
+    assert left == " Of 27 configurations the 12 of highest throughput are drawn; the tables have all."
+    assert drawn(found[:12]) == (found[:12], "")
 
 
 def test_open_loop_levels_are_rates():

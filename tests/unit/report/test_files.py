@@ -99,6 +99,16 @@ def test_every_plot_is_a_png_and_an_svg(written):
         assert f"]({write.PLOTS}/{path.name})" in text
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_long_legend_takes_nothing_from_the_axes():
+    """The figure grows by the legend's lines."""
+    series = tuple(Series("a" * 80 + str(n), (1.0, 2.0), (1.0, 2.0)) for n in range(30))
+    figure = static.draw(Chart("c", "t", "", ()), View("", (Panel("y", series),), "x"))
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    assert ax.get_window_extent().height / figure.dpi > 1.5  # inches
+
+
 def test_static_plots_are_the_same_when_made_again(small_run, tmp_path):
     """A plot in a repository changes only when its data do."""
     made = document.build(material.read([small_run]))

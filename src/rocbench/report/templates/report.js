@@ -24,7 +24,7 @@
       const view = views[menu ? menu.selectedIndex : 0];
       const narrow = box.clientWidth < NARROW;
       const layout = structuredClone(view.layout);
-      layout.height = view.height;
+      layout.height = view.height + (narrow ? 0 : view.legend);
       if (narrow) {
         layout.margin = { ...layout.margin, l: 46, r: 10 };
         layout.font.size = 11;
@@ -37,7 +37,7 @@
         const most = narrow ? 20 : 60;
         layout.yaxis.ticktext = view.rows.map((row) => wrapped(row, most));
         const lines = Math.max(...layout.yaxis.ticktext.map((text) => text.split("<br>").length));
-        layout.height = view.height + view.rows.length * 14 * (lines - 1);
+        layout.height += view.rows.length * 14 * (lines - 1);
       }
       for (const axis of linear ? view.log : []) {
         layout[axis] = { ...layout[axis], type: "linear", tickvals: undefined, ticktext: undefined, rangemode: "tozero",

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rocbench import plaintable
 from rocbench.judgement import capacity, compare, render, search
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
@@ -27,9 +28,6 @@ from rocbench.server import multinode
 from rocbench.server.command import shell_line
 from rocbench.settings.schema import Sweep
 from rocbench.units import ABSENT, duration, number, percent
-
-NARROW = 110
-"""Below so many columns a table shows only what decides."""
 
 
 def out() -> Console:
@@ -188,13 +186,13 @@ def show_warnings(origins: Iterable[str]) -> None:
 def show_summary(table: pd.DataFrame, origins: Iterable[str]) -> None:
     """Mean, interval, CoV and n of each cell and metric."""
     show_warnings(origins)
-    keys = list(table.columns[: list(table.columns).index("metric")])
-    shown = [name for name in keys if len(set(table[name].astype(str))) > 1] or keys[:1]
-    show_rows(
-        [*shown, "metric", "mean", "95 % interval", "CoV", "n", "requests", "note"],
+    keys = [str(name) for name in table.columns[: list(table.columns).index("metric")]]
+    shown = render.varying(table, keys) or keys[:1]
+    _show_text(
+        [*map(_heading, shown), "metric", "mean", "95 % interval", "CoV", "n", "requests", "note"],
         [
             [
-                *(str(row[name]) for name in shown),
+                *(render.plain(row[name]) for name in shown),
                 row["metric"],
                 number(_float(row["mean"]), 2),
                 f"[{number(_float(row['low']), 2)}, {number(_float(row['high']), 2)}]"
@@ -210,6 +208,15 @@ def show_summary(table: pd.DataFrame, origins: Iterable[str]) -> None:
     )
 
 
+def _heading(column: str) -> str:
+    return column.removeprefix("axis.")
+
+
+def _show_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table in which no word is broken: rows that are too long go on below themselves."""
+    print(plaintable.text(header, rows, out().width))
+
+
 def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], gain: float) -> None:
     """The answer of each search, and where each curve saturates."""
     for found in searches:
@@ -219,9 +226,10 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
         return
     keys = [str(name) for name in curves.columns[: list(curves.columns).index("levels")]]
     shown = ["model", *render.varying(curves, [name for name in keys if name != "model"])]
-    show_rows(
+    say(f"saturation: where doubling the load brings less than {gain:.0%} output throughput")
+    _show_text(
         [
-            *(name.removeprefix("axis.") for name in shown),
+            *map(_heading, shown),
             "levels",
             "peak tok/s",
             "saturation",
@@ -239,7 +247,6 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
             ]
             for row in curves.to_dict("records")
         ],
-        title=f"saturation: where doubling the load brings less than {gain:.0%} output throughput",
     )
 
 

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
+INDENT = 4
+"""Blanks before the further lines of a folded row."""
 
-def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns; a column whose cells all begin like numbers is set flush right."""
+
+def text(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Aligned columns; a column whose cells all begin like numbers is set flush right.
+
+    Where that is wider than `width` characters, a row goes on below itself: nothing is cut, and no word is broken.
+    """
     columns = list(zip(header, *rows, strict=True)) if rows else [(name,) for name in header]
     widths = [max(len(cell) for cell in column) for column in columns]
     right = [bool(rows) and all(_numeric(cell) for cell in column[1:]) for column in columns]
+    parts = _parts(widths, width)
 
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(cells, widths, right, strict=True)
-        )
-        return "  ".join(padded).rstrip()
+    def lines(cells: Sequence[str]) -> list[str]:
+        padded = [
+            cell.rjust(wide) if flush else cell.ljust(wide)
+            for cell, wide, flush in zip(cells, widths, right, strict=True)
+        ]
+        found = []
+        for number, part in enumerate(parts):
+            indent = INDENT if number else 0
+            line = "  ".join(padded[index] for index in part).rstrip()
+            if width is not None and len(line) > width - indent:  # one column alone
+                found += textwrap.wrap(
+                    line.strip(), width, initial_indent=" " * indent, subsequent_indent=" " * indent
+                )
+            elif line:
+                found.append(" " * indent + line)
+        return found
 
-    return "\n".join([line(header), line(["-" * width for width in widths]), *(line(row) for row in rows)])
+    rule = lines(["-" * wide for wide in widths])[:1]
+    return "\n".join([*lines(header), *rule, *(line for row in rows for line in lines(row))])
+
+
+def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Columns that stand in one line, as many as fit; all of them without a width."""
+    parts: list[list[int]] = [[]]
+    used = 0
+    for index, wide in enumerate(widths):
+        if width is not None and parts[-1] and used + 2 + wide > width:
+            parts.append([])
+            used = INDENT - 2
+        used += wide + (2 if parts[-1] or len(parts) > 1 else 0)
+        parts[-1].append(index)
+    return parts
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -74,6 +74,9 @@ def summary(
     include_invalid: Annotated[
         bool, typer.Option("--include-invalid", help="Count invalid rows too.")
     ] = False,
+    end_table: Annotated[
+        bool, typer.Option("--end-table", help="The table that the sweep ended with instead.")
+    ] = False,
     csv: Csv = False,
 ) -> None:
     """Repeats of each cell as one line: mean, 95 % interval, CoV, n; then searches and saturation points."""
@@ -91,6 +94,9 @@ def summary(
     cells = folders[0].cells()
     if cells.empty:
         raise InputError("nothing was measured", where=str(folders[0].path))
+    if end_table:
+        console.show_cells(cells, folders[0].path)
+        return
     for name in metric or ():
         if name not in cells.columns or not is_numeric_dtype(cells[name]):
             raise InputError(

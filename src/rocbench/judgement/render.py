@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,12 +14,17 @@ from rocbench.judgement.ablate import Ablation
 from rocbench.judgement.compare import Comparison
 from rocbench.judgement.published import PublishedTable, Reading
 
-Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 SIMULATED = "simulated: no GPU was measured"
 
 
-def comparison(result: Comparison, *, as_markdown: bool = False, names: tuple[str, str] = ("A", "B")) -> str:
-    """The verdicts of a comparison, what differs, and what a reader must know."""
+def comparison(
+    result: Comparison,
+    *,
+    as_markdown: bool = False,
+    names: tuple[str, str] = ("A", "B"),
+    width: int | None = None,
+) -> str:
+    """The verdicts of a comparison, what differs, and what a reader must know; text rows are folded at `width`."""
     a, b = names
     frame = result.table
     shown = varying(frame, result.keys) or list(result.keys[:1])
@@ -47,7 +52,7 @@ def comparison(result: Comparison, *, as_markdown: bool = False, names: tuple[st
         f"change of {b} against {a}; {settings.alpha:.0%} level after Holm over {len(frame)} verdicts; a change within"
         f" +-{settings.min_effect:.1%} is the same"
     )
-    return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
+    return _join(_table(header, rows, width, as_markdown=as_markdown), lines, as_markdown=as_markdown)
 
 
 def effects(result: Ablation) -> tuple[list[str], list[list[str]]]:
@@ -82,8 +87,8 @@ def effects(result: Ablation) -> tuple[list[str], list[list[str]]]:
     return [*shown, *words], rows
 
 
-def ablation(result: Ablation, *, as_markdown: bool = False) -> str:
-    """The effects of an ablation, and whether variability differs."""
+def ablation(result: Ablation, *, as_markdown: bool = False, width: int | None = None) -> str:
+    """The effects of an ablation, and whether variability differs; text rows are folded at `width`."""
     frame = result.table
     header, rows = effects(result)
     dropped = int(frame["dropped"].max())
@@ -93,10 +98,12 @@ def ablation(result: Ablation, *, as_markdown: bool = False) -> str:
         SIMULATED if result.simulated else "",
         "effects are within repeats; Holm goes over all effects, and over all ratios of spread",
     ]
-    return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
+    return _join(_table(header, rows, width, as_markdown=as_markdown), lines, as_markdown=as_markdown)
 
 
-def reading(table: PublishedTable, result: Reading, *, as_markdown: bool = False) -> str:
+def reading(
+    table: PublishedTable, result: Reading, *, as_markdown: bool = False, width: int | None = None
+) -> str:
     """What a published table tells, level by level, with the least and the largest spreads it allows."""
     header = [
         "concurrency",
@@ -131,7 +138,7 @@ def reading(table: PublishedTable, result: Reading, *, as_markdown: bool = False
         f"{variability} {ratio:.1f} [{low:.1f}, {high:.1f}]",
         *result.notes,
     ]
-    return _join(_table(as_markdown)(header, rows), lines, as_markdown=as_markdown)
+    return _join(_table(header, rows, width, as_markdown=as_markdown), lines, as_markdown=as_markdown)
 
 
 def as_json(frame: pd.DataFrame, **more: Any) -> str:
@@ -145,8 +152,10 @@ def as_csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False)
 
 
-def _table(as_markdown: bool) -> Table:
-    return plaintable.markdown if as_markdown else plaintable.text
+def _table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, *, as_markdown: bool
+) -> str:
+    return plaintable.markdown(header, rows) if as_markdown else plaintable.text(header, rows, width)
 
 
 def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:

@@ -324,6 +324,7 @@ def test_summary(command, runs):
     )
     assert list(frame["n"]) == [5, 5]
     assert (frame["low"] < frame["mean"]).all()
+    assert "out tok/s" in command("summary", runs.base, "--end-table").out
     assert command("summary", runs.base, "--metric", "nothing").code == 2
     assert command("summary", runs.base, "--metric", "model").code == 2
 

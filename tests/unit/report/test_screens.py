@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
+from rocbench import console
+from rocbench.judgement import repeats
 from rocbench.load.spec import Progress
 from rocbench.report import endtable, live
 from rocbench.report.curves import RunInfo, curves, origin
@@ -234,3 +237,26 @@ def test_figures_are_named_by_where_they_come_from():
     assert endtable.warnings(map(origin, rows)) == [endtable.MADE_UP["predicted"]]
     (chart,) = throughput(curves([(RunInfo("", "", ""), rows)]))
     assert chart.made_up == "predicted"
+
+
+def test_a_summary_of_both_loops_has_neither_nan_nor_decimals(capsys, monkeypatch):
+    """A level that a row has not is absent, and users are whole; at 60 columns no word is broken."""
+    rows = [
+        {
+            "key": "m/w/x",
+            "model": "m",
+            "workload": "w",
+            "valid": True,
+            "output_throughput": 9.0,
+            "cell_id": column,
+        }
+        | {column: 16.0}
+        for column in ("concurrency", "request_rate")
+    ]
+    monkeypatch.setenv("COLUMNS", "60")
+    console.show_summary(repeats.summary(pd.DataFrame(rows), ["output_throughput"]), [])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines if "output_throughput" in line] == [
+        ["16", "-", "output_throughput"],
+        ["-", "16", "output_throughput"],
+    ]

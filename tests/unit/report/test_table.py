@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
+
+from rocbench import plaintable
 from rocbench.report.table import Table, as_csv, latex, markdown, sentence
 
 TABLE = Table(
@@ -67,3 +70,14 @@ def test_notes_are_sentences():
         "A note.",
         "`x` differs.",
     ]
+
+
+@pytest.mark.parametrize("width", [17, 20, 40, 80])
+def test_a_table_wider_than_the_terminal_is_folded(width):
+    """A row goes on below itself: no line is too long, and no cell is broken or lost."""
+    cells = ["m", "output_tokens", "[1.0, 2.0]", "not reached: the last pays"]
+    lines = plaintable.text(["model", "metric", "interval", "note"], [cells, cells], width).splitlines()
+    assert all(len(line) <= width for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert all(text.count(cell) == 2 for cell in cells[1:])
+    assert plaintable.text(["a"], [["b"]], width) == plaintable.text(["a"], [["b"]])

@@ -48,8 +48,8 @@ class Point:
         return "valid" if all(row.get("valid") is True for row in self.rows) else "unknown"
 
     def interval(self, column: str) -> stats.Interval:
-        """Mean over repeats with its 95 % t interval, of rows that are not invalid."""
-        return stats.mean_interval(values(self.rows, column))
+        """Mean over repeats with its 95 % t interval, of rows that are not invalid; none for a p99 of too few requests."""
+        return stats.mean_interval([] if few_samples(self.rows, column) else values(self.rows, column))
 
     def mean(self, column: str) -> float | None:
         """Mean over repeats; None when the column is absent."""
@@ -92,6 +92,13 @@ class Curve:
 def values(rows: Iterable[Mapping[str, Any]], column: str) -> list[float]:
     """The figures of a column that are there."""
     return [float(row[column]) for row in rows if row.get(column) is not None]
+
+
+def few_samples(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
+    """Whether a column is a p99 that some row has too few requests for."""
+    return column.startswith("p99") and any(
+        "few_samples_p99" in str(row.get("reasons") or "") for row in rows
+    )
 
 
 def labels(manifests: Sequence[Mapping[str, Any]], versions: Sequence[str]) -> list[str]:

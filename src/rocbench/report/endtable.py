@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rocbench import units
 from rocbench.judgement.namesakes import told_apart
-from rocbench.report.curves import Curve, Point, RunInfo, curves, origin
+from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, origin, values
 from rocbench.server import failures
 from rocbench.verdict.codes import meaning
 
@@ -112,8 +112,8 @@ def _cell(point: Point, rows: Sequence[Mapping[str, Any]], shown: Shown) -> str:
     if shown.heading == "±":
         interval = point.interval("output_throughput")
         return units.percent(interval.relative_half_width) if interval.n > 1 else units.ABSENT
-    there = [float(row[shown.column]) for row in rows if row.get(shown.column) is not None]
-    if not there:
+    there = values(rows, shown.column)
+    if not there or few_samples(rows, shown.column):
         return units.ABSENT
     if shown.column in {"completed", "failed"}:
         return f"{sum(there):,.0f}"

@@ -11,7 +11,18 @@ from rocbench.judgement import slo
 from rocbench.judgement.namesakes import configuration
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
-from rocbench.report.curves import Curve, Point, Row, RunInfo, level_words, load_name, marked, origin, rank
+from rocbench.report.curves import (
+    Curve,
+    Point,
+    Row,
+    RunInfo,
+    few_samples,
+    level_words,
+    load_name,
+    marked,
+    origin,
+    rank,
+)
 from rocbench.report.plots import pace
 from rocbench.report.table import Table
 from rocbench.server import failures
@@ -182,10 +193,13 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
     for limit in limits:
         if limit.judge(_figures(point, limit.metric)) != outcome:
             continue
-        interval = point.interval(limit.metric)
+        interval = stats.mean_interval(_figures(point, limit.metric))
         shown = units.percent if unit_of(limit.metric) == "share" else figure
         spread = f" ± {shown(interval.half_width)}" if outcome == "unclear" and interval.n > 1 else ""
-        told.append(f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}")
+        few = " of too few requests" if few_samples(point.rows, limit.metric) else ""
+        told.append(
+            f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}{few}"
+        )
     doubt = "cannot tell: " if outcome == "unclear" else ""
     return f"{level_words(curve.shape, point.level)}: {doubt}{', '.join(told)}"
 

@@ -10,7 +10,7 @@ from typing import Any
 from rocbench import units
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import figure
-from rocbench.report.curves import Row, RunInfo, level_words, marked, origin
+from rocbench.report.curves import Row, RunInfo, few_samples, level_words, marked, origin
 from rocbench.report.table import Table
 from rocbench.tables.columns import CELLS, LATENCIES
 
@@ -106,7 +106,7 @@ def shown_value(row: Row, column: str, how: str) -> str:
             return units.percent(float(value))
         case "count":
             return f"{value:,.0f}"
-        case "p99" if "few_samples_p99" in str(row.get("reasons") or ""):
+        case "p99" if few_samples([row], column):
             return f"(n={row.get('completed', 0):,})"
         case _:
             return figure(float(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rocbench.report import endtable
 from rocbench.report.chart import colour, symbol
 from rocbench.report.curves import POOLED_FROM, RunInfo, curves, drawn, labels, level_words
 
@@ -88,6 +89,19 @@ def test_a_chart_of_many_configurations_draws_the_best_apart():
     assert len({(colour(curve.colour), symbol(curve.symbol)) for curve in kept}) == len(kept) == 12
     assert left == " Of 27 configurations the 12 of highest throughput are drawn; the tables have all."
     assert drawn(found[:12]) == (found[:12], "")
+
+
+def test_a_p99_of_too_few_requests_is_no_figure():
+    """It is absent wherever a level is shown, while other figures of the level stay."""
+    rows = [
+        row(p99_ttft_ms=9.0, p99_e2el_ms=9.0, p95_e2el_ms=8.0, reasons=code)
+        for code in ("", "few_samples_p99")
+    ]
+    (curve,) = curves([(info(), rows)])
+    (point,) = curve.points
+    assert (point.mean("p99_e2el_ms"), point.mean("p95_e2el_ms")) == (None, 8.0)
+    line = endtable.lines([curve], 160)[-1].plain
+    assert line.split()[1:9] == ["100", "0.0%", "-", "-", "-", "-", "-", "-"]
 
 
 def test_open_loop_levels_are_rates():

@@ -70,6 +70,8 @@ class Table:
         return replace(self, rows=self.rows[:most], notes=(*self.notes, note), bad=bad)
 
 
+TEX_LINE = 90
+"""Characters that a line of a paper has room for."""
 SHORT = 34
 """Characters of a cell that need not wrap."""
 _FIGURE = re.compile(
@@ -117,8 +119,8 @@ def _plain(cell: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs table, to be included where a paper wants it."""
-    columns = "".join("r" if flush else "l" for _, flush in table.aligned())
+    """A booktabs table, to be included where a paper wants it; columns of long text are paragraphs."""
+    columns = "".join(_tex_columns(table))
     lines = [
         r"\begin{table}",
         rf"  \caption{{{_tex(table.title)}}}",
@@ -133,6 +135,17 @@ def latex(table: Table) -> str:
     ]
     lines += [rf"  \par\footnotesize {_tex(sentence(note))}" for note in table.notes if note]
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _tex_columns(table: Table) -> Iterator[str]:
+    """`r` for figures, `l` for words, and `p` for text: columns of text share what a line has left, by their length."""
+    kinds = [kind for _, kind in table.classes()]
+    longest = [max(len(row[index]) for row in (table.header, *table.rows)) for index in range(len(kinds))]
+    short = sum(length for length, kind in zip(longest, kinds, strict=True) if kind != "t")
+    text = sum(length for length, kind in zip(longest, kinds, strict=True) if kind == "t")
+    left = max(0.95 - short / TEX_LINE, 0.3)
+    for length, kind in zip(longest, kinds, strict=True):
+        yield {"n": "r", "s": "l"}.get(kind, rf"p{{{left * length / (text or 1):.2f}\linewidth}}")
 
 
 def _tex_row(cells: tuple[str, ...]) -> str:
@@ -162,4 +175,6 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in text)
+    return re.sub(
+        "-(?=-)", "-{}", "".join(_TEX.get(c, c) for c in text)
+    )  # two dashes would be one, a longer one

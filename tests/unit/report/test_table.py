@@ -46,6 +46,13 @@ def test_latex_compiles_in_principle():
     assert text.count(r"\begin") == text.count(r"\end")
 
 
+def test_latex_keeps_flags_and_breaks_long_cells():
+    """Two dashes stay two, and a column of long text is a paragraph as wide as the line allows."""
+    text = latex(Table("t", "x", ("flag", "n", "why"), (("--block-size", "1", "a long reason " * 9),)))
+    assert r"-{}-block-size & 1" in text
+    assert r"\begin{tabular}{lrp{0.81\linewidth}}" in text
+
+
 def test_a_column_that_says_the_same_goes_into_the_heading():
     """One workload: its name stands once."""
     table = Table("t", "Best", ("workload", "x"), (("w", "1"), ("w", "2")))

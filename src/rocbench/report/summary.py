@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocbench import stats, units
+from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
 from rocbench.judgement.namesakes import configuration
@@ -140,6 +141,9 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
         found: curves.
         limits: on columns of `cells`.
         words: the SLO for people.
+
+    Raises:
+        InputError: a limit is on a column that holds no numbers.
     """
     rows = []
     for curve in found:
@@ -180,7 +184,14 @@ def _outcome(point: Point, limits: Sequence[Limit]) -> slo.Outcome:
 
 
 def _figures(point: Point, column: str) -> list[float]:
-    return [float(row[column]) for row in point.rows if row.get(column) is not None]
+    there = [row[column] for row in point.rows if row.get(column) is not None]
+    if any(isinstance(value, str | bool) for value in there):
+        raise InputError(
+            f"{column!r} is no number",
+            where="--slo",
+            fix="docs/results.md lists all columns with their units",
+        )
+    return [float(value) for value in there]
 
 
 def _no_higher(curve: Curve) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rocbench.errors import InputError
 from rocbench.judgement.slo import Limit
 from rocbench.report import document, material, summary
 from rocbench.report.curves import RunInfo, curves
@@ -117,6 +118,13 @@ def test_what_a_search_found_is_told():
         ("w", "m", "p99_ttft_ms <= 50", "no level was shown to meet them", "1 user", "4", "bracketed"),
     )
     assert summary.searched([(INFO, rows, [])]).rows == ()
+
+
+@pytest.mark.parametrize("column", ["model", "valid"])
+def test_a_limit_on_what_is_no_number_is_bad_input(column):
+    """One message, and no traceback."""
+    with pytest.raises(InputError, match="is no number"):
+        summary.capacity(of(row(1, 100)), [Limit(column, "<=", 3)], "")
 
 
 def test_without_an_slo_the_table_says_how_to_set_one():

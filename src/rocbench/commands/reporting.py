@@ -107,4 +107,4 @@ def export(
     console.show_warnings(done.origins)
     console.say(f"{done.rows} rows in {len(done.files)} files: {target}")
     for reason, count in done.left_out.items():
-        console.say(f"left out: {count} rows {reason}")
+        console.say(f"left out: {count} {reason}")

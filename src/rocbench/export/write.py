@@ -82,11 +82,11 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
 def _left_out(source: Source, wanted: str, *, invalid: bool) -> str:
     """Why a row is not written; empty for one that is."""
     if not invalid and source.get("valid") is False:
-        return "invalid"
+        return "invalid rows"
     if not invalid and not source.get("completed"):
-        return "without a completed request"
+        return "rows without a completed request"
     if wanted == "inferencex" and not inferencex.takes(source):
-        return "without users (open loop or trace), for which the format has no place"
+        return "rows without users (open loop or trace), for which the format has no place"
     return ""
 
 

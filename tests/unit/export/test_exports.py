@@ -193,7 +193,7 @@ def test_invalid_rows_leave_only_where_the_format_says_so(run, tmp_path, name):
     done = write.export(run, name, tmp_path / "a")
     assert done.origins == {"simulated"}
     assert all(path.stat().st_size > 10 for path in done.files)
-    assert (done.rows, done.left_out) == ((8, {}) if name in write.TEXT_FORMATS else (6, {"invalid": 2}))
+    assert (done.rows, done.left_out) == ((8, {}) if name in write.TEXT_FORMATS else (6, {"invalid rows": 2}))
     assert write.export(run, name, tmp_path / "b", invalid=True).rows == 8
 
 

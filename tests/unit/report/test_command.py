@@ -55,7 +55,7 @@ def test_export_writes_into_the_run_folder(small_run, capsys):
     reporting.export(str(small_run.path), format_="inferencex")
     rows = json.loads((small_run.path / "export" / "inferencex" / "rows.json").read_text(encoding="utf-8"))
     assert len(rows) == 15
-    assert "3 invalid rows left out" in capsys.readouterr().out
+    assert "left out: 3 invalid rows" in capsys.readouterr().out
 
 
 def test_a_report_that_cannot_be_written_is_an_environment_fault(small_run, tmp_path):

@@ -101,24 +101,29 @@ def few_samples(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
     )
 
 
-def labels(manifests: Sequence[Mapping[str, Any]], versions: Sequence[str]) -> list[str]:
-    """A short name for each run: what tells them apart, in the first of these that does.
+def labels(
+    manifests: Sequence[Mapping[str, Any]], versions: Sequence[str], folders: Sequence[str]
+) -> list[str]:
+    """A short name for each run: that of its folder where a user gave it one, else what tells the runs apart.
 
     Args:
         manifests: manifest.json of each run.
         versions: vLLM versions of each run's rows, as one text.
+        folders: name of each run's folder.
     """
     if len(manifests) == 1:
         return [str(manifests[0].get("sweep") or manifests[0].get("run_id") or "run")]
+    ids = [str(manifest.get("run_id", "")) for manifest in manifests]
     candidates = [
+        list(folders) if any(folder != run for folder, run in zip(folders, ids, strict=True)) else [],
         [f"vLLM {version}" if version else "" for version in versions],
         [str(manifest.get("sweep", "")) for manifest in manifests],
         [str(manifest.get("begun_at", ""))[:10] for manifest in manifests],
         [str(manifest.get("begun_at", ""))[5:16].replace("T", " ") for manifest in manifests],
-        [str(manifest.get("run_id", "")) for manifest in manifests],
+        ids,
     ]
     for names in candidates:
-        if all(names) and len(set(names)) == len(names) and max(map(len, names)) <= 32:
+        if names and all(names) and len(set(names)) == len(names) and max(map(len, names)) <= 32:
             return names
     return [f"run {number}" for number in range(1, len(manifests) + 1)]
 

@@ -113,9 +113,13 @@ def _title(runs: Sequence[RunData]) -> str:
 def _subtitle(runs: Sequence[RunData]) -> str:
     first, last = runs[0].info, runs[-1].info
     when = first.begun_at[:16].replace("T", " ")
+    name = first.run_id
     if len(runs) > 1:
         when = f"{len(runs)} runs, {when} to {last.begun_at[:16].replace('T', ' ')}"
-    return f"{when} UTC · {first.run_id if len(runs) == 1 else last.run_id} · rocbench {__version__}"
+        name = (
+            ", ".join(run.info.label for run in runs) if len(runs) < POOLED_FROM else f"the last {last.label}"
+        )
+    return f"{when} UTC · {name} · rocbench {__version__}"
 
 
 def _sections(runs: Sequence[RunData], found: Sequence[Curve]) -> list[Section]:

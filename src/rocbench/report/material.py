@@ -60,7 +60,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
         "+".join(sorted({str(r["vllm_version"]) for r in rows if r.get("vllm_version")}))
         for _, _, rows, _, _ in found
     ]
-    names = curves.labels([item[4] for item in found], versions)
+    names = curves.labels([item[4] for item in found], versions, [item[0].path.name for item in found])
     return [
         RunData(
             RunInfo(

@@ -115,14 +115,16 @@ def test_open_loop_levels_are_rates():
 
 
 def test_runs_are_named_by_what_tells_them_apart():
-    """The version where it does, else the sweep, the day, the time, the id."""
+    """The folder's name where a user gave it, else the version where it does, the sweep, the day, the time, the id."""
     one = {"sweep": "s", "begun_at": "2026-01-01T10:00:00", "run_id": "x"}
-    assert labels([one], ["0.14.1"]) == ["s"]
-    assert labels([one, one | {"run_id": "y"}], ["0.14.1", "0.16.0"]) == ["vLLM 0.14.1", "vLLM 0.16.0"]
-    day = one | {"begun_at": "2026-01-02T10:00:00"}
-    assert labels([one, day], ["0.14.1", "0.14.1"]) == ["2026-01-01", "2026-01-02"]
-    assert labels([one, one | {"run_id": "y"}], ["0.14.1", "0.14.1"]) == ["x", "y"]
-    assert labels([one, one], ["", ""]) == ["run 1", "run 2"]
+    two = one | {"run_id": "y"}
+    assert labels([one], ["0.14.1"], ["x"]) == ["s"]
+    assert labels([one, two], ["0.14.1", "0.16.0"], ["base", "tuned"]) == ["base", "tuned"]
+    assert labels([one, two], ["0.14.1", "0.16.0"], ["x", "y"]) == ["vLLM 0.14.1", "vLLM 0.16.0"]
+    day = two | {"begun_at": "2026-01-02T10:00:00"}
+    assert labels([one, day], ["0.14.1", "0.14.1"], ["x", "y"]) == ["2026-01-01", "2026-01-02"]
+    assert labels([one, two], ["0.14.1", "0.14.1"], ["x", "y"]) == ["x", "y"]
+    assert labels([one, one], ["", ""], ["x", "x"]) == ["run 1", "run 2"]
 
 
 def test_each_origin_is_named():

@@ -67,6 +67,14 @@ def test_the_page_has_the_banner_and_every_plot(written, small_run):
     assert done.banner[0] == "SIMULATED"
 
 
+def test_verdicts_stay_in_sight(written):
+    """Every column of verdicts is marked, so that a wide table does not scroll it away."""
+    out, _ = written
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<th class="[nst] v">verdict</th>', text)) == text.count(">verdict</th>") >= 2
+    assert re.search(r"\.v \{ position: sticky; right: 0;", text)
+
+
 def test_a_measured_run_has_no_banner(small_run):
     """The mark is of simulated rows alone."""
     (run,) = material.read([small_run])

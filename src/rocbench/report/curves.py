@@ -10,8 +10,12 @@ from typing import Any
 from rocbench import stats
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import Mark, colour, symbol
+from rocbench.verdict.codes import CODES
 
 Row = dict[str, Any]
+
+INFORMING = {code.id for code in CODES if code.effect == "informs"}
+"""Codes that say something of a row, and nothing against it."""
 
 MOST_DRAWN = 12
 """Curves of one chart: more cannot be told apart, and their legend would be larger than the plot."""
@@ -99,6 +103,14 @@ def few_samples(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
     return column.startswith("p99") and any(
         "few_samples_p99" in str(row.get("reasons") or "") for row in rows
     )
+
+
+def reasons(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows' codes, each once; those that only inform stand apart from those that decide."""
+    there = dict.fromkeys(code for row in rows for code in str(row.get("reasons") or "").split(";") if code)
+    decide = [code for code in there if code not in INFORMING]
+    inform = [code for code in there if code in INFORMING]
+    return ("; also " if decide and inform else "").join([", ".join(decide), ", ".join(inform)])
 
 
 def labels(

@@ -179,9 +179,17 @@ def _comparison(runs: Sequence[RunData]) -> Section:
 
 
 def _servers(runs: Sequence[RunData]) -> list[tuple[str, str, Table]]:
-    """Each server command once: runs of the same plan launch the same servers."""
-    found: dict[str, tuple[str, str, Table]] = {}
+    """Each server command once, with the runs that it is of: runs of the same plan launch the same servers."""
+    found: dict[tuple[str, str], tuple[Table, list[str]]] = {}
     for run in runs:
         for server, line, table in tables.commands(run.plan):
-            found.setdefault(line, (server, line, table))
-    return list(found.values())
+            found.setdefault((server, line), (table, []))[1].append(run.info.label)
+    return [
+        (f"{server} · {_some(labels)}" if len(runs) > 1 else server, line, table)
+        for (server, line), (table, labels) in found.items()
+    ]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

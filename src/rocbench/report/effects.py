@@ -42,7 +42,14 @@ def ablation(
     first = list(result.table.columns).index("factor")
     shown = varying(result.table, list(result.table.columns)[:first])
     named = [
-        (f"{row['factor']}: {row['level']} against {row['against']}, {_place(row, shown)}", row)
+        (
+            ", ".join(
+                filter(
+                    None, (f"{row['factor']}: {row['level']} against {row['against']}", _place(row, shown))
+                )
+            ),
+            row,
+        )
         for row in result.table.to_dict("records")
     ]
     least = units.percent(result.settings.min_effect)
@@ -192,7 +199,20 @@ def _percent(share: float) -> float | None:
     return None if share != share else 100 * share  # noqa: PLR0124 - NaN is not itself
 
 
+NAMED = ("model", "workload", "load_shape")
+"""Columns whose values say what they are."""
+
+
 def _place(row: Mapping[Any, Any], shown: Sequence[str]) -> str:
-    return ", ".join(
-        level_words("closed", row[name]) if name == "concurrency" else plain(row[name]) for name in shown
-    )
+    """Where an effect was measured: `w, 64 users, tp 8`. Lengths go without saying where the workload is named."""
+    told = []
+    for name in shown:
+        if plain(row[name]) == units.ABSENT or ("workload" in shown and name in {"isl", "osl", "images"}):
+            continue
+        if name in {"concurrency", "request_rate"}:
+            told.append(level_words("closed" if name == "concurrency" else "open", float(row[name])))
+        else:
+            told.append(
+                plain(row[name]) if name in NAMED else f"{name.removeprefix('axis.')} {plain(row[name])}"
+            )
+    return ", ".join(told)

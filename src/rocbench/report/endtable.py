@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rocbench import units
 from rocbench.judgement.namesakes import told_apart
-from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, origin, values
+from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, origin, reasons, values
 from rocbench.server import failures
 from rocbench.verdict.codes import meaning
 
@@ -124,7 +124,7 @@ def _cell(point: Point, rows: Sequence[Mapping[str, Any]], shown: Shown) -> str:
 def verdict_text(point: Point) -> Text:
     """`valid`, `INVALID codes`, `unknown codes`; `2 of 3 invalid: codes` where repeats differ."""
     bad = len(point.invalid)
-    codes = ", ".join(_codes(point.invalid if bad else point.rows))
+    codes = reasons(point.invalid if bad else point.rows)
     if bad and point.rows:
         return Text(f"{bad} of {bad + len(point.rows)} INVALID: {codes}", style="red")
     match point.mark:

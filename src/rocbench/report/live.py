@@ -17,6 +17,7 @@ from rich.text import Text
 
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
+from rocbench.report.curves import reasons
 from rocbench.units import duration, number, percent
 
 
@@ -75,11 +76,11 @@ def progress_line(progress: Progress) -> str:
 def row_line(row: Mapping[str, Any]) -> str:
     """One finished row in one line."""
     valid = {True: "valid", False: "INVALID", None: "unknown"}[row.get("valid")]
-    reasons = f" ({row['reasons']})" if row.get("reasons") else ""
+    codes = reasons([row])
     return (
         f"{row['key']}: {number(row.get('output_throughput'), 0)} output tok/s, "
         f"TTFT p50 {number(row.get('median_ttft_ms'))} ms, TPOT p50 {number(row.get('median_tpot_ms'))} ms, "
-        f"{valid}{reasons}"
+        f"{valid}{f' ({codes})' if codes else ''}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any
 
 from rocbench.report.chart import Chart, Panel, Series, View, colour, log_ticks, symbol, tick_text
@@ -106,8 +107,9 @@ def _x_axis(view: View) -> Json:
     if view.date_x:
         return axis | {"type": "date"}
     if view.log_x:
-        values = [x for panel in view.panels for series in panel.series for x in series.x]
-        return axis | {"type": "log"} | _ticks(view.x_ticks or log_ticks(values)) | {"tickangle": 0}
+        values: list[float | None] = [x for panel in view.panels for series in panel.series for x in series.x]
+        ticks = _ticks(view.x_ticks or log_ticks(values))
+        return axis | {"type": "log"} | ticks | {"tickangle": 0} | _around_one(values)
     return axis | {"separatethousands": True, "exponentformat": "none"}
 
 
@@ -124,10 +126,19 @@ def _y_axis(panel: Panel) -> Json:
         }
     if panel.log_y:
         values = [y for series in panel.series for y in series.y]
-        return axis | {"type": "log"} | _ticks(log_ticks(values))
+        return axis | {"type": "log"} | _ticks(log_ticks(values)) | _around_one(values)
     ends = {"range": [0, panel.y_max * 1.02]} if panel.y_max else {"rangemode": "tozero"}
     shown = {"tickformat": ".0%"} if panel.percent else {"separatethousands": True, "exponentformat": "none"}
     return axis | ends | shown | {"nticks": 6}
+
+
+def _around_one(values: list[float | None]) -> Json:
+    """The range of a log axis of one value: by itself plotly takes a decade to each side, more than the ticks are for."""
+    known = {value for value in values if value}
+    if len(known) != 1:
+        return {}
+    at = math.log10(known.pop())
+    return {"range": [at - 0.3, at + 0.3]}
 
 
 def _ticks(values: tuple[float, ...]) -> Json:

@@ -17,6 +17,7 @@ from rocbench.report.curves import (
     level_words,
     load_name,
     made_up,
+    reasons,
     values,
     workloads,
 )
@@ -170,8 +171,8 @@ def _hover_row(curve: Curve, point: Point, row: Row) -> str:
 
 
 def _reasons(rows: Iterable[Row]) -> str:
-    codes = dict.fromkeys(code for row in rows for code in str(row.get("reasons") or "").split(";") if code)
-    return f": {', '.join(codes)}" if codes else ""
+    codes = reasons(rows)
+    return f": {codes}" if codes else ""
 
 
 # --- Pareto

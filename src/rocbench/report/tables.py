@@ -10,7 +10,7 @@ from typing import Any
 from rocbench import units
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import figure
-from rocbench.report.curves import Row, RunInfo, few_samples, level_words, marked, origin
+from rocbench.report.curves import Row, RunInfo, few_samples, level_words, marked, origin, reasons
 from rocbench.report.table import Table
 from rocbench.tables.columns import CELLS, LATENCIES
 
@@ -115,8 +115,8 @@ def shown_value(row: Row, column: str, how: str) -> str:
 def verdict_words(row: Row) -> str:
     """`valid`, `INVALID: codes`, `unknown: codes`."""
     word = {True: "valid", False: "INVALID"}.get(row.get("valid"), "unknown")  # type: ignore[arg-type]
-    reasons = str(row.get("reasons") or "").replace(";", ", ")
-    return f"{word}: {reasons}" if reasons else word
+    codes = reasons([row])
+    return f"{word}: {codes}" if codes else word
 
 
 # --- servers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rocbench.report import endtable
 from rocbench.report.chart import colour, symbol
-from rocbench.report.curves import POOLED_FROM, RunInfo, curves, drawn, labels, level_words
+from rocbench.report.curves import POOLED_FROM, RunInfo, curves, drawn, labels, level_words, reasons
 
 
 def row(**more):
@@ -102,6 +102,17 @@ def test_a_p99_of_too_few_requests_is_no_figure():
     assert (point.mean("p99_e2el_ms"), point.mean("p95_e2el_ms")) == (None, 8.0)
     line = endtable.lines([curve], 160)[-1].plain
     assert line.split()[1:9] == ["100", "0.0%", "-", "-", "-", "-", "-", "-"]
+
+
+def test_codes_that_inform_stand_apart_from_those_that_void():
+    """`INVALID: littles_law, few_samples_p99` would read as if both voided."""
+    rows = [row(reasons=text) for text in ("few_samples_p99;littles_law", "littles_law")]
+    assert reasons(rows) == "littles_law; also few_samples_p99"
+    assert [reasons([row(reasons=text)]) for text in ("", "few_samples_p99", "a;b")] == [
+        "",
+        "few_samples_p99",
+        "a, b",
+    ]
 
 
 def test_open_loop_levels_are_rates():

@@ -75,6 +75,16 @@ def test_verdicts_stay_in_sight(written):
     assert re.search(r"\.v \{ position: sticky; right: 0;", text)
 
 
+def test_one_point_has_axes_around_it():
+    """As far as the ticks go: a decade to each side would be full of labels that touch."""
+    series = Series("a", (8.0,), (116.0,), symbol=0)
+    (figure,) = plotly_page.figures(
+        Chart("c", "t", "", (View("", (Panel("y", (series,), log_y=True),), "x", log_x=True),))
+    )
+    ranges = [figure["layout"][axis]["range"] for axis in ("xaxis", "yaxis")]
+    assert [[round(10**end) for end in pair] for pair in ranges] == [[4, 16], [58, 231]]
+
+
 def test_a_measured_run_has_no_banner(small_run):
     """The mark is of simulated rows alone."""
     (run,) = material.read([small_run])

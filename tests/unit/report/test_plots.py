@@ -137,6 +137,13 @@ def test_ablation_effects(ablation_run):
     assert any("better" in row for row in table.rows)
 
 
+def test_where_an_effect_was_measured_is_said_in_words():
+    """No bare number but that of users: lengths follow from the workload, other settings have their names."""
+    row = {"workload": "w", "concurrency": 64, "request_rate": None, "isl": 2048, "tp": 8, "axis.x": "on"}
+    assert effects._place(row, list(row)) == "w, 64 users, tp 8, x on"
+    assert effects._place(row, ["request_rate", "isl"]) == "isl 2048"
+
+
 def test_comparison_of_two_runs(small_run, later_run):
     """Run B against run A; cells with invalid rows have no effect to draw, and the table says why."""
     a, b = material.read([small_run, later_run])

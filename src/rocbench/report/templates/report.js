@@ -40,7 +40,7 @@
         layout.height += view.rows.length * 14 * (lines - 1);
       }
       for (const axis of linear ? view.log : []) {
-        layout[axis] = { ...layout[axis], type: "linear", tickvals: undefined, ticktext: undefined, rangemode: "tozero",
+        layout[axis] = { ...layout[axis], type: "linear", range: undefined, tickvals: undefined, ticktext: undefined, rangemode: "tozero",
           separatethousands: true, exponentformat: "none" };
       }
       scale.hidden = !view.log.length;

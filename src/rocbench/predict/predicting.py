@@ -18,7 +18,7 @@ from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.measure import Measured
 from rocbench.errors import BenchError, ConfigError
 from rocbench.load.spec import LoadSpec, Target
-from rocbench.plan.expand import Group, Launch, Overrides, Plan, Run, Sources, expand
+from rocbench.plan.expand import Fault, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.probe import environment
 from rocbench.rules.load import shipped
 from rocbench.settings.schema import Server, Sweep
@@ -33,6 +33,7 @@ from rocbench.store import Identity, RunFolder
 KIND = "predicted"
 RUN_ID = "predicted"
 """Stands for the run in what is drawn at random, so that a prediction comes out the same each time."""
+NO_VERSION = "what a server does hangs on its vLLM version, and none is given\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
 WORLD = Client()
 TARGET = Target(base_url="http://127.0.0.1:0", model=KIND)
 
@@ -51,12 +52,18 @@ class Predicted:
 
 
 def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, name: str | None = None) -> Plan:
-    """The sweep's plan on the simulated server, with the calibration `name` in place of the sweep's own."""
+    """The sweep's plan on the simulated server, with the calibration `name` in place of the sweep's own.
+
+    A server whose vLLM version is not known is a fault of it: there is nothing to predict.
+    """
     simulation = sweep.simulation
     if name is not None:
         simulation = simulation.model_copy(update={"calibration": name, "efficiency": None})
     server = Server(kind="simulated")
-    return expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
+    made = expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
+    unknown = dict.fromkeys(group.model for group in made.groups if group.vllm is None)
+    faults = [Fault(", ".join(unknown), NO_VERSION)] if unknown else []
+    return replace(made, faults=(*made.faults, *faults))
 
 
 def predictions(plan_: Plan, client: Client = WORLD) -> Iterator[Predicted]:

@@ -324,7 +324,7 @@ class Sweep(Strict):
     rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Levels of an open loop: requests/s."""
     blocks: tuple[Block, ...] = ()
-    """Cells with workloads, levels or a load of their own, on the same servers."""
+    """Cells with workloads, levels or a load of their own, on the same servers; some block takes the sweep's levels."""
     matrix: Matrix = Matrix()
     """Further axes: each combination is a server."""
     aiter: Any = None
@@ -372,8 +372,18 @@ class Sweep(Strict):
 
     @model_validator(mode="after")
     def _has_levels(self) -> Sweep:
-        for block in self.blocks:
-            Load.model_validate(self.load.model_dump() | block.load)
+        loads = [Load.model_validate(self.load.model_dump() | block.load) for block in self.blocks]
+        takers = {"concurrency": "closed", "rate": "open"}
+        for name, kind in takers.items() if self.blocks else ():
+            taken = any(
+                load.shape.kind == kind and not getattr(block, name)
+                for block, load in zip(self.blocks, loads, strict=True)
+            )
+            if getattr(self, name) and not taken:
+                raise ValueError(
+                    f"no block takes the sweep's `{name}`: each has its own, or another load. Leave it out, or add the "
+                    f"block `- {{{name}: {list(getattr(self, name))}}}`"
+                )
         if self.blocks and all(
             block.workloads and (block.concurrency or block.rate) for block in self.blocks
         ):

@@ -23,6 +23,7 @@ def full(ended: Ended) -> None:
 def two_cells() -> dict:
     """A small cell, and one with so many requests that its part is larger than every other file."""
     made = sweep([MODEL])
+    del made["concurrency"]
     made["blocks"] = [
         {"workloads": ["short"], "concurrency": [1]},
         {"workloads": ["short"], "concurrency": [1000], "load": {"duration_s": 8}},

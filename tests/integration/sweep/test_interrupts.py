@@ -38,6 +38,7 @@ def two_then_long() -> dict:
     """A short cell on the first server, then one on the second that would last minutes."""
     made = sweep([FIRST, NEXT], load={"duration_s": 1})
     made["models"] = [FIRST]
+    del made["concurrency"]
     made["blocks"] = [
         {"workloads": ["short"], "concurrency": [2], "load": {"duration_s": 1}},
         {"workloads": ["short"], "concurrency": [3], "load": {"duration_s": 120, "max_duration_s": 200}},

@@ -54,6 +54,13 @@ def test_rows_are_marked_and_judged():
         assert row["output_throughput"] > 0
 
 
+def test_without_a_version_nothing_is_predicted():
+    """It is a fault of the plan, told before any row is made."""
+    (fault,) = plan(sweep(vllm=None)).faults
+    assert fault.where == "llama-3.1-405b"
+    assert "--vllm" in fault.message
+
+
 def test_a_prediction_comes_out_the_same_each_time():
     """Noise and drawn lengths follow from what the cell is."""
     noisy = sweep(simulation={"noise_cv": 0.05, "run_cv": 0.02})

@@ -317,7 +317,7 @@ def test_summary(command, runs):
     """One line per cell and metric with mean, interval, CoV and n; as CSV too; saturation below."""
     said = command("summary", runs.base)
     assert said.code == 0
-    assert "SIMULATED" in said.out
+    assert "PREDICTED" in said.out
     assert "saturation" in said.out
     frame = pd.read_csv(
         io.StringIO(command("summary", runs.base, "--metric", "output_throughput", "--csv").out)

@@ -53,6 +53,7 @@ def compare(
     format_: FormatOption = "table",
 ) -> None:
     """Compare runs cell by cell, on their repeats, with Holm's correction over all verdicts."""
+    from rocbench import console
     from rocbench.judgement import compare as library
     from rocbench.judgement import render
 
@@ -84,7 +85,9 @@ def compare(
             }
             text = render.as_json(result.table, **beside)
         case _:
-            text = render.comparison(result, as_markdown=format_ == "md", names=names)
+            text = render.comparison(
+                result, as_markdown=format_ == "md", names=names, width=console.out().width
+            )
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 
@@ -108,6 +111,7 @@ def ablate(
     format_: FormatOption = "table",
 ) -> None:
     """What each factor does: effect, interval and verdict, and whether variability differs."""
+    from rocbench import console
     from rocbench.judgement import ablate as library
     from rocbench.judgement import render
 
@@ -132,7 +136,9 @@ def ablate(
                 result.table, factors=result.factors, simulated=result.simulated, notes=notes
             )
         case _:
-            text = render.ablation(_with_notes(result, notes), as_markdown=format_ == "md")
+            text = render.ablation(
+                _with_notes(result, notes), as_markdown=format_ == "md", width=console.out().width
+            )
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 
@@ -369,6 +375,7 @@ def _with_notes(result: Ablation, notes: tuple[str, ...]) -> Ablation:
 
 def _published(name: str, settings: Settings, format_: Format) -> None:
     """What a published table of means tells, level by level."""
+    from rocbench import console
     from rocbench.judgement import published, render
     from rocbench.settings import catalog, yamlfile
 
@@ -387,7 +394,7 @@ def _published(name: str, settings: Settings, format_: Format) -> None:
                 notes=result.notes,
             )
         case _:
-            text = render.reading(table, result, as_markdown=format_ == "md")
+            text = render.reading(table, result, as_markdown=format_ == "md", width=console.out().width)
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any
 
 import typer
@@ -44,8 +45,10 @@ def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
     """`--set` items as serve arguments and environment. `true`, `false`, `none`, numbers and JSON are read as such.
 
     Raises:
-        InputError: an item is not KEY=VALUE.
+        InputError: an item is not KEY=VALUE, or its NAME is no variable's.
     """
+    from rocbench.settings.strict import variable  # pydantic, which `bench --help` does without
+
     args: dict[str, Any] = {}
     env: dict[str, str] = {}
     for item in items or []:
@@ -55,7 +58,10 @@ def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
                 f"cannot read {item!r}", where="--set", fix="give KEY=VALUE, for example block_size=64"
             )
         if key.startswith("env."):
-            env[key[4:]] = text
+            try:
+                env[variable(key[4:])] = text
+            except ValueError as error:
+                raise InputError(str(error), where=f"--set {item}") from None
         else:
             args[key] = value(text)
     return args, env
@@ -97,6 +103,6 @@ def float_list(text: str, option: str) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if not values or min(values) <= 0:
+    if not values or not all(0 < value < math.inf for value in values):
         raise InputError(f"cannot read {text!r}", where=option, fix="give positive numbers: 0.5,2,8")
     return values

@@ -33,7 +33,7 @@ from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.server.redact import masked_environment
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
-from rocbench.settings.schema import ModelProfile, Sweep, SweepModel, Workload
+from rocbench.settings.schema import CELL_AXES, ModelProfile, Sweep, SweepModel, Workload
 
 __all__ = [
     "Cell",
@@ -116,9 +116,6 @@ def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
     return combined
 
 
-_CELL_AXES = ("model", "workload", "concurrency", "rate")
-
-
 def _group(
     sweep: Sweep,
     sources: Sources,
@@ -128,7 +125,7 @@ def _group(
     index: int,
     skipped: list[Skip],
 ) -> Group:
-    server_axes = {name: value for name, value in axes.items() if name not in _CELL_AXES}
+    server_axes = {name: value for name, value in axes.items() if name not in CELL_AXES}
     profile = sources.models.get(model.profile)
     vllm = overrides.vllm or _text(server_axes.get("vllm")) or model.vllm or sweep.vllm
     resolution = None
@@ -328,7 +325,7 @@ def _selected(only: str | None, key: str) -> bool:
 
 
 def _name(model: str, axes: Axes) -> str:
-    shown = ",".join(f"{k}={_plain(v)}" for k, v in axes.items() if k not in _CELL_AXES)
+    shown = ",".join(f"{k}={_plain(v)}" for k, v in axes.items() if k not in CELL_AXES)
     return f"{model}@{shown}" if shown else model
 
 

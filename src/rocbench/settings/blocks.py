@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from rocbench.settings.strict import Strict
 
 if TYPE_CHECKING:
     from rocbench.settings.schema import Sweep, SweepModel
 
 
-class Block(BaseModel):
+class Block(Strict):
     """Some cells of a sweep. What is not said here is as the sweep has it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     workloads: tuple[str, ...] = ()
     """In place of the sweep's."""

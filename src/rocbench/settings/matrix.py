@@ -6,24 +6,13 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from rocbench.errors import ConfigError
 from rocbench.settings.schema import Matrix
 
 Axes = dict[str, Any]
 
 
 def expand(matrix: Matrix) -> list[Axes]:
-    """Every combination of `product` and `zip`, in the order written; one empty combination without axes.
-
-    Raises:
-        ConfigError: the lists of `zip` differ in length, or an axis stands in both.
-    """
-    twice = set(matrix.product) & set(matrix.zip)
-    if twice:
-        raise ConfigError(f"axis {min(twice)!r} stands in both product and zip", where="matrix")
-    lengths = {name: len(values) for name, values in matrix.zip.items()}
-    if len(set(lengths.values())) > 1:
-        raise ConfigError(f"lists of different lengths: {lengths}", where="matrix.zip", fix="make them equal")
+    """Every combination of `product` and `zip`, in the order written; one empty combination without axes."""
     zipped: list[Axes] = [
         dict(zip(matrix.zip, values, strict=True)) for values in zip(*matrix.zip.values(), strict=True)
     ]

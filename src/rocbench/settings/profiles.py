@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from rocbench.settings.strict import Strict, Variable
 
 FlagValue = bool | int | float | str | dict[str, Any] | None
 """A serve argument: True for a bare flag, False for its `--no-` form, None to leave it unset, a dict as JSON."""
@@ -31,12 +33,6 @@ def _range(text: str) -> str:
 VersionText = Annotated[str, AfterValidator(_version)]
 VersionRange = Annotated[str, AfterValidator(_range)]
 Positive = Annotated[int, Field(gt=0)]
-
-
-class Strict(BaseModel):
-    """Frozen, and refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
 # --- models
@@ -67,7 +63,7 @@ class ServeVariant(Strict):
     """Versions that it is for."""
     args: dict[str, FlagValue] = {}
     """Keys without the leading dashes: `quantization: fp8`."""
-    env: dict[str, str] = {}
+    env: dict[Variable, str] = {}
     """Environment variables."""
     image: str | None = None
     """Container image."""

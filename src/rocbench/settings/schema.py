@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rocbench.settings.blocks import Block
 from rocbench.settings.goals import Search, Share, Slo, Until
@@ -24,6 +24,7 @@ from rocbench.settings.profiles import (
     ServeVariant,
     VersionText,
 )
+from rocbench.settings.strict import FolderName, Strict, Variable, variable
 
 __all__ = [
     "Aiter",
@@ -58,12 +59,6 @@ __all__ = [
     "Workload",
     "all_have",
 ]
-
-
-class Strict(BaseModel):
-    """Frozen, and refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
 # --- workloads
@@ -243,6 +238,10 @@ Aiter = Annotated[Literal["on", "off"] | dict[str, Literal["on", "off"]], Field(
 """`on`, `off`, or switches by part: `{moe: off, mla: on}`. YAML's bare on/off arrive as booleans."""
 
 
+CELL_AXES = ("model", "workload", "concurrency", "rate")
+"""Axes that every cell has, whatever the matrix."""
+
+
 class Matrix(Strict):
     """Axes beside model, workload and concurrency: `aiter`, `tp`, `vllm`, or a serve argument's name."""
 
@@ -254,6 +253,22 @@ class Matrix(Strict):
     """Combinations beside these."""
     exclude: tuple[dict[str, Any], ...] = ()
     """Combinations left out: those that have all of an entry's values."""
+
+    @model_validator(mode="after")
+    def _expands(self) -> Matrix:
+        for name, values in (self.product | self.zip).items():
+            if not values:
+                raise ValueError(f"`{'product' if name in self.product else 'zip'}.{name}` has no values")
+        if twice := set(self.product) & set(self.zip):
+            raise ValueError(f"axis `{min(twice)}` stands in both product and zip")
+        if len({len(values) for values in self.zip.values()}) > 1:
+            lengths = ", ".join(f"{name} {len(values)}" for name, values in self.zip.items())
+            raise ValueError(f"`zip` takes its lists together, but their lengths differ: {lengths}")
+        return self
+
+    def axes(self) -> set[str]:
+        """Names of all axes."""
+        return {*self.product, *self.zip, *(name for entry in self.include for name in entry)}
 
 
 class SweepModel(Strict):
@@ -269,11 +284,11 @@ class SweepModel(Strict):
     """In place of the sweep's."""
     concurrency: tuple[Positive, ...] | None = None
     """In place of the sweep's."""
-    rate: tuple[float, ...] | None = None
+    rate: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """In place of the sweep's."""
     serve_args: dict[str, FlagValue] = {}
     """On top of the sweep's."""
-    env: dict[str, str] = {}
+    env: dict[Variable, str] = {}
     """On top of the sweep's."""
     aiter: Any = None
     """In place of the sweep's."""
@@ -303,11 +318,21 @@ class Server(Strict):
     gpus: tuple[int, ...] | None = None
     """Indices of the GPUs to use; None takes free ones."""
 
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Server:
+        if self.kind == "attached" and not self.base_url:
+            raise ValueError("`kind: attached` needs `base_url`, http://HOST:PORT of the running server")
+        if self.kind != "attached" and self.base_url:
+            raise ValueError(
+                f"`base_url` is of a server that runs already: set `kind: attached`, not {self.kind}"
+            )
+        return self
+
 
 class Sweep(Strict):
     """A sweep: which models, on what, under which loads."""
 
-    name: str
+    name: FolderName
     """Becomes part of the run id."""
     vllm: VersionText | None = None
     """Version that the servers have; flags are derived for it."""
@@ -331,7 +356,7 @@ class Sweep(Strict):
     """on, off, or a map of parts; None leaves it to the profile and the rules."""
     serve_args: dict[str, FlagValue] = {}
     """Flags of every server, without dashes; they win over profile and rules."""
-    env: dict[str, str] = {}
+    env: dict[Variable, str] = {}
     """Environment variables of every server."""
     load: Load = Load()
     """How long and in what shape each cell is loaded."""
@@ -392,11 +417,25 @@ class Sweep(Strict):
         if kind == "closed" and not (self.concurrency or all_have(self.models, "concurrency") or search):
             raise ValueError("a closed loop needs `concurrency`, a list of users, or a `search`")
         if kind == "open" and not (self.rate or all_have(self.models, "rate") or search):
-            raise ValueError("an open loop needs `rate`, a list of requests/s, or a `search`")
+            raise ValueError("an open loop (`load.shape`) needs `rate`, a list of requests/s, or a `search`")
         if not self.models:
             raise ValueError("`models` is empty")
         if not self.workloads:
             raise ValueError("`workloads` is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _axes_exist(self) -> Sweep:
+        axes = self.matrix.axes() | set(self.factors)
+        for name in axes:
+            if name.startswith("env."):
+                variable(name.removeprefix("env."))
+        known = axes | set(CELL_AXES)
+        for name in (name for entry in self.matrix.exclude for name in entry):
+            if name not in known:
+                raise ValueError(
+                    f"`matrix.exclude` names {name!r}, which is no axis here: {', '.join(sorted(known))}"
+                )
         return self
 
     @model_validator(mode="after")

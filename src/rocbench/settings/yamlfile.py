@@ -70,6 +70,11 @@ def read(path: Path) -> tuple[yaml.Node | None, Any]:
     return node, data
 
 
+def place(path: Path, location: Location) -> str:
+    """`FILE:LINE` of a key or an item."""
+    return f"{path}:{_line(read(path)[0], location)}"
+
+
 def _near_file(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
@@ -109,36 +114,80 @@ def _line(node: yaml.Node | None, location: Location) -> int:
     return line
 
 
+_NOUNS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "dict": "keys with values",
+    "model": "keys with values",
+    "tuple": "a list",
+}
+"""Types as pydantic's fault types begin (`int_type`, `int_parsing`, `int_from_float`), in words."""
+
+_OF_KEYS = {"extra_forbidden", "missing"}
+
+
+def _noun(fault: Any) -> str | None:
+    """The type that a value should have had; None for a fault of another kind."""
+    name, _, why = fault["type"].partition("_")
+    return _NOUNS.get(name) if why.endswith(("type", "parsing", "from_float")) else None
+
+
 def _explain(error: ValidationError, node: yaml.Node | None, model: type[BaseModel], path: Path) -> str:
-    lines: list[str] = []
+    """One line a key: where a key may be of several types, each of them has a fault."""
+    faults: dict[tuple[str, ...], list[Any]] = {}
     for fault in error.errors(include_url=False):
-        location = fault["loc"]
-        key = _key(node, location)
-        if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(location[-1]), _fields(model), n=1, cutoff=0.6)
-            elsewhere = near == [str(location[-1])]
-            hint = (
-                "; it is a key of another place (docs/reference)"
-                if elsewhere
-                else f"; did you mean {near[0]!r}?"
-                if near
-                else ""
-            )
-            text = f"unknown key {location[-1]!r}{hint}"
-        elif fault["type"] == "missing":
-            text = f"key {location[-1]!r} is missing"
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            text = f"{key}: {message[:1].lower()}{message[1:]}"
-            if isinstance(fault["input"], str | int | float | bool):
-                text += f" (got {fault['input']!r})"
-        entry = f"{path}:{_line(node, location)}: {text}"
-        if entry not in lines:
-            lines.append(entry)
+        faults.setdefault(_keys(node, fault["loc"]), []).append(fault)
+    lines: list[str] = []
+    for keys, found in faults.items():
+        texts = [_unlisted(f["loc"], f["type"], model) for f in found if f["type"] in _OF_KEYS]
+        rest = [fault for fault in found if fault["type"] not in _OF_KEYS]
+        # What lies below a key tells that its type was right.
+        deeper = any(len(other) > len(keys) and other[: len(keys)] == keys for other in faults)
+        if deeper or texts:
+            rest = [fault for fault in rest if not _noun(fault)]
+        if rest:
+            said = _said(rest)
+            texts.append(f"{'.'.join(keys)}: {said}" if keys else said)
+        lines += [f"{path}:{_line_of(node, found[0], text)}: {text}" for text in dict.fromkeys(texts)]
     return "\n".join(lines)
 
 
-def _key(node: yaml.Node | None, location: Location) -> str:
+def _unlisted(location: Location, kind: str, model: type[BaseModel]) -> str:
+    """A key too many or too few."""
+    name = str(location[-1])
+    if kind == "missing":
+        return f"key {name!r} is missing"
+    near = difflib.get_close_matches(name, _fields(model), n=1, cutoff=0.6)
+    if near == [name]:
+        return f"unknown key {name!r}; it is a key of another place (docs/reference)"
+    return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _said(faults: list[Any]) -> str:
+    """What one key must be, and what it is."""
+    others = [fault for fault in faults if not _noun(fault)]
+    if others:
+        told = [fault["msg"].removeprefix("Value error, ") for fault in others]
+        message = " or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in told))
+    else:
+        message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_noun, faults))))
+    value = faults[0]["input"]
+    return message + (f" (got {value!r})" if isinstance(value, str | int | float | bool) else "")
+
+
+def _line_of(node: yaml.Node | None, fault: Any, text: str) -> int:
+    """Line of a fault; of a whole mapping that of the first key in the file that its message names."""
+    location: Location = fault["loc"]
+    for named in re.findall(r"`([\w.]+)", text) if fault["type"] == "value_error" else ():
+        inner = (*location, *named.split("."))
+        if len(_keys(node, inner)) == len(_keys(node, location)) + len(named.split(".")):
+            return _line(node, inner)
+    return _line(node, location)
+
+
+def _keys(node: yaml.Node | None, location: Location) -> tuple[str, ...]:
     """The location as written in the file: union tags that pydantic adds are left out."""
     parts: list[str] = []
     for part in location:
@@ -151,7 +200,7 @@ def _key(node: yaml.Node | None, location: Location) -> str:
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             parts.append(str(part))
             node = node.value[part]
-    return ".".join(parts) or ".".join(map(str, location))
+    return tuple(parts)
 
 
 def _fields(model: type[BaseModel], seen: set[type[BaseModel]] | None = None) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from rocbench.errors import ConfigError
+import pytest
+from pydantic import ValidationError
+
 from rocbench.settings import matrix
 from rocbench.settings.schema import Matrix
 
@@ -29,14 +31,15 @@ def test_product_times_zip() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (Matrix(zip={"a": (1, 2), "b": (1,)}), "different lengths"),
-        (Matrix(product={"a": (1,)}, zip={"a": (1,)}), "both product and zip"),
+        ({"zip": {"a": (1, 2), "b": (1,)}}, "lengths differ: a 2, b 1"),
+        ({"product": {"a": (1,)}, "zip": {"a": (1,)}}, "both product and zip"),
+        ({"product": {"a": ()}}, "has no values"),
     ],
 )
-def test_refuses(spec: Matrix, words: str) -> None:
-    """Lists that cannot be paired, and an axis named twice, are faults."""
-    with pytest.raises(ConfigError, match=words):
-        matrix.expand(spec)
+def test_refuses(spec: dict[str, Any], words: str) -> None:
+    """Lists that cannot be paired or are empty, and an axis named twice, are faults."""
+    with pytest.raises(ValidationError, match=words):
+        Matrix.model_validate(spec)
 
 
 def test_exclude_needs_every_key_to_agree() -> None:

@@ -60,6 +60,19 @@ def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
         ("models: [a]\nworkloads: [b]\nconcurrency: [1]\n", 1, ["key 'name' is missing"]),
         (SWEEP.replace("concurrency: [1, 8]\n", ""), 1, ["needs `concurrency`"]),
         (SWEEP + "  shape: {kind: sideways}\n", 7, ["load.shape", "sideways"]),
+        (SWEEP.replace("mine", "../../mine"), 1, ["name: it becomes part of a folder's name"]),
+        (SWEEP.replace("mine", ".mine"), 1, ["name: it becomes part of a folder's name"]),
+        (SWEEP.replace("5", ".inf"), 6, ["load.duration_s", "finite"]),
+        (SWEEP + "until: {interval_half_width: .nan, max: 3}\n", 7, ["until.interval_half_width"]),
+        (SWEEP.replace("[1, 8]", "[]"), 4, ["yaml:4: a closed loop needs `concurrency`"]),
+        (SWEEP + "  shape: {kind: open}\n", 7, ["yaml:7: an open loop"]),
+        (SWEEP.replace("[1, 8]", "4"), 4, ["concurrency: must be a list (got 4)"]),
+        (SWEEP + "matrix:\n  product:\n    tp: []\n", 9, ["matrix: `product.tp` has no values"]),
+        (SWEEP + "matrix:\n  exclude: [{tpp: 3}]\n", 8, ["'tpp', which is no axis here"]),
+        (SWEEP + "server:\n  kind: attached\n", 8, ["server: ", "needs `base_url`"]),
+        (SWEEP + "server: {base_url: 'http://h:1'}\n", 7, ["set `kind: attached`, not simulated"]),
+        (SWEEP + "env:\n  A B: x\n", 8, ["'A B' is no name of an environment variable"]),
+        (SWEEP + "matrix: {product: {env.: [1]}}\n", 1, ["'' is no name of an environment variable"]),
     ],
 )
 def test_fault_names_file_line_and_key(tmp_path: Path, text: str, line: int, words: list[str]) -> None:
@@ -84,6 +97,30 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 
     assert "lenght" in caught.value.text()
     assert "did you mean 'seed'" in caught.value.text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            SWEEP + "serve_args: {max_num_seqs: [1, 2]}\n",
+            "serve_args.max_num_seqs: must be true or false or a whole number or a number or text or keys with values",
+        ),
+        (
+            SWEEP.replace("[llama-3.1-405b]", "[{profile: x, tpp: 4}]"),
+            "unknown key 'tpp'; did you mean 'tp'?",
+        ),
+        (SWEEP.replace("[llama-3.1-405b]", "[{tp: 4}]"), "key 'profile' is missing"),
+    ],
+)
+def test_one_message_a_key(tmp_path: Path, text: str, message: str) -> None:
+    """A key that may be of several types has one fault, not one a type."""
+    path = write(tmp_path, text)
+
+    with pytest.raises(ConfigError) as caught:
+        yamlfile.load(path, Sweep)
+
+    assert [message] == [line.partition(": ")[2] for line in caught.value.text().splitlines()]
 
 
 def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:

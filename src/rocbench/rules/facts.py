@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+from rocbench.errors import InputError
 from rocbench.model.architecture import Architecture, Family
 from rocbench.rules import aiter, backends
 from rocbench.rules.flags import Names, lives, takes
@@ -167,10 +168,14 @@ class Subject:
 
 
 def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -> Facts:
-    """All facts for these flags (leaves) and variables."""
+    """All facts for these flags (leaves) and variables.
+
+    Raises:
+        InputError: a number of ranks below 1.
+    """
     arch, profile, hardware = subject.architecture, subject.profile, subject.hardware
-    tp, pp = _int(flags, "tensor-parallel-size", 1), _int(flags, "pipeline-parallel-size", 1)
-    dp, dcp = _int(flags, "data-parallel-size", 1), _int(flags, "decode-context-parallel-size", 1)
+    tp, pp = _ranks(flags, "tensor-parallel-size"), _ranks(flags, "pipeline-parallel-size")
+    dp, dcp = _ranks(flags, "data-parallel-size"), _ranks(flags, "decode-context-parallel-size")
     ep = flags.get("enable-expert-parallel") is True
     gpus = hardware.gpus * subject.nodes
     first = profile.vllm_min or next((subject.first_vllm.get(name) for name in arch.architectures), None)
@@ -257,6 +262,13 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
 _PARTS = tuple(
     field.name.removeprefix("aiter_") for field in fields(Facts) if field.name.startswith("aiter_")
 )
+
+
+def _ranks(flags: Mapping[str, Any], name: str) -> int:
+    number = _int(flags, name, 1)
+    if number < 1:
+        raise InputError(f"--{name} must be at least 1, not {number}")
+    return number
 
 
 def _int(flags: Mapping[str, Any], name: str, default: int) -> int:

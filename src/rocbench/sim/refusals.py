@@ -45,6 +45,10 @@ WORDS: dict[str, tuple[str, str | None]] = {
     "triton-mla-fp8": ("NotImplementedError", None),
     "off-mla-bug": ("KeyError", "'model.layers.0.self_attn.indexer.k_cache'"),
     "off-triton-swap": ("Memory access fault by GPU node-1", "on address 0x7f0000000000. Reason: Unknown."),
+    "step-limits": (
+        "pydantic_core._pydantic_core.ValidationError",
+        "1 validation error for SchedulerConfig: Input should be greater than or equal to 1",
+    ),
     "arch-min": ("ValueError", "Model architectures ['{architecture}'] are not supported for now."),
 }
 """Exception and message where they are not ValueError and the rule's own."""

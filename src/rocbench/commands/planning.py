@@ -136,6 +136,7 @@ def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | Non
             if sweep.server.kind != "attached":
                 faults.append(error.text())
     own = [*(w for m in named for w in m.workloads or ()), *(w for b in sweep.blocks for w in b.workloads)]
+    own += [*sweep.matrix.axes().get("workload", ()), *sweep.factors.get("workload", ())]
     for name in dict.fromkeys([*sweep.workloads, *own]):
         try:
             workloads[name] = _reshaped(catalog.workload(name), changes or {})

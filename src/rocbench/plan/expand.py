@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rocbench.errors import BenchError, ConfigError
+from rocbench.errors import BenchError, ConfigError, InputError
 from rocbench.judgement import ablate
 from rocbench.plan import arms, order
 from rocbench.plan.estimate import estimate, prompt_images
@@ -62,10 +62,15 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         model = entry if isinstance(entry, SweepModel) else SweepModel(profile=entry)
         for axes in _axes(sweep, model):
             try:
-                group = _group(sweep, sources, overrides, model, axes, len(groups), skipped)
+                cells = list(_chosen_cells(sweep, sources, overrides, model, axes))
+                searches = list(_chosen_searches(sweep, sources, overrides, model, axes))
+                if not (cells or searches):
+                    continue
+                group = _group(sweep, sources, overrides, model, axes, len(groups))
             except BenchError as error:
                 faults.append(Fault(_name(model.profile, axes), error.text()))
                 continue
+            group = _filled(sweep, group, cells, searches, skipped)
             if not (group.cells or group.searches):
                 continue
             if group.resolution is not None and not overrides.force:
@@ -81,6 +86,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             groups.append(group)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
+    faults += [*_without_effect(sweep, overrides), *_twice(groups)]
     mixed, notes = arms.judge(groups, sweep)
     return Plan(
         sweep,
@@ -106,6 +112,34 @@ def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
     return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
 
 
+def _without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[Fault]:
+    """Options that only the start of a server could carry out."""
+    if sweep.server.kind != "attached":
+        return
+    given = {
+        "--set": overrides.args or overrides.env,
+        "--tp": overrides.tp,
+        "--aiter": overrides.aiter,
+    }
+    if without := [option for option, value in given.items() if value]:
+        yield Fault(" ".join(without), "has no effect on a server that runs already: leave it out")
+
+
+def _twice(groups: list[Group]) -> Iterator[Fault]:
+    """Cells that two places of the sweep ask for: measured once, they would count as both."""
+    seen: dict[str, str] = {}
+    for cell in (cell for group in groups for cell in group.cells):
+        if cell.cell_id in seen:
+            same = seen[cell.cell_id]
+            what = "is planned twice" if same == cell.key else f"is the same as {same}"
+            yield Fault(
+                cell.key,
+                f"{what}: every flag, variable, length and level agrees\n"
+                "  fix: keep one of the models, workloads, levels, blocks or axis values that make it",
+            )
+        seen[cell.cell_id] = cell.key
+
+
 def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
     """Axis combinations of one model: the matrix, times the ablation's arms, plus `include`."""
     arms = ablate.arms(sweep.factors, sweep.design) if sweep.factors else [{}]
@@ -117,21 +151,16 @@ def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
 
 
 def _group(
-    sweep: Sweep,
-    sources: Sources,
-    overrides: Overrides,
-    model: SweepModel,
-    axes: Axes,
-    index: int,
-    skipped: list[Skip],
+    sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes, index: int
 ) -> Group:
-    server_axes = {name: value for name, value in axes.items() if name not in CELL_AXES}
+    """One server, without its cells."""
+    server_axes = _server_axes(axes)
     profile = sources.models.get(model.profile)
     vllm = overrides.vllm or _text(server_axes.get("vllm")) or model.vllm or sweep.vllm
     resolution = None
     if profile is not None and sources.hardware is not None and sweep.server.kind != "attached":
         resolution = resolve(_request(sweep, sources, profile, vllm, overrides, model, server_axes))
-    group = Group(
+    return Group(
         server_id=f"{index + 1:02d}-{_slug(_name(model.profile, server_axes))}",
         model=model.profile,
         profile=profile,
@@ -141,11 +170,33 @@ def _group(
         resolution=resolution,
         cells=(),
     )
-    return replace(
-        group,
-        cells=tuple(_cells(sweep, sources, overrides, model, axes, group, skipped)),
-        searches=tuple(_searches(sweep, sources, overrides, model, axes, group, skipped)),
-    )
+
+
+def _filled(
+    sweep: Sweep,
+    group: Group,
+    cells: list[tuple[Sweep, Workload, Level]],
+    searches: list[Workload],
+    skipped: list[Skip],
+) -> Group:
+    """A server with the chosen cells, and the searches whose lowest level it can run."""
+    kept: list[Cell] = []
+    for part, workload, level in cells:
+        found = cell_at(part, group, workload, level)
+        (skipped if isinstance(found, Skip) else kept).append(found)  # type: ignore[arg-type]
+    searched: list[Workload] = []
+    for workload in searches:
+        assert sweep.search is not None
+        found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
+        if isinstance(found, Skip):
+            skipped.append(Skip(f"{_name(group.model, group.axes)}/{workload.name}/search", found.reason))
+        else:
+            searched.append(workload)
+    return replace(group, cells=tuple(kept), searches=tuple(searched))
+
+
+def _server_axes(axes: Axes) -> dict[str, Any]:
+    return {name: value for name, value in axes.items() if name not in CELL_AXES}
 
 
 def _text(value: Any) -> str | None:
@@ -193,63 +244,58 @@ def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge flag layers; `block_size`, `block-size` and `--block-size` are one flag."""
     merged: dict[str, Any] = {}
     for layer in layers:
-        merged |= {name.lstrip("-").replace("_", "-"): value for name, value in layer.items()}
+        plain = {name: name.lstrip("-").replace("_", "-") for name in layer}
+        for name, flag in plain.items():
+            if other := next((n for n, f in plain.items() if f == flag and n != name), None):
+                raise InputError(
+                    f"{name} and {other} are one flag", where="serve_args", fix="keep one of them"
+                )
+        merged |= {plain[name]: value for name, value in layer.items()}
     return merged
 
 
-def _cells(
-    sweep: Sweep,
-    sources: Sources,
-    overrides: Overrides,
-    model: SweepModel,
-    axes: Axes,
-    group: Group,
-    skipped: list[Skip],
-) -> Iterator[Cell]:
+def _chosen_cells(
+    sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes
+) -> Iterator[tuple[Sweep, Workload, Level]]:
+    """Cells of one server that neither the matrix nor --only leaves out, each with the sweep as its block sees it.
+
+    Known before the server is: what is wrong with one that nobody asked for is no fault.
+    """
     for part, entry in blocks_of(sweep, model):
         for name in _workloads(part, entry, axes):
             for level in _levels(part, entry, axes):
-                found = cell_at(part, group, sources.workloads[name], level)
-                if not _wanted(sweep, overrides, group, name, level, found.key):
-                    continue
-                if isinstance(found, Skip):
-                    skipped.append(found)
-                else:
-                    yield found
+                key = _key(model.profile, axes, sources.workloads[name], level)
+                if _wanted(sweep, overrides, model, axes, name, level, key):
+                    yield part, sources.workloads[name], level
 
 
-def _searches(
-    sweep: Sweep,
-    sources: Sources,
-    overrides: Overrides,
-    model: SweepModel,
-    axes: Axes,
-    group: Group,
-    skipped: list[Skip],
+def _chosen_searches(
+    sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes
 ) -> Iterator[Workload]:
-    """Workloads with a search whose lowest level this server can run."""
     if sweep.search is None:
         return
     for name in _workloads(sweep, model, axes):
         workload = sources.workloads[name]
-        key = f"{_name(model.profile, group.axes)}/{workload.name}/search"
-        found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
-        if not _wanted(sweep, overrides, group, name, Level(), key):
-            continue
-        if isinstance(found, Skip):
-            skipped.append(Skip(key, found.reason))
-        else:
+        key = f"{_name(model.profile, axes)}/{workload.name}/search"
+        if _wanted(sweep, overrides, model, axes, name, Level(), key):
             yield workload
+
+
+def _key(model: str, axes: Axes, workload: Workload, level: Level) -> str:
+    """`MODEL@AXES/WORKLOAD/LEVEL`."""
+    return "/".join([_name(model, axes), workload.name, level.label])
 
 
 def _workloads(sweep: Sweep, model: SweepModel, axes: Axes) -> list[str]:
     return [axes["workload"]] if "workload" in axes else list(model.workloads or sweep.workloads)
 
 
-def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str) -> bool:
+def _wanted(
+    sweep: Sweep, overrides: Overrides, model: SweepModel, axes: Axes, workload: str, level: Level, key: str
+) -> bool:
     """Whether neither the matrix excludes a cell nor --only leaves it out."""
-    facts = dict(group.axes) | {
-        "model": group.model,
+    facts = _server_axes(axes) | {
+        "model": model.profile,
         "workload": workload,
         "concurrency": level.concurrency,
         "rate": level.rate,
@@ -264,7 +310,7 @@ def level_of(sweep: Sweep, value: float) -> Level:
 
 def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cell | Skip:
     """One cell of a server with its identity and estimate, or why it cannot run there."""
-    key = "/".join([_name(group.model, group.axes), workload.name, level.label])
+    key = _key(group.model, group.axes, workload, level)
     reason = _cannot_run(group, workload)
     if reason:
         return Skip(key, reason)

@@ -7,6 +7,7 @@ what a request is. A sweep (`configs/sweeps/*.yaml`) ties them.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -266,9 +267,12 @@ class Matrix(Strict):
             raise ValueError(f"`zip` takes its lists together, but their lengths differ: {lengths}")
         return self
 
-    def axes(self) -> set[str]:
-        """Names of all axes."""
-        return {*self.product, *self.zip, *(name for entry in self.include for name in entry)}
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """Every axis with all its values."""
+        found: dict[str, tuple[Any, ...]] = self.product | self.zip
+        for name, value in (item for entry in self.include for item in entry.items()):
+            found[name] = (*found.get(name, ()), value)
+        return found
 
 
 class SweepModel(Strict):
@@ -426,11 +430,16 @@ class Sweep(Strict):
 
     @model_validator(mode="after")
     def _axes_exist(self) -> Sweep:
-        axes = self.matrix.axes() | set(self.factors)
-        for name in axes:
+        if "model" in self.matrix.product | self.matrix.zip | self.factors:
+            raise ValueError("`model` is no axis: `models` lists them")
+        axes = {"matrix": self.matrix.axes(), "factors": self.factors}
+        for where, name, values in ((w, n, v) for w, found in axes.items() for n, v in found.items()):
             if name.startswith("env."):
                 variable(name.removeprefix("env."))
-        known = axes | set(CELL_AXES)
+            for value in values:
+                if noun := _not_of_axis(name, value):
+                    raise ValueError(f"`{where}`: axis {name!r} takes {noun}, not {value!r}")
+        known = {*axes["matrix"], *axes["factors"], *CELL_AXES}
         for name in (name for entry in self.matrix.exclude for name in entry):
             if name not in known:
                 raise ValueError(
@@ -449,6 +458,19 @@ class Sweep(Strict):
         if self.until is not None and self.until.max < self.repeats:
             raise ValueError("`until.max` is less than `repeats`")
         return self
+
+
+def _not_of_axis(axis: str, value: Any) -> str:
+    """What an axis takes, where the value is none of it."""
+    number = not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < math.inf
+    match axis:
+        case "concurrency" | "tp" if not (number and isinstance(value, int)):
+            return "whole numbers above 0"
+        case "rate" if not number:
+            return "numbers above 0"
+        case "workload" if not isinstance(value, str):
+            return "names of workloads"
+    return ""
 
 
 def all_have(models: tuple[str | SweepModel, ...], field: str) -> bool:

@@ -6,13 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from rocbench.settings.schema import Strict, VersionText
+from rocbench.settings.schema import VersionText
+from rocbench.settings.strict import FolderName, Strict
 
 
 class Variant(Strict):
     """One vLLM that a method is run on."""
 
-    name: str
+    name: FolderName
     vllm: VersionText | None = None
     """None: the versions that the sweeps name."""
     calibration: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from rocbench import console
 from rocbench.commands import planning
@@ -113,6 +114,75 @@ def test_offload_on_sparse_mla_stops_the_plan_with_the_rule() -> None:
         planner.raise_faults(plan)
     assert "indexer.k_cache" in caught.value.text()
     assert "off-mla-bug" in caught.value.text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"concurrency": [4, 4]},
+        {"workloads": ["short", "short"]},
+        {"models": ["llama-3.1-405b", {"profile": "llama-3.1-405b", "concurrency": [8]}]},
+        {"matrix": {"product": {"block_size": [16, 16]}}},
+    ],
+)
+def test_a_cell_that_is_planned_twice_is_a_fault(change: dict[str, Any]) -> None:
+    """Measured once, it would pass for both, and the run would end before its plan."""
+    assert ["planned twice" in fault.message for fault in expand(**change).faults]
+
+
+def test_a_server_that_runs_already_takes_no_flags() -> None:
+    """What only a start could set is refused, not lost."""
+    server = {"kind": "attached", "base_url": "http://127.0.0.1:1"}
+    plan = expand(Overrides(tp=4, args={"block_size": 16}), server=server)
+
+    assert [("--set --tp", True)] == [(f.where, "no effect" in f.message) for f in plan.faults]
+    assert not expand(Overrides(vllm="0.16.0", hardware="mi300x"), server=server).faults
+
+
+def test_a_flag_in_two_spellings_is_a_fault() -> None:
+    """Of `max-num-seqs` and `max_num_seqs` in one place neither wins."""
+    plan = expand(serve_args={"max-num-seqs": 3, "max_num_seqs": 4})
+
+    assert "max-num-seqs and max_num_seqs are one flag" in plan.faults[0].message
+
+
+def test_a_server_that_nobody_asked_for_has_no_faults() -> None:
+    """What --only leaves out is not judged."""
+    plan = expand(
+        Overrides(only="llama-3.1-405b", args={"enforce_eager": "maybe"}),
+        models=["llama-3.1-405b", "kimi-k2.5"],
+    )
+
+    assert ["llama-3.1-405b"] == [fault.where for fault in plan.faults]
+
+
+@pytest.mark.parametrize("tp", [0, -8])
+def test_no_ranks_is_a_fault(tp: int) -> None:
+    """A server has one rank at least."""
+    assert "at least 1" in expand(serve_args={"tensor_parallel_size": tp}).faults[0].message
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"concurrency": ["abc"]},
+        {"tp": [1.5]},
+        {"rate": [-1]},
+        {"workload": [1]},
+        {"model": ["llama-3.1-405b"]},
+    ],
+)
+def test_axes_of_cells_take_what_cells_take(axes: dict[str, Any]) -> None:
+    """An axis of levels, ranks or workloads holds values of its kind; models are no axis."""
+    with pytest.raises(ValidationError, match=f"{next(iter(axes))}"):
+        expand(matrix={"product": axes})
+
+
+def test_workloads_can_be_an_axis() -> None:
+    """The matrix may name workloads that the sweep does not list."""
+    plan = expand(matrix={"product": {"workload": ["text-short"]}}, concurrency=[1])
+
+    assert ["llama-3.1-405b/text-short/c1"] == keys(plan)
 
 
 def test_all_faults_of_all_models_at_once() -> None:

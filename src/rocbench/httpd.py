@@ -21,7 +21,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -107,11 +109,15 @@ class Exchange:
 
     def close(self) -> None:
         """Send what is written, then close the connection (a FIN), whatever was promised."""
-        self._connection.drop(reset=False)
+        self._connection.drop()
 
     def abort(self) -> None:
-        """Drop the connection at once, as a crash does."""
-        self._connection.drop(reset=True)
+        """Drop the connection at once, as a crash does: what is unsent is lost."""
+        self._connection.abort()
+
+    def reset(self) -> None:
+        """Drop the connection at once with a RST, so that the client's next read fails."""
+        self._connection.reset()
 
     @property
     def unsent_bytes(self) -> int:
@@ -161,10 +167,10 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.drop(reset=False)
+            self.drop()
         except httptools.HttpParserError:
             self.send(_head(400, (("Content-Length", "0"), ("Connection", "close"))))
-            self.drop(reset=False)
+            self.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -217,17 +223,26 @@ class _Connection(asyncio.Protocol):
             return
         self._current = None
         if not self._keep_alive:
-            self.drop(reset=False)
+            self.drop()
         elif self._waiting:
             self._handle(*self._waiting.popleft())
 
-    def drop(self, *, reset: bool) -> None:
-        """Close the connection, with a reset or politely."""
+    def drop(self) -> None:
+        """Close the connection politely."""
         if self._transport is not None:
-            if reset:
-                self._transport.abort()
-            else:
-                self._transport.close()
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def reset(self) -> None:
+        """Close the connection at once with a RST."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.abort()
 
     def unsent_bytes(self) -> int:
         """Bytes in the transport's own buffer."""
@@ -280,7 +295,7 @@ class Server:
         """Stop listening and drop every connection."""
         self._server.close()
         for connection in tuple(self._connections):
-            connection.drop(reset=True)
+            connection.abort()
         await asyncio.sleep(0)
 
 

@@ -80,7 +80,9 @@ class FaultyStream(Stream):
                 self.fail()
             case Failure.TRUNCATED:
                 self.exchange.close()
-            case Failure.RESET | Failure.CONNECT:
+            case Failure.RESET:
+                self.exchange.reset()
+            case Failure.CONNECT:
                 self.exchange.abort()
             case Failure.BAD_JSON:
                 self.write(chunk(BROKEN + DONE))

@@ -27,6 +27,7 @@ FIRST_ID = 1000
 """Ids of these tokens start here."""
 CHAT_MARKS = 5
 """Tokens that the chat template spends on a message."""
+ONE_PROMPT = "The simulated server takes one prompt a request."
 
 
 class ApiError(Exception):
@@ -99,6 +100,9 @@ def read(body: bytes, limits: Limits, *, chat: bool) -> ApiRequest:
     _check_model(asked, limits)
     if asked.get("n") not in (None, 1):
         raise ApiError(400, "The simulated server answers with one choice only (n=1).", param="n")
+    temperature = asked.get("temperature") or 0.0
+    if not isinstance(temperature, (int, float)) or temperature < 0:
+        raise ApiError(400, f"temperature must be non-negative, got {temperature}.", param="temperature")
     tokens, image_tokens, by_id = _chat_prompt(asked, limits) if chat else _prompt(asked, limits)
     options = asked.get("stream_options") or {}
     if options and not asked.get("stream"):
@@ -162,6 +166,8 @@ def _prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]
         prompt = prompt[0]
     if isinstance(prompt, str) and prompt.strip():
         return text_tokens(prompt), 0, False
+    if isinstance(prompt, list) and len(prompt) > 1 and all(isinstance(one, (list, str)) for one in prompt):
+        raise ApiError(400, ONE_PROMPT, param="prompt")
     if not isinstance(prompt, list) or not all(type(token) is int for token in prompt[:1]):
         raise ApiError(400, "Either prompt or prompt_embeds must be provided and non-empty.", param="prompt")
     if not prompt:
@@ -171,7 +177,7 @@ def _prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]
         if highest < limits.vocab_size and lowest >= 0:
             return array("I", prompt).tobytes(), 0, True
     except TypeError:
-        raise ApiError(400, "The simulated server takes one prompt a request.", param="prompt") from None
+        raise ApiError(400, ONE_PROMPT, param="prompt") from None
     wrong = highest if lowest >= 0 else lowest
     raise ApiError(
         400, f"Token id {wrong} is out of vocabulary", param="prompt" if limits.words == "0.32" else None

@@ -16,6 +16,7 @@ from rocbench.model.architecture import Architecture, from_config
 from rocbench.model.images import image_rule
 from rocbench.physics.kv import (
     KvCapacity,
+    known_reserve,
     kv_bytes_per_token_per_rank,
     kv_capacity_tokens,
     sequence_bytes_per_rank,
@@ -196,6 +197,9 @@ def _capacity(
         max_num_batched_tokens=scheduler.budget,
         max_num_seqs=scheduler.seats,
         block_size=block,
+        reserve=known_reserve(
+            arch, context.vllm, max_num_batched_tokens=scheduler.budget, max_model_len=length
+        ),
     )
     if capacity is None:
         raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rocbench.errors import ConfigError
+from rocbench.plan.estimate import kv_capacity
+from rocbench.rules.resolve import ServeRequest, resolve
+from rocbench.settings import catalog
 from rocbench.sim import calibration, loglines
 from rocbench.sim.argv import UsageError
 from rocbench.sim.calibration import When
@@ -86,6 +89,22 @@ def test_memory_is_checked():
     assert "To serve at least one request with the models's max seq len (131072)" in refusal(
         "llama-3.1-405b", "0.14.1", LLAMA.replace("32768", "131072") + " --gpu-memory-utilization 0.225"
     )
+
+
+@pytest.mark.parametrize("vllm", ["0.14.1", "0.25.1", "0.33.0"])
+def test_it_holds_as_many_tokens_as_the_plan_says(vllm):
+    """What is planned starts: both take from the HBM what this version takes."""
+    profile, hardware = catalog.model("deepseek-v3.2"), catalog.hardware("mi325x")
+    planned = kv_capacity(profile, hardware, resolve(ServeRequest(profile, hardware, vllm)))
+    assert node("deepseek-v3.2", vllm).kv_tokens == planned.tokens
+
+
+def test_limits_of_a_step_are_checked():
+    """As SchedulerConfig does: one sequence and one token at least."""
+    for flag in ("--max-num-seqs 0", "--max-num-seqs -5", "--max-num-batched-tokens 0"):
+        assert "1 validation error for SchedulerConfig" in refusal(
+            "llama-3.1-405b", "0.14.1", f"{LLAMA} {flag}"
+        )
 
 
 def test_custom_code_has_to_be_trusted():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import ConfigError, InputError
 from rocbench.plan import expand as planner
 from rocbench.plan.expand import Overrides, Plan, Sources
-from rocbench.settings import catalog
+from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload
 from rocbench.store import RunFolder
 
@@ -28,7 +28,7 @@ def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | No
     sweep, path = catalog.sweep(name)
     changes = {key: value for key, value in (changes or {}).items() if value is not None}
     sweep = _changed(sweep, changes, str(path))
-    return planner.expand(sweep, sources(sweep, overrides, changes), overrides)
+    return planner.expand(sweep, sources(sweep, overrides, changes, path), overrides)
 
 
 def adhoc(
@@ -119,8 +119,13 @@ def _runs(plan_: Mapping[str, Any]) -> list[Any]:
     return [servers, plan_.get("launches")]
 
 
-def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Sources:
+def sources(
+    sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None, path: Path | None = None
+) -> Sources:
     """Read every profile a sweep names; all faults of all files in one message.
+
+    Args:
+        path: the sweep's file, to say on which line a name stands that is none.
 
     Raises:
         ConfigError: a profile is missing or wrong.
@@ -128,27 +133,46 @@ def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | Non
     faults: list[str] = []
     models, workloads, hardware = {}, {}, None
     named = [m if isinstance(m, SweepModel) else SweepModel(profile=m) for m in sweep.models]
-    for entry in named:
+    for place, entry in enumerate(named):
         try:
             found = catalog.model(entry.profile)
             models[entry.profile] = found.model_copy(update={"path": entry.path}) if entry.path else found
         except ConfigError as error:
             if sweep.server.kind != "attached":
-                faults.append(error.text())
-    own = [*(w for m in named for w in m.workloads or ()), *(w for b in sweep.blocks for w in b.workloads)]
-    own += [*sweep.matrix.axes().get("workload", ()), *sweep.factors.get("workload", ())]
-    for name in dict.fromkeys([*sweep.workloads, *own]):
+                faults.append(_placed(error, path, ("models", place, "profile")))
+    for name, location in _workloads_named(sweep, named).items():
         try:
             workloads[name] = _reshaped(catalog.workload(name), changes or {})
         except ConfigError as error:
-            faults.append(error.text())
+            faults.append(_placed(error, path, location))
     try:
         hardware = catalog.hardware(overrides.hardware or sweep.hardware)
     except ConfigError as error:
-        faults.append(error.text())
+        faults.append(_placed(error, None if overrides.hardware else path, ("hardware",)))
     if faults:
         raise ConfigError("\n".join(faults))
     return Sources(models, workloads, hardware)
+
+
+def _workloads_named(sweep: Sweep, models: list[SweepModel]) -> dict[str, yamlfile.Location]:
+    """Every workload's name, and where in the sweep it stands first."""
+    lists: dict[yamlfile.Location, Iterable[str]] = {("workloads",): sweep.workloads}
+    lists |= {("models", place, "workloads"): entry.workloads or () for place, entry in enumerate(models)}
+    lists |= {("blocks", place, "workloads"): block.workloads for place, block in enumerate(sweep.blocks)}
+    lists |= {("matrix",): sweep.matrix.axes().get("workload", ())}
+    lists |= {("factors",): sweep.factors.get("workload", ())}
+    found: dict[str, yamlfile.Location] = {}
+    for location, names in lists.items():
+        for place, name in enumerate(names):
+            found.setdefault(name, (*location, place))
+    return found
+
+
+def _placed(error: ConfigError, path: Path | None, location: yamlfile.Location) -> str:
+    """A fault with the line that names what is missing, unless it is in a file of its own."""
+    if path is None or error.where:
+        return error.text()
+    return ConfigError(error.what, where=yamlfile.place(path, location), fix=error.fix).text()
 
 
 def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:

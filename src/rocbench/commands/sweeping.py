@@ -13,6 +13,7 @@ from rocbench.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rocbench.conduct.bind import ClientOptions
     from rocbench.conduct.run import Outcome, RunOptions
     from rocbench.fleet.executor import FleetOptions
     from rocbench.plan.expand import Overrides, Plan
@@ -156,6 +157,8 @@ def sweep(
         if model is not None:
             raise InputError("--model goes with --base-url", fix="name models in the sweep, or use --only")
         made = planning.plan(sweep, chosen, level | changes)
+    if fleet is None and load_hosts is None:
+        _check_client(client)
     if shard is not None:
         made = shards.shard(made, *shards.parse(shard))
     if dry_run:
@@ -261,18 +264,32 @@ def _level(concurrency: str | None, rate: str | None) -> dict[str, Any]:
 
 def _cpus(text: str | None) -> tuple[int, ...] | None:
     """`0-3,8` as CPU numbers."""
+    from rocbench.load.cpus import cpu_list
+
     if text is None:
         return None
-    cpus: list[int] = []
     try:
-        for part in text.split(","):
-            low, _, high = part.partition("-")
-            cpus += range(int(low), int(high or low) + 1)
+        cpus = cpu_list(text)
     except ValueError:
-        raise InputError(
-            f"cannot read {text!r}", where="--client-cpus", fix="give CPU numbers: 0-3,8"
-        ) from None
+        cpus = []
+    if not cpus or min(cpus) < 0:
+        raise InputError(f"cannot read {text!r}", where="--client-cpus", fix="give CPU numbers: 0-3,8")
     return tuple(cpus)
+
+
+def _check_client(client: ClientOptions) -> None:
+    """Refuse before any server starts what no load worker of this machine can use."""
+    from rocbench.load import cpus, tokens
+
+    usable = cpus.usable()
+    if missing := sorted(set(client.cpus or ()) - usable):
+        raise InputError(
+            f"this process may not run on CPU {', '.join(map(str, missing))}",
+            where="--client-cpus",
+            fix=f"name some of its {len(usable)} CPUs, {min(usable)} to {max(usable)}",
+        )
+    if client.tokenizer is not None:
+        tokens.read(client.tokenizer)
 
 
 def _refuse(made: Plan) -> None:

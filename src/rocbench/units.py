@@ -13,11 +13,13 @@ ABSENT = "-"
 
 
 def number(value: float | int | None, digits: int = 1) -> str:
-    """`12,345.6`, or a dash for a value that is absent (None or NaN)."""
+    """`12,345.6`, or a dash for a value that is absent (None or NaN). Without digits, two of a value below 10."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
     if isinstance(value, int):
         return f"{value:,}"
+    if digits == 0 and abs(value) < 10:
+        return f"{value:.2g}"
     return f"{value:,.{digits}f}"
 
 

@@ -118,7 +118,7 @@ def _cell(point: Point, rows: Sequence[Mapping[str, Any]], shown: Shown) -> str:
     if shown.column in {"completed", "failed"}:
         return f"{sum(there):,.0f}"
     mean = sum(there) / len(there)
-    return units.percent(mean) if shown.digits < 0 else f"{mean:,.{shown.digits}f}"
+    return units.percent(mean) if shown.digits < 0 else units.number(mean, shown.digits)
 
 
 def verdict_text(point: Point) -> Text:

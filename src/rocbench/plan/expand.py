@@ -29,11 +29,13 @@ from rocbench.plan.planned import (
     Skip,
     Sources,
 )
+from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.server.redact import masked_environment
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
 from rocbench.settings.schema import CELL_AXES, ModelProfile, Sweep, SweepModel, Workload
+from rocbench.sim.argv import UsageError, parse
 
 __all__ = [
     "Cell",
@@ -81,6 +83,8 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                     )
                     for f in group.resolution.contradictions
                 ]
+            if refused := _unknown_to_vllm(sweep, group, overrides):
+                faults.append(Fault(_name(model.profile, axes), refused))
             if sweep.server.kind == "container" and group.image(sweep) is None:
                 faults.append(Fault(_name(model.profile, axes), _no_image(group)))
             groups.append(group)
@@ -97,6 +101,22 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         tuple(skipped),
         notes,
     )
+
+
+def _unknown_to_vllm(sweep: Sweep, group: Group, overrides: Overrides) -> str | None:
+    """What the simulated vLLM's argument parser says of a server's flags; None where it takes them.
+
+    A real one is asked itself: a build can have flags that no release has.
+    """
+    known = group.resolution is not None and group.vllm is not None
+    if sweep.server.kind != "simulated" or overrides.force or not known:
+        return None
+    assert group.resolution is not None
+    try:
+        parse(group.resolution.argv(), group.vllm or "", shipped().names)
+    except UsageError as error:
+        return f"the simulated vLLM {group.vllm} refuses its flags: {error}"
+    return None
 
 
 def _no_image(group: Group) -> str:

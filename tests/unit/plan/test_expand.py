@@ -156,6 +156,13 @@ def test_a_server_that_nobody_asked_for_has_no_faults() -> None:
     assert ["llama-3.1-405b"] == [fault.where for fault in plan.faults]
 
 
+def test_a_flag_that_the_simulated_vllm_does_not_have_is_a_fault() -> None:
+    """Its parser would refuse it; with --force the server is asked itself, as a real one is."""
+    assert "unrecognized arguments: --bogus" in expand(serve_args={"bogus": 1}).faults[0].message
+    assert not expand(Overrides(force=True), serve_args={"bogus": 1}).faults
+    assert not expand(serve_args={"bogus": 1}, server={"kind": "process"}).faults
+
+
 @pytest.mark.parametrize("tp", [0, -8])
 def test_no_ranks_is_a_fault(tp: int) -> None:
     """A server has one rank at least."""

@@ -64,7 +64,7 @@ def adhoc(
     try:
         sweep = Sweep.model_validate(raw | dict(level))
     except ValidationError as error:
-        raise InputError(str(error.errors()[0]["msg"]), where="command line") from None
+        raise InputError(_told(error), where="command line") from None
     sweep = _changed(
         sweep, {k: v for k, v in kept.items() if k not in ("isl", "osl", "images")}, "command line"
     )
@@ -120,12 +120,12 @@ def _runs(plan_: Mapping[str, Any]) -> list[Any]:
 
 
 def sources(
-    sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None, path: Path | None = None
+    sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None, file: Path | None = None
 ) -> Sources:
     """Read every profile a sweep names; all faults of all files in one message.
 
     Args:
-        path: the sweep's file, to say on which line a name stands that is none.
+        file: the sweep's file, to say on which line a name stands that is none.
 
     Raises:
         ConfigError: a profile is missing or wrong.
@@ -139,16 +139,16 @@ def sources(
             models[entry.profile] = found.model_copy(update={"path": entry.path}) if entry.path else found
         except ConfigError as error:
             if sweep.server.kind != "attached":
-                faults.append(_placed(error, path, ("models", place, "profile")))
+                faults.append(_placed(error, file, ("models", place, "profile")))
     for name, location in _workloads_named(sweep, named).items():
         try:
             workloads[name] = _reshaped(catalog.workload(name), changes or {})
         except ConfigError as error:
-            faults.append(_placed(error, path, location))
+            faults.append(_placed(error, file, location))
     try:
         hardware = catalog.hardware(overrides.hardware or sweep.hardware)
     except ConfigError as error:
-        faults.append(_placed(error, None if overrides.hardware else path, ("hardware",)))
+        faults.append(_placed(error, None if overrides.hardware else file, ("hardware",)))
     if faults:
         raise ConfigError("\n".join(faults))
     return Sources(models, workloads, hardware)
@@ -225,6 +225,11 @@ def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:
     try:
         return Sweep.model_validate(raw)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise InputError(f"{key}: {fault['msg']}", where=where) from None
+        raise InputError(_told(error), where=where) from None
+
+
+def _told(error: ValidationError) -> str:
+    """The first fault as `key: what is wrong`."""
+    fault = error.errors(include_url=False)[0]
+    key, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[:1].lower()}{message[1:]}" if key else message

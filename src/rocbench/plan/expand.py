@@ -64,15 +64,12 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         model = entry if isinstance(entry, SweepModel) else SweepModel(profile=entry)
         for axes in _axes(sweep, model):
             try:
-                cells = list(_chosen_cells(sweep, sources, overrides, model, axes))
-                searches = list(_chosen_searches(sweep, sources, overrides, model, axes))
-                if not (cells or searches):
-                    continue
-                group = _group(sweep, sources, overrides, model, axes, len(groups))
+                group = _group(sweep, sources, overrides, model, axes, len(groups), skipped)
             except BenchError as error:
+                if not _asked_for(sweep, sources, overrides, model, axes):
+                    continue
                 faults.append(Fault(_name(model.profile, axes), error.text()))
                 continue
-            group = _filled(sweep, group, cells, searches, skipped)
             if not (group.cells or group.searches):
                 continue
             if group.resolution is not None and not overrides.force:
@@ -146,18 +143,17 @@ def _without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[Fault]:
 
 
 def _twice(groups: list[Group]) -> Iterator[Fault]:
-    """Cells that two places of the sweep ask for: measured once, they would count as both."""
-    seen: dict[str, str] = {}
-    for cell in (cell for group in groups for cell in group.cells):
-        if cell.cell_id in seen:
-            same = seen[cell.cell_id]
-            what = "is planned twice" if same == cell.key else f"is the same as {same}"
+    """Cells that are the same on two servers: measured once, they would count as both."""
+    seen: dict[str, Group] = {}
+    for group, cell in ((each, cell) for each in groups for cell in each.cells):
+        other = seen.setdefault(cell.cell_id, group)
+        if other is not group:
+            same = _name(other.model, other.axes)
             yield Fault(
                 cell.key,
-                f"{what}: every flag, variable, length and level agrees\n"
-                "  fix: keep one of the models, workloads, levels, blocks or axis values that make it",
+                f"is planned twice, also for {same}: every flag and variable agrees\n"
+                "  fix: keep one of the models, axis values or factors that make it",
             )
-        seen[cell.cell_id] = cell.key
 
 
 def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
@@ -171,16 +167,21 @@ def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
 
 
 def _group(
-    sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes, index: int
+    sweep: Sweep,
+    sources: Sources,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+    index: int,
+    skipped: list[Skip],
 ) -> Group:
-    """One server, without its cells."""
-    server_axes = _server_axes(axes)
+    server_axes = {name: value for name, value in axes.items() if name not in CELL_AXES}
     profile = sources.models.get(model.profile)
     vllm = overrides.vllm or _text(server_axes.get("vllm")) or model.vllm or sweep.vllm
     resolution = None
     if profile is not None and sources.hardware is not None and sweep.server.kind != "attached":
         resolution = resolve(_request(sweep, sources, profile, vllm, overrides, model, server_axes))
-    return Group(
+    group = Group(
         server_id=f"{index + 1:02d}-{_slug(_name(model.profile, server_axes))}",
         model=model.profile,
         profile=profile,
@@ -190,33 +191,11 @@ def _group(
         resolution=resolution,
         cells=(),
     )
-
-
-def _filled(
-    sweep: Sweep,
-    group: Group,
-    cells: list[tuple[Sweep, Workload, Level]],
-    searches: list[Workload],
-    skipped: list[Skip],
-) -> Group:
-    """A server with the chosen cells, and the searches whose lowest level it can run."""
-    kept: list[Cell] = []
-    for part, workload, level in cells:
-        found = cell_at(part, group, workload, level)
-        (skipped if isinstance(found, Skip) else kept).append(found)  # type: ignore[arg-type]
-    searched: list[Workload] = []
-    for workload in searches:
-        assert sweep.search is not None
-        found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
-        if isinstance(found, Skip):
-            skipped.append(Skip(f"{_name(group.model, group.axes)}/{workload.name}/search", found.reason))
-        else:
-            searched.append(workload)
-    return replace(group, cells=tuple(kept), searches=tuple(searched))
-
-
-def _server_axes(axes: Axes) -> dict[str, Any]:
-    return {name: value for name, value in axes.items() if name not in CELL_AXES}
+    return replace(
+        group,
+        cells=tuple(_cells(sweep, sources, overrides, model, axes, group, skipped)),
+        searches=tuple(_searches(sweep, sources, overrides, model, axes, group, skipped)),
+    )
 
 
 def _text(value: Any) -> str | None:
@@ -274,53 +253,85 @@ def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _chosen_cells(
-    sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes
-) -> Iterator[tuple[Sweep, Workload, Level]]:
-    """Cells of one server that neither the matrix nor --only leaves out, each with the sweep as its block sees it.
-
-    Known before the server is: what is wrong with one that nobody asked for is no fault.
-    """
+def _cells(
+    sweep: Sweep,
+    sources: Sources,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+    group: Group,
+    skipped: list[Skip],
+) -> Iterator[Cell]:
     for part, entry in blocks_of(sweep, model):
         for name in _workloads(part, entry, axes):
             for level in _levels(part, entry, axes):
-                key = _key(model.profile, axes, sources.workloads[name], level)
-                if _wanted(sweep, overrides, model, axes, name, level, key):
-                    yield part, sources.workloads[name], level
+                found = cell_at(part, group, sources.workloads[name], level)
+                if not _wanted(sweep, overrides, group, name, level, found.key):
+                    continue
+                if isinstance(found, Skip):
+                    skipped.append(found)
+                else:
+                    yield found
 
 
-def _chosen_searches(
-    sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes
+def _searches(
+    sweep: Sweep,
+    sources: Sources,
+    overrides: Overrides,
+    model: SweepModel,
+    axes: Axes,
+    group: Group,
+    skipped: list[Skip],
 ) -> Iterator[Workload]:
+    """Workloads with a search whose lowest level this server can run."""
     if sweep.search is None:
         return
     for name in _workloads(sweep, model, axes):
         workload = sources.workloads[name]
-        key = f"{_name(model.profile, axes)}/{workload.name}/search"
-        if _wanted(sweep, overrides, model, axes, name, Level(), key):
+        key = f"{_name(model.profile, group.axes)}/{workload.name}/search"
+        found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
+        if not _wanted(sweep, overrides, group, name, Level(), key):
+            continue
+        if isinstance(found, Skip):
+            skipped.append(Skip(key, found.reason))
+        else:
             yield workload
-
-
-def _key(model: str, axes: Axes, workload: Workload, level: Level) -> str:
-    """`MODEL@AXES/WORKLOAD/LEVEL`."""
-    return "/".join([_name(model, axes), workload.name, level.label])
 
 
 def _workloads(sweep: Sweep, model: SweepModel, axes: Axes) -> list[str]:
     return [axes["workload"]] if "workload" in axes else list(model.workloads or sweep.workloads)
 
 
-def _wanted(
-    sweep: Sweep, overrides: Overrides, model: SweepModel, axes: Axes, workload: str, level: Level, key: str
-) -> bool:
+def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str) -> bool:
     """Whether neither the matrix excludes a cell nor --only leaves it out."""
-    facts = _server_axes(axes) | {
-        "model": model.profile,
+    facts = dict(group.axes) | {
+        "model": group.model,
         "workload": workload,
         "concurrency": level.concurrency,
         "rate": level.rate,
     }
     return not matrix.excluded(sweep.matrix, facts) and _selected(overrides.only, key)
+
+
+def _asked_for(sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes) -> bool:
+    """Whether any cell of a server that cannot be had was wanted: what nobody asked for is no fault."""
+    server_axes = {name: value for name, value in axes.items() if name not in CELL_AXES}
+    group = Group("", model.profile, None, None, None, server_axes, None, ())
+    name = _name(model.profile, server_axes)
+    levels = [
+        (workload, level, level.label)
+        for part, entry in blocks_of(sweep, model)
+        for workload in _workloads(part, entry, axes)
+        for level in _levels(part, entry, axes)
+    ]
+    if sweep.search is not None:
+        levels += [(workload, Level(), "search") for workload in _workloads(sweep, model, axes)]
+    return any(
+        _wanted(
+            sweep, overrides, group, workload, level, f"{name}/{sources.workloads[workload].name}/{label}"
+        )
+        for workload, level, label in levels
+    )
 
 
 def level_of(sweep: Sweep, value: float) -> Level:
@@ -330,7 +341,7 @@ def level_of(sweep: Sweep, value: float) -> Level:
 
 def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cell | Skip:
     """One cell of a server with its identity and estimate, or why it cannot run there."""
-    key = _key(group.model, group.axes, workload, level)
+    key = "/".join([_name(group.model, group.axes), workload.name, level.label])
     reason = _cannot_run(group, workload)
     if reason:
         return Skip(key, reason)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from rocbench.settings.strict import Strict
+from rocbench.settings.strict import Once, Strict
 
 if TYPE_CHECKING:
     from rocbench.settings.schema import Sweep, SweepModel
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 class Block(Strict):
     """Some cells of a sweep. What is not said here is as the sweep has it."""
 
-    workloads: tuple[str, ...] = ()
+    workloads: Annotated[tuple[str, ...], Once] = ()
     """In place of the sweep's."""
     models: tuple[str, ...] = ()
     """Profiles that it is for; none named is all."""
-    concurrency: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    concurrency: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Once] = ()
     """In place of the sweep's."""
-    rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Once] = ()
     """In place of the sweep's."""
     load: dict[str, Any] = {}
     """Keys of `load` that differ here."""

@@ -25,7 +25,7 @@ from rocbench.settings.profiles import (
     ServeVariant,
     VersionText,
 )
-from rocbench.settings.strict import FolderName, Strict, Variable, variable
+from rocbench.settings.strict import FolderName, Once, Strict, Variable, variable
 
 __all__ = [
     "Aiter",
@@ -284,11 +284,11 @@ class SweepModel(Strict):
     """A local folder that holds the model, served instead of the profile's `hf_id`."""
     tp: Positive | None = None
     """Tensor parallel size."""
-    workloads: tuple[str, ...] | None = None
+    workloads: Annotated[tuple[str, ...], Once] | None = None
     """In place of the sweep's."""
-    concurrency: tuple[Positive, ...] | None = None
+    concurrency: Annotated[tuple[Positive, ...], Once] | None = None
     """In place of the sweep's."""
-    rate: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Once] | None = None
     """In place of the sweep's."""
     serve_args: dict[str, FlagValue] = {}
     """On top of the sweep's."""
@@ -344,13 +344,13 @@ class Sweep(Strict):
     """Hardware profile."""
     server: Server = Server()
     """How servers are had."""
-    models: tuple[str | SweepModel, ...]
+    models: Annotated[tuple[str | SweepModel, ...], Once]
     """Names of profiles, or entries with settings of their own."""
-    workloads: tuple[str, ...] = ()
+    workloads: Annotated[tuple[str, ...], Once] = ()
     """Names of workloads."""
-    concurrency: tuple[Positive, ...] = ()
+    concurrency: Annotated[tuple[Positive, ...], Once] = ()
     """Levels of a closed loop: users."""
-    rate: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Once] = ()
     """Levels of an open loop: requests/s."""
     blocks: tuple[Block, ...] = ()
     """Cells with workloads, levels or a load of their own, on the same servers; some block takes the sweep's levels."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
+
+T = TypeVar("T")
 
 LONGEST_NAME = 100
 """Characters of a name that becomes part of a folder's; file systems take 255 bytes."""
@@ -40,6 +42,17 @@ def variable(name: str) -> str:
     return name
 
 
+def _once(values: tuple[T, ...]) -> tuple[T, ...]:
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(
+                f"{value!r} stands twice" if isinstance(value, str | int | float) else "two are the same"
+            )
+    return values
+
+
+Once = AfterValidator(_once)
+"""Of a list: no value stands in it twice."""
 FolderName = Annotated[str, AfterValidator(_folder)]
 """A name that becomes part of a folder's."""
 Variable = Annotated[str, AfterValidator(variable)]

@@ -71,6 +71,8 @@ def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
         (SWEEP + "matrix:\n  exclude: [{tpp: 3}]\n", 8, ["'tpp', which is no axis here"]),
         (SWEEP + "server:\n  kind: attached\n", 8, ["server: ", "needs `base_url`"]),
         (SWEEP + "server: {base_url: 'http://h:1'}\n", 7, ["set `kind: attached`, not simulated"]),
+        (SWEEP.replace("8", "1"), 4, ["concurrency: 1 stands twice"]),
+        (SWEEP.replace("[short]", "[short, short]"), 3, ["workloads: 'short' stands twice"]),
         (SWEEP + "env:\n  A B: x\n", 8, ["'A B' is no name of an environment variable"]),
         (SWEEP + "matrix: {product: {env.: [1]}}\n", 1, ["'' is no name of an environment variable"]),
     ],

@@ -243,13 +243,14 @@ def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge flag layers; `block_size`, `block-size` and `--block-size` are one flag."""
     merged: dict[str, Any] = {}
     for layer in layers:
-        plain = {name: name.lstrip("-").replace("_", "-") for name in layer}
-        for name, flag in plain.items():
-            if other := next((n for n, f in plain.items() if f == flag and n != name), None):
+        flags: dict[str, Any] = {}
+        for name, value in layer.items():
+            flag = name.lstrip("-").replace("_", "-")
+            if flags.setdefault(flag, value) != value:
                 raise InputError(
-                    f"{name} and {other} are one flag", where="serve_args", fix="keep one of them"
+                    f"--{flag} is given twice: {flags[flag]!r} and {value!r}", where="serve_args"
                 )
-        merged |= {plain[name]: value for name, value in layer.items()}
+        merged |= flags
     return merged
 
 

@@ -140,7 +140,7 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
             if isinstance(value, bool | dict | list):
                 raise wrong
             number = _number(value, wrong) if isinstance(value, str) else value
-            if known.kind == "int" and isinstance(number, float):
+            if isinstance(number, float) and (known.kind == "int" or not isfinite(number)):
                 raise wrong
             return number
         case "json":

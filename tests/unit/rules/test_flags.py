@@ -106,6 +106,7 @@ def test_text_becomes_the_flags_type(flag, given_, taken):
         ("max-num-seqs", "1.5", "a whole number"),
         ("max-model-len", "1.5K", "a whole number"),
         ("gpu-memory-utilization", "nan", "a number"),
+        ("kv-offloading-size", float("inf"), "a number"),
         ("gpu-memory-utilization", {"a": 1}, "a number"),
         ("enable-prefix-caching", "perhaps", "true or false"),
         ("kv-cache-dtype", {"a": 1}, "a word"),

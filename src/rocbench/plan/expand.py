@@ -126,6 +126,8 @@ def _no_image(group: Group) -> str:
 def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
     if only:
         return f"no cell matches --only {only!r}"
+    if not skipped:
+        return "no cell is left: `matrix.exclude`, or the models of `blocks`, leave all of them out"
     return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
 
 

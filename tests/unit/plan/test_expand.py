@@ -96,6 +96,13 @@ def test_only_that_matches_nothing_is_a_fault() -> None:
         planner.raise_faults(plan)
 
 
+def test_an_exclude_that_leaves_nothing_is_named() -> None:
+    """A plan without cells says what took them."""
+    plan = expand(matrix={"exclude": [{"model": "llama-3.1-405b"}]})
+
+    assert ["matrix.exclude" in fault.message for fault in plan.faults] == [True]
+
+
 def test_the_command_line_wins_over_the_sweep() -> None:
     """--set, --tp and --aiter stand above the YAML."""
     plan = expand(Overrides(args={"block_size": 64}), serve_args={"block-size": 32})

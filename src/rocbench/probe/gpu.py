@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,7 +130,7 @@ class Telemetry:
         for gpu, listed in amd_smi.processes_of(rows).items():
             for pid, name in listed:
                 if (not self.gpus or gpu in self.gpus) and pid not in own:
-                    self.foreign.append((time.time_ns(), f"{name} (pid {pid}) on GPU {gpu}"))
+                    self.foreign.append((time.time_ns(), f"{amd_smi.who(pid, name)} on GPU {gpu}"))
 
     def _note_once(self, text: str) -> None:
         if not any(note[:20] == text[:20] for note in self.notes):
@@ -213,7 +213,10 @@ def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str]:
     thread = threading.Thread(target=attempt, daemon=True, name="gpu-first")
     thread.start()
     thread.join(timeout=FIRST_S)
-    return outcome[0] if outcome else (None, f"no reading came within {FIRST_S:.0f} s; the driver may hang")
+    if outcome:
+        return outcome[0]
+    hung = f"no reading came within {FIRST_S:.0f} s; the driver may hang"
+    return None, hung if thread.is_alive() else "the first reading failed"
 
 
 def _cpu_s() -> float:
@@ -225,7 +228,7 @@ def _used_by(running: RunningServer) -> tuple[int, ...]:
     """GPUs on which the server's own processes are listed; empty (all) where that cannot be told."""
     rows = amd_smi.ask("process") if amd_smi.available() else None
     own = {member.pid for member in running.processes()}
-    listed: dict[int, Sequence[tuple[int, str]]] = dict(amd_smi.processes_of(rows or []))
+    listed = amd_smi.processes_of(rows or [])
     return tuple(sorted(gpu for gpu, entries in listed.items() if own & {pid for pid, _ in entries}))
 
 

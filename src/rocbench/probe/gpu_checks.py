@@ -129,7 +129,9 @@ def _partitions(cards: list[dict[str, Any]], absent: str) -> Check:
 
 def _processes(rows: Rows | None, absent: str) -> Check:
     listed = amd_smi.processes_of(rows or [])
-    others = [f"{name} (pid {pid}, GPU {gpu})" for gpu, entries in listed.items() for pid, name in entries]
+    others = [
+        f"{amd_smi.who(pid, name)} on GPU {gpu}" for gpu, entries in listed.items() for pid, name in entries
+    ]
     return judged(
         "gpu_processes",
         "must",

@@ -65,7 +65,7 @@ def test_healthy_node(amd_smi_on_path, node):
             '"No running processes detected"',
             '{"name":"train.py","pid":4711}',
             "gpu_processes",
-            "train.py (pid 4711, GPU 0)",
+            "train.py (pid 4711) on GPU 0",
         ),
         ("metric", '"used_vram":{"value":297', '"used_vram":{"value":131064', "vram_baseline", "GPU 0: 50 %"),
         ("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":2', "ecc", "GPU 0: 2"),

@@ -46,6 +46,18 @@ def test_reads_by_command(amd_smi_on_path):
     assert telemetry.notes[0].endswith("ms of CPU a reading")
 
 
+def test_section_that_is_not_told(amd_smi_on_path, answers):
+    """N/A in place of a section costs its value, not the telemetry."""
+    metric = answers.folder / "metric.json"
+    metric.write_text(metric.read_text().replace('"clock":{', '"clock":"N/A","was":{'))
+
+    with gpu.telemetry(running(), None) as telemetry:
+        telemetry.take()
+
+    assert {sample.clock_mhz for sample in telemetry.samples} == {None}
+    assert telemetry.notes[0].startswith("GPU telemetry once a second by amd-smi, ")
+
+
 def test_only_the_servers_gpus(amd_smi_on_path):
     """Telemetry is bound to the devices that the server uses: a sum over all would halve TP4's efficiency."""
     with gpu.telemetry(running(gpus=(4, 5)), None) as telemetry:
@@ -225,6 +237,18 @@ def test_call_that_fails_leaves_one_value_absent(monkeypatch):
     assert amd_library.Library().read(5)[0][0] == replace(
         whole, power_w=None, temperature_hotspot_c=None, temperature_memory_c=None
     )
+
+
+def test_library_of_another_version(monkeypatch):
+    """A call that a version lacks, and an answer of another type, leave their values absent."""
+    module = library(amdsmi_get_gpu_metrics_info=lambda _: "N/A")
+    del module.amdsmi_get_gpu_activity
+    monkeypatch.setitem(sys.modules, "amdsmi", module)
+
+    sample, residency = amd_library.Library().read(5)[0]
+
+    assert (sample.activity, sample.clock_mhz, residency) == (None, None, None)
+    assert sample.power_w == 655.0
 
 
 def test_millidegrees(monkeypatch):

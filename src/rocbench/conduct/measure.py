@@ -64,7 +64,7 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
     folder.write_json(f"servers/{running.spec.folder.name}/resolved.json", proved.as_json())
     with ExitStack() as stack:
         telemetry = stack.enter_context(gpu.telemetry(running, group.hardware))
-        notes = [*running.notes, *telemetry.notes]
+        notes = [*running.notes, *telemetry.news()]
         notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
         yield Session(group, running, sweep, proved, telemetry, notes)
 
@@ -109,6 +109,8 @@ def cell(
         result.window = replace(result.window, ended_by="server_died")
     start_ns, end_ns = result.window.start_ns, result.window.end_ns
     gpus = tuple(session_.telemetry.between(start_ns, end_ns))
+    for note in session_.telemetry.news():
+        screen.note(note)
     columns: dict[str, Any] = {
         **scrape.window_view(scraper.samples, start_ns, end_ns),
         **scrape.load_view(before, after),

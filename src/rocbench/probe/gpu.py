@@ -6,6 +6,7 @@ without an AMD GPU it is off and says so once.
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 import time
@@ -45,12 +46,16 @@ class Telemetry:
     gpus: tuple[int, ...] = ()
     """Indices kept; empty keeps all."""
     own_pids: Callable[[], set[int]] = set
+    attached: bool = False
+    """Nobody knows the server's processes: those listed at the first look may be its own, a later one is not."""
     notes: list[str] = field(default_factory=list)
     samples: list[GpuSample] = field(default_factory=list)
-    foreign: list[tuple[int, str]] = field(default_factory=list)
-    """(ns, who) whenever another process was seen on these GPUs."""
-    asked_for_foreign: int = 0
+    looks: list[tuple[int, bool | None]] = field(default_factory=list)
+    """(ns, whether another process was on these GPUs) of each look that was answered."""
     failed_reads: int = 0
+    _told: int = 0
+    _there: set[int | None] | None = field(default=None, repr=False)
+    """Processes that an attached server was found with."""
     _residency: dict[int, int] = field(default_factory=dict, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
@@ -79,11 +84,18 @@ class Telemetry:
         ]
 
     def shared(self, start_ns: int, end_ns: int) -> bool | None:
-        """Column `gpu_shared`: another process was seen on these GPUs; None where nobody could look."""
-        if not self.asked_for_foreign:
-            return None
-        edge_ns = int(_SHARED_EVERY * PERIOD_S * 1e9)
-        return any(start_ns - edge_ns <= at_ns < end_ns for at_ns, _ in self.foreign)
+        """Column `gpu_shared`: another process was on these GPUs; None where that cannot be told."""
+        edge_ns = int(3 * _SHARED_EVERY * PERIOD_S * 1e9)
+        before = [(at_ns, seen) for at_ns, seen in self.looks if start_ns - edge_ns <= at_ns < start_ns]
+        told = [seen for _, seen in before[-1:]]
+        told += [seen for at_ns, seen in self.looks if start_ns <= at_ns < end_ns]
+        return True if True in told else None if not told or None in told else False
+
+    def news(self) -> list[str]:
+        """Notes that were made since the last call."""
+        fresh = self.notes[self._told :]
+        self._told += len(fresh)
+        return fresh
 
     def _run(self) -> None:
         failed, turn = 0, 0
@@ -125,12 +137,22 @@ class Telemetry:
         rows = amd_smi.ask("process") if amd_smi.available() else None
         if rows is None:
             return
-        self.asked_for_foreign += 1
-        own = self.own_pids()
-        for gpu, listed in amd_smi.processes_of(rows).items():
-            for pid, name in listed:
-                if (not self.gpus or gpu in self.gpus) and pid not in own:
-                    self.foreign.append((time.time_ns(), f"{amd_smi.who(pid, name)} on GPU {gpu}"))
+        found = amd_smi.processes_of(rows)
+        listed = {gpu: there for gpu, there in found.items() if not self.gpus or gpu in self.gpus}
+        pids = {pid for there in listed.values() for pid, _ in there}
+        if self._there is None:
+            self._there = pids if self.attached else set()
+        own = self.own_pids() | self._there | {None, os.getpid()}
+        others = [
+            f"{amd_smi.who(pid, name)} on GPU {gpu}"
+            for gpu, there in listed.items()
+            for pid, name in there
+            if pid not in own
+        ]
+        unsure = self.attached or None in pids or not listed or set(self.gpus) - listed.keys()
+        if others:
+            self._note_once(f"another process on the server's GPUs: {', '.join(others[:8])}")
+        self.looks.append((time.time_ns(), True if others else None if unsure else False))
 
     def _note_once(self, text: str) -> None:
         if not any(note[:20] == text[:20] for note in self.notes):
@@ -163,6 +185,7 @@ def _telemetry(running: RunningServer, hardware: Hardware | None) -> Telemetry:
         read=read,
         gpus=running.spec.gpus or _used_by(running),
         own_pids=lambda: {member.pid for member in running.processes()},
+        attached=running.spec.kind == "attached",
         notes=_once(f"GPU telemetry once a second by {how}"),
     )
 
@@ -225,11 +248,17 @@ def _cpu_s() -> float:
 
 
 def _used_by(running: RunningServer) -> tuple[int, ...]:
-    """GPUs on which the server's own processes are listed; empty (all) where that cannot be told."""
+    """GPUs on which the server's own processes are listed; empty (all) where that cannot be told.
+
+    The processes of an attached server are not known: its GPUs are those that are in use.
+    """
     rows = amd_smi.ask("process") if amd_smi.available() else None
     own = {member.pid for member in running.processes()}
     listed = amd_smi.processes_of(rows or [])
-    return tuple(sorted(gpu for gpu, entries in listed.items() if own & {pid for pid, _ in entries}))
+    any_one = running.spec.kind == "attached"
+    return tuple(
+        sorted(gpu for gpu, there in listed.items() if own & {pid for pid, _ in there} or (any_one and there))
+    )
 
 
 def _once(text: str) -> list[str]:

@@ -91,6 +91,49 @@ def test_neighbours_are_seen(amd_smi_on_path, answers):
     assert own.shared(now, now + S) is False
 
 
+def test_processes_of_an_attached_server(amd_smi_on_path, answers):
+    """Nobody knows them: what is there at first may be its own and tells its GPUs, what comes later is foreign."""
+    nobody = '"No running processes detected"'
+    listed = '{{"gpu":2,"process_list":[{{"process_info":{}}}'.format
+    one = '{"name":"VLLM","pid":4711}'
+    answers("process", listed(nobody), listed(one))
+    made = gpu._telemetry(running(kind="attached"), None)
+    now = time.time_ns()
+
+    assert made.gpus == (2,)
+    made._look_for_others()
+    assert made.shared(now, now + S) is None
+    made.news()
+    answers("process", one, one + '},{"process_info":{"name":"train.py","pid":4712}')
+    made._look_for_others()
+    made._look_for_others()
+    assert made.shared(now, now + S) is True
+    assert made.news() == ["another process on the server's GPUs: train.py (pid 4712) on GPU 2"]
+    assert made.news() == []
+
+
+def test_which_looks_tell_of_a_window():
+    """Those inside, and the last one before: what was there long ago is gone, and no look is no answer."""
+    telemetry = gpu.Telemetry()
+    telemetry.looks = [(0, True), (10 * S, False), (20 * S, False), (30 * S, True)]
+
+    assert telemetry.shared(12 * S, 15 * S) is False
+    assert telemetry.shared(5 * S, 8 * S) is True
+    assert telemetry.shared(25 * S, 31 * S) is True
+    assert telemetry.shared(90 * S, 95 * S) is None
+
+
+def test_processes_that_are_not_told(amd_smi_on_path, answers):
+    """A listing without pids, or without the server's GPU, does not say that nobody else was there."""
+    answers("process", '"No running processes detected"', '{"name":"python3","pid":"N/A"}', 1)
+    now = time.time_ns()
+
+    for gpus in ((0,), (9,)):
+        telemetry = gpu.Telemetry(read=nothing, gpus=gpus)
+        telemetry._look_for_others()
+        assert telemetry.shared(now, now + S) is None
+
+
 def test_off_without_a_gpu_said_once(no_amd_smi):
     """A machine without an AMD GPU says so once, not once a server."""
     with gpu.telemetry(running(), None) as first, gpu.telemetry(running(), None) as second:

@@ -30,6 +30,7 @@ FIRST_S = 20.0
 _GIVE_UP_AFTER = 3
 _SHARED_EVERY = 10
 _STALLED_S = 15.0
+_LOOK_S = 0.02
 
 Reading = list[tuple[GpuSample, int | None]]
 """A sample of each GPU, and its throttle residency."""
@@ -75,13 +76,22 @@ class Telemetry:
             self._thread.join(timeout=2.0)
 
     def between(self, start_ns: int, end_ns: int) -> list[GpuSample]:
-        """Readings of a window, and up to 3 s before and after it, for the energy at its edges."""
+        """Readings of a window, and up to 3 s before and after it, for the energy at its edges.
+
+        Waits for the first reading after the window, as a rule less than a second: without it the accumulator
+        would not reach to its end.
+        """
         edge_ns = int(EDGE_S * 1e9)
+        while self._last_ns < end_ns and time.time_ns() < end_ns + edge_ns and self._reads():
+            time.sleep(_LOOK_S)
         if self.read is not None and end_ns - self._last_ns > _STALLED_S * 1e9:
             self._note_once(f"GPU telemetry stalled: no reading for {(end_ns - self._last_ns) / 1e9:.0f} s")
         return [
             sample for sample in list(self.samples) if start_ns - edge_ns <= sample.at_ns < end_ns + edge_ns
         ]
+
+    def _reads(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def shared(self, start_ns: int, end_ns: int) -> bool | None:
         """Column `gpu_shared`: another process was on these GPUs; None where that cannot be told."""
@@ -117,6 +127,9 @@ class Telemetry:
             self.failed_reads += 1
             return False
         at_ns = (before + time.time_ns()) // 2
+        # A GPU that a reading leaves out has no value: a sum over the others is not the server's.
+        left_out = set(self.gpus) - {sample.gpu for sample, _ in reading}
+        self.samples += [GpuSample(at_ns, gpu) for gpu in sorted(left_out)]
         for sample, residency in reading:
             if self.gpus and sample.gpu not in self.gpus:
                 continue

@@ -212,6 +212,28 @@ def test_edges_of_a_window():
     assert [sample.at_ns // S for sample in telemetry.between(8 * S, 12 * S)] == list(range(5, 15))
 
 
+def test_the_reading_after_a_window_is_waited_for(monkeypatch):
+    """Energy by the accumulator needs a reading on the far side of the window's end."""
+    monkeypatch.setattr(gpu, "PERIOD_S", 0.01)
+    telemetry = gpu.Telemetry(read=lambda at_ns: [(GpuSample(at_ns, 0, energy_j=1.0), None)])
+    telemetry.start()
+    end_ns = time.time_ns() + S // 20
+
+    samples = telemetry.between(end_ns - S, end_ns)
+    telemetry.stop()
+
+    assert samples[-1].at_ns >= end_ns
+    assert telemetry.between(end_ns, time.time_ns() + S)  # nobody reads any more: no wait
+
+
+def test_gpu_that_a_reading_leaves_out():
+    """It has a sample without values, so that no sum over the others stands for the server's."""
+    telemetry = gpu.Telemetry(read=lambda at_ns: [(GpuSample(at_ns, 0, power_w=1.0), None)], gpus=(0, 1))
+    telemetry.take()
+
+    assert {sample.gpu: sample.power_w for sample in telemetry.samples} == {0: 1.0, 1: None}
+
+
 def library(**calls) -> types.ModuleType:
     """An amdsmi whose calls answer as in version 7.0.2 on an MI325X."""
     module = types.ModuleType("amdsmi")

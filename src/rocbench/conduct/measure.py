@@ -121,7 +121,7 @@ def cell(
         **proved_columns(session_.proved),
     }
     columns |= ceiling_columns(len(result.workers))
-    columns["simulated"] = running.simulated or _says_simulated(after)
+    columns["simulated"] = running.simulated or _says_simulated(scraper.samples)
     columns["prefix_cache_reset"] = reset
     columns["gpu_shared"] = session_.telemetry.shared(start_ns, end_ns)
     return Measured(
@@ -179,9 +179,9 @@ class _Edges:
         return cpu.view(self.first, self.last)
 
 
-def _says_simulated(sample: ServerSample | None) -> bool:
-    """A simulated server says so in its metrics, also where somebody else started it."""
-    return sample is not None and any(name.startswith("sim_") for name in sample.values)
+def _says_simulated(samples: Sequence[ServerSample]) -> bool:
+    """A simulated server says so in its metrics, also where somebody else started it; one that died said so before."""
+    return any(name.startswith("sim_") for sample in samples for name in sample.values)
 
 
 def _shown(sample: ServerSample, gpus: Sequence[GpuSample]) -> dict[str, float]:

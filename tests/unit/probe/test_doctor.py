@@ -108,6 +108,57 @@ def test_retired_pages(amd_smi_on_path, answers, node, shape):
     assert by_id(node)["bad_pages"].found == "GPU 0: 1"
 
 
+@pytest.mark.parametrize(
+    ("question", "old", "new", "check"),
+    [
+        ("metric", '"ecc":{', '"ecc":"N/A","was":{', "ecc"),
+        ("metric", '"mem_usage":{', '"mem_usage":"N/A","was":{', "vram_baseline"),
+        ("metric", '"pcie":{', '"pcie":"N/A","was":{', "links"),
+        ("metric", '"perf_level":', '"was":', "perf_level"),
+        ("metric", '"gpu":0,', '"gpu":"N/A",', "ecc"),
+        ("bad-pages", '"retired":', '"was":', "bad_pages"),
+        ("bad-pages", '"gpu":0,"retired":', '"gpu":0,"retired":"N/A","was":', "bad_pages"),
+        ("process", '"No running processes detected"', '"N/A"', "gpu_processes"),
+        ("firmware", '"CP_MEC1","fw_version":"177"', '"CP_MEC1","fw_version":"N/A"', "mec_firmware"),
+        ("static", '"gfx942"', '"N/A"', "gfx"),
+        ("static", '"SPX"', '"N/A"', "partitions"),
+    ],
+)
+def test_gpu_that_does_not_tell(amd_smi_on_path, answers, node, question, old, new, check):
+    """A value that one GPU lacks does not pass: the check is unknown, and the GPU named."""
+    answers(question, old, new, 1)
+
+    found = by_id(node)[check]
+
+    assert (found.status, found.found.rpartition("; ")[2]) == ("unknown", "not told by GPU 0")
+    assert found.fix.startswith(("see what amd-smi", "export HSA_NO"))
+
+
+def test_no_gpu_tells(amd_smi_on_path, answers, node):
+    """What no GPU tells is unknown, not fine."""
+    answers("metric", '"ecc":{', '"ecc":"N/A","was":{')
+    answers("firmware", '"CP_MEC1"', '"CP_OTHER"')
+    checks = by_id(node)
+
+    assert (checks["ecc"].status, checks["ecc"].found) == ("unknown", "not told")
+    assert (checks["mec_firmware"].status, checks["mec_firmware"].found) == ("unknown", "not told")
+
+
+def test_gpu_that_fails_beside_one_that_does_not_tell(amd_smi_on_path, answers, node):
+    """What is wrong with one GPU is not hidden by another's silence."""
+    answers("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":"N/A"', 1)
+    answers("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":3', 1)
+    answers("static", '"gfx942"', '"N/A"', 1)
+    answers("static", '"gfx942"', '"gfx90a"', 1)
+    checks = by_id(node)
+
+    assert (checks["ecc"].status, checks["ecc"].found) == ("fail", "GPU 1: 3; not told by GPU 0")
+    assert (checks["gfx"].status, checks["gfx"].found) == (
+        "fail",
+        "gfx90a (1), gfx942 (6); not told by GPU 0",
+    )
+
+
 def test_missing_gpu(amd_smi_on_path, node):
     """Fewer GPUs than the node should have is a failure."""
     assert by_id(node, gpus=16)["gpus"].status == "fail"

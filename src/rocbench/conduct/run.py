@@ -273,7 +273,7 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
     hardware = plan.groups[0].hardware if plan.groups else None
     if plan.sweep.server.kind not in ("process", "container") or hardware is None or hardware.gpu is None:
         return
-    checks = doctor.examine(gpus=hardware.gpus)
+    checks = doctor.examine(gpus=hardware.gpus, environs=_environs(plan))
     manifest = folder.read_json("manifest.json")
     folder.write_json("manifest.json", manifest | {"doctor": doctor.as_json(checks)})
     failed = doctor.failed_musts(checks)
@@ -284,6 +284,16 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
         raise NodeFault(
             f"the node fails its checks: {names}", fix="bench doctor says what to do; or --despite-doctor"
         )
+
+
+def _environs(plan: Plan) -> list[dict[str, str]]:
+    """What each of the plan's servers is started with. A container inherits nothing that a check of the node reads."""
+    inherited = dict(os.environ) if plan.sweep.server.kind == "process" else {}
+    return [
+        inherited | (group.resolution.environment() if group.resolution else {})
+        for group in plan.groups
+        if group.hardware is not None and group.hardware.gpu is not None
+    ]
 
 
 def exit_code(all_rows: list[dict[str, Any]], answered: Collection[str] = ()) -> Exit:

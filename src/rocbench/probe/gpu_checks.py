@@ -291,11 +291,8 @@ def _mec(cards: Cards, environ: Mapping[str, str], absent: str) -> Check:
     missing = _missing(cards, numbers)
     reclaim = environ.get("HSA_NO_SCRATCH_RECLAIM") == "1"
     old = any(number < MEC_FIRMWARE for number in numbers.values())
-    good = None if missing else not old
-    if reclaim and not absent:
-        good = True
-    elif old:
-        good = False
+    makes_up = reclaim and (not absent or bool(numbers))
+    good = True if makes_up else False if old else None if missing else True
     told = _told(", ".join(sorted(set(versions.values()))), missing, absent)
     return judged(
         "mec_firmware",

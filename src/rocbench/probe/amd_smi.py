@@ -34,6 +34,11 @@ def available() -> bool:
     return shutil.which("amd-smi") is not None
 
 
+def rests() -> bool:
+    """Whether the command hung lately, and is not asked for a while."""
+    return _hung.get("amd-smi", 0.0) > time.monotonic()
+
+
 def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
     """Standard output of a tool; None when it is missing, fails, or takes too long.
 

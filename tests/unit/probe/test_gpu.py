@@ -180,6 +180,22 @@ def test_tool_that_stops_answering(monkeypatch):
     assert telemetry.notes == ["GPU telemetry given up: 3 readings in a row failed or took too long"]
 
 
+def test_one_slow_answer_ends_no_telemetry(monkeypatch):
+    """While the command rests after a time-out nothing is asked, and nothing counts as another failure."""
+    monkeypatch.setattr(gpu, "PERIOD_S", 0.0)
+    rests = iter([False, *[True] * 9])
+    monkeypatch.setattr(gpu.amd_smi, "rests", lambda: next(rests, False))
+    answers = iter([None] * 10)
+    telemetry = gpu.Telemetry(read=lambda at_ns: next(answers, [(GpuSample(at_ns, 0), None)]))
+    telemetry.start()
+    while telemetry._thread.is_alive() and not telemetry.samples:
+        telemetry._thread.join(0.01)
+    telemetry.stop()
+
+    assert telemetry.samples
+    assert telemetry.notes == []
+
+
 def test_stalled_thread_is_noted():
     """A library call that never returns is told when the window is read out."""
     telemetry = gpu.Telemetry(read=nothing)

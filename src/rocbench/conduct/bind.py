@@ -29,6 +29,7 @@ from rocbench.plan.expand import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
 from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
+from rocbench.server.redact import MASK, is_secret, usable_key
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
 from rocbench.settings import schema
 from rocbench.settings.schema import Server, Sweep
@@ -54,6 +55,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     profile = group.profile
     env = dict(group.resolution.environment()) if group.resolution else {}
     argv = group.resolution.argv() if group.resolution else ()
+    env = {name: _kept_value(name, value) for name, value in env.items()}
     command: tuple[str, ...] = ()
     if server.kind == "simulated":
         context = folder / "simulation.json"
@@ -123,12 +125,27 @@ def api_key(server: Server) -> str | None:
     """
     if server.api_key_env is None:
         return None
-    key = os.environ.get(server.api_key_env)
+    key = os.environ.get(server.api_key_env, "").strip()
     if not key:
         raise InputError(
             f"${server.api_key_env} is not set", where="api_key_env", fix="export it with the key"
         )
-    return key
+    return usable_key(key, where=f"${server.api_key_env}")
+
+
+def _kept_value(name: str, value: str) -> str:
+    """A variable's value; a secret that was masked in the run folder which is resumed is taken from the shell.
+
+    Raises:
+        InputError: it is not set there.
+    """
+    if value != MASK or not is_secret(name):
+        return value
+    if name not in os.environ:
+        raise InputError(
+            f"the value of {name} is not kept in a run folder", where=f"${name}", fix="export it to resume"
+        )
+    return os.environ[name]
 
 
 def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str, object]:

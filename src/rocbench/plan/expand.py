@@ -30,7 +30,7 @@ from rocbench.plan.planned import (
     Sources,
 )
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
-from rocbench.server.redact import masked_environment
+from rocbench.server.redact import lift_flags, masked_environment
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
 from rocbench.settings.schema import ModelProfile, Sweep, SweepModel, Workload
@@ -172,6 +172,11 @@ def _request(
         for name, value in axes.items()
         if name not in ("aiter", "tp", "vllm") and not name.startswith("env.")
     }
+    args, env = lift_flags(
+        _flags(sweep.serve_args, model.serve_args, axis_args, overrides.args),
+        dict(sweep.env) | dict(model.env) | axis_env | overrides.env,
+        where="serve_args",
+    )
     return ServeRequest(
         profile=profile,
         hardware=sources.hardware,
@@ -180,8 +185,8 @@ def _request(
         aiter=next(
             (v for v in (overrides.aiter, axes.get("aiter"), model.aiter, sweep.aiter) if v is not None), None
         ),
-        user_args=_flags(sweep.serve_args, model.serve_args, axis_args, overrides.args),
-        user_env=dict(sweep.env) | dict(model.env) | axis_env | overrides.env,
+        user_args=args,
+        user_env=env,
         nodes=profile.nodes,
         force=overrides.force,
         offload_compared=arms.compares_offload(sweep),

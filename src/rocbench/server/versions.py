@@ -47,5 +47,7 @@ def packages_of(running: RunningServer) -> dict[str, str]:
     try:
         found = json.loads(out or "{}")
     except ValueError:
+        found = None
+    if not isinstance(found, dict):
         return {}
     return {str(name): str(version) for name, version in found.items()}

@@ -7,25 +7,12 @@ import json
 import pytest
 
 from rocbench import console
-from rocbench.commands import asking, planning
+from rocbench.commands import asking
 from rocbench.conduct import bind, rows
 from rocbench.errors import InputError, ServerFault
-from rocbench.plan import expand as planner
-from rocbench.plan.expand import Overrides, Plan
-from rocbench.settings.schema import Load, Sweep, Workload
-
-
-def plan_of(overrides: Overrides, **changes: object) -> Plan:
-    """The plan of one model at one level."""
-    raw = {
-        "name": "t",
-        "vllm": "0.14.1",
-        "models": ["qwen3-235b"],
-        "workloads": ["short"],
-        "concurrency": [1],
-    }
-    sweep = Sweep.model_validate(raw | changes)
-    return planner.expand(sweep, planning.sources(sweep, overrides), overrides)
+from rocbench.plan.expand import Overrides
+from rocbench.settings.schema import Load, Workload
+from virtual import SMALL, plan_of
 
 
 def test_a_row_says_what_a_request_is_beside_its_means():
@@ -51,7 +38,7 @@ def test_a_key_among_the_flags_stands_nowhere(capsys):
     """Neither in the plan, the rows, nor on the screen, however short it is."""
     given = {"api-key": "k3y", "hf_token": "t0k"}
     overrides = Overrides(args={"api_key": "k3z"}, env={"AWS_SECRET_ACCESS_KEY": "s3c"})
-    plan = plan_of(overrides, serve_args=given)
+    plan = plan_of(SMALL | {"serve_args": given}, overrides)
     run = plan.launches[0].runs[0]
     written = json.dumps(rows.plan_json(plan, overrides, None)) + str(rows.tags(plan, plan.launches[0], run))
     console.show_plan(plan)
@@ -79,7 +66,7 @@ def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
 def test_a_failed_row_says_that_it_was_forced():
     """Forced rules are often why the server failed."""
     overrides = Overrides(tp=3, force=True)
-    plan = plan_of(overrides, models=["deepseek-r1"])
+    plan = plan_of(SMALL | {"models": ["deepseek-r1"]}, overrides)
     launch = plan.launches[0]
     assert launch.group.resolution is not None
     assert launch.group.resolution.forced

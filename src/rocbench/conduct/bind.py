@@ -6,10 +6,11 @@ import json
 import os
 import sys
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rocbench.errors import InputError
+from rocbench.errors import InputError, NodeFault
 from rocbench.load.cpus import for_client
 from rocbench.load.machine import choose_workers
 from rocbench.load.spec import (
@@ -31,6 +32,7 @@ from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
 from rocbench.server.redact import MASK, is_secret, usable_key
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
+from rocbench.server.visible import told, visible_gpus
 from rocbench.settings import schema
 from rocbench.settings.schema import Server, Sweep
 
@@ -79,7 +81,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         base_url=server.base_url,
         api_key=api_key(server),
         ready_timeout_s=server.ready_timeout_s or ready_timeout_s(total),
-        gpus=server.gpus or _gpus(group, server),
+        gpus=_gpus(group, server, env),
         weight_bytes=_weight_bytes(group),
         image=group.image(sweep),
         runtime=server.runtime,
@@ -88,18 +90,27 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     )
 
 
-def _gpus(group: Group, server: Server) -> tuple[int, ...]:
-    """GPUs by index for a model that needs fewer than the node has; empty binds none (all of them, or a CPU).
+def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ...]:
+    """GPUs of this node by index, among those that the environment lets be seen; empty on a CPU.
 
     Raises:
-        NodeFault: too few are free.
+        NodeFault: too few can be seen, or are free.
     """
     if server.kind not in ("process", "container") or group.resolution is None or group.hardware is None:
         return ()
-    needed, there = group.resolution.facts.gpus_needed, group.hardware.gpus
-    if group.hardware.gpu is None or needed >= there:
-        return ()
-    return choose_gpus(needed, range(there))
+    if group.hardware.gpu is None:
+        return server.gpus or ()
+    there, facts = group.hardware.gpus, group.resolution.facts
+    surroundings = {**os.environ, **env}
+    seen = visible_gpus(surroundings, there)
+    needed = min(facts.gpus_needed // facts.nodes, there)
+    if len(seen) < needed or not set(server.gpus or ()) <= set(seen):
+        what = f"GPUs {', '.join(map(str, server.gpus))}" if server.gpus else f"{needed} GPUs"
+        raise NodeFault(
+            f"{what} are wanted, {len(seen)} of {there} can be seen ({told(surroundings)})",
+            fix="unset the variable, or ask for GPUs that it names",
+        )
+    return server.gpus or choose_gpus(needed, seen)
 
 
 def _weight_bytes(group: Group) -> float | None:

@@ -27,7 +27,6 @@ from rocbench.report.live import Screen
 from rocbench.server import multinode, orphans
 from rocbench.server.lock import node_lock
 from rocbench.server.redact import secret_values
-from rocbench.server.spec import GRACE_S
 from rocbench.store import RunFolder
 
 RESULTS = Path("results")
@@ -161,13 +160,9 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
     resumed = options.part.scratch if options.part else options.out if options.resume else None
     mine = resumed.resolve() if resumed and not _ours(plan) else None
     for orphan in orphans.find():
-        if options.reap or (mine is not None and mine in Path(orphan.folder).parents):
-            screen.note(f"ending a server that an earlier bench left behind: {orphan.text()}")
-            orphans.reap(orphan, grace_s=GRACE_S)
-        elif _ours(plan):
-            raise NodeFault(
-                f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap"
-            )
+        reap = options.reap or (mine is not None and mine in Path(orphan.folder).parents)
+        if reap or _ours(plan):
+            orphans.end_or_refuse(orphan, reap_it=reap, tell=screen.note)
         else:
             screen.note(f"an earlier bench left a server behind: {orphan.text()}; end it with --reap")
 

@@ -33,7 +33,7 @@ from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.server.redact import lift_flags, masked_environment
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
-from rocbench.settings.schema import ModelProfile, Sweep, SweepModel, Workload
+from rocbench.settings.schema import ModelProfile, Server, Sweep, SweepModel, Workload
 
 __all__ = [
     "Cell",
@@ -78,6 +78,9 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                 ]
             if sweep.server.kind == "container" and group.image(sweep) is None:
                 faults.append(Fault(_name(model.profile, axes), _no_image(group)))
+            wrong = _wrong_gpus(group, sweep.server)
+            if wrong:
+                faults.append(Fault(_name(model.profile, axes), f"server.gpus {wrong}"))
             groups.append(group)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
@@ -98,6 +101,22 @@ def _no_image(group: Group) -> str:
         f"its profile names no container image for vLLM {group.vllm or 'unknown'}\n"
         "  fix: server.image, by digest (name@sha256:...), or `image` in the profile's serve entry"
     )
+
+
+def _wrong_gpus(group: Group, server: Server) -> str | None:
+    """What is wrong with the GPUs that are named for a server; None where nothing is, or none are."""
+    if server.gpus is None or group.resolution is None or group.hardware is None:
+        return None
+    facts, there = group.resolution.facts, group.hardware.gpus
+    beyond = [gpu for gpu in server.gpus if not 0 <= gpu < there]
+    if group.hardware.gpu is not None and beyond:
+        return f"names GPU {beyond[0]}: the node's are 0 to {there - 1}"
+    if len(set(server.gpus)) < len(server.gpus):
+        return "names a GPU twice"
+    needed = facts.gpus_needed // facts.nodes
+    if group.hardware.gpu is not None and len(server.gpus) < needed:
+        return f"names {len(server.gpus)} GPUs, this server needs {needed}"
+    return None
 
 
 def _nothing_left(only: str | None, skipped: list[Skip]) -> str:

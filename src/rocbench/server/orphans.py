@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from rocbench.server import processes
 from rocbench.server.processes import Family
 from rocbench.server.redact import secret_values
 from rocbench.server.scrub import scrub
-from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.spec import GRACE_S, ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
 
@@ -125,6 +126,18 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
     # What its own bench would have done; the secrets are those of whoever reaps.
     scrub(Path(orphan.folder) / "server.log", secret_values(os.environ))
     return report
+
+
+def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None]) -> None:
+    """Ends an orphan if that was asked for, and refuses to start a server beside it if not.
+
+    Raises:
+        NodeFault: it lives on.
+    """
+    if not reap_it:
+        raise NodeFault(f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap")
+    tell(f"ending a server that an earlier bench left behind: {orphan.text()}")
+    reap(orphan, grace_s=GRACE_S)
 
 
 def _container_lives(orphan: Orphan) -> bool:

@@ -29,6 +29,24 @@ def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
     return planner.expand(sweep, planning.sources(sweep, overrides), overrides)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "told"),
+    [
+        ([0, 1], "names 2 GPUs, this server needs 4"),
+        ([0, 0, 0, 0], "names a GPU twice"),
+        ([-1, 0, 1, 2], "names GPU -1: the node's are 0 to 7"),
+        ([96, 97, 98, 99], "names GPU 96: the node's are 0 to 7"),
+        ([4, 5, 6, 7], ""),
+        ([0, 1, 2, 3, 4], ""),
+    ],
+)
+def test_named_gpus(gpus: list[int], told: str) -> None:
+    """GPUs that cannot be, or do not suffice, are refused before anything is started."""
+    plan = expand(models=["qwen3-235b"], server={"kind": "process", "gpus": gpus})
+
+    assert [fault.message for fault in plan.faults] == ([f"server.gpus {told}"] if told else [])
+
+
 def keys(plan: Plan) -> list[str]:
     """Every cell of a plan, by its key."""
     return [cell.key for group in plan.groups for cell in group.cells]

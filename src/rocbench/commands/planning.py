@@ -131,7 +131,8 @@ def sources(sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | Non
     for entry in named:
         try:
             found = catalog.model(entry.profile)
-            models[entry.profile] = found.model_copy(update={"path": entry.path}) if entry.path else found
+            path = entry.path and str(Path(entry.path).expanduser())  # the printed command is quoted
+            models[entry.profile] = found.model_copy(update={"path": path}) if path else found
         except ConfigError as error:
             if sweep.server.kind != "attached":
                 faults.append(error.text())

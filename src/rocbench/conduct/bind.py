@@ -57,6 +57,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     profile = group.profile
     env = dict(group.resolution.environment()) if group.resolution else {}
     argv = group.resolution.argv() if group.resolution else ()
+    model, served = group.resolution.model if group.resolution else group.model, _served_name(group)
     env = {name: _kept_value(name, value) for name, value in env.items()}
     command: tuple[str, ...] = ()
     if server.kind == "simulated":
@@ -66,17 +67,19 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         env["ROCBENCH_SIM"] = str(context)
         command = (*SIMULATOR, *argv)
     elif server.kind in ("process", "container"):
-        command = (*(server.command or ("vllm",)), "serve", *argv)
+        served = _local(model) if served == model else served
+        model = _local(model)
+        command = (*(server.command or ("vllm",)), "serve", model, *argv[1:])
     total = None
     if profile is not None:
         total = profile.total_params
     return ServerSpec(
         kind=server.kind,
-        model=group.resolution.model if group.resolution else group.model,
+        model=model,
         folder=folder,
         command=command,
         env=env,
-        served_name=_served_name(group),
+        served_name=served,
         port=port,
         base_url=server.base_url,
         api_key=api_key(server),
@@ -111,6 +114,12 @@ def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ..
             fix="unset the variable, or ask for GPUs that it names",
         )
     return server.gpus or choose_gpus(needed, seen)
+
+
+def _local(model: str) -> str:
+    """A model's folder by its absolute path, which needs no shell and is the same in a container; else its id."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if model.startswith(("~", "./", "../")) or path.exists() else model
 
 
 def _weight_bytes(group: Group) -> float | None:

@@ -69,7 +69,7 @@ class RunFolder:
         """A new run folder.
 
         Raises:
-            InputError: the folder holds a run already.
+            InputError: the folder holds a run already, or is a file.
             DiskFault: it cannot be written.
         """
         if (path / "manifest.json").exists():
@@ -80,6 +80,10 @@ class RunFolder:
         try:
             (path / "parts").mkdir(parents=True, exist_ok=True)
             (path / "servers").mkdir(exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(
+                "a file stands where the run folder is to be", where=str(path), fix="choose another --out"
+            ) from None
         except OSError as error:
             raise _full(path, error) from None
         return folder

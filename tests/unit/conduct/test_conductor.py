@@ -11,7 +11,7 @@ from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.conductor import Conductor
 from rocbench.conduct.interrupts import Stopper
 from rocbench.conduct.run import exit_code
-from rocbench.errors import DiskFault, Exit
+from rocbench.errors import DiskFault, Exit, InputError
 from rocbench.report.live import PlainScreen
 from rocbench.store import RunFolder
 from virtual import SMALL, plan_of
@@ -60,3 +60,11 @@ def test_a_full_disk_still_ends_the_run(conduct):
     made = conduct(OSError(errno.ENOSPC, "No space left on device"))
     with Stopper() as stopper, pytest.raises(DiskFault):
         made.launch(made.plan.launches[0], stopper)
+
+
+def test_a_file_where_the_run_folder_is_to_be(tmp_path):
+    """More room would not help."""
+    (tmp_path / "run").touch()
+    for path in (tmp_path / "run", tmp_path / "run" / "below"):
+        with pytest.raises(InputError, match="a file stands where"):
+            RunFolder.create(path)

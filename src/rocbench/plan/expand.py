@@ -58,7 +58,10 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
     groups: list[Group] = []
     faults: list[Fault] = []
     skipped: list[Skip] = []
+    mixed: dict[Fault, None] = {}
+    notes: dict[str, None] = {}
     for entry in sweep.models:
+        before = len(groups)
         model = entry if isinstance(entry, SweepModel) else SweepModel(profile=entry)
         for axes in _axes(sweep, model):
             try:
@@ -82,9 +85,11 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             if wrong:
                 faults.append(Fault(_name(model.profile, axes), f"server.gpus {wrong}"))
             groups.append(group)
+        unlike, told = arms.judge(groups[before:], sweep)
+        mixed |= dict.fromkeys(unlike)
+        notes |= dict.fromkeys(told)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
-    mixed, notes = arms.judge(groups, sweep)
     return Plan(
         sweep,
         sources,
@@ -92,7 +97,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         tuple(order.launches(sweep, groups)),
         (*faults, *mixed),
         tuple(skipped),
-        notes,
+        tuple(notes),
     )
 
 

@@ -13,7 +13,7 @@ from rocbench.errors import EnvironmentFault, Exit, InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rocbench.judgement.ablate import Ablation, Levels
+    from rocbench.judgement.ablate import Levels
     from rocbench.judgement.compare import Settings
     from rocbench.judgement.gate import GateRules
     from rocbench.store import RunFolder
@@ -127,18 +127,15 @@ def ablate(
     if not factors:
         raise InputError("this run has no factors", where=runs[0], fix="name them: --factor aiter=off,on")
     result = library.ablate(frame, factors, settings)
-    notes = (*result.notes, *_confounded(frame, factors))
     match format_:
         case "csv":
             text = render.as_csv(result.table)
         case "json":
             text = render.as_json(
-                result.table, factors=result.factors, simulated=result.simulated, notes=notes
+                result.table, factors=result.factors, simulated=result.simulated, notes=result.notes
             )
         case _:
-            text = render.ablation(
-                _with_notes(result, notes), as_markdown=format_ == "md", width=console.out().width
-            )
+            text = render.ablation(result, as_markdown=format_ == "md", width=console.out().width)
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 
@@ -342,35 +339,6 @@ def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
             fix=f"name two, base first: --arms {name}={','.join(levels[:2])}",
         )
     return levels
-
-
-def _confounded(frame: pd.DataFrame, factors: Levels) -> tuple[str, ...]:
-    """What the servers were found to have otherwise beside the factors, by the proof after start."""
-    from rocbench.judgement import ablate as library
-
-    facts = [name for name in ("attention_backend", "block_size", "kv_cache_dtype") if name in frame.columns]
-    levels = {name: _levels_of(frame, name) for name in factors}
-    there: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
-    for index in frame.index:
-        axes = json.loads(frame["axes"][index]) if isinstance(frame["axes"][index], str) else {}
-        others = json.dumps({name: level for name, level in axes.items() if name not in factors})
-        arm = {name: str(levels[name][index]) for name in factors}
-        found = {name: str(frame[name][index]) for name in facts if frame[name].notna()[index]}
-        seen = there.setdefault((str(frame["model"][index]), others), [])
-        if found and (arm, found) not in seen:
-            seen.append((arm, found))
-    notes = {
-        f"{model}: {told}, as its server said": None
-        for (model, _), arms in there.items()
-        for told in library.confounded(arms)
-    }
-    return tuple(notes)
-
-
-def _with_notes(result: Ablation, notes: tuple[str, ...]) -> Ablation:
-    from dataclasses import replace
-
-    return replace(result, notes=notes)
 
 
 def _published(name: str, settings: Settings, format_: Format) -> None:

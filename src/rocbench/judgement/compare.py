@@ -346,10 +346,13 @@ def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[flo
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
-    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics."""
+    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics.
+
+    Of several repeats the fewest of one: their figure is the mean of each one's own, not that of all requests.
+    """
     name = metric.removesuffix("_ms").split("_", 1)[-1]
     counts = [int(row[f"{name}_n"]) for row in rows if row.get(f"{name}_n") is not None]
-    return sum(counts) if metric.endswith("_ms") and counts else None
+    return min(counts) if metric.endswith("_ms") and counts else None
 
 
 def least_samples(metric: str) -> int | None:

@@ -78,7 +78,7 @@ def test_a_collapse_to_zero_is_worse():
 def test_a_percentile_of_few_requests_is_told():
     """What a summary withholds is compared with a warning; of enough requests there is none."""
     settings = Settings(metrics=("p99_ttft_ms",))
-    few, enough = (table(cells(metric="p99_ttft_ms", ttft_n=n)) for n in (20, 100))
+    few, enough = (table(cells(metric="p99_ttft_ms", ttft_n=n)) for n in (100, 400))
     assert compare(few, enough, settings).notes[0].startswith("p99_ttft_ms stands on too few requests: 100")
     assert compare(enough, enough, settings).notes == ()
 

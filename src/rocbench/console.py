@@ -17,9 +17,10 @@ from rich.table import Table
 
 from rocbench import plaintable
 from rocbench.judgement import capacity, compare, render, search
+from rocbench.judgement.compare import origin
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
-from rocbench.report.curves import level_words, origin
+from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution

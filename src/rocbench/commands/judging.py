@@ -77,7 +77,8 @@ def compare(
             beside: dict[str, Any] = {
                 "a": names[0],
                 "b": names[1],
-                "simulated": result.simulated,
+                "simulated": bool(result.made_up),
+                "predicted": "predicted" in result.made_up,
                 "differs": result.differs,
                 "only_a": result.only_a,
                 "only_b": result.only_b,
@@ -132,7 +133,11 @@ def ablate(
             text = render.as_csv(result.table)
         case "json":
             text = render.as_json(
-                result.table, factors=result.factors, simulated=result.simulated, notes=result.notes
+                result.table,
+                factors=result.factors,
+                simulated=bool(result.made_up),
+                predicted="predicted" in result.made_up,
+                notes=result.notes,
             )
         case _:
             text = render.ablation(result, as_markdown=format_ == "md", width=console.out().width)

@@ -45,7 +45,9 @@ from rocbench.judgement.compare import (
     few_samples,
     flags_of,
     label,
+    made_up,
     needed,
+    origin,
     plain_value,
     records,
     tells_apart,
@@ -162,7 +164,8 @@ class Ablation:
     factors: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
     settings: Settings
-    simulated: bool
+    made_up: str
+    """As in a comparison."""
 
 
 def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = None) -> Ablation:
@@ -207,7 +210,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
             *_as_served(rows, levels, factors),
         ),
         settings=settings,
-        simulated=any(row.get("simulated") is True for row in rows),
+        made_up=made_up(map(origin, rows)),
     )
 
 

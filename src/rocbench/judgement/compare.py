@@ -108,7 +108,8 @@ class Comparison:
     only_b: tuple[str, ...]
     notes: tuple[str, ...]
     settings: Settings
-    simulated: bool
+    made_up: str
+    """Where figures come from that no GPU gave, as the function of that name has it."""
 
     def count(self, word: Word) -> int:
         """How many verdicts are `word`."""
@@ -151,7 +152,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
         notes=(*notes, *few, *_repeat_notes(both)),
         settings=settings,
-        simulated=any(row.get("simulated") is True for row in both),
+        made_up=made_up(map(origin, both)),
     )
 
 
@@ -184,6 +185,16 @@ def records(frame: pd.DataFrame) -> list[Row]:
         if isinstance(row.get("axes"), str):
             row |= {f"axis.{name}": value for name, value in json.loads(row["axes"]).items()}
     return [row for row in rows if row.get("discarded") is not True]
+
+
+def origin(row: Mapping[Any, Any]) -> str:
+    """`predicted`, `simulated` or `imported`; empty for a row that was measured here."""
+    return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
+
+
+def made_up(origins: Iterable[str]) -> str:
+    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
+    return " and ".join(sorted({"predicted", "simulated"} & set(origins)))
 
 
 def axes_of(rows: Iterable[Row]) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from rocbench import stats
 from rocbench.judgement import trend
+from rocbench.judgement.compare import made_up
 from rocbench.report.chart import Chart, Panel, Series, View, figure
-from rocbench.report.curves import Curve, Row, RunInfo, made_up, values
+from rocbench.report.curves import Curve, Row, RunInfo, values
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
 from rocbench.tables import columns

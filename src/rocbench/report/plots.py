@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from rocbench import units
+from rocbench.judgement.compare import made_up
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
 from rocbench.report.curves import (
     Curve,
@@ -16,7 +17,6 @@ from rocbench.report.curves import (
     drawn,
     level_words,
     load_name,
-    made_up,
     reasons,
     values,
     workloads,

@@ -60,16 +60,16 @@ def compare(
     if (b is None) == (arms is None):
         raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
     settings = _settings(metric, min_effect, method, allow, include_invalid)
-    base = _cells(a)
+    notes: tuple[str, ...] = ()
     names = (a, b or "")
     if b is not None:
-        other = _cells(b)
+        base, other, notes = _sides(a, b)
         short = (Path(a).name, Path(b).name)
         names = short if short[0] != short[1] else names
     else:
         assert arms is not None
-        base, other, names = _split(base, arms, _planned_factors(a))
-    result = library.compare(base, other, settings)
+        base, other, names = _split(_cells(a), arms, _planned_factors(a))
+    result = library.compare(base, other, settings, notes)
     match format_:
         case "csv":
             text = render.as_csv(result.table)
@@ -252,6 +252,26 @@ def _filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     if frame.empty:
         raise InputError("nothing was measured in this run", where=name)
     return frame
+
+
+def _sides(a: str, b: str) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """The rows of both sides, and what is to be told of them; runs of one that lie in the other's folder are not pooled into it.
+
+    Raises:
+        InputError: both are the same runs.
+    """
+    if Path(a).is_file() or Path(b).is_file():
+        return _cells(a), _cells(b), ()
+    one, other = ([str(folder.path.resolve()) for folder in _folders(name)] for name in (a, b))
+    only_a = [path for path in one if path not in other]
+    only_b = [path for path in other if path not in one]
+    if not only_a and not only_b:
+        raise InputError(
+            "both sides are the same run", where=b, fix="name another, or compare its arms: --arms NAME"
+        )
+    inner, outer = (b, a) if only_a else (a, b)
+    left = (f"{inner} lies in the folder {outer}, and was left out of it",)
+    return _cells(*(only_a or one)), _cells(*(only_b or other)), left if len(only_a) < len(one) else ()
 
 
 def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str, ...]]:

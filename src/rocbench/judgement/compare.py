@@ -116,13 +116,16 @@ class Comparison:
         return int((self.table["verdict"] == word).sum())
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) -> Comparison:
+def compare(
+    a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None, notes: Sequence[str] = ()
+) -> Comparison:
     """Compare cells of `b` with the same cells of `a` (the base).
 
     Args:
         a: `cells` rows of one or more runs, one row per cell and repeat.
         b: the same of the other side.
         settings: metrics, minimum effect, method, and what may differ.
+        notes: told before its own.
 
     Raises:
         InputError: the sides are unlike, share no cell, or a metric is none.
@@ -135,7 +138,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
     shared = [key for key in cells_a if key in cells_b]
     if not shared:
         raise InputError(_nothing_shared(*sides), fix="name runs of the same models, workloads and levels")
-    notes = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
+    told = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
     rows = [
         _judge_cell(dict(zip(keys, key, strict=True)), metric, cells_a[key], cells_b[key], settings)
         for key in shared
@@ -150,7 +153,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
         differs=_differences(*([r for k in shared for r in cells[k]] for cells in (cells_a, cells_b))),
         only_a=tuple(label(keys, key) for key in cells_a if key not in cells_b),
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
-        notes=(*notes, *few, *_repeat_notes(both)),
+        notes=(*notes, *told, *few, *_repeat_notes(both)),
         settings=settings,
         made_up=made_up(map(origin, both)),
     )

@@ -208,7 +208,7 @@ def axes_of(rows: Iterable[Row]) -> list[str]:
 def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
     """MATCH, and each further column that tells apart two cells of one side which those before it take for one."""
     keys = [name for name in MATCH if any(row.get(name) is not None for row in (*a, *b))]
-    for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS):
+    for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS, "key"):
         groups = [cells for side in (a, b) for cells in by(side, keys).values()]
         if any(tells_apart(name, cells) for cells in groups):
             keys.append(name)

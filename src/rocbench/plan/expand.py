@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -238,16 +238,51 @@ def _cells(
     group: Group,
     skipped: list[Skip],
 ) -> Iterator[Cell]:
-    for part, entry in blocks_of(sweep, model):
+    blocks, there = blocks_of(sweep, model), set()
+    for (part, entry), loads in zip(blocks, _loads_apart(sweep, model, blocks, axes), strict=True):
         for name in _workloads(part, entry, axes):
             for level in _levels(part, entry, axes):
-                found = cell_at(part, group, sources.workloads[name], level)
+                found = cell_at(part, group, sources.workloads[name], level, loads.get(name))
                 if not _wanted(sweep, overrides, group, name, level, found.key):
                     continue
                 if isinstance(found, Skip):
                     skipped.append(found)
-                else:
+                elif found.cell_id not in there:  # two blocks may take the same cell
+                    there.add(found.cell_id)
                     yield found
+
+
+def _loads_apart(
+    sweep: Sweep, model: SweepModel, blocks: Sequence[tuple[Sweep, SweepModel]], axes: Axes
+) -> list[dict[str, Axes]]:
+    """For each block, by workload: in what its load is unlike that of others which measure the same level.
+
+    It stands in the key as an axis does, for otherwise two cells had the same. The sweep's own load stays unnamed.
+    """
+    takers: dict[str, dict[Level, set[int]]] = {}
+    for index, (part, entry) in enumerate(blocks):
+        for name in _workloads(part, entry, axes):
+            for level in _levels(part, entry, axes):
+                takers.setdefault(name, {}).setdefault(level, set()).add(index)
+    usual, facts = _load_facts(sweep), [_load_facts(part) for part, _ in blocks]
+    found: list[dict[str, Axes]] = [{} for _ in blocks]
+    for name, levels in takers.items():
+        groups = [[facts[i] for i in there] for there in levels.values()]
+        if sweep.search and name in _workloads(sweep, model, axes):  # at levels that are not known yet
+            groups = [[*group, usual] if group[0]["kind"] == usual["kind"] else group for group in groups]
+        unlike = [load for group in groups for load in group if any(load != other for other in group)]
+        for index, load in enumerate(facts):
+            if load in unlike and load != usual:
+                found[index][name] = {
+                    fact: value
+                    for fact, value in load.items()
+                    if any(other.get(fact, value) != value for other in unlike)
+                }
+    return found
+
+
+def _load_facts(sweep: Sweep) -> Axes:
+    return sweep.load.model_dump(exclude={"shape"}) | sweep.load.shape.model_dump()
 
 
 def _searches(
@@ -294,9 +329,11 @@ def level_of(sweep: Sweep, value: float) -> Level:
     return Level(rate=float(value)) if sweep.load.shape.kind == "open" else Level(concurrency=int(value))
 
 
-def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cell | Skip:
-    """One cell of a server with its identity and estimate, or why it cannot run there."""
-    key = "/".join([_name(group.model, group.axes), workload.name, level.label])
+def cell_at(
+    sweep: Sweep, group: Group, workload: Workload, level: Level, load: Axes | None = None
+) -> Cell | Skip:
+    """One cell of a server with its identity and estimate, or why it cannot run there; `load` stands in its key."""
+    key = "/".join([_name(group.model, {**group.axes, **(load or {})}), workload.name, level.label])
     reason = _cannot_run(group, workload)
     if reason:
         return Skip(key, reason)

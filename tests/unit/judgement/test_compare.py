@@ -253,3 +253,17 @@ def test_rendered_forms():
     rows = json.loads(render.as_json(result.table, notes=list(result.notes)))["rows"]
     assert rows[1]["effect"] is None
     assert render.as_csv(result.table).startswith("model,workload,concurrency")
+
+
+def test_loads_that_only_the_key_tells_apart_are_not_pooled():
+    """Two blocks of one level that are measured for other lengths of time are two cells, not repeats of one."""
+    sides = [
+        table(
+            *(
+                cells(mean, key=f"m{load}/w/c64", seed=seed)
+                for mean, load in ((1000, ""), (2000, "@duration_s=60"))
+            )
+        )
+        for seed in (0, 1)
+    ]
+    assert list(compare(*sides, ONE).table["n_a"]) == [5, 5]

@@ -254,3 +254,20 @@ def test_a_fault_without_a_known_fix_ends_there() -> None:
     (fault,) = plan.faults
     assert "[rule off-hma-flag;" in fault.message
     assert "fix:" not in fault.message
+
+
+def test_blocks_of_one_level_have_keys_of_their_own() -> None:
+    """Where two blocks measure the same level, the key says in what their loads differ; the same cell is there once."""
+    constant = {"rate": [4, 8], "load": {"shape": {"kind": "open", "arrival": "constant"}}}
+    blocks = [{}, constant, {"rate": [4]}]
+    made = expand(concurrency=[], rate=[2, 4], load={"shape": {"kind": "open"}}, blocks=blocks)
+    names = [key.removeprefix("llama-3.1-405b") for key in keys(made)]
+    assert names == ["/short/r2", "/short/r4", "@arrival=constant/short/r4", "@arrival=constant/short/r8"]
+
+
+def test_blocks_of_other_levels_keep_their_plain_keys() -> None:
+    """A longer window at some levels is no other curve; from levels that a search may come to it is told apart."""
+    changes: dict[str, Any] = {"blocks": [{}, {"concurrency": [2], "load": {"duration_s": 60}}]}
+    assert keys(expand(**changes))[-1] == "llama-3.1-405b/short/c2"
+    changes["search"] = {"slo": {"p99_ttft_ms": 2000}}
+    assert keys(expand(**changes))[-1] == "llama-3.1-405b@duration_s=60.0/short/c2"

@@ -23,6 +23,7 @@ there once its row is (parts/cells/): parts without a row are of a cell that was
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -134,6 +135,10 @@ class RunFolder:
         _write_atomic(
             self.path / name, self._masked(json.dumps(value, indent=2, default=_plain)).encode() + b"\n"
         )
+
+    def sha256(self, name: str) -> str:
+        """Hash of a file that was written, as hexadecimal digits."""
+        return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
 
     def _masked(self, text: str) -> str:
         return redacted(text, self.secrets)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -189,7 +188,7 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
     folder.write_json("plan.json", written)
     ceiling = calibrate.load()
     written = rows.manifest(plan, run_id, now(), environment.collect()) | {
-        "plan_sha256": hashlib.sha256((folder.path / "plan.json").read_bytes()).hexdigest(),
+        "plan_sha256": folder.sha256("plan.json"),
         "client_ceiling": asdict(ceiling) if ceiling else None,
     }
     folder.write_json("manifest.json", written)

@@ -19,7 +19,7 @@ from rocbench.server.scrub import scrub
 from rocbench.server.spec import GRACE_S, ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
-_SHARED = "/tmp/rocbench"  # noqa: S108 - one place for all users of a node is the point
+_SHARED = "/var/tmp/rocbench"  # noqa: S108 - one place for all users of a node is the point
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Orphan:
 
 
 def state_dir() -> Path:
-    """Where this node's state is kept, shared by all its users: $ROCBENCH_STATE, else /tmp/rocbench.
+    """Where this node's state is kept, shared by all its users: $ROCBENCH_STATE, else /var/tmp/rocbench.
 
     Not where $TMPDIR says: two runs that each have one of their own would not see one another.
     """

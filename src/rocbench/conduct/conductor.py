@@ -183,13 +183,14 @@ class Conductor:
             with stopper.draining() as stop:
                 measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen, stop)
         except EnvironmentFault as error:
-            # The server, or a load worker, died around the load: the cells after it get a new server.
+            # The server died around the load, and the cells after it get a new one; or a load worker did.
             stopper.check()
+            by_server = isinstance(error, ServerFault) or running.exit_code() is not None
             if isinstance(error, ServerFault):
                 error = server_fault(error.what, running.log_path, running.log_start)
             self.screen.note(error.text())
             self._store_failed(launch, run, running.spec.folder.name, error)
-            return False
+            return not by_server
         if stop.is_set():
             # A cut-off cell's figures are not used; its cell stays missing, to be resumed.
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,17 @@ from rich.table import Table
 
 from rocbench import plaintable
 from rocbench.judgement import capacity, compare, render, search
+from rocbench.judgement.compare import origin
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
-from rocbench.report.curves import level_words, origin
+from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution
 from rocbench.rules.table import Rule
 from rocbench.server import multinode
 from rocbench.server.command import shell_line
+from rocbench.server.redact import MASK, is_secret
 from rocbench.settings.schema import Sweep
 from rocbench.units import ABSENT, duration, number, percent
 
@@ -291,7 +293,7 @@ def say(text: str) -> None:
 
 def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
     """Each flag and variable with its origin, then what rules say."""
-    rows = explain.explain(resolved)
+    rows = [replace(row, value=_shown(row.name, row.value)) for row in explain.explain(resolved)]
     facts = resolved.facts
     if as_json:
         told = {
@@ -335,6 +337,11 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
         console.print(f"[yellow]accuracy-affecting[/]: {escape(', '.join(resolved.accuracy_labels))}")
 
 
+def _shown(name: str, value: str) -> str:
+    """A value, masked where its name tells of a secret; what is absent stays so."""
+    return MASK if value and is_secret(name) else value
+
+
 def _source(source: str) -> str:
     """Where something is written, in brackets after it; nothing where no source is known."""
     return f" ({escape(source)})" if source else ""
@@ -349,7 +356,10 @@ def show_diff(
     model: str, versions: tuple[str, str], one: Resolution, other: Resolution, *, as_json: bool
 ) -> None:
     """What changes from one version to another."""
-    changes = explain.diff(one, other)
+    changes = [
+        replace(change, before=_shown(change.name, change.before), after=_shown(change.name, change.after))
+        for change in explain.diff(one, other)
+    ]
     if as_json:
         print(json.dumps([asdict(change) for change in changes], indent=2))
         return

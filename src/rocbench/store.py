@@ -23,6 +23,7 @@ there once its row is (parts/cells/): parts without a row are of a cell that was
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -69,7 +70,7 @@ class RunFolder:
         """A new run folder.
 
         Raises:
-            InputError: the folder holds a run already.
+            InputError: the folder holds a run already, or is a file.
             DiskFault: it cannot be written.
         """
         if (path / "manifest.json").exists():
@@ -80,6 +81,10 @@ class RunFolder:
         try:
             (path / "parts").mkdir(parents=True, exist_ok=True)
             (path / "servers").mkdir(exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(
+                "a file stands where the run folder is to be", where=str(path), fix="choose another --out"
+            ) from None
         except OSError as error:
             raise _full(path, error) from None
         return folder
@@ -130,6 +135,10 @@ class RunFolder:
         _write_atomic(
             self.path / name, self._masked(json.dumps(value, indent=2, default=_plain)).encode() + b"\n"
         )
+
+    def sha256(self, name: str) -> str:
+        """Hash of a file that was written, as hexadecimal digits."""
+        return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
 
     def _masked(self, text: str) -> str:
         return redacted(text, self.secrets)

@@ -16,6 +16,7 @@ from rocbench.plan.estimate import cannot_start
 from rocbench.rules import explain
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Finding, Resolution, ServeRequest, resolve
+from rocbench.server.redact import lift_flags
 from rocbench.settings import catalog
 
 _ENVS = "import json, vllm.envs as e; print(json.dumps(sorted(e.environment_variables)))"
@@ -26,7 +27,7 @@ def resolution(
     model: str, vllm: str | None, hardware: str | None, tp: int | None, aiter: Any, set_: list[str] | None
 ) -> Resolution:
     """The resolution of one model by its profile and the command line, and a warning where memory is too small."""
-    args, env = options.settings(set_)
+    args, env = lift_flags(*options.settings(set_), where="--set")
     profile, node = catalog.model(model), catalog.hardware(hardware or "mi325x")
     resolved = resolve(
         ServeRequest(

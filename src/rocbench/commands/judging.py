@@ -13,7 +13,7 @@ from rocbench.errors import EnvironmentFault, Exit, InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rocbench.judgement.ablate import Ablation, Levels
+    from rocbench.judgement.ablate import Levels
     from rocbench.judgement.compare import Settings
     from rocbench.judgement.gate import GateRules
     from rocbench.store import RunFolder
@@ -60,16 +60,16 @@ def compare(
     if (b is None) == (arms is None):
         raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
     settings = _settings(metric, min_effect, method, allow, include_invalid)
-    base = _cells(a)
+    notes: tuple[str, ...] = ()
     names = (a, b or "")
     if b is not None:
-        other = _cells(b)
+        base, other, notes = _sides(a, b)
         short = (Path(a).name, Path(b).name)
         names = short if short[0] != short[1] else names
     else:
         assert arms is not None
-        base, other, names = _split(base, arms, _planned_factors(a))
-    result = library.compare(base, other, settings)
+        base, other, names = _split(_cells(a), arms, _planned_factors(a))
+    result = library.compare(base, other, settings, notes)
     match format_:
         case "csv":
             text = render.as_csv(result.table)
@@ -77,7 +77,8 @@ def compare(
             beside: dict[str, Any] = {
                 "a": names[0],
                 "b": names[1],
-                "simulated": result.simulated,
+                "simulated": bool(result.made_up),
+                "predicted": "predicted" in result.made_up,
                 "differs": result.differs,
                 "only_a": result.only_a,
                 "only_b": result.only_b,
@@ -127,18 +128,19 @@ def ablate(
     if not factors:
         raise InputError("this run has no factors", where=runs[0], fix="name them: --factor aiter=off,on")
     result = library.ablate(frame, factors, settings)
-    notes = (*result.notes, *_confounded(frame, factors))
     match format_:
         case "csv":
             text = render.as_csv(result.table)
         case "json":
             text = render.as_json(
-                result.table, factors=result.factors, simulated=result.simulated, notes=notes
+                result.table,
+                factors=result.factors,
+                simulated=bool(result.made_up),
+                predicted="predicted" in result.made_up,
+                notes=result.notes,
             )
         case _:
-            text = render.ablation(
-                _with_notes(result, notes), as_markdown=format_ == "md", width=console.out().width
-            )
+            text = render.ablation(result, as_markdown=format_ == "md", width=console.out().width)
     typer.echo(text, nl=False)
     raise typer.Exit(int(_code(result.table)))
 
@@ -252,6 +254,26 @@ def _filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame
 
 
+def _sides(a: str, b: str) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """The rows of both sides, and what is to be told of them; runs of one that lie in the other's folder are not pooled into it.
+
+    Raises:
+        InputError: both are the same runs.
+    """
+    if Path(a).is_file() or Path(b).is_file():
+        return _cells(a), _cells(b), ()
+    one, other = ([str(folder.path.resolve()) for folder in _folders(name)] for name in (a, b))
+    only_a = [path for path in one if path not in other]
+    only_b = [path for path in other if path not in one]
+    if not only_a and not only_b:
+        raise InputError(
+            "both sides are the same run", where=b, fix="name another, or compare its arms: --arms NAME"
+        )
+    inner, outer = (b, a) if only_a else (a, b)
+    left = (f"{inner} lies in the folder {outer}, and was left out of it",)
+    return _cells(*(only_a or one)), _cells(*(only_b or other)), left if len(only_a) < len(one) else ()
+
+
 def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
     """The baseline's rows, and what is to be told of them; never the run's own, which are as good as themselves.
 
@@ -342,35 +364,6 @@ def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
             fix=f"name two, base first: --arms {name}={','.join(levels[:2])}",
         )
     return levels
-
-
-def _confounded(frame: pd.DataFrame, factors: Levels) -> tuple[str, ...]:
-    """What the servers were found to have otherwise beside the factors, by the proof after start."""
-    from rocbench.judgement import ablate as library
-
-    facts = [name for name in ("attention_backend", "block_size", "kv_cache_dtype") if name in frame.columns]
-    levels = {name: _levels_of(frame, name) for name in factors}
-    there: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
-    for index in frame.index:
-        axes = json.loads(frame["axes"][index]) if isinstance(frame["axes"][index], str) else {}
-        others = json.dumps({name: level for name, level in axes.items() if name not in factors})
-        arm = {name: str(levels[name][index]) for name in factors}
-        found = {name: str(frame[name][index]) for name in facts if frame[name].notna()[index]}
-        seen = there.setdefault((str(frame["model"][index]), others), [])
-        if found and (arm, found) not in seen:
-            seen.append((arm, found))
-    notes = {
-        f"{model}: {told}, as its server said": None
-        for (model, _), arms in there.items()
-        for told in library.confounded(arms)
-    }
-    return tuple(notes)
-
-
-def _with_notes(result: Ablation, notes: tuple[str, ...]) -> Ablation:
-    from dataclasses import replace
-
-    return replace(result, notes=notes)
 
 
 def _published(name: str, settings: Settings, format_: Format) -> None:

@@ -85,8 +85,7 @@ def summary(
     from rocbench import console
     from rocbench.commands.reporting import find
     from rocbench.judgement import repeats
-    from rocbench.judgement.compare import DEFAULT_METRICS, records
-    from rocbench.report.curves import origin
+    from rocbench.judgement.compare import DEFAULT_METRICS, origin, records
 
     folders = find([run])
     if len(folders) > 1:

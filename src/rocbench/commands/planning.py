@@ -16,7 +16,7 @@ from rocbench.errors import ConfigError, InputError
 from rocbench.plan import expand as planner
 from rocbench.plan.expand import Overrides, Plan, Sources
 from rocbench.settings import catalog, yamlfile
-from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload
+from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload, check_url
 from rocbench.store import RunFolder
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
@@ -47,10 +47,10 @@ def adhoc(
         raise InputError("--model is missing", fix="give the name the server knows, see GET /v1/models")
     if not level:
         raise InputError("--concurrency is missing", fix="give users, for example --concurrency 1,64,1000")
-    if not base_url.startswith(("http://", "https://")):
-        raise InputError(
-            f"cannot use {base_url!r}", where="--base-url", fix="give http://HOST:PORT or https://..."
-        )
+    try:
+        check_url(base_url)
+    except ValueError as error:
+        raise InputError(str(error), where="--base-url") from None
     kept = {key: value for key, value in changes.items() if value is not None}
     server = {"kind": "attached", "base_url": base_url.rstrip("/").removesuffix("/v1")}
     raw: dict[str, Any] = {
@@ -136,7 +136,8 @@ def sources(
     for place, entry in enumerate(named):
         try:
             found = catalog.model(entry.profile)
-            models[entry.profile] = found.model_copy(update={"path": entry.path}) if entry.path else found
+            path = entry.path and str(Path(entry.path).expanduser())  # the printed command is quoted
+            models[entry.profile] = found.model_copy(update={"path": path}) if path else found
         except ConfigError as error:
             if sweep.server.kind != "attached":
                 faults.append(_placed(error, file, ("models", place, "profile")))

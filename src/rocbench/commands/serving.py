@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rocbench.commands import options
+from rocbench.errors import ServerFault
 
 if TYPE_CHECKING:
     from rocbench.plan.expand import Plan
@@ -31,13 +35,17 @@ def serve(
     image: Annotated[str | None, typer.Option(help="Run in this container image instead.")] = None,
     path: Annotated[str | None, typer.Option(help="A local folder that holds the model.")] = None,
     log: Annotated[Path | None, typer.Option(help="Folder for command, environment and log.")] = None,
+    reap: Annotated[
+        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
+    ] = False,
 ) -> None:
     """Launch one server with derived flags and stay in the foreground until Ctrl-C."""
     server: dict[str, Any] = {"kind": "process", "command": (command,)}
     if image is not None:
         server = {"kind": "container", "image": image}
     plan = _one_server(model, vllm, hardware, tp, aiter, set_, force, server, {}, path)
-    _foreground(plan, port, log)
+    with _on_this_node(f"bench serve {model}", reap=reap):
+        _foreground(plan, port, log)
 
 
 def simulate(
@@ -118,15 +126,46 @@ def _one_server(
     return made
 
 
+@contextmanager
+def _on_this_node(purpose: str, *, reap: bool) -> Iterator[None]:
+    """Held against runs, which would measure this server's load with theirs; other servers may stand beside it."""
+    from rocbench import console
+    from rocbench.server import orphans
+    from rocbench.server.lock import node_lock
+
+    with node_lock(purpose, shared=True):
+        for orphan in orphans.find():
+            orphans.end_or_refuse(orphan, reap_it=reap, tell=console.say)
+        yield
+
+
+@contextmanager
+def _files(log: Path | None) -> Iterator[Path]:
+    """Where a server's files go. A temporary folder outlives a server that failed: its log says why."""
+    if log is not None:
+        yield log
+        return
+    folder = Path(tempfile.mkdtemp(prefix="rocbench-serve-"))
+    failed = False
+    try:
+        yield folder
+    except ServerFault:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _foreground(plan: Plan, port: int, log: Path | None) -> None:
     """Start the plan's only server, say where it is, wait for its end or Ctrl-C, stop it."""
     from rocbench import console
     from rocbench.conduct import bind
     from rocbench.server import start
+    from rocbench.server.failures import server_fault
 
     group = plan.groups[0]
-    with tempfile.TemporaryDirectory(prefix="rocbench-serve-") as scratch:
-        folder = log or Path(scratch)
+    with _files(log) as folder:
         spec = bind.server_spec(group, plan.sweep, folder, port=port)
         for finding in group.resolution.warnings if group.resolution else ():
             console.say(f"{finding.severity}: {finding.message} ({finding.rule})")
@@ -141,8 +180,11 @@ def _foreground(plan: Plan, port: int, log: Path | None) -> None:
             except KeyboardInterrupt:
                 console.say("stopping")
                 return
-        console.say(f"the server ended by itself with exit code {running.exit_code()}")
-        raise typer.Exit(4)
+        raise server_fault(
+            f"the server ended by itself with exit code {running.exit_code()}",
+            running.log_path,
+            running.log_start,
+        )
 
 
 def _wait() -> None:

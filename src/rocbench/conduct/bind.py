@@ -6,10 +6,11 @@ import json
 import os
 import sys
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rocbench.errors import InputError
+from rocbench.errors import InputError, NodeFault
 from rocbench.load.cpus import for_client
 from rocbench.load.machine import choose_workers
 from rocbench.load.spec import (
@@ -29,7 +30,9 @@ from rocbench.plan.expand import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
 from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
+from rocbench.server.redact import MASK, is_secret, usable_key
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
+from rocbench.server.visible import told, visible_gpus
 from rocbench.settings import schema
 from rocbench.settings.schema import Server, Sweep
 
@@ -54,6 +57,8 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     profile = group.profile
     env = dict(group.resolution.environment()) if group.resolution else {}
     argv = group.resolution.argv() if group.resolution else ()
+    model, served = group.resolution.model if group.resolution else group.model, _served_name(group)
+    env = {name: _kept_value(name, value) for name, value in env.items()}
     command: tuple[str, ...] = ()
     if server.kind == "simulated":
         context = folder / "simulation.json"
@@ -62,22 +67,24 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         env["ROCBENCH_SIM"] = str(context)
         command = (*SIMULATOR, *argv)
     elif server.kind in ("process", "container"):
-        command = (*(server.command or ("vllm",)), "serve", *argv)
+        served = _local(model) if served == model else served
+        model = _local(model)
+        command = (*(server.command or ("vllm",)), "serve", model, *argv[1:])
     total = None
     if profile is not None:
         total = profile.total_params
     return ServerSpec(
         kind=server.kind,
-        model=group.resolution.model if group.resolution else group.model,
+        model=model,
         folder=folder,
         command=command,
         env=env,
-        served_name=_served_name(group),
+        served_name=served,
         port=port,
         base_url=server.base_url,
         api_key=api_key(server),
         ready_timeout_s=server.ready_timeout_s or ready_timeout_s(total),
-        gpus=server.gpus or _gpus(group, server),
+        gpus=_gpus(group, server, env),
         weight_bytes=_weight_bytes(group),
         image=group.image(sweep),
         runtime=server.runtime,
@@ -86,18 +93,33 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     )
 
 
-def _gpus(group: Group, server: Server) -> tuple[int, ...]:
-    """GPUs by index for a model that needs fewer than the node has; empty binds none (all of them, or a CPU).
+def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ...]:
+    """GPUs of this node by index, among those that the environment lets be seen; empty on a CPU.
 
     Raises:
-        NodeFault: too few are free.
+        NodeFault: too few can be seen, or are free.
     """
     if server.kind not in ("process", "container") or group.resolution is None or group.hardware is None:
         return ()
-    needed, there = group.resolution.facts.gpus_needed, group.hardware.gpus
-    if group.hardware.gpu is None or needed >= there:
-        return ()
-    return choose_gpus(needed, range(there))
+    if group.hardware.gpu is None:
+        return server.gpus or ()
+    there, facts = group.hardware.gpus, group.resolution.facts
+    surroundings = {**os.environ, **env}
+    seen = visible_gpus(surroundings, there)
+    needed = min(facts.gpus_needed // facts.nodes, there)
+    if len(seen) < needed or not set(server.gpus or ()) <= set(seen):
+        what = f"GPUs {', '.join(map(str, server.gpus))}" if server.gpus else f"{needed} GPUs"
+        raise NodeFault(
+            f"{what} are wanted, {len(seen)} of {there} can be seen ({told(surroundings)})",
+            fix="unset the variable, or ask for GPUs that it names",
+        )
+    return server.gpus or choose_gpus(needed, seen)
+
+
+def _local(model: str) -> str:
+    """A model's folder by its absolute path, which needs no shell and is the same in a container; else its id."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if model.startswith(("~", "./", "../")) or path.exists() else model
 
 
 def _weight_bytes(group: Group) -> float | None:
@@ -123,12 +145,27 @@ def api_key(server: Server) -> str | None:
     """
     if server.api_key_env is None:
         return None
-    key = os.environ.get(server.api_key_env)
+    key = os.environ.get(server.api_key_env, "").strip()
     if not key:
         raise InputError(
             f"${server.api_key_env} is not set", where="api_key_env", fix="export it with the key"
         )
-    return key
+    return usable_key(key, where=f"${server.api_key_env}")
+
+
+def _kept_value(name: str, value: str) -> str:
+    """A variable's value; a secret that was masked in the run folder which is resumed is taken from the shell.
+
+    Raises:
+        InputError: it is not set there.
+    """
+    if value != MASK or not is_secret(name):
+        return value
+    if name not in os.environ:
+        raise InputError(
+            f"the value of {name} is not kept in a run folder", where=f"${name}", fix="export it to resume"
+        )
+    return os.environ[name]
 
 
 def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import itertools
+import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from rocbench.plan.expand import Cell, Launch, Plan, Run
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, start
 from rocbench.server.failures import server_fault
+from rocbench.server.redact import redacted
 from rocbench.settings.schema import Workload
 from rocbench.store import Identity, RunFolder
 from rocbench.verdict.codes import SPOILED
@@ -90,13 +92,29 @@ class Conductor:
             except BenchError as error:
                 self._fail(launch, folder, todo, searches, error)
                 return
-            died = server_fault(f"{launch.group.model}: the server died in mid-run", folder / "server.log")
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    raise
+                self._fail(launch, folder, todo, searches, self._unforeseen(error))
+                return
+            log = None if self.plan.sweep.server.kind == "attached" else folder / "server.log"
+            died = server_fault(f"{launch.group.model}: the server died in mid-run", log)
             if attempt == RESTARTS:
                 self._fail(
                     launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, died
                 )
                 return
             self.screen.note(died.text())
+
+    def _unforeseen(self, error: Exception) -> EnvironmentFault:
+        """An exception that nobody expected, as the fault of the server around which it came up."""
+        self.folder.log(now(), "unforeseen", traceback=traceback.format_exception(error))
+        text = redacted(f"{type(error).__name__}: {error}", self.folder.secrets)
+        return EnvironmentFault(
+            f"bench itself failed around this server: {text}",
+            where=str(self.folder.path / "log.jsonl"),
+            fix="report it with the traceback that stands there",
+        )
 
     def _serve(
         self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], stopper: Stopper
@@ -165,13 +183,14 @@ class Conductor:
             with stopper.draining() as stop:
                 measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen, stop)
         except EnvironmentFault as error:
-            # The server, or a load worker, died around the load: the cells after it get a new server.
+            # The server died around the load, and the cells after it get a new one; or a load worker did.
             stopper.check()
+            by_server = isinstance(error, ServerFault) or running.exit_code() is not None
             if isinstance(error, ServerFault):
                 error = server_fault(error.what, running.log_path, running.log_start)
             self.screen.note(error.text())
             self._store_failed(launch, run, running.spec.folder.name, error)
-            return False
+            return not by_server
         if stop.is_set():
             # A cut-off cell's figures are not used; its cell stays missing, to be resumed.
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)

@@ -64,7 +64,7 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
     folder.write_json(f"servers/{running.spec.folder.name}/resolved.json", proved.as_json())
     with ExitStack() as stack:
         telemetry = stack.enter_context(gpu.telemetry(running, group.hardware))
-        notes = [*running.notes, *telemetry.notes]
+        notes = [*running.notes, *telemetry.news()]
         notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
         yield Session(group, running, sweep, proved, telemetry, notes)
 
@@ -109,6 +109,8 @@ def cell(
         result.window = replace(result.window, ended_by="server_died")
     start_ns, end_ns = result.window.start_ns, result.window.end_ns
     gpus = tuple(session_.telemetry.between(start_ns, end_ns))
+    for note in session_.telemetry.news():
+        screen.note(note)
     columns: dict[str, Any] = {
         **scrape.window_view(scraper.samples, start_ns, end_ns),
         **scrape.load_view(before, after),
@@ -119,7 +121,7 @@ def cell(
         **proved_columns(session_.proved),
     }
     columns |= ceiling_columns(len(result.workers))
-    columns["simulated"] = running.simulated or _says_simulated(after)
+    columns["simulated"] = running.simulated or _says_simulated(scraper.samples)
     columns["prefix_cache_reset"] = reset
     columns["gpu_shared"] = session_.telemetry.shared(start_ns, end_ns)
     return Measured(
@@ -177,9 +179,9 @@ class _Edges:
         return cpu.view(self.first, self.last)
 
 
-def _says_simulated(sample: ServerSample | None) -> bool:
-    """A simulated server says so in its metrics, also where somebody else started it."""
-    return sample is not None and any(name.startswith("sim_") for name in sample.values)
+def _says_simulated(samples: Sequence[ServerSample]) -> bool:
+    """A simulated server says so in its metrics, also where somebody else started it; one that died said so before."""
+    return any(name.startswith("sim_") for sample in samples for name in sample.values)
 
 
 def _shown(sample: ServerSample, gpus: Sequence[GpuSample]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from rocbench.physics.roofline import Share
 from rocbench.plan import shards
 from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.records import SCHEMA_VERSION
-from rocbench.server.redact import masked_environment
+from rocbench.server.redact import MASK, is_secret, masked, masked_environment
 from rocbench.server.spec import RunningServer
 from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, Workload
 from rocbench.tables import limits, metrics
@@ -54,7 +54,9 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
         "load_spec": _json(_load_spec(cell.load)),
         "slo": _json(slo) if (slo := plan.sweep.slo.model_dump(exclude_none=True)) else None,
         "key": cell.key,
-        "serve_args": _json({e.name: e.value for e in group.resolution.args}) if group.resolution else None,
+        "serve_args": _json(masked({e.name: e.value for e in group.resolution.args}))
+        if group.resolution
+        else None,
         "serve_env": _json(masked_environment(group.resolution.environment(), ()))
         if group.resolution
         else None,
@@ -178,12 +180,13 @@ def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:
 
 def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Row:
     """A cell whose server failed: its tags, and why there is no figure."""
-    code = getattr(error, "code", "")
-    return tags(plan, launch, run) | {
+    found = tags(plan, launch, run)
+    codes = ["server_failed", getattr(error, "code", ""), "forced_rules" if found["forced_rules"] else ""]
+    return found | {
         "simulated": plan.sweep.server.kind == "simulated",
         "server_id": server,
         "valid": False,
-        "reasons": "server_failed" + (f";{code}" if code else ""),
+        "reasons": ";".join(code for code in codes if code),
         "failure_message": error.text()[:2000],
     }
 
@@ -192,8 +195,8 @@ def plan_json(plan: Plan, overrides: Overrides, shard: str | None) -> dict[str, 
     """The plan as it goes on disk; `stored` reads back what it was made from."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "sweep": plan.sweep.model_dump(mode="json"),
-        "overrides": asdict(overrides),
+        "sweep": masked(plan.sweep.model_dump(mode="json")),
+        "overrides": masked(asdict(overrides)),
         "shard": shard,
         "estimate_s": plan.estimate_s,
         "servers": [_group_json(group) for group in plan.groups],
@@ -224,7 +227,7 @@ def _group_json(group: Group) -> dict[str, Any]:
         "provenance": [
             {
                 "name": e.name,
-                "value": e.value,
+                "value": MASK if is_secret(e.name) else e.value,
                 "by": e.provenance,
                 "rule": e.rule,
                 "why": e.why,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -27,7 +26,6 @@ from rocbench.report.live import Screen
 from rocbench.server import multinode, orphans
 from rocbench.server.lock import node_lock
 from rocbench.server.redact import secret_values
-from rocbench.server.spec import GRACE_S
 from rocbench.store import RunFolder
 
 RESULTS = Path("results")
@@ -161,13 +159,9 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
     resumed = options.part.scratch if options.part else options.out if options.resume else None
     mine = resumed.resolve() if resumed and not _ours(plan) else None
     for orphan in orphans.find():
-        if options.reap or (mine is not None and mine in Path(orphan.folder).parents):
-            screen.note(f"ending a server that an earlier bench left behind: {orphan.text()}")
-            orphans.reap(orphan, grace_s=GRACE_S)
-        elif _ours(plan):
-            raise NodeFault(
-                f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap"
-            )
+        reap = options.reap or (mine is not None and mine in Path(orphan.folder).parents)
+        if reap or _ours(plan):
+            orphans.end_or_refuse(orphan, reap_it=reap, tell=screen.note)
         else:
             screen.note(f"an earlier bench left a server behind: {orphan.text()}; end it with --reap")
 
@@ -194,7 +188,7 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
     folder.write_json("plan.json", written)
     ceiling = calibrate.load()
     written = rows.manifest(plan, run_id, now(), environment.collect()) | {
-        "plan_sha256": hashlib.sha256((folder.path / "plan.json").read_bytes()).hexdigest(),
+        "plan_sha256": folder.sha256("plan.json"),
         "client_ceiling": asdict(ceiling) if ceiling else None,
     }
     folder.write_json("manifest.json", written)
@@ -273,7 +267,7 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
     hardware = plan.groups[0].hardware if plan.groups else None
     if plan.sweep.server.kind not in ("process", "container") or hardware is None or hardware.gpu is None:
         return
-    checks = doctor.examine(gpus=hardware.gpus)
+    checks = doctor.examine(gpus=hardware.gpus, environs=_environs(plan))
     manifest = folder.read_json("manifest.json")
     folder.write_json("manifest.json", manifest | {"doctor": doctor.as_json(checks)})
     failed = doctor.failed_musts(checks)
@@ -284,6 +278,16 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
         raise NodeFault(
             f"the node fails its checks: {names}", fix="bench doctor says what to do; or --despite-doctor"
         )
+
+
+def _environs(plan: Plan) -> list[dict[str, str]]:
+    """What each of the plan's servers is started with. A container inherits nothing that a check of the node reads."""
+    inherited = dict(os.environ) if plan.sweep.server.kind == "process" else {}
+    return [
+        inherited | (group.resolution.environment() if group.resolution else {})
+        for group in plan.groups
+        if group.hardware is not None and group.hardware.gpu is not None
+    ]
 
 
 def exit_code(all_rows: list[dict[str, Any]], answered: Collection[str] = ()) -> Exit:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rocbench.judgement.compare import made_up, origin
 from rocbench.records import Phase
-from rocbench.report.curves import made_up, origin
 from rocbench.report.distributions import weighted_quantiles
 
 Floats = npt.NDArray[np.float64]

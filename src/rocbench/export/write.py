@@ -40,7 +40,7 @@ class Exported:
     left_out: dict[str, int]
     """Why rows were not written, and how many for each reason."""
     origins: frozenset[str]
-    """Where the figures come from, as `curves.origin` says."""
+    """Where the figures come from, as `compare.origin` says."""
 
 
 def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) -> Exported:

@@ -45,7 +45,9 @@ from rocbench.judgement.compare import (
     few_samples,
     flags_of,
     label,
+    made_up,
     needed,
+    origin,
     plain_value,
     records,
     tells_apart,
@@ -58,6 +60,8 @@ Levels = Mapping[str, Sequence[Any]]
 SpreadWord = Literal["more variable", "less variable", "same", "cannot tell"]
 
 LEVEL_COLUMNS = (*MATCH, *MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport")
+PROVEN = ("attention_backend", "block_size", "kv_cache_dtype")
+"""What only its own factor may change, as the server said after its start."""
 SAME_SPREAD = 2.0
 """Standard deviations within this ratio of each other (with their whole interval) count as the same."""
 FEW = "fewer than 2 repeats in which every arm was measured"
@@ -120,8 +124,8 @@ def confounded(there: Sequence[tuple[Arm, Mapping[str, Any]]]) -> tuple[str, ...
     """What arms change beside their factor, one sentence each.
 
     Args:
-        there: each arm with facts that only its own factor may change (attention back end, block size, KV dtype).
-            From vLLM 0.23, for example, KV offload also chooses another attention back end.
+        there: each arm, bases first, with facts that only its own factor may change (attention back end, block size,
+            KV dtype). From vLLM 0.23, for example, KV offload also chooses another attention back end.
     """
     found: dict[str, None] = {}
     for (a, facts_a), (b, facts_b) in itertools.combinations(there, 2):
@@ -129,8 +133,8 @@ def confounded(there: Sequence[tuple[Arm, Mapping[str, Any]]]) -> tuple[str, ...
         if len(changed) == 1:
             factor = changed[0]
             for name, value in facts_a.items():
-                if name != factor and value != facts_b.get(name):
-                    told = f"{a[factor]} -> {b[factor]} also changes {name}: {value} -> {facts_b.get(name)}"
+                if name != factor and name in facts_b and value != facts_b[name]:
+                    told = f"{a[factor]} -> {b[factor]} also changes {name}: {value} -> {facts_b[name]}"
                     found[f"{factor}: {told}"] = None
     return tuple(found)
 
@@ -160,7 +164,8 @@ class Ablation:
     factors: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
     settings: Settings
-    simulated: bool
+    made_up: str
+    """As in a comparison."""
 
 
 def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = None) -> Ablation:
@@ -202,9 +207,10 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
             *few_samples(_by_arms(by(rows, levels).values(), factors), settings),
             *_beside(rows, levels, factors),
             *_notes(rows, levels),
+            *_as_served(rows, levels, factors),
         ),
         settings=settings,
-        simulated=any(row.get("simulated") is True for row in rows),
+        made_up=made_up(map(origin, rows)),
     )
 
 
@@ -390,6 +396,27 @@ def _beside(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str
     others = [name for name in axes_of(rows) if name.removeprefix("axis.") not in factors]
     mixed = [name for name in others if any(tells_apart(name, cells) for cells in by(rows, levels).values())]
     return [f"{name} changes with the arms too, and its effect is in theirs" for name in mixed]
+
+
+def _as_served(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
+    """What servers were found to have otherwise beside the factors, by the proof after start."""
+    order = {name: [str(plain_value(_named(level))) for level in values] for name, values in factors.items()}
+    notes: dict[str, None] = {}
+    for cells in by(rows, levels).values():
+        there = []
+        for row in cells:
+            arm = dict(zip(factors, _arm(row, factors), strict=True))
+            facts = {name: str(row[name]) for name in PROVEN if row.get(name) is not None}
+            if facts and (arm, facts) not in there:
+                there.append((arm, facts))
+        there.sort(key=lambda known: [_place(order[name], level) for name, level in known[0].items()])
+        model = cells[0].get("model")
+        notes |= {f"{model}: {told}, as its server said": None for told in confounded(there)}
+    return list(notes)
+
+
+def _place(levels: Sequence[str], level: str) -> int:
+    return levels.index(level) if level in levels else len(levels)
 
 
 def _notes(rows: list[Row], levels: Sequence[str]) -> tuple[str, ...]:

@@ -108,20 +108,24 @@ class Comparison:
     only_b: tuple[str, ...]
     notes: tuple[str, ...]
     settings: Settings
-    simulated: bool
+    made_up: str
+    """Where figures come from that no GPU gave, as the function of that name has it."""
 
     def count(self, word: Word) -> int:
         """How many verdicts are `word`."""
         return int((self.table["verdict"] == word).sum())
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) -> Comparison:
+def compare(
+    a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None, notes: Sequence[str] = ()
+) -> Comparison:
     """Compare cells of `b` with the same cells of `a` (the base).
 
     Args:
         a: `cells` rows of one or more runs, one row per cell and repeat.
         b: the same of the other side.
         settings: metrics, minimum effect, method, and what may differ.
+        notes: told before its own.
 
     Raises:
         InputError: the sides are unlike, share no cell, or a metric is none.
@@ -134,7 +138,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
     shared = [key for key in cells_a if key in cells_b]
     if not shared:
         raise InputError(_nothing_shared(*sides), fix="name runs of the same models, workloads and levels")
-    notes = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
+    told = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
     rows = [
         _judge_cell(dict(zip(keys, key, strict=True)), metric, cells_a[key], cells_b[key], settings)
         for key in shared
@@ -149,9 +153,9 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None) 
         differs=_differences(*([r for k in shared for r in cells[k]] for cells in (cells_a, cells_b))),
         only_a=tuple(label(keys, key) for key in cells_a if key not in cells_b),
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
-        notes=(*notes, *few, *_repeat_notes(both)),
+        notes=(*notes, *told, *few, *_repeat_notes(both)),
         settings=settings,
-        simulated=any(row.get("simulated") is True for row in both),
+        made_up=made_up(map(origin, both)),
     )
 
 
@@ -186,6 +190,16 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [row for row in rows if row.get("discarded") is not True]
 
 
+def origin(row: Mapping[Any, Any]) -> str:
+    """`predicted`, `simulated` or `imported`; empty for a row that was measured here."""
+    return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
+
+
+def made_up(origins: Iterable[str]) -> str:
+    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
+    return " and ".join(sorted({"predicted", "simulated"} & set(origins)))
+
+
 def axes_of(rows: Iterable[Row]) -> list[str]:
     """The axes that rows stand at, as `records` names them."""
     return sorted({name for row in rows for name in row if name.startswith("axis.")})
@@ -194,7 +208,7 @@ def axes_of(rows: Iterable[Row]) -> list[str]:
 def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
     """MATCH, and each further column that tells apart two cells of one side which those before it take for one."""
     keys = [name for name in MATCH if any(row.get(name) is not None for row in (*a, *b))]
-    for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS):
+    for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS, "key"):
         groups = [cells for side in (a, b) for cells in by(side, keys).values()]
         if any(tells_apart(name, cells) for cells in groups):
             keys.append(name)
@@ -346,10 +360,13 @@ def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[flo
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
-    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics."""
+    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics.
+
+    Of several repeats the fewest of one: their figure is the mean of each one's own, not that of all requests.
+    """
     name = metric.removesuffix("_ms").split("_", 1)[-1]
     counts = [int(row[f"{name}_n"]) for row in rows if row.get(f"{name}_n") is not None]
-    return sum(counts) if metric.endswith("_ms") and counts else None
+    return min(counts) if metric.endswith("_ms") and counts else None
 
 
 def least_samples(metric: str) -> int | None:

@@ -36,6 +36,8 @@ from rocbench.judgement.compare import (
     few_samples,
     key_columns,
     label,
+    made_up,
+    origin,
     plain_value,
     records,
 )
@@ -174,7 +176,8 @@ class GateResult:
     items: tuple[Item, ...]
     notes: tuple[str, ...]
     policy: Literal["report", "pass", "fail"]
-    simulated: bool
+    made_up: str
+    """As in a comparison."""
 
     @property
     def outcome(self) -> Word:
@@ -216,8 +219,7 @@ def gate(
     for rule in rules.limits:
         assert isinstance(rule, LimitRule)
         items += _limits(run, rule, rules.alpha, found)
-    simulated = any(row.get("simulated") is True for row in records(run))
-    return GateResult(tuple(items), tuple(found), rules.cannot_tell, simulated)
+    return GateResult(tuple(items), tuple(found), rules.cannot_tell, made_up(map(origin, records(run))))
 
 
 def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, None]) -> list[Item]:
@@ -436,8 +438,8 @@ def markdown(result: GateResult, title: str = "Performance gate") -> str:
     items = sorted(result.items, key=lambda item: order[item.outcome])
     counts = ", ".join(f"{sum(i.outcome == word for i in items)} {word}" for word in order)
     lines = [f"## {title}: {result.outcome}", "", counts, ""]
-    if result.simulated:
-        lines += ["**Simulated: no GPU was measured.**", ""]
+    if result.made_up:
+        lines += [f"**{result.made_up.capitalize()}: no GPU was measured.**", ""]
     lines += [
         plaintable.markdown(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
         "",
@@ -450,8 +452,8 @@ def text(result: GateResult) -> str:
     """The items as an aligned table, and the outcome."""
     rows = [[item.cell, item.rule, item.outcome, item.detail] for item in result.items]
     told = [plaintable.text(["cell", "rule", "outcome", "figures"], rows), *result.notes]
-    if result.simulated:
-        told.append("simulated: no GPU was measured")
+    if result.made_up:
+        told.append(f"{result.made_up}: no GPU was measured")
     return "\n".join([*told, f"gate: {result.outcome}"])
 
 
@@ -464,7 +466,8 @@ def as_dict(result: GateResult) -> Mapping[str, Any]:
     return {
         "outcome": result.outcome,
         "policy": result.policy,
-        "simulated": result.simulated,
+        "simulated": bool(result.made_up),
+        "predicted": "predicted" in result.made_up,
         "notes": list(result.notes),
         "items": [
             {"cell": item.cell, "rule": item.rule, "outcome": item.outcome, "detail": item.detail}

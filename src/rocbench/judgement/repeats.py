@@ -20,7 +20,7 @@ def summary(
 
     The interval of the mean over repeats is Student's t, for percentiles of 10 and more repeats a BCa bootstrap;
     `interval` says which. A percentile that stands on too few requests has no figure, and `note` says how many it
-    has and would need; `samples` counts the requests behind a latency, over all repeats.
+    has and would need; `samples` counts the requests behind a latency, in the repeat that has the fewest.
     """
     rows = records(frame)
     keys = key_columns(rows, [])
@@ -38,7 +38,7 @@ def _line(rows: list[Row], metric: str) -> Row:
     count, least = samples(rows, metric), least_samples(metric)
     if least is not None and count is not None and count < least:
         absent = stats.mean_interval([])
-        return _columns(absent, "", stats.NAN, count, f"{count} requests, {least} are needed") | {
+        return _columns(absent, "", stats.NAN, count, f"{count} requests a repeat, {least} are needed") | {
             "n": len(values)
         }
     if least is not None and len(values) >= BCA_FROM:

@@ -63,7 +63,12 @@ class Difference:
 
 
 def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[Fault, ...], tuple[str, ...]]:
-    """Faults of arms that differ in more than their factor, and notes on what a factor brings by its nature."""
+    """Faults of arms that differ in more than their factor, and notes on what a factor brings by its nature.
+
+    Args:
+        groups: those of one entry of `models`: two entries may differ in anything.
+        sweep: its factors, and what may change with them.
+    """
     faults: dict[Fault, None] = {}
     notes: dict[str, None] = {}
     for factor, base, arm in _pairs(groups, sweep):
@@ -93,11 +98,11 @@ def compares_offload(sweep: Sweep) -> bool:
 
 
 def _pairs(groups: Sequence[Group], sweep: Sweep) -> Iterator[tuple[str, Group, Group]]:
-    """(factor, arm at its base, other arm): arms of one model that differ in this factor only."""
+    """(factor, arm at its base, other arm): arms that differ in this factor only."""
     there = [g for g in groups if g.resolution is not None and all(name in g.axes for name in sweep.factors)]
     for one, other in itertools.permutations(there, 2):
         changed = [name for name in {**one.axes, **other.axes} if one.axes.get(name) != other.axes.get(name)]
-        if one.model == other.model and len(changed) == 1 and changed[0] in sweep.factors:
+        if len(changed) == 1 and changed[0] in sweep.factors:
             base = sweep.factors[changed[0]][0]
             if one.axes[changed[0]] == base:
                 yield changed[0], one, other

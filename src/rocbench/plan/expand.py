@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,10 +31,10 @@ from rocbench.plan.planned import (
 )
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
-from rocbench.server.redact import masked_environment
+from rocbench.server.redact import lift_flags, masked_environment
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
-from rocbench.settings.schema import CELL_AXES, ModelProfile, Sweep, SweepModel, Workload
+from rocbench.settings.schema import CELL_AXES, ModelProfile, Server, Sweep, SweepModel, Workload
 from rocbench.sim.argv import UsageError, parse
 
 __all__ = [
@@ -60,7 +60,10 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
     groups: list[Group] = []
     faults: list[Fault] = []
     skipped: list[Skip] = []
+    mixed: dict[Fault, None] = {}
+    notes: dict[str, None] = {}
     for entry in sweep.models:
+        before = len(groups)
         model = entry if isinstance(entry, SweepModel) else SweepModel(profile=entry)
         for axes in _axes(sweep, model):
             try:
@@ -84,11 +87,16 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                 faults.append(Fault(_name(model.profile, axes), refused))
             if sweep.server.kind == "container" and group.image(sweep) is None:
                 faults.append(Fault(_name(model.profile, axes), _no_image(group)))
+            wrong = _wrong_gpus(group, sweep.server)
+            if wrong:
+                faults.append(Fault(_name(model.profile, axes), f"server.gpus {wrong}"))
             groups.append(group)
+        unlike, told = arms.judge(groups[before:], sweep)
+        mixed |= dict.fromkeys(unlike)
+        notes |= dict.fromkeys(told)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
     faults += [*_without_effect(sweep, overrides), *_twice(groups)]
-    mixed, notes = arms.judge(groups, sweep)
     return Plan(
         sweep,
         sources,
@@ -96,7 +104,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         tuple(order.launches(sweep, groups)),
         (*faults, *mixed),
         tuple(skipped),
-        notes,
+        tuple(notes),
     )
 
 
@@ -121,6 +129,22 @@ def _no_image(group: Group) -> str:
         f"its profile names no container image for vLLM {group.vllm or 'unknown'}\n"
         "  fix: server.image, by digest (name@sha256:...), or `image` in the profile's serve entry"
     )
+
+
+def _wrong_gpus(group: Group, server: Server) -> str | None:
+    """What is wrong with the GPUs that are named for a server; None where nothing is, or none are."""
+    if server.gpus is None or group.resolution is None or group.hardware is None:
+        return None
+    facts, there = group.resolution.facts, group.hardware.gpus
+    beyond = [gpu for gpu in server.gpus if not 0 <= gpu < there]
+    if group.hardware.gpu is not None and beyond:
+        return f"names GPU {beyond[0]}: the node's are 0 to {there - 1}"
+    if len(set(server.gpus)) < len(server.gpus):
+        return "names a GPU twice"
+    needed = facts.gpus_needed // facts.nodes
+    if group.hardware.gpu is not None and len(server.gpus) < needed:
+        return f"names {len(server.gpus)} GPUs, this server needs {needed}"
+    return None
 
 
 def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
@@ -221,6 +245,11 @@ def _request(
         for name, value in axes.items()
         if name not in ("aiter", "tp", "vllm") and not name.startswith("env.")
     }
+    args, env = lift_flags(
+        _flags(sweep.serve_args, model.serve_args, axis_args, overrides.args),
+        dict(sweep.env) | dict(model.env) | axis_env | overrides.env,
+        where="serve_args",
+    )
     return ServeRequest(
         profile=profile,
         hardware=sources.hardware,
@@ -229,8 +258,8 @@ def _request(
         aiter=next(
             (v for v in (overrides.aiter, axes.get("aiter"), model.aiter, sweep.aiter) if v is not None), None
         ),
-        user_args=_flags(sweep.serve_args, model.serve_args, axis_args, overrides.args),
-        user_env=dict(sweep.env) | dict(model.env) | axis_env | overrides.env,
+        user_args=args,
+        user_env=env,
         nodes=profile.nodes,
         force=overrides.force,
         offload_compared=arms.compares_offload(sweep),
@@ -265,16 +294,51 @@ def _cells(
     group: Group,
     skipped: list[Skip],
 ) -> Iterator[Cell]:
-    for part, entry in blocks_of(sweep, model):
+    blocks, there = blocks_of(sweep, model), set()
+    for (part, entry), loads in zip(blocks, _loads_apart(sweep, model, blocks, axes), strict=True):
         for name in _workloads(part, entry, axes):
             for level in _levels(part, entry, axes):
-                found = cell_at(part, group, sources.workloads[name], level)
+                found = cell_at(part, group, sources.workloads[name], level, loads.get(name))
                 if not _wanted(sweep, overrides, group, name, level, found.key):
                     continue
                 if isinstance(found, Skip):
                     skipped.append(found)
-                else:
+                elif found.cell_id not in there:  # two blocks may take the same cell
+                    there.add(found.cell_id)
                     yield found
+
+
+def _loads_apart(
+    sweep: Sweep, model: SweepModel, blocks: Sequence[tuple[Sweep, SweepModel]], axes: Axes
+) -> list[dict[str, Axes]]:
+    """For each block, by workload: in what its load is unlike that of others which measure the same level.
+
+    It stands in the key as an axis does, for otherwise two cells had the same. The sweep's own load stays unnamed.
+    """
+    takers: dict[str, dict[Level, set[int]]] = {}
+    for index, (part, entry) in enumerate(blocks):
+        for name in _workloads(part, entry, axes):
+            for level in _levels(part, entry, axes):
+                takers.setdefault(name, {}).setdefault(level, set()).add(index)
+    usual, facts = _load_facts(sweep), [_load_facts(part) for part, _ in blocks]
+    found: list[dict[str, Axes]] = [{} for _ in blocks]
+    for name, levels in takers.items():
+        groups = [[facts[i] for i in there] for there in levels.values()]
+        if sweep.search and name in _workloads(sweep, model, axes):  # at levels that are not known yet
+            groups = [[*group, usual] if group[0]["kind"] == usual["kind"] else group for group in groups]
+        unlike = [load for group in groups for load in group if any(load != other for other in group)]
+        for index, load in enumerate(facts):
+            if load in unlike and load != usual:
+                found[index][name] = {
+                    fact: value
+                    for fact, value in load.items()
+                    if any(other.get(fact, value) != value for other in unlike)
+                }
+    return found
+
+
+def _load_facts(sweep: Sweep) -> Axes:
+    return sweep.load.model_dump(exclude={"shape"}) | sweep.load.shape.model_dump()
 
 
 def _searches(
@@ -342,9 +406,11 @@ def level_of(sweep: Sweep, value: float) -> Level:
     return Level(rate=float(value)) if sweep.load.shape.kind == "open" else Level(concurrency=int(value))
 
 
-def cell_at(sweep: Sweep, group: Group, workload: Workload, level: Level) -> Cell | Skip:
-    """One cell of a server with its identity and estimate, or why it cannot run there."""
-    key = "/".join([_name(group.model, group.axes), workload.name, level.label])
+def cell_at(
+    sweep: Sweep, group: Group, workload: Workload, level: Level, load: Axes | None = None
+) -> Cell | Skip:
+    """One cell of a server with its identity and estimate, or why it cannot run there; `load` stands in its key."""
+    key = "/".join([_name(group.model, {**group.axes, **(load or {})}), workload.name, level.label])
     reason = _cannot_run(group, workload)
     if reason:
         return Skip(key, reason)

@@ -7,7 +7,6 @@ GPU, driver or partition does not know leaves that value absent and the others t
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 from rocbench.records import GpuSample
@@ -41,17 +40,17 @@ class Library:
 
     def close(self) -> None:
         """Lets go of the library."""
-        self._ask(self._smi.amdsmi_shut_down)
+        self._ask("amdsmi_shut_down")
 
     def _one(self, index: int, handle: Any, at_ns: int) -> tuple[GpuSample, int | None]:
-        smi = self._smi
-        power = self._ask(smi.amdsmi_get_power_info, handle) or {}
-        metrics = self._ask(smi.amdsmi_get_gpu_metrics_info, handle) or {}
-        vram = self._ask(smi.amdsmi_get_gpu_vram_usage, handle) or {}
-        activity = self._ask(smi.amdsmi_get_gpu_activity, handle) or {}
-        errors = self._ask(smi.amdsmi_get_gpu_total_ecc_count, handle) or {}
+        power = self._values("amdsmi_get_power_info", handle)
+        metrics = self._values("amdsmi_get_gpu_metrics_info", handle)
+        vram = self._values("amdsmi_get_gpu_vram_usage", handle)
+        activity = self._values("amdsmi_get_gpu_activity", handle)
+        errors = self._values("amdsmi_get_gpu_total_ecc_count", handle)
+        clocks_told = metrics.get("current_gfxclks")
         used, busy = _number(vram.get("vram_used")), _number(activity.get("gfx_activity"))
-        clocks = [c for c in map(_number, metrics.get("current_gfxclks") or ()) if c]
+        clocks = [c for c in map(_number, clocks_told if isinstance(clocks_told, list) else ()) if c]
         uncorrectable = _number(errors.get("uncorrectable_count"))
         sample = GpuSample(
             at_ns=at_ns,
@@ -70,7 +69,7 @@ class Library:
 
     def _energy(self, handle: Any) -> float | None:
         """Joules: accumulator x resolution in uJ (15.259 on MI300)."""
-        counted = self._ask(self._smi.amdsmi_get_energy_count, handle) or {}
+        counted = self._values("amdsmi_get_energy_count", handle)
         ticks = _first(counted.get("energy_accumulator"), counted.get("power"))
         micro_j = _number(counted.get("counter_resolution"))
         return None if ticks is None or micro_j is None else ticks * micro_j / 1e6
@@ -82,13 +81,17 @@ class Library:
             current = smi.AmdSmiTemperatureMetric.CURRENT
         except AttributeError:
             return None
-        degrees = _number(self._ask(smi.amdsmi_get_temp_metric, handle, kind, current))
+        degrees = _number(self._ask("amdsmi_get_temp_metric", handle, kind, current))
         # The wrapper divides, the README says millidegrees, and both have shipped.
         return degrees / 1000 if degrees is not None and degrees > 1000 else degrees
 
-    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+    def _values(self, call: str, handle: Any) -> dict[str, Any]:
+        answer = self._ask(call, handle)
+        return answer if isinstance(answer, dict) else {}
+
+    def _ask(self, call: str, *arguments: Any) -> Any:
         try:
-            return call(*arguments)
+            return getattr(self._smi, call)(*arguments)
         except Exception:  # noqa: BLE001 - the library's own exception tree changes by version
             return None
 

@@ -1,12 +1,13 @@
 """The `amd-smi` command: asked with a time limit, its JSON read in both shapes.
 
-Leaves are `{"value": N, "unit": "W"}`, a bare value, or "N/A". The top level is a list (ROCm up to 6.x) or
-`{"gpu_data": [...]}` (from 7.0.2, ROCm/amdsmi#134).
+Leaves are `{"value": N, "unit": "W"}`, a bare value, or "N/A"; a whole section may be "N/A" too. The top level is a
+list (ROCm up to 6.x) or `{"gpu_data": [...]}` (from 7.0.2, ROCm/amdsmi#134).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import time
@@ -33,6 +34,11 @@ def available() -> bool:
     return shutil.which("amd-smi") is not None
 
 
+def rests() -> bool:
+    """Whether the command hung lately, and is not asked for a while."""
+    return _hung.get("amd-smi", 0.0) > time.monotonic()
+
+
 def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
     """Standard output of a tool; None when it is missing, fails, or takes too long.
 
@@ -43,7 +49,12 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
         return None
     try:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
         )
     except OSError:
         return None
@@ -68,7 +79,10 @@ def ask(*words: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]] | Non
 
 
 def rows(text: str) -> list[dict[str, Any]] | None:
-    """Rows of either shape; None for anything else. Pure."""
+    """Rows of either shape, `gpu` a number in each; None for anything else. Pure.
+
+    A row that does not say its GPU is no row: whose reading it is cannot be told.
+    """
     try:
         data = json.loads(text)
     except ValueError:
@@ -77,7 +91,8 @@ def rows(text: str) -> list[dict[str, Any]] | None:
         data = data.get("gpu_data", [data] if "gpu" in data else None)
     if not isinstance(data, list):
         return None
-    return [row for row in data if isinstance(row, dict)]
+    found = [row | {"gpu": int(gpu)} for row in data if (gpu := number(row, "gpu")) is not None]
+    return found if found or not data else None
 
 
 def leaf(row: Any, *path: str) -> Any:
@@ -90,26 +105,28 @@ def leaf(row: Any, *path: str) -> Any:
 
 
 def number(row: Any, *path: str) -> float | None:
-    """A leaf as a number; None where it is none. Pure."""
+    """A leaf as a finite number; None where it is none. Pure."""
     try:
-        return float(leaf(row, *path))
-    except (TypeError, ValueError):
+        value = float(leaf(row, *path))
+    except (OverflowError, TypeError, ValueError):
         return None
+    return value if math.isfinite(value) else None
 
 
 def sample_of(row: dict[str, Any], at_ns: int) -> GpuSample:
     """One reading from a row of `amd-smi metric`. Pure."""
+    clock = row.get("clock")
     used = number(row, "mem_usage", "used_vram")
     activity = number(row, "usage", "gfx_activity")
     clocks = [
-        clock
-        for name, entry in (row.get("clock") or {}).items()
-        if name.startswith("gfx_") and (clock := number(entry, "clk")) is not None
+        mhz
+        for name, entry in (clock.items() if isinstance(clock, dict) else ())
+        if name.startswith("gfx_") and (mhz := number(entry, "clk")) is not None
     ]
     errors = number(row, "ecc", "total_uncorrectable_count")
     return GpuSample(
         at_ns=at_ns,
-        gpu=int(row.get("gpu", -1)),
+        gpu=row["gpu"],
         power_w=number(row, "power", "socket_power"),
         energy_j=number(row, "energy", "total_energy_consumption"),
         temperature_hotspot_c=number(row, "temperature", "hotspot"),
@@ -140,15 +157,31 @@ def residency(row: dict[str, Any]) -> int | None:
     return sum(known) if known else None
 
 
-def processes_of(rows_: list[dict[str, Any]]) -> dict[int, list[tuple[int, str]]]:
-    """GPU to (pid, name) of the processes on it, from `amd-smi process`. Pure."""
-    found: dict[int, list[tuple[int, str]]] = {}
+def processes_of(rows_: list[dict[str, Any]]) -> dict[int, list[tuple[int | None, str]]]:
+    """GPU to (pid, name) of the processes on it, from `amd-smi process`. Pure.
+
+    A GPU whose list is not told is left out; a pid that is not told is None.
+    """
+    found: dict[int, list[tuple[int | None, str]]] = {}
     for row in rows_:
-        listed = row.get("process_list")
-        entries = [entry.get("process_info") for entry in listed if isinstance(entry, dict)] if listed else []
-        found[int(row.get("gpu", -1))] = [
-            (int(entry["pid"]), str(entry.get("name", "?")))
-            for entry in entries
-            if isinstance(entry, dict) and "pid" in entry
-        ]
+        told = [entry.get("process_info") for entry in entries(row, "process_list")]
+        known = [info for info in told if isinstance(info, dict)]
+        # An empty list, or a sentence in place of a process: nobody is there.
+        if known or row.get("process_list") == [] or any(info not in (None, "N/A", "") for info in told):
+            pids = [number(info, "pid") for info in known]
+            names = [str(leaf(info, "name") or "?") for info in known]
+            found[row["gpu"]] = [
+                (None if pid is None else int(pid), name) for pid, name in zip(pids, names, strict=True)
+            ]
     return found
+
+
+def who(pid: int | None, name: str) -> str:
+    """A process of `processes_of` in words. Pure."""
+    return f"{name} (pid {'not told' if pid is None else pid})"
+
+
+def entries(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The entries of a list in a row; none where the tool gives something else for it. Pure."""
+    listed = row.get(key)
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []

@@ -7,7 +7,7 @@ vLLM's ROCm documentation.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,30 @@ from rocbench.probe import amd_smi, gpu_checks, host_checks
 from rocbench.probe.checks import Check
 
 
-def examine(root: Path = Path("/"), *, gpus: int = 8, environ: dict[str, str] | None = None) -> list[Check]:
+def examine(
+    root: Path = Path("/"), *, gpus: int = 8, environs: Sequence[Mapping[str, str]] = ()
+) -> list[Check]:
     """All checks, in the order of the table in docs/node.md.
 
     Args:
         root: where /proc, /sys, /dev and /opt are read; another folder in tests.
         gpus: how many the node should have.
-        environ: the environment that servers will be started with; None takes this process's.
+        environs: environments that servers will be started with, of whose outcomes the worst counts; none takes
+            this process's.
     """
     there = (root / "dev/kfd").exists()
     tool = amd_smi.available()
     asked = {name: amd_smi.ask(*words) if tool else None for name, words in gpu_checks.QUESTIONS.items()}
-    env = dict(os.environ) if environ is None else environ
-    return [
-        *gpu_checks.checks(asked, there=there, tool=tool, wanted=gpus, environ=env),
-        *host_checks.checks(root),
+    outcomes = [
+        gpu_checks.checks(asked, there=there, tool=tool, wanted=gpus, environ=environ)
+        for environ in environs or (os.environ,)
     ]
+    worst = [max(each, key=_severity) for each in zip(*outcomes, strict=True)]
+    return [*worst, *host_checks.checks(root)]
+
+
+def _severity(check: Check) -> int:
+    return ("pass", "unknown", "fail").index(check.status)
 
 
 def failed_musts(checks: Iterable[Check]) -> list[Check]:

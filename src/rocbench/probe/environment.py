@@ -151,7 +151,7 @@ def gpus(static: list[dict[str, Any]] | None, mec: Mapping[int, str]) -> list[di
     """One entry a GPU from `amd-smi static`; empty without it. Serial numbers are left out. Pure."""
     found = []
     for row in static or []:
-        entry: dict[str, Any] = {"gpu": row.get("gpu")}
+        entry: dict[str, Any] = {"gpu": row["gpu"]}
         for name, places in STATIC_KEYS.items():
             value = next((v for v in (amd_smi.leaf(row, *place) for place in places) if v is not None), None)
             if value is not None and not isinstance(value, dict):
@@ -166,10 +166,11 @@ def mec_firmware(rows: list[dict[str, Any]] | None) -> dict[int, str]:
     """GPU to version of its compute firmware, from `amd-smi firmware`. Pure."""
     found: dict[int, str] = {}
     for row in rows or []:
-        for entry in row.get("fw_list") or []:
+        for entry in amd_smi.entries(row, "fw_list"):
             name = str(entry.get("fw_id") or entry.get("fw_name") or "")
-            if name in ("CP_MEC1", "MEC1", "MEC") or name.endswith("_MEC"):
-                found[int(row.get("gpu", -1))] = str(entry.get("fw_version"))
+            version = amd_smi.leaf(entry, "fw_version")
+            if version is not None and (name in ("CP_MEC1", "MEC1", "MEC") or name.endswith("_MEC")):
+                found[row["gpu"]] = str(version)
     return found
 
 

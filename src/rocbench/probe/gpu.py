@@ -6,10 +6,11 @@ without an AMD GPU it is off and says so once.
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ FIRST_S = 20.0
 _GIVE_UP_AFTER = 3
 _SHARED_EVERY = 10
 _STALLED_S = 15.0
+_LOOK_S = 0.02
 
 Reading = list[tuple[GpuSample, int | None]]
 """A sample of each GPU, and its throttle residency."""
@@ -45,12 +47,16 @@ class Telemetry:
     gpus: tuple[int, ...] = ()
     """Indices kept; empty keeps all."""
     own_pids: Callable[[], set[int]] = set
+    attached: bool = False
+    """Nobody knows the server's processes: those listed at the first look may be its own, a later one is not."""
     notes: list[str] = field(default_factory=list)
     samples: list[GpuSample] = field(default_factory=list)
-    foreign: list[tuple[int, str]] = field(default_factory=list)
-    """(ns, who) whenever another process was seen on these GPUs."""
-    asked_for_foreign: int = 0
+    looks: list[tuple[int, bool | None]] = field(default_factory=list)
+    """(ns, whether another process was on these GPUs) of each look that was answered."""
     failed_reads: int = 0
+    _told: int = 0
+    _there: set[int | None] | None = field(default=None, repr=False)
+    """Processes that an attached server was found with."""
     _residency: dict[int, int] = field(default_factory=dict, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
@@ -70,27 +76,44 @@ class Telemetry:
             self._thread.join(timeout=2.0)
 
     def between(self, start_ns: int, end_ns: int) -> list[GpuSample]:
-        """Readings of a window, and up to 3 s before and after it, for the energy at its edges."""
+        """Readings of a window, and up to 3 s before and after it, for the energy at its edges.
+
+        Waits for the first reading after the window, as a rule less than a second: without it the accumulator
+        would not reach to its end.
+        """
         edge_ns = int(EDGE_S * 1e9)
+        while self._last_ns < end_ns and time.time_ns() < end_ns + edge_ns and self._reads():
+            time.sleep(_LOOK_S)
         if self.read is not None and end_ns - self._last_ns > _STALLED_S * 1e9:
             self._note_once(f"GPU telemetry stalled: no reading for {(end_ns - self._last_ns) / 1e9:.0f} s")
         return [
             sample for sample in list(self.samples) if start_ns - edge_ns <= sample.at_ns < end_ns + edge_ns
         ]
 
+    def _reads(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def shared(self, start_ns: int, end_ns: int) -> bool | None:
-        """Column `gpu_shared`: another process was seen on these GPUs; None where nobody could look."""
-        if not self.asked_for_foreign:
-            return None
-        edge_ns = int(_SHARED_EVERY * PERIOD_S * 1e9)
-        return any(start_ns - edge_ns <= at_ns < end_ns for at_ns, _ in self.foreign)
+        """Column `gpu_shared`: another process was on these GPUs; None where that cannot be told."""
+        edge_ns = int(3 * _SHARED_EVERY * PERIOD_S * 1e9)
+        before = [(at_ns, seen) for at_ns, seen in self.looks if start_ns - edge_ns <= at_ns < start_ns]
+        told = [seen for _, seen in before[-1:]]
+        told += [seen for at_ns, seen in self.looks if start_ns <= at_ns < end_ns]
+        return True if True in told else None if not told or None in told else False
+
+    def news(self) -> list[str]:
+        """Notes that were made since the last call."""
+        fresh = self.notes[self._told :]
+        self._told += len(fresh)
+        return fresh
 
     def _run(self) -> None:
         failed, turn = 0, 0
         while not self._stop.is_set() and failed < _GIVE_UP_AFTER:
             if turn % _SHARED_EVERY == 0:
                 self._look_for_others()
-            failed = 0 if self.take() else failed + 1
+            rests = amd_smi.rests()  # one slow answer on a busy node is one failure, not one each second
+            failed = 0 if self.take() else failed + (not rests)
             turn += 1
             self._stop.wait(PERIOD_S)
         if failed >= _GIVE_UP_AFTER:
@@ -105,6 +128,9 @@ class Telemetry:
             self.failed_reads += 1
             return False
         at_ns = (before + time.time_ns()) // 2
+        # A GPU that a reading leaves out has no value: a sum over the others is not the server's.
+        left_out = set(self.gpus) - {sample.gpu for sample, _ in reading}
+        self.samples += [GpuSample(at_ns, gpu) for gpu in sorted(left_out)]
         for sample, residency in reading:
             if self.gpus and sample.gpu not in self.gpus:
                 continue
@@ -125,12 +151,22 @@ class Telemetry:
         rows = amd_smi.ask("process") if amd_smi.available() else None
         if rows is None:
             return
-        self.asked_for_foreign += 1
-        own = self.own_pids()
-        for gpu, listed in amd_smi.processes_of(rows).items():
-            for pid, name in listed:
-                if (not self.gpus or gpu in self.gpus) and pid not in own:
-                    self.foreign.append((time.time_ns(), f"{name} (pid {pid}) on GPU {gpu}"))
+        found = amd_smi.processes_of(rows)
+        listed = {gpu: there for gpu, there in found.items() if not self.gpus or gpu in self.gpus}
+        pids = {pid for there in listed.values() for pid, _ in there}
+        if self._there is None:
+            self._there = pids if self.attached else set()
+        own = self.own_pids() | self._there | {None, os.getpid()}
+        others = [
+            f"{amd_smi.who(pid, name)} on GPU {gpu}"
+            for gpu, there in listed.items()
+            for pid, name in there
+            if pid not in own
+        ]
+        unsure = self.attached or None in pids or not listed or set(self.gpus) - listed.keys()
+        if others:
+            self._note_once(f"another process on the server's GPUs: {', '.join(others[:8])}")
+        self.looks.append((time.time_ns(), True if others else None if unsure else False))
 
     def _note_once(self, text: str) -> None:
         if not any(note[:20] == text[:20] for note in self.notes):
@@ -163,6 +199,7 @@ def _telemetry(running: RunningServer, hardware: Hardware | None) -> Telemetry:
         read=read,
         gpus=running.spec.gpus or _used_by(running),
         own_pids=lambda: {member.pid for member in running.processes()},
+        attached=running.spec.kind == "attached",
         notes=_once(f"GPU telemetry once a second by {how}"),
     )
 
@@ -213,7 +250,10 @@ def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str]:
     thread = threading.Thread(target=attempt, daemon=True, name="gpu-first")
     thread.start()
     thread.join(timeout=FIRST_S)
-    return outcome[0] if outcome else (None, f"no reading came within {FIRST_S:.0f} s; the driver may hang")
+    if outcome:
+        return outcome[0]
+    hung = f"no reading came within {FIRST_S:.0f} s; the driver may hang"
+    return None, hung if thread.is_alive() else "the first reading failed"
 
 
 def _cpu_s() -> float:
@@ -222,11 +262,17 @@ def _cpu_s() -> float:
 
 
 def _used_by(running: RunningServer) -> tuple[int, ...]:
-    """GPUs on which the server's own processes are listed; empty (all) where that cannot be told."""
+    """GPUs on which the server's own processes are listed; empty (all) where that cannot be told.
+
+    The processes of an attached server are not known: its GPUs are those that are in use.
+    """
     rows = amd_smi.ask("process") if amd_smi.available() else None
     own = {member.pid for member in running.processes()}
-    listed: dict[int, Sequence[tuple[int, str]]] = dict(amd_smi.processes_of(rows or []))
-    return tuple(sorted(gpu for gpu, entries in listed.items() if own & {pid for pid, _ in entries}))
+    listed = amd_smi.processes_of(rows or [])
+    any_one = running.spec.kind == "attached"
+    return tuple(
+        sorted(gpu for gpu, there in listed.items() if own & {pid for pid, _ in there} or (any_one and there))
+    )
 
 
 def _once(text: str) -> list[str]:

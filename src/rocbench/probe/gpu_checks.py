@@ -1,17 +1,23 @@
-"""Checks of the GPUs, from what amd-smi says. Pure: the answers are arguments."""
+"""Checks of the GPUs, from what amd-smi says. Pure: the answers are arguments.
+
+A value that one GPU does not tell leaves its check unknown, unless another GPU fails it already.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from rocbench.probe import amd_smi, environment
 from rocbench.probe.checks import Check, judged
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
+Cards = list[dict[str, Any]]
+"""The GPUs as `environment.gpus` gives them."""
 Asked = Mapping[str, Rows | None]
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -24,6 +30,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 MEC_FIRMWARE = 177
 IDLE_VRAM = 0.02
 """Share of VRAM that an idle GPU may hold (driver and firmware: some 300 MiB)."""
+_ASK = "see what amd-smi says of it: static, metric, process, bad-pages, firmware"
 _HEALTH = "rocm.docs.amd.com how-to/rocm-for-ai/system-health-check"
 
 
@@ -54,13 +61,13 @@ def checks(asked: Asked, *, there: bool, tool: bool, wanted: int, environ: Mappi
         _equal("vbios", "must", cards, "vbios", absent, "the same on all"),
         _equal("power_cap", "must", cards, "power_cap_w", absent, "the same on all"),
         _partitions(cards, absent),
-        _processes(asked.get("process"), absent),
-        _vram(asked.get("metric"), absent),
-        _ecc(asked.get("metric"), absent),
-        _bad_pages(asked.get("bad_pages"), absent),
-        _links(asked.get("metric"), absent),
+        _processes(cards, asked.get("process"), absent),
+        _vram(cards, asked.get("metric"), absent),
+        _ecc(cards, asked.get("metric"), absent),
+        _bad_pages(cards, asked.get("bad_pages"), absent),
+        _links(cards, asked.get("metric"), absent),
         _mec(cards, environ, absent),
-        _perf_level(asked.get("metric"), absent),
+        _perf_level(cards, asked.get("metric"), absent),
         _visible(environ),
     ]
     if not absent:
@@ -80,7 +87,7 @@ def _device(there: bool) -> Check:
     )
 
 
-def _count(cards: list[dict[str, Any]], wanted: int, absent: str) -> Check:
+def _count(cards: Cards, wanted: int, absent: str) -> Check:
     names = Counter(str(card.get("name", "?")) for card in cards)
     told = ", ".join(f"{count} x {name}" for name, count in names.items())
     return judged(
@@ -94,169 +101,223 @@ def _count(cards: list[dict[str, Any]], wanted: int, absent: str) -> Check:
     )
 
 
-def _equal(id_: str, need: Any, cards: list[dict[str, Any]], key: str, absent: str, want: str) -> Check:
-    values = Counter(str(card[key]) for card in cards if key in card)
-    known = sum(values.values()) == len(cards) > 0
-    told = ", ".join(f"{value} ({count})" if len(values) > 1 else value for value, count in values.items())
+def _equal(id_: str, need: Any, cards: Cards, key: str, absent: str, want: str) -> Check:
+    values = {card["gpu"]: str(card[key]) for card in cards if key in card}
+    missing = _missing(cards, values)
+    differ = len(set(values.values())) > 1
     return judged(
         id_,
         need,
-        len(values) == 1 if known else None,
-        told or absent or "not told",
+        False if differ else None if missing else True,
+        _told(_tally(values.values()), missing, absent),
         want,
-        "bring the odd GPU to the others' state; one slow GPU slows all ranks" if known else "",
+        "bring the odd GPU to the others' state; one slow GPU slows all ranks" if differ else _ASK,
         _HEALTH,
     )
 
 
-def _partitions(cards: list[dict[str, Any]], absent: str) -> Check:
-    modes = Counter(
-        f"{card['compute_partition']}/{card['memory_partition']}"
+def _partitions(cards: Cards, absent: str) -> Check:
+    modes = {
+        card["gpu"]: f"{card['compute_partition']}/{card['memory_partition']}"
         for card in cards
         if "compute_partition" in card and "memory_partition" in card
-    )
-    known = sum(modes.values()) == len(cards) > 0
+    }
+    missing = _missing(cards, modes)
+    other = set(modes.values()) - {"SPX/NPS1"}
+    counts = Counter(modes.values())
     return judged(
         "partitions",
         "must",
-        set(modes) == {"SPX/NPS1"} if known else None,
-        ", ".join(f"{mode} ({count})" for mode, count in modes.items()) or absent or "not told",
+        False if other else None if missing else True,
+        _told(", ".join(f"{mode} ({count})" for mode, count in counts.items()), missing, absent),
         "SPX/NPS1 on all",
-        "sudo amd-smi set --compute-partition SPX; sudo amd-smi set --memory-partition NPS1" if known else "",
+        "sudo amd-smi set --compute-partition SPX; sudo amd-smi set --memory-partition NPS1"
+        if other
+        else _ASK,
         "instinct.docs.amd.com GPU partitioning",
     )
 
 
-def _processes(rows: Rows | None, absent: str) -> Check:
+def _processes(cards: Cards, rows: Rows | None, absent: str) -> Check:
     listed = amd_smi.processes_of(rows or [])
-    others = [f"{name} (pid {pid}, GPU {gpu})" for gpu, entries in listed.items() for pid, name in entries]
-    return judged(
+    return _each(
         "gpu_processes",
-        "must",
-        None if rows is None else not others,
-        ", ".join(others[:8]) or absent or ("none" if rows is not None else "not told"),
-        "none",
+        cards,
+        {
+            gpu: [f"{amd_smi.who(pid, name)} on GPU {gpu}" for pid, name in there]
+            for gpu, there in listed.items()
+        },
+        absent,
+        ("none", "none"),
         "end them, or run when they are done: neighbours share power, memory and links",
-        _HEALTH,
     )
 
 
-def _vram(rows: Rows | None, absent: str) -> Check:
-    used = {row.get("gpu"): _share(row) for row in rows or []}
-    known = {gpu: share for gpu, share in used.items() if share is not None}
-    busy = [f"GPU {gpu}: {100 * share:.0f} %" for gpu, share in known.items() if share > IDLE_VRAM]
-    return judged(
+def _vram(cards: Cards, rows: Rows | None, absent: str) -> Check:
+    def held(row: Row) -> list[str] | None:
+        used = amd_smi.number(row, "mem_usage", "used_vram")
+        total = amd_smi.number(row, "mem_usage", "total_vram")
+        if used is None or not total:
+            return None
+        share = used / total
+        return [f"GPU {row['gpu']}: {100 * share:.0f} %"] if share > IDLE_VRAM else []
+
+    return _each(
         "vram_baseline",
-        "must",
-        not busy if known else None,
-        ", ".join(busy) or (f"below {100 * IDLE_VRAM:.0f} % on all" if known else absent or "not told"),
-        f"below {100 * IDLE_VRAM:.0f} % of each GPU",
+        cards,
+        {row["gpu"]: held(row) for row in rows or []},
+        absent,
+        (f"below {100 * IDLE_VRAM:.0f} % on all", f"below {100 * IDLE_VRAM:.0f} % of each GPU"),
         "something holds VRAM: see gpu_processes; without a process a reset or a reboot frees it",
         "InferenceX benchmarks/benchmark_lib.sh (wait_for_amd_gpu_clean)",
     )
 
 
-def _share(row: dict[str, Any]) -> float | None:
-    used = amd_smi.number(row, "mem_usage", "used_vram")
-    total = amd_smi.number(row, "mem_usage", "total_vram")
-    return used / total if used is not None and total else None
-
-
-def _ecc(rows: Rows | None, absent: str) -> Check:
+def _ecc(cards: Cards, rows: Rows | None, absent: str) -> Check:
     return _no_errors(
         "ecc",
-        rows,
-        lambda row: amd_smi.number(row, "ecc", "total_uncorrectable_count"),
+        cards,
+        {row["gpu"]: amd_smi.number(row, "ecc", "total_uncorrectable_count") for row in rows or []},
         absent,
         "uncorrectable errors since the driver was loaded",
         "take the GPU out of service; its results are not to be trusted",
     )
 
 
-def _links(rows: Rows | None, absent: str) -> Check:
-    def errors(row: dict[str, Any]) -> float | None:
+def _links(cards: Cards, rows: Rows | None, absent: str) -> Check:
+    def errors(row: Row) -> float | None:
         replays = amd_smi.number(row, "pcie", "replay_count")
-        xgmi = amd_smi.leaf(row, "xgmi_err")
-        if replays is None and xgmi is None:
-            return None
-        return (replays or 0) + (0 if xgmi in (None, 0, "AMDSMI_XGMI_STATUS_NO_ERRORS") else 1)
+        # Newer tools give N/A for xGMI on healthy nodes, so only PCIe must be told.
+        xgmi = amd_smi.leaf(row, "xgmi_err") not in (None, 0, "AMDSMI_XGMI_STATUS_NO_ERRORS")
+        return (replays or 0) + xgmi if xgmi or replays is not None else None
 
     return _no_errors(
         "links",
-        rows,
-        errors,
+        cards,
+        {row["gpu"]: errors(row) for row in rows or []},
         absent,
         "PCIe replays and xGMI errors",
         "reseat or service; see dmesg and amd-smi xgmi",
     )
 
 
-def _no_errors(
-    id_: str,
-    rows: Rows | None,
-    count: Callable[[dict[str, Any]], float | None],
-    absent: str,
-    what: str,
-    fix: str,
-) -> Check:
-    counts = {row.get("gpu"): count(row) for row in rows or []}
-    known = {gpu: errors for gpu, errors in counts.items() if errors is not None}
-    bad = [f"GPU {gpu}: {errors:.0f}" for gpu, errors in known.items() if errors > 0]
-    return judged(
-        id_,
-        "must",
-        not bad if known else None,
-        ", ".join(bad) or (f"no {what}" if known else absent or "not told"),
-        f"0 {what}",
-        fix,
-        _HEALTH,
-    )
-
-
-def _bad_pages(rows: Rows | None, absent: str) -> Check:
-    def pages(row: dict[str, Any]) -> float:
-        return float(sum(isinstance(page, dict) for page in row.get("retired") or row.get("bad_pages") or ()))
+def _bad_pages(cards: Cards, rows: Rows | None, absent: str) -> Check:
+    def pages(row: Row) -> float | None:
+        key = "retired" if "retired" in row else "bad_pages"
+        told, listed = row.get(key), amd_smi.entries(row, key)
+        if listed or told == []:
+            return len(listed)
+        return 0 if str(told).lower().startswith("no bad pages") else None
 
     return _no_errors(
         "bad_pages",
-        rows,
-        pages,
+        cards,
+        {row["gpu"]: pages(row) for row in rows or []},
         absent,
         "retired memory pages",
         "watch the GPU; have it serviced if it grows",
     )
 
 
-def _mec(cards: list[dict[str, Any]], environ: Mapping[str, str], absent: str) -> Check:
-    versions = {str(card["mec_firmware"]) for card in cards if "mec_firmware" in card}
-    numbers = [int(match[0]) for version in versions if (match := re.search(r"\d+$", version))]
-    reclaim = environ.get("HSA_NO_SCRATCH_RECLAIM") == "1"
-    good = None if not numbers else min(numbers) >= MEC_FIRMWARE or reclaim
-    told = (
-        f"{', '.join(sorted(versions))}{', HSA_NO_SCRATCH_RECLAIM=1' if reclaim else ''}" if versions else ""
+def _no_errors(
+    id_: str, cards: Cards, counts: Mapping[int, float | None], absent: str, what: str, fix: str
+) -> Check:
+    bad = {
+        gpu: None if count is None else [f"GPU {gpu}: {count:.0f}"] if count > 0 else []
+        for gpu, count in counts.items()
+    }
+    return _each(id_, cards, bad, absent, (f"no {what}", f"0 {what}"), fix)
+
+
+def _each(
+    id_: str,
+    cards: Cards,
+    bad: Mapping[int, list[str] | None],
+    absent: str,
+    fine_want: tuple[str, str],
+    fix: str,
+    source: str = _HEALTH,
+) -> Check:
+    """A check of each GPU on its own.
+
+    Args:
+        id_: of the check.
+        cards: the GPUs that are there.
+        bad: GPU to what is wrong with it, each in words; None where it does not tell.
+        absent: why nothing could be asked; empty where it could.
+        fine_want: what is found where nothing is wrong, and what is wanted.
+        fix: what to do about what is wrong.
+        source: of the check.
+    """
+    told = {gpu: words for gpu, words in bad.items() if words is not None}
+    wrong = [word for words in told.values() for word in words]
+    missing = _missing(cards, told)
+    fine, want = fine_want
+    return judged(
+        id_,
+        "must",
+        False if wrong else None if missing else True,
+        _told(", ".join(wrong[:8]) or (fine if told and not missing else ""), missing, absent),
+        want,
+        fix if wrong else _ASK,
+        source,
     )
+
+
+def _missing(cards: Cards, told: Mapping[int, Any]) -> str:
+    """Words for the GPUs that do not tell; empty where all do."""
+    silent = [str(card["gpu"]) for card in cards if card["gpu"] not in told]
+    if not told or len(silent) == len(cards):
+        return "not told"
+    return f"not told by GPU {', '.join(silent)}" if silent else ""
+
+
+def _told(found: str, missing: str, absent: str) -> str:
+    """What was found and who did not tell; where nothing was, why."""
+    return "; ".join(filter(None, (found, missing))) if found else absent or missing
+
+
+def _tally(values: Iterable[str]) -> str:
+    """`gfx942`, or `gfx90a (1), gfx942 (7)` where they differ."""
+    counts = Counter(values)
+    return ", ".join(f"{value} ({count})" if len(counts) > 1 else value for value, count in counts.items())
+
+
+def _mec(cards: Cards, environ: Mapping[str, str], absent: str) -> Check:
+    versions = {card["gpu"]: str(card["mec_firmware"]) for card in cards if "mec_firmware" in card}
+    numbers = {
+        gpu: int(match[0]) for gpu, version in versions.items() if (match := re.search(r"\d+$", version))
+    }
+    missing = _missing(cards, numbers)
+    reclaim = environ.get("HSA_NO_SCRATCH_RECLAIM") == "1"
+    old = any(number < MEC_FIRMWARE for number in numbers.values())
+    makes_up = reclaim and (not absent or bool(numbers))
+    good = True if makes_up else False if old else None if missing else True
+    told = _told(", ".join(sorted(set(versions.values()))), missing, absent)
     return judged(
         "mec_firmware",
         "must",
         good,
-        told or absent or "not told",
+        f"{told}{', HSA_NO_SCRATCH_RECLAIM=1' if reclaim else ''}",
         f"{MEC_FIRMWARE} or later, else HSA_NO_SCRATCH_RECLAIM=1",
         "export HSA_NO_SCRATCH_RECLAIM=1 for servers, or update the firmware",
         "rocm.docs.amd.com vLLM optimisation; InferenceX benchmark scripts",
     )
 
 
-def _perf_level(rows: Rows | None, absent: str) -> Check:
-    levels = Counter(
-        str(level) for row in rows or [] if (level := amd_smi.leaf(row, "perf_level")) is not None
-    )
+def _perf_level(cards: Cards, rows: Rows | None, absent: str) -> Check:
+    levels = {
+        row["gpu"]: str(level) for row in rows or [] if (level := amd_smi.leaf(row, "perf_level")) is not None
+    }
+    missing = _missing(cards, levels)
+    differ = len(set(levels.values())) > 1
     return judged(
         "perf_level",
         "record",
-        len(levels) == 1 if levels else None,
-        ", ".join(levels) or absent or "not told",
+        False if differ else None if missing else True,
+        _told(", ".join(Counter(levels.values())), missing, absent),
         "the same on all; never mix runs with and without perf determinism",
-        "rocm-smi --resetperfdeterminism (-r) puts all back",
+        "rocm-smi --resetperfdeterminism (-r) puts all back" if differ else _ASK,
         "instinct.docs.amd.com system optimisation",
     )
 

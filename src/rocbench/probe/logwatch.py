@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -56,6 +57,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("error", re.compile(r"\bERROR\b|^Traceback|\bCRITICAL\b|Memory access fault|\bFatal\b")),
 )
 _KEPT_LINES = 200
+_COLUMNS = {"jit_lines": "jit", "compile_lines": "compile", "error_lines": "error"}
+_PIECES = 3
+"""Read at each look: all that `LogFollower` does not skip, so that no line is put off to a later look."""
 _POLL_S = 0.25
 
 
@@ -68,27 +72,30 @@ def kind_of(line: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class LogEvent:
-    """A line that matters, written between two looks at the log (ns of CLOCK_REALTIME)."""
+class LogLook:
+    """What was written between two looks at the log (ns of CLOCK_REALTIME)."""
 
     after_ns: int
     before_ns: int
-    kind: str
-    line: str
+    counts: Mapping[str, int]
+    """Kind to lines."""
+    skipped: bool = False
+    """The log grew faster than it is read: some of it was not seen."""
 
 
 @dataclass(slots=True)
 class LogWatch:
-    """Looks at a server's log four times a second while it is open, and keeps the lines that matter.
+    """Looks at a server's log four times a second while it is open, and counts the lines that matter.
 
-    AITER's lines carry no time, so a line's time is that of the look. At most 200 lines of a kind are kept;
+    AITER's lines carry no time, so a line's time is that of the look. Of each kind the first 200 lines are kept;
     all are counted. Without a log (attached server) nothing is seen, and `view` says None.
     """
 
     path: Path | None
-    events: list[LogEvent] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    skipped_bytes: int = 0
+    looks: list[LogLook] = field(default_factory=list)
+    """Those at which there was something to tell."""
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    """Kind to lines."""
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -106,32 +113,42 @@ class LogWatch:
             self._thread.join(timeout=10.0)
 
     def view(self, start_ns: int, end_ns: int) -> dict[str, int | None]:
-        """Lines of each kind inside the window, as columns of `cells`; None where there is no log.
+        """Lines of each kind inside the window, as columns of `cells`.
 
-        A line that may have been written inside counts: a build that is noted at the edge lasted seconds.
+        A line that may have been written inside counts: a build that is noted at the edge lasted seconds. None
+        where there is no log, and where none was seen but some of the log was skipped.
         """
-        kinds = {"jit_lines": "jit", "compile_lines": "compile", "error_lines": "error"}
         if self.path is None:
-            return dict.fromkeys(kinds)
-        inside = [event for event in self.events if event.before_ns >= start_ns and event.after_ns < end_ns]
-        return {column: sum(event.kind == kind for event in inside) for column, kind in kinds.items()}
+            return dict.fromkeys(_COLUMNS)
+        inside = [look for look in self.looks if look.before_ns >= start_ns and look.after_ns < end_ns]
+        none = None if any(look.skipped for look in inside) else 0
+        return {
+            column: sum(look.counts.get(kind, 0) for look in inside) or none
+            for column, kind in _COLUMNS.items()
+        }
 
     def _run(self, follower: LogFollower) -> None:
         last_ns = time.time_ns()
         while True:
             ended = self._stop.wait(_POLL_S)
             now_ns = time.time_ns()
-            for line in follower.lines():
-                self._note(line, last_ns, now_ns)
-            self.skipped_bytes = follower.skipped_bytes
+            self._look(follower, last_ns)
             last_ns = now_ns
             if ended:
                 return
 
-    def _note(self, line: str, after_ns: int, before_ns: int) -> None:
-        kind = kind_of(line)
-        if kind is None:
-            return
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        if self.counts[kind] <= _KEPT_LINES:
-            self.events.append(LogEvent(after_ns, before_ns, kind, line[:500]))
+    def _look(self, follower: LogFollower, after_ns: int) -> None:
+        counts: dict[str, int] = {}
+        skipped = follower.skipped_bytes
+        for _ in range(_PIECES):
+            for line in follower.lines():
+                kind = kind_of(line)
+                if kind is not None:
+                    counts[kind] = counts.get(kind, 0) + 1
+                    kept = self.lines.setdefault(kind, [])
+                    if len(kept) < _KEPT_LINES:
+                        kept.append(line[:500])
+        # The time after reading: what was written meanwhile is not older.
+        look = LogLook(after_ns, time.time_ns(), counts, follower.skipped_bytes > skipped)
+        if look.counts or look.skipped:
+            self.looks.append(look)

@@ -31,7 +31,7 @@ _TTFT = "time_to_first_token_seconds"
 
 
 def parse(text: str) -> dict[str, float]:
-    """Prometheus text -> name to value. Pure.
+    """Prometheus text -> name to value; a value that is not finite is absent. Pure. Raises ValueError.
 
     Only lines that are kept go through the parser: 2 ms instead of 12 ms for vLLM's 600 lines.
     """
@@ -40,7 +40,10 @@ def parse(text: str) -> dict[str, float]:
     for metric in text_string_to_metric_families("\n".join(wanted) + "\n"):
         for sample in metric.samples:
             name = _short(sample.name)
+            if not math.isfinite(sample.value):
+                continue
             if "le" in sample.labels:
+                float(sample.labels["le"])  # the views take it for a number
                 name = f"{name}:{sample.labels['le']}"
             if name.endswith("_perc"):
                 values[name] = max(sample.value, values.get(name, -math.inf))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rocbench import stats
+from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import Mark, colour, symbol
 from rocbench.verdict.codes import CODES
@@ -149,16 +150,6 @@ def level(row: Mapping[str, Any]) -> float | None:
 def shape(row: Mapping[str, Any]) -> str:
     """closed, open or trace."""
     return str(row.get("load_shape") or ("closed" if row.get("concurrency") is not None else "open"))
-
-
-def origin(row: Mapping[Any, Any]) -> str:
-    """`predicted`, `simulated` or `imported`; empty for a row that was measured here."""
-    return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
-
-
-def made_up(origins: Iterable[str]) -> str:
-    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
-    return " and ".join(sorted({"predicted", "simulated"} & set(origins)))
 
 
 def marked(name: str, where: str) -> str:

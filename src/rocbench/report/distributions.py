@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from rocbench.judgement.compare import made_up
 from rocbench.report.chart import PALETTE, Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Point, Row, drawn, level_words, load_name, made_up, workloads
+from rocbench.report.curves import Curve, Point, Row, drawn, level_words, load_name, workloads
 from rocbench.report.plots import slug
 
 Floats = npt.NDArray[np.float64]

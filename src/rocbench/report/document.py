@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rocbench import __version__
+from rocbench.judgement.compare import origin
 from rocbench.judgement.slo import Limit
 from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
 from rocbench.report.chart import Chart
-from rocbench.report.curves import POOLED_FROM, Curve, Row, curves, origin
+from rocbench.report.curves import POOLED_FROM, Curve, Row, curves
 from rocbench.report.material import Readings, RunData
 from rocbench.report.table import Table
 

@@ -12,7 +12,6 @@ from rocbench import units
 from rocbench.errors import InputError
 from rocbench.judgement import ablate, compare, render
 from rocbench.judgement.render import change, plain, varying, verdict
-from rocbench.report import curves
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
 from rocbench.report.curves import level_words
 from rocbench.report.plots import slug
@@ -59,7 +58,7 @@ def ablation(
         "Change of each metric when one factor leaves its base, from differences within repeats. "
         + _HELD.format(least=least),
         named,
-        _made_up(frame),
+        result.made_up,
     )
     table = _ablation_table(result)
     return [chart], [table]
@@ -99,7 +98,7 @@ def comparison(
         f"Change of {name_b} against {name_a}. "
         + _HELD.format(least=units.percent(result.settings.min_effect)),
         named,
-        _made_up(cells_a, cells_b),
+        result.made_up,
     )
     return [chart], [_comparison_table(result, ident, title, (name_a, name_b), shown)]
 
@@ -147,10 +146,6 @@ def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
     if name in compare.FLAGS:
         return [f"`{name}` differ, server by server: see Servers"]
     return [f"`{name}`: {a[1]} in {a[0]}, {b[1]} in {b[0]}"]
-
-
-def _made_up(*frames: pd.DataFrame) -> str:
-    return curves.made_up(curves.origin(row) for frame in frames for row in compare.records(frame))
 
 
 def forest(

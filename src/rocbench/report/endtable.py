@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from rocbench import units
+from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import told_apart
-from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, origin, reasons, values
+from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, reasons, values
 from rocbench.server import failures
 from rocbench.verdict.codes import meaning
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from rocbench import stats
 from rocbench.judgement import trend
+from rocbench.judgement.compare import made_up
 from rocbench.report.chart import Chart, Panel, Series, View, figure
-from rocbench.report.curves import Curve, Row, RunInfo, made_up, values
+from rocbench.report.curves import Curve, Row, RunInfo, drawn, values
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
 from rocbench.tables import columns
@@ -22,14 +23,12 @@ def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart]
     unit = {column.name: column.unit for column in columns.CELLS}
     made, moved = [], []
     for workload in dict.fromkeys(curve.workload for curve in found):
-        mine = [curve for curve in found if curve.workload == workload]
+        every = [curve for curve in found if curve.workload == workload]
+        mine, left = drawn(every)
         views = []
         for metric in METRICS:
-            series = []
-            for curve in mine:
-                line, changes = _line(curve, metric, days)
-                series.append(line)
-                moved += changes
+            series = [_line(curve, metric, days) for curve in mine]
+            moved += [change for curve in every for change in _changes(curve, metric, days)]
             panel = Panel(f"{metric}, {unit[metric]}", tuple(s for s in series if s.x))
             views.append(View(metric, (panel,), "begin of the run, UTC", date_x=True))
         made.append(
@@ -37,7 +36,7 @@ def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart]
                 slug("history", workload),
                 f"Over the runs, {workload}",
                 "Each configuration at the level at which it did best over all runs; mean of a run's repeats with its "
-                "95 % interval. Invalid rows are left out.",
+                f"95 % interval. Invalid rows are left out.{left}",
                 tuple(views),
                 made_up=made_up(curve.origin for curve in mine),
                 choose="metric",
@@ -51,19 +50,22 @@ def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart]
     ]
 
 
-def _line(
-    curve: Curve, metric: str, days: dict[str, float]
-) -> tuple[Series, list[tuple[str, str, str, str, str, str]]]:
+def _nights(curve: Curve, metric: str, days: dict[str, float]) -> list[tuple[float, stats.Interval, Row]]:
+    """When each run began, its figure at the curve's best level, and a row of it, oldest first."""
     point = curve.best()
     by_run: dict[str, list[Row]] = {}
     for row in point.rows if point else ():
         by_run.setdefault(str(row.get("run_id")), []).append(row)
-    figures = [
+    return [
         (days[run], stats.mean_interval(values(rows, metric)), rows[0])
         for run, rows in sorted(by_run.items(), key=lambda item: days.get(item[0], 0.0))
         if run in days and values(rows, metric)
     ]
-    line = Series(
+
+
+def _line(curve: Curve, metric: str, days: dict[str, float]) -> Series:
+    figures = _nights(curve, metric, days)
+    return Series(
         curve.name,
         tuple(at for at, _, _ in figures),
         tuple(i.estimate for _, i, _ in figures),
@@ -76,8 +78,11 @@ def _line(
             for _, i, row in figures
         ),
     )
-    changes = trend.change_points([i.estimate for _, i, _ in figures])
-    return line, [
+
+
+def _changes(curve: Curve, metric: str, days: dict[str, float]) -> list[tuple[str, str, str, str, str, str]]:
+    figures = _nights(curve, metric, days)
+    return [
         (
             curve.name,
             curve.workload,
@@ -86,7 +91,7 @@ def _line(
             f"{c.change:+.1%}",
             f"{c.p:.3f}",
         )
-        for c in changes
+        for c in trend.change_points([i.estimate for _, i, _ in figures])
     ]
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rocbench.judgement import compare
+from rocbench.judgement.compare import made_up, origin
 from rocbench.judgement.namesakes import told_apart
 from rocbench.records import Phase
 from rocbench.report import curves
@@ -67,7 +68,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
                 name,
                 str(manifest.get("run_id", folder.path.name)),
                 str(manifest.get("begun_at", "")),
-                curves.made_up(map(curves.origin, rows)),
+                made_up(map(origin, rows)),
             ),
             folder,
             cells,

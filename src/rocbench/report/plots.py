@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from rocbench import units
+from rocbench.judgement.compare import made_up
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
 from rocbench.report.curves import (
     Curve,
@@ -16,7 +17,6 @@ from rocbench.report.curves import (
     drawn,
     level_words,
     load_name,
-    made_up,
     reasons,
     values,
     workloads,
@@ -28,6 +28,8 @@ MARKS = (
 )
 LOAD = {"closed": "concurrency, users", "open": "rate asked for, requests/s", "trace": "trace"}
 INVALID: tuple[Mark, ...] = ("invalid",)
+SHORT = 1.15
+"""A bound at one level is drawn from so much below it to so much above."""
 LABELS_UP_TO = 40
 """Marks of more levels than this would cover one another's labels."""
 
@@ -81,6 +83,9 @@ def _throughput(workload: str, shape: str, every: list[Curve]) -> Chart:
 def _with_bound(curve: Curve) -> list[Series]:
     series = measured(curve, "output_throughput")
     bound = [(p.level, _bound(p)) for p in curve.points if p.level and _bound(p)]
+    if len(bound) == 1:  # a line of one point is not seen
+        ((level, limit),) = bound
+        bound = [(level / SHORT, limit), (level * SHORT, limit)]
     if bound:
         x, y = zip(*bound, strict=True)
         series.append(

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocbench import units
+from rocbench.judgement.compare import origin
 from rocbench.report.chart import figure
-from rocbench.report.curves import Curve, Point, Row, level_words, origin, values
+from rocbench.report.curves import Curve, Point, Row, level_words, values
 from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval

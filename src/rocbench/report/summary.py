@@ -9,6 +9,7 @@ from rocbench import stats, units
 from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
+from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import configuration
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
@@ -21,7 +22,6 @@ from rocbench.report.curves import (
     level_words,
     load_name,
     marked,
-    origin,
     rank,
 )
 from rocbench.report.plots import pace

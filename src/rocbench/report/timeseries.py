@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rocbench.judgement.compare import made_up
 from rocbench.report.chart import GREY, Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Row, made_up
+from rocbench.report.curves import Curve, Row
 
 Floats = npt.NDArray[np.float64]
 CELLS = 12

@@ -25,8 +25,7 @@ class AttachedServer:
 
     def launch(self) -> None:
         """Checks the URL's shape. Raises InputError."""
-        url = urlsplit(self.spec.base_url or "")
-        if url.scheme not in ("http", "https") or not url.hostname:
+        if not _is_url(self.spec.base_url or ""):
             raise InputError(
                 f"{self.spec.base_url!r} is not the URL of a server",
                 where="base_url",
@@ -46,3 +45,15 @@ class AttachedServer:
     def stop(self) -> StopReport:
         """Leaves it running."""
         return StopReport("left_running", 0.0)
+
+
+def _is_url(text: str) -> bool:
+    """Whether a request can be sent there: http or https, a host, and a port and path as they may be."""
+    try:
+        url = urlsplit(text)
+        (url.hostname or "").encode(
+            "idna"
+        )  # raises for what is no host's name, as `port` for what is no port
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and url.path.isascii()
+    except ValueError:
+        return False

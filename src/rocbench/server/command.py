@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import shlex
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from rocbench.server.redact import is_secret, redacted
+from rocbench.server.visible import binding
 
 
 def flag_value(command: Sequence[str], flag: str) -> str | None:
@@ -41,23 +43,25 @@ def is_loopback(host: str) -> bool:
 
 
 def launch_environment(
-    env: Mapping[str, str], *, host: str, dev_mode: bool, api_key: str | None, gpus: Sequence[int] = ()
+    env: Mapping[str, str],
+    *,
+    host: str,
+    dev_mode: bool,
+    api_key: str | None,
+    gpus: Sequence[int] = (),
+    inherited: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """What is added to the launcher's environment: the spec's, and what the launcher itself needs.
+    """What is added to what the server inherits: the spec's, and what the launcher itself needs.
 
     Development mode opens endpoints that reset caches, so it is set on a loopback address only. Whatever
-    the spec says wins.
+    the spec says wins, but for the GPUs: they were chosen among those that it lets the server see.
     """
     added: dict[str, str] = {}
     if dev_mode and is_loopback(host):
         added["VLLM_SERVER_DEV_MODE"] = "1"
     if api_key:
         added["VLLM_API_KEY"] = api_key
-    if gpus:
-        # vLLM refuses to start where the two differ (v0.33.0 platforms/rocm.py).
-        visible = ",".join(map(str, gpus))
-        added["HIP_VISIBLE_DEVICES"] = added["CUDA_VISIBLE_DEVICES"] = visible
-    return added | dict(env)
+    return added | dict(env) | binding(gpus, {**inherited, **env})
 
 
 def shell_line(command: Sequence[str], env: Mapping[str, str], secrets: Sequence[str] = ()) -> str:

@@ -15,6 +15,7 @@ from rocbench.errors import EnvironmentFault, InputError, Interrupted, ServerFau
 from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, with_address
 from rocbench.server.port import check_port, choose_port
+from rocbench.server.preflight import hf_home, hub_cache
 from rocbench.server.process import write_launch_files
 from rocbench.server.processes import Family
 from rocbench.server.redact import secret_values
@@ -32,7 +33,7 @@ CACHES = {
     "AITER_JIT_DIR": "/cache/aiter",
 }
 """Variable to folder inside the container, for what is compiled at the first start and must not be again."""
-HF_HOME = "/cache/huggingface"
+HF_HOME, HF_HUB = "/cache/huggingface", "/cache/hub"
 
 # With AITER_JIT_DIR set, AITER imports kernels from there only (aiter/jit/core.py, get_module_custom_op), so
 # those that the image brings are copied in once; else each would be built again, for minutes.
@@ -121,8 +122,10 @@ class ContainerServer:
             api_key=self.spec.api_key,
             gpus=self.spec.gpus,
         )
-        env = {**_inherited(os.environ), **CACHES, "HF_HOME": HF_HOME, **env}
         mounts = self._mounts()
+        # Folders of the host are mounted, and have names of their own inside.
+        env = {**_inherited(os.environ), **CACHES, **env, "HF_HOME": HF_HOME}
+        env["HF_HUB_CACHE"] = HF_HUB if HF_HUB in mounts.values() else f"{HF_HOME}/hub"
         devices = [device for device in ("/dev/kfd", "/dev/dri") if Path(device).exists()]
         argv = run_argv(
             self.spec.runtime,
@@ -229,15 +232,25 @@ class ContainerServer:
 
     def _mounts(self) -> dict[str, str]:
         """Hugging Face cache, compile caches of this very image, and the model where it is a path."""
-        home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+        env = {**os.environ, **self.spec.env}
         key = re.sub(r"[^a-zA-Z0-9]+", "-", self.image_digest or "image")[-24:].strip("-")
         kept = Path.home() / ".cache" / "rocbench" / key
-        mounts = {str(home): HF_HOME}
+        mounts = {str(hf_home(env).absolute()): HF_HOME}
+        if hub_cache(env) != hf_home(env) / "hub":
+            mounts[str(hub_cache(env).absolute())] = HF_HUB
         mounts |= {str(kept / Path(inside).name): inside for inside in CACHES.values()}
         for folder in mounts:
-            Path(folder).mkdir(parents=True, exist_ok=True)  # docker would make them as root
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)  # docker would make them as root
+            except OSError as error:
+                raise EnvironmentFault(
+                    f"a folder to be mounted cannot be made: {error.strerror}",
+                    where=folder,
+                    fix="make it, or set HF_HOME to another",
+                ) from None
         if self.spec.model.startswith("/"):
-            mounts[self.spec.model] = self.spec.model
+            folder = str(_with_blobs(Path(self.spec.model)))
+            mounts[folder] = folder
         return mounts
 
     def _run(self, argv: tuple[str, ...], env: dict[str, str]) -> None:
@@ -273,6 +286,11 @@ class ContainerServer:
             )
         if self._family is not None:
             stop_family(self._family, grace_s=5.0)
+
+
+def _with_blobs(model: Path) -> Path:
+    """The folder to mount for a model: a snapshot of the hub's cache holds links into `blobs`, two folders up."""
+    return model.parents[1] if model.parent.name == "snapshots" else model
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:

@@ -120,7 +120,9 @@ def server_fault(what: str, log_path: Path | None, log_start: int = 0) -> Server
     """The error for a server that failed: what happened, the known cause and its fix, the log's telling line."""
     lines = read_log(log_path, log_start)
     match = root_cause(lines)
-    where = str(log_path) if log_path else ""
+    where = str(log_path)
+    if log_path is None:
+        return ServerFault(what, fix="it was started elsewhere: its own log says why")
     if match is None:
         return ServerFault(
             what, where=where, fix="read the log: no known cause was found in it", line=telling_line(lines)

@@ -16,17 +16,18 @@ from rocbench.server.orphans import state_dir
 
 
 @contextmanager
-def node_lock(purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
+def node_lock(purpose: str, *, wait_s: float = 0.0, shared: bool = False) -> Iterator[None]:
     """Holds the node, so that a nightly and a person do not measure each other.
 
     Args:
         purpose: shown to whoever finds it held (`bench sweep nightly.yaml`).
         wait_s: how long to wait for another holder.
+        shared: beside others that share it, as servers that nobody measures; never beside a run.
 
     Raises:
         NodeFault: another run holds it; its user, pid and purpose are named.
     """
-    with _held("node", purpose, "the node", wait_s):
+    with _held("node", purpose, "the node", wait_s, shared=shared):
         yield
 
 
@@ -48,10 +49,13 @@ def choose_gpus(count: int, available: Sequence[int]) -> tuple[int, ...]:
     Raises:
         NodeFault: fewer are free.
     """
-    free = [gpu for gpu in sorted(available) if not _is_held(f"gpu-{gpu}")]
+    holders = {gpu: _holder_of(f"gpu-{gpu}") for gpu in sorted(available)}
+    free = [gpu for gpu, holder in holders.items() if holder is None]
     if len(free) < count:
+        who = ", ".join(dict.fromkeys(holder for holder in holders.values() if holder))
         raise NodeFault(
-            f"{count} GPUs are wanted, {len(free)} of {len(available)} are free",
+            f"{count} GPUs are wanted, {len(free)} of {len(available)} are free"
+            + (f"; held by {who}" if who else ""),
             fix="wait for the other server, or choose a smaller tensor parallel size",
         )
     if count == 0:
@@ -61,20 +65,21 @@ def choose_gpus(count: int, available: Sequence[int]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _held(name: str, purpose: str, what: str, wait_s: float) -> Iterator[None]:
+def _held(name: str, purpose: str, what: str, wait_s: float, *, shared: bool = False) -> Iterator[None]:
     file = _open(name)
     try:
         deadline = time.monotonic() + wait_s
-        while not _try(file):
+        while not _try(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
                 raise NodeFault(
                     f"{what} is held by {_holder(file)}",
                     fix="wait until it ends, or end it; nothing was started",
                 )
             time.sleep(0.2)
-        os.ftruncate(file, 0)
         note = {"user": _user(), "pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T")}
-        os.pwrite(file, json.dumps(note).encode(), 0)
+        with suppress(OSError):  # a full disk takes the note, not the lock
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(note).encode(), 0)
         yield
     finally:
         with suppress(OSError):
@@ -85,10 +90,10 @@ def _held(name: str, purpose: str, what: str, wait_s: float) -> Iterator[None]:
 def _open(name: str) -> int:
     path = _path(name)
     try:
-        # Not O_CREAT first: in a sticky folder the kernel refuses that for a file of another user
-        # (fs.protected_regular), though it may be written.
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+        with suppress(FileNotFoundError):
+            # Not O_CREAT first: in a sticky folder the kernel refuses that for a file of another user
+            # (fs.protected_regular), though it may be written.
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         with suppress(OSError):
             os.fchmod(file, 0o666)  # whatever the umask: all users of the node share it
@@ -99,18 +104,19 @@ def _open(name: str) -> int:
         ) from error
 
 
-def _try(file: int) -> bool:
+def _try(file: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _is_held(name: str) -> bool:
+def _holder_of(name: str) -> str | None:
+    """Who holds it; None when nobody does."""
     file = _open(name)
     try:
-        return not _try(file)
+        return None if _try(file) else _holder(file)
     finally:
         os.close(file)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from rocbench.server import processes
 from rocbench.server.processes import Family
 from rocbench.server.redact import secret_values
 from rocbench.server.scrub import scrub
-from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.spec import GRACE_S, ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
+
+_SHARED = "/var/tmp/rocbench"  # noqa: S108 - one place for all users of a node is the point
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,28 @@ class Orphan:
 
 
 def state_dir() -> Path:
-    """Where this node's state is kept, shared by all its users: $ROCBENCH_STATE, else <temporary>/rocbench."""
-    chosen = os.environ.get("ROCBENCH_STATE")
-    folder = Path(chosen) if chosen else Path(tempfile.gettempdir()) / "rocbench"
+    """Where this node's state is kept, shared by all its users: $ROCBENCH_STATE, else /var/tmp/rocbench.
+
+    Not where $TMPDIR says: two runs that each have one of their own would not see one another.
+    """
+    folder = Path(os.environ.get("ROCBENCH_STATE") or _SHARED)
     if not folder.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
         with suppress(OSError):
             folder.chmod(0o1777)
     if not os.access(folder, os.W_OK):
-        raise NodeFault(
-            f"{folder} cannot be written", fix="set ROCBENCH_STATE to a folder that all users may write"
-        )
+        raise _unwritable(folder)
     return folder
+
+
+def _unwritable(path: Path, error: OSError | None = None) -> NodeFault:
+    return NodeFault(
+        f"{path} cannot be written{f': {error.strerror}' if error else ''}",
+        fix="set ROCBENCH_STATE to a folder that all users may write, with room in it",
+    )
 
 
 def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container: str = "") -> None:
@@ -75,8 +87,11 @@ def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container
     }
     path = _path(leader.pid)
     partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(record), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(record), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def forget(pid: int) -> None:
@@ -100,13 +115,14 @@ def find() -> tuple[Orphan, ...]:
 
 
 def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
-    """Ends an orphan as `stop_family` does.
+    """Ends an orphan as `stop_family` does, and takes out of its log the secrets that it had, and those of whoever ends it.
 
     Raises:
         NodeFault: it belongs to another user.
         ServerFault: something of it stays.
     """
     _check_owner(orphan)
+    given = [processes.environment(member.pid) for member in (orphan.leader, *orphan.members)]
     if orphan.container:
         grace = f"{grace_s:.0f}"
         for words in (("stop", "-t", grace, orphan.container), ("rm", "-f", orphan.container)):
@@ -122,9 +138,20 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
     family = Family(orphan.leader, {member.pid: member for member in orphan.members})
     report = stop_family(family, grace_s=grace_s)
     forget(orphan.leader.pid)
-    # What its own bench would have done; the secrets are those of whoever reaps.
-    scrub(Path(orphan.folder) / "server.log", secret_values(os.environ))
+    scrub(Path(orphan.folder) / "server.log", secret_values(os.environ, *given))
     return report
+
+
+def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None]) -> None:
+    """Ends an orphan if that was asked for, and refuses to start a server beside it if not.
+
+    Raises:
+        NodeFault: it lives on.
+    """
+    if not reap_it:
+        raise NodeFault(f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap")
+    tell(f"ending a server that an earlier bench left behind: {orphan.text()}")
+    reap(orphan, grace_s=GRACE_S)
 
 
 def _container_lives(orphan: Orphan) -> bool:
@@ -148,19 +175,25 @@ def _check_owner(orphan: Orphan) -> None:
 
 
 def _path(pid: int) -> Path:
-    return state_dir() / f"server-{pid}.json"
+    space = "".join(filter(str.isdigit, processes.pid_space().split()[1]))
+    return state_dir() / f"server-{space}-{pid}.json"
 
 
 def _read(path: Path) -> Orphan | None:
-    """The orphan a record tells of, without members when its server is gone; None while its bench lives."""
+    """The orphan a record tells of, without members when its server is gone; None while its bench lives.
+
+    None also for a record of another pid namespace of this boot (a container's): only there can it be told.
+    """
+    here = processes.pid_space()
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         leader = ProcessIdentity(**record["leader"])
         bench = ProcessIdentity(**record["bench"])
-        same_space = record["pid_space"] == processes.pid_space()
-    except (OSError, ValueError, KeyError, TypeError):
+        same_space = record["pid_space"] == here
+        same_boot = record["pid_space"].split()[0] == here.split()[0]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
-    if same_space and processes.is_alive(bench):
+    if same_boot and (not same_space or processes.is_alive(bench)):
         return None
     return Orphan(
         leader=leader,
@@ -168,7 +201,7 @@ def _read(path: Path) -> Orphan | None:
         model=record.get("model", "?"),
         base_url=record.get("base_url", "?"),
         folder=record.get("folder", "?"),
-        gpus=tuple(record.get("gpus", ())),
+        gpus=tuple(record.get("gpus") or ()),
         started_at=record.get("started_at", 0.0),
         container=record.get("container", ""),
         runtime=record.get("runtime", "docker"),

@@ -53,10 +53,14 @@ def is_cached(model: str, env: Mapping[str, str]) -> bool:
 
 def hub_cache(env: Mapping[str, str]) -> Path:
     """Where huggingface_hub keeps models: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
-    if "HF_HUB_CACHE" in env:
-        return Path(env["HF_HUB_CACHE"]).expanduser()
-    home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(home).expanduser() / "hub"
+    chosen = env.get("HF_HUB_CACHE")
+    return Path(chosen).expanduser() if chosen else hf_home(env) / "hub"
+
+
+def hf_home(env: Mapping[str, str]) -> Path:
+    """Where huggingface_hub keeps all it has: HF_HOME, else huggingface in XDG_CACHE_HOME, else in ~/.cache."""
+    home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser()
 
 
 def token(env: Mapping[str, str]) -> bool:

@@ -62,6 +62,7 @@ class LocalServer:
             dev_mode=self.spec.dev_mode,
             api_key=self.spec.api_key,
             gpus=self.spec.gpus,
+            inherited=os.environ,
         )
         host = f"[{self.spec.host}]" if ":" in self.spec.host else self.spec.host
         self.base_url = f"http://{host}:{port}"

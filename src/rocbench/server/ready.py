@@ -188,9 +188,11 @@ def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
             f"{waiting.launched.base_url} wants another API key (HTTP {answer.status})",
             fix="name its variable: --api-key-env NAME",
         )
-    data = (answer.json() or {}).get("data") or []
-    length = data[0].get("max_model_len") if data else None
-    return tuple(str(entry.get("id")) for entry in data), length
+    said = answer.json()
+    listed = said.get("data") if isinstance(said, dict) else None
+    models = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    length = models[0].get("max_model_len") if models else None
+    return tuple(str(entry.get("id")) for entry in models), length if isinstance(length, int) else None
 
 
 def _served_name(spec: ServerSpec, models: tuple[str, ...]) -> str:
@@ -282,7 +284,12 @@ def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int,
             data = line[5:].strip()
             if data == b"[DONE]":
                 break
-            event = json.loads(data)
+            try:
+                event = json.loads(data)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict):
+                return 200, f"a stream that is none of completions: {data[:200].decode(errors='replace')}"
             if "error" in event:
                 return 200, str(event["error"])[:300]
             answered = answered or bool(event.get("choices"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rocbench.server.redact import lift_secrets
+from rocbench.server.redact import lift_secrets, usable_key
 
 Kind = Literal["simulated", "process", "container", "attached"]
 
@@ -57,9 +57,14 @@ class ServerSpec:
     def __post_init__(self) -> None:
         # A key in argv would be seen by `ps`, by whoever prints this, and in vLLM's log of its arguments.
         command, env = lift_secrets(self.command, self.env)
+        key = self.api_key or env.get("VLLM_API_KEY")
+        if key:
+            key = usable_key(key)
+        if "VLLM_API_KEY" in env and key:
+            env["VLLM_API_KEY"] = key  # the server would ask for the line's end too
         object.__setattr__(self, "command", command)
         object.__setattr__(self, "env", env)
-        object.__setattr__(self, "api_key", self.api_key or env.get("VLLM_API_KEY"))
+        object.__setattr__(self, "api_key", key)
 
 
 @dataclass(frozen=True, slots=True)

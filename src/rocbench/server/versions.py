@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from rocbench.probe.amd_smi import run
@@ -29,16 +32,28 @@ _ASK = (
 )
 
 
+def interpreter(program: str, path: str | None) -> list[str]:
+    """The Python that runs a script, found as a shell does: by its first line, else beside it; empty without one."""
+    script = shutil.which(program, path=path)
+    if script is None:
+        return []
+    with suppress(OSError), open(script, "rb") as file:
+        first = file.readline(300).decode(errors="replace")
+        if first.startswith("#!") and "python" in first:
+            return first[2:].split()
+    python = Path(script).with_name("python")
+    return [str(python)] if python.exists() else []
+
+
 def packages_of(running: RunningServer) -> dict[str, str]:
     """Package to version; empty where the server's Python cannot be asked (attached, simulated).
 
-    The interpreter stands beside the `vllm` script of a virtual environment; in a container it is `python3`.
+    In a container it is `python3`.
     """
     spec = running.spec
     if spec.kind == "process":
-        script = Path(spec.command[0])
-        python = script.with_name("python")
-        argv = [str(python), "-c", _ASK] if script.parent != Path() and python.exists() else []
+        argv = interpreter(spec.command[0], {**os.environ, **spec.env}.get("PATH"))
+        argv = [*argv, "-c", _ASK] if argv else []
     elif spec.kind == "container" and running.container:
         argv = [spec.runtime, "exec", running.container, "python3", "-c", _ASK]
     else:
@@ -47,5 +62,7 @@ def packages_of(running: RunningServer) -> dict[str, str]:
     try:
         found = json.loads(out or "{}")
     except ValueError:
+        found = None
+    if not isinstance(found, dict):
         return {}
     return {str(name): str(version) for name, version in found.items()}

@@ -60,7 +60,7 @@ def _used(gpus: Sequence[int]) -> dict[int, tuple[float, float]]:
     rows = amd_smi.ask("metric", "-m") if amd_smi.available() else None
     found = {}
     for row in rows or []:
-        gpu = int(row.get("gpu", -1))
+        gpu = row["gpu"]
         taken = amd_smi.number(row, "mem_usage", "used_vram")
         total = amd_smi.number(row, "mem_usage", "total_vram")
         if taken is not None and total and (not gpus or gpu in gpus):
@@ -70,5 +70,5 @@ def _used(gpus: Sequence[int]) -> dict[int, tuple[float, float]]:
 
 def _holders(held: dict[int, float]) -> str:
     listed = amd_smi.processes_of(amd_smi.ask("process") or [])
-    named = [f"{name} (pid {pid}) on GPU {gpu}" for gpu in held for pid, name in listed.get(gpu, ())]
+    named = [f"{amd_smi.who(pid, name)} on GPU {gpu}" for gpu in held for pid, name in listed.get(gpu, ())]
     return f"held by {', '.join(named[:8])}" if named else "no process is listed on them"

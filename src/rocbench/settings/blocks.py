@@ -24,7 +24,7 @@ class Block(Strict):
     rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Once] = ()
     """In place of the sweep's."""
     load: dict[str, Any] = {}
-    """Keys of `load` that differ here."""
+    """Keys of `load` that differ here; keys of cells say how, where another block takes the same level."""
 
 
 def blocks_of(sweep: Sweep, model: SweepModel) -> list[tuple[Sweep, SweepModel]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -59,6 +60,7 @@ __all__ = [
     "VersionText",
     "Workload",
     "all_have",
+    "check_url",
 ]
 
 
@@ -330,7 +332,25 @@ class Server(Strict):
             raise ValueError(
                 f"`base_url` is of a server that runs already: set `kind: attached`, not {self.kind}"
             )
+        # Of the whole, not of the field: a field's value would stand in the message.
+        if self.base_url is not None:
+            check_url(self.base_url)
         return self
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError where it is no URL of a server, or holds a secret, which would stand in plan.json."""
+    try:
+        parts = urlsplit(url)
+        port_fits = parts.port is None or parts.port > 0
+    except ValueError:  # its words may hold what was taken for the port
+        raise ValueError("`base_url` is no URL: its host or port cannot be read") from None
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(
+            "`base_url` takes no user, password or query: name the key's variable (api_key_env, --api-key-env)"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_fits:
+        raise ValueError("`base_url` is no URL of a server: give http://HOST:PORT or https://...")
 
 
 class Sweep(Strict):

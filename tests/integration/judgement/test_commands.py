@@ -270,6 +270,18 @@ def test_latest_is_the_run_before(command, runs, tmp_path):
     assert command("gate", tmp_path / "slower", "--baseline", "latest").code == 1
 
 
+def test_a_run_is_not_compared_with_itself(command, runs, tmp_path):
+    """It is left out of a folder of runs on the other side, aloud; the same run on both sides is refused."""
+    for name in ("base", "again"):
+        shutil.copytree(runs.root / name, tmp_path / name)
+    for sides in ((tmp_path, tmp_path / "again"), (tmp_path / "again", tmp_path)):
+        found = json.loads(command("compare", *sides, "--format", "json").out)
+        assert {(row["n_a"], row["n_b"]) for row in found["rows"]} == {(5, 5)}
+        assert "was left out" in found["notes"][0]
+    said = command("compare", runs.base, runs.base)
+    assert (said.code, "the same run" in said.err) == (2, True)
+
+
 def test_a_run_is_no_baseline_of_itself(command, runs, tmp_path):
     """It is left out of a folder of runs, aloud; alone it is refused."""
     for name in ("base", "again"):

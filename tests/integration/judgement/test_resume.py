@@ -216,6 +216,22 @@ def test_a_failed_server_is_tried_again(tmp_path):
     assert outcome.cells["failure_message"].isna().all()
 
 
+def test_a_load_worker_that_dies_costs_its_cell_and_no_server(tmp_path):
+    """The server did nothing: the next cell is measured on it."""
+    world = World()
+
+    def crash(run):
+        if run.cell.level.concurrency == 1:
+            raise EnvironmentFault("load worker 0 ended unexpectedly: killed")
+
+    world.before_cell = crash
+    outcome = bench(tmp_path / "run", TINY, world)
+
+    assert (len(world.starts), world.runs) == (1, [("c2", 1, False)])
+    assert outcome.cells["failure_message"].tolist()[0].startswith("load worker 0 ended")
+    assert outcome.cells["valid"].tolist() == [False, True]
+
+
 def test_figures_of_an_earlier_attempt_leave_with_its_row(tmp_path):
     """A measured, invalid cell whose server then fails to start keeps none of its old requests."""
     folder = tmp_path / "run"

@@ -115,7 +115,7 @@ def test_kernel_build_inside_the_window(cell):
         watched.control("build", 1)
 
     assert watched.columns()["jit_lines"] == 1
-    assert "start build [module_1]" in watched.log.events[0].line
+    assert "start build [module_1]" in watched.log.lines["jit"][0]
 
 
 def test_server_dies_in_the_window(cell):

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from rocbench.conduct import rows
+import json
+
+import pytest
+
+from rocbench import console
+from rocbench.commands import asking
+from rocbench.conduct import bind, rows
+from rocbench.errors import InputError, ServerFault
+from rocbench.plan.expand import Overrides
 from rocbench.settings.schema import Load, Workload
+from virtual import SMALL, plan_of
 
 
 def test_a_row_says_what_a_request_is_beside_its_means():
@@ -23,3 +32,44 @@ def test_a_row_says_what_a_request_is_beside_its_means():
         "burstiness": 0.5,
         "max_requests": 100,
     }
+
+
+def test_a_key_among_the_flags_stands_nowhere(capsys):
+    """Neither in the plan, the rows, nor on the screen, however short it is."""
+    given = {"api-key": "k3y", "hf_token": "t0k"}
+    overrides = Overrides(args={"api_key": "k3z"}, env={"AWS_SECRET_ACCESS_KEY": "s3c"})
+    plan = plan_of(SMALL | {"serve_args": given}, overrides)
+    run = plan.launches[0].runs[0]
+    written = json.dumps(rows.plan_json(plan, overrides, None)) + str(rows.tags(plan, plan.launches[0], run))
+    console.show_plan(plan)
+    set_ = ["api-key=k3y", "hf-token=t0k", "env.AWS_SECRET_ACCESS_KEY=s3c"]
+    for as_json in (True, False):
+        console.show_resolution(
+            asking.resolution("qwen3-235b", "0.14.1", None, None, None, set_), as_json=as_json
+        )
+
+    told = written + capsys.readouterr().out
+    assert "VLLM_API_KEY" in told
+    assert not [secret for secret in ("k3y", "k3z", "t0k", "s3c") if secret in told]
+
+
+def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
+    """A run folder keeps no secret, and no server is started with the mask in its place."""
+    monkeypatch.delenv("MY_TOKEN", raising=False)
+    with pytest.raises(InputError, match="MY_TOKEN is not kept"):
+        bind._kept_value("MY_TOKEN", "***")
+    monkeypatch.setenv("MY_TOKEN", "t0k")
+    assert bind._kept_value("MY_TOKEN", "***") == "t0k"
+    assert bind._kept_value("STARS", "***") == "***"
+
+
+def test_a_failed_row_says_that_it_was_forced():
+    """Forced rules are often why the server failed."""
+    overrides = Overrides(tp=3, force=True)
+    plan = plan_of(SMALL | {"models": ["deepseek-r1"]}, overrides)
+    launch = plan.launches[0]
+    assert launch.group.resolution is not None
+    assert launch.group.resolution.forced
+
+    row = rows.failed_row(plan, launch, launch.runs[0], "s", ServerFault("x", code="heads_not_divisible"))
+    assert row["reasons"] == "server_failed;heads_not_divisible;forced_rules"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -242,6 +244,34 @@ def test_confounded_arms_are_named():
     )
     assert told == ("offload: off -> on also changes attention back end: ROCM_AITER_FA -> TRITON_ATTN",)
     assert confounded([({"a": 1}, {"x": 1}), ({"a": 2}, {"x": 1})]) == ()
+
+
+def test_confounded_arms_are_told_once_and_from_the_base():
+    """Whatever the order in which arms ran: each change once, from base to level; what is unknown is no change."""
+    served = {"off": "ROCM_AITER_FA", "on": "TRITON_ATTN"}
+    arms_ = [arm("on", b=2), arm("off", b=2), arm("off", b=1), arm("on", b=1)]
+    frame = interleaved(arms_, cov=0.001)
+    levels = [json.loads(axes)["aiter"] for axes in frame["axes"]]
+    frame = frame.assign(attention_backend=[served[level] for level in levels])
+    factors = AITER | {"b": [1, 2]}
+    told = [note for note in ablate(frame, factors, ONE).notes if "also changes" in note]
+    assert told == [
+        "llama: aiter: off -> on also changes attention_backend: ROCM_AITER_FA -> TRITON_ATTN, as its server said"
+    ]
+    unknown = frame.assign(attention_backend=frame["attention_backend"].replace("TRITON_ATTN", None))
+    assert not any("also changes" in note for note in ablate(unknown, factors, ONE).notes)
+
+
+def test_entries_of_one_model_are_not_each_others_arms():
+    """Two servers of one model (tp 4 and tp 8) with other back ends: no factor changed them."""
+    frame = pd.concat(
+        [
+            interleaved([arm("off"), arm("on", 1.1)], tp=tp, attention_backend=backend)
+            for tp, backend in ((4, "ROCM_AITER_FA"), (8, "TRITON_ATTN"))
+        ],
+        ignore_index=True,
+    )
+    assert not any("also changes" in note for note in ablate(frame, AITER, ONE).notes)
 
 
 def test_rendered():

@@ -78,7 +78,7 @@ def test_a_collapse_to_zero_is_worse():
 def test_a_percentile_of_few_requests_is_told():
     """What a summary withholds is compared with a warning; of enough requests there is none."""
     settings = Settings(metrics=("p99_ttft_ms",))
-    few, enough = (table(cells(metric="p99_ttft_ms", ttft_n=n)) for n in (20, 100))
+    few, enough = (table(cells(metric="p99_ttft_ms", ttft_n=n)) for n in (100, 400))
     assert compare(few, enough, settings).notes[0].startswith("p99_ttft_ms stands on too few requests: 100")
     assert compare(enough, enough, settings).notes == ()
 
@@ -253,3 +253,17 @@ def test_rendered_forms():
     rows = json.loads(render.as_json(result.table, notes=list(result.notes)))["rows"]
     assert rows[1]["effect"] is None
     assert render.as_csv(result.table).startswith("model,workload,concurrency")
+
+
+def test_loads_that_only_the_key_tells_apart_are_not_pooled():
+    """Two blocks of one level that are measured for other lengths of time are two cells, not repeats of one."""
+    sides = [
+        table(
+            *(
+                cells(mean, key=f"m{load}/w/c64", seed=seed)
+                for mean, load in ((1000, ""), (2000, "@duration_s=60"))
+            )
+        )
+        for seed in (0, 1)
+    ]
+    assert list(compare(*sides, ONE).table["n_a"]) == [5, 5]

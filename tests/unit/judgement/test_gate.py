@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from cellrows import cells, table
 from rocbench.errors import ConfigError, Exit, InputError
-from rocbench.judgement import gate
+from rocbench.judgement import gate, render
+from rocbench.judgement.ablate import ablate
+from rocbench.judgement.compare import compare
 from rocbench.judgement.gate import GateRules
 from rocbench.settings import yamlfile
 
@@ -272,3 +274,15 @@ def test_simulated_gates_say_so():
     result = gate.gate(*sides, RULES)
     assert "Simulated: no GPU was measured" in gate.markdown(result)
     assert "simulated: no GPU was measured" in gate.text(result)
+
+
+def test_predicted_is_not_called_simulated():
+    """Rows of virtual time are predictions wherever they are judged, though the simulated server's model made them."""
+    sides = [again(simulated=True, predicted=True, cov=cov) for cov in (0.01, 0.011)]
+    held = gate.gate(*sides, RULES)
+    assert "Predicted: no GPU was measured" in gate.markdown(held)
+    assert "predicted: no GPU was measured" in gate.text(held)
+    assert gate.as_dict(held)["predicted"]
+    assert "predicted: no GPU was measured" in render.comparison(compare(*sides))
+    arms = table(*(cells(axes={"aiter": level}, simulated=True, predicted=True) for level in ("off", "on")))
+    assert "predicted: no GPU was measured" in render.ablation(ablate(arms, {"aiter": ["off", "on"]}))

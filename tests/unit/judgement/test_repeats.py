@@ -29,18 +29,18 @@ def test_mean_interval_cov_and_n():
 
 
 def test_p99_of_too_few_requests_is_not_shown():
-    """5 repeats of 60 requests are 300: no p99, and the note says how many it needs."""
-    few = line(table(cells(900, metric="p99_ttft_ms", ttft_n=60)), "p99_ttft_ms")
+    """5 repeats of 80 requests are 400, and each p99 stands on 80: the note says how many it needs."""
+    few = line(table(cells(900, metric="p99_ttft_ms", ttft_n=80)), "p99_ttft_ms")
     assert math.isnan(few["mean"])
-    assert few["note"] == "300 requests, 368 are needed"
-    enough = line(table(cells(900, metric="p99_ttft_ms", ttft_n=80)), "p99_ttft_ms")
+    assert few["note"] == "80 requests a repeat, 368 are needed"
+    enough = line(table(cells(900, metric="p99_ttft_ms", ttft_n=400)), "p99_ttft_ms")
     assert enough["mean"] == pytest.approx(900, rel=0.02)
     assert enough["samples"] == 400
 
 
 def test_many_repeats_of_a_percentile_are_bootstrapped():
     """From ten repeats on a percentile's interval is BCa."""
-    row = line(table(cells(900, metric="p99_ttft_ms", n=12, ttft_n=100)), "p99_ttft_ms")
+    row = line(table(cells(900, metric="p99_ttft_ms", n=12, ttft_n=400)), "p99_ttft_ms")
     assert row["interval"] == "BCa"
     assert row["low"] < row["mean"] < row["high"]
 

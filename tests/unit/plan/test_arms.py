@@ -127,3 +127,12 @@ def test_only_arms_a_step_apart_are_held_against_each_other():
 def test_names_are_one_however_written(name, canonical):
     """Dashes, underscores and a flag that is a fact."""
     assert arms.canonical(name) == canonical
+
+
+def test_entries_of_one_profile_are_not_each_others_arms():
+    """Two entries (tp 4 and tp 8) each have all arms: tp is not what the factor changes."""
+    entries = [{"profile": "llama-3.1-405b", "tp": tp} for tp in (4, 8)]
+    made = plan(models=entries, factors={"max_num_seqs": [256, 512]})
+
+    assert made.faults == ()
+    assert len(made.groups) == 4

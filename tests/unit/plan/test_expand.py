@@ -30,6 +30,24 @@ def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
     return planner.expand(sweep, planning.sources(sweep, overrides), overrides)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "told"),
+    [
+        ([0, 1], "names 2 GPUs, this server needs 4"),
+        ([0, 0, 0, 0], "names a GPU twice"),
+        ([-1, 0, 1, 2], "names GPU -1: the node's are 0 to 7"),
+        ([96, 97, 98, 99], "names GPU 96: the node's are 0 to 7"),
+        ([4, 5, 6, 7], ""),
+        ([0, 1, 2, 3, 4], ""),
+    ],
+)
+def test_named_gpus(gpus: list[int], told: str) -> None:
+    """GPUs that cannot be, or do not suffice, are refused before anything is started."""
+    plan = expand(models=["qwen3-235b"], server={"kind": "process", "gpus": gpus})
+
+    assert [fault.message for fault in plan.faults] == ([f"server.gpus {told}"] if told else [])
+
+
 def keys(plan: Plan) -> list[str]:
     """Every cell of a plan, by its key."""
     return [cell.key for group in plan.groups for cell in group.cells]
@@ -318,3 +336,20 @@ def test_a_fault_without_a_known_fix_ends_there() -> None:
     (fault,) = plan.faults
     assert "[rule off-hma-flag;" in fault.message
     assert "fix:" not in fault.message
+
+
+def test_blocks_of_one_level_have_keys_of_their_own() -> None:
+    """Where two blocks measure the same level, the key says in what their loads differ; the same cell is there once."""
+    constant = {"rate": [4, 8], "load": {"shape": {"kind": "open", "arrival": "constant"}}}
+    blocks = [{}, constant, {"rate": [4]}]
+    made = expand(concurrency=[], rate=[2, 4], load={"shape": {"kind": "open"}}, blocks=blocks)
+    names = [key.removeprefix("llama-3.1-405b") for key in keys(made)]
+    assert names == ["/short/r2", "/short/r4", "@arrival=constant/short/r4", "@arrival=constant/short/r8"]
+
+
+def test_blocks_of_other_levels_keep_their_plain_keys() -> None:
+    """A longer window at some levels is no other curve; from levels that a search may come to it is told apart."""
+    changes: dict[str, Any] = {"blocks": [{}, {"concurrency": [2], "load": {"duration_s": 60}}]}
+    assert keys(expand(**changes))[-1] == "llama-3.1-405b/short/c2"
+    changes["search"] = {"slo": {"p99_ttft_ms": 2000}}
+    assert keys(expand(**changes))[-1] == "llama-3.1-405b@duration_s=60.0/short/c2"

@@ -65,6 +65,23 @@ def test_not_available_is_absent():
     assert amd_smi.sample_of(row, 1) == GpuSample(at_ns=1, gpu=3)
 
 
+def test_whole_sections_not_available():
+    """ "N/A" in place of a section, or a number that is none, leaves its values absent."""
+    sections = ("usage", "power", "clock", "temperature", "ecc", "energy", "mem_usage", "throttle")
+    row = {"gpu": 2} | dict.fromkeys(sections, "N/A")
+
+    assert amd_smi.sample_of(row, 1) == GpuSample(at_ns=1, gpu=2)
+    assert amd_smi.residency(row) is None
+    odd = {"gpu": 2, "clock": {"gfx_0": "N/A"}, "energy": {"total_energy_consumption": "nan"}}
+    assert amd_smi.sample_of(odd, 1) == GpuSample(at_ns=1, gpu=2)
+
+
+def test_row_without_its_gpu_is_no_row():
+    """Whose reading it is cannot be told; a tool that tells it of none has not answered."""
+    assert amd_smi.rows('[{"gpu": "N/A"}, {"gpu": "1"}, {}]') == [{"gpu": 1}]
+    assert amd_smi.rows('{"gpu_data": [{"gpu": "N/A"}]}') is None
+
+
 @pytest.mark.parametrize("text", ["", "no json", "3", '"text"', '{"error": 1}', "null"])
 def test_other_output_is_no_answer(text):
     """Anything but rows is no answer."""
@@ -89,6 +106,20 @@ def test_processes(amd_smi_on_path, answers):
 
     assert found[0] == [(4711, "python3")]
     assert found[7] == []
+
+
+def test_processes_that_are_not_told():
+    """A process without its pid is one; a GPU whose list is not told is left out, not empty."""
+    rows = [
+        {"gpu": 0, "process_list": [{"process_info": {"name": "python3", "pid": "N/A"}}]},
+        {"gpu": 1, "process_list": [{"process_info": "N/A"}]},
+        {"gpu": 2, "process_list": "N/A"},
+        {"gpu": 3, "process_list": []},
+        {"gpu": 4},
+    ]
+
+    assert amd_smi.processes_of(rows) == {0: [(None, "python3")], 3: []}
+    assert amd_smi.who(None, "python3") == "python3 (pid not told)"
 
 
 def test_missing_tool(no_amd_smi):
@@ -117,3 +148,5 @@ def test_output_beside_a_failing_exit(tmp_path):
     assert amd_smi.rows(amd_smi.run([str(tool)]) or "") == [{"gpu": 0}]
     tool.write_text("#!/bin/sh\necho 'usage: ...'\nexit 2\n")
     assert amd_smi.run([str(tool)]) is None
+    tool.write_text('#!/bin/sh\nprintf \'[{"gpu": 0, "name": "\\377"}]\'\n')
+    assert amd_smi.rows(amd_smi.run([str(tool)]) or "") == [{"gpu": 0, "name": "\ufffd"}]

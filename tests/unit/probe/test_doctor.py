@@ -37,7 +37,7 @@ def node(tmp_path):
 
 def by_id(root, **more):
     """Checks by id."""
-    return {check.id: check for check in doctor.examine(root, environ={}, **more)}
+    return {check.id: check for check in doctor.examine(root, environs=[{}], **more)}
 
 
 def test_healthy_node(amd_smi_on_path, node):
@@ -65,7 +65,7 @@ def test_healthy_node(amd_smi_on_path, node):
             '"No running processes detected"',
             '{"name":"train.py","pid":4711}',
             "gpu_processes",
-            "train.py (pid 4711, GPU 0)",
+            "train.py (pid 4711) on GPU 0",
         ),
         ("metric", '"used_vram":{"value":297', '"used_vram":{"value":131064', "vram_baseline", "GPU 0: 50 %"),
         ("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":2', "ecc", "GPU 0: 2"),
@@ -108,6 +108,57 @@ def test_retired_pages(amd_smi_on_path, answers, node, shape):
     assert by_id(node)["bad_pages"].found == "GPU 0: 1"
 
 
+@pytest.mark.parametrize(
+    ("question", "old", "new", "check"),
+    [
+        ("metric", '"ecc":{', '"ecc":"N/A","was":{', "ecc"),
+        ("metric", '"mem_usage":{', '"mem_usage":"N/A","was":{', "vram_baseline"),
+        ("metric", '"pcie":{', '"pcie":"N/A","was":{', "links"),
+        ("metric", '"perf_level":', '"was":', "perf_level"),
+        ("metric", '"gpu":0,', '"gpu":"N/A",', "ecc"),
+        ("bad-pages", '"retired":', '"was":', "bad_pages"),
+        ("bad-pages", '"gpu":0,"retired":', '"gpu":0,"retired":"N/A","was":', "bad_pages"),
+        ("process", '"No running processes detected"', '"N/A"', "gpu_processes"),
+        ("firmware", '"CP_MEC1","fw_version":"177"', '"CP_MEC1","fw_version":"N/A"', "mec_firmware"),
+        ("static", '"gfx942"', '"N/A"', "gfx"),
+        ("static", '"SPX"', '"N/A"', "partitions"),
+    ],
+)
+def test_gpu_that_does_not_tell(amd_smi_on_path, answers, node, question, old, new, check):
+    """A value that one GPU lacks does not pass: the check is unknown, and the GPU named."""
+    answers(question, old, new, 1)
+
+    found = by_id(node)[check]
+
+    assert (found.status, found.found.rpartition("; ")[2]) == ("unknown", "not told by GPU 0")
+    assert found.fix.startswith(("see what amd-smi", "export HSA_NO"))
+
+
+def test_no_gpu_tells(amd_smi_on_path, answers, node):
+    """What no GPU tells is unknown, not fine."""
+    answers("metric", '"ecc":{', '"ecc":"N/A","was":{')
+    answers("firmware", '"CP_MEC1"', '"CP_OTHER"')
+    checks = by_id(node)
+
+    assert (checks["ecc"].status, checks["ecc"].found) == ("unknown", "not told")
+    assert (checks["mec_firmware"].status, checks["mec_firmware"].found) == ("unknown", "not told")
+
+
+def test_gpu_that_fails_beside_one_that_does_not_tell(amd_smi_on_path, answers, node):
+    """What is wrong with one GPU is not hidden by another's silence."""
+    answers("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":"N/A"', 1)
+    answers("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":3', 1)
+    answers("static", '"gfx942"', '"N/A"', 1)
+    answers("static", '"gfx942"', '"gfx90a"', 1)
+    checks = by_id(node)
+
+    assert (checks["ecc"].status, checks["ecc"].found) == ("fail", "GPU 1: 3; not told by GPU 0")
+    assert (checks["gfx"].status, checks["gfx"].found) == (
+        "fail",
+        "gfx90a (1), gfx942 (6); not told by GPU 0",
+    )
+
+
 def test_missing_gpu(amd_smi_on_path, node):
     """Fewer GPUs than the node should have is a failure."""
     assert by_id(node, gpus=16)["gpus"].status == "fail"
@@ -117,15 +168,17 @@ def test_old_firmware_with_its_variable(amd_smi_on_path, answers, node):
     """Old compute firmware passes where servers get the variable that makes up for it."""
     answers("firmware", '"CP_MEC1","fw_version":"177"', '"CP_MEC1","fw_version":"155"')
 
-    checks = {c.id: c for c in doctor.examine(node, environ={"HSA_NO_SCRATCH_RECLAIM": "1"})}
+    checks = {c.id: c for c in doctor.examine(node, environs=[{"HSA_NO_SCRATCH_RECLAIM": "1"}])}
     assert checks["mec_firmware"].status == "pass"
+    one_without = doctor.examine(node, environs=[{"HSA_NO_SCRATCH_RECLAIM": "1"}, {}])
+    assert "mec_firmware" in [check.id for check in doctor.failed_musts(one_without)]
 
 
 def test_visible_devices_differ(amd_smi_on_path, node):
     """vLLM does not start where the two variables name different devices."""
     checks = {
         c.id: c
-        for c in doctor.examine(node, environ={"HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "1"})
+        for c in doctor.examine(node, environs=[{"HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "1"}])
     }
 
     assert checks["visible_devices"].status == "fail"
@@ -168,6 +221,6 @@ def test_gpu_without_the_tool(no_amd_smi, node):
 
 def test_json(no_amd_smi, node):
     """Every check can be written as JSON, with what to do."""
-    written = doctor.as_json(doctor.examine(node, environ={}))
+    written = doctor.as_json(doctor.examine(node, environs=[{}]))
 
     assert {"id", "need", "status", "found", "want", "fix", "source"} == set(written[0])

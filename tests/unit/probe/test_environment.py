@@ -110,3 +110,9 @@ def test_firmware_by_either_name():
     assert environment.mec_firmware(old + new) == {0: "177", 1: "180"}
     assert environment.mec_firmware(None) == {}
     assert amd_smi.leaf({"a": "N/A"}, "a") is None
+
+
+def test_firmware_that_is_not_told():
+    """A list or a version that is N/A is absent, and breaks nothing."""
+    unread = {"fw_list": [{"fw_name": "CP_MEC1", "fw_version": "N/A"}]}
+    assert environment.mec_firmware([{"gpu": 0, "fw_list": "N/A"}, {"gpu": 1} | unread]) == {}

@@ -46,6 +46,18 @@ def test_reads_by_command(amd_smi_on_path):
     assert telemetry.notes[0].endswith("ms of CPU a reading")
 
 
+def test_section_that_is_not_told(amd_smi_on_path, answers):
+    """N/A in place of a section costs its value, not the telemetry."""
+    metric = answers.folder / "metric.json"
+    metric.write_text(metric.read_text().replace('"clock":{', '"clock":"N/A","was":{'))
+
+    with gpu.telemetry(running(), None) as telemetry:
+        telemetry.take()
+
+    assert {sample.clock_mhz for sample in telemetry.samples} == {None}
+    assert telemetry.notes[0].startswith("GPU telemetry once a second by amd-smi, ")
+
+
 def test_only_the_servers_gpus(amd_smi_on_path):
     """Telemetry is bound to the devices that the server uses: a sum over all would halve TP4's efficiency."""
     with gpu.telemetry(running(gpus=(4, 5)), None) as telemetry:
@@ -77,6 +89,49 @@ def test_neighbours_are_seen(amd_smi_on_path, answers):
     own = gpu.Telemetry(read=nothing, gpus=(0,), own_pids=lambda: {4711})
     own._look_for_others()
     assert own.shared(now, now + S) is False
+
+
+def test_processes_of_an_attached_server(amd_smi_on_path, answers):
+    """Nobody knows them: what is there at first may be its own and tells its GPUs, what comes later is foreign."""
+    nobody = '"No running processes detected"'
+    listed = '{{"gpu":2,"process_list":[{{"process_info":{}}}'.format
+    one = '{"name":"VLLM","pid":4711}'
+    answers("process", listed(nobody), listed(one))
+    made = gpu._telemetry(running(kind="attached"), None)
+    now = time.time_ns()
+
+    assert made.gpus == (2,)
+    made._look_for_others()
+    assert made.shared(now, now + S) is None
+    made.news()
+    answers("process", one, one + '},{"process_info":{"name":"train.py","pid":4712}')
+    made._look_for_others()
+    made._look_for_others()
+    assert made.shared(now, now + S) is True
+    assert made.news() == ["another process on the server's GPUs: train.py (pid 4712) on GPU 2"]
+    assert made.news() == []
+
+
+def test_which_looks_tell_of_a_window():
+    """Those inside, and the last one before: what was there long ago is gone, and no look is no answer."""
+    telemetry = gpu.Telemetry()
+    telemetry.looks = [(0, True), (10 * S, False), (20 * S, False), (30 * S, True)]
+
+    assert telemetry.shared(12 * S, 15 * S) is False
+    assert telemetry.shared(5 * S, 8 * S) is True
+    assert telemetry.shared(25 * S, 31 * S) is True
+    assert telemetry.shared(90 * S, 95 * S) is None
+
+
+def test_processes_that_are_not_told(amd_smi_on_path, answers):
+    """A listing without pids, or without the server's GPU, does not say that nobody else was there."""
+    answers("process", '"No running processes detected"', '{"name":"python3","pid":"N/A"}', 1)
+    now = time.time_ns()
+
+    for gpus in ((0,), (9,)):
+        telemetry = gpu.Telemetry(read=nothing, gpus=gpus)
+        telemetry._look_for_others()
+        assert telemetry.shared(now, now + S) is None
 
 
 def test_off_without_a_gpu_said_once(no_amd_smi):
@@ -125,6 +180,22 @@ def test_tool_that_stops_answering(monkeypatch):
     assert telemetry.notes == ["GPU telemetry given up: 3 readings in a row failed or took too long"]
 
 
+def test_one_slow_answer_ends_no_telemetry(monkeypatch):
+    """While the command rests after a time-out nothing is asked, and nothing counts as another failure."""
+    monkeypatch.setattr(gpu, "PERIOD_S", 0.0)
+    rests = iter([False, *[True] * 9])
+    monkeypatch.setattr(gpu.amd_smi, "rests", lambda: next(rests, False))
+    answers = iter([None] * 10)
+    telemetry = gpu.Telemetry(read=lambda at_ns: next(answers, [(GpuSample(at_ns, 0), None)]))
+    telemetry.start()
+    while telemetry._thread.is_alive() and not telemetry.samples:
+        telemetry._thread.join(0.01)
+    telemetry.stop()
+
+    assert telemetry.samples
+    assert telemetry.notes == []
+
+
 def test_stalled_thread_is_noted():
     """A library call that never returns is told when the window is read out."""
     telemetry = gpu.Telemetry(read=nothing)
@@ -155,6 +226,28 @@ def test_edges_of_a_window():
     telemetry.samples = [GpuSample(at * S, 0) for at in range(20)]
 
     assert [sample.at_ns // S for sample in telemetry.between(8 * S, 12 * S)] == list(range(5, 15))
+
+
+def test_the_reading_after_a_window_is_waited_for(monkeypatch):
+    """Energy by the accumulator needs a reading on the far side of the window's end."""
+    monkeypatch.setattr(gpu, "PERIOD_S", 0.01)
+    telemetry = gpu.Telemetry(read=lambda at_ns: [(GpuSample(at_ns, 0, energy_j=1.0), None)])
+    telemetry.start()
+    end_ns = time.time_ns() + S // 20
+
+    samples = telemetry.between(end_ns - S, end_ns)
+    telemetry.stop()
+
+    assert samples[-1].at_ns >= end_ns
+    assert telemetry.between(end_ns, time.time_ns() + S)  # nobody reads any more: no wait
+
+
+def test_gpu_that_a_reading_leaves_out():
+    """It has a sample without values, so that no sum over the others stands for the server's."""
+    telemetry = gpu.Telemetry(read=lambda at_ns: [(GpuSample(at_ns, 0, power_w=1.0), None)], gpus=(0, 1))
+    telemetry.take()
+
+    assert {sample.gpu: sample.power_w for sample in telemetry.samples} == {0: 1.0, 1: None}
 
 
 def library(**calls) -> types.ModuleType:
@@ -225,6 +318,18 @@ def test_call_that_fails_leaves_one_value_absent(monkeypatch):
     assert amd_library.Library().read(5)[0][0] == replace(
         whole, power_w=None, temperature_hotspot_c=None, temperature_memory_c=None
     )
+
+
+def test_library_of_another_version(monkeypatch):
+    """A call that a version lacks, and an answer of another type, leave their values absent."""
+    module = library(amdsmi_get_gpu_metrics_info=lambda _: "N/A")
+    del module.amdsmi_get_gpu_activity
+    monkeypatch.setitem(sys.modules, "amdsmi", module)
+
+    sample, residency = amd_library.Library().read(5)[0]
+
+    assert (sample.activity, sample.clock_mhz, residency) == (None, None, None)
+    assert sample.power_w == 655.0
 
 
 def test_millidegrees(monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocbench.probe import logwatch
-from rocbench.probe.logwatch import LogEvent, LogFollower, LogWatch, kind_of
+from rocbench.probe.logwatch import LogFollower, LogLook, LogWatch, kind_of
 
 S = 1_000_000_000
 
@@ -97,15 +97,15 @@ def test_watch_sees_new_lines_only(tmp_path):
     end = time.time_ns()
 
     assert watch.view(start, end)["jit_lines"] == 1
-    assert [event.line for event in watch.events] == ["[aiter] start build [inside]"]
+    assert watch.lines == {"jit": ["[aiter] start build [inside]"]}
 
 
 def test_window_edges():
     """A line counts where it may have been written inside the window, and not where it cannot have been."""
     watch = LogWatch(path=None)
     watch.path = object()
-    watch.events = [LogEvent(9 * S, 10 * S - 1, "jit", "a"), LogEvent(9 * S, 10 * S, "jit", "b")]
-    watch.events += [LogEvent(19 * S, 21 * S, "compile", "c"), LogEvent(20 * S, 21 * S, "jit", "d")]
+    watch.looks = [LogLook(9 * S, 10 * S - 1, {"jit": 1}), LogLook(9 * S, 10 * S, {"jit": 1})]
+    watch.looks += [LogLook(19 * S, 21 * S, {"compile": 1}), LogLook(20 * S, 21 * S, {"jit": 1})]
 
     assert watch.view(10 * S, 20 * S) == {"jit_lines": 1, "compile_lines": 1, "error_lines": 0}
 
@@ -119,11 +119,45 @@ def test_attached_server_has_no_log():
 
 
 def test_flood_is_counted_not_kept(tmp_path):
-    """Of a flood of errors 200 are kept and all are counted."""
+    """Of a flood in warm-up 200 lines are kept and all are counted, and a build in the window after it is too."""
     path = tmp_path / "server.log"
     path.touch()
-    with LogWatch(path) as watch:
-        path.write_text("ERROR boom\n" * 5000)
+    follower = LogFollower(path)
+    watch = LogWatch(path)
+    path.write_text("[aiter] start build [module]\n" * 5000)
+    watch._look(follower, time.time_ns())
+    start = time.time_ns()
+    with path.open("a") as file:
+        file.write("[aiter] start build [module]\n")
+    watch._look(follower, start)
 
-    assert watch.counts == {"error": 5000}
-    assert len(watch.events) == 200
+    assert watch.view(start, time.time_ns()) == {"jit_lines": 1, "compile_lines": 0, "error_lines": 0}
+    assert watch.view(0, time.time_ns())["jit_lines"] == 5001
+    assert len(watch.lines["jit"]) == 200
+
+
+def test_skipped_log_is_unknown(tmp_path, monkeypatch):
+    """Where part of the log was not read, no line is not none; lines that were found stand."""
+    monkeypatch.setattr(logwatch, "PIECE_BYTES", 100)
+    path = tmp_path / "server.log"
+    path.touch()
+    follower = LogFollower(path)
+    watch = LogWatch(path)
+    start = time.time_ns()
+    path.write_text("an ordinary line\n" * 100 + "ERROR boom\n")
+    watch._look(follower, start)
+    skipped_ns = time.time_ns()
+
+    assert watch.view(start, skipped_ns) == {"jit_lines": None, "compile_lines": None, "error_lines": 1}
+    assert watch.view(skipped_ns, skipped_ns + S)["jit_lines"] == 0
+
+
+def test_a_look_reads_to_the_end(tmp_path, monkeypatch):
+    """A flood that is not skipped is read at once: its last lines belong to this look, not to a later one."""
+    monkeypatch.setattr(logwatch, "PIECE_BYTES", 100)
+    path = tmp_path / "server.log"
+    path.write_text("x" * 50 + "\n" + "y" * 100 + "\nERROR boom\n")
+    watch = LogWatch(path)
+    watch._look(LogFollower(path), 0)
+
+    assert watch.view(0, S)["error_lines"] == 1

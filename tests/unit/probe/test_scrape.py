@@ -64,6 +64,15 @@ def test_parse_nothing():
     assert parse("") == parse("# nothing\nprocess_cpu_seconds_total 1.0\n") == {}
 
 
+def test_values_that_are_no_numbers():
+    """NaN is absent; a bucket whose bound is no number is no answer, as any damaged line."""
+    assert parse("vllm:generation_tokens_total NaN\nvllm:kv_cache_usage_perc 0.5\n") == {
+        "kv_cache_usage_perc": 0.5
+    }
+    with pytest.raises(ValueError, match="could not convert"):
+        parse('vllm:time_to_first_token_seconds_bucket{le="x"} 1\n')
+
+
 def test_labels_of_each_engine():
     """The cache configuration comes once an engine."""
     assert [found["engine"] for found in labels(TEXT, "vllm:cache_config_info")] == ["0", "1"]

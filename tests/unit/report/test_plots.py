@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rocbench.judgement import compare
 from rocbench.report import distributions, effects, history, material, plots, timeseries
-from rocbench.report.curves import curves
+from rocbench.report.curves import RunInfo, curves
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,38 @@ def test_the_history_finds_the_day_on_which_a_figure_moved(nights):
     row = next(row for row in moved.rows if "output_throughput" in row)
     assert row[3].startswith("2026-01-08")
     assert row[4].startswith("-")
+
+
+def one_level(name):
+    """A row of a configuration that was measured at one level."""
+    return {
+        "run_id": "a",
+        "key": f"{name}/w/c64",
+        "model": name,
+        "workload": "w",
+        "concurrency": 64,
+        "load_shape": "closed",
+        "valid": True,
+        "output_throughput": 100.0,
+        "roofline_output_throughput": 200.0,
+    }
+
+
+def test_the_bound_of_a_single_level_is_a_line_that_is_seen():
+    """A dashed line of one point has no length: it is drawn around the level."""
+    (chart,) = plots.throughput(curves([(RunInfo("a", "a", ""), [one_level("m")])]))
+    bound = next(s for s in chart.views[0].panels[0].series if s.name == "bound: m")
+    assert bound.x[0] < 64 < bound.x[1]
+    assert bound.y == (200.0, 200.0)
+
+
+def test_a_history_of_many_configurations_is_thinned():
+    """Twelve are drawn, and the caption says of how many."""
+    info = RunInfo("a", "a", "2026-01-01T00:00:00+00:00")
+    found = curves([(info, [one_level(f"m{n}") for n in range(15)])])
+    ((chart,), _) = history.charts(found, [info])
+    assert len(chart.views[0].panels[0].series) == 12
+    assert "Of 15 configurations the 12" in chart.caption
 
 
 def test_records_of_the_report_are_those_of_compare(small_run):

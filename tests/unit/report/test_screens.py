@@ -10,9 +10,10 @@ from rich.console import Console
 
 from rocbench import console
 from rocbench.judgement import repeats
+from rocbench.judgement.compare import origin
 from rocbench.load.spec import Progress
 from rocbench.report import endtable, live
-from rocbench.report.curves import RunInfo, curves, origin
+from rocbench.report.curves import RunInfo, curves
 from rocbench.report.live import (
     LiveScreen,
     PlainScreen,

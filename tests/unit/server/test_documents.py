@@ -33,5 +33,5 @@ def test_every_check_is_listed(monkeypatch, tmp_path):
     """Each check of the doctor stands in the document's table."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path))
 
-    for check in doctor.examine(tmp_path, environ={}):
+    for check in doctor.examine(tmp_path, environs=[{}]):
         assert f"`{check.id}`" in NODE, check.id

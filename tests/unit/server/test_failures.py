@@ -28,6 +28,27 @@ def test_example_is_matched_as_itself(signature):
     assert match.signature.id == signature.id
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("torch.AcceleratorError: HIP error: an illegal memory access was encountered", "gpu_fault"),
+        ("OSError: You are trying to access a gated repo.", "gated_model"),
+        ("AttributeError: '_OpNamespace' '_C' object has no attribute 'rms_norm'", "torch_mismatch"),
+        ("ImportError: /v/vllm/_C.abi3.so: undefined symbol: hipMemcpy", "rocm_mismatch"),
+        ("ninja: build stopped: subcommand failed.", "extension_build"),
+    ],
+)
+def test_other_words_of_a_cause(line, code):
+    """The same cause as others tell it; below a build that failed AITER says which, and is believed."""
+    match = root_cause([line])
+    assert match is not None
+    assert match.signature.id == code
+    if match.signature.generic:
+        below = root_cause([line, "[aiter] failed jit build [module_moe]"])
+        assert below is not None
+        assert below.signature.id == "aiter_build"
+
+
 def test_worker_before_engine_core():
     """The worker's line is the cause; those above it that repeat the failure are not."""
     log = [

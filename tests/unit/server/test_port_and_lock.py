@@ -1,5 +1,6 @@
 """Ports and locks: free, taken, and by whom."""
 
+import errno
 import json
 import os
 import socket
@@ -38,6 +39,26 @@ def test_holder_is_named():
             NodeFault, match=rf"port {port} on 127.0.0.1 .* held by pid {os.getpid()} \(.*python"
         ):
             check_port("127.0.0.1", port)
+
+
+def test_a_full_state_folder(state, monkeypatch):
+    """Without room for its note a lock still holds; without room for the lock the folder is named."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with (
+            lock.node_lock("first"),
+            pytest.raises(NodeFault, match="held by another run"),
+            lock.node_lock("second"),
+        ):
+            pass
+    (state / "node.lock").unlink()
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(NodeFault, match=r"node.lock cannot be opened: No space left"), lock.node_lock("x"):
+        pass
 
 
 def test_port_of_the_command():
@@ -99,8 +120,18 @@ def test_gpus_are_not_shared():
             pass
         with lock.gpu_locks((2, 3), "c"):
             assert lock.choose_gpus(4, range(8)) == (4, 5, 6, 7)
-            with pytest.raises(NodeFault, match="5 GPUs are wanted, 4 of 8 are free"):
+            with pytest.raises(NodeFault, match=r"5 GPUs are wanted, 4 of 8 are free; held by .*, a, .*, c,"):
                 lock.choose_gpus(5, range(8))
+
+
+def test_servers_share_a_node_that_nobody_measures():
+    """Two may stand side by side; a run waits for both, and they for a run, each told of the other."""
+    served = [lock.node_lock(f"bench serve {name}", shared=True) for name in "abc"]
+    refused = pytest.raises(NodeFault, match=r"the node is held by .* bench serve b")
+    with served[0], served[1], refused, lock.node_lock("run"):
+        pass
+    with lock.node_lock("nightly"), pytest.raises(NodeFault, match="nightly"), served[2]:
+        pass
 
 
 def test_nearest_gpus():

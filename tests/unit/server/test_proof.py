@@ -3,7 +3,7 @@
 import pytest
 
 from rocbench.probe.scrape import labels
-from rocbench.server.proof import Proof, backends_in, chosen_config, compare, facts
+from rocbench.server.proof import Proof, _cache_labels, backends_in, chosen_config, compare, facts
 
 CACHE = (
     'vllm:cache_config_info{block_size="16",cache_dtype="auto",enable_prefix_caching="False",engine="0",'
@@ -45,6 +45,12 @@ def test_metrics_come_first():
         "kv_capacity_tokens": 466_032,
         "weights_gib_per_rank": 79.1,
     }
+
+
+def test_metrics_that_cannot_be_read():
+    """A cut line tells nothing, and ends nothing."""
+    assert _cache_labels(CACHE) == labels(CACHE, "vllm:cache_config_info")
+    assert _cache_labels('vllm:cache_config_info{block_size="16 1.0\n') == []
 
 
 def test_configuration_without_metrics():

@@ -1,15 +1,22 @@
 """Secrets: which names hold them, and that no written form shows them."""
 
+from pathlib import Path
+
 import pytest
 
+from rocbench.errors import InputError
 from rocbench.server.redact import (
     is_secret,
+    lift_flags,
     lift_secrets,
+    masked,
     masked_environment,
     redacted,
     secret_values,
+    usable_key,
 )
 from rocbench.server.scrub import scrub
+from rocbench.server.spec import ServerSpec
 
 TOKEN = "hf_planted0123456789"
 
@@ -23,6 +30,12 @@ TOKEN = "hf_planted0123456789"
         "OPENAI_API_KEY",
         "AWS_SECRET_ACCESS_KEY",
         "DB_PASSWORD",
+        "OPENAI_APIKEY",
+        "VLLM_API_KEYS",
+        "GITHUB_PAT",
+        "DB_PASS",
+        "DB_PWD",
+        "--api-key",
     ],
 )
 def test_secret_names(name):
@@ -31,7 +44,8 @@ def test_secret_names(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["TOKENIZERS_PARALLELISM", "VLLM_USE_V1", "HF_HOME", "MAX_TOKENS", "KEYBOARD"]
+    "name",
+    ["TOKENIZERS_PARALLELISM", "VLLM_USE_V1", "HF_HOME", "MAX_TOKENS", "KEYBOARD", "PWD", "OLDPWD", "PATH"],
 )
 def test_plain_names(name):
     """Names that only look like it stay readable."""
@@ -61,6 +75,39 @@ def test_key_leaves_argv(words):
 
     assert command == ("vllm", "serve", "m", "--port", "1")
     assert env == {"A": "1", "VLLM_API_KEY": "k-123456"}
+
+
+def test_keys_among_flags_by_name():
+    """Settings lose a key before they are written or shown; of several keys none is dropped in silence."""
+    assert lift_flags({"api_key": "k-1", "hf-token": None, "port": 1}, {"A": "1"}) == (
+        {"port": 1},
+        {"A": "1", "VLLM_API_KEY": "k-1"},
+    )
+    with pytest.raises(InputError, match="--api-key takes one value"):
+        lift_flags({"api-key": ["a", "b"]}, {})
+
+
+def test_settings_masked_by_name():
+    """Also what is too short to be masked by its value, at whatever depth."""
+    settings = {"serve_args": {"api-key": "abc", "x": 1}, "models": [{"env": {"HF_TOKEN": "abc"}}]}
+
+    assert masked(settings) == {
+        "serve_args": {"api-key": "***", "x": 1},
+        "models": [{"env": {"HF_TOKEN": "***"}}],
+    }
+
+
+def test_keys_as_secret_stores_give_them():
+    """The end of a line is no part of a key; what no header carries is refused without being told."""
+    spec = ServerSpec(
+        kind="process", model="m", folder=Path(), api_key="Abc\n", env={"VLLM_API_KEY": "Abc\n"}
+    )
+    assert (spec.api_key, spec.env["VLLM_API_KEY"]) == ("Abc", "Abc")
+    for key in ("A\u0142c", "A\nc"):
+        with pytest.raises(InputError) as caught:
+            usable_key(key, "$MYKEY")
+        assert key not in caught.value.text()
+        assert "$MYKEY" in caught.value.text()
 
 
 def test_scrub_in_place(tmp_path):

@@ -87,3 +87,12 @@ def test_no_gpu_no_wait(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     vram.wait_idle((), timeout_s=0.0)
+
+
+def test_gpu_that_is_not_named_is_not_waited_for(node):
+    """A row that does not say its GPU cannot hold a server up, and costs no sweep."""
+    node(HELD)
+    metric = node.process.with_name("metric.json")
+    metric.write_text(metric.read_text().replace('"gpu":0,', '"gpu":"N/A",'))
+
+    vram.wait_idle((), timeout_s=0.0)

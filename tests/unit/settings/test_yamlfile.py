@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rocbench.errors import ConfigError
+from rocbench.commands import planning
+from rocbench.errors import ConfigError, InputError
+from rocbench.plan.expand import Overrides
 from rocbench.settings import yamlfile
 from rocbench.settings.schema import Hardware, Sweep
 
@@ -88,6 +90,29 @@ def test_fault_names_file_line_and_key(tmp_path: Path, text: str, line: int, wor
     assert f"{path}:{line}" in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://user:PLANTED@host", "takes no user, password or query"),
+        ("http://host/?api_key=PLANTED", "takes no user, password or query"),
+        ("http://user:PLAN/TED@host", "host or port cannot be read"),
+        ("http://127.0.0.1:99999", "host or port cannot be read"),
+        ("http://[::1:80", "host or port cannot be read"),
+        ("ftp://host", "no URL of a server"),
+        ("http://:80", "no URL of a server"),
+    ],
+)
+def test_urls_of_servers(tmp_path: Path, url: str, told: str) -> None:
+    """One that holds a secret, or is none, is refused in a file and on the command line, and not repeated."""
+    path = write(tmp_path, SWEEP + f"server: {{kind: attached, base_url: '{url}'}}\n")
+    with pytest.raises(ConfigError, match=told) as in_a_file:
+        yamlfile.load(path, Sweep)
+    with pytest.raises(InputError, match=told) as as_an_option:
+        planning.adhoc(url, "m", {"concurrency": [1]}, {}, Overrides())
+
+    assert "PLAN" not in in_a_file.value.text() + as_an_option.value.text()
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:

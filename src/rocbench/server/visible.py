@@ -1,0 +1,50 @@
+"""Which GPUs a process sees, as ROCm reads it from the environment, and how a server is bound to some of them. Pure.
+
+ROCR_VISIBLE_DEVICES picks among the node's GPUs, HIP_VISIBLE_DEVICES (CUDA_VISIBLE_DEVICES where that is empty) among
+those that it left, counted anew from 0. A list ends at its first entry that is no GPU (ROCm documentation, "GPU isolation
+techniques").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rocbench.errors import InputError
+
+_ROCR, _HIP = "ROCR_VISIBLE_DEVICES", ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+
+
+def visible_gpus(env: Mapping[str, str], there: int) -> tuple[int, ...]:
+    """GPUs, by the node's own index, that a process with this environment sees of the node's `there`.
+
+    Raises:
+        InputError: one is named by its UUID.
+    """
+    seen = _picked(range(there), env, _ROCR)
+    return _picked(seen, env, next((name for name in _HIP if env.get(name)), ""))
+
+
+def told(env: Mapping[str, str]) -> str:
+    """The variables that hide GPUs, for a message."""
+    return ", ".join(f"{name}={env[name]}" for name in (_ROCR, *_HIP) if env.get(name))
+
+
+def binding(gpus: Sequence[int], env: Mapping[str, str]) -> dict[str, str]:
+    """What binds a server that gets this environment to GPUs of the node. Both: vLLM refuses to start where they differ.
+
+    (v0.33.0 platforms/rocm.py.)
+    """
+    seen = _picked(range(max(gpus, default=-1) + 1), env, _ROCR)
+    return dict.fromkeys(_HIP, ",".join(str(seen.index(gpu)) for gpu in gpus)) if gpus else {}
+
+
+def _picked(gpus: Sequence[int], env: Mapping[str, str], name: str) -> tuple[int, ...]:
+    """Those of `gpus` that a variable picks by their place; all where it is not set."""
+    picked: list[int] = []
+    for word in env[name].split(",") if env.get(name) else ():
+        if word.strip().startswith("GPU-"):
+            raise InputError(f"names a GPU by its UUID: {word.strip()}", where=f"${name}", fix="give indices")
+        if not word.strip().isdigit() or int(word) >= len(gpus):
+            return tuple(picked)
+        picked.append(gpus[int(word)])
+    return tuple(picked) if env.get(name) else tuple(gpus)

@@ -1,0 +1,70 @@
+"""What one server costs when something goes wrong around it that nobody expected."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from rocbench.conduct import conductor
+from rocbench.conduct.bind import ClientOptions
+from rocbench.conduct.conductor import Conductor
+from rocbench.conduct.interrupts import Stopper
+from rocbench.conduct.run import exit_code
+from rocbench.errors import DiskFault, Exit, InputError
+from rocbench.report.live import PlainScreen
+from rocbench.store import RunFolder
+from virtual import SMALL, plan_of
+
+KEY = "sk-planted-0123456789"
+
+
+@pytest.fixture
+def conduct(tmp_path, monkeypatch):
+    """A conductor over two models, around whose servers the given exceptions come up."""
+
+    def make(*errors: Exception) -> Conductor:
+        left = list(errors)
+
+        def start(*_: object) -> None:
+            raise left.pop(0)
+
+        monkeypatch.setattr(conductor, "start", start)
+        folder = RunFolder.create(tmp_path / "run")
+        folder.secrets = (KEY,)
+        plan = plan_of(SMALL | {"models": ["llama-3.1-405b", "qwen3-235b"]})
+        return Conductor(plan, ClientOptions(), PlainScreen(), folder, "run", None, set())
+
+    return make
+
+
+def test_an_unforeseen_exception_costs_one_server(conduct, capsys):
+    """Its cells say so, the traceback goes to the log, the next server is tried, and no key is shown."""
+    made = conduct(ValueError(f"Invalid header value Bearer {KEY}"), AttributeError("no get"))
+    with Stopper() as stopper:
+        for launch in made.plan.launches:
+            made.launch(launch, stopper)
+
+    rows = made.folder.rows
+    assert {row["model"] for row in rows} == {"llama-3.1-405b", "qwen3-235b"}
+    assert {row["reasons"] for row in rows} == {"server_failed"}
+    assert "ValueError: Invalid header value Bearer ***" in rows[0]["failure_message"]
+    told = [event for event in made.folder.events() if event["event"] == "unforeseen"]
+    assert "Traceback" in told[0]["traceback"][0]
+    assert KEY not in str(told) + str(rows) + str(capsys.readouterr())
+    assert exit_code(rows) == Exit.ENVIRONMENT
+
+
+def test_a_full_disk_still_ends_the_run(conduct):
+    """Nothing measured from then on could be kept."""
+    made = conduct(OSError(errno.ENOSPC, "No space left on device"))
+    with Stopper() as stopper, pytest.raises(DiskFault):
+        made.launch(made.plan.launches[0], stopper)
+
+
+def test_a_file_where_the_run_folder_is_to_be(tmp_path):
+    """More room would not help."""
+    (tmp_path / "run").touch()
+    for path in (tmp_path / "run", tmp_path / "run" / "below"):
+        with pytest.raises(InputError, match="a file stands where"):
+            RunFolder.create(path)

@@ -1,0 +1,29 @@
+"""What a run checks before it starts servers."""
+
+from __future__ import annotations
+
+import pytest
+
+from rocbench.conduct import run
+from virtual import plan_of
+
+
+@pytest.mark.parametrize("kind", ["process", "container"])
+def test_the_node_is_examined_for_the_servers_own_environment(monkeypatch, kind):
+    """A variable of the sweep counts; the shell's counts for a process only, for a container does not get it."""
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0")
+    sweep = {
+        "name": "t",
+        "vllm": "0.14.1",
+        "hardware": "mi325x",
+        "models": [{"profile": "qwen3-235b"}],
+        "workloads": ["short"],
+        "concurrency": [1],
+        "env": {"HSA_NO_SCRATCH_RECLAIM": "1"},
+        "server": {"kind": kind} | ({"image": "vllm@sha256:0"} if kind == "container" else {}),
+    }
+
+    (environ,) = run._environs(plan_of(sweep))
+
+    assert environ["HSA_NO_SCRATCH_RECLAIM"] == "1"
+    assert environ.get("HIP_VISIBLE_DEVICES") == ("0" if kind == "process" else None)

@@ -1,0 +1,73 @@
+"""The GPUs that a process sees, and what binds a server to some of them."""
+
+import pytest
+
+from rocbench.conduct import bind
+from rocbench.errors import InputError, NodeFault
+from rocbench.server import lock
+from rocbench.server.visible import binding, visible_gpus
+from virtual import SMALL, plan_of
+
+
+@pytest.mark.parametrize(
+    ("env", "seen"),
+    [
+        ({}, (0, 1, 2, 3, 4, 5, 6, 7)),
+        ({"HIP_VISIBLE_DEVICES": ""}, (0, 1, 2, 3, 4, 5, 6, 7)),
+        ({"HIP_VISIBLE_DEVICES": "4,5, 6,7"}, (4, 5, 6, 7)),
+        ({"CUDA_VISIBLE_DEVICES": "2"}, (2,)),
+        ({"HIP_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "2"}, (1,)),
+        ({"ROCR_VISIBLE_DEVICES": "4,5,6,7", "HIP_VISIBLE_DEVICES": "0,2"}, (4, 6)),
+        ({"HIP_VISIBLE_DEVICES": "3,-1,4"}, (3,)),
+        ({"ROCR_VISIBLE_DEVICES": "6,7", "HIP_VISIBLE_DEVICES": "1,2"}, (7,)),
+    ],
+)
+def test_as_rocm_reads_them(env, seen):
+    """Each variable picks among what the one before it left; a list ends where it names none."""
+    assert visible_gpus(env, 8) == seen
+
+
+def test_a_uuid_is_refused():
+    """Nothing here tells which index it has."""
+    with pytest.raises(InputError, match="UUID"):
+        visible_gpus({"ROCR_VISIBLE_DEVICES": "GPU-abc"}, 8)
+
+
+def test_bound_by_place():
+    """Behind ROCR_VISIBLE_DEVICES the places count anew."""
+    env = {"ROCR_VISIBLE_DEVICES": "4,5,6,7", "HIP_VISIBLE_DEVICES": "3"}
+
+    assert binding((5, 7), env) == {"HIP_VISIBLE_DEVICES": "1,3", "CUDA_VISIBLE_DEVICES": "1,3"}
+    assert binding((5, 7), {})["HIP_VISIBLE_DEVICES"] == "5,7"
+    assert binding((), env) == {}
+
+
+@pytest.fixture
+def gpus(tmp_path, monkeypatch):
+    """GPUs that a model's server would get, given the shell's variables."""
+    monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path))
+    for name in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+
+    def of(model: str, visible: str = "", chosen: list[int] | None = None) -> tuple[int, ...]:
+        monkeypatch.setenv("HIP_VISIBLE_DEVICES", visible)
+        made = plan_of(SMALL | {"models": [model], "server": {"kind": "process", "gpus": chosen}})
+        return bind.server_spec(made.groups[0], made.sweep, tmp_path / "s").gpus
+
+    return of
+
+
+def test_chosen_among_the_visible(gpus):
+    """Of a shared node a server takes no other GPUs than its user's."""
+    assert gpus("qwen3-235b", "4,5,6,7") == (4, 5, 6, 7)
+    with pytest.raises(NodeFault, match=r"4 GPUs are wanted, 2 of 8 can be seen \(HIP_VISIBLE_DEVICES=4,5\)"):
+        gpus("qwen3-235b", "4,5")
+    with pytest.raises(NodeFault, match="GPUs 0, 1, 2, 3 are wanted"):
+        gpus("qwen3-235b", "4,5,6,7", [0, 1, 2, 3])
+
+
+def test_a_server_on_all_gpus_holds_all(gpus):
+    """One that needs the whole node waits for whoever has a part of it, and is told by whom."""
+    assert gpus("llama-3.1-405b") == tuple(range(8))
+    with lock.gpu_locks((3,), "server of another"), pytest.raises(NodeFault, match=r"held by .*of another"):
+        gpus("llama-3.1-405b")

@@ -62,6 +62,8 @@ class RunOptions:
     reap: bool = False
     """End servers that an earlier bench left behind."""
     despite_doctor: bool = False
+    stands: frozenset[remaining.Key] = frozenset()
+    """Invalid rows that a resumed run leaves as they are."""
     part: Part | None = None
 
 
@@ -225,7 +227,9 @@ def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolde
     conductor = Conductor(plan, options.client, screen, folder, manifest["run_id"], node, set())
     if options.resume:
         answered = conductor.answered()
-        conductor.redo |= {key for key in remaining.invalid(folder.rows) if key[0] not in answered}
+        conductor.redo |= {
+            key for key in remaining.invalid(folder.rows) - options.stands if key[0] not in answered
+        }
     return conductor
 
 

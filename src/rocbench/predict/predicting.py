@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from rocbench.conduct import bind, rows, run
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.measure import Measured
-from rocbench.errors import BenchError, ConfigError
+from rocbench.conduct.remaining import Key, key_of_row, key_of_run
+from rocbench.errors import BenchError, ConfigError, InputError
 from rocbench.load.spec import LoadSpec, Target
 from rocbench.plan.expand import Fault, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.probe import environment
@@ -66,8 +67,8 @@ def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, nam
     return replace(made, faults=(*made.faults, *faults))
 
 
-def predictions(plan_: Plan, client: Client = WORLD) -> Iterator[Predicted]:
-    """Every run of a plan in its order. A server that would refuse to start gives failed rows.
+def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()) -> Iterator[Predicted]:
+    """Every run of a plan in its order, but for those that are known. A server that would refuse to start gives failed rows.
 
     Raises:
         InputError: a load that needs real prompts or a clock.
@@ -75,15 +76,16 @@ def predictions(plan_: Plan, client: Client = WORLD) -> Iterator[Predicted]:
     """
     cal = calibration.read(plan_.sweep.simulation.calibration)
     for number, launch in enumerate(plan_.launches):
+        runs = [run_ for run_ in launch.runs if key_of_run(run_) not in known]
         seed = _seed(plan_.sweep.seed, launch.group.server_id, number)
         try:
             node = node_of(launch.group, plan_.sweep, cal, seed)
         except BenchError as error:
-            for run_ in launch.runs:
+            for run_ in runs:
                 row = rows.failed_row(plan_, launch, run_, launch.group.server_id, error)
                 yield Predicted(launch, run_, row | _marks(launch, run_), None)
             continue
-        for run_ in launch.runs:
+        for run_ in runs:
             yield _one(plan_, launch, run_, node, client)
 
 
@@ -177,6 +179,8 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
     Raises:
         InputError: the folder holds a run already.
     """
+    if out is not None and RunFolder.is_one(out):
+        raise InputError("this folder holds a run already", where=str(out), fix="choose another --out")
     run_id = run.new_run_id(plan_.sweep.name)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     folder = RunFolder.create(out or run.RESULTS / run_id)
@@ -186,7 +190,13 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
     marks = {KIND: True, "calibration": cal.model_dump(mode="json")}
     folder.write_json("manifest.json", dict(manifest) | marks)
     folder.log(now, "begin", run_id=run_id)
-    for found in predictions(plan_):
+    return go_on(plan_, folder)
+
+
+def go_on(plan_: Plan, folder: RunFolder) -> RunFolder:
+    """Predict what a folder that was begun lacks."""
+    run_id = folder.manifest["run_id"]
+    for found in predictions(plan_, known=set(map(key_of_row, folder.rows))):
         identity = Identity(run_id, found.run.cell.cell_id, found.run.repeat, found.run.discarded)
         parts = found.measured.parts(identity, ()) if found.measured else {}
         folder.write_cell(identity, found.row, parts, tables=False)

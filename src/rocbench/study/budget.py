@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rocbench.plan.expand import Launch, Plan, Run
+from rocbench.plan.expand import Launch, Run
 from rocbench.study import hours
 from rocbench.study.hours import NodeOf, Time
 from rocbench.study.parts import Part, only
@@ -92,9 +92,8 @@ class _Priced:
         if not self._kept:
             return None
         cells = {(cell, repeat, discarded) for _, cell, repeat, discarded in self._kept}
-        plan: Plan = only(self.part.plan, lambda run: (run.cell.cell_id, run.repeat, run.discarded) in cells)
-        part = self.part
-        return Part(part.method, part.variant, part.sweep, plan, part.overrides)
+        plan = only(self.part.plan, lambda run: (run.cell.cell_id, run.repeat, run.discarded) in cells)
+        return replace(self.part, plan=plan)
 
 
 def _key(number: int, run: Run) -> tuple[int, str, int, bool]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from rocbench.conduct import remaining, rows
+from rocbench.conduct.remaining import Key
 from rocbench.conduct.run import RunOptions, exit_code, run_plan
 from rocbench.errors import Exit, InputError
 from rocbench.predict import predicting
 from rocbench.report.live import Screen
 from rocbench.store import RunFolder
 from rocbench.study.parts import Part, runs_of
+from rocbench.verdict.codes import CODES
+
+VOIDING = {code.id for code in CODES if code.effect == "voids"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,35 +32,81 @@ class Done:
 def run(
     parts: Sequence[Part], out: Path, screen: Screen, *, virtual: bool = False, reap: bool = False
 ) -> list[Done]:
-    """Run every part; one that is on disk already is gone on with.
+    """Run every part; one that is on disk already is gone on with: what is missing, and what is invalid but by design.
 
     Raises:
-        InputError: a part's folder holds something else.
+        InputError: a part's folder holds another run; nothing was started then.
         Interrupted: after everything measured was written.
     """
+    for part in parts:
+        _refuse_another(part, out / part.id, virtual=virtual)
     return [_one(part, out / part.id, screen, virtual=virtual, reap=reap) for part in parts]
 
 
-def _one(part: Part, folder: Path, screen: Screen, *, virtual: bool, reap: bool) -> Done:
-    there = RunFolder.is_one(folder)
-    if virtual:
-        if there:
-            raise InputError("this part is on disk already", where=str(folder), fix="choose another --out")
-        predicted = predicting.write(part.plan, folder, part.overrides)
-        return Done(part, predicted, exit_code(predicted.rows))
-    if there and _complete(part, RunFolder.open(folder)):
-        found = RunFolder.open(folder)
-        return Done(part, found, exit_code(found.rows))
-    outcome = run_plan(
-        part.plan, RunOptions(folder, resume=there, overrides=part.overrides, reap=reap), screen
+def _refuse_another(part: Part, path: Path, *, virtual: bool) -> None:
+    """Rows of two scales, budgets or kinds of server must not become repeats of one another.
+
+    Raises:
+        InputError: the folder holds a run that was made otherwise.
+    """
+    if not RunFolder.is_one(path):
+        return
+    folder = RunFolder.open(path)
+    kept, predicted = folder.whole_plan(), bool(folder.manifest.get(predicting.KIND))
+    asked = rows.plan_json(part.plan, part.overrides, None)
+    if predicted == virtual and kept.get("launches") == asked["launches"]:
+        return
+    raise InputError(
+        f"another run of this part is here: {_told(kept, predicted=predicted)}; asked is"
+        f" {_told(asked, predicted=virtual)}",
+        where=str(path),
+        fix="choose another --out, or give --scale, --budget and --simulate, --predict or --container as it was begun"
+        " (a run of another rocbench, or of YAML that was changed since, is finished with that)",
     )
+
+
+def _told(plan: Mapping[str, Any], *, predicted: bool) -> str:
+    """How a plan's rows are made, and how many: `predicted, 57 runs, requests of up to 607 + 128 tokens`."""
+    kind = predicting.KIND if predicted else plan["sweep"]["server"]["kind"]
+    count = sum(len(launch["runs"]) for launch in plan["launches"])
+    loads = [cell["workload"] for server in plan["servers"] for cell in server["cells"]]
+    most = {name: max((load[name]["mean"] for load in loads), default=0) for name in ("isl", "osl")}
+    served = kind if predicted else f"{kind} servers"
+    return f"{served}, {count:,} runs, requests of up to {most['isl']:,} + {most['osl']:,} tokens"
+
+
+def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -> Done:
+    if not RunFolder.is_one(path):
+        if virtual:
+            predicted = predicting.write(part.plan, path, part.overrides)
+            return Done(part, predicted, exit_code(predicted.rows))
+        options = RunOptions(path, overrides=part.overrides, reap=reap)
+    else:
+        folder = RunFolder.open(path)
+        if virtual:
+            folder = predicting.go_on(part.plan, folder)
+        stands = _by_design(part, folder)
+        if virtual or _complete(part, folder, stands):
+            return Done(part, folder, exit_code(folder.rows))
+        options = RunOptions(path, resume=True, overrides=part.overrides, reap=reap, stands=stands)
+    outcome = run_plan(part.plan, options, screen)
     return Done(part, RunFolder.open(outcome.folder), outcome.exit_code)
 
 
-def _complete(part: Part, folder: RunFolder) -> bool:
-    """Whether every run of the part is on disk."""
-    done = {(row["cell_id"], row["repeat"], bool(row.get("discarded"))) for row in folder.rows}
-    return all((run.cell.cell_id, run.repeat, run.discarded) in done for _, run in runs_of(part.plan))
+def _by_design(part: Part, folder: RunFolder) -> frozenset[Key]:
+    """Rows that only their method voids."""
+    return frozenset(
+        remaining.key_of_row(row)
+        for row in folder.rows
+        if VOIDING.intersection(str(row.get("reasons")).split(";")) <= part.by_design
+    )
+
+
+def _complete(part: Part, folder: RunFolder, stands: frozenset[Key]) -> bool:
+    """Whether every run of the part that counts is on disk, and none is to be made again."""
+    done = {remaining.key_of_row(row) for row in folder.rows}
+    done -= remaining.invalid(folder.rows) - stands
+    return all(remaining.key_of_run(run) in done for _, run in runs_of(part.plan) if not run.discarded)
 
 
 def folders(out: Path, parts: Sequence[Part]) -> list[tuple[Part, RunFolder]]:

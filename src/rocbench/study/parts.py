@@ -26,6 +26,8 @@ class Part:
     sweep: str
     plan: Plan
     overrides: Overrides
+    by_design: frozenset[str] = frozenset()
+    """As the method has it."""
 
     @property
     def id(self) -> str:
@@ -55,7 +57,7 @@ def parts(
         ConfigError: nothing of that name.
     """
     found = [
-        _part(folder, read, name, variant_, sweep, kind, folder.study.small if small else None)
+        _part(folder, read, (name, method_), variant_, sweep, kind, folder.study.small if small else None)
         for name, method_, variant_ in _chosen(folder, method, variant)
         for sweep in method_.sweeps
     ]
@@ -88,7 +90,7 @@ def _chosen(
 def _part(
     folder: StudyFolder,
     read: Read,
-    method: str,
+    method: tuple[str, Method],
     variant: Variant,
     name: str,
     kind: Kind | None,
@@ -107,7 +109,8 @@ def _part(
     if small is not None:
         workloads = {key: _shorter(workload, small) for key, workload in sources.workloads.items()}
         sources = replace(sources, workloads=workloads)
-    return Part(method, variant.name, name, expand(sweep, sources, overrides), overrides)
+    plan = expand(sweep, sources, overrides)
+    return Part(method[0], variant.name, name, plan, overrides, frozenset(method[1].by_design))
 
 
 # --- small

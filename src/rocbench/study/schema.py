@@ -29,6 +29,8 @@ class Method(Strict):
     sweeps: tuple[str, ...]
     """Names of files in `sweeps/`."""
     variants: tuple[Variant, ...]
+    by_design: tuple[str, ...] = ()
+    """Codes that void rows of this method whatever the server does: to measure such a row again would change nothing."""
 
 
 class Question(Strict):

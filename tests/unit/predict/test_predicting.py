@@ -113,5 +113,6 @@ def test_a_run_folder_holds_the_same_tables(tmp_path):
     manifest = again.read_json("manifest.json")
     assert manifest["predicted"] is True
     assert manifest["calibration"]["name"] == "default"
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as found:
         predicting.write(plan(sweep()), tmp_path / "run")
+    assert "--resume" not in found.value.text()  # which predict has not

@@ -42,7 +42,8 @@ def slug(*parts: str) -> str:
 
 def throughput(found: Sequence[Curve]) -> list[Chart]:
     """Output tokens/s against the load, one chart a workload."""
-    return [_throughput(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
+    made = [_throughput(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
+    return [chart for chart in made if not chart.empty]
 
 
 def _of(found: Iterable[Curve], workload: str, shape: str) -> list[Curve]:

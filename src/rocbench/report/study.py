@@ -31,7 +31,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> list[Table]:
         software(runs),
         architectures(manifests),
         kv_cache(manifests),
-        study_results.workloads([run.plan for run in runs]),
+        study_results.workloads(runs),
         *configurations(runs),
         summary.best(found),
         *study_results.by_workload(found),

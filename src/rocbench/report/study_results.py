@@ -29,19 +29,36 @@ _RESULTS: tuple[tuple[str, str], ...] = (
 _SPREAD = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
 
 
-def workloads(plans: Sequence[Mapping[str, Any]]) -> Table:
+def workloads(runs: Sequence[RunData]) -> Table:
     """What a request was, and how long each cell was measured."""
     rows: dict[tuple[str, ...], None] = {}
-    for plan in plans:
-        load = (plan.get("sweep") or {}).get("load") or {}
-        for server in plan.get("servers") or ():
+    for run in runs:
+        load = (run.plan.get("sweep") or {}).get("load") or {}
+        bounds = {row["cell_id"]: _bounds(row) for row in run.rows}  # a cell's own load is only in its rows
+        for server in run.plan.get("servers") or ():
             for cell in server.get("cells") or ():
-                rows[_workload(cell["workload"], load)] = None
-    header = ("workload", "ISL, tokens", "OSL, tokens", "images", "end of sequence", "load", "window")
-    notes = (
-        "every prompt is unique, but for the share that a workload names; output tokens are the headline, input and image tokens are never added to it",
+                rows[_workload(cell["workload"], load | bounds.get(cell["cell_id"], {}))] = None
+    header = (
+        "workload",
+        "ISL, tokens",
+        "OSL, tokens",
+        "images",
+        "prompts",
+        "end of sequence",
+        "load",
+        "window",
     )
+    notes = ("output tokens are the headline, input and image tokens are never added to it",)
     return Table("workloads", "Workloads", header, tuple(rows), notes)
+
+
+def _bounds(row: Row) -> dict[str, Any]:
+    """What ended a row's load beside the time, absent where nothing did."""
+    said = json.loads(row.get("load_spec") or "{}")
+    return {
+        "max_requests": row.get("max_requests"),
+        "max_requests_per_user": said.get("max_requests_per_user"),
+    }
 
 
 def _workload(workload: Mapping[str, Any], load: Mapping[str, Any]) -> tuple[str, ...]:
@@ -49,16 +66,27 @@ def _workload(workload: Mapping[str, Any], load: Mapping[str, Any]) -> tuple[str
     shape = (load.get("shape") or {}).get("kind", "closed")
     window = f"at least {load.get('duration_s', 0):g} s and {load.get('min_requests_per_user', 0):g} requests a user"
     if load.get("max_requests"):
-        window = f"{load['max_requests']:,} requests in all"
+        window = f"{int(load['max_requests']):,} requests in all"
+        if load.get("max_requests_per_user"):
+            window += f", at most {load['max_requests_per_user']:,} a user"
     return (
         str(workload["name"]),
         _length(workload["isl"]),
         _length(workload["osl"]),
         f"{images['count']} x {images['width']}x{images['height']} {images['format']}" if images else "none",
+        _prompts(workload),
         "ignored" if workload.get("ignore_eos") else "ends the answer",
         f"{shape} loop" if shape != "trace" else "trace",
         window,
     )
+
+
+def _prompts(workload: Mapping[str, Any]) -> str:
+    """Whether a prompt came more than once."""
+    pool, shared = workload.get("prompt_pool"), workload.get("shared_prefix_ratio")
+    if pool:
+        return f"{pool:,}, again and again"
+    return f"{units.percent(shared)} shared" if shared else "each unique"
 
 
 def _length(length: Mapping[str, Any]) -> str:

@@ -85,6 +85,8 @@ def lines(tables: Tables, plans: Mapping[str, Plan], rows: Iterable[Row]) -> lis
     """
     by_cell: dict[str, list[Row]] = {}
     for row in rows:
+        if row.get("total_token_throughput") is None:  # its server failed
+            continue
         by_cell.setdefault(str(row["cell_id"]), []).append(row)
     found = []
     for curve in tables.curves:

@@ -13,7 +13,17 @@ import pytest
 from PIL import Image
 
 from rocbench import __version__
-from rocbench.report import document, markdown, material, page, plotly_page, static, study, write
+from rocbench.report import (
+    document,
+    markdown,
+    material,
+    page,
+    plotly_page,
+    static,
+    study,
+    study_results,
+    write,
+)
 from rocbench.report.chart import Chart, Panel, Series, View
 from rocbench.store import Identity, RunFolder
 
@@ -159,6 +169,26 @@ def test_study_tables_are_written_in_three_forms(written):
     assert {path.suffix for path in (out / write.STUDY).iterdir()} == {".csv", ".tex"}
     assert out / "study.md" in done.paths
     assert "SIMULATED" in text
+
+
+def test_the_workloads_of_a_study_have_each_cells_own_bounds(small_run):
+    """The sweep's load is not that of every block, and prompts may come again."""
+    (run,) = material.read([small_run])
+    first = run.rows[0]["cell_id"]
+    rows = [
+        row | {"max_requests": 75, "load_spec": '{"max_requests_per_user": 1}'}
+        if row["cell_id"] == first
+        else row
+        for row in run.rows
+    ]
+    for server in run.plan["servers"]:
+        for cell in server["cells"]:
+            cell["workload"]["prompt_pool"] = 1 if cell["cell_id"] == first else None
+    (one, *others) = study_results.workloads([replace(run, rows=tuple(rows))]).rows
+    assert "75 requests in all, at most 1 a user" in one
+    assert "1, again and again" in one
+    assert all("each unique" in other and "at least" in other[-1] for other in others)
+    assert others
 
 
 def test_a_study_marks_what_is_invalid(small_run):

@@ -37,6 +37,14 @@ def test_throughput_has_means_bounds_and_hollow_invalid_rows(found):
     assert "users" in chart.views[0].x_title
 
 
+def test_rows_without_a_figure_make_no_chart(small_run):
+    """A node whose servers all failed has a report, with nothing to draw."""
+    (run,) = material.read([small_run])
+    tags = ("key", "model", "workload", "concurrency", "load_shape", "run_id")
+    failed = [{name: row[name] for name in tags} | {"valid": False} for row in run.rows]
+    assert plots.throughput(curves([(run.info, failed)])) == []
+
+
 def test_pareto_axes_are_pace_and_throughput_per_gpu(found):
     """x is 1000 / median TPOT, y per GPU, and each mark has its level beside it."""
     (chart,) = plots.pareto(found)

@@ -233,7 +233,15 @@ def test_each_shape_of_load_has_its_own_heading():
 def test_figures_are_named_by_where_they_come_from():
     """Predicted rows are marked simulated too, and are called neither that nor measured."""
     rows = [
-        {"key": "m/w/c8", "model": "m", "concurrency": 8, "simulated": True, "predicted": True, "valid": True}
+        {
+            "key": "m/w/c8",
+            "model": "m",
+            "concurrency": 8,
+            "output_throughput": 9.0,
+            "simulated": True,
+            "predicted": True,
+            "valid": True,
+        }
     ]
     assert endtable.warnings(map(origin, rows)) == [endtable.MADE_UP["predicted"]]
     (chart,) = throughput(curves([(RunInfo("", "", ""), rows)]))

@@ -122,6 +122,14 @@ def test_an_unknown_method_or_variant_is_named(option, known):
         parts.parts(study(), planning.sources, **{option: "other"})
 
 
+def test_rows_without_a_figure_are_beside_no_published_one():
+    """A server that failed has no error against the study."""
+    tables, plan = study().tables, plan_of("replay-quick")
+    assert tables is not None
+    rows = [{"cell_id": cell.cell_id, "valid": False} for group in plan.groups for cell in group.cells]
+    assert agreement.lines(tables, {"replay-quick": plan}, rows) == []
+
+
 def test_only_drops_runs_and_servers_without_any():
     """What is not kept is not started."""
     plan = parts.only(part("replay-quick-0.14.1").plan, lambda run: run.cell.key.startswith("llama"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,8 @@ def plan(
     from rocbench.study import budget as budgets
     from rocbench.study import folder, hours
 
+    if price_per_hour is not None and not math.isfinite(price_per_hour):
+        raise InputError("must be a number", where="--price-per-hour", fix="give 20")
     found = folder.read(study)
     made = _parts(found, method, variant)
     if budget is not None:
@@ -90,9 +93,12 @@ def _nodes(part: Part) -> NodeOf:
 def _seconds(text: str) -> float:
     """`8h`, `90m` or `30s` as seconds."""
     try:
-        return float(text[:-1]) * {"h": 3600.0, "m": 60.0, "s": 1.0}[text[-1:]]
+        seconds = float(text[:-1]) * {"h": 3600.0, "m": 60.0, "s": 1.0}[text[-1:]]
     except (ValueError, KeyError):
-        raise InputError(f"cannot read {text!r}", where="--budget", fix="give 8h or 90m") from None
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(f"cannot read {text!r}", where="--budget", fix="give 8h or 90m")
+    return seconds
 
 
 def _show_commands(made: Sequence[Part]) -> None:
@@ -115,7 +121,15 @@ def _show_hours(found: StudyFolder, made: Sequence[Part], times: Sequence[Time],
     from rocbench import console
     from rocbench.study.hours import Time
 
-    header = ["part", "starts", "runs", "hours", "of it loading", "measured", *(["cost"] if price else [])]
+    header = [
+        "part",
+        "starts",
+        "runs",
+        "hours",
+        "of it loading",
+        "measured",
+        *(["cost"] if price is not None else []),
+    ]
     rows = [_time_row(part.id, time, price) for part, time in zip(made, times, strict=True)]
     for method in dict.fromkeys(part.method for part in made):
         mine = [time for part, time in zip(made, times, strict=True) if part.method == method]
@@ -134,7 +148,7 @@ def _show_hours(found: StudyFolder, made: Sequence[Part], times: Sequence[Time],
 
 def _time_row(name: str, time: Time, price: float | None) -> list[str]:
     share = "-" if time.share is None else f"{time.share:.0%}"
-    cost = [f"{time.total_s / 3600 * price:,.0f}"] if price else []
+    cost = [f"{time.total_s / 3600 * price:,.0f}"] if price is not None else []
     hours_ = f"{time.total_s / 3600:.1f}"
     return [name, str(time.loads), str(time.runs), hours_, f"{time.load_s / 3600:.1f}", share, *cost]
 
@@ -149,13 +163,21 @@ def _show_choices(chosen: Chosen, price: float | None) -> None:
             f"{choice.question.sweep}-{choice.question.variant}",
             str(choice.added.runs),
             f"{choice.added.total_s / 3600:.1f}",
-            *([f"{choice.added.total_s / 3600 * price:,.0f}"] if price else []),
+            *([f"{choice.added.total_s / 3600 * price:,.0f}"] if price is not None else []),
         ]
         for choice in chosen.choices
         if choice.added.runs
     ]
     console.show_rows(
-        ["", "question, by what it decides", "part", "runs", "hours", *(["cost"] if price else [])], rows
+        [
+            "",
+            "question, by what it decides",
+            "part",
+            "runs",
+            "hours",
+            *(["cost"] if price is not None else []),
+        ],
+        rows,
     )
     console.say(f"kept: {duration(chosen.total.total_s)} of node time")
 
@@ -207,17 +229,22 @@ def run(
     from rocbench.study import budget as budgets
     from rocbench.study import conduct, folder
 
-    if scale not in SCALES:
-        raise InputError(f"no scale {scale!r}", where="--scale", fix=f"known: {', '.join(SCALES)}")
+    small = _small(scale)
     found = folder.read(study)
     kind: Kind = "simulated" if simulate or virtual else "container" if container else "process"
-    made = _parts(found, method, variant, kind, small=scale == "small")
+    made = _parts(found, method, variant, kind, small=small)
     if budget is not None:
         made = list(budgets.choose(made, found.study.questions, _seconds(budget), _nodes).parts)
+    if not made:
+        raise InputError(
+            "--budget, --method, --variant and --scale leave nothing to run",
+            where=study,
+            fix="bench study plan says what each part takes",
+        )
     target = out or Path("results") / found.study.name
     with console.screen() as screen:
         done = conduct.run(made, target, screen, virtual=virtual, reap=reap)
-    _report(found, [(each.part, each.folder) for each in done], target, small=scale == "small")
+    _report(found, [(each.part, each.folder) for each in done], target, small=small)
     raise typer.Exit(max(int(each.exit_code) for each in done))
 
 
@@ -232,10 +259,18 @@ def report(
     """Write the report on a study's runs: all its tables, its artefacts, and the published figures beside them."""
     from rocbench.study import conduct, folder
 
+    small = _small(scale)
     found = folder.read(study)
     target = runs or Path("results") / found.study.name
-    made = _parts(found, None, None, small=scale == "small")
-    _report(found, conduct.folders(target, made), target, small=scale == "small")
+    made = _parts(found, None, None, small=small)
+    _report(found, conduct.folders(target, made), target, small=small)
+
+
+def _small(scale: str) -> bool:
+    """Whether the study is the reduced one."""
+    if scale not in SCALES:
+        raise InputError(f"no scale {scale!r}", where="--scale", fix=f"known: {', '.join(SCALES)}")
+    return scale == "small"
 
 
 def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: Path, *, small: bool) -> None:

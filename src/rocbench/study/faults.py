@@ -20,6 +20,8 @@ UNDELIVERED = 0.95
 """Fewer in flight than this share of the users declared: they were not there."""
 FLAT = 0.02
 """More users bring no more than this."""
+EXPLAINS = 0.5
+"""Answers that differ by less than this share of what repeats do are not why these differ."""
 GAIN = 0.05
 """The study's own rule: a level that brings less than this over the one before is saturated."""
 
@@ -209,6 +211,8 @@ def _lengths(rows: Sequence[Row], _: str) -> Iterator[Finding]:
             if len(point.rows) < 2 or not _codes([point], ("natural_lengths",)):
                 continue
             spread, answers = _cov(point.rows, "total_token_throughput"), _cov(point.rows, "osl_had")
+            if not answers or answers < EXPLAINS * spread:
+                continue
             asked, had = _mean(point.rows, "osl_asked"), _mean(point.rows, "osl_had")
             text = (
                 f"at {point.users} users repeats differ by {spread:.1%} (CoV) and their answers by {answers:.1%};"

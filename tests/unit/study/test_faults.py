@@ -100,6 +100,16 @@ def test_natural_lengths_without_spread_of_users_are_no_client_fault():
     assert "client" not in names([early])
 
 
+def test_answers_that_hardly_differ_explain_no_spread():
+    """Repeats 8 % apart with answers of one length vary by something else."""
+    rows = [
+        row(10, output=output, reasons="natural_lengths", osl_had=100 + 0.1 * output, osl_asked=512)
+        for output in (95.0, 105.0)
+    ]
+    assert "lengths" not in names(rows)
+    assert "lengths" not in names([row(10, reasons="natural_lengths", osl_had=100, osl_asked=512)] * 2)
+
+
 def test_failed_and_discarded_rows_are_left_out():
     """They have no figures, or none that count."""
     assert names([{"key": "m/w/c10", "concurrency": 10, "reasons": "server_failed"}]) == []

@@ -88,6 +88,8 @@ def calibrate_model(
     from rocbench.sim import calibration as calibrations
     from rocbench.study import folder as studies
 
+    if out is not None and not out.parent.is_dir():
+        raise InputError("its folder does not exist", where=str(out), fix=f"mkdir -p {out.parent}")
     base = calibrations.read(assumed)
     if run in studies.names() or (Path(run) / "study.yaml").is_file():
         made = _of_study(run, base, name)
@@ -114,8 +116,17 @@ def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> C
             fix="give a measured run, or --allow-simulated to test the fit",
         )
     plan = tables.stored(folder.plan, folder.manifest)
+    found = list(observed.servers(plan, rows, base))
+    alike = [group.server_id for group, when, _ in found if [w for _, w, _ in found].count(when) > 1]
+    if alike:
+        raise InputError(
+            f"servers {', '.join(alike)} differ in nothing that a calibration tells apart (model, AITER,"
+            " back end, GPU): one fit would hide the other",
+            where=str(run),
+            fix="give a run that has one of them",
+        )
     fits = []
-    for group, when, levels in observed.servers(plan, rows, base):
+    for group, when, levels in found:
         fit = calibrating.fit(levels, levels[0].node.efficiency)
         show_fit(group.server_id, fit)
         fits.append((when, fit, f"fitted to {len(levels)} levels of {run.name}"))

@@ -67,14 +67,19 @@ def fit_tables(tables: Tables, plans: Mapping[str, Plan], cal: Calibration) -> I
 
 
 def _when(curves: list[Curve], plans: Mapping[str, Plan]) -> When:
-    """What a model's fit holds for: AITER as in its tables, or either where they have both."""
-    aiter = {
-        place.group.resolution.facts.aiter
+    """What a model's fit holds for: its GPU, and AITER as in its tables, or either where they have both."""
+    facts = [
+        place.group.resolution.facts
         for curve in curves
         for place in places(curve, plans[curve.sweep])
         if place.group.resolution
-    }
-    return When(model=curves[0].model, aiter=aiter.pop() if len(aiter) == 1 else None)
+    ]
+    aiter, gpu = {each.aiter for each in facts}, {each.gpu for each in facts}
+    return When(
+        model=curves[0].model,
+        aiter=aiter.pop() if len(aiter) == 1 else None,
+        gpu=gpu.pop() if len(gpu) == 1 else None,
+    )
 
 
 def with_answers(efficiency: Efficiency, answers: Answers | None) -> Efficiency:
@@ -92,8 +97,8 @@ def calibration(
     note = (
         f"Fitted to published tables ({title}), by predicting them under the study's own method; no row of a node"
         " was at hand. It is no measurement of hardware: its shares take in whatever made the study's steps last as"
-        " long as they did, client and harness included. Tables marked held_out were left out. For servers unlike"
-        f" the study's it is as `{base.name}` assumes."
+        " long as they did, client and harness included. Tables marked held_out were left out. For other models"
+        f" and GPUs it is as `{base.name}` assumes; other TP sizes and vLLM versions it does not tell apart."
     )
     made = observed.calibration(
         name,
@@ -101,11 +106,18 @@ def calibration(
         base,
         [(each.when, each.fit, f"fitted to {each.levels} published levels") for each in listed],
     )
-    return made.model_copy(update={"factors": (*made.factors, *_variation(tables))})
+    return made.model_copy(
+        update={
+            "factors": (
+                *made.factors,
+                *_variation(tables, {each.when.model: each.when.gpu for each in listed}),
+            )
+        }
+    )
 
 
-def _variation(tables: Tables) -> Iterator[Factor]:
+def _variation(tables: Tables, gpus: Mapping[str | None, str | None]) -> Iterator[Factor]:
     for name, run_cv in tables.run_cv.items():
         model, _, arm = name.partition("@aiter=")
-        facts = When(model=model, aiter={"on": True, "off": False}.get(arm))
+        facts = When(model=model, aiter={"on": True, "off": False}.get(arm), gpu=gpus.get(model))
         yield Factor(when=facts, why="the spread of the study's five runs", run_cv=run_cv)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench.commands import planning
+from rocbench.commands import planning, predictions
+from rocbench.errors import InputError
 from rocbench.plan.expand import Overrides
 from rocbench.predict import calibrating, observed, predicting
 from rocbench.predict.calibrating import Observation
 from rocbench.settings.schema import Sweep
 from rocbench.sim import calibration
 from rocbench.sim.calibration import Calibration
+from rocbench.store import RunFolder
 
 TRUTH = {"bandwidth": 0.4, "compute": 0.3, "step_overhead_ms": 4.0, "sequence_overhead_us": 60.0}
 
@@ -89,6 +91,42 @@ def test_the_studys_calibration_says_what_it_is():
     assert found.what == "fitted"
     assert "no measurement of hardware" in " ".join(found.note.split())
     assert set(found.errors) == {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
+
+
+def test_the_studys_calibration_holds_on_its_gpu_alone():
+    """Elsewhere it is as its base assumes, as its note says."""
+    found, base = calibration.read("study-2603.10031"), calibration.read("default")
+    llama = observed.When(
+        model="llama-3.1-405b", aiter=False, moe=False, mla=False, gpu="AMD Instinct MI325X"
+    )
+    assert found.efficiency(llama) != base.efficiency(llama)
+    other = llama.model_copy(update={"gpu": "AMD Instinct MI355X"})
+    assert found.efficiency(other) == base.efficiency(other)
+
+
+def test_a_place_to_write_is_looked_for_before_the_fit(tmp_path):
+    """Minutes of fitting are not thrown away."""
+    with pytest.raises(InputError, match="does not exist"):
+        predictions.calibrate_model("no-run", out=tmp_path / "none" / "x.yaml")
+
+
+def test_servers_that_no_calibration_tells_apart_are_refused(tmp_path):
+    """Of two fits for the same facts only the last would have an effect."""
+    sweep = Sweep.model_validate(
+        {
+            "name": "two",
+            "vllm": "0.14.1",
+            "models": [{"profile": "qwen3-vl-235b", "tp": tp} for tp in (4, 8)],
+            "workloads": ["short"],
+            "concurrency": [1],
+            "load": {"duration_s": 5},
+        }
+    )
+    predicting.write(predicting.plan(sweep, planning.sources(sweep, Overrides())), tmp_path / "run")
+    rows = RunFolder.open(tmp_path / "run").rows
+    assert len({row["server_id"] for row in rows}) == 2
+    with pytest.raises(InputError, match="tells apart"):
+        predictions.calibrate_model(str(tmp_path / "run"), allow_simulated=True, assumed="default")
 
 
 def test_rows_of_a_run_become_levels(tmp_path):

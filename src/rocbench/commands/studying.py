@@ -280,10 +280,11 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     from rocbench.report.table import markdown
     from rocbench.study import results
 
-    written = write.report([run_ for _, run_ in done], target / "report", with_study=True)
+    rows = [(part, run_.rows) for part, run_ in done]
+    own = results.void(found.study, rows)
+    written = write.report([run_ for _, run_ in done], target / "report", with_study=True, own=own)
     if written.banner[0]:
         console.say(": ".join(written.banner))
-    rows = [(part, run_.rows) for part, run_ in done]
     tables = [results.artefacts(found.study, rows), *results.published(None if small else found.tables, rows)]
     for table in tables:
         console.show_rows(list(table.header), [list(map(str, row)) for row in table.rows], table.title)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rocbench.errors import EnvironmentFault
 from rocbench.judgement.slo import Limit
 from rocbench.report import document, markdown, material, page, static, study, table
-from rocbench.report.material import RunData
+from rocbench.report.table import Table
 from rocbench.store import RunFolder
 
 PLOTS, STUDY = "plots", "study"
@@ -34,9 +34,14 @@ class Written:
 
 
 def report(
-    folders: Sequence[RunFolder], out: Path, limits: Sequence[Limit] = (), *, with_study: bool = False
+    folders: Sequence[RunFolder],
+    out: Path,
+    limits: Sequence[Limit] = (),
+    *,
+    with_study: bool = False,
+    own: Sequence[Table] = (),
 ) -> Written:
-    """Write the report on some runs into `out`.
+    """Write the report on some runs into `out`. `own` are tables that a study adds to its own.
 
     Raises:
         EnvironmentFault: it cannot be written.
@@ -48,17 +53,14 @@ def report(
         files = static.write(made.charts(), out / PLOTS)
         html = replace_text(out / "report.html", page.html(made))
         text = replace_text(out / "report.md", markdown.text(made, files, PLOTS))
-        more = _study(runs, limits, out, made.banner) if with_study else ()
+        more = _study([*study.build(runs, limits), *own], out, made.banner) if with_study else ()
     except OSError as error:
         raise EnvironmentFault(f"cannot write the report: {error.strerror}", where=str(out)) from None
     return Written((html, text, *more), sum(map(len, files.values())), made.banner)
 
 
-def _study(
-    runs: Sequence[RunData], limits: Sequence[Limit], out: Path, banner: tuple[str, str]
-) -> tuple[Path, ...]:
+def _study(made: Sequence[Table], out: Path, banner: tuple[str, str]) -> tuple[Path, ...]:
     """study.md with every table of a study, and each as CSV and LaTeX in `study/`."""
-    made = study.build(runs, limits)
     (out / STUDY).mkdir(exist_ok=True)
     for number, each in enumerate(made, start=1):
         stem = f"{number:02d}-{each.id}"

@@ -14,10 +14,7 @@ from rocbench.errors import Exit, InputError
 from rocbench.predict import predicting
 from rocbench.report.live import Screen
 from rocbench.store import RunFolder
-from rocbench.study.parts import Part, runs_of
-from rocbench.verdict.codes import CODES
-
-VOIDING = {code.id for code in CODES if code.effect == "voids"}
+from rocbench.study.parts import VOIDING, Part, runs_of
 
 
 @dataclass(frozen=True, slots=True)

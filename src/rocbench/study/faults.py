@@ -56,11 +56,24 @@ class Point:
     total: float
     rows: tuple[Row, ...]
 
+    def mean(self, column: str) -> float | None:
+        """Over repeats; None where no row has it."""
+        values = _values(self.rows, column)
+        return statistics.fmean(values) if values else None
+
+    def spread(self, column: str) -> float | None:
+        """Coefficient of variation over repeats; None for fewer than two."""
+        return _cov(self.rows, column) if len(_values(self.rows, column)) > 1 else None
+
 
 def examine(rows: Sequence[Row], headline: str) -> list[Finding]:
     """Every finding of every check. `headline` is the column that is called throughput."""
-    judged = [row for row in rows if row.get("output_throughput") and not row.get("discarded")]
-    return [finding for fault in FAULTS for finding in fault.check(judged, headline)]
+    return [finding for fault in FAULTS for finding in fault.check(judged(rows), headline)]
+
+
+def judged(rows: Sequence[Row]) -> list[Row]:
+    """Rows with figures that count."""
+    return [row for row in rows if row.get("output_throughput") and not row.get("discarded")]
 
 
 # --- curves
@@ -92,8 +105,12 @@ def _point(users: int, rows: list[Row]) -> Point:
     )
 
 
+def _values(rows: Sequence[Row], name: str) -> list[float]:
+    return [float(value) for row in rows if (value := row.get(name)) is not None]
+
+
 def _mean(rows: Sequence[Row], name: str) -> float:
-    values = [float(value) for row in rows if (value := row.get(name)) is not None]
+    values = _values(rows, name)
     return statistics.fmean(values) if values else 0.0
 
 
@@ -222,7 +239,7 @@ def _lengths(rows: Sequence[Row], _: str) -> Iterator[Finding]:
 
 
 def _cov(rows: Sequence[Row], name: str) -> float:
-    values = [float(value) for row in rows if (value := row.get(name)) is not None]
+    values = _values(rows, name)
     return statistics.stdev(values) / statistics.fmean(values) if len(values) > 1 and any(values) else 0.0
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rocbench.report.curves import marked, origin
 from rocbench.report.table import Table
 from rocbench.study import agreement, faults
 from rocbench.study.agreement import Line
-from rocbench.study.parts import Part
+from rocbench.study.faults import Point
+from rocbench.study.parts import VOIDING, Part
 from rocbench.study.schema import Study, Tables
 
 Row = Mapping[str, Any]
 Runs = Sequence[tuple[Part, Sequence[Row]]]
-LINES = (  # total tokens/s and p99 E2EL: published, here, and how far that is off
+LINES = (  # total tokens/s, output tokens/s and p99 E2EL: published, here, and how far that is off
     "",
     "model",
     "workload",
@@ -23,10 +25,36 @@ LINES = (  # total tokens/s and p99 E2EL: published, here, and how far that is o
     "tok/s",
     "here",
     "error",
+    "output tok/s",
+    "here",
     "p99 s",
     "here",
     "error",
 )
+VOID = (
+    "part, configuration and workload",
+    "users",
+    "n",
+    "in flight",
+    "total tok/s",
+    "its CoV",
+    "output tok/s",
+    "TTFT p50, ms",
+    "TPOT p50, ms",
+    "E2EL p99, ms",
+    "verdict",
+)
+ARMS = (
+    "part, configuration and workload",
+    "users",
+    "n off, on",
+    "total tok/s, off",
+    "on",
+    "difference",
+    "CoV, off",
+    "on",
+)
+JUDGED = "a difference is no verdict: bench ablate RUN --factor aiter=off,on --include-invalid judges it"
 
 
 def artefacts(study: Study, runs: Runs) -> Table:
@@ -54,6 +82,76 @@ def artefacts(study: Study, runs: Runs) -> Table:
     ]
     header = ("artefact", "method", "places", "codes", "for example")
     return Table("artefacts", "What of the figures comes from the harness", header, tuple(rows), tuple(valid))
+
+
+def void(study: Study, runs: Runs) -> list[Table]:
+    """Figures of methods that void their rows, which no other table has: they stand for the method, not for the server.
+
+    Every level, and where a part has AITER off and on, the arms beside one another.
+    """
+    parts = [(part, faults.judged(rows)) for part, rows in runs if study.methods[part.method].by_design]
+    found = [(part, faults.curves(rows)) for part, rows in parts]
+    levels = tuple(
+        _void_cells(part, name, point)
+        for part, curves in found
+        for name, points in curves.items()
+        for point in points
+    )
+    arms = tuple(cells for part, curves in found for cells in _arms(part, curves))
+    note = (
+        "void by their method: at full scale they may be held against what was published by that method, and never"
+        " against figures of another"
+    )
+    tables = (
+        Table(
+            "void-levels", "Void figures of a replay", VOID, levels, (note,), frozenset(range(len(levels)))
+        ),
+        Table("void-arms", "Void figures of AITER off and on", ARMS, arms, (note, JUDGED)),
+    )
+    return [table for table in tables if table.rows]
+
+
+def _void_cells(part: Part, name: str, point: Point) -> tuple[str, ...]:
+    codes = {code for row in point.rows for code in str(row.get("reasons") or "").split(";")}
+    return (
+        f"{_place(part, point)}: {name}",
+        str(point.users),
+        str(len(point.rows)),
+        f"{point.in_flight:.0f}",
+        f"{point.total:,.0f}",
+        _percent(point.spread("total_token_throughput")),
+        f"{point.output:,.0f}",
+        *(_figure(point.mean(column)) for column in ("median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")),
+        f"VOID: {', '.join(sorted(codes & VOIDING))}" if codes & VOIDING else "not void",
+    )
+
+
+def _arms(part: Part, curves: Mapping[str, Sequence[Point]]) -> Iterator[tuple[str, ...]]:
+    """Each level that has AITER off and on."""
+    for name, points in curves.items():
+        on = {point.users: point for point in curves.get(name.replace(" AITER off", " AITER on"), ())}
+        for off in points if " AITER off" in name else ():
+            if off.users in on:
+                other = on[off.users]
+                yield (
+                    f"{_place(part, off)}: {name.replace(' AITER off', '')}",
+                    str(off.users),
+                    f"{len(off.rows)}, {len(other.rows)}",
+                    f"{off.total:,.0f}",
+                    f"{other.total:,.0f}",
+                    f"{other.total / off.total - 1:+.1%}",
+                    _percent(off.spread("total_token_throughput")),
+                    _percent(other.spread("total_token_throughput")),
+                )
+
+
+def _place(part: Part, point: Point) -> str:
+    """The part, and where its figures come from."""
+    return marked(part.id, origin(point.rows[0]))
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
 
 
 def published(tables: Tables | None, runs: Runs) -> list[Table]:
@@ -94,6 +192,8 @@ def line_cells(line: Line) -> tuple[str, ...]:
         f"{line.total:,.0f}",
         f"{line.predicted_total:,.0f}",
         f"{line.error:+.1%}",
+        "-" if line.output is None else f"{line.output:,.0f}",
+        f"{line.predicted_output:,.0f}",
         "-" if line.p99_s is None else f"{line.p99_s:.2f}",
         f"{line.predicted_p99_s:.2f}",
         "-" if line.p99_error is None else f"{line.p99_error:+.1%}",

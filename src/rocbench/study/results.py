@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rocbench.report.curves import marked, origin
+from rocbench.judgement.compare import origin
+from rocbench.report.curves import marked
 from rocbench.report.table import Table
 from rocbench.study import agreement, faults
 from rocbench.study.agreement import Line

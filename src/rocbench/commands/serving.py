@@ -58,9 +58,11 @@ def simulate(
     set_: options.SetText = None,
     force: options.Force = False,
     port: Port = 8000,
-    load_s: Annotated[float, typer.Option(min=0, help="Seconds that loading lasts.")] = 1.0,
-    noise_cv: Annotated[float, typer.Option(min=0, help="Coefficient of variation of step times.")] = 0.0,
-    speed: Annotated[float, typer.Option(min=1e-6, help="Divide all step times.")] = 1.0,
+    load_s: Annotated[float, typer.Option(min=0, max=1e6, help="Seconds that loading lasts.")] = 1.0,
+    noise_cv: Annotated[
+        float, typer.Option(min=0, max=10, help="Coefficient of variation of step times.")
+    ] = 0.0,
+    speed: Annotated[float, typer.Option(min=1e-6, max=1e6, help="Divide all step times.")] = 1.0,
     log: Annotated[Path | None, typer.Option(help="Folder for command, environment and log.")] = None,
 ) -> None:
     """Run the simulated server alone: vLLM's HTTP without a GPU. Serve flags can follow after `--`."""

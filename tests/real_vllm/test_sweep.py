@@ -71,7 +71,7 @@ def test_real_faults_cost_their_own_cells(bench):
 
     assert ended.code == 1, ended.stderr
     fp8, block, sound = (row for _, row in ended.rows.sort_values("server_id").iterrows())
-    assert set(fp8["reasons"].split(";")) == {"server_failed", "kernel_dtype"}
+    assert set(fp8["reasons"].split(";")) == {"server_failed", "kernel_dtype", "forced_rules"}
     assert "Float8_e4m3fn" in fp8["failure_message"]
     assert "server_differs_from_plan" in block["reasons"]
     assert block["block_size"] == 16

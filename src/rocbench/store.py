@@ -164,13 +164,14 @@ class RunFolder:
         Raises:
             InputError: there is none.
         """
-        if not self.plan:
+        plan = self.plan
+        if not plan:
             raise InputError(
                 "plan.json is missing: what is left to measure is not known",
                 where=str(self.path),
                 fix=RESTORE,
             )
-        return self.plan
+        return plan
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -240,13 +241,17 @@ class RunFolder:
 
     def attempts(self, identity: Identity) -> int:
         """How often a cell and repeat were measured so far."""
-        wanted = (identity.cell_id, identity.repeat, identity.discarded)
-        return next((int(old.get("attempt") or 1) for old in self._rows if _key(old) == wanted), 0)
+        old = self._there((identity.cell_id, identity.repeat, identity.discarded))
+        return int(old.get("attempt") or 1) if old else 0
+
+    def _there(self, key: tuple[Any, ...]) -> Row | None:
+        """The row of a cell and repeat."""
+        return next((row for row in self._rows if _key(row) == key), None)
 
     def _replace(self, row: Row) -> Row:
         """Keep the row that this one replaces; gives the columns that tell of it and of those before it."""
         attempt, told = int(row.get("attempt") or 1), [row.get("replaced_reasons")]
-        old = next((old for old in self._rows if _key(old) == _key(row)), None)
+        old = self._there(_key(row))
         if old is not None:
             self._append("replaced.jsonl", old)
             attempt += int(old.get("attempt") or 1)

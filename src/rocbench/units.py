@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 GIB = 1024**3
 MIB = 1024**2
@@ -21,6 +22,12 @@ def number(value: float | int | None, digits: int = 1) -> str:
     if digits == 0 and abs(value) < 10:
         return f"{value:.2g}"
     return f"{value:,.{digits}f}"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def parameters(count: float, digits: int = 2) -> str:

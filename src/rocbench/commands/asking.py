@@ -12,7 +12,7 @@ from typing import Any
 
 from rocbench.commands import options
 from rocbench.errors import EnvironmentFault
-from rocbench.plan.estimate import cannot_start
+from rocbench.plan.estimate import cannot_start, kv_capacity
 from rocbench.rules import explain
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Finding, Resolution, ServeRequest, resolve
@@ -41,7 +41,7 @@ def resolution(
             nodes=profile.nodes,
         )
     )
-    reason = cannot_start(profile, node, resolved)
+    reason = cannot_start(profile, kv_capacity(profile, node, resolved), resolved)
     if reason is None:
         return resolved
     short = Finding("gpu-memory", "hard_error", reason, "", "docs/physics.md")

@@ -43,8 +43,9 @@ def import_(
         for number, found in enumerate(read, start=1):
             row = importing.checked(found, f"{path}: row {number}" if len(read) > 1 else str(path))
             name = row.get("model")
-            profile = _profile(name) or fallback
-            if name is not None and _profile(name) is None:
+            own = _profile(name)
+            profile = own or fallback
+            if name is not None and own is None:
                 doubts[_doubt(str(name), fallback)] = None
             named = hardware or row.get("hardware")
             filled = {k: v for k, v in given.items() if v is not None} | row

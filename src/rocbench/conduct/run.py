@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from rocbench.server import multinode, orphans
 from rocbench.server.lock import node_lock
 from rocbench.server.redact import secret_values
 from rocbench.store import RunFolder
+from rocbench.units import some
 
 RESULTS = Path("results")
 
@@ -209,13 +210,9 @@ def _say_lost(folder: RunFolder, screen: Screen) -> None:
     lost = [f"{row.get('key')} repeat {row['repeat']}" for row in folder.check_parts()]
     if lost:
         screen.note(
-            f"parts/requests/ lacks the requests of {', '.join(lost[:3])}{_more(lost, 3)}: the rows stand without "
+            f"parts/requests/ lacks the requests of {some(lost)}: the rows stand without "
             "them; one whose file in parts/cells/ is deleted too is measured again"
         )
-
-
-def _more(names: Sequence[str], shown: int) -> str:
-    return f" and {len(names) - shown} more" if len(names) > shown else ""
 
 
 def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> Conductor:

@@ -44,6 +44,7 @@ from rocbench.judgement.compare import (
     decide,
     few_samples,
     flags_of,
+    kept,
     label,
     made_up,
     needed,
@@ -303,10 +304,10 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
         [tuple(arm[name] for name in factors) for arm in side] for side in (contrast.plus, contrast.minus)
     ]
     mine = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
-    kept = [row for row in mine if settings.include_invalid or row.get("valid") is not False]
+    judged = kept(mine, settings)
     y = {
         (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): float(row[metric])
-        for row in kept
+        for row in judged
         if row.get(metric) is not None
     }
     zero = min(y.values(), default=1.0) <= 0
@@ -338,7 +339,7 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
         "sd_high": spread.high,
         "p_f": spread.p_f,
         "p_brown_forsythe": spread.p_brown_forsythe,
-        "dropped": len(mine) - len(kept),
+        "dropped": len(mine) - len(judged),
         "note": ("" if y else NO_BASE) if zero else "" if len(differences) > 1 else FEW,
     }
 

@@ -354,9 +354,9 @@ def _judge_cell(key: Row, metric: str, a: list[Row], b: list[Row], settings: Set
 
 def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
     """Values that may be judged, how many rows were left out as invalid, and how many are of unknown validity."""
-    kept = _kept(rows, settings)
-    values = [float(row[metric]) for row in kept if row.get(metric) is not None]
-    return values, len(rows) - len(kept), sum(row.get("valid") is None for row in kept)
+    judged = kept(rows, settings)
+    values = [float(row[metric]) for row in judged if row.get(metric) is not None]
+    return values, len(rows) - len(judged), sum(row.get("valid") is None for row in judged)
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
@@ -379,7 +379,7 @@ def few_samples(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]
     told = []
     for metric in settings.metrics:
         least = least_samples(metric)
-        counts = [samples(_kept(side, settings), metric) for side in sides] if least else []
+        counts = [samples(kept(side, settings), metric) for side in sides] if least else []
         few = [n for n in counts if n is not None and least is not None and n < least]
         if few:
             told.append(
@@ -389,7 +389,8 @@ def few_samples(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]
     return told
 
 
-def _kept(rows: Iterable[Row], settings: Settings) -> list[Row]:
+def kept(rows: Iterable[Row], settings: Settings) -> list[Row]:
+    """Rows that may be judged."""
     return [row for row in rows if settings.include_invalid or row.get("valid") is not False]
 
 

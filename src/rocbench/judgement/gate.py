@@ -44,7 +44,7 @@ from rocbench.judgement.compare import (
 from rocbench.judgement.slo import COMPARISONS, Limit, Outcome
 from rocbench.settings.goals import Share
 from rocbench.tables.columns import CELLS, Better, better
-from rocbench.verdict.codes import CODES, SERVER_FAULTS
+from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
 
 Word = Literal["pass", "regression", "cannot tell"]
 _LIMIT = re.compile(rf"^\s*(\w+)\s*({'|'.join(COMPARISONS)})\s*([-+0-9.eE]+)\s*$")
@@ -59,7 +59,6 @@ FAILING = SERVER_FAULTS - {"server_failed"}
 """Faults of a server that ran: one that never answered may have lacked something on its node."""
 MEASURED = frozenset({"success_rate", "goodput_share"})
 """Shares that count failed requests: of a row that is void by failures they are still true."""
-_VOIDING = frozenset(code.id for code in CODES if code.effect == "voids")
 _ALONG = FAILING | {
     "no_measurement",
     "concurrency_not_delivered",
@@ -249,12 +248,12 @@ def _codes(row: Row) -> frozenset[str]:
     """Codes that void a row; empty when it is not void."""
     if row.get("valid") is not False:
         return frozenset()
-    return _VOIDING.intersection(str(row.get("reasons")).split(";")) or frozenset({"no reason stated"})
+    return VOIDING.intersection(str(row.get("reasons")).split(";")) or frozenset({"no reason stated"})
 
 
 def _replaced(row: Row) -> frozenset[str]:
     """Codes that voided the rows which this one replaced."""
-    return _VOIDING.intersection(str(row.get("replaced_reasons")).split(";"))
+    return VOIDING.intersection(str(row.get("replaced_reasons")).split(";"))
 
 
 def _list(found: Sequence[frozenset[str]]) -> str:

@@ -62,7 +62,7 @@ def estimate(
     capacity = kv_capacity(profile, hardware, resolution)
     shape = request_shape(workload, profile)
     tokens = int(shape.isl + shape.osl)
-    reason = cannot_start(profile, hardware, resolution)
+    reason = cannot_start(profile, capacity, resolution)
     if reason is None and capacity is not None and capacity.tokens < tokens:
         reason = f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
     if reason is not None:
@@ -132,12 +132,11 @@ def kv_capacity_of(
     )
 
 
-def cannot_start(profile: ModelProfile, hardware: Hardware, resolution: Resolution) -> str | None:
+def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resolution: Resolution) -> str | None:
     """Why vLLM ends at start for want of GPU memory, and what to do; None where it does not, or nothing is known.
 
     The derived capacity errs on the high side (docs/physics.md): what it cannot hold, the server cannot.
     """
-    capacity = kv_capacity(profile, hardware, resolution)
     if capacity is None:
         return None
     args = resolution.flags()

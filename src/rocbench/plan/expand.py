@@ -201,7 +201,7 @@ def _group(
     index: int,
     skipped: list[Skip],
 ) -> Group:
-    server_axes = {name: value for name, value in axes.items() if name not in CELL_AXES}
+    server_axes = _server_axes(axes)
     profile = sources.models.get(model.profile)
     vllm = overrides.vllm or _text(server_axes.get("vllm")) or model.vllm or sweep.vllm
     resolution = None
@@ -222,6 +222,10 @@ def _group(
         cells=tuple(_cells(sweep, sources, overrides, model, axes, group, skipped)),
         searches=tuple(_searches(sweep, sources, overrides, model, axes, group, skipped)),
     )
+
+
+def _server_axes(axes: Axes) -> dict[str, Any]:
+    return {name: value for name, value in axes.items() if name not in CELL_AXES}
 
 
 def _text(value: Any) -> str | None:
@@ -382,7 +386,7 @@ def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, lev
 
 def _asked_for(sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes) -> bool:
     """Whether any cell of a server that cannot be had was wanted: what nobody asked for is no fault."""
-    server_axes = {name: value for name, value in axes.items() if name not in CELL_AXES}
+    server_axes = _server_axes(axes)
     group = Group("", model.profile, None, None, None, server_axes, None, ())
     name = _name(model.profile, server_axes)
     levels = [

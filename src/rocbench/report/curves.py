@@ -11,12 +11,9 @@ from rocbench import stats
 from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import Mark, colour, symbol
-from rocbench.verdict.codes import CODES
+from rocbench.verdict.codes import INFORMING
 
 Row = dict[str, Any]
-
-INFORMING = {code.id for code in CODES if code.effect == "informs"}
-"""Codes that say something of a row, and nothing against it."""
 
 MOST_DRAWN = 12
 """Curves of one chart: more cannot be told apart, and their legend would be larger than the plot."""

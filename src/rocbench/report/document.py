@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rocbench import __version__
+from rocbench import __version__, units
 from rocbench.judgement.compare import origin
 from rocbench.judgement.slo import Limit
 from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
@@ -186,11 +186,6 @@ def _servers(runs: Sequence[RunData]) -> list[tuple[str, str, Table]]:
         for server, line, table in tables.commands(run.plan):
             found.setdefault((server, line), (table, []))[1].append(run.info.label)
     return [
-        (f"{server} · {_some(labels)}" if len(runs) > 1 else server, line, table)
+        (f"{server} · {units.some(labels)}" if len(runs) > 1 else server, line, table)
         for (server, line), (table, labels) in found.items()
     ]
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

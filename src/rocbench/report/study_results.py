@@ -14,7 +14,7 @@ from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval
 from rocbench.report.table import Table
-from rocbench.verdict.codes import CODES
+from rocbench.verdict.codes import VOIDING
 
 _RESULTS: tuple[tuple[str, str], ...] = (
     ("output_throughput", "output tok/s"),
@@ -152,8 +152,7 @@ def verdict_of(point: Point) -> str:
 
 
 def _voiding(row: Row) -> list[str]:
-    voids = {code.id for code in CODES if code.effect == "voids"}
-    return [code for code in str(row.get("reasons") or "").split(";") if code in voids]
+    return [code for code in str(row.get("reasons") or "").split(";") if code in VOIDING]
 
 
 # --- how far it holds

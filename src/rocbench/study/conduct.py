@@ -14,7 +14,8 @@ from rocbench.errors import Exit, InputError
 from rocbench.predict import predicting
 from rocbench.report.live import Screen
 from rocbench.store import RunFolder
-from rocbench.study.parts import VOIDING, Part, runs_of
+from rocbench.study.parts import Part, runs_of
+from rocbench.verdict.codes import VOIDING
 
 
 @dataclass(frozen=True, slots=True)

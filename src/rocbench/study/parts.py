@@ -11,12 +11,10 @@ from rocbench.plan.expand import Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.settings.schema import Length, Sweep, SweepModel, Workload
 from rocbench.study.folder import StudyFolder
 from rocbench.study.schema import Method, Small, Variant
-from rocbench.verdict.codes import CODES
 
 Kind = Literal["process", "container", "simulated"]
 Read = Callable[[Sweep, Overrides], Sources]
 """Reads the profiles that a sweep names."""
-VOIDING = frozenset(code.id for code in CODES if code.effect == "voids")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from rocbench.report.table import Table
 from rocbench.study import agreement, faults
 from rocbench.study.agreement import Line
 from rocbench.study.faults import Point
-from rocbench.study.parts import VOIDING, Part
+from rocbench.study.parts import Part
 from rocbench.study.schema import Study, Tables
+from rocbench.verdict.codes import VOIDING
 
 Row = Mapping[str, Any]
 Runs = Sequence[tuple[Part, Sequence[Row]]]

@@ -361,6 +361,10 @@ CODES: tuple[Code, ...] = (
     ),
 )
 
+VOIDING = frozenset(code.id for code in CODES if code.effect == "voids")
+INFORMING = frozenset(code.id for code in CODES if code.effect == "informs")
+"""Codes that say something of a row, and nothing against it."""
+
 
 def meaning(code: str) -> str:
     """What a code means, for tables and reports; the code itself when it is not known (an older or newer run)."""

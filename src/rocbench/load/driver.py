@@ -75,7 +75,7 @@ def drive(
         probes,
         _to_last_answer(window, reports),
         transport=transport,
-        clock_step_ns=watch.clock_step_ns,
+        clock_step_ns=watch.clock.step_ns,
         open_file_limit=limit,
         notes=[*learned.notes, *watch.notes, *late, *_notes(spec, limit, reports)],
         hosts=hosts,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from rocbench.load.clock import StepWatch
 from rocbench.load.control import UNSET, Command, Control, Count, Head
 from rocbench.load.crew import Crew
 from rocbench.load.hosts import HostsCrew
@@ -53,8 +54,7 @@ class Watch:
         self.counted = self.plan.max_requests is not None or isinstance(self.shape, Trace)
         """Bound by count: everything is measured."""
         self.peak_in_flight = 0
-        self._clock_base = _clock_difference_ns()
-        self.clock_step_ns = 0
+        self.clock = StepWatch()
         self._alive_ns = time.monotonic_ns()
         self._alive_mark = (0, 0)
         self._shown_ns = 0
@@ -87,7 +87,7 @@ class Watch:
 
     def _step(self, now: int) -> None:
         self.crew.check()
-        self._watch_clock()
+        self.clock.look()
         self._show(now)
         match self.phase:
             case "connect":
@@ -197,9 +197,6 @@ class Watch:
     def _enter(self, phase: PhaseName, now: int) -> None:
         self.phase, self.phase_since_ns = phase, now
 
-    def _watch_clock(self) -> None:
-        self.clock_step_ns = max(self.clock_step_ns, abs(_clock_difference_ns() - self._clock_base))
-
     def _server_died(self) -> bool:
         total = self.control.total
         completed, refused = total(Count.COMPLETED), total(Count.CONNECT_FAILED)
@@ -243,8 +240,3 @@ def users_asked(spec: LoadSpec) -> int | None:
             return cap
         case _:
             return None
-
-
-def _clock_difference_ns() -> int:
-    """Realtime less monotonic. The two are read one after the other: the least of three differences is closest."""
-    return min(time.time_ns() - time.monotonic_ns() for _ in range(3))

@@ -1,0 +1,56 @@
+"""Whether the wall clock was set while a load ran: realtime against monotonic, read so that a pause is no step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Clock = Callable[[], int]
+TIGHT_NS = 2_000
+"""A pair of readings this close together is good enough; as a rule the first is."""
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Realtime less monotonic, in ns, and how wrong that may be."""
+
+    ns: int
+    bound_ns: int
+
+    def moved_from(self, base: Difference) -> int:
+        """How far the difference surely moved: what the readings' own pauses may explain is no step."""
+        return max(0, abs(self.ns - base.ns) - self.bound_ns - base.bound_ns)
+
+
+def difference(realtime: Clock = time.time_ns, monotonic: Clock = time.monotonic_ns) -> Difference:
+    """The tightest of a few readings of realtime between two of monotonic.
+
+    The process may be stopped for any time between two readings. Realtime was read at some moment between the two
+    of monotonic, so half of what lies between them bounds the error, however long the stop was.
+    """
+    best: Difference | None = None
+    for _ in range(_TRIES):
+        before = monotonic()
+        now = realtime()
+        width = monotonic() - before
+        if best is None or width < 2 * best.bound_ns:
+            best = Difference(now - before - width // 2, (width + 1) // 2)
+        if width <= TIGHT_NS:
+            break
+    assert best is not None
+    return best
+
+
+class StepWatch:
+    """The largest step of the wall clock since it was made."""
+
+    def __init__(self, realtime: Clock = time.time_ns, monotonic: Clock = time.monotonic_ns) -> None:
+        self._clocks = (realtime, monotonic)
+        self._base = difference(realtime, monotonic)
+        self.step_ns = 0
+
+    def look(self) -> None:
+        """Compare the clocks now."""
+        self.step_ns = max(self.step_ns, difference(*self._clocks).moved_from(self._base))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from rocbench.probe import loglines
+
 PIECE_BYTES = 4 * 1024**2
 """Most that is read at once. A log that grows faster than it is read is skipped forward, and that is counted."""
 
@@ -54,8 +56,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     ("preemption", re.compile(r"\bpreempted\b|[Pp]reemption")),
-    ("error", re.compile(r"\bERROR\b|^Traceback|\bCRITICAL\b|Memory access fault|\bFatal\b")),
 )
+_FATAL = re.compile(r"^\s*Traceback|Memory access fault|\bFatal\b|\b(?:ERROR|CRITICAL)\b")
+"""What is an error where a line does not say how serious it is."""
 _KEPT_LINES = 200
 _COLUMNS = {"jit_lines": "jit", "compile_lines": "compile", "error_lines": "error"}
 _PIECES = 3
@@ -68,7 +71,9 @@ def kind_of(line: str) -> str | None:
     for kind, pattern in _KINDS:
         if pattern.search(line):
             return kind
-    return None
+    entry = loglines.entry(line)
+    wrong = _FATAL.search(entry.text) if entry.level is None else entry.level >= loglines.Level.ERROR
+    return "error" if wrong else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from rocbench.errors import ServerFault
+from rocbench.probe import loglines
 
 HEAD_BYTES = 1024**2
 TAIL_BYTES = 8 * 1024**2
 """A log is read at both ends only: a server that logged 1 GB must not cost its reader 1 GB."""
 
-_PREFIX = re.compile(
-    r"^\s*(?:\([^()]*pid=\d+\)\s*|\[[^\]]*\]\s*|(?:INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+ [\d:.]+\s*)*"
-)
-_CHATTER = re.compile(r"^\s*(?:\([^()]*pid=\d+\)\s*)?(?:INFO|WARNING|DEBUG)\s")
-"""vLLM's own lines below ERROR: its advice quotes errors that did not happen (`errors like OSError: [Errno 24]`)."""
 _EXCEPTION = re.compile(r"(?:^|\s)(?:[\w.]*(?:Error|Exception|Interrupt)\b): ?\S")
 _LONGEST = 300
 
@@ -38,6 +34,8 @@ class Signature(BaseModel):
     source: str
     example: str
     """A line as it stands in a real log; the table's test holds the pattern against it."""
+    unless: str = ""
+    """A line that holds this too means something else."""
     generic: bool = False
     """Only says that something failed; taken when no other signature matches."""
 
@@ -70,14 +68,18 @@ def _patterns() -> tuple[tuple[re.Pattern[str], Signature], ...]:
 def root_cause(lines: list[str]) -> Match | None:
     """The first line that a specific signature knows, else the first that a generic one does. Pure.
 
-    The first, because the worker that fails says why, and everybody above it repeats that something failed.
+    The first, because the worker that fails says why, and everybody above it repeats that something failed. Lines
+    below ERROR, advice and quotations tell no cause: they name errors that did not happen.
     """
     generic: Match | None = None
-    for line in lines:
-        if _CHATTER.match(line):
+    for line, entry in loglines.entries(lines):
+        if entry.quiet:
             continue
         for pattern, signature in _patterns():
-            if not pattern.search(line):
+            found = pattern.search(entry.text)
+            if found is None or not loglines.reports(entry, found.start()):
+                continue
+            if signature.unless and re.search(signature.unless, entry.text):
                 continue
             if not signature.generic:
                 return Match(signature, tidy(line))
@@ -87,15 +89,16 @@ def root_cause(lines: list[str]) -> Match | None:
 
 def telling_line(lines: list[str]) -> str:
     """The last line that names an exception, else the last line at all; empty for an empty log. Pure."""
-    for line in reversed(lines):
-        if _EXCEPTION.search(line):
+    for line, entry in reversed(list(loglines.entries(lines))):
+        found = _EXCEPTION.search(entry.text)
+        if found is not None and loglines.reports(entry, found.start()):
             return tidy(line)
     return tidy(lines[-1]) if lines else ""
 
 
 def tidy(line: str) -> str:
-    """The line without vLLM's prefixes (process, level, time, file), cut to 300 characters."""
-    return _PREFIX.sub("", line).strip()[:_LONGEST]
+    """The line's text (without process, level, time, file), cut to 300 characters."""
+    return loglines.entry(line).text.strip()[:_LONGEST]
 
 
 def read_log(path: Path | None, start: int = 0) -> list[str]:

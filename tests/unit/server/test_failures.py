@@ -106,7 +106,7 @@ def test_prefixes_are_cut(line, clean):
 def test_telling_line():
     """Without a known cause the last exception is shown, else the last line, else nothing."""
     assert telling_line(["KeyError: 'x'", "INFO bye"]) == "KeyError: 'x'"
-    assert telling_line(["INFO one", "INFO bye"]) == "INFO bye"
+    assert telling_line(["INFO one", "INFO bye"]) == "bye"
     assert telling_line([]) == ""
 
 

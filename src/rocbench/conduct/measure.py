@@ -50,6 +50,8 @@ class Measured:
     expected_hits: float
     server: tuple[ServerSample, ...]
     gpus: tuple[GpuSample, ...]
+    doubted: frozenset[str] = frozenset()
+    """Columns of which the server says two things: no estimate takes their place."""
 
     def parts(self, identity: Identity, secrets: Sequence[str]) -> dict[str, pa.Table]:
         """The tables to put on disk."""
@@ -66,6 +68,7 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
         telemetry = stack.enter_context(gpu.telemetry(running, group.hardware))
         notes = [*running.notes, *telemetry.news()]
         notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
+        notes += [f"the server contradicts itself: {name}: {why}" for name, why in proved.doubts.items()]
         yield Session(group, running, sweep, proved, telemetry, notes)
 
 
@@ -131,6 +134,7 @@ def cell(
         expected_hits=bind.expected_hits(run.cell.workload, result),
         server=tuple(scraper.samples),
         gpus=gpus,
+        doubted=frozenset(session_.proved.doubts.keys() - session_.proved.found.keys()),
     )
 
 

@@ -136,6 +136,7 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
         at = datetime.datetime.fromtimestamp(start_ns / 1e9, datetime.UTC)
         found["started_at"] = at.isoformat(timespec="milliseconds")
     found |= physics_columns(cell, found)
+    found |= dict.fromkeys(measured.doubted & found.keys())
     if found.get("simulated") and plan.sweep.simulation.speed > 1:  # faster than the hardware on purpose
         found |= {"roofline_output_throughput": None, "roofline_share": None}
     share = _share(launch.group, found, plan.sweep)

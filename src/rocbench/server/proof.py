@@ -38,6 +38,16 @@ _BY_NAME = re.compile(
     r"(?: backend)?(?: \(selected| out of|\.)"
 )
 _KV_TOKENS = re.compile(r"KV cache size: ([\d,]+) tokens")
+_CONCURRENCY = re.compile(r"Maximum concurrency for ([\d,]+) tokens per request: ([\d.]+)x")
+_ENGINE = re.compile(r"EngineCore\w*")
+_BLOCK_SIZE = re.compile(
+    r"Setting (?:attention|kv cache) block size to (\d+)|requires block_size=(\d+), overriding"
+)
+_KV_DTYPE = re.compile(r"Using (fp8\w*) data type to store kv cache", re.IGNORECASE)
+_ROUNDING = 0.01
+"""Most that the two decimals of the logged concurrency may hide of a KV size that is read from it."""
+_BLOCKS = 0.02
+"""Two figures of one cache differ by so much when requests fill whole blocks."""
 _WEIGHTS = re.compile(r"Model loading took ([\d.]+) GiB")
 
 _CONFIG = {
@@ -62,6 +72,12 @@ _CONFIG = {
     "kv_transfer_config": "kv_connector kv_role",
     "observability_config": "jit_monitor_mode",
 }
+_LABELS = {
+    "block_size": "block_size",
+    "enable_prefix_caching": "prefix_caching",
+    "cache_dtype": "kv_cache_dtype",
+}
+"""Labels of cache_config_info, and the facts that they tell."""
 _ALIKE = ({"auto", "bfloat16"}, {"fp8", "fp8_e4m3"})
 _ENVIRONMENT = re.compile(
     r"^VLLM_(?:ROCM_|USE_|MLA_|SERVER_DEV_MODE|ENGINE_READY|KV_OFFLOAD|CPU_|V1_|WORKER_)"
@@ -83,6 +99,8 @@ class Proof:
     packages: dict[str, str] = field(default_factory=dict)
     """Versions of vLLM, torch, Triton, AITER in the server's own Python."""
     image_digest: str | None = None
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """Name to how the server contradicts itself. A name that is in `found` too has the better of its figures."""
 
     @property
     def differences(self) -> str | None:
@@ -100,6 +118,7 @@ class Proof:
             "config": self.config,
             "packages": self.packages,
             "image_digest": self.image_digest,
+            "doubts": dict(self.doubts),
         }
 
 
@@ -113,34 +132,66 @@ def prove(running: RunningServer, expected: Mapping[str, object]) -> Proof:
     info = _ask(running, "/server_info?config_format=json")
     metrics = _text(running, "/metrics")
     log = read_log(running.log_path, running.log_start)
-    found = facts(info, _cache_labels(metrics), log, running.version)
+    doubts: dict[str, str] = {}
+    found = facts(info, _cache_labels(metrics), log, running.version, doubts)
     config = chosen_config(info)
     flat = {key: value for section in config.values() for key, value in section.items()}
     mismatches, unknown = compare({**flat, **found}, expected)
-    return Proof(found, mismatches, unknown, config, packages_of(running), running.image_digest)
+    return Proof(found, mismatches, unknown, config, packages_of(running), running.image_digest, doubts)
 
 
 def facts(
-    info: Any, cache: Sequence[Mapping[str, str]], log: Sequence[str], version: str | None
+    info: Any,
+    cache: Sequence[Mapping[str, str]],
+    log: Sequence[str],
+    version: str | None,
+    doubts: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Facts from /server_info (None without it), the labels of cache_config_info, and the log. Pure.
 
-    The metrics come first: they tell what the engine resolved. Names that nobody tells are left out.
+    The metrics come first: they tell what the engine resolved. Names that nobody tells are left out, and so are those
+    of which a server says two things; `doubts` is told what.
     """
+    doubts = {} if doubts is None else doubts
     section = _section(info, "cache_config")
-    label = {key: value for key, value in (cache[0] if cache else {}).items() if value != "None"}
+    label = _of_all_engines(cache, doubts)
     backends = backends_in(log)
+    resolved = [_integer(m[1] or m[2]) for m in map(_BLOCK_SIZE.search, log) if m]
     found: dict[str, Any] = {
         "vllm": version,
         "backend": backends[0] if backends else _section(info, "attention_config").get("backend"),
         "backends": backends or None,
-        "block_size": _integer(label.get("block_size", section.get("block_size"))),
+        "block_size": _integer(
+            label.get("block_size", resolved[-1] if resolved else section.get("block_size"))
+        ),
         "prefix_caching": _truth(label.get("enable_prefix_caching", section.get("enable_prefix_caching"))),
-        "kv_cache_dtype": label.get("cache_dtype", section.get("cache_dtype")),
-        "kv_capacity_tokens": _kv_tokens(cache, section, log),
+        "kv_cache_dtype": _kv_dtype(label.get("cache_dtype", section.get("cache_dtype")), log, doubts),
+        "kv_capacity_tokens": _kv_tokens(cache, info, log, doubts),
         "weights_gib_per_rank": max((float(m[1]) for m in map(_WEIGHTS.search, log) if m), default=None),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    silent = doubts.keys() - {"kv_capacity_tokens"}
+    return {name: value for name, value in found.items() if value is not None and name not in silent}
+
+
+def _of_all_engines(cache: Sequence[Mapping[str, str]], doubts: dict[str, str]) -> dict[str, str]:
+    """Labels of cache_config_info; what its engines tell differently is left out."""
+    label: dict[str, str] = {}
+    for name, fact in _LABELS.items():
+        values = sorted({engine[name] for engine in cache if engine.get(name, "None") != "None"})
+        if len(values) > 1:
+            doubts[fact] = f"engines have {' and '.join(values)}"
+        elif values:
+            label[name] = values[0]
+    return label
+
+
+def _kv_dtype(told: Any, log: Sequence[str], doubts: dict[str, str]) -> Any:
+    """The KV cache's type; None where the log names one that the configuration does not."""
+    logged = {m[1].lower() for m in map(_KV_DTYPE.search, log) if m}
+    if told is None or not logged or any(_same("kv_cache_dtype", told, name) for name in logged):
+        return told
+    doubts["kv_cache_dtype"] = f"the engine says {told}, its log {' and '.join(sorted(logged))}"
+    return None
 
 
 def backends_in(log: Sequence[str]) -> list[str]:
@@ -253,20 +304,76 @@ def _section(info: Any, name: str) -> Mapping[str, Any]:
 
 
 def _kv_tokens(
-    cache: Sequence[Mapping[str, str]], section: Mapping[str, Any], log: Sequence[str]
+    cache: Sequence[Mapping[str, str]], info: Any, log: Sequence[str], doubts: dict[str, str]
 ) -> int | None:
-    """KV cache in tokens, over all engines: from the metrics (0.24 and later), the log, else blocks x size."""
-    tokens = [_integer(engine.get("kv_cache_size_tokens")) for engine in cache]
-    if tokens and all(tokens):
-        return sum(count for count in tokens if count)
-    logged = [int(m[1].replace(",", "")) for m in map(_KV_TOKENS.search, log) if m]
-    if logged:
-        return sum(logged) if len(cache) > 1 else logged[-1]
-    blocks = [_integer(engine.get("num_gpu_blocks")) for engine in cache] or [
-        _integer(section.get("num_gpu_blocks"))
-    ]
+    """KV cache in tokens, over all engines: from the metrics (0.24 and later), the log, else blocks x size.
+
+    None where two of them contradict each other.
+    """
+    section = _section(info, "cache_config")
+    ranks = _integer(_section(info, "parallel_config").get("data_parallel_size")) or 1
+    engines = max(len(cache), ranks)
+    told = [_integer(engine.get("kv_cache_size_tokens")) for engine in cache]
+    whole = sum(count for count in told if count) if told and all(told) else None
+    logged, doubt = _kv_logged(log, engines)
+    if whole is not None:
+        if logged is not None and abs(whole - logged) > _BLOCKS * max(whole, logged):
+            doubts["kv_capacity_tokens"] = f"the metrics say {whole:,} tokens, the log {logged:,}"
+            return None
+        return whole
+    if doubt:
+        doubts["kv_capacity_tokens"] = doubt
+    if logged is not None or doubt:
+        return logged
+    blocks = [_integer(engine.get("num_gpu_blocks")) for engine in cache]
+    blocks = blocks or [_integer(section.get("num_gpu_blocks"))] * ranks
     size = _integer((cache[0] if cache else section).get("block_size"))
     return sum(count for count in blocks if count) * size if size and all(blocks) else None
+
+
+def _kv_logged(log: Sequence[str], engines: int) -> tuple[int | None, str]:
+    """KV cache in tokens by the log, summed over its engines, and what in the log contradicts itself.
+
+    Up to vLLM 0.19 the size of hybrid models is logged too small, since blocks are counted as if layer groups shared
+    them evenly (vllm#40691). The concurrency on the line below is right, and later versions derive the size from it.
+    """
+    sizes: dict[str, list[int]] = {}
+    requests: dict[str, tuple[int, float]] = {}
+    for line in log:
+        engine = _ENGINE.search(line)
+        name = engine[0] if engine else ""
+        if size := _KV_TOKENS.search(line):
+            sizes.setdefault(name, []).append(int(size[1].replace(",", "")))
+        if most := _CONCURRENCY.search(line):
+            requests[name] = (int(most[1].replace(",", "")), float(most[2]))
+    names = sorted(sizes.keys() | requests.keys())
+    if not names:
+        return None, ""
+    # Engines may log under one name; and one engine a line a worker, of which all have the smallest.
+    alike = len(names) == 1 and len(sizes.get(names[0], ())) == engines and len(set(sizes[names[0]])) == 1
+    if len(names) < engines and not alike:
+        return None, f"the log tells {len(names)} of {engines} engines"
+    each = [_one_engine(min(sizes.get(name, ()), default=None), requests.get(name)) for name in names]
+    doubt = next((why for _, why in each if why), "")
+    tokens = [count for count, _ in each if count is not None]
+    return (sum(tokens) * (engines if alike else 1) if len(tokens) == len(each) else None), doubt
+
+
+def _one_engine(size: int | None, most: tuple[int, float] | None) -> tuple[int | None, str]:
+    """One engine's KV cache by the two figures of its log, and how they disagree."""
+    if most is None:
+        return size, ""
+    length, times = most
+    derived = int(times * length)
+    if size is not None and abs(size - derived) <= 0.005 * length + _BLOCKS * max(size, derived):
+        return size, ""
+    # What two decimals leave open is too much for a cache of a few requests.
+    sure = times > 0 and 0.005 / times <= _ROUNDING
+    taken = f"{derived:,} is taken" if sure else "neither is taken"
+    told = (
+        "" if size is None else f"the log says {size:,} tokens and {times:g} requests of {length:,}: {taken}"
+    )
+    return (derived if sure else None), told
 
 
 def _same(name: str, have: Any, want: object) -> bool:

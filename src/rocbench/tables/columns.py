@@ -241,7 +241,7 @@ _SERVER = (
 )
 
 _PHYSICS = (
-    Column("kv_capacity_tokens", "tokens", "KV cache size"),
+    Column("kv_capacity_tokens", "tokens", "KV cache size over all engines"),
     Column("roofline_output_throughput", "tokens/s", "upper bound of output_throughput on this hardware"),
     Column("roofline_share", "share", "output_throughput / roofline_output_throughput", "higher"),
     Column("mean_power_w", "W", "mean power of the server's GPUs together over the window", "lower"),

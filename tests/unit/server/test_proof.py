@@ -1,6 +1,8 @@
 """What a server has, read from its own words, and how that is held against the plan."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rocbench.probe.scrape import labels
 from rocbench.server.proof import Proof, _cache_labels, backends_in, chosen_config, compare, facts
@@ -12,7 +14,7 @@ CACHE = (
 LOG = [
     "(Worker pid=9) INFO [gpu_model_runner.py:1] Model loading took 79.0912 GiB memory and 212.3 seconds",
     "(Worker pid=8) INFO [gpu_model_runner.py:1] Model loading took 79.1 GiB memory and 212.3 seconds",
-    "INFO [kv_cache_utils.py:1305] GPU KV cache size: 1,234,560 tokens",
+    "INFO [kv_cache_utils.py:1305] GPU KV cache size: 466,032 tokens",
     "(Worker pid=9) INFO [rocm.py:214] Using AITER MLA backend.",
 ]
 INFO = {
@@ -57,7 +59,7 @@ def test_configuration_without_metrics():
     """Without the metric, /server_info and the log tell."""
     found = facts(INFO, [], LOG, None)
 
-    assert (found["block_size"], found["prefix_caching"], found["kv_capacity_tokens"]) == (1, True, 1_234_560)
+    assert (found["block_size"], found["prefix_caching"], found["kv_capacity_tokens"]) == (1, True, 466_032)
     assert "vllm" not in found
 
 
@@ -66,6 +68,123 @@ def test_tokens_of_all_engines():
     two = CACHE + CACHE.replace('engine="0"', 'engine="1"')
 
     assert facts(None, labels(two, "vllm:cache_config_info"), [], None)["kv_capacity_tokens"] == 932_064
+
+
+ENGINES = ("", "(EngineCore pid=86) ", "(EngineCore_DP0 pid=1) ", "(EngineCore_DP1 pid=2) ")
+
+
+def kv_log(engine, tokens=None, length=32_768, times=None):
+    """What one engine logs of its cache."""
+    lines = [] if tokens is None else [f"{engine}INFO [k.py:1319] GPU KV cache size: {tokens:,} tokens"]
+    told = f"Maximum concurrency for {length:,} tokens per request: {times}x"
+    return lines + ([] if times is None else [f"{engine}INFO [k.py:1324] {told}"])
+
+
+@pytest.mark.parametrize(
+    ("log", "info", "tokens", "doubted"),
+    [
+        (kv_log(ENGINES[1], 290_864, times=33.04), None, 1_082_654, True),
+        (kv_log(ENGINES[1], 290_864, times=0.40), None, None, True),
+        (kv_log(ENGINES[1], 1_082_654, times=33.04), None, 1_082_654, False),
+        (kv_log(ENGINES[1], 33_024, length=1000, times=32.76), None, 33_024, False),
+        (kv_log(ENGINES[1], None, times=33.04), None, 1_082_654, False),
+        (kv_log(ENGINES[2], 100_000) + kv_log(ENGINES[3], 100_000), None, 200_000, False),
+        (
+            kv_log(ENGINES[2], 100_000, times=3.05) + kv_log(ENGINES[3], 90_000, times=2.75),
+            None,
+            190_000,
+            False,
+        ),
+        (kv_log(ENGINES[2], 100_000), 2, None, True),
+        (kv_log(ENGINES[0], 100_000) * 2, 2, 200_000, False),
+        (kv_log(ENGINES[1], 100_000) + kv_log(ENGINES[1], 99_000), None, 99_000, False),
+        (
+            [
+                "INFO [k.py:1148] CPU KV cache size: 1,000 tokens, Maximum concurrency for 100 tokens per request: 10.00x"
+            ],
+            None,
+            1_000,
+            False,
+        ),
+    ],
+    ids=[
+        "hybrid",
+        "hybrid_rounded_away",
+        "derived_by_vllm",
+        "whole_blocks",
+        "concurrency_alone",
+        "two_engines",
+        "unequal_engines",
+        "one_of_two",
+        "one_name",
+        "a_line_a_worker",
+        "one_line",
+    ],
+)
+def test_two_lines_of_one_cache(log, info, tokens, doubted):
+    """The size and the concurrency of each engine must agree, and every engine must be counted."""
+    doubts = {}
+    told = info and {"vllm_config": {"parallel_config": {"data_parallel_size": info}}}
+
+    assert facts(told, [], log, None, doubts).get("kv_capacity_tokens") == tokens
+    assert ("kv_capacity_tokens" in doubts) == doubted
+
+
+@given(st.integers(1, 8), st.integers(64, 200_000), st.floats(1.5, 500), st.floats(0.05, 20))
+def test_sizes_that_agree_are_summed(engines, length, times, factor):
+    """As logged where the lines agree; where they do not, by the concurrency with its doubt, or absent."""
+    tokens = int(times * length)
+    log = [
+        line
+        for n in range(engines)
+        for line in kv_log(f"(EngineCore_DP{n} pid={n}) ", int(tokens * factor), length, f"{times:.2f}")
+    ]
+    doubts = {}
+    found = facts(None, [], log, None, doubts).get("kv_capacity_tokens")
+
+    if not doubts:
+        assert found == int(tokens * factor) * engines
+        assert abs(factor - 1) < 0.04
+    elif found is not None:
+        assert found == pytest.approx(tokens * engines, rel=0.011)
+
+
+def test_metrics_and_log_contradict_each_other():
+    """Neither figure is taken, and the reason is told; what the engine's log adds to a share is not."""
+    doubts = {}
+    log = kv_log(ENGINES[1], 1_234_560)
+    found = facts(None, labels(CACHE, "vllm:cache_config_info"), log, None, doubts)
+
+    assert "kv_capacity_tokens" not in found
+    assert doubts == {"kv_capacity_tokens": "the metrics say 466,032 tokens, the log 1,234,560"}
+    two = labels(CACHE + CACHE.replace('engine="0"', 'engine="1"'), "vllm:cache_config_info")
+    doubts = {}
+    assert facts(None, two, kv_log(ENGINES[2], 1), None, doubts)["kv_capacity_tokens"] == 932_064
+    assert doubts == {}
+
+
+def test_engines_that_differ():
+    """What the engines of one server have differently is told as no value, and not as the first one's."""
+    doubts = {}
+    two = CACHE + CACHE.replace('engine="0"', 'engine="1"').replace('block_size="16"', 'block_size="32"')
+    found = facts(None, labels(two, "vllm:cache_config_info"), [], None, doubts)
+
+    assert "block_size" not in found
+    assert doubts == {"block_size": "engines have 16 and 32"}
+
+
+def test_log_that_knows_better_than_the_configuration():
+    """A block size that vLLM set on its own stands above the configuration; a KV type that differs is no value."""
+    doubts = {}
+    log = [
+        "INFO [interface.py:915] Setting attention block size to 1600 tokens to ensure that",
+        "INFO [cache.py:1] Using fp8 data type to store kv cache. It reduces the GPU memory footprint",
+    ]
+    found = facts(INFO, [], log, None, doubts)
+
+    assert found["block_size"] == 1600
+    assert "kv_cache_dtype" not in found
+    assert doubts == {"kv_cache_dtype": "the engine says bfloat16, its log fp8"}
 
 
 def test_tokens_from_blocks():

@@ -28,7 +28,7 @@ from rocbench.rules.table import Rule
 from rocbench.server import multinode
 from rocbench.server.command import shell_line
 from rocbench.server.redact import MASK, is_secret
-from rocbench.settings.schema import Sweep
+from rocbench.settings.schema import Server, Sweep
 from rocbench.units import ABSENT, duration, number, percent
 
 
@@ -92,7 +92,7 @@ def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> Non
     console.print(f"\n[bold]{index}. {escape(group.server_id[3:])}[/]  vLLM {group.vllm or 'unknown'}")
     if group.resolution is not None:
         # Printed raw and unwrapped: a line to paste must stay one line.
-        for line in _command_lines(group.resolution):
+        for line in _command_lines(group.resolution, sweep.server):
             print(f"  {line}")
         for finding in group.resolution.warnings:
             console.print(
@@ -110,10 +110,11 @@ def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> Non
         console.print(f"  search {escape(workload.name)}: {_search_line(sweep)}")
 
 
-def _command_lines(resolution: Resolution) -> list[str]:
-    """What each host runs; HEAD_IP stands for the address of the first."""
+def _command_lines(resolution: Resolution, server: Server) -> list[str]:
+    """What each host runs, by the command that the sweep sets; HEAD_IP stands for the address of the first."""
     environment = resolution.environment()
-    hosts = multinode.host_commands(resolution)
+    ours = server.kind in ("process", "container")
+    hosts = multinode.host_commands(resolution, (ours and server.command) or ("vllm",))
     return [
         (f"host {host.host}: " if len(hosts) > 1 else "")
         + " && ".join(shell_line(words, environment) for words in host.commands)

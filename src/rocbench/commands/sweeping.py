@@ -38,8 +38,11 @@ def plan(
     """Print every cell in order, the exact server commands, and what they will cost. Starts nothing."""
     from rocbench import console
     from rocbench.commands import planning
+    from rocbench.conduct.bind import ClientOptions
+    from rocbench.conduct.inputs import examined
 
     made = planning.plan(sweep, _overrides(vllm, hardware, tp, aiter, set_, only, force))
+    made = examined(made, ClientOptions())
     console.show_plan(made)
     _refuse(made)
 
@@ -106,6 +109,7 @@ def sweep(
     from rocbench import console
     from rocbench.commands import planning
     from rocbench.conduct.bind import ClientOptions
+    from rocbench.conduct.inputs import examined
     from rocbench.conduct.run import RunOptions
     from rocbench.fleet.executor import FleetOptions
     from rocbench.plan import shards
@@ -157,10 +161,11 @@ def sweep(
         if model is not None:
             raise InputError("--model goes with --base-url", fix="name models in the sweep, or use --only")
         made = planning.plan(sweep, chosen, level | changes)
-    if fleet is None and load_hosts is None:
-        _check_client(client)
     if shard is not None:
         made = shards.shard(made, *shards.parse(shard))
+    if fleet is None and load_hosts is None:  # else other machines open the files
+        _check_client(client)
+        made = examined(made, client)
     if dry_run:
         console.show_plan(made)
         _refuse(made)
@@ -176,6 +181,8 @@ def sweep(
         despite_doctor=despite_doctor,
     )
     with console.screen() as screen:
+        for note in made.notes:
+            screen.note(note)
         outcome = _run(made, run_options, fleet, screen)
     console.show_cells(outcome.cells, outcome.folder)
     console.show_capacity(outcome.cells, outcome.searches, made.sweep.saturation_gain)
@@ -279,7 +286,7 @@ def _cpus(text: str | None) -> tuple[int, ...] | None:
 
 def _check_client(client: ClientOptions) -> None:
     """Refuse before any server starts what no load worker of this machine can use."""
-    from rocbench.load import cpus, tokens
+    from rocbench.load import cpus
 
     usable = cpus.usable()
     if missing := sorted(set(client.cpus or ()) - usable):
@@ -288,8 +295,6 @@ def _check_client(client: ClientOptions) -> None:
             where="--client-cpus",
             fix=f"name some of its {len(usable)} CPUs, {min(usable)} to {max(usable)}",
         )
-    if client.tokenizer is not None:
-        tokens.read(client.tokenizer)
 
 
 def _refuse(made: Plan) -> None:

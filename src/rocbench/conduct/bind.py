@@ -267,7 +267,9 @@ def request_plan(workload: schema.Workload) -> RequestPlan:
         isl=_lengths(workload.isl),
         osl=_lengths(workload.osl),
         images=Images(images.count, images.width, images.height, images.format) if images else None,
-        dataset=Dataset(dataset.path, dataset.shape, dataset.multi_turn) if dataset else None,
+        dataset=Dataset(dataset.path, dataset.shape, dataset.multi_turn, dataset.skip_bad)
+        if dataset
+        else None,
         api=workload.api,
         shared_prefix_ratio=workload.shared_prefix_ratio,
         prompt_pool=workload.prompt_pool,
@@ -285,7 +287,7 @@ def _shape(cell: Cell) -> Shape:
         case schema.OpenLoop() as shape:
             return Open(cell.level.rate or 0.0, shape.arrival, shape.burstiness, shape.max_in_flight)
         case schema.TraceReplay() as shape:
-            return Trace(shape.path, shape.speed)
+            return Trace(shape.path, shape.speed, shape.unit, shape.skip_bad)
         case _:
             return Closed(cell.level.concurrency or 1)
 

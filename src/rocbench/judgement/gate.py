@@ -41,6 +41,7 @@ from rocbench.judgement.compare import (
     plain_value,
     records,
 )
+from rocbench.judgement.repeats import MOST_REPEATS, repeats_told
 from rocbench.judgement.slo import COMPARISONS, Limit, Outcome
 from rocbench.settings.goals import Share
 from rocbench.tables.columns import CELLS, Better, better
@@ -358,7 +359,11 @@ def _detail(row: Row, needed: int | None) -> str:
     if row["dropped_a"] or row["dropped_b"]:
         change += f" without {row['dropped_a']:g} and {row['dropped_b']:g} void"
     if needed is not None:
-        change += f"; if it stays so, about {needed} repeats a side would tell"
+        change += (
+            f"; if it stays so, about {needed} repeats a side would tell"
+            if needed <= MOST_REPEATS
+            else f"; {repeats_told(needed)}"
+        )
     return change
 
 

@@ -13,6 +13,7 @@ from rocbench import plaintable, units
 from rocbench.judgement.ablate import Ablation
 from rocbench.judgement.compare import Comparison
 from rocbench.judgement.published import PublishedTable, Reading
+from rocbench.judgement.repeats import repeats_told
 
 
 def made_up(words: str) -> str:
@@ -197,7 +198,7 @@ def verdict(row: Any) -> str:
     """The word, and what would be needed where the data do not tell."""
     n = row.get("n_needed")
     if row["verdict"] == "cannot tell" and n is not None and not math.isnan(n):
-        return f"cannot tell (n of about {n:g})"
+        return f"cannot tell ({repeats_told(n)})"
     note = row.get("note") if row["verdict"] == "cannot tell" else ""
     return f"{row['verdict']} ({note})" if note else str(row["verdict"])
 

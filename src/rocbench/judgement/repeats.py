@@ -9,8 +9,17 @@ import pandas as pd
 from rocbench import stats
 from rocbench.judgement.compare import DEFAULT_METRICS, Row, by, key_columns, least_samples, records, samples
 
+MOST_REPEATS = 100
+"""Repeats a side above which a cell is not worth its time: at three minutes each, both sides take a night of ten hours."""
 BCA_FROM = 10
 """Repeats from which a bootstrap of percentiles is better than t: of fewer it is too narrow (Hesterberg 2015)."""
+
+
+def repeats_told(n: float) -> str:
+    """`n of about 12`, or that nobody should make so many."""
+    if n > MOST_REPEATS:
+        return f"not worth measuring: more than {MOST_REPEATS} repeats a side"
+    return f"n of about {n:g}"
 
 
 def summary(

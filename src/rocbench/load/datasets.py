@@ -1,19 +1,44 @@
-"""Prompts, conversations and traces from JSONL files. docs/load.md has the shapes."""
+"""Prompts, conversations and traces from files of JSON. docs/load.md has the shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import orjson
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from rocbench.errors import InputError
+from rocbench.load import entries, fields
+from rocbench.load.fields import INPUT_KEYS, OUTPUT_KEYS, shown
 
-_OUTPUT_KEYS = ("output_len", "output_length", "output_tokens", "max_tokens", "osl")
-_INPUT_KEYS = ("input_len", "input_length", "input_tokens", "isl")
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+Tell = Callable[[str], None]
+Unit = Literal["s", "ms"]
+Found = TypeVar("Found")
+
+_LOG = logging.getLogger(__name__)
+"""Told by itself on stderr, where a caller takes no notes."""
+
+_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "system": "system",
+}
+"""Roles by their names in OpenAI's and ShareGPT's form, the answering products of the latter among them."""
+_SPOKEN = ("conversations", "conversation", "messages")
+_PROMPTS = ("prompt", "prompt_token_ids")
+_ANSWERS = ("completion", "response")
+_STAMPS = ("timestamp_s", "timestamp_ms", "timestamp")
+_SESSIONS = ("session_id", "delay", "delay_ms", "parent_chat_id")
+_NS = {"s": 10**9, "ms": 10**6}
+_UNIT_NAMES = {"s": "seconds", "ms": "milliseconds"}
+_LONGEST_NS = 10 * 366 * 86400 * 10**9
+"""No trace lasts ten years; its times must fit 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,116 +64,350 @@ class Arrival:
     turn: Turn
 
 
-def conversations(path: str, shape: str, *, multi_turn: bool) -> list[tuple[Turn, ...]]:
-    """All conversations of a file, each with one turn unless `multi_turn`. Raises InputError with the line."""
-    found = []
-    for line, row in _rows(path):
+@dataclass(slots=True)
+class _Shares:
+    """Prompt tokens that requests have in common by their hash_ids."""
+
+    tokens: int = 0
+    shared: float = 0.0
+    seen: set[object] = field(default_factory=set)
+
+    def add(self, ids: Sequence[object], isl: int) -> None:
+        """Count the leading blocks that an earlier request had."""
+        first_new = next((place for place, block in enumerate(ids) if block not in self.seen), len(ids))
+        self.tokens += isl
+        self.shared += isl * first_new / len(ids) if ids else 0.0
+        self.seen.update(ids)
+
+    @property
+    def percent(self) -> float:
+        """Of all prompt tokens."""
+        return 100 * self.shared / self.tokens
+
+
+@dataclass(slots=True)
+class Reader:
+    """How a file is read, and what of it is to be told."""
+
+    path: str
+    skip_bad: bool = False
+    """Leave out entries that cannot be used, and tell how many."""
+    vocab_size: int | None = None
+    """Token ids beyond it are refused."""
+    taken: int = 0
+    left_out: int = 0
+    first_left_out: str = ""
+    without_length: int = 0
+    not_read: Counter[str] = field(default_factory=Counter)
+    """Keys that hold what is not used, each with the reason."""
+    shares: _Shares = field(default_factory=_Shares)
+
+    def each(self, use: Callable[[Mapping[str, Any], str], Found]) -> Iterator[Found]:
+        """What `use` makes of every entry, given with its place. Raises InputError with it, unless `skip_bad`."""
+        for where, text in entries.read(self.path):
+            try:
+                found = use(entries.parsed(text, where), where)
+            except InputError as error:
+                if not self.skip_bad:
+                    fix = error.fix or "correct it, or leave such entries out with `skip_bad: true`"
+                    raise InputError(error.what, where=error.where, fix=fix) from None
+                self.left_out += 1
+                self.first_left_out = self.first_left_out or f"{error.where}: {error.what}"
+                continue
+            self.taken += 1
+            yield found
+        if not self.taken:
+            raise InputError(
+                f"no entry of {self.left_out} can be used: {self.first_left_out}", where=self.path
+            )
+
+    def notes(self) -> Iterator[str]:
+        """What a user must know beside the entries."""
+        entries_ = self.taken + self.left_out
+        if self.left_out:
+            yield f"{self.path}: {self.left_out} of {entries_} entries are left out; the first: {self.first_left_out}"
+        if self.without_length:
+            yield (
+                f"{self.path}: {self.without_length} requests have no output length: "
+                "the workload's osl is asked of them"
+            )
+        for what, count in self.not_read.items():
+            yield f"{self.path}: {count} of {entries_} entries: {what}"
+        if self.shares.tokens:
+            yield (
+                f"{self.path}: hash_ids are not replayed: the trace's own prefix share is "
+                f"{self.shares.percent:.3g} % of its prompt tokens (where nothing is evicted), "
+                "and the prompts sent share none of it"
+            )
+
+
+def conversations(
+    path: str,
+    shape: str,
+    *,
+    multi_turn: bool,
+    skip_bad: bool = False,
+    vocab_size: int | None = None,
+    tell: Tell = _LOG.warning,
+) -> list[tuple[Turn, ...]]:
+    """All conversations of a file, each with one turn unless `multi_turn`.
+
+    Args:
+        path: the file.
+        shape: prompt, sharegpt or trace.
+        multi_turn: keep the turns after the first.
+        skip_bad: leave out what cannot be used; else InputError is raised with its line.
+        vocab_size: token ids must lie below it.
+        tell: takes each line that a user must know before the load.
+    """
+    reader = Reader(path, skip_bad, vocab_size)
+
+    def talk(row: Mapping[str, Any], where: str) -> tuple[Turn, ...]:
         match shape:
             case "sharegpt":
-                turns = _sharegpt(row, f"{path}:{line}")
+                turns = _sharegpt(reader, row, where)
             case "trace":
-                turns = (_trace_turn(row, f"{path}:{line}"),)
+                turns = (_trace_turn(reader, row, where),)
+                _count_shares(reader, row, turns[0], where)
+                if any(name in row for name in _STAMPS):
+                    reader.not_read[
+                        "timestamps are not replayed: load.shape decides when requests are sent"
+                    ] += 1
             case _:
-                turns = (_prompt(row, f"{path}:{line}"),)
-        if turns:
-            found.append(turns if multi_turn else turns[:1])
+                turns = (_prompt(reader, row, where),)
+        turns = turns if multi_turn else turns[:1]
+        reader.without_length += sum(turn.osl is None and not turn.answer for turn in turns)
+        return turns
+
+    found = [turns for turns in reader.each(talk) if turns]
     if not found:
-        raise InputError("the dataset holds no prompt", where=path, fix="see docs/load.md for the shapes")
+        raise InputError("holds no prompt: no message is a user's", where=path)
+    for note in reader.notes():
+        tell(note)
     return found
 
 
-def trace(path: str) -> list[Arrival]:
-    """The lines of a trace in order of time. Raises InputError with the line.
+def trace(
+    path: str,
+    unit: Unit | None = None,
+    *,
+    skip_bad: bool = False,
+    vocab_size: int | None = None,
+    guess: bool = True,
+    speed: float = 1.0,
+    tell: Tell = _LOG.warning,
+) -> list[Arrival]:
+    """The lines of a trace in order of time.
 
-    `timestamp_s` is in seconds, `timestamp_ms` in milliseconds. A bare `timestamp` is in milliseconds if all
-    are whole numbers, as in Mooncake's traces, else in seconds.
+    `timestamp_s` is in seconds, `timestamp_ms` in milliseconds. A bare `timestamp` is in `unit`; without one in
+    milliseconds where whole numbers stand beside hash_ids, as in Mooncake's traces.
+
+    Args:
+        path: the file.
+        unit: of a bare `timestamp`.
+        skip_bad: leave out what cannot be used; else InputError is raised with its line.
+        vocab_size: token ids must lie below it.
+        guess: take whole numbers for milliseconds and fractions for seconds where nothing tells the unit; else
+            InputError is raised.
+        speed: what the replay's length is divided by where it is told.
+        tell: takes each line that a user must know before the load: file, unit and length of the replay, and more.
     """
-    rows = list(_rows(path))
-    if not rows:
-        raise InputError("the trace is empty", where=path)
-    bare = [row["timestamp"] for _, row in rows if isinstance(row.get("timestamp"), (int, float))]
-    bare_unit_ns = 1e6 if all(float(at).is_integer() for at in bare) else 1e9
-    times = []
-    for line, row in rows:
-        for name, unit_ns in (("timestamp_s", 1e9), ("timestamp_ms", 1e6), ("timestamp", bare_unit_ns)):
-            at = row.get(name)
-            if isinstance(at, (int, float)) and not isinstance(at, bool):
-                times.append(round(at * unit_ns))
-                break
-        else:
-            raise InputError(
-                "this line of the trace has no timestamp",
-                where=f"{path}:{line}",
-                fix="give each line `timestamp_s` or `timestamp_ms`",
-            )
+    reader = Reader(path, skip_bad, vocab_size)
+
+    def line(row: Mapping[str, Any], where: str) -> _Line:
+        name, at = _stamp(row, where)
+        return _Line(where, name, at, _trace_turn(reader, row, where), _hash_ids(row, where))
+
+    lines = list(reader.each(line))
+    unit, why = _unit(path, lines, unit, guess=guess)
+    times = [round(line.at * _NS[_unit_of(line.name, unit)]) for line in lines]
     first = min(times)
-    arrivals = [
-        Arrival(at - first, _trace_turn(row, f"{path}:{line}"))
-        for at, (line, row) in zip(times, rows, strict=True)
-    ]
-    return sorted(arrivals, key=lambda arrival: arrival.at_ns)
+    for line_, at in zip(lines, times, strict=True):
+        if at - first > _LONGEST_NS:
+            raise InputError("this line is more than ten years after the first", where=line_.where)
+    ordered = sorted(zip(times, lines, strict=True), key=lambda pair: pair[0])
+    length = _seconds((ordered[-1][0] - first) / 1e9 / speed)
+    tell(f"{path}: {len(lines)} requests are replayed over {length}, their timestamps taken as {why}")
+    for _, line_ in ordered:
+        if line_.hash_ids is not None:
+            reader.shares.add(line_.hash_ids, line_.turn.isl or 1)
+    reader.without_length = sum(line.turn.osl is None and not line.turn.answer for line in lines)
+    for note in reader.notes():
+        tell(note)
+    return [Arrival(at - first, line_.turn) for at, line_ in ordered]
 
 
-def _rows(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        with Path(path).open("rb") as file:
-            for line, text in enumerate(file, start=1):
-                if not text.strip():
-                    continue
-                try:
-                    row = orjson.loads(text)
-                except orjson.JSONDecodeError as error:
-                    raise InputError(f"not JSON: {error}", where=f"{path}:{line}") from None
-                if not isinstance(row, dict):
-                    raise InputError("a line must be a JSON object", where=f"{path}:{line}")
-                yield line, row
-    except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=path) from None
+@dataclass(frozen=True, slots=True)
+class _Line:
+    where: str
+    name: str
+    at: int | float
+    turn: Turn
+    hash_ids: tuple[object, ...] | None
 
 
-def _number(row: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    for name in names:
-        if isinstance(row.get(name), int) and row[name] > 0:
-            return int(row[name])
-    return None
+def _stamp(row: Mapping[str, Any], where: str) -> tuple[str, int | float]:
+    name = next((name for name in _STAMPS if name in row), None)
+    if name is None:
+        raise InputError(
+            "no timestamp", where=where, fix="give each line `timestamp_s` or `timestamp_ms`, a number"
+        )
+    at = fields.number(row[name])
+    if at is None or abs(at) > 2**63:
+        raise InputError(f"`{name}` is {shown(row[name])}, which is no time", where=where)
+    return name, at
 
 
-def _prompt(row: Mapping[str, Any], where: str) -> Turn:
-    prompt, osl = row.get("prompt", row.get("prompt_token_ids")), _number(row, _OUTPUT_KEYS)
-    answer = row.get("completion", row.get("response"))
-    answer = answer if isinstance(answer, str) else None
-    if isinstance(prompt, str) and prompt:
+def _unit_of(name: str, bare: Unit) -> Unit:
+    return {"timestamp_s": "s", "timestamp_ms": "ms"}.get(name, bare)  # type: ignore[return-value]
+
+
+def _unit(path: str, lines: Sequence[_Line], stated: Unit | None, *, guess: bool) -> tuple[Unit, str]:
+    """The unit of a bare `timestamp`, and how the lines' units are known."""
+    names = {line.name for line in lines} - {"timestamp"}
+    bare = [line for line in lines if line.name == "timestamp"]
+    for name in sorted(names):
+        if stated is not None and _unit_of(name, stated) != stated:
+            raise InputError(f"its timestamps are `{name}`, but `unit: {stated}` is stated", where=path)
+    if not bare:
+        named = " and ".join(_UNIT_NAMES[_unit_of(name, "s")] for name in sorted(names))
+        return "s", f"{named}, by their keys"
+    if stated is not None:
+        return stated, f"{_UNIT_NAMES[stated]}, as stated"
+    whole = all(float(line.at).is_integer() for line in bare)
+    if whole and all(line.hash_ids is not None for line in bare):
+        return "ms", "milliseconds, for whole numbers beside hash_ids are Mooncake's form"
+    times = [line.at for line in bare]
+    spread = max(times) - min(times)
+    both = f"{_seconds(spread / 1e3)} if it is in milliseconds, {_seconds(spread)} if in seconds"
+    if not guess:
+        raise InputError(
+            f"`timestamp` has no unit: the replay lasts {both}",
+            where=path,
+            fix="state `unit: ms` or `unit: s` beside the trace's path, or name the key timestamp_ms or timestamp_s",
+        )
+    taken: Unit = "ms" if whole else "s"
+    return taken, f"{_UNIT_NAMES[taken]}, a guess: {both}; state the unit"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.6g} s" if value < 1e6 else f"{value / 86400:,.0f} days"
+
+
+def _hash_ids(row: Mapping[str, Any], where: str) -> tuple[object, ...] | None:
+    ids = row.get("hash_ids")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or any(isinstance(block, dict | list) for block in ids):
+        raise InputError(f"`hash_ids` is {shown(ids)}, which is no list of block ids", where=where)
+    return tuple(ids)
+
+
+def _count_shares(reader: Reader, row: Mapping[str, Any], turn: Turn, where: str) -> None:
+    ids = _hash_ids(row, where)
+    if ids is not None:
+        reader.shares.add(ids, turn.isl or 1)
+
+
+def _output_length(reader: Reader, row: Mapping[str, Any], where: str) -> int | None:
+    found = fields.length(row, OUTPUT_KEYS, where)
+    for name, other in fields.disagree(row, OUTPUT_KEYS):
+        reader.not_read[f"`{other}` is not read where `{name}` gives another length"] += 1
+    for name in fields.others(row, (*OUTPUT_KEYS, *INPUT_KEYS)):
+        reader.not_read[f"`{name}` is not read as a length; those are {', '.join(OUTPUT_KEYS)}"] += 1
+    return found
+
+
+def _prompt(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
+    osl, answer = _output_length(reader, row, where), _answer(row, where)
+    for unread in (key for key in INPUT_KEYS if key in row):
+        reader.not_read[f"`{unread}` is not read: the prompt is sent as it is"] += 1
+    there = [name for name in _PROMPTS if name in row]
+    name = next((name for name in there if row[name] is not None), there[0] if there else None)
+    if name is None:
+        other = next((key for key in _SPOKEN if key in row), None)
+        fix = f"`{other}` is read with `shape: sharegpt`" if other else ""
+        raise InputError("no `prompt` with text or token ids", where=where, fix=fix)
+    prompt = row[name]
+    if isinstance(prompt, str) and prompt.strip():
         return Turn(messages=(("user", prompt),), answer=answer, osl=osl)
-    if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
-        return Turn(ids=tuple(prompt), answer=answer, isl=len(prompt), osl=osl)
-    raise InputError("no `prompt` with text or token ids", where=where)
+    if isinstance(prompt, list) and prompt:
+        return Turn(ids=_ids(prompt, name, where, reader.vocab_size), answer=answer, isl=len(prompt), osl=osl)
+    what = "is empty" if prompt in ("", []) or isinstance(prompt, str) else f"is {shown(prompt)}"
+    raise InputError(f"`{name}` {what}; it must be text or token ids", where=where)
 
 
-def _sharegpt(row: Mapping[str, Any], where: str) -> tuple[Turn, ...]:
-    spoken = row.get("conversations", row.get("conversation", row.get("messages")))
-    if not isinstance(spoken, list):
-        raise InputError("no `conversations` or `messages`", where=where)
+def _ids(prompt: list[object], name: str, where: str, vocab_size: int | None) -> tuple[int, ...]:
+    """Token ids. Raises InputError for what is none: a server refuses it, or reads it as text."""
+    found = []
+    for place, value in enumerate(prompt):
+        token = None if isinstance(value, str) else fields.whole(value)
+        if token is None or not 0 <= token < (vocab_size or 2**31):
+            beyond = f", and the vocabulary has {vocab_size:,}" if vocab_size and token is not None else ""
+            raise InputError(
+                f"`{name}[{place}]` is {shown(value)}, which is no token id{beyond}", where=where
+            )
+        found.append(token)
+    return tuple(found)
+
+
+def _answer(row: Mapping[str, Any], where: str) -> str | None:
+    name = next((name for name in _ANSWERS if row.get(name) is not None), None)
+    if name is None:
+        return None
+    if not isinstance(row[name], str):
+        raise InputError(f"`{name}` is {shown(row[name])}; a recorded answer is text", where=where)
+    return row[name] or None
+
+
+def _sharegpt(reader: Reader, row: Mapping[str, Any], where: str) -> tuple[Turn, ...]:
+    name = next((name for name in _SPOKEN if name in row), None)
+    if name is None or not isinstance(row[name], list):
+        fix = "`prompt` is read with `shape: prompt`" if "prompt" in row and name is None else ""
+        what = "no `conversations` or `messages`" if name is None else f"`{name}` is no list of messages"
+        raise InputError(what, where=where, fix=fix)
+    for key in fields.others(row, ()):
+        reader.not_read[f"`{key}` is not read: a conversation's answers have their own lengths"] += 1
     turns: list[Turn] = []
     history: list[tuple[str, str]] = []
-    for entry in spoken:
-        role = _ROLES.get(str(entry.get("from", entry.get("role"))))
-        content = entry.get("value", entry.get("content"))
-        if role is None or not isinstance(content, str):
-            raise InputError("a message needs a known role and text", where=where)
+    for place, entry in enumerate(row[name], start=1):
+        role, content = _message(entry, f"message {place}", where)
         if role == "assistant" and history and history[-1][0] == "user":
-            turns.append(Turn(messages=tuple(history), answer=content))
+            turns.append(Turn(messages=tuple(history), answer=content or None))
         history.append((role, content))
     if history and history[-1][0] == "user":
         turns.append(Turn(messages=tuple(history)))
+    if not turns:
+        reader.not_read["without any message of a user, and left out"] += 1
     return tuple(turns)
 
 
-def _trace_turn(row: Mapping[str, Any], where: str) -> Turn:
-    if "prompt" in row or "prompt_token_ids" in row:
-        return _prompt(row, where)
-    isl, osl = _number(row, _INPUT_KEYS), _number(row, _OUTPUT_KEYS)
+def _message(entry: object, which: str, where: str) -> tuple[str, str]:
+    """(role, content) of one message."""
+    if not isinstance(entry, dict):
+        raise InputError(f"{which} is {shown(entry)}, without a role", where=where)
+    said = entry.get("from", entry.get("role"))
+    content = entry.get("value", entry.get("content"))
+    role = _ROLES.get(said) if isinstance(said, str) else None
+    if role is None:
+        raise InputError(f"{which} needs a known role, not {shown(said)}", where=where)
+    if not isinstance(content, str):
+        raise InputError(f"the content of {which} is {shown(content)}; only text is sent", where=where)
+    if role == "user" and not content.strip():
+        raise InputError(f"{which}, of a user, is empty", where=where)
+    return role, content
+
+
+def _trace_turn(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
+    for name in (name for name in _SESSIONS if row.get(name) is not None):
+        reader.not_read[f"`{name}` is not read: each line is a request of its own"] += 1
+    if any(name in row for name in _PROMPTS):
+        return _prompt(reader, row, where)
+    isl, osl = fields.length(row, INPUT_KEYS, where), _output_length(reader, row, where)
     if isl is None or osl is None:
         raise InputError(
             "no lengths", where=where, fix="give each line `input_length` and `output_length`, or a `prompt`"
         )
+    for name, other in fields.disagree(row, INPUT_KEYS):
+        reader.not_read[f"`{other}` is not read where `{name}` gives another length"] += 1
     return Turn(isl=isl, osl=osl)

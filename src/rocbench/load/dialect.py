@@ -139,7 +139,7 @@ def learn(spec: LoadSpec, transport: str) -> Learned:
     """Probe the server. Raises ServerFault if it cannot be reached or does not know the model."""
     probe = Probe(spec, transport)
     words = _WORDS[0] if probe.source.is_chat else min(16, spec.requests.isl.mean)
-    notes: list[str] = []
+    notes = list(probe.source.notes)
     dialect, answer = _accepted(probe, words, notes)
     if answer is None:
         return Learned(dialect, probe.addresses, None, tuple(notes), ())

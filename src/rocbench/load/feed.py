@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from rocbench.load import arrivals, datasets, prompts
+from rocbench.load import arrivals, prompts
 from rocbench.load.source import Prepared, Source
 from rocbench.load.spec import Closed, Open, Trace, WorkerSpec
 from rocbench.records import NONE
@@ -52,9 +52,9 @@ class Feed:
                 seed = prompts.block_seed(self.source.key)
                 times = arrivals.intended_ns(rate, arrival, burstiness, seed)
                 pairs = arrivals.share(times, self.index, self.workers)
-            case Trace(path, speed):
-                lines = (round(line.at_ns / speed) for line in datasets.trace(path))
-                pairs = arrivals.share(lines, self.index, self.workers)
+            case Trace(speed=speed):
+                times = (round(at_ns / speed) for at_ns in self.source.times_ns)
+                pairs = arrivals.share(times, self.index, self.workers)
             case _:
                 raise TypeError(f"no load shape: {self.shape!r}")
         return _until(pairs, self.plan.max_requests)

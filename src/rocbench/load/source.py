@@ -58,6 +58,10 @@ class Source:
         self.head = bodies.head_template(spec.target, place(spec.target.base_url), is_chat=self.is_chat)
         self.words: Vocabulary = vocabulary(spec.target)
         self.name = self.key.digest("name", 0, 4).hex()
+        self.notes: list[str] = []
+        """What a user must know of the files, before the load."""
+        self.times_ns: list[int] = []
+        """When each request of a trace arrives, after the first."""
         self.talks = self._talks()
         size = len(self.words.words if self.is_chat else self.words.ids)
         self.size = size
@@ -68,20 +72,52 @@ class Source:
         )
 
     def _talks(self) -> list[tuple[Turn, ...]]:
-        if isinstance(self.spec.shape, Trace):
-            return [(arrival.turn,) for arrival in datasets.trace(self.spec.shape.path)]
-        if self.plan.dataset is None:
+        shape, dataset, vocab_size = self.spec.shape, self.plan.dataset, self.spec.target.vocab_size
+        if isinstance(shape, Trace):
+            path = shape.path
+            arrivals = datasets.trace(
+                path,
+                shape.unit,
+                skip_bad=shape.skip_bad,
+                vocab_size=vocab_size,
+                guess=False,
+                speed=shape.speed,
+                tell=self.notes.append,
+            )
+            self.times_ns = [arrival.at_ns for arrival in arrivals]
+            talks: list[tuple[Turn, ...]] = [(arrival.turn,) for arrival in arrivals]
+        elif dataset is not None:
+            path = dataset.path
+            talks = datasets.conversations(
+                path,
+                dataset.shape,
+                multi_turn=dataset.multi_turn,
+                skip_bad=dataset.skip_bad,
+                vocab_size=vocab_size,
+                tell=self.notes.append,
+            )
+        else:
             return []
-        dataset = self.plan.dataset
-        talks = datasets.conversations(dataset.path, dataset.shape, multi_turn=dataset.multi_turn)
+        self._look_at(path, talks)
+        if isinstance(shape, Trace):
+            return talks
         # Each repeat begins elsewhere in the file, in an order of its own.
         order = self.key.generator("order", 0).permutation(len(talks))
-        shuffled = [talks[index] for index in order.tolist()]
-        if self.is_chat and any(turn.ids is not None for turn in shuffled[0]):
+        return [talks[index] for index in order.tolist()]
+
+    def _look_at(self, path: str, talks: list[tuple[Turn, ...]]) -> None:
+        """Refuse prompts that this API cannot send, and tell of lengths that cannot be known."""
+        turns = [turn for talk in talks for turn in talk]
+        if self.is_chat and any(turn.ids is not None for turn in turns):
             raise InputError(
-                "prompts of token ids cannot be sent as chat", where=dataset.path, fix="api: completions"
+                "prompts of token ids cannot be sent as chat", where=path, fix="api: completions"
             )
-        return shuffled
+        uncounted = sum(turn.osl is None and turn.answer is not None for turn in turns)
+        if uncounted and self.words.tokenizer is None:
+            self.notes.append(
+                f"{path}: the lengths of {uncounted} recorded answers are not known without a tokenizer "
+                "(--tokenizer): the workload's osl is asked of them"
+            )
 
     def _longest(self) -> int:
         """Most tokens of a synthetic prompt."""

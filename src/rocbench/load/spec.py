@@ -49,12 +49,14 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Prompts from a JSONL file (docs/load.md has the shapes)."""
+    """Prompts from a file of JSON (docs/load.md has the shapes)."""
 
     path: str
     shape: Literal["prompt", "sharegpt", "trace"] = "prompt"
     multi_turn: bool = False
     """Send all turns of a conversation one after the other, each with what came before."""
+    skip_bad: bool = False
+    """Leave out entries that cannot be used, and tell how many; else one of them ends the load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,14 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Requests at the timestamps of a JSONL file, `speed` times as fast."""
+    """Requests at the timestamps of a file, `speed` times as fast."""
 
     path: str
     speed: float = 1.0
+    unit: Literal["s", "ms"] | None = None
+    """Of a bare `timestamp`; None takes what the file's form tells, and refuses it where that tells nothing."""
+    skip_bad: bool = False
+    """Leave out lines that cannot be used, and tell how many; else one of them ends the load."""
 
 
 Shape = Closed | Open | Trace

@@ -2,7 +2,7 @@
 
 A model profile (`configs/models/*.yaml`) says what a model is and how it is served per vLLM version, a hardware
 profile (`configs/hardware/*.yaml`) what a GPU can do (both in `profiles`). A workload (`configs/workloads/*.yaml`) says
-what a request is. A sweep (`configs/sweeps/*.yaml`) ties them.
+what a request is (`workloads`). A sweep (`configs/sweeps/*.yaml`) ties them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rocbench.settings.profiles import (
     VersionText,
 )
 from rocbench.settings.strict import FolderName, Once, Strict, Variable, variable
+from rocbench.settings.workloads import Dataset, Images, Length, Workload
 
 __all__ = [
     "Aiter",
@@ -64,86 +65,6 @@ __all__ = [
 ]
 
 
-# --- workloads
-
-
-class Length(Strict):
-    """A token length: fixed, uniform or lognormal."""
-
-    kind: Literal["fixed", "uniform", "lognormal"] = "fixed"
-    """How lengths are drawn."""
-    mean: Positive
-    """Tokens; of `fixed` each one's."""
-    low: Positive | None = None
-    """Least length."""
-    high: Positive | None = None
-    """Greatest length."""
-    sigma: float | None = None
-    """Standard deviation of the underlying normal, for lognormal."""
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> Length:
-        if self.kind == "uniform" and (self.low is None or self.high is None or self.low > self.high):
-            raise ValueError("a uniform length needs `low` <= `high`")
-        if self.kind == "lognormal" and not self.sigma:
-            raise ValueError("a lognormal length needs `sigma`")
-        return self
-
-
-class Images(Strict):
-    """Synthetic images, unique and real files."""
-
-    count: Positive
-    """In each request."""
-    width: Positive
-    """Pixels."""
-    height: Positive
-    """Pixels."""
-    format: Literal["png", "jpeg"] = "jpeg"
-    """File format."""
-
-
-class Dataset(Strict):
-    """Prompts from a JSONL file."""
-
-    path: str
-    """JSONL file."""
-    shape: Literal["prompt", "sharegpt", "trace"] = "prompt"
-    """What its lines are."""
-    multi_turn: bool = False
-    """Send all turns of a conversation, each with what came before."""
-
-
-class Workload(Strict):
-    """What one request is."""
-
-    name: str
-    """As sweeps name it."""
-    isl: Length
-    """Text tokens of the prompt; image tokens come on top."""
-    osl: Length
-    """Output tokens."""
-    images: Images | None = None
-    """None sends text only."""
-    dataset: Dataset | None = None
-    """Prompts from a file, in place of random token ids."""
-    api: Literal["auto", "completions", "chat"] = "auto"
-    """auto: chat with images, else completions with token ids."""
-    shared_prefix_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the prompt that all requests share. 0 unless the prefix cache is what is measured."""
-    prompt_pool: Positive | None = None
-    """Take prompts (and images) in turn from so many, as harnesses with a fixed list do; None makes each unique."""
-    ignore_eos: bool = True
-    """Answers end at their length, not at the model's will."""
-    temperature: float = 0.0
-    """Of sampling; 0 is greedy."""
-    note: str = ""
-    """For its reader."""
-
-
-# --- sweeps
-
-
 class ClosedLoop(Strict):
     """N users, each sends its next request when the last has ended."""
 
@@ -165,14 +86,19 @@ class OpenLoop(Strict):
 
 
 class TraceReplay(Strict):
-    """Requests at the timestamps of a JSONL file."""
+    """Requests at the timestamps of a file."""
 
     kind: Literal["trace"]
     """Requests at given times."""
     path: str
-    """JSONL file."""
+    """JSON Lines, or one JSON array; may be packed with gzip."""
+    unit: Literal["s", "ms"] | None = None
+    """Of a bare `timestamp`. None takes milliseconds in Mooncake's form (whole numbers beside hash_ids), and refuses
+    any other."""
     speed: float = Field(default=1.0, gt=0)
     """Divide all gaps."""
+    skip_bad: bool = False
+    """Leave out lines that cannot be used; how many is told. Else one of them stops the plan."""
 
 
 LoadShape = Annotated[ClosedLoop | OpenLoop | TraceReplay, Field(discriminator="kind")]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 T = TypeVar("T")
 
@@ -18,6 +19,27 @@ class Strict(BaseModel):
     """Frozen, and refuses unknown keys and numbers without end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_no_switches(cls, data: Any) -> Any:
+        """Refuse true and false where a number stands, for they would be taken as 1 and 0."""
+        for name, value in data.items() if isinstance(data, dict) else ():
+            field = cls.model_fields.get(name)
+            values = value if isinstance(value, list | tuple) else (value,)
+            if field is None or not any(isinstance(each, bool) for each in values):
+                continue
+            types = set(_types(field.annotation))
+            if types & {int, float} and not types & {bool, Any}:
+                raise ValueError(f"`{name}` must be a number, not true or false")
+        return data
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """An annotation and everything in it."""
+    yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _types(part)
 
 
 def _folder(name: str) -> str:

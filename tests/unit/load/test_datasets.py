@@ -1,4 +1,4 @@
-"""JSONL files of prompts, conversations and traces."""
+"""Files of prompts, conversations and traces: what they hold, what is refused, what is told."""
 
 from __future__ import annotations
 
@@ -49,21 +49,113 @@ def test_sharegpt_turns(tmp_path):
     assert [len(talk) for talk in datasets.conversations(path, "sharegpt", multi_turn=False)] == [1, 1]
 
 
+def arrivals(path, unit=None, **more):
+    """When the requests of a trace arrive, in seconds, and what was told."""
+    told = []
+    found = datasets.trace(path, unit, tell=told.append, **more)
+    return [round(arrival.at_ns / 1e9, 6) for arrival in found], "\n".join(told)
+
+
+def lines(*times, key="timestamp", **more):
+    """Lines of a trace."""
+    return [{key: at, "input_length": 16, "output_length": 4, **more} for at in times]
+
+
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    ("rows", "unit", "expected", "told"),
     [
-        ([{"timestamp_s": 10.0}, {"timestamp_s": 10.5}], [0, 500_000_000]),
-        ([{"timestamp_ms": 5}, {"timestamp_ms": 3}], [0, 2_000_000]),
-        ([{"timestamp": 1000}, {"timestamp": 2000}], [0, 1_000_000_000]),
-        ([{"timestamp": 0}, {"timestamp": 1.5}], [0, 1_500_000_000]),
+        (lines(10.0, 10.5, key="timestamp_s"), None, [0, 0.5], "0.5 s, their timestamps taken as seconds"),
+        (
+            lines(5, "3", key="timestamp_ms"),
+            None,
+            [0, 0.002],
+            "0.002 s, their timestamps taken as milliseconds",
+        ),
+        (lines(5, 3, key="timestamp_ms"), "ms", [0, 0.002], "milliseconds"),
+        (lines(0, 35), "s", [0, 35], "35 s, their timestamps taken as seconds, as stated"),
+        (lines(0, 35), "ms", [0, 0.035], "0.035 s, their timestamps taken as milliseconds, as stated"),
+        (lines(0.5, 2.5), "ms", [0, 0.002], "milliseconds, as stated"),
+        (lines(0, 3500, hash_ids=[1]), None, [0, 3.5], "3.5 s, their timestamps taken as milliseconds"),
+        (lines(1.7e9, 1.7e9 + 0.25), "s", [0, 0.25], "0.25 s"),
     ],
 )
-def test_trace_times(tmp_path, rows, expected):
-    """Times count from the first line, in order; bare whole numbers are milliseconds, fractions seconds."""
-    path = file(tmp_path, *({**row, "input_length": 3, "output_length": 4} for row in rows))
-    arrivals = datasets.trace(path)
-    assert [arrival.at_ns for arrival in arrivals] == expected
-    assert all((arrival.turn.isl, arrival.turn.osl) == (3, 4) for arrival in arrivals)
+def test_a_trace_s_unit_is_stated_or_follows_from_its_form(tmp_path, rows, unit, expected, told):
+    """By the key, by the sweep, or by Mooncake's form; unit and length are told, and nothing is guessed."""
+    times, said = arrivals(file(tmp_path, *rows), unit, guess=False)
+    assert times == expected
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    "rows", [lines(0, 5, 35), lines(0.0, 35.0), lines(0.5, 35.5), lines(0.5, 35.5, hash_ids=[1])]
+)
+def test_a_time_without_a_unit_is_refused_by_a_sweep(tmp_path, rows):
+    """With the replay's length by either unit; who calls without a sweep is told what was guessed."""
+    path = file(tmp_path, *rows)
+    with pytest.raises(InputError, match=r"0\.035 s if it is in milliseconds, 35 s if in seconds"):
+        datasets.trace(path, guess=False)
+    times, said = arrivals(path)
+    assert times[-1] == (0.035 if float(rows[0]["timestamp"]).is_integer() else 35)
+    assert f"{path}: " in said
+    assert "a guess: 0.035 s" in said
+
+
+def test_a_stated_unit_does_not_change_what_a_key_says(tmp_path):
+    """`unit: s` over `timestamp_ms` is a mistake in one of the two."""
+    with pytest.raises(InputError, match="`timestamp_ms`, but `unit: s`"):
+        datasets.trace(file(tmp_path, *lines(0, 1, key="timestamp_ms")), "s")
+
+
+def test_hash_ids_that_are_not_replayed_are_told_with_their_share(tmp_path):
+    """39 of 40 requests share their first of two blocks; also where the trace is only a dataset."""
+    rows = [lines(i * 100, hash_ids=[0, i + 1])[0] | {"input_length": 1024} for i in range(40)]
+    path, told = file(tmp_path, *rows), []
+    datasets.conversations(path, "trace", multi_turn=False, tell=told.append)
+    for said in (arrivals(path)[1], "\n".join(told)):
+        assert f"hash_ids are not replayed: the trace's own prefix share is {100 * 39 / 80:.3g} %" in said
+    assert "timestamps are not replayed" in "\n".join(told)
+
+
+def test_what_is_not_read_is_told(tmp_path):
+    """Keys that look like lengths, two that differ, lengths that are missing, sessions."""
+    told = []
+    rows = [
+        {"prompt": "a", "max_new_tokens": 5},
+        {"prompt": "b", "output_len": 3, "max_tokens": 9, "input_length": 7},
+        {"prompt": "c", "response": "d"},
+    ]
+    datasets.conversations(file(tmp_path, *rows), "prompt", multi_turn=False, tell=told.append)
+    said = "\n".join(told)
+    assert "1 requests have no output length" in said
+    for what in (
+        "`max_new_tokens` is not read as a length",
+        "`max_tokens` is not read where `output_len` gives another",
+        "`input_length` is not read: the prompt",
+    ):
+        assert f"1 of 3 entries: {what}" in said
+    assert "`session_id` is not read" in arrivals(file(tmp_path, *lines(0, session_id="x")), "s")[1]
+
+
+def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
+    """Named with line and role; with `skip_bad` counted and told; all of them odd is a fault."""
+    good = {"conversations": [{"from": "human", "value": "hi"}, {"from": "chatgpt", "value": "hello"}]}
+    odd = {"conversations": [{"from": "human", "value": "hi"}, {"from": "tool", "value": "x"}]}
+    silent = {"conversations": [{"from": "gpt", "value": "hello"}]}
+    for array in (False, True):
+        rows = [good, odd, silent, good]
+        path = file(tmp_path, *([json.dumps(rows)] if array else rows))
+        where = rf"data\.jsonl:{'1 .entry 2.' if array else 2}: message 2 needs a known role, not \"tool\""
+        with pytest.raises(InputError, match=where):
+            datasets.conversations(path, "sharegpt", multi_turn=True)
+        told = []
+        talks = datasets.conversations(path, "sharegpt", multi_turn=True, skip_bad=True, tell=told.append)
+        assert [talk[0].answer for talk in talks] == ["hello", "hello"]
+        assert "1 of 4 entries are left out; the first:" in told[0]
+        assert "without any message of a user" in told[1]
+    with pytest.raises(InputError, match="no entry of 2 can be used"):
+        datasets.conversations(file(tmp_path, odd, odd), "sharegpt", multi_turn=True, skip_bad=True)
+    with pytest.raises(InputError, match="no message is a user's"):
+        datasets.conversations(file(tmp_path, silent), "sharegpt", multi_turn=True)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +167,28 @@ def test_trace_times(tmp_path, rows, expected):
         ("sharegpt", {"prompt": "x"}, "no `conversations`"),
         ("sharegpt", {"conversations": [{"from": "robot", "value": "x"}]}, "known role"),
         ("trace", {"timestamp": 1}, "no lengths"),
+        ("trace", {"input_length": 0, "output_length": 1}, "`input_length` is 0; a length"),
+        ("trace", {"input_length": 1, "output_length": 1, "hash_ids": "a"}, "no list of block ids"),
+        ("prompt", {"prompt": "x", "output_len": None}, "`output_len` is null; a length"),
+        ("prompt", {"prompt": " "}, "`prompt` is empty"),
+        ("prompt", {"prompt": []}, "`prompt` is empty"),
+        ("prompt", {"prompt": None}, "`prompt` is null"),
+        ("prompt", {"prompt": ["a"]}, r"`prompt\[0\]` is \"a\", which is no token id"),
+        ("prompt", {"prompt": [1, 2.5]}, r"`prompt\[1\]` is 2.5"),
+        ("prompt", {"prompt": [True]}, r"`prompt\[0\]` is true"),
+        ("prompt", {"prompt": [-1]}, r"`prompt\[0\]` is -1"),
+        (
+            "prompt",
+            {"prompt_token_ids": [5, 100]},
+            r"is 100, which is no token id, and the vocabulary has 100",
+        ),
+        ("prompt", {"prompt": "x", "completion": 3}, "`completion` is 3; a recorded answer is text"),
+        ("prompt", {"messages": []}, "no `prompt`.*\n.*shape: sharegpt"),
+        ("sharegpt", {"messages": ["hi"]}, 'message 1 is "hi", without a role'),
+        ("sharegpt", {"messages": "hi"}, "no list of messages"),
+        ("sharegpt", {"messages": [{"role": ["user"], "content": "x"}]}, "known role"),
+        ("sharegpt", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "only text is sent"),
+        ("sharegpt", {"messages": [{"role": "user", "content": ""}]}, "of a user, is empty"),
     ],
 )
 def test_faults_name_the_line(tmp_path, shape, row, said):
@@ -82,7 +196,15 @@ def test_faults_name_the_line(tmp_path, shape, row, said):
     good = {"prompt": "x", "conversations": [], "input_length": 1, "output_length": 1}
     path = file(tmp_path, good, row)
     with pytest.raises(InputError, match=said) as fault:
-        datasets.conversations(path, shape, multi_turn=False)
+        datasets.conversations(path, shape, multi_turn=False, vocab_size=100)
+    assert fault.value.where.endswith("data.jsonl:2")
+
+
+@pytest.mark.parametrize("at", [None, True, "soon", "", 1e300, "1e999", [1], 1e12])
+def test_what_is_no_time_is_refused(tmp_path, at):
+    """A time that is none, or thousands of years after the first."""
+    with pytest.raises(InputError, match=r"no time|ten years") as fault:
+        datasets.trace(file(tmp_path, *lines(0, at)), "s")
     assert fault.value.where.endswith("data.jsonl:2")
 
 

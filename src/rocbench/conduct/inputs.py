@@ -1,0 +1,95 @@
+"""The files that a plan names, opened before any server starts: each cell's requests are made once, and not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rocbench.conduct import bind
+from rocbench.conduct.bind import ClientOptions
+from rocbench.errors import InputError
+from rocbench.load.source import Source
+from rocbench.load.spec import Dialect, LoadSpec, Target, Trace
+from rocbench.plan.expand import Cell, Fault, Group, Plan, Run, level_of
+
+_NOBODY = "http://127.0.0.1:9"
+"""No request is sent there."""
+
+
+def examined(plan: Plan, client: ClientOptions) -> Plan:
+    """The plan with what is wrong with its datasets, traces and tokenizers, and with what is to be told of them."""
+    faults: dict[Fault, None] = {}
+    notes: dict[str, None] = {}
+    seen = set()
+    for group, cell in _cells(plan):
+        spec = _spec(plan, group, cell, client)
+        requests, shape = spec.requests, spec.shape
+        trace = shape if isinstance(shape, Trace) else None
+        if trace is None and requests.dataset is None and spec.target.tokenizer is None:
+            continue
+        if trace is not None and requests.dataset is not None:
+            faults[Fault(cell.key, _unsent_dataset(cell.workload.name))] = None
+            continue
+        limit = _longest(group)
+        case = (spec.target, requests.dataset, requests.resolved_api, trace, limit)
+        if repr(case) in seen:
+            continue
+        seen.add(repr(case))
+        try:
+            source = Source(spec, Dialect(), wire=False)
+            source.make(0, 0)
+        except InputError as error:
+            faults[Fault(*_told(error))] = None
+            continue
+        notes |= dict.fromkeys(source.notes)
+        if limit is not None:
+            notes |= dict.fromkeys(_too_long(source, limit, group.model))
+    return replace(plan, faults=(*plan.faults, *faults), notes=(*plan.notes, *notes))
+
+
+def _cells(plan: Plan) -> Iterator[tuple[Group, Cell]]:
+    for group in plan.groups:
+        yield from ((group, cell) for cell in group.cells)
+        for workload in group.searches:
+            assert plan.sweep.search is not None
+            level = level_of(plan.sweep, plan.sweep.search.low)
+            yield group, Cell("", f"{group.model}/{workload.name}/search", workload, level, plan.sweep.load)
+
+
+def _spec(plan: Plan, group: Group, cell: Cell, client: ClientOptions) -> LoadSpec:
+    target = Target(
+        base_url=_NOBODY,
+        model=group.model,
+        vocab_size=client.vocab_size or bind.vocabulary(group),
+        tokenizer=client.tokenizer or bind.own_tokenizer(group, plan.sweep, cell.workload),
+    )
+    return bind.load_on(target, plan.sweep, Run(cell, 1), "plan", client)
+
+
+def _told(error: InputError) -> tuple[str, str]:
+    """(place, message) of a fault."""
+    return error.where, error.what + (f"\n  fix: {error.fix}" if error.fix else "")
+
+
+def _unsent_dataset(workload: str) -> str:
+    return (
+        f"a trace sends what its own lines say, never the dataset of workload {workload}\n"
+        "  fix: name a workload without a dataset, or another load.shape"
+    )
+
+
+def _longest(group: Group) -> int | None:
+    """--max-model-len as a number, where the plan sets it."""
+    limit = group.resolution.flag("max-model-len") if group.resolution else None
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
+
+
+def _too_long(source: Source, limit: int, model: str) -> Iterator[str]:
+    """What the server will refuse, by the lengths that the file tells."""
+    turns = [turn for talk in source.talks for turn in talk]
+    beyond = sum((turn.isl or 0) + (turn.osl or 0) > limit for turn in turns)
+    if beyond:
+        yield (
+            f"{model} will refuse {beyond} of {len(turns)} requests of the file: "
+            f"they need more than --max-model-len {limit} tokens"
+        )

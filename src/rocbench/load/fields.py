@@ -1,0 +1,78 @@
+"""Numbers of an entry as files really write them: taken as they are, or refused by name. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rocbench.errors import InputError
+
+OUTPUT_KEYS = ("output_len", "output_length", "output_tokens", "max_tokens", "osl")
+INPUT_KEYS = ("input_len", "input_length", "input_tokens", "isl")
+MOST_TOKENS = 10_000_000
+"""Of a prompt or an answer; no model has a longer context."""
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
+_LIKE_A_LENGTH = re.compile(r"(^[io]sl|len|length|tokens?|toks?)$", re.IGNORECASE)
+
+
+def whole(value: object) -> int | None:
+    """A whole number, also as 24.0 or "24" as tables write it; None for anything else."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        return int(value.strip().partition(".")[0])
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def number(value: object) -> int | float | None:
+    """A finite number, also as text; None for anything else."""
+    if isinstance(value, str):
+        found = whole(value)
+        if found is not None or not _NUMBER.fullmatch(value.strip()):
+            return found
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+def length(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> int | None:
+    """The length under the first of these names that is there; None where none is.
+
+    Raises InputError if it is no length: another one in its place would be sent in silence.
+    """
+    name = next((name for name in names if name in row), None)
+    if name is None:
+        return None
+    found = whole(row[name])
+    if found is None or not 1 <= found <= MOST_TOKENS:
+        raise InputError(
+            f"`{name}` is {shown(row[name])}; a length is a whole number of tokens, 1 to {MOST_TOKENS:,}",
+            where=where,
+        )
+    return found
+
+
+def others(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
+    """Keys that look like a length, hold a number and are none of these: one may have been meant."""
+    for name, value in row.items():
+        if name not in names and _LIKE_A_LENGTH.search(name) and number(value) is not None:
+            yield name
+
+
+def disagree(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(name that counts, other name) where two of these names give unlike lengths."""
+    there = [name for name in names if name in row]
+    for name in there[1:]:
+        if whole(row[name]) != whole(row[there[0]]):
+            yield there[0], name
+
+
+def shown(value: object) -> str:
+    """A value as JSON writes it, cut to a line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

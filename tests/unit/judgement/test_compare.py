@@ -11,7 +11,7 @@ import pytest
 from cellrows import cells, table
 from rocbench import stats
 from rocbench.errors import InputError
-from rocbench.judgement import render
+from rocbench.judgement import gate, render
 from rocbench.judgement.compare import Settings, compare, decide, needed, split
 
 ONE = Settings(metrics=("output_throughput",))
@@ -44,6 +44,15 @@ def test_noise_cannot_tell_and_says_what_would():
     row = result.table.iloc[0]
     assert row["verdict"] == "cannot tell"
     assert row["n_needed"] > 50
+
+
+def test_repeats_that_nobody_should_make_are_not_asked_for():
+    """Above a night's worth the difference is called not worth measuring, in a comparison and in a gate."""
+    row = {"verdict": "cannot tell", "n_needed": 5956.0, "note": ""}
+    assert render.verdict(row) == "cannot tell (not worth measuring: more than 100 repeats a side)"
+    assert render.verdict(row | {"n_needed": 100.0}) == "cannot tell (n of about 100)"
+    figures = {"effect": 0.0, "low": -0.1, "high": 0.1, "n_a": 5, "n_b": 5, "dropped_a": 0, "dropped_b": 0}
+    assert gate._detail(figures, 5956).endswith("; not worth measuring: more than 100 repeats a side")
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (1, 5), (5, 1)])

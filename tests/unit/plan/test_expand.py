@@ -330,6 +330,13 @@ def test_a_plan_shows_every_value_at_any_width(
             assert text in shown
 
 
+def test_a_plan_prints_the_configured_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """What will be started, where that is not `vllm`; a simulated server's own start is not shown."""
+    for kind, program in (("process", "/opt/env/bin/vllm"), ("simulated", "vllm")):
+        console.show_plan(expand(server={"kind": kind, "command": ["/opt/env/bin/vllm"]}))
+        assert f" {program} serve " in capsys.readouterr().out
+
+
 def test_a_fault_without_a_known_fix_ends_there() -> None:
     """No empty line of advice."""
     plan = expand(serve_args={"kv-offloading-size": 64, "disable-hybrid-kv-cache-manager": None})

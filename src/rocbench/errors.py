@@ -7,6 +7,7 @@ BenchError
  +-- CannotTell            3  the data do not decide (gate, compare)
  +-- EnvironmentFault      4  server, node, missing part
  |    +-- ServerFault      4  a server failed to start, answer or stop
+ |    |    +-- RequestRefused 4  a server that lives refuses what it is asked
  |    +-- NodeFault        4  the node is busy or sick
  |    +-- DiskFault        4  results cannot be written
  +-- Interrupted         130  Ctrl-C or SIGTERM
@@ -98,6 +99,13 @@ class ServerFault(EnvironmentFault):
         if log and self.line:
             log = f"{log}: {self.line}"
         return "\n".join(part for part in (self.what, f"  fix: {self.fix}" if self.fix else "", log) if part)
+
+
+class RequestRefused(ServerFault):
+    """A server that lives refuses what a cell asks of it: another cell may ask for something else."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", code: str = "request_refused") -> None:
+        super().__init__(what, where=where, fix=fix, code=code)
 
 
 class DiskFault(EnvironmentFault):

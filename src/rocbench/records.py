@@ -180,7 +180,8 @@ class Window:
     start_ns: int
     end_ns: int
     ended_by: str
-    """`duration`, `requests`, `count`, `max_duration`, `interrupted`, `server_died`, or `never_began`."""
+    """`duration`, `requests`, `count`, `max_duration`, `interrupted`, `server_died`, `server_unresponsive`, or
+    `never_began`."""
 
     @property
     def seconds(self) -> float:

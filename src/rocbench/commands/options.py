@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,23 @@ Tp = Annotated[int | None, typer.Option(min=1, help="Tensor parallel size.")]
 AiterText = Annotated[str | None, typer.Option("--aiter", help="on, off, or parts: moe=off,mla=on.")]
 SetText = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A serve flag or env.NAME; repeatable.")
+]
+Api = Annotated[
+    str | None, typer.Option(help="completions (token ids, the default), or chat (text with its template).")
+]
+ExtraBody = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="Further fields of each request's body: '{\"top_p\": 0.9}'."),
+]
+Header = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="'NAME: VALUE'",
+        help="A header of every request to --base-url, a secret by its variable: 'X-Api-Key: $MY_KEY'; repeatable.",
+    ),
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Take any TLS certificate of --base-url; its rows say so.")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on against hard errors of the rules; rows are marked.")
@@ -65,6 +83,27 @@ def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
         else:
             args[key] = value(text)
     return args, env
+
+
+def requests(
+    api: str | None, extra_body: str | None, header: list[str] | None, *, insecure: bool
+) -> dict[str, Any]:
+    """What a request is and how it is sent, as changes of a sweep; None where nothing was said.
+
+    Raises:
+        InputError: a value cannot be read.
+    """
+    from rocbench.server.redact import secret_values
+    from rocbench.settings import body, headers
+
+    if api not in {None, "completions", "chat"}:
+        raise InputError(f"no API {api!r}", where="--api", fix="give completions or chat")
+    return {
+        "api": api,
+        "extra_body": None if extra_body is None else body.parse(extra_body),
+        "headers": headers.parse(header, secret_values(dict(os.environ))) if header else None,
+        "insecure": insecure or None,
+    }
 
 
 def value(text: str) -> Any:

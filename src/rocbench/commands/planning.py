@@ -20,6 +20,7 @@ from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload
 from rocbench.store import RunFolder
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
+REQUEST_KEYS = ("isl", "osl", "images", "api", "extra_body")
 SWEEP_KEYS = ("repeats", "seed", "concurrency", "rate")
 
 
@@ -65,15 +66,11 @@ def adhoc(
         sweep = Sweep.model_validate(raw | dict(level))
     except ValidationError as error:
         raise InputError(_told(error), where="command line") from None
-    sweep = _changed(
-        sweep, {k: v for k, v in kept.items() if k not in ("isl", "osl", "images")}, "command line"
+    sweep = _changed(sweep, {k: v for k, v in kept.items() if k not in REQUEST_KEYS}, "command line")
+    plainest = Workload(
+        name=f"{kept.get('isl', 512)}-{kept.get('osl', 128)}", isl=Length(mean=512), osl=Length(mean=128)
     )
-    workload = Workload(
-        name=f"{kept.get('isl', 512)}-{kept.get('osl', 128)}",
-        isl=Length(mean=kept.get("isl", 512)),
-        osl=Length(mean=kept.get("osl", 128)),
-        images=_images(kept.get("images")),
-    )
+    workload = _reshaped(plainest, kept).model_copy(update={"name": plainest.name})
     profile = catalog.model(model) if model in catalog.names("models") else None
     hardware = catalog.hardware(overrides.hardware) if overrides.hardware else None
     found = Sources({model: profile} if profile else {}, {"adhoc": workload}, hardware)
@@ -177,8 +174,8 @@ def _placed(error: ConfigError, path: Path | None, location: yamlfile.Location) 
 
 
 def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:
-    """A workload with the command line's lengths."""
-    update: dict[str, Any] = {}
+    """A workload with what the command line says of a request."""
+    update: dict[str, Any] = {key: changes[key] for key in ("api", "extra_body") if changes.get(key)}
     for key in ("isl", "osl"):
         if changes.get(key):
             update[key] = Length(mean=changes[key])
@@ -186,7 +183,12 @@ def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:
         update["images"] = _images(changes["images"])
     if not update:
         return workload
-    return workload.model_copy(update=update | {"name": f"{workload.name}*"})
+    try:
+        return Workload.model_validate(
+            workload.model_dump(exclude=set(update)) | update | {"name": f"{workload.name}*"}
+        )
+    except ValidationError as error:
+        raise InputError(_told(error), where="command line") from None
 
 
 def _images(text: str | None) -> Images | None:
@@ -221,8 +223,9 @@ def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:
             block["concurrency"] = block["rate"] = ()
     if "max_duration_s" not in changes and raw["load"]["max_duration_s"] < raw["load"]["duration_s"]:
         raw["load"]["max_duration_s"] = raw["load"]["duration_s"]
-    if "api_key_env" in changes:
-        raw["server"]["api_key_env"] = changes["api_key_env"]
+    for key in ("api_key_env", "headers", "insecure"):
+        if key in changes:
+            raw["server"][key] = changes[key]
     try:
         return Sweep.model_validate(raw)
     except ValidationError as error:

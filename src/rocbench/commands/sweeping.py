@@ -67,6 +67,10 @@ def sweep(
     images: Annotated[
         str | None, typer.Option(help="Images a request: 1x512x512 (count, width, height).")
     ] = None,
+    api: options.Api = None,
+    extra_body: options.ExtraBody = None,
+    header: options.Header = None,
+    insecure: options.Insecure = False,
     duration: Annotated[float | None, typer.Option(min=0.1, help="Least length of the window, s.")] = None,
     max_duration: Annotated[float | None, typer.Option(min=0.1, help="Most length of the window, s.")] = None,
     max_requests: Annotated[
@@ -133,6 +137,7 @@ def sweep(
         "repeats": repeats,
         "seed": seed,
         "api_key_env": api_key_env,
+        **options.requests(api, extra_body, header, insecure=insecure),
     }
     chosen = _overrides(vllm, hardware, tp, aiter, set_, only, force)
     client = ClientOptions(

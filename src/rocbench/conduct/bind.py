@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rocbench.errors import InputError, NodeFault
+from rocbench.errors import InputError, NodeFault, ServerFault
 from rocbench.load.cpus import for_client
 from rocbench.load.machine import choose_workers
 from rocbench.load.spec import (
@@ -28,12 +28,13 @@ from rocbench.load.spec import (
 )
 from rocbench.plan.expand import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
+from rocbench.server import attached
 from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
-from rocbench.server.redact import MASK, is_secret, usable_key
+from rocbench.server.redact import MASK, is_secret, redacted, secret_values, usable_key
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
 from rocbench.server.visible import told, visible_gpus
-from rocbench.settings import schema
+from rocbench.settings import headers, schema
 from rocbench.settings.schema import Server, Sweep
 
 SIMULATOR = (sys.executable, "-m", "rocbench.sim", "serve")
@@ -83,6 +84,8 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         port=port,
         base_url=server.base_url,
         api_key=api_key(server),
+        headers=headers.resolved(server.headers, os.environ),
+        insecure=server.insecure,
         ready_timeout_s=server.ready_timeout_s or ready_timeout_s(total),
         gpus=_gpus(group, server, env),
         weight_bytes=_weight_bytes(group),
@@ -91,6 +94,35 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         dev_mode=server.dev_mode,
         gated=bool(profile and profile.gated and server.kind in ("process", "container")),
     )
+
+
+def reach_attached(server: Server) -> None:
+    """Refuse before a run begins what would fail for each of its cells: a server that cannot be reached.
+
+    Raises:
+        ServerFault: why not; a secret that the server repeats is masked.
+        InputError: its key or a variable of its headers is missing, or it wants another.
+    """
+    spec = ServerSpec(
+        "attached",
+        "",
+        Path(),
+        base_url=server.base_url,
+        api_key=api_key(server),
+        headers=headers.resolved(server.headers, os.environ),
+        insecure=server.insecure,
+    )
+    try:
+        attached.reach(spec)
+    except (ServerFault, InputError) as error:
+        secrets = server_secrets(server)
+        raise type(error)(redacted(error.what, secrets), fix=error.fix) from None
+
+
+def server_secrets(server: Server, *environments: Mapping[str, str]) -> tuple[str, ...]:
+    """Values that must reach no file and no screen: of secret-named variables, of the key and of headers."""
+    also = [api_key(server), *headers.secrets(server.headers, os.environ)]
+    return secret_values(dict(os.environ), *environments, also=also)
 
 
 def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ...]:
@@ -192,6 +224,8 @@ def load_spec(
         base_url=running.base_url,
         model=running.served_name,
         api_key=running.spec.api_key,
+        headers=running.spec.headers,
+        insecure=running.spec.insecure,
         vocab_size=client.vocab_size or vocabulary(group),
         tokenizer=client.tokenizer or own_tokenizer(group, sweep, run.cell.workload),
     )
@@ -275,6 +309,7 @@ def request_plan(workload: schema.Workload) -> RequestPlan:
         prompt_pool=workload.prompt_pool,
         ignore_eos=workload.ignore_eos,
         temperature=workload.temperature,
+        extra_body=workload.extra_body,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import itertools
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,7 +17,14 @@ from rocbench.conduct import bind, measure, rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.interrupts import Stopper
 from rocbench.conduct.remaining import Goal, Key, key_of_run
-from rocbench.errors import BenchError, DiskFault, EnvironmentFault, Interrupted, ServerFault
+from rocbench.errors import (
+    BenchError,
+    DiskFault,
+    EnvironmentFault,
+    Interrupted,
+    RequestRefused,
+    ServerFault,
+)
 from rocbench.judgement import capacity, search
 from rocbench.judgement.slo import Step
 from rocbench.plan import expand
@@ -30,7 +38,14 @@ from rocbench.store import Identity, RunFolder
 from rocbench.verdict.codes import SPOILED
 
 RESTARTS = 2
-"""How often a server that dies in mid-run is started again: a large model takes half an hour to load."""
+"""How often a server that is lost in mid-run is started again: a large model takes half an hour to load."""
+LOST = {
+    "server_died": "the server died in mid-run",
+    "server_unresponsive": "the server stopped answering in mid-run",
+}
+"""By what ended a window: how a server was lost. Only one whose process is seen to have ended died."""
+DYING_S = 3.0
+"""A connection that broke may be the first sign of a process that is ending; so long it is watched."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
@@ -54,6 +69,10 @@ class Conductor:
     again: int = field(init=False)
     """How many more measurements may be made again."""
     index: int = 0
+    lost: str = ""
+    """How the server was lost that served last."""
+    said: set[str] = field(default_factory=set)
+    """What the screen was told already, to say it once."""
 
     def __post_init__(self) -> None:
         self.goal = Goal.of(self.plan)
@@ -62,7 +81,8 @@ class Conductor:
     def launch(self, launch: Launch, stopper: Stopper) -> None:
         """One server's life with its runs and searches. A server that fails costs its own cells only.
 
-        One that dies in mid-run is started again for the cells that are left, a few times.
+        One that is lost in mid-run is started again for the cells that are left, a few times; one that someone else
+        runs is asked again.
 
         Raises:
             DiskFault: results or the server's files cannot be written.
@@ -98,13 +118,13 @@ class Conductor:
                 self._fail(launch, folder, todo, searches, self._unforeseen(error))
                 return
             log = None if self.plan.sweep.server.kind == "attached" else folder / "server.log"
-            died = server_fault(f"{launch.group.model}: the server died in mid-run", log)
+            lost = server_fault(f"{launch.group.model}: {self.lost}", log)
             if attempt == RESTARTS:
                 self._fail(
-                    launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, died
+                    launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, lost
                 )
                 return
-            self.screen.note(died.text())
+            self.screen.note(lost.text())
 
     def _unforeseen(self, error: Exception) -> EnvironmentFault:
         """An exception that nobody expected, as the fault of the server around which it came up."""
@@ -119,7 +139,7 @@ class Conductor:
     def _serve(
         self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], stopper: Stopper
     ) -> bool:
-        """Start the server and measure on it; False when it died and left something to do."""
+        """Start the server and measure on it; False when it was lost and left something to do."""
         spec = bind.server_spec(launch.group, self.plan.sweep, folder)
         with ExitStack() as stack:
             tell = lambda text, share: self.screen.server(launch, text, share)  # noqa: E731
@@ -144,7 +164,7 @@ class Conductor:
         error: BenchError,
     ) -> None:
         """Say why, and store a row without figures for all that cannot be measured."""
-        self.screen.note(error.text())
+        self._say(error.text())
         self.folder.log(now(), "server_failed", server=folder.name, message=error.text())
         todo = todo + [run for workload in searches if (run := self._next(launch, workload)[1])]
         for run in todo:
@@ -163,7 +183,7 @@ class Conductor:
         session: measure.Session,
         stopper: Stopper,
     ) -> bool:
-        """Run what is missing; False when the server died on the way."""
+        """Run what is missing; False when the server was lost on the way."""
         for run in todo:
             stopper.check()
             # Asked again: a repeat may have become superfluous by those before it.
@@ -175,22 +195,23 @@ class Conductor:
     def _run(
         self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, stopper: Stopper
     ) -> bool:
-        """Measure one cell and store it; False when the server died under it."""
+        """Measure one cell and store it; False when the server was lost under it."""
         self.index += 1
         self.screen.cell(run, self.index, max(self.plan.runs, self.index))
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         try:
             with stopper.draining() as stop:
                 measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen, stop)
-        except EnvironmentFault as error:
-            # The server died around the load, and the cells after it get a new one; or a load worker did.
+        except RequestRefused as error:
+            # It lives: the next cell may ask it for something else.
             stopper.check()
-            by_server = isinstance(error, ServerFault) or running.exit_code() is not None
-            if isinstance(error, ServerFault):
-                error = server_fault(error.what, running.log_path, running.log_start)
-            self.screen.note(error.text())
+            self._say(error.text())
             self._store_failed(launch, run, running.spec.folder.name, error)
-            return not by_server
+            return True
+        except EnvironmentFault as error:
+            # The server was lost around the load, and the cells after it get a new one; or a load worker was.
+            stopper.check()
+            return self._lost_around(launch, run, running, error)
         if stop.is_set():
             # A cut-off cell's figures are not used; its cell stays missing, to be resumed.
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
@@ -202,7 +223,10 @@ class Conductor:
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )
         self.screen.row(row)
-        if running.exit_code() is not None or measured.result.window.ended_by == "server_died":
+        self.lost = LOST.get(measured.result.window.ended_by, "")
+        if running.exit_code() is not None:
+            self.lost = LOST["server_died"]
+        if self.lost:
             return False
         why = SPOILED.intersection(row["reasons"].split(";"))
         if self.again and why and not run.discarded:
@@ -211,6 +235,26 @@ class Conductor:
             self.screen.note(f"{run.cell.key}: this machine spoiled it ({', '.join(sorted(why))}); once more")
             return self._run(launch, run, running, session, stopper)
         return True
+
+    def _lost_around(self, launch: Launch, run: Run, running: RunningServer, error: EnvironmentFault) -> bool:
+        """Store why a cell could not be loaded; False when its server was lost, True when only the client failed."""
+        deadline = time.monotonic() + (DYING_S if isinstance(error, ServerFault) and running.pid else 0)
+        while running.exit_code() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        died = running.exit_code() is not None
+        self.lost = LOST["server_died" if died else "server_unresponsive"]
+        if isinstance(error, ServerFault) and running.log_path is not None:
+            error = server_fault(error.what, running.log_path, running.log_start)
+        self._say(error.text())
+        self._store_failed(launch, run, running.spec.folder.name, error)
+        return not (died or isinstance(error, ServerFault))
+
+    def _say(self, text: str) -> None:
+        """A note that is the same for many cells, once."""
+        text = redacted(text, self.folder.secrets)
+        if text not in self.said:
+            self.said.add(text)
+            self.screen.note(text)
 
     def _prompts(self, identity: Identity) -> str:
         """Names the prompts of a measurement: a server may still hold those of an attempt before it."""
@@ -236,7 +280,7 @@ class Conductor:
         *,
         fresh: bool,
     ) -> bool:
-        """Measure level after level until the search has its answer; False when the server died on the way."""
+        """Measure level after level until the search has its answer; False when the server was lost on the way."""
         while True:
             stopper.check()
             step, run = self._next(launch, workload)

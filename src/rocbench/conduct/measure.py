@@ -84,12 +84,17 @@ def cell(
     running = session_.running
     reset = proof.reset_prefix_cache(running)
     spec = bind.load_spec(session_.group, session_.sweep, run, running, run_id, client)
-    scraper = scrape.Scraper(running.base_url, running.headers)
+    insecure = running.spec.insecure
+    scraper = scrape.Scraper(running.base_url, running.headers, insecure)
     log = logwatch.LogWatch(running.log_path)
     edges = _Edges(running)
     with (
         HealthWatch(
-            running.base_url, running.headers, exit_code=running.exit_code, has_health=running.has_health
+            running.base_url,
+            running.headers,
+            insecure,
+            exit_code=running.exit_code,
+            has_health=running.has_health,
         ) as health,
         scraper,
         log,
@@ -99,6 +104,7 @@ def cell(
         def tell(progress: Progress) -> None:
             if stop.is_set():
                 health.stop.set()
+            health.answered(progress.completed)
             edges.seen(progress.phase)
             screen.load(progress)
             if scraper.samples:
@@ -108,8 +114,8 @@ def cell(
             result = load.drive(spec, tell, health.stop, agents)
         edges.seen("end")
         after = scraper.read_settled()
-    if health.died and result.window.ended_by == "interrupted":
-        result.window = replace(result.window, ended_by="server_died")
+    if ended_by := how_it_ended(result.window.ended_by, health):
+        result.window = replace(result.window, ended_by=ended_by)
     start_ns, end_ns = result.window.start_ns, result.window.end_ns
     gpus = tuple(session_.telemetry.between(start_ns, end_ns))
     for note in session_.telemetry.news():
@@ -123,6 +129,7 @@ def cell(
         **power.window_columns(gpus, start_ns, end_ns, result.output_tokens_in_window),
         **proved_columns(session_.proved),
     }
+    columns["server_restarted"] |= scrape.restarted(scraper.samples)
     columns |= ceiling_columns(len(result.workers))
     columns["simulated"] = running.simulated or _says_simulated(scraper.samples)
     columns["prefix_cache_reset"] = reset
@@ -136,6 +143,16 @@ def cell(
         gpus=gpus,
         doubted=frozenset(session_.proved.doubts.keys() - session_.proved.found.keys()),
     )
+
+
+def how_it_ended(ended_by: str, health: HealthWatch) -> str:
+    """What ended a load that the server did not outlive, or that it left unanswered; empty where neither is so.
+
+    Only a process that is seen to have ended is called dead.
+    """
+    if health.died and ended_by in {"interrupted", "server_unresponsive"}:
+        return "server_died"
+    return "server_unresponsive" if health.unresponsive and ended_by == "interrupted" else ""
 
 
 def ceiling_columns(workers: int) -> dict[str, Any]:

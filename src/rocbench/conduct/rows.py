@@ -10,7 +10,7 @@ from typing import Any
 
 from rocbench import __version__
 from rocbench.conduct.measure import Measured
-from rocbench.errors import BenchError, InputError
+from rocbench.errors import BenchError, InputError, RequestRefused
 from rocbench.physics.roofline import Share
 from rocbench.plan import shards
 from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
@@ -180,9 +180,10 @@ def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:
 
 
 def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Row:
-    """A cell whose server failed: its tags, and why there is no figure."""
+    """A cell whose server failed, or refused it: its tags, and why there is no figure."""
     found = tags(plan, launch, run)
-    codes = ["server_failed", getattr(error, "code", ""), "forced_rules" if found["forced_rules"] else ""]
+    failed = "" if isinstance(error, RequestRefused) else "server_failed"
+    codes = [failed, getattr(error, "code", ""), "forced_rules" if found["forced_rules"] else ""]
     return found | {
         "simulated": plan.sweep.server.kind == "simulated",
         "server_id": server,
@@ -194,9 +195,11 @@ def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchEr
 
 def plan_json(plan: Plan, overrides: Overrides, shard: str | None) -> dict[str, Any]:
     """The plan as it goes on disk; `stored` reads back what it was made from."""
+    sweep = masked(plan.sweep.model_dump(mode="json"))
+    sweep["server"]["headers"] = dict(plan.sweep.server.headers)  # names of variables, never their values
     return {
         "schema_version": SCHEMA_VERSION,
-        "sweep": masked(plan.sweep.model_dump(mode="json")),
+        "sweep": sweep,
         "overrides": masked(asdict(overrides)),
         "shard": shard,
         "estimate_s": plan.estimate_s,

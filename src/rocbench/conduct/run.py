@@ -25,11 +25,12 @@ from rocbench.probe import doctor, environment
 from rocbench.report.live import Screen
 from rocbench.server import multinode, orphans
 from rocbench.server.lock import node_lock
-from rocbench.server.redact import secret_values
 from rocbench.store import RunFolder
 from rocbench.units import some
 
 RESULTS = Path("results")
+NOT_SERVED = ("server_failed", "request_refused")
+"""Codes that stand first in the row of a cell that no server would take."""
 
 Conduct = Callable[[Conductor, Stopper], None]
 """Makes every measurement that a run still lacks."""
@@ -102,11 +103,14 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
 
     Raises:
         InputError: the folder holds another run.
+        ServerFault: the server that is to run already cannot be reached: nothing is written then.
         NodeFault: another bench writes it, holds the node, or left a server on it.
         Interrupted: after everything measured was written and every server was stopped.
     """
     _refuse_many_hosts(plan)
     with ExitStack() as stack:
+        if plan.sweep.server.kind == "attached" and plan.groups and elsewhere is None:
+            bind.reach_attached(plan.sweep.server)
         if _ours(plan) and elsewhere is None:
             stack.enter_context(node_lock(f"bench sweep {plan.sweep.name}"))
         if elsewhere is None:
@@ -254,9 +258,9 @@ def _say_wide(conductor: Conductor, screen: Screen) -> None:
 
 
 def _secrets(plan: Plan) -> tuple[str, ...]:
-    """Values that must never reach a file: secret-named variables, here and in the servers' environments, and the key."""
+    """Values that must never reach a file: secret-named variables, here and in the servers' environments, the key, headers."""
     given = [group.resolution.environment() for group in plan.groups if group.resolution]
-    return secret_values(dict(os.environ), *given, also=[bind.api_key(plan.sweep.server)])
+    return bind.server_secrets(plan.sweep.server, *given)
 
 
 def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> None:
@@ -292,14 +296,14 @@ def _environs(plan: Plan) -> list[dict[str, str]]:
 
 
 def exit_code(all_rows: list[dict[str, Any]], answered: Collection[str] = ()) -> Exit:
-    """0 when no row is invalid, 1 when one is or nothing was measured, 4 when no server could be had at all.
+    """0 when no row is invalid, 1 when one is or nothing was measured, 4 when no server took any cell at all.
 
     Args:
         all_rows: rows of the run.
         answered: cells of a search whose invalid row says that the server cannot take the load: no fault.
     """
     judged = [row for row in all_rows if not row.get("discarded")]
-    if judged and all(str(row.get("reasons")).startswith("server_failed") for row in judged):
+    if judged and all(str(row.get("reasons")).startswith(NOT_SERVED) for row in judged):
         return Exit.ENVIRONMENT
     faults = [row for row in judged if row.get("valid") is False and row["cell_id"] not in answered]
     return Exit.DONE_WITH_FAULTS if faults or not judged else Exit.DONE

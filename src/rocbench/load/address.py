@@ -1,11 +1,17 @@
-"""Where a server is: its base URL taken apart, its addresses."""
+"""Where a server is and how it is reached: its base URL taken apart, its addresses, its proxy, how TLS is checked.
+
+One rule for the load and for every call beside it (health, metrics, models).
+"""
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import socket
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+import ssl
+import urllib.request
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
 
 from rocbench.errors import InputError, ServerFault
 
@@ -37,12 +43,94 @@ class Place:
     @property
     def loopback(self) -> bool:
         """True for this machine's own addresses, which no proxy may capture."""
-        if self.scheme == "unix" or self.host == "localhost":
+        name = self.host.rstrip(".").lower()
+        if self.scheme == "unix" or name == "localhost" or name.endswith(".localhost"):
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        address = _ip(self.host)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that stands between this machine and a server."""
+
+    scheme: str
+    host: str
+    port: int
+    credentials: str | None = field(default=None, repr=False)
+    """`user:password`, from its URL."""
+
+    @property
+    def url(self) -> str:
+        """Without its credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What it is sent beside the request."""
+        if self.credentials is None:
+            return {}
+        return {"Proxy-Authorization": "Basic " + base64.b64encode(self.credentials.encode()).decode()}
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """A host as an address, in the short forms too (`127.1`); None for a name."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host)) if host[:1].isdigit() else None
+    except OSError:
+        return None
+
+
+def proxy_of(where: Place) -> Proxy | None:
+    """The proxy that `http_proxy`, `https_proxy` and `no_proxy` name for a server; None where there is none.
+
+    Loopback addresses and sockets in files never have one.
+
+    Raises:
+        InputError: its address cannot be used.
+    """
+    if where.loopback or urllib.request.proxy_bypass(f"{where.host}:{where.port}"):
+        return None
+    given = urllib.request.getproxies().get(where.scheme, "").strip()
+    if not given:
+        return None
+    variable = f"{where.scheme}_proxy"
+    unusable = InputError(
+        "this is no address of a proxy", where=variable, fix="give http://HOST:PORT, or unset it"
+    )
+    try:
+        parts = urlsplit(given if "://" in given else f"http://{given}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise unusable from None
+    if not host:
+        raise unusable
+    if parts.scheme != "http":
+        raise InputError(
+            f"a proxy that is reached by {parts.scheme}:// cannot be used",
+            where=variable,
+            fix="give one that is reached by http://HOST:PORT, or name the server in no_proxy",
+        )
+    credentials = None
+    if parts.username is not None:
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return Proxy("http", host, port or 80, credentials)
+
+
+def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
+    """How a server's certificate is checked: by this machine's authorities and SSL_CERT_FILE, or not at all."""
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def place(base_url: str) -> Place:
@@ -69,5 +157,8 @@ def addresses(where: Place) -> tuple[tuple[int, object], ...]:
     try:
         found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ServerFault(f"the name {where.host!r} does not resolve: {error}") from None
+        raise ServerFault(
+            f"the name {where.host!r} does not resolve ({error.strerror or error})",
+            fix="check its spelling, /etc/hosts and the DNS server of this machine",
+        ) from None
     return tuple(dict.fromkeys((int(family), address) for family, _, _, _, address in found))

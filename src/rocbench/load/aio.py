@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from rocbench.load import bodies
-from rocbench.load.address import place
+from rocbench.load.address import place, proxy_of, tls_context
 from rocbench.load.answer import Answer
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
@@ -50,6 +50,15 @@ class AioLoop:
         if self.where.scheme == "unix":
             self.url = f"http://localhost{bodies.path(self.where, is_chat=is_chat)}"
         self.headers = {**bodies.headers(self.spec.target), "Accept-Encoding": "identity"}
+        proxy = proxy_of(self.where)
+        self.way: dict[str, Any] = {"allow_redirects": False}
+        """How each request goes: not to where a redirect points, and by the environment's proxy if there is one."""
+        if proxy is not None:
+            user, _, password = (proxy.credentials or "").partition(":")
+            auth = aiohttp.BasicAuth(user, password, "utf-8") if proxy.credentials else None
+            self.way |= {"proxy": proxy.url, "proxy_auth": auth}
+        if self.where.scheme == "https":
+            self.way["ssl"] = tls_context(insecure=self.spec.target.insecure)
         self.running: dict[asyncio.Task[None], tuple[Prepared, Answer]] = {}
         self.pacing = Pacing(work, self.start)
         self.session: aiohttp.ClientSession | None = None
@@ -62,9 +71,7 @@ class AioLoop:
                 pass
 
     def open_session(self, *, fresh: bool = False) -> aiohttp.ClientSession:
-        """A session without limits of its own, `fresh` if it keeps no connection.
-
-        A proxy of the environment never captures a loopback address."""
+        """A session without limits of its own, `fresh` if it keeps no connection."""
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self.connected)
         trace.on_connection_reuseconn.append(self.reused)
@@ -76,7 +83,6 @@ class AioLoop:
             connector = aiohttp.TCPConnector(limit=0, **kept)
         return aiohttp.ClientSession(
             connector=connector,
-            trust_env=not self.where.loopback,
             timeout=aiohttp.ClientTimeout(
                 total=self.spec.request_timeout_s, sock_connect=min(_CONNECT_S, self.spec.request_timeout_s)
             ),
@@ -180,7 +186,7 @@ class AioLoop:
         assert session is not None
         headers = {**self.headers, "X-Request-Id": prepared.name}
         async with session.post(
-            self.url, data=prepared.payload, headers=headers, trace_request_ctx=(trip, prepared)
+            self.url, data=prepared.payload, headers=headers, trace_request_ctx=(trip, prepared), **self.way
         ) as got:
             answer.status = got.status
             answer.plain = got.status != 200 or "event-stream" not in got.headers.get("content-type", "")

@@ -14,12 +14,10 @@ from rocbench.load.spec import Dialect, RequestPlan, Target
 
 def fields(plan: RequestPlan, dialect: Dialect, model: str, osl: int) -> dict[str, object]:
     """A request's body without its prompt."""
-    body: dict[str, object] = {
-        "model": model,
-        "max_tokens": osl,
-        "temperature": plan.temperature,
-        "stream": True,
-    }
+    body: dict[str, object] = {"model": model, dialect.length_field: osl}
+    if dialect.temperature:
+        body["temperature"] = plan.temperature
+    body["stream"] = True
     if dialect.vllm_fields and plan.ignore_eos:
         body |= {"ignore_eos": True, "min_tokens": osl}
     if dialect.include_usage:

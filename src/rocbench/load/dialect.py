@@ -6,14 +6,13 @@ is left out, one thing after the other, and the notes of the result say so.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, replace
 
-from rocbench.errors import ServerFault
+from rocbench.errors import RequestRefused, ServerFault
 from rocbench.load import bodies
 from rocbench.load.address import Place, addresses, place
 from rocbench.load.answer import Answer
@@ -21,24 +20,33 @@ from rocbench.load.framing import Framing
 from rocbench.load.source import Prepared, Source
 from rocbench.load.spec import Dialect, LoadSpec, TextCost
 from rocbench.load.tally import Ended
+from rocbench.probe import causes
+from rocbench.probe.fetch import NoConnection, fetch
 from rocbench.records import NONE
 
 PROBE_ID = 2**40
 """request_id of the first probe; their rows are warm-up."""
 
-_LADDER = (
-    (Dialect(), ""),
-    (Dialect(continuous_usage=False), "stream_options.continuous_usage_stats"),
-    (Dialect(vllm_fields=False), "ignore_eos and min_tokens"),
-    (
-        Dialect(vllm_fields=False, continuous_usage=False),
-        "ignore_eos, min_tokens and stream_options.continuous_usage_stats",
-    ),
-    (Dialect(include_usage=False, continuous_usage=False), "stream_options"),
-    (
-        Dialect(vllm_fields=False, include_usage=False, continuous_usage=False),
-        "stream_options, ignore_eos and min_tokens",
-    ),
+_LADDER: tuple[dict[str, bool], ...] = (
+    {},
+    {"continuous_usage": False},
+    {"vllm_fields": False},
+    {"vllm_fields": False, "continuous_usage": False},
+    {"include_usage": False, "continuous_usage": False},
+    {"vllm_fields": False, "include_usage": False, "continuous_usage": False},
+)
+"""What is left out, one after the other, where a refusal names no field."""
+_NAMES = {
+    "continuous_usage_stats": {"continuous_usage": False},
+    "stream_options": {"include_usage": False, "continuous_usage": False},
+    "ignore_eos": {"vllm_fields": False},
+    "min_tokens": {"vllm_fields": False},
+}
+"""Fields by their names in a refusal."""
+_FEW = 3
+"""A refusal that names more fields than this repeats the whole body, and names none."""
+_UNKNOWN = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|deprecated", re.IGNORECASE
 )
 _TRIES = 3
 _WORDS = (8, 40)
@@ -50,7 +58,7 @@ class Learned:
 
     dialect: Dialect
     addresses: tuple[tuple[int, object], ...]
-    """The server's addresses, the one that answered first."""
+    """The server's addresses, the one that answered first; none where a proxy or aiohttp looks them up."""
     text_cost: TextCost | None
     notes: tuple[str, ...]
     ended: tuple[Ended, ...]
@@ -65,8 +73,10 @@ class Probe:
         self.where: Place = place(spec.target.base_url)
         self.direct = transport == "wire" or self.where.scheme == "unix"
         self.source = Source(spec, Dialect(), wire=self.direct)
-        self.addresses = addresses(self.where)
+        self.addresses = addresses(self.where) if self.direct else ()
         self.asked = 0
+        self.location = ""
+        """Where the last answer points, if it is a redirect."""
         self.ended: list[Ended] = []
 
     def ask(self, words: int, dialect: Dialect) -> Answer:
@@ -74,7 +84,7 @@ class Probe:
         self.asked += 1
         payload, isl = self.source.probe(words, dialect, PROBE_ID + self.asked)
         sent = time.time_ns()
-        answer = self._over_socket(payload) if self.direct else self._over_urllib(payload)
+        answer = self._over_socket(payload) if self.direct else self._by_fetch(payload)
         if answer.status == 200:
             number = PROBE_ID + self.asked
             prepared = Prepared(number, NONE, 0, isl, 4, 0, NONE, "probe", b"", intended_ns=sent)
@@ -89,7 +99,8 @@ class Probe:
                 try:
                     sock.connect(where)  # type: ignore[arg-type]
                 except OSError as error:
-                    fault = error
+                    fault = NoConnection(str(error))
+                    fault.__cause__ = error
                     continue
                 self.addresses = (
                     self.addresses[index],
@@ -98,33 +109,36 @@ class Probe:
                 )
                 sock.settimeout(self.spec.request_timeout_s)
                 sock.sendall(payload)
-                return _read(sock)
+                framing = _read(sock)
+                self.location = framing.location
+                return framing.answer
         raise fault or OSError("no address")
 
-    def _over_urllib(self, payload: bytes) -> Answer:
-        url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=self.source.is_chat)}"
+    def _by_fetch(self, payload: bytes) -> Answer:
+        target = self.spec.target
         headers = {
-            **bodies.headers(self.spec.target),
+            **bodies.headers(target),
             "X-Request-Id": f"rb-{self.source.name}-probe{PROBE_ID + self.asked}",
         }
-        request = urllib.request.Request(url, payload, headers)  # noqa: S310 - http(s) only
-        handlers = [urllib.request.ProxyHandler({})] if self.where.loopback else []
-        opener = urllib.request.build_opener(*handlers)
+        got = fetch(
+            f"{self.where.scheme}://{self.where.authority}",
+            bodies.path(self.where, is_chat=self.source.is_chat),
+            method="POST",
+            headers=headers,
+            body=payload,
+            timeout_s=self.spec.request_timeout_s,
+            insecure=target.insecure,
+        )
         answer = Answer()
-        try:
-            with opener.open(request, timeout=self.spec.request_timeout_s) as got:
-                answer.status = got.status
-                answer.plain = "event-stream" not in got.headers.get("content-type", "")
-                body = got.read()
-        except urllib.error.HTTPError as error:
-            answer.status, answer.plain, body = error.code, True, error.read()
+        answer.status, self.location = got.status, got.headers.get("location", "")
+        answer.plain = got.status != 200 or "event-stream" not in got.headers.get("content-type", "")
         answer.last_ns = time.time_ns()
-        answer.piece(body, answer.last_ns)
+        answer.piece(got.body, answer.last_ns)
         answer.end()
         return answer
 
 
-def _read(sock: socket.socket) -> Answer:
+def _read(sock: socket.socket) -> Framing:
     framing = Framing()
     while not framing.complete and not framing.broken:
         data = sock.recv(65536)
@@ -132,7 +146,11 @@ def _read(sock: socket.socket) -> Answer:
             framing.eof()
             break
         framing.feed([data], [struct.pack("qq", *divmod(time.time_ns(), 1_000_000_000))])
-    return framing.answer
+    if framing.broken and not framing.headers_complete:
+        raise OSError(framing.broken)
+    if not framing.any_bytes:
+        raise ConnectionResetError("the server closed before it answered")
+    return framing
 
 
 def learn(spec: LoadSpec, transport: str) -> Learned:
@@ -152,29 +170,76 @@ def learn(spec: LoadSpec, transport: str) -> Learned:
 def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answer | None]:
     """The richest dialect that the server takes, and its answer (None if the server is merely troubled)."""
     url, message = probe.spec.target.base_url, ""
-    for dialect, without in _LADDER:
+    dialect = Dialect()
+    tried: set[Dialect] = set()
+    while True:
+        tried.add(dialect)
         answer = _ask(probe, words, dialect, url)
         if answer is None or answer.status >= 500 or answer.status == 429:
             said = f" ({answer.verdict(complete=True, osl_asked=0, ignore_eos=False)})" if answer else ""
             notes.append(f"the server did not answer the probe{said}; its dialect is taken for vLLM's")
             return Dialect(), None
         if answer.status == 200:
-            if without:
-                notes.append(f"the server refused {without}: {message}")
+            notes += _left_out(dialect, causes.plain(message))
             return dialect, answer
         answer.verdict(complete=True, osl_asked=0, ignore_eos=False)
         message = message or answer.error
-        if answer.status in {401, 403}:
-            raise ServerFault(
-                f"the server refuses the key: {answer.error}", where=url, fix="give its API key"
-            )
-        if answer.status in {404, 405}:
-            raise ServerFault(
-                f"the server does not serve this: {answer.error}",
-                where=url,
-                fix=f"ask {url}/v1/models for names",
-            )
-    raise ServerFault(f"the server refuses even the plainest request: {message}", where=url)
+        if answer.status not in {400, 422}:
+            raise _refusal(probe, answer)
+        following = _next(dialect, answer.error, tried, probe.spec)
+        if following is None:
+            raise _refusal(probe, answer, message)
+        dialect = following
+
+
+def _refusal(probe: Probe, answer: Answer, words: str = "") -> RequestRefused:
+    """The server's own words, and what follows from them."""
+    url, api = probe.spec.target.base_url, "chat" if probe.source.is_chat else "completions"
+    cause = causes.of_status(answer.status, words or answer.error, url, location=probe.location, api=api)
+    return RequestRefused(cause.what, fix=cause.fix)
+
+
+def _next(dialect: Dialect, said: str, tried: set[Dialect], spec: LoadSpec) -> Dialect | None:
+    """What to ask next: without the fields that a refusal names, else without others, one after the other."""
+    named = [name for name in _NAMES if name in said]
+    if "continuous_usage_stats" in named and "stream_options" in named:
+        named.remove("stream_options")  # where the other stands
+    changes: dict[str, object] = {}
+    if len(named) <= _FEW:
+        for name in named:
+            changes |= _NAMES[name]
+        if "max_completion_tokens" in said and "max_tokens" in said:
+            changes["length_field"] = "max_completion_tokens"
+        elif (
+            dialect.length_field != "max_tokens" and "max_completion_tokens" in said and _UNKNOWN.search(said)
+        ):
+            changes["length_field"] = "max_tokens"
+        chosen = spec.requests.temperature or "temperature" in spec.requests.extra_body
+        if re.search(r"\btemperature\b", said) and not chosen:
+            changes["temperature"] = False
+    asked = [replace(dialect, **changes)] if changes else []  # type: ignore[arg-type]
+    asked += [
+        replace(Dialect(length_field=dialect.length_field, temperature=dialect.temperature), **left_out)  # type: ignore[arg-type]
+        for left_out in _LADDER
+    ]
+    return next((wanted for wanted in asked if wanted not in tried), None)
+
+
+def _left_out(dialect: Dialect, message: str) -> list[str]:
+    """What the server was not sent, or by another name, as notes."""
+    without = []
+    if not dialect.vllm_fields:
+        without.append("ignore_eos and min_tokens")
+    if not dialect.include_usage:
+        without.append("stream_options")
+    elif not dialect.continuous_usage:
+        without.append("stream_options.continuous_usage_stats")
+    if not dialect.temperature:
+        without.append("temperature, so that its own sampling holds")
+    notes = [f"the server refused {' and '.join(without)}: {message}"] if without else []
+    if dialect.length_field != "max_tokens":
+        notes.append(f"the server refused max_tokens, and is sent {dialect.length_field} instead: {message}")
+    return notes
 
 
 def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
@@ -183,13 +248,12 @@ def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
     for attempt in range(_TRIES):
         try:
             answer = probe.ask(words, dialect)
-        except TimeoutError:
-            return None
-        except (ConnectionRefusedError, urllib.error.URLError, socket.gaierror) as error:
-            raise ServerFault(f"nothing answers: {error}", where=url, fix="start the server first") from None
         except OSError as error:
-            if attempt == _TRIES - 1:
-                raise ServerFault(f"the server does not answer: {error}", where=url) from None
+            if isinstance(error, TimeoutError):
+                return None
+            if isinstance(error, NoConnection) or attempt == _TRIES - 1:
+                cause = causes.of_error(error, url)
+                raise ServerFault(cause.what, fix=cause.fix) from None
             continue
         if answer.status != NONE and answer.status < 500 and answer.status != 429:
             return answer

@@ -55,7 +55,8 @@ def drive(
     if spec.probe:
         learned = learn(spec, transport)
     else:
-        learned = Learned(Dialect(), addresses(place(spec.target.base_url)), None, (), ())
+        there = addresses(place(spec.target.base_url)) if transport == "wire" else ()
+        learned = Learned(Dialect(), there, None, (), ())
     workers = spread(agents, spec.workers, wanted_workers(spec)) if agents else choose_workers(spec)
     specs = [_worker_spec(spec, index, workers, transport, learned) for index in range(workers)]
     control = Control.create(workers)
@@ -117,6 +118,8 @@ def _to_last_answer(window: Window, reports: list[WorkerReport]) -> Window:
 
 def _notes(spec: LoadSpec, limit: int, reports: list[WorkerReport]) -> list[str]:
     notes = []
+    if spec.target.insecure:
+        notes.append("the server's TLS certificate was not checked (insecure)")
     asked = users_asked(spec)
     needed = (asked or 0) // max(1, len(reports)) + _SPARE_FILES
     if needed > limit:

@@ -39,6 +39,7 @@ class Framing:
         "complete",
         "headers_complete",
         "keep_alive",
+        "location",
         "on_body",
     )
 
@@ -56,6 +57,8 @@ class Framing:
         self._chunked = self._length = False
         self._plain = True
         self.broken = ""
+        self.location = ""
+        """Where a redirect points."""
 
     @property
     def streams(self) -> bool:
@@ -114,6 +117,8 @@ class Framing:
             self._length = True
         elif lower == b"content-type":
             self._plain = b"event-stream" not in value.lower()
+        elif lower == b"location":
+            self.location = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """All headers are there."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import resource
 import sys
-import urllib.request
 from typing import Literal
 
 from rocbench.errors import InputError
 from rocbench.load import calibrate
-from rocbench.load.address import place
+from rocbench.load.address import place, proxy_of
 from rocbench.load.cpus import usable
 from rocbench.load.spec import Closed, LoadSpec
 
@@ -34,7 +33,7 @@ def raise_file_limit() -> int:
 def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
     """The transport of a load. Raises InputError if the wire is asked for where it cannot be."""
     where = place(spec.target.base_url)
-    proxied = not where.loopback and _proxied(where.scheme, where.host)
+    proxied = proxy_of(where) is not None
     possible = sys.platform == "linux" and where.scheme in {"http", "unix"} and not proxied
     if spec.transport == "wire" and not possible:
         why = "a proxy stands before it" if proxied else "it needs plain HTTP and Linux"
@@ -44,10 +43,6 @@ def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
     if spec.transport == "aiohttp":
         return "aiohttp"
     return "wire" if possible else "aiohttp"
-
-
-def _proxied(scheme: str, host: str) -> bool:
-    return scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
 
 
 def choose_workers(spec: LoadSpec) -> int:

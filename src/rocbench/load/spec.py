@@ -17,7 +17,10 @@ class Target:
     """`http://127.0.0.1:8000`, `https://...`, `http://[::1]:8000`, or `unix:/path/of/socket`; a `/v1` is cut."""
     model: str
     api_key: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further headers of each request; they may hold secrets."""
+    insecure: bool = False
+    """Take any TLS certificate."""
     vocab_size: int | None = None
     tokenizer: str | None = None
     """Path of a `tokenizer.json`, or of the folder that holds it."""
@@ -189,6 +192,10 @@ class Dialect:
     continuous_usage: bool = True
     vllm_fields: bool = True
     """`ignore_eos` and `min_tokens`."""
+    length_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the answer's length is asked for by."""
+    temperature: bool = True
+    """False sends none: the server's own sampling holds."""
     token_ids: bool = False
     """`return_token_ids`, asked for only where usage does not come with each chunk."""
 

@@ -20,8 +20,8 @@ AHEAD_NS = 100_000_000
 """How long before it comes an edge is announced: longer than any pause between reading the clock and writing it."""
 _WATCH_S = 0.01
 _PROGRESS_NS = 250_000_000
-_DEAD_NS = 5_000_000_000
-"""No connection, nothing completed and only failed connections for so long: the server is dead."""
+_SILENT_NS = 5_000_000_000
+"""No connection, nothing completed and only failed connections for so long: there is nobody to be loaded."""
 _LAST_CALL_NS = 10_000_000_000
 """How long a drain may outlast the requests' own timeout."""
 
@@ -104,8 +104,8 @@ class Watch:
             case "drain":
                 if now > self.phase_since_ns + self.timeout_ns + _LAST_CALL_NS:
                     self._command(Command.ABORT)
-        if self.phase in {"warm-up", "measure", "tail"} and self._server_died():
-            self._interrupt("server_died")
+        if self.phase in {"warm-up", "measure", "tail"} and self._unresponsive():
+            self._interrupt("server_unresponsive")
 
     def _go(self, now: int) -> None:
         go = now + self.ahead_ns // 2
@@ -197,7 +197,8 @@ class Watch:
     def _enter(self, phase: PhaseName, now: int) -> None:
         self.phase, self.phase_since_ns = phase, now
 
-    def _server_died(self) -> bool:
+    def _unresponsive(self) -> bool:
+        """Whether nobody answers. That its process ended is not seen from here, and not said."""
         total = self.control.total
         completed, refused = total(Count.COMPLETED), total(Count.CONNECT_FAILED)
         now = time.monotonic_ns()
@@ -205,7 +206,7 @@ class Watch:
             self._alive_ns = now
             self._alive_mark = (completed, refused)
             return False
-        return now - self._alive_ns > _DEAD_NS
+        return now - self._alive_ns > _SILENT_NS
 
     def _show(self, now: int) -> None:
         """Tell the caller where the load stands."""

@@ -489,7 +489,15 @@ def _slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-._=" else "-" for c in text)[:80].strip("-")
 
 
-_NOT_DECIDING = {"ready_timeout_s", "api_key_env", "gpus", "command", "base_url"}
+_NOT_DECIDING = {
+    "ready_timeout_s",
+    "api_key_env",
+    "gpus",
+    "command",
+    "base_url",
+    "headers",
+    "insecure",
+}
 """How a server is reached and started on this node; what it is stands in its flags and version."""
 
 

@@ -28,6 +28,9 @@ LOST_S = 5.0
 _SETTLE_S = 0.05
 _PREFIXES = {"vllm:": "", "rocbench_sim:": "sim_"}
 _TTFT = "time_to_first_token_seconds"
+_STARTED = "process_start_time_seconds"
+"""Of prometheus_client itself: when the process began that answers."""
+_COUNTERS = ("generation_tokens_total", "prompt_tokens_total")
 
 
 def parse(text: str) -> dict[str, float]:
@@ -54,7 +57,7 @@ def parse(text: str) -> dict[str, float]:
 
 def _wanted(line: str) -> bool:
     if not line.startswith(tuple(_PREFIXES)):
-        return False
+        return line.startswith(f"{_STARTED} ")
     name = line.partition("{")[0].partition(" ")[0]
     if name.endswith("_bucket"):
         return name == f"vllm:{_TTFT}_bucket"
@@ -87,6 +90,7 @@ class Scraper:
 
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    insecure: bool = False
     period_s: float = PERIOD_S
     samples: list[ServerSample] = field(default_factory=list)
     failed_reads: int = 0
@@ -108,7 +112,9 @@ class Scraper:
         """One reading now, also kept; None (and counted) when the endpoint does not answer."""
         before = time.time_ns()
         try:
-            answer = fetch(self.base_url, "/metrics", headers=self.headers, timeout_s=LOST_S)
+            answer = fetch(
+                self.base_url, "/metrics", headers=self.headers, timeout_s=LOST_S, insecure=self.insecure
+            )
             if answer.status != 200:
                 raise OSError(f"HTTP {answer.status}")
             values = parse(answer.body.decode())
@@ -140,6 +146,21 @@ class Scraper:
         while not self._stop.is_set():
             self.read_now()
             self._stop.wait(self.period_s)
+
+
+def restarted(samples: Sequence[ServerSample]) -> bool:
+    """Whether another process answers than did before: it says a later start, or its counters begin anew. Pure.
+
+    Of several that answer in turn, as behind a gateway, each comes again: then nothing is known.
+    """
+    started = [s.values[_STARTED] for s in samples if _STARTED in s.values]
+    if started:
+        return started[0] < started[-1] and started == sorted(started) and len(set(started)) == 2
+    for name in _COUNTERS:
+        counts = [sample.values[name] for sample in samples if name in sample.values]
+        if sum(later < earlier for earlier, later in itertools.pairwise(counts)) == 1:
+            return True
+    return False
 
 
 def _tokens(sample: ServerSample) -> tuple[float | None, float | None]:

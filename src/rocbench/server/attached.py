@@ -2,12 +2,106 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rocbench.errors import InputError
-from rocbench.probe.fetch import root_of
+from rocbench.errors import InputError, ServerFault
+from rocbench.probe import causes
+from rocbench.probe.fetch import Answer, NoConnection, fetch, root_of
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+
+REFUSED_S = 3.0
+"""Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
+LOADING_S = 60.0
+"""Seconds it, or the gateway before it, may say that it is not ready yet."""
+_ANSWER_S = 4.0
+_MODELS_S = 10.0
+_POLL_S = 0.25
+
+
+def reach(spec: ServerSpec) -> bool:
+    """Waits shortly until a server answers, and tells whether it has a /health; else /v1/models answers.
+
+    Raises:
+        ServerFault: it cannot be reached, or does not serve; with what stands in the way.
+        InputError: it wants another key.
+    """
+    url, began = checked(spec.base_url or ""), time.monotonic()
+    while True:
+        try:
+            health = _get(spec, url, "/health", _ANSWER_S)
+            if health.status == 200:
+                return True
+            if health.status not in {502, 503, 504}:
+                _check_models(spec, url)
+                return False
+            cause, patience = _of_answer(health, url), LOADING_S
+        except NoConnection as error:
+            cause, patience = causes.of_error(error, url), REFUSED_S
+        except TimeoutError:  # a /health that runs the model may be slow
+            _check_models(spec, url)
+            return False
+        except OSError as error:
+            cause, patience = causes.of_error(error, url), REFUSED_S
+        if cause.lasting or time.monotonic() - began > patience:
+            raise ServerFault(f"{url}: {cause.what}", fix=cause.fix)
+        time.sleep(_POLL_S)
+
+
+def checked(base_url: str) -> str:
+    """The server's root. Raises InputError where no request can be sent there."""
+    if not _is_url(base_url):
+        raise InputError(
+            f"{base_url!r} is not the URL of a server",
+            where="base_url",
+            fix="give scheme, host and port: http://127.0.0.1:8000",
+        )
+    return root_of(base_url)
+
+
+def models(spec: ServerSpec, url: str) -> Answer:
+    """What /v1/models says.
+
+    Raises:
+        ServerFault: it does not answer.
+        InputError: it wants another key.
+    """
+    try:
+        answer = _get(spec, url, "/v1/models", _MODELS_S)
+    except OSError as error:
+        cause = causes.of_error(error, url)
+        raise ServerFault(f"{url}: {cause.what}", fix=cause.fix) from None
+    if answer.status in {401, 403}:
+        cause = _of_answer(answer, url)
+        raise InputError(f"{url}: {cause.what}", fix=cause.fix)
+    return answer
+
+
+def _check_models(spec: ServerSpec, url: str) -> None:
+    """For a server whose /health says nothing: /v1/models must answer."""
+    answer = models(spec, url)
+    if answer.status == 404:
+        raise ServerFault(
+            f"{url}/v1/models says HTTP 404",
+            fix="give the URL of an OpenAI-shaped server: what stands before /v1",
+        )
+    if answer.status != 200:
+        cause = _of_answer(answer, url)
+        raise ServerFault(f"{url}: {cause.what}", fix=cause.fix)
+
+
+def _get(spec: ServerSpec, url: str, path: str, timeout_s: float) -> Answer:
+    return fetch(url, path, headers=spec.request_headers, timeout_s=timeout_s, insecure=spec.insecure)
+
+
+def _of_answer(answer: Answer, url: str) -> causes.Cause:
+    words = answer.body.decode("utf-8", "replace")
+    said = answer.json()
+    if isinstance(said, dict):
+        error = said.get("error", said.get("message", said.get("detail", words)))
+        words = str(error.get("message", error)) if isinstance(error, dict) else str(error)
+    return causes.of_status(answer.status, words, url, location=answer.headers.get("location", ""))
 
 
 class AttachedServer:
@@ -25,13 +119,7 @@ class AttachedServer:
 
     def launch(self) -> None:
         """Checks the URL's shape. Raises InputError."""
-        if not _is_url(self.spec.base_url or ""):
-            raise InputError(
-                f"{self.spec.base_url!r} is not the URL of a server",
-                where="base_url",
-                fix="give scheme, host and port: http://127.0.0.1:8000",
-            )
-        self.base_url = root_of(self.spec.base_url or "")
+        self.base_url = checked(self.spec.base_url or "")
         self.spec.folder.mkdir(parents=True, exist_ok=True)
 
     def exit_code(self) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
-from rocbench.probe.fetch import fetch
+from rocbench.probe.fetch import Answer, fetch
 from rocbench.probe.scrape import labels
 from rocbench.server.failures import read_log
 from rocbench.server.redact import is_secret
@@ -258,6 +258,7 @@ def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: f
                 method="POST",
                 headers=running.headers,
                 timeout_s=30.0,
+                insecure=running.spec.insecure,
             )
         except OSError:
             return "unavailable"
@@ -273,9 +274,14 @@ def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: f
     return "refused"
 
 
+def _fetch(running: RunningServer, path: str) -> Answer:
+    spec = running.spec
+    return fetch(running.base_url, path, headers=running.headers, timeout_s=30.0, insecure=spec.insecure)
+
+
 def _ask(running: RunningServer, path: str) -> Any:
     try:
-        answer = fetch(running.base_url, path, headers=running.headers, timeout_s=30.0)
+        answer = _fetch(running, path)
     except OSError:
         return None
     return answer.json() if answer.status == 200 else None
@@ -283,7 +289,7 @@ def _ask(running: RunningServer, path: str) -> Any:
 
 def _text(running: RunningServer, path: str) -> str:
     try:
-        answer = fetch(running.base_url, path, headers=running.headers, timeout_s=30.0)
+        answer = _fetch(running, path)
     except OSError:
         return ""
     return answer.body.decode(errors="replace") if answer.status == 200 else ""

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rocbench.errors import InputError, ServerFault
-from rocbench.probe.fetch import exchange, fetch
+from rocbench.errors import ServerFault
+from rocbench.probe import causes
+from rocbench.probe.fetch import Answer, exchange, fetch
 from rocbench.probe.logwatch import LogFollower
+from rocbench.server import attached
 from rocbench.server.failures import server_fault
 from rocbench.server.progress import step_of
 from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, ServerSpec, StopReport
 
-REFUSED_S = 15.0
-"""Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
 FAMILY_S = 5.0
 DYING_S = 3.0
 _POLL_S = 0.25
@@ -66,9 +66,7 @@ class _Waiting:
         self.on_progress = on_progress
         self.last_step = ""
         self._counted = self.began
-        self.headers: dict[str, str] = {}
-        if self.spec.api_key:
-            self.headers["Authorization"] = f"Bearer {self.spec.api_key}"
+        self.headers = self.spec.request_headers
         self._log = LogFollower(launched.log_path, launched.log_start) if launched.log_path else None
 
     @property
@@ -112,11 +110,12 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         ServerFault: died, not ready in time, refused the completion, or serves another model.
     """
     waiting = _Waiting(launched, on_progress)
-    has_health = _wait_healthy(waiting)
+    is_attached = launched.spec.kind == "attached"
+    has_health = attached.reach(launched.spec) if is_attached else _wait_healthy(waiting)
     models, max_model_len = _models(waiting)
     served = _served_name(waiting.spec, models)
     completed_s = None
-    if launched.spec.kind != "attached":
+    if not is_attached:
         # An attached server is in use already, and its counters are to show what the load did and nothing else.
         began = time.monotonic()
         _complete(waiting, served)
@@ -144,71 +143,56 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
 
 
 def _wait_healthy(waiting: _Waiting) -> bool:
-    """Waits for /health, or for /v1/models of an attached server that has no /health (then False)."""
-    url, headers = waiting.launched.base_url, waiting.headers
+    """Waits for /health."""
     while True:
         waiting.look("the server is not healthy")
         try:
-            status = fetch(url, "/health", headers=headers, timeout_s=5.0).status
-            if status == 200:
+            if _fetch(waiting, "/health", 5.0).status == 200:
                 return True
-            if status != 503 and waiting.spec.kind == "attached":
-                _check_attached(waiting)
-                return False
-        except OSError as error:
-            if waiting.spec.kind == "attached" and waiting.seconds > REFUSED_S:
-                raise ServerFault(
-                    f"nothing answers at {url}: {error}", fix="check the URL, and that the server is up"
-                ) from error
+        except OSError:
+            pass
         time.sleep(_POLL_S)
 
 
-def _check_attached(waiting: _Waiting) -> None:
-    """For a server without /health: /v1/models must answer."""
-    url = waiting.launched.base_url
-    status = fetch(url, "/v1/models", headers=waiting.headers).status
-    if status in (401, 403):
-        raise InputError(
-            f"{url} wants another API key (HTTP {status})", fix="name its variable: --api-key-env NAME"
-        )
-    if status != 200:
-        raise ServerFault(
-            f"{url}/v1/models says HTTP {status}", fix="give the URL of an OpenAI-shaped server"
-        )
+def _fetch(waiting: _Waiting, path: str, timeout_s: float) -> Answer:
+    url, insecure = waiting.launched.base_url, waiting.spec.insecure
+    return fetch(url, path, headers=waiting.headers, timeout_s=timeout_s, insecure=insecure)
 
 
 def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
-    """Names that the server serves, and the first one's max_model_len where it tells."""
-    try:
-        answer = fetch(waiting.launched.base_url, "/v1/models", headers=waiting.headers, timeout_s=10.0)
-    except OSError as error:
-        raise waiting.fault(f"{waiting.spec.model}: /v1/models does not answer: {error}") from error
-    if answer.status in (401, 403):
-        raise InputError(
-            f"{waiting.launched.base_url} wants another API key (HTTP {answer.status})",
-            fix="name its variable: --api-key-env NAME",
-        )
+    """Names that the server serves, and the max_model_len of the one that is asked for where it tells."""
+    spec, url = waiting.spec, waiting.launched.base_url
+    if spec.kind == "attached":
+        answer = attached.models(spec, url)
+    else:
+        try:
+            answer = _fetch(waiting, "/v1/models", 10.0)
+        except OSError as error:
+            raise waiting.fault(f"{spec.model}: /v1/models does not answer: {error}") from error
     said = answer.json()
     listed = said.get("data") if isinstance(said, dict) else None
-    models = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    length = models[0].get("max_model_len") if models else None
-    return tuple(str(entry.get("id")) for entry in models), length if isinstance(length, int) else None
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    mine = [entry for entry in entries if entry.get("id") == spec.served_name] or entries
+    length = mine[0].get("max_model_len") if mine else None
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        length = None
+    return tuple(str(entry.get("id")) for entry in entries), length
 
 
 def _served_name(spec: ServerSpec, models: tuple[str, ...]) -> str:
     if not spec.served_name:
         return models[0] if models else spec.model
     if models and spec.served_name not in models:
+        names = ", ".join(causes.plain(name, 100) for name in models[:20])
         raise ServerFault(
-            f"the server serves {', '.join(models)}, not {spec.served_name}",
-            fix="name one of them as the model",
+            f"the server serves {names}, not {spec.served_name}", fix="name one of them as the model"
         )
     return spec.served_name
 
 
 def _version(waiting: _Waiting) -> str | None:
     try:
-        answer = fetch(waiting.launched.base_url, "/version", headers=waiting.headers)
+        answer = _fetch(waiting, "/version", 5.0)
     except OSError:
         return None
     found = answer.json() if answer.status == 200 else None
@@ -273,6 +257,7 @@ def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int,
         headers=waiting.headers,
         body=dict(body),
         timeout_s=timeout,
+        insecure=waiting.spec.insecure,
     ) as response:
         if response.status != 200:
             text = response.read(2000).decode(errors="replace")

@@ -41,6 +41,10 @@ class ServerSpec:
     """Kind attached: where it is, http or https, with or without `/v1`."""
     api_key: str | None = field(default=None, repr=False)
     """Sent as a bearer token. A launched server is given it as VLLM_API_KEY, never in argv."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Kind attached: further headers of every request to it; they may hold secrets."""
+    insecure: bool = False
+    """Kind attached: take any TLS certificate."""
     ready_timeout_s: float = 3600.0
     grace_s: float = GRACE_S
     gpus: tuple[int, ...] = ()
@@ -65,6 +69,12 @@ class ServerSpec:
         object.__setattr__(self, "command", command)
         object.__setattr__(self, "env", env)
         object.__setattr__(self, "api_key", key)
+
+    @property
+    def request_headers(self) -> dict[str, str]:
+        """Headers that every request to it needs."""
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return key | dict(self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +133,8 @@ class RunningServer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers every request to it needs."""
-        return {"Authorization": f"Bearer {self.spec.api_key}"} if self.spec.api_key else {}
+        """Headers that every request to it needs."""
+        return self.spec.request_headers
 
     @property
     def simulated(self) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from rocbench.settings import headers
 from rocbench.settings.blocks import Block
 from rocbench.settings.goals import Search, Share, Slo, Until
 from rocbench.settings.profiles import (
@@ -243,6 +244,10 @@ class Server(Strict):
     """Of a running server (kind attached)."""
     api_key_env: str | None = None
     """Name of the variable that holds the key. The key itself never stands in a file."""
+    headers: dict[str, str] = {}
+    """Further headers of every request to a running server; a secret by its variable: `{X-Api-Key: $MY_KEY}`."""
+    insecure: bool = False
+    """Take any TLS certificate of a running server."""
     ready_timeout_s: float | None = Field(default=None, gt=0)
     """None allows 600 s and 3 s a billion parameters."""
     dev_mode: bool = True
@@ -261,6 +266,13 @@ class Server(Strict):
         # Of the whole, not of the field: a field's value would stand in the message.
         if self.base_url is not None:
             check_url(self.base_url)
+        if self.kind != "attached" and (self.headers or self.insecure):
+            raise ValueError(
+                f"`headers` and `insecure` are of a server that runs already, not of kind {self.kind}"
+            )
+        headers.check(self.headers)
+        if self.api_key_env and "authorization" in map(str.lower, self.headers):
+            raise ValueError("`api_key_env` and the header `Authorization` exclude each other")
         return self
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from rocbench.settings import body
 from rocbench.settings.profiles import Positive
 from rocbench.settings.strict import Strict
 
@@ -94,6 +95,8 @@ class Workload(Strict):
     """Answers end at their length, not at the model's will."""
     temperature: float = 0.0
     """Of sampling; 0 is greedy."""
+    extra_body: dict[str, Any] = {}
+    """Further fields of each request's body, as the server takes them: `{top_p: 0.9}`."""
     note: str = ""
     """For its reader."""
 
@@ -101,4 +104,7 @@ class Workload(Strict):
     def _can_be_sent(self) -> Workload:
         if self.api == "completions" and self.images is not None:
             raise ValueError("`images` are sent by chat only: leave `api` out, or set it to chat")
+        body.check(self.extra_body)
+        if self.temperature and "temperature" in self.extra_body:
+            raise ValueError("`temperature` stands in `extra_body` too: keep one")
         return self

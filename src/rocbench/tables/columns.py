@@ -95,7 +95,7 @@ _WINDOW = (
     Column(
         "window_ended_by",
         "",
-        "duration, requests, count, max_duration, interrupted, server_died, never_began",
+        "duration, requests, count, max_duration, interrupted, server_died, server_unresponsive, never_began",
     ),
     Column("unfinished", "requests", "began in the window and had no end when the run stopped"),
     Column("requests_per_user", "requests", "requests that began in the window / concurrency asked"),
@@ -224,7 +224,9 @@ _SERVER = (
     ),
     Column("server_median_ttft_high_ms", "ms", "upper bound of that bucket"),
     Column("health_failures", "", "health checks that failed in the cell"),
-    Column("server_restarted", "", "true when the server died or was another process at the end of the cell"),
+    Column(
+        "server_restarted", "", "true when the server's process ended, or another answered at the cell's end"
+    ),
     Column("metrics_lost", "", "true when the server's metrics endpoint went away in the cell"),
     Column("jit_lines", "", "kernel builds (AITER, Triton) in the server's log inside the window"),
     Column("compile_lines", "", "torch.compile or graph captures in the server's log inside the window"),
@@ -279,7 +281,11 @@ _PROVENANCE = (
     Column("moved", "", "nodes that died or refused before this cell was measured on another"),
     Column("server_id", "", "folder under servers/"),
     Column("axes", "", "JSON of the matrix axes and factors that this cell stands at"),
-    Column("failure_message", "", "why the server failed, for a cell that could not be measured"),
+    Column(
+        "failure_message",
+        "",
+        "why a cell could not be measured: the server failed, or refused it in its own words",
+    ),
     Column("serve_args", "", "JSON of the server's flags"),
     Column("serve_env", "", "JSON of the environment set for the server"),
     Column("restart", "", "never, per_repeat or per_cell: whether repeats share a server"),

@@ -41,7 +41,7 @@ def no_measurement(e: Evidence) -> bool | None:
 
 
 def server_changed(e: Evidence) -> bool | None:
-    """The server died in the window, or was another process at its end."""
+    """The server's process ended in the cell, or another one answered at its end."""
     return True if e.window_ended_by == "server_died" else e.server_restarted
 
 

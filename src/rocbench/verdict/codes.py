@@ -27,7 +27,9 @@ class Code:
 
 SPOILED = frozenset({"client_saturated", "clock_stepped", "simulator_late", "stamps_coalesced"})
 """What the measuring machine did to a row: another attempt may be free of it."""
-SERVER_FAULTS = frozenset({"error_rate", "health_failed", "server_changed", "server_failed"})
+SERVER_FAULTS = frozenset(
+    {"error_rate", "health_failed", "server_changed", "server_failed", "server_unresponsive"}
+)
 """What the server did: another attempt may only be luckier."""
 
 CODES: tuple[Code, ...] = (
@@ -62,10 +64,29 @@ CODES: tuple[Code, ...] = (
         "server_changed",
         "voids",
         True,
-        "the server died, or another process answered at the end of the cell",
-        "window_ended_by = server_died, or another process identity",
+        "the server's process ended, or another process answered at the end of the cell",
+        "window_ended_by = server_died; another start time in its metrics, or counters that begin anew",
         "read servers/<id>/server.log",
         checks.server_changed,
+    ),
+    Code(
+        "server_unresponsive",
+        "voids",
+        False,
+        "the server stopped answering in the cell; nothing shows that its process ended",
+        "window_ended_by = server_unresponsive: no connection for 5 s, or 10 failed health checks in a row, and nothing"
+        " completed meanwhile",
+        "read the server's log, and look at what stands between it and the client",
+        checks.ended_by("server_unresponsive"),
+    ),
+    Code(
+        "request_refused",
+        "voids",
+        False,
+        "the server lives and refused what the cell asks of it; its own words are in failure_message",
+        "the first request of the cell was refused, or the cell is longer than the server's max_model_len",
+        "do what failure_message says",
+        checks.mark("request_refused"),
     ),
     Code(
         "health_failed",

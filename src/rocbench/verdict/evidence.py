@@ -77,6 +77,8 @@ class Evidence:
     server_frontend_cpu_share: float | None = None
     server_failed: bool | None = None
     """True: it never answered, or failed before the cell began."""
+    request_refused: bool | None = None
+    """True: it lives, and refused the cell's first request."""
     health_failures: int | None = None
     server_restarted: bool | None = None
     metrics_lost: bool | None = None

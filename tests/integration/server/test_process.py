@@ -269,7 +269,7 @@ def test_attached(make_spec):
         assert running.stopped.how == "left_running"
         assert own.exit_code() is None
         wrong = make_spec(kind="attached", base_url=own.base_url, command=(), api_key="k-wrong-key")
-        with pytest.raises(InputError, match="wants another API key"), server.start(wrong):
+        with pytest.raises(InputError, match="wants a key that it knows"), server.start(wrong):
             pass
 
 
@@ -299,9 +299,9 @@ def test_attached_to_no_url(make_spec, url):
 
 def test_attached_to_nothing(make_spec, monkeypatch):
     """A URL where nothing answers is told soon, whatever the time for a start."""
-    monkeypatch.setattr("rocbench.server.ready.REFUSED_S", 0.3)
+    monkeypatch.setattr("rocbench.server.attached.REFUSED_S", 0.3)
     with (
-        pytest.raises(ServerFault, match=r"nothing answers at http://127\.0\.0\.1:9"),
+        pytest.raises(ServerFault, match=r"127\.0\.0\.1:9 refuses connections"),
         server.start(make_spec(kind="attached", base_url="http://127.0.0.1:9", ready_timeout_s=3600.0)),
     ):
         pass

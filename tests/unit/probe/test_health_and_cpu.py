@@ -1,6 +1,7 @@
 """Health during a cell, and the CPU of the server's processes."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -71,11 +72,27 @@ def test_dead_process_stops_the_load(server):
 
 
 def test_server_that_never_answers_again():
-    """A server that runs and answers nothing is given up after ten checks."""
+    """A server that runs and answers nothing is given up after ten checks, and not called dead."""
     with HealthWatch("http://127.0.0.1:9", period_s=0.0) as watch:
         assert watch.stop.wait(20)
 
-    assert watch.died.startswith("10 health checks in a row failed: /health does not answer")
+    assert watch.unresponsive.startswith("10 health checks in a row failed, and no request was completed")
+    assert "/health does not answer" in watch.unresponsive
+    assert watch.died == ""
+    assert watch.view(0, FAR)["server_restarted"] is False
+
+
+def test_server_that_answers_the_load_is_alive():
+    """As long as requests of the load complete, failed checks are counted and end nothing."""
+    with HealthWatch("http://127.0.0.1:9", period_s=0.001) as watch:
+        for completed in range(1, 10_000):
+            watch.answered(completed)
+            if watch.checks > 40:
+                break
+            time.sleep(0.001)
+        assert not watch.stop.is_set()
+
+    assert len(watch.failures) > 20
 
 
 def test_attached_without_health():

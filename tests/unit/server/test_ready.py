@@ -11,7 +11,7 @@ from rocbench.server.failures import server_fault
 
 WAITING = SimpleNamespace(
     launched=SimpleNamespace(base_url="http://127.0.0.1:1"),
-    spec=SimpleNamespace(model="m", ready_timeout_s=1.0),
+    spec=SimpleNamespace(kind="process", model="m", served_name="m", ready_timeout_s=1.0, insecure=False),
     headers={},
     seconds=0.0,
 )

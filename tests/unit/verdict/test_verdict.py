@@ -66,6 +66,8 @@ FIRES = {
     "interrupted": {"window_ended_by": "interrupted"},
     "server_changed": {"server_restarted": True},
     "server_failed": {"server_failed": True},
+    "server_unresponsive": {"window_ended_by": "server_unresponsive"},
+    "request_refused": {"request_refused": True},
     "health_failed": {"health_failures": 1},
     "concurrency_not_delivered": {"achieved_concurrency": 97.9},
     "too_few_requests": {"requests_per_user": 4.9},

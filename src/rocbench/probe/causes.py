@@ -1,0 +1,325 @@
+"""Why a server does not answer, or refuses: said as what it is, in the server's own words, with what to do."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import re
+import socket
+import ssl
+import unicodedata
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from rocbench.load.address import Place, place, proxy_of, tls_context
+from rocbench.probe.fetch import NoConnection
+
+LONGEST = 500
+"""Characters kept of a server's words."""
+_HANDSHAKE_S = 2.0
+_INSECURE = "or --insecure (`insecure: true`) to measure without checking it"
+_CERTIFICATES = {
+    # OpenSSL's X509_V_ERR_* (x509_vfy.h)
+    9: ("is not valid yet", f"check the clocks of both machines, {_INSECURE}"),
+    10: ("has expired", f"renew it, {_INSECURE}"),
+    18: ("is self-signed", f"export SSL_CERT_FILE=THE-CERTIFICATE.pem, {_INSECURE}"),
+    19: ("is of an authority that this machine does not know", f"export SSL_CERT_FILE=CA.pem, {_INSECURE}"),
+    20: ("is of an authority that this machine does not know", f"export SSL_CERT_FILE=CA.pem, {_INSECURE}"),
+    21: ("comes without its chain", f"serve the whole chain, or export SSL_CERT_FILE=CA.pem, {_INSECURE}"),
+    23: ("was revoked", f"renew it, {_INSECURE}"),
+    62: ("is for another host name", f"give the name that stands in it, {_INSECURE}"),
+    64: ("is for another address", f"give the host name that stands in it, {_INSECURE}"),
+}
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
+_WANTS_CERTIFICATE = {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERTIFICATE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What is wrong, and what to do about it."""
+
+    what: str
+    fix: str
+    lasting: bool = True
+    """Waiting a moment would not help."""
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """A server's words as one line for a screen, a row or a page: no control character reaches a terminal. Pure."""
+    shown = "".join(
+        " " if char.isspace() or unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn"} else char
+        for char in text[: 8 * longest]
+    )
+    words = " ".join(shown.split())
+    return words if len(words) <= longest else words[: longest - 1] + "…"
+
+
+def of_error(error: BaseException, base_url: str) -> Cause:
+    """Why no answer came. May try a TLS handshake, to tell a port that speaks TLS from one that hangs up."""
+    where = place(base_url)
+    reason = error.__cause__ if isinstance(error, NoConnection) and error.__cause__ else error
+    proxy = proxy_of(where)
+    at = f"the proxy {proxy.url}" if proxy else where.authority
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return _of_certificate(reason, where)
+    if isinstance(reason, ssl.SSLError):
+        return _of_tls(reason, where)
+    if isinstance(reason, socket.gaierror):
+        return _of_name(reason, proxy.host if proxy else where.host)
+    if "Tunnel connection failed" in str(reason):
+        return _of_tunnel(str(reason), at, where)
+    if isinstance(error, NoConnection):
+        return _of_connection(reason, at, proxied=proxy is not None)
+    if isinstance(reason, TimeoutError):
+        return Cause(
+            f"{at} takes connections and gives no answer in time",
+            "see whether the server is overloaded or still loads its model",
+            lasting=False,
+        )
+    if where.scheme == "http" and proxy is None and _speaks_tls(where):
+        return Cause(
+            f"{where.authority} speaks TLS, and was asked in plain HTTP", "give the URL with https://"
+        )
+    if isinstance(reason, ConnectionError | http.client.RemoteDisconnected):
+        return Cause(f"{at} closes the connection without an answer", "read the server's log", lasting=False)
+    return Cause(
+        f"{at} does not answer in HTTP: {plain(str(reason))}", "check the port: another service may have it"
+    )
+
+
+def _of_certificate(reason: ssl.SSLCertVerificationError, where: Place) -> Cause:
+    told = _CERTIFICATES.get(reason.verify_code)
+    if told is None:
+        told = (
+            f"cannot be verified ({plain(reason.verify_message)})",
+            f"export SSL_CERT_FILE=CA.pem, {_INSECURE}",
+        )
+    return Cause(f"the TLS certificate of {where.authority} {told[0]}", told[1])
+
+
+def _of_tls(reason: ssl.SSLError, where: Place) -> Cause:
+    code = str(reason.reason or "")
+    if code in _NO_TLS:
+        return Cause(
+            f"{where.authority} answers without TLS", "give the URL with http://, or the port of its TLS"
+        )
+    if code in _WANTS_CERTIFICATE:
+        return Cause(
+            f"{where.authority} wants a certificate of its clients", "measure from behind that gateway"
+        )
+    if "UNEXPECTED_EOF" in code:
+        return Cause(
+            f"{where.authority} hangs up in the TLS handshake",
+            "check the port: it may speak plain HTTP (http://)",
+        )
+    return Cause(
+        f"TLS with {where.authority} fails: {plain(code or str(reason))}", "check its TLS versions and name"
+    )
+
+
+def _of_name(reason: socket.gaierror, host: str) -> Cause:
+    passing = reason.errno == socket.EAI_AGAIN
+    fix = "check its spelling, /etc/hosts and the DNS server of this machine"
+    return Cause(
+        f"the name {host!r} does not resolve ({plain(reason.strerror or str(reason))})", fix, not passing
+    )
+
+
+def _of_tunnel(told: str, at: str, where: Place) -> Cause:
+    """A proxy that does not let the connection through: `Tunnel connection failed: 407 ...`."""
+    found = re.search(r"failed: (\d{3})", told)
+    status = int(found[1]) if found else 0
+    if status == 407:
+        return _no_credentials(at)
+    return Cause(f"{at} opens no way to {where.authority}: {plain(told)}", _bypass(where))
+
+
+def _no_credentials(at: str) -> Cause:
+    return Cause(
+        f"{at} wants credentials",
+        "export https_proxy (or http_proxy) as http://USER:PASSWORD@HOST:PORT, or name the server in no_proxy",
+    )
+
+
+def _bypass(where: Place) -> str:
+    return f"let the proxy allow it, or go around it: export no_proxy={where.host}"
+
+
+def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
+    behind = ", or name the server in no_proxy" if proxied else ""
+    if isinstance(reason, ConnectionRefusedError):
+        return Cause(f"{at} refuses connections", f"check the port, and that it is up{behind}", lasting=False)
+    if isinstance(reason, TimeoutError):
+        return Cause(f"no connection to {at} in time", f"check the host, and firewalls on the way{behind}")
+    number = getattr(reason, "errno", None)
+    if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}:
+        return Cause(f"there is no route to {at}", f"check the host, and this machine's network{behind}")
+    if number in {errno.EMFILE, errno.ENFILE}:
+        return Cause(
+            "this machine has no file left for a connection", "raise the limit of open files (ulimit -n)"
+        )
+    return Cause(
+        f"no connection to {at}: {plain(str(reason) or type(reason).__name__)}",
+        f"check the URL, and that the server is up{behind}",
+        lasting=False,
+    )
+
+
+def _speaks_tls(where: Place) -> bool:
+    """Whether a TLS handshake gets an answer on the server's port."""
+    try:
+        with (
+            socket.create_connection((where.host, where.port), _HANDSHAKE_S) as sock,
+            tls_context(insecure=True).wrap_socket(sock, server_hostname=where.host),
+        ):
+            return True
+    except ssl.SSLError as error:  # an alert is TLS too; other bytes are not
+        return "ALERT" in str(error.reason or "")
+    except OSError:
+        return False
+
+
+# --- answers with a status
+
+
+def of_status(status: int, words: str, base_url: str, *, location: str = "", api: str = "") -> Cause:
+    """Why a server refuses, by its status, its words and where it points.
+
+    Args:
+        status: of its answer.
+        words: the message of its answer.
+        base_url: where it was asked.
+        location: the header of a redirect.
+        api: `completions` or `chat` where a completion was asked for.
+    """
+    where, said = place(base_url), _said(status, words)
+    if 300 <= status < 400:
+        return _redirect(status, location, base_url)
+    if "plain HTTP request was sent to HTTPS port" in words or status == 426:
+        return Cause(
+            f"{where.authority} speaks TLS, and was asked in plain HTTP", "give the URL with https://"
+        )
+    match status:
+        case 407:
+            proxy = proxy_of(where)
+            return _no_credentials(f"the proxy {proxy.url}" if proxy else where.authority)
+        case 401:
+            return Cause(
+                f"the server wants a key that it knows: {said}",
+                "name the variable that holds it: --api-key-env NAME, or --header 'NAME: $VARIABLE'",
+            )
+        case 403:
+            return Cause(
+                f"the server, or a gateway before it, refuses this key or this client: {said}",
+                "ask its operator for access; a key goes in by --api-key-env or --header",
+            )
+        case 404 | 405 | 501:
+            return _not_found(said, words, base_url, api)
+        case 413:
+            return Cause(
+                f"the request is too large for the server, or for a gateway before it: {said}",
+                "lower --isl or the images, or raise the gateway's limit of the body's size",
+            )
+        case 429:
+            return Cause(
+                f"the server, or a gateway before it, limits the rate: {said}",
+                "raise that limit for this client, or lower --concurrency or --rate",
+                lasting=False,
+            )
+        case 502 | 503 | 504:
+            return Cause(
+                f"the server is not ready, or a gateway does not reach it: {said}",
+                "wait until it has loaded its model, and look at what stands behind the gateway",
+                lasting=False,
+            )
+    if status >= 500:
+        return Cause(f"the server fails: {said}", "read the server's log", lasting=False)
+    return Cause(f"the server refuses the request: {said}", _advice(words, api))
+
+
+def _said(status: int, words: str) -> str:
+    """`400: text`, or the status alone where nothing was said."""
+    text = plain(words.removeprefix(f"{status}:"))
+    return f"{status}: {text}" if text else f"HTTP {status} {http.client.responses.get(status, '')}".strip()
+
+
+def _redirect(status: int, location: str, base_url: str) -> Cause:
+    """A redirect is not followed: each request of the load would go two ways."""
+    target = base_of(location, base_url)
+    if target is None:
+        return Cause(
+            f"the server redirects (HTTP {status}) and does not say where to", "give the URL of its target"
+        )
+    return Cause(
+        f"the server redirects (HTTP {status}) to {target}",
+        f"give its target: --base-url {target} (`base_url`)",
+    )
+
+
+def base_of(location: str, base_url: str) -> str | None:
+    """The base URL that a redirect's Location leads to: without the API's path, user, password and query. Pure."""
+    try:
+        parts, asked = urlsplit(location), urlsplit(base_url)
+        host, port = parts.hostname or asked.hostname or "", parts.port if parts.hostname else asked.port
+    except ValueError:
+        return None
+    if not location or not host or plain(location) != location:
+        return None
+    scheme = parts.scheme or asked.scheme
+    path = re.sub(
+        r"/(?:v1(?:/(?:chat/completions|completions|models))?|health|metrics|version)/?$", "", parts.path
+    )
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}{f':{port}' if port else ''}{path.rstrip('/')}"
+
+
+_MODEL = re.compile(
+    r"\bmodel\b.*\b(?:not exist|not found|unknown|no such|not available)|no such model", re.IGNORECASE
+)
+_NO_COMPLETIONS = re.compile(
+    r"(?:not|n't|only).*\b(?:text )?completions?\b(?: api)?|chat model|only.*\bchat\b|use.*chat/completions"
+    r"|/v1/completions",
+    re.IGNORECASE,
+)
+_NO_CHAT = re.compile(r"chat template|(?:not|n't).*\bchat\b|not a chat model", re.IGNORECASE)
+
+
+def _not_found(said: str, words: str, base_url: str, api: str) -> Cause:
+    if api == "completions" and _NO_COMPLETIONS.search(words):
+        return Cause(
+            f"the server does not serve completions: {said}", "use --api chat (`api: chat` of a workload)"
+        )
+    if api == "chat" and _NO_CHAT.search(words):
+        return Cause(f"the server does not serve chat: {said}", "use --api completions (`api: completions`)")
+    if _MODEL.search(words):
+        return Cause(f"the server does not know the model: {said}", f"ask {base_url}/v1/models for its names")
+    other = {"completions": "chat", "chat": "completions"}.get(api, "")
+    fix = f"give what stands before /v1 of its URL, and a model that {base_url}/v1/models names"
+    return Cause(f"the server does not serve this: {said}", f"{fix}; or --api {other}" if other else fix)
+
+
+_TOO_LONG = re.compile(
+    r"maximum (?:context|model|input) length|max_model_len|context (?:length|window)|too long", re.IGNORECASE
+)
+_INSTEAD = re.compile(r"\buse\s+[`'\"]?(\w+)[`'\"]?\s+instead", re.IGNORECASE)
+_TEMPERATURE = re.compile(r"\btemperature\b", re.IGNORECASE)
+_IDS = re.compile(
+    r"prompt.*\b(?:must be|should be|valid) (?:a )?str|token[ _]?ids?.*not supported", re.IGNORECASE
+)
+
+
+def _advice(words: str, api: str) -> str:
+    """What follows from a refusal's words."""
+    if _TOO_LONG.search(words):
+        return "lower --isl or --osl: together they must fit the server's longest context"
+    if _TEMPERATURE.search(words):
+        return "set one that it takes: --extra-body '{\"temperature\": 1}' (`temperature` of a workload)"
+    if instead := _INSTEAD.search(words):
+        return f"the server wants {instead[1]}: give it by --extra-body, or measure a server that takes the other"
+    if api == "completions" and (_NO_COMPLETIONS.search(words) or _IDS.search(words)):
+        return "use --api chat (`api: chat` of a workload)"
+    if api == "chat" and _NO_CHAT.search(words):
+        return "use --api completions (`api: completions` of a workload)"
+    if _MODEL.search(words):
+        return "name a model that /v1/models lists"
+    return "change what its words name: --isl, --osl, --api, --extra-body"

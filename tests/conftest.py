@@ -44,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_tool_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test hears of a tool that hung in another."""
     monkeypatch.setattr(amd_smi, "_hung", {})
+    monkeypatch.setattr(amd_smi, "_warnings", {})
+    monkeypatch.setattr(amd_smi, "_last_words", {})
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
         frame = folder.cells()
         if not frame.empty:
             frames.append(frame.assign(begun_at=folder.manifest.get("begun_at"), run=folder.path.name))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return pd.concat(frames, ignore_index=True) if frames else store.frame_of([]).assign(begun_at="", run="")
 
 
 SERIES = ("key", "simulated", "predicted", "imported", "hardware", "model_revision", "isl", "osl", "images")

@@ -246,3 +246,6 @@ class GpuSample:
     activity: float | None = None
     throttled: bool | None = None
     ecc_uncorrectable: int | None = None
+    socket: int | None = None
+    """Lowest GPU of its socket among those that the server uses: it alone holds the socket's power and energy. None
+    where each GPU is a socket, as far as is known."""

@@ -279,9 +279,14 @@ class RunFolder:
             return
         temporary = target.with_name(f".{target.name}.tmp")
         try:
-            with pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression="zstd") as writer:
+            # A run that is resumed by a later version has parts with more columns.
+            schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
+            with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
                 for part in parts:
-                    writer.write_table(pq.read_table(part))
+                    whole = pa.concat_tables(
+                        [schema.empty_table(), pq.read_table(part)], promote_options="default"
+                    )
+                    writer.write_table(whole)
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -84,7 +84,7 @@ def summary(
 
     from rocbench import console
     from rocbench.commands.reporting import find
-    from rocbench.judgement import repeats
+    from rocbench.judgement import repeats, search
     from rocbench.judgement.compare import DEFAULT_METRICS, origin, records
 
     folders = find([run])
@@ -102,10 +102,14 @@ def summary(
                 f"{name!r} is no column of numbers", where="--metric", fix="docs/results.md lists all columns"
             )
     table = repeats.summary(cells, metric or DEFAULT_METRICS, include_invalid=include_invalid)
+    if table.empty:
+        raise InputError(
+            "every row here is a discarded repeat", where=str(folders[0].path), fix="see it with --end-table"
+        )
     if csv:
         typer.echo(table.to_csv(index=False), nl=False)
         return
     console.show_summary(table, map(origin, records(cells)))
     sweep = (folders[0].read_json("plan.json") or {}).get("sweep") or {}
     gain = float(sweep.get("saturation_gain", 0.05))
-    console.show_capacity(cells, folders[0].read_json("search.json") or [], gain)
+    console.show_capacity(cells, search.stored(folders[0].read_json("search.json")), gain)

@@ -127,6 +127,7 @@ def cell(
         **health.view(start_ns, end_ns),
         **edges.view(),
         **power.window_columns(gpus, start_ns, end_ns, result.output_tokens_in_window),
+        **session_.telemetry.power_columns(),
         **proved_columns(session_.proved),
     }
     columns["server_restarted"] |= scrape.restarted(scraper.samples)

@@ -122,6 +122,33 @@ def report(rows: Sequence[Row], search: Search, step: Step, *, whole: bool, gain
     }
 
 
+_UNTOLD: Row = {
+    "server": "",
+    "model": "?",
+    "workload": "?",
+    "unit": "users",
+    "best": None,
+    "failed": None,
+    "ended": False,
+    "why": "it does not say",
+    "measurements": 0,
+}
+
+
+def stored(found: Any) -> list[dict[str, Any]]:
+    """The searches of a `search.json`, whichever version wrote it: what one does not say has its place. Pure."""
+    searches = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return [
+        {
+            **_UNTOLD,
+            **{name: value for name, value in entry.items() if value is not None},
+            "axes": dict(entry.get("axes") or {}),
+            "limits": list(entry.get("limits") or ()),
+        }
+        for entry in searches
+    ]
+
+
 def _mean(rows: Sequence[Row], metric: str) -> float | None:
     figures = [float(row[metric]) for row in rows if said(row) == "figures" and row.get(metric) is not None]
     return sum(figures) / len(figures) if figures else None

@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from rocbench.probe.sockets import Identity, Sockets, grouped
 from rocbench.records import GpuSample
 
 _MIB = 1024**2
+_WATTS = 100_000
+"""More than any socket draws."""
 _RESIDENCIES = (
     "prochot_residency_acc",
     "socket_thm_residency_acc",
@@ -37,6 +40,35 @@ class Library:
     def read(self, at_ns: int) -> list[tuple[GpuSample, int | None]]:
         """A reading of each GPU, with its throttle residency."""
         return [self._one(index, handle, at_ns) for index, handle in enumerate(self._handles)]
+
+    def sockets(self) -> Sockets:
+        """Which GPUs are parts of one socket."""
+        return grouped({index: self._identity(handle) for index, handle in enumerate(self._handles)})
+
+    def _identity(self, handle: Any) -> Identity:
+        bdf, mode = self._ask("amdsmi_get_gpu_device_bdf", handle), self._mode(handle)
+        partition = _number(self._values("amdsmi_get_gpu_kfd_info", handle).get("current_partition_id"))
+        serial = self._values("amdsmi_get_gpu_asic_info", handle).get("asic_serial")
+        cap = self._values("amdsmi_get_power_cap_info", handle)
+        most = _first(cap.get("max_power_cap"), cap.get("power_cap"))
+        return Identity(
+            bdf=bdf if isinstance(bdf, str) else "",
+            serial=serial if isinstance(serial, str) and serial != "N/A" else "",
+            partition=None if partition is None else int(partition),
+            mode=mode,
+            # Microwatts; early versions gave watts.
+            cap_w=None if not most else most / 1e6 if most > _WATTS else most,
+        )
+
+    def _mode(self, handle: Any) -> str:
+        mode = self._ask("amdsmi_get_gpu_compute_partition", handle)
+        if isinstance(mode, str) and mode.upper().endswith("PX"):
+            return mode.upper()
+        profile = self._values("amdsmi_get_gpu_accelerator_partition_profile", handle).get(
+            "partition_profile"
+        )
+        told = str(profile.get("profile_type", "")) if isinstance(profile, dict) else ""
+        return told.upper() if told.upper().endswith("PX") else ""
 
     def close(self) -> None:
         """Lets go of the library."""

@@ -1,13 +1,15 @@
 """The `amd-smi` command: asked with a time limit, its JSON read in both shapes.
 
 Leaves are `{"value": N, "unit": "W"}`, a bare value, or "N/A"; a whole section may be "N/A" too. The top level is a
-list (ROCm up to 6.x) or `{"gpu_data": [...]}` (from 7.0.2, ROCm/amdsmi#134).
+list (ROCm up to 6.x) or `{"gpu_data": [...]}` (from 7.0.2, ROCm/amdsmi#134). Other text may stand around the JSON on
+standard output: ROCm 6.4 to 7.0 warn there of missing groups (ROCm/amdsmi#114).
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import time
@@ -25,6 +27,15 @@ _THROTTLES = ("prochot", "socket_thermal", "vr_thermal", "hbm_thermal")
 """Power (ppt) is left out: under full load an MI300-class GPU runs at its power cap, by design and always."""
 
 
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07)|\ufeff|\r")
+_GROUPS = re.compile(r"required groups:|Permission denied|permission", re.IGNORECASE)
+_MOST_WARNINGS = 20
+_LONGEST = 300
+
+_warnings: dict[str, None] = {}
+"""What the tool wrote beside its JSON, each line once, in order."""
+_OPENS = re.compile(r"[\[{]")
+_last_words: dict[str, str] = {}
 _hung: dict[str, float] = {}
 """Tools that hung, and until when (monotonic) they are left alone."""
 
@@ -42,6 +53,8 @@ def rests() -> bool:
 def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
     """Standard output of a tool; None when it is missing, fails, or takes too long.
 
+    What it writes beside its JSON, on either output, is kept for `warnings`.
+
     A tool that hangs in the driver cannot even be killed, so nothing here waits for its end.
     """
     hung = _hung
@@ -52,24 +65,79 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
         )
     except OSError:
         return None
     try:
-        out, _ = process.communicate(timeout=timeout_s)
+        out, beside = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         hung[argv[0]] = time.monotonic() + REST_S
         process.kill()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1.0)
-        assert process.stdout is not None
-        process.stdout.close()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
         return None
+    found, around = documents(out)
+    said = [line for line in map(_said, (around + "\n" + beside).splitlines()) if line]
+    if found:
+        _warnings.update(dict.fromkeys(said[: _MOST_WARNINGS - len(_warnings)]))
+    elif said:
+        _last_words["amd-smi"] = said[-1]
     # amd-smi exits non-zero for one unreadable value and still prints all others.
-    return out if process.returncode == 0 or out.lstrip().startswith(("[", "{")) else None
+    return out if process.returncode == 0 or found else None
+
+
+def warnings() -> list[str]:
+    """What amd-smi wrote beside its JSON since this process began, each line once, with the fix where it is known."""
+    return [f"amd-smi says: {line}{_fix(line)}" for line in _warnings]
+
+
+def last_words() -> str:
+    """What amd-smi said when it last gave no answer, with the fix where it is known; empty where it said nothing."""
+    line = _last_words.get("amd-smi", "")
+    return line and line + _fix(line)
+
+
+def _said(line: str) -> str:
+    """A line in words; empty where it holds none, and for all but the last line of a traceback."""
+    text = _ANSI.sub("", line)
+    frame = text.startswith((" ", "\t", "Traceback")) or not re.search(r"\w", text)
+    return "" if frame else text.strip()[:_LONGEST]
+
+
+def _fix(line: str) -> str:
+    if not _GROUPS.search(line):
+        return ""
+    names = re.search(r"required groups: *([\w, ]+)", line)
+    groups = ",".join(re.findall(r"\w+", names[1])) if names else "render,video"
+    return f"; fix: sudo usermod -aG {groups} $USER, then log in again (in a container --group-add)"
+
+
+def documents(text: str) -> tuple[list[Any], str]:
+    """Every JSON list and object of a text, whatever stands around and between them, and that other text. Pure."""
+    text = _ANSI.sub("", text)
+    decoder = json.JSONDecoder()
+    found: list[Any] = []
+    around: list[str] = []
+    done = at = 0
+    while (match := _OPENS.search(text, at)) is not None:
+        at = match.start()
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (RecursionError, ValueError):
+            at += 1
+            continue
+        if isinstance(value, dict) or all(isinstance(entry, dict) for entry in value):
+            found.append(value)
+            around.append(text[done:at])
+            done = end
+        at = end
+    return found, "\n".join([*around, text[done:]])
 
 
 def ask(*words: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]] | None:
@@ -83,16 +151,18 @@ def rows(text: str) -> list[dict[str, Any]] | None:
 
     A row that does not say its GPU is no row: whose reading it is cannot be told.
     """
-    try:
-        data = json.loads(text)
-    except ValueError:
+    listed: list[Any] | None = None
+    for data in documents(text)[0]:
+        there = data.get("gpu_data", [data] if "gpu" in data else None) if isinstance(data, dict) else data
+        if isinstance(there, list):
+            listed = [*(listed or []), *there]
+    if listed is None:
         return None
-    if isinstance(data, dict):
-        data = data.get("gpu_data", [data] if "gpu" in data else None)
-    if not isinstance(data, list):
-        return None
-    found = [row | {"gpu": int(gpu)} for row in data if (gpu := number(row, "gpu")) is not None]
-    return found if found or not data else None
+    found: dict[int, dict[str, Any]] = {}
+    for row in listed:
+        if (gpu := number(row, "gpu")) is not None:
+            found[int(gpu)] = found.get(int(gpu), {}) | row | {"gpu": int(gpu)}
+    return list(found.values()) if found or not listed else None
 
 
 def leaf(row: Any, *path: str) -> Any:

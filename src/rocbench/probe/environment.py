@@ -54,6 +54,8 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
     Args:
         root: where /proc, /sys and /opt are read; another folder in tests.
     """
+    gpus_ = gpus(amd_smi.ask("static") if amd_smi.available() else None, _firmware())
+    said = amd_smi.warnings()
     return {
         "node": socket.gethostname(),
         "rocbench": __version__,
@@ -62,9 +64,9 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
         "packages": _packages(),
         "host": host(root),
         "rocm": rocm(root),
-        "gpus": gpus(amd_smi.ask("static") if amd_smi.available() else None, _firmware()),
+        "gpus": gpus_,
         "environment": variables(os.environ),
-    }
+    } | ({"amd_smi_says": said} if said else {})
 
 
 def code(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rocbench.probe import amd_smi
+from rocbench.probe import amd_smi, identify
 from rocbench.probe.amd_library import Library
+from rocbench.probe.sockets import Sockets
 from rocbench.records import GpuSample
 from rocbench.server.command import is_loopback
 from rocbench.server.spec import RunningServer
@@ -46,11 +47,16 @@ class Telemetry:
     read: Callable[[int], Reading | None] | None = None
     gpus: tuple[int, ...] = ()
     """Indices kept; empty keeps all."""
+    sockets: Sockets = field(default_factory=Sockets)
+    cap_w: float | None = None
+    """Power limit of one socket, where the tool tells none of its own."""
     own_pids: Callable[[], set[int]] = set
     attached: bool = False
     """Nobody knows the server's processes: those listed at the first look may be its own, a later one is not."""
     notes: list[str] = field(default_factory=list)
     samples: list[GpuSample] = field(default_factory=list)
+    power_note: str = ""
+    """What is to be known of the power: whole sockets, or why there is none."""
     looks: list[tuple[int, bool | None]] = field(default_factory=list)
     """(ns, whether another process was on these GPUs) of each look that was answered."""
     failed_reads: int = 0
@@ -90,6 +96,20 @@ class Telemetry:
             sample for sample in list(self.samples) if start_ns - edge_ns <= sample.at_ns < end_ns + edge_ns
         ]
 
+    def power_columns(self) -> dict[str, float | int | str | None]:
+        """Columns of `cells` that say whose power it is."""
+        used = set(self.gpus) or {sample.gpu for sample in self.samples}
+        if not used or not self.sockets.of.keys() >= used:
+            return {"power_note": self.power_note or None}
+        sockets = len({self.sockets.of[gpu] for gpu in used})
+        told_w = self.sockets.cap_w(used)
+        by_hardware = None if self.cap_w is None else sockets * self.cap_w
+        return {
+            "gpu_sockets": sockets,
+            "power_cap_w": by_hardware if told_w is None else told_w,
+            "power_note": self.power_note or None,
+        }
+
     def _reads(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
@@ -102,7 +122,8 @@ class Telemetry:
         return True if True in told else None if not told or None in told else False
 
     def news(self) -> list[str]:
-        """Notes that were made since the last call."""
+        """Notes that were made since the last call, and what amd-smi said for the first time."""
+        self.notes += [note for warning in amd_smi.warnings() for note in _once(warning)]
         fresh = self.notes[self._told :]
         self._told += len(fresh)
         return fresh
@@ -129,9 +150,15 @@ class Telemetry:
             return False
         at_ns = (before + time.time_ns()) // 2
         # A GPU that a reading leaves out has no value: a sum over the others is not the server's.
-        left_out = set(self.gpus) - {sample.gpu for sample, _ in reading}
+        listed = [sample.gpu for sample, _ in reading]
+        left_out = set(self.gpus) - set(listed)
         self.samples += [GpuSample(at_ns, gpu) for gpu in sorted(left_out)]
-        for sample, residency in reading:
+        if not self.power_note:
+            self.power_note = self.sockets.note(self.gpus or listed, {*listed, *self.sockets.of})
+            if self.power_note:
+                self._note_once(self.power_note)
+        once = self.sockets.counted_once([sample for sample, _ in reading], self.gpus)
+        for sample, (_, residency) in zip(once, reading, strict=True):
             if self.gpus and sample.gpu not in self.gpus:
                 continue
             throttled = self._throttled(sample, residency)
@@ -192,19 +219,25 @@ def _telemetry(running: RunningServer, hardware: Hardware | None) -> Telemetry:
         return Telemetry()
     if running.spec.kind == "attached" and not is_loopback(urlsplit(running.base_url).hostname or ""):
         return Telemetry(notes=_once("GPU telemetry is off: the server runs on another machine"))
-    read, how = _tried_source()
+    read, how, sockets = _tried_source()
     if read is None:
         return Telemetry(notes=_once(f"GPU telemetry is off: {how}"))
     return Telemetry(
         read=read,
         gpus=running.spec.gpus or _used_by(running),
+        sockets=sockets,
+        cap_w=hardware.gpu.power_w if hardware is not None and hardware.gpu is not None else None,
         own_pids=lambda: {member.pid for member in running.processes()},
         attached=running.spec.kind == "attached",
         notes=_once(f"GPU telemetry once a second by {how}"),
     )
 
 
-def source() -> tuple[Callable[[int], Reading | None] | None, str]:
+Source = tuple[Callable[[int], Reading | None], Callable[[], Sockets]]
+"""Reads the GPUs; tells their sockets."""
+
+
+def source() -> tuple[Source | None, str]:
     """How GPUs can be read here, and its name; (None, why not)."""
     try:
         library = Library()
@@ -212,8 +245,8 @@ def source() -> tuple[Callable[[int], Reading | None] | None, str]:
         if not amd_smi.available():
             there = "no amd-smi" if Path("/dev/kfd").exists() else "no /dev/kfd, no amd-smi"
             return None, f"no AMD GPU can be read here ({there}; {error})"
-        return _by_command, "amd-smi"
-    return library.read, "the amdsmi library"
+        return (_by_command, identify.sockets), "amd-smi"
+    return (library.read, library.sockets), "the amdsmi library"
 
 
 def _by_command(at_ns: int) -> Reading | None:
@@ -226,26 +259,28 @@ def _by_command(at_ns: int) -> Reading | None:
     return [(amd_smi.sample_of(row, at_ns), amd_smi.residency(row)) for row in rows]
 
 
-def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str]:
-    """A source that gave a reading, its name and what one reading costs; (None, why not).
+def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str, Sockets]:
+    """A source that gave a reading, its name and what one reading costs, and the sockets; (None, why not, none).
 
     Tried in a thread that is left behind when it does not come back: with a hung driver even opening the
     library never returns.
     """
-    outcome: list[tuple[Callable[[int], Reading | None] | None, str]] = []
+    outcome: list[tuple[Callable[[int], Reading | None] | None, str, Sockets]] = []
 
     def attempt() -> None:
-        read, how = source()
-        if read is None:
-            outcome.append((None, how))
+        found, how = source()
+        if found is None:
+            outcome.append((None, how, Sockets()))
             return
+        read, sockets = found
         before_s = _cpu_s()
         reading = read(time.time_ns())
         cost_ms = (_cpu_s() - before_s) * 1e3
         if reading:
-            outcome.append((read, f"{how}, {cost_ms:.0f} ms of CPU a reading"))
+            outcome.append((read, f"{how}, {cost_ms:.0f} ms of CPU a reading", sockets()))
         else:
-            outcome.append((None, f"{how} gives no reading"))
+            said = amd_smi.last_words()
+            outcome.append((None, f"{how} gives no reading" + (f" ({said})" if said else ""), Sockets()))
 
     thread = threading.Thread(target=attempt, daemon=True, name="gpu-first")
     thread.start()
@@ -253,7 +288,7 @@ def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str]:
     if outcome:
         return outcome[0]
     hung = f"no reading came within {FIRST_S:.0f} s; the driver may hang"
-    return None, hung if thread.is_alive() else "the first reading failed"
+    return None, hung if thread.is_alive() else "the first reading failed", Sockets()
 
 
 def _cpu_s() -> float:

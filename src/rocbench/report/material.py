@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rocbench.judgement import compare
+from rocbench.judgement import compare, search
 from rocbench.judgement.compare import made_up, origin
 from rocbench.judgement.namesakes import told_apart
 from rocbench.records import Phase
@@ -75,7 +75,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
             rows,
             plan,
             manifest,
-            tuple(folder.read_json("search.json") or ()),
+            tuple(search.stored(folder.read_json("search.json"))),
         )
         for name, (folder, cells, rows, plan, manifest) in zip(names, found, strict=True)
     ]

@@ -134,7 +134,7 @@ def _y_axis(panel: Panel) -> Json:
 
 def _around_one(values: list[float | None]) -> Json:
     """The range of a log axis of one value: by itself plotly takes a decade to each side, more than the ticks are for."""
-    known = {value for value in values if value}
+    known = {value for value in values if value is not None and value > 0}
     if len(known) != 1:
         return {}
     at = math.log10(known.pop())

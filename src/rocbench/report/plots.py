@@ -253,16 +253,20 @@ def _labelled(series: list[Series]) -> list[Series]:
     found = []
     for s in series:
         labels = list(s.labels)
-        places = [(math.log10(x), math.log10(y)) for x, y in zip(s.x, s.y, strict=True) if x > 0 and y]
-        for i, (a, b) in enumerate(pairwise(places)):
+        places = [
+            (i, math.log10(x), math.log10(y))
+            for i, (x, y) in enumerate(zip(s.x, s.y, strict=True))
+            if x > 0 and y is not None and y > 0
+        ]
+        for (i, *a), (j, *b) in pairwise(places):
             if abs(a[0] - b[0]) < near[0] and abs(a[1] - b[1]) < near[1]:
-                labels[i], labels[i + 1] = "", f"{labels[i]}, {labels[i + 1]}"
+                labels[i], labels[j] = "", f"{labels[i]}, {labels[j]}"
         found.append(replace(s, labels=tuple(labels)))
     return found
 
 
 def _decades(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value]
+    known = [value for value in values if value is not None and value > 0]
     return math.log10(max(known) / min(known)) if known else 0.0
 
 

@@ -142,7 +142,8 @@ def _panel(ax: Axes, panel: Panel, view: View) -> None:
     elif panel.log_y:
         # ticks reach beyond the data; the axis must not
         known = [y for s in panel.series for y in (*s.y, *s.high, *s.low) if y is not None and y > 0]
-        ax.set_ylim(min(known) / 1.4, max(known) * 1.4)
+        if known:  # a cell whose row failed has its name here, and no figure
+            ax.set_ylim(min(known) / 1.4, max(known) * 1.4)
     else:
         highest = max((y for s in panel.series for y in (*s.y, *s.high) if y is not None), default=1.0)
         ax.set_ylim(0, panel.y_max * 1.02 if panel.y_max else (highest or 1.0) * 1.08)
@@ -165,7 +166,8 @@ def _x_axis(ax: Axes, view: View) -> None:
         ax.set_xscale("log")
         _fixed(ax.xaxis, view.x_ticks or log_ticks(values))
         room = 1.15 if len(values) > 1 else 2.0
-        ax.set_xlim(min(values) / room, max(values) * room)
+        if values:
+            ax.set_xlim(min(values) / room, max(values) * room)
     elif view.date_x:
         ax.figure.autofmt_xdate() if isinstance(ax.figure, Figure) else None
 

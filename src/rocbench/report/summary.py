@@ -310,6 +310,16 @@ def doubts(rows: Sequence[Row]) -> Table:
     )
 
 
+def failed(rows: Sequence[Row]) -> Table:
+    """What each server said that could not be measured, in the words of its row."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("failure_message"):
+            found.setdefault(str(row["failure_message"]), []).append(row)
+    lines = [(_where(mine), str(len(mine)), " ".join(text.split())) for text, mine in found.items()]
+    return Table("failed", "Cells that could not be measured", ("cells", "rows", "why"), tuple(lines))
+
+
 def _counts(rows: Sequence[Row]) -> str:
     valid = sum(row.get("valid") is True for row in rows)
     invalid = sum(row.get("valid") is False for row in rows)

@@ -108,7 +108,7 @@ def shown_value(row: Row, column: str, how: str) -> str:
         case "count":
             return f"{value:,.0f}"
         case "p99" if few_samples([row], column):
-            return f"(n={row.get('completed', 0):,})"
+            return f"(n={row.get('completed') or 0:,})"
         case _:
             return figure(float(value))
 

@@ -118,6 +118,7 @@ _GPU_TYPES = {
     "vram_used_bytes": pa.int64(),
     "throttled": pa.bool_(),
     "ecc_uncorrectable": pa.int64(),
+    "socket": pa.int64(),
 }
 
 

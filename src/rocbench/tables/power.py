@@ -2,7 +2,8 @@
 
 Energy comes from the GPUs' accumulators, read at both edges of the window (a reading lies up to a second beside an
 edge, so the accumulator is interpolated there), and is cross-checked with the integral of the power readings. A sum
-over GPUs is absent when one GPU lacks its reading: half a node is no node.
+over sockets is absent when one lacks its reading: half a node is no node. GPUs that are partitions of one socket share
+its power and energy, which stand at the lowest of them.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ def window_columns(samples: Sequence[GpuSample], start_ns: int, end_ns: int, out
     inside = [sample for sample in samples if start_ns <= sample.at_ns < end_ns]
     if not samples or end_ns <= start_ns:
         return row
-    counted = _sum_over_gpus(samples, start_ns, end_ns, accumulated_j)
-    integral = _sum_over_gpus(samples, start_ns, end_ns, integrated_j)
+    counted = _sum_over_sockets(samples, start_ns, end_ns, accumulated_j)
+    integral = _sum_over_sockets(samples, start_ns, end_ns, integrated_j)
+    if counted == 0 and integral:
+        counted = None  # an accumulator that stands still while power is drawn counts nothing
     energy = counted if counted is not None else integral
-    row["peak_power_w"] = _peak_w(inside, len({sample.gpu for sample in samples}))
+    row["peak_power_w"] = _peak_w(inside, len({_socket(sample) for sample in samples}))
     row["hottest_c"] = max(
         (t for s in inside for t in (s.temperature_hotspot_c, s.temperature_memory_c) if t is not None),
         default=None,
@@ -87,14 +90,18 @@ def integrated_j(samples: Sequence[GpuSample], start_ns: int, end_ns: int) -> fl
     return float(np.trapezoid(np.interp(grid, at, watts), grid))
 
 
-def _sum_over_gpus(
+def _socket(sample: GpuSample) -> int:
+    return sample.gpu if sample.socket is None else sample.socket
+
+
+def _sum_over_sockets(
     samples: Sequence[GpuSample], start_ns: int, end_ns: int, energy_of: EnergyOf
 ) -> float | None:
-    by_gpu: dict[int, list[GpuSample]] = {}
+    by_socket: dict[int, list[GpuSample]] = {}
     for sample in sorted(samples, key=lambda sample: sample.at_ns):
-        by_gpu.setdefault(sample.gpu, []).append(sample)
+        by_socket.setdefault(_socket(sample), []).append(sample)
     total = 0.0
-    for mine in by_gpu.values():
+    for mine in by_socket.values():
         energy = energy_of(mine, start_ns, end_ns)
         if energy is None:
             return None
@@ -102,10 +109,10 @@ def _sum_over_gpus(
     return total
 
 
-def _peak_w(inside: Sequence[GpuSample], gpus: int) -> float | None:
-    """Highest sum over all GPUs of readings taken together (they share their stamp)."""
+def _peak_w(inside: Sequence[GpuSample], sockets: int) -> float | None:
+    """Highest sum over all sockets of readings taken together (they share their stamp)."""
     sums: dict[int, list[float]] = {}
     for sample in inside:
         if sample.power_w is not None:
             sums.setdefault(sample.at_ns, []).append(sample.power_w)
-    return max((sum(watts) for watts in sums.values() if len(watts) == gpus), default=None)
+    return max((sum(watts) for watts in sums.values() if len(watts) == sockets), default=None)

@@ -21,6 +21,10 @@ OFF_SHARE = 0.01
 BUSY = 0.9
 PAUSE_MS = {"wire": 250.0, "aiohttp": 50.0}
 """Kernel stamps stay true while a worker sleeps and only its sends are late; user-space stamps are late themselves."""
+POWER_SLACK = 0.10
+"""By so much the mean of a window may lie above the cap, which firmware holds over milliseconds only."""
+POWER_APART = 0.25
+"""Readings a second apart may miss so much of what the accumulator counts."""
 CLOCK_STEP_MS = 1.0
 COALESCED = 0.05
 DRIFT = 0.05
@@ -243,6 +247,18 @@ def above_hardware_limit(e: Evidence) -> bool | None:
     if e.platform == "cpu":
         return False
     return None if e.roofline_share is None else e.roofline_share > 1
+
+
+def power_above_cap(e: Evidence) -> bool | None:
+    """More power than the sockets can draw."""
+    if e.mean_power_w is None or e.simulated or e.platform == "cpu":
+        return False
+    return None if not e.power_cap_w else e.mean_power_w > e.power_cap_w * (1 + POWER_SLACK)
+
+
+def power_disagrees(e: Evidence) -> bool | None:
+    """The two ways to measure energy do not fit together; without meaning where there is one."""
+    return e.energy_disagreement is not None and abs(e.energy_disagreement) > POWER_APART
 
 
 def frontend_saturated(e: Evidence) -> bool | None:

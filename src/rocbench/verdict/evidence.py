@@ -91,6 +91,9 @@ class Evidence:
     # the machine
     roofline_share: float | None = None
     """The largest share of any figure that physics bounds."""
+    mean_power_w: float | None = None
+    power_cap_w: float | None = None
+    energy_disagreement: float | None = None
     throttled: bool | None = None
     gpu_shared: bool | None = None
 

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rocbench.probe import amd_smi
 from rocbench.records import GpuSample
@@ -150,3 +152,72 @@ def test_output_beside_a_failing_exit(tmp_path):
     assert amd_smi.run([str(tool)]) is None
     tool.write_text('#!/bin/sh\nprintf \'[{"gpu": 0, "name": "\\377"}]\'\n')
     assert amd_smi.rows(amd_smi.run([str(tool)]) or "") == [{"gpu": 0, "name": "\ufffd"}]
+
+
+GROUPS = (
+    "WARNING: User is missing the following required groups: render, video. Please add user to these groups."
+)
+NOISE = (
+    "",
+    GROUPS,
+    "\ufeff",
+    "\x1b[33mWARNING\x1b[0m: driver [amdgpu] is older than {the tool}",
+    "[1, 2] ] } {not json} [",
+    "\r\n'CTRL' + 'C' to stop watching output:\n",
+    "AMDSMI Tool: 26.2.0 | ROCm version: 7.1.1 | \u2554\u2550\u2557",
+)
+DOCUMENTS = (
+    '[{"gpu": 0, "x": "[{"}, {"gpu": 1}]',
+    '{"gpu_data": [{"gpu": 0, "x": "[{"}, {"gpu": 1}]}',
+    '{"gpu": 0, "x": "[{"}\n{"gpu": 1}',
+    '[{"gpu": 0, "x": "[{"}]\n[{"gpu": 1}]',
+    '{"cpu_data": []}{"gpu_data": [{"gpu": 0, "x": "[{"}, {"gpu": 1}]}',
+)
+
+
+@given(
+    st.sampled_from(DOCUMENTS),
+    st.lists(st.sampled_from(NOISE)),
+    st.lists(st.sampled_from(NOISE)),
+    st.booleans(),
+)
+def test_whatever_stands_around_the_answer(document, before, after, lines):
+    """Warnings, banners, colour and byte order marks on standard output cost no reading, and are kept."""
+    between = "\n" if lines else " "
+    text = between.join([*before, document, *after])
+
+    assert amd_smi.rows(text) == [{"gpu": 0, "x": "[{"}, {"gpu": 1}]
+    around = amd_smi.documents(text)[1]
+    assert around.count("render, video") == [*before, *after].count(GROUPS)
+
+
+@given(st.text(max_size=200))
+def test_no_answer_is_none(text):
+    """What holds no row is no answer, whatever it is."""
+    assert amd_smi.rows(text.replace("gpu", "").replace("[]", "")) is None
+
+
+def test_warning_is_passed_on(tmp_path, monkeypatch):
+    """Each line beside the JSON, on either output, is told once, with what to do where that is known."""
+    tool = tmp_path / "amd-smi"
+    tool.write_text(f'#!/bin/sh\necho "{GROUPS}"\necho "slow link" >&2\necho \'[{{"gpu": 0}}]\'\nexit 3\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+
+    assert [amd_smi.ask("metric"), amd_smi.ask("list")] == [[{"gpu": 0}]] * 2
+    first, second = amd_smi.warnings()
+    assert first.startswith(f"amd-smi says: {GROUPS}; fix: sudo usermod -aG render,video $USER")
+    assert second == "amd-smi says: slow link"
+
+
+def test_failure_of_the_tool_keeps_its_words(tmp_path, monkeypatch):
+    """A tool that fails gives no rows; of its traceback the last line is kept."""
+    tool = tmp_path / "amd-smi"
+    frames = 'Traceback (most recent call last):\n  File "x", line 1\nRuntimeError: no driver'
+    tool.write_text(f"#!/bin/sh\necho '{frames}' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+
+    assert amd_smi.ask("metric") is None
+    assert amd_smi.last_words() == "RuntimeError: no driver"
+    assert amd_smi.warnings() == []

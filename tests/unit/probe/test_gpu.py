@@ -1,10 +1,12 @@
 """Telemetry: which GPUs, what is kept, and that it never fails a run."""
 
+import json
 import sys
 import time
 import types
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -352,3 +354,90 @@ def test_library_that_cannot_start(monkeypatch, error):
 
     with pytest.raises(OSError, match="amdsmi cannot be used"):
         amd_library.Library()
+
+
+CPX = '{{"gpu_data":[{}]}}'.format(
+    ",".join(
+        f'{{"gpu":{n},"power":{{"socket_power":{{"value":700,"unit":"W"}}}},'
+        f'"energy":{{"total_energy_consumption":{{"value":1000,"unit":"J"}}}}}}'
+        for n in range(8)
+    )
+)
+
+
+def cpx_list(*fields):
+    """`amd-smi list` of one socket in CPX, with some of its fields."""
+    return json.dumps(
+        [
+            {"gpu": n}
+            | {k: v for k, v in {"bdf": f"0000:05:00.{n}", "partition_id": n}.items() if k in fields}
+            for n in range(8)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "gpus", "watts", "note"),
+    [
+        (("bdf", "partition_id"), (), {0: 700.0}, "power is counted once a socket: 8 partitions of 1 socket"),
+        (("bdf", "partition_id"), (2, 3), {2: 700.0}, "which GPUs 0-1, 4-7 share"),
+        ((), (), {}, "power is absent: amd-smi does not tell"),
+    ],
+)
+def test_partitions_of_one_socket(amd_smi_on_path, answers, fields, gpus, watts, note):
+    """The socket's power stands once, at the lowest GPU that is used; nowhere where nothing tells the sockets."""
+    (answers.folder / "metric.json").write_text(CPX)
+    (answers.folder / "list.json").write_text(cpx_list(*fields))
+    (answers.folder / "static.json").write_text("[]")
+    node = Hardware.model_construct(name="n", platform="rocm", gpus=8, gpu=SimpleNamespace(power_w=750.0))
+    with gpu.telemetry(running(gpus=gpus), node) as telemetry:
+        telemetry.take()
+        telemetry.stop()
+
+    known = {sample.gpu: sample.power_w for sample in telemetry.samples if sample.power_w is not None}
+    columns = telemetry.power_columns()
+    assert known == watts
+    assert note in columns["power_note"]
+    assert any(note in told for told in telemetry.notes)
+    assert columns.get("power_cap_w") == (750.0 if watts else None)
+
+
+def test_warning_of_the_tool_is_noted_once(amd_smi_on_path, answers):
+    """What amd-smi says beside its JSON is told once a run, and the reading stands."""
+    path = answers.folder / "metric.json"
+    path.write_text(
+        "WARNING: User is missing the following required groups: render, video.\n" + path.read_text()
+    )
+
+    with gpu.telemetry(running(), None) as telemetry:
+        telemetry.take()
+        notes = telemetry.news() + telemetry.news()
+
+    assert telemetry.samples
+    assert [note for note in notes if "usermod -aG render,video" in note] == [
+        note for note in notes if note.startswith("amd-smi says")
+    ]
+    assert len([note for note in notes if note.startswith("amd-smi says")]) == 1
+
+
+def test_library_tells_sockets(monkeypatch):
+    """Bus address, serial, partition and cap of each handle; a socket is counted once."""
+    monkeypatch.setitem(
+        sys.modules,
+        "amdsmi",
+        library(
+            amdsmi_get_gpu_device_bdf=lambda handle: f"0000:05:00.{handle[1]}",
+            amdsmi_get_gpu_asic_info=lambda _: {"asic_serial": "0xABC"},
+            amdsmi_get_gpu_kfd_info=lambda handle: {"current_partition_id": int(handle[1])},
+            amdsmi_get_gpu_compute_partition=lambda _: "DPX",
+            amdsmi_get_power_cap_info=lambda _: {"max_power_cap": 750_000_000},
+        ),
+    )
+    made = amd_library.Library()
+    samples = made.sockets().counted_once([sample for sample, _ in made.read(5)], ())
+
+    assert made.sockets().of == {0: 0, 1: 0}
+    assert made.sockets().cap_w([0, 1]) == 750.0
+    assert [sample.power_w for sample in samples] == [655.0, None]
+    monkeypatch.setitem(sys.modules, "amdsmi", library())
+    assert amd_library.Library().sockets().of == {}

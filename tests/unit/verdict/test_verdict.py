@@ -80,6 +80,8 @@ FIRES = {
     "client_saturated": {"client_busy_share_max": 0.95},
     "open_file_limit": {"open_file_limit": 128},
     "clock_stepped": {"clock_step_ms": 3.0},
+    "power_disagrees": {"energy_disagreement": -0.4},
+    "power_above_cap": {"mean_power_w": 5506.0, "power_cap_w": 750.0},
     "stamps_coalesced": {"coalesced_share": 0.2},
     "late_sends": {"load_shape": "open", "late_sends": 30, "dropped_sends": 0},
     "littles_law": {"littles_law_ratio": 0.5},

@@ -1,0 +1,45 @@
+"""Asks amd-smi which GPUs it lists and of which socket each is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rocbench.probe import amd_smi
+from rocbench.probe.sockets import Identity, Sockets, grouped
+
+_BDF = (("bdf",), ("gpu_bdf",), ("bus", "bdf"))
+_SERIAL = (("asic", "asic_serial"),)
+_PARTITION = (("partition_id",), ("partition", "partition_id"))
+_MODE = (("partition", "compute_partition"), ("partition", "accelerator_partition"))
+_CAP = (
+    ("limit", "max_power"),
+    ("limit", "ppt0", "max_power_limit"),
+    ("limit", "socket_power"),
+    ("limit", "ppt0", "socket_power_limit"),
+)
+
+
+def sockets() -> Sockets:
+    """The sockets of this node by the command `amd-smi`; empty where it tells nothing."""
+    told: dict[int, list[dict[str, Any]]] = {}
+    for question in ("list", "static"):
+        for row in amd_smi.ask(question) or []:
+            told.setdefault(row["gpu"], []).append(row)
+    return grouped({gpu: identity_of(*rows) for gpu, rows in told.items()})
+
+
+def identity_of(*rows: dict[str, Any]) -> Identity:
+    """One GPU's identity by its rows of `amd-smi list` and `amd-smi static`. Pure."""
+    partition = _first(rows, _PARTITION)
+    cap_w = next((w for row in rows for place in _CAP if (w := amd_smi.number(row, *place))), None)
+    return Identity(
+        bdf=str(_first(rows, _BDF) or ""),
+        serial=str(_first(rows, _SERIAL) or ""),
+        partition=int(partition) if str(partition).isdigit() else None,
+        mode=str(_first(rows, _MODE) or "").upper(),
+        cap_w=cap_w,
+    )
+
+
+def _first(rows: tuple[dict[str, Any], ...], places: tuple[tuple[str, ...], ...]) -> Any:
+    return next((v for row in rows for place in places if (v := amd_smi.leaf(row, *place)) is not None), None)

@@ -78,16 +78,6 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def lower_group(pid: int) -> None:
-    """Lower the CPU priority of the server's whole session.
-
-    With autogroups the kernel shares CPU by session, not by process: vLLM's spinning workers then starve the
-    client, and a whole stream arrives in one burst. Absent on kernels without autogroups.
-    """
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text("10", encoding="ascii")
-
-
 def stop_group(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM to the server, SIGKILL to its group, then wait until no member is left.
 
@@ -118,13 +108,21 @@ def wait_ready(process: subprocess.Popen[bytes], base_url: str, log_path: Path) 
 
 
 @contextlib.contextmanager
-def serve(install: RealVllm, name: str, folder: Path, *flags: str) -> Iterator[RealServer]:
-    """Start a real server on a free loopback port, give it when ready, stop all of it whatever happens."""
+def serve(
+    install: RealVllm, name: str, folder: Path, *flags: str, cpu: int | None = None
+) -> Iterator[RealServer]:
+    """Start a real server on a free loopback port, give it when ready, stop all of it whatever happens.
+
+    With `cpu` it runs on that CPU alone, with one thread.
+    """
     port = free_port()
     base_url = f"http://127.0.0.1:{port}"
     log_path = folder / f"{name}.log"
     command = [str(install.vllm), "serve", str(install.model(name)), *install.flags(name)]
     command += ["--host", "127.0.0.1", "--port", str(port), *flags]
+    one = {"VLLM_CPU_OMP_THREADS_BIND": str(cpu), "OMP_NUM_THREADS": "1"} if cpu is not None else {}
+    if cpu is not None:
+        command = ["taskset", "--cpu-list", str(cpu), *command]
     began = time.monotonic()
     with log_path.open("wb") as log:
         process = subprocess.Popen(
@@ -132,12 +130,11 @@ def serve(install: RealVllm, name: str, folder: Path, *flags: str) -> Iterator[R
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | install.environment(),
-            start_new_session=True,
+            env=os.environ | install.environment() | one,
+            process_group=0,
         )
     try:
         wait_ready(process, base_url, log_path)
-        lower_group(process.pid)
         ready_s = time.monotonic() - began
         yield RealServer(base_url, name, install.model(name), process.pid, log_path, ready_s)
     finally:

@@ -18,6 +18,7 @@ from rocbench.load import calibrate
 from rocbench.load.spec import Progress
 from rocbench.plan.expand import Group, Run
 from rocbench.probe import cpu, gpu, logwatch, scrape
+from rocbench.probe.cpuwait import CpuWait
 from rocbench.probe.health import HealthWatch
 from rocbench.records import GpuSample, LoadResult, ServerSample
 from rocbench.report.live import Screen
@@ -87,7 +88,8 @@ def cell(
     insecure = running.spec.insecure
     scraper = scrape.Scraper(running.base_url, running.headers, insecure)
     log = logwatch.LogWatch(running.log_path)
-    edges = _Edges(running)
+    waits = CpuWait(running.processes)
+    edges = _Edges(running, waits)
     with (
         HealthWatch(
             running.base_url,
@@ -98,6 +100,7 @@ def cell(
         ) as health,
         scraper,
         log,
+        waits,
     ):
         before = scraper.read_now()
 
@@ -126,6 +129,7 @@ def cell(
         **log.view(start_ns, end_ns),
         **health.view(start_ns, end_ns),
         **edges.view(),
+        **waits.view(),
         **power.window_columns(gpus, start_ns, end_ns, result.output_tokens_in_window),
         **session_.telemetry.power_columns(),
         **proved_columns(session_.proved),
@@ -184,15 +188,20 @@ class _Edges:
     """CPU readings of the server's processes at the edges of the measured window."""
 
     running: RunningServer
+    waits: CpuWait
     first: cpu.CpuReading | None = None
     last: cpu.CpuReading | None = None
 
     def seen(self, phase: str) -> None:
         """Told of every progress: reads at the first of the window and at the first after it."""
         if phase == "measure" and self.first is None:
-            self.first = cpu.read(self.running.processes())
+            members = self.running.processes()
+            self.first = cpu.read(members)
+            self.waits.begin(members)
         elif phase != "measure" and self.first is not None and self.last is None:
-            self.last = cpu.read(self.running.processes())
+            members = self.running.processes()
+            self.last = cpu.read(members)
+            self.waits.end(members)
 
     def view(self) -> Mapping[str, Any]:
         """Columns of `cells`."""

@@ -105,26 +105,3 @@ def cpu_list(text: str) -> list[int]:
         first, _, last = part.partition("-")
         found.extend(range(int(first), int(last or first) + 1))
     return found
-
-
-def even_out_autogroups(server_pid: int, nice: int = 10) -> str:
-    """Lower the scheduling group of a server that we started, and say so; empty when there is nothing to do.
-
-    Where `sched_autogroup_enabled` is 1, each session is a scheduling group of its own, and a server whose
-    processes spin can starve a client that shares its CPUs until whole streams come in one burst. Only where
-    the two are in unlike groups and the server's process leads its own session.
-    """
-    try:
-        if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(encoding="ascii").strip() != "1":
-            return ""
-        own = Path("/proc/self/autogroup").read_text(encoding="ascii").split()[0]
-        theirs = Path(f"/proc/{server_pid}/autogroup")
-        group = theirs.read_text(encoding="ascii").split()[0]
-        if group == own or os.getsid(server_pid) != server_pid:
-            return ""
-        theirs.write_text(str(nice), encoding="ascii")
-    except (OSError, IndexError) as error:
-        return f"the server's scheduling group could not be lowered: {error}"
-    return (
-        f"the server's scheduling group ({group}) was set to nice {nice}, for it shares CPUs with the client"
-    )

@@ -48,8 +48,6 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
         try:
             launched.launch()
             running = wait_until_ready(launched, on_progress)
-            if isinstance(launched, LocalServer):
-                launched.even_out_scheduling()
             yield running
         finally:
             report = _stop(launched)

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from rocbench.errors import InputError, ServerFault
 from rocbench.probe import causes
 from rocbench.probe.fetch import Answer, NoConnection, fetch, root_of
+from rocbench.server import listener, processes
+from rocbench.server.processes import Family
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 
 REFUSED_S = 3.0
@@ -105,7 +107,7 @@ def _of_answer(answer: Answer, url: str) -> causes.Cause:
 
 
 class AttachedServer:
-    """The same face as a server of ours, with nothing behind it to start or stop."""
+    """The same face as a server of ours, with nothing behind it to start or stop. Its processes are read where they run here."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self.spec = spec
@@ -116,19 +118,22 @@ class AttachedServer:
         self.container = ""
         self.pid: int | None = None
         self.base_url = ""
+        self._family: Family | None = None
 
     def launch(self) -> None:
-        """Checks the URL's shape. Raises InputError."""
+        """Checks the URL's shape, and looks whose processes listen there. Raises InputError."""
         self.base_url = checked(self.spec.base_url or "")
         self.spec.folder.mkdir(parents=True, exist_ok=True)
+        leader = listener.leader_of(self.base_url)
+        self._family = Family(processes.identity_of(leader)) if leader is not None else None
 
     def exit_code(self) -> int | None:
         """Always None: it is not our child."""
         return None
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
-        """None are known."""
-        return ()
+        """Those that listen at its URL on this machine, and what they started; none where they cannot be seen."""
+        return self._family.refresh() if self._family else ()
 
     def stop(self) -> StopReport:
         """Leaves it running."""

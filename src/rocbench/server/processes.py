@@ -1,4 +1,4 @@
-"""Processes as the Linux kernel lists them: who they are, whose session they belong to, what CPU they used."""
+"""Processes as the Linux kernel lists them: who they are, to what group they belong, what CPU they used."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class ProcessRow:
     name: str
     state: str
     parent: int
+    group: int
     session: int
     cpu_s: float
     """User and system time, its threads included, its children not."""
@@ -40,10 +41,10 @@ class ProcessRow:
         return self.state not in ("Z", "X", "x") or self.threads > 1
 
 
-def read(pid: int) -> ProcessRow | None:
+def read(pid: int, proc: Path = Path("/proc")) -> ProcessRow | None:
     """The row of one pid; None when there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(proc / str(pid) / "stat", "rb") as file:
             text = file.read().decode(errors="replace")
     except OSError:
         return None
@@ -56,6 +57,7 @@ def read(pid: int) -> ProcessRow | None:
         name=name,
         state=words[0],
         parent=int(words[1]),
+        group=int(words[2]),
         session=int(words[3]),
         cpu_s=ticks / _TICKS_PER_S,
         started=int(words[19]),
@@ -109,10 +111,10 @@ def pid_space() -> str:
 
 @dataclass(slots=True)
 class Family:
-    """The leader of a session and everything it ever started, as far as it was seen.
+    """A server's first process and everything it ever started, as far as it was seen.
 
-    Members are descendants of the leader and members of its session: workers whose parent was killed are
-    no longer descendants, but keep the session.
+    Members are descendants of the leader, and those of its process group or session where it leads one:
+    workers whose parent was killed are no longer descendants, but keep group and session.
     """
 
     leader: ProcessIdentity
@@ -130,14 +132,15 @@ class Family:
     def _note_members(self, rows: dict[int, ProcessRow]) -> None:
         leader = rows.get(self.leader.pid)
         if leader is not None and leader.started != self.leader.started:
-            return  # the pid is another's now, which it cannot be while a member of our session lives
+            return  # the pid is another's now, which it cannot be while a member of our group lives
         children: dict[int, list[ProcessRow]] = {}
         for row in rows.values():
             children.setdefault(row.parent, []).append(row)
         queue = [
             row
             for row in rows.values()
-            if row.session == self.leader.pid or self.seen.get(row.pid) == row.identity
+            if self.leader.pid in (row.group, row.session)
+            or row.identity in (self.leader, self.seen.get(row.pid))
         ]
         visited: set[int] = set()
         while queue:

@@ -28,7 +28,7 @@ def stop_family(
     Where the leader is dead already, nobody is left to tell the others: SIGTERM goes to each of them.
 
     Args:
-        family: the leader, which leads its own session and process group, and whoever it started.
+        family: the leader, which leads its own process group, and whoever it started.
         grace_s: seconds from SIGTERM to SIGKILL, spent only while something lives.
         reap: collects the leader's exit code when it is our child (`Popen.poll`).
 

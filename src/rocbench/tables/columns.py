@@ -216,6 +216,11 @@ _SERVER = (
     Column("server_frontend_cpu_share", "share", "CPU share of the server's busiest API process"),
     Column("server_engine_cpu_share", "share", "CPU share of the server's busiest engine process"),
     Column("server_worker_cpu_share", "share", "CPU share of the server's busiest worker process"),
+    Column(
+        "server_cpu_wait_share",
+        "share",
+        "time in which the server's longest waiting thread was ready to run and others had its CPU / the window",
+    ),
     Column("server_mean_ttft_ms", "ms", "mean time to first token by the server's histogram, all phases"),
     Column(
         "server_median_ttft_low_ms",

@@ -25,6 +25,8 @@ POWER_SLACK = 0.10
 """By so much the mean of a window may lie above the cap, which firmware holds over milliseconds only."""
 POWER_APART = 0.25
 """Readings a second apart may miss so much of what the accumulator counts."""
+STARVED = 0.05
+"""A thread on the way of every token that waits 5 % of the time makes tokens up to 5 % later: as much as DRIFT."""
 CLOCK_STEP_MS = 1.0
 COALESCED = 0.05
 DRIFT = 0.05
@@ -266,6 +268,16 @@ def frontend_saturated(e: Evidence) -> bool | None:
     if e.predicted:
         return False
     return None if e.server_frontend_cpu_share is None else e.server_frontend_cpu_share > BUSY
+
+
+def server_starved(e: Evidence) -> bool | None:
+    """A thread of the server was ready to run and had no CPU, because others or a quota took it.
+
+    The simulated server sleeps between its steps and counts those that waiting made late: only then was it starved.
+    """
+    if e.predicted or (e.simulated and simulator_late(e) is False):
+        return False
+    return None if e.server_cpu_wait_share is None else e.server_cpu_wait_share > STARVED
 
 
 def positive(name: str) -> Check:

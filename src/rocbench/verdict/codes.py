@@ -25,7 +25,9 @@ class Code:
     check: Check
 
 
-SPOILED = frozenset({"client_saturated", "clock_stepped", "simulator_late", "stamps_coalesced"})
+SPOILED = frozenset(
+    {"client_saturated", "clock_stepped", "server_starved", "simulator_late", "stamps_coalesced"}
+)
 """What the measuring machine did to a row: another attempt may be free of it."""
 SERVER_FAULTS = frozenset(
     {"error_rate", "health_failed", "server_changed", "server_failed", "server_unresponsive"}
@@ -205,7 +207,7 @@ CODES: tuple[Code, ...] = (
         True,
         "token events were read together under one stamp: ITL is not what the server did",
         f"coalesced_share > {checks.COALESCED:.0%}",
-        "as client_saturated; on a busy machine even out the scheduler's autogroups",
+        "as client_saturated; an attached server on the same CPUs: start it in the client's shell session",
         checks.stamps_coalesced,
     ),
     Code(
@@ -271,6 +273,16 @@ CODES: tuple[Code, ...] = (
         "proof after start found a difference (plan_differences)",
         "read servers/<id>/resolved.json; `bench explain MODEL`",
         checks.server_differs,
+    ),
+    Code(
+        "server_starved",
+        "voids",
+        False,
+        "the server waited for a CPU that others had, or that its CPU quota held back: its figures are the machine's",
+        f"server_cpu_wait_share > {checks.STARVED:.0%}",
+        "end other work on the server's CPUs, or pin it elsewhere; keep the client off them with `--client-cpus`; raise"
+        " the container's CPU quota",
+        checks.server_starved,
     ),
     Code(
         "simulator_late",

@@ -75,6 +75,7 @@ class Evidence:
     cached_tokens: int | None = None
     preemptions: float | None = None
     server_frontend_cpu_share: float | None = None
+    server_cpu_wait_share: float | None = None
     server_failed: bool | None = None
     """True: it never answered, or failed before the cell began."""
     request_refused: bool | None = None

@@ -1,4 +1,4 @@
-"""Families of processes: descendants, and members of the session whose parent is gone."""
+"""Families of processes: descendants, and members of the group whose parent is gone."""
 
 import os
 import signal
@@ -25,9 +25,9 @@ import time; time.sleep(600)
 
 @pytest.fixture
 def family():
-    """A leader in its own session with one child; (family, popen, child's pid)."""
+    """A leader in its own process group with one child; (family, popen, child's pid)."""
     leader = subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, process_group=0
     )
     child = int(leader.stdout.readline())
     yield Family(processes.identity_of(leader.pid)), leader, child
@@ -39,11 +39,11 @@ def family():
 
 
 def test_own_row():
-    """The kernel's row of this process names its parent and session."""
+    """The kernel's row of this process names its parent, group and session."""
     row = processes.read(os.getpid())
 
     assert row is not None
-    assert (row.parent, row.session, row.alive) == (os.getppid(), os.getsid(0), True)
+    assert (row.parent, row.group, row.session, row.alive) == (os.getppid(), os.getpgrp(), os.getsid(0), True)
     assert row.cpu_s > 0
 
 
@@ -70,7 +70,7 @@ def test_members(family):
 
 
 def test_orphaned_member(family):
-    """A child whose parent was killed is still found, by its session, also by who never saw it before."""
+    """A child whose parent was killed is still found, by its group, also by who never saw it before."""
     members, leader, child = family
     leader.kill()
     leader.wait()

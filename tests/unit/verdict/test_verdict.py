@@ -50,6 +50,7 @@ SOUND = Evidence(
     prefix_cache_hits=0,
     preemptions=0,
     server_frontend_cpu_share=0.5,
+    server_cpu_wait_share=0.01,
     health_failures=0,
     server_restarted=False,
     metrics_lost=False,
@@ -90,6 +91,7 @@ FIRES = {
     "token_count_disagrees": {"server_output_tokens": 510_000},
     "metrics_gone": {"metrics_lost": True},
     "server_differs_from_plan": {"plan_differences": "block_size: 16, planned 1"},
+    "server_starved": {"server_cpu_wait_share": 0.06},
     "simulator_late": {"simulated": True, "simulator_late_share": 0.5},
     "jit_in_window": {"jit_lines": 1},
     "compile_in_window": {"compile_lines": 1},
@@ -153,6 +155,7 @@ def test_needed_checks_are_really_needed(code):
         "prefix_cache_hits": {"prefix_cache_hits": None},
         "token_count_disagrees": {"server_output_tokens": None},
         "server_differs_from_plan": {"plan_differences": None},
+        "server_starved": {"server_cpu_wait_share": 0.06},
         "simulator_late": {"simulated": True},
     }[code.id]
     verdict = judge(replace(SOUND, **missing))
@@ -311,3 +314,25 @@ def test_a_prediction_has_no_client():
         open_file_limit=None,
     )
     assert judge(row).valid is True
+
+
+@pytest.mark.parametrize(
+    ("share", "more", "told"),
+    [
+        (0.049, {}, False),
+        (0.051, {}, True),
+        (None, {}, None),
+        (0.9, {"predicted": True}, False),
+        (0.9, {"simulated": True, "simulator_late_share": 0.005}, False),  # its own schedule was kept
+        (0.9, {"simulated": True, "simulator_late_share": 0.02}, True),
+        (0.9, {"simulated": True}, True),
+    ],
+)
+def test_starved_server(share, more, told):
+    """Voids above 5 %; unknown where nothing was read, which holds no row back; a simulated one by what came late."""
+    verdict = judge(replace(SOUND, server_cpu_wait_share=share, **more))
+
+    assert ("server_starved" in verdict.reasons) is bool(told)
+    assert ("server_starved" in verdict.unknown) is (told is None)
+    if told is None:
+        assert verdict.valid is True

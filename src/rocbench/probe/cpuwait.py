@@ -1,0 +1,228 @@
+"""How long the server's threads were ready to run while others had their CPU (column `server_cpu_wait_share`).
+
+The kernel adds up for each thread how long it ran, and how long it was ready and did not run
+(/proc/PID/task/TID/schedstat). Not all of that is loss: 64 OpenMP threads on 4 CPUs wait for one another. So a wait
+is shared out by who ran meanwhile on the CPUs that the thread may use: the server's own threads, or all else
+(/proc/stat less what the server itself ran). What a CPU quota held back (`cpu.max`, `cpu.cfs_quota_us`) is lost to
+the server as what others took. The column is of the thread that lost most, so idle threads beside it change nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from rocbench.server.spec import ProcessIdentity
+
+PERIOD_S = 1.0
+COST = 0.01
+"""The share of one CPU that readings may take: a slow one is followed by a longer pause."""
+
+_PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_QUOTA_STATS = {"throttled_usec": 1e6, "throttled_time": 1e9}
+"""What `cpu.stat` calls the time held back in control groups of version 2 and 1, and its units a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadTime:
+    """What one thread ran and waited since its start, in seconds, and the CPUs that it may use."""
+
+    run_s: float
+    wait_s: float
+    cpus: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The server's threads, its CPUs and its quotas at one moment of the monotonic clock."""
+
+    at_s: float
+    threads: Mapping[tuple[int, int], ThreadTime]
+    """By pid and thread id."""
+    busy_s: Mapping[int, float]
+    """CPU to the seconds it ran anything since boot, interrupts aside."""
+    throttled_s: Mapping[str, float]
+    """Control group to the seconds that its CPU quota held it back, summed over CPUs."""
+
+
+def read(
+    members: Iterable[ProcessIdentity],
+    proc: Path = _PROC,
+    cgroups: Path = _CGROUPS,
+    affinity: Callable[[int], Collection[int]] | None = None,
+) -> Reading:
+    """Reads the threads of these processes. What has ended is left out; so is all on a kernel without schedstat."""
+    allowed = affinity or getattr(os, "sched_getaffinity", None)
+    threads: dict[tuple[int, int], ThreadTime] = {}
+    groups: set[Path] = set()
+    for member in members:
+        folder = proc / str(member.pid)
+        with suppress(OSError):
+            groups |= _quota_groups((folder / "cgroup").read_text(encoding="utf-8"), cgroups)
+        with suppress(OSError):
+            for path in (folder / "task").iterdir():
+                with suppress(OSError, ValueError):
+                    with open(path / "schedstat", "rb") as file:
+                        run_ns, wait_ns = file.read().split()[:2]
+                    cpus = frozenset(allowed(int(path.name))) if allowed else frozenset()
+                    spent = ThreadTime(int(run_ns) / 1e9, int(wait_ns) / 1e9, cpus)
+                    threads[member.pid, int(path.name)] = spent
+    throttled = {str(group): held for group in groups if (held := _throttled_s(group)) is not None}
+    return Reading(time.monotonic(), threads, _busy_s(proc), throttled)
+
+
+def _quota_groups(text: str, cgroups: Path) -> set[Path]:
+    """The control groups of /proc/PID/cgroup that may have a CPU quota, those above them too."""
+    found = set()
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number != "0" and "cpu" not in controllers.split(","):
+            continue
+        roots = [cgroups] if number == "0" else [cgroups / controllers, cgroups / "cpu"]
+        for root in roots:
+            below = root / path.strip("/")
+            found |= {below, *(above for above in below.parents if above.is_relative_to(root))}
+    return found
+
+
+def _throttled_s(group: Path) -> float | None:
+    try:
+        lines = (group / "cpu.stat").read_text(encoding="ascii").splitlines()
+        held = [int(line.split()[1]) / _QUOTA_STATS[line.split()[0]] for line in lines if _is_quota(line)]
+    except (OSError, ValueError, IndexError):
+        return None
+    return held[0] if held else None
+
+
+def _is_quota(line: str) -> bool:
+    return line.partition(" ")[0] in _QUOTA_STATS
+
+
+def _busy_s(proc: Path) -> dict[int, float]:
+    """Seconds of user, nice, system and steal time of each CPU (proc_stat(5))."""
+    found = {}
+    with suppress(OSError, ValueError, IndexError):
+        for line in (proc / "stat").read_text(encoding="ascii").splitlines():
+            name, *fields = line.split()
+            if name.startswith("cpu") and name != "cpu":
+                ticks = [int(fields[at]) for at in (0, 1, 2, 7)]
+                found[int(name.removeprefix("cpu"))] = sum(ticks) / _TICKS_PER_S
+    return found
+
+
+@dataclass(slots=True)
+class Account:
+    """What each thread ran and waited between the first reading and the last; pure."""
+
+    first: Reading
+    last: Reading = field(init=False)
+    spent: dict[tuple[int, int], ThreadTime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.last = self.first
+
+    def add(self, reading: Reading) -> None:
+        """A later reading. A thread that was not there before began in between; one that has ended keeps its sum."""
+        for key, now in reading.threads.items():
+            before = self.last.threads.get(key)
+            if before is None or now.run_s < before.run_s or now.wait_s < before.wait_s:
+                before = ThreadTime(0.0, 0.0, now.cpus)  # another thread, if under a number that was in use
+            sofar = self.spent.get(key, ThreadTime(0.0, 0.0, now.cpus))
+            self.spent[key] = ThreadTime(
+                sofar.run_s + now.run_s - before.run_s, sofar.wait_s + now.wait_s - before.wait_s, now.cpus
+            )
+        self.last = reading
+
+    def wait_share(self) -> float | None:
+        """The greatest share of the time that any one thread waited for what others took; None without readings.
+
+        wait x others / (others + own), where `others` and `own` are what ran on the thread's CPUs beside it; a
+        thread's waits up to what a quota held back count whole.
+        """
+        seconds = self.last.at_s - self.first.at_s
+        if seconds <= 0 or not self.spent:
+            return None
+        held = sum(
+            max(0.0, after - self.first.throttled_s.get(group, after))
+            for group, after in self.last.throttled_s.items()
+        )
+        own = self._own()
+        busy = {cpu: after - self.first.busy_s.get(cpu, after) for cpu, after in self.last.busy_s.items()}
+        worst = 0.0
+        for thread in self.spent.values():
+            wait_s = min(thread.wait_s, seconds)
+            mine = sum(own.get(cpu, 0.0) for cpu in thread.cpus)
+            others = max(0.0, sum(busy.get(cpu, 0.0) for cpu in thread.cpus) - mine)
+            beside = others + max(0.0, mine - thread.run_s)
+            by_quota = min(wait_s, held)
+            by_others = (wait_s - by_quota) * others / beside if beside > 0 else 0.0
+            worst = max(worst, by_quota + by_others)
+        return worst / seconds
+
+    def _own(self) -> dict[int, float]:
+        """CPU to the seconds that the server ran on it; a thread that may use several is taken to use them alike."""
+        own: dict[int, float] = {}
+        for thread in self.spent.values():
+            for cpu in thread.cpus:
+                own[cpu] = own.get(cpu, 0.0) + thread.run_s / len(thread.cpus)
+        return own
+
+
+@dataclass(slots=True)
+class CpuWait:
+    """Keeps the account of a window, each second while it is open, between `begin` and `end`."""
+
+    members: Callable[[], tuple[ProcessIdentity, ...]]
+    period_s: float = PERIOD_S
+    account: Account | None = None
+    _over: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _thread: threading.Thread | None = field(default=None, repr=False)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._run, daemon=True, name="cpu-wait")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10.0)
+
+    def begin(self, members: tuple[ProcessIdentity, ...]) -> None:
+        """The window's first moment. Without a thread to be seen there is no account: who comes later is no measure."""
+        reading = read(members)
+        with self._lock:
+            self.account = Account(reading) if reading.threads else None
+
+    def end(self, members: tuple[ProcessIdentity, ...]) -> None:
+        """The window's last moment."""
+        with self._lock:
+            if self.account is not None and not self._over:
+                self.account.add(read(members))
+            self._over = True
+
+    def view(self) -> dict[str, float | None]:
+        """Columns of `cells`; None where no process of the server can be seen."""
+        return {"server_cpu_wait_share": self.account.wait_share() if self.account else None}
+
+    def _run(self) -> None:
+        pause_s = self.period_s
+        while not self._stop.wait(pause_s):
+            began_s = time.thread_time()
+            if self.account is not None and not self._over:
+                members = self.members()
+                with self._lock:
+                    if not self._over:
+                        self.account.add(read(members))
+            pause_s = max(self.period_s, (time.thread_time() - began_s) / COST)

@@ -1,0 +1,78 @@
+"""Which processes of this machine listen where a URL points: how an attached server's own processes are found."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rocbench.server import processes
+
+RELAYS = frozenset(
+    "caddy conmon containerd docker-proxy envoy gvproxy haproxy kubectl nginx pasta rootlessport slirp4netns socat ssh"
+    " sshd traefik".split()
+)
+"""Programs that hand connections on: what they listen for is answered by another process, maybe elsewhere."""
+
+_LISTENS = "0A"
+_PROC = Path("/proc")
+
+
+def leader_of(base_url: str, proc: Path = _PROC) -> int | None:
+    """Pid of the server behind a URL of this machine, its first process where several listen.
+
+    None where the URL is of another machine, where only a relay listens here, and where the kernel doesn't tell: other
+    users' sockets are seen by root only.
+    """
+    url = urlsplit(base_url)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    if not _is_here(url.hostname or ""):
+        return None
+    pids = _holders(_sockets(port, proc), proc)
+    rows = {pid: row for pid in pids if (row := processes.read(pid, proc)) is not None}
+    first = min(
+        (row for row in rows.values() if row.parent not in rows), key=lambda r: r.started, default=None
+    )
+    return None if first is None or first.name in RELAYS else first.pid
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host's name or address is one of this machine: only those can be bound."""
+    with suppress(OSError, UnicodeError):
+        for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
+            with suppress(OSError), socket.socket(family, kind) as probe:
+                probe.bind(address)
+                return True
+    return False
+
+
+def _sockets(port: int, proc: Path) -> set[str]:
+    """Inodes of the sockets that listen on a port, by /proc/net/tcp (proc_net_tcp(5))."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError, ValueError, IndexError):
+            for line in (proc / "net" / table).read_text(encoding="ascii").splitlines()[1:]:
+                words = line.split()
+                if words[3] == _LISTENS and int(words[1].rpartition(":")[2], 16) == port:
+                    found.add(words[9])
+    return found
+
+
+def _holders(inodes: set[str], proc: Path) -> set[int]:
+    """Processes that have one of these sockets open, as far as they can be seen."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    found = set()
+    for folder in proc.iterdir() if wanted else ():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                if any(_target(link) in wanted for link in (folder / "fd").iterdir()):
+                    found.add(int(folder.name))
+    return found
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""  # closed meanwhile

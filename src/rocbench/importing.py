@@ -10,6 +10,7 @@ from typing import Any
 
 from rocbench.errors import InputError
 from rocbench.model.architecture import from_config
+from rocbench.physics import weights
 from rocbench.plan.estimate import kv_capacity_of, settled
 from rocbench.settings.schema import Hardware, ModelProfile
 from rocbench.tables import columns, limits
@@ -140,6 +141,7 @@ def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, 
     if profile is not None:
         arch = from_config(profile.config)
         found = {"family": arch.family, "precision": profile.precision, "tp": profile.tp} | found
+        found["shape_doubts"] = "; ".join(weights.doubts(arch, profile.checkpoint)) or None
     if hardware is not None:
         found = {"hardware": hardware.name} | found
     share = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from rocbench.commands import options
 from rocbench.errors import EnvironmentFault
-from rocbench.plan.estimate import cannot_start, kv_capacity
+from rocbench.plan.estimate import cannot_start, kv_capacity, shape_doubts
 from rocbench.rules import explain
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Finding, Resolution, ServeRequest, resolve
@@ -44,7 +44,10 @@ def resolution(
     reason = cannot_start(profile, kv_capacity(profile, node, resolved), resolved)
     if reason is None:
         return resolved
-    short = Finding("gpu-memory", "hard_error", reason, "", "docs/physics.md")
+    doubts = shape_doubts(profile)
+    if doubts:
+        reason += f"; but its shape is not fully understood ({'; '.join(doubts)})"
+    short = Finding("gpu-memory", "method" if doubts else "hard_error", reason, "", "docs/physics.md")
     return replace(resolved, warnings=(*resolved.warnings, short))
 
 

@@ -13,6 +13,7 @@ from rocbench.conduct.measure import Measured
 from rocbench.errors import BenchError, InputError, RequestRefused
 from rocbench.physics.roofline import Share
 from rocbench.plan import shards
+from rocbench.plan.estimate import shape_doubts
 from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.records import SCHEMA_VERSION
 from rocbench.server.redact import MASK, is_secret, masked, masked_environment
@@ -142,6 +143,8 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
     share = _share(launch.group, found, plan.sweep)
     if share is not None and share.value > 1:
         found["limit"] = share.what
+    if launch.group.profile is not None:
+        found["shape_doubts"] = "; ".join(shape_doubts(launch.group.profile)) or None
     evidence = Evidence.from_row(
         found,
         **({"roofline_share": share.value} if share is not None else {}),

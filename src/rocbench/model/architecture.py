@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rocbench.model import attention_parameters as attention
-from rocbench.model import parameters
-from rocbench.model.hfconfig import Fields, moe_layers
+from rocbench.model import parameters, state_parameters
+from rocbench.model.hfconfig import Fields
+from rocbench.model.kinds import KINDS
+from rocbench.model.layers import MAMBA, Block, blocks, experts
 from rocbench.model.parameters import Parts
+from rocbench.model.vision import merge, patch_side, tower_doubt
 
 Family = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
 
-KV_HEADS = (
-    "num_key_value_heads",
-    "num_kv_heads",
-    "n_head_kv",
-    "multi_query_group_num",
-    "num_attention_groups",
-)
 MLA_TYPES = {
     *("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k2", "kimi_linear"),
     *("glm_moe_dsa", "glm4_moe_lite", "glm5_next", "glm5_next_text", "longcat_flash", "pangu_ultra_moe"),
     *("axk1", "dots3_note", "bailing_hybrid", "hy_v4"),
 }
 """Model types that vLLM v0.33.0 runs with MLA (transformers_utils/model_arch_config_convertor.py:294-342)."""
-CHECKED = {
-    *("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl", "qwen3_vl_text"),
-    *("qwen3_vl_moe_text", "qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"),
-    *("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "kimi_linear", "glm_moe_dsa"),
-    *("gpt_oss", "minimax_m2", "minimax_m3", "minimax_m3_text"),
-}
-"""Text model types whose parameters this code counts as published."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvGroup:
+    """Layers whose KV entries are alike."""
+
+    layers: int
+    heads: int
+    """Query heads."""
+    kv_heads: int
+    key: int
+    """Numbers of one head's key."""
+    value: int
+    attends: int | None = None
+    """Tokens that a query attends to at most (a window, a chunk); None attends to all."""
+    keeps: int | None = None
+    """Tokens that are kept at most; chunked layers attend to a chunk and keep all, as vLLM does by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,13 @@ class Architecture:
     index_topk: int | None = None
     indexer_layers: int = 0
     """Layers with an indexer of their own (and its cache)."""
+    kv_groups: tuple[KvGroup, ...] = ()
+    """Layers with a KV cache, alike ones together; of MLA layers only their number counts."""
+    sublayers: int = 0
+    """Mixers and MLPs; each ends in an all-reduce."""
     sliding_window: int | None = None
-    sliding_layers: int = 0
-    """Layers that keep only `sliding_window` tokens."""
     linear_layers: int = 0
-    """Layers with a state of fixed size instead of a KV cache (Mamba, GDN, KDA)."""
+    """Layers with a state of fixed size (Mamba, GDN, KDA, convolutions), instead of a KV cache or beside it."""
     linear_state: int = 0
     """Numbers in the state that one sequence keeps in one linear layer."""
     compress_ratios: tuple[int, ...] = ()
@@ -90,7 +99,20 @@ class Architecture:
     mtp_layers: int = 0
     parts: Parts = field(default_factory=Parts)
     unknown: tuple[str, ...] = ()
-    """What the config did not say or this code could not derive."""
+    """What of the config is not understood, each by its field's name. While there is any, no figure that follows from
+    this shape refuses or voids anything."""
+    notes: tuple[str, ...] = ()
+    """How figures are meant."""
+
+    @property
+    def sliding_layers(self) -> int:
+        """Layers that keep only `sliding_window` tokens."""
+        return sum(group.layers for group in self.kv_groups if group.keeps is not None)
+
+    @property
+    def attending_layers(self) -> int:
+        """Layers with a KV cache."""
+        return sum(group.layers for group in self.kv_groups)
 
     @property
     def moe(self) -> bool:
@@ -119,62 +141,95 @@ def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Arc
         ConfigError: an indispensable field is missing or no number; the message names it.
     """
     fields = Fields(config)
-    heads, layers = fields.need("num_attention_heads"), fields.need("num_hidden_layers")
-    hidden = fields.need("hidden_size")
-    family = infer_family(fields, mla_disabled=mla_disabled)
-    nope, rope = fields.number("qk_nope_head_dim"), fields.number("qk_rope_head_dim")
-    head_dim = nope + (rope or 0) if nope else fields.number("head_dim") or hidden // heads
-    kv_heads = fields.number(*KV_HEADS) or heads
-    parts = parameters.count(fields, head_dim, kv_heads)
-    experts = parameters.experts(fields)
-    per_token = parameters.experts_per_token(fields) if experts else None
-    idle = parts.routed_experts * (1 - per_token / experts) if experts and per_token else 0.0
-    window = fields.number("sliding_window")
+    named = fields.raw("num_attention_heads")
+    heads = None if isinstance(named, list | tuple) else fields.need("num_attention_heads")
+    layered = blocks(fields)
+    family = infer_family(fields, layered, mla_disabled=mla_disabled)
+    lead = _lead(layered)
+    parts = parameters.count(fields, layered)
+    sparse = sum(block.mlp == "experts" for block in layered)
+    routed = experts(fields) if sparse else None
+    per_token = parameters.experts_per_token(fields) if routed else None
+    idle = parts.routed_experts * (1 - per_token / routed) if routed and per_token else 0.0
     index_heads, index_dim, topk = _indexer(fields)
     tower = fields.outer.get("vision_config")
     tower = tower if isinstance(tower, Mapping) else None
-    return Architecture(
-        model_type=str(fields.raw("model_type") or "unknown"),
+    linear = sum(block.mixer in ("linear", "beside") for block in layered)
+    kept = state_parameters.state(fields) if linear else None
+    made = Architecture(
+        model_type=fields.model_type or "unknown",
         architectures=_classes(fields.outer.get("architectures") or fields.text.get("architectures")),
         family=family,
-        hidden_size=hidden,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=1 if family.startswith("mla") else kv_heads,
-        head_dim=head_dim,
+        hidden_size=fields.need("hidden_size"),
+        num_layers=len(layered),
+        num_heads=heads or lead.heads,
+        num_kv_heads=1 if family.startswith("mla") else lead.kv_heads,
+        head_dim=lead.key,
         vocab_size=fields.need("vocab_size"),
-        intermediate_size=fields.number("intermediate_size", "moe_intermediate_size") or 0,
+        intermediate_size=_widest(fields, layered),
         q_lora_rank=fields.number("q_lora_rank"),
         kv_lora_rank=fields.number("kv_lora_rank"),
-        qk_nope_head_dim=nope,
-        qk_rope_head_dim=rope,
+        qk_nope_head_dim=fields.number("qk_nope_head_dim"),
+        qk_rope_head_dim=fields.number("qk_rope_head_dim"),
         v_head_dim=fields.number("v_head_dim"),
-        num_experts=experts,
+        num_experts=routed,
         experts_per_token=per_token,
         num_shared_experts=fields.number("n_shared_experts", "num_shared_experts") or 0,
-        moe_intermediate_size=parameters.expert_width(fields) if experts else None,
-        dense_layers=layers - (moe_layers(fields, layers) if experts else 0),
+        moe_intermediate_size=parameters.expert_width(fields) if routed else None,
+        dense_layers=len(layered) - sparse,
         indexer_heads=index_heads,
         indexer_head_dim=index_dim,
         index_topk=topk,
-        indexer_layers=attention.indexer_layers(fields, layers),
-        sliding_window=window,
-        sliding_layers=_sliding_layers(fields, layers) if window else 0,
-        linear_layers=min(attention.linear_layers(fields), layers),
-        linear_state=attention.linear_state(fields),
-        compress_ratios=attention.compress_ratios(fields, layers),
+        indexer_layers=attention.indexer_layers(fields, len(layered)),
+        kv_groups=_kv_groups(fields, layered, padded=mla_disabled),
+        sublayers=sum((b.mixer != "none") + (b.mlp != "none") for b in layered),
+        sliding_window=fields.number("sliding_window", "sliding_window_size"),
+        linear_layers=linear,
+        linear_state=kept.numbers if kept else 0,
+        compress_ratios=attention.compress_ratios(fields, len(layered)),
         max_position_embeddings=fields.number("max_position_embeddings"),
         tied_embeddings=parameters.tied(fields),
         vision=tower is not None,
         vision_params=int(parts.vision),
-        vision_merge=parameters.merge(tower) if tower else 1,
-        vision_patch=int(tower.get("patch_size") or 14) if tower else None,
+        vision_merge=merge(tower) if tower else 1,
+        vision_patch=patch_side(tower) if tower else None,
         total_params=parts.total,
         active_params=parts.total - idle,
         mtp_layers=parameters.mtp_layers(fields),
         parts=parts,
-        unknown=_unknown(fields, family, bool(window)),
+        notes=_notes(family, layered),
     )
+    return replace(made, unknown=_unknown(fields, family))
+
+
+def _lead(layered: Sequence[Block]) -> Block:
+    """The layer whose heads stand for the model's: the one with the widest cache that keeps all tokens."""
+    attending = [b for b in layered if b.attends] or [Block(heads=1, kv_heads=1, key=1, value=1)]
+    whole = [b for b in attending if b.mixer != "sliding"] or attending
+    return max(whole, key=lambda b: b.kv_heads * (b.key + b.value))
+
+
+def _widest(fields: Fields, layered: Sequence[Block]) -> int:
+    widths = [block.width for block in layered if block.width]
+    if widths:
+        return max(widths)
+    return fields.number("intermediate_size", "moe_intermediate_size") or 4 * fields.need("hidden_size")
+
+
+def _kv_groups(fields: Fields, layered: Sequence[Block], *, padded: bool) -> tuple[KvGroup, ...]:
+    """Layers with a cache by what they keep; without MLA its values are padded to the size of keys."""
+    padded = padded and fields.number("kv_lora_rank") is not None
+    window = fields.number("sliding_window", "sliding_window_size")
+    chunk = fields.number("attention_chunk_size")
+    limits = {"sliding": (window, window), "chunked": (chunk, None)}
+    alike = Counter(
+        KvGroup(
+            0, b.heads, b.kv_heads, b.key, b.key if padded else b.value, *limits.get(b.mixer, (None, None))
+        )
+        for b in layered
+        if b.attends
+    )
+    return tuple(replace(group, layers=n) for group, n in alike.items())
 
 
 def _classes(named: Any) -> tuple[str, ...]:
@@ -182,23 +237,23 @@ def _classes(named: Any) -> tuple[str, ...]:
     return (named,) if isinstance(named, str) else tuple(named or ())
 
 
-def infer_family(fields: Fields, *, mla_disabled: bool = False) -> Family:
+def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> Family:
     """The attention family, as vLLM decides it.
 
     Source: vLLM v0.33.0 transformers_utils/model_arch_config_convertor.py:294-342 (MLA by model type and
     `kv_lora_rank`, V4 kind by `compress_ratios`) and config/model.py:2068 (`VLLM_MLA_DISABLE`).
     """
-    heads, kv_heads = fields.need("num_attention_heads"), fields.number(*KV_HEADS)
+    lead = _lead(layered)
     latent = fields.number("kv_lora_rank") is not None
     if fields.raw("compress_ratios") is not None and not mla_disabled:
         return "mla_compressed"
-    if attention.recurrent(fields):
+    if any(b.mixer in ("linear", "beside") for b in layered) or any(fields.number(name) for name in MAMBA):
         return "hybrid"
     if latent and not mla_disabled:
         return "mla_sparse" if fields.number("index_topk") else "mla_dense"
-    if latent or kv_heads is None or kv_heads == heads:
+    if latent or lead.kv_heads == lead.heads:
         return "mha"
-    return "mqa" if kv_heads == 1 else "gqa"
+    return "mqa" if lead.kv_heads == 1 else "gqa"
 
 
 def _indexer(fields: Fields) -> tuple[int | None, int | None, int | None]:
@@ -212,35 +267,28 @@ def _indexer(fields: Fields) -> tuple[int | None, int | None, int | None]:
     return heads, dim, chosen_tokens
 
 
-def _sliding_layers(fields: Fields, layers: int) -> int:
-    kinds = fields.listed("layer_types")
-    if kinds is not None:
-        return sum(1 for kind in kinds[:layers] if kind == "sliding_attention")
-    if fields.raw("use_sliding_window") is False:
-        return 0
-    if fields.raw("model_type") == "gpt_oss":
-        return layers // 2
-    return layers if fields.raw("model_type") in ("mistral", "mixtral", "phi3") else 0
-
-
-def _unknown(fields: Fields, family: Family, window: bool) -> tuple[str, ...]:
-    """What a reader should not take from this code as certain, one sentence each."""
-    doubts = []
-    kind = fields.raw("model_type")
-    if kind not in CHECKED:
-        doubts.append(f"parameters: counted as a plain transformer; model type {kind!r} was not checked")
+def _notes(family: Family, layered: Sequence[Block]) -> tuple[str, ...]:
+    """How the figures are meant, one sentence each."""
+    notes = []
     if family == "hybrid":
-        doubts.append(
-            "kv_bytes_per_token: the state of linear layers and the pages shared with them are inferred"
+        notes.append(
+            "kv_bytes_per_token: the state of linear layers is apart, FP32 unless the server says otherwise"
         )
-    if family == "mla_compressed":
-        doubts.append(
-            "kv_bytes_per_token: cache entries per compression ratio are inferred from vLLM's source"
-        )
+    if any(b.mixer == "sliding" for b in layered) and family in ("gqa", "mha", "mqa"):
+        notes.append("kv_bytes_per_token: of a short sequence; sliding layers keep their window only")
+    return tuple(notes)
+
+
+def _unknown(fields: Fields, family: Family) -> tuple[str, ...]:
+    """What of the config is not understood, one sentence each, by the field's name first."""
+    doubts = []
+    kind = fields.model_type or None
+    if kind not in KINDS:
+        doubts.append(f"model_type: {kind!r} was not checked; it is counted as a plain transformer")
+    doubts += [f"{name}: {why}" for name, why in fields.doubts.items()]
     if family.startswith("mla") and kind not in MLA_TYPES:
         doubts.append(f"family: vLLM v0.33.0 lists no MLA for model type {kind!r}")
-    if window and family in ("gqa", "mha", "mqa"):
-        doubts.append("kv_bytes_per_token: an upper bound, sliding layers keep their window only")
-    if fields.outer.get("vision_config") is not None and parameters.vision(fields) is None:
-        doubts.append("vision_params: the vision tower's dimensions are not all given")
-    return tuple(doubts)
+    if fields.outer.get("vision_config") is not None:
+        doubts += [f"vision_config: {why}" for why in tower_doubt(fields)]
+    doubts += [f"{name}: this field is not understood" for name in fields.unread()]
+    return tuple(dict.fromkeys(doubts))

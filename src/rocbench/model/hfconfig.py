@@ -1,17 +1,66 @@
-"""Read fields of a Hugging Face `config.json` under all the names they go by. Pure."""
+"""Read fields of a Hugging Face `config.json` under all the names they go by, and note which were read. Pure.
+
+A field that could decide parameters, KV bytes or compute and was read by nobody is not understood: `Fields.unread`
+names it, and every figure from that config is in doubt. Fields that decide nothing of the kind are listed here.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from rocbench.errors import ConfigError
+from rocbench.model.kinds import kind_of
 
 TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep the language model's part."""
 
 OTHER_KINDS = ("n_head", "n_layer", "n_embd", "num_heads", "num_layers", "d_model", "state_size", "ssm_cfg")
-"""Fields of GPT-2, T5 and Mamba kinds, by which those give their dimensions."""
+"""Fields of T5 and Mamba kinds, by which those give their dimensions."""
+
+ASIDE = re.compile(
+    # what a file says of itself, of training and of sampling
+    r"_.*|architectures|model_type|auto_map|transformers_version|(torch_)?dtype|torchscript|.*_implementation"
+    r"|use_cache|return_.*|output_(attentions|hidden_states|router_logits|scores)|id2label|label2id|problem_type"
+    r"|finetuning_task|task_specific_params|pruned_heads|prefix|use_bfloat16|tf_legacy_loss|is_decoder|tokenizer.*"
+    r"|(?!.*expert).*token(_id|_ids|_index|s)?|.*_token_id_.*|.*dropout(_.*)?|.*_?pdrop|layerdrop|.*_(coef|coeff|loss|alpha)|seq_aux"
+    r"|init(ializer)?_(range|std|method|device|config|cutoff_factor)|initializer_.*|.*eps(ilon)?|pretraining_tp|ep_size|tp_plan"
+    r"|(min|max)_length|max_new_tokens|do_sample|early_stopping|num_beams|num_beam_groups|diversity_penalty"
+    r"|temperature|top_k|top_p|typical_p|repetition_penalty|length_penalty|no_repeat_ngram_size"
+    r"|encoder_no_repeat_ngram_size|bad_words_ids|num_return_sequences|exponential_decay_length_penalty"
+    r"|suppress_tokens|begin_suppress_tokens|remove_invalid_values|chunk_size_feed_forward|gradient_checkpointing"
+    r"|summary_.*|attn_pdrop|bias_dropout_fusion|use_parallel_residual|parallel_attn_output|.*fused_.*|fused?_.*"
+    r"|quantization_config|expert_dtype|compression_config|language_model_only|num_reward_heads|num_logits_to_keep|keep_.*"
+    # positions: they move numbers, and have none of their own
+    r"|(\w+_)?rope_(theta|scaling|parameters|type|pct|percent|ratio|interleave|interleaved|local_base_freq|base|is_neox_style|emb_base)"
+    r"|rotary_(dim|pct|percent|emb_base|percentage|emb_fraction|embedding_base)|partial_rotary_factors?|original_max_position_embeddings|initial_context_length"
+    r"|max_sequence_length|model_max_length|max_seq_len|seq_length|seq_len|n_ctx|no_rope_layers|no_rope_layer_interval"
+    r"|alibi|use_mrope|mrope_.*|position_embedding_type|max_window_layers|use_dynamic_ntk|use_logn_attn|yarn_.*|attn_factor"
+    # factors, clamps, activations and how experts are chosen
+    r"|.*softcap(ping)?|.*_multipliers?|.*scaling(_factor)?|.*_scale|scale_.*|.*_(alpha|beta)_factor|.*_logit_scale|logits?_.*"
+    r"|query_pre_attn_scalar|attention_softmax_in_fp32|scale_attn_.*|reorder_and_upcast_attn|clip_qkv|attn_temperature_tuning|floor_scale"
+    r"|(\w+_)?(hidden_act|act|activation|hidden_activation|activation_function)|swiglu_(limit|alpha)s?(_shared)?|activation_situ_.*|fp32_.*|.*_in_fp32|.*_fp32_.*"
+    r"|scoring_func|score_function|n_group|topk_group|num_expert_group|norm_topk_prob|norm_expert_weight|moe_renormalize|route_scale|route_norm|router_(?!bias)\w+|moe_router_(?!bias)\w+|use_grouped_topk"
+    r"|moe_(norm_min|capacity|use_aux_free|gate_act|z_loss\w*|multimodal.*|dropout_prob|use_hard_gate)|topk_method|need_fp32_gate|input_jitter_noise|num_hash_layers"
+    r"|shared_expert_overlap|moe_shared_expert_overlap|rescale_prenorm_residual|residual_in_fp32|output_gate_type|index_(local|init)_blocks|indexer_rope_interleave|index_share_for_mtp_iteration"
+    r"|hc_(eps|sinkhorn_iters|post_alpha)|mamba_(hidden_act|ssm_cache_dtype|ssm_dtype|chunk_size|norm_before_gate)|use_(mamba_kernels|mambapy|associative_scan|bidirectional_attention|triton\w*|cache_\w+|flash_attn\w*)"
+    r"|time_step_(floor|limit|max|min|rank)|chunk_size|block_size|use_gemma_norm|mla_use_nope|mla_scale_\w+|pad_vocab_\w+|train_.*|enable_moe_fp32_combine|enable_lm_head_fp32"
+    r"|layernorm_\w+before_\w*|apply_residual_connection_post_layernorm|slow_but_exact|do_layer_norm_before|_remove_final_layer_norm|layer_norm_elementwise_affine|norm_type|hidden_dropout_prob"
+    # what belongs to a tower of images or sound, which is counted apart
+    r"|vision_config|(image|video|vision|mm|visual|img|media|patch)_.*|projector_.*|multimodal_.*|.*_placeholder|process_image_mode|ignore_index|spatial_merge_size|use_unified_vision_chunk|vl_.*"
+)
+"""Fields that decide neither parameters nor KV bytes nor compute of the language model."""
+SWITCHES = re.compile(
+    r"use_\w+|enable_\w+|\w*_?bias|\w*_?qk_norm\w*|qk_layernorm|is_encoder_decoder|is_encoder|add_\w+|tie_\w+"
+    r"|mtp_\w+|attention_k_eq_v|sandwich_norm|parallel_attn|multi_query|\w+_enabled|latent_\w+|attn_output_gate"
+    r"|cross_attention_hidden_size|\w+_gate|\w+_adapters?"
+)
+"""Names of switches: off, they add nothing."""
+QUANTISED = ("quantization_config",)
+ACTIVATIONS = re.compile(
+    r"silu|swish|swiglu|swigluoai|gelu\w*|geglu|relu2?|quick_gelu|xielu|situ|xIELU|squared_relu"
+)
 
 
 class Fields:
@@ -23,14 +72,40 @@ class Fields:
             nested = nested["text_config"]
         self.text: Mapping[str, Any] = nested if nested is not None else config
         self.outer = config
+        self.model_type = str(self.text.get("model_type") or config.get("model_type") or "")
+        self.kind = kind_of(self.model_type)
+        self.seen: set[str] = set()
+        self.doubts: dict[str, str] = {}
+
+    def doubt(self, name: str, why: str) -> None:
+        """Note that a field is not understood; the first reason stands."""
+        self.doubts.setdefault(name, why)
+
+    def names(self, *names: str) -> list[str]:
+        """`names`, each behind the name that the model type has for it."""
+        own = self.kind.names
+        return [way for name in names for way in ((own[name], name) if own.get(name) else (name,))]
 
     def raw(self, *names: str) -> Any:
-        """The first of `names` that is there and not null, in the text part, then outside; else None."""
+        """The first of `names` that is there and not null, in the text part, then outside; else None.
+
+        A field that is left out, not null, is what transformers fills in for the model type.
+        """
+        ways = self.names(*names)
         for source in (self.text, self.outer):
-            for name in names:
+            for name in ways:
                 if source.get(name) is not None:
+                    self._saw(ways, source[name])
                     return source[name]
+        for name in ways:
+            if name in self.kind.fills and name not in self.text:
+                return self.kind.fills[name]
         return None
+
+    def _saw(self, ways: list[str], value: Any) -> None:
+        """Mark what was read, and other names that say the same."""
+        for source in (self.text, self.outer):
+            self.seen.update(name for name in ways if name in source and source[name] == value)
 
     def need(self, *names: str) -> int:
         """A positive whole number that the model cannot be described without.
@@ -60,7 +135,7 @@ class Fields:
         return value
 
     def number(self, *names: str) -> int | None:
-        """A whole number, or None where the config has none of `names`.
+        """A whole number, or None where the config has none of `names`, or has a list or mapping (a doubt).
 
         Raises:
             ConfigError: there is a value and it is no whole number.
@@ -68,39 +143,60 @@ class Fields:
         value = self.raw(*names)
         if value is None:
             return None
+        if isinstance(value, list | tuple | Mapping):
+            self.doubt(self._called(*names), "is no single number")
+            return None
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
             raise ConfigError(f"`{names[0]}` is {value!r}, it must be a whole number", where="config.json")
         return int(value)
+
+    def _called(self, *names: str) -> str:
+        return next((name for name in self.names(*names) if self.text.get(name) is not None), names[0])
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A switch; `default` where the config does not say."""
         value = self.raw(name)
         return default if value is None else bool(value)
 
+    def switch(self, what: bool | str) -> bool:
+        """A trait of the model type: always, never, or as a flag says."""
+        return self.flag(what) if isinstance(what, str) else what
+
     def listed(self, name: str) -> list[Any] | None:
         """A list, or None where the config has none."""
         value = self.raw(name)
         return list(value) if isinstance(value, list | tuple) else None
 
+    def part(self, name: str) -> Mapping[str, Any]:
+        """A nested mapping; empty where there is none."""
+        value = self.raw(name)
+        return value if isinstance(value, Mapping) else {}
 
-def moe_layers(fields: Fields, layers: int) -> int:
-    """How many layers have routed experts.
+    def unread(self) -> list[str]:
+        """Fields that may decide something and that nobody read."""
+        sources = [self.text] if self.text is self.outer else [self.text, self.outer]
+        return list(
+            dict.fromkeys(
+                str(name)
+                for source in sources
+                for name, value in source.items()
+                if name not in self.seen
+                and name not in TEXT_KEYS
+                and not _nothing(str(name), value)
+                and not aside(str(name))
+            )
+        )
 
-    By `mlp_layer_types`, a per-layer `moe_layer_freq`, or `first_k_dense_replace` with `moe_layer_freq`,
-    `decoder_sparse_step` and `mlp_only_layers`, as vLLM's models read them (deepseek_v2.py, qwen3_moe.py).
-    """
-    kinds = fields.listed("mlp_layer_types")
-    if kinds is not None:
-        return sum(1 for kind in kinds[:layers] if kind != "dense")
-    frequency = fields.raw("moe_layer_freq")
-    if isinstance(frequency, list | tuple):
-        return sum(1 for on in frequency[:layers] if on)
-    dense = set(fields.listed("mlp_only_layers") or ())
-    every = int(frequency) if frequency else 1
-    step = fields.number("decoder_sparse_step") or 1
-    first = fields.number("first_k_dense_replace", "moe_first_k_dense_replace") or 0
-    return sum(
-        1
-        for layer in range(first, layers)
-        if layer % every == 0 and (layer + 1) % step == 0 and layer not in dense
-    )
+
+def aside(name: str) -> bool:
+    """Whether a field decides neither parameters nor KV bytes nor compute of the language model."""
+    return ASIDE.fullmatch(name) is not None
+
+
+def _nothing(name: str, value: Any) -> bool:
+    """Whether a value adds nothing: null, empty, a zero count, or a switch that is off."""
+    if value is None or value in ("", [], {}, ()):
+        return True
+    if value is False:
+        return SWITCHES.fullmatch(name) is not None
+    return value == 0 and not isinstance(value, bool)

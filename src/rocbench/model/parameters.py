@@ -7,16 +7,18 @@ parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from rocbench.model import attention_parameters as attention
-from rocbench.model.hfconfig import Fields, moe_layers
+from rocbench.model import state_parameters
+from rocbench.model.attention_parameters import Layer
+from rocbench.model.hfconfig import ACTIVATIONS, Fields
+from rocbench.model.layers import Block, experts
+from rocbench.model.vision import tower_parameters
 
 NO_SHARED_EXPERTS = {"minimax_m2"}
-ALWAYS_TIED = ("gemma", "cohere")
-"""Kinds whose configs leave `tie_word_embeddings` out where it is true (vLLM v0.33.0 gemma3.py, commandr.py assert it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Parts:
     router: float = 0.0
     """Gate with its bias, projections into and out of a latent expert space: a whole copy on each rank."""
     norms: float = 0.0
-    """Norms and other vectors: a whole copy on each rank."""
+    """Norms and other vectors, learned positions: a whole copy on each rank."""
     mtp: float = 0.0
     """Multi-token-prediction layers, not loaded unless speculation asks for them."""
     mtp_experts: float = 0.0
@@ -55,98 +57,145 @@ class Parts:
         return float(sum(getattr(self, f.name) for f in fields(self) if f.name not in left_out))
 
 
-def count(config: Fields, head_dim: int, kv_heads: int) -> Parts:
+def count(config: Fields, blocks: Sequence[Block]) -> Parts:
     """Count the language model and its vision tower.
 
     Args:
         config: fields of the config.
-        head_dim: of q, k and v; not used with MLA.
-        kv_heads: of the published architecture, before any replication.
+        blocks: its layers.
 
     Raises:
         ConfigError: an indispensable field is missing.
     """
-    hidden, layers = config.need("hidden_size"), config.need("num_hidden_layers")
+    hidden, layers = config.need("hidden_size"), len(blocks)
     embedding = config.need("vocab_size") * hidden
-    sparse = moe_layers(config, layers) if experts(config) else 0
-    attended = _attention(config, layers, head_dim, kv_heads)
+    sparse = sum(block.mlp == "experts" for block in blocks)
+    attended = _attention(config, blocks)
     one = attended[-1][1]
     index = attention.indexer_layers(config, layers) * (one.indexer or attention.block_sparse_indexer(config))
     if attention.compress_ratios(config, layers):
         index = sum(n * layer.indexer for n, layer in attended)
-    mlp = _dense(config, hidden) if sparse < layers else 0
+    widths = Counter(block.width for block in blocks if block.mlp == "dense")
     routed, shared, router = _moe(config, hidden) if sparse else (0, 0, 0)
+    if not sparse and config.number(
+        "shared_intermediate_size"
+    ):  # Granite 4 without experts: its MLP goes by this name
+        shared = 3 * hidden * (config.number("shared_intermediate_size") or 0)
     extra_layer, extra_once = _residual_mixing(config, hidden)
+    inputs = _per_layer_inputs(config, hidden, layers)
     nextn = mtp_layers(config)
-    mtp = one.split + one.kv + one.copied + one.indexer + one.norms + (shared + router if sparse else mlp)
-    mtp += (
-        2 * hidden * hidden + 5 * hidden
-    )  # eh_proj, and the norms of both its inputs, the layer and the end
+    mtp = 0
+    if nextn:  # with eh_proj, and the norms of both its inputs, the layer and the end
+        mtp = one.split + one.kv + one.copied + one.indexer + one.norms
+        mtp += shared + router if sparse else _dense(config, hidden, None)
+        mtp += 2 * hidden * hidden + 5 * hidden
+    replaced = sum(block.linears for block in blocks) * hidden * hidden
     return Parts(
         embedding=embedding,
         head=0 if tied(config) else embedding,
-        attention=sum(n * layer.split for n, layer in attended),
+        attention=sum(n * layer.split for n, layer in attended) + replaced,
         kv_projection=sum(n * layer.kv for n, layer in attended),
         attention_replicated=sum(n * layer.copied for n, layer in attended),
         indexer=index,
-        dense_mlp=(layers - sparse) * mlp,
+        dense_mlp=sum(n * _dense(config, hidden, width) for width, n in widths.items()),
         routed_experts=sparse * routed,
-        shared_experts=sparse * shared,
+        shared_experts=(sparse or layers) * shared,
         router=sparse * router,
         norms=sum(n * layer.norms for n, layer in attended)
-        + layers * (2 * hidden + extra_layer)
-        + hidden
-        + extra_once,
+        + _norms(config, blocks, hidden)
+        + layers * extra_layer
+        + extra_once
+        + inputs,
         mtp=nextn * (mtp + routed),
         mtp_experts=nextn * routed,
-        vision=vision(config) or 0,
+        vision=tower_parameters(config) or 0,
     )
 
 
-def _attention(
-    config: Fields, layers: int, head_dim: int, kv_heads: int
-) -> list[tuple[int, attention.Layer]]:
+def _attention(config: Fields, blocks: Sequence[Block]) -> list[tuple[int, Layer]]:
     """(how many, one layer) of each kind; the full-attention kind last."""
+    layers = len(blocks)
     ratios = attention.compress_ratios(config, layers)
     if ratios:
         return [(ratios.count(ratio), attention.compressed(config, ratio)) for ratio in sorted(set(ratios))]
-    linear = min(attention.linear_layers(config), layers)
     latent = config.number("kv_lora_rank")
-    full = attention.mla(config) if latent else attention.gqa(config, head_dim, kv_heads)
-    known = config.number("linear_num_value_heads") or config.raw("linear_attn_config")
-    kinds = [(linear, attention.linear(config) if known else full)] if linear else []
-    return [*kinds, (layers - linear, full)]
+    attending = Counter(_shape(block) for block in blocks if block.attends)
+    if not attending:  # nothing attends, or every layer is replaced
+        attending = Counter({Block(): 0})
+    kinds = [
+        (n, attention.mla(config) if latent else attention.grouped(config, block) if n else Layer())
+        for block, n in sorted(attending.items(), key=lambda item: item[0].mixer != "sliding", reverse=False)
+    ]
+    kinds = sorted(kinds, key=lambda kind: kind[0] == 0)
+    linear = sum(block.mixer in ("linear", "beside") for block in blocks)
+    if linear:
+        kept = state_parameters.state(config)
+        held = Layer(split=kept.split, norms=kept.norms) if kept else kinds[-1][1]
+        kinds.insert(0, (linear, held))
+    return kinds
+
+
+def _shape(block: Block) -> Block:
+    """What decides a layer's attention parameters."""
+    return Block(block.mixer, "none", block.heads, block.kv_heads, block.key, block.value, block.values)
+
+
+def _norms(config: Fields, blocks: Sequence[Block], hidden: int) -> int:
+    """Vectors of the hidden size: norms of layers and the last one, learned positions, biases of the head."""
+    kind = config.kind
+    each = kind.norms
+    if config.model_type == "falcon":
+        parallel = config.flag("parallel_attn", default=True)
+        two = config.flag("new_decoder_architecture") and (config.number("num_ln_in_parallel_attn") or 2) == 2
+        each = 1 if parallel and not two else 2
+    vectors = kind.once
+    for block in blocks:
+        sublayers = (block.mixer != "none") + (block.mlp != "none")
+        vectors += each if sublayers == 2 else each * sublayers / 2  # type: ignore[assignment]
+    total = int(vectors * hidden * (2 if kind.norm_bias else 1))
+    if kind.names.get("learned_positions"):
+        offset = 2 if config.model_type == "opt" else 0
+        total += (config.need(kind.names["learned_positions"]) + offset) * hidden
+    return total + (config.need("vocab_size") if config.switch(kind.head_bias) else 0)
 
 
 def tied(config: Fields) -> bool:
     """Whether the output projection is the embedding."""
-    kind = str(config.raw("model_type") or "")
-    return config.flag("tie_word_embeddings", default=kind.startswith(ALWAYS_TIED))
-
-
-def experts(config: Fields) -> int | None:
-    """Routed experts of a layer, under the names vLLM knows (transformers_utils/config.py, v0.33.0), or None."""
-    number = config.number("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
-    return number or None
+    name = "tie_word_embeddings"
+    if config.text.get(name) is not None and config.outer.get(name) not in (None, config.text[name]):
+        config.doubt(name, "differs between the model and its language part")
+        config.seen.add(name)
+    return config.flag("tie_word_embeddings", default=config.kind.tied)
 
 
 def experts_per_token(config: Fields) -> int:
     """Routed experts that each token visits."""
-    return config.need(
-        "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k_experts"
-    )
+    nested = config.part("ffn_config").get("moe_top_k")
+    if isinstance(nested, int) and nested:
+        return nested
+    names = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token")
+    return config.need(*names, "moe_topk", "moe_top_k", "top_k_experts", "moe_k")
 
 
 def expert_width(config: Fields) -> int:
     """Intermediate size of one routed expert."""
-    return config.need("moe_intermediate_size", "intermediate_size")
+    nested = config.part("ffn_config").get("ffn_hidden_size")
+    if isinstance(nested, int) and nested:
+        return nested
+    return config.need("moe_intermediate_size", "expert_intermediate_size", "intermediate_size")
 
 
 def shared_width(config: Fields) -> int:
     """Intermediate size of all shared experts of a layer together; 0 where there are none."""
-    if config.raw("model_type") in NO_SHARED_EXPERTS:
+    if config.model_type in NO_SHARED_EXPERTS:
+        config.raw("shared_intermediate_size")
         return 0
-    direct = config.number("shared_expert_intermediate_size", "shared_intermediate_size")
+    if config.model_type in ("llama4", "llama4_text") or config.kind.dense_too:
+        config.raw("intermediate_size_mlp")
+        return config.need("intermediate_size")
+    direct = config.number(
+        "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size", "share_expert_dim"
+    )  # fmt: skip
     number = config.number("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
     if direct:
         return direct * (number or 1)
@@ -155,36 +204,91 @@ def shared_width(config: Fields) -> int:
 
 def mtp_layers(config: Fields) -> int:
     """Multi-token-prediction layers that the checkpoint has."""
-    if (
-        config.raw("model_type") in NO_SHARED_EXPERTS
-    ):  # MiniMax M2 names modules that it was published without
-        return 0
     names = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
-    return config.number(*names) or 0
+    number = config.number(*names) or 0
+    for name in ("mtp_layers_block_type", "mtp_hybrid_override_pattern"):
+        pattern = config.raw(name)
+        if pattern is not None and list(pattern) not in (
+            ["attention", "moe"],
+            ["full_attention", "moe"],
+            ["*", "E"],
+        ):
+            config.doubt(name, f"is {pattern!r}")
+    if config.model_type == "minimax_m2":  # it names modules that it was published without
+        config.raw("use_mtp")
+        config.raw("mtp_transformer_layers")
+        return 0
+    return number
 
 
-def _dense(config: Fields, hidden: int) -> int:
-    width = config.need(
-        "dense_intermediate_size", "intermediate_size", "ffn_hidden_size", "moe_intermediate_size"
-    )
-    return 3 * hidden * width + (2 * width + hidden if config.flag("mlp_bias") else 0)
+def _dense(config: Fields, hidden: int, width: int | None) -> int:
+    if width is None:
+        width = config.number(
+            "dense_intermediate_size", "intermediate_size_mlp", "intermediate_size", "ffn_hidden_size"
+        )
+        if width is not None and config.flag("block_auto_adjust_ff_dim"):
+            width = _adjusted(config, width)
+        if width is None and config.raw("expansion_ratio", "n_inner", "n_embd", "n_head") is not None:
+            width = (config.number("expansion_ratio") or 4) * hidden
+        if width is None:
+            width = config.need("intermediate_size", "moe_intermediate_size")
+    return _matrices(config) * hidden * width + _mlp_bias(config, hidden, width)
+
+
+def _adjusted(config: Fields, width: int) -> int:
+    """LFM2: two thirds of the width, times a factor, up to a whole multiple."""
+    width = int(2 * width / 3)
+    factor = config.raw("block_ffn_dim_multiplier")
+    if isinstance(factor, int | float):
+        width = int(factor * width)
+    multiple = config.number("block_multiple_of") or 256
+    return -(-width // multiple) * multiple
+
+
+def _mlp_bias(config: Fields, hidden: int, width: int) -> int:
+    if not config.switch(config.kind.mlp_bias):
+        return 0
+    return (_matrices(config) - 1) * width + hidden
+
+
+def _matrices(config: Fields) -> int:
+    """Matrices of an MLP or an expert: gate, up and down, or up and down alone."""
+    for name in ("hidden_act", "mlp_hidden_act", "hidden_activation", "activation_function"):
+        act = config.raw(name)
+        if isinstance(act, str) and ACTIVATIONS.fullmatch(act) is None:
+            config.doubt(name, f"is {act!r}")
+    return 3 if config.kind.gated else 2
 
 
 def _moe(config: Fields, hidden: int) -> tuple[int, int, int]:
     """(routed experts, shared experts, router) of one layer."""
-    number, width = experts(config) or 0, expert_width(config)
-    latent = config.number("routed_expert_hidden_size")
-    each, router = 3 * (latent or hidden) * width, hidden * number
+    number, width, matrices = experts(config) or 0, expert_width(config), _matrices(config)
+    latent = config.number("routed_expert_hidden_size", "moe_latent_size")
+    each, router = matrices * (latent or hidden) * width, hidden * number
     if latent:
         router += 2 * hidden * latent + (latent if config.flag("latent_moe_use_norm") else 0)
-    if config.raw("model_type") == "gpt_oss":
-        each, router = each + 2 * width + hidden, router + number  # biases
-    corrected = config.raw("topk_method") == "noaux_tc" or config.flag("use_routing_bias")
-    router += number if corrected else 0
-    shared = 3 * hidden * shared_width(config)
-    if shared and config.number("shared_expert_intermediate_size"):
-        shared += hidden  # sigmoid gate of the shared expert
+    if config.kind.expert_bias:
+        each += 2 * width + hidden
+    corrected = config.raw("topk_method") == "noaux_tc" or any(
+        [config.flag("use_routing_bias"), config.flag("use_expert_bias"), config.flag("use_moe_router_bias")]
+    )
+    router += number if corrected or config.kind.router_bias else 0
+    shared = matrices * hidden * shared_width(config)
+    if shared and config.kind.shared_gate:
+        shared += hidden
+    if config.kind.dense_too:
+        router += number + 4 * hidden  # a scale for each expert; three norms and the router's scale
     return number * each, shared, router
+
+
+def _per_layer_inputs(config: Fields, hidden: int, layers: int) -> int:
+    """Gemma 4's small models: an embedding for each layer, mixed in behind a gate."""
+    size = config.number("hidden_size_per_layer_input")
+    if not size:
+        config.raw("vocab_size_per_layer_input")
+        return 0
+    vocabulary = config.need("vocab_size_per_layer_input", "vocab_size")
+    return layers * (vocabulary * size + 3 * hidden * size + hidden) + size
 
 
 def _residual_mixing(config: Fields, hidden: int) -> tuple[int, int]:
@@ -196,42 +300,3 @@ def _residual_mixing(config: Fields, hidden: int) -> tuple[int, int]:
     if config.number("attn_res_block_size"):
         return 4 * hidden, 2 * hidden
     return 0, 0
-
-
-def vision(config: Fields) -> int | None:
-    """Parameters of the vision tower with its projector; None where the config does not say enough.
-
-    A tower of plain ViT blocks with biases: patch embedding, positions, per block qkv, projection, a two-matrix
-    MLP and two norms; a merger of `merge` x `merge` patches, and Qwen3-VL's deepstack mergers
-    (vLLM v0.33.0 qwen2_vl.py, qwen3_vl.py, kimi_k25_vit.py).
-    """
-    tower = config.outer.get("vision_config")
-    if not isinstance(tower, Mapping):
-        return 0
-    depth = _first(tower, "depth", "vt_num_hidden_layers", "num_hidden_layers")
-    width = _first(tower, "embed_dim", "vt_hidden_size", "hidden_size")
-    inner = _first(tower, "vt_intermediate_size", "intermediate_size")
-    if inner is None and width is not None and _first(tower, "mlp_ratio"):
-        inner = int(width * _first(tower, "mlp_ratio"))
-    if depth is None or width is None or inner is None:
-        return None
-    patch, frames = _first(tower, "patch_size") or 14, _first(tower, "temporal_patch_size") or 1
-    out = _first(tower, "out_hidden_size", "text_hidden_size") or config.need("hidden_size")
-    qkv = _first(tower, "qkv_hidden_size") or width
-    block = 4 * width * qkv + 3 * qkv + width + 2 * width * inner + inner + width + 4 * width
-    merged = width * merge(tower) ** 2
-    merger = merged * merged + merged + merged * out + out + 2 * width
-    mergers = 1 + len(tower.get("deepstack_visual_indexes") or ())
-    grid = (_first(tower, "init_pos_emb_height") or 0) * (_first(tower, "init_pos_emb_width") or 0)
-    positions = _first(tower, "num_position_embeddings") or grid
-    return int(depth * block + 3 * frames * patch * patch * width + positions * width + mergers * merger)
-
-
-def merge(tower: Mapping[str, Any]) -> int:
-    """Side of the square of patches that becomes one token."""
-    kernel = tower.get("merge_kernel_size")
-    return int(kernel[0]) if kernel else int(tower.get("spatial_merge_size") or 1)
-
-
-def _first(tower: Mapping[str, Any], *names: str) -> Any:
-    return next((tower[name] for name in names if tower.get(name) is not None), None)

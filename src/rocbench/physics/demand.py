@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rocbench.model.architecture import Architecture
+from rocbench.model.architecture import Architecture, KvGroup
 from rocbench.physics import kv, weights
 from rocbench.physics.layout import Layout
 from rocbench.settings.schema import Checkpoint, Gpu
@@ -109,26 +109,30 @@ def read_terms(arch: Architecture, layout: Layout) -> tuple[Term, ...]:
 
     Sparse attention reads the entries of the chosen tokens only, but the indexer's keys of all.
     """
-    whole = kv.layer_entry_per_rank(arch, layout) / layout.dcp / layout.pp
     index = kv.indexer_bytes_per_token(arch) / layout.dcp / layout.pp
-    terms = [Term(layers * whole, limit) for layers, limit in _attended(arch)]
+    terms = [
+        Term(layers * kv.entry_per_rank(arch, group, layout) / layout.dcp / layout.pp, limit)
+        for layers, limit, group in _attended(arch)
+    ]
     return tuple(_merged([*terms, Term(index)]))
 
 
 def attention_terms(arch: Architecture, layout: Layout, *, absorbed: bool) -> tuple[Term, ...]:
     """FLOPs of attention for one query token on one rank, by tokens attended to.
 
-    GQA: 4 x heads x head dim. MLA with expanded keys (prefill): 2 x heads x (qk head + v head); with absorbed
+    GQA: 2 x heads x (key + value). MLA with expanded keys (prefill): 2 x heads x (qk head + v head); with absorbed
     projections (decode, and sparse attention always): 2 x heads x (2 x kv_lora_rank + rope).
     """
-    heads = arch.num_heads / layout.tp / layout.pp
-    if arch.family == "mla_compressed" or not arch.mla:
-        each = 2 * heads * (arch.head_dim + (arch.v_head_dim or arch.head_dim))
-    elif absorbed or arch.family == "mla_sparse":
-        each = 2 * heads * (2 * (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0))
-    else:
-        each = 2 * heads * (arch.head_dim + (arch.v_head_dim or arch.head_dim))
-    return tuple(_merged([Term(layers * each, limit) for layers, limit in _attended(arch)]))
+    latent = arch.mla and arch.family != "mla_compressed" and (absorbed or arch.family == "mla_sparse")
+    entry = 2 * (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)
+    terms = [
+        Term(
+            layers * 2 * group.heads / layout.tp / layout.pp * (entry if latent else group.key + group.value),
+            limit,
+        )
+        for layers, limit, group in _attended(arch)
+    ]
+    return tuple(_merged(terms))
 
 
 def indexer_flops(arch: Architecture, layout: Layout) -> float:
@@ -146,7 +150,7 @@ def state_bytes(arch: Architecture, layout: Layout) -> float:
 
 
 def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: bool) -> float:
-    """Seconds per token of the two all-reduces of each layer.
+    """Seconds per token of the all-reduces, one after each mixer and each MLP.
 
     Each rank sends 2 (tp - 1) / tp of hidden x bytes over min(links, tp - 1) links. Two bytes a number; the
     bound grants 4 bits (quick reduce with INT4, VLLM_ROCM_QUICK_REDUCE_QUANTIZATION). Latency is left out.
@@ -155,22 +159,30 @@ def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: b
         return 0.0
     sent = 2 * (layout.tp - 1) / layout.tp * arch.hidden_size * (0.5 if bound else 2.0)
     links = min(gpu.links, layout.tp - 1)
-    return 2 * arch.num_layers / layout.pp * sent / (links * gpu.link_bytes_per_s)
+    return arch.sublayers / layout.pp * sent / (links * gpu.link_bytes_per_s)
 
 
-def _attended(arch: Architecture) -> list[tuple[float, float]]:
-    """(layers, limit): how many layers attend to at most how many tokens; fractions for compressed layers."""
-    topk, window = arch.index_topk or ALL, float(arch.sliding_window or ALL)
+def _attended(arch: Architecture) -> list[tuple[float, float, KvGroup]]:
+    """(layers, limit, group): how many layers attend to at most how many tokens; fractions for compressed layers."""
+    topk = arch.index_topk or ALL
     if arch.compress_ratios:
+        group = arch.kv_groups[0]
         full = sum(1 / r for r in arch.compress_ratios if r > 0 and r != kv.V4_INDEXED_RATIO)
         chosen = arch.compress_ratios.count(kv.V4_INDEXED_RATIO) / kv.V4_INDEXED_RATIO
-        limit = topk * kv.V4_INDEXED_RATIO
-        return [(full, ALL), (chosen, limit), (float(arch.num_layers), window)]
-    sparse = 0
+        limit, window = topk * kv.V4_INDEXED_RATIO, float(arch.sliding_window or ALL)
+        return [(full, ALL, group), (chosen, limit, group), (float(arch.num_layers), window, group)]
+    left = 0
     if arch.index_topk:
-        sparse = arch.num_layers if arch.mla else arch.indexer_layers
-    full = arch.num_layers - arch.linear_layers - arch.sliding_layers - sparse
-    return [(float(full), ALL), (float(sparse), topk), (float(arch.sliding_layers), window)]
+        left = arch.num_layers if arch.mla else arch.indexer_layers
+    found = []
+    for group in arch.kv_groups:
+        sparse = min(left, group.layers) if group.attends is None else 0
+        left -= sparse
+        found += [
+            (float(group.layers - sparse), float(group.attends or ALL), group),
+            (float(sparse), topk, group),
+        ]
+    return found
 
 
 def _merged(terms: list[Term]) -> list[Term]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from rocbench.model.architecture import Architecture
+from rocbench.model.architecture import Architecture, KvGroup
 from rocbench.physics import weights
 from rocbench.physics.layout import KV_BYTES, Layout
 from rocbench.settings.schema import Checkpoint, Hardware
@@ -36,28 +36,16 @@ def latent_entry_bytes(arch: Architecture, layout: Layout) -> float:
 def kv_bytes_per_token(arch: Architecture, kv_bytes: float = 2.0) -> float:
     """KV bytes of one token over the whole model, nothing replicated, the indexer left out.
 
-    GQA: 2 x layers x KV heads x head dim x bytes. MLA: layers x (kv_lora_rank + rope) x bytes.
+    GQA: sum over layers of KV heads x (key + value) x bytes. MLA: layers x (kv_lora_rank + rope) x bytes.
     DeepSeek V4: sum over layers of head dim x bytes / compression ratio; layers without compression keep a
-    window only. Linear layers keep a state, not tokens. Sliding layers are counted in full: an upper bound.
+    window only. Linear layers keep a state, not tokens. Sliding layers are counted in full, as in a short sequence.
     """
-    return sum(_growing_entries(arch, 1)) * kv_bytes * _entry_width(arch)
-
-
-def _entry_width(arch: Architecture) -> int:
-    """Numbers in one layer's entry for one token, over all KV heads."""
-    if arch.family == "mla_compressed":
-        return arch.head_dim
-    if arch.mla:
-        return (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)
-    return 2 * arch.num_kv_heads * arch.head_dim
-
-
-def _growing_entries(arch: Architecture, tokens: float) -> tuple[float, float]:
-    """(entries that every further token adds to, entries of sliding layers taken in full) for `tokens`."""
     if arch.compress_ratios:
-        return sum(tokens / ratio for ratio in arch.compress_ratios if ratio > 0), 0.0
-    full = arch.num_layers - arch.linear_layers - arch.sliding_layers
-    return full * tokens, arch.sliding_layers * tokens
+        return sum(1 / ratio for ratio in arch.compress_ratios if ratio > 0) * arch.head_dim * kv_bytes
+    if arch.mla:
+        entry = (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)
+        return arch.attending_layers * entry * kv_bytes
+    return sum(g.layers * g.kv_heads * (g.key + g.value) for g in arch.kv_groups) * kv_bytes
 
 
 def indexer_bytes_per_token(arch: Architecture) -> float:
@@ -98,28 +86,31 @@ def sequence_bytes_per_rank(
     compressed entries; linear layers hold a state of fixed size, split over tp (`with_state`).
     """
     draft = arch.mtp_layers if layout.mtp else 0
-    per_layer = layer_entry_per_rank(arch, layout)
     index = indexer_bytes_per_token(arch) + draft * (_index_entry(arch) if arch.indexer_layers else 0.0)
-    growing, _ = _growing_entries(arch, tokens)
-    window = min(tokens, arch.sliding_window or tokens)
-    held = growing + draft * tokens + arch.sliding_layers * window
-    fixed = 0.0
-    if arch.compress_ratios and with_state:
-        fixed += arch.num_layers * window * per_layer
+    lead = max((entry_per_rank(arch, group, layout) for group in arch.kv_groups), default=0.0)
+    held, fixed = draft * tokens * lead, 0.0
+    if arch.compress_ratios:
+        held += sum(tokens / ratio for ratio in arch.compress_ratios if ratio > 0) * lead
+        if with_state:
+            fixed += arch.num_layers * min(tokens, arch.sliding_window or tokens) * lead
+    else:
+        for group in arch.kv_groups:
+            kept = min(tokens, group.keeps or tokens)
+            held += group.layers * kept * entry_per_rank(arch, group, layout)
     if with_state:
         fixed += arch.linear_layers * arch.linear_state * STATE_BYTES / layout.tp
-    return ((held * per_layer + index * tokens) / layout.dcp + fixed) / layout.pp
+    return ((held + index * tokens) / layout.dcp + fixed) / layout.pp
 
 
-def layer_entry_per_rank(arch: Architecture, layout: Layout) -> float:
+def entry_per_rank(arch: Architecture, group: KvGroup, layout: Layout) -> float:
     """Bytes of one layer's entry for one token on one rank, before dcp shares it out."""
     if arch.family == "mla_compressed":
         fp8 = layout.kv_dtype in ("fp8", "fp8_ds_mla")
         return V4_ENTRY if fp8 else arch.head_dim * KV_BYTES["bf16"]
     if arch.mla:
         return latent_entry_bytes(arch, layout)
-    heads = max(1.0, arch.num_kv_heads / layout.tp)
-    return 2 * heads * arch.head_dim * layout.kv_bytes_per_element
+    heads = max(1.0, group.kv_heads / layout.tp)
+    return heads * (group.key + group.value) * layout.kv_bytes_per_element
 
 
 @dataclass(frozen=True, slots=True)

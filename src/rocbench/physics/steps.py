@@ -100,7 +100,7 @@ class StepModel:
         self.decode_terms = self._terms(absorbed, rates.attention, longest, index)
         self.prefill_terms = self._terms(expanded, rates.attention, longest, index)
         self.collective_s = demand.collective_seconds(arch, gpu, layout, bound=bound)
-        waits = 2 * arch.num_layers / layout.pp if layout.tp > 1 else 0.0
+        waits = arch.sublayers / layout.pp if layout.tp > 1 else 0.0
         self.fixed_s = 0.0 if bound else overhead_s + collective_latency_s * waits
         self.vision_s = demand.vision_flops(arch, layout) / rates.vision
         per_token = kv.kv_bytes_per_token_per_rank(arch, layout)

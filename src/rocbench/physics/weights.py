@@ -41,6 +41,11 @@ class WeightBytes:
         return float(sum(getattr(self, f.name) for f in fields(self)))
 
 
+def doubts(arch: Architecture, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What of a model's shape and weights is not understood. While there is any, no figure from it refuses or voids."""
+    return (*arch.unknown, *checkpoint.unsure)
+
+
 def quantised_bytes(checkpoint: Checkpoint) -> float:
     """Bytes of one quantised weight with its share of the scales.
 
@@ -48,6 +53,7 @@ def quantised_bytes(checkpoint: Checkpoint) -> float:
     fp8_channel: 1, the scales per channel are left out (under 0.1 %).
     int4_group: bits / 8 + 2 / group, a BF16 scale per group (32 unless given).
     mxfp4: 4 / 8 + 1 / 32, an E8M0 scale per 32.
+    none: bits / 8, and 1 / group where there is a group (NVFP4: an FP8 scale per 16).
     Sources: vLLM v0.33.0 quantization/fp8.py, compressed_tensors; OCP Microscaling Formats 1.0.
     """
     match checkpoint.quantization:
@@ -62,7 +68,7 @@ def quantised_bytes(checkpoint: Checkpoint) -> float:
         case "mxfp4":
             return 0.5 + E8M0 / MXFP4_GROUP
         case "none":
-            return checkpoint.bits / 8
+            return checkpoint.bits / 8 + (1 / checkpoint.group if checkpoint.group else 0.0)
 
 
 def linear_bytes(arch: Architecture, checkpoint: Checkpoint, layout: Layout) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rocbench.model.architecture import from_config
@@ -36,6 +36,8 @@ class Estimate:
     server_load_s: float | None = None
     cannot_fit: str | None = None
     """Why the cell cannot run at all."""
+    unsure_fit: str | None = None
+    """Why it would not run by a shape that is not fully understood: it is planned all the same."""
 
 
 NOTHING_KNOWN = Estimate()
@@ -65,8 +67,11 @@ def estimate(
     reason = cannot_start(profile, capacity, resolution)
     if reason is None and capacity is not None and capacity.tokens < tokens:
         reason = f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
-    if reason is not None:
+    unsure = weights.doubts(arch, profile.checkpoint)
+    if reason is not None and not unsure:
         return Estimate(cannot_fit=reason)
+    if capacity is not None and not capacity.fits:
+        capacity = None
     best = roofline.bound(arch, profile.checkpoint, hardware, plan, concurrency, shape, users=seqs * plan.dp)
     return Estimate(
         image_tokens=int(shape.image_tokens),
@@ -84,7 +89,21 @@ def estimate(
         ),
         server_load_s=assume.start_s
         + weights.checkpoint_bytes(arch, profile.checkpoint) / assume.load_bytes_per_s,
+        unsure_fit=None if reason is None else _unsure(profile, reason, unsure),
     )
+
+
+def _unsure(profile: ModelProfile, reason: str, doubts: Sequence[str]) -> str:
+    """That a model is planned though it would not fit, with what of it is not understood."""
+    return (
+        f"{profile.name}: {reason}; but its shape is not fully understood ({'; '.join(doubts)}), so it is planned "
+        "all the same"
+    )
+
+
+def shape_doubts(profile: ModelProfile) -> tuple[str, ...]:
+    """What of a profile's shape and weights is not understood."""
+    return weights.doubts(from_config(profile.config), profile.checkpoint)
 
 
 def kv_capacity(profile: ModelProfile, hardware: Hardware, resolution: Resolution) -> kv.KvCapacity | None:

@@ -8,25 +8,23 @@ from typing import Any
 
 import yaml
 
-from rocbench.model import hfconfig
 from rocbench.model.architecture import Architecture, from_config
+from rocbench.model.hfconfig import aside
+from rocbench.model.kinds import kind_of
 from rocbench.physics import kv, weights
 from rocbench.physics.layout import Layout
+from rocbench.settings.checkpoints import detect_checkpoint
 from rocbench.settings.schema import Checkpoint, Derived, ModelProfile
 from rocbench.units import GIB, number, parameters, size
 
 KEPT = re.compile(
-    r"architectures|model_type|(text|llm|language|vision)_config|vocab_size|.*hidden_size|.*intermediate_size"
-    r"|.*num_(hidden_)?layers|.*heads|.*head_dim|.*lora_rank|.*experts.*|moe_.*|first_k_dense_replace"
-    r"|decoder_sparse_step|mlp_only_layers|.*layer_types|layers_block_type|topk_method|use_routing_bias"
-    r"|scoring_func|index_.*|indexer_types|sparse_.*|compress_ratios|o_groups|hc_mult|sliding_window"
-    r"|use_sliding_window|full_attention_interval|hybrid_override_pattern|mamba_.*|ssm_.*|linear_.*|attn_.*|mla_.*|latent_.*|kda_.*|short_conv.*"
-    r"|.*qk_norm.*|.*_bias|max_position_embeddings|tie_word_embeddings|torch_dtype|dtype|expert_dtype"
-    r"|num_nextn_predict_layers|num_mtp_modules|mtp_.*|depth|embed_dim|mlp_ratio|.*patch_size"
-    r"|.*merge_(size|kernel_size)|deepstack.*|num_position_embeddings|init_pos_emb.*|in_channels|topk_group"
-    r"|n_group|num_(key_value|kv)_groups?|rope_scaling|rope_parameters|rope_theta"
+    r"architectures|model_type|topk_method|scoring_func|n_group|topk_group|max_position_embeddings|(torch_)?dtype|expert_dtype|seq_length"
+    r"|rope_(scaling|parameters|theta)|original_max_position_embeddings|vision_config|use_sliding_window|max_window_layers|no_rope_layers"
+    r"|no_rope_layer_interval|.*hidden_act|hidden_activation|activation_function|mamba_ssm_(cache_)?dtype|use_mamba_kernels"
+    r"|parallel_attn_output|time_step_rank|spatial_merge_size"
 )
-"""Fields that decide dimensions, parameters, attention or limits. Token ids and training settings are left."""
+"""Fields that are kept though they decide no dimension: what names the model, its limits, and what rules ask for."""
+NOT_KEPT = re.compile(r"vision_(start|end).*")
 FIRST_VLLM = {
     "deepseek_v32": "0.11.2",
     "deepseek_v4": "0.20.2",
@@ -63,7 +61,7 @@ def profile_text(config: Mapping[str, Any], name: str | None = None) -> str:
         hf_id=hf_id if named else "ORGANISATION/MODEL",
         trust_remote_code=bool(config.get("auto_map")),
         config=_kept(config),
-        checkpoint=checkpoint,
+        checkpoint=checkpoint.model_copy(update={"unsure": tuple(doubts)}),
         precision=LABELS[checkpoint.quantization] if not doubts else f"{checkpoint.bits:g} bit",
         tp=tp,
         nodes=nodes,
@@ -82,75 +80,6 @@ def profile_text(config: Mapping[str, Any], name: str | None = None) -> str:
     return _comments(arch, checkpoint, profile) + _yaml(profile)
 
 
-def detect_checkpoint(config: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]:
-    """The checkpoint's quantisation by `quantization_config`, and what of it could not be told.
-
-    Knows fp8 (block or channel), compressed-tensors (INT4 groups, FP8, MXFP4), mxfp4, awq, gptq and quark, and
-    `expert_dtype: fp4` beside FP8 (DeepSeek V4).
-    """
-    fields = hfconfig.Fields(config)
-    found = fields.raw("quantization_config")
-    if isinstance(found, str):
-        return Checkpoint(), [
-            f"checkpoint: `quantization_config` is only the word {found!r}; 16 bits assumed"
-        ]
-    if not isinstance(found, Mapping):
-        return Checkpoint(), []
-    method = str(found.get("quant_method") or found.get("quant_algo") or "").lower()
-    if method in ("fp8", "deepseek_v4_fp8"):
-        if fields.raw("expert_dtype") == "fp4":
-            return Checkpoint(quantization="mxfp4", bits=4, linear_bits=8), []
-        return _fp8(found.get("weight_block_size")), []
-    if method == "mxfp4":
-        return Checkpoint(quantization="mxfp4", bits=4), []
-    if method == "compressed-tensors":
-        return _compressed(found)
-    if method in ("awq", "gptq"):
-        bits, group = int(found.get("bits") or 4), int(found.get("group_size") or 128)
-        return _grouped(bits, group), []
-    if method == "quark":
-        text = str(found)
-        if "fp4" in text:
-            return Checkpoint(quantization="mxfp4", bits=4), ["checkpoint: which layers Quark left out"]
-        if "fp8" in text:
-            return Checkpoint(quantization="fp8_channel", bits=8), ["checkpoint: which layers Quark left out"]
-    four = found.get("load_in_4bit") or "fp4" in str(found.get("quant_algo")).lower()
-    assumed = float(found.get("bits") or found.get("num_bits") or (4 if four else 8))
-    doubt = f"checkpoint: quantisation {method!r} is not known; {assumed:g} bits assumed"
-    return Checkpoint(bits=assumed), [doubt]
-
-
-def _fp8(block: object) -> Checkpoint:
-    if isinstance(block, list | tuple) and len(block) == 2:
-        return Checkpoint(quantization="fp8_block", bits=8, block=(int(block[0]), int(block[1])))
-    return Checkpoint(quantization="fp8_channel", bits=8)
-
-
-def _grouped(bits: int, group: int, *, linear_too: bool = True) -> Checkpoint:
-    """Integers with a 16-bit scale for each group of weights; -1 is one scale a channel, too few to count."""
-    linear = bits + (16 / group if group > 0 else 0) if linear_too else None
-    held = group if group > 0 else None
-    return Checkpoint(quantization="int4_group", bits=bits, group=held, linear_bits=linear)
-
-
-def _compressed(found: Mapping[str, Any]) -> tuple[Checkpoint, list[str]]:
-    groups = found.get("config_groups") or {}
-    first: Mapping[str, Any] = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
-    stored: Mapping[str, Any] = first.get("weights") or {}
-    bits, kind = int(stored.get("num_bits") or 0), str(stored.get("type") or "int")
-    layout = str(first.get("format") or found.get("format") or "")
-    if "mxfp4" in layout:
-        return Checkpoint(quantization="mxfp4", bits=4), []
-    if bits == 8 and kind == "float":
-        return _fp8(stored.get("block_structure")), []
-    if bits == 4 and kind == "int":
-        group = int(stored.get("group_size") or 32)
-        kept = any("attn" in str(entry) for entry in found.get("ignore") or ())
-        return _grouped(bits, group, linear_too=not kept), []
-    doubt = f"checkpoint: compressed-tensors {kind}{bits or '?'} is not known; {bits or 16} bits assumed"
-    return Checkpoint(bits=bits or 16), [doubt]
-
-
 def _spread(arch: Architecture, checkpoint: Checkpoint) -> tuple[int, int]:
     """(tp, nodes): the fewest GPUs of 256 GiB whose weights leave 40 % of them to KV and activations."""
     for tp in (1, 2, 4, 8):
@@ -161,13 +90,19 @@ def _spread(arch: Architecture, checkpoint: Checkpoint) -> tuple[int, int]:
     return 8, 1 if held < 0.9 * TARGET_HBM else 2
 
 
-def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(config: Mapping[str, Any], *, nested: bool = False) -> dict[str, Any]:
+    """All fields but those that decide nothing: one that is not understood must stay in doubt in the profile."""
+    filled = kind_of(config.get("model_type")).fills
     kept: dict[str, Any] = {}
     for key, value in config.items():
-        if value is None or not KEPT.fullmatch(key):
+        if value is None and key not in filled:
             continue
-        nested = key.endswith("_config") and isinstance(value, Mapping)
-        kept[key] = _kept(value) if nested and not key.startswith("linear") else value
+        if aside(key) and not KEPT.fullmatch(key) and not nested:
+            continue
+        if NOT_KEPT.fullmatch(key):
+            continue
+        inner = key.endswith("_config") and isinstance(value, Mapping) and not key.startswith("linear")
+        kept[key] = _kept(value, nested=key == "vision_config") if inner else value
     return kept
 
 

@@ -54,6 +54,8 @@ class Checkpoint(Strict):
     models without experts, 16 beside INT4 and MXFP4 experts."""
     bytes: float | None = None
     """Bytes of all weight files where known; else derived from the parameters."""
+    unsure: tuple[str, ...] = ()
+    """What of it is not understood, one sentence each. While there is any, no figure of its size refuses or voids."""
 
 
 class ServeVariant(Strict):

@@ -23,6 +23,7 @@ from rocbench.physics.kv import (
 )
 from rocbench.physics.layout import Layout, from_args
 from rocbench.physics.steps import StepModel
+from rocbench.physics.weights import doubts
 from rocbench.rules.facts import Facts
 from rocbench.rules.table import RuleTable
 from rocbench.settings.schema import Hardware, ModelProfile, Simulation, Strict
@@ -207,6 +208,12 @@ def _capacity(
     given = argv.integer("kv-cache-memory-bytes", 0)
     if given:
         capacity = replace(capacity, kv_bytes=given, tokens=int(length * given / needed))
+    if doubts(arch, context.profile.checkpoint):  # a shape that is not understood refuses nothing
+        held = max(capacity.kv_bytes, needed)
+        fits = min(capacity.weights, capacity.hbm_bytes - capacity.overhead)
+        capacity = replace(
+            capacity, kv_bytes=held, weights=fits, tokens=max(capacity.tokens, length + 2 * block)
+        )
     check_memory(capacity, max_model_len=length, sequence_bytes=needed, version=Version(context.vllm))
     return capacity
 

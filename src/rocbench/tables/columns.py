@@ -251,6 +251,7 @@ _PHYSICS = (
     Column("kv_capacity_tokens", "tokens", "KV cache size over all engines"),
     Column("roofline_output_throughput", "tokens/s", "upper bound of output_throughput on this hardware"),
     Column("roofline_share", "share", "output_throughput / roofline_output_throughput", "higher"),
+    Column("shape_doubts", "", "what of the model's config or checkpoint is not understood, joined by `; `"),
     Column("mean_power_w", "W", "mean power of the server's GPUs together over the window", "lower"),
     Column("gpu_sockets", "", "sockets whose power is counted: partitions of one GPU share one"),
     Column("power_cap_w", "W", "power limit of those sockets together"),

@@ -245,10 +245,15 @@ def few_samples(e: Evidence) -> bool | None:
 
 
 def above_hardware_limit(e: Evidence) -> bool | None:
-    """A figure is above its physical bound."""
+    """A figure is above its physical bound; a bound from a shape that is not understood says nothing."""
     if e.platform == "cpu":
         return False
-    return None if e.roofline_share is None else e.roofline_share > 1
+    return None if e.roofline_share is None or e.shape_doubts else e.roofline_share > 1
+
+
+def shape_unsure(e: Evidence) -> bool | None:
+    """A figure is above a bound that follows from a shape which is not fully understood."""
+    return bool(e.shape_doubts) and e.platform != "cpu" and (e.roofline_share or 0) > 1
 
 
 def power_above_cap(e: Evidence) -> bool | None:

@@ -321,6 +321,15 @@ CODES: tuple[Code, ...] = (
         checks.above_hardware_limit,
     ),
     Code(
+        "shape_unsure",
+        "unknown",
+        False,
+        "the figure is above a limit that follows from a model shape which is not fully understood",
+        "roofline_share > 100 % and shape_doubts",
+        "complete the profile: `shape_doubts` names each field",
+        checks.shape_unsure,
+    ),
+    Code(
         "gpu_shared",
         "voids",
         False,

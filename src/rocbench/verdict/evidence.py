@@ -95,6 +95,8 @@ class Evidence:
     mean_power_w: float | None = None
     power_cap_w: float | None = None
     energy_disagreement: float | None = None
+    shape_doubts: str | None = None
+    """What of the model's shape, from which the bounds follow, is not understood."""
     throttled: bool | None = None
     gpu_shared: bool | None = None
 

@@ -156,7 +156,7 @@ def test_a_filter_that_can_match_nothing_is_refused(argv, said):
 def test_a_server_that_memory_keeps_from_starting_is_warned_of():
     """GLM-5.2's recipe is for eight GPUs: on four the cache is smaller than its longest context."""
     told_ = CliRunner().invoke(app, ["explain", "glm-5.2", "--vllm", "0.33.0", "--tp", "4"]).output
-    assert "[gpu-memory] the KV cache holds 479,632 tokens, fewer than --max-model-len 524,288" in told_
+    assert "[gpu-memory] the KV cache holds 479,616 tokens, fewer than --max-model-len 524,288" in told_
 
 
 def test_a_warning_without_a_source_has_no_brackets():

@@ -96,6 +96,7 @@ FIRES = {
     "jit_in_window": {"jit_lines": 1},
     "compile_in_window": {"compile_lines": 1},
     "above_hardware_limit": {"roofline_share": 1.32},
+    "shape_unsure": {"roofline_share": 1.32, "shape_doubts": "model_type: 'new' was not checked"},
     "gpu_shared": {"gpu_shared": True},
     "throttled": {"throttled": True},
     "server_frontend_saturated": {"server_frontend_cpu_share": 0.97},

@@ -1,0 +1,236 @@
+"""How each model type that was checked differs from Llama where its config.json does not say so. Pure.
+
+Each entry was held against the parameters that transformers 5.19 declares for the type, and against vLLM's
+implementation of it (v0.32 and v0.33). A type that is not here is counted as a plain transformer, in doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Switch = bool | str
+"""Always, never, or as the config's flag of this name says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a model type has that its config leaves out."""
+
+    qkv_bias: Switch = "attention_bias"
+    out_bias: Switch = "attention_bias"
+    mlp_bias: Switch = "mlp_bias"
+    qk_norm: Literal["", "head", "whole", "heads"] = ""
+    """Norms of q and k: one vector for each head's numbers, one over all heads, or one for each head."""
+    qk_norm_flag: str = ""
+    """Flag without which those norms are not there."""
+    norms: int = 2
+    """Norms of a layer with two sublayers, vectors of the hidden size; half of them where it has one."""
+    norm_bias: bool = False
+    once: int = 1
+    """Vectors of the hidden size beside the layers: the last norm, a norm of the embedding."""
+    gated: bool = True
+    """The MLP has a gate besides its up and down projections; relu2 and GELU MLPs of two matrices have none."""
+    gate: Literal["", "numbers", "head"] = ""
+    """Attention output is gated: for each number of a head, or for each head."""
+    sinks: bool = False
+    """One attention sink for each head."""
+    router_bias: bool = False
+    """The router has a correction (or a bias) for each expert."""
+    expert_bias: bool = False
+    dense_too: bool = False
+    """A layer with experts has its dense MLP beside them, with norms of their own (Gemma 4)."""
+    shared_gate: bool = False
+    """A sigmoid gate of the shared expert."""
+    tied: bool = False
+    """Output projection is the embedding where the config does not say."""
+    head_bias: Switch = False
+    slides: Literal["", "all", "half", "pattern", "upper"] = ""
+    """Which layers slide over `sliding_window` where no list says: all, every other, all but every n-th
+    (`sliding_window_pattern`), those from `max_window_layers` on. Otherwise unknown."""
+    pattern: int = 0
+    """n of `pattern` where the config does not say."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Fields under names of the type's own."""
+    fills: Mapping[str, Any] = field(default_factory=dict)
+    """What transformers takes for a field that is left out (not for one that is null)."""
+
+
+_HALF_NORMED = {"qk_norm": "head", "gate": "numbers", "shared_gate": True}
+_GPT2 = {
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+    "intermediate_size": "n_inner",
+    "learned_positions": "n_positions",
+    "max_position_embeddings": "n_positions",
+}
+_MPT = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "n_heads",
+    "num_hidden_layers": "n_layers",
+    "max_position_embeddings": "max_seq_len",
+}
+_ALL_BIASED: dict[str, Any] = {
+    "qkv_bias": True,
+    "out_bias": True,
+    "mlp_bias": True,
+    "norm_bias": True,
+    "once": 1,
+}
+_QWEN2 = Kind(qkv_bias=True, out_bias=False, slides="upper")
+_QWEN3 = Kind(qk_norm="head", slides="upper", fills={"head_dim": 128})
+_QWEN3_NEXT = Kind(**_HALF_NORMED, fills={"head_dim": 256})  # type: ignore[arg-type]
+_QWEN3_5 = Kind(qk_norm="head", gate="numbers", shared_gate=True, fills={"head_dim": 256})
+_DEEPSEEK = Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True)
+_GEMMA3 = Kind(
+    qk_norm="head", norms=4, tied=True, slides="pattern", pattern=6,
+    fills={"head_dim": 256, "num_key_value_heads": 4, "sliding_window": 4096},
+)  # fmt: skip
+_GEMMA4 = Kind(
+    qk_norm="head", norms=4, tied=True, dense_too=True, fills={"head_dim": 256, "global_head_dim": 512}
+)
+_GLM_MOE = Kind(
+    qkv_bias="attention_bias", out_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True
+)
+_MINIMAX = Kind(qkv_bias=False, out_bias=False, mlp_bias=False)
+_LLAMA4 = Kind(
+    fills={"head_dim": 128, "attention_chunk_size": 8192, "no_rope_layer_interval": 4, "intermediate_size_mlp": 16384,
+           "interleave_moe_layer_step": 1, "num_key_value_heads": 8}
+)  # fmt: skip
+_MAMBA_FILLS = {"mamba_conv_bias": True, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_n_groups": 1}
+
+KINDS: Mapping[str, Kind] = {
+    # dense, and experts in every layer
+    "llama": Kind(),
+    "mistral": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, slides="all", fills={"num_key_value_heads": 8, "sliding_window": 4096}),
+    "ministral3": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, slides="all", fills={"num_key_value_heads": 8, "head_dim": 128}),
+    "mixtral": Kind(
+        qkv_bias=False, out_bias=False, mlp_bias=False, slides="all",
+        fills={"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
+    ),
+    "internlm": Kind(qkv_bias="bias", out_bias="bias", mlp_bias=False, fills={"bias": True}),
+    "internlm2": Kind(qkv_bias="bias", out_bias="bias", mlp_bias=False, fills={"bias": True}),
+    "baichuan": Kind(qkv_bias=False, out_bias=False, mlp_bias=False),
+    "mimo": Kind(out_bias=False, mlp_bias=False, slides="upper", fills={"attention_bias": True}),
+    "seed_oss": Kind(out_bias="attention_out_bias", fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 8}),
+    "smollm3": Kind(tied=True, slides="upper", fills={"num_key_value_heads": 4}),
+    "arcee": Kind(gated=False),
+    "granite": Kind(),
+    "granitemoe": Kind(mlp_bias=False, fills={"num_local_experts": 8, "num_experts_per_tok": 2}),
+    "granitemoeshared": Kind(mlp_bias=False, fills={"num_local_experts": 8, "num_experts_per_tok": 2}),
+    "qwen2": _QWEN2,
+    "qwen2_moe": Kind(
+        qkv_bias="qkv_bias", out_bias=False, mlp_bias=False, shared_gate=True, slides="upper",
+        fills={"qkv_bias": True, "num_key_value_heads": 16, "moe_intermediate_size": 1408, "num_experts": 60,
+               "num_experts_per_tok": 4, "shared_expert_intermediate_size": 5632},
+    ),
+    "qwen2_vl": _QWEN2,
+    "qwen2_vl_text": _QWEN2,
+    "qwen2_5_vl": _QWEN2,
+    "qwen2_5_vl_text": _QWEN2,
+    "qwen3": _QWEN3,
+    "qwen3_vl": _QWEN3,
+    "qwen3_vl_text": _QWEN3,
+    "qwen3_moe": Kind(qk_norm="head", slides="upper", fills={"num_key_value_heads": 4, "moe_intermediate_size": 768, "num_experts_per_tok": 8}),
+    "qwen3_vl_moe": Kind(qk_norm="head", slides="upper", fills={"num_key_value_heads": 16}),
+    "qwen3_vl_moe_text": Kind(qk_norm="head", slides="upper", fills={"num_key_value_heads": 16}),
+    "hy_v3": Kind(qk_norm="head", router_bias=True, fills={"head_dim": 128, "num_key_value_heads": 8, "num_shared_experts": 1, "first_k_dense_replace": 1}),
+    "glm": Kind(out_bias=False, mlp_bias=False, fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 2}),
+    "glm4": Kind(out_bias=False, mlp_bias=False, norms=4, fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 2}),
+    "glm4_moe": _GLM_MOE,
+    "solar_open": Kind(out_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True, fills={"head_dim": 128, "num_key_value_heads": 8}),
+    "ernie4_5": Kind(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", tied=True, fills={"head_dim": 128, "num_key_value_heads": 2}),
+    "ernie4_5_moe": Kind(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", tied=True, router_bias=True, fills={"num_key_value_heads": 4}),
+    "llama4": _LLAMA4,
+    "llama4_text": _LLAMA4,
+    "gemma": Kind(tied=True, fills={"head_dim": 256, "num_key_value_heads": 16}),
+    "gemma2": Kind(norms=4, tied=True, slides="half", fills={"head_dim": 256, "num_key_value_heads": 4, "sliding_window": 4096}),
+    "gemma3_text": _GEMMA3,
+    "gemma3": _GEMMA3,
+    "gemma4": _GEMMA4,
+    "gemma4_text": _GEMMA4,
+    "cohere": Kind(qk_norm="heads", qk_norm_flag="use_qk_norm", norms=1, tied=True, mlp_bias=False),
+    "cohere2": Kind(norms=1, tied=True, mlp_bias=False, slides="pattern", pattern=4, fills={"sliding_window": 4096}),
+    "olmo": Kind(norms=0, once=0, mlp_bias=False),
+    "olmo2": Kind(qk_norm="whole", mlp_bias=False),
+    "olmo3": Kind(qk_norm="whole", mlp_bias=False, slides="pattern", pattern=4, fills={"sliding_window": 4096}),
+    "olmoe": Kind(qk_norm="whole", fills={"num_key_value_heads": 16, "num_experts": 64, "num_experts_per_tok": 8}),
+    "phi": Kind(**{**_ALL_BIASED, "norms": 1}, gated=False, head_bias=True, qk_norm="heads", qk_norm_flag="qk_layernorm"),
+    "phi3": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, slides="all"),
+    "phimoe": Kind(norm_bias=True, mlp_bias=False, head_bias="lm_head_bias", slides="all", fills={"num_key_value_heads": 8, "num_local_experts": 16, "num_experts_per_tok": 2}),
+    "exaone4": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", slides="pattern", pattern=4, fills={"sliding_window": 4096}),
+    "stablelm": Kind(qkv_bias="use_qkv_bias", out_bias=False, mlp_bias=False, norm_bias=True, qk_norm="heads", qk_norm_flag="qk_layernorm"),
+    "starcoder2": Kind(
+        qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", norm_bias=True, gated=False, tied=True,
+        slides="all", fills={"use_bias": True, "num_key_value_heads": 2},
+    ),
+    "bloom": Kind(**{**_ALL_BIASED, "once": 2}, gated=False, tied=True, names={**_GPT2, "learned_positions": "", "max_position_embeddings": "seq_length"}),
+    "gpt2": Kind(**_ALL_BIASED, gated=False, tied=True, names=_GPT2, fills={"n_positions": 1024}),
+    "gpt_bigcode": Kind(**_ALL_BIASED, gated=False, tied=True, names=_GPT2, fills={"n_positions": 1024, "multi_query": True}),
+    "gpt_neox": Kind(**{**_ALL_BIASED, "qkv_bias": "attention_bias", "out_bias": "attention_bias"}, gated=False, fills={"attention_bias": True}),
+    "mpt": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, gated=False, tied=True, names=_MPT),
+    "falcon": Kind(qkv_bias="bias", out_bias="bias", mlp_bias="bias", norms=1, norm_bias=True, gated=False, tied=True, names=_GPT2 | {"learned_positions": ""}),
+    "opt": Kind(
+        **{**_ALL_BIASED, "qkv_bias": "enable_bias", "out_bias": "enable_bias", "mlp_bias": "enable_bias"}, gated=False, tied=True,
+        names={"intermediate_size": "ffn_dim", "learned_positions": "max_position_embeddings"}, fills={"enable_bias": True},
+    ),
+    "chatglm": Kind(
+        qkv_bias="add_qkv_bias", out_bias="add_bias_linear", mlp_bias="add_bias_linear",
+        names={"num_hidden_layers": "num_layers", "intermediate_size": "ffn_hidden_size", "head_dim": "kv_channels",
+               "vocab_size": "padded_vocab_size", "max_position_embeddings": "seq_length"},
+    ),
+    "dbrx": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, names=_MPT),
+    # sliding and full attention of different heads
+    "gpt_oss": Kind(
+        mlp_bias=False, sinks=True, router_bias=True, expert_bias=True, slides="half",
+        fills={"sliding_window": 128, "attention_bias": True},
+    ),
+    "mimo_v2_flash": Kind(
+        qkv_bias="attention_bias", out_bias=False, mlp_bias=False, router_bias=True,
+        fills={"swa_num_key_value_heads": 8, "add_swa_attention_sink_bias": True, "v_head_dim": 128, "head_dim": 192},
+    ),
+    # latent attention
+    "deepseek_v2": Kind(qkv_bias=False, out_bias=False, mlp_bias=False),
+    **dict.fromkeys(("deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "glm_moe_dsa", "glm4_moe_lite"), _DEEPSEEK),
+    "kimi_linear": _DEEPSEEK,
+    # experts of MiniMax
+    "minimax_m2": Kind(
+        qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="whole", qk_norm_flag="use_qk_norm",
+        fills={"use_qk_norm": True, "use_routing_bias": True, "head_dim": 128},
+    ),
+    "minimax_m3": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
+    "minimax_m3_vl": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
+    "minimax_m3_text": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
+    # hybrids
+    "qwen3_next": _QWEN3_NEXT,
+    "qwen3_5": _QWEN3_5,
+    "qwen3_5_text": _QWEN3_5,
+    "qwen3_5_moe": _QWEN3_5,
+    "qwen3_5_moe_text": _QWEN3_5,
+    "minimax": _MINIMAX,
+    "minimax_text_01": _MINIMAX,
+    "minimax_m1": _MINIMAX,
+    "nemotron_h": Kind(
+        gated=False, router_bias=True,
+        fills={"head_dim": 128, "conv_kernel": 4, "n_groups": 8, "use_conv_bias": True, "mamba_head_dim": 64},
+    ),
+    "jamba": Kind(
+        qkv_bias=False, out_bias=False, mlp_bias=False,
+        fills=_MAMBA_FILLS | {"num_key_value_heads": 8, "num_experts": 16, "num_experts_per_tok": 2, "mamba_d_state": 16,
+                              "attn_layer_period": 8, "attn_layer_offset": 4, "expert_layer_period": 2, "expert_layer_offset": 1},
+    ),
+    "bamba": Kind(fills=_MAMBA_FILLS | {"num_key_value_heads": 8}),
+    "granitemoehybrid": Kind(mlp_bias=False, fills=_MAMBA_FILLS | {"shared_intermediate_size": 1024}),
+    "falcon_h1": Kind(fills=_MAMBA_FILLS | {"num_key_value_heads": 8}),
+    "lfm2": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", tied=True),
+    "lfm2_moe": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", tied=True, router_bias=True, fills={"num_dense_layers": 2}),
+    "nemotron-nas": Kind(),
+}  # fmt: skip
+PLAIN = Kind()
+
+
+def kind_of(model_type: object) -> Kind:
+    """The kind of a model type; Llama's for one that was not checked."""
+    return KINDS.get(str(model_type), PLAIN)

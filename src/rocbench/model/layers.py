@@ -1,0 +1,442 @@
+"""What each layer of a model is: which mixer, with which heads, and which MLP. Pure.
+
+Every published way to say so is read here: lists of words, patterns of letters or digits, intervals with offsets,
+per-layer mappings. A word or a form that is not known is a doubt by the field's name, and the layer is taken for
+plain attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from rocbench.model.hfconfig import Fields
+
+Mixer = Literal["full", "sliding", "chunked", "linear", "beside", "none"]
+"""Attention to all, to a window, within chunks; a state instead of a cache; both side by side; no mixer."""
+Mlp = Literal["dense", "experts", "none"]
+
+KV_HEADS = (
+    "num_key_value_heads",
+    "num_kv_heads",
+    "n_head_kv",
+    "kv_n_heads",
+    "multi_query_group_num",
+    "num_attention_groups",
+)
+MAMBA = ("mamba_d_state", "mamba_n_heads", "mamba_num_heads", "ssm_state_size")
+"""Fields of models with Mamba layers."""
+WORDS: Mapping[str, Mixer] = {
+    **dict.fromkeys(("full_attention", "attention", "full", "global_attention", "global", "indexed_attention", "deepseek_sparse_attention", "F", "*"), "full"),
+    **dict.fromkeys(("sliding_attention", "sliding_window_attention", "sliding", "local_attention", "local", "swa", "S"), "sliding"),
+    "chunked_attention": "chunked",
+    **dict.fromkeys(("linear_attention", "linear", "mamba", "mamba2", "conv", "short_conv", "gdn", "kda", "M"), "linear"),
+    **dict.fromkeys(("moe", "mlp", "E", "-"), "none"),
+}  # fmt: skip
+ALONE: Mapping[str, Mlp] = {"moe": "experts", "E": "experts", "mlp": "dense", "-": "dense"}
+"""Words of layers that are an MLP and nothing else; where they are used, a mixer stands alone too."""
+WORD_FIELDS = ("layers_block_type", "layer_types", "hybrid_override_pattern", "block_types")
+DIGIT_FIELDS: Mapping[str, tuple[Mixer, Mixer]] = {
+    "attn_type_list": ("linear", "full"),
+    "hybrid_layer_pattern": ("full", "sliding"),
+}
+"""Lists of 0 and 1, and what those mean (MiniMax-Text-01, MiMo V2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer."""
+
+    mixer: Mixer = "full"
+    mlp: Mlp = "dense"
+    heads: int = 0
+    kv_heads: int = 0
+    key: int = 0
+    """Numbers of a key (and a query) of one head."""
+    value: int = 0
+    values: bool = True
+    """Values have a projection of their own."""
+    width: int | None = None
+    """Of its dense MLP, where it differs from layer to layer."""
+    linears: int = 0
+    """Attention and MLP that one square matrix each replaces (Nemotron-NAS)."""
+
+    @property
+    def attends(self) -> bool:
+        """Whether it has a KV cache."""
+        return self.mixer not in ("linear", "none")
+
+
+def blocks(fields: Fields) -> tuple[Block, ...]:
+    """All layers, in order."""
+    named = _block_configs(fields)
+    if named is not None:
+        return named
+    words = _words(fields)
+    count = _count(fields, words)
+    mixers, alone = _mixers(fields, words, count)
+    mlps = alone or _mlps(fields, count)
+    heads = [_heads(fields, mixer) for mixer in mixers]
+    widths = _per_layer(fields, count, "intermediate_size")
+    several = _per_layer(fields, count, "num_attention_heads")
+    if several:
+        heads = [replace(one, heads=n) for one, n in zip(heads, several, strict=True)]
+    several = _per_layer(fields, count, *KV_HEADS, "num_key_value_heads_per_layer")
+    if several:
+        heads = [replace(one, kv_heads=n) for one, n in zip(heads, several, strict=True)]
+    return tuple(
+        replace(one, mixer=mixer, mlp=mlp, width=widths[i] if widths else None)
+        for i, (one, mixer, mlp) in enumerate(zip(heads, mixers, mlps, strict=True))
+    )
+
+
+def _words(fields: Fields) -> tuple[str, list[str]] | None:
+    """(field, a word for each layer) of the first field that lists them."""
+    for name in WORD_FIELDS:
+        listed = fields.raw(name)
+        if isinstance(listed, str):
+            return name, [letter for letter in listed if letter != "|"]
+        if isinstance(listed, list | tuple):
+            return name, [str(word) for word in listed]
+        if listed is not None:
+            fields.doubt(name, "is neither a list nor a pattern")
+    return None
+
+
+def _count(fields: Fields, words: tuple[str, list[str]] | None) -> int:
+    """Layers: as said, else as many as the list of them has."""
+    if fields.raw("num_hidden_layers") is None and words is not None:
+        return len(words[1])
+    count = fields.need("num_hidden_layers")
+    if words is not None and len(words[1]) != count and words[0] != "block_types":
+        fields.doubt(words[0], f"has {len(words[1])} entries for {count} layers")
+    return count
+
+
+def _mixers(
+    fields: Fields, words: tuple[str, list[str]] | None, count: int
+) -> tuple[list[Mixer], list[Mlp] | None]:
+    """The mixer of each layer, and the MLPs where words of their own say those."""
+    if words is not None:
+        name, listed = words
+        unknown = sorted(set(listed) - WORDS.keys())
+        if unknown:
+            fields.doubt(name, f"has {', '.join(map(repr, unknown))}")
+        if name == "block_types":  # repeated over the layers
+            listed = [listed[i % len(listed)] for i in range(count)] if listed else []
+        listed = (listed + ["full"] * count)[:count]
+        mixers = [WORDS.get(word, "full") for word in listed]
+        every = fields.number("full_attention_interval")
+        if every and mixers != ["full" if (layer + 1) % every == 0 else "linear" for layer in range(count)]:
+            fields.doubt("full_attention_interval", f"contradicts {name}")
+        single = any(word in ALONE for word in listed)
+        return _windowed(fields, mixers), [ALONE.get(word, "none") for word in listed] if single else None
+    for name, meaning in DIGIT_FIELDS.items():
+        digits = fields.listed(name)
+        if digits is not None:
+            if len(digits) != count or set(digits) - {0, 1}:
+                fields.doubt(name, f"is no list of 0 and 1 for {count} layers")
+            digits = (digits + [1 if meaning[1] == "full" else 0] * count)[:count]
+            return _windowed(fields, [meaning[1] if digit == 1 else meaning[0] for digit in digits]), None
+    return _placed(fields, count), None
+
+
+def _placed(fields: Fields, count: int) -> list[Mixer]:
+    """Mixers by numbers: which layers attend, an interval, or a window's own rule."""
+    settings = fields.part("linear_attn_config")
+    linear = settings.get("kda_layers")
+    if linear is not None:
+        return ["linear" if layer + 1 in set(linear) else "full" for layer in range(count)]
+    indices = fields.listed("full_attn_idxs") or fields.listed("attn_layer_indices")
+    if indices is not None:
+        return ["full" if layer in indices else "linear" for layer in range(count)]
+    period = fields.number("attn_layer_period")
+    if period:
+        first = fields.number("attn_layer_offset") or 0
+        return ["full" if layer % period == first else "linear" for layer in range(count)]
+    if fields.number("linear_num_value_heads"):
+        every = fields.number("full_attention_interval") or 4
+        return ["full" if (layer + 1) % every == 0 else "linear" for layer in range(count)]
+    if any(fields.number(name) for name in MAMBA):
+        return _mamba(fields, count)
+    return _slid(fields, count)
+
+
+def _mamba(fields: Fields, count: int) -> list[Mixer]:
+    """Mamba fields without a list: beside attention in each layer (Falcon-H1), or alone (Bamba)."""
+    if fields.model_type == "bamba":
+        return ["linear"] * count
+    if fields.model_type != "falcon_h1":
+        fields.doubt("mamba layers", "have no field that says which layers they are")
+    return ["beside"] * count
+
+
+def _slid(fields: Fields, count: int) -> list[Mixer]:
+    """Full attention, but for layers that a window or chunks limit."""
+    if fields.raw("compress_ratios") is not None:  # each layer has a window besides
+        return ["full"] * count
+    window, chunk = fields.number("sliding_window"), fields.number("attention_chunk_size")
+    if chunk and not window:
+        return _chunked(fields, count)
+    if not window or fields.raw("use_sliding_window") is False:
+        _pattern(fields, 0)
+        return ["full"] * count
+    match fields.kind.slides:
+        case "all":
+            return ["sliding"] * count
+        case "half":
+            return ["full" if layer % 2 else "sliding" for layer in range(count)]
+        case "upper":
+            first = fields.number("max_window_layers")
+            return [
+                "sliding" if layer >= (28 if first is None else first) else "full" for layer in range(count)
+            ]
+        case "pattern":
+            every = _pattern(fields, count)
+            return ["full" if every and (layer + 1) % every == 0 else "sliding" for layer in range(count)]
+    fields.doubt("sliding_window", "no field says which layers slide")
+    return ["full"] * count
+
+
+def _pattern(fields: Fields, count: int) -> int:
+    """n of "all but every n-th layer slide"."""
+    said = fields.raw("sliding_window_pattern", "_sliding_window_pattern")
+    if isinstance(said, str):  # "LLLG"
+        if set(said) <= {"L", "G"} and said.endswith("G") and said.count("G") == 1:
+            return len(said)
+        if count:
+            fields.doubt("sliding_window_pattern", f"is {said!r}")
+        return 0
+    return fields.number("sliding_window_pattern", "_sliding_window_pattern") or fields.kind.pattern
+
+
+def _chunked(fields: Fields, count: int) -> list[Mixer]:
+    """Llama 4: layers with rotary positions attend within chunks; a 0 or every n-th has none and attends to all."""
+    if fields.kind.fills.get("attention_chunk_size") is None:
+        fields.doubt("attention_chunk_size", "no field says which layers it holds for")
+        return ["full"] * count
+    listed = fields.listed("no_rope_layers")
+    every = fields.number("no_rope_layer_interval") or 4
+    rotary = listed if listed and len(listed) == count else [(layer + 1) % every for layer in range(count)]
+    return ["chunked" if on else "full" for on in rotary]
+
+
+def _windowed(fields: Fields, mixers: list[Mixer]) -> list[Mixer]:
+    """Sliding layers whose window is not given are in doubt; a window that no layer uses is read."""
+    window = fields.number("sliding_window", "sliding_window_size")
+    fields.raw("use_sliding_window")
+    if "sliding" in mixers:
+        fields.raw("sliding_window_size")
+        _pattern(fields, 0)
+        if not window:
+            fields.doubt("sliding_window", "is not given for the layers that slide")
+    if "chunked" in mixers and not fields.number("attention_chunk_size"):
+        fields.doubt("attention_chunk_size", "is not given for the layers that attend within chunks")
+    return mixers
+
+
+def _heads(fields: Fields, mixer: Mixer) -> Block:
+    """Heads and their sizes of one mixer; sliding layers and full ones may have different ones."""
+    plain = _plain_heads(fields)
+    if mixer == "sliding":
+        key = fields.number("swa_head_dim") or plain.key
+        return Block(
+            heads=fields.number("swa_num_attention_heads", "num_sliding_attention_heads") or plain.heads,
+            kv_heads=fields.number("swa_num_key_value_heads") or plain.kv_heads,
+            key=key,
+            value=fields.number("swa_v_head_dim") or (plain.value if key == plain.key else key),
+        )
+    if mixer in ("full", "beside"):
+        size = fields.number("global_head_dim") or plain.key
+        same = fields.flag("attention_k_eq_v")
+        kv_heads = fields.number("num_global_key_value_heads") if same else None
+        return replace(
+            plain,
+            kv_heads=kv_heads or plain.kv_heads,
+            key=size,
+            value=plain.value if size == plain.key else size,
+            values=not same,
+        )
+    return plain
+
+
+def _plain_heads(fields: Fields) -> Block:
+    heads, hidden = _first_of(fields, "num_attention_heads"), fields.need("hidden_size")
+    nope = fields.number("qk_nope_head_dim")
+    if nope:
+        fields.raw("head_dim")  # of the rotary part, or derived
+        fields.raw("qk_head_dim")
+        key = nope + (fields.number("qk_rope_head_dim") or 0)
+    else:
+        key = fields.number("head_dim", "attention_head_dim") or hidden // heads
+    value = fields.number("v_head_dim") or key
+    return Block(heads=heads, kv_heads=kv_heads(fields) or heads, key=key, value=value)
+
+
+def kv_heads(fields: Fields) -> int | None:
+    """KV heads as published; None where the config has none, which is as many as heads."""
+    nested = fields.part("attn_config").get("kv_n_heads")
+    if isinstance(nested, int) and nested:
+        return nested
+    if fields.model_type == "falcon" and not fields.flag("new_decoder_architecture"):
+        fields.number(*KV_HEADS)
+        return 1 if fields.flag("multi_query", default=True) else None
+    if fields.model_type == "gpt_bigcode" and fields.flag("multi_query", default=True):
+        return 1
+    said = fields.raw(*KV_HEADS)
+    if isinstance(said, list | tuple):
+        return max((int(n) for n in said if isinstance(n, int)), default=None)
+    return fields.number(*KV_HEADS)
+
+
+def _first_of(fields: Fields, name: str) -> int:
+    """A number, or the greatest of one for each layer."""
+    said = fields.raw(name)
+    if isinstance(said, list | tuple) and said and all(isinstance(n, int) for n in said):
+        return max(int(n) for n in said)
+    return fields.need(name)
+
+
+def _per_layer(fields: Fields, count: int, *names: str) -> list[int] | None:
+    """A number for each layer, where one of `names` lists them."""
+    for name in names:
+        said = fields.raw(name) if name else None
+        if not isinstance(said, list | tuple):
+            continue
+        if len(said) == count and all(isinstance(n, int) and n > 0 for n in said):
+            return [int(n) for n in said]
+        fields.doubt(name, f"is no list of {count} counts")
+    return None
+
+
+def experts(fields: Fields) -> int | None:
+    """Routed experts of a layer, under the names vLLM knows (transformers_utils/config.py, v0.33.0), or None."""
+    nested = fields.part("ffn_config").get("moe_num_experts")
+    if isinstance(nested, int) and nested:
+        return nested
+    if fields.raw("enable_moe_block") is False:
+        return None
+    names = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts", "num_moe_experts")
+    return fields.number(*names) or None
+
+
+def _mlps(fields: Fields, count: int) -> list[Mlp]:
+    """Which layers have routed experts (the rest are dense)."""
+    if not experts(fields):
+        return ["dense"] * count
+    listed = _listed_experts(fields, count)
+    first = _from_first(fields, count)
+    if listed is None:
+        placed = [a and b for a, b in zip(first, _at_intervals(fields, count), strict=True)]
+    else:
+        placed = listed
+        _agree(fields, listed, first, count)
+    return ["experts" if on else "dense" for on in placed]
+
+
+def _agree(fields: Fields, listed: list[bool], first: list[bool], count: int) -> None:
+    """A list and numbers that place the experts must say the same; numbers that are filled in say nothing."""
+    for name in ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"):
+        if fields.text.get(name) is not None and listed != first:
+            fields.doubt(name, "contradicts the list of layers with experts")
+    every = fields.raw("moe_layer_freq")
+    if isinstance(every, int) and every > 1:
+        fields.doubt("moe_layer_freq", "contradicts the list of layers with experts")
+    step = fields.number("interleave_moe_layer_step")
+    if step and fields.text.get("interleave_moe_layer_step") and sum(listed) != count // step:
+        fields.doubt("interleave_moe_layer_step", "contradicts the list of layers with experts")
+
+
+def _listed_experts(fields: Fields, count: int) -> list[bool] | None:
+    """By a list: `mlp_layer_types`, `moe_layer_freq`, `moe_layers`, `moe_layers_enum`."""
+    for name in ("mlp_layer_types", "moe_layer_freq"):
+        listed = fields.listed(name)
+        if listed is None:
+            continue
+        unknown = [entry for entry in listed if entry not in ("dense", "sparse", "moe", 0, 1)]
+        if unknown or len(listed) != count:
+            fields.doubt(name, f"is no list of dense and sparse for {count} layers")
+        return ([entry not in ("dense", 0) for entry in listed] + [True] * count)[:count]
+    for name in ("moe_layers", "moe_layers_enum"):
+        said = fields.raw(name)
+        if isinstance(said, str):
+            said = [int(part) for part in said.split(",") if part.strip().isdigit()]
+        if isinstance(said, list | tuple):
+            return [layer in said for layer in range(count)]
+    return None
+
+
+def _from_first(fields: Fields, count: int) -> list[bool]:
+    """Layers from a first to a last one (`first_k_dense_replace`, `num_dense_layers`, Ernie's indices)."""
+    names = (
+        "first_k_dense_replace",
+        "moe_first_k_dense_replace",
+        "num_dense_layers",
+        "moe_layer_start_index",
+    )
+    first, last = fields.number(*names) or 0, fields.number("moe_layer_end_index")
+    last = count - 1 if last is None or last < 0 else last
+    return [first <= layer <= last for layer in range(count)]
+
+
+def _at_intervals(fields: Fields, count: int) -> list[bool]:
+    """Every n-th layer, counted as each model type counts, but for `mlp_only_layers`."""
+    dense: Sequence[Any] = fields.listed("mlp_only_layers") or ()
+    every = fields.number("moe_layer_freq") or 1
+    period, offset = fields.number("expert_layer_period") or 1, fields.number("expert_layer_offset") or 0
+    steps = [
+        fields.number(n) or 1
+        for n in ("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval")
+    ]
+    return [
+        layer not in dense
+        and layer % every == 0
+        and layer % period == offset % period
+        and all((layer + 1) % step == 0 for step in steps)
+        for layer in range(count)
+    ]
+
+
+def _block_configs(fields: Fields) -> tuple[Block, ...] | None:
+    """Nemotron-NAS: each layer's attention and MLP may be cut down, replaced by one matrix, or left out."""
+    listed = fields.listed("block_configs")
+    if listed is None:
+        return None
+    heads, hidden = fields.need("num_attention_heads"), fields.need("hidden_size")
+    size = fields.number("head_dim") or hidden // heads
+    made = []
+    for entry in listed:
+        attention, mlp = (entry.get(k) if isinstance(entry, Mapping) else None for k in ("attention", "ffn"))
+        if not isinstance(attention, Mapping) or not isinstance(mlp, Mapping):
+            fields.doubt("block_configs", "has an entry without `attention` and `ffn`")
+            made.append(Block(heads=heads, kv_heads=heads, key=size, value=size))
+            continue
+        each, multiple = attention.get("n_heads_in_group"), mlp.get("ffn_mult")
+        unread = {k for part in (attention, mlp) for k, v in part.items() if v and k not in _NAS_READ}
+        if unread:
+            fields.doubt("block_configs", f"has {', '.join(sorted(unread))}")
+        width = mlp.get("intermediate_size") or (multiple and _rounded(int(2 * multiple * hidden / 3)))
+        skips = attention.get("no_op") or attention.get("replace_with_linear")
+        made.append(
+            Block(
+                mixer="none" if skips else "full",
+                mlp="none" if mlp.get("no_op") or mlp.get("replace_with_linear") else "dense",
+                heads=heads,
+                kv_heads=heads // int(each) if each else kv_heads(fields) or heads,
+                key=size,
+                value=size,
+                width=int(width) if width else None,
+                linears=sum(bool(part.get("replace_with_linear")) for part in (attention, mlp)),
+            )
+        )
+    if len(made) != (fields.number("num_hidden_layers") or len(made)):
+        fields.doubt("block_configs", f"has {len(made)} entries")
+    return tuple(made)
+
+
+_NAS_READ = {"n_heads_in_group", "no_op", "replace_with_linear", "ffn_mult", "intermediate_size"}
+
+
+def _rounded(width: int, multiple: int = 256) -> int:
+    return -(-width // multiple) * multiple

@@ -96,7 +96,7 @@ def cell(
             running.headers,
             insecure,
             exit_code=running.exit_code,
-            has_health=running.has_health,
+            path=running.health_path,
         ) as health,
         scraper,
         log,
@@ -107,7 +107,7 @@ def cell(
         def tell(progress: Progress) -> None:
             if stop.is_set():
                 health.stop.set()
-            health.answered(progress.completed)
+            health.answered(progress.completed + progress.output_tokens)
             edges.seen(progress.phase)
             screen.load(progress)
             if scraper.samples:

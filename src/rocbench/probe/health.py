@@ -1,7 +1,13 @@
-"""Watches during a cell whether the server lives and says that it is well."""
+"""Watches during a cell whether the server lives and says that it is well, at no cost that a row would show.
+
+Behind a gateway `/health` may run the models (LiteLLM asks every deployment for a completion), so what is asked is a path
+that was found to cost nothing. Tokens that flow are a proof of life themselves: a check that a busy server leaves
+without an answer is then counted, and is no failure.
+"""
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,15 +17,22 @@ from typing import Self
 from rocbench.probe.fetch import fetch
 
 PERIOD_S = 1.0
+_FLOW_S = 1.5
+"""Tokens seen so long before a failed check still say that the server worked."""
+_SPARE = 10.0
+"""After a check that took a while nothing is asked for so many times as long, and at most `_REST_S`."""
+_REST_S = 30.0
+_TOO_MANY = 429
 _GIVE_UP_AFTER = 10
 """Failed checks in a row, while no answer completes, after which the load is ended: nothing comes any more."""
 
 
 @dataclass(slots=True)
 class HealthWatch:
-    """Asks each second for the process and for /health, while it is open.
+    """Asks each second for the process and for a path of the server, while it is open.
 
     Args:
+        path: what says that the server is well; empty asks nothing, and only the process is watched.
         exit_code: None while the process runs (always None for an attached server).
         stop: set as soon as the server is dead or answers nothing, so that the load ends instead of failing request by
             request.
@@ -33,9 +46,13 @@ class HealthWatch:
     period_s: float = PERIOD_S
     timeout_s: float = 10.0
     """Generous: an API server that streams to 1,000 users answers late without being ill."""
-    has_health: bool = True
-    """False for an attached server without /health: only its process could be watched, and there is none."""
+    path: str = "/health"
     checks: int = 0
+    """Looks at the process."""
+    asked: list[tuple[int, float]] = field(default_factory=list)
+    """(ns of CLOCK_REALTIME, seconds that it took), each request to the server."""
+    unanswered: list[tuple[int, str]] = field(default_factory=list)
+    """(ns, why) each check that had no answer while tokens flowed."""
     failures: list[tuple[int, str]] = field(default_factory=list)
     """(ns of CLOCK_REALTIME, what was wrong), each failed check."""
     died: str = ""
@@ -43,7 +60,10 @@ class HealthWatch:
     unresponsive: str = ""
     """Why nothing was to be waited for any more from a server that may live."""
     _in_a_row: int = 0
-    _completed: int = 0
+    _rest_s: float = 0.0
+    _seen: int = 0
+    _flowed_s: float = -1e9
+    """When the load last made progress (monotonic)."""
     _end: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -56,24 +76,32 @@ class HealthWatch:
         self._end.set()
         if self._thread is not None:
             self._thread.join(timeout=self.timeout_s + 5.0)
-        if not self.died:
+        if not self.died and not (self._thread is not None and self._thread.is_alive()):
             self.check()
 
-    def view(self, start_ns: int, end_ns: int) -> dict[str, int | bool | None]:
-        """Columns of `cells`: checks that failed inside the window, and whether the server's process ended in the cell."""
-        failed = sum(start_ns <= at_ns < end_ns for at_ns, _ in self.failures)
+    def view(self, start_ns: int, end_ns: int) -> dict[str, int | float | bool | None]:
+        """Columns of `cells`: checks inside the window, and whether the server's process ended in the cell."""
+
+        def inside(at_ns: int) -> bool:
+            return start_ns <= at_ns < end_ns
+
+        took_s = [seconds for at_ns, seconds in self.asked if inside(at_ns)]
         return {
-            "health_failures": failed if self.has_health else None,
+            "health_failures": sum(inside(at) for at, _ in self.failures) if self.path else None,
+            "health_checks": len(took_s),
+            "health_unanswered": sum(inside(at) for at, _ in self.unanswered) if self.path else None,
+            "health_check_ms": statistics.median(took_s) * 1e3 if took_s else None,
             "server_restarted": bool(self.died),
         }
 
-    def answered(self, completed: int) -> None:
-        """Told how many requests of the load are complete: a server that completes some is alive, whatever it says."""
-        if completed > self._completed:
-            self._completed, self._in_a_row = completed, 0
+    def answered(self, progress: int) -> None:
+        """Told how far the load is (requests complete, tokens): a server that goes on is alive, whatever it says."""
+        if progress > self._seen:
+            self._seen, self._in_a_row = progress, 0
+            self._flowed_s = time.monotonic()
 
     def check(self) -> None:
-        """One look at process and /health."""
+        """One look at process and path."""
         self.checks += 1
         code = self.exit_code()
         if code is not None:
@@ -81,21 +109,33 @@ class HealthWatch:
             self.died = f"the server's process ended with code {code}"
             self.stop.set()
             return
-        if not self.has_health:
-            return
+        if self.path:
+            self._ask()
+
+    def _ask(self) -> None:
+        at_ns, began_s = time.time_ns(), time.monotonic()
+        status, why = 0, ""
         try:
             status = fetch(
                 self.base_url,
-                "/health",
+                self.path,
                 headers=self.headers,
                 timeout_s=self.timeout_s,
                 insecure=self.insecure,
             ).status
         except OSError as error:
-            self._fail(f"/health does not answer: {error}")
+            why = f"{self.path} does not answer: {error}"
+        took_s = time.monotonic() - began_s
+        self.asked.append((at_ns, took_s))
+        self._rest_s = min(_SPARE * took_s, _REST_S) if status == 200 else 0.0
+        if status == 200:
             return
-        if status != 200:
-            self._fail(f"/health says HTTP {status}")
+        why = why or f"{self.path} says HTTP {status}"
+        # A server that works and has no time for us is busy; one that says that it is ill is ill.
+        if status in (0, _TOO_MANY) and self._flowed_s >= began_s - _FLOW_S:
+            self.unanswered.append((time.time_ns(), why))
+        else:
+            self._fail(why)
 
     def _run(self) -> None:
         while not self._end.is_set() and not self.stop.is_set():
@@ -108,7 +148,7 @@ class HealthWatch:
                     f"{self.failures[-1][1]}"
                 )
                 self.stop.set()
-            self._end.wait(self.period_s)
+            self._end.wait(max(self.period_s, self._rest_s))
 
     def _fail(self, what: str) -> None:
         self.failures.append((time.time_ns(), what))

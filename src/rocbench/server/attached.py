@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from rocbench.errors import InputError, ServerFault
 from rocbench.probe import causes
-from rocbench.probe.fetch import Answer, NoConnection, fetch, root_of
+from rocbench.probe.fetch import Answer, fetch, root_of
 from rocbench.server import listener, processes
 from rocbench.server.processes import Family
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
@@ -17,13 +17,20 @@ REFUSED_S = 3.0
 """Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
 LOADING_S = 60.0
 """Seconds it, or the gateway before it, may say that it is not ready yet."""
+HEALTH, MODELS = "/health", "/v1/models"
+LIVENESS = ("/health/liveliness", "/health/live", "/livez")
+"""Of gateways whose /health asks their models: LiteLLM, and what Kubernetes asks of others."""
+_SHORT_BYTES = 64
+"""vLLM's own answer is empty; one that lists deployments has asked them."""
 _ANSWER_S = 4.0
 _MODELS_S = 10.0
 _POLL_S = 0.25
 
 
-def reach(spec: ServerSpec) -> bool:
-    """Waits shortly until a server answers, and tells whether it has a /health; else /v1/models answers.
+def reach(spec: ServerSpec) -> str:
+    """Waits shortly until a server answers, and gives the path that says at no cost that it lives; empty for none.
+
+    `/health` is asked of what says to be vLLM alone: behind a gateway it may run the models.
 
     Raises:
         ServerFault: it cannot be reached, or does not serve; with what stands in the way.
@@ -32,23 +39,50 @@ def reach(spec: ServerSpec) -> bool:
     url, began = checked(spec.base_url or ""), time.monotonic()
     while True:
         try:
-            health = _get(spec, url, "/health", _ANSWER_S)
-            if health.status == 200:
-                return True
-            if health.status not in {502, 503, 504}:
-                _check_models(spec, url)
-                return False
-            cause, patience = _of_answer(health, url), LOADING_S
-        except NoConnection as error:
-            cause, patience = causes.of_error(error, url), REFUSED_S
-        except TimeoutError:  # a /health that runs the model may be slow
-            _check_models(spec, url)
-            return False
+            path, answer = _first_word(spec, url)
+            if answer.status not in {502, 503, 504}:
+                return _free_path(spec, url, path, answer)
+            cause, patience = _of_answer(answer, url), LOADING_S
         except OSError as error:
             cause, patience = causes.of_error(error, url), REFUSED_S
         if cause.lasting or time.monotonic() - began > patience:
             raise ServerFault(f"{url}: {cause.what}", fix=cause.fix)
         time.sleep(_POLL_S)
+
+
+def notes_on(path: str) -> list[str]:
+    """What is to be known of how an attached server's health is asked for."""
+    if path == HEALTH:
+        return []
+    asked = f"GET {path} is asked once a second" if path else "nothing is asked"
+    return [
+        f"whether the server lives is told by its answers, and {asked}: a gateway's /health may run the models"
+    ]
+
+
+def _first_word(spec: ServerSpec, url: str) -> tuple[str, Answer]:
+    """The health of a server that says its version as vLLM does, else its models; and the path asked."""
+    said = _get(spec, url, "/version", _ANSWER_S).json()
+    if isinstance(said, dict) and "version" in said:
+        try:
+            return HEALTH, _get(spec, url, HEALTH, _ANSWER_S)
+        except TimeoutError:  # it is not free
+            pass
+    return MODELS, _get(spec, url, MODELS, _ANSWER_S)
+
+
+def _free_path(spec: ServerSpec, url: str, path: str, answer: Answer) -> str:
+    """What may be asked each second: vLLM's own health, a gateway's liveness, or the list of models."""
+    if path == HEALTH and answer.status == 200 and len(answer.body) <= _SHORT_BYTES:
+        return HEALTH
+    for liveness in LIVENESS:
+        try:
+            if _get(spec, url, liveness, _ANSWER_S).status == 200:
+                return liveness
+        except OSError:
+            continue
+    _check_models(spec, url)
+    return MODELS
 
 
 def checked(base_url: str) -> str:
@@ -70,7 +104,7 @@ def models(spec: ServerSpec, url: str) -> Answer:
         InputError: it wants another key.
     """
     try:
-        answer = _get(spec, url, "/v1/models", _MODELS_S)
+        answer = _get(spec, url, MODELS, _MODELS_S)
     except OSError as error:
         cause = causes.of_error(error, url)
         raise ServerFault(f"{url}: {cause.what}", fix=cause.fix) from None

@@ -20,6 +20,7 @@ from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, Ser
 
 FAMILY_S = 5.0
 DYING_S = 3.0
+_HEALTH = "/health"
 _POLL_S = 0.25
 _PROMPT_IDS = [1000, 1001, 1002, 1003]
 """Ids that all but toy vocabularies have, and fewer than any KV block holds, so nothing is left cached."""
@@ -111,7 +112,11 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
     """
     waiting = _Waiting(launched, on_progress)
     is_attached = launched.spec.kind == "attached"
-    has_health = attached.reach(launched.spec) if is_attached else _wait_healthy(waiting)
+    if is_attached:
+        health_path = attached.reach(launched.spec)
+        launched.notes += attached.notes_on(health_path)
+    else:
+        health_path = _wait_healthy(waiting)
     models, max_model_len = _models(waiting)
     served = _served_name(waiting.spec, models)
     completed_s = None
@@ -135,20 +140,20 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         image_digest=launched.image_digest,
         container=launched.container,
         log_start=launched.log_start,
-        has_health=has_health,
+        health_path=health_path,
         notes=launched.notes,
         exit_code=launched.exit_code,
         processes=launched.processes,
     )
 
 
-def _wait_healthy(waiting: _Waiting) -> bool:
-    """Waits for /health."""
+def _wait_healthy(waiting: _Waiting) -> str:
+    """Waits for /health, which costs vLLM nothing, and gives it."""
     while True:
         waiting.look("the server is not healthy")
         try:
-            if _fetch(waiting, "/health", 5.0).status == 200:
-                return True
+            if _fetch(waiting, _HEALTH, 5.0).status == 200:
+                return _HEALTH
         except OSError:
             pass
         time.sleep(_POLL_S)

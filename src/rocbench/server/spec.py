@@ -121,8 +121,8 @@ class RunningServer:
     """Its name, where it runs in one."""
     log_start: int = 0
     """Offset of this start's lines in the log."""
-    has_health: bool = True
-    """False for an attached server without /health."""
+    health_path: str = "/health"
+    """What says at no cost that it is well; empty where nothing does."""
     notes: list[str] = field(default_factory=list)
     exit_code: Callable[[], int | None] = field(default=lambda: None, repr=False)
     """None while it runs (always for an attached server)."""

@@ -228,7 +228,10 @@ _SERVER = (
         "lower bound of the bucket with the server's median time to first token",
     ),
     Column("server_median_ttft_high_ms", "ms", "upper bound of that bucket"),
-    Column("health_failures", "", "health checks that failed in the cell"),
+    Column("health_failures", "", "health checks that failed in the window"),
+    Column("health_checks", "", "requests that the health checks sent in the window"),
+    Column("health_unanswered", "", "health checks without an answer while tokens flowed: no failure"),
+    Column("health_check_ms", "ms", "median time of those requests"),
     Column(
         "server_restarted", "", "true when the server's process ended, or another answered at the cell's end"
     ),

@@ -261,7 +261,8 @@ def test_attached(make_spec):
         spec = make_spec(kind="attached", base_url=f"{own.base_url}/v1/", command=(), api_key=KEY)
         with server.start(spec) as running:
             assert (running.base_url, running.served_name, running.pid) == (own.base_url, "toy", None)
-            assert running.has_health
+            assert running.health_path == "/health"
+            assert running.notes == []
             assert running.headers == {"Authorization": f"Bearer {KEY}"}
         assert running.stopped is not None
         assert running.stopped.how == "left_running"
@@ -279,7 +280,8 @@ def test_attached_without_health(make_spec):
         try:
             spec = make_spec(kind="attached", base_url=f"http://127.0.0.1:{port}", command=())
             with server.start(spec) as running:
-                assert not running.has_health
+                assert running.health_path == "/v1/models"
+                assert "GET /v1/models is asked once a second" in running.notes[0]
             assert foreign.poll() is None
         finally:
             foreign.kill()

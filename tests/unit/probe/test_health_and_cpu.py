@@ -3,10 +3,11 @@
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
-from rocbench.probe import cpu
+from rocbench.probe import cpu, health
 from rocbench.probe.health import HealthWatch
 from rocbench.server.spec import ProcessIdentity
 
@@ -42,7 +43,10 @@ def test_healthy(server):
         pass
 
     assert watch.checks > 0
-    assert watch.view(0, FAR) == {"health_failures": 0, "server_restarted": False}
+    view = watch.view(0, FAR)
+    assert (view["health_failures"], view["server_restarted"], view["health_unanswered"]) == (0, False, 0)
+    assert view["health_checks"] == len(watch.asked) > 0
+    assert view["health_check_ms"] > 0
 
 
 def test_unhealthy_for_a_while(server):
@@ -54,8 +58,10 @@ def test_unhealthy_for_a_while(server):
     server[1]["status"] = 200
     watch.check()
 
-    assert watch.view(0, FAR) == {"health_failures": 1, "server_restarted": False}
-    assert watch.view(0, 5) == {"health_failures": 0, "server_restarted": False}
+    assert watch.view(0, FAR)["health_failures"] == 1
+    assert watch.view(0, FAR)["server_restarted"] is False
+    assert watch.view(0, 5)["health_failures"] == watch.view(0, 5)["health_checks"] == 0
+    assert watch.view(0, 5)["health_check_ms"] is None
     assert watch.failures[0][1] == "/health says HTTP 503"
     assert not watch.stop.is_set()
 
@@ -92,15 +98,63 @@ def test_server_that_answers_the_load_is_alive():
             time.sleep(0.001)
         assert not watch.stop.is_set()
 
-    assert len(watch.failures) > 20
+    assert len(watch.unanswered) > 20
+    assert len(watch.failures) <= 1  # the check before the first answer
+    view = watch.view(0, FAR)
+    assert view["health_unanswered"] == len(watch.unanswered)
 
 
 def test_attached_without_health():
     """Where there is no /health, health is unknown, not good."""
-    with HealthWatch("http://127.0.0.1:9", has_health=False) as watch:
+    with HealthWatch("http://127.0.0.1:9", path="") as watch:
         pass
 
     assert watch.view(0, FAR)["health_failures"] is None
+    assert watch.view(0, FAR)["health_checks"] == 0
+
+
+def test_ill_server_is_ill_while_tokens_flow(server):
+    """What a server says of itself counts, whatever it streams; that it has no time to say it does not."""
+    watch = HealthWatch(server[0])
+    watch.answered(1)
+    server[1]["status"] = 503
+    watch.check()
+    server[1]["status"] = 429
+    watch.check()
+
+    assert [why for _, why in watch.failures] == ["/health says HTTP 503"]
+    assert [why for _, why in watch.unanswered] == ["/health says HTTP 429"]
+
+
+def test_slow_answer_while_tokens_flow(server, monkeypatch):
+    """A check that runs into its time while the load goes on is no failure; without progress it is one."""
+
+    def late(*_, **__):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(health, "fetch", late)
+    watch = HealthWatch(server[0])
+    watch.check()
+    watch.answered(5)
+    watch.check()
+
+    assert len(watch.failures) == len(watch.unanswered) == 1
+
+
+def test_slow_answers_are_asked_for_seldom(server, monkeypatch):
+    """The longer an answer took, the longer nothing is asked: at most a tenth of the server's time is ours."""
+    clock = iter([0.0, 2.0, 2.0, 2.001, 3.0, 13.0])
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: next(clock), time_ns=lambda: 1))
+    watch = HealthWatch(server[0])
+    rests = []
+    for _ in range(2):
+        watch.check()
+        rests.append(watch._rest_s)
+    server[1]["status"] = 503
+    watch.check()
+
+    assert rests == [20.0, pytest.approx(0.01)]
+    assert watch._rest_s == 0.0  # a failure is looked at again soon
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rocbench.errors import InputError
+from rocbench.server import attached
 from rocbench.server.attached import AttachedServer
 from rocbench.server.spec import ServerSpec
 
@@ -40,3 +41,58 @@ def test_url(tmp_path, url):
     server.launch()
 
     assert server.base_url == url.rstrip("/").removesuffix("/v1")
+
+
+VERSION, MODELS = b'{"version": "0.32.0"}', b'{"object": "list", "data": [{"id": "m"}]}'
+DEPLOYMENTS = (
+    b'{"healthy_endpoints": [{"model": "a"}, {"model": "b"}], "healthy_count": 2, "unhealthy_count": 0}'
+)
+
+
+@pytest.mark.parametrize(
+    ("routes", "path", "cost"),
+    [
+        ({"/version": VERSION, "/health": b"", "/v1/models": MODELS}, "/health", 1),
+        ({"/health": DEPLOYMENTS, "/v1/models": MODELS}, "/v1/models", 0),
+        ({"/health": b"", "/v1/models": MODELS}, "/v1/models", 0),
+        (
+            {"/health": DEPLOYMENTS, "/health/liveliness": b"alive", "/v1/models": MODELS},
+            "/health/liveliness",
+            0,
+        ),
+        ({"/version": VERSION, "/health": DEPLOYMENTS, "/v1/models": MODELS}, "/v1/models", 1),
+        ({"/version": VERSION, "/v1/models": MODELS}, "/v1/models", 1),
+        ({"/version": b"<html>", "/v1/models": MODELS}, "/v1/models", 0),
+    ],
+    ids=["vllm", "gateway", "unknown", "litellm", "gateway_of_a_version", "no_health", "page"],
+)
+def test_path_that_costs_nothing(tmp_path, monkeypatch, routes, path, cost):
+    """vLLM's own health is asked each second; of a gateway its liveness or models, and its /health once at most."""
+    asked = []
+
+    def get(spec, url, where, timeout_s):
+        asked.append(where)
+        return attached.Answer(200, routes[where]) if where in routes else attached.Answer(404, b"")
+
+    monkeypatch.setattr(attached, "_get", get)
+    spec = ServerSpec(kind="attached", model="m", folder=tmp_path, base_url="http://h:1")
+
+    assert attached.reach(spec) == path
+    assert asked.count("/health") == cost
+    assert (attached.notes_on(path) == []) == (path == "/health")
+
+
+def test_health_that_runs_into_its_time(tmp_path, monkeypatch):
+    """What answers too late is not free, and the models are asked for instead."""
+
+    def get(spec, url, where, timeout_s):
+        if where == "/health":
+            raise TimeoutError("timed out")
+        found = {"/version": VERSION, "/v1/models": MODELS}.get(where)
+        return attached.Answer(404, b"") if found is None else attached.Answer(200, found)
+
+    monkeypatch.setattr(attached, "_get", get)
+
+    spec = ServerSpec(kind="attached", model="m", folder=tmp_path, base_url="http://h:1")
+
+    assert attached.reach(spec) == "/v1/models"

@@ -33,6 +33,9 @@ def logged(level, text):
     yield f"\x1b[33m{level}\x1b[0m 01-20 10:00:00 [x.py:103] {text}"
     yield f"{number}0120 10:00:00.123456 272 x.cc:103] {text}"
     yield f"2026-01-20T10:00:00.123456789Z stderr F {level} 01-20 10:00:00 [x.py:103] {text}"
+    yield f"Jan 20 10:00:00 node7 vllm[272]: {level} 01-20 10:00:00 [x.py:103] {text}"
+    yield f"2026-01-20T10:00:00.123456Z  {level} vllm_router::health: {text}"
+    yield f"{level.capitalize()}: {text}" if level != "ERROR" else f"ERROR {text}"
     yield json.dumps({"level": level, "msg": text})
     yield json.dumps({"timestamp": STAMP, "levelname": level, "message": text})
     yield json.dumps({"severity": level.lower(), "message": text, "logger": "x"})

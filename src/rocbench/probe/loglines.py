@@ -59,13 +59,18 @@ _LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|SUCCESS|WARN|WARNING|ERR|ERROR|FATAL|CRITI
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _STAMP = r"\[?(?:\d{4}[-/])?\d{1,2}[-/]\d{1,2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d{2}:?\d{2}))?\]?"
 _WRITER = re.compile(r"^\s*((?:\([^()]*\bpid=\d+[^()]*\)\s*|\[rank\d+\]:\s?|\[\d+,\d+\]<\w+>:?\s?)+)")
-_COLLECTOR = re.compile(rf"^{_STAMP} (?:stdout|stderr) [FP] |^[\w.-]+\s*\| (?=\S)")
-"""What a container runtime or compose puts before a line."""
+_COLLECTOR = re.compile(
+    rf"^{_STAMP} (?:stdout|stderr) [FP] |^[\w.-]+\s*\| (?=\S)"
+    r"|^[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \S+ [\w./-]+(?:\[\d+\])?: "
+)
+"""What a container runtime, compose or the journal puts before a line."""
 _HEADS = (
     # vLLM: INFO 01-20 10:00:00 [file.py:12] text; the indentation after the file is a traceback's own
     re.compile(rf"^({_LEVEL})\s+{_STAMP}(?:\s+\[[^\]]*\])? ?"),
     # uvicorn and logging's own: INFO:     text, WARNING:root:text
     re.compile(rf"^({_LEVEL}):(?:[\w.]+:)?\s*"),
+    # what tools write by hand: warning: text; an error so called keeps its word, which tells a command's own
+    re.compile(r"^(trace|debug|info|notice|warn|warning):\s*", re.IGNORECASE),
     # [WARNING|file.py:12] 2026-01-20 10:00:00 >> text, [INFO] text, <info> text
     re.compile(rf"^[\[<]({_LEVEL})(?:\|[^\]]*)?[\]>]:?\s*(?:{_STAMP})?\s*(?:>>)?\s?", re.IGNORECASE),
     # 2026-01-20 10:00:00,123 - name - WARNING - text; the time may stand alone before the level

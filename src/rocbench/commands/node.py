@@ -19,6 +19,7 @@ def doctor(
 ) -> None:
     """Check this node before a run: each check passes, fails or cannot be told. Changes nothing."""
     from rocbench import console
+    from rocbench.probe import amd_smi
     from rocbench.probe import doctor as examined
     from rocbench.server import orphans
     from rocbench.server.spec import GRACE_S
@@ -34,6 +35,8 @@ def doctor(
             ["", "need", "check", "found", "wanted", "what to do"],
             [[c.status, c.need, c.id, c.found, c.want, c.fix] for c in checks],
         )
+        for warning in amd_smi.warnings():
+            console.say(warning)
         for orphan in left:
             done = "ended" if reap else "left behind by an earlier bench, end it with --reap"
             console.say(f"{done}: {orphan.text()}")

@@ -1,7 +1,11 @@
 """The node checks, against an idle MI325X node, sick ones, and a machine without a GPU."""
 
-import pytest
+import contextlib
 
+import pytest
+import typer
+
+from rocbench.commands import node as commands
 from rocbench.probe import doctor
 
 
@@ -224,3 +228,14 @@ def test_json(no_amd_smi, node):
     written = doctor.as_json(doctor.examine(node, environs=[{}]))
 
     assert {"id", "need", "status", "found", "want", "fix", "source"} == set(written[0])
+
+
+def test_warnings_of_the_tool_stand_below_the_checks(amd_smi_on_path, answers, capsys):
+    """What amd-smi says beside its answers is said by the doctor, too."""
+    path = answers.folder / "metric.json"
+    path.write_text("WARNING: slow link\n" + path.read_text())
+
+    with contextlib.suppress(typer.Exit):
+        commands.doctor(as_json=False, gpus=8, reap=False)
+
+    assert "amd-smi says: WARNING: slow link" in capsys.readouterr().out

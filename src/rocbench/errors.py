@@ -7,7 +7,8 @@ BenchError
  +-- CannotTell            3  the data do not decide (gate, compare)
  +-- EnvironmentFault      4  server, node, missing part
  |    +-- ServerFault      4  a server failed to start, answer or stop
- |    |    +-- RequestRefused 4  a server that lives refuses what it is asked
+ |    |    +-- RequestRefused     4  a server that lives refuses what it is asked
+ |    |    +-- ServerUnreachable  4  no answer comes at all
  |    +-- NodeFault        4  the node is busy or sick
  |    +-- DiskFault        4  results cannot be written
  +-- Interrupted         130  Ctrl-C or SIGTERM
@@ -106,6 +107,10 @@ class RequestRefused(ServerFault):
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", code: str = "request_refused") -> None:
         super().__init__(what, where=where, fix=fix, code=code)
+
+
+class ServerUnreachable(ServerFault):
+    """No answer comes from a server at all: whether it lives is not known."""
 
 
 class DiskFault(EnvironmentFault):

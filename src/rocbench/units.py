@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 GIB = 1024**3
@@ -28,6 +29,16 @@ def some(names: Sequence[str], most: int = 3) -> str:
     """The first of the names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def one_line(text: str, longest: int = 500) -> str:
+    """Words of somebody else as one line for a screen, a row or a page: no control character reaches a terminal."""
+    shown = "".join(
+        " " if char.isspace() or unicodedata.category(char)[0] == "C" else char
+        for char in text[: 8 * longest]
+    )
+    words = " ".join(shown.split())
+    return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
 def parameters(count: float, digits: int = 2) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import itertools
+import re
 import time
 import traceback
 from collections.abc import Mapping
@@ -24,17 +25,20 @@ from rocbench.errors import (
     Interrupted,
     RequestRefused,
     ServerFault,
+    ServerUnreachable,
 )
 from rocbench.judgement import capacity, search
 from rocbench.judgement.slo import Step
 from rocbench.plan import expand
 from rocbench.plan.expand import Cell, Launch, Plan, Run
+from rocbench.probe import causes
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, start
 from rocbench.server.failures import server_fault
 from rocbench.server.redact import redacted
 from rocbench.settings.schema import Workload
 from rocbench.store import Identity, RunFolder
+from rocbench.tables import metrics
 from rocbench.verdict.codes import SPOILED
 
 RESTARTS = 2
@@ -200,18 +204,14 @@ class Conductor:
         self.screen.cell(run, self.index, max(self.plan.runs, self.index))
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         try:
+            measure.check_length(running, run)
             with stopper.draining() as stop:
                 measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen, stop)
-        except RequestRefused as error:
-            # It lives: the next cell may ask it for something else.
-            stopper.check()
-            self._say(error.text())
-            self._store_failed(launch, run, running.spec.folder.name, error)
-            return True
         except EnvironmentFault as error:
-            # The server was lost around the load, and the cells after it get a new one; or a load worker was.
+            # The server was lost around the load, and the cells after it get a new one; or it refuses this cell and the
+            # next may ask for something else; or a load worker was lost.
             stopper.check()
-            return self._lost_around(launch, run, running, error)
+            return self._not_loaded(launch, run, running, error)
         if stop.is_set():
             # A cut-off cell's figures are not used; its cell stays missing, to be resumed.
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
@@ -223,6 +223,7 @@ class Conductor:
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )
         self.screen.row(row)
+        self._say_errors(row)
         self.lost = LOST.get(measured.result.window.ended_by, "")
         if running.exit_code() is not None:
             self.lost = LOST["server_died"]
@@ -236,25 +237,38 @@ class Conductor:
             return self._run(launch, run, running, session, stopper)
         return True
 
-    def _lost_around(self, launch: Launch, run: Run, running: RunningServer, error: EnvironmentFault) -> bool:
-        """Store why a cell could not be loaded; False when its server was lost, True when only the client failed."""
-        deadline = time.monotonic() + (DYING_S if isinstance(error, ServerFault) and running.pid else 0)
+    def _not_loaded(self, launch: Launch, run: Run, running: RunningServer, error: EnvironmentFault) -> bool:
+        """Store why a cell could not be loaded; False when its server was lost."""
+        by_server, unreachable = isinstance(error, ServerFault), isinstance(error, ServerUnreachable)
+        deadline = time.monotonic() + (DYING_S if unreachable and running.pid else 0)
         while running.exit_code() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         died = running.exit_code() is not None
-        self.lost = LOST["server_died" if died else "server_unresponsive"]
-        if isinstance(error, ServerFault) and running.log_path is not None:
+        self.lost = LOST["server_died"] if died else LOST["server_unresponsive"] if unreachable else ""
+        if by_server and not self.lost:
+            error = RequestRefused(error.what, fix=error.fix)
+        elif by_server and running.log_path is not None:
             error = server_fault(error.what, running.log_path, running.log_start)
         self._say(error.text())
         self._store_failed(launch, run, running.spec.folder.name, error)
-        return not (died or isinstance(error, ServerFault))
+        return not self.lost
 
-    def _say(self, text: str) -> None:
-        """A note that is the same for many cells, once."""
+    def _say(self, text: str, about: str = "") -> None:
+        """A note that is the same for many cells, once; `about` is what they have in common, if not all of it."""
         text = redacted(text, self.folder.secrets)
-        if text not in self.said:
-            self.said.add(text)
+        if (about or text) not in self.said:
+            self.said.add(about or text)
             self.screen.note(text)
+
+    def _say_errors(self, row: Mapping[str, Any]) -> None:
+        """The server's own words where requests failed by more than a few, with what follows from them."""
+        said = str(row.get("common_error") or "")
+        if said and {"error_rate", "no_measurement"} & set(str(row["reasons"]).split(";")):
+            status = re.match(r"(\d{3}): ", said)
+            cause = causes.of_status(int(status[1]), said, "http://server") if status else None
+            count = f"{row['failed'] or row['common_error_count']} requests failed"
+            fix = f"\n  fix: {cause.fix}" if cause else ""
+            self._say(f"{row['key']}: {count}, most often with: {said}{fix}", metrics.kind_of(said))
 
     def _prompts(self, identity: Identity) -> str:
         """Names the prompts of a measurement: a server may still hold those of an attempt before it."""
@@ -298,6 +312,8 @@ class Conductor:
             fresh = False
             if not self._run(launch, run, running, session, stopper):
                 return False
+            if self.folder.rows[-1]["reasons"] == "request_refused":
+                return True  # as it would be at every other level
 
     def _next(self, launch: Launch, workload: Workload) -> tuple[Step, Run | None]:
         """The search's next step and its measurement; None when it has ended."""

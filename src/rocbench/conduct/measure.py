@@ -13,6 +13,7 @@ import pyarrow as pa
 from rocbench import load, store
 from rocbench.conduct import bind
 from rocbench.conduct.bind import ClientOptions
+from rocbench.errors import RequestRefused
 from rocbench.fleet.load import hosts as load_hosts
 from rocbench.load import calibrate
 from rocbench.load.spec import Progress
@@ -148,6 +149,23 @@ def cell(
         gpus=gpus,
         doubted=frozenset(session_.proved.doubts.keys() - session_.proved.found.keys()),
     )
+
+
+def check_length(running: RunningServer, run: Run) -> None:
+    """Refuse, before any load, a cell whose requests are longer than the server takes.
+
+    Raises:
+        RequestRefused: its prompt and answer together are above the max_model_len that /v1/models tells.
+    """
+    limit, workload = running.max_model_len, run.cell.workload
+    if limit is None or workload.dataset is not None or run.cell.load.shape.kind == "trace":
+        return  # lengths of files are known request by request
+    isl, osl = (length.high or length.mean for length in (workload.isl, workload.osl))
+    if isl + osl > limit:
+        raise RequestRefused(
+            f"{run.cell.key}: ISL + OSL = {isl} + {osl} tokens, and the server's max_model_len is {limit}",
+            fix=f"shorten them to {limit} together, or start the server with a longer --max-model-len",
+        )
 
 
 def how_it_ended(ended_by: str, health: HealthWatch) -> str:

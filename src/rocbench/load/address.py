@@ -13,7 +13,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from rocbench.errors import InputError, ServerFault
+from rocbench.errors import InputError, ServerUnreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +151,13 @@ def place(base_url: str) -> Place:
 
 
 def addresses(where: Place) -> tuple[tuple[int, object], ...]:
-    """(family, socket address) of each address the name has. Raises ServerFault if it has none."""
+    """(family, socket address) of each address the name has. Raises ServerUnreachable if it has none."""
     if where.scheme == "unix":
         return ((int(socket.AF_UNIX), where.path),)
     try:
         found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ServerFault(
+        raise ServerUnreachable(
             f"the name {where.host!r} does not resolve ({error.strerror or error})",
             fix="check its spelling, /etc/hosts and the DNS server of this machine",
         ) from None

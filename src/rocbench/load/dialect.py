@@ -12,7 +12,7 @@ import struct
 import time
 from dataclasses import dataclass, replace
 
-from rocbench.errors import RequestRefused, ServerFault
+from rocbench.errors import RequestRefused, ServerUnreachable
 from rocbench.load import bodies
 from rocbench.load.address import Place, addresses, place
 from rocbench.load.answer import Answer
@@ -23,6 +23,7 @@ from rocbench.load.tally import Ended
 from rocbench.probe import causes
 from rocbench.probe.fetch import NoConnection, fetch
 from rocbench.records import NONE
+from rocbench.units import one_line
 
 PROBE_ID = 2**40
 """request_id of the first probe; their rows are warm-up."""
@@ -180,7 +181,7 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
             notes.append(f"the server did not answer the probe{said}; its dialect is taken for vLLM's")
             return Dialect(), None
         if answer.status == 200:
-            notes += _left_out(dialect, causes.plain(message))
+            notes += _left_out(dialect, one_line(message))
             return dialect, answer
         answer.verdict(complete=True, osl_asked=0, ignore_eos=False)
         message = message or answer.error
@@ -243,7 +244,7 @@ def _left_out(dialect: Dialect, message: str) -> list[str]:
 
 
 def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
-    """An answer, after a few tries; None if it never came whole. Raises ServerFault if nobody answers."""
+    """An answer, after a few tries; None if it never came whole. Raises ServerUnreachable if nobody answers."""
     answer = None
     for attempt in range(_TRIES):
         try:
@@ -253,7 +254,7 @@ def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
                 return None
             if isinstance(error, NoConnection) or attempt == _TRIES - 1:
                 cause = causes.of_error(error, url)
-                raise ServerFault(cause.what, fix=cause.fix) from None
+                raise ServerUnreachable(cause.what, fix=cause.fix) from None
             continue
         if answer.status != NONE and answer.status < 500 and answer.status != 429:
             return answer

@@ -7,15 +7,13 @@ import http.client
 import re
 import socket
 import ssl
-import unicodedata
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rocbench.load.address import Place, place, proxy_of, tls_context
 from rocbench.probe.fetch import NoConnection
+from rocbench.units import one_line
 
-LONGEST = 500
-"""Characters kept of a server's words."""
 _HANDSHAKE_S = 2.0
 _INSECURE = "or --insecure (`insecure: true`) to measure without checking it"
 _CERTIFICATES = {
@@ -42,16 +40,6 @@ class Cause:
     fix: str
     lasting: bool = True
     """Waiting a moment would not help."""
-
-
-def plain(text: str, longest: int = LONGEST) -> str:
-    """A server's words as one line for a screen, a row or a page: no control character reaches a terminal. Pure."""
-    shown = "".join(
-        " " if char.isspace() or unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn"} else char
-        for char in text[: 8 * longest]
-    )
-    words = " ".join(shown.split())
-    return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
 def of_error(error: BaseException, base_url: str) -> Cause:
@@ -83,7 +71,8 @@ def of_error(error: BaseException, base_url: str) -> Cause:
     if isinstance(reason, ConnectionError | http.client.RemoteDisconnected):
         return Cause(f"{at} closes the connection without an answer", "read the server's log", lasting=False)
     return Cause(
-        f"{at} does not answer in HTTP: {plain(str(reason))}", "check the port: another service may have it"
+        f"{at} does not answer in HTTP: {one_line(str(reason))}",
+        "check the port: another service may have it",
     )
 
 
@@ -91,7 +80,7 @@ def _of_certificate(reason: ssl.SSLCertVerificationError, where: Place) -> Cause
     told = _CERTIFICATES.get(reason.verify_code)
     if told is None:
         told = (
-            f"cannot be verified ({plain(reason.verify_message)})",
+            f"cannot be verified ({one_line(reason.verify_message)})",
             f"export SSL_CERT_FILE=CA.pem, {_INSECURE}",
         )
     return Cause(f"the TLS certificate of {where.authority} {told[0]}", told[1])
@@ -113,7 +102,8 @@ def _of_tls(reason: ssl.SSLError, where: Place) -> Cause:
             "check the port: it may speak plain HTTP (http://)",
         )
     return Cause(
-        f"TLS with {where.authority} fails: {plain(code or str(reason))}", "check its TLS versions and name"
+        f"TLS with {where.authority} fails: {one_line(code or str(reason))}",
+        "check its TLS versions and name",
     )
 
 
@@ -121,7 +111,7 @@ def _of_name(reason: socket.gaierror, host: str) -> Cause:
     passing = reason.errno == socket.EAI_AGAIN
     fix = "check its spelling, /etc/hosts and the DNS server of this machine"
     return Cause(
-        f"the name {host!r} does not resolve ({plain(reason.strerror or str(reason))})", fix, not passing
+        f"the name {host!r} does not resolve ({one_line(reason.strerror or str(reason))})", fix, not passing
     )
 
 
@@ -131,7 +121,7 @@ def _of_tunnel(told: str, at: str, where: Place) -> Cause:
     status = int(found[1]) if found else 0
     if status == 407:
         return _no_credentials(at)
-    return Cause(f"{at} opens no way to {where.authority}: {plain(told)}", _bypass(where))
+    return Cause(f"{at} opens no way to {where.authority}: {one_line(told)}", _bypass(where))
 
 
 def _no_credentials(at: str) -> Cause:
@@ -159,7 +149,7 @@ def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
             "this machine has no file left for a connection", "raise the limit of open files (ulimit -n)"
         )
     return Cause(
-        f"no connection to {at}: {plain(str(reason) or type(reason).__name__)}",
+        f"no connection to {at}: {one_line(str(reason) or type(reason).__name__)}",
         f"check the URL, and that the server is up{behind}",
         lasting=False,
     )
@@ -239,7 +229,7 @@ def of_status(status: int, words: str, base_url: str, *, location: str = "", api
 
 def _said(status: int, words: str) -> str:
     """`400: text`, or the status alone where nothing was said."""
-    text = plain(words.removeprefix(f"{status}:"))
+    text = one_line(words.removeprefix(f"{status}:"))
     return f"{status}: {text}" if text else f"HTTP {status} {http.client.responses.get(status, '')}".strip()
 
 
@@ -263,7 +253,7 @@ def base_of(location: str, base_url: str) -> str | None:
         host, port = parts.hostname or asked.hostname or "", parts.port if parts.hostname else asked.port
     except ValueError:
         return None
-    if not location or not host or plain(location) != location:
+    if not location or not host or one_line(location) != location:
         return None
     scheme = parts.scheme or asked.scheme
     path = re.sub(

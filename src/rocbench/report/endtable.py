@@ -145,6 +145,8 @@ def _meanings(rows: Sequence[dict[str, Any]], console: Console) -> None:
     for code in sorted(_codes(rows)):
         cause = failures.known(code)
         console.print(Text.assemble((f"  {code}", "bold"), f": {cause.cause if cause else meaning(code)}"))
+    for said in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
+        console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {said}"))
     unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
     if unmade:
         console.print(Text(f"  not judged: {', '.join(unmade)}", style="dim"))

@@ -320,6 +320,21 @@ def failed(rows: Sequence[Row]) -> Table:
     return Table("failed", "Cells that could not be measured", ("cells", "rows", "why"), tuple(lines))
 
 
+def errors(rows: Sequence[Row]) -> Table:
+    """What failed requests were answered, in the servers' own words."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("common_error"):
+            found.setdefault(str(row["common_error"]), []).append(row)
+    lines = [
+        (_where(mine), f"{sum(int(row.get('common_error_count') or 0) for row in mine):,}", said)
+        for said, mine in found.items()
+    ]
+    return Table(
+        "errors", "What failed requests were told", ("cells", "requests", "most often"), tuple(lines)
+    )
+
+
 def _counts(rows: Sequence[Row]) -> str:
     valid = sum(row.get("valid") is True for row in rows)
     invalid = sum(row.get("valid") is False for row in rows)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rocbench.errors import ServerFault
-from rocbench.probe import causes
 from rocbench.probe.fetch import Answer, exchange, fetch
 from rocbench.probe.logwatch import LogFollower
 from rocbench.server import attached
 from rocbench.server.failures import server_fault
 from rocbench.server.progress import step_of
 from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, ServerSpec, StopReport
+from rocbench.units import one_line
 
 FAMILY_S = 5.0
 DYING_S = 3.0
@@ -188,7 +188,7 @@ def _served_name(spec: ServerSpec, models: tuple[str, ...]) -> str:
     if not spec.served_name:
         return models[0] if models else spec.model
     if models and spec.served_name not in models:
-        names = ", ".join(causes.plain(name, 100) for name in models[:20])
+        names = ", ".join(one_line(name, 100) for name in models[:20])
         raise ServerFault(
             f"the server serves {names}, not {spec.served_name}", fix="name one of them as the model"
         )

@@ -298,6 +298,12 @@ _PROVENANCE = (
         "",
         "why a cell could not be measured: the server failed, or refused it in its own words",
     ),
+    Column(
+        "common_error",
+        "",
+        "what failed requests of the window (else of the load) said most often, in one line",
+    ),
+    Column("common_error_count", "requests", "how many said that, numbers and ids aside"),
     Column("serve_args", "", "JSON of the server's flags"),
     Column("serve_env", "", "JSON of the environment set for the server"),
     Column("restart", "", "never, per_repeat or per_cell: whether repeats share a server"),

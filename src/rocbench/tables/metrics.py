@@ -21,6 +21,8 @@ wide. Little's law: L = lambda W (Little, Operations Research 9, 1961).
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -39,6 +41,7 @@ from rocbench.records import (
     Window,
 )
 from rocbench.tables.columns import CELLS, Column
+from rocbench.units import one_line
 
 Row = dict[str, float | int | str | bool | None]
 FloatArray = npt.NDArray[np.float64]
@@ -46,6 +49,8 @@ FloatArray = npt.NDArray[np.float64]
 LATE_MS = 10.0
 """A send this long after its intended time is late."""
 
+_DIFFERS = re.compile(r"\b(?:[0-9a-f]{8,}|[0-9a-f-]{32,}|\w*-[0-9a-f]{6,}\w*)\b|\d+", re.IGNORECASE)
+"""Numbers, and ids of requests."""
 _PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 
 
@@ -79,6 +84,7 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
         "requests_per_user": _ratio((began & (rows["sent_ns"] != NONE)).sum(), result.concurrency_asked),
         "transport": result.transport,
     }
+    row |= _errors(result, failed)
     row |= _throughput(result, gpus)
     row |= _in_flight_columns(rows, window, began & ended)
     row |= _latencies(rows[completed], result.itl, result.icl)
@@ -97,6 +103,23 @@ def _failures(indices: npt.NDArray[np.int8]) -> str:
     """JSON of failure class to count, in the order of FAILURES."""
     counts = np.bincount(indices.astype(np.int64), minlength=len(FAILURES))
     return json.dumps({name.value: int(n) for name, n in zip(FAILURES, counts, strict=True) if n})
+
+
+def _errors(result: LoadResult, failed: BoolArray) -> Row:
+    """What failed requests said most often, and how often; of the whole load where none of the window failed."""
+    mine = failed if failed.any() else result.requests["failure"] != NONE
+    said = [text for i in result.requests["request_id"][mine].tolist() if (text := result.errors.get(i))]
+    alike = Counter(kind_of(text) for text in said)
+    if not alike:
+        return {"common_error": None, "common_error_count": None}
+    (kind, count), *_ = alike.most_common(1)
+    first = next(text for text in said if kind_of(text) == kind)
+    return {"common_error": one_line(first), "common_error_count": count}
+
+
+def kind_of(text: str) -> str:
+    """An error without what differs from request to request: numbers and ids."""
+    return _DIFFERS.sub("#", text)
 
 
 # --- throughput and concurrency

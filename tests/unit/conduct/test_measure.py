@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rocbench.conduct import measure
+from rocbench.probe.health import HealthWatch
 from rocbench.records import ServerSample
 
 
@@ -14,3 +17,22 @@ def test_a_simulated_server_that_died_had_said_so():
     assert measure._says_simulated([said, silent])
     assert not measure._says_simulated([silent])
     assert not measure._says_simulated([])
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "died", "unresponsive", "wanted"),
+    [
+        ("interrupted", "code 1", "", "server_died"),
+        ("server_unresponsive", "code 1", "", "server_died"),
+        ("interrupted", "", "10 checks failed", "server_unresponsive"),
+        ("server_unresponsive", "", "", ""),
+        ("interrupted", "", "", ""),
+        ("duration", "code 1", "", ""),
+        ("duration", "", "10 checks failed", ""),
+    ],
+)
+def test_only_a_process_that_ended_is_dead(ended_by, died, unresponsive, wanted):
+    """Refused connections and failed health checks are told as what they are."""
+    health = HealthWatch("http://127.0.0.1:9", died=died, unresponsive=unresponsive)
+
+    assert measure.how_it_ended(ended_by, health) == wanted

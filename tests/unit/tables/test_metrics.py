@@ -273,3 +273,23 @@ def test_every_summary_column_is_documented():
     """summarise gives no column that docs/results.md does not explain."""
     row = metrics.summarise(load([answered(1, 100, 20, 11)]), gpus=8, slo={"ttft_ms": 1})
     assert set(row) <= {column.name for column in metrics.columns()}
+
+
+def test_what_failed_requests_were_told_most_often():
+    """Numbers and ids aside, the most frequent words stand in the row in one line, with their count."""
+    bad = FAILURES.index(Failure.HTTP_STATUS)
+    rows = [request(request_id=i, sent_ns=i, end_ns=i + 1, failure=bad) for i in range(1, 5)]
+    errors = {
+        1: "400: too long: 70 of 64 tokens\n\x1b[2Jrequest cmpl-1a2b3c4d",
+        2: "503: loading",
+        3: "400: too long: 71 of 64 tokens\n\x1b[2Jrequest cmpl-99ffee00",
+        4: "",
+    }
+    row = metrics.summarise(load(rows, errors=errors), gpus=None)
+
+    assert row["common_error"] == "400: too long: 70 of 64 tokens [2Jrequest cmpl-1a2b3c4d"
+    assert row["common_error_count"] == 2
+
+    warm = [request(request_id=1, sent_ns=1, end_ns=2, failure=bad, phase=Phase.WARMUP)]
+    assert metrics.summarise(load(warm, errors=errors), gpus=None)["common_error_count"] == 1
+    assert metrics.summarise(load([]), gpus=None)["common_error"] is None

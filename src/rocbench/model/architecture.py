@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rocbench.model import attention_parameters as attention
 from rocbench.model import parameters, state_parameters
 from rocbench.model.hfconfig import Fields
-from rocbench.model.kinds import KINDS
+from rocbench.model.kinds import KINDS, foreign
 from rocbench.model.layers import MAMBA, Block, blocks, experts
 from rocbench.model.parameters import Parts
 from rocbench.model.vision import merge, patch_side, tower_doubt
@@ -291,4 +291,10 @@ def _unknown(fields: Fields, family: Family) -> tuple[str, ...]:
     if fields.outer.get("vision_config") is not None:
         doubts += [f"vision_config: {why}" for why in tower_doubt(fields)]
     doubts += [f"{name}: this field is not understood" for name in fields.unread()]
+    if kind in KINDS and not foreign(str(kind), "kv_lora_rank") and fields.raw("compress_ratios") is None:
+        latent = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+        doubts += [f"{name}: is not given" for name in latent if name not in fields.text]
+    if kind in KINDS:
+        strangers = [name for name in fields.text if fields.text[name] and foreign(str(kind), str(name))]
+        doubts += [f"{name}: this is no field of {kind!r}" for name in strangers if name in fields.seen]
     return tuple(dict.fromkeys(doubts))

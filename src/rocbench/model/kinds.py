@@ -1,11 +1,13 @@
 """How each model type that was checked differs from Llama where its config.json does not say so. Pure.
 
-Each entry was held against the parameters that transformers 5.19 declares for the type, and against vLLM's
+Entries were held against the parameters that transformers 5.19 declares for the type, or published ones where it has no
+such type (tests/fixtures/published_parameters.yaml), and against vLLM's
 implementation of it (v0.32 and v0.33). A type that is not here is counted as a plain transformer, in doubt.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,6 +34,8 @@ class Kind:
     """Vectors of the hidden size beside the layers: the last norm, a norm of the embedding."""
     gated: bool = True
     """The MLP has a gate besides its up and down projections; relu2 and GELU MLPs of two matrices have none."""
+    wide: int = 0
+    """Width of the MLP in hidden sizes where no field says."""
     gate: Literal["", "numbers", "head"] = ""
     """Attention output is gated: for each number of a head, or for each head."""
     sinks: bool = False
@@ -83,7 +87,10 @@ _QWEN2 = Kind(qkv_bias=True, out_bias=False, slides="upper")
 _QWEN3 = Kind(qk_norm="head", slides="upper", fills={"head_dim": 128})
 _QWEN3_NEXT = Kind(**_HALF_NORMED, fills={"head_dim": 256})  # type: ignore[arg-type]
 _QWEN3_5 = Kind(qk_norm="head", gate="numbers", shared_gate=True, fills={"head_dim": 256})
-_DEEPSEEK = Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True)
+_DEEPSEEK = Kind(
+    qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"first_k_dense_replace": 3, "n_shared_experts": 1}
+)  # fmt: skip
+_V4 = Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"n_shared_experts": 1})
 _GEMMA3 = Kind(
     qk_norm="head", norms=4, tied=True, slides="pattern", pattern=6,
     fills={"head_dim": 256, "num_key_value_heads": 4, "sliding_window": 4096},
@@ -92,8 +99,9 @@ _GEMMA4 = Kind(
     qk_norm="head", norms=4, tied=True, dense_too=True, fills={"head_dim": 256, "global_head_dim": 512}
 )
 _GLM_MOE = Kind(
-    qkv_bias="attention_bias", out_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True
-)
+    qkv_bias="attention_bias", out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True,
+    fills={"first_k_dense_replace": 1, "n_shared_experts": 1},
+)  # fmt: skip
 _MINIMAX = Kind(qkv_bias=False, out_bias=False, mlp_bias=False)
 _LLAMA4 = Kind(
     fills={"head_dim": 128, "attention_chunk_size": 8192, "no_rope_layer_interval": 4, "intermediate_size_mlp": 16384,
@@ -140,9 +148,14 @@ KINDS: Mapping[str, Kind] = {
     "glm": Kind(out_bias=False, mlp_bias=False, fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 2}),
     "glm4": Kind(out_bias=False, mlp_bias=False, norms=4, fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 2}),
     "glm4_moe": _GLM_MOE,
-    "solar_open": Kind(out_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True, fills={"head_dim": 128, "num_key_value_heads": 8}),
+    "solar_open": Kind(
+        out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True,
+        fills={"head_dim": 128, "num_key_value_heads": 8, "n_shared_experts": 1},
+    ),
     "ernie4_5": Kind(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", tied=True, fills={"head_dim": 128, "num_key_value_heads": 2}),
-    "ernie4_5_moe": Kind(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", tied=True, router_bias=True, fills={"num_key_value_heads": 4}),
+    "ernie4_5_moe": Kind(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", tied=True, router_bias=True,
+        fills={"num_key_value_heads": 4, "moe_num_shared_experts": 2, "moe_layer_start_index": 1, "moe_k": 6},
+    ),
     "llama4": _LLAMA4,
     "llama4_text": _LLAMA4,
     "gemma": Kind(tied=True, fills={"head_dim": 256, "num_key_value_heads": 16}),
@@ -166,12 +179,15 @@ KINDS: Mapping[str, Kind] = {
         qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", norm_bias=True, gated=False, tied=True,
         slides="all", fills={"use_bias": True, "num_key_value_heads": 2},
     ),
-    "bloom": Kind(**{**_ALL_BIASED, "once": 2}, gated=False, tied=True, names={**_GPT2, "learned_positions": "", "max_position_embeddings": "seq_length"}),
-    "gpt2": Kind(**_ALL_BIASED, gated=False, tied=True, names=_GPT2, fills={"n_positions": 1024}),
-    "gpt_bigcode": Kind(**_ALL_BIASED, gated=False, tied=True, names=_GPT2, fills={"n_positions": 1024, "multi_query": True}),
+    "bloom": Kind(
+        **{**_ALL_BIASED, "once": 2}, gated=False, tied=True, wide=4,
+        names={**_GPT2, "hidden_size": "n_embed", "learned_positions": "", "max_position_embeddings": "seq_length"},
+    ),
+    "gpt2": Kind(**_ALL_BIASED, gated=False, tied=True, wide=4, names=_GPT2, fills={"n_positions": 1024}),
+    "gpt_bigcode": Kind(**_ALL_BIASED, gated=False, tied=True, wide=4, names=_GPT2, fills={"n_positions": 1024, "multi_query": True}),
     "gpt_neox": Kind(**{**_ALL_BIASED, "qkv_bias": "attention_bias", "out_bias": "attention_bias"}, gated=False, fills={"attention_bias": True}),
-    "mpt": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, gated=False, tied=True, names=_MPT),
-    "falcon": Kind(qkv_bias="bias", out_bias="bias", mlp_bias="bias", norms=1, norm_bias=True, gated=False, tied=True, names=_GPT2 | {"learned_positions": ""}),
+    "mpt": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, gated=False, tied=True, wide=4, names=_MPT),
+    "falcon": Kind(qkv_bias="bias", out_bias="bias", mlp_bias="bias", norms=1, norm_bias=True, gated=False, tied=True, wide=4, names=_GPT2 | {"learned_positions": ""}),
     "opt": Kind(
         **{**_ALL_BIASED, "qkv_bias": "enable_bias", "out_bias": "enable_bias", "mlp_bias": "enable_bias"}, gated=False, tied=True,
         names={"intermediate_size": "ffn_dim", "learned_positions": "max_position_embeddings"}, fills={"enable_bias": True},
@@ -192,9 +208,11 @@ KINDS: Mapping[str, Kind] = {
         fills={"swa_num_key_value_heads": 8, "add_swa_attention_sink_bias": True, "v_head_dim": 128, "head_dim": 192},
     ),
     # latent attention
-    "deepseek_v2": Kind(qkv_bias=False, out_bias=False, mlp_bias=False),
-    **dict.fromkeys(("deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "glm_moe_dsa", "glm4_moe_lite"), _DEEPSEEK),
-    "kimi_linear": _DEEPSEEK,
+    "deepseek_v2": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, fills={"n_shared_experts": 2}),
+    **dict.fromkeys(("deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"), _DEEPSEEK),
+    "deepseek_v4": _V4,
+    "glm4_moe_lite": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"first_k_dense_replace": 1, "n_shared_experts": 1}),
+    "kimi_linear": _V4,
     # experts of MiniMax
     "minimax_m2": Kind(
         qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="whole", qk_norm_flag="use_qk_norm",
@@ -214,7 +232,7 @@ KINDS: Mapping[str, Kind] = {
     "minimax_m1": _MINIMAX,
     "nemotron_h": Kind(
         gated=False, router_bias=True,
-        fills={"head_dim": 128, "conv_kernel": 4, "n_groups": 8, "use_conv_bias": True, "mamba_head_dim": 64},
+        fills={"head_dim": 128, "conv_kernel": 4, "n_groups": 8, "use_conv_bias": True, "mamba_head_dim": 64, "n_shared_experts": 1},
     ),
     "jamba": Kind(
         qkv_bias=False, out_bias=False, mlp_bias=False,
@@ -229,6 +247,64 @@ KINDS: Mapping[str, Kind] = {
     "nemotron-nas": Kind(),
 }  # fmt: skip
 PLAIN = Kind()
+
+_LATENT = "deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 kimi_k2 glm_moe_dsa glm4_moe_lite kimi_linear"
+_DELTA = "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text"
+_MAMBA = "nemotron_h jamba bamba granitemoehybrid falcon_h1"
+_GEMMA = "gemma4 gemma4_text"
+_M3 = "minimax_m3 minimax_m3_text minimax_m3_vl"
+_ROUTED = (
+    f"{_LATENT} {_M3} {_GEMMA} mixtral granitemoe granitemoeshared granitemoehybrid qwen2_moe qwen3_moe qwen3_vl_moe "
+    "qwen3_vl_moe_text qwen3_next qwen3_5_moe qwen3_5_moe_text hy_v3 glm4_moe solar_open ernie4_5_moe llama4 llama4_text "
+    "olmoe phimoe dbrx gpt_oss mimo_v2_flash minimax_m2 minimax minimax_text_01 minimax_m1 nemotron_h jamba lfm2_moe"
+)
+_SHARED = (
+    f"{_LATENT} {_M3} {_GEMMA} granitemoeshared granitemoehybrid qwen2_moe qwen3_next qwen3_5_moe qwen3_5_moe_text hy_v3 "
+    "glm4_moe solar_open ernie4_5_moe llama4 llama4_text nemotron_h"
+)
+OWNERS: tuple[tuple[str, str], ...] = (
+    (r"kv_lora_rank|q_lora_rank|qk_nope_head_dim|qk_rope_head_dim", _LATENT),
+    (r"v_head_dim|swa_\w+|hybrid_layer_pattern", f"{_LATENT} mimo_v2_flash"),
+    (r"index_topk|index_n_heads|index_topk_pattern|indexer_types", "deepseek_v32 deepseek_v4 glm_moe_dsa"),
+    (r"compress_ratios|o_lora_rank|o_groups|hc_mult", "deepseek_v4"),
+    (r"linear_(num_value_heads|num_key_heads|\w+_head_dim)|full_attention_interval", _DELTA),
+    (r"linear_attn_config|linear_num_heads|attn_res_block_size|mla_use_output_gate", "kimi_linear"),
+    (r"mamba_(d_state|n_heads|num_heads|d_ssm|d_head|dt_rank)|ssm_state_size", _MAMBA),
+    (r"attn_layer_period|attn_layer_offset|expert_layer_period|expert_layer_offset", "jamba"),
+    (r"attn_layer_indices", "bamba granitemoehybrid"),
+    (r"layers_block_type|hybrid_override_pattern|block_types", "nemotron_h bamba granitemoehybrid jamba"),
+    (r"conv_L_cache|full_attn_idxs|block_auto_adjust_ff_dim", "lfm2 lfm2_moe"),
+    (r"attn_type_list", f"minimax minimax_text_01 minimax_m1 minimax_m2 {_M3}"),
+    (r"sparse_attention_config|dense_intermediate_size", _M3),
+    (r"attention_chunk_size|intermediate_size_mlp|interleave_moe_layer_step|moe_layers", "llama4 llama4_text mimo_v2_flash"),
+    (r"global_head_dim|num_global_key_value_heads|attention_k_eq_v|hidden_size_per_layer_input|enable_moe_block", _GEMMA),
+    (r"block_configs", "nemotron-nas"),
+    (r"moe_latent_size|routed_expert_hidden_size|latent_moe_use_norm", "nemotron_h kimi_linear"),
+    (r"(n_routed_|num_|num_local_|moe_num_)experts|num_moe_experts", _ROUTED),
+    (r"(n_|num_|moe_num_)shared_experts|(moe_)?shared_expert_intermediate_size|shared_intermediate_size|share_expert_dim", _SHARED),
+    (r"first_k_dense_replace|moe_first_k_dense_replace|moe_layer_freq", f"{_LATENT} {_M3} glm4_moe hy_v3 solar_open mimo_v2_flash"),
+    (r"num_dense_layers", "lfm2_moe"),
+    (r"moe_layer_(start_index|end_index|interval)", "ernie4_5_moe"),
+    (r"decoder_sparse_step|mlp_only_layers", "qwen2_moe qwen3_moe qwen3_vl_moe qwen3_vl_moe_text qwen3_next qwen3_5_moe qwen3_5_moe_text"),
+    (r"use_expert_bias", "lfm2_moe"),
+    (r"use_routing_bias", f"minimax_m2 {_M3}"),
+    (r"use_head_wise_attn_gate|use_moe_router_bias|num_sliding_attention_heads|moe_layers_enum|num_attention_groups", ""),
+    (r"add_(swa|full)_attention_sink_bias", "mimo_v2_flash"),
+    (r"attn_config|ffn_config", "mpt dbrx"),
+    (r"num_kv_heads|new_decoder_architecture|parallel_attn|num_ln_in_parallel_attn", "falcon"),
+    (r"multi_query", "falcon gpt_bigcode"),
+    (r"multi_query_group_num", "chatglm"),
+    (r"qkv_bias", "qwen2_moe"),
+)  # fmt: skip
+"""Fields that only some model types have, and which; elsewhere nobody knows what they would mean."""
+
+
+def foreign(model_type: str, name: str) -> bool:
+    """Whether a field belongs to other model types than this one, of those that were checked."""
+    return any(
+        re.fullmatch(pattern, name) is not None and model_type not in owners.split()
+        for pattern, owners in OWNERS
+    )
 
 
 def kind_of(model_type: object) -> Kind:

@@ -284,6 +284,9 @@ def kv_heads(fields: Fields) -> int | None:
         return 1 if fields.flag("multi_query", default=True) else None
     if fields.model_type == "gpt_bigcode" and fields.flag("multi_query", default=True):
         return 1
+    fields.raw("multi_query")
+    if fields.raw("multi_query_attention") is False:
+        return None
     said = fields.raw(*KV_HEADS)
     if isinstance(said, list | tuple):
         return max((int(n) for n in said if isinstance(n, int)), default=None)
@@ -410,7 +413,7 @@ def _block_configs(fields: Fields) -> tuple[Block, ...] | None:
         attention, mlp = (entry.get(k) if isinstance(entry, Mapping) else None for k in ("attention", "ffn"))
         if not isinstance(attention, Mapping) or not isinstance(mlp, Mapping):
             fields.doubt("block_configs", "has an entry without `attention` and `ffn`")
-            made.append(Block(heads=heads, kv_heads=heads, key=size, value=size))
+            made.append(Block(heads=heads, kv_heads=heads, key=size, value=size, width=4 * hidden))
             continue
         each, multiple = attention.get("n_heads_in_group"), mlp.get("ffn_mult")
         unread = {k for part in (attention, mlp) for k, v in part.items() if v and k not in _NAS_READ}

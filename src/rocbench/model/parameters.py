@@ -19,6 +19,31 @@ from rocbench.model.layers import Block, experts
 from rocbench.model.vision import tower_parameters
 
 NO_SHARED_EXPERTS = {"minimax_m2"}
+EXPERTS_OF_THE_WIDTH = {
+    *(
+        "mixtral",
+        "granitemoe",
+        "granitemoeshared",
+        "granitemoehybrid",
+        "llama4",
+        "llama4_text",
+        "olmoe",
+        "phimoe",
+        "gpt_oss",
+    ),
+    *(
+        "minimax",
+        "minimax_text_01",
+        "minimax_m1",
+        "minimax_m2",
+        "minimax_m3",
+        "minimax_m3_text",
+        "minimax_m3_vl",
+        "jamba",
+        "dbrx",
+    ),
+}
+"""Model types whose `intermediate_size` is that of an expert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,10 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
         shared = 3 * hidden * (config.number("shared_intermediate_size") or 0)
     extra_layer, extra_once = _residual_mixing(config, hidden)
     inputs = _per_layer_inputs(config, hidden, layers)
+    if config.number("word_embed_proj_dim") not in (None, hidden):
+        config.doubt("word_embed_proj_dim", "is not the hidden size")
+    if config.raw("no_bias") is False:
+        config.doubt("no_bias", "is false")
     nextn = mtp_layers(config)
     mtp = 0
     if nextn:  # with eh_proj, and the norms of both its inputs, the layer and the end
@@ -182,7 +211,10 @@ def expert_width(config: Fields) -> int:
     nested = config.part("ffn_config").get("ffn_hidden_size")
     if isinstance(nested, int) and nested:
         return nested
-    return config.need("moe_intermediate_size", "expert_intermediate_size", "intermediate_size")
+    own = config.number("moe_intermediate_size", "expert_intermediate_size")
+    if own is None and config.model_type not in EXPERTS_OF_THE_WIDTH:
+        config.doubt("moe_intermediate_size", "is not given; intermediate_size is taken for it")
+    return own or config.need("moe_intermediate_size", "intermediate_size")
 
 
 def shared_width(config: Fields) -> int:
@@ -198,6 +230,10 @@ def shared_width(config: Fields) -> int:
     )  # fmt: skip
     number = config.number("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
     if direct:
+        if (number or 1) > 1:
+            config.doubt(
+                "n_shared_experts", "is above 1 beside a width of shared experts: per expert, or of all?"
+            )
         return direct * (number or 1)
     return (number or 0) * expert_width(config)
 
@@ -228,8 +264,8 @@ def _dense(config: Fields, hidden: int, width: int | None) -> int:
         )
         if width is not None and config.flag("block_auto_adjust_ff_dim"):
             width = _adjusted(config, width)
-        if width is None and config.raw("expansion_ratio", "n_inner", "n_embd", "n_head") is not None:
-            width = (config.number("expansion_ratio") or 4) * hidden
+        if width is None and config.kind.wide:
+            width = (config.number("expansion_ratio") or config.kind.wide) * hidden
         if width is None:
             width = config.need("intermediate_size", "moe_intermediate_size")
     return _matrices(config) * hidden * width + _mlp_bias(config, hidden, width)

@@ -44,12 +44,11 @@ def detect_checkpoint(config: Mapping[str, Any]) -> Found:
     """The checkpoint's quantisation by `quantization_config`, and what of it is not understood."""
     fields = Fields(config)
     found = fields.raw("quantization_config") or fields.raw("compression_config")
-    if isinstance(found, str):
-        return Checkpoint(), [
-            f"checkpoint: `quantization_config` is only the word {found!r}; 16 bits assumed"
-        ]
-    if not isinstance(found, Mapping) or not found:
+    if not found:
         return Checkpoint(), []
+    if not isinstance(found, Mapping):
+        what = f"only the word {found!r}" if isinstance(found, str) else f"{found!r}, no mapping"
+        return Checkpoint(), [f"checkpoint: `quantization_config` is {what}; 16 bits assumed"]
     try:
         stored, doubts = _by_method(fields, found)
         return _with_left_out(fields, found, stored, doubts)

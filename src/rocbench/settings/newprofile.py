@@ -95,7 +95,7 @@ def _kept(config: Mapping[str, Any], *, nested: bool = False) -> dict[str, Any]:
     filled = kind_of(config.get("model_type")).fills
     kept: dict[str, Any] = {}
     for key, value in config.items():
-        if value is None and key not in filled:
+        if value is None and key not in filled and key != "q_lora_rank":
             continue
         if aside(key) and not KEPT.fullmatch(key) and not nested:
             continue

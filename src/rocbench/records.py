@@ -9,7 +9,7 @@ All stamps are int64 nanoseconds of CLOCK_REALTIME; `NONE` (-1) means absent. Ab
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +41,30 @@ class Failure(StrEnum):
     BAD_JSON = "bad_json"
     EARLY_STOP = "early_stop"
     CONNECT = "connect"
+    ABORTED = "aborted"
 
 
 FAILURES = tuple(Failure)
 """`failure` in a request row is an index into this, or NONE for a completed request."""
+
+
+class Doubt(IntFlag):
+    """What contradicts a completed request's row."""
+
+    USAGE = 1
+    """Its counts and its text contradict each other."""
+    ONE_PIECE = 2
+    """All of it came at once."""
+    UNKNOWN_TEXT = 4
+    """Text came under a name that is not known, and set no stamp."""
+    END = 8
+    """Why it ended was not told, or in a word that is not known."""
+
+
+BURST_EVENTS = 4
+BURST_TOKENS = 16
+"""From so many events, or so many tokens in fewer (speculation gives several at once), it can be told whether an
+answer came in one piece."""
 
 REQUEST_DTYPE = np.dtype(
     [
@@ -71,6 +91,8 @@ REQUEST_DTYPE = np.dtype(
         ("coalesced", "i4"),  # token events that shared a stamp with another read at once
         ("http_status", "i2"),
         ("failure", "i1"),  # index into FAILURES, or NONE
+        ("first_tokens", "i4"),  # tokens in the first event that carried some; 0 where nobody told
+        ("doubts", "i1"),  # Doubt
     ]
 )
 

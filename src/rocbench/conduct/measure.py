@@ -26,7 +26,7 @@ from rocbench.report.live import Screen
 from rocbench.server import RunningServer, proof
 from rocbench.settings.schema import Sweep
 from rocbench.store import Identity, RunFolder
-from rocbench.tables import power
+from rocbench.tables import agreement, power
 
 
 @dataclass(slots=True)
@@ -127,6 +127,8 @@ def cell(
     columns: dict[str, Any] = {
         **scrape.window_view(scraper.samples, start_ns, end_ns),
         **scrape.load_view(before, after),
+        **agreement.matched(result.requests, scraper.samples, result.window),
+        "server_answer_ms": scraper.fastest_ms,
         **log.view(start_ns, end_ns),
         **health.view(start_ns, end_ns),
         **edges.view(),

@@ -49,7 +49,7 @@ class AioLoop:
         self.url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=is_chat)}"
         if self.where.scheme == "unix":
             self.url = f"http://localhost{bodies.path(self.where, is_chat=is_chat)}"
-        self.headers = {**bodies.headers(self.spec.target), "Accept-Encoding": "identity"}
+        self.headers = bodies.headers(self.spec.target)
         proxy = proxy_of(self.where)
         self.way: dict[str, Any] = {"allow_redirects": False}
         """How each request goes: not to where a redirect points, and by the environment's proxy if there is one."""
@@ -150,8 +150,13 @@ class AioLoop:
                 return
             failure, error = Failure.RESET, str(fault)
         except TimeoutError:
-            failure = Failure.TIMEOUT if trip.ready_ns else Failure.CONNECT
-            error = f"no end of the answer after {self.spec.request_timeout_s:g} s"
+            if answer.done:
+                # All is said, and only the body's own end never came.
+                answer.end()
+                complete = True
+            else:
+                failure = Failure.TIMEOUT if trip.ready_ns else Failure.CONNECT
+                error = f"no end of the answer after {self.spec.request_timeout_s:g} s"
         except aiohttp.ClientPayloadError as fault:
             failure, error = _payload_failure(fault), str(fault)
         except aiohttp.ClientConnectorError as fault:
@@ -191,7 +196,8 @@ class AioLoop:
             answer.status = got.status
             answer.plain = got.status != 200 or "event-stream" not in got.headers.get("content-type", "")
             prepared.payload = b""
-            while True:
+            open_ended = not {"content-length", "transfer-encoding"} & {name.lower() for name in got.headers}
+            while not (open_ended and answer.done):
                 data = await got.content.readany()
                 stamp = realtime_ns()
                 if not data:
@@ -199,6 +205,8 @@ class AioLoop:
                 answer.last_ns = stamp
                 answer.take((data,), (stamp,))
                 self.work.reads += 1
+            else:
+                got.close()  # nothing but the server's closing would end this body
             answer.end()
         return True
 

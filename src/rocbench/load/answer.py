@@ -2,8 +2,11 @@
 
 An event counts as received when the last byte of the blank line that ends it was. A token event is one that
 holds text, reasoning or a tool call, or whose usage or token ids say that tokens were added (a token may
-have no text of its own); a role chunk is neither. Tokens come from usage (of each event where the server
-gives it), else from token ids, never from the number of events.
+have no text of its own); a role chunk is neither. Text always sets the stamps, whatever the counts say.
+
+Tokens come from usage (of each event where the server gives it), else from token ids, never from the number of
+events. Where text came without a count of its own, the next count that grows is shared out evenly over it. Counts
+and text that contradict each other raise a doubt (`doubts`), and a count that cannot be true is no count.
 """
 
 from __future__ import annotations
@@ -13,19 +16,49 @@ from array import array
 from collections.abc import Sequence
 
 from rocbench.load.events import NO_EVENT, TYPED, Choice, PromptDetails, Usage, decode, error_message
-from rocbench.records import NONE, Failure
+from rocbench.load.othertext import OtherText, other_text
+from rocbench.records import BURST_EVENTS, BURST_TOKENS, NONE, Doubt, Failure
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z))(?:\r\n|\n|\r(?!\n|\Z))")
+_BOM = b"\xef\xbb\xbf"
+_FIELDS = (b"data", b"event", b"id", b"retry")
 _KEEP = 500
 """Characters kept of an error's text."""
 _MOST_BODY = 1 << 20
+COMPLETE = frozenset(
+    {
+        "stop", "length", "tool_calls", "function_call",  # OpenAI's
+        "repetition",  # vLLM: the same tokens over and over, which it takes for a stop
+        "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens", "model_length", "tool_use",  # others' words
+    }
+)  # fmt: skip
+"""`finish_reason`s of a complete answer."""
+ABORTED = frozenset(
+    {
+        "abort", "error",  # vLLM's
+        "content_filter",  # OpenAI's: a part was left out
+        "aborted", "cancelled", "canceled", "failed", "timeout", "insufficient_system_resource",  # others' words
+    }
+)  # fmt: skip
+"""`finish_reason`s of an answer that the server broke off."""
+BURST_NS = 50_000
+"""Tokens that follow one another faster were not streamed as they were made: 20,000 tokens/s of one answer."""
 
 
 class Answer:
-    """The state of one answer. Feed it with pieces of the body, then ask `verdict`."""
+    """The state of one answer. Feed it with pieces of the body, then ask `verdict` and `doubts`."""
 
     __slots__ = (
+        "_blanks",
+        "_doubts",
+        "_fell",
+        "_grew",
+        "_kind_known",
+        "_other",
         "_rest",
+        "_stalled",
+        "_summed",
+        "_untold",
         "body",
         "cached_tokens",
         "completion_tokens",
@@ -50,7 +83,8 @@ class Answer:
     def __init__(self) -> None:
         self.status = NONE
         self.plain = False
-        """The body is no event stream: kept whole, as an error's text or one JSON value."""
+        """The body is no event stream: kept whole, as an error's text or one JSON value. What the head says of it is
+        overruled by how the body of a 200 begins."""
         self.stamps = array("q")
         """When each token event was received, ns."""
         self.counts = array("i")
@@ -58,7 +92,7 @@ class Answer:
         self.counted = 0
         """Completion tokens told so far, by usage or token ids of single events."""
         self.uncounted = False
-        """Some token event did not say how many tokens it holds."""
+        """Some text came without any count."""
         self.first_chunk_ns = self.first_token_ns = self.last_token_ns = self.last_ns = NONE
         self.completion_tokens = self.prompt_tokens = self.cached_tokens = self.image_tokens = NONE
         self.finish_reason: str | None = None
@@ -67,6 +101,22 @@ class Answer:
         self.error = ""
         self.body = b""
         self._rest = b""
+        self._kind_known = False
+        self._untold = 0
+        """Last token events whose tokens are not told yet."""
+        self._stalled = 0
+        """Events with text whose usage counted no more than before."""
+        self._fell = False
+        """A count was lower than one before it."""
+        self._grew = False
+        """A count was higher than one before it."""
+        self._summed = False
+        """The last usage came in an event of its own: it sums up."""
+        self._blanks = 0
+        """Events whose `finish_reason` is an empty string."""
+        self._other = ""
+        """The name under which text of an unknown kind came."""
+        self._doubts = Doubt(0)
 
     # --- bytes in
 
@@ -77,7 +127,7 @@ class Answer:
         """
         add_stamp, add_count, typed = self.stamps.append, self.counts.append, TYPED.decode
         counted = self.counted
-        usual = not self.plain and not self._rest and not self.uncounted and self.first_token_ns >= 0
+        usual = not self.plain and not self._rest and not self._untold and self.first_token_ns >= 0
         for piece, stamp in zip(pieces, stamps, strict=True):
             # Were there more than one line of data in it, it would not be JSON.
             if usual and piece[:6] == b"data: " and piece[-2:] == b"\n\n":
@@ -93,12 +143,12 @@ class Answer:
                         add_count(done - counted)
                         counted = done
                         if choices[0].finish_reason is not None:
-                            self.finish_reason = choices[0].finish_reason
+                            self._finish(choices[0].finish_reason)
                         continue
             self._sync(counted)
             self.piece(piece, stamp)
             counted = self.counted
-            usual = not self.plain and not self._rest and not self.uncounted and self.first_token_ns >= 0
+            usual = not self.plain and not self._rest and not self._untold and self.first_token_ns >= 0
         self._sync(counted)
 
     def _sync(self, counted: int) -> None:
@@ -106,9 +156,18 @@ class Answer:
         if counted != self.counted:
             self.counted = self.completion_tokens = counted
             self.last_token_ns = self.stamps[-1]
+            self._grew, self._summed = True, False
 
     def piece(self, data: bytes, stamp: int) -> None:
         """A piece of the body, in order, and when it was received."""
+        if not self._kind_known and self.status in {200, NONE}:
+            data, self._rest = self._rest + data, b""
+            plain = _is_plain(data, self.plain)
+            if plain is None:
+                self._rest = data
+                return
+            self.plain, self._kind_known = plain, True
+            data = data.removeprefix(_BOM)
         if self.plain:
             if len(self.body) < _MOST_BODY:
                 self.body += data
@@ -133,9 +192,9 @@ class Answer:
                 values.append(value)
             elif name == b"event":
                 kind = value
-        if not values:
-            return
-        payload = b"\n".join(values)
+        payload = b"\n".join(values).strip()
+        if not payload:
+            return  # a reader of server-sent events dispatches nothing for empty data: a heartbeat
         if kind == b"error":
             self._fail(Failure.IN_BAND_ERROR, payload.decode("utf-8", "replace"))
         self.event(payload, stamp)
@@ -152,43 +211,82 @@ class Answer:
             return
         if self.first_chunk_ns < 0:
             self.first_chunk_ns = stamp
-        usage = event.usage
-        if usage is not None:
-            if usage.prompt_tokens is not None:
-                self.prompt_tokens = usage.prompt_tokens
-            if usage.completion_tokens is not None:
-                self.completion_tokens = usage.completion_tokens
-            if usage.prompt_tokens_details is not None:
-                self._details(usage.prompt_tokens_details)
+        told = None if event.usage is None else self._usage(event.usage, alone=not event.choices)
         if event.error or event.object == "error":
             self._fail(Failure.IN_BAND_ERROR, error_message(event) or "")
         elif event.choices:
-            self._choice(event.choices[0], usage, stamp)
+            self._choice(event.choices[0], told, payload, stamp)
+        elif event.usage is None:
+            self._look_for_text(payload, known=False)
 
-    def _choice(self, choice: Choice, usage: Usage | None, stamp: int) -> None:
+    def _usage(self, usage: Usage, *, alone: bool) -> int | None:
+        """Take a usage; how many tokens its count added, None where it holds no count that can be added."""
+        if usage.prompt_tokens is not None:
+            self.prompt_tokens = usage.prompt_tokens
+        if usage.prompt_tokens_details is not None:
+            self._details(usage.prompt_tokens_details)
+        done = usage.completion_tokens
+        if done is None:
+            return None
+        if done < 0:
+            self._doubts |= Doubt.USAGE
+            return None
+        self.completion_tokens, self._summed = done, alone
+        if done < self.counted:
+            self._fell = True
+            return None
+        return done - self.counted
+
+    def _choice(self, choice: Choice, told: int | None, payload: bytes, stamp: int) -> None:
         """Count what a choice adds, if it adds anything."""
         if choice.finish_reason is not None:
-            self.finish_reason = choice.finish_reason
-        told = 0
-        if usage is not None and usage.completion_tokens is not None:
-            told = usage.completion_tokens - self.counted
-        elif choice.token_ids is not None:
+            self._finish(choice.finish_reason)
+        if choice.message is not None and choice.delta is None:
+            self._doubts |= Doubt.ONE_PIECE
+        if not told and choice.token_ids is not None:
             told = len(choice.token_ids)
-        if choice.visible:
-            # A count after events without one is a sum, not this event's own.
-            if self.uncounted or (told <= 0 and not self.counted):
-                self.uncounted = True
-                told = 0
-            elif told <= 0:
-                return  # text held back from a token that was counted before
-        elif told <= 0 or self.uncounted:
+        if not told and not choice.visible and (told is not None or not self._look_for_text(payload)):
             return
-        self.counted += told
         if self.first_token_ns < 0:
             self.first_token_ns = stamp
         self.last_token_ns = stamp
         self.stamps.append(stamp)
-        self.counts.append(told)
+        self.counts.append(told or 0)
+        if not told:
+            self._untold += 1
+            self._stalled += told is not None
+            self.uncounted |= told is None
+            return
+        self._grew |= self.counted > 0
+        self.counted += told
+        if self._untold:
+            self._share(told, self._untold + 1)
+
+    def _look_for_text(self, payload: bytes, *, known: bool = True) -> bool:
+        """Whether an event without known text holds some under another name; an unknown name raises a doubt.
+
+        In an event without choices no name is known.
+        """
+        name, kind = other_text(payload)
+        if kind is OtherText.UNKNOWN or (kind is OtherText.TEXT and not known):
+            self._other = self._other or name
+            self._doubts |= Doubt.UNKNOWN_TEXT
+        return kind is OtherText.TEXT
+
+    def _share(self, tokens: int, events: int) -> None:
+        """Share tokens out evenly over the last events."""
+        first = len(self.counts) - events
+        for i in range(events):
+            self.counts[first + i] = tokens * (i + 1) // events - tokens * i // events
+        self._untold = 0
+
+    def _finish(self, reason: str) -> None:
+        """Why the answer ended; an empty reason never replaces a word."""
+        if reason:
+            self.finish_reason = reason
+            return
+        self._blanks += 1
+        self.finish_reason = self.finish_reason or ""
 
     def _details(self, details: PromptDetails) -> None:
         if details.cached_tokens is not None:
@@ -203,11 +301,17 @@ class Answer:
 
     # --- the end
 
+    @property
+    def all_said(self) -> bool:
+        """Nothing is missing of a body that only the connection's end can end."""
+        return self.done or self.plain or bool(self.finish_reason)
+
     def end(self) -> None:
         """The body is complete: read a last event without its blank line, or a body that is no stream."""
         if self.plain:
-            if self.status == 200:
-                self.event(self.body.strip(), self.last_ns)
+            body = self.body.strip()
+            if self.status == 200 and body:
+                self.event(body, self.last_ns)
                 self.done = self.failure is None
             return
         rest, self._rest = self._rest.strip(), b""
@@ -219,27 +323,65 @@ class Answer:
                 self.failure, self.error = Failure.TRUNCATED, "the answer ended inside an event"
 
     def output_tokens(self) -> int:
-        """Tokens of the answer: usage, else token ids; NONE if neither came."""
-        if self.completion_tokens >= 0:
-            return self.completion_tokens
-        return NONE if self.uncounted or self.first_chunk_ns < 0 else self.counted
+        """Tokens of the answer: usage, else token ids; NONE if neither came, or what came cannot be true.
+
+        A sum below the number of events with text is believed only where it was told on its own, at the end, or
+        grew with the text.
+        """
+        total, events = self.completion_tokens, len(self.stamps)
+        if total < 0:
+            told = not self._untold and self.first_chunk_ns >= 0 and not self._doubts & Doubt.USAGE
+            return self.counted if told else NONE
+        if total >= max(self._texts(), self.counted):
+            return total
+        if total and (self._summed or (self._grew and not self._fell)):
+            return total
+        return NONE if events else total
+
+    def _texts(self) -> int:
+        """Token events, less those that may have shown the text of a token that was counted before."""
+        events = len(self.stamps)
+        return events - min(self._stalled, _held_back(events))
 
     def token_counts(self) -> array[int]:
-        """Tokens of each token event. Where the server told only the sum, it is spread evenly over them.
+        """Tokens of each token event; zeros where nobody told. Ask for them when all is in.
 
-        What the sum has beyond the events' own counts belongs to the last one.
+        What was not told is shared out evenly over the events that did not say; what the sum has beyond the events'
+        own counts belongs to the last one.
         """
         total, events = self.output_tokens(), len(self.counts)
         if not events:
             return self.counts
-        if self.uncounted:
-            if total < 0:
-                return array("i", bytes(4 * events))
-            return array("i", [total * (i + 1) // events - total * i // events for i in range(events)])
-        if total > self.counted:
-            self.counts[-1] += total - self.counted
-            self.counted = total
+        if total < 0:
+            self.counts = array("i", bytes(4 * events))
+        elif self._fell or total < self.counted:
+            self._share(total, events)
+        elif total > self.counted:
+            left, self.counted = total - self.counted, total
+            if self._untold:
+                self._share(left, self._untold)
+            else:
+                self.counts[-1] += left
         return self.counts
+
+    def doubts(self, osl_asked: int) -> Doubt:
+        """What contradicts a completed answer. Ask before `token_counts`."""
+        found, told, events = self._doubts, self.completion_tokens, len(self.stamps)
+        if events and told >= 0:
+            leap = told - self.counted if self.counted and not self._untold else 0
+            if self._fell or self._texts() > told or leap > 1 or self._stalled > _held_back(events):
+                found |= Doubt.USAGE
+        tokens = self.output_tokens()
+        most = max(tokens, events)
+        if (events >= BURST_EVENTS or most >= BURST_TOKENS) and (
+            self.last_token_ns - self.first_token_ns < BURST_NS * (most - 1)
+        ):
+            found |= Doubt.ONE_PIECE
+        if self.plain:
+            found |= Doubt.ONE_PIECE
+        if not 0 <= osl_asked <= tokens and _word(self.finish_reason) not in COMPLETE:
+            found |= Doubt.END
+        return found
 
     def verdict(self, *, complete: bool, osl_asked: int, ignore_eos: bool) -> Failure | None:
         """The failure class of the ended answer, None for success.
@@ -254,12 +396,21 @@ class Answer:
             return Failure.HTTP_STATUS
         if self.failure is not None:
             return self.failure
-        if not complete or not (self.done or self.finish_reason is not None):
+        if not complete or not (self.done or self.finish_reason):
             self.error = "the answer ended without a finish_reason or [DONE]"
             return Failure.TRUNCATED
-        tokens = self.output_tokens()
+        tokens, reason = self.output_tokens(), self.finish_reason
+        # An empty reason says nothing: in many events it stands for null, alone at the end it hides the true one.
+        hidden = reason == "" and self._blanks == 1 and tokens < osl_asked
+        if hidden or _word(reason) in ABORTED:
+            self.error = (
+                f"finish_reason {reason!r} after {max(tokens, len(self.stamps))} of {osl_asked} tokens"
+            )
+            return Failure.ABORTED
         if not self.stamps or (ignore_eos and 0 <= tokens < osl_asked):
-            self.error = f"{max(tokens, 0)} of {osl_asked} tokens, finish_reason {self.finish_reason}"
+            self.error = f"{max(tokens, 0)} of {osl_asked} tokens, finish_reason {reason}"
+            if self._other:
+                self.error += f"; text came under `{self._other}`, which is not known"
             return Failure.EARLY_STOP
         return None
 
@@ -270,3 +421,26 @@ class Answer:
             message = None
         text = message or self.body.decode("utf-8", "replace")
         return f"{self.status}: {text}"[:_KEEP]
+
+
+def _held_back(events: int) -> int:
+    """How many of so many events may show text held back from tokens that were counted before."""
+    return 1 + events // 10
+
+
+def _word(reason: str | None) -> str:
+    return (reason or "").lower().replace("-", "_")
+
+
+def _is_plain(data: bytes, hinted: bool) -> bool | None:
+    """Whether a body that begins so is one value and no event stream; None while too little came to tell."""
+    if _BOM.startswith(data[:3]) and len(data) < len(_BOM):
+        return None
+    start = data.removeprefix(_BOM).lstrip()
+    if not start:
+        return None
+    if start[:1] in {b"{", b"[", b"<"}:
+        return True
+    if start[:1] == b":" or start.startswith(tuple(field + b":" for field in _FIELDS)):
+        return False
+    return None if any(field.startswith(start) for field in _FIELDS) else hinted

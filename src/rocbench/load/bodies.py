@@ -56,7 +56,11 @@ def path(where: Place, *, is_chat: bool) -> str:
 
 def headers(target: Target) -> dict[str, str]:
     """Headers common to all requests. Raises nothing; a newline in a value is cut with what follows."""
-    found = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+    found = {
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream",
+        "Accept-Encoding": "identity",
+    }
     if target.api_key:
         found["Authorization"] = f"Bearer {target.api_key}"
     found |= target.headers

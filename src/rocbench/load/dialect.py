@@ -22,7 +22,7 @@ from rocbench.load.spec import Dialect, LoadSpec, TextCost
 from rocbench.load.tally import Ended
 from rocbench.probe import causes
 from rocbench.probe.fetch import NoConnection, fetch
-from rocbench.records import NONE
+from rocbench.records import BURST_TOKENS, NONE
 from rocbench.units import one_line
 
 PROBE_ID = 2**40
@@ -50,6 +50,9 @@ _UNKNOWN = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|deprecated", re.IGNORECASE
 )
 _TRIES = 3
+_TOKENS = 4
+_MORE_TOKENS = 32
+"""Asked for when all tokens of the first probe came in one event: speculation does not make so many at once."""
 _WORDS = (8, 40)
 
 
@@ -80,15 +83,15 @@ class Probe:
         """Where the last answer points, if it is a redirect."""
         self.ended: list[Ended] = []
 
-    def ask(self, words: int, dialect: Dialect) -> Answer:
+    def ask(self, words: int, dialect: Dialect, tokens: int = _TOKENS) -> Answer:
         """One probe. Raises OSError if the server cannot be reached."""
         self.asked += 1
-        payload, isl = self.source.probe(words, dialect, PROBE_ID + self.asked)
+        payload, isl = self.source.probe(words, dialect, PROBE_ID + self.asked, tokens)
         sent = time.time_ns()
         answer = self._over_socket(payload) if self.direct else self._by_fetch(payload)
         if answer.status == 200:
             number = PROBE_ID + self.asked
-            prepared = Prepared(number, NONE, 0, isl, 4, 0, NONE, "probe", b"", intended_ns=sent)
+            prepared = Prepared(number, NONE, 0, isl, tokens, 0, NONE, "probe", b"", intended_ns=sent)
             self.ended.append(Ended(prepared, answer, sent, max(answer.last_ns, sent), complete=True))
         return answer
 
@@ -162,6 +165,7 @@ def learn(spec: LoadSpec, transport: str) -> Learned:
     dialect, answer = _accepted(probe, words, notes)
     if answer is None:
         return Learned(dialect, probe.addresses, None, tuple(notes), ())
+    _must_stream(probe, words, dialect, answer)
     if answer.uncounted:
         dialect = _with_token_ids(probe, words, dialect, notes)
     cost = _text_cost(probe, dialect, answer) if probe.source.is_chat else None
@@ -260,6 +264,28 @@ def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
             return answer
         time.sleep(0.1 * attempt)
     return answer
+
+
+def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> None:
+    """Raises RequestRefused if the server sends an answer in one piece: it has no TTFT and no TPOT to measure.
+
+    A replay of a finished answer in many events cannot be told from a fast server here; its rows tell.
+    """
+    if len(answer.stamps) != 1 or answer.failure is not None:
+        return
+    how = "one JSON value"
+    if not answer.plain:
+        if answer.output_tokens() == 1:
+            return
+        answer = probe.ask(words, dialect, _MORE_TOKENS)
+        how = f"one event of {answer.output_tokens()} tokens"
+        if len(answer.stamps) != 1 or not (answer.plain or answer.output_tokens() >= BURST_TOKENS):
+            return
+    raise RequestRefused(
+        f"the server does not stream: the answer to `stream: true` is {how}",
+        where=probe.spec.target.base_url,
+        fix="give the model server's own URL, or let the relay before it pass the stream on unbuffered",
+    )
 
 
 def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]) -> Dialect:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+from rocbench.load.othertext import holds_text
+
+MOST = 1 << 30
+"""No count of tokens is greater."""
+NO_COUNT = -1
+"""In place of a count that is none: a fraction, less than zero, beyond all measure, no number."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
 # Typed decoding skips what it is not asked for: 0.6 us for an event of vLLM's, against 1.1 us for all of it.
 
@@ -12,17 +21,17 @@ import msgspec
 class PromptDetails(msgspec.Struct, gc=False):
     """`usage.prompt_tokens_details`."""
 
-    cached_tokens: int | None = None
-    multimodal_tokens: int | None = None
+    cached_tokens: Count | None = None
+    multimodal_tokens: Count | None = None
     """vLLM >= 0.33 with --enable-prompt-tokens-details."""
-    image_tokens: int | None = None
+    image_tokens: Count | None = None
 
 
 class Usage(msgspec.Struct, gc=False):
     """`usage`."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: PromptDetails | None = None
 
 
@@ -91,8 +100,20 @@ def _lenient(value: Any) -> Event:
         event.choices = [_lenient_choice(choice) for choice in choices if isinstance(choice, dict)]
     usage = value.get("usage")
     if isinstance(usage, dict):
-        event.usage = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+        prompt = _count(usage.get("prompt_tokens"))
+        event.usage = Usage(None if prompt == NO_COUNT else prompt, _count(usage.get("completion_tokens")))
+        event.usage.prompt_tokens_details = _lenient_details(usage.get("prompt_tokens_details"))
     return event
+
+
+def _lenient_details(details: Any) -> PromptDetails | None:
+    if not isinstance(details, dict):
+        return None
+    by_kind = details.get("multimodal_tokens")
+    if isinstance(by_kind, dict):  # vLLM tells tokens of each kind of input
+        by_kind = by_kind.get("image")
+    counts = (_count(value) for value in (details.get("cached_tokens"), by_kind, details.get("image_tokens")))
+    return PromptDetails(*(None if count == NO_COUNT else count for count in counts))
 
 
 def _lenient_choice(choice: dict[str, Any]) -> Choice:
@@ -100,10 +121,12 @@ def _lenient_choice(choice: dict[str, Any]) -> Choice:
     said = said if isinstance(said, dict) else {}
     parts = [choice.get("text"), *(said.get(name) for name in ("content", "reasoning", "reasoning_content"))]
     ids = choice.get("token_ids")
+    delta = Delta(tool_calls=[msgspec.Raw(b"{}")]) if said.get("tool_calls") else None
     return Choice(
-        text="".join(str(part) for part in parts if part),
-        delta=Delta(tool_calls=[msgspec.Raw(b"{}")]) if said.get("tool_calls") else None,
-        finish_reason=_text(choice.get("finish_reason")),
+        text="".join(str(part) for part in parts if holds_text(part) or isinstance(part, (int, float))),
+        delta=delta,
+        message=Delta() if isinstance(choice.get("message"), dict) and "delta" not in choice else None,
+        finish_reason=None if (reason := choice.get("finish_reason")) is None else str(reason),
         token_ids=ids if isinstance(ids, list) else None,
     )
 
@@ -113,7 +136,14 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """A count of tokens; None where there is none, NO_COUNT for what cannot be one."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST:
+        return NO_COUNT
+    return int(value) if value == int(value) else NO_COUNT
 
 
 def error_message(event: Event) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 
 import httptools
@@ -29,6 +30,7 @@ class Framing:
     __slots__ = (
         "_body_pieces",
         "_chunked",
+        "_inflate",
         "_length",
         "_parser",
         "_pieces",
@@ -56,6 +58,7 @@ class Framing:
         self.any_bytes = self.headers_complete = self.complete = self.keep_alive = False
         self._chunked = self._length = False
         self._plain = True
+        self._inflate: zlib._Decompress | None = None
         self.broken = ""
         self.location = ""
         """Where a redirect points."""
@@ -93,6 +96,8 @@ class Framing:
             received.extend([stamp] * (len(pieces) - have))
         if self.complete:
             del pieces[self._body_pieces :], received[self._body_pieces :]
+        if self._inflate is not None:
+            self._expand(pieces)
         answer = self.answer
         answer.last_ns = stamp
         answer.take(pieces, received)
@@ -100,11 +105,20 @@ class Framing:
         if self.complete:
             answer.end()
 
+    def _expand(self, pieces: list[bytes]) -> None:
+        """Undo the compression of a body that nobody asked to be compressed."""
+        assert self._inflate is not None
+        try:
+            pieces[:] = map(self._inflate.decompress, pieces)
+        except zlib.error as error:
+            self.broken = f"not compressed as its head says: {error}"
+            pieces[:] = [b""] * len(pieces)
+
     def eof(self) -> None:
-        """The server closed: that ends a body that has no other end, once it has said [DONE]."""
+        """The server closed: that ends a body that has no other end, once it has said all."""
         if self.open_ended and not self.complete:
             self.answer.end()
-            self.complete = self.answer.done or self.answer.plain
+            self.complete = self.answer.all_said
 
     # --- httptools' calls
 
@@ -119,6 +133,8 @@ class Framing:
             self._plain = b"event-stream" not in value.lower()
         elif lower == b"location":
             self.location = value.decode("latin-1")
+        elif lower == b"content-encoding" and value.lower() in {b"gzip", b"x-gzip", b"deflate"}:
+            self._inflate = zlib.decompressobj(47 if b"gzip" in value.lower() else zlib.MAX_WBITS)
 
     def on_headers_complete(self) -> None:
         """All headers are there."""

@@ -148,10 +148,10 @@ class Source:
             rest=before.rest[1:],
         )
 
-    def probe(self, words: int, dialect: Dialect, number: int) -> tuple[bytes, int]:
+    def probe(self, words: int, dialect: Dialect, number: int, tokens: int) -> tuple[bytes, int]:
         """(payload, text tokens or NONE) of a short request that asks which fields the server takes."""
         chosen = self._own(number, words)
-        base = bodies.fields(self.plan, dialect, self.spec.target.model, 4)
+        base = bodies.fields(self.plan, dialect, self.spec.target.model, tokens)
         if self.is_chat:
             said = prompts.text(self.words.words, chosen)
             body, isl = bodies.chat(base, [("user", said)]), NONE

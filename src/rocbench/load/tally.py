@@ -88,8 +88,8 @@ class Tally:
         if failure is not None:
             self.errors[prepared.request_id] = (ended.error or answer.error)[:500]
         self._count_live(ended, failure)
-        self._pending.append((ended, failure is None))
         self._rows.append(self._row(ended, failure))
+        self._pending.append((ended, failure is None))
         self._pending_tokens += len(answer.stamps)
         if self._pending_tokens > _FLUSH_TOKENS or len(self._pending) > _FLUSH_ROWS:
             self.flush()
@@ -122,6 +122,8 @@ class Tally:
 
     def _row(self, ended: Ended, failure: Failure | None) -> tuple[int, ...]:
         answer, prepared = ended.answer, ended.prepared
+        doubts, output_tokens = int(answer.doubts(prepared.osl_asked)), answer.output_tokens()
+        counts = answer.token_counts()
         image_tokens = answer.image_tokens
         if not prepared.images:
             image_tokens = NONE
@@ -142,7 +144,7 @@ class Tally:
             prepared.isl_asked,
             prepared.osl_asked,
             answer.prompt_tokens,
-            answer.output_tokens(),
+            output_tokens,
             image_tokens,
             answer.cached_tokens,
             prepared.images,
@@ -151,6 +153,8 @@ class Tally:
             0,
             answer.status,
             NONE if failure is None else FAILURES.index(failure),
+            counts[0] if counts else 0,
+            doubts,
         )
 
     # --- in batches

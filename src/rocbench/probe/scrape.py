@@ -95,6 +95,8 @@ class Scraper:
     samples: list[ServerSample] = field(default_factory=list)
     failed_reads: int = 0
     last_error: str = ""
+    fastest_ms: float | None = None
+    """The shortest time that a reading took: no exchange with the server can be faster by much."""
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -122,7 +124,9 @@ class Scraper:
             self.failed_reads += 1
             self.last_error = str(error)
             return None
-        sample = ServerSample((before + time.time_ns()) // 2, values)
+        took_ns = time.time_ns() - before
+        self.fastest_ms = min(took_ns / 1e6, self.fastest_ms or math.inf)
+        sample = ServerSample(before + took_ns // 2, values)
         self.samples.append(sample)
         return sample
 

@@ -369,6 +369,7 @@ class _Run:
             "zero_gaps": 0,
             "coalesced": 0,
             "http_status": 200,
+            "first_tokens": 1,
         }.items():
             rows[name] = value
         rows["failure"] = NONE

@@ -167,6 +167,30 @@ _LENGTHS = (
     ),
 )
 
+_ANSWERS = (
+    Column(
+        "usage_disagrees_share",
+        "share",
+        "completed requests whose token counts and text contradict each other",
+    ),
+    Column(
+        "one_piece_share",
+        "share",
+        "completed requests whose answer came at once, of those long enough to tell",
+    ),
+    Column("unknown_text_share", "share", "completed requests with text under a name that is not known"),
+    Column(
+        "unknown_end_share",
+        "share",
+        "completed requests that were not told why they ended, or in a word that is not known",
+    ),
+    Column(
+        "first_chunk_tokens",
+        "tokens",
+        "mean tokens of the first chunk with text: TPOT divides by all but one of them, and no gap stands for them",
+    ),
+)
+
 _CLIENT = (
     Column("transport", "", "wire (stamps by the kernel) or aiohttp (stamps in user space)"),
     Column("client_workers", "", "load worker processes"),
@@ -228,6 +252,27 @@ _SERVER = (
         "lower bound of the bucket with the server's median time to first token",
     ),
     Column("server_median_ttft_high_ms", "ms", "upper bound of that bucket"),
+    Column(
+        "matched_requests",
+        "requests",
+        "requests whose first token lies between two readings of the server's metrics, and which it counted too",
+    ),
+    Column("matched_ttft_ms", "ms", "mean TTFT of the matched requests, by the client"),
+    Column("matched_server_ttft_ms", "ms", "the same by the server's histogram"),
+    Column("matched_tpot_ms", "ms", "mean TPOT of the matched requests, by the client"),
+    Column(
+        "matched_server_tpot_ms",
+        "ms",
+        "the same by the server's histogram, else its gaps between steps (then the client's time per token or per "
+        "chunk, whichever is nearer, stands beside it)",
+    ),
+    Column("matched_e2el_ms", "ms", "mean E2EL of the matched requests, by the client"),
+    Column("matched_server_e2el_ms", "ms", "the same by the server's histogram"),
+    Column(
+        "server_answer_ms",
+        "ms",
+        "shortest reading of the server's metrics: a bound of the way there and back",
+    ),
     Column("health_failures", "", "health checks that failed in the window"),
     Column("health_checks", "", "requests that the health checks sent in the window"),
     Column("health_unanswered", "", "health checks without an answer while tokens flowed: no failure"),
@@ -325,6 +370,7 @@ CELLS: tuple[Column, ...] = (
     *_WINDOW,
     *_MORE_LATENCY,
     *_LENGTHS,
+    *_ANSWERS,
     *_CLIENT,
     *_SERVER,
     *_PHYSICS,
@@ -359,6 +405,13 @@ REQUESTS: tuple[Column, ...] = (
     Column("http_status", "", "HTTP status"),
     Column("failure", "", "failure class; absent for a completed request"),
     Column("error", "", "message of a failed request, cut to 500 characters"),
+    Column("first_tokens", "tokens", "tokens in the first event that carried some; 0 where nobody told"),
+    Column(
+        "doubts",
+        "",
+        "what contradicts the row, joined by `;`: usage (counts and text), one_piece (came at once), unknown_text, "
+        "end (not told why it ended)",
+    ),
     Column("discarded", "", "true for a first repeat after a load that judgement leaves out"),
 )
 
@@ -392,5 +445,6 @@ does not exist; it is never zero. Stamps are nanoseconds of CLOCK_REALTIME.
 Throughput counts tokens whose stamps lie in the measured window, whenever their request began. Latencies are of
 completed requests that began in it. The names follow `vllm bench serve`; TPOT and ITL are as vLLM defines them
 (`vllm/benchmarks/serve.py`, `calculate_metrics`), which is not how AIPerf and GuideLLM use the words: what they
-call ITL is our TPOT. Where a chunk holds several tokens, ITL weighs by tokens and ICL keeps vLLM's gaps of chunks.
+call ITL is our TPOT. Where the first chunk holds many tokens, TPOT is lower than the time between tokens, and the row
+says so (`first_chunk_of_many`). Where a chunk holds several tokens, ITL weighs by tokens and ICL keeps vLLM's gaps of chunks.
 """

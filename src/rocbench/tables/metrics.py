@@ -23,16 +23,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from rocbench import stats
 from rocbench.records import (
+    BURST_EVENTS,
+    BURST_TOKENS,
     FAILURES,
     NONE,
     BoolArray,
+    Doubt,
     Histogram,
     Int64Array,
     LoadResult,
@@ -46,6 +49,8 @@ from rocbench.units import one_line
 Row = dict[str, float | int | str | bool | None]
 FloatArray = npt.NDArray[np.float64]
 
+UNTOLD = 0.01
+"""Share of answers that may have no token count before output tokens/s is absent."""
 LATE_MS = 10.0
 """A send this long after its intended time is late."""
 
@@ -85,13 +90,14 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
         "transport": result.transport,
     }
     row |= _errors(result, failed)
-    row |= _throughput(result, gpus)
+    row |= _throughput(result, gpus, counted=_counted(rows[completed]))
     row |= _in_flight_columns(rows, window, began & ended)
     row |= _latencies(rows[completed], result.itl, result.icl)
     row |= _open_loop(rows, completed, began)
     row |= _lengths(rows, completed)
+    row |= _doubts(rows[completed])
     row |= _goodput(rows, completed, failed, row["request_throughput"], slo)
-    row |= _steadiness(result.tokens_per_second)
+    row |= _steadiness(result.tokens_per_second if row["output_throughput"] is not None else [])
     return row | _client(result)
 
 
@@ -125,21 +131,27 @@ def kind_of(text: str) -> str:
 # --- throughput and concurrency
 
 
-def _throughput(result: LoadResult, gpus: int | None) -> Row:
-    """Tokens and requests stamped in the window, per second of it."""
+def _counted(rows: RequestArray) -> bool:
+    """Whether nearly every answer told how many tokens it had: what did not tell counts for nothing in the sums."""
+    untold = (rows["output_tokens"] == NONE) & (rows["chunks"] > 0)
+    return bool(untold.sum() <= UNTOLD * len(rows))
+
+
+def _throughput(result: LoadResult, gpus: int | None, *, counted: bool) -> Row:
+    """Tokens and requests stamped in the window, per second of it; of tokens nobody counted there is no figure."""
     rows, window = result.requests, result.window
     seconds = window.seconds if window.seconds > 0 else None
     ended_here = (rows["end_ns"] >= window.start_ns) & (rows["end_ns"] < window.end_ns)
     completed_here = ended_here & (rows["failure"] == NONE)
     images = bool((rows["images"] > 0).any())
-    output = _ratio(result.output_tokens_in_window, seconds)
+    output = _ratio(result.output_tokens_in_window, seconds) if counted else None
     total = result.output_tokens_in_window + result.input_tokens_in_window + result.image_tokens_in_window
     return {
         "request_throughput": _ratio(completed_here.sum(), seconds),
         "output_throughput": output,
         "input_throughput": _ratio(result.input_tokens_in_window, seconds),
         "image_token_throughput": _ratio(result.image_tokens_in_window, seconds) if images else None,
-        "total_token_throughput": _ratio(total, seconds),
+        "total_token_throughput": _ratio(total, seconds) if counted else None,
         "output_throughput_per_gpu": None if output is None else _ratio(output, gpus),
     }
 
@@ -329,10 +341,32 @@ def _off_share(asked: npt.NDArray[np.int32], had: npt.NDArray[np.int32]) -> floa
     return _ratio((asked[known] != had[known]).sum(), known.sum())
 
 
+# --- what contradicts the rows
+
+
+def _doubts(rows: RequestArray) -> Row:
+    """Shares of completed requests whose answers contradict themselves, and the tokens of their first chunks."""
+
+    def share(doubt: Doubt, among: BoolArray) -> float | None:
+        return _ratio(((rows["doubts"] & doubt) != 0)[among].sum(), among.sum())
+
+    every = np.ones(len(rows), dtype=np.bool_)
+    in_one = (rows["doubts"] & Doubt.ONE_PIECE) != 0
+    long_enough = (rows["chunks"] >= BURST_EVENTS) | (rows["output_tokens"] >= BURST_TOKENS) | in_one
+    first = rows["first_tokens"]
+    return {
+        "usage_disagrees_share": share(Doubt.USAGE, every),
+        "one_piece_share": share(Doubt.ONE_PIECE, long_enough),
+        "unknown_text_share": share(Doubt.UNKNOWN_TEXT, every),
+        "unknown_end_share": share(Doubt.END, every),
+        "first_chunk_tokens": _mean(first[first > 0]),
+    }
+
+
 # --- steadiness and the client
 
 
-def _steadiness(tokens_per_second: Int64Array) -> Row:
+def _steadiness(tokens_per_second: Int64Array | Sequence[int]) -> Row:
     """Drift between the window's halves with its interval, and the spread of whole seconds.
 
     drift = (mean of the second half - mean of the first) / mean of all. Each half is cut into up to 5 batches, since

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from rocbench.records import FAILURES, NONE, GpuSample, LoadResult, ServerSample
+from rocbench.records import FAILURES, NONE, Doubt, GpuSample, LoadResult, ServerSample
 from rocbench.server.redact import redacted
 
 
@@ -63,6 +63,8 @@ def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
         if name == "failure":
             words = [FAILURES[i].value if i != NONE else None for i in values]
             columns[name] = pa.array(words, pa.string())
+        elif name == "doubts":
+            columns[name] = pa.array([_words(value) for value in values], pa.string())
         elif name in ("request_id", "worker", "phase"):
             columns[name] = pa.array(values)
         else:
@@ -71,6 +73,10 @@ def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
     errors = [said.get(int(i)) for i in rows["request_id"]]
     columns["error"] = pa.array(errors, pa.string())
     return pa.table(columns)
+
+
+def _words(doubts: int) -> str | None:
+    return ";".join(str(doubt.name).lower() for doubt in Doubt if doubts & doubt) or None
 
 
 def _histograms(result: LoadResult) -> pa.Table:

@@ -33,6 +33,18 @@ DRIFT = 0.05
 LITTLE = 0.1
 COUNTERS = 0.001
 LATE_SHARE = 0.01
+DOUBTED = 0.01
+IN_ONE_PIECE = 0.05
+FIRST_CHUNK = 0.05
+FROM_SERVER_MS = 25.0
+FROM_SERVER = 0.25
+"""How much longer the client may wait than the server says, beside the way there and back: the server's clock begins
+when it has read the request, and ends before the answer is written."""
+BEFORE_SERVER_MS = 5.0
+BEFORE_SERVER = 0.05
+"""How much earlier than the server says an answer may come: nothing explains it but what the two counted at an edge."""
+TPOT_OFF_MS = 1.0
+TPOT_OFF = 0.1
 TEMPLATE_TOKENS = 64
 """What a chat template may add to a prompt."""
 QUEUED = 0.1
@@ -211,6 +223,59 @@ def token_count_disagrees(e: Evidence) -> bool | None:
     if unsure or e.server_prompt_tokens is None or e.client_prompt_tokens is None:
         return False
     return abs(e.server_prompt_tokens - e.client_prompt_tokens) > COUNTERS * e.server_prompt_tokens
+
+
+def above(name: str, limit: float) -> Check:
+    """Fires when the share is above the limit; unknown when it is absent."""
+
+    def check(e: Evidence) -> bool | None:
+        value = getattr(e, name)
+        return None if value is None else value > limit
+
+    return check
+
+
+def first_chunk_of_many(e: Evidence) -> bool | None:
+    """TPOT divides by tokens of the first chunk, before which there was no gap: it is too low by their share."""
+    if e.first_chunk_tokens is None or e.osl_had is None:
+        return None
+    return e.osl_had > 1 and (e.first_chunk_tokens - 1) / (e.osl_had - 1) > FIRST_CHUNK
+
+
+def server_latency_disagrees(e: Evidence) -> bool | None:
+    """The client's mean TTFT, E2EL or TPOT of the same requests is not the server's.
+
+    An API process that uses a whole core holds requests up before the server's clock begins, which explains a late
+    TTFT and E2EL.
+    """
+    if e.predicted:
+        return False
+    busy = e.server_frontend_cpu_share is not None and e.server_frontend_cpu_share > BUSY
+    outcomes = []
+    for client, server in (
+        (e.matched_ttft_ms, e.matched_server_ttft_ms),
+        (e.matched_e2el_ms, e.matched_server_e2el_ms),
+    ):
+        if client is not None and server is not None:
+            early = server - client > BEFORE_SERVER_MS + BEFORE_SERVER * server
+            outcomes.append(early or (not busy and client - server > _may_add(e, server)))
+    client, server = e.matched_tpot_ms, e.matched_server_tpot_ms
+    if client is not None and server is not None:
+        outcomes.append(abs(client - server) > TPOT_OFF_MS + TPOT_OFF * server)
+    return any(outcomes) if outcomes else _median_ttft_disagrees(e)
+
+
+def _may_add(e: Evidence, server_ms: float) -> float:
+    """What lies between the client and the server's clock, ms."""
+    return FROM_SERVER_MS + (e.server_answer_ms or 0) + FROM_SERVER * server_ms
+
+
+def _median_ttft_disagrees(e: Evidence) -> bool | None:
+    """Where no requests could be matched: the median lies far outside the server's bucket, which is of all phases."""
+    low, high = e.server_median_ttft_low_ms, e.server_median_ttft_high_ms
+    if e.median_ttft_ms is None or low is None or high is None or not math.isfinite(high):
+        return None
+    return not low / 2 - BEFORE_SERVER_MS <= e.median_ttft_ms <= 2 * high + _may_add(e, high)
 
 
 def server_differs(e: Evidence) -> bool | None:

@@ -48,7 +48,15 @@ class Evidence:
     isl_had: float | None = None
     isl_off_share: float | None = None
     osl_off_share: float | None = None
+    osl_had: float | None = None
     coalesced_share: float | None = None
+    # the answers
+    usage_disagrees_share: float | None = None
+    one_piece_share: float | None = None
+    unknown_text_share: float | None = None
+    unknown_end_share: float | None = None
+    first_chunk_tokens: float | None = None
+    median_ttft_ms: float | None = None
     clock_step_ms: float | None = None
     # the client
     transport: str | None = None
@@ -74,6 +82,15 @@ class Evidence:
     external_prefix_cache_hits: float | None = None
     cached_tokens: int | None = None
     preemptions: float | None = None
+    matched_ttft_ms: float | None = None
+    matched_server_ttft_ms: float | None = None
+    matched_tpot_ms: float | None = None
+    matched_server_tpot_ms: float | None = None
+    matched_e2el_ms: float | None = None
+    matched_server_e2el_ms: float | None = None
+    server_median_ttft_low_ms: float | None = None
+    server_median_ttft_high_ms: float | None = None
+    server_answer_ms: float | None = None
     server_frontend_cpu_share: float | None = None
     server_cpu_wait_share: float | None = None
     server_failed: bool | None = None

@@ -20,7 +20,8 @@ from rocbench.errors import EnvironmentFault, InputError, ServerFault
 from rocbench.load import drive
 from rocbench.load.schedule import serving
 from rocbench.load.spec import Images, Lengths, RequestPlan, Target, WindowPlan
-from rocbench.records import FAILURES, NONE, Phase
+from rocbench.records import FAILURES, NONE, Doubt, Phase
+from rocbench.tables import metrics
 from scripted import answer, asked, raw, read_request, scripted, token, whole
 from truths import load_spec
 
@@ -115,20 +116,61 @@ def test_done_ends_a_body_without_an_end():
     assert_good(result, 9)
 
 
+def one_event(count, finish="length"):
+    """A whole answer in one event."""
+    body = {"choices": [{"text": " tok" * count, "finish_reason": finish}]}
+    return json.dumps(body | {"usage": {"prompt_tokens": 5, "completion_tokens": count}}).encode()
+
+
 @BOTH
-def test_one_json_value_instead_of_a_stream(transport):
-    """A server that does not stream gives rows with all tokens at one stamp."""
+@pytest.mark.parametrize(
+    ("kind", "framed"),
+    [
+        ("application/json", b"%b"),
+        ("text/event-stream", b"%b"),
+        ("text/event-stream", b"data: %b\n\ndata: [DONE]\n\n"),
+    ],
+)
+def test_a_server_that_does_not_stream_is_refused(transport, kind, framed):
+    """One JSON value, whatever its head says, or one event for the whole answer: there is no TTFT to measure."""
+    with (
+        scripted(
+            lambda exchange: exchange.respond(200, framed.replace(b"%b", one_event(asked(exchange))), kind)
+        ) as url,
+        pytest.raises(ServerFault, match="does not stream"),
+    ):
+        counted(url, transport=transport)
+
+
+@BOTH
+def test_an_answer_in_one_piece_is_told_in_its_row(transport):
+    """Where the probe was streamed to and the load is not, or nobody probed, the rows say so."""
+    with scripted(lambda exchange: exchange.respond(200, one_event(asked(exchange)))) as url:
+        result = counted(url, transport=transport, probe=False)
+    assert_good(result)
+    assert (of_load(result)["chunks"] == 1).all()
+    assert (of_load(result)["doubts"] == Doubt.ONE_PIECE).all()
+    row = metrics.summarise(result, gpus=None)
+    assert row["one_piece_share"] == 1
+
+
+@BOTH
+def test_few_tokens_in_one_event_are_speculation(transport):
+    """A probe whose four tokens come at once is asked again for more, and then streams."""
 
     def handler(exchange):
         count = asked(exchange)
-        body = {"choices": [{"text": " tok" * count, "finish_reason": "length"}]}
-        exchange.respond_json(200, body | {"usage": {"prompt_tokens": 5, "completion_tokens": count}})
+        exchange.begin_stream()
+        for at in range(0, count, 5):
+            done = min(at + 5, count)
+            exchange.write(token(done - 1, " tok" * (done - at), "length" if done == count else None))
+        exchange.write(b"data: [DONE]\n\n")
+        exchange.end()
 
     with scripted(handler) as url:
         result = counted(url, transport=transport)
     assert_good(result)
-    assert (of_load(result)["chunks"] == 1).all()
-    assert result.itl.total == 0
+    assert not (of_load(result)["doubts"] & Doubt.USAGE).any()
 
 
 @BOTH

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rocbench.load.answer import Answer
 from rocbench.load.framing import Framing
-from rocbench.records import NONE, Failure
+from rocbench.records import NONE, Doubt, Failure
 
 TRAPS = (
     " tok",
@@ -171,12 +171,16 @@ def test_every_split_gives_the_same_records(case, batches):
     assert answer.first_token_ns == case.stamp_of(tokens[0][0])
     assert answer.last_token_ns == case.stamp_of(tokens[-1][0])
     assert answer.verdict(complete=framing.complete, osl_asked=total, ignore_eos=True) is None
+    assert not answer.doubts(total) & ~Doubt.ONE_PIECE  # the stamps here are of the reads' order
 
 
 @settings(max_examples=200, deadline=None)
 @given(case=answers(), data=st.data())
 def test_a_cut_answer_is_never_a_success(case, data):
-    """Cut anywhere before the end of its last words, the answer is truncated; its tokens so far are kept."""
+    """Cut anywhere before the end of its last words, the answer is truncated; its tokens so far are kept.
+
+    A cut behind the last words' JSON leaves nothing out that the connection's end would not end.
+    """
     last_word = case.ends[len([e for e in case.events if e.is_token]) - 1]
     cut = data.draw(st.integers(0, last_word - 1))
     whole, kept = 0, []
@@ -195,7 +199,10 @@ def test_a_cut_answer_is_never_a_success(case, data):
     assert len(answer.stamps) >= len(came)
     total = sum(event.tokens for event in case.events)
     verdict = answer.verdict(complete=framing.complete, osl_asked=total, ignore_eos=True)
-    assert verdict in {Failure.TRUNCATED, Failure.EARLY_STOP}
+    if framing.complete and len(answer.stamps) > len(came):
+        assert answer.finish_reason == "length"
+    else:
+        assert verdict in {Failure.TRUNCATED, Failure.EARLY_STOP}
     if not framing.complete:
         assert verdict is Failure.TRUNCATED
 

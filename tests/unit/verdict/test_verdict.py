@@ -32,7 +32,19 @@ SOUND = Evidence(
     isl_had=1024,
     isl_off_share=0.0,
     osl_off_share=0.0,
+    osl_had=256,
     coalesced_share=0.001,
+    usage_disagrees_share=0.0,
+    one_piece_share=0.0,
+    unknown_text_share=0.0,
+    unknown_end_share=0.0,
+    first_chunk_tokens=1.0,
+    matched_ttft_ms=212.0,
+    matched_server_ttft_ms=200.0,
+    matched_tpot_ms=10.1,
+    matched_server_tpot_ms=10.0,
+    matched_e2el_ms=2790.0,
+    matched_server_e2el_ms=2750.0,
     clock_step_ms=0.01,
     transport="wire",
     client_workers=1,
@@ -89,6 +101,12 @@ FIRES = {
     "not_steady": {"drift_low": 0.06, "drift_high": 0.08},
     "prefix_cache_hits": {"prefix_cache_hits": 500_000},
     "token_count_disagrees": {"server_output_tokens": 510_000},
+    "usage_disagrees": {"usage_disagrees_share": 0.02},
+    "first_chunk_of_many": {"first_chunk_tokens": 20.0},
+    "not_streamed": {"one_piece_share": 0.06},
+    "unknown_text": {"unknown_text_share": 0.02},
+    "unknown_end": {"unknown_end_share": 0.02},
+    "server_latency_disagrees": {"matched_tpot_ms": 7.0},
     "metrics_gone": {"metrics_lost": True},
     "server_differs_from_plan": {"plan_differences": "block_size: 16, planned 1"},
     "server_starved": {"server_cpu_wait_share": 0.06},
@@ -337,3 +355,45 @@ def test_starved_server(share, more, told):
     assert ("server_starved" in verdict.unknown) is (told is None)
     if told is None:
         assert verdict.valid is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "disagrees"),
+    [
+        ({"matched_ttft_ms": 270.0}, False),  # 25 ms + 25 %
+        ({"matched_ttft_ms": 280.0}, True),
+        ({"matched_ttft_ms": 280.0, "server_answer_ms": 10.0}, False),  # a server that is far away
+        (
+            {"matched_ttft_ms": 400.0, "server_frontend_cpu_share": 0.95},
+            False,
+        ),  # requests wait for the API process
+        ({"matched_ttft_ms": 180.0}, True),  # no answer comes before it is made
+        ({"matched_e2el_ms": 3600.0}, True),
+        ({"matched_tpot_ms": 11.9}, False),
+        ({"matched_tpot_ms": 12.1}, True),
+        ({"matched_tpot_ms": 0.0, "server_frontend_cpu_share": 0.95}, True),
+    ],
+)
+def test_the_servers_own_latency_contradicts_the_clients(changes, disagrees):
+    """What lies between the two clocks is allowed for; beyond it the row doubts."""
+    verdict = judge(replace(SOUND, **changes))
+    assert ("server_latency_disagrees" in verdict.reasons) is disagrees
+    assert verdict.valid is (None if disagrees else True)
+
+
+@pytest.mark.parametrize(
+    ("median_ms", "disagrees"), [(30.0, False), (100.0, False), (121.0, True), (4.0, True), (None, None)]
+)
+def test_the_servers_bucket_is_held_against_the_median_where_no_request_is_matched(median_ms, disagrees):
+    """The bucket is of all phases, so that only a median far outside it contradicts."""
+    unmatched = dict.fromkeys(name for name in Evidence.__slots__ if name.startswith("matched_"))
+    evidence = replace(
+        SOUND,
+        **unmatched,
+        median_ttft_ms=median_ms,
+        server_median_ttft_low_ms=20.0,
+        server_median_ttft_high_ms=40.0,
+    )
+    verdict = judge(evidence)
+    assert ("server_latency_disagrees" in verdict.reasons) is bool(disagrees)
+    assert ("server_latency_disagrees" in verdict.unknown) is (disagrees is None)

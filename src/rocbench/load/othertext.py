@@ -1,0 +1,67 @@
+"""Text that an event holds under another name than the usual ones. Pure.
+
+Read only for events that show neither text nor a token count, so once or twice an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+
+class OtherText(Enum):
+    """What was found."""
+
+    NOTHING = 0
+    TEXT = 1
+    """Text under a name that is known to hold some."""
+    UNKNOWN = 2
+    """Text under a name that is not known."""
+
+
+_KNOWN = re.compile(r"reason|think|thought|refusal|transcript|^(content|text|audio)$")
+_CALLS = re.compile(r"^(function_call|tool_calls?)$")
+_NO_TEXT = re.compile(
+    # Names, kinds and marks, at any depth.
+    r"^(role|name|index|id|.*_id|type|object|event|status|model|created|provider|system_fingerprint|service_tier"
+    r"|format|expires_at|.*signature.*|finish_reason|.*_finish_reason|stop_reason|matched_stop|logprobs"
+    r"|usage|.*_usage|timings|metrics|seed"
+    # What is told beside the text.
+    r"|annotations|citations|search_results|.*filter_results|.*_results|prompt.*|token_ids|kv_transfer_params"
+    r"|warnings?|x_.*)$"
+)
+
+
+def other_text(payload: bytes) -> tuple[str, OtherText]:
+    """Name and kind of what an event holds that may be text."""
+    try:
+        value = msgspec.json.decode(payload)
+    except ValueError:
+        return "", OtherText.NOTHING
+    place = value
+    choices = value.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        place = choices[0]
+        said = place.get("delta") or place.get("message")
+        place = said if said is not None else place
+    if not isinstance(place, dict):
+        return ("delta", OtherText.TEXT) if holds_text(place) else ("", OtherText.NOTHING)
+    if call := next((name for name, part in place.items() if part and _CALLS.match(name)), None):
+        return call, OtherText.TEXT
+    found = [name for name, part in place.items() if not _NO_TEXT.match(name) and holds_text(part)]
+    for name in found:
+        if _KNOWN.search(name):
+            return name, OtherText.TEXT
+    return (found[0], OtherText.UNKNOWN) if found else ("", OtherText.NOTHING)
+
+
+def holds_text(value: Any) -> bool:
+    """Whether a JSON value holds words, at any depth."""
+    if isinstance(value, dict):
+        return any(holds_text(part) for name, part in value.items() if not _NO_TEXT.match(name))
+    if isinstance(value, list):
+        return any(map(holds_text, value))
+    return isinstance(value, str) and bool(value)

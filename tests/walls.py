@@ -139,6 +139,20 @@ def import_graph(modules: dict[str, Module]) -> dict[str, set[str]]:
     return graph
 
 
+def start_graph(modules: dict[str, Module]) -> dict[str, set[str]]:
+    """Module to what runs before it: importing `a.b` runs `a` first, unless the importer lies in `a` itself."""
+    return {
+        name: targets | {above for target in targets for above in packages_of(target)} - {*packages_of(name)}
+        for name, targets in import_graph(modules).items()
+    }
+
+
+def packages_of(name: str) -> list[str]:
+    """The packages around a module, the outermost first: `a` and `a.b` for `a.b.c`."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+
+
 def reachable(start: str, graph: dict[str, set[str]]) -> dict[str, str]:
     """Every module that importing `start` may load, to the one that imports it."""
     found: dict[str, str] = {}

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rocbench.address import place
 from rocbench.errors import InputError
 from rocbench.fleet import cluster
-from rocbench.load.address import place
 from rocbench.load.hosts import Agent, HostSide, Report
 from rocbench.load.spec import WorkerSpec
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import aiohttp
 
+from rocbench.address import place, proxy_of, tls_context
 from rocbench.load import bodies
-from rocbench.load.address import place, proxy_of, tls_context
 from rocbench.load.answer import Answer
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing

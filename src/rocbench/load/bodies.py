@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rocbench.load.address import Place
+from rocbench.address import Place
 from rocbench.load.spec import Dialect, RequestPlan, Target
 
 

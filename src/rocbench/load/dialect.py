@@ -12,9 +12,9 @@ import struct
 import time
 from dataclasses import dataclass, replace
 
+from rocbench.address import Place, addresses, place
 from rocbench.errors import RequestRefused, ServerUnreachable
 from rocbench.load import bodies
-from rocbench.load.address import Place, addresses, place
 from rocbench.load.answer import Answer
 from rocbench.load.framing import Framing
 from rocbench.load.source import Prepared, Source

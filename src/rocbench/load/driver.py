@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from rocbench.load.address import addresses, place
+from rocbench.address import addresses, place
 from rocbench.load.control import Control
 from rocbench.load.crew import Crew
 from rocbench.load.dialect import Learned, learn

@@ -6,9 +6,9 @@ import resource
 import sys
 from typing import Literal
 
+from rocbench.address import place, proxy_of
 from rocbench.errors import InputError
 from rocbench.load import calibrate
-from rocbench.load.address import place, proxy_of
 from rocbench.load.cpus import usable
 from rocbench.load.spec import Closed, LoadSpec
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from itertools import count
 
+from rocbench.load.clock import difference
 from rocbench.load.control import Head
 from rocbench.load.source import Prepared
 from rocbench.load.spec import Closed
 from rocbench.load.tally import Ended
-from rocbench.load.work import Work, realtime_ns
+from rocbench.load.work import Work
 
 NEVER = 2**63 - 1
 
@@ -28,8 +29,8 @@ class Pacing:
         self.sending = True
         self._closed_loop = isinstance(self.feed.shape, Closed)
         self._go_ns = work.cells[Head.GO_NS]
-        # Monotonic is read last: what lies between the two readings makes sends late, never early.
-        self._go_mono_ns = self._go_ns - realtime_ns() + time.monotonic_ns()
+        clocks = difference()
+        self._go_mono_ns = self._go_ns - clocks.ns + clocks.bound_ns  # late by the bound at most, never early
         for offset, prepared in self.feed.firsts:
             self._at(self._go_mono_ns + offset, prepared)
         self.feed.firsts = []

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rocbench.address import place
 from rocbench.errors import InputError
 from rocbench.load import bodies, datasets, prompts
-from rocbench.load.address import place
 from rocbench.load.datasets import Turn
 from rocbench.load.images import data_url
 from rocbench.load.prompts import Key

@@ -10,7 +10,7 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from rocbench.load.address import Place, place, proxy_of, tls_context
+from rocbench.address import Place, place, proxy_of, tls_context
 from rocbench.probe.fetch import NoConnection
 from rocbench.units import one_line
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rocbench.load.address import Place, Proxy, place, proxy_of, tls_context
+from rocbench.address import Place, Proxy, place, proxy_of, tls_context
 
 CONNECT_S = 5.0
 """Seconds that a connection may take, TLS and the way through a proxy included."""

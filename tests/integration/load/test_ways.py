@@ -210,7 +210,7 @@ def test_redirects_are_not_followed_by_the_load():
 
 def test_tls_context_is_strict_by_default():
     """Only --insecure opens it."""
-    from rocbench.load.address import tls_context
+    from rocbench.address import tls_context
 
     assert tls_context().verify_mode is ssl.CERT_REQUIRED
     assert tls_context(insecure=True).verify_mode is ssl.CERT_NONE

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from rocbench.address import addresses, place
 from rocbench.errors import InputError
 from rocbench.load import calibrate
-from rocbench.load.address import addresses, place
 from rocbench.load.cpus import cpu_list, pick
 from rocbench.load.machine import choose_transport, choose_workers
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target

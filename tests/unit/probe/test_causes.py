@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rocbench.address import place, proxy_of
 from rocbench.errors import InputError
-from rocbench.load.address import place, proxy_of
 from rocbench.probe import causes
 from rocbench.probe.fetch import NoConnection
 from rocbench.units import one_line

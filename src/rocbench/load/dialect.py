@@ -44,6 +44,8 @@ _NAMES = {
     "min_tokens": {"vllm_fields": False},
 }
 """Fields by their names in a refusal."""
+_PASSING = {429, *range(500, 600)} - {501, 505}
+"""Statuses of a server that is merely troubled: what it takes is not known."""
 _FEW = 3
 """A refusal that names more fields than this repeats the whole body, and names none."""
 _UNKNOWN = re.compile(
@@ -180,7 +182,7 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
     while True:
         tried.add(dialect)
         answer = _ask(probe, words, dialect, url)
-        if answer is None or answer.status >= 500 or answer.status == 429:
+        if answer is None or answer.status in _PASSING:
             said = f" ({answer.verdict(complete=True, osl_asked=0, ignore_eos=False)})" if answer else ""
             notes.append(f"the server did not answer the probe{said}; its dialect is taken for vLLM's")
             return Dialect(), None
@@ -260,7 +262,7 @@ def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
                 cause = causes.of_error(error, url)
                 raise ServerUnreachable(cause.what, fix=cause.fix) from None
             continue
-        if answer.status != NONE and answer.status < 500 and answer.status != 429:
+        if answer.status != NONE and answer.status not in _PASSING:
             return answer
         time.sleep(0.1 * attempt)
     return answer

@@ -13,7 +13,7 @@ from rocbench.server import listener, processes
 from rocbench.server.processes import Family
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 
-REFUSED_S = 2.0
+REFUSED_S = 1.0
 """Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
 LOADING_S = 60.0
 """Seconds it, or the gateway before it, may say that it is not ready yet."""

@@ -29,6 +29,8 @@ def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | No
     sweep, path = catalog.sweep(name)
     changes = {key: value for key, value in (changes or {}).items() if value is not None}
     sweep = _changed(sweep, changes, str(path))
+    if sweep.load.shape.kind == "trace" and (lengths := {"isl", "osl"} & changes.keys()):
+        raise InputError(f"--{min(lengths)} has no effect on a trace: its lines say how long each request is")
     return planner.expand(sweep, sources(sweep, overrides, changes, path), overrides)
 
 
@@ -176,6 +178,10 @@ def _placed(error: ConfigError, path: Path | None, location: yamlfile.Location) 
 def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:
     """A workload with what the command line says of a request."""
     update: dict[str, Any] = {key: changes[key] for key in ("api", "extra_body") if changes.get(key)}
+    if changes.get("isl") and workload.dataset is not None:
+        raise ConfigError(
+            f"--isl has no effect on workload {workload.name}: its prompts come from {workload.dataset.path}"
+        )
     for key in ("isl", "osl"):
         if changes.get(key):
             update[key] = Length(mean=changes[key])
@@ -215,6 +221,7 @@ def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:
             raw[key] = changes[key]
     if "rate" in changes and sweep.load.shape.kind == "closed":
         raw["load"]["shape"] = {"kind": "open"}
+        raw["concurrency"] = ()
     if "concurrency" in changes or "rate" in changes:
         for entry in raw["models"]:
             if isinstance(entry, dict):

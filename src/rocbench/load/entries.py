@@ -169,7 +169,7 @@ class _Array:
 
     def _forget(self) -> None:
         """Let go of what has been read."""
-        if self.at > _CHUNK:
+        if self.at > _CHUNK and 2 * self.at > len(self.text):
             self.line += self.text.count(b"\n", self.counted, self.at)
             self.text, self.at, self.counted = self.text[self.at :], 0, 0
 

@@ -384,6 +384,13 @@ class Sweep(Strict):
             raise ValueError("`models` is empty")
         if not self.workloads:
             raise ValueError("`workloads` is empty")
+        for name, taker in takers.items() if not self.blocks else ():
+            given = getattr(self, name) or any(getattr(model, name, None) for model in self.models)
+            if given and kind != taker:
+                raise ValueError(
+                    f"`{name}` is of {'an open' if taker == 'open' else 'a closed'} loop, but `load.shape` is "
+                    f"{kind}: leave one of them out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from rocbench.settings.schema import Length, Load, Workload
+from rocbench.settings.schema import Length, Load, Sweep, Workload
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,19 @@ def test_true_is_no_number():
         with pytest.raises(ValidationError, match="must be a number"):
             Load.model_validate(given)
     assert Load.model_validate({"wave": True}).wave
+
+
+@pytest.mark.parametrize(
+    ("levels", "shape"),
+    [
+        ({"concurrency": [1]}, {"kind": "trace", "path": "t.jsonl"}),
+        ({"rate": [1]}, {"kind": "trace", "path": "t.jsonl"}),
+        ({"rate": [1], "concurrency": [1]}, {"kind": "closed"}),
+        ({"rate": [1], "concurrency": [1]}, {"kind": "open"}),
+    ],
+)
+def test_a_level_that_no_cell_takes_is_refused(levels, shape):
+    """It would be left out in silence."""
+    given = {"name": "s", "models": ["m"], "workloads": ["w"], "load": {"shape": shape}}
+    with pytest.raises(ValidationError, match="leave one of them out"):
+        Sweep.model_validate(given | levels)

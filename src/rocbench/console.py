@@ -156,13 +156,20 @@ def _show_cells(console: Console, cells: Iterable[Cell]) -> None:
     console.print(table)
 
 
+_FROM_FILE = "in file"
+"""In place of a length that each request has of its own."""
+
+
 def _cell_texts(cell: Cell) -> tuple[str, ...]:
-    e = cell.estimate
+    e, dataset = cell.estimate, cell.workload.dataset
+    traced = cell.load.shape.kind == "trace" or (dataset is not None and dataset.shape == "trace")
+    recorded = traced or dataset is not None
     return (
         cell.key,
         cell.cell_id,
-        number(cell.workload.isl.mean) + (f" + {number(e.image_tokens)} image" if e.image_tokens else ""),
-        number(cell.workload.osl.mean),
+        (_FROM_FILE if recorded else number(cell.workload.isl.mean))
+        + (f" + {number(e.image_tokens)} image" if e.image_tokens else ""),
+        _FROM_FILE if traced else number(cell.workload.osl.mean),
         number(e.kv_capacity_tokens),
         number(e.users_that_fit),
         number(e.roofline_output_throughput, 0),

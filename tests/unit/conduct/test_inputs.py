@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rocbench import console
 from rocbench.commands.sweeping import plan, sweep
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.inputs import examined
@@ -52,13 +53,15 @@ def test_a_missing_dataset_is_one_fault_of_the_plan(tmp_path):
     assert faults.startswith("none.jsonl: ")
 
 
-def test_a_trace_tells_its_unit_and_length_or_is_refused(tmp_path):
+def test_a_trace_tells_its_unit_and_length_or_is_refused(tmp_path, capsys):
     """As stated, by its form, or not at all."""
     path = written(tmp_path, MOONCAKE)
     faults, notes = told(of_trace(path))
     assert not faults
     assert f"{path}: 4 requests are replayed over 3 s, their timestamps taken as milliseconds" in notes
     assert "hash_ids are not replayed: the trace's own prefix share is 75 %" in notes
+    console.show_plan(plan_of(SMALL | of_trace(path)))
+    assert capsys.readouterr().out.count("in file") == 2
     assert (
         "over 1,500 s, their timestamps taken as seconds, as stated"
         in told(of_trace(path, unit="s", speed=2))[1]

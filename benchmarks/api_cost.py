@@ -1,6 +1,6 @@
 """What does a client cost the server's API process? CPU of each of real vLLM's processes a token, by how it is asked.
 
-    python benchmarks/starvation.py serve --cpu any      # in another shell
+    python benchmarks/starvation.py serve --cpu -1       # in another shell
     python benchmarks/api_cost.py URL --vllm .venv-vllm
 
 Each way of asking sends the same number of requests of 64 + 64 tokens: ours, ours without usage in each chunk, with

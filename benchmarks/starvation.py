@@ -39,7 +39,7 @@ SHOWN = (
 
 
 def serve(vllm: Path, port: int, cpu: int, *, own_session: bool) -> None:
-    """Real vLLM on one CPU until Ctrl-C."""
+    """Real vLLM on one CPU, on all for -1, until Ctrl-C."""
     command = [
         str(vllm / "bin" / "vllm"),
         "serve",
@@ -58,8 +58,10 @@ def serve(vllm: Path, port: int, cpu: int, *, own_session: bool) -> None:
     ]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CACHE_ROOT": str(vllm / "cache"), "VLLM_NO_USAGE_STATS": "1"}
-    env |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": str(cpu), "OMP_NUM_THREADS": "1"}
-    os.sched_setaffinity(0, {cpu})
+    env |= {"HF_HUB_OFFLINE": "1"}
+    if cpu >= 0:
+        env |= {"VLLM_CPU_OMP_THREADS_BIND": str(cpu), "OMP_NUM_THREADS": "1"}
+        os.sched_setaffinity(0, {cpu})
     with Path(f"vllm-{port}.log").open("wb") as log:
         server = subprocess.Popen(
             command,
@@ -191,7 +193,7 @@ def main() -> int:
     serving = modes.add_parser("serve")
     serving.add_argument("--vllm", type=Path, default=ROOT / ".venv-vllm")
     serving.add_argument("--port", type=int, default=8950)
-    serving.add_argument("--cpu", type=int, default=0)
+    serving.add_argument("--cpu", type=int, default=0, help="-1 for all")
     serving.add_argument("--own-session", action="store_true")
     measuring = modes.add_parser("measure")
     measuring.add_argument("url", nargs="+", help="several are measured in turn")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LEAST_CPUS = 8
@@ -68,6 +68,38 @@ def for_client(count: int, server_pids: Collection[int] = ()) -> tuple[int, ...]
             # A process that may run anywhere tells nothing by its mask; where it last ran does.
             taken |= bound if len(bound) < len(available) else _last_cpus(pid)
     return pick(count, available, taken, _nodes(), _siblings(available))
+
+
+def off_server(available: Collection[int], bound: Collection[Collection[int]]) -> set[int]:
+    """The CPUs that a server leaves to us: all that none of its processes may use; all there are if that is none. Pure.
+
+    Args:
+        available: CPUs this process may use.
+        bound: CPUs that each of the server's processes may use.
+    """
+    return set(available).difference(*bound) or set(available)
+
+
+@contextmanager
+def kept_off(server_pids: Collection[int]) -> Iterator[None]:
+    """While it is open, this thread, and what it starts, keeps off the CPUs that the server is bound to.
+
+    Not the load's workers alone take CPU: their driver reads the server's metrics and shows the progress.
+    """
+    available = usable()
+    bound = []
+    for pid in server_pids:
+        with suppress(OSError, AttributeError):
+            bound.append(os.sched_getaffinity(pid))
+    ours = off_server(available, bound)
+    if ours == available:
+        yield
+        return
+    os.sched_setaffinity(0, ours)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, available)
 
 
 def _last_cpus(pid: int) -> set[int]:

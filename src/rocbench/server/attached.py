@@ -25,6 +25,8 @@ _SHORT_BYTES = 64
 _ANSWER_S = 4.0
 _MODELS_S = 10.0
 _POLL_S = 0.25
+_LOOKS = 3
+"""How often its processes are looked for: one that loads does not listen yet."""
 
 
 def reach(spec: ServerSpec) -> str:
@@ -141,7 +143,7 @@ def _of_answer(answer: Answer, url: str) -> causes.Cause:
 
 
 class AttachedServer:
-    """The same face as a server of ours, with nothing behind it to start or stop. Its processes are read where they run here."""
+    """The same face as a server of ours, with nothing behind it to start or stop."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self.spec = spec
@@ -153,13 +155,12 @@ class AttachedServer:
         self.pid: int | None = None
         self.base_url = ""
         self._family: Family | None = None
+        self._looks = _LOOKS
 
     def launch(self) -> None:
-        """Checks the URL's shape, and looks whose processes listen there. Raises InputError."""
+        """Checks the URL's shape. Raises InputError."""
         self.base_url = checked(self.spec.base_url or "")
         self.spec.folder.mkdir(parents=True, exist_ok=True)
-        leader = listener.leader_of(self.base_url)
-        self._family = Family(processes.identity_of(leader)) if leader is not None else None
 
     def exit_code(self) -> int | None:
         """Always None: it is not our child."""
@@ -167,6 +168,10 @@ class AttachedServer:
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Those that listen at its URL on this machine, and what they started; none where they cannot be seen."""
+        if self._family is None and self._looks:
+            self._looks -= 1
+            leader = listener.leader_of(self.base_url)
+            self._family = Family(processes.identity_of(leader)) if leader is not None else None
         return self._family.refresh() if self._family else ()
 
     def stop(self) -> StopReport:

@@ -263,6 +263,7 @@ def test_attached(make_spec):
             assert (running.base_url, running.served_name, running.pid) == (own.base_url, "toy", None)
             assert running.health_path == "/health"
             assert running.notes == []
+            assert running.processes() == own.processes()  # found by the port
             assert running.headers == {"Authorization": f"Bearer {KEY}"}
         assert running.stopped is not None
         assert running.stopped.how == "left_running"

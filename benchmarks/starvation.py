@@ -168,7 +168,7 @@ def measure(urls: list[str], options: argparse.Namespace) -> int:
         ("client", options.client_cpu, 24, options.busy_runs, True),
     )
     for what, cpu, loops, runs, apart in conditions:
-        for _ in range(runs):
+        for _ in range(runs if what in options.conditions else 0):
             for url in urls:
                 with busy(cpu, loops, apart=apart):
                     row = row_of(url, options.users, options.seconds, options.client_cpu)
@@ -199,6 +199,7 @@ def main() -> int:
     measuring.add_argument("url", nargs="+", help="several are measured in turn")
     measuring.add_argument("--runs", type=int, default=20)
     measuring.add_argument("--busy-runs", type=int, default=3)
+    measuring.add_argument("--conditions", nargs="+", default=["quiet", "server", "apart", "client"])
     measuring.add_argument("--users", type=int, default=4)
     measuring.add_argument("--seconds", type=float, default=3.0)
     measuring.add_argument("--server-cpu", type=int, default=0)

@@ -16,6 +16,7 @@ from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import RequestRefused
 from rocbench.fleet.load import hosts as load_hosts
 from rocbench.load import calibrate
+from rocbench.load.cpus import kept_off
 from rocbench.load.spec import Progress
 from rocbench.plan.expand import Group, Run
 from rocbench.probe import cpu, gpu, logwatch, scrape
@@ -92,6 +93,7 @@ def cell(
     waits = CpuWait(running.processes)
     edges = _Edges(running, waits)
     with (
+        kept_off({member.pid for member in running.processes()}),
         HealthWatch(
             running.base_url,
             running.headers,

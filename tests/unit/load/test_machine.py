@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from rocbench.address import addresses, place
 from rocbench.errors import InputError
 from rocbench.load import calibrate
-from rocbench.load.cpus import cpu_list, pick
+from rocbench.load.cpus import cpu_list, kept_off, off_server, pick
 from rocbench.load.machine import choose_transport, choose_workers
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target
 
@@ -127,3 +130,35 @@ def test_cpu_lists():
     """The kernel's lists of CPUs."""
     assert cpu_list("0-2,8\n") == [0, 1, 2, 8]
     assert cpu_list("") == []
+
+
+@pytest.mark.parametrize(
+    ("bound", "ours"),
+    [
+        ([], {0, 1, 2, 3}),
+        ([{0}, {0}], {1, 2, 3}),
+        ([{0, 1}, {1, 2}], {3}),
+        ([{0}, {0, 1, 2, 3}], {0, 1, 2, 3}),  # a process that may run anywhere: nothing to keep off
+        ([{0, 1, 2, 3, 4, 5}], {0, 1, 2, 3}),
+    ],
+)
+def test_what_a_server_leaves_to_the_client(bound, ours):
+    """The CPUs that no process of the server may use; all where there are none."""
+    assert off_server({0, 1, 2, 3}, bound) == ours
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds processes to CPUs")
+def test_kept_off_a_bound_server():
+    """While a cell is measured this thread leaves a bound server its CPU, and afterwards it has its own back."""
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("one CPU")
+    code = f"import os, sys\nos.sched_setaffinity(0, [{min(before)}])\nprint(flush=True)\nsys.stdin.read()"
+    server = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    server.stdout.readline()
+    with kept_off({server.pid, 2**22 + 1}):
+        inside = os.sched_getaffinity(0)
+    server.communicate()
+
+    assert inside == before - {min(before)}
+    assert os.sched_getaffinity(0) == before

@@ -2,8 +2,8 @@
 
 The kernel adds up for each thread how long it ran, and how long it was ready and did not run
 (/proc/PID/task/TID/schedstat). Not all of that is loss: 64 OpenMP threads on 4 CPUs wait for one another. So a wait
-is shared out by who ran meanwhile on the CPUs that the thread may use: the server's own threads, or all else
-(/proc/stat less what the server itself ran). What a CPU quota held back (`cpu.max`, `cpu.cfs_quota_us`) is lost to
+is shared out by who ran meanwhile on the CPUs that the thread may use: the server's own threads, or all else (the
+time that these CPUs were not idle, less what the server itself ran). What a CPU quota held back (`cpu.max`, `cpu.cfs_quota_us`) is lost to
 the server as what others took. The column is of the thread that lost most, so idle threads beside it change nothing.
 """
 
@@ -47,8 +47,8 @@ class Reading:
     at_s: float
     threads: Mapping[tuple[int, int], ThreadTime]
     """By pid and thread id."""
-    busy_s: Mapping[int, float]
-    """CPU to the seconds it ran anything since boot, interrupts aside."""
+    idle_s: Mapping[int, float]
+    """CPU to the seconds since boot in which it ran no thread: it was idle, or served interrupts."""
     throttled_s: Mapping[str, float]
     """Control group to the seconds that its CPU quota held it back, summed over CPUs."""
 
@@ -76,7 +76,7 @@ def read(
                     spent = ThreadTime(int(run_ns) / 1e9, int(wait_ns) / 1e9, cpus)
                     threads[member.pid, int(path.name)] = spent
     throttled = {str(group): held for group in groups if (held := _throttled_s(group)) is not None}
-    return Reading(time.monotonic(), threads, _busy_s(proc), throttled)
+    return Reading(time.monotonic(), threads, _idle_s(proc), throttled)
 
 
 def _quota_groups(text: str, cgroups: Path) -> set[Path]:
@@ -107,14 +107,18 @@ def _is_quota(line: str) -> bool:
     return line.partition(" ")[0] in _QUOTA_STATS
 
 
-def _busy_s(proc: Path) -> dict[int, float]:
-    """Seconds of user, nice, system and steal time of each CPU (proc_stat(5))."""
+def _idle_s(proc: Path) -> dict[int, float]:
+    """Idle, iowait, irq and softirq time of each CPU (proc_stat(5)).
+
+    Of the fields only idle time is measured where a CPU stops its tick; user and system time are counted at the
+    ticks, and a server that is woken by a client at its ticks would be counted twice over.
+    """
     found = {}
     with suppress(OSError, ValueError, IndexError):
         for line in (proc / "stat").read_text(encoding="ascii").splitlines():
             name, *fields = line.split()
             if name.startswith("cpu") and name != "cpu":
-                ticks = [int(fields[at]) for at in (0, 1, 2, 7)]
+                ticks = [int(fields[at]) for at in (3, 4, 5, 6)]
                 found[int(name.removeprefix("cpu"))] = sum(ticks) / _TICKS_PER_S
     return found
 
@@ -145,8 +149,10 @@ class Account:
     def wait_share(self) -> float | None:
         """The greatest share of the time that any one thread waited for what others took; None without readings.
 
-        wait x others / (others + own), where `others` and `own` are what ran on the thread's CPUs beside it; a
-        thread's waits up to what a quota held back count whole.
+        wait x others / (others + own), where `own` is what the server's other threads ran on the thread's CPUs, and
+        `others` what all else ran there while the server wanted to run: it is taken to want as much then as in the
+        rest of the time, of which it ran a part and left the CPUs idle for the other. Waits up to what a quota held
+        back count whole.
         """
         seconds = self.last.at_s - self.first.at_s
         if seconds <= 0 or not self.spent:
@@ -156,16 +162,23 @@ class Account:
             for group, after in self.last.throttled_s.items()
         )
         own = self._own()
-        busy = {cpu: after - self.first.busy_s.get(cpu, after) for cpu, after in self.last.busy_s.items()}
+        idle = {
+            cpu: min(seconds, max(0.0, after - self.first.idle_s.get(cpu, after)))
+            for cpu, after in self.last.idle_s.items()
+        }
         worst = 0.0
         for thread in self.spent.values():
             wait_s = min(thread.wait_s, seconds)
-            mine = sum(own.get(cpu, 0.0) for cpu in thread.cpus)
-            others = max(0.0, sum(busy.get(cpu, 0.0) for cpu in thread.cpus) - mine)
-            beside = others + max(0.0, mine - thread.run_s)
+            cpus = thread.cpus & idle.keys()
+            ran = sum(own.get(cpu, 0.0) for cpu in cpus)
+            free = sum(idle[cpu] for cpu in cpus)
+            others = most = max(0.0, seconds * len(cpus) - free - ran)
+            if ran + free > 0:
+                others *= ran / (ran + free)
+            beside = others + max(0.0, ran - thread.run_s)
             by_quota = min(wait_s, held)
             by_others = (wait_s - by_quota) * others / beside if beside > 0 else 0.0
-            worst = max(worst, by_quota + by_others)
+            worst = max(worst, by_quota + min(by_others, most))
         return worst / seconds
 
     def _own(self) -> dict[int, float]:

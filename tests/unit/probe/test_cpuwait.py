@@ -15,15 +15,16 @@ from rocbench.server.processes import identity_of
 from rocbench.server.spec import ProcessIdentity
 
 ONE, ANY = frozenset({0}), frozenset({0, 1, 2, 3})
+FOUR, EIGHT = dict.fromkeys(range(4), 0.0), dict.fromkeys(range(8), 0.0)
 
 
-def reading(at_s, threads, busy=None, held=None):
-    """A reading: thread number to (run, wait) or (run, wait, CPUs); CPU to busy seconds."""
+def reading(at_s, threads, idle=None, held=None):
+    """A reading: thread number to (run, wait) or (run, wait, CPUs); CPU to idle seconds, of a machine with one."""
     made = {
         (1, tid): ThreadTime(*spent) if len(spent) == 3 else ThreadTime(*spent, ONE)
         for tid, spent in threads.items()
     }
-    return Reading(float(at_s), made, busy or {}, held or {})
+    return Reading(float(at_s), made, {0: 0.0} if idle is None else idle, held or {})
 
 
 def share(*readings):
@@ -38,34 +39,42 @@ def share(*readings):
 def test_a_busy_loop_on_the_same_cpu(idle):
     """Half of the CPU goes to another: the share is a half, however many idle threads stand beside."""
     beside = {100 + n: (0.0, 0.0) for n in range(idle)}
-    before = reading(0, {1: (100.0, 7.0)} | beside, {0: 500.0})
-    after = reading(10, {1: (105.0, 12.0)} | beside, {0: 510.0})
+    before = reading(0, {1: (100.0, 7.0)} | beside)
+    after = reading(10, {1: (105.0, 12.0)} | beside)
 
     assert share(before, after) == pytest.approx(0.5)
 
 
 def test_a_server_that_competes_with_itself():
     """64 threads on 4 CPUs wait most of the time for one another: nobody else took anything."""
-    before = reading(0, dict.fromkeys(range(64), (0.0, 0.0, ANY)), dict.fromkeys(range(4), 0.0))
-    after = reading(10, dict.fromkeys(range(64), (40 / 64, 10 - 40 / 64, ANY)), dict.fromkeys(range(4), 10.0))
+    before = reading(0, dict.fromkeys(range(64), (0.0, 0.0, ANY)), FOUR)
+    after = reading(10, dict.fromkeys(range(64), (40 / 64, 10 - 40 / 64, ANY)), FOUR)
 
     assert share(before, after) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_work_on_other_cpus_takes_nothing():
     """A busy loop on a CPU that the waiting thread may not use is not what it waited for."""
-    before = reading(0, {1: (0.0, 0.0), 2: (0.0, 0.0)}, {0: 0.0, 1: 0.0})
-    after = reading(10, {1: (6.0, 4.0), 2: (4.0, 6.0)}, {0: 10.0, 1: 10.0})
+    before = reading(0, {1: (0.0, 0.0), 2: (0.0, 0.0)}, dict.fromkeys(range(2), 0.0))
+    after = reading(10, {1: (6.0, 4.0), 2: (4.0, 6.0)}, dict.fromkeys(range(2), 0.0))
 
     assert share(before, after) == pytest.approx(0.0)
+
+
+def test_work_while_the_server_idles():
+    """Half of what others ran fell into times in which the server wanted nothing: it lost by the other half."""
+    before = reading(0, {1: (0.0, 0.0), 2: (0.0, 0.0)})
+    after = reading(10, {1: (2.0, 3.0), 2: (2.0, 2.0)}, {0: 4.0})
+
+    assert share(before, after) == pytest.approx(0.3 * 1 / (1 + 2))
 
 
 def test_one_starved_rank_among_busy_ones():
     """Of eight ranks on CPUs of their own one shares its CPU: its share is told, not an eighth of it."""
     ranks = {n: frozenset({n}) for n in range(8)}
-    before = reading(0, {n: (0.0, 0.0, cpus) for n, cpus in ranks.items()}, dict.fromkeys(range(8), 0.0))
+    before = reading(0, {n: (0.0, 0.0, cpus) for n, cpus in ranks.items()}, EIGHT)
     spent = {n: (3.0, 7.0, cpus) if n == 5 else (10.0, 0.0, cpus) for n, cpus in ranks.items()}
-    after = reading(10, spent, dict.fromkeys(range(8), 10.0))
+    after = reading(10, spent, EIGHT)
 
     assert share(before, after) == pytest.approx(0.7)
 
@@ -73,9 +82,9 @@ def test_one_starved_rank_among_busy_ones():
 def test_threads_that_begin_and_end():
     """A thread that began in the window counts from its start, one that ended until it was last seen."""
     readings = (
-        reading(0, {1: (5.0, 50.0)}, {0: 0.0}),
-        reading(5, {1: (6.0, 54.0), 2: (0.5, 1.0)}, {0: 5.0}),
-        reading(10, {2: (0.5, 6.0)}, {0: 10.0}),
+        reading(0, {1: (5.0, 50.0)}),
+        reading(5, {1: (6.0, 54.0), 2: (0.5, 1.0)}),
+        reading(10, {2: (0.5, 6.0)}),
     )
 
     account = Account(readings[0])
@@ -88,16 +97,16 @@ def test_threads_that_begin_and_end():
 
 def test_a_thread_number_that_is_used_again():
     """A smaller sum under the same number is another thread's: it adds, and nothing becomes negative."""
-    before, between = reading(0, {1: (9.0, 9.0)}, {0: 0.0}), reading(5, {1: (0.1, 2.0)}, {0: 5.0})
+    before, between = reading(0, {1: (9.0, 9.0)}), reading(5, {1: (0.1, 2.0)})
 
     assert Account(before).spent == {}
-    assert share(before, between, reading(10, {1: (0.2, 4.0)}, {0: 10.0})) == pytest.approx(0.4)
+    assert share(before, between, reading(10, {1: (0.2, 4.0)})) == pytest.approx(0.4)
 
 
 def test_a_quota_counts_whole():
     """What a CPU quota held back is lost to the server although nothing else ran."""
     before = reading(0, {1: (0.0, 0.0)}, {0: 0.0}, {"/sys/fs/cgroup/pod": 3.0})
-    after = reading(10, {1: (3.0, 7.0)}, {0: 3.0}, {"/sys/fs/cgroup/pod": 10.0})
+    after = reading(10, {1: (3.0, 7.0)}, {0: 7.0}, {"/sys/fs/cgroup/pod": 10.0})
 
     assert share(before, after) == pytest.approx(0.7)
 
@@ -110,7 +119,7 @@ def test_nothing_seen_is_not_zero():
 
 @given(
     spent=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=20),
-    others=st.floats(0, 10),
+    others=st.floats(0, 1),
     held=st.floats(0, 20),
     idle=st.integers(0, 30),
 )
@@ -119,10 +128,10 @@ def test_properties(spent, others, held, idle):
 
     def of(others, held, idle):
         threads = dict(enumerate([*spent, *[(0.0, 0.0)] * idle]))
-        busy = sum(run for run, _ in spent) + others
+        left = max(0.0, 10 - sum(run for run, _ in spent))
         return share(
             reading(0, dict.fromkeys(threads, (0.0, 0.0)), {0: 0.0}, {"g": 0.0}),
-            reading(10, threads, {0: busy}, {"g": held}),
+            reading(10, threads, {0: left * (1 - others)}, {"g": held}),
         )
 
     found = of(others, held, idle)
@@ -153,7 +162,7 @@ def machine(tmp_path):
 
 
 def test_read(machine):
-    """Threads of every process with their CPUs, busy time without interrupts and idling, quotas of all groups above."""
+    """Threads of every process with their CPUs, the time in which no thread ran, quotas of all groups above."""
     proc, groups = machine
     members = [ProcessIdentity(10, 1), ProcessIdentity(20, 1), ProcessIdentity(30, 1)]
 
@@ -164,7 +173,7 @@ def test_read(machine):
         (10, 11): ThreadTime(0.0, 0.0, frozenset({1})),
         (20, 20): ThreadTime(2.0, 0.5, frozenset({0})),
     }
-    assert found.busy_s == {0: pytest.approx(200 / os.sysconf("SC_CLK_TCK"))}
+    assert found.idle_s == {0: pytest.approx(1018 / os.sysconf("SC_CLK_TCK"))}
     assert found.throttled_s == {str(groups / "pod"): 2.5, str(groups / "pod" / "server"): 0.0}
 
 

@@ -157,8 +157,7 @@ def test_no_doubtful_figure_refuses(config, times, what, node, length):
     found = estimate(profile, hardware, resolution, work, Load(), concurrency=4)
     assert found.cannot_fit is None
     assert found.duration_s
-    if found.unsure_fit:
-        assert (arch.unknown + checkpoint.unsure)[0] in found.unsure_fit
+    assert (arch.unknown + checkpoint.unsure)[0] in found.in_doubt
 
 
 @given(st.floats(0, 1e6), st.text(min_size=1, max_size=30), st.sampled_from(["rocm", "cpu", None]))

@@ -36,8 +36,8 @@ class Estimate:
     server_load_s: float | None = None
     cannot_fit: str | None = None
     """Why the cell cannot run at all."""
-    unsure_fit: str | None = None
-    """Why it would not run by a shape that is not fully understood: it is planned all the same."""
+    in_doubt: str | None = None
+    """What of the model's shape is not understood, and that the cell is planned though by that shape it would not run."""
 
 
 NOTHING_KNOWN = Estimate()
@@ -89,16 +89,16 @@ def estimate(
         ),
         server_load_s=assume.start_s
         + weights.checkpoint_bytes(arch, profile.checkpoint) / assume.load_bytes_per_s,
-        unsure_fit=None if reason is None else _unsure(profile, reason, unsure),
+        in_doubt=_in_doubt(profile, reason, unsure) if unsure else None,
     )
 
 
-def _unsure(profile: ModelProfile, reason: str, doubts: Sequence[str]) -> str:
-    """That a model is planned though it would not fit, with what of it is not understood."""
-    return (
-        f"{profile.name}: {reason}; but its shape is not fully understood ({'; '.join(doubts)}), so it is planned "
-        "all the same"
-    )
+def _in_doubt(profile: ModelProfile, reason: str | None, doubts: Sequence[str]) -> str:
+    """What of a model is not understood, and what that means for its plan."""
+    said = f"{profile.name}: its shape is not fully understood ({'; '.join(doubts)})"
+    if reason is None:
+        return f"{said}: capacity, bound and time are in doubt"
+    return f"{said}; by what is understood it would not run ({reason}), and it is planned all the same"
 
 
 def shape_doubts(profile: ModelProfile) -> tuple[str, ...]:

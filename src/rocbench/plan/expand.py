@@ -91,7 +91,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             if wrong:
                 faults.append(Fault(_name(model.profile, axes), f"server.gpus {wrong}"))
             groups.append(group)
-            notes |= dict.fromkeys(c.estimate.unsure_fit for c in group.cells if c.estimate.unsure_fit)
+            notes |= dict.fromkeys(c.estimate.in_doubt for c in group.cells if c.estimate.in_doubt)
         unlike, told = arms.judge(groups[before:], sweep)
         mixed |= dict.fromkeys(unlike)
         notes |= dict.fromkeys(told)

@@ -51,6 +51,10 @@ def detect_checkpoint(config: Mapping[str, Any]) -> Found:
         return Checkpoint(), [f"checkpoint: `quantization_config` is {what}; 16 bits assumed"]
     try:
         stored, doubts = _by_method(fields, found)
+        if not 1 <= stored.bits <= 32:
+            return Checkpoint(), [
+                f"checkpoint: `quantization_config` names {stored.bits:g} bits; 16 bits assumed"
+            ]
         return _with_left_out(fields, found, stored, doubts)
     except (ValueError, TypeError, KeyError, AttributeError, BenchError) as fault:
         return Checkpoint(), [

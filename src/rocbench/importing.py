@@ -28,6 +28,7 @@ VLLM_KEYS = {
     "failed": "failed",
     "request_throughput": "request_throughput",
     "request_goodput": "goodput",
+    "request_goodput:": "goodput",  # as benchmark_serving.py wrote it
     "output_throughput": "output_throughput",
     "total_token_throughput": "total_token_throughput",
 }
@@ -49,6 +50,7 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
     for key, value in data.items():
         if key.endswith("_ms") and value is not None:
             row[key] = value
+    row |= _ended(data)
     completed = data.get("completed") or 0
     duration = data.get("duration")
     if completed and data.get("total_input_tokens"):
@@ -69,6 +71,36 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
         row["request_rate"] = _figure("request_rate", data["request_rate"], where)
     row["window_ended_by"] = "count"
     return row
+
+
+def _ended(data: Mapping[str, Any]) -> Row:
+    """`failed` of a result: what it says, the errors it lists, or what was sent and did not complete, whichever is most.
+
+    Older results have no `failed`, as those of `benchmark_serving.py`. `completed` is what is left, where it is not told.
+    """
+    told = [data["failed"]] if data.get("failed") is not None else []
+    errors = data.get("errors")
+    if isinstance(errors, list):
+        told.append(sum(map(bool, errors)))
+    sent, completed = data["num_prompts"], data.get("completed")
+    if completed is not None and completed <= sent:
+        told.append(sent - completed)
+    if not told:
+        return {}
+    failed = int(max(told))
+    return {"failed": failed} | ({"completed": sent - failed} if completed is None and failed <= sent else {})
+
+
+def _counted(row: Row) -> Row:
+    """What of `completed`, `failed` and `success_rate` follows from the others; what does not stays unknown."""
+    completed, failed, share = (row.get(name) for name in ("completed", "failed", "success_rate"))
+    if completed is not None and failed is not None:
+        return {"success_rate": completed / (completed + failed)} if completed + failed else {}
+    if share is None or not 0 < share <= 1:
+        return {}
+    if completed is not None:
+        return {"failed": round(completed * (1 - share) / share)}
+    return {"completed": round(failed * share / (1 - share))} if failed and share < 1 else {}
 
 
 def checked(row: Mapping[str, Any], where: str) -> Row:
@@ -93,7 +125,7 @@ def checked(row: Mapping[str, Any], where: str) -> Row:
             raise InputError(f"`{name}` is {value!r}, it must be text", where=where)
         elif name == "serve_args":
             _flags(value, where)
-    return found
+    return _counted(found) | found
 
 
 def _figure(name: str, value: Any, where: str) -> float | int:
@@ -185,7 +217,7 @@ _RESULTS = (
 )  # fmt: skip
 """Columns that say how fast something was: a row has one of them at least."""
 _VLLM_FIGURES = (
-    "num_prompts", "completed", "duration", "total_input_tokens", "total_output_tokens", "request_throughput",
+    "num_prompts", "completed", "failed", "duration", "total_input_tokens", "total_output_tokens", "request_throughput",
     "mean_e2el_ms", "max_concurrency", "spec_decode_acceptance_length",
 )  # fmt: skip
 """Numbers of `vllm bench serve` that others are worked out from."""

@@ -14,8 +14,8 @@ from enum import IntEnum, IntFlag, StrEnum
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA_VERSION = 1
-"""1: first form."""
+SCHEMA_VERSION = 2
+"""1: first form. 2: `resent`; a request that was cut has a row without an end."""
 
 NONE = -1
 """Absent, in every integer field of a request row."""
@@ -43,6 +43,20 @@ class Failure(StrEnum):
     CONNECT = "connect"
     ABORTED = "aborted"
 
+
+class Resend(StrEnum):
+    """How the kept connection ended on which a request was sent first, before a byte of its answer came."""
+
+    RESET = "reset"
+    """It was reset: the server may have seen the request."""
+    CLOSED = "closed"
+    """It was closed in order: the server may have seen the request."""
+    UNREAD = "unread"
+    """The server had closed it before the request came, and its kernel threw the request away."""
+
+
+RESENDS = tuple(Resend)
+"""`resent` in a request row is an index into this, or NONE for a request that was sent once."""
 
 FAILURES = tuple(Failure)
 """`failure` in a request row is an index into this, or NONE for a completed request."""
@@ -74,11 +88,11 @@ REQUEST_DTYPE = np.dtype(
         ("turn", "i2"),  # index in its conversation, 0 for single-turn
         ("phase", "i1"),  # Phase
         ("intended_ns", "i8"),  # planned send (open loop); equals sent_ns under closed loop
-        ("sent_ns", "i8"),  # read last before the first write
+        ("sent_ns", "i8"),  # read last before the first write, of the first attempt; NONE: never sent
         ("first_chunk_ns", "i8"),  # first SSE event of any kind (ttfc)
         ("first_token_ns", "i8"),  # first text, reasoning or tool delta, or counted token without text
         ("last_token_ns", "i8"),
-        ("end_ns", "i8"),  # last byte of the answer, or when the failure was known
+        ("end_ns", "i8"),  # last byte of the answer, or when the failure was known; NONE: cut by the client
         ("isl_asked", "i4"),  # prompt tokens sent (text only); NONE where text was sent, not ids
         ("osl_asked", "i4"),
         ("prompt_tokens", "i4"),  # usage.prompt_tokens
@@ -91,6 +105,7 @@ REQUEST_DTYPE = np.dtype(
         ("coalesced", "i4"),  # token events that shared a stamp with another read at once
         ("http_status", "i2"),
         ("failure", "i1"),  # index into FAILURES, or NONE
+        ("resent", "i1"),  # index into RESENDS, or NONE
         ("first_tokens", "i4"),  # tokens in the first event that carried some; 0 where nobody told
         ("doubts", "i1"),  # Doubt
     ]
@@ -179,6 +194,8 @@ class WorkerStats:
     tokens: int
     cpu_wait_s: float | None = None
     """Time runnable but not running (second figure of /proc/thread-self/schedstat), over the same wall time."""
+    idle_closes: int = 0
+    """Kept connections that the server closed before the next request left on them."""
 
 
 @dataclass(frozen=True, slots=True)

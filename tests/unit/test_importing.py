@@ -65,6 +65,40 @@ def test_vllm_bench_result_becomes_a_row() -> None:
     assert 8000.0 == row["input_throughput"]
 
 
+@pytest.mark.parametrize(
+    ("told", "failed"),
+    [
+        ({"failed": None, "completed": 70}, 30),
+        ({"failed": 0, "completed": 70}, 30),
+        ({"failed": 30, "completed": 70}, 30),
+        ({"failed": None, "completed": 100}, 0),
+        ({"failed": None, "completed": 100, "errors": ["", "refused", ""]}, 1),
+        ({"failed": 5, "completed": None}, 5),
+        ({"failed": None, "completed": None, "errors": ["", "a", "b"]}, 2),
+        ({"failed": None, "completed": 120}, None),  # more than were sent: nobody knows
+        ({"failed": None, "completed": None}, None),
+    ],
+)
+def test_what_was_sent_and_did_not_complete_failed(told: dict[str, Any], failed: int | None) -> None:
+    """Results of any version tell their failed requests, or the row says that its error rate is not known."""
+    data = {key: value for key, value in (VLLM_BENCH | told).items() if value is not None}
+    row = complete(importing.checked(importing.from_vllm_bench(data, "x.json"), "x.json"))
+
+    assert row.get("failed") == failed
+    assert ("error_rate" in row["reasons"].split(";")) == (failed is not None and failed > 1)
+    unknown = str(row["unknown_checks"]).split(";")
+    assert ("error_rate" in unknown) == (failed is None)
+
+
+def test_counts_of_a_table_follow_from_its_success_rate() -> None:
+    """A CSV with a success rate and one count has the other; what does not follow stays unknown."""
+    read = {"output_throughput": 5.0}
+    assert importing.checked(read | {"completed": 70, "success_rate": 0.7}, "x")["failed"] == 30
+    assert importing.checked(read | {"failed": 30, "success_rate": 0.7}, "x")["completed"] == 70
+    assert importing.checked(read | {"completed": 70, "failed": 30}, "x")["success_rate"] == 0.7
+    assert "failed" not in importing.checked(read | {"completed": 70}, "x")
+
+
 def test_100_requests_for_1000_users_are_called_out() -> None:
     """The request cap of the study's harness voids the row, also when another tool made it."""
     row = complete(importing.from_vllm_bench(VLLM_BENCH, "x.json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import itertools
+import json
 import re
 import time
 import traceback
@@ -154,6 +155,7 @@ class Conductor:
             )
             for note in session.notes:
                 self.screen.note(note)
+                self.folder.log(now(), "note", server=folder.name, text=note)
             return self._measure(launch, todo, running, session, stopper) and all(
                 self._search(launch, workload, running, session, stopper, fresh=not todo)
                 for workload in searches
@@ -224,6 +226,9 @@ class Conductor:
         )
         self.screen.row(row)
         self._say_errors(row)
+        for note in json.loads(row["load_notes"] or "[]"):
+            self.folder.log(now(), "note", cell=run.cell.key, repeat=run.repeat, text=note)
+            self._say(f"{run.cell.key}: {note}", metrics.kind_of(note))
         self.lost = LOST.get(measured.result.window.ended_by, "")
         if running.exit_code() is not None:
             self.lost = LOST["server_died"]

@@ -15,6 +15,7 @@ import aiohttp
 
 from rocbench.address import place, proxy_of, tls_context
 from rocbench.load import bodies
+from rocbench.load.aioconn import TRIP, TcpConnector, Trip, UnixConnector
 from rocbench.load.answer import Answer
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
@@ -22,20 +23,10 @@ from rocbench.load.source import Prepared
 from rocbench.load.spec import Closed
 from rocbench.load.tally import Ended
 from rocbench.load.work import Work, realtime_ns
-from rocbench.records import Failure
+from rocbench.records import Failure, Resend
 
 _TICK_NS = 10_000_000
 _CONNECT_S = 30.0
-
-
-class _Trip:
-    """What aiohttp tells of one request: which connection it got, and when."""
-
-    __slots__ = ("kept", "ready_ns")
-
-    def __init__(self) -> None:
-        self.kept = False
-        self.ready_ns = 0
 
 
 class AioLoop:
@@ -63,6 +54,7 @@ class AioLoop:
         self.pacing = Pacing(work, self.start)
         self.session: aiohttp.ClientSession | None = None
         self.fresh: aiohttp.ClientSession | None = None
+        self.fault: BaseException | None = None
 
     async def run(self) -> None:
         """Send and receive until the drain is over or the load is aborted."""
@@ -77,10 +69,10 @@ class AioLoop:
         trace.on_connection_reuseconn.append(self.reused)
         connector: aiohttp.BaseConnector
         if self.where.scheme == "unix":
-            connector = aiohttp.UnixConnector(self.where.path, limit=0, force_close=fresh)
+            connector = UnixConnector(self.idle_closed, self.where.path, limit=0, force_close=fresh)
         else:
             kept = {"force_close": True} if fresh else {"keepalive_timeout": 3600.0}
-            connector = aiohttp.TCPConnector(limit=0, **kept)
+            connector = TcpConnector(self.idle_closed, limit=0, **kept)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(
@@ -93,6 +85,8 @@ class AioLoop:
     async def turn(self) -> bool:
         """One turn: what is due, what the driver says, what can wait; False when the work is done."""
         work, pacing = self.work, self.pacing
+        if self.fault is not None:
+            raise self.fault
         began = time.monotonic_ns()
         pacing.start_due(began)
         at = realtime_ns()
@@ -124,14 +118,19 @@ class AioLoop:
         answer = Answer()
         task = asyncio.get_running_loop().create_task(self.request(prepared, answer))
         self.running[task] = (prepared, answer)
-        task.add_done_callback(self.running.pop)
+        task.add_done_callback(self.done)
+
+    def done(self, task: asyncio.Task[None]) -> None:
+        """A request's task is over; what nobody foresaw must not leave its user waiting without a word."""
+        self.running.pop(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self.fault = self.fault or fault
 
     async def abort(self) -> None:
         """Cut everything that is in flight."""
-        for task, (_, answer) in tuple(self.running.items()):
-            task.cancel()
-            self.work.tally.cut(answer)
-            self.work.cut += 1
+        for task, (prepared, answer) in tuple(self.running.items()):
+            if task.cancel():
+                self.work.cut(prepared, answer)
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self.running, return_exceptions=True)
 
@@ -139,16 +138,12 @@ class AioLoop:
 
     async def request(self, prepared: Prepared, answer: Answer) -> None:
         """Send a request, read its answer, and let its user go on."""
-        trip = _Trip()
+        trip = Trip()
+        TRIP.set(trip)
         started = realtime_ns()
         complete, failure, error = False, None, ""
         try:
             complete = await self.exchange(prepared, answer, trip)
-        except aiohttp.ServerDisconnectedError as fault:
-            if trip.kept and answer.status < 0 and not prepared.retried:
-                self.again(prepared)
-                return
-            failure, error = Failure.RESET, str(fault)
         except TimeoutError:
             if answer.done:
                 # All is said, and only the body's own end never came.
@@ -157,37 +152,29 @@ class AioLoop:
             else:
                 failure = Failure.TIMEOUT if trip.ready_ns else Failure.CONNECT
                 error = f"no end of the answer after {self.spec.request_timeout_s:g} s"
-        except aiohttp.ClientPayloadError as fault:
-            failure, error = _payload_failure(fault), str(fault)
         except aiohttp.ClientConnectorError as fault:
             failure, error = Failure.CONNECT, str(fault)
         except (aiohttp.ClientError, OSError) as fault:
-            failure = Failure.RESET if trip.ready_ns else Failure.CONNECT
-            error = str(fault)
+            if trip.kept and trip.ended and not trip.answered and self.work.may_resend(prepared):
+                self.work.resend(prepared, trip.ended)
+                self.start(prepared)
+                return
+            failure, error = _broken(trip), str(fault)
         if answer.failure is not None or answer.status not in {200, -1}:
             failure, error = None, ""
-        sent_ns = trip.ready_ns or started
         if not trip.ready_ns:
-            self.note_sent(prepared, sent_ns)
+            self.note_sent(prepared, started)
             self.work.talking -= failure is Failure.CONNECT
         end_ns = answer.last_ns if complete else realtime_ns()
-        ended = Ended(prepared, answer, sent_ns, end_ns, complete, failure, error)
-        self.pacing.over(
-            ended,
-            failed=failure is not None or answer.status != 200,
-            unreachable=failure is Failure.CONNECT,
-        )
+        self.pacing.over(Ended(prepared, answer, prepared.sent_ns, end_ns, complete, failure, error))
 
-    def again(self, prepared: Prepared) -> None:
-        """Send again, on a connection of its own, what met a kept one that the server had closed."""
-        prepared.retried = True
-        self.work.talking -= 1
-        prepared.payload = prepared.payload or self.work.feed.source.again(prepared)
-        self.start(prepared)
+    def idle_closed(self) -> None:
+        """The server closed a connection that was kept."""
+        self.work.idle_closes += 1
 
-    async def exchange(self, prepared: Prepared, answer: Answer, trip: _Trip) -> bool:
+    async def exchange(self, prepared: Prepared, answer: Answer, trip: Trip) -> bool:
         """One POST; True when the body came to its end. Raises what aiohttp raises."""
-        session = self.fresh if prepared.retried else self.session
+        session = self.fresh if prepared.resent else self.session
         assert session is not None
         headers = {**self.headers, "X-Request-Id": prepared.name}
         async with session.post(
@@ -212,11 +199,8 @@ class AioLoop:
 
     def note_sent(self, prepared: Prepared, sent_ns: int) -> None:
         """Book a request that is about to be written."""
-        if isinstance(self.work.feed.shape, Closed) or prepared.turn:
-            prepared.intended_ns = sent_ns
         self.work.talking += 1
-        if not prepared.retried:
-            self.work.began(prepared.intended_ns)
+        self.work.sent(prepared, sent_ns, clocked=not isinstance(self.work.feed.shape, Closed))
 
     async def connected(self, session: Any, context: Any, params: Any) -> None:
         """aiohttp has opened a connection for a request."""
@@ -232,9 +216,13 @@ class AioLoop:
         self.note_sent(prepared, trip.ready_ns)
 
 
-def _payload_failure(fault: BaseException) -> Failure:
-    """A body that broke off: by a reset, or by a polite end. Only aiohttp's words tell them apart."""
-    return Failure.RESET if "ConnectionReset" in str(fault) else Failure.TRUNCATED
+def _broken(trip: Trip) -> Failure:
+    """How an answer broke off: it never came, or by a reset, or by a polite end or what is no HTTP."""
+    if not trip.ready_ns:
+        return Failure.CONNECT
+    if not trip.answered or trip.ended is Resend.RESET:
+        return Failure.RESET
+    return Failure.TRUNCATED
 
 
 def run_aiohttp(work: Work) -> None:

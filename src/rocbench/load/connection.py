@@ -20,7 +20,6 @@ class Connection:
         "framing",
         "prepared",
         "reads",
-        "sent_ns",
         "served",
         "sock",
         "stamps",
@@ -38,7 +37,6 @@ class Connection:
         self.careful = True
         """Each read may be the end: the head is not complete, or the body is not chunked."""
         self.unsent: memoryview | None = None
-        self.sent_ns = 0
         self.served = 0
         """Answers received whole."""
 

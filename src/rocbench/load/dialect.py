@@ -22,7 +22,7 @@ from rocbench.load.spec import Dialect, LoadSpec, TextCost
 from rocbench.load.tally import Ended
 from rocbench.probe import causes
 from rocbench.probe.fetch import NoConnection, fetch
-from rocbench.records import BURST_TOKENS, NONE
+from rocbench.records import BURST_TOKENS, NONE, Failure
 from rocbench.units import one_line
 
 PROBE_ID = 2**40
@@ -51,6 +51,11 @@ _FEW = 3
 _UNKNOWN = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|deprecated", re.IGNORECASE
 )
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_BROKEN = {Failure.TRUNCATED, Failure.IN_BAND_ERROR, Failure.ABORTED}
+"""Failures of a probe that another try may not meet."""
+_SAID = 300
+"""Characters kept of the words of what is no completion."""
 _TRIES = 3
 _TOKENS = 4
 _MORE_TOKENS = 32
@@ -186,17 +191,37 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
             said = f" ({answer.verdict(complete=True, osl_asked=0, ignore_eos=False)})" if answer else ""
             notes.append(f"the server did not answer the probe{said}; its dialect is taken for vLLM's")
             return Dialect(), None
-        if answer.status == 200:
+        failure = _no_completion(answer)
+        if failure is None:
             notes += _left_out(dialect, one_line(message))
             return dialect, answer
-        answer.verdict(complete=True, osl_asked=0, ignore_eos=False)
         message = message or answer.error
-        if answer.status not in {400, 422}:
+        if 200 <= answer.status < 300 and failure is not Failure.IN_BAND_ERROR:
+            raise _nonsense(answer, failure)
+        if answer.status not in {200, 400, 422}:
             raise _refusal(probe, answer)
         following = _next(dialect, answer.error, tried, probe.spec)
         if following is None:
-            raise _refusal(probe, answer, message)
+            raise _nonsense(answer, failure) if answer.status == 200 else _refusal(probe, answer, message)
         dialect = following
+
+
+def _no_completion(answer: Answer) -> Failure | None:
+    """Why an answer is no completion, though it may have said 200; None if it is one, be it without text."""
+    failure = answer.verdict(complete=True, osl_asked=0, ignore_eos=False)
+    textless = failure is Failure.EARLY_STOP and answer.finish_reason is not None
+    return None if textless else failure
+
+
+def _nonsense(answer: Answer, failure: Failure) -> RequestRefused:
+    """What answers is no model: every request of the load would be answered so, by the thousand."""
+    words = one_line(_MARKUP.sub(" ", answer.body.decode("utf-8", "replace")), _SAID)
+    if not words and not answer.plain:
+        words = "a stream without a token" if failure is Failure.EARLY_STOP else one_line(answer.error, _SAID)
+    return RequestRefused(
+        f"what answers is no completion: HTTP {answer.status}, {words or 'and no body'}",
+        fix="give the base URL of the API itself; a gateway or a login before it may want a key (--api-key-env, --header)",
+    )
 
 
 def _refusal(probe: Probe, answer: Answer, words: str = "") -> RequestRefused:
@@ -249,12 +274,12 @@ def _left_out(dialect: Dialect, message: str) -> list[str]:
     return notes
 
 
-def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
+def _ask(probe: Probe, words: int, dialect: Dialect, url: str, tokens: int = _TOKENS) -> Answer | None:
     """An answer, after a few tries; None if it never came whole. Raises ServerUnreachable if nobody answers."""
     answer = None
     for attempt in range(_TRIES):
         try:
-            answer = probe.ask(words, dialect)
+            answer = probe.ask(words, dialect, tokens)
         except OSError as error:
             if isinstance(error, TimeoutError):
                 return None
@@ -262,7 +287,8 @@ def _ask(probe: Probe, words: int, dialect: Dialect, url: str) -> Answer | None:
                 cause = causes.of_error(error, url)
                 raise ServerUnreachable(cause.what, fix=cause.fix) from None
             continue
-        if answer.status != NONE and answer.status not in _PASSING:
+        broken = answer.status == 200 and _no_completion(answer) in _BROKEN
+        if answer.status != NONE and answer.status not in _PASSING and not broken:
             return answer
         time.sleep(0.1 * attempt)
     return answer
@@ -279,7 +305,7 @@ def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> 
     if not answer.plain:
         if answer.output_tokens() == 1:
             return
-        answer = probe.ask(words, dialect, _MORE_TOKENS)
+        answer = _ask(probe, words, dialect, probe.spec.target.base_url, _MORE_TOKENS) or answer
         how = f"one event of {answer.output_tokens()} tokens"
         if len(answer.stamps) != 1 or not (answer.plain or answer.output_tokens() >= BURST_TOKENS):
             return
@@ -293,7 +319,7 @@ def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> 
 def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]) -> Dialect:
     """Ask for token ids where usage does not come with each chunk."""
     wanted = replace(dialect, token_ids=True)
-    answer = probe.ask(words, wanted)
+    answer = _ask(probe, words, wanted, probe.spec.target.base_url) or Answer()
     if answer.status == 200 and answer.stamps and not answer.uncounted:
         notes.append("the server gives no usage with each chunk: tokens are counted by their ids")
         return wanted
@@ -306,7 +332,7 @@ def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]
 
 def _text_cost(probe: Probe, dialect: Dialect, first: Answer) -> TextCost | None:
     """What words cost in tokens, from two probes of unlike lengths."""
-    second = probe.ask(_WORDS[1], dialect)
+    second = _ask(probe, _WORDS[1], dialect, probe.spec.target.base_url) or Answer()
     if first.prompt_tokens < 0 or second.prompt_tokens < 0:
         return None
     per_word = (second.prompt_tokens - first.prompt_tokens) / (_WORDS[1] - _WORDS[0])

@@ -17,6 +17,11 @@ def phases(began_ns: Int64Array, window: Window) -> Int64Array:
     return np.where(began_ns < window.start_ns, Phase.WARMUP, tail)
 
 
+def warmup_cut(after_s: float, users: int) -> str:
+    """The note of a warm-up that did not end by itself."""
+    return f"warm-up was cut after {after_s:g} s: {users} users had ended a request"
+
+
 def merge(
     spec: LoadSpec,
     reports: Sequence[WorkerReport],

@@ -10,11 +10,13 @@ from itertools import count
 from rocbench.load.clock import difference
 from rocbench.load.control import Head
 from rocbench.load.source import Prepared
-from rocbench.load.spec import Closed
+from rocbench.load.spec import Closed, Open
 from rocbench.load.tally import Ended
 from rocbench.load.work import Work
 
 NEVER = 2**63 - 1
+_GAP_NS = 50_000_000
+"""Between requests of a trace that waited for room, while requests fail."""
 
 
 class Pacing:
@@ -27,6 +29,10 @@ class Pacing:
         self._timers: list[tuple[int, int, Prepared]] = []
         self._order = count()
         self.sending = True
+        self._held_ns = 0
+        """Open loop: until when nothing that waits for room is sent, because requests fail; 0 while they do not."""
+        shape, workers = self.feed.shape, self.feed.workers
+        self._gap_ns = round(1e9 * workers / shape.rate) if isinstance(shape, Open) else _GAP_NS
         self._closed_loop = isinstance(self.feed.shape, Closed)
         self._go_ns = work.cells[Head.GO_NS]
         clocks = difference()
@@ -49,6 +55,8 @@ class Pacing:
         if not self.sending:
             return NEVER
         due = self._timers[0][0] if self._timers else NEVER
+        if self.work.waiting and self.work.in_flight < self.work.room:
+            due = min(due, self._held_ns)
         arrival = self._next_arrival()
         return due if arrival is None else min(due, arrival)
 
@@ -61,6 +69,7 @@ class Pacing:
         if self._closed_loop:
             return
         work = self.work
+        self._start_waiting(now)
         while (at := self._next_arrival()) is not None and at <= now:
             due = self.feed.take()
             assert due is not None
@@ -72,23 +81,33 @@ class Pacing:
                 due.payload = b""
                 work.waiting.append(due)
 
-    def over(self, ended: Ended, *, failed: bool, unreachable: bool) -> None:
+    def over(self, ended: Ended) -> None:
         """A request is over: refill first, book-keep later."""
         work, before = self.work, ended.prepared
         work.in_flight -= 1
-        delay = work.backoff_ns(before.user, failed=failed, unreachable=unreachable)
+        ended.failure = work.tally.judge(ended)
+        delay = work.backoff_ns(before.user, ended.failure)
         work.over(ended)
         if not self.sending:
             return
         prepared = self.feed.after(before)
-        if prepared is None and work.waiting and work.in_flight < work.room:
-            prepared = work.waiting.popleft()
-            prepared.payload = self.feed.source.again(prepared)
         if prepared is None:
-            return
-        if delay:
+            now = time.monotonic_ns()
+            self._held_ns = max(self._held_ns, now + self._gap_ns) if delay else 0
+            self._start_waiting(now)
+        elif delay:
             self._at(time.monotonic_ns() + delay, prepared)
         else:
+            self._begin(prepared)
+
+    def _start_waiting(self, now: int) -> None:
+        """Send what waits for room: at once, but where requests fail no faster than the clock would."""
+        work = self.work
+        while work.waiting and work.in_flight < work.room and now >= self._held_ns:
+            prepared = work.waiting.popleft()
+            prepared.payload = self.feed.source.again(prepared)
+            if self._held_ns:
+                self._held_ns = now + self._gap_ns
             self._begin(prepared)
 
     def _at(self, due: int, prepared: Prepared) -> None:

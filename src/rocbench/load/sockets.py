@@ -20,7 +20,7 @@ from rocbench.load.source import Prepared
 from rocbench.load.spec import Closed
 from rocbench.load.tally import Ended
 from rocbench.load.work import Work, realtime_ns
-from rocbench.records import NONE, Failure
+from rocbench.records import NONE, Failure, Resend
 
 _READ = 65536
 _CONNECT_S = 30.0
@@ -34,10 +34,10 @@ class Sockets:
 
     Args:
         work: the worker's state.
-        over: called with each request that is over; `failed` and `unreachable` say how.
+        over: called with each request that is over.
     """
 
-    def __init__(self, work: Work, over: Callable[[Ended, bool, bool], None]) -> None:
+    def __init__(self, work: Work, over: Callable[[Ended], None]) -> None:
         self.work = work
         self.over = over
         self.poller = select.epoll()
@@ -147,7 +147,7 @@ class Sockets:
     def check(self, connection: Connection) -> None:
         """See whether the answer is complete."""
         if connection.prepared is None:
-            self.close(connection)  # nothing was asked
+            self.lost(connection, None)  # nothing was asked: what comes tells why the server closes
             return
         connection.parse()
         framing = connection.framing
@@ -167,14 +167,14 @@ class Sockets:
         prepared, framing = connection.prepared, connection.framing
         assert prepared is not None
         answer = framing.answer
-        ended = Ended(prepared, answer, connection.sent_ns, answer.last_ns, complete=True)
+        ended = Ended(prepared, answer, prepared.sent_ns, answer.last_ns, complete=True)
         connection.prepared = None
         connection.served += 1
         if framing.keep_alive and connection.unsent is None:
             self.idle.append(connection)
         else:
             self.close(connection)
-        self.over(ended, answer.status != 200, False)
+        self.over(ended)
 
     def fail(self, connection: Connection, failure: Failure, message: str) -> None:
         """The answer failed: close the connection and let the user go on."""
@@ -184,7 +184,7 @@ class Sockets:
         ended = Ended(
             prepared,
             answer,
-            connection.sent_ns,
+            prepared.sent_ns,
             realtime_ns(),
             complete=False,
             failure=failure,
@@ -195,12 +195,13 @@ class Sockets:
             ended.failure, ended.error = None, ""
         connection.prepared = None
         self.close(connection)
-        self.over(ended, True, False)
+        self.over(ended)
 
     def lost(self, connection: Connection, error: OSError | None) -> None:
         """The server closed (error None) or reset the connection."""
         prepared = connection.prepared
         if prepared is None:
+            self.work.idle_closes += connection.sock.fileno() >= 0
             self.close(connection)
             return
         if connection.connecting:
@@ -213,14 +214,10 @@ class Sockets:
         if framing.complete:
             framing.keep_alive = False
             self.complete(connection)
-        elif not framing.any_bytes and connection.served and not prepared.retried:
-            # The server had closed the idle connection before it saw the request: not a failure.
-            prepared.retried = True
-            self.work.talking -= 1
+        elif connection.served and not framing.any_bytes and self.work.may_resend(prepared):
+            self.work.resend(prepared, _how(connection, error))
             connection.prepared = None
             self.close(connection)
-            if not prepared.payload:
-                prepared.payload = self.work.feed.source.again(prepared)
             self.connect(prepared, 0)
         elif error is not None or not framing.any_bytes:
             self.fail(connection, Failure.RESET, str(error or "the server closed before it answered"))
@@ -245,11 +242,14 @@ class Sockets:
     # --- sending
 
     def start(self, prepared: Prepared) -> None:
-        """Send a request on a kept connection, else on a new one."""
-        if self.idle:
-            self.transmit(self.idle.pop(), prepared)
-        else:
-            self.connect(prepared, 0)
+        """Send a request on a kept connection that still stands, else on a new one."""
+        while self.idle:
+            connection = self.idle.pop()
+            if _stands(connection.sock):
+                self.transmit(connection, prepared)
+                return
+            self.lost(connection, None)
+        self.connect(prepared, 0)
 
     def connect(self, prepared: Prepared, address: int) -> None:
         """Open a connection for a request, to the server's address of that index."""
@@ -299,11 +299,10 @@ class Sockets:
     def never_connected(self, prepared: Prepared, error_number: int) -> None:
         """A request that reached no server."""
         now, text = realtime_ns(), f"{errno.errorcode.get(error_number, error_number)}: cannot connect"
-        if self.closed_loop:
-            prepared.intended_ns = now
-        self.work.began(prepared.intended_ns)
-        ended = Ended(prepared, Answer(), now, now, complete=False, failure=Failure.CONNECT, error=text)
-        self.over(ended, True, True)
+        self.work.sent(prepared, now, clocked=not self.closed_loop)
+        sent_ns = prepared.sent_ns
+        ended = Ended(prepared, Answer(), sent_ns, now, complete=False, failure=Failure.CONNECT, error=text)
+        self.over(ended)
 
     def transmit(self, connection: Connection, prepared: Prepared) -> None:
         """Send a request. Nothing stands between the stamp and the send."""
@@ -317,25 +316,25 @@ class Sockets:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            connection.sent_ns = sent_ns
-            self.book(connection, prepared)
-            self.lost(connection, error)
+            if connection.served:  # nothing has left
+                connection.prepared = None
+                self.lost(connection, error)
+                self.start(prepared)
+            else:
+                self.book(connection, prepared, sent_ns)
+                self.lost(connection, error)
             return
-        connection.sent_ns = sent_ns
         if sent != len(data):
             connection.unsent = memoryview(data)[sent:]
             self.poller.modify(connection.sock.fileno(), _WATCH | select.EPOLLOUT)
-        self.book(connection, prepared)
+        self.book(connection, prepared, sent_ns)
 
-    def book(self, connection: Connection, prepared: Prepared) -> None:
+    def book(self, connection: Connection, prepared: Prepared, sent_ns: int) -> None:
         """What may follow a send."""
-        if self.closed_loop or prepared.turn:
-            prepared.intended_ns = connection.sent_ns
         if connection.unsent is None:
             prepared.payload = b""
         self.work.talking += 1
-        if not prepared.retried:
-            self.work.began(prepared.intended_ns)
+        self.work.sent(prepared, sent_ns, clocked=not self.closed_loop)
         self.deadlines.append((time.monotonic_ns() + self.timeout_ns, connection, prepared))
 
     def send_rest(self, connection: Connection) -> None:
@@ -370,7 +369,27 @@ class Sockets:
         for _, _, _, connection in tuple(self.table.values()):
             if connection.prepared is not None:
                 connection.parse()
-                self.work.tally.cut(connection.framing.answer)
-                self.work.cut += 1
+                self.work.cut(connection.prepared, connection.framing.answer)
             connection.prepared = None
             self.close(connection)
+
+
+def _stands(sock: socket.socket) -> bool:
+    """False once the server has closed a kept connection, or said something that nobody asked for (a 408)."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _how(connection: Connection, error: OSError | None) -> Resend:
+    """How a connection was lost. What comes to a closed socket is thrown away: an end, then a reset (EPIPE)."""
+    if isinstance(error, BrokenPipeError):
+        return Resend.UNREAD
+    if error is not None:
+        return Resend.RESET
+    pending = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return Resend.UNREAD if pending == errno.EPIPE else Resend.CLOSED

@@ -14,7 +14,7 @@ from rocbench.load.images import data_url
 from rocbench.load.prompts import Key
 from rocbench.load.spec import NO_COST, Dialect, LoadSpec, TextCost, Trace
 from rocbench.load.tokens import Vocabulary, vocabulary
-from rocbench.records import NONE
+from rocbench.records import NONE, Resend
 
 
 @dataclass(slots=True)
@@ -38,8 +38,10 @@ class Prepared:
     rest: tuple[Turn, ...] = ()
     """Turns of the conversation that are still to come."""
     intended_ns: int = NONE
-    retried: bool = False
-    """Sent once already, on a kept connection that the server had closed."""
+    sent_ns: int = NONE
+    """When it was first sent, whatever became of that attempt."""
+    resent: Resend | None = None
+    """Sent once already, on a kept connection that ended so."""
 
 
 class Source:

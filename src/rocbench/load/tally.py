@@ -13,6 +13,7 @@ from rocbench.records import (
     FAILURES,
     NONE,
     REQUEST_DTYPE,
+    RESENDS,
     BoolArray,
     Failure,
     Histogram,
@@ -77,27 +78,31 @@ class Tally:
         self._pending_tokens = 0
         self._chunks: list[RequestArray] = []
 
+    def judge(self, ended: Ended) -> Failure | None:
+        """How a request failed; None when it completed."""
+        if ended.failure is not None:
+            return ended.failure
+        asked = ended.prepared.osl_asked
+        return ended.answer.verdict(complete=ended.complete, osl_asked=asked, ignore_eos=self.ignore_eos)
+
     def add(self, ended: Ended) -> None:
         """Judge a request and keep its row."""
-        answer, prepared = ended.answer, ended.prepared
-        failure = ended.failure
-        if failure is None:
-            failure = answer.verdict(
-                complete=ended.complete, osl_asked=prepared.osl_asked, ignore_eos=self.ignore_eos
-            )
+        failure = self.judge(ended)
         if failure is not None:
-            self.errors[prepared.request_id] = (ended.error or answer.error)[:500]
+            self.errors[ended.prepared.request_id] = (ended.error or ended.answer.error)[:500]
         self._count_live(ended, failure)
+        self._keep(ended, failure, good=failure is None)
+
+    def cut(self, prepared: Prepared, answer: Answer) -> None:
+        """A request that we gave up ourselves, sent or not: it neither failed nor ended, and its tokens count."""
+        self._keep(Ended(prepared, answer, prepared.sent_ns, NONE, complete=False), None, good=False)
+
+    def _keep(self, ended: Ended, failure: Failure | None, *, good: bool) -> None:
         self._rows.append(self._row(ended, failure))
-        self._pending.append((ended, failure is None))
-        self._pending_tokens += len(answer.stamps)
+        self._pending.append((ended, good))
+        self._pending_tokens += len(ended.answer.stamps)
         if self._pending_tokens > _FLUSH_TOKENS or len(self._pending) > _FLUSH_ROWS:
             self.flush()
-
-    def cut(self, answer: Answer) -> None:
-        """Count the tokens of an answer that we cut ourselves; it gets no row, for it neither failed nor ended."""
-        stamps = np.frombuffer(answer.stamps, dtype=np.int64)
-        self._count_window(stamps, np.frombuffer(answer.token_counts(), dtype=np.int32))
 
     def rows(self) -> RequestArray:
         """All rows so far, in the order in which they ended."""
@@ -153,6 +158,7 @@ class Tally:
             0,
             answer.status,
             NONE if failure is None else FAILURES.index(failure),
+            NONE if prepared.resent is None else RESENDS.index(prepared.resent),
             counts[0] if counts else 0,
             doubts,
         )

@@ -11,6 +11,7 @@ from rocbench.load.clock import StepWatch
 from rocbench.load.control import UNSET, Command, Control, Count, Head
 from rocbench.load.crew import Crew
 from rocbench.load.hosts import HostsCrew
+from rocbench.load.merge import warmup_cut
 from rocbench.load.spec import Closed, LoadSpec, Open, Progress, Trace
 from rocbench.records import Window
 
@@ -129,10 +130,7 @@ class Watch:
         if not warm and not late:
             return
         if not warm:
-            self.notes.append(
-                f"warm-up was cut after {self.plan.max_duration_s:g} s: {total(Count.TURNED_OVER)} users "
-                "had ended a request"
-            )
+            self.notes.append(warmup_cut(self.plan.max_duration_s, total(Count.TURNED_OVER)))
         self.cells[Head.START_NS] = now + self.ahead_ns
         self._enter("measure", now + self.ahead_ns)
 

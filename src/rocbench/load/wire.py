@@ -37,9 +37,9 @@ class WireLoop:
         self.scan: Iterator[Connection] | None = None
         self.next_scan_ns = 0
 
-    def over(self, ended: Ended, failed: bool, unreachable: bool) -> None:
+    def over(self, ended: Ended) -> None:
         """A request is over."""
-        self.pacing.over(ended, failed=failed, unreachable=unreachable)
+        self.pacing.over(ended)
 
     # --- the loop
 

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from rocbench.load.answer import Answer
 from rocbench.load.control import Command, Control, Count, Head
 from rocbench.load.feed import Feed
 from rocbench.load.source import Prepared
 from rocbench.load.spec import Open, WorkerSpec
 from rocbench.load.tally import Counts, Ended, Tally
-from rocbench.records import Failure, Int64Array, RequestArray, WorkerStats
+from rocbench.records import NONE, Failure, Int64Array, RequestArray, Resend, WorkerStats
+
+RESEND_WITHIN_NS = 1_000_000_000
+"""A kept connection that had grown too old fails within a trip there and back; later the server gave the request up."""
 
 
 def realtime_ns() -> int:
@@ -39,8 +43,6 @@ class WorkerReport:
     """Open loop: requests that were due and never sent."""
     user_stamps: bool
     """Some stamps were taken in user space, after the kernel's."""
-    fault: str = ""
-    """Why the worker broke off, for the user."""
 
 
 @dataclass(slots=True)
@@ -51,11 +53,8 @@ class _Usage:
     cpu_s: float
     cpu_wait_s: float | None
     opened: int
+    idle_closes: int
     reads: int
-
-    @classmethod
-    def now(cls, opened: int, reads: int) -> _Usage:
-        return cls(realtime_ns(), time.process_time(), cpu_wait_s(), opened, reads)
 
 
 def cpu_wait_s() -> float | None:
@@ -86,14 +85,14 @@ class Work:
         self.waiting: deque[Prepared] = deque()
         """Open loop: requests that are due and wait for room."""
         self.room = _room(load.shape, spec.index, spec.workers)
-        self.in_flight = self.talking = self.opened = self.reads = 0
+        self.in_flight = self.talking = self.opened = self.idle_closes = self.reads = 0
         self.longest_pause_ns = 0
         self.planned = 0
         """Sends that wait for their time (a ramp, a user that backs off)."""
         self.turned_over: set[int] = set()
         self.strikes: dict[int, int] = {}
         self.user_stamps = False
-        self.cut = 0
+        self.cuts = 0
         self._begin: _Usage | None = None
         self._end: _Usage | None = None
 
@@ -106,10 +105,10 @@ class Work:
         counters[Count.TURNED_OVER] = len(self.turned_over)
         counters[Count.EXHAUSTED] = int(self.feed.finished and not self.planned)
         if self._begin is None and now_ns >= cells[Head.START_NS]:
-            self._begin = _Usage.now(self.opened, self.reads)
+            self._begin = self._usage()
             self.longest_pause_ns = 0
         if self._end is None and now_ns >= cells[Head.END_NS]:
-            self._end = _Usage.now(self.opened, self.reads)
+            self._end = self._usage()
         if self.spec.parent_pid and os.getppid() != self.spec.parent_pid:
             return Command.ABORT
         return Command(cells[Head.COMMAND])
@@ -119,28 +118,60 @@ class Work:
         if ended_ns - began_ns > self.longest_pause_ns and self._end is None:
             self.longest_pause_ns = ended_ns - began_ns
 
-    def began(self, intended_ns: int) -> None:
-        """Count a request that is sent, or that could not be."""
+    def _usage(self) -> _Usage:
+        return _Usage(
+            realtime_ns(), time.process_time(), cpu_wait_s(), self.opened, self.idle_closes, self.reads
+        )
+
+    def sent(self, prepared: Prepared, at_ns: int, *, clocked: bool) -> None:
+        """Count a request that is sent, or that could not be; what is sent again was counted the first time.
+
+        Args:
+            prepared: the request.
+            at_ns: when that was.
+            clocked: requests are sent by the clock, so that this one was due at its own time.
+        """
+        if prepared.resent is not None:
+            return
+        prepared.sent_ns = at_ns
+        if not clocked or prepared.turn:
+            prepared.intended_ns = at_ns
         self.counters[Count.SENT] += 1
-        if self.cells[Head.START_NS] <= intended_ns < self.cells[Head.END_NS]:
+        if self.cells[Head.START_NS] <= prepared.intended_ns < self.cells[Head.END_NS]:
             self.counters[Count.BEGUN] += 1
 
+    def may_resend(self, prepared: Prepared) -> bool:
+        """Whether a request lost on a kept connection, without a byte of its answer, is sent once more."""
+        return prepared.resent is None and realtime_ns() - prepared.sent_ns < RESEND_WITHIN_NS
+
+    def resend(self, prepared: Prepared, how: Resend) -> None:
+        """Make a request ready to be sent once more, on a new connection."""
+        prepared.resent = how
+        prepared.payload = prepared.payload or self.feed.source.again(prepared)
+        self.talking -= 1
+
+    def cut(self, prepared: Prepared, answer: Answer) -> None:
+        """Give up a request in flight. Under closed loop one that waits for its connection was never due."""
+        if prepared.intended_ns != NONE:
+            self.cuts += prepared.sent_ns != NONE
+            self.tally.cut(prepared, answer)
+
     def over(self, ended: Ended) -> None:
-        """Take in a request that is over; it is worked through in a pause."""
+        """Take in a request that is over; its row is made in a pause."""
         self.talking -= ended.failure is not Failure.CONNECT
         self.ended.append(ended)
         self.turned_over.add(ended.prepared.user)
 
-    def backoff_ns(self, user: int, *, failed: bool, unreachable: bool) -> int:
-        """How long a user waits after a failure, so that a dead server is not hammered: 0, 50 ms, ... 1 s.
+    def backoff_ns(self, user: int, failure: Failure | None) -> int:
+        """How long a user waits after a failure of any kind, so that no server is hammered: 0, 50 ms, ... 1 s.
 
         A first failure of an answer costs nothing, or a share of failures would lower the load.
         """
-        if not failed:
+        if failure is None:
             if self.strikes:
                 self.strikes.pop(user, None)
             return 0
-        strikes = self.strikes.get(user, int(unreachable)) + 1
+        strikes = self.strikes.get(user, int(failure is Failure.CONNECT)) + 1
         self.strikes[user] = strikes
         return 0 if strikes == 1 else min(1_000_000_000, 25_000_000 << min(strikes, 6))
 
@@ -163,8 +194,10 @@ class Work:
     def report(self) -> WorkerReport:
         """Hand everything back."""
         self.settle()
+        for prepared in self.waiting:
+            self.tally.cut(prepared, Answer())
         rows = self.tally.rows()
-        begin, end = self._begin, self._end or _Usage.now(self.opened, self.reads)
+        begin, end = self._begin, self._end or self._usage()
         if begin is None:
             begin = end
         delay = None
@@ -181,6 +214,7 @@ class Work:
             coalesced_reads=self.tally.counts.coalesced_reads,
             tokens=self.tally.counts.output_tokens,
             cpu_wait_s=delay,
+            idle_closes=end.idle_closes - begin.idle_closes,
         )
         return WorkerReport(
             rows=rows,
@@ -188,7 +222,7 @@ class Work:
             counts=self.tally.counts,
             stats=stats,
             stamps=self.tally.stamps,
-            cut=self.cut,
+            cut=self.cuts,
             never_sent=len(self.waiting),
             user_stamps=self.user_stamps,
         )

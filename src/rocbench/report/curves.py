@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from rocbench import stats
 from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import Mark, colour, symbol
+from rocbench.tables.metrics import kind_of
 from rocbench.verdict.codes import INFORMING
 
 Row = dict[str, Any]
@@ -109,6 +111,15 @@ def reasons(rows: Iterable[Mapping[str, Any]]) -> str:
     decide = [code for code in there if code not in INFORMING]
     inform = [code for code in there if code in INFORMING]
     return ("; also " if decide and inform else "").join([", ".join(decide), ", ".join(inform)])
+
+
+def load_notes(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """What the load generator had to say, each once however its numbers differ, with the rows that it said it of."""
+    found: dict[str, tuple[str, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        for note in json.loads(row.get("load_notes") or "[]"):
+            found.setdefault(kind_of(note), (note, []))[1].append(row)
+    return dict(found.values())
 
 
 def labels(

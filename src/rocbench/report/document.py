@@ -69,7 +69,11 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
             summary.saturation(found, gain).without_constant("workload").without_absent(),
             *(table.without_constant("workload").without_absent() for table in goals),
             summary.doubts(rows),
-            *(table for table in (summary.failed(rows), summary.errors(rows)) if table.rows),
+            *(
+                table
+                for table in (summary.failed(rows), summary.errors(rows), summary.notes(rows))
+                if table.rows
+            ),
         ),
         sections=(*(s for s in _sections(runs, found) if s.charts or s.tables), _rows(runs, rows)),
         servers=tuple(_servers(runs)),

@@ -16,7 +16,7 @@ from rich.text import Text
 from rocbench import units
 from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import told_apart
-from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, reasons, values
+from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, load_notes, reasons, values
 from rocbench.server import failures
 from rocbench.verdict.codes import meaning
 
@@ -141,12 +141,18 @@ def _codes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(c for row in rows for c in str(row.get("reasons") or "").split(";") if c))
 
 
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
 def _meanings(rows: Sequence[dict[str, Any]], console: Console) -> None:
     for code in sorted(_codes(rows)):
         cause = failures.known(code)
         console.print(Text.assemble((f"  {code}", "bold"), f": {cause.cause if cause else meaning(code)}"))
     for said in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
         console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {said}"))
+    for note, mine in load_notes(rows).items():
+        console.print(Text.assemble(("  load", "bold"), f": {note}", (f" ({_rows(len(mine))})", "dim")))
     unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
     if unmade:
         console.print(Text(f"  not judged: {', '.join(unmade)}", style="dim"))

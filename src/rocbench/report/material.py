@@ -96,11 +96,11 @@ class Readings:
 
     def ttft(self, row: Row) -> tuple[Floats, Floats]:
         """TTFT in ms of a row's completed, measured requests, each of weight 1."""
-        frame = self._table(row, "requests", ("sent_ns", "first_token_ns", "phase", "failure"))
+        frame = self._table(row, "requests", ("sent_ns", "first_token_ns", "end_ns", "phase", "failure"))
         if frame.empty:
             return NOTHING, NOTHING
         mine = frame[(frame["phase"] == Phase.MEASURED) & frame["failure"].isna()]
-        mine = mine.dropna(subset=["sent_ns", "first_token_ns"])
+        mine = mine.dropna(subset=["sent_ns", "first_token_ns", "end_ns"])
         spans = (mine["first_token_ns"] - mine["sent_ns"]).to_numpy(dtype=float) / 1e6
         spans = np.sort(spans)[:: max(1, len(spans) // MOST_REQUESTS)]
         return spans, np.ones(len(spans))

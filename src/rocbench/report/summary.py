@@ -21,6 +21,7 @@ from rocbench.report.curves import (
     few_samples,
     level_words,
     load_name,
+    load_notes,
     marked,
     rank,
 )
@@ -335,6 +336,12 @@ def errors(rows: Sequence[Row]) -> Table:
     )
 
 
+def notes(rows: Sequence[Row]) -> Table:
+    """What the load generator had to say of its cells."""
+    lines = [(_where(mine), str(len(mine)), said) for said, mine in load_notes(rows).items()]
+    return Table("notes", "Notes of the load", ("cells", "rows", "note"), tuple(lines))
+
+
 def _counts(rows: Sequence[Row]) -> str:
     valid = sum(row.get("valid") is True for row in rows)
     invalid = sum(row.get("valid") is False for row in rows)
@@ -345,7 +352,7 @@ def _counts(rows: Sequence[Row]) -> str:
     return f"{text}; checks that could not be made on some rows: {', '.join(unmade)}" if unmade else text
 
 
-def _where(rows: Sequence[Row], most: int = 4) -> str:
+def _where(rows: Sequence[Mapping[str, Any]], most: int = 4) -> str:
     keys = list(dict.fromkeys(str(row.get("key") or row.get("cell_id")) for row in rows))
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return ", ".join(keys[:most]) + more

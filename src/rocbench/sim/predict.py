@@ -18,7 +18,7 @@ import numpy as np
 
 from rocbench.errors import InputError
 from rocbench.load import arrivals, prompts
-from rocbench.load.merge import phases
+from rocbench.load.merge import phases, warmup_cut
 from rocbench.load.prompts import Key
 from rocbench.load.spec import Closed, LoadSpec, Open
 from rocbench.records import NONE, REQUEST_DTYPE, LoadResult, Phase, RequestArray, Window
@@ -137,6 +137,7 @@ class _Run:
     engine: Engine = field(init=False)
     log: TokenLog = field(default_factory=TokenLog)
     turned_over: set[int] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
     begun: int = 0
     outstanding: int = 0
     sent: int = 0
@@ -233,6 +234,8 @@ class _Run:
         edges, window = self.edges, self.spec.window
         if edges.start_s == math.inf:
             if self._warm() or self.now >= window.max_duration_s:
+                if not self._warm():
+                    self.notes.append(warmup_cut(window.max_duration_s, len(self.turned_over)))
                 edges.start_s = self.now + AHEAD_S
         elif edges.end_s == math.inf:
             least, soon = edges.start_s + window.duration_s, self.now + AHEAD_S
@@ -355,7 +358,7 @@ class _Run:
             workers=(),
             clock_step_ns=0,
             open_file_limit=0,
-            notes=("predicted in virtual time, not measured",),
+            notes=tuple(self.notes),
         )
 
     def _rows(self, tokens: Tokens, window: Window) -> RequestArray:
@@ -372,7 +375,7 @@ class _Run:
             "first_tokens": 1,
         }.items():
             rows[name] = value
-        rows["failure"] = NONE
+        rows["failure"] = rows["resent"] = NONE
         rows["request_id"] = [request.number for request in ended]
         rows["user"] = [request.user for request in ended]
         rows["intended_ns"] = _ns(np.array([request.intended_s for request in ended]))

@@ -87,6 +87,11 @@ _VERDICT = (
     Column("valid", "", "true, false, or unknown (absent): see docs/verdicts.md"),
     Column("reasons", "", "codes, joined by `;`: what voids the row first, then what is to be known"),
     Column("failures", "", "JSON, failure class to count, of requests that began in the window"),
+    Column(
+        "load_notes",
+        "",
+        "JSON list of what the load generator had to say: what the server refused, what was cut",
+    ),
     Column("unknown_checks", "", "checks that could not be made, joined by `;`"),
 )
 
@@ -97,7 +102,27 @@ _WINDOW = (
         "",
         "duration, requests, count, max_duration, interrupted, server_died, server_unresponsive, never_began",
     ),
-    Column("unfinished", "requests", "began in the window and had no end when the run stopped"),
+    Column("unfinished", "requests", "began in the window and were cut when the load ended"),
+    Column(
+        "resent_after_reset",
+        "requests",
+        "began in the window and were sent again: a kept connection was reset before a byte of the answer",
+    ),
+    Column(
+        "resent_after_close",
+        "requests",
+        "began in the window and were sent again: a kept connection was closed before a byte of the answer",
+    ),
+    Column(
+        "resent_unread",
+        "requests",
+        "began in the window and were sent again: the server had closed the connection before they came",
+    ),
+    Column(
+        "requests_sent",
+        "requests",
+        "sent in all phases, probes that were answered included; twice where sent again, unless unread",
+    ),
     Column("requests_per_user", "requests", "requests that began in the window / concurrency asked"),
     Column("littles_law_ratio", "", "requests ended per second x mean time in flight / achieved concurrency"),
     Column(
@@ -206,6 +231,11 @@ _CLIENT = (
     Column("client_cpu_us_per_token", "us", "CPU time of all workers / tokens they read"),
     Column("client_longest_pause_ms", "ms", "longest time in which a worker neither read nor sent"),
     Column("connections_opened", "", "connections opened in the window"),
+    Column(
+        "idle_closes",
+        "",
+        "kept connections that the server closed in the window before a request left on them",
+    ),
     Column("clock_step_ms", "ms", "largest change of realtime against monotonic clock over the run"),
     Column("open_file_limit", "", "limit of open files of a load worker"),
     Column("calibrated_tokens_per_s", "tokens/s", "this machine's ceiling by `bench calibrate`"),
@@ -387,11 +417,11 @@ REQUESTS: tuple[Column, ...] = (
     Column("turn", "", "index in its conversation, 0 for single-turn"),
     Column("phase", "", "when it began: 0 warm-up, 1 measured window, 2 tail (sent to keep the load full)"),
     Column("intended_ns", "ns", "planned send; equals sent_ns under closed loop"),
-    Column("sent_ns", "ns", "read last before the first write"),
+    Column("sent_ns", "ns", "read last before the first write of the first attempt; absent if never sent"),
     Column("first_chunk_ns", "ns", "first SSE event of any kind"),
     Column("first_token_ns", "ns", "first non-empty text, reasoning or tool delta"),
     Column("last_token_ns", "ns", "last token"),
-    Column("end_ns", "ns", "last byte of the answer, or when the failure was known"),
+    Column("end_ns", "ns", "last byte of the answer, or when the failure was known; absent if cut"),
     Column("isl_asked", "tokens", "prompt tokens sent as ids; absent where text was sent"),
     Column("osl_asked", "tokens", "output tokens asked for"),
     Column("prompt_tokens", "tokens", "usage.prompt_tokens"),
@@ -403,7 +433,12 @@ REQUESTS: tuple[Column, ...] = (
     Column("zero_gaps", "", "gaps between chunks of less than 0.1 ms"),
     Column("coalesced", "", "token events that shared a stamp with another"),
     Column("http_status", "", "HTTP status"),
-    Column("failure", "", "failure class; absent for a completed request"),
+    Column("failure", "", "failure class; absent for a completed request, and for one that was cut"),
+    Column(
+        "resent",
+        "",
+        "sent twice, since a kept connection ended so before its answer: reset, closed, unread; else absent",
+    ),
     Column("error", "", "message of a failed request, cut to 500 characters"),
     Column("first_tokens", "tokens", "tokens in the first event that carried some; 0 where nobody told"),
     Column(

@@ -34,13 +34,16 @@ from rocbench.records import (
     BURST_TOKENS,
     FAILURES,
     NONE,
+    RESENDS,
     BoolArray,
     Doubt,
+    Failure,
     Histogram,
     Int64Array,
     LoadResult,
     Phase,
     RequestArray,
+    Resend,
     Window,
 )
 from rocbench.tables.columns import CELLS, Column
@@ -85,11 +88,13 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
         "unfinished": int((began & ~completed & ~failed & (rows["sent_ns"] != NONE)).sum()),
         "success_rate": _ratio(completed.sum(), completed.sum() + failed.sum()),
         "failures": _failures(rows["failure"][failed]),
+        "load_notes": json.dumps(result.notes, ensure_ascii=False) if result.notes else None,
         "concurrency": result.concurrency_asked,
         "requests_per_user": _ratio((began & (rows["sent_ns"] != NONE)).sum(), result.concurrency_asked),
         "transport": result.transport,
     }
     row |= _errors(result, failed)
+    row |= _resent(rows, began)
     row |= _throughput(result, gpus, counted=_counted(rows[completed]))
     row |= _in_flight_columns(rows, window, began & ended)
     row |= _latencies(rows[completed], result.itl, result.icl)
@@ -126,6 +131,19 @@ def _errors(result: LoadResult, failed: BoolArray) -> Row:
 def kind_of(text: str) -> str:
     """An error without what differs from request to request: numbers and ids."""
     return _DIFFERS.sub("#", text)
+
+
+def _resent(rows: RequestArray, began: BoolArray) -> Row:
+    """Requests sent again, by cause; and how many requests the server should have read."""
+    counts = {how: int((began & (rows["resent"] == index)).sum()) for index, how in enumerate(RESENDS)}
+    reached = (rows["sent_ns"] != NONE) & (rows["failure"] != FAILURES.index(Failure.CONNECT))
+    again = (rows["resent"] != NONE) & (rows["resent"] != RESENDS.index(Resend.UNREAD))
+    return {
+        "resent_after_reset": counts[Resend.RESET],
+        "resent_after_close": counts[Resend.CLOSED],
+        "resent_unread": counts[Resend.UNREAD],
+        "requests_sent": int(reached.sum() + again.sum()),
+    }
 
 
 # --- throughput and concurrency
@@ -408,6 +426,7 @@ def _client(result: LoadResult) -> Row:
         "client_cpu_us_per_token": _ratio(cpu * 1e6, tokens),
         "client_longest_pause_ms": max((w.longest_pause_ms for w in workers), default=None),
         "connections_opened": sum(w.connections_opened for w in workers) if workers else None,
+        "idle_closes": sum(w.idle_closes for w in workers) if workers else None,
         "clock_step_ms": result.clock_step_ns / 1e6,
         "open_file_limit": result.open_file_limit,
     }

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from rocbench.records import FAILURES, NONE, Doubt, GpuSample, LoadResult, ServerSample
+from rocbench.records import (
+    FAILURES,
+    NONE,
+    RESENDS,
+    Doubt,
+    Failure,
+    GpuSample,
+    LoadResult,
+    Resend,
+    ServerSample,
+)
 from rocbench.server.redact import redacted
 
 
@@ -25,6 +35,10 @@ class Identity:
     def stem(self) -> str:
         """File name of its parts."""
         return f"{self.cell_id}-{self.repeat:03d}" + ("-discarded" if self.discarded else "")
+
+
+_WORDS: dict[str, tuple[Failure, ...] | tuple[Resend, ...]] = {"failure": FAILURES, "resent": RESENDS}
+"""Columns that are written as words, and what their numbers mean."""
 
 
 def parts_of(
@@ -60,8 +74,8 @@ def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for name in rows.dtype.names or ():
         values = np.ascontiguousarray(rows[name])
-        if name == "failure":
-            words = [FAILURES[i].value if i != NONE else None for i in values]
+        if name in _WORDS:
+            words = [_WORDS[name][i].value if i != NONE else None for i in values]
             columns[name] = pa.array(words, pa.string())
         elif name == "doubts":
             columns[name] = pa.array([_words(value) for value in values], pa.string())

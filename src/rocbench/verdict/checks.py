@@ -98,6 +98,14 @@ def error_rate(e: Evidence) -> bool | None:
     return e.failed > ERROR_RATE * (e.completed + e.failed)
 
 
+def requests_resent(e: Evidence) -> bool | None:
+    """Requests that the server may have read were lost and sent again; with the failed ones they are too many."""
+    if e.completed is None or e.failed is None or e.resent_after_reset is None:
+        return None
+    resent = e.resent_after_reset + (e.resent_after_close or 0)
+    return resent > 0 and resent + e.failed > ERROR_RATE * (e.completed + e.failed + resent)
+
+
 def wrong_input_length(e: Evidence) -> bool | None:
     """Prompts differ from what was asked: exactly for token ids, loosely for text, whose template adds tokens."""
     if e.isl_off_share is not None:

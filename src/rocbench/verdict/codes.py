@@ -30,7 +30,14 @@ SPOILED = frozenset(
 )
 """What the measuring machine did to a row: another attempt may be free of it."""
 SERVER_FAULTS = frozenset(
-    {"error_rate", "health_failed", "server_changed", "server_failed", "server_unresponsive"}
+    {
+        "error_rate",
+        "health_failed",
+        "requests_resent",
+        "server_changed",
+        "server_failed",
+        "server_unresponsive",
+    }
 )
 """What the server did: another attempt may only be luckier."""
 
@@ -143,6 +150,16 @@ CODES: tuple[Code, ...] = (
         f"failed / (completed + failed) > {checks.ERROR_RATE:.0%}",
         "read `failures`, and `error` in requests.parquet",
         checks.error_rate,
+    ),
+    Code(
+        "requests_resent",
+        "voids",
+        False,
+        "the server lost too many requests on kept connections, and they were sent again",
+        "resent_after_reset + resent_after_close > 0, and with `failed` they are "
+        f"> {checks.ERROR_RATE:.0%} of all requests and resends",
+        "read the log of the server and of what stands before it: who resets or closes connections, and why",
+        checks.requests_resent,
     ),
     Code(
         "wrong_input_length",

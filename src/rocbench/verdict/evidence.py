@@ -33,6 +33,8 @@ class Evidence:
     completed: int | None = None
     failed: int | None = None
     unfinished: int | None = None
+    resent_after_reset: int | None = None
+    resent_after_close: int | None = None
     requests_per_user: float | None = None
     window_ended_by: str | None = None
     littles_law_ratio: float | None = None

@@ -48,26 +48,6 @@ def assert_good(result, requests=12):
 
 
 @BOTH
-def test_a_connection_closed_while_idle_is_no_failure(transport):
-    """A server that drops a kept connection when the next request comes is asked again on a new one, once."""
-    seen = []
-
-    def handler(sock, _):
-        request = read_request(sock)
-        if request is None:
-            return
-        seen.append(request["prompt"][0])
-        body = whole(request["max_tokens"])
-        sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-        read_request(sock)  # and hang up without a word
-
-    with raw(handler) as url:
-        result = counted(url, transport=transport)
-    assert_good(result)
-    assert len(seen) == len(set(seen)) == 13  # with the probe
-
-
-@BOTH
 def test_connection_close_after_each_answer(transport):
     """Answers that say `Connection: close` each cost a connection, and nothing else."""
 

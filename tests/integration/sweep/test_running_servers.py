@@ -68,6 +68,28 @@ def test_a_server_that_refuses_is_told_once_and_never_dead(bench):
     assert all("Completions API" in text for text in ended.rows["failure_message"])
 
 
+def test_what_the_load_generator_has_to_say_is_on_screen_in_the_row_in_the_log_and_in_the_report(bench):
+    """A gateway that refuses ignore_eos is measured without it, and nobody has to guess that."""
+
+    def complete(exchange):
+        if "ignore_eos" in exchange.json():
+            refuse(400, "Unrecognized request argument supplied: ignore_eos")(exchange)
+        else:
+            answer(exchange)
+
+    note = "the server refused ignore_eos and min_tokens"
+    with scripted(server(complete)) as url:
+        ended = bench.run(*words(url, bench))
+    made = bench.run("report", str(bench.out))
+
+    assert all(note in json.loads(said)[0] for said in ended.rows["load_notes"])
+    assert ended.stderr.count(note) == 1
+    assert f"load: {note}" in ended.stdout
+    assert note in (bench.out / "log.jsonl").read_text()
+    assert made.code == 0, made.stderr
+    assert note in (bench.out / "report.md").read_text()
+
+
 @pytest.mark.slow
 def test_words_of_a_server_that_fails_every_request(bench):
     """A server that takes the probe and no request: its words are on the screen, in the row and in the report."""

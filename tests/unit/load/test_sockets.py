@@ -18,7 +18,7 @@ def test_an_event_of_a_closed_socket_is_not_the_end_of_connecting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         load = SimpleNamespace(shape=Closed(1), request_timeout_s=30.0)
         spec: Any = SimpleNamespace(load=load, addresses=((socket.AF_INET, server.getsockname()),))
-        work: Any = SimpleNamespace(spec=spec, opened=0, talking=0, reads=0, began=lambda _: None)
+        work: Any = SimpleNamespace(spec=spec, opened=0, talking=0, reads=0, sent=lambda *_, **__: None)
         sockets = Sockets(work, lambda *ended: over.append(ended))
         try:
             sockets.connect(Prepared(0, 0, 0, 8, 8, 0, 8, "first", b"request"), 0)

@@ -138,12 +138,16 @@ def test_image_tokens_come_from_the_text_s_own(control):
     assert (made.counts.image_tokens, made.counts.input_tokens) == (20, 30)
 
 
-def test_a_cut_answer_gives_tokens_and_no_row(control):
-    """What we cut ourselves neither failed nor ended; the tokens it had gave are counted."""
-    made = tally(control)
-    made.cut(ended(1, 11, [12.0, 12.5]).answer)
-    assert made.counts.output_tokens == 2
-    assert len(made.rows()) == 0
+def test_a_cut_request_has_a_row_without_an_end(control):
+    """What we cut ourselves neither failed nor ended; the tokens it had given are counted."""
+    made, cut = tally(control), ended(1, 11, [12.0, 12.5])
+    cut.prepared.sent_ns = 11 * S
+    made.cut(cut.prepared, cut.answer)
+    (row,) = made.rows()
+    assert made.counts.output_tokens == row["output_tokens"] == 2
+    assert (row["sent_ns"], row["end_ns"], row["failure"]) == (11 * S, NONE, NONE)
+    assert made.counts.itl.total == 0
+    assert not any(made.counters[count] for count in (Count.COMPLETED, Count.FAILED))
 
 
 def test_kept_stamps_are_one_per_token(control):

@@ -1,0 +1,328 @@
+"""Is any request lost that nobody counts? Servers that reset, close, half-close or stall requests at random points.
+
+    python benchmarks/faults.py --seeds 50
+
+Each seed draws a share of 1 to 10 % and which faults there are: before the head of the answer, after it or in
+mid-stream; on new connections before the request is read; on kept ones after the answer. The server writes down every
+request that it read. Then completed + failed + resent + cut must be what it saw, and the TTFT p99 what it wrote down
+from the first attempt to the first token. Prints a line a seed and transport; ends with 1 if one does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rocbench.load import drive, script
+from rocbench.load.schedule import Schedule, Truth
+from rocbench.load.spec import Closed, Lengths, LoadSpec, Progress, RequestPlan, Target, WindowPlan
+from rocbench.load.truth import Connection, ScheduleServer, Stream
+from rocbench.records import FAILURES, NONE, Failure, LoadResult, Phase
+from rocbench.tables import metrics
+from rocbench.verdict.evidence import Evidence
+from rocbench.verdict.judge import judge
+
+HOWS = ("reset", "close", "half_close", "stall")
+POINTS = ("new", "before_head", "after_head", "mid_stream", "idle")
+TIMEOUT_S = 0.4
+VOIDING = frozenset(
+    {"error_rate", "requests_resent", "client_saturated", "clock_stepped", "stamps_coalesced"}
+)
+"""Of these codes one voids a row here: a load of a second is too short for the others."""
+
+
+class FaultyServer(ScheduleServer):
+    """The schedule server, with a share of its requests lost in ways and at points that a seed draws."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__(schedule, "127.0.0.1", 0)
+        draw = random.Random(schedule.seed)
+        self.share = draw.uniform(0.01, 0.10)
+        chosen = [(how, point) for how in HOWS for point in POINTS if draw.random() < 0.5]
+        self.kinds = chosen or [("reset", "before_head")]
+        self.lost: dict[int, str] = {}
+        """Of running streams, by id(): how each is to end."""
+        self.arrivals: list[tuple[str, int]] = []
+        """Every request that was read."""
+        self.unread = 0
+        """Requests that lay unread when their connection was ended; a new connection is opened for one."""
+        self.idle_ends = 0
+        self.loaded = False
+
+    def draw(self, *points: str) -> tuple[str, str] | None:
+        """The fault of the next request, of those that come about at these points."""
+        kinds = [kind for kind in self.kinds if kind[1] in points]
+        return self.random.choice(kinds) if kinds and self.random.random() < self.share else None
+
+    def accept(self) -> None:
+        """Take connections; some are ended before their request was read."""
+        before = set(self.connections)
+        super().accept()
+        for fd in set(self.connections) - before:
+            drawn = self.draw("new") if self.loaded else None
+            if drawn is not None and drawn[0] in {"reset", "close"}:
+                self.unread += 1
+                self.lose(self.connections[fd], drawn[0])
+
+    def begin(self, connection: Connection, head: bytes, body: bytes) -> None:
+        """Answer a request, or lose it."""
+        if not head.startswith(b"POST "):
+            super().begin(connection, head, body)
+            return
+        name = next(
+            line[14:].decode() for line in head.split(b"\r\n") if line[:13].lower() == b"x-request-id:"
+        )
+        self.arrivals.append((name, connection.arrived_ns))
+        drawn = None if "probe" in name else self.draw("before_head", "after_head", "mid_stream")
+        self.loaded |= "probe" not in name
+        if drawn is None:
+            super().begin(connection, head, body)
+            return
+        how, point = drawn
+        if point == "before_head":
+            self.lose(connection, how)
+            return
+        stream = self.stream(connection, name, b"/chat/" in head, json.loads(body))
+        self.send(connection, stream.script.opening)
+        if point == "after_head":
+            self.lose(connection, how)
+            return
+        stream.last = self.random.randint(1, max(1, len(stream.sizes) - 1))
+        self.lost[id(stream)] = how
+        self.waiting.append(stream)
+
+    def end(self, stream: Stream) -> None:
+        """End an answer, or lose it; a connection that stays may be ended once nothing is asked on it."""
+        how = self.lost.pop(id(stream), None)
+        if how is not None:
+            self.ended.append(stream)
+            self.lose(stream.connection, how)
+            return
+        super().end(stream)
+        drawn = None if "probe" in stream.request_id else self.draw("idle")
+        if drawn is not None and drawn[0] != "stall":
+            self.idle_ends += 1
+            self.unread += drawn[0] != "half_close" and _waits(stream.connection.sock)
+            self.lose(stream.connection, drawn[0])
+
+    def lose(self, connection: Connection, how: str) -> None:
+        """End a connection so. One that stalls is never answered."""
+        if connection.sock.fileno() < 0:
+            return
+        if how == "reset":
+            self.reset(connection)
+        elif how == "close":
+            self.close(connection)
+        elif how == "half_close":
+            with suppress(OSError):  # the client has closed it meanwhile
+                connection.sock.shutdown(socket.SHUT_WR)
+
+    def plain(self, connection: Connection, path: bytes) -> None:
+        """What was read, too."""
+        if path != b"/seen":
+            super().plain(connection, path)
+            return
+        seen = {
+            "arrivals": self.arrivals,
+            "unread": self.unread,
+            "idle_ends": self.idle_ends,
+            "kinds": self.kinds,
+        }
+        self.send(connection, script.plain_response(json.dumps(seen).encode()))
+
+
+def _waits(sock: socket.socket) -> bool:
+    """Whether bytes lie unread."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
+def serve(seed: int, step_ms: float) -> None:
+    """Run the server until SIGTERM."""
+    server = FaultyServer(
+        Schedule(
+            step_ns=int(step_ms * 1e6),
+            seed=seed,
+        )
+    )
+
+    def stop(*_: object) -> None:
+        server.stopping = True
+
+    def calm(*_: object) -> None:
+        server.share = 0.0
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR1, calm)
+    print(f"ready {server.port}", flush=True)
+    server.run()
+
+
+@contextmanager
+def serving(seed: int, step_ms: float) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The server as a process of its own; gives its base URL and the process, which SIGUSR1 makes faultless."""
+    command = [sys.executable, __file__, "--serve", str(seed), "--step-ms", str(step_ms)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().split()[1]}", process
+        finally:
+            process.terminate()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One load on one faulty server."""
+
+    seed: int
+    transport: str
+    kinds: str
+    row: dict[str, Any]
+    seen: int
+    """Requests that the server read, and connections that it ended before it had read theirs."""
+    counted: int
+    """Completed, failed, resent and cut, of all phases."""
+    cut: int
+    """Of those cut: the server need not have read them."""
+    idle_ends: int
+    """Connections that the server ended after an answer; a request may have overtaken it, unseen by both."""
+    p99_ms: float
+    true_p99_ms: float
+    codes: tuple[str, ...]
+
+    @property
+    def adds_up(self) -> bool:
+        """Every request is counted once."""
+        return 0 <= self.counted - self.seen <= self.cut + bool(self.idle_ends)
+
+    @property
+    def true(self) -> bool:
+        """The TTFT p99 is the truth, where nothing is void."""
+        return bool(self.codes) or abs(self.p99_ms - self.true_p99_ms) < 1
+
+    def line(self) -> str:
+        """One line for people."""
+        off = self.p99_ms - self.true_p99_ms
+        resent = "/".join(str(self.row[f"resent_{how}"]) for how in ("after_reset", "after_close", "unread"))
+        return (
+            f"{self.seed:3d} {self.transport:8s} completed {self.row['completed']:5d} failed {self.row['failed']:3d} "
+            f"cut {self.row['unfinished']:2d} resent {resent:8s} idle closes {self.row['idle_closes']:3d} | "
+            f"saw {self.seen:5d} counted {self.counted:5d} {'ok ' if self.adds_up else 'OFF'} | "
+            f"TTFT p99 {self.p99_ms:6.2f} off {off:+.3f} ms {'ok ' if self.true else 'OFF'} "
+            f"{','.join(self.codes) or 'sound'}"
+        )
+
+
+def counted(result: LoadResult) -> int:
+    """Requests that reached the server, as `requests_sent` has them, and connections that it ended at once."""
+    row = metrics.summarise(result, gpus=None)
+    refused = result.requests["failure"] == FAILURES.index(Failure.CONNECT)
+    assert isinstance(row["requests_sent"], int)
+    return row["requests_sent"] + int(refused.sum())
+
+
+def true_ttft_ms(result: LoadResult, truth: Truth, arrivals: dict[str, int]) -> np.ndarray[Any, Any]:
+    """From the first arrival to the first token, as the server wrote down, of completed measured requests."""
+    rows = result.requests
+    mine = rows[(rows["phase"] == Phase.MEASURED) & (rows["failure"] == NONE) & (rows["end_ns"] != NONE)]
+    first = {}
+    for name, chunks, start in zip(truth.ids, truth.chunks, truth.starts, strict=True):
+        if chunks:
+            first[str(name)] = int(truth.times_ns[start])
+    names = {int(name.rsplit("-", 1)[1]): name for name in first if "probe" not in name}
+    return np.array([(first[names[int(n)]] - arrivals[names[int(n)]]) / 1e6 for n in mine["request_id"]])
+
+
+def trial(seed: int, transport: str, seconds: float, users: int, step_ms: float) -> Trial:
+    """Load one faulty server and hold what is counted against what it saw. Every fifth load is cut in its window."""
+    with serving(seed, step_ms) as (url, server):
+        spec = LoadSpec(
+            target=Target(url, "truth", vocab_size=32_000),
+            requests=RequestPlan(Lengths(20), Lengths(8)),
+            shape=Closed(users),
+            window=WindowPlan(duration_s=seconds, max_duration_s=seconds, min_requests_per_user=1),
+            seed=seed,
+            run_id=f"faults-{seed}",
+            cell_id="cell",
+            workers=1,
+            transport=transport,  # type: ignore[arg-type]
+            request_timeout_s=TIMEOUT_S,
+        )
+        stop = threading.Event()
+
+        def watch(progress: Progress) -> None:
+            if seed % 5 == 4 and progress.phase == "measure" and progress.elapsed_s > seconds / 2:
+                stop.set()
+
+        result = drive(spec, watch, stop)
+        server.send_signal(signal.SIGUSR1)
+        time.sleep(0.1)
+        truth = Truth.fetch(url)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        seen = json.load(opener.open(url + "/seen", timeout=10))
+    row = metrics.summarise(result, gpus=None)
+    judged = judge(Evidence.from_row(row, load_shape="closed", ignore_eos=True))
+    ttft, true = row["p99_ttft_ms"], true_ttft_ms(result, truth, dict(reversed(seen["arrivals"])))
+    cut = int((result.requests["end_ns"] == NONE).sum())
+    assert isinstance(ttft, float)
+    return Trial(
+        seed,
+        transport,
+        ",".join("-".join(kind) for kind in seen["kinds"]),
+        row,
+        len(seen["arrivals"]) + seen["unread"],
+        counted(result),
+        cut,
+        seen["idle_ends"],
+        ttft,
+        float(np.percentile(true, 99)),
+        tuple(code for code in judged.reasons if code in VOIDING),
+    )
+
+
+def main() -> int:
+    """Run the seeds."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--users", type=int, default=8)
+    parser.add_argument("--step-ms", type=float, default=4.0)
+    parser.add_argument("--transport", choices=["wire", "aiohttp", "both"], default="both")
+    parser.add_argument("--serve", type=int, metavar="SEED", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve is not None:
+        serve(options.serve, options.step_ms)
+        return 0
+    transports = ["wire", "aiohttp"] if options.transport == "both" else [options.transport]
+    wrong = exact = 0
+    for seed in range(options.first, options.first + options.seeds):
+        for transport in transports:
+            found = trial(seed, transport, options.seconds, options.users, options.step_ms)
+            exact += found.seen == found.counted
+            wrong += not (found.adds_up and found.true)
+            print(found.line(), flush=True)
+            if not (found.adds_up and found.true):
+                print(f"    {found.kinds}", flush=True)
+    print(f"{wrong} of {options.seeds * len(transports)} do not hold; the sums are equal in {exact}")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

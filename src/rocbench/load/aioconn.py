@@ -1,0 +1,124 @@
+"""How a server ended a connection of aiohttp's, which its exceptions do not tell."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import select
+import socket
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from rocbench.records import Resend
+
+
+class Trip:
+    """One request's way: which connection it got, whether that had been kept, and since when it stands."""
+
+    __slots__ = ("kept", "line", "ready_ns")
+
+    def __init__(self) -> None:
+        self.kept = False
+        self.line: Line | None = None
+        self.ready_ns = 0
+
+    @property
+    def answered(self) -> bool:
+        """A byte of the answer came."""
+        return self.line is not None and self.line.any_bytes
+
+    @property
+    def ended(self) -> Resend | None:
+        """How the server ended the connection; None while it stands."""
+        return self.line.ended if self.line is not None else None
+
+
+TRIP: ContextVar[Trip] = ContextVar("trip")
+"""The trip of the task that runs."""
+
+
+class Line(ResponseHandler):
+    """aiohttp's end of one connection."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, idle_closed: Callable[[], None]) -> None:
+        super().__init__(loop)
+        self._idle_closed = idle_closed
+        self.any_bytes = False
+        self.ended: Resend | None = None
+
+    @property
+    def idle(self) -> bool:
+        """It is kept: the last answer came whole, and nothing was asked since."""
+        whole = self._payload is not None and self._payload.is_eof()
+        return self.any_bytes and whole and not self._should_close and self.transport is not None
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request is about to be written."""
+        self.any_bytes = False
+        TRIP.get().line = self
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self.any_bytes = True
+        super().data_received(data)
+
+    def eof_received(self) -> None:
+        """The server closed; what reaches a closed socket is thrown away: an end, then a reset (EPIPE)."""
+        error = 0
+        if (sock := self._socket()) is not None:
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self.ended = Resend.UNREAD if error == errno.EPIPE else Resend.CLOSED
+        super().eof_received()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        if exc is not None and self.ended is None:
+            self.ended = Resend.RESET
+        if self.idle:
+            self._idle_closed()
+        super().connection_lost(exc)
+
+    def is_connected(self) -> bool:
+        """Whether it can still be used: the server may have closed it, and the loop not have read so yet."""
+        idle, connected = self.idle, super().is_connected()
+        if idle and connected:
+            connected = (sock := self._socket()) is None or not _ended(sock.fileno())
+        if idle and not connected:
+            self._idle_closed()
+            self.force_close()
+        return connected
+
+    def _socket(self) -> socket.socket | None:
+        found: socket.socket | None = self.transport.get_extra_info("socket") if self.transport else None
+        return found if found is not None and found.fileno() >= 0 else None
+
+
+def _ended(fd: int) -> bool:
+    """Whether the other side has closed or reset. Only Linux tells of a close that was not read yet."""
+    if not hasattr(select, "POLLRDHUP"):
+        return False
+    poller = select.poll()
+    poller.register(fd, select.POLLRDHUP)
+    return bool(poller.poll(0))
+
+
+class TcpConnector(aiohttp.TCPConnector):
+    """Connections that tell how they ended."""
+
+    def __init__(self, idle_closed: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(Line, loop=self._loop, idle_closed=idle_closed)  # type: ignore[assignment]
+
+
+class UnixConnector(aiohttp.UnixConnector):
+    """The same over a file."""
+
+    def __init__(self, idle_closed: Callable[[], None], path: str, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._factory = functools.partial(Line, loop=self._loop, idle_closed=idle_closed)  # type: ignore[assignment]

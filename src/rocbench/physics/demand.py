@@ -144,9 +144,10 @@ def indexer_flops(arch: Architecture, layout: Layout) -> float:
     return each * arch.indexer_layers / keys / layout.pp
 
 
-def state_bytes(arch: Architecture, layout: Layout) -> float:
-    """Bytes that one sequence's linear layers read and write in a step on one rank."""
-    return 2.0 * arch.linear_layers * arch.linear_state * kv.STATE_BYTES / layout.tp / layout.pp
+def state_bytes(arch: Architecture, layout: Layout, *, bound: bool) -> float:
+    """Bytes that one sequence's linear layers read and write in a step on one rank; the least possible for a bound."""
+    width = kv.LEAST_STATE_BYTES if bound else kv.STATE_BYTES
+    return 2.0 * arch.linear_layers * arch.linear_state * width / layout.tp / layout.pp
 
 
 def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: bool) -> float:

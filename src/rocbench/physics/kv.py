@@ -23,7 +23,9 @@ V4_INDEXED_RATIO = 4
 GRAPHS_SUBTRACTED = Version("0.20")
 INDEXER_RESERVED = (Version("0.23"), Version("0.30"))
 STATE_BYTES = 4
-"""Bytes of a number in a linear layer's state (FP32; inferred, `--mamba-ssm-cache-dtype` can halve it)."""
+"""Bytes of a number in a linear layer's state (FP32; inferred)."""
+LEAST_STATE_BYTES = 2
+"""The same where `--mamba-ssm-cache-dtype`, or its `auto` for some models, takes a 16-bit type."""
 
 
 def latent_entry_bytes(arch: Architecture, layout: Layout) -> float:

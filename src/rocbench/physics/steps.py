@@ -90,7 +90,7 @@ class StepModel:
         longest = max_context or arch.max_position_embeddings or math.inf
         self.kv_terms = self._terms(demand.read_terms(arch, layout), memory, longest)
         self.kv_write_s = kv.kv_bytes_per_token_per_rank(arch, layout) / memory
-        self.state_s = demand.state_bytes(arch, layout) / memory
+        self.state_s = demand.state_bytes(arch, layout, bound=bound) / memory
         self.linear_s = demand.linear_flops(arch, layout) / rates.linear
         self.expert_compute_s = demand.expert_flops(arch, layout) / rates.experts
         self.sample_s = demand.head_flops(arch, layout) / rates.linear

@@ -10,7 +10,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,6 +157,12 @@ def real_server(real_vllm: RealVllm, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("real-vllm")
     with serve(real_vllm, "tiny-llama-gqa", folder, "--max-num-seqs", "1024") as server:
         yield server
+
+
+@pytest.fixture
+def serve_on(real_vllm: RealVllm, tmp_path: Path) -> Callable[[int], AbstractContextManager[RealServer]]:
+    """Starts a server of the tiny GQA model on one CPU, with one thread."""
+    return lambda cpu: serve(real_vllm, "tiny-llama-gqa", tmp_path, cpu=cpu)
 
 
 @pytest.fixture

@@ -365,11 +365,13 @@ def _off_share(asked: npt.NDArray[np.int32], had: npt.NDArray[np.int32]) -> floa
 def _doubts(rows: RequestArray) -> Row:
     """Shares of completed requests whose answers contradict themselves, and the tokens of their first chunks."""
 
+    doubts = np.maximum(rows["doubts"], 0)
+
     def share(doubt: Doubt, among: BoolArray) -> float | None:
-        return _ratio(((rows["doubts"] & doubt) != 0)[among].sum(), among.sum())
+        return _ratio(((doubts & doubt) != 0)[among].sum(), among.sum())
 
     every = np.ones(len(rows), dtype=np.bool_)
-    in_one = (rows["doubts"] & Doubt.ONE_PIECE) != 0
+    in_one = (doubts & Doubt.ONE_PIECE) != 0
     long_enough = (rows["chunks"] >= BURST_EVENTS) | (rows["output_tokens"] >= BURST_TOKENS) | in_one
     first = rows["first_tokens"]
     return {

@@ -90,7 +90,7 @@ def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
 
 
 def _words(doubts: int) -> str | None:
-    return ";".join(str(doubt.name).lower() for doubt in Doubt if doubts & doubt) or None
+    return ";".join(str(doubt.name).lower() for doubt in Doubt if max(doubts, 0) & doubt) or None
 
 
 def _histograms(result: LoadResult) -> pa.Table:

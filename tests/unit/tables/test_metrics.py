@@ -11,6 +11,7 @@ from rocbench.records import (
     FAILURES,
     NONE,
     REQUEST_DTYPE,
+    Doubt,
     Failure,
     Histogram,
     LoadResult,
@@ -293,3 +294,32 @@ def test_what_failed_requests_were_told_most_often():
     warm = [request(request_id=1, sent_ns=1, end_ns=2, failure=bad, phase=Phase.WARMUP)]
     assert metrics.summarise(load(warm, errors=errors), gpus=None)["common_error_count"] == 1
     assert metrics.summarise(load([]), gpus=None)["common_error"] is None
+
+
+def test_tokens_that_nobody_counted_have_no_throughput():
+    """Where answers tell no counts, output tokens/s is absent and not zero; one in two hundred leaves it."""
+    told, untold = answered(1, 30, 6, 16), answered(2, 30, 6, 16)
+    untold["output_tokens"] = NONE
+    row = metrics.summarise(load([told, untold], output_tokens_in_window=16), gpus=8)
+    assert [
+        row[name] for name in ("output_throughput", "total_token_throughput", "output_throughput_per_gpu")
+    ] == [None] * 3
+    assert row["drift"] is None
+    assert row["request_throughput"] is not None
+    row = metrics.summarise(load([told] * 199 + [untold], output_tokens_in_window=3184), gpus=8)
+    assert row["output_throughput"] == pytest.approx(318.4)
+
+
+def test_doubts_are_shares_of_completed_requests():
+    """Of those long enough to tell for answers in one piece; rows that say nothing have none."""
+    rows = [answered(1, 30, 6, 16, doubts=0, first_tokens=1) for _ in range(6)]
+    rows += [answered(2, 30, 6, 16, doubts=Doubt.USAGE | Doubt.END, first_tokens=9)]
+    rows += [answered(2, 120, 0, 16, doubts=Doubt.ONE_PIECE, first_tokens=9)]
+    rows += [answered(3, 30, 6, 2, doubts=Doubt.UNKNOWN_TEXT, first_tokens=1) for _ in range(2)]
+    row = metrics.summarise(load(rows), gpus=None)
+    shares = ("usage_disagrees_share", "one_piece_share", "unknown_text_share", "unknown_end_share")
+    assert [row[name] for name in shares] == pytest.approx([0.1, 0.125, 0.2, 0.1])
+    assert row["first_chunk_tokens"] == pytest.approx(2.6)
+    row = metrics.summarise(load([answered(1, 30, 6, 16)]), gpus=None)
+    assert [row[name] for name in shares] == [0, 0, 0, 0]
+    assert row["first_chunk_tokens"] is None

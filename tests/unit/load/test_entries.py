@@ -32,8 +32,8 @@ def read(tmp_path, content):
         LINES.rstrip(),
         b"\xef\xbb\xbf" + LINES,
         LINES.replace(b"\n", b"\r\n"),
-        gzip.compress(LINES),
-        gzip.compress(b"\xef\xbb\xbf" + LINES),
+        gzip.compress(LINES, mtime=0),
+        gzip.compress(b"\xef\xbb\xbf" + LINES, mtime=0),
     ],
 )
 def test_lines_are_read_in_every_usual_form(tmp_path, content):
@@ -70,7 +70,7 @@ def test_an_array_is_read_in_pieces(tmp_path, monkeypatch):
         ("{}".encode("utf-16"), "", "UTF-16"),
         ("{}".encode("utf-16-le"), "", "zero byte"),
         (b"\x28\xb5\x2f\xfd1234", "", "zstd"),
-        (gzip.compress(LINES)[:-20], "", "cannot read the file"),
+        (gzip.compress(LINES, mtime=0)[:-20], "", "cannot read the file"),
         (b"\x1f\x8bxxxx", "", "cannot read the file"),
         (b"prompt,output_len\nhello,3\n", ":1", "CSV is not read"),
         (b"{}\n{\n", ":2", "not JSON"),

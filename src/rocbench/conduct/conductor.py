@@ -49,8 +49,6 @@ LOST = {
     "server_unresponsive": "the server stopped answering in mid-run",
 }
 """By what ended a window: how a server was lost. Only one whose process is seen to have ended died."""
-REFUSED = "the server refused "
-"""How a note begins that says what a server is not sent: told while it runs, since it changes what a request is."""
 DYING_S = 3.0
 """A connection that broke may be the first sign of a process that is ending; so long it is watched."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -227,9 +225,6 @@ class Conductor:
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )
         self.screen.row(row)
-        for note in measured.result.notes:
-            if note.startswith(REFUSED):
-                self._say(note)
         self._say_errors(row)
         for note in json.loads(row["load_notes"] or "[]"):
             self.folder.log(now(), "note", cell=run.cell.key, repeat=run.repeat, text=note)

@@ -260,6 +260,12 @@ class LoadResult:
     """request_id to token stamps (ns), only with `keep_stamps`."""
     hosts: tuple[LoadHost, ...] = ()
     """Where the load came from; empty for the driver's own host."""
+    rate_asked: float | None = None
+    """Open loop: requests/s asked for."""
+    osl_mean: float | None = None
+    """Mean output tokens of the lengths that requests are drawn from; None where nobody knows it."""
+    silences: Int64Array | None = None
+    """(n, 2): start and end of each stretch of the window longer than 100 ms in which no token of any stream came."""
 
 
 @dataclass(frozen=True, slots=True)

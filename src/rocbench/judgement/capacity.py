@@ -13,7 +13,7 @@ from rocbench.judgement.compare import Row, by, key_columns, records
 LEVELS = ("concurrency", "request_rate")
 NOT_DELIVERED = {"concurrency_not_delivered", "client_saturated", "open_file_limit", "late_sends"}
 """Codes that say: what was asked for may not have been put on the server."""
-OVERLOADED = {"closed": {"error_rate"}, "open": {"error_rate", "littles_law", "not_steady"}}
+OVERLOADED = {"closed": {"error_rate"}, "open": {"error_rate", "overloaded", "littles_law", "not_steady"}}
 """Codes that are an answer where a limit is searched: the server cannot take this load, by the load's shape."""
 METRIC = "output_throughput"
 

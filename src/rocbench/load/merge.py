@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rocbench.load.spec import Closed, LoadSpec
+from rocbench.load import silence
+from rocbench.load.prompts import expected_osl
+from rocbench.load.spec import Closed, LoadSpec, Open
 from rocbench.load.work import WorkerReport
 from rocbench.records import Histogram, Int64Array, LoadHost, LoadResult, Phase, RequestArray, Window
 
@@ -15,11 +17,6 @@ def phases(began_ns: Int64Array, window: Window) -> Int64Array:
     """Phase of each request from when it began."""
     tail = np.where(began_ns < window.end_ns, Phase.MEASURED, Phase.TAIL)
     return np.where(began_ns < window.start_ns, Phase.WARMUP, tail)
-
-
-def warmup_cut(after_s: float, users: int) -> str:
-    """The note of a warm-up that did not end by itself."""
-    return f"warm-up was cut after {after_s:g} s: {users} users had ended a request"
 
 
 def merge(
@@ -68,4 +65,9 @@ def merge(
         notes=tuple(notes),
         stamps=stamps,
         hosts=hosts,
+        rate_asked=spec.shape.rate if isinstance(spec.shape, Open) else None,
+        osl_mean=expected_osl(spec.requests),
+        silences=silence.over(
+            (report.counts.heard for report in reports), window.start_ns, window.end_ns - window.start_ns
+        ),
     )

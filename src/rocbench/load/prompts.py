@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from rocbench.load.spec import Lengths
+from rocbench.load.spec import Lengths, RequestPlan
 
 IdArray = npt.NDArray[np.int32]
 IndexArray = npt.NDArray[np.int64]
@@ -84,6 +84,30 @@ def length(plan: Lengths, key: Key, purpose: str, number: int) -> int:
     sigma = plan.sigma or 0.5
     drawn = round(source.lognormal(math.log(plan.mean) - sigma**2 / 2, sigma))
     return max(low, min(drawn, high if high is not None else plan.mean * LONGEST_TAIL))
+
+
+def expected_osl(plan: RequestPlan) -> float | None:
+    """Mean output tokens of all requests that could be drawn; None where a file or the model decides."""
+    return expected(plan.osl) if plan.dataset is None and plan.ignore_eos else None
+
+
+def expected(plan: Lengths) -> float:
+    """Mean of what `length` draws."""
+    low, high = plan.low or 1, plan.high
+    if plan.kind == "fixed":
+        return float(plan.mean)
+    if plan.kind == "uniform":
+        return (low + (high if high is not None else plan.mean * 2 - low)) / 2
+    sigma = plan.sigma or 0.5
+    most = high if high is not None else plan.mean * LONGEST_TAIL
+
+    def below(value: float, order: int) -> float:
+        """E[x^order; x <= value] over mean^order, of the lognormal."""
+        z = (math.log(value / plan.mean) + sigma**2 / 2) / sigma - order * sigma
+        return (1 + math.erf(z / math.sqrt(2))) / 2
+
+    inside = plan.mean * (below(most, 1) - below(low, 1))
+    return inside + low * below(low, 0) + most * (1 - below(most, 0))
 
 
 def shared_length(ratio: float, isl: int) -> int:

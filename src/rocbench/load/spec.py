@@ -141,6 +141,12 @@ class WindowPlan:
     which spreads them over one request's time."""
     wave: bool = False
     """Start all at once with full lengths, so that fixed lengths march in one wave."""
+    max_tail_s: float | None = None
+    """How long the load is kept up after the window for its last requests; None follows the window (`load.rule`)."""
+    max_tail_requests: int | None = None
+    """How many requests are sent for that; None follows the window."""
+    max_drain_s: float | None = None
+    """How long is waited for what is then in flight; None: a window (open loop), or as long as a request may take."""
 
 
 @dataclass(frozen=True, slots=True)

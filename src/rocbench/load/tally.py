@@ -8,6 +8,7 @@ import numpy as np
 
 from rocbench.load.answer import Answer
 from rocbench.load.control import UNSET, Count, Head
+from rocbench.load.silence import Heard
 from rocbench.load.source import Prepared
 from rocbench.records import (
     FAILURES,
@@ -52,6 +53,7 @@ class Counts:
     image_tokens: int = 0
     coalesced_reads: int = 0
     per_second: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    heard: Heard = field(default_factory=Heard)
 
 
 class Tally:
@@ -229,6 +231,7 @@ class Tally:
             return
         inside = (stamps >= start_ns) & (stamps < end_ns)
         counts, chosen = self.counts, tokens[inside]
+        counts.heard.add(stamps[inside] - start_ns)
         counts.output_tokens += int(chosen.sum())
         if len(chosen):
             seconds = (stamps[inside] - start_ns) // 1_000_000_000

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from rocbench.load import rule
 from rocbench.load.clock import StepWatch
 from rocbench.load.control import UNSET, Command, Control, Count, Head
 from rocbench.load.crew import Crew
 from rocbench.load.hosts import HostsCrew
-from rocbench.load.merge import warmup_cut
 from rocbench.load.spec import Closed, LoadSpec, Open, Progress, Trace
 from rocbench.records import Window
 
@@ -42,6 +42,7 @@ class Watch:
         self.ahead_ns = ahead_ns
         self.plan = spec.window
         self.shape = spec.shape
+        self.requests = spec.requests
         self.timeout_ns = round(spec.request_timeout_s * 1e9)
         self.control = control
         self.cells = control.cells
@@ -55,6 +56,10 @@ class Watch:
         self.counted = self.plan.max_requests is not None or isinstance(self.shape, Trace)
         """Bound by count: everything is measured."""
         self.peak_in_flight = 0
+        self._go_ns = 0
+        self._first_end_s: float | None = None
+        self._after = rule.After(0.0, 0, None)
+        self._sent_at_end = 0
         self.clock = StepWatch()
         self._alive_ns = time.monotonic_ns()
         self._alive_mark = (0, 0)
@@ -99,62 +104,61 @@ class Watch:
             case "measure":
                 self._measure(now)
             case "tail":
-                if self._tail_over():
-                    self._command(Command.DRAIN)
-                    self._enter("drain", now)
+                self._tail(now)
             case "drain":
-                if now > self.phase_since_ns + self.timeout_ns + _LAST_CALL_NS:
-                    self._command(Command.ABORT)
+                if now > self.phase_since_ns + self._drain_ns():
+                    self._cut()
         if self.phase in {"warm-up", "measure", "tail"} and self._unresponsive():
             self._interrupt("server_unresponsive")
 
     def _go(self, now: int) -> None:
-        go = now + self.ahead_ns // 2
+        go = self._go_ns = now + self.ahead_ns // 2
         self.cells[Head.GO_NS] = go
         if self.counted:
             self.cells[Head.START_NS] = go
         self._command(Command.RUN)
         self._enter("measure" if self.counted else "warm-up", go)
 
-    def _warm_up(self, now: int) -> None:
+    def _seen(self, now: int) -> rule.Seen:
+        """The workers' counters as the rule takes them."""
         total = self.control.total
-        in_flight = total(Count.IN_FLIGHT)
-        self.peak_in_flight = max(self.peak_in_flight, in_flight)
-        if isinstance(self.shape, Closed):
-            warm = total(Count.TURNED_OVER) >= self.shape.users
-        else:
-            ended = total(Count.COMPLETED) + total(Count.FAILED)
-            ramped = now - self.phase_since_ns >= (self.plan.ramp_s or 0) * 1e9
-            warm = ended > 0 and ended >= self.peak_in_flight and ramped
-        late = now - self.phase_since_ns > self.plan.max_duration_s * 1e9
-        if not warm and not late:
+        self.peak_in_flight = max(self.peak_in_flight, total(Count.IN_FLIGHT))
+        ended = total(Count.COMPLETED) + total(Count.FAILED)
+        if self._first_end_s is None and total(Count.COMPLETED):
+            self._first_end_s = max(0.0, (now - self._go_ns) / 1e9)
+        tpots = total(Count.TPOT_COUNT)
+        return rule.Seen(
+            ended=ended,
+            turned_over=total(Count.TURNED_OVER),
+            peak_in_flight=self.peak_in_flight,
+            begun=total(Count.BEGUN),
+            first_end_s=self._first_end_s,
+            tpot_s=total(Count.TPOT_SUM_NS) / tpots / 1e9 if tpots else None,
+        )
+
+    def _warm_up(self, now: int) -> None:
+        seen, since_s = self._seen(now), (now - self.phase_since_ns) / 1e9
+        warm = rule.warm(self.shape, self.plan, seen, since_s, rule.request_s(self.requests, seen))
+        if warm == "no":
             return
-        if not warm:
-            self.notes.append(warmup_cut(self.plan.max_duration_s, total(Count.TURNED_OVER)))
+        if warm == "cut":
+            self.notes.append(rule.warmup_cut(self.shape, seen, since_s))
         self.cells[Head.START_NS] = now + self.ahead_ns
         self._enter("measure", now + self.ahead_ns)
 
     def _measure(self, now: int) -> None:
         start = self.cells[Head.START_NS]
-        least = start + round(self.plan.duration_s * 1e9)
-        most = start + round(max(self.plan.max_duration_s, 0.001) * 1e9)
+        seen = self._seen(now)
         if self.counted:
+            most = start + round(max(self.plan.max_duration_s, 0.001) * 1e9)
             if self._all_over():
-                self._end(now + self.ahead_ns, "count", now)
+                self._end(now + self.ahead_ns, "count", now, seen)
             elif now + self.ahead_ns >= most:
-                self._end(now + self.ahead_ns, "max_duration", now)
+                self._end(now + self.ahead_ns, "max_duration", now, seen)
             return
-        if now + self.ahead_ns >= most:
-            self._end(max(most, now + self.ahead_ns), "max_duration" if self._wanting() else "duration", now)
-        elif now + self.ahead_ns >= least and not self._wanting():
-            extended = now + self.ahead_ns > least + 2 * self.ahead_ns
-            self._end(max(least, now + self.ahead_ns), "requests" if extended else "duration", now)
-
-    def _wanting(self) -> bool:
-        """Fewer requests have begun in the window than a level needs."""
-        if not isinstance(self.shape, Closed):
-            return False
-        return self.control.total(Count.BEGUN) < self.plan.min_requests_per_user * self.shape.users
+        ends = rule.end(self.shape, self.plan, seen, (now - start) / 1e9, self.ahead_ns / 1e9)
+        if ends is not None:
+            self._end(max(start + round(ends[0] * 1e9), now + self.ahead_ns), ends[1], now, seen)
 
     def _all_over(self) -> bool:
         total = self.control.total
@@ -163,10 +167,45 @@ class Watch:
         answered = 0 < total(Count.SENT) <= total(Count.COMPLETED) + total(Count.FAILED)
         return exhausted and answered and total(Count.IN_FLIGHT) == 0 and total(Count.WAITING) == 0
 
-    def _end(self, end_ns: int, ended_by: str, now: int) -> None:
+    def _end(self, end_ns: int, ended_by: str, now: int, seen: rule.Seen) -> None:
         self.cells[Head.END_NS] = end_ns
         self.ended_by = ended_by
-        self._enter("tail", now)
+        window_s = (end_ns - self.cells[Head.START_NS]) / 1e9
+        request_s = rule.request_s(self.requests, seen)
+        self._after = rule.after(self.shape, self.plan, seen, window_s, request_s)
+        self._sent_at_end = self.control.total(Count.SENT)
+        self._enter("tail", max(now, end_ns))
+
+    def _tail(self, now: int) -> None:
+        """Keep the load up until the window's last request is over, within bounds."""
+        if not self._tail_over():
+            since_s = (now - self.phase_since_ns) / 1e9
+            sent = self.control.total(Count.SENT) - self._sent_at_end
+            if since_s < 0 or (since_s <= self._after.tail_s and sent <= self._after.tail_requests):
+                return
+            self.notes.append(
+                f"the tail was ended by its bound, {since_s:.3g} s and {sent} requests after the window: "
+                f"{self.control.total(Count.OUTSTANDING)} requests of the window went on while nothing new was sent"
+            )
+        self._command(Command.DRAIN)
+        self._enter("drain", now)
+
+    def _drain_ns(self) -> int:
+        if self._after.drain_s is not None:
+            return round(self._after.drain_s * 1e9)
+        return self.timeout_ns + _LAST_CALL_NS
+
+    def _cut(self) -> None:
+        """The drain has lasted long enough: what is in flight is cut, and keeps a row without an end."""
+        if self.cells[Head.COMMAND] == Command.ABORT:
+            return
+        left = self.control.total(Count.OUTSTANDING)
+        if left:
+            self.notes.append(
+                f"the drain was ended by its bound, after {(time.time_ns() - self.phase_since_ns) / 1e9:.3g} s: "
+                f"{left} requests of the window never ended (`unfinished`)"
+            )
+        self._command(Command.ABORT)
 
     def _tail_over(self) -> bool:
         total = self.control.total
@@ -182,6 +221,7 @@ class Watch:
         elif self.phase == "tail":
             self.notes.append(f"{ended_by} while the last requests of the window ran; they were cut")
         self._command(Command.ABORT)
+        self._after = rule.After(0.0, 0, None)
         self._enter("drain", time.time_ns())
 
     # --- what is seen

@@ -12,6 +12,7 @@ import pickle
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from rocbench.errors import BenchError
 from rocbench.load.control import Command, Control, Count, Head
@@ -28,31 +29,31 @@ def run(spec: WorkerSpec, control: Control) -> WorkerReport:
             os.sched_setaffinity(0, {spec.cpu})
     work = Work(spec, control)
     work.feed.prepare()
+    # All that takes time is done before the worker is ready, so that the first send is not late by it.
+    transport = _wire() if spec.transport == "wire" else _aiohttp()
     work.counters[Count.READY] = 1
-    if not _wait_for_go(work):
-        return work.report()
-    transport = _run_wire if spec.transport == "wire" else _run_aiohttp
-    transport(work)
+    if _wait_for_go(work):
+        transport(work)
     return work.report()
 
 
-def _run_wire(work: Work) -> None:
+def _wire() -> Callable[[Work], None]:
     from rocbench.load.wire import WireLoop  # needs epoll, which only Linux has
 
     # No cycles are made on the way of a request, so nothing piles up without the collector.
     gc.collect()
     gc.freeze()
     gc.disable()
-    WireLoop(work).run()
+    return lambda work: WireLoop(work).run()
 
 
-def _run_aiohttp(work: Work) -> None:
+def _aiohttp() -> Callable[[Work], None]:
     from rocbench.load.aio import run_aiohttp
 
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # aiohttp does make cycles
-    run_aiohttp(work)
+    return run_aiohttp
 
 
 def _wait_for_go(work: Work) -> bool:

@@ -124,6 +124,14 @@ class Load(Strict):
     """Seconds over which users start; None staggers them over about one request's time."""
     wave: bool = False
     """Start all users at once, so that fixed lengths march in one wave."""
+    max_tail_s: float | None = Field(default=None, ge=0)
+    """Maximum time, in seconds, for which the load is kept up after the window until its last request has ended.
+    None: half a window (closed loop: a whole one), and at least the time of a few requests."""
+    max_tail_requests: int | None = Field(default=None, ge=0)
+    """Maximum number of requests sent in that time. None: as many as come, or began, in the window."""
+    max_drain_s: float | None = Field(default=None, ge=0)
+    """Maximum time, in seconds, to wait for requests in flight once nothing new is sent; what is left is cut and
+    counted as unfinished. None: a window (closed loop: as long as a request may take)."""
     request_timeout_s: float = Field(default=600.0, gt=0)
     """From the send to the last byte."""
     transport: Literal["auto", "wire", "aiohttp"] = "auto"

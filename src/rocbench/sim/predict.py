@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from rocbench.errors import InputError
-from rocbench.load import arrivals, prompts
-from rocbench.load.merge import phases, warmup_cut
+from rocbench.load import arrivals, prompts, rule
+from rocbench.load.merge import phases
 from rocbench.load.prompts import Key
+from rocbench.load.silence import SLOT_NS
 from rocbench.load.spec import Closed, LoadSpec, Open
 from rocbench.records import NONE, REQUEST_DTYPE, LoadResult, Phase, RequestArray, Window
 from rocbench.sim.engine import Engine
@@ -69,6 +70,7 @@ class _Request:
     osl_asked: int
     sequence: Sequence
     images: int
+    first_s: float = math.nan
     end_s: float = math.nan
 
 
@@ -77,6 +79,8 @@ class _Edges:
     start_s: float = math.inf
     end_s: float = math.inf
     ended_by: str = "never_began"
+    drain_s: float = math.inf
+    """When nothing new is sent any more."""
 
 
 def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 0) -> Prediction:
@@ -136,12 +140,16 @@ class _Run:
     running: dict[int, _Request] = field(default_factory=dict)
     engine: Engine = field(init=False)
     log: TokenLog = field(default_factory=TokenLog)
-    turned_over: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    never_sent: list[_Request] = field(default_factory=list)
+    turned_over: set[int] = field(default_factory=set)
     begun: int = 0
     outstanding: int = 0
     sent: int = 0
     peak_in_flight: int = 0
+    after: rule.After = field(default_factory=lambda: rule.After(0.0, 0, None))
+    _sent_at_end: int = 0
+    _tpots: tuple[float, int] = (0.0, 0)
     _due: list[tuple[float, int, _Request]] = field(default_factory=list)
     _key: Key = field(init=False)
     _random: random.Random = field(init=False)
@@ -164,7 +172,7 @@ class _Run:
     # --- the loop
 
     def drive(self) -> None:
-        """Run to the end of the tail (bound by count: to the last answer)."""
+        """Run to the last answer of the window's requests, or to what bounds tail and drain."""
         if self._counted:
             self.edges.start_s = 0.0
         if isinstance(self.spec.shape, Closed):
@@ -190,10 +198,16 @@ class _Run:
             self.waiting_s[len(self.engine.waiting)] += outcome.ends_s - self.now
         self.log.step(outcome)
         self.now = outcome.ends_s
+        for sequence in outcome.prefilled:
+            if math.isnan(self.running[sequence.id].first_s):
+                self.running[sequence.id].first_s = self.now
         for sequence in outcome.finished:
             request = self.running.pop(sequence.id)
             request.end_s = self.now
             self.ended.append(request)
+            if sequence.output_tokens > 1:
+                tpot_s = (self.now - request.first_s) / (sequence.output_tokens - 1)
+                self._tpots = (self._tpots[0] + tpot_s, self._tpots[1] + 1)
             if self._measured(request):
                 self.outstanding -= 1
             if request.user >= 0:
@@ -209,56 +223,85 @@ class _Run:
     def _measured(self, request: _Request) -> bool:
         return self.edges.start_s <= request.intended_s < self.edges.end_s
 
-    def _wanting(self) -> bool:
-        """Fewer requests have begun in the window than a level needs."""
-        if not isinstance(self.spec.shape, Closed):
-            return False
-        return self.begun < self.spec.window.min_requests_per_user * self.spec.shape.users
+    def _seen(self) -> rule.Seen:
+        total_s, count = self._tpots
+        return rule.Seen(
+            ended=len(self.ended),
+            turned_over=len(self.turned_over),
+            peak_in_flight=self.peak_in_flight,
+            begun=self.begun,
+            first_end_s=self.ended[0].end_s if self.ended else None,
+            tpot_s=total_s / count if count else None,
+        )
 
     def _over(self) -> bool:
-        if self.edges.end_s == math.inf:
+        edges = self.edges
+        if edges.end_s == math.inf:
             return False
-        return self._counted or (self.now >= self.edges.end_s and not self.outstanding)
+        if self._counted or (self.now >= edges.end_s and not self.outstanding):
+            return True
+        drain_s = self.spec.request_timeout_s if self.after.drain_s is None else self.after.drain_s
+        return self.now > edges.drain_s + drain_s
 
     def _next_edge(self) -> float:
         """When the window's end may have to be announced; never while nothing waits for the clock."""
         edges, window = self.edges, self.spec.window
         if edges.end_s < math.inf:
-            return edges.end_s if self.now < edges.end_s else math.inf
+            times = (edges.end_s, edges.end_s + self.after.tail_s)
+            return min((at for at in times if at >= self.now), default=math.inf)
         if edges.start_s == math.inf:
             return window.max_duration_s if self.now < window.max_duration_s else math.inf
         times = (edges.start_s + window.duration_s - AHEAD_S, edges.start_s + window.max_duration_s - AHEAD_S)
         return min((at for at in times if at > self.now), default=math.inf)
 
     def _move_edges(self) -> None:
-        edges, window = self.edges, self.spec.window
+        edges, window, shape = self.edges, self.spec.window, self.spec.shape
         if edges.start_s == math.inf:
-            if self._warm() or self.now >= window.max_duration_s:
-                if not self._warm():
-                    self.notes.append(warmup_cut(window.max_duration_s, len(self.turned_over)))
+            seen = self._seen()
+            warm = rule.warm(shape, window, seen, self.now, rule.request_s(self.spec.requests, seen))
+            if warm == "cut":
+                self.notes.append(rule.warmup_cut(shape, seen, self.now))
+            if warm != "no":
                 edges.start_s = self.now + AHEAD_S
         elif edges.end_s == math.inf:
-            least, soon = edges.start_s + window.duration_s, self.now + AHEAD_S
-            most = edges.start_s + window.max_duration_s
+            soon, most = self.now + AHEAD_S, edges.start_s + window.max_duration_s
             if self._counted:
                 if (not self.running and not self._may_send()) or soon >= most:
                     edges.end_s, edges.ended_by = self.now + 1e-9, "max_duration" if self.running else "count"
-            elif soon >= most:
-                edges.end_s = max(most, soon)
-                edges.ended_by = "max_duration" if self._wanting() else "duration"
-            elif soon >= least and not self._wanting():
-                edges.end_s = max(least, soon)
-                edges.ended_by = "requests" if soon > least + 2 * AHEAD_S else "duration"
+                return
+            ends = rule.end(shape, window, self._seen(), self.now - edges.start_s, AHEAD_S)
+            if ends is not None:
+                self._end(edges.start_s + ends[0], ends[1])
+        elif self.now >= edges.end_s and edges.drain_s == math.inf:
+            sent = self.sent - self._sent_at_end
+            if self.now > edges.end_s + self.after.tail_s or sent > self.after.tail_requests:
+                self._drain()
 
-    def _warm(self) -> bool:
-        if isinstance(self.spec.shape, Closed):
-            return len(self.turned_over) >= self.spec.shape.users
-        ramped = self.now >= (self.spec.window.ramp_s or 0.0)
-        return ramped and len(self.ended) >= max(1, self.peak_in_flight)
+    def _drain(self) -> None:
+        """Send nothing new: what is due and found no room stays unsent."""
+        self.edges.drain_s = self.now
+        number = self.sent
+        while self._next_s < min(self.now, self.edges.end_s):
+            self.never_sent.append(self._make(number, -1, math.nan, self._next_s))
+            self._next_s, number = next(self._clock), number + 1
+        self._next_s = math.inf
+        self.notes.append(
+            f"the tail was ended by its bound: {self.outstanding} requests of the window went on while nothing "
+            "new was sent"
+        )
+
+    def _end(self, end_s: float, ended_by: str) -> None:
+        seen, plan = self._seen(), self.spec
+        request_s = rule.request_s(plan.requests, seen)
+        self.edges.end_s, self.edges.ended_by = end_s, ended_by
+        self.after = rule.after(plan.shape, plan.window, seen, end_s - self.edges.start_s, request_s)
+        self._sent_at_end = self.sent
 
     # --- sending
 
     def _may_send(self) -> bool:
+        if self.edges.drain_s < math.inf:
+            return False
         most = self.spec.window.max_requests
         return most is None or self.sent < most
 
@@ -359,13 +402,16 @@ class _Run:
             clock_step_ns=0,
             open_file_limit=0,
             notes=tuple(self.notes),
+            rate_asked=self.spec.shape.rate if isinstance(self.spec.shape, Open) else None,
+            osl_mean=prompts.expected_osl(self.spec.requests),
+            silences=_ns(tokens.silences(edges.start_s, edges.end_s, SLOT_NS / 1e9)),
         )
 
     def _rows(self, tokens: Tokens, window: Window) -> RequestArray:
-        rows = np.zeros(len(self.ended), dtype=REQUEST_DTYPE)
-        numbers, first_s, last_s = tokens.first_last()
-        place = np.searchsorted(numbers, [request.number for request in self.ended])
-        ended = self.ended
+        left = [request for request in self.running.values() if request.intended_s < self.edges.end_s]
+        whole = [*self.ended, *left, *self.never_sent]
+        rows = np.zeros(len(whole), dtype=REQUEST_DTYPE)
+        first_s, last_s, emitted = tokens.of(np.array([request.number for request in whole], dtype=np.int64))
         for name, value in {
             "worker": 0,
             "turn": 0,
@@ -376,27 +422,28 @@ class _Run:
         }.items():
             rows[name] = value
         rows["failure"] = rows["resent"] = NONE
-        rows["request_id"] = [request.number for request in ended]
-        rows["user"] = [request.user for request in ended]
-        rows["intended_ns"] = _ns(np.array([request.intended_s for request in ended]))
-        rows["sent_ns"] = _ns(np.array([request.sent_s for request in ended]))
-        rows["first_token_ns"] = rows["first_chunk_ns"] = _ns(first_s[place])
-        rows["last_token_ns"] = _ns(last_s[place])
-        rows["end_ns"] = _ns(np.array([request.end_s for request in ended]))
-        rows["isl_asked"] = [request.isl for request in ended]
-        rows["osl_asked"] = [request.osl_asked for request in ended]
-        rows["prompt_tokens"] = [request.sequence.prompt_tokens for request in ended]
-        rows["output_tokens"] = rows["chunks"] = [request.sequence.output_tokens for request in ended]
-        rows["images"] = [request.images for request in ended]
-        rows["image_tokens"] = [r.sequence.image_tokens if r.images else NONE for r in ended]
+        rows["request_id"] = [request.number for request in whole]
+        rows["user"] = [request.user for request in whole]
+        rows["intended_ns"] = _ns(np.array([request.intended_s for request in whole]))
+        rows["sent_ns"] = _ns(np.array([request.sent_s for request in whole]))
+        rows["first_token_ns"] = rows["first_chunk_ns"] = _ns(first_s)
+        rows["last_token_ns"] = _ns(last_s)
+        rows["end_ns"] = _ns(np.array([request.end_s for request in whole]))
+        rows["isl_asked"] = [request.isl for request in whole]
+        rows["osl_asked"] = [request.osl_asked for request in whole]
+        rows["prompt_tokens"] = [request.sequence.prompt_tokens for request in whole]
+        rows["output_tokens"] = rows["chunks"] = emitted
+        rows["images"] = [request.images for request in whole]
+        rows["image_tokens"] = [r.sequence.image_tokens if r.images else NONE for r in whole]
         details = self.node.dialect.prompt_details
-        rows["cached_tokens"] = [r.sequence.cached_tokens if details else NONE for r in ended]
+        rows["cached_tokens"] = [r.sequence.cached_tokens if details else NONE for r in whole]
         rows["phase"] = phases(rows["intended_ns"], window)
         return rows[np.argsort(rows["sent_ns"], kind="stable")]
 
 
 def _ns(seconds: Any) -> Any:
-    """Virtual seconds as the records' nanoseconds."""
+    """Virtual seconds as the records' nanoseconds; NaN is absent."""
     if isinstance(seconds, np.ndarray):
-        return EPOCH_NS + np.round(seconds * 1e9).astype(np.int64)
+        known = np.nan_to_num(seconds)
+        return np.where(np.isnan(seconds), NONE, EPOCH_NS + np.round(known * 1e9).astype(np.int64))
     return EPOCH_NS + round(seconds * 1e9)

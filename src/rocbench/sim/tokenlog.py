@@ -56,12 +56,19 @@ class Tokens:
     ends_s: FloatArray
     spans: Int64Array
 
-    def first_last(self) -> tuple[Int64Array, FloatArray, FloatArray]:
-        """Sequences with a token, and when their first and last came."""
-        numbers, starts = np.unique(self.spans[:, 0], return_index=True)
+    def of(self, numbers: Int64Array) -> tuple[FloatArray, FloatArray, Int64Array]:
+        """When each sequence's first and last token came (NaN for one without any), and how many it had."""
+        known, starts = np.unique(self.spans[:, 0], return_index=True)
         stops = np.append(starts[1:], len(self.spans)) - 1
-        first, last = self.spans[starts, 1], self.spans[stops, 2]
-        return numbers, self.ends_s[first], self.ends_s[last]
+        first, last = self.ends_s[self.spans[starts, 1]], self.ends_s[self.spans[stops, 2]]
+        before = np.concatenate([[0], np.cumsum(self.spans[:, 2] - self.spans[:, 1] + 1)])
+        counts = before[stops + 1] - before[starts]
+        there = np.isin(numbers, known)
+        place = np.searchsorted(known, numbers[there])
+        found = np.full(len(numbers), np.nan), np.full(len(numbers), np.nan), np.zeros(len(numbers), np.int64)
+        for whole, part in zip(found, (first, last, counts), strict=True):
+            whole[there] = part[place]
+        return found
 
     def per_step(self) -> Int64Array:
         """Tokens that came out at each step's end."""
@@ -69,6 +76,12 @@ class Tokens:
         np.add.at(change, self.spans[:, 1], 1)
         np.add.at(change, self.spans[:, 2] + 1, -1)
         return np.cumsum(change)[:-1]
+
+    def silences(self, start_s: float, end_s: float, least_s: float) -> FloatArray:
+        """(n, 2): start and end of each stretch of a window longer than `least_s` in which no token came."""
+        ends = self.ends_s[self.per_step() > 0]
+        marks = np.concatenate([[start_s], ends[(ends >= start_s) & (ends < end_s)], [end_s]])
+        return np.stack([marks[:-1], marks[1:]], axis=1)[np.diff(marks) > least_s]
 
     def gaps(self, numbers: Int64Array) -> Histogram:
         """Gaps between the tokens of these sequences."""

@@ -65,7 +65,9 @@ _LOAD = (
     Column(
         "request_throughput",
         "requests/s",
-        "completed requests that ended in the window, per second",
+        "completed requests per second. Closed loop: users in flight / mean time in flight of requests that began in the"
+        " window (Little's law), at the mean length that requests are drawn from where that is known; elsewhere, or with"
+        " users missing: requests that ended in the window, counted",
         "higher",
     ),
     Column(
@@ -102,7 +104,11 @@ _WINDOW = (
         "",
         "duration, requests, count, max_duration, interrupted, server_died, server_unresponsive, never_began",
     ),
-    Column("unfinished", "requests", "began in the window and were cut when the load ended"),
+    Column(
+        "unfinished",
+        "requests",
+        "began in the window and were cut when the load ended: their latencies are in no column",
+    ),
     Column(
         "resent_after_reset",
         "requests",
@@ -124,7 +130,62 @@ _WINDOW = (
         "sent in all phases, probes that were answered included; twice where sent again, unless unread",
     ),
     Column("requests_per_user", "requests", "requests that began in the window / concurrency asked"),
-    Column("littles_law_ratio", "", "requests ended per second x mean time in flight / achieved concurrency"),
+    Column(
+        "littles_law_ratio",
+        "",
+        "requests ended (open loop: come) per second x mean time in flight / achieved concurrency",
+    ),
+    Column(
+        "rate_bias_share",
+        "share",
+        "how much too high request_throughput may read for few requests of unlike lengths (closed loop)",
+    ),
+    Column("arrival_rate", "requests/s", "rate asked for; of a trace, that of its arrivals (open loop)"),
+    Column(
+        "backlog_slope_per_s",
+        "requests/s",
+        "by how many requests a second the number in flight grew, least squares over the window (open loop)",
+    ),
+    Column(
+        "backlog_slope_low_per_s", "requests/s", "lower end of its 95 % interval, by the arrivals' own noise"
+    ),
+    Column(
+        "backlog_slope_high_per_s", "requests/s", "upper end of its 95 % interval, by the arrivals' own noise"
+    ),
+    Column(
+        "unserved_share",
+        "share",
+        "1 - output tokens in the window / those that the rate asked for offers (open loop); below 0 after few arrivals",
+    ),
+    Column(
+        "arrival_noise_share",
+        "share",
+        "standard deviation of what chance adds to the backlog over the window / requests offered (open loop)",
+    ),
+    Column(
+        "latency_slope",
+        "s/s",
+        "by how much the time of a request of mean length grew for each second that it was sent later (open loop)",
+    ),
+    Column(
+        "idle_share", "share", "share of the window's second half in which nothing was in flight (open loop)"
+    ),
+    Column(
+        "longest_silence_ms",
+        "ms",
+        "longest time in the window without a token of any stream, with a request in flight",
+    ),
+    Column(
+        "stall_limit_ms",
+        "ms",
+        "how long a sound server may be silent: 1 s, 3 x the TTFT of the longest prompt, 5 x the gap between chunks",
+    ),
+    Column("stalled_share", "share", "share of the window that silences longer than that took"),
+    Column(
+        "p99_ttft_by_clock_ms",
+        "ms",
+        "p99 TTFT had the same requests come by the clock, so that some were due in each stall (closed loop)",
+    ),
     Column(
         "image_token_throughput", "tokens/s", "image tokens of requests whose first token lies in the window"
     ),
@@ -135,7 +196,12 @@ _WINDOW = (
         "higher",
     ),
     Column("goodput_share", "share", "requests within every limit / (completed + failed)", "higher"),
-    Column("drift", "share", "second half's output tokens/s against the first half's, relative to the mean"),
+    Column(
+        "drift",
+        "share",
+        "second half's output tokens/s against the first half's, relative to the mean; open loop: less what the arrivals"
+        " explain",
+    ),
     Column("drift_low", "share", "lower end of the 95 % interval of `drift`"),
     Column("drift_high", "share", "upper end of the 95 % interval of `drift`"),
     Column("tokens_per_second_cov", "share", "standard deviation / mean of output tokens in whole seconds"),

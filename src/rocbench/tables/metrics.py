@@ -3,7 +3,8 @@
 Two populations, never mixed:
 
 * Throughput counts what is *stamped in the window*, whenever its request began: tokens by their own stamps, requests
-  by their end. The window is closed-loop steady state, so nothing of ramp or drain enters.
+  by their end. Under closed loop the rate of requests is not counted, for a window that begins and ends with requests
+  holds too many of them, but follows from Little's law: achieved concurrency / mean time in flight (`_request_rate`).
 * Latencies, completed, failed and goodput are of requests that *began in the window* (Phase.MEASURED).
 
 Formulas, per completed request, as `vllm bench serve` has them (vllm/benchmarks/serve.py `calculate_metrics` and
@@ -46,6 +47,7 @@ from rocbench.records import (
     Resend,
     Window,
 )
+from rocbench.tables import backlog, request_rate, stalls
 from rocbench.tables.columns import CELLS, Column
 from rocbench.units import one_line
 
@@ -96,13 +98,17 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
     row |= _errors(result, failed)
     row |= _resent(rows, began)
     row |= _throughput(result, gpus, counted=_counted(rows[completed]))
-    row |= _in_flight_columns(rows, window, began & ended)
+    row |= _in_flight_columns(rows, window, began & ended, result.concurrency_asked)
+    row |= request_rate.columns(result, began, row["achieved_concurrency"], row["request_throughput"])
+    row |= backlog.columns(result, row["achieved_concurrency"])
     row |= _latencies(rows[completed], result.itl, result.icl)
+    row |= stalls.columns(result, completed, row["median_icl_ms"])
     row |= _open_loop(rows, completed, began)
     row |= _lengths(rows, completed)
     row |= _doubts(rows[completed])
     row |= _goodput(rows, completed, failed, row["request_throughput"], slo)
-    row |= _steadiness(result.tokens_per_second if row["output_throughput"] is not None else [])
+    explained = None if result.concurrency_asked else backlog.explained(result)
+    row |= _steadiness(result.tokens_per_second if row["output_throughput"] is not None else [], explained)
     return row | _client(result)
 
 
@@ -195,8 +201,13 @@ def in_flight(sent_ns: Int64Array, end_ns: Int64Array, window: Window) -> tuple[
     return mean, int(np.cumsum(steps[order]).max())
 
 
-def _in_flight_columns(rows: RequestArray, window: Window, began_and_ended: BoolArray) -> Row:
-    """Achieved and peak concurrency, and Little's law from rate and mean time in flight against the integral."""
+def _in_flight_columns(
+    rows: RequestArray, window: Window, began_and_ended: BoolArray, users: int | None
+) -> Row:
+    """Achieved and peak concurrency, and Little's law from rate and mean time in flight against the integral.
+
+    The rate is that of ends, under open loop that of arrivals: above capacity what ends fits what ends.
+    """
     if window.seconds <= 0:
         return {"achieved_concurrency": None, "peak_concurrency": None, "littles_law_ratio": None}
     mean, peak = in_flight(rows["sent_ns"], rows["end_ns"], window)
@@ -207,7 +218,9 @@ def _in_flight_columns(rows: RequestArray, window: Window, began_and_ended: Bool
     law = None
     if len(mine) and mean:
         time_in_flight = float((mine["end_ns"] - mine["sent_ns"]).mean()) / 1e9
-        law = float(ended_here.sum()) / window.seconds * time_in_flight / mean
+        came = rows["phase"] == Phase.MEASURED
+        number = float(ended_here.sum() if users is not None else came.sum())
+        law = number / window.seconds * time_in_flight / mean
     return {"achieved_concurrency": mean, "peak_concurrency": peak, "littles_law_ratio": law}
 
 
@@ -386,8 +399,10 @@ def _doubts(rows: RequestArray) -> Row:
 # --- steadiness and the client
 
 
-def _steadiness(tokens_per_second: Int64Array | Sequence[int]) -> Row:
+def _steadiness(tokens_per_second: Int64Array | Sequence[int], explained: FloatArray | None) -> Row:
     """Drift between the window's halves with its interval, and the spread of whole seconds.
+
+    Open loop: of what is left when the tokens that the arrivals explain are taken off (`explained`).
 
     drift = (mean of the second half - mean of the first) / mean of all. Each half is cut into up to 5 batches, since
     neighbouring seconds are not independent (batch means; Law, Simulation Modeling and Analysis, 9.5.3), and the
@@ -398,9 +413,10 @@ def _steadiness(tokens_per_second: Int64Array | Sequence[int]) -> Row:
     if len(seconds) < 4 or not seconds.any():
         return row
     half = len(seconds) // 2
+    judged = seconds if explained is None else seconds - explained
     first, second = (
         [float(batch.mean()) for batch in np.array_split(part, min(5, half))]
-        for part in (seconds[:half], seconds[-half:])
+        for part in (judged[:half], judged[-half:])
     )
     effect, mean = stats.welch(first, second), float(seconds.mean())
     return {

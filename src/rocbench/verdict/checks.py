@@ -46,6 +46,15 @@ BEFORE_SERVER = 0.05
 """How much earlier than the server says an answer may come: nothing explains it but what the two counted at an edge."""
 TPOT_OFF_MS = 1.0
 TPOT_OFF = 0.1
+LATE_HARM = 0.1
+"""Lateness of this share of the mean gap, or of the TTFT, changes what was measured."""
+GROWS = 0.02
+"""A queue that grows by less than this share of what is offered is taken for level."""
+UNSERVED = 0.12
+NOISY = 0.11
+"""Beyond it a load 20 % above capacity cannot be told from one below it."""
+RATE_BIAS = 0.01
+OMITTED = 1.5
 TEMPLATE_TOKENS = 64
 """What a chat template may add to a prompt."""
 QUEUED = 0.1
@@ -177,20 +186,108 @@ def late_sends(e: Evidence) -> bool | None:
         return None
     dropped = e.dropped_sends or 0
     intended = e.completed + (e.failed or 0) + (e.unfinished or 0) + dropped
-    return e.late_sends + dropped > LATE_SHARE * intended
+    if dropped > LATE_SHARE * intended:
+        return True
+    return e.late_sends + dropped > LATE_SHARE * intended and _lateness_matters(e)
+
+
+def _lateness_matters(e: Evidence) -> bool:
+    """The mean lateness is no small part of the mean gap between sends, or of the TTFT; True where nobody knows."""
+    if e.mean_lateness_ms is None:
+        return True
+    rate = e.arrival_rate
+    gap_ms = 1e3 / rate if rate else None
+    known = [figure for figure in (gap_ms, e.median_ttft_ms) if figure is not None]
+    return not known or any(e.mean_lateness_ms > LATE_HARM * figure for figure in known)
+
+
+def _growth_share(e: Evidence) -> float | None:
+    """By what share of the asked rate the number in flight grew."""
+    if e.backlog_slope_per_s is None or not e.arrival_rate:
+        return None
+    return e.backlog_slope_per_s / e.arrival_rate
+
+
+def overloaded(e: Evidence) -> bool | None:
+    """Open loop: the queue grew and less was served than offered, by more than the arrivals' own noise, and it showed.
+
+    It shows in latency: each request more in flight makes all slower. Where it does not, long requests have only not
+    yet begun to end.
+    """
+    if e.closed:
+        return False
+    growth, unserved, noise = _growth_share(e), e.unserved_share, e.arrival_noise_share
+    if growth is None or unserved is None or noise is None:
+        return None
+    slower = e.latency_slope is None or e.latency_slope > growth / 2
+    return not e.idle_share and slower and min(growth, unserved) > max(GROWS, noise)
+
+
+def backlog_unsure(e: Evidence) -> bool | None:
+    """Open loop: nothing shows that the queue does not grow.
+
+    A queue that was empty late in the window does not. Else less was served than offered by as much as a load of 1.14
+    times the capacity leaves. Or latency grew, and either a little less was served while more came to be in flight than
+    chance puts there in a load that nothing queues in, or the arrivals are so few, or so uneven, that chance could hide
+    a load of 1.2 times the capacity.
+    """
+    growth, unserved, noise = _growth_share(e), e.unserved_share, e.arrival_noise_share
+    if e.closed or e.load_shape == "trace" or growth is None or unserved is None or noise is None:
+        return False
+    if e.idle_share or overloaded(e):
+        return False
+    if unserved > UNSERVED:
+        return True
+    if e.latency_slope is not None and e.latency_slope < GROWS / 2:
+        return False
+    offered = (e.duration_s or 0.0) * (e.arrival_rate or 0.0)
+    chance = max(2.0, math.sqrt(e.achieved_concurrency or 0.0)) / offered if offered else 0.0
+    return noise > NOISY or (unserved > GROWS + 0.01 and growth > chance)
+
+
+def unfinished(e: Evidence) -> bool | None:
+    """Too many requests of the window never ended: latencies are of those that did."""
+    if e.unfinished is None or e.completed is None:
+        return None
+    return e.unfinished > ERROR_RATE * (e.completed + (e.failed or 0) + e.unfinished)
+
+
+def rate_biased(e: Evidence) -> bool | None:
+    """Closed loop: so few requests of so unlike lengths that a rate of them reads too high."""
+    return e.rate_bias_share is not None and e.rate_bias_share > RATE_BIAS
+
+
+def server_stalled(e: Evidence) -> bool | None:
+    """No stream had a token for longer than a sound server is silent, and the client did not sleep meanwhile."""
+    if e.longest_silence_ms is None or e.stall_limit_ms is None:
+        return None
+    slept = e.client_longest_pause_ms or 0.0
+    return e.longest_silence_ms > max(e.stall_limit_ms, 2 * slept)
+
+
+def coordinated_omission(e: Evidence) -> bool | None:
+    """Closed loop: stalls that its own p99 TTFT hardly shows, for while nobody is answered nobody asks."""
+    if not e.closed:
+        return False
+    if e.p99_ttft_by_clock_ms is None or e.p99_ttft_ms is None:
+        return None
+    return bool(e.stalled_share) and e.p99_ttft_by_clock_ms > OMITTED * e.p99_ttft_ms
 
 
 def littles_law(e: Evidence) -> bool | None:
     """L = lambda W is off by more than 10 %, or than what a window cuts off at its edges.
 
     One request a user; of few users also the slowest ones, whose cut-off parts do not average out:
-    2 x p99 / mean / (requests per user x sqrt(users)).
+    2 x p99 / mean / (requests per user x sqrt(users)). Under open loop what the edges cut off is the queue there: it
+    counts where the queue grows beyond chance.
     """
     ratio, in_flight = e.littles_law_ratio, e.achieved_concurrency or e.concurrency
     if ratio is None and in_flight and e.request_throughput is not None and e.mean_e2el_ms is not None:
         ratio = e.request_throughput * e.mean_e2el_ms / 1e3 / in_flight
     if ratio is None:
         return None
+    if overloaded(e) is False and not e.closed:
+        return False
     per_user = _per_user(e)
     edges = 1 / per_user if per_user else 0.0
     if per_user and in_flight and e.p99_e2el_ms and e.mean_e2el_ms:
@@ -202,7 +299,8 @@ def not_steady(e: Evidence) -> bool | None:
     """The interval of the drift between the window's halves lies wholly beyond the threshold."""
     if e.drift_low is None or e.drift_high is None:
         return None
-    return e.drift_low > DRIFT or e.drift_high < -DRIFT
+    much = DRIFT if e.closed else max(DRIFT, 2 * (e.arrival_noise_share or 0.0))
+    return e.drift_low > much or e.drift_high < -much
 
 
 def prefix_cache_hits(e: Evidence) -> bool | None:

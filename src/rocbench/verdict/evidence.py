@@ -42,6 +42,20 @@ class Evidence:
     mean_e2el_ms: float | None = None
     p99_e2el_ms: float | None = None
     output_throughput: float | None = None
+    rate_bias_share: float | None = None
+    arrival_rate: float | None = None
+    backlog_slope_per_s: float | None = None
+    unserved_share: float | None = None
+    arrival_noise_share: float | None = None
+    idle_share: float | None = None
+    latency_slope: float | None = None
+    longest_silence_ms: float | None = None
+    stall_limit_ms: float | None = None
+    stalled_share: float | None = None
+    p99_ttft_ms: float | None = None
+    p99_ttft_by_clock_ms: float | None = None
+    median_ttft_ms: float | None = None
+    mean_lateness_ms: float | None = None
     drift_low: float | None = None
     drift_high: float | None = None
     late_sends: int | None = None
@@ -58,7 +72,6 @@ class Evidence:
     unknown_text_share: float | None = None
     unknown_end_share: float | None = None
     first_chunk_tokens: float | None = None
-    median_ttft_ms: float | None = None
     clock_step_ms: float | None = None
     # the client
     transport: str | None = None

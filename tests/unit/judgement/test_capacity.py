@@ -79,6 +79,8 @@ def test_nothing_makes_no_curve():
         ("error_rate;littles_law", "closed", "overloaded"),
         ("not_steady", "closed", "invalid"),
         ("not_steady", "open", "overloaded"),
+        ("overloaded;littles_law", "open", "overloaded"),
+        ("overloaded;unfinished_requests", "open", "overloaded"),
         ("client_saturated", "closed", "not delivered"),
         ("concurrency_not_delivered;error_rate", "closed", "overloaded"),
         ("simulator_late", "open", "invalid"),

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rocbench.verdict.codes import CODES
 from rocbench.verdict.judge import Evidence, judge
@@ -28,6 +30,12 @@ SOUND = Evidence(
     window_ended_by="duration",
     littles_law_ratio=1.01,
     output_throughput=5000,
+    longest_silence_ms=120.0,
+    stall_limit_ms=1000.0,
+    stalled_share=0.0,
+    p99_ttft_ms=40.0,
+    p99_ttft_by_clock_ms=40.0,
+    median_ttft_ms=30.0,
     drift_low=-0.01,
     drift_high=0.02,
     isl=1024,
@@ -76,6 +84,21 @@ SOUND = Evidence(
     gpu_shared=False,
 )
 
+OPEN = {
+    "load_shape": "open",
+    "concurrency": None,
+    "requests_per_user": None,
+    "late_sends": 0,
+    "dropped_sends": 0,
+    "arrival_rate": 33.3,
+    "backlog_slope_per_s": 0.0,
+    "unserved_share": 0.0,
+    "arrival_noise_share": 0.03,
+    "idle_share": 0.0,
+    "latency_slope": 0.0,
+    "mean_lateness_ms": 0.1,
+}
+"""What an open loop has in place of users."""
 FIRES = {
     "no_measurement": {"window_ended_by": "never_began"},
     "interrupted": {"window_ended_by": "interrupted"},
@@ -90,6 +113,12 @@ FIRES = {
     "count_bound": {"window_ended_by": "count"},
     "error_rate": {"failed": 25},
     "requests_resent": {"resent_after_reset": 15, "failed": 10},
+    "overloaded": OPEN | {"backlog_slope_per_s": 5.5, "unserved_share": 0.17, "latency_slope": 0.2},
+    "backlog_unsure": OPEN | {"unserved_share": 0.13},
+    "unfinished_requests": {"unfinished": 25},
+    "few_requests_rate_bias": {"rate_bias_share": 0.05},
+    "server_stalled": {"longest_silence_ms": 5000.0},
+    "coordinated_omission": {"stalled_share": 0.08, "p99_ttft_by_clock_ms": 4400.0},
     "wrong_input_length": {"isl_off_share": 0.02},
     "wrong_output_length": {"osl_off_share": 0.02},
     "natural_lengths": {"ignore_eos": False, "osl_off_share": 0.5},
@@ -99,7 +128,7 @@ FIRES = {
     "power_disagrees": {"energy_disagreement": -0.4},
     "power_above_cap": {"mean_power_w": 5506.0, "power_cap_w": 750.0},
     "stamps_coalesced": {"coalesced_share": 0.2},
-    "late_sends": {"load_shape": "open", "late_sends": 30, "dropped_sends": 0},
+    "late_sends": OPEN | {"late_sends": 30, "mean_lateness_ms": 3.5},
     "littles_law": {"littles_law_ratio": 0.5},
     "not_steady": {"drift_low": 0.06, "drift_high": 0.08},
     "prefix_cache_hits": {"prefix_cache_hits": 500_000},
@@ -258,10 +287,67 @@ def test_above_the_calibrated_ceiling():
 
 def test_open_loop_needs_no_concurrency():
     """An open loop's rows are valid without the checks of a closed one."""
+    assert judge(replace(SOUND, **OPEN)).valid is True
+
+
+@given(
+    late=st.integers(1, 200),
+    lateness_ms=st.floats(10.1, 3000),
+    rate=st.floats(0.2, 300),
+    ttft_ms=st.floats(5, 5000),
+)
+def test_late_sends_void_what_their_lateness_changed(late, lateness_ms, rate, ttft_ms):
+    """Of 2,000 sends some are late: the row is void when they are many and their mean lateness is no small thing."""
+    mean = late * lateness_ms / 2000
     row = replace(
-        SOUND, load_shape="open", concurrency=None, requests_per_user=None, late_sends=0, dropped_sends=0
+        SOUND,
+        **OPEN
+        | {"late_sends": late, "mean_lateness_ms": mean, "arrival_rate": rate, "median_ttft_ms": ttft_ms},
     )
-    assert judge(row).valid is True
+    matters = mean > 0.1 * 1000 / rate or mean > 0.1 * ttft_ms
+    assert ("late_sends" in judge(row).reasons) == (late > 20 and matters)
+
+
+def test_one_first_arrival_just_late_voids_no_trace():
+    """A trace of 20 lines, 100 ms apart, whose first was sent 10.6 ms late measured what it was to measure."""
+    trace = OPEN | {"load_shape": "trace", "late_sends": 1, "mean_lateness_ms": 0.6, "arrival_rate": 10.0}
+    assert "late_sends" not in judge(replace(SOUND, completed=20, **trace)).reasons
+
+
+def test_requests_never_sent_void_whatever_their_lateness():
+    """What was due and never went out was not measured at all."""
+    assert "late_sends" in judge(replace(SOUND, **OPEN | {"dropped_sends": 30})).reasons
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        {"idle_share": 0.05},
+        {"latency_slope": 0.001},
+        {"backlog_slope_per_s": 0.5},
+        {"unserved_share": -0.01},
+    ],
+    ids=["was empty late", "no request got slower", "within the arrivals' noise", "all that came was served"],
+)
+def test_a_queue_grows_only_where_everything_says_so(sound):
+    """A burst at the window's end, few arrivals, and long requests that do not yet end are no overload."""
+    grows = OPEN | {"backlog_slope_per_s": 3.0, "unserved_share": 0.08, "latency_slope": 0.1}
+    assert "overloaded" in judge(replace(SOUND, **grows)).reasons
+    assert "overloaded" not in judge(replace(SOUND, **grows | sound)).reasons
+
+
+def test_few_arrivals_leave_the_queue_in_doubt():
+    """Chance can hide a load above capacity in a window of few arrivals, unless latency stood still."""
+    few = OPEN | {"arrival_noise_share": 0.2, "latency_slope": 0.03}
+    assert judge(replace(SOUND, **few)).valid is None
+    assert judge(replace(SOUND, **few | {"latency_slope": 0.0})).valid is True
+
+
+def test_a_stall_of_the_client_is_none_of_the_server():
+    """A silence in which the client slept is not laid to the server."""
+    silent = replace(SOUND, longest_silence_ms=5000.0)
+    assert "server_stalled" in judge(silent).reasons
+    assert "server_stalled" not in judge(replace(silent, client_longest_pause_ms=4900.0)).reasons
 
 
 def test_simulated_rows_need_no_gpu():

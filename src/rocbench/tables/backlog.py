@@ -1,0 +1,190 @@
+"""Whether an open loop's queue grows: arrivals against what was served, and the slope of what is in flight. Pure.
+
+Above capacity neither rate, latency nor concurrency tells by itself: what ends fits what ends, whatever waits. Two
+figures do. The slope of the requests in flight (least squares over the window) is how many more arrive a second than
+end; and what was served falls short of what the asked rate offers. Each alone is moved by chance, for arrivals come
+unevenly: a burst makes the slope, few arrivals the shortfall. Above capacity both stand, since what a full server
+serves does not follow the arrivals.
+
+What chance does: over T seconds the sum of arrivals less services is a random walk with the variance
+rate x T x (ca2 + cs2), squared coefficients of variation of the gaps between arrivals and of the work of a request
+(the diffusion limit of a queue: Whitt, Stochastic-Process Limits, 2002, ch. 9); and a load that nothing queues in
+has as many in flight as chance puts there, up to twice their mean more or less (variance, Poisson).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from rocbench.records import NONE, Int64Array, LoadResult, RequestArray
+
+Row = dict[str, float | int | str | bool | None]
+FloatArray = npt.NDArray[np.float64]
+
+NAMES = (
+    "arrival_rate",
+    "backlog_slope_per_s",
+    "backlog_slope_low_per_s",
+    "backlog_slope_high_per_s",
+    "unserved_share",
+    "arrival_noise_share",
+    "idle_share",
+    "latency_slope",
+)
+Z95 = 1.96
+_FEW_GAPS = 5
+_FEW_REQUESTS = 10
+_CENSORED = 0.05
+_REQUEST_TIMES = 5
+"""A count of requests starts on an empty server: only a replay of so many requests' times has a level to grow from."""
+
+
+def columns(result: LoadResult, mean_in_flight: object) -> Row:
+    """The columns that tell whether the queue grows; all absent under closed loop, or where nothing can be told."""
+    row: Row = dict.fromkeys(NAMES)
+    rows = result.requests
+    mine = rows[(rows["user"] == NONE) & (rows["intended_ns"] != NONE)]
+    span = _span(result, mine)
+    if result.concurrency_asked is not None or span is None or not isinstance(mean_in_flight, float):
+        return row
+    start, end = span
+    seconds = (end - start) / 1e9
+    due = mine[(mine["intended_ns"] >= start) & (mine["intended_ns"] < end)]
+    rate = result.rate_asked or len(due) / seconds
+    offered = rate * seconds
+    if not offered or len(due) < 2:
+        return row
+    begin = np.clip(mine["intended_ns"], start, end)
+    stop = np.clip(np.where(mine["end_ns"] == NONE, end, mine["end_ns"]), start, end)
+    slope = _slope(begin, stop, start, end)
+    variation = _cv2(np.diff(np.sort(due["intended_ns"]))) if len(due) > _FEW_GAPS else 1.0
+    variance = offered * (variation + _cv2(due["osl_asked"])) + min(
+        2 * mean_in_flight * variation, 2 * offered
+    )
+    noise = math.sqrt(variance) * (
+        1 if result.rate_asked else 2
+    )  # a rate that is estimated moves with the arrivals
+    half = Z95 * noise / seconds
+    return row | {
+        "arrival_rate": rate,
+        "backlog_slope_per_s": slope,
+        "backlog_slope_low_per_s": slope - half,
+        "backlog_slope_high_per_s": slope + half,
+        "unserved_share": 1 - _served(result, mine, start, end) / offered,
+        "arrival_noise_share": noise / offered,
+        "idle_share": _idle(begin, stop, (start + end) // 2, end),
+        "latency_slope": _latency_slope(due),
+    }
+
+
+def _span(result: LoadResult, mine: RequestArray) -> tuple[int, int] | None:
+    """The stretch that is judged: the window; of a count of requests, from the first end to the last arrival."""
+    window = result.window
+    if not len(mine) or window.seconds <= 0:
+        return None
+    if window.ended_by != "count" and result.rate_asked is not None:
+        return window.start_ns, window.end_ns
+    mine = mine[mine["intended_ns"] >= window.start_ns]  # the probes came before
+    ended = mine[mine["end_ns"] != NONE]
+    if not len(ended):
+        return None
+    start, end = int(ended["end_ns"].min()), min(int(mine["intended_ns"].max()), window.end_ns)
+    lasting = float(np.median(ended["end_ns"] - ended["intended_ns"]))
+    # Of a queue that grows, the median is of the growing: the first requests tell what one takes.
+    first = float(np.median((ended["end_ns"] - ended["intended_ns"])[: max(1, len(ended) // 10)]))
+    return (start, end) if end - start > _REQUEST_TIMES * min(lasting, first) else None
+
+
+def _slope(begin: Int64Array, stop: Int64Array, start: int, end: int) -> float:
+    """Least squares of the number in flight over time, in requests/s: 12 / T^3 x integral of (t - T/2) N(t) dt."""
+    length = (end - start) / 1e9
+    a, b = (begin - start) / 1e9 - length / 2, (stop - start) / 1e9 - length / 2
+    return float(12 / length**3 * np.where(b > a, b**2 - a**2, 0.0).sum() / 2)
+
+
+def _latency_slope(due: RequestArray) -> float | None:
+    """Least squares of the time that a request of mean length takes, from its intended send, over that send; in s/s.
+
+    Where more in flight makes no request slower, more come to be in flight for another reason than a lack of capacity:
+    long requests that have not yet begun to end. Absent where too few ended, or too many never did.
+    """
+    done = due[(due["end_ns"] != NONE) & (due["failure"] == NONE) & (due["first_token_ns"] != NONE)]
+    if len(done) < max(_FEW_REQUESTS, (1 - _CENSORED) * len(due)):
+        return None
+    gaps = np.maximum(done["output_tokens"] - 1, 0).astype(float)
+    spans = (done["last_token_ns"] - done["first_token_ns"]) / 1e9
+    takes = (done["first_token_ns"] - done["intended_ns"]) / 1e9 + gaps.mean() * spans / np.maximum(gaps, 1)
+    at = (done["intended_ns"] - done["intended_ns"][0]) / 1e9
+    spread = float(at.var())
+    return float(np.cov(at, takes, bias=True)[0, 1]) / spread if spread > 0 else None
+
+
+def _cv2(values: npt.NDArray[np.generic]) -> float:
+    """Squared coefficient of variation."""
+    known = np.asarray(values, dtype=float)
+    mean = float(known.mean()) if len(known) else 0.0
+    return float(known.var()) / mean**2 if mean > 0 else 0.0
+
+
+def _served(result: LoadResult, mine: RequestArray, start: int, end: int) -> float:
+    """Requests' worth of work served: tokens over the mean length asked for, where tokens are known; else ends."""
+    whole = (start, end) == (result.window.start_ns, result.window.end_ns)
+    tokens = result.output_tokens_in_window if whole else 0
+    mean = result.osl_mean
+    if mean is None:
+        known = np.where(mine["output_tokens"] > 0, mine["output_tokens"], mine["osl_asked"])
+        done = known[(mine["end_ns"] != NONE) & (mine["failure"] == NONE) & (known > 0)]
+        mean = float(done.mean()) if len(done) else None
+    if tokens and mean:
+        return tokens / mean
+    return float(((mine["end_ns"] >= start) & (mine["end_ns"] < end)).sum())
+
+
+def _idle(begin: Int64Array, stop: Int64Array, start: int, end: int) -> float:
+    """Share of [start, end) in which nothing was in flight."""
+    order = np.argsort(begin, kind="stable")
+    begin, stop = np.maximum(begin[order], start), np.maximum(stop[order], start)
+    covered = np.maximum.accumulate(stop)
+    gaps = (
+        np.maximum(begin[1:] - covered[:-1], 0).sum()
+        + max(0, int(begin[0]) - start)
+        + max(0, end - int(covered[-1]))
+    )
+    return float(gaps) / (end - start)
+
+
+def explained(result: LoadResult) -> FloatArray:
+    """Output tokens in each whole second of the window, had each request that came taken the usual time.
+
+    An open loop's throughput follows its arrivals: what they explain is no drift. Each request's tokens are spread
+    from its intended send + the median TTFT, at the median TPOT.
+    """
+    rows, seconds = result.requests, len(result.tokens_per_second)
+    mine = rows[(rows["user"] == NONE) & (rows["intended_ns"] != NONE)]
+    done = mine[(mine["end_ns"] != NONE) & (mine["failure"] == NONE) & (mine["output_tokens"] > 1)]
+    if not len(done):
+        return np.zeros(seconds)
+    ttft = float(np.median(done["first_token_ns"] - done["intended_ns"]))
+    tpot = float(np.median((done["last_token_ns"] - done["first_token_ns"]) / (done["output_tokens"] - 1)))
+    tokens = np.where(
+        mine["output_tokens"] > 0, mine["output_tokens"], np.maximum(mine["osl_asked"], 0)
+    ).astype(float)
+    begin = (mine["intended_ns"] - result.window.start_ns + ttft) / 1e9
+    lasting = np.maximum((tokens - 1) * tpot / 1e9, 1e-3)
+    edges = np.arange(seconds + 1, dtype=float)
+    speed = tokens / lasting
+    total = _ramp(edges, begin, speed) - _ramp(edges, begin + lasting, speed)
+    return np.diff(total)
+
+
+def _ramp(at: FloatArray, begin: FloatArray, speed: FloatArray) -> FloatArray:
+    """Sum of speed x (t - begin) over all that have begun, at each time."""
+    order = np.argsort(begin)
+    begin, speed = begin[order], speed[order]
+    sums = np.concatenate([[0.0], np.cumsum(speed)]), np.concatenate([[0.0], np.cumsum(speed * begin)])
+    place = np.searchsorted(begin, at)
+    ramp: FloatArray = at * sums[0][place] - sums[1][place]
+    return ramp

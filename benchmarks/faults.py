@@ -338,6 +338,9 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--step-ms", type=float, default=4.0)
     parser.add_argument("--transport", choices=["wire", "aiohttp", "both"], default="both")
+    parser.add_argument(
+        "--sums-alone", action="store_true", help="for a machine that does other work: no claim on time"
+    )
     parser.add_argument("--serve", type=int, metavar="SEED", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
@@ -349,9 +352,10 @@ def main() -> int:
         for transport in transports:
             found = trial(seed, transport, options.seconds, options.users, options.step_ms)
             exact += found.seen == found.counted
-            wrong += not (found.adds_up and found.true)
+            holds = found.adds_up and (options.sums_alone or found.true)
+            wrong += not holds
             print(found.line(), flush=True)
-            if not (found.adds_up and found.true):
+            if not holds:
                 print(f"    {found.kinds}", flush=True)
     print(f"{wrong} of {options.seeds * len(transports)} do not hold; the sums are equal in {exact}")
     return int(wrong > 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import errno
 import itertools
-import json
 import re
 import time
 import traceback
@@ -226,9 +225,9 @@ class Conductor:
         )
         self.screen.row(row)
         self._say_errors(row)
-        for note in json.loads(row["load_notes"] or "[]"):
+        for note in measured.result.notes:
             self.folder.log(now(), "note", cell=run.cell.key, repeat=run.repeat, text=note)
-            self._say(f"{run.cell.key}: {note}", metrics.kind_of(note))
+            self._say(note, metrics.kind_of(note))
         self.lost = LOST.get(measured.result.window.ended_by, "")
         if running.exit_code() is not None:
             self.lost = LOST["server_died"]

@@ -67,6 +67,7 @@ class AioLoop:
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self.connected)
         trace.on_connection_reuseconn.append(self.reused)
+        trace.on_request_chunk_sent.append(self.written)
         connector: aiohttp.BaseConnector
         if self.where.scheme == "unix":
             connector = UnixConnector(self.idle_closed, self.where.path, limit=0, force_close=fresh)
@@ -150,23 +151,33 @@ class AioLoop:
                 answer.end()
                 complete = True
             else:
-                failure = Failure.TIMEOUT if trip.ready_ns else Failure.CONNECT
+                failure = Failure.TIMEOUT if trip.ready else Failure.CONNECT
                 error = f"no end of the answer after {self.spec.request_timeout_s:g} s"
         except aiohttp.ClientConnectorError as fault:
             failure, error = Failure.CONNECT, str(fault)
         except (aiohttp.ClientError, OSError) as fault:
-            if trip.kept and trip.ended and not trip.answered and self.work.may_resend(prepared):
-                self.work.resend(prepared, trip.ended)
+            if trip.kept and trip.ended and not trip.answered and self.once_more(prepared, trip):
                 self.start(prepared)
                 return
             failure, error = _broken(trip), str(fault)
         if answer.failure is not None or answer.status not in {200, -1}:
             failure, error = None, ""
-        if not trip.ready_ns:
+        if not trip.left:
             self.note_sent(prepared, started)
             self.work.talking -= failure is Failure.CONNECT
         end_ns = answer.last_ns if complete else realtime_ns()
         self.pacing.over(Ended(prepared, answer, prepared.sent_ns, end_ns, complete, failure, error))
+
+    def once_more(self, prepared: Prepared, trip: Trip) -> bool:
+        """Whether to send a request again whose kept connection ended without a byte of its answer."""
+        if not trip.left:
+            self.idle_closed()
+            return True
+        if not self.work.may_resend(prepared):
+            return False
+        assert trip.ended is not None
+        self.work.resend(prepared, trip.ended)
+        return True
 
     def idle_closed(self) -> None:
         """The server closed a connection that was kept."""
@@ -205,20 +216,24 @@ class AioLoop:
     async def connected(self, session: Any, context: Any, params: Any) -> None:
         """aiohttp has opened a connection for a request."""
         self.work.opened += 1
-        trip, prepared = context.trace_request_ctx
-        trip.ready_ns = realtime_ns()
-        self.note_sent(prepared, trip.ready_ns)
+        context.trace_request_ctx[0].ready = True
 
     async def reused(self, session: Any, context: Any, params: Any) -> None:
         """aiohttp has taken a kept connection for a request."""
+        trip: Trip = context.trace_request_ctx[0]
+        trip.kept = trip.ready = True
+
+    async def written(self, session: Any, context: Any, params: Any) -> None:
+        """aiohttp is about to write a request; the head goes with the first piece of the body."""
         trip, prepared = context.trace_request_ctx
-        trip.kept, trip.ready_ns = True, realtime_ns()
-        self.note_sent(prepared, trip.ready_ns)
+        if not trip.left:
+            trip.left = True
+            self.note_sent(prepared, realtime_ns())
 
 
 def _broken(trip: Trip) -> Failure:
     """How an answer broke off: it never came, or by a reset, or by a polite end or what is no HTTP."""
-    if not trip.ready_ns:
+    if not trip.ready:
         return Failure.CONNECT
     if not trip.answered or trip.ended is Resend.RESET:
         return Failure.RESET

@@ -18,14 +18,13 @@ from rocbench.records import Resend
 
 
 class Trip:
-    """One request's way: which connection it got, whether that had been kept, and since when it stands."""
+    """One request's way: which connection it got, whether that had been kept, and whether it has left."""
 
-    __slots__ = ("kept", "line", "ready_ns")
+    __slots__ = ("kept", "left", "line", "ready")
 
     def __init__(self) -> None:
-        self.kept = False
+        self.kept = self.ready = self.left = False
         self.line: Line | None = None
-        self.ready_ns = 0
 
     @property
     def answered(self) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,3 +279,16 @@ def test_an_open_loop_goes_on_by_its_clock_and_no_faster():
     assert len(asked) == len(result.requests) == 60
     sent, freed = result.requests["sent_ns"], np.sort(result.requests["end_ns"])[1]
     assert ((sent > freed) & (sent < freed + 50_000_000)).sum() <= 12
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_on_faulty_servers():
+    """A few seeds of benchmarks/faults.py: what is counted is what the server saw, on both transports."""
+    program = Path(__file__).parents[3] / "benchmarks/faults.py"
+    ended = subprocess.run(
+        [sys.executable, str(program), "--seeds", "3", "--first", "2", "--seconds", "1", "--sums-alone"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -162,6 +162,23 @@ def test_doubts_list_what_voids_first():
     assert "3 rows: 1 valid, 1 invalid, 1 unknown" in table.notes[0]
 
 
+def test_notes_of_the_load_stand_once_with_their_cells():
+    """A note that differs from row to row by its numbers alone is one; rows without any give no table."""
+    rows = [
+        {
+            "key": "m/w/c1",
+            "load_notes": '["12 requests were cut", "the server refused ignore_eos: \\"no\\""]',
+        },
+        {"key": "m/w/c2", "load_notes": '["7 requests were cut"]'},
+        {"key": "m/w/c4", "load_notes": None},
+    ]
+    assert summary.notes(rows).rows == (
+        ("m/w/c1, m/w/c2", "2", "12 requests were cut"),
+        ("m/w/c1", "1", 'the server refused ignore_eos: "no"'),
+    )
+    assert summary.notes(rows[2:]).rows == ()
+
+
 def test_a_document_of_simulated_runs_says_so(small_run):
     """The mark is on the document, on its curves and on its tables."""
     made = document.build(material.read([small_run]))

@@ -47,13 +47,21 @@ def read(path: str) -> Iterator[tuple[str, bytes]]:
     try:
         with _opened(path) as file:
             first = _first_line(file, path)
-            if first[1].lstrip()[:1] == b"[":
-                yield from _Array(path, file, *first).entries()
-            else:
-                yield from _lines(path, file, *first)
+            found = (
+                _Array(path, file, *first).entries() if _is_array(first[1]) else _lines(path, file, *first)
+            )
+            count = 0
+            for count, entry in enumerate(found, start=1):  # noqa: B007
+                yield entry
+            if not count:
+                raise InputError("the array is empty: it holds no prompt", where=path, fix=f"give {_SHAPES}")
     except (OSError, EOFError, zlib.error) as error:
         why = (isinstance(error, OSError) and error.strerror) or str(error)
         raise InputError(f"cannot read the file: {why}", where=path) from None
+
+
+def _is_array(line: bytes) -> bool:
+    return line.lstrip()[:1] == b"["
 
 
 def parsed(text: bytes, where: str) -> Mapping[str, Any]:

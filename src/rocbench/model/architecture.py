@@ -291,10 +291,17 @@ def _unknown(fields: Fields, family: Family) -> tuple[str, ...]:
     if fields.outer.get("vision_config") is not None:
         doubts += [f"vision_config: {why}" for why in tower_doubt(fields)]
     doubts += [f"{name}: this field is not understood" for name in fields.unread()]
+    doubts += [f"{part}: has {', '.join(keys)}" for part, keys in fields.parts_unread().items()]
     if kind in KINDS and not foreign(str(kind), "kv_lora_rank") and fields.raw("compress_ratios") is None:
         latent = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-        doubts += [f"{name}: is not given" for name in latent if name not in fields.text]
+        may_be_null = ("q_lora_rank",)
+        doubts += [
+            f"{name}: is not given"
+            for name in latent
+            if name not in fields.text or (fields.text[name] is None and name not in may_be_null)
+        ]
     if kind in KINDS:
-        strangers = [name for name in fields.text if fields.text[name] and foreign(str(kind), str(name))]
+        there = {**fields.outer, **fields.text}
+        strangers = [name for name, value in there.items() if value and foreign(str(kind), str(name))]
         doubts += [f"{name}: this is no field of {kind!r}" for name in strangers if name in fields.seen]
     return tuple(dict.fromkeys(doubts))

@@ -24,7 +24,7 @@ ASIDE = re.compile(
     r"_.*|architectures|model_type|auto_map|transformers_version|(torch_)?dtype|torchscript|.*_implementation"
     r"|use_cache|return_.*|output_(attentions|hidden_states|router_logits|scores)|id2label|label2id|problem_type"
     r"|finetuning_task|task_specific_params|pruned_heads|prefix|use_bfloat16|tf_legacy_loss|is_decoder|tokenizer.*"
-    r"|(?!.*expert).*token(_id|_ids|_index|s)?|.*_token_id_.*|.*dropout(_.*)?|.*_?pdrop|layerdrop|.*_(coef|coeff|loss|alpha)|seq_aux"
+    r"|(?!.*expert|num_|n_).*token(_id|_ids|_index|s)?|.*_token_id_.*|.*dropout(_.*)?|.*_?pdrop|layerdrop|.*_(coef|coeff|loss|alpha)|seq_aux"
     r"|init(ializer)?_(range|std|method|device|config|cutoff_factor)|initializer_.*|.*eps(ilon)?|pretraining_tp|ep_size|tp_plan"
     r"|(min|max)_length|max_new_tokens|do_sample|early_stopping|num_beams|num_beam_groups|diversity_penalty"
     r"|temperature|top_k|top_p|typical_p|repetition_penalty|length_penalty|no_repeat_ngram_size"
@@ -58,6 +58,19 @@ SWITCHES = re.compile(
 )
 """Names of switches: off, they add nothing."""
 QUANTISED = ("quantization_config",)
+PARTS: Mapping[str, re.Pattern[str]] = {
+    "attn_config": re.compile(r"kv_n_heads|rope\w*|alibi\w*|attn_impl|attn_uses_sequence_id|prefix_lm"),
+    "ffn_config": re.compile(
+        r"moe_(num_experts|top_k|jitter_eps|loss_weight|normalize_expert_weights)|ffn_(hidden_size|act_fn)"
+        r"|uniform_expert_assignment"
+    ),
+    "linear_attn_config": re.compile(
+        r"num_heads|head_dim|short_conv_kernel_size|(kda|full_attn)_layers|use_full_rank_gate|(gate_)?lower_bound|(use_)?safe_gate"
+    ),
+}
+"""Nested settings that are read, and their keys that are understood."""
+PLAIN_PARTS = {"attn_type": ("multihead_attention", "grouped_query_attention"), "ffn_type": ("mptmlp",)}
+"""Keys of nested settings with the words that change nothing."""
 ACTIVATIONS = re.compile(
     r"silu|swish|swiglu|swigluoai|gelu\w*|geglu|relu2?|quick_gelu|xielu|situ|xIELU|squared_relu"
 )
@@ -171,6 +184,30 @@ class Fields:
         """A nested mapping; empty where there is none."""
         value = self.raw(name)
         return value if isinstance(value, Mapping) else {}
+
+    def part_number(self, part: str, name: str) -> int | None:
+        """A count in a nested mapping; None where it is not given, or is none (a doubt)."""
+        value = self.part(part).get(name)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+            return value
+        self.doubt(part, f"its {name} is {value!r}, which is no count")
+        return None
+
+    def parts_unread(self) -> dict[str, list[str]]:
+        """Keys of nested settings that may decide something and that nobody understands."""
+        found = {
+            part: [
+                str(key)
+                for key, value in self.part(part).items()
+                if not (_nothing(str(key), value) or value is False or value == -1)
+                and not known.fullmatch(str(key))
+                and not aside(str(key))
+                and value not in PLAIN_PARTS.get(str(key), ())
+            ]
+            for part, known in PARTS.items()
+            if part in self.seen
+        }
+        return {part: sorted(keys) for part, keys in found.items() if keys}
 
     def unread(self) -> list[str]:
         """Fields that may decide something and that nobody read."""

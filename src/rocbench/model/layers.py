@@ -27,6 +27,8 @@ KV_HEADS = (
 )
 MAMBA = ("mamba_d_state", "mamba_n_heads", "mamba_num_heads", "ssm_state_size")
 """Fields of models with Mamba layers."""
+LIGHTNING = ("minimax", "minimax_text_01", "minimax_m1")
+"""Model types whose layers are linear but for a few."""
 WORDS: Mapping[str, Mixer] = {
     **dict.fromkeys(("full_attention", "attention", "full", "global_attention", "global", "indexed_attention", "deepseek_sparse_attention", "F", "*"), "full"),
     **dict.fromkeys(("sliding_attention", "sliding_window_attention", "sliding", "local_attention", "local", "swa", "S"), "sliding"),
@@ -160,6 +162,8 @@ def _placed(fields: Fields, count: int) -> list[Mixer]:
         return ["full" if (layer + 1) % every == 0 else "linear" for layer in range(count)]
     if any(fields.number(name) for name in MAMBA):
         return _mamba(fields, count)
+    if fields.model_type in LIGHTNING:
+        fields.doubt("attn_type_list", "is not given: no field says which layers are linear")
     return _slid(fields, count)
 
 
@@ -276,8 +280,8 @@ def _plain_heads(fields: Fields) -> Block:
 
 def kv_heads(fields: Fields) -> int | None:
     """KV heads as published; None where the config has none, which is as many as heads."""
-    nested = fields.part("attn_config").get("kv_n_heads")
-    if isinstance(nested, int) and nested:
+    nested = fields.part_number("attn_config", "kv_n_heads")
+    if nested:
         return nested
     if fields.model_type == "falcon" and not fields.flag("new_decoder_architecture"):
         fields.number(*KV_HEADS)
@@ -315,8 +319,8 @@ def _per_layer(fields: Fields, count: int, *names: str) -> list[int] | None:
 
 def experts(fields: Fields) -> int | None:
     """Routed experts of a layer, under the names vLLM knows (transformers_utils/config.py, v0.33.0), or None."""
-    nested = fields.part("ffn_config").get("moe_num_experts")
-    if isinstance(nested, int) and nested:
+    nested = fields.part_number("ffn_config", "moe_num_experts")
+    if nested:
         return nested
     if fields.raw("enable_moe_block") is False:
         return None

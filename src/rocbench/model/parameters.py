@@ -199,8 +199,8 @@ def tied(config: Fields) -> bool:
 
 def experts_per_token(config: Fields) -> int:
     """Routed experts that each token visits."""
-    nested = config.part("ffn_config").get("moe_top_k")
-    if isinstance(nested, int) and nested:
+    nested = config.part_number("ffn_config", "moe_top_k")
+    if nested:
         return nested
     names = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token")
     return config.need(*names, "moe_topk", "moe_top_k", "top_k_experts", "moe_k")
@@ -208,8 +208,8 @@ def experts_per_token(config: Fields) -> int:
 
 def expert_width(config: Fields) -> int:
     """Intermediate size of one routed expert."""
-    nested = config.part("ffn_config").get("ffn_hidden_size")
-    if isinstance(nested, int) and nested:
+    nested = config.part_number("ffn_config", "ffn_hidden_size")
+    if nested:
         return nested
     own = config.number("moe_intermediate_size", "expert_intermediate_size")
     if own is None and config.model_type not in EXPERTS_OF_THE_WIDTH:

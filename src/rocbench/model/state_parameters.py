@@ -60,9 +60,6 @@ def _kda(config: Fields) -> State:
             "short_conv_kernel_size": config.number("linear_conv_kernel_dim") or 4,
         }
     heads, dim = int(settings["num_heads"]), int(settings["head_dim"])
-    unread = settings.keys() - _KDA_READ
-    if unread:
-        config.doubt("linear_attn_config", f"has {', '.join(sorted(unread))}")
     width = heads * dim
     gate = hidden * width if settings.get("use_full_rank_gate") else hidden * dim + dim * width
     forget = hidden * dim + dim * width
@@ -71,19 +68,6 @@ def _kda(config: Fields) -> State:
     return State(
         4 * hidden * width + gate + forget + vectors, 0, heads * dim * dim, 3 * heads * dim * (kernel - 1)
     )
-
-
-_KDA_READ = {
-    *(
-        "num_heads",
-        "head_dim",
-        "use_full_rank_gate",
-        "short_conv_kernel_size",
-        "kda_layers",
-        "full_attn_layers",
-    ),
-    *("gate_lower_bound", "use_safe_gate", "safe_gate", "lower_bound"),
-}
 
 
 def _delta_net(config: Fields) -> State:

@@ -66,6 +66,7 @@ def test_an_array_is_read_in_pieces(tmp_path, monkeypatch):
     [
         (b"", "", "empty"),
         (b"\n \n", "", "empty"),
+        (b" [ \n]\n", "", "the array is empty"),
         (b"PAR1\x15\x04", "", "Parquet"),
         ("{}".encode("utf-16"), "", "UTF-16"),
         ("{}".encode("utf-16-le"), "", "zero byte"),

@@ -229,7 +229,8 @@ def backlog_unsure(e: Evidence) -> bool | None:
     A queue that was empty late in the window does not. Else less was served than offered by as much as a load of 1.14
     times the capacity leaves. Or latency grew, and either a little less was served while more came to be in flight than
     chance puts there in a load that nothing queues in, or the arrivals are so few, or so uneven, that chance could hide
-    a load of 1.2 times the capacity.
+    a load of 1.2 times the capacity. Or the queue grew by little but surely: arrivals that chance hardly moves, as
+    constant gaps are, show a load of 1.01 times the capacity.
     """
     growth, unserved, noise = _growth_share(e), e.unserved_share, e.arrival_noise_share
     if e.closed or e.load_shape == "trace" or growth is None or unserved is None or noise is None:
@@ -238,10 +239,13 @@ def backlog_unsure(e: Evidence) -> bool | None:
         return False
     if unserved > UNSERVED:
         return True
-    if e.latency_slope is not None and e.latency_slope < GROWS / 2:
-        return False
     offered = (e.duration_s or 0.0) * (e.arrival_rate or 0.0)
     chance = max(2.0, math.sqrt(e.achieved_concurrency or 0.0)) / offered if offered else 0.0
+    small = min(growth, unserved)
+    if small > max(2 * noise, chance) and (e.latency_slope or 0.0) > small / 2:
+        return True
+    if e.latency_slope is not None and e.latency_slope < GROWS / 2:
+        return False
     return noise > NOISY or (unserved > GROWS + 0.01 and growth > chance)
 
 

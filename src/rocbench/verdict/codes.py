@@ -177,7 +177,8 @@ CODES: tuple[Code, ...] = (
         False,
         "it cannot be told whether arrivals exceed what the server serves",
         f"open loop, never empty: unserved_share > {checks.UNSERVED:.0%}, or above {checks.GROWS + 0.01:.0%} with more in"
-        f" flight at the end; or arrival_noise_share > {checks.NOISY:.0%}",
+        f" flight at the end; or arrival_noise_share > {checks.NOISY:.0%}; or a small growth of the queue and of latency"
+        " above twice arrival_noise_share",
         "measure longer (`duration_s`): chance averages out, a queue that grows does not",
         checks.backlog_unsure,
     ),

@@ -77,6 +77,15 @@ def test_below_capacity_no_window_is_void(share):
     assert doubts <= 4
 
 
+@pytest.mark.parametrize("times", [0.5, 0.9, 0.99, 1.01, 1.03])
+def test_constant_gaps_show_a_queue_that_grows_by_little(times):
+    """Chance moves nothing here: what grows by 1 % grows for as long as it is sent, and TTFT with it."""
+    steady = metrics.summarise(drive(Open(1.2 * CAPACITY, "constant"), "full"), gpus=8)
+    rate = times * steady["output_throughput"] / 128
+    _, verdict = judged(drive(Open(rate, "constant"), "close", duration_s=60.0))
+    assert bool({"overloaded", "backlog_unsure"} & set(verdict.reasons)) == (times > 1)
+
+
 @pytest.mark.parametrize(("users", "sigma"), [(1, None), (1, 1.0), (4, 1.0), (64, 1.0)])
 def test_a_rate_of_requests_has_no_bias(users, sigma):
     """Over windows that end with requests and hold few, it is on average what a long run gives."""

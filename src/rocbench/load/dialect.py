@@ -6,6 +6,7 @@ is left out, one thing after the other, and the notes of the result say so.
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import struct
@@ -21,7 +22,7 @@ from rocbench.load.source import Prepared, Source
 from rocbench.load.spec import Dialect, LoadSpec, TextCost
 from rocbench.load.tally import Ended
 from rocbench.probe import causes
-from rocbench.probe.fetch import NoConnection, fetch
+from rocbench.probe.fetch import NoConnection, exchange
 from rocbench.records import BURST_TOKENS, NONE, Failure
 from rocbench.units import one_line
 
@@ -54,6 +55,7 @@ _UNKNOWN = re.compile(
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _BROKEN = {Failure.TRUNCATED, Failure.IN_BAND_ERROR, Failure.ABORTED}
 """Failures of a probe that another try may not meet."""
+_ELSEWHERE = "give the base URL of the API itself; a gateway or a login before it may want a key (--api-key-env, --header)"
 _SAID = 300
 """Characters kept of the words of what is no completion."""
 _TRIES = 3
@@ -88,6 +90,8 @@ class Probe:
         self.asked = 0
         self.location = ""
         """Where the last answer points, if it is a redirect."""
+        self.whole = False
+        """The last answer's body came to its end."""
         self.ended: list[Ended] = []
 
     def ask(self, words: int, dialect: Dialect, tokens: int = _TOKENS) -> Answer:
@@ -99,7 +103,7 @@ class Probe:
         if answer.status == 200:
             number = PROBE_ID + self.asked
             prepared = Prepared(number, NONE, 0, isl, tokens, 0, NONE, "probe", b"", intended_ns=sent)
-            self.ended.append(Ended(prepared, answer, sent, max(answer.last_ns, sent), complete=True))
+            self.ended.append(Ended(prepared, answer, sent, max(answer.last_ns, sent), complete=self.whole))
         return answer
 
     def _over_socket(self, payload: bytes) -> Answer:
@@ -121,7 +125,7 @@ class Probe:
                 sock.settimeout(self.spec.request_timeout_s)
                 sock.sendall(payload)
                 framing = _read(sock)
-                self.location = framing.location
+                self.location, self.whole = framing.location, framing.complete
                 return framing.answer
         raise fault or OSError("no address")
 
@@ -131,7 +135,8 @@ class Probe:
             **bodies.headers(target),
             "X-Request-Id": f"rb-{self.source.name}-probe{PROBE_ID + self.asked}",
         }
-        got = fetch(
+        answer = Answer()
+        with exchange(
             f"{self.where.scheme}://{self.where.authority}",
             bodies.path(self.where, is_chat=self.source.is_chat),
             method="POST",
@@ -139,13 +144,18 @@ class Probe:
             body=payload,
             timeout_s=self.spec.request_timeout_s,
             insecure=target.insecure,
-        )
-        answer = Answer()
-        answer.status, self.location = got.status, got.headers.get("location", "")
-        answer.plain = got.status != 200 or "event-stream" not in got.headers.get("content-type", "")
+        ) as got:
+            answer.status, self.location = got.status, got.getheader("location", "")
+            answer.plain = got.status != 200 or "event-stream" not in got.getheader("content-type", "")
+            self.whole = True
+            try:
+                body = got.read()
+            except http.client.IncompleteRead as error:
+                body, self.whole = error.partial, False
         answer.last_ns = time.time_ns()
-        answer.piece(got.body, answer.last_ns)
-        answer.end()
+        answer.piece(body, answer.last_ns)
+        if self.whole:
+            answer.end()
         return answer
 
 
@@ -218,9 +228,10 @@ def _nonsense(answer: Answer, failure: Failure) -> RequestRefused:
     words = one_line(_MARKUP.sub(" ", answer.body.decode("utf-8", "replace")), _SAID)
     if not words and not answer.plain:
         words = "a stream without a token" if failure is Failure.EARLY_STOP else one_line(answer.error, _SAID)
+    failed = failure in {Failure.IN_BAND_ERROR, Failure.ABORTED}
     return RequestRefused(
         f"what answers is no completion: HTTP {answer.status}, {words or 'and no body'}",
-        fix="give the base URL of the API itself; a gateway or a login before it may want a key (--api-key-env, --header)",
+        fix="read the server's log: it took the request and failed at it" if failed else _ELSEWHERE,
     )
 
 

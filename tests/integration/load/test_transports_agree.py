@@ -188,3 +188,20 @@ def test_a_body_that_ends_with_the_connection_is_complete_once_its_reason_was_sa
                 plan = WindowPlan(max_requests=4)
                 spec = load_spec(url, users=2, tokens=2, window=plan, transport=transport, probe=False)
                 assert set(drive(spec).requests["failure"].tolist()) == failures
+
+
+def test_a_broken_answer_to_the_probe_is_the_loads_to_count_on_both():
+    """Chunked answers that never say their end: the server speaks HTTP, and each request is a truncated one."""
+    value = {"choices": [{"text": " a", "finish_reason": "length"}], "usage": {"completion_tokens": 1}}
+    event = f"data: {json.dumps(value)}\n\n".encode()
+
+    def handler(sock, _):
+        if read_request(sock) is not None:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+            sock.sendall(head + b"%x\r\n%b\r\n" % (len(event), event))
+
+    for transport in ("wire", "aiohttp"):
+        with raw(handler) as url:
+            plan = WindowPlan(max_requests=4)
+            result = drive(load_spec(url, users=2, tokens=1, window=plan, transport=transport))
+            assert set(result.requests["failure"].tolist()) == {FAILURES.index("truncated")}

@@ -11,10 +11,12 @@ length). Where the mean of the lengths drawn is known, the time is brought to it
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from rocbench.records import NONE, BoolArray, LoadResult
+from rocbench.records import NONE, BoolArray, LoadResult, RequestArray
 
 Row = dict[str, float | int | str | bool | None]
+FloatArray = npt.NDArray[np.float64]
 
 DELIVERED = 0.1
 """Little's law is asked only where about all users were in flight."""
@@ -35,7 +37,7 @@ def columns(result: LoadResult, began: BoolArray, in_flight: object, counted: ob
     good = mine["failure"] == NONE
     if len(mine) < began.sum() or good.sum() < 2:
         return row
-    times = (mine["end_ns"] - mine["sent_ns"]) / 1e9
+    times = _under_full_load(mine, int(rows["sent_ns"].max()))
     lengths = mine["osl_asked"].astype(float)
     mean, left = float(times.mean()), times[good]
     spread = float(lengths[good].var())
@@ -49,6 +51,25 @@ def columns(result: LoadResult, began: BoolArray, in_flight: object, counted: ob
         "request_throughput": in_flight / mean * float(good.mean()),
         "rate_bias_share": _bias(float(left.var()) / mean**2, len(mine), len(mine) / users, window.ended_by),
     }
+
+
+def _under_full_load(mine: RequestArray, last_sent: int) -> FloatArray:
+    """Seconds from send to end, for requests that outlived the tail as if the load had lasted.
+
+    A tail that its bound ended leaves the longest requests to an emptying server, which ends them many times faster:
+    their remaining tokens are taken at the time per token of the others. A tail that was not cut leaves one at most.
+    """
+    times: FloatArray = (mine["end_ns"] - mine["sent_ns"]) / 1e9
+    long = (mine["failure"] == NONE) & (mine["output_tokens"] > 1) & (mine["first_token_ns"] != NONE)
+    cut, whole = long & (mine["end_ns"] > last_sent), long & (mine["end_ns"] <= last_sent)
+    if cut.sum() < 2 or not whole.any():
+        return times
+    gaps = mine["output_tokens"] - 1.0
+    spans = (mine["last_token_ns"] - mine["first_token_ns"]) / 1e9
+    lasting = (mine["first_token_ns"] - mine["sent_ns"]) / 1e9 + gaps * (
+        spans[whole].sum() / gaps[whole].sum()
+    )
+    return np.where(cut, np.maximum(times, lasting), times)
 
 
 def _bias(cv2: float, requests: int, per_user: float, ended_by: str) -> float:

@@ -337,7 +337,9 @@ def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]
     if answer.status == 200 and answer.completion_tokens == NONE:
         notes.append("the server tells no token counts: output tokens, TPOT and ITL are unknown")
     else:
-        notes.append("the server tells only the sum of tokens: it is spread evenly over an answer's chunks")
+        notes.append(
+            "the server does not tell tokens with each chunk: what it tells is spread evenly over an answer's chunks"
+        )
     return dialect
 
 

@@ -139,6 +139,11 @@ def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
     behind = ", or name the server in no_proxy" if proxied else ""
     if isinstance(reason, ConnectionRefusedError):
         return Cause(f"{at} refuses connections", f"check the port, and that it is up{behind}", lasting=False)
+    if isinstance(reason, TimeoutError) and "handshake" in str(reason):
+        return Cause(
+            f"{at} takes connections and answers no TLS handshake in time",
+            "give the URL with http:// if the server speaks plain HTTP; else see whether it is overloaded",
+        )
     if isinstance(reason, TimeoutError):
         return Cause(f"no connection to {at} in time", f"check the host, and firewalls on the way{behind}")
     number = getattr(reason, "errno", None)

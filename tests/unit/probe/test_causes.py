@@ -58,6 +58,7 @@ def broken(reason: str) -> ssl.SSLError:
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "does not resolve", "DNS", False),
         (ConnectionRefusedError(errno.ECONNREFUSED, "x"), "refuses connections", "port", False),
         (TimeoutError("timed out"), "no connection to node7:8000 in time", "firewalls", True),
+        (TimeoutError("_ssl.c:983: The handshake operation timed out"), "no TLS handshake", "http://", True),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "no route", "network", True),
         (OSError("Tunnel connection failed: 407 Auth"), "wants credentials", "USER:PASSWORD", True),
         (OSError("Tunnel connection failed: 403 No"), "opens no way", "no_proxy=node7", True),

@@ -66,6 +66,22 @@ def test_vllm_bench_result_becomes_a_row() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "void"),
+    [
+        ({"median_tpot_ms": 0.0}, True),
+        ({"median_e2el_ms": 880.0}, True),
+        ({"median_tpot_ms": 40.0, "median_e2el_ms": 21_000.0}, False),
+        ({"median_tpot_ms": 0.0, "total_output_tokens": 100}, False),  # answers of one token
+    ],
+)
+def test_a_result_whose_answers_came_in_one_piece_is_void(told: dict[str, float], void: bool) -> None:
+    """A TPOT of 0, or a TTFT that is the E2EL, contradicts answers of 512 tokens."""
+    row = complete(importing.checked(importing.from_vllm_bench(VLLM_BENCH | told, "x.json"), "x.json"))
+
+    assert ("not_streamed" in row["reasons"].split(";")) == void
+
+
+@pytest.mark.parametrize(
     ("told", "failed"),
     [
         ({"failed": None, "completed": 70}, 30),

@@ -36,6 +36,7 @@ COUNTERS = 0.001
 LATE_SHARE = 0.01
 DOUBTED = 0.01
 IN_ONE_PIECE = 0.05
+SOME_TOKENS, AT_THE_END = 16, 0.999
 FIRST_CHUNK = 0.05
 FROM_SERVER_MS = 25.0
 FROM_SERVER = 0.25
@@ -344,6 +345,16 @@ def above(name: str, limit: float) -> Check:
         return None if value is None else value > limit
 
     return check
+
+
+def not_streamed(e: Evidence) -> bool | None:
+    """Answers came in one piece. Of an imported row: the first token of several came with the last."""
+    if e.one_piece_share is not None:
+        return e.one_piece_share > IN_ONE_PIECE
+    at_once = e.median_tpot_ms == 0
+    if e.median_ttft_ms and e.median_e2el_ms:
+        at_once |= e.median_ttft_ms > AT_THE_END * e.median_e2el_ms
+    return True if at_once and (e.osl or 0) > SOME_TOKENS else None
 
 
 def first_chunk_of_many(e: Evidence) -> bool | None:

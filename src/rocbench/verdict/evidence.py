@@ -55,12 +55,15 @@ class Evidence:
     p99_ttft_ms: float | None = None
     p99_ttft_by_clock_ms: float | None = None
     median_ttft_ms: float | None = None
+    median_tpot_ms: float | None = None
+    median_e2el_ms: float | None = None
     mean_lateness_ms: float | None = None
     drift_low: float | None = None
     drift_high: float | None = None
     late_sends: int | None = None
     dropped_sends: int | None = None
     isl: float | None = None
+    osl: float | None = None
     isl_had: float | None = None
     isl_off_share: float | None = None
     osl_off_share: float | None = None

@@ -140,6 +140,11 @@ _WINDOW = (
         "share",
         "how much too high request_throughput may read for few requests of unlike lengths (closed loop)",
     ),
+    Column(
+        "token_rate_gap_share",
+        "share",
+        "output_throughput / (request_throughput x output length) - 1 (closed loop): what the window's edges may have moved",
+    ),
     Column("arrival_rate", "requests/s", "rate asked for; of a trace, that of its arrivals (open loop)"),
     Column(
         "backlog_slope_per_s",

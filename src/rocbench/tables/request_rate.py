@@ -27,6 +27,7 @@ def columns(result: LoadResult, began: BoolArray, in_flight: object, counted: ob
     row: Row = {
         "request_throughput": counted if isinstance(counted, float) else None,
         "rate_bias_share": None,
+        "token_rate_gap_share": None,
     }
     users, rows, window = result.concurrency_asked, result.requests, result.window
     if not users or not isinstance(in_flight, float) or window.ended_by == "count":
@@ -47,8 +48,12 @@ def columns(result: LoadResult, began: BoolArray, in_flight: object, counted: ob
         left = times[good] - per_token * lengths[good]
     if mean <= 0:
         return row
+    rate = in_flight / mean * float(good.mean())
+    length = result.osl_mean or float(mine["output_tokens"][good].mean())
+    tokens = result.output_tokens_in_window / window.seconds
     return {
-        "request_throughput": in_flight / mean * float(good.mean()),
+        "request_throughput": rate,
+        "token_rate_gap_share": tokens / (rate * length) - 1 if tokens and length > 0 else None,
         "rate_bias_share": _bias(float(left.var()) / mean**2, len(mine), len(mine) / users, window.ended_by),
     }
 

@@ -55,6 +55,8 @@ UNSERVED = 0.12
 NOISY = 0.11
 """Beyond it a load 20 % above capacity cannot be told from one below it."""
 RATE_BIAS = 0.01
+TOKEN_RATE_GAP = 0.05
+"""Sound closed loops of 1 to 1,000 users lie within 3 %, by the chance of their lengths."""
 OMITTED = 1.5
 TEMPLATE_TOKENS = 64
 """What a chat template may add to a prompt."""
@@ -260,6 +262,11 @@ def unfinished(e: Evidence) -> bool | None:
 def rate_biased(e: Evidence) -> bool | None:
     """Closed loop: so few requests of so unlike lengths that a rate of them reads too high."""
     return e.rate_bias_share is not None and e.rate_bias_share > RATE_BIAS
+
+
+def token_rate_unsure(e: Evidence) -> bool | None:
+    """Closed loop: tokens/s is not requests/s times their length, for the window's edges fall between bursts."""
+    return e.token_rate_gap_share is not None and abs(e.token_rate_gap_share) > TOKEN_RATE_GAP
 
 
 def server_stalled(e: Evidence) -> bool | None:

@@ -201,6 +201,15 @@ CODES: tuple[Code, ...] = (
         checks.rate_biased,
     ),
     Code(
+        "few_requests_token_rate",
+        "unknown",
+        False,
+        "so few requests, with tokens in bursts, that tokens/s depends on where the window begins and ends (closed loop)",
+        f"token_rate_gap_share beyond {checks.TOKEN_RATE_GAP:.0%} either way",
+        "measure longer (`duration_s`); request_throughput times the output length is the better figure",
+        checks.token_rate_unsure,
+    ),
+    Code(
         "wrong_input_length",
         "voids",
         True,

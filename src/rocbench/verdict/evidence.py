@@ -43,6 +43,7 @@ class Evidence:
     p99_e2el_ms: float | None = None
     output_throughput: float | None = None
     rate_bias_share: float | None = None
+    token_rate_gap_share: float | None = None
     arrival_rate: float | None = None
     backlog_slope_per_s: float | None = None
     unserved_share: float | None = None

@@ -117,6 +117,7 @@ FIRES = {
     "backlog_unsure": OPEN | {"unserved_share": 0.13},
     "unfinished_requests": {"unfinished": 25},
     "few_requests_rate_bias": {"rate_bias_share": 0.05},
+    "few_requests_token_rate": {"token_rate_gap_share": -0.13},
     "server_stalled": {"longest_silence_ms": 5000.0},
     "coordinated_omission": {"stalled_share": 0.08, "p99_ttft_by_clock_ms": 4400.0},
     "wrong_input_length": {"isl_off_share": 0.02},

@@ -97,7 +97,7 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
     }
     row |= _errors(result, failed)
     row |= _resent(rows, began)
-    row |= _throughput(result, gpus, counted=_counted(rows[completed]))
+    row |= _throughput(result, gpus, counted=_counted(rows[completed | failed]))
     row |= _in_flight_columns(rows, window, began & ended, result.concurrency_asked)
     row |= request_rate.columns(result, began, row["achieved_concurrency"], row["request_throughput"])
     row |= backlog.columns(result, row["achieved_concurrency"])

@@ -112,7 +112,8 @@ CODES: tuple[Code, ...] = (
         True,
         "not as many requests were in flight as asked for (closed loop)",
         f"|achieved_concurrency / concurrency - 1| > {checks.DELIVERED:.0%}",
-        "read `failures`, `client_*` and `open_file_limit`; calibrate the client; add workers or load hosts",
+        "read `failures`, `client_*` and `open_file_limit`; calibrate the client; add workers or load hosts; if requests"
+        " take only a few ms, ask for longer answers: a user needs about 1 ms between two requests",
         checks.concurrency_not_delivered,
     ),
     Code(

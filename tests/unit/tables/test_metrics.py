@@ -248,6 +248,9 @@ def test_tokens_that_nobody_counted_have_no_throughput():
     ] == [None] * 3
     assert row["drift"] is None
     assert row["request_throughput"] is not None
+    failed = untold.copy()
+    failed["failure"] = FAILURES.index(Failure.TRUNCATED)
+    assert metrics.summarise(load([failed]), gpus=8)["output_throughput"] is None
     row = metrics.summarise(load([told] * 199 + [untold], output_tokens_in_window=3184), gpus=8)
     assert row["output_throughput"] == pytest.approx(318.4)
 

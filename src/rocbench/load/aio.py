@@ -129,11 +129,11 @@ class AioLoop:
 
     async def abort(self) -> None:
         """Cut everything that is in flight."""
-        for task, (prepared, answer) in tuple(self.running.items()):
-            if task.cancel():
-                self.work.cut(prepared, answer)
+        cut = [under_way for task, under_way in self.running.items() if task.cancel()]
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self.running, return_exceptions=True)
+        for prepared, answer in cut:  # only now is it known which of them have left
+            self.work.cut(prepared, answer)
 
     # --- one request
 

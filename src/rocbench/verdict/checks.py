@@ -51,6 +51,11 @@ LATE_HARM = 0.1
 """Lateness of this share of the mean gap, or of the TTFT, changes what was measured."""
 GROWS = 0.02
 """A queue that grows by less than this share of what is offered is taken for level."""
+NOISES = 1.3
+"""Standard deviations of chance. Two figures must pass it that chance seldom moves the same way: below capacity they do
+in at most 2 % of windows (benchmarks/overload.py)."""
+IDLE = 0.2
+"""A server that was idle for this share of the window's second half has capacity left."""
 UNSERVED = 0.12
 NOISY = 0.11
 """Beyond it a load 20 % above capacity cannot be told from one below it."""
@@ -223,13 +228,13 @@ def overloaded(e: Evidence) -> bool | None:
     if growth is None or unserved is None or noise is None:
         return None
     slower = e.latency_slope is None or e.latency_slope > growth / 2
-    return not e.idle_share and slower and min(growth, unserved) > max(GROWS, noise)
+    return not e.idle_share and slower and min(growth, unserved) > max(GROWS, NOISES * noise)
 
 
 def backlog_unsure(e: Evidence) -> bool | None:
     """Open loop: nothing shows that the queue does not grow.
 
-    A queue that was empty late in the window does not. Else less was served than offered by as much as a load of 1.14
+    A queue that was often empty late does not. Else less was served than offered by as much as a load of 1.14
     times the capacity leaves. Or latency grew, and either a little less was served while more came to be in flight than
     chance puts there in a load that nothing queues in, or the arrivals are so few, or so uneven, that chance could hide
     a load of 1.2 times the capacity. Or the queue grew by little but surely: arrivals that chance hardly moves, as
@@ -238,7 +243,7 @@ def backlog_unsure(e: Evidence) -> bool | None:
     growth, unserved, noise = _growth_share(e), e.unserved_share, e.arrival_noise_share
     if e.closed or e.load_shape == "trace" or growth is None or unserved is None or noise is None:
         return False
-    if e.idle_share or overloaded(e):
+    if (e.idle_share or 0.0) > IDLE or overloaded(e):
         return False
     if unserved > UNSERVED:
         return True
@@ -249,7 +254,7 @@ def backlog_unsure(e: Evidence) -> bool | None:
         return True
     if e.latency_slope is not None and e.latency_slope < GROWS / 2:
         return False
-    return noise > NOISY or (unserved > GROWS + 0.01 and growth > chance)
+    return noise > NOISY or (unserved > GROWS and growth > chance)
 
 
 def unfinished(e: Evidence) -> bool | None:

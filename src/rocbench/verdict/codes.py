@@ -167,8 +167,8 @@ CODES: tuple[Code, ...] = (
         "voids",
         False,
         "arrivals exceed what the server serves: the queue grows, and latencies with it, for as long as the load lasts",
-        "open loop; backlog_slope_per_s / arrival_rate and unserved_share both above arrival_noise_share, and above"
-        f" {checks.GROWS:.0%}",
+        "open loop, never empty in the second half; backlog_slope_per_s / arrival_rate and unserved_share both above"
+        f" {checks.NOISES:g} x arrival_noise_share and {checks.GROWS:.0%}, and latency_slope above half of the former",
         "lower the rate, or give the server more capacity",
         checks.overloaded,
     ),
@@ -177,9 +177,10 @@ CODES: tuple[Code, ...] = (
         "unknown",
         False,
         "it cannot be told whether arrivals exceed what the server serves",
-        f"open loop, never empty: unserved_share > {checks.UNSERVED:.0%}, or above {checks.GROWS + 0.01:.0%} with more in"
-        f" flight at the end; or arrival_noise_share > {checks.NOISY:.0%}; or a small growth of the queue and of latency"
-        " above twice arrival_noise_share",
+        f"open loop, idle_share < {checks.IDLE:.0%}: unserved_share > {checks.UNSERVED:.0%}; or a small growth of the queue"
+        " and of latency above twice arrival_noise_share; or, where latency_slope >"
+        f" {checks.GROWS / 2:.0%}, unserved_share > {checks.GROWS:.0%} with more in flight at the end or"
+        f" arrival_noise_share > {checks.NOISY:.0%}",
         "measure longer (`duration_s`): chance averages out, a queue that grows does not",
         checks.backlog_unsure,
     ),

@@ -26,7 +26,7 @@ def two_cells() -> dict:
     del made["concurrency"]
     made["blocks"] = [
         {"workloads": ["short"], "concurrency": [1]},
-        {"workloads": ["short"], "concurrency": [1000], "load": {"duration_s": 8}},
+        {"workloads": ["short"], "concurrency": [1000], "load": {"duration_s": 12}},
     ]
     return made
 

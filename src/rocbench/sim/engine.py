@@ -108,9 +108,17 @@ class Engine:
             self._continue_prefill(self.prefilling, budget, now, plan)
         elif not plan.preempted:
             self._admit(budget, now, plan)
-        if until is not None and self.decoding and not (plan.chunks or plan.preempted):
+        if until is not None and self.decoding and not (plan.chunks or plan.preempted or self._hit_waits()):
             return self._run(now, until, plan)
         return self._one(now, plan)
+
+    def _hit_waits(self) -> bool:
+        """Whether the next sequence to admit finds cached blocks, and a seat.
+
+        Decoding may evict them, and then the sequence needs fewer blocks: it must be asked before every step.
+        """
+        seat = len(self.decoding) < self.config.max_num_seqs
+        return seat and bool(self.waiting) and self._cached(self.waiting[0])[0] > 0
 
     def _one(self, now: float, plan: Plan) -> StepOutcome:
         decoding = len(self.decoding)

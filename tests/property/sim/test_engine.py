@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rocbench.sim.costs import AffineTimes, Noise
@@ -118,6 +118,10 @@ def test_the_same_seed_gives_the_same_steps(config, asked):
 
 
 @given(configs, requests)
+@example(  # a waiting prompt's cached blocks are evicted while others decode
+    EngineConfig(3, 6, 64, 1, 81, prefix_caching=True, chunked_prefill=True, offload_blocks=0),
+    [(1, 1, 0, 0.0), (1, 15, 0, 1.5), (1, 21, 0, 1.40625), (18, 17, 1, 1.4375)],
+)
 def test_runs_of_steps_change_nothing(config, asked):
     """Whether steps are taken one by one or in runs, each request ends at the same time."""
 

@@ -224,7 +224,7 @@ class Conductor:
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
         )
         self.screen.row(row)
-        self._say_errors(row)
+        self._say_errors(row, running.base_url)
         for note in measured.result.notes:
             self.folder.log(now(), "note", cell=run.cell.key, repeat=run.repeat, text=note)
             self._say(note, metrics.kind_of(note))
@@ -264,12 +264,12 @@ class Conductor:
             self.said.add(about or text)
             self.screen.note(text)
 
-    def _say_errors(self, row: Mapping[str, Any]) -> None:
+    def _say_errors(self, row: Mapping[str, Any], base_url: str) -> None:
         """The server's own words where requests failed by more than a few, with what follows from them."""
         said = str(row.get("common_error") or "")
         if said and {"error_rate", "no_measurement"} & set(str(row["reasons"]).split(";")):
             status = re.match(r"(\d{3}): ", said)
-            cause = causes.of_status(int(status[1]), said, "http://server") if status else None
+            cause = causes.of_status(int(status[1]), said, base_url) if status else None
             count = f"{row['failed'] or row['common_error_count']} requests failed"
             fix = f"\n  fix: {cause.fix}" if cause else ""
             self._say(f"{row['key']}: {count}, most often with: {said}{fix}", metrics.kind_of(said))

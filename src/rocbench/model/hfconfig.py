@@ -57,7 +57,6 @@ SWITCHES = re.compile(
     r"|cross_attention_hidden_size|\w+_gate|\w+_adapters?"
 )
 """Names of switches: off, they add nothing."""
-QUANTISED = ("quantization_config",)
 PARTS: Mapping[str, re.Pattern[str]] = {
     "attn_config": re.compile(r"kv_n_heads|rope\w*|alibi\w*|attn_impl|attn_uses_sequence_id|prefix_lm"),
     "ffn_config": re.compile(

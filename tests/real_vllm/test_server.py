@@ -138,7 +138,10 @@ def test_too_little_memory(make_spec):
 
 
 def test_health_while_the_engine_dies(make_spec):
-    """An engine that dies under load shows as failed health first and as an ended process soon after."""
+    """An engine that dies shows as failed health first and as an ended process soon after.
+
+    vLLM's API server looks at its engine every 5 s only, so the watch must ask for longer than that.
+    """
     with server.start(make_spec("tiny-llama-gqa")) as running:
         engine = next(
             m for m in running.processes() if "EngineCore" in Path(f"/proc/{m.pid}/cmdline").read_text()

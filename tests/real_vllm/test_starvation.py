@@ -32,9 +32,10 @@ def busy(cpu: int, loops: int, *, apart: bool = False) -> Iterator[None]:
 
 
 def test_a_busy_loop_on_either_side(serve_on, bench, tmp_path):
-    """On the server's CPU: server_starved with its share, void. On the client's: client_saturated, and the server keeps its CPU.
+    """On the server's CPU: server_starved with its share, void. On the client's: void by the client's codes, and the server keeps its CPU.
 
-    How much it keeps is compared, for other work on the machine is driven onto its CPU too.
+    A client that the kernel serves late but soon enough has coalesced stamps; one that it serves hardly is saturated.
+    How much the server keeps is compared, for other work on the machine is driven onto its CPU too.
     """
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
@@ -58,5 +59,7 @@ def test_a_busy_loop_on_either_side(serve_on, bench, tmp_path):
     assert "server_starved" in why_starved
     assert bool(starved["valid"]) is False
     assert starved["server_cpu_wait_share"] > 0.2
-    assert "client_saturated" in why_saturated
+    assert why_saturated & {"client_saturated", "stamps_coalesced"}
+    assert bool(saturated["valid"]) is False
+    assert "server_starved" not in why_saturated
     assert saturated["server_cpu_wait_share"] < starved["server_cpu_wait_share"]

@@ -102,23 +102,53 @@ def _with_changes(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def query(folders: Sequence[RunFolder], sql: str) -> pd.DataFrame:
+_WALLED = {
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+"""What keeps a query at the tables that it was given: no file, no network, no extension."""
+
+
+def query(folders: Sequence[RunFolder], sql: str, *, files: bool = False) -> pd.DataFrame:
     """The answer to a SQL query over the tables `cells`, `requests`, `server_metrics`, `gpu`, `histograms`, `timeline`.
+
+    The tables are handed to DuckDB as Arrow data, not as paths: a path that it may read it may overwrite too.
+
+    Args:
+        folders: the runs.
+        sql: the query.
+        files: let it read and write files, load extensions and change settings, as DuckDB does by itself.
 
     Raises:
         InputError: DuckDB refuses the query.
     """
-    connection = duckdb.connect()
-    connection.register("cells", cells(folders))
-    for name in TABLES:
-        table = store.relation(connection, folders, name)
-        if table is not None:
-            table.create_view(name)
-    try:
-        answer: pd.DataFrame = connection.execute(sql).df()
-    except duckdb.Error as error:
-        raise InputError(str(error).splitlines()[0], where="SQL") from None
+    with duckdb.connect(config={"python_enable_replacements": False}) as connection:
+        connection.register("cells", cells(folders))
+        for name in TABLES:
+            table = store.dataset(folders, name)
+            if table is not None:
+                connection.register(name, table)
+        for setting, value in ({} if files else _WALLED | {"lock_configuration": True}).items():
+            connection.execute(f"SET {setting} = {str(value).lower()}")
+        try:
+            answer: pd.DataFrame = connection.execute(sql).df()
+        except duckdb.Error as error:
+            raise _refused(error) from None
     return answer
+
+
+def _refused(error: duckdb.Error) -> InputError:
+    """What DuckDB says of a query, and how to lift what `query` itself forbids."""
+    what = str(error).splitlines()[0]
+    walled = isinstance(error, duckdb.PermissionException) or "configuration has been locked" in what
+    return InputError(
+        what,
+        where="SQL",
+        fix="a query sees the runs' tables only; --allow-files opens files, extensions and settings"
+        if walled
+        else "",
+    )
 
 
 def merge(paths: Sequence[Path], out: Path) -> RunFolder:

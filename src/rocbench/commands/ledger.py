@@ -44,11 +44,18 @@ def query(
     ],
     results: Results = RESULTS,
     csv: Csv = False,
+    allow_files: Annotated[
+        bool,
+        typer.Option(
+            "--allow-files",
+            help="Let the query read and write files, reach the network, load extensions and change DuckDB's settings.",
+        ),
+    ] = False,
 ) -> None:
-    """Ask all runs a question in SQL (DuckDB)."""
+    """Ask all runs a question in SQL (DuckDB). The query sees these tables and nothing else, unless told."""
     from rocbench import console, ledger
 
-    table = ledger.query(ledger.runs(results, left_out), sql)
+    table = ledger.query(ledger.runs(results, left_out), sql, files=allow_files)
     if csv:
         typer.echo(table.to_csv(index=False), nl=False)
         return

@@ -1,0 +1,172 @@
+"""Does any file end `bench` other than with its message? Mutated settings, config.json and run folders.
+
+    python benchmarks/fuzz.py yaml --seeds 20000
+    python benchmarks/fuzz.py config --seeds 2000
+    python benchmarks/fuzz.py yaml --seeds 100 --command-line
+
+A seed decides the file it begins with and what is done to it, so that a case is repeated by `--first SEED --seeds 1`.
+Each case must end within `LIMIT_S`, without another exception than those of `rocbench.errors`, with an exit code of
+their table, and in memory that does not grow. Prints each that did not and how many ended how; ends with 1 if any did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+LIMIT_S = 5.0
+"""Wall time of one case in this process."""
+START_S = 15.0
+"""More for a new process, which imports everything first, on a machine that has other work."""
+MEMORY = 1 << 30
+"""Bytes that the process of all cases may have had at most."""
+CODES = frozenset({0, 1, 2, 3, 4, 130})
+"""Exit codes of docs/exit-codes.md that an input may end with: not that of a crash."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one seed makes."""
+
+    seed: int
+    made_of: str
+    """File that it began as, and what was done to it."""
+    commands: tuple[tuple[str, ...], ...]
+    """Arguments of `bench`, one line each."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int | str
+    """Exit code, or the exception that nobody foresaw."""
+    seconds: float
+    told: str
+    """The end of standard error, or the traceback."""
+
+    @property
+    def wrong(self) -> str:
+        """Why it must not end like this; empty where it may."""
+        if self.code not in CODES:
+            return f"ended with {self.code}"
+        if "Traceback (most recent call last)" in self.told:
+            return "a traceback"
+        return "took longer than its limit" if self.seconds > LIMIT_S + START_S else ""
+
+
+class TookTooLong(BaseException):
+    """A case that did not end in time; no handler of the program takes it for its own."""
+
+
+def in_process(arguments: tuple[str, ...]) -> Ended:
+    """Run a command in this process, as `rocbench.cli.main` does."""
+    from rocbench import cli
+    from rocbench.errors import BenchError
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise TookTooLong
+
+    err = io.StringIO()
+    before = signal.signal(signal.SIGALRM, stop)
+    begun = time.monotonic()
+    code: int | str
+    try:
+        signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+            code = cli.app(list(arguments), standalone_mode=False) or 0
+    except BenchError as error:
+        code = int(error.exit_code)
+        err.write(error.text().encode().decode())  # as it must go to a terminal
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException as error:  # noqa: BLE001 whatever it is, it is the finding
+        code = getattr(error, "exit_code", type(error).__name__)  # of click's own errors
+        if code not in CODES:
+            err.write(traceback.format_exc())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return Ended(code, time.monotonic() - begun, err.getvalue()[-3000:])
+
+
+def by_command_line(arguments: tuple[str, ...]) -> Ended:
+    """Run a command as a user does."""
+    command = [sys.executable, "-m", "rocbench", *arguments]
+    begun = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, errors="replace", timeout=LIMIT_S + START_S
+        )
+    except subprocess.TimeoutExpired:
+        return Ended("TookTooLong", time.monotonic() - begun, "")
+    return Ended(done.returncode, time.monotonic() - begun, done.stderr[-3000:])
+
+
+def run(cases: Iterator[Case], ends: Callable[[tuple[str, ...]], Ended], folder: Path) -> int:
+    """Run all cases, tell those that ended wrongly and keep their files; how many they were."""
+    counts: Counter[str] = Counter()
+    wrong: dict[str, list[str]] = {}
+    slowest = 0.0
+    for case in cases:
+        for arguments in case.commands:
+            ended = ends(arguments)
+            counts[str(ended.code)] += 1
+            slowest = max(slowest, ended.seconds)
+            if ended.wrong:
+                last = ended.told.strip().rsplit("\n", 1)[-1]
+                told = f"seed {case.seed}: bench {' '.join(arguments)}: {ended.wrong}: {last}"
+                wrong.setdefault(_kind(ended), []).append(f"{told}\n  {case.made_of}\n{ended.told}")
+    for kind, found in wrong.items():
+        print(f"--- {len(found)} x {kind}\n{found[0]}\n")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    ways = ", ".join(f"{code}: {count}" for code, count in sorted(counts.items()))
+    print(
+        f"{sum(counts.values())} commands ended with {ways}; the slowest after {slowest:.2f} s; {peak >> 20} MiB"
+    )
+    if peak > MEMORY:
+        print(f"more than {MEMORY >> 20} MiB in one process")
+    print(f"wrong: {sum(map(len, wrong.values()))}; files of the last case in {folder}")
+    return sum(map(len, wrong.values())) + (peak > MEMORY)
+
+
+def _kind(ended: Ended) -> str:
+    """What wrong ends have in common: the exception and the last line of ours that raised it."""
+    ours = [line.strip() for line in ended.told.splitlines() if "rocbench/" in line]
+    return f"{ended.wrong} {ours[-1] if ours else ''}"
+
+
+def modes() -> dict[str, Callable[[int, int, Path], Iterator[Any]]]:
+    """Name to what makes cases: (first seed, number of seeds, folder to write in)."""
+    return {}
+
+
+def main() -> None:
+    """Run one mode."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("mode", choices=list(modes()))
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--command-line", action="store_true", help="a new process for each command")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="rocbench-fuzz-"))
+    cases = modes()[given.mode](given.first, given.seeds, folder)
+    sys.exit(bool(run(cases, by_command_line if given.command_line else in_process, folder)))
+
+
+if __name__ == "__main__":
+    main()

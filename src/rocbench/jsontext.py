@@ -1,0 +1,156 @@
+"""JSON of somebody else as plain data, within bounds: no text can hang, exhaust or crash what reads it. Pure.
+
+Everything outside the hot path of the load reads JSON with it: files, options, answers of tools.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from rocbench.errors import InputError
+
+DEEPEST = 64
+"""Levels of lists and objects. Configs have 6; 900 and more exhaust whatever walks through them."""
+MOST_DIGITS = 20
+"""Digits of a whole number: 64 bits. Longer ones overflow every float and array that they come to."""
+MOST_VALUES = 1_000_000
+"""Values of one text, about 0.2 GB of memory. A plan of ten thousand cells has as many."""
+
+_LONG = re.compile(rf"\d{{{MOST_DIGITS + 1}}}")
+_LARGE = re.compile(r"[eE]\+?\d{3}|\d{300}")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class _Unusable(ValueError):
+    """What is wrong, and the words of the text that show where."""
+
+    def __init__(self, what: str, shown: str) -> None:
+        super().__init__(what)
+        self.shown = shown
+
+
+def parse(
+    text: str | bytes, where: str = "", *, fix: str = "", finite: bool = True, most: int = MOST_VALUES
+) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: UTF-8 where it is bytes; a byte order mark is skipped.
+        where: file or option, for the message; the line is added where there are several.
+        fix: what to do about a text that cannot be used.
+        finite: refuse NaN and Infinity, which are no JSON. Python's tools write them.
+        most: values that it may hold.
+
+    Raises:
+        InputError: it is no JSON, names a key twice, nests deeper than `DEEPEST`, or holds more than `most`
+            values, a whole number of more than `MOST_DIGITS` digits, a number beyond a float, or half a character.
+    """
+    words = _decoded(text, where, fix)
+    try:
+        _bounded(words, most)
+        found = json.loads(
+            words,
+            object_pairs_hook=_once,
+            parse_int=_whole if _LONG.search(words) else None,  # a hook takes ten times as long
+            parse_float=_number if _LARGE.search(words) else None,
+            parse_constant=_not_finite if finite else None,
+        )
+        _walk(found, with_text=_SURROGATE.search(words) is not None)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not valid JSON: {error.msg} (column {error.colno})", where=_at(where, words, error.pos), fix=fix
+        ) from None
+    except _Unusable as error:
+        raise InputError(str(error), where=_at(where, words, words.find(error.shown)), fix=fix) from None
+    except RecursionError:
+        raise InputError(_TOO_DEEP, where=where, fix=fix) from None
+    return found
+
+
+_TOO_DEEP = f"lists and objects lie in each other deeper than {DEEPEST} levels"
+
+
+def _decoded(text: str | bytes, where: str, fix: str) -> str:
+    if isinstance(text, str):
+        return text.removeprefix("\ufeff")
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"not in UTF-8: byte {error.start} begins no character", where=where, fix=fix
+        ) from None
+
+
+def _bounded(text: str, most: int) -> None:
+    """Refuse by size before anything is built; commas within strings count, too."""
+    if len(text) > most and sum(map(text.count, "[{,")) > most:
+        raise _Unusable(f"more than {most:,} values", "")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise _Unusable(f"key {_short(twice)} stands twice in one object", json.dumps(twice))
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits.lstrip("-")) > MOST_DIGITS:
+        raise _Unusable(
+            f"a whole number of {len(digits.lstrip('-'))} digits; {MOST_DIGITS} are the most", digits
+        )
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    found = float(digits)
+    if math.isinf(found):
+        raise _Unusable(f"{_short(digits)} is larger than any number here may be", digits)
+    return found
+
+
+def _not_finite(word: str) -> float:
+    raise _Unusable(f"{word} is no number of JSON", word)
+
+
+def _walk(value: Any, *, with_text: bool) -> None:
+    """Refuse what nests too deep, and, asked for it, half characters."""
+    level: list[Any] = [[value]]
+    for _ in range(DEEPEST + 2):
+        inner: list[Any] = []
+        for each in level:
+            held = [*each, *each.values()] if isinstance(each, dict) else each
+            inner += [part for part in held if isinstance(part, dict | list)]
+            for text in held if with_text else ():
+                if isinstance(text, str):
+                    _refuse_half_characters(text)
+        if not inner:
+            return
+        level = inner
+    raise _Unusable(_TOO_DEEP, "")
+
+
+def _refuse_half_characters(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode("ascii", "backslashreplace").decode()
+        raise _Unusable(
+            f"{_short(shown)} holds half a character (a lone surrogate), which no file takes", ""
+        ) from None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def _at(where: str, text: str, position: int) -> str:
+    """The place with its line, where the text has several."""
+    if not where or position < 0 or "\n" not in text.strip():
+        return where
+    return f"{where}:{text.count(chr(10), 0, position) + 1}"

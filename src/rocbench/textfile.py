@@ -1,0 +1,83 @@
+"""A file that somebody names, read within bounds: a folder, pipe, device or far too large file is told at once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from rocbench import jsontext
+from rocbench.errors import InputError
+from rocbench.units import size
+
+LARGEST = 16 << 20
+"""Bytes of a file that a person writes or a model brings: the largest config.json has 0.3 MiB."""
+
+
+def read_bytes(path: Path, *, most: int = LARGEST, fix: str = "") -> bytes:
+    """What a regular file holds.
+
+    Args:
+        path: links are followed; `~` is not expanded.
+        most: bytes that it may hold.
+        fix: what to do where there is no such file.
+
+    Raises:
+        InputError: there is no such file, it is no regular file, holds more than `most` bytes, or cannot be read.
+    """
+    try:
+        # A pipe without a writer would wait for ever.
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with os.fdopen(number, "rb") as file:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise InputError(
+                    "is no regular file but a pipe, device or socket",
+                    where=_shown(path),
+                    fix="write it to a file first",
+                )
+            held = file.read(most + 1)
+    except FileNotFoundError:
+        raise InputError("no such file", where=_shown(path), fix=fix) from None
+    except IsADirectoryError:
+        raise InputError("is a folder, not a file", where=_shown(path), fix="name the file in it") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", where=_shown(path)) from None
+    except ValueError:  # a zero byte, or half a character, in the path
+        raise InputError("is no path of a file", where=_shown(path), fix=fix) from None
+    if len(held) > most:
+        raise InputError(f"holds more than {size(most)}", where=_shown(path), fix="is it the right file?")
+    return held
+
+
+def read_text(path: Path, *, most: int = LARGEST, fix: str = "") -> str:
+    """As `read_bytes`, as text in UTF-8; a byte order mark is skipped.
+
+    Raises:
+        InputError: as `read_bytes`, or it is not in UTF-8.
+    """
+    held = read_bytes(path, most=most, fix=fix)
+    if held.startswith((b"\xff\xfe", b"\xfe\xff")):
+        fix = "write it as UTF-8, with `iconv -f UTF-16 -t UTF-8`"
+        raise InputError("is UTF-16", where=_shown(path), fix=fix)
+    try:
+        return held.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = held.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            "is no text in UTF-8", where=f"{_shown(path)}:{line}", fix="is it the right file?"
+        ) from None
+
+
+def read_json(path: Path, *, most: int = LARGEST, fix: str = "", finite: bool = True) -> Any:
+    """As `read_text`, as the value of its JSON (`jsontext.parse`).
+
+    Raises:
+        InputError: as `read_text` and `jsontext.parse`.
+    """
+    return jsontext.parse(read_text(path, most=most, fix=fix), _shown(path), finite=finite)
+
+
+def _shown(path: Path) -> str:
+    """A path as a message may hold it."""
+    return str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

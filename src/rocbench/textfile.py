@@ -78,6 +78,14 @@ def read_json(path: Path, *, most: int = LARGEST, fix: str = "", finite: bool = 
     return jsontext.parse(read_text(path, most=most, fix=fix), _shown(path), finite=finite)
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path names a regular file; False also for a name that no file can have, and one that is not allowed."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _shown(path: Path) -> str:
     """A path as a message may hold it."""
     return str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from rocbench import textfile
 from rocbench.errors import ConfigError
 from rocbench.settings import yamlfile
 from rocbench.settings.schema import Hardware, ModelProfile, Sweep, Workload
+from rocbench.settings.yamltext import shown
 
 PACKAGED = Path(__file__).parent.parent / "configs"
 DEFAULT_SWEEP = "quick"
@@ -36,17 +38,19 @@ def path_of(kind: str, name: str) -> Path:
     Raises:
         ConfigError: there is none, with the nearest name.
     """
-    if name.endswith((".yaml", ".yml")) or (os.sep in name and (kind != "models" or Path(name).is_file())):
+    if name.endswith((".yaml", ".yml")) or (
+        os.sep in name and (kind != "models" or textfile.is_file(Path(name)))
+    ):
         return Path(name)
     for folder in folders(kind):
-        if (folder / f"{name}.yaml").is_file():
+        if textfile.is_file(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
     known = names(kind)
     if kind == "models" and (profile := named_model(name)):
         raise ConfigError(f"no profile named {name!r}", fix=f"{profile!r} is the profile of this model")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    raise ConfigError(f"no {kind.removesuffix('s')} named {name!r}", fix=f"{hint} (bench profiles list)")
+    raise ConfigError(f"no {kind.removesuffix('s')} named {shown(name)}", fix=f"{hint} (bench profiles list)")
 
 
 def _load(kind: str, name: str, model: type[Model]) -> Model:

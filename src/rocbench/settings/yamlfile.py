@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,25 +11,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rocbench.errors import ConfigError
+from rocbench import textfile
+from rocbench.errors import ConfigError, InputError
+from rocbench.settings import yamltext
 
+LARGEST = 512 << 10
+"""Bytes of one file: the largest that is shipped has 40,000, and a person writes them."""
+MOST_TOLD = 20
+"""Faults of one file in a message."""
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader in which a bare on/off/yes/no stays a word: `aiter: on` means what it says."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool",
-    re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
-    list("tTfF"),
-)
 
 
 def load(path: Path, model: type[Model]) -> Model:
@@ -47,27 +39,16 @@ def load(path: Path, model: type[Model]) -> Model:
 
 
 def read(path: Path) -> tuple[yaml.Node | None, Any]:
-    """The file's node tree (for line numbers) and its plain data."""
+    """The file's node tree (for line numbers) and its plain data.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML, or is out of bounds (`yamltext`).
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError("no such file", where=str(path), fix=_near_file(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
-    try:
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            _refuse_duplicates(node, path)
-            data = loader.construct_document(node) if node is not None else None
-        finally:
-            loader.dispose()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"not valid YAML: {problem}", where=f"{path}{line}") from None
-    return node, data
+        text = textfile.read_text(path, most=LARGEST, fix="" if os.path.lexists(path) else _near_file(path))
+    except InputError as error:
+        raise ConfigError(error.what, where=error.where, fix=error.fix) from None
+    return yamltext.parse(text, str(path))
 
 
 def place(path: Path, location: Location) -> str:
@@ -76,41 +57,29 @@ def place(path: Path, location: Location) -> str:
 
 
 def _near_file(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"the folder {folder} does not exist"
-    near = difflib.get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=1)
-    return f"did you mean {folder / near[0]}?" if near else "give the path of a YAML file"
-
-
-def _refuse_duplicates(node: yaml.Node | None, path: Path) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                where = f"{path}:{key.start_mark.line + 1}"
-                raise ConfigError(f"key {key.value!r} stands twice", where=where, fix="keep one of them")
-            seen.add(key.value)
-            _refuse_duplicates(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicates(item, path)
+    try:
+        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"the folder {path.parent} does not exist"
+    except (OSError, ValueError):
+        near = []
+    return f"did you mean {path.parent / near[0]}?" if near else "give the path of a YAML file"
 
 
 def _line(node: yaml.Node | None, location: Location) -> int:
     """Line (from 1) of the deepest node on the way to `location`; a key's own line where it is a key."""
-    line = node.start_mark.line + 1 if node is not None else 1
+    line = yamltext.line(node)
     for part in location:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 if key.value == str(part):
-                    node, line = value, key.start_mark.line + 1
+                    node, line = value, yamltext.line(key)
                     break
             else:
                 continue  # a tag of a union, not a key of the file
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            line = yamltext.line(node)
     return line
 
 
@@ -137,7 +106,7 @@ def _noun(fault: Any) -> str | None:
 def _explain(error: ValidationError, node: yaml.Node | None, model: type[BaseModel], path: Path) -> str:
     """One line a key: where a key may be of several types, each of them has a fault."""
     faults: dict[tuple[str, ...], list[Any]] = {}
-    for fault in error.errors(include_url=False):
+    for fault in error.errors(include_url=False)[: 10 * MOST_TOLD]:
         faults.setdefault(_keys(node, fault["loc"]), []).append(fault)
     lines: list[str] = []
     for keys, found in faults.items():
@@ -151,6 +120,8 @@ def _explain(error: ValidationError, node: yaml.Node | None, model: type[BaseMod
             said = _said(rest)
             texts.append(f"{'.'.join(keys)}: {said}" if keys else said)
         lines += [f"{path}:{_line_of(node, found[0], text)}: {text}" for text in dict.fromkeys(texts)]
+    if len(lines) > MOST_TOLD:
+        lines = [*lines[:MOST_TOLD], f"{path}: more faults follow these {MOST_TOLD}"]
     return "\n".join(lines)
 
 
@@ -158,11 +129,11 @@ def _unlisted(location: Location, kind: str, model: type[BaseModel]) -> str:
     """A key too many or too few."""
     name = str(location[-1])
     if kind == "missing":
-        return f"key {name!r} is missing"
+        return f"key {yamltext.shown(name)} is missing"
     near = difflib.get_close_matches(name, _fields(model), n=1, cutoff=0.6)
     if near == [name]:
         return f"unknown key {name!r}; it is a key of another place (docs/reference)"
-    return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"unknown key {yamltext.shown(name)}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _said(faults: list[Any]) -> str:
@@ -174,7 +145,9 @@ def _said(faults: list[Any]) -> str:
     else:
         message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_noun, faults))))
     value = faults[0]["input"]
-    return message + (f" (got {value!r})" if isinstance(value, str | int | float | bool) else "")
+    return message + (
+        f" (got {yamltext.shown(value)})" if isinstance(value, str | int | float | bool) else ""
+    )
 
 
 def _line_of(node: yaml.Node | None, fault: Any, text: str) -> int:

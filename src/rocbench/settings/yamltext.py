@@ -1,0 +1,209 @@
+"""YAML of somebody else as a tree of nodes and plain data, within bounds. Pure.
+
+A file names its values plainly: no tags, no dates, no numbers in base 60, no cycles. What it may hold is bounded as
+it is read, aliases counted as often as they stand, so that no text can hang, exhaust or crash what walks through it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader, ReaderError
+from yaml.resolver import BaseResolver
+from yaml.scanner import Scanner
+
+from rocbench.errors import ConfigError
+from rocbench.jsontext import DEEPEST, MOST_DIGITS
+
+MOST_NODES = 10_000
+"""Keys and values of one file, which take a second to read. The largest that is shipped has a thousand."""
+LONGEST_KEY = 200
+"""Characters of a key."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class _OutOfBounds(Exception):
+    def __init__(self, what: str, at: yaml.Mark, fix: str = "") -> None:
+        super().__init__(what)
+        self.what, self.line, self.fix = what, at.line + 1, fix
+
+
+class _PlainResolver(BaseResolver):
+    """What a plain word is: a number, true, false, nothing, else text. A bare on/off/yes/no stays a word."""
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+    ("int", r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+):
+    _PlainResolver.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
+
+
+class _BoundedComposer(Composer):
+    """Counts nodes and depth as it composes, and every alias as all that it stands for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes = self.depth = self.deepest = 0
+        self.anchored: dict[str, tuple[int, int]] = {}
+        """Anchor to the (nodes, levels) of what it names, once that has ended."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[attr-defined]
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self.anchored:
+                raise _OutOfBounds(f"*{event.anchor} stands within what it names, which has no end", mark)
+            nodes, levels = self.anchored.get(str(event.anchor), (0, 0))
+            self._count(nodes, self.depth + levels, mark)
+            return super().compose_node(parent, index)
+        if (tag := event.tag) is not None and tag != "!":
+            fix = "write the value without it, text in quotes"
+            raise _OutOfBounds(
+                f"the tag {shown(tag.replace('tag:yaml.org,2002:', '!!'))} is not taken", mark, fix
+            )
+        self._count(1, self.depth + 1, mark)
+        outside, before = self.deepest, self.nodes - 1
+        self.depth += 1
+        self.deepest = self.depth
+        node = super().compose_node(parent, index)
+        if event.anchor is not None:
+            self.anchored[event.anchor] = (self.nodes - before, self.deepest - self.depth + 1)
+        self.depth -= 1
+        self.deepest = max(self.deepest, outside)
+        return node
+
+    def _count(self, nodes: int, depth: int, mark: yaml.Mark) -> None:
+        self.nodes += nodes
+        self.deepest = max(self.deepest, depth)
+        if depth > DEEPEST:
+            raise _OutOfBounds(f"lists and mappings lie in each other deeper than {DEEPEST} levels", mark)
+        if self.nodes > MOST_NODES:
+            raise _OutOfBounds(f"more than {MOST_NODES:,} keys and values, aliases written out", mark)
+
+
+class _Constructor(SafeConstructor):
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        digits = node.value.replace("_", "")
+        value = super().construct_yaml_int(node) if len(digits) <= 100 else 10**MOST_DIGITS
+        if abs(value) >= 10**MOST_DIGITS:
+            raise _OutOfBounds(
+                f"a whole number of {len(digits)} digits; {MOST_DIGITS} are the most", node.start_mark
+            )
+        return value
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        value = super().construct_yaml_float(node)
+        if value in (float("inf"), float("-inf")) and "inf" not in node.value.lower():
+            raise _OutOfBounds("larger than any number here may be", node.start_mark)
+        return value
+
+
+for _kind in ("int", "float"):
+    _Constructor.add_constructor(
+        f"tag:yaml.org,2002:{_kind}", getattr(_Constructor, f"construct_yaml_{_kind}")
+    )
+
+
+class _Loader(_BoundedComposer, Reader, Scanner, Parser, _Constructor, _PlainResolver):
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        _BoundedComposer.__init__(self)
+        _Constructor.__init__(self)
+        _PlainResolver.__init__(self)
+
+
+def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
+    """The text's tree of nodes (for line numbers) and its plain data.
+
+    Args:
+        text: one document.
+        where: its file, for the message.
+
+    Raises:
+        ConfigError: it is no YAML, or out of bounds; with the line.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            _check(node)
+            return node, loader.construct_document(node) if node is not None else None
+        finally:
+            loader.dispose()
+    except _OutOfBounds as error:
+        raise ConfigError(error.what, where=f"{where}:{error.line}", fix=error.fix) from None
+    except ReaderError as error:
+        at = text.count("\n", 0, error.position) + 1
+        raise ConfigError("a control character stands here: this is no text", where=f"{where}:{at}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        at_tab = "'\\t'" in str(error.problem)
+        raise ConfigError(
+            f"not valid YAML: {error.problem}",
+            where=f"{where}:{mark.line + 1}" if mark else where,
+            fix="indent with spaces: YAML takes no tabs" if at_tab else "",
+        ) from None
+
+
+def line(node: yaml.Node | None) -> int:
+    """Line, from 1, on which a node begins."""
+    return int(node.start_mark.line) + 1 if node is not None else 1
+
+
+def shown(text: object, longest: int = 60) -> str:
+    """A value or key as a message may hold it."""
+    said = repr(text)
+    return said if len(said) <= longest else f"{said[: longest - 3]}..."
+
+
+def _check(root: yaml.Node | None) -> None:
+    """Refuse keys that are no single word or stand twice, and characters that no file, variable or terminal takes."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.ScalarNode):
+            if found := _CONTROL.search(node.value):
+                raise _OutOfBounds(f"a control character ({found[0]!r}) in a text", node.start_mark)
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            _check_keys([key for key, _ in node.value])
+            waiting += [each for pair in node.value for each in pair]
+
+
+def _check_keys(keys: list[yaml.Node]) -> None:
+    names: set[str] = set()
+    for key in keys:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _OutOfBounds(
+                "a list or mapping stands where a key must", key.start_mark, "put text with braces in quotes"
+            )
+        if len(key.value) > LONGEST_KEY:
+            raise _OutOfBounds(
+                f"a key of {len(key.value)} characters; {LONGEST_KEY} are the most", key.start_mark
+            )
+        if key.value in names:
+            raise _OutOfBounds(f"key {shown(key.value)} stands twice", key.start_mark, "keep one of them")
+        names.add(key.value)

@@ -98,6 +98,15 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _without_secrets(text: str) -> str:
+    import os
+
+    from rocbench.redact import redacted
+    from rocbench.server.secretvalues import secret_values
+
+    return redacted(text, secret_values(os.environ))
+
+
 def main() -> None:
     """Run a command; every error a user can act on ends here, with its exit code and no traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -105,7 +114,7 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        print(f"bench: {error.text()}", file=sys.stderr)
+        print(f"bench: {_without_secrets(error.text())}", file=sys.stderr)
         sys.exit(int(error.exit_code))
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)

@@ -19,6 +19,7 @@ from rocbench import plaintable
 from rocbench.judgement import capacity, compare, render, search
 from rocbench.judgement.compare import origin
 from rocbench.plan.planned import Cell, Group, Plan
+from rocbench.redact import masked_entry
 from rocbench.report import endtable
 from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
@@ -27,7 +28,6 @@ from rocbench.rules.resolve import Resolution
 from rocbench.rules.table import Rule
 from rocbench.server import multinode
 from rocbench.server.command import shell_line
-from rocbench.server.redact import MASK, is_secret
 from rocbench.settings.schema import Server, Sweep
 from rocbench.units import ABSENT, duration, number, percent
 
@@ -346,8 +346,8 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
 
 
 def _shown(name: str, value: str) -> str:
-    """A value, masked where its name tells of a secret; what is absent stays so."""
-    return MASK if value and is_secret(name) else value
+    """A flag's or a variable's value, masked where it may not be shown; what is absent stays so."""
+    return str(masked_entry(name, value)) if value else value
 
 
 def _source(source: str) -> str:

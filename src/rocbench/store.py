@@ -30,7 +30,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -39,8 +39,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rocbench import private
 from rocbench.errors import DiskFault, InputError, NodeFault
-from rocbench.server.redact import redacted
+from rocbench.redact import redacted, redacted_data
 from rocbench.tables import metrics
 from rocbench.tables.parts import Identity, bin_ms, parts_of
 
@@ -62,7 +63,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.secrets: tuple[str, ...] = ()
-        """Values that must not reach a file; each is masked in whatever is written here."""
+        """Values that must not reach a file; each is masked in the texts of whatever is written here."""
         self._rows: list[Row] = []
 
     @classmethod
@@ -117,7 +118,7 @@ class RunFolder:
         Raises:
             NodeFault: another bench is writing it.
         """
-        with (self.path / ".lock").open("a") as lock:
+        with open(self.path / ".lock", "a", opener=private.opener) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -132,16 +133,28 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `name` (manifest.json, plan.json, ...)."""
-        _write_atomic(
-            self.path / name, self._masked(json.dumps(value, indent=2, default=_plain)).encode() + b"\n"
-        )
+        _write_atomic(self.path / name, self._json(value, indent=2).encode() + b"\n")
 
     def sha256(self, name: str) -> str:
         """Hash of a file that was written, as hexadecimal digits."""
         return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
 
-    def _masked(self, text: str) -> str:
-        return redacted(text, self.secrets)
+    def _json(self, value: Any, indent: int | None = None) -> str:
+        """Secrets are masked in the values, never in the JSON that is made of them."""
+
+        def other(held: Any) -> Any:
+            return redacted_data(_plain(held), self.secrets)
+
+        return json.dumps(redacted_data(value, self.secrets), indent=indent, default=other)
+
+    def _cell_value(self, value: Any) -> Any:
+        """A value of a row; some columns hold JSON."""
+        if isinstance(value, str) and value[:1] in ("{", "["):
+            with suppress(ValueError, RecursionError):
+                held = json.loads(value)
+                masked = redacted_data(held, self.secrets)
+                return value if masked == held else json.dumps(masked)
+        return redacted(value, self.secrets) if isinstance(value, str) else value
 
     def read_json(self, name: str) -> Any:
         """Read `name`; None when it is not there."""
@@ -192,10 +205,10 @@ class RunFolder:
         self._append("log.jsonl", {"at": at, "event": event} | facts)
 
     def _append(self, name: str, value: Row) -> None:
-        line = self._masked(json.dumps(value, default=_plain)) + "\n"
+        line = self._json(value) + "\n"
         path = self.path / name
         try:
-            with path.open("a+b") as file:
+            with open(path, "a+b", opener=private.opener) as file:
                 if file.tell() and _last_byte(file) != b"\n":
                     line = "\n" + line
                 file.write(line.encode())
@@ -226,10 +239,10 @@ class RunFolder:
                 path.unlink(missing_ok=True)  # of an earlier attempt
         rows_folder = self.path / "parts" / "cells"
         rows_folder.mkdir(parents=True, exist_ok=True)
-        row = {**row, "run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
+        row = {name: self._cell_value(value) for name, value in row.items()}
+        row |= {"run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
         row["discarded"] = identity.discarded
         row |= self._replace(row)
-        row = {name: self._masked(value) if isinstance(value, str) else value for name, value in row.items()}
         _write_atomic(rows_folder / f"{identity.stem}.json", json.dumps(row, default=_plain).encode())
         self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
         if not tables:
@@ -281,7 +294,10 @@ class RunFolder:
         try:
             # A run that is resumed by a later version has parts with more columns.
             schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
-            with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            with (
+                open(temporary, "wb", opener=private.opener) as sink,
+                pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+            ):
                 for part in parts:
                     whole = pa.concat_tables(
                         [schema.empty_table(), pq.read_table(part)], promote_options="default"
@@ -527,7 +543,8 @@ def _last_byte(file: BinaryIO) -> bytes:
 def _write_table(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        with open(temporary, "wb", opener=private.opener) as sink:
+            pq.write_table(table, sink, compression="zstd")
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)  # the room it took may be enough for smaller files
@@ -537,7 +554,7 @@ def _write_table(path: Path, table: pa.Table) -> None:
 def _write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=private.opener) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

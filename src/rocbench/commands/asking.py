@@ -13,10 +13,10 @@ from typing import Any
 from rocbench.commands import options
 from rocbench.errors import EnvironmentFault
 from rocbench.plan.estimate import cannot_start, kv_capacity, shape_doubts
+from rocbench.redact import lift_flags
 from rocbench.rules import explain
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Finding, Resolution, ServeRequest, resolve
-from rocbench.server.redact import lift_flags
 from rocbench.settings import catalog
 
 _ENVS = "import json, vllm.envs as e; print(json.dumps(sorted(e.environment_variables)))"

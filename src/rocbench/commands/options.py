@@ -93,7 +93,7 @@ def requests(
     Raises:
         InputError: a value cannot be read.
     """
-    from rocbench.server.redact import secret_values
+    from rocbench.server.secretvalues import secret_values
     from rocbench.settings import body, headers
 
     if api not in {None, "completions", "chat"}:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rocbench import private
 from rocbench.errors import InputError, NodeFault, ServerFault
 from rocbench.load.cpus import for_client
 from rocbench.load.machine import choose_workers
@@ -28,14 +29,16 @@ from rocbench.load.spec import (
 )
 from rocbench.plan.expand import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
+from rocbench.redact import MASK, redacted, usable_key
 from rocbench.server import attached
 from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
-from rocbench.server.redact import MASK, is_secret, redacted, secret_values, usable_key
+from rocbench.server.secretvalues import secret_values
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
 from rocbench.server.visible import told, visible_gpus
 from rocbench.settings import headers, schema
 from rocbench.settings.schema import Server, Sweep
+from rocbench.variables import shown
 
 SIMULATOR = (sys.executable, "-m", "rocbench.sim", "serve")
 
@@ -64,7 +67,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     if server.kind == "simulated":
         context = folder / "simulation.json"
         folder.mkdir(parents=True, exist_ok=True)
-        context.write_text(json.dumps(simulation_context(group, sweep, folder.name), indent=2))
+        private.write(context, json.dumps(simulation_context(group, sweep, folder.name), indent=2))
         env["ROCBENCH_SIM"] = str(context)
         command = (*SIMULATOR, *argv)
     elif server.kind in ("process", "container"):
@@ -191,7 +194,7 @@ def _kept_value(name: str, value: str) -> str:
     Raises:
         InputError: it is not set there.
     """
-    if value != MASK or not is_secret(name):
+    if value != MASK or shown(name):
         return value
     if name not in os.environ:
         raise InputError(

@@ -32,15 +32,17 @@ from rocbench.judgement.slo import Step
 from rocbench.plan import expand
 from rocbench.plan.expand import Cell, Launch, Plan, Run
 from rocbench.probe import causes
+from rocbench.redact import cut, redacted
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, start
 from rocbench.server.failures import server_fault
-from rocbench.server.redact import redacted
 from rocbench.settings.schema import Workload
 from rocbench.store import Identity, RunFolder
 from rocbench.tables import metrics
 from rocbench.verdict.codes import SPOILED
 
+MESSAGE_CHARS = 2000
+"""Kept of why a cell could not be measured."""
 RESTARTS = 2
 """How often a server that is lost in mid-run is started again: a large model takes half an hour to load."""
 LOST = {
@@ -128,7 +130,7 @@ class Conductor:
                     launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, lost
                 )
                 return
-            self.screen.note(lost.text())
+            self._note(lost.text())
 
     def _unforeseen(self, error: Exception) -> EnvironmentFault:
         """An exception that nobody expected, as the fault of the server around which it came up."""
@@ -153,7 +155,7 @@ class Conductor:
                 measure.session(launch.group, running, self.plan.sweep, self.folder)
             )
             for note in session.notes:
-                self.screen.note(note)
+                self._note(note)
                 self.folder.log(now(), "note", server=folder.name, text=note)
             return self._measure(launch, todo, running, session, stopper) and all(
                 self._search(launch, workload, running, session, stopper, fresh=not todo)
@@ -218,7 +220,7 @@ class Conductor:
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
             stopper.check()
         row = rows.row(self.plan, launch, run, running, measured) | {"node": self.node}
-        self.folder.write_cell(identity, row, measured.parts(identity, self.folder.secrets))
+        self.folder.write_cell(identity, row, measured.parts(identity))
         self.redo.discard(key_of_run(run))
         self.folder.log(
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
@@ -257,6 +259,9 @@ class Conductor:
         self._store_failed(launch, run, running.spec.folder.name, error)
         return not self.lost
 
+    def _note(self, text: str) -> None:
+        self.screen.note(redacted(text, self.folder.secrets))
+
     def _say(self, text: str, about: str = "") -> None:
         """A note that is the same for many cells, once; `about` is what they have in common, if not all of it."""
         text = redacted(text, self.folder.secrets)
@@ -281,6 +286,7 @@ class Conductor:
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
         row = rows.failed_row(self.plan, launch, run, server, error) | {"node": self.node}
+        row["failure_message"] = cut(error.text(), MESSAGE_CHARS, self.folder.secrets)
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         self.folder.write_cell(identity, row, {})
         self.redo.discard(key_of_run(run))

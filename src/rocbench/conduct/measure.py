@@ -23,6 +23,7 @@ from rocbench.probe import cpu, gpu, logwatch, scrape
 from rocbench.probe.cpuwait import CpuWait
 from rocbench.probe.health import HealthWatch
 from rocbench.records import GpuSample, LoadResult, ServerSample
+from rocbench.redact import redacted, whole
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, proof
 from rocbench.settings.schema import Sweep
@@ -39,6 +40,8 @@ class Session:
     sweep: Sweep
     proved: proof.Proof
     telemetry: gpu.Telemetry
+    secrets: tuple[str, ...] = ()
+    """Masked in whatever the server said."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -56,9 +59,9 @@ class Measured:
     doubted: frozenset[str] = frozenset()
     """Columns of which the server says two things: no estimate takes their place."""
 
-    def parts(self, identity: Identity, secrets: Sequence[str]) -> dict[str, pa.Table]:
+    def parts(self, identity: Identity) -> dict[str, pa.Table]:
         """The tables to put on disk."""
-        return store.parts_of(identity, self.result, self.server, self.gpus, secrets)
+        return store.parts_of(identity, self.result, self.server, self.gpus)
 
 
 @contextmanager
@@ -72,7 +75,7 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
         notes = [*running.notes, *telemetry.news()]
         notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
         notes += [f"the server contradicts itself: {name}: {why}" for name, why in proved.doubts.items()]
-        yield Session(group, running, sweep, proved, telemetry, notes)
+        yield Session(group, running, sweep, proved, telemetry, folder.secrets, notes)
 
 
 def cell(
@@ -87,6 +90,7 @@ def cell(
     running = session_.running
     reset = proof.reset_prefix_cache(running)
     spec = bind.load_spec(session_.group, session_.sweep, run, running, run_id, client)
+    spec = replace(spec, secrets=session_.secrets)
     insecure = running.spec.insecure
     scraper = scrape.Scraper(running.base_url, running.headers, insecure)
     log = logwatch.LogWatch(running.log_path)
@@ -118,6 +122,8 @@ def cell(
 
         with load_hosts(client.load_hosts, client.ray_address, running.base_url) as agents:
             result = load.drive(spec, tell, health.stop, agents)
+        result.errors = {request: whole(text, spec.secrets) for request, text in result.errors.items()}
+        result.notes = tuple(redacted(note, spec.secrets) for note in result.notes)
         edges.seen("end")
         after = scraper.read_settled()
     if ended_by := how_it_ended(result.window.ended_by, health):

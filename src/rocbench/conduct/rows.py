@@ -16,7 +16,7 @@ from rocbench.plan import shards
 from rocbench.plan.estimate import shape_doubts
 from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.records import SCHEMA_VERSION
-from rocbench.server.redact import MASK, is_secret, masked, masked_environment
+from rocbench.redact import masked, masked_argv, masked_entry, masked_environment
 from rocbench.server.spec import RunningServer
 from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, Workload
 from rocbench.tables import limits, metrics
@@ -55,12 +55,10 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
         "load_spec": _json(_load_spec(cell.load)),
         "slo": _json(slo) if (slo := plan.sweep.slo.model_dump(exclude_none=True)) else None,
         "key": cell.key,
-        "serve_args": _json(masked({e.name: e.value for e in group.resolution.args}))
+        "serve_args": _json({e.name: masked_entry(e.name, e.value) for e in group.resolution.args})
         if group.resolution
         else None,
-        "serve_env": _json(masked_environment(group.resolution.environment(), ()))
-        if group.resolution
-        else None,
+        "serve_env": _json(masked_environment(group.resolution.environment())) if group.resolution else None,
         "restart": "per_repeat" if plan.sweep.factors else plan.sweep.restart,
         "discarded": run.discarded,
         "accuracy_labels": ";".join(group.resolution.accuracy_labels) or None if group.resolution else None,
@@ -192,7 +190,7 @@ def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchEr
         "server_id": server,
         "valid": False,
         "reasons": ";".join(code for code in codes if code),
-        "failure_message": error.text()[:2000],
+        "failure_message": error.text(),
     }
 
 
@@ -229,12 +227,12 @@ def _group_json(group: Group) -> dict[str, Any]:
         "vllm": group.vllm,
         "hardware": group.hardware.name if group.hardware else None,
         "axes": group.axes,
-        "argv": ["vllm", "serve", *resolution.argv()] if resolution else None,
-        "env": masked_environment(resolution.environment(), ()) if resolution else None,
+        "argv": masked_argv(["vllm", "serve", *resolution.argv()]) if resolution else None,
+        "env": masked_environment(resolution.environment()) if resolution else None,
         "provenance": [
             {
                 "name": e.name,
-                "value": MASK if is_secret(e.name) else e.value,
+                "value": masked_entry(e.name, e.value),
                 "by": e.provenance,
                 "rule": e.rule,
                 "why": e.why,
@@ -275,10 +273,15 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
         "sweep": plan.sweep.name,
         "simulated": plan.sweep.server.kind == "simulated",
         "node": dict(node),
-        "profiles": {name: p.model_dump(mode="json") for name, p in plan.sources.models.items()},
+        "profiles": {name: _profile_json(p) for name, p in plan.sources.models.items()},
         "workloads": {name: w.model_dump(mode="json") for name, w in plan.sources.workloads.items()},
         "hardware": plan.sources.hardware.model_dump(mode="json") if plan.sources.hardware else None,
     }
+
+
+def _profile_json(profile: ModelProfile) -> dict[str, Any]:
+    found = profile.model_dump(mode="json")
+    return found | {"serve": masked(found["serve"])}
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:

@@ -22,8 +22,8 @@ from rocbench.records import BURST_EVENTS, BURST_TOKENS, NONE, Doubt, Failure
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z))(?:\r\n|\n|\r(?!\n|\Z))")
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b"data", b"event", b"id", b"retry")
-_KEEP = 500
-"""Characters kept of an error's text."""
+_KEEP = 5000
+"""Characters of an error's text: more than are told of it, for secrets are masked in them before they are cut."""
 _MOST_BODY = 1 << 20
 COMPLETE = frozenset(
     {

@@ -24,6 +24,7 @@ from rocbench.load.tally import Ended
 from rocbench.probe import causes
 from rocbench.probe.fetch import NoConnection, exchange
 from rocbench.records import BURST_TOKENS, NONE, Failure
+from rocbench.redact import redacted
 from rocbench.units import one_line
 
 PROBE_ID = 2**40
@@ -105,6 +106,10 @@ class Probe:
             prepared = Prepared(number, NONE, 0, isl, tokens, 0, NONE, "probe", b"", intended_ns=sent)
             self.ended.append(Ended(prepared, answer, sent, max(answer.last_ns, sent), complete=self.whole))
         return answer
+
+    def said(self, answer: Answer) -> str:
+        """The words of a failed answer, without secrets: they are still to be cut."""
+        return redacted(answer.error, self.spec.secrets)
 
     def _over_socket(self, payload: bytes) -> Answer:
         fault: OSError | None = None
@@ -205,14 +210,18 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
         if failure is None:
             notes += _left_out(dialect, one_line(message))
             return dialect, answer
-        message = message or answer.error
+        message = message or probe.said(answer)
         if 200 <= answer.status < 300 and failure is not Failure.IN_BAND_ERROR:
-            raise _nonsense(answer, failure)
+            raise _nonsense(probe, answer, failure)
         if answer.status not in {200, 400, 422}:
             raise _refusal(probe, answer)
-        following = _next(dialect, answer.error, tried, probe.spec)
+        following = _next(dialect, probe.said(answer), tried, probe.spec)
         if following is None:
-            raise _nonsense(answer, failure) if answer.status == 200 else _refusal(probe, answer, message)
+            raise (
+                _nonsense(probe, answer, failure)
+                if answer.status == 200
+                else _refusal(probe, answer, message)
+            )
         dialect = following
 
 
@@ -223,11 +232,17 @@ def _no_completion(answer: Answer) -> Failure | None:
     return None if textless else failure
 
 
-def _nonsense(answer: Answer, failure: Failure) -> RequestRefused:
+def _nonsense(probe: Probe, answer: Answer, failure: Failure) -> RequestRefused:
     """What answers is no model: every request of the load would be answered so, by the thousand."""
-    words = one_line(_MARKUP.sub(" ", answer.body.decode("utf-8", "replace")), _SAID)
+    words = one_line(
+        _MARKUP.sub(" ", redacted(answer.body.decode("utf-8", "replace"), probe.spec.secrets)), _SAID
+    )
     if not words and not answer.plain:
-        words = "a stream without a token" if failure is Failure.EARLY_STOP else one_line(answer.error, _SAID)
+        words = (
+            "a stream without a token"
+            if failure is Failure.EARLY_STOP
+            else one_line(probe.said(answer), _SAID)
+        )
     failed = failure in {Failure.IN_BAND_ERROR, Failure.ABORTED}
     return RequestRefused(
         f"what answers is no completion: HTTP {answer.status}, {words or 'and no body'}",
@@ -238,7 +253,9 @@ def _nonsense(answer: Answer, failure: Failure) -> RequestRefused:
 def _refusal(probe: Probe, answer: Answer, words: str = "") -> RequestRefused:
     """The server's own words, and what follows from them."""
     url, api = probe.spec.target.base_url, "chat" if probe.source.is_chat else "completions"
-    cause = causes.of_status(answer.status, words or answer.error, url, location=probe.location, api=api)
+    cause = causes.of_status(
+        answer.status, words or probe.said(answer), url, location=probe.location, api=api
+    )
     return RequestRefused(cause.what, fix=cause.fix)
 
 

@@ -170,6 +170,8 @@ class LoadSpec:
     keep_stamps: bool = False
     request_timeout_s: float = 600.0
     """From sent to the last byte."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Values that are masked in the words of the server before they are cut."""
     probe: bool = True
     """Ask the server first, with one short request, which body fields it takes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,7 +23,10 @@ from rocbench.records import (
     Phase,
     RequestArray,
 )
+from rocbench.redact import cut
 
+ERROR_CHARS = 500
+"""Kept of the words of a failed request."""
 _ZERO_GAP_NS = 100_000
 _FLUSH_TOKENS = 20_000
 _FLUSH_ROWS = 4096
@@ -56,6 +60,12 @@ class Counts:
     heard: Heard = field(default_factory=Heard)
 
 
+@lru_cache(maxsize=256)
+def _kept(text: str, secrets: tuple[str, ...]) -> str:
+    """What is kept of an error's text: many requests fail with the same."""
+    return cut(text, ERROR_CHARS, secrets)
+
+
 class Tally:
     """Rows and counts. `add` takes an ended request; `flush` works through what was added, in one go."""
 
@@ -67,8 +77,10 @@ class Tally:
         *,
         ignore_eos: bool,
         keep_stamps: bool,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self.worker = worker
+        self.secrets = secrets
         self.cells = cells
         self.counters = counters
         self.ignore_eos = ignore_eos
@@ -91,7 +103,7 @@ class Tally:
         """Judge a request and keep its row."""
         failure = self.judge(ended)
         if failure is not None:
-            self.errors[ended.prepared.request_id] = (ended.error or ended.answer.error)[:500]
+            self.errors[ended.prepared.request_id] = _kept(ended.error or ended.answer.error, self.secrets)
         self._count_live(ended, failure)
         self._keep(ended, failure, good=failure is None)
 

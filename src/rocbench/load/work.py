@@ -80,6 +80,7 @@ class Work:
             self.counters,
             ignore_eos=load.requests.ignore_eos and spec.dialect.vllm_fields,
             keep_stamps=load.keep_stamps,
+            secrets=load.secrets,
         )
         self.ended: deque[Ended] = deque()
         self.waiting: deque[Prepared] = deque()

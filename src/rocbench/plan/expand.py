@@ -29,9 +29,9 @@ from rocbench.plan.planned import (
     Skip,
     Sources,
 )
+from rocbench.redact import MASK, hides, lift_flags, masked_argv, masked_environment, redacted
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
-from rocbench.server.redact import lift_flags, masked_environment
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
 from rocbench.settings.schema import CELL_AXES, ModelProfile, Server, Sweep, SweepModel, Workload
@@ -97,7 +97,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         notes |= dict.fromkeys(told)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
-    faults += [*_without_effect(sweep, overrides), *_twice(groups)]
+    faults += [*_hidden_axes(sweep), *_without_effect(sweep, overrides), *_twice(groups)]
     return Plan(
         sweep,
         sources,
@@ -167,6 +167,17 @@ def _without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[Fault]:
     }
     if without := [option for option, value in given.items() if value]:
         yield Fault(" ".join(without), "has no effect on a server that runs already: leave it out")
+
+
+def _hidden_axes(sweep: Sweep) -> Iterator[Fault]:
+    """Axes whose values are never written down: their cells could not be told apart, nor resumed."""
+    for name in (*sweep.matrix.axes(), *sweep.factors):
+        if hides(name):
+            yield Fault(
+                f"axis `{name}`",
+                "the values of an axis stand in keys and files, and those of this one are never shown\n"
+                "  fix: take a flag, or a variable of those that docs/secrets.md lists",
+            )
 
 
 def _twice(groups: list[Group]) -> Iterator[Fault]:
@@ -476,7 +487,9 @@ def _selected(only: str | None, key: str) -> bool:
 
 
 def _name(model: str, axes: Axes) -> str:
-    shown = ",".join(f"{k}={_plain(v)}" for k, v in axes.items() if k not in CELL_AXES)
+    shown = ",".join(
+        f"{k}={MASK if hides(k) else redacted(_plain(v))}" for k, v in axes.items() if k not in CELL_AXES
+    )
     return f"{model}@{shown}" if shown else model
 
 
@@ -509,8 +522,8 @@ def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> st
         "model": profile.hf_id if profile else group.model,
         "revision": profile.revision if profile else None,
         # Without the first word: the model, or the folder that holds it on this node.
-        "argv": list(group.resolution.argv()[1:]) if group.resolution else None,
-        "env": masked_environment(group.resolution.environment(), ()) if group.resolution else None,
+        "argv": masked_argv(group.resolution.argv()[1:]) if group.resolution else None,
+        "env": masked_environment(group.resolution.environment()) if group.resolution else None,
         "vllm": group.vllm,
         "hardware": group.hardware.name if group.hardware else None,
         "server": _said(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),

@@ -198,7 +198,7 @@ def go_on(plan_: Plan, folder: RunFolder) -> RunFolder:
     run_id = folder.manifest["run_id"]
     for found in predictions(plan_, known=set(map(key_of_row, folder.rows))):
         identity = Identity(run_id, found.run.cell.cell_id, found.run.repeat, found.run.discarded)
-        parts = found.measured.parts(identity, ()) if found.measured else {}
+        parts = found.measured.parts(identity) if found.measured else {}
         folder.write_cell(identity, found.row, parts, tables=False)
     folder.finish()
     return folder

@@ -15,12 +15,9 @@ from typing import Any
 
 from rocbench import __version__
 from rocbench.probe import amd_smi
-from rocbench.server.redact import is_secret
+from rocbench.redact import redacted
+from rocbench.variables import shown
 
-_VARIABLES = re.compile(
-    r"^(?:HIP_|ROCR_|HSA_|ROCM_|GPU_|AITER_|AMDGCN_|NCCL_|RCCL_|VLLM_|TORCH_|PYTORCH_|TRITON_|MIOPEN_|HIPBLASLT_"
-    r"|SAFETENSORS_|TOKENIZERS_PARALLELISM$|OMP_NUM_THREADS$|CUDA_VISIBLE_DEVICES$|HF_HUB_OFFLINE$|SLURM_JOB_ID$)"
-)
 _PACKAGES = (
     "aiohttp numpy orjson pandas pyarrow uvloop".split()
 )  # of the client; the server's own are asked of it
@@ -102,12 +99,8 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that decide how ROCm, RCCL, AITER, torch or vLLM run; none whose name tells of a secret. Pure."""
-    return {
-        name: value
-        for name, value in sorted(environ.items())
-        if _VARIABLES.match(name) and not is_secret(name)
-    }
+    """Variables that decide how ROCm, RCCL, AITER, torch or vLLM run: those of the table in `rocbench.variables`. Pure."""
+    return {name: redacted(value) for name, value in sorted(environ.items()) if shown(name)}
 
 
 def host(root: Path = Path("/")) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 from rocbench.errors import InputError, ServerFault
 from rocbench.probe import causes
 from rocbench.probe.fetch import Answer, fetch, root_of
+from rocbench.redact import redacted
 from rocbench.server import listener, processes
 from rocbench.server.processes import Family
+from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 
 REFUSED_S = 1.0
@@ -44,7 +46,7 @@ def reach(spec: ServerSpec) -> str:
             path, answer = _first_word(spec, url)
             if answer.status not in {502, 503, 504}:
                 return _free_path(spec, url, path, answer)
-            cause, patience = _of_answer(answer, url), LOADING_S
+            cause, patience = _of_answer(spec, answer, url), LOADING_S
         except OSError as error:
             cause, patience = causes.of_error(error, url), REFUSED_S
         if cause.lasting or time.monotonic() - began > patience:
@@ -111,7 +113,7 @@ def models(spec: ServerSpec, url: str) -> Answer:
         cause = causes.of_error(error, url)
         raise ServerFault(f"{url}: {cause.what}", fix=cause.fix) from None
     if answer.status in {401, 403}:
-        cause = _of_answer(answer, url)
+        cause = _of_answer(spec, answer, url)
         raise InputError(f"{url}: {cause.what}", fix=cause.fix)
     return answer
 
@@ -125,7 +127,7 @@ def _check_models(spec: ServerSpec, url: str) -> None:
             fix="give the URL of an OpenAI-shaped server: what stands before /v1",
         )
     if answer.status != 200:
-        cause = _of_answer(answer, url)
+        cause = _of_answer(spec, answer, url)
         raise ServerFault(f"{url}: {cause.what}", fix=cause.fix)
 
 
@@ -133,13 +135,15 @@ def _get(spec: ServerSpec, url: str, path: str, timeout_s: float) -> Answer:
     return fetch(url, path, headers=spec.request_headers, timeout_s=timeout_s, insecure=spec.insecure)
 
 
-def _of_answer(answer: Answer, url: str) -> causes.Cause:
+def _of_answer(spec: ServerSpec, answer: Answer, url: str) -> causes.Cause:
     words = answer.body.decode("utf-8", "replace")
     said = answer.json()
     if isinstance(said, dict):
         error = said.get("error", said.get("message", said.get("detail", words)))
         words = str(error.get("message", error)) if isinstance(error, dict) else str(error)
-    return causes.of_status(answer.status, words, url, location=answer.headers.get("location", ""))
+    return causes.of_status(
+        answer.status, redacted(words, of_server(spec)), url, location=answer.headers.get("location", "")
+    )
 
 
 class AttachedServer:

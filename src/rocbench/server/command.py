@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from rocbench.server.redact import is_secret, redacted
+from rocbench.redact import MASK, masked_argv, redacted
 from rocbench.server.visible import binding
+from rocbench.variables import shown
 
 
 def flag_value(command: Sequence[str], flag: str) -> str | None:
@@ -65,10 +68,43 @@ def launch_environment(
 
 
 def shell_line(command: Sequence[str], env: Mapping[str, str], secrets: Sequence[str] = ()) -> str:
-    """`NAME=value ... word word`, quoted for a POSIX shell. A secret stands as `"$NAME"`, its value never."""
+    """`NAME=value ... word word`, quoted for a POSIX shell.
+
+    The value of a variable that may not be shown stands as `"${NAME?}"`, and a secret inside a word as
+    `"${SECRET_1?}"`: whoever pastes the line sets them, and is told which are missing.
+    """
+    count = itertools.count(1)
     assignments = [
-        f'{name}="${name}"' if is_secret(name) else f"{name}={shlex.quote(redacted(value, secrets))}"
+        f"{name}={_quoted(redacted(value, secrets), value, name, count)}" if shown(name) else _asked_for(name)
         for name, value in env.items()
     ]
-    words = [shlex.quote(redacted(word, secrets)) for word in command]
+    masked, flags = masked_argv(command, secrets), ["", *command]
+    words = [
+        _quoted(word, given, flag, count) for word, given, flag in zip(masked, command, flags, strict=False)
+    ]
     return " ".join(assignments + words)
+
+
+_NAME = re.compile(r"--[\w-]{1,60}|[A-Z][A-Z0-9_]{1,60}")
+"""Of a flag or a variable."""
+
+
+def _asked_for(name: str) -> str:
+    return f'{name}="${{{name}?set {name}: its value is not kept}}"'
+
+
+def _quoted(masked: str, given: str, where: str, count: Iterator[int]) -> str:
+    """A word for the shell, with a variable in place of each secret that was masked in it."""
+    if masked == given:
+        return shlex.quote(given)
+    first, *rest = masked.split(MASK)
+    flag = (given if given.startswith("-") else where).partition("=")[0]
+    what = flag if _NAME.fullmatch(flag) else "this command"
+    held = [
+        f'"${{SECRET_{next(count)}?set it: a secret of {what} is not kept}}"' + _part(part) for part in rest
+    ]
+    return _part(first) + "".join(held)
+
+
+def _part(text: str) -> str:
+    return shlex.quote(text) if text else ""

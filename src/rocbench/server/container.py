@@ -18,8 +18,8 @@ from rocbench.server.port import check_port, choose_port
 from rocbench.server.preflight import hf_home, hub_cache
 from rocbench.server.process import write_launch_files
 from rocbench.server.processes import Family
-from rocbench.server.redact import secret_values
 from rocbench.server.scrub import scrub
+from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
@@ -176,7 +176,7 @@ class ContainerServer:
         self._prove_gone()
         orphans.forget(self._client.pid)
         if self.log_path is not None:
-            scrub(self.log_path, secret_values(self.spec.env, os.environ, also=[self.spec.api_key]))
+            scrub(self.log_path, of_server(self.spec))
         if interrupt is not None:
             raise interrupt
         return StopReport("terminated", report.seconds, self._client.poll(), report.killed)

@@ -14,8 +14,8 @@ from pathlib import Path
 from rocbench.errors import NodeFault, ServerFault
 from rocbench.server import processes
 from rocbench.server.processes import Family
-from rocbench.server.redact import secret_values
 from rocbench.server.scrub import scrub
+from rocbench.server.secretvalues import secret_values
 from rocbench.server.spec import GRACE_S, ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 

@@ -8,13 +8,15 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+from rocbench import private
 from rocbench.errors import ServerFault
+from rocbench.redact import masked_environment
 from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, shell_line, with_address
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.processes import Family
-from rocbench.server.redact import masked_environment, secret_values
 from rocbench.server.scrub import scrub
+from rocbench.server.secretvalues import of_server, secret_values
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import KILL_WAIT_S, stop_family
 
@@ -92,7 +94,7 @@ class LocalServer:
             return replace(report, exit_code=self._popen.wait(timeout=KILL_WAIT_S))
         finally:
             if self.log_path is not None:
-                scrub(self.log_path, secret_values(self.spec.env, os.environ, also=[self.spec.api_key]))
+                scrub(self.log_path, of_server(self.spec))
 
     def _start(self, command: tuple[str, ...], env: dict[str, str]) -> None:
         assert self.log_path is not None
@@ -121,6 +123,6 @@ def write_launch_files(folder: Path, command: tuple[str, ...], env: dict[str, st
     folder.mkdir(parents=True, exist_ok=True)
     secrets = secret_values(env, os.environ)
     line = shell_line(command, env, secrets)
-    (folder / "command.sh").write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+    private.write(folder / "command.sh", f"#!/bin/sh\n{line}\n")
     masked = json.dumps(masked_environment(env, secrets), indent=2, sort_keys=True)
-    (folder / "environment.json").write_text(masked + "\n", encoding="utf-8")
+    private.write(folder / "environment.json", masked + "\n")

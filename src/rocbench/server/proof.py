@@ -17,9 +17,9 @@ from packaging.version import InvalidVersion, Version
 from rocbench.probe.fetch import Answer, fetch
 from rocbench.probe.scrape import labels
 from rocbench.server.failures import read_log
-from rocbench.server.redact import is_secret
 from rocbench.server.spec import RunningServer
 from rocbench.server.versions import packages_of
+from rocbench.variables import shown
 
 _NAMED_BACKENDS = {
     # v0.14.1 platforms/rocm.py:187-300 names its choice in words
@@ -234,7 +234,7 @@ def chosen_config(info: Any) -> dict[str, Any]:
         chosen["vllm_env"] = {
             name: _plain(value)
             for name, value in sorted(environment.items())
-            if _ENVIRONMENT.match(name) and not is_secret(name)
+            if _ENVIRONMENT.match(name) and shown(name)
         }
     return chosen
 

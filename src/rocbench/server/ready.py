@@ -12,9 +12,11 @@ from typing import Any, Protocol
 from rocbench.errors import ServerFault
 from rocbench.probe.fetch import Answer, exchange, fetch
 from rocbench.probe.logwatch import LogFollower
+from rocbench.redact import cut, redacted
 from rocbench.server import attached
 from rocbench.server.failures import server_fault
 from rocbench.server.progress import step_of
+from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, ServerSpec, StopReport
 from rocbench.units import one_line
 
@@ -68,6 +70,7 @@ class _Waiting:
         self.last_step = ""
         self._counted = self.began
         self.headers = self.spec.request_headers
+        self.secrets = of_server(self.spec)
         self._log = LogFollower(launched.log_path, launched.log_start) if launched.log_path else None
 
     @property
@@ -188,7 +191,7 @@ def _served_name(spec: ServerSpec, models: tuple[str, ...]) -> str:
     if not spec.served_name:
         return models[0] if models else spec.model
     if models and spec.served_name not in models:
-        names = ", ".join(one_line(name, 100) for name in models[:20])
+        names = ", ".join(one_line(redacted(name, of_server(spec)), 100) for name in models[:20])
         raise ServerFault(
             f"the server serves {names}, not {spec.served_name}", fix="name one of them as the model"
         )
@@ -266,7 +269,7 @@ def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int,
     ) as response:
         if response.status != 200:
             text = response.read(2000).decode(errors="replace")
-            return response.status, f"HTTP {response.status}: {text[:300]}"
+            return response.status, f"HTTP {response.status}: {cut(text, 300, waiting.secrets)}"
         answered = False
         for line in response:
             if not line.startswith(b"data:"):
@@ -279,9 +282,12 @@ def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int,
             except ValueError:
                 event = None
             if not isinstance(event, dict):
-                return 200, f"a stream that is none of completions: {data[:200].decode(errors='replace')}"
+                return (
+                    200,
+                    f"a stream that is none of completions: {cut(data.decode(errors='replace'), 200, waiting.secrets)}",
+                )
             if "error" in event:
-                return 200, str(event["error"])[:300]
+                return 200, cut(str(event["error"]), 300, waiting.secrets)
             answered = answered or bool(event.get("choices"))
         return 200, "" if answered else "an empty stream"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rocbench.server.redact import lift_secrets, usable_key
+from rocbench.redact import lift_secrets, usable_key
 
 Kind = Literal["simulated", "process", "container", "attached"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rocbench.errors import InputError
-from rocbench.server.redact import is_secret
+from rocbench.variables import is_secret
 
 OURS = {
     "model": "--model, or the sweep's `models`",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from rocbench.errors import InputError
-from rocbench.server.redact import is_secret
+from rocbench.variables import is_secret
 
 OURS = frozenset(
     "accept accept-encoding connection content-encoding content-length content-type expect host te trailer "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ from rocbench.records import (
     Resend,
     ServerSample,
 )
-from rocbench.server.redact import redacted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,10 @@ def parts_of(
     result: LoadResult | None,
     server: Iterable[ServerSample] = (),
     gpus: Iterable[GpuSample] = (),
-    secrets: Sequence[str] = (),
 ) -> dict[str, pa.Table]:
     """The parts of one measured cell."""
     tables: dict[str, pa.Table | None] = {
-        "requests": _requests(result, secrets) if result else None,
+        "requests": _requests(result) if result else None,
         "histograms": _histograms(result) if result else None,
         "timeline": _timeline(result) if result else None,
         "server_metrics": _server(server),
@@ -69,7 +67,7 @@ def _tagged(table: pa.Table, identity: Identity) -> pa.Table:
     return table.append_column("discarded", pa.array([identity.discarded] * n, pa.bool_()))
 
 
-def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
+def _requests(result: LoadResult) -> pa.Table:
     rows = result.requests
     columns: dict[str, pa.Array] = {}
     for name in rows.dtype.names or ():
@@ -83,8 +81,7 @@ def _requests(result: LoadResult, secrets: Sequence[str]) -> pa.Table:
             columns[name] = pa.array(values)
         else:
             columns[name] = pa.array(values, mask=values == NONE)
-    said = {i: redacted(text, secrets) for i, text in result.errors.items()}
-    errors = [said.get(int(i)) for i in rows["request_id"]]
+    errors = [result.errors.get(int(i)) for i in rows["request_id"]]
     columns["error"] = pa.array(errors, pa.string())
     return pa.table(columns)
 

@@ -60,7 +60,7 @@ def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
         bind._kept_value("MY_TOKEN", "***")
     monkeypatch.setenv("MY_TOKEN", "t0k")
     assert bind._kept_value("MY_TOKEN", "***") == "t0k"
-    assert bind._kept_value("STARS", "***") == "***"
+    assert bind._kept_value("VLLM_STARS", "***") == "***"
 
 
 def test_a_failed_row_says_that_it_was_forced():

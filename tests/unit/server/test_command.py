@@ -73,19 +73,30 @@ def test_loopback(host, loopback):
 def test_line_can_be_pasted():
     """A shell gives the same argv and environment back, whatever characters they hold."""
     command = ["printf", "%s|", "a b", "it's", '{"x": [1, "$HOME"]}', "tab\there", "*"]
-    env = {"PLAIN": "1", "ODD": 'a "quoted" $value'}
+    env = {"VLLM_PLAIN": "1", "VLLM_ODD": 'a "quoted" $value'}
 
     line = shell_line(command, env)
     ran = subprocess.run(
-        ["sh", "-c", f"{line}; printf '%s' \"$ODD\""], capture_output=True, text=True, check=True
+        ["sh", "-c", f"{line}; printf '%s' \"$VLLM_ODD\""], capture_output=True, text=True, check=True
     )
 
     assert ran.stdout == "|".join(command[2:]) + "|"
-    assert shlex.split(line)[:2] == ["PLAIN=1", 'ODD=a "quoted" $value']
+    assert shlex.split(line)[:2] == ["VLLM_PLAIN=1", 'VLLM_ODD=a "quoted" $value']
 
 
 def test_secrets_stand_by_name():
-    """The pasted line takes a secret from the environment of whoever pastes it."""
-    line = shell_line(["vllm", "--x", "hf_secret99"], {"HF_TOKEN": "hf_secret99"}, ["hf_secret99"])
+    """The pasted line takes from its shell what it may not hold, and says what is missing there."""
+    command = ["printf", "%s|", "hf_secret99", "redis://u:p4ss@h/0", "--api-key", "k3y"]
+    env = {"HF_TOKEN": "hf_secret99", "MINE": "1", "VLLM_X": "2"}
+    line = shell_line(command, env, ["hf_secret99"])
+    given = {"SECRET_1": "one", "SECRET_2": "two", "SECRET_3": "three", "HF_TOKEN": "four", "MINE": ""}
 
-    assert line == "HF_TOKEN=\"$HF_TOKEN\" vllm --x '***'"
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=given, check=True)
+    refused = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env={}, check=False)
+
+    assert not [secret for secret in ("secret99", "p4ss", "k3y") if secret in line]
+    assert ran.stdout == "one|redis://two@h/0|--api-key|three|"
+    assert refused.returncode != 0
+    assert "is not kept" in refused.stderr
+    assert "set HF_TOKEN" in line
+    assert "VLLM_X=2" in line

@@ -13,6 +13,7 @@ WAITING = SimpleNamespace(
     launched=SimpleNamespace(base_url="http://127.0.0.1:1"),
     spec=SimpleNamespace(kind="process", model="m", served_name="m", ready_timeout_s=1.0, insecure=False),
     headers={},
+    secrets=(),
     seconds=0.0,
 )
 

@@ -1,0 +1,50 @@
+"""Files of a run: they may hold what a server or a user said, so they are their owner's alone (0600) unless asked.
+
+$ROCBENCH_UMASK asks: 027 lets the group read. The shell's own umask decides nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from rocbench.errors import InputError
+
+ASKED = "ROCBENCH_UMASK"
+
+
+def mode() -> int:
+    """Permissions of a new file.
+
+    Raises:
+        InputError: $ROCBENCH_UMASK is no umask that leaves the owner reading and writing.
+    """
+    given = os.environ.get(ASKED) or "077"
+    try:
+        umask = int(given, 8)
+    except ValueError:
+        umask = -1
+    if not 0 <= umask <= 0o177:
+        raise InputError(
+            f"{given!r} is no umask",
+            where=f"${ASKED}",
+            fix="give 027 (the group reads), 022 (all read) or none",
+        )
+    return 0o666 & ~umask
+
+
+def opener(path: str, flags: int) -> int:
+    """For `open(..., opener=)`: the file has its permissions before anything is in it."""
+    wanted = mode()
+    file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    if os.fstat(file).st_mode & 0o777 != wanted:
+        with suppress(OSError):  # another's file, or a file system without permissions
+            os.fchmod(file, wanted)
+    return file
+
+
+def write(path: Path, text: str) -> None:
+    """Write a small text file."""
+    with open(path, "w", encoding="utf-8", opener=opener) as file:
+        file.write(text)

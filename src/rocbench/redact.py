@@ -1,0 +1,222 @@
+"""Keeps secrets out of everything that is written: argv, environment, logs, answers of servers. Pure.
+
+What is masked, is masked in values, before they become JSON and before they are cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rocbench.errors import InputError
+from rocbench.variables import is_secret, shown
+
+MASK = "***"
+
+_SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+_SHORTEST_TAIL = 4
+"""Characters that a text must end with, as a secret begins, to be taken for the rest of one that was cut."""
+_MARGIN = 4096
+"""Characters beyond a cut that are looked at for what it would go through."""
+
+_Q = r"(?:\\*[\"'])?"
+"""A quotation mark, also escaped."""
+_WORTH = r"(?:\\*\"[^\"\\]*|\\*'[^'\\]*|(?!None\b|null\b|true\b|false\b|\*\*\*|\$[A-Za-z_{])[^\s\"',;&(){}\[\]<>]+)"
+_NAMED = re.compile(
+    r"((?:api[_-]?key|passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|access[_-]?key|private[_-]?key"
+    r"|(?:auth|access|hf|bearer|refresh|session|api|hub)[_-]token|credential|authorization|cookie)s?(?:[_-]?\d+)?"
+    rf"{_Q}\s*(?:[:=]|=>)\s*[\[(]?\s*(?:(?:bearer|basic|digest|negotiate|token)\s+)?+)({_WORTH})",
+    re.IGNORECASE,
+)
+_FLAG = re.compile(rf"(--(?:api[_-]key|hf[_-]token|token|password)\s+)({_WORTH})", re.IGNORECASE)
+_QUERY = re.compile(r"([?&](?:token|key|sig|signature|auth|secret|code)=)[^&\s\"'<>]+", re.IGNORECASE)
+_VARIABLE = re.compile(rf"\b([A-Z][A-Z0-9_]{{2,80}})({_Q}\s*[=:]\s*)({_WORTH})")
+_BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_USERINFO = re.compile(r"(://)[^\s/?#\"'<>]*@")
+_OPEN_USERINFO = re.compile(r"(://)[^\s/?#\"'<>@:]+:(?!\d{1,5}$)[^\s/?#\"'<>@]+$")
+"""At the end of a text that was cut, where the `@` would be."""
+_KNOWN_SHAPES = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
+    r"|xox[abeprs]-[\w-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{30,}|nvapi-[\w-]{16,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?)"
+)
+_HINTS = re.compile(
+    r"[:=@]|--|bearer|hf_|sk-|gh[pousr]_|github_pat|glpat|xox|AKIA|ASIA|AIza|nvapi|eyJ", re.IGNORECASE
+)
+
+
+def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text with `***` in place of each secret, and of what shows itself to be one: users and passwords of URLs,
+    bearer tokens, keys by their shape (`hf_...`), what stands behind a secret's name (`"api_key": "..."`)."""
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, MASK)
+    if not _HINTS.search(text):
+        return text
+    if "://" in text:
+        text = _USERINFO.sub(rf"\1{MASK}@", text)
+    text = _KNOWN_SHAPES.sub(MASK, text)
+    text = _NAMED.sub(_masked_worth, text)
+    text = _FLAG.sub(_masked_worth, text)
+    text = _QUERY.sub(rf"\1{MASK}", text)
+    text = _BEARER.sub(rf"\1{MASK}", text)
+    return _VARIABLE.sub(_masked_variable, text)
+
+
+def cut(text: str, length: int, secrets: Iterable[str] = ()) -> str:
+    """The first characters of a text, no part of a secret among them: it is masked before it is cut."""
+    return redacted(text[: length + _MARGIN], secrets)[:length]
+
+
+def whole(text: str, secrets: Iterable[str] = ()) -> str:
+    """A text that someone else has cut: masked, with the beginning of a secret at its end."""
+    secrets = tuple(secrets)
+    text = redacted(text, secrets)
+    for secret in secrets:
+        for length in range(min(len(secret), len(text)), _SHORTEST_TAIL - 1, -1):
+            if text.endswith(secret[:length]):
+                return text[:-length] + MASK
+    return _OPEN_USERINFO.sub(rf"\1{MASK}", text)
+
+
+def redacted_data(value: Any, secrets: Sequence[str] = ()) -> Any:
+    """Nested data with secrets masked in every text; the names of fields stay, so that it can be read back."""
+    if isinstance(value, str):
+        return redacted(value, secrets)
+    if isinstance(value, Mapping):
+        return {name: redacted_data(held, secrets) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted_data(item, secrets) for item in value]
+    return value
+
+
+def _masked_worth(found: re.Match[str]) -> str:
+    return found[1] + _unquoted(found[2])
+
+
+def _masked_variable(found: re.Match[str]) -> str:
+    return found[1] + found[2] + _unquoted(found[3]) if is_secret(found[1]) else found[0]
+
+
+def _unquoted(worth: str) -> str:
+    """The mask, behind the quotation mark that the value began with."""
+    opening = re.match(r"\\*[\"']", worth)
+    return (opening[0] if opening else "") + MASK
+
+
+def lift_secrets(command: Sequence[str], env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Moves `--api-key X` and `--hf-token X` out of argv into VLLM_API_KEY and HF_TOKEN.
+
+    argv is readable by every user of the node (`ps`), and vLLM logs its non-default arguments.
+    """
+    kept: list[str] = []
+    lifted = dict(env)
+    words = iter(command)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        variable = _SECRET_FLAGS.get(flag.replace("_", "-"))
+        if variable is None:
+            kept.append(word)
+            continue
+        lifted[variable] = value if equals else next(words, "")
+    return tuple(kept), lifted
+
+
+def lift_flags(
+    args: Mapping[str, Any], env: Mapping[str, str], where: str = ""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The same of flags by name, before anything is written or shown of them.
+
+    Raises:
+        InputError: several keys, of which the environment can hold one.
+    """
+    kept, lifted = dict(args), dict(env)
+    for name, value in args.items():
+        variable = _SECRET_FLAGS.get("--" + name.lstrip("-").replace("_", "-"))
+        if variable is None:
+            continue
+        del kept[name]
+        values = value if isinstance(value, list | tuple) else [value]
+        if len(values) > 1:
+            raise InputError(
+                f"--{name.lstrip('-')} takes one value here", where=where, fix=f"set ${variable}"
+            )
+        if value is not None:
+            lifted[variable] = str(values[0])
+    return kept, lifted
+
+
+def masked_argv(command: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
+    """argv with secrets masked in each word, and what follows a flag whose name tells of a secret."""
+    found, behind = [], False
+    for word in command:
+        flag, equals, value = word.partition("=")
+        named = flag.startswith("-") and is_secret(flag.lstrip("-"))
+        if named and equals and value:
+            found.append(f"{flag}={MASK}")
+        elif behind and not word.startswith("--"):
+            found.append(MASK)
+        else:
+            found.append(redacted(word, secrets))
+        behind = named and not equals
+    return found
+
+
+def masked_entry(name: str, value: Any) -> Any:
+    """The value of a flag (named with its dashes) or of a variable, masked where it may not be shown."""
+    hidden = hides(name.lstrip("-") if name.startswith("-") else f"env.{name}")
+    return _all_masked(value) if hidden else redacted_data(value)
+
+
+def masked(value: Any) -> Any:
+    """Nested settings with whatever stands under a secret's name masked, and in `env` all but what may be shown."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, list | tuple):
+        return [masked(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _masked_setting(str(name), held) for name, held in value.items()}
+
+
+def _masked_setting(name: str, held: Any) -> Any:
+    if name == "env" and isinstance(held, Mapping):
+        return masked_environment({k: str(v) for k, v in held.items()})
+    if hides(name):
+        return _all_masked(held)
+    return masked(held)
+
+
+def hides(name: str) -> bool:
+    """Whether the value of a setting, flag or axis (`env.NAME`) is never shown."""
+    return not shown(name[4:]) if name.startswith("env.") else is_secret(name)
+
+
+def _all_masked(held: Any) -> Any:
+    if isinstance(held, Mapping):
+        return {name: _all_masked(part) for name, part in held.items()}
+    if isinstance(held, list | tuple):
+        return [_all_masked(part) for part in held]
+    return MASK if isinstance(held, str | int | float) and not isinstance(held, bool) else held
+
+
+def usable_key(key: str, where: str = "") -> str:
+    """An API key without the line's end that files and CI secrets bring along.
+
+    Raises:
+        InputError: no header can carry it. The key is not told.
+    """
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(
+            "the API key holds characters that no HTTP header can carry",
+            where=where,
+            fix="give the key alone: one line of printable ASCII",
+        )
+    return key
+
+
+def masked_environment(env: Mapping[str, str], secrets: Sequence[str] = ()) -> dict[str, str]:
+    """The environment: values of the variables that may be shown (`rocbench.variables`), of all others a mask."""
+    return {name: redacted(value, secrets) if shown(name) else MASK for name, value in env.items()}

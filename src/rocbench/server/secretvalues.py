@@ -1,0 +1,102 @@
+"""Which values of this process's environment are searched for in texts: secrets that no ordinary text holds."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from rocbench.server.spec import ServerSpec
+from rocbench.variables import is_secret, names_a_place, shown
+
+SHORTEST = 8
+"""Shorter values would mask ordinary text wherever they happen to occur."""
+_NUMBER = re.compile(r"[\d.:/-]{1,15}")
+_USERINFO = re.compile(r"://(\S*)@")
+_OWN = (".py", ".yaml", ".md", ".html", ".jinja")
+
+
+def secret_values(
+    *environments: Mapping[str, str], also: Iterable[str | None] = (), known: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Secret values, longest first, so that no value is masked in part.
+
+    Those of variables whose name tells of a secret, users and passwords of URLs in any variable, and `also`. What is
+    short or stands in ordinary text (a word of this program, a number, the host's name) is none: it is not searched for,
+    and its variable is not written.
+
+    Args:
+        known: further ordinary text: what a run is called by.
+    """
+    found = {value for value in also if value}
+    for name, value in (item for env in environments for item in env.items()):
+        found.update(_of_url(value))
+        if is_secret(name) and not names_a_place(name) and not shown(name):
+            found.update(_parts(value))
+    ordinary = "\n".join(known)
+    values = {value.strip() for value in found}
+    kept = {form for value in values if _searched(value, ordinary) for form in _forms(value)}
+    return tuple(sorted(kept, key=lambda value: (-len(value), value)))
+
+
+def of_server(spec: ServerSpec) -> tuple[str, ...]:
+    """What a server must not repeat: secrets of its environment, its key, and its headers."""
+    return secret_values(spec.env, os.environ, also=[spec.api_key, *spec.headers.values()])
+
+
+def _searched(value: str, ordinary: str) -> bool:
+    return (
+        len(value) >= SHORTEST
+        and not _NUMBER.fullmatch(value)
+        and value not in ordinary
+        and value not in _own_text()
+        and value not in _here()
+    )
+
+
+def _parts(value: str) -> Iterator[str]:
+    """The value, its lines, and the entries of a list."""
+    yield value
+    yield from value.splitlines()
+    yield from re.split(r"[,;\s]+", value)
+
+
+def _of_url(value: str) -> Iterator[str]:
+    for found in _USERINFO.finditer(value):
+        yield found[1]
+        password = found[1].partition(":")[2]
+        yield password
+        yield unquote(password)
+
+
+def _forms(value: str) -> Iterator[str]:
+    """The value as it stands in text, in JSON and in a URL."""
+    yield value
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield quote(value, safe="")
+
+
+@cache
+def _own_text() -> str:
+    """This program's own text: no word of it is a secret, and masking one would spoil what it writes."""
+    package = Path(__file__).parents[1]
+    files = sorted(path for path in package.rglob("*") if path.suffix in _OWN)
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
+
+
+def _here() -> str:
+    """How this machine, its user and this folder are called."""
+    found = [socket.gethostname(), str(Path.home())]
+    with suppress(OSError):
+        found.append(str(Path.cwd()))
+    with suppress(OSError, KeyError):
+        found.append(getpass.getuser())
+    return "\n".join([*found, os.sep])

@@ -1,0 +1,98 @@
+"""The variables whose values may be written down and shown: those that decide a result. Of every other, the name. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Variables of one program: all that begin so, and single ones by their names."""
+
+    what: str
+    prefixes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+SHOWN = (
+    Family("vLLM", ("VLLM_",)),
+    Family("AITER", ("AITER_",)),
+    Family(
+        "HIP, ROCm, HSA and the GPU's libraries",
+        tuple("HIP_ ROCR_ HSA_ ROCM_ ROCBLAS_ HIPBLASLT_ MIOPEN_ TENSILE_ GPU_ AMD_ AMDGCN_".split()),
+        ("CUDA_VISIBLE_DEVICES", "CUDA_HOME"),
+    ),
+    Family("RCCL and NCCL, UCX, Gloo", ("RCCL_", "NCCL_", "UCX_", "GLOO_")),
+    Family("PyTorch and Triton", ("TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "TRITON_")),
+    Family(
+        "Hugging Face",
+        ("SAFETENSORS_",),
+        tuple(
+            "HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_ENDPOINT HF_HUB_ENABLE_HF_TRANSFER HF_HUB_DISABLE_XET "
+            "HF_XET_HIGH_PERFORMANCE HF_DATASETS_OFFLINE TRANSFORMERS_OFFLINE TOKENIZERS_PARALLELISM".split()
+        ),
+    ),
+    Family(
+        "threads and memory of the host",
+        ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "MALLOC_"),
+        ("LD_LIBRARY_PATH", "LD_PRELOAD", "MAX_JOBS"),
+    ),
+    Family("Ray", ("RAY_",)),
+    Family(
+        "ranks and jobs", names=("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID")
+    ),
+    Family(
+        "others that vLLM reads",
+        ("MOONCAKE_",),
+        tuple("CMAKE_BUILD_TYPE FORCE_COLOR NO_COLOR K_SCALE_CONSTANT Q_SCALE_CONSTANT V_SCALE_CONSTANT "
+              "NVCC_THREADS VERBOSE".split()),
+    ),
+    Family("rocbench", ("ROCBENCH_",)),
+)  # fmt: skip
+"""The one table. A variable of these whose name tells of a secret (VLLM_API_KEY) is shown by its name alone."""
+
+_PREFIXES = tuple(prefix for family in SHOWN for prefix in family.prefixes)
+_NAMES = frozenset(name for family in SHOWN for name in family.names)
+
+_SECRET_SETTING = re.compile(
+    r"(?:^|[_.-])(?:TOKEN|SECRETS?|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|(?:API)?KEYS?|KEY_ID|AUTH)(?:[_-]?\d+)?$"
+    r"|[_.-](?:PASS|PWD|PAT)$",
+    re.IGNORECASE,
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SECRET_PART = re.compile(
+    r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|CREDENTIAL|WEBHOOK)S?\d*$(?<!TOKENS)"
+    r"|^(?:KEYS?|PASS|PWD|PW|PAT|CREDS|AUTH|BEARER|COOKIES?|DSN|SIGNATURE|SAS|JWT|PRIVATE)\d*$"
+)
+_COUNT = frozenset("THRESHOLD LIMIT BUDGET COUNT SIZE RATE LEN LENGTH ID IDS PARALLELISM".split())
+"""What follows TOKEN where tokens are counted."""
+_PLACE = frozenset("FILE PATH DIR SOCK HOME".split())
+
+
+def shown(name: str) -> bool:
+    """Whether a variable's value may be written down and shown."""
+    return (name in _NAMES or name.startswith(_PREFIXES)) and not is_secret(name)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a name says that what it names is a secret: of a variable (PGPASSWORD, OPENAI_API_KEY_1), flag or field.
+
+    What is written in capitals is a variable, where a word in the middle counts: HF_TOKEN_READ. In a flag or a field
+    only the last does: `image_token_id` is a number.
+    """
+    if name in {"PWD", "OLDPWD"}:  # folders
+        return False
+    if name != name.upper():
+        return _SECRET_SETTING.search(_CAMEL.sub("_", name)) is not None
+    parts = [part for part in re.split(r"[^A-Z0-9]+", name) if part]
+    return any(
+        _SECRET_PART.search(part) is not None
+        and not (part.startswith("TOKEN") and set(parts[at + 1 :]) & _COUNT)
+        for at, part in enumerate(parts)
+    )
+
+
+def names_a_place(name: str) -> bool:
+    """Whether a variable's name says that its value is the place of a secret: GOOGLE_CREDENTIALS_FILE, SSH_AUTH_SOCK."""
+    return name.rpartition("_")[2] in _PLACE

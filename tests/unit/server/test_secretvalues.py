@@ -1,0 +1,56 @@
+"""Which values are searched for in texts."""
+
+import socket
+
+from rocbench.server.secretvalues import secret_values
+
+TOKEN = "hf_planted0123456789"
+
+
+def test_secret_variables_and_urls():
+    """Of names that tell of a secret, and users and passwords of URLs in whatever variable; longest first."""
+    env = {
+        "PGPASSWORD": TOKEN,
+        "CACHE": "redis://me:p4ss%40w0rd@h/0",
+        "HOME": "/home/somebody-else",
+        "V": "plain-words1",
+    }
+
+    assert secret_values(env, also=["from-a-header", None]) == (
+        TOKEN,
+        "me:p4ss%40w0rd",
+        "from-a-header",
+        "p4ss%40w0rd",
+        "p4ss@w0rd",
+    ) or set(secret_values(env, also=["from-a-header"])) >= {
+        TOKEN,
+        "p4ss%40w0rd",
+        "p4ss@w0rd",
+        "from-a-header",
+    }
+    assert not [value for value in secret_values(env) if "plain" in value or "somebody" in value]
+
+
+def test_short_and_common_values_are_not_searched_for():
+    """They would mask ordinary text: words of this program, numbers, names of this machine and of the run."""
+    common = ["000000", "concurrency", "launches", "run_id", "20261130", "short1", socket.gethostname(), ""]
+
+    assert secret_values({f"A{i}_TOKEN": value for i, value in enumerate(common)}) == ()
+    assert secret_values({"A_TOKEN": "my-model-1"}, known=["runs/my-model-1/x"]) == ()
+
+
+def test_lists_lines_and_written_forms():
+    """Each entry of a list and each line of a file is one; in JSON and in a URL a secret is written otherwise."""
+    assert {"key-one-1", "key-two-2"} <= set(secret_values({"VLLM_API_KEYS": "key-one-1,key-two-2"}))
+    assert "line-two-22" in secret_values({"SSH_PRIVATE_KEY": "line-one-11\nline-two-22\n"})
+    assert {'a"b+c/1234', 'a\\"b+c/1234', "a%22b%2Bc%2F1234"} <= set(secret_values({"A_KEY": 'a"b+c/1234'}))
+
+
+def test_a_place_is_no_secret():
+    """A variable that names the file of a secret."""
+    assert (
+        secret_values(
+            {"GOOGLE_CREDENTIALS_FILE": "/etc/keys/mine-1.json", "SSH_AUTH_SOCK": "/tmp/agent.1234"}
+        )
+        == ()
+    )

@@ -1,0 +1,169 @@
+"""Secrets in texts, data, settings and argv: that no written form shows them, and that nothing else is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from rocbench.errors import InputError
+from rocbench.redact import (
+    cut,
+    lift_flags,
+    lift_secrets,
+    masked,
+    masked_argv,
+    masked_environment,
+    redacted,
+    redacted_data,
+    usable_key,
+    whole,
+)
+from rocbench.server.spec import ServerSpec
+
+TOKEN = "hf_planted0123456789"
+
+
+def test_what_shows_itself_to_be_a_secret():
+    """Users and passwords of URLs, tokens by their shape, what stands behind a secret's name; nothing of ordinary text."""
+    hidden = [
+        "postgres://bench:p4ss@db/x",
+        "https://tok3n@host/a",
+        "redis://:p4ss@cache:6379/0",
+        "Authorization: Bearer p4ss-p4ss",
+        "refused 'authorization': 'Bearer p4ssp4ss'",
+        "bearer p4ssp4ssp4ss",
+        '{"api_key": "p4ss word"}',
+        '{\\"api_key\\": \\"p4ss\\"}',
+        "api_key='p4ss'",
+        "non-default args: {'api_key': ['p4ss'], 'port': 1}",
+        "--api-key p4ss",
+        "--hf-token p4ss",
+        "PGPASSWORD=p4ss",
+        "'OPENAI_API_KEY_1': 'p4ss'",
+        "http://h/x?token=p4ss&n=1",
+        "key hf_p4ssp4ssp4ssp4ss",
+        "sk-p4ssp4ssp4ssp4ssp4ss",
+    ]
+    for text in hidden:
+        shown = redacted(text)
+        assert "p4ss" not in shown, text
+        assert "tok3n" not in shown, text
+        assert redacted(shown) == shown
+    for text in (
+        "GPU KV cache size: 1,234 tokens at http://127.0.0.1:8000/v1?n=1",
+        "served by vllm@sha256:0123 for user@host, max_tokens=5, image_token_id: 7",
+        '{"num_key_value_heads": 8, "eos_token": "</s>"} api_key=None api_key: $MY_KEY',
+        "hf_transfer, hf_overrides, tokens/s: 12; TP=8 ISL=1024",
+    ):
+        assert redacted(text) == text
+
+
+@pytest.mark.parametrize("length", range(480, 521))
+def test_masked_before_it_is_cut(length):
+    """Wherever a text is cut: no part of a secret stays at its end, whoever has cut it."""
+    text = "x" * (length - len(TOKEN)) + " " + TOKEN + " y" * 400
+
+    assert "hf_p" not in cut(text, 500, [TOKEN])
+    assert "hf_p" not in whole(text[:500], [TOKEN])
+    assert "hf_p" not in cut(text, 500)
+    url = "x" * (length - 20) + " redis://me:p4ssw0rd@h/" + " y" * 400
+    assert "p4s" not in cut(url, 500)
+    assert "p4s" not in whole(url[:500])
+
+
+def test_data_keeps_its_shape():
+    """Names of fields and numbers stay, whatever secrets are called: what is written can be read back."""
+    data = {"run_id": 1, "launches": [f"a {TOKEN}", None, 2.5, True], TOKEN: {"x": (TOKEN,)}}
+
+    assert redacted_data(data, [TOKEN]) == {
+        "run_id": 1,
+        "launches": ["a ***", None, 2.5, True],
+        TOKEN: {"x": ["***"]},
+    }
+
+
+def test_environments():
+    """Values of the table's variables, masked within; of all others a mask."""
+    env = {"HF_TOKEN": TOKEN, "VLLM_PLUGINS": f"a,{TOKEN}", "MINE": "1", "HF_ENDPOINT": "http://u:p@h"}
+
+    assert masked_environment(env, [TOKEN]) == {
+        "HF_TOKEN": "***",
+        "VLLM_PLUGINS": "a,***",
+        "MINE": "***",
+        "HF_ENDPOINT": "http://***@h",
+    }
+
+
+def test_argv():
+    """A secret's flag in both forms, a URL's user, JSON in a flag."""
+    argv = [
+        "vllm",
+        "--ssl-keyfile-password",
+        "a b",
+        "--x-token=abc",
+        "--url",
+        "http://u:p@h",
+        '{"api_key": "abc"}',
+    ]
+
+    assert masked_argv(argv) == [
+        "vllm",
+        "--ssl-keyfile-password",
+        "***",
+        "--x-token=***",
+        "--url",
+        "http://***@h",
+        '{"api_key": "***"}',
+    ]
+    assert masked_argv(masked_argv(argv)) == masked_argv(argv)
+
+
+def test_longest_first():
+    """A secret that contains another is masked as a whole."""
+    assert redacted("x abcdefghij y", ("abcdefghij", "abcdef")) == "x *** y"
+
+
+@pytest.mark.parametrize("words", [["--api-key", "k-123456"], ["--api-key=k-123456"]])
+def test_key_leaves_argv(words):
+    """An API key in argv moves to the environment, where `ps` and vLLM's log do not show it."""
+    command, env = lift_secrets(["vllm", "serve", "m", *words, "--port", "1"], {"A": "1"})
+
+    assert command == ("vllm", "serve", "m", "--port", "1")
+    assert env == {"A": "1", "VLLM_API_KEY": "k-123456"}
+
+
+def test_keys_among_flags_by_name():
+    """Settings lose a key before they are written or shown; of several keys none is dropped in silence."""
+    assert lift_flags({"api_key": "k-1", "hf-token": None, "port": 1}, {"A": "1"}) == (
+        {"port": 1},
+        {"A": "1", "VLLM_API_KEY": "k-1"},
+    )
+    with pytest.raises(InputError, match="--api-key takes one value"):
+        lift_flags({"api-key": ["a", "b"]}, {})
+
+
+def test_settings_masked_by_name():
+    """Also what is too short to be masked by its value, at whatever depth."""
+    settings = {
+        "serve_args": {"api-key": "abc", "x": 1},
+        "models": [{"env": {"HF_TOKEN": "abc", "MINE": "abc", "VLLM_X": "1"}}],
+        "matrix": {"product": {"env.MINE": ["abc", 12], "env.VLLM_X": [0, 1]}},
+    }
+
+    assert masked(settings) == {
+        "serve_args": {"api-key": "***", "x": 1},
+        "models": [{"env": {"HF_TOKEN": "***", "MINE": "***", "VLLM_X": "1"}}],
+        "matrix": {"product": {"env.MINE": ["***", "***"], "env.VLLM_X": [0, 1]}},
+    }
+
+
+def test_keys_as_secret_stores_give_them():
+    """The end of a line is no part of a key; what no header carries is refused without being told."""
+    spec = ServerSpec(
+        kind="process", model="m", folder=Path(), api_key="Abc\n", env={"VLLM_API_KEY": "Abc\n"}
+    )
+    assert (spec.api_key, spec.env["VLLM_API_KEY"]) == ("Abc", "Abc")
+    for key in ("A\u0142c", "A\nc"):
+        with pytest.raises(InputError) as caught:
+            usable_key(key, "$MYKEY")
+        assert key not in caught.value.text()
+        assert "$MYKEY" in caught.value.text()

@@ -12,7 +12,7 @@ def test_secret_variables_and_urls():
     env = {
         "PGPASSWORD": TOKEN,
         "CACHE": "redis://me:p4ss%40w0rd@h/0",
-        "HOME": "/home/somebody-else",
+        "HOME": "/opt/somebody-else",
         "V": "plain-words1",
     }
 
@@ -50,7 +50,7 @@ def test_a_place_is_no_secret():
     """A variable that names the file of a secret."""
     assert (
         secret_values(
-            {"GOOGLE_CREDENTIALS_FILE": "/etc/keys/mine-1.json", "SSH_AUTH_SOCK": "/tmp/agent.1234"}
+            {"GOOGLE_CREDENTIALS_FILE": "/etc/keys/mine-1.json", "SSH_AUTH_SOCK": "/run/agent.1234"}
         )
         == ()
     )

@@ -167,6 +167,7 @@ def made_up(launch: Launch, run: Run, world: World, rng: np.random.Generator, at
         "error_lines": 0,
         "health_failures": 0,
         "server_restarted": False,
+        "counters_fell": "",
         "metrics_lost": False,
         "plan_differences": "",
         "kv_capacity_tokens": cell.estimate.kv_capacity_tokens,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import itertools
 import re
 import time
 import traceback
@@ -50,6 +49,8 @@ LOST = {
     "server_unresponsive": "the server stopped answering in mid-run",
 }
 """By what ended a window: how a server was lost. Only one whose process is seen to have ended died."""
+REPLACED = "another server answers there than before"
+"""Of a server that someone else runs: the cells that are left are measured on the one that answers now."""
 DYING_S = 3.0
 """A connection that broke may be the first sign of a process that is ending; so long it is watched."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -77,6 +78,8 @@ class Conductor:
     index: int = 0
     lost: str = ""
     """How the server was lost that served last."""
+    held: int = 0
+    """Measurements during which the server stayed the same."""
     said: set[str] = field(default_factory=set)
     """What the screen was told already, to say it once."""
 
@@ -104,7 +107,9 @@ class Conductor:
             ) from None
 
     def _launch(self, launch: Launch, stopper: Stopper) -> None:
-        for attempt in itertools.count():
+        restarts = 0
+        while True:
+            held = self.held
             todo = self.goal.todo(launch, self.folder.rows, self.redo)
             searches = [workload for workload in launch.searches if self._step(launch, workload).level]
             if not todo and not searches:
@@ -125,11 +130,12 @@ class Conductor:
                 return
             log = None if self.plan.sweep.server.kind == "attached" else folder / "server.log"
             lost = server_fault(f"{launch.group.model}: {self.lost}", log)
-            if attempt == RESTARTS:
+            if restarts == RESTARTS:
                 self._fail(
                     launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, lost
                 )
                 return
+            restarts += self.lost != REPLACED or self.held == held
             self._note(lost.text())
 
     def _unforeseen(self, error: Exception) -> EnvironmentFault:
@@ -202,7 +208,9 @@ class Conductor:
     def _run(
         self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, stopper: Stopper
     ) -> bool:
-        """Measure one cell and store it; False when the server was lost under it."""
+        """Measure one cell and store it; False when the server was lost under it, or is another one now."""
+        if changed := measure.replaced(session):
+            return self._replaced(run, changed)
         self.index += 1
         self.screen.cell(run, self.index, max(self.plan.runs, self.index))
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
@@ -235,6 +243,9 @@ class Conductor:
             self.lost = LOST["server_died"]
         if self.lost:
             return False
+        if row["server_restarted"] and self.plan.sweep.server.kind == "attached":
+            return self._replaced(run, str(row.get("server_changes")))
+        self.held += 1
         why = SPOILED.intersection(row["reasons"].split(";"))
         if self.again and why and not run.discarded:
             self.again -= 1
@@ -242,6 +253,13 @@ class Conductor:
             self.screen.note(f"{run.cell.key}: this machine spoiled it ({', '.join(sorted(why))}); once more")
             return self._run(launch, run, running, session, stopper)
         return True
+
+    def _replaced(self, run: Run, why: str) -> bool:
+        """Another server answers: the cells that are left are to ask it what it is. Always False."""
+        self.lost = REPLACED
+        self.folder.log(now(), "server_changed", cell=run.cell.key, repeat=run.repeat, why=why)
+        self._note(f"{run.cell.key}: another server answers than before: {why}")
+        return False
 
     def _not_loaded(self, launch: Launch, run: Run, running: RunningServer, error: EnvironmentFault) -> bool:
         """Store why a cell could not be loaded; False when its server was lost."""

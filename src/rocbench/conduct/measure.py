@@ -19,13 +19,13 @@ from rocbench.load import calibrate
 from rocbench.load.cpus import kept_off
 from rocbench.load.spec import Progress
 from rocbench.plan.expand import Group, Run
-from rocbench.probe import cpu, gpu, logwatch, scrape
+from rocbench.probe import counters, cpu, gpu, logwatch, scrape
 from rocbench.probe.cpuwait import CpuWait
 from rocbench.probe.health import HealthWatch
 from rocbench.records import GpuSample, LoadResult, ServerSample
 from rocbench.redact import redacted, whole
 from rocbench.report.live import Screen
-from rocbench.server import RunningServer, proof
+from rocbench.server import RunningServer, changes, proof
 from rocbench.settings.schema import Sweep
 from rocbench.store import Identity, RunFolder
 from rocbench.tables import agreement, power
@@ -43,6 +43,12 @@ class Session:
     secrets: tuple[str, ...] = ()
     """Masked in whatever the server said."""
     notes: list[str] = field(default_factory=list)
+    told: changes.Told = field(default_factory=changes.Told)
+    """What the server said of itself when it was reached."""
+    held: bool = False
+    """Whether a cell was measured on it."""
+    seen: Sequence[ServerSample] = ()
+    """Readings of the cell before: several servers that answer in turn are known by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,8 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
         notes = [*running.notes, *telemetry.news()]
         notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
         notes += [f"the server contradicts itself: {name}: {why}" for name, why in proved.doubts.items()]
-        yield Session(group, running, sweep, proved, telemetry, folder.secrets, notes)
+        told = changes.ask(running, folder.secrets)
+        yield Session(group, running, sweep, proved, telemetry, folder.secrets, notes, told)
 
 
 def cell(
@@ -132,10 +139,11 @@ def cell(
     gpus = tuple(session_.telemetry.between(start_ns, end_ns))
     for note in session_.telemetry.news():
         screen.note(note)
+    comparable = scraper.samples if counters.of_one_process(scraper.samples) else []
     columns: dict[str, Any] = {
         **scrape.window_view(scraper.samples, start_ns, end_ns),
-        **scrape.load_view(before, after),
-        **agreement.matched(result.requests, scraper.samples, result.window),
+        **scrape.load_view(*((before, after) if comparable else (None, None))),
+        **agreement.matched(result.requests, comparable, result.window),
         "server_answer_ms": scraper.fastest_ms,
         **log.view(start_ns, end_ns),
         **health.view(start_ns, end_ns),
@@ -145,7 +153,10 @@ def cell(
         **session_.telemetry.power_columns(),
         **proved_columns(session_.proved),
     }
-    columns["server_restarted"] |= scrape.restarted(scraper.samples)
+    answers = result.window.ended_by not in {"interrupted", "server_unresponsive", "server_died"}
+    now = changes.ask(running, session_.secrets) if answers else changes.Told()
+    columns |= sameness_columns(session_, scraper.samples, now, died=bool(health.died))
+    session_.seen, session_.held = scraper.samples, True
     columns |= ceiling_columns(len(result.workers))
     columns["simulated"] = running.simulated or _says_simulated(scraper.samples)
     columns["prefix_cache_reset"] = reset
@@ -159,6 +170,45 @@ def cell(
         gpus=gpus,
         doubted=frozenset(session_.proved.doubts.keys() - session_.proved.found.keys()),
     )
+
+
+def replaced(session_: Session) -> str:
+    """How an attached server is another one than in the cell before; empty where it is not, or that is not known."""
+    if session_.running.spec.kind != "attached" or not session_.held:
+        return ""
+    running = session_.running
+    reading = scrape.Scraper(running.base_url, running.headers, running.spec.insecure).read_now()
+    now = changes.ask(running, session_.secrets)
+    return "; ".join(_changes(session_, [reading] if reading else [], now))
+
+
+def sameness_columns(
+    session_: Session, samples: Sequence[ServerSample], now: changes.Told, *, died: bool
+) -> dict[str, Any]:
+    """Whether the cell had one server from its beginning to its end, as columns of `cells`.
+
+    A process of ours is watched; of another's it is known only by what it tells.
+    """
+    found = _changes(session_, samples, now)
+    restarted = counters.restarted(samples)
+    if died or found:
+        restarted = True
+    elif session_.running.spec.kind != "attached":
+        restarted = False
+    fell = counters.fallen(samples)
+    return {
+        "server_restarted": restarted,
+        "server_changes": "; ".join(found) or None,
+        "counters_fell": None if fell is None else ";".join(fell),
+    }
+
+
+def _changes(session_: Session, samples: Sequence[ServerSample], now: changes.Told) -> list[str]:
+    """What shows that another server answers than before, in words."""
+    found = changes.differences(session_.told, now)
+    if counters.restarted([*session_.seen, *samples]):
+        found.append("its process began anew, by its metrics")
+    return found
 
 
 def check_length(running: RunningServer, run: Run) -> None:

@@ -18,6 +18,7 @@ from typing import Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from rocbench.probe.counters import STARTED
 from rocbench.probe.fetch import fetch
 from rocbench.records import ServerSample
 
@@ -28,9 +29,6 @@ LOST_S = 5.0
 _SETTLE_S = 0.05
 _PREFIXES = {"vllm:": "", "rocbench_sim:": "sim_"}
 _TTFT = "time_to_first_token_seconds"
-_STARTED = "process_start_time_seconds"
-"""Of prometheus_client itself: when the process began that answers."""
-_COUNTERS = ("generation_tokens_total", "prompt_tokens_total")
 
 
 def parse(text: str) -> dict[str, float]:
@@ -57,7 +55,7 @@ def parse(text: str) -> dict[str, float]:
 
 def _wanted(line: str) -> bool:
     if not line.startswith(tuple(_PREFIXES)):
-        return line.startswith(f"{_STARTED} ")
+        return line.startswith(f"{STARTED} ")
     name = line.partition("{")[0].partition(" ")[0]
     if name.endswith("_bucket"):
         return name == f"vllm:{_TTFT}_bucket"
@@ -97,6 +95,8 @@ class Scraper:
     last_error: str = ""
     fastest_ms: float | None = None
     """The shortest time that a reading took: no exchange with the server can be faster by much."""
+    _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Readings do not overlap, so that a counter is never seen to fall by the order of two answers."""
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -112,6 +112,10 @@ class Scraper:
 
     def read_now(self) -> ServerSample | None:
         """One reading now, also kept; None (and counted) when the endpoint does not answer."""
+        with self._one:
+            return self._read()
+
+    def _read(self) -> ServerSample | None:
         before = time.time_ns()
         try:
             answer = fetch(
@@ -150,21 +154,6 @@ class Scraper:
         while not self._stop.is_set():
             self.read_now()
             self._stop.wait(self.period_s)
-
-
-def restarted(samples: Sequence[ServerSample]) -> bool:
-    """Whether another process answers than did before: it says a later start, or its counters begin anew. Pure.
-
-    Of several that answer in turn, as behind a gateway, each comes again: then nothing is known.
-    """
-    started = [s.values[_STARTED] for s in samples if _STARTED in s.values]
-    if started:
-        return started[0] < started[-1] and started == sorted(started) and len(set(started)) == 2
-    for name in _COUNTERS:
-        counts = [sample.values[name] for sample in samples if name in sample.values]
-        if sum(later < earlier for earlier, later in itertools.pairwise(counts)) == 1:
-            return True
-    return False
 
 
 def _tokens(sample: ServerSample) -> tuple[float | None, float | None]:

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from rocbench.sim.http import SimServer
     from rocbench.sim.live import LiveEngine
 
+_BEGAN = time.time()
+
 
 def metrics_page(server: SimServer) -> str:
     """The whole page."""
     page = Exposition(server.node.limits.served_names[0])
     page.plain("process_cpu_seconds_total", "counter", time.process_time())
+    page.plain("process_start_time_seconds", "gauge", _BEGAN)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     page.plain("process_resident_memory_bytes", "gauge", resident)
     _engines(page, server)

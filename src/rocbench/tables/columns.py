@@ -379,7 +379,15 @@ _SERVER = (
     Column("health_unanswered", "", "health checks without an answer while tokens flowed: no failure"),
     Column("health_check_ms", "ms", "median time of those requests"),
     Column(
-        "server_restarted", "", "true when the server's process ended, or another answered at the cell's end"
+        "server_restarted",
+        "",
+        "true when the server's process ended, or another server answered at the cell's end; absent when it cannot be known",
+    ),
+    Column("server_changes", "", "what showed that another server answered"),
+    Column(
+        "counters_fell",
+        "",
+        "counters of the server that went down within the cell, joined by `;`; empty when none did, absent without readings",
     ),
     Column("metrics_lost", "", "true when the server's metrics endpoint went away in the cell"),
     Column("jit_lines", "", "kernel builds (AITER, Triton) in the server's log inside the window"),

@@ -81,6 +81,13 @@ def server_changed(e: Evidence) -> bool | None:
     return True if e.window_ended_by == "server_died" else e.server_restarted
 
 
+def counters_fell(e: Evidence) -> bool | None:
+    """A counter of the server went down in the cell."""
+    if e.predicted:
+        return False
+    return None if e.counters_fell is None else bool(e.counters_fell)
+
+
 def health_failed(e: Evidence) -> bool | None:
     """A health check failed in the cell."""
     return None if e.health_failures is None else e.health_failures > 0

@@ -73,10 +73,21 @@ CODES: tuple[Code, ...] = (
         "server_changed",
         "voids",
         True,
-        "the server's process ended, or another process answered at the end of the cell",
-        "window_ended_by = server_died; another start time in its metrics, or counters that begin anew",
-        "read servers/<id>/server.log",
+        "the server's process ended, or another server answered at the end of the cell",
+        "window_ended_by = server_died; a later start time in its metrics, or token counters that begin anew once; another"
+        " version, model or max_model_len than it told at first (`server_changes`)",
+        "read servers/<id>/server.log, or ask who runs the server; `bench sweep --resume` measures the cell again",
         checks.server_changed,
+    ),
+    Code(
+        "counters_fell",
+        "unknown",
+        False,
+        "counters of the server went down within the cell, which those of one process never do: no figure is taken from"
+        " its counters",
+        "`counters_fell` names one or more",
+        "look for a restart, or for several servers behind this URL: measure at the URL of one",
+        checks.counters_fell,
     ),
     Code(
         "server_unresponsive",

@@ -118,6 +118,8 @@ class Evidence:
     """True: it lives, and refused the cell's first request."""
     health_failures: int | None = None
     server_restarted: bool | None = None
+    counters_fell: str | None = None
+    """The server's counters that fell, joined by `;`; empty when none did."""
     metrics_lost: bool | None = None
     jit_lines: int | None = None
     compile_lines: int | None = None

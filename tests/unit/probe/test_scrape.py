@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rocbench.probe.scrape import Scraper, labels, load_view, median_bucket, parse, restarted, window_view
+from rocbench.probe.scrape import Scraper, labels, load_view, median_bucket, parse, window_view
 from rocbench.records import ServerSample
 
 S = 1_000_000_000
@@ -235,26 +235,6 @@ def test_thread_samples(metrics_server):
     assert scraper._thread is not None
     assert not scraper._thread.is_alive()
     assert len(scraper.samples) == count
-
-
-@pytest.mark.parametrize(
-    ("readings", "wanted"),
-    [
-        ([("process_start_time_seconds", 5.0)] * 3, False),
-        ([("process_start_time_seconds", t) for t in (5.0, 5.0, 9.0, 9.0)], True),
-        ([("process_start_time_seconds", t) for t in (5.0, 9.0, 5.0, 9.0)], False),
-        ([("generation_tokens_total", t) for t in (5.0, 9.0, 0.0, 3.0)], True),
-        ([("generation_tokens_total", t) for t in (5.0, 9.0, 5.0, 9.0, 4.0)], False),
-        ([("generation_tokens_total", t) for t in (5.0, 9.0, 9.0)], False),
-        ([("num_requests_running", 5.0), ("num_requests_running", 0.0)], False),
-        ([], False),
-    ],
-)
-def test_another_process_answers(readings, wanted):
-    """A later start time, or counters that begin anew once; several that answer in turn prove nothing."""
-    samples = [ServerSample(at, {name: value}) for at, (name, value) in enumerate(readings)]
-
-    assert restarted(samples) is wanted
 
 
 def test_the_start_time_of_the_process_is_kept():

@@ -1,0 +1,74 @@
+"""What a server that someone else runs says it is, asked again: it may have been replaced since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rocbench.probe.fetch import fetch
+from rocbench.redact import cut
+from rocbench.server.spec import RunningServer
+from rocbench.units import one_line
+
+_ANSWER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What it says; None where it does not."""
+
+    version: str | None = None
+    model: str | None = None
+    """The name that is measured; `not served` where the list of models lacks it."""
+    root: str | None = None
+    """What stands behind that name: a path, or a name of the hub."""
+    max_model_len: str | None = None
+
+
+def ask(running: RunningServer, secrets: Sequence[str] = ()) -> Told:
+    """What an attached server says of itself now; nothing of a server of ours, whose process is watched."""
+    if running.spec.kind != "attached":
+        return Told()
+    version = _json(running, "/version").get("version")
+    listed = _json(running, "/v1/models").get("data")
+    return told(version, listed, running.served_name, secrets)
+
+
+def told(version: Any, listed: Any, served_name: str, secrets: Sequence[str] = ()) -> Told:
+    """The same of what it answered, whatever that is. Pure."""
+
+    def text(value: Any) -> str | None:
+        """One line of it, masked and cut."""
+        return one_line(cut(str(value), 100, secrets)) if isinstance(value, str | int) else None
+
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    mine = next((entry for entry in entries if entry.get("id") == served_name), None)
+    if mine is None:
+        return Told(text(version), "not served" if entries else None)
+    return Told(text(version), text(served_name), text(mine.get("root")), text(mine.get("max_model_len")))
+
+
+def differences(before: Told, now: Told) -> list[str]:
+    """`version was 0.14.1, is 0.15.0`, for each fact that both tell and that is not the same. Pure."""
+    later = asdict(now)
+    return [
+        f"{name} was {value}, is {later[name]}"
+        for name, value in asdict(before).items()
+        if value is not None and later[name] is not None and later[name] != value
+    ]
+
+
+def _json(running: RunningServer, path: str) -> dict[str, Any]:
+    try:
+        answer = fetch(
+            running.base_url,
+            path,
+            headers=running.headers,
+            timeout_s=_ANSWER_S,
+            insecure=running.spec.insecure,
+        )
+    except OSError:
+        return {}
+    said = answer.json() if answer.status == 200 else None
+    return said if isinstance(said, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rocbench import __version__
+from rocbench import __version__, crash, stdio
 from rocbench.commands import (
     imports,
     judging,
@@ -23,7 +24,7 @@ from rocbench.commands import (
     studying,
     sweeping,
 )
-from rocbench.errors import BenchError, Exit
+from rocbench.errors import BenchError, Exit, InputError, ReaderGone
 
 app = typer.Typer(
     name="bench",
@@ -99,8 +100,6 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _without_secrets(text: str) -> str:
-    import os
-
     from rocbench.redact import redacted
     from rocbench.server.secretvalues import secret_values
 
@@ -108,17 +107,51 @@ def _without_secrets(text: str) -> str:
 
 
 def main() -> None:
-    """Run a command; every error a user can act on ends here, with its exit code and no traceback."""
+    """Run a command, and exit as it ended: with a code of docs/exit-codes.md and without a traceback, whatever happens."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    stdio.prepare()
+    sys.exit(_ended())
+
+
+def _ended() -> int:
+    """Run a command; its exit code. Every error ends here, as one message."""
     try:
-        app()
-    except BenchError as error:
-        print(f"bench: {_without_secrets(error.text())}", file=sys.stderr)
-        sys.exit(int(error.exit_code))
+        code = _run()
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
-        sys.exit(int(Exit.INTERRUPTED))
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(int(Exit.DONE))
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        fault = error if isinstance(error, BenchError) else crash.foreseen(error)
+        if fault is None:
+            print(crash.message(error), file=sys.stderr)
+            return Exit.CRASHED
+        if not isinstance(fault, ReaderGone):
+            text = "\n  ".join([fault.text(), *getattr(error, "__notes__", ())])
+            print(f"bench: {_without_secrets(text)}", file=sys.stderr)
+        return fault.exit_code
+
+
+def _run() -> int:
+    """Run a command.
+
+    Raises:
+        InputError: an argument is no text.
+        Exception: whatever the command raises. Of a broken pipe or a stream's end typer would make exit code 1.
+    """
+    for word in sys.argv[1:]:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{os.fsencode(word)!r} is not UTF-8", where="command line") from None
+    try:
+        app()
+    except SystemExit as ended:
+        behind = ended.__context__
+        hidden = behind.__cause__ if isinstance(behind, typer.Abort) else behind
+        if isinstance(hidden, OSError | EOFError):
+            raise hidden from None
+        return ended.code if isinstance(ended.code, int) else Exit.DONE
+    return Exit.DONE

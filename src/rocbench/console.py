@@ -31,11 +31,16 @@ from rocbench.server.command import shell_line
 from rocbench.settings.schema import Server, Sweep
 from rocbench.units import ABSENT, duration, number, percent
 
+NARROWEST = 20
+"""Columns that every table is given: in none, as some terminals claim to have, nothing would be shown."""
+
 
 def out() -> Console:
     """Standard output; as wide as COLUMNS or the terminal says, 160 in files and pipes."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    return Console(width=width, highlight=False, soft_wrap=False)
+    console = Console(width=width, highlight=False, soft_wrap=False)
+    console.width = max(NARROWEST, console.width)
+    return console
 
 
 def screen() -> Screen:

@@ -12,8 +12,9 @@ BenchError
  |    +-- NodeFault        4  the node is busy or sick
  |    +-- DiskFault        4  results cannot be written
  +-- Interrupted         130  Ctrl-C or SIGTERM
+ +-- ReaderGone          141  whoever reads standard output has gone
 
-Each message says what happened, where, and what to do. Only the CLI exits the process.
+Any other exception is a crash (`crash`): code 70. Each message says what happened, where, and what to do. Only the CLI exits the process.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ class Exit(IntEnum):
     BAD_INPUT = 2
     CANNOT_TELL = 3
     ENVIRONMENT = 4
+    CRASHED = 70
+    """A fault of bench itself: EX_SOFTWARE of sysexits.h."""
     INTERRUPTED = 130
+    READER_GONE = 141
+    """As a shell tells of a command that SIGPIPE ended."""
 
 
 class BenchError(Exception):
@@ -125,3 +130,9 @@ class Interrupted(BenchError):
     """The user or the job scheduler asked to stop."""
 
     exit_code = Exit.INTERRUPTED
+
+
+class ReaderGone(BenchError):
+    """Standard output was a pipe, and its reader has closed it (`bench rules | head`): nobody is left to tell."""
+
+    exit_code = Exit.READER_GONE

@@ -132,7 +132,10 @@ def query(folders: Sequence[RunFolder], sql: str, *, files: bool = False) -> pd.
         for setting, value in ({} if files else _WALLED | {"lock_configuration": True}).items():
             connection.execute(f"SET {setting} = {str(value).lower()}")
         try:
-            answer: pd.DataFrame = connection.execute(sql).df()
+            answered: duckdb.DuckDBPyConnection | None = connection.execute(sql)
+            if answered is None:
+                raise InputError("this is no query", where="SQL", fix="for example: SELECT * FROM cells")
+            answer = answered.df()
         except duckdb.Error as error:
             raise _refused(error) from None
     return answer

@@ -22,6 +22,7 @@ there once its row is (parts/cells/): parts without a row are of a cell that was
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -531,7 +532,10 @@ def _read_schema(path: Path, fix: str) -> pa.Schema:
 
 
 def _full(path: Path, error: OSError) -> DiskFault:
-    fix = "free space, then go on with `bench sweep --resume`"
+    room = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = (
+        "free space, then go on with `bench sweep --resume`" if room else "give a folder that can be written"
+    )
     return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
 
 

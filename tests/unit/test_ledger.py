@@ -45,6 +45,13 @@ def test_the_tables_are_there(run: RunFolder) -> None:
     assert ledger.query([run], two).n[0] == 1
 
 
+@pytest.mark.parametrize("sql", ["", " ;", "-- nothing"])
+def test_no_query_is_told(run: RunFolder, sql: str) -> None:
+    """Blanks and comments ask nothing."""
+    with pytest.raises(InputError, match="this is no query"):
+        ledger.query([run], sql)
+
+
 def test_runs_of_unlike_tables_go_together(tmp_path: Path) -> None:
     """A later version has more columns, and a column that was always absent has no type."""
     early = a_run(tmp_path / "a", pa.table({"n": pa.array([1, 2], pa.int32()), "error": pa.nulls(2)}))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rocbench.conduct import bind, remaining, rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.conductor import Conductor, now
 from rocbench.conduct.interrupts import Stopper
-from rocbench.errors import Exit, InputError, NodeFault
+from rocbench.errors import BenchError, Exit, InputError, NodeFault
 from rocbench.judgement import repeats
 from rocbench.load import calibrate
 from rocbench.plan.expand import Overrides, Plan
@@ -116,6 +116,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         if elsewhere is None:
             _look_for_orphans(plan, options, screen)
         folder = _folder(plan, options, stack, screen)
+        stack.enter_context(_resumable(folder))
         conductor = _conductor(plan, options, screen, folder)
         if elsewhere is None:
             _doctor(plan, options, screen, folder)
@@ -132,6 +133,18 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
     return Outcome(
         folder.path, folder.cells(), conductor.searches(), exit_code(folder.rows, conductor.answered())
     )
+
+
+@contextmanager
+def _resumable(folder: RunFolder) -> Iterator[None]:
+    """What ends a run that nobody foresaw tells how to go on."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        error.add_note(f"what was measured is on disk; go on with: bench sweep --resume {folder.path}")
+        raise
 
 
 def _ours(plan: Plan) -> bool:

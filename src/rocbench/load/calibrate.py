@@ -244,7 +244,7 @@ def load() -> Calibration | None:
         if kept["version"] != VERSION or kept["cpu_model"] != _cpu_model():
             return None
         return Calibration(**{**kept, "levels": tuple(Level(**level) for level in kept["levels"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last where there is no home folder
         return None
 
 

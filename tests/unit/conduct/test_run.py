@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rocbench.conduct import run
-from virtual import plan_of
+from virtual import SMALL, bench, plan_of
 
 
 @pytest.mark.parametrize("kind", ["process", "container"])
@@ -27,3 +27,15 @@ def test_the_node_is_examined_for_the_servers_own_environment(monkeypatch, kind)
 
     assert environ["HSA_NO_SCRATCH_RECLAIM"] == "1"
     assert environ.get("HIP_VISIBLE_DEVICES") == ("0" if kind == "process" else None)
+
+
+def test_a_crash_tells_how_to_go_on(tmp_path, monkeypatch):
+    """What was measured before it is on disk."""
+    measure = run.one_by_one
+    monkeypatch.setattr(run, "one_by_one", lambda *given: [measure(*given), {}["x"]])
+    with pytest.raises(KeyError) as caught:
+        bench(tmp_path / "run", SMALL | {"concurrency": [2]})
+    assert caught.value.__notes__ == [
+        f"what was measured is on disk; go on with: bench sweep --resume {tmp_path / 'run'}"
+    ]
+    assert (tmp_path / "run" / "cells.csv").is_file()

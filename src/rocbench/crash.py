@@ -1,0 +1,89 @@
+"""What nobody caught: a fault of the user's files or machine after all, or a crash of bench, written down for a report."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import os
+import tempfile
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from rocbench.errors import BenchError, EnvironmentFault, InputError
+
+_UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""The path given is none that can be used."""
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+"""This machine does not let us use it."""
+_OPEN_FILES = (errno.EMFILE, errno.ENFILE)
+_SHOWN = 120
+"""Characters of a path that a message shows."""
+_LINE = 300
+"""Characters of an exception's own text."""
+
+
+def foreseen(error: BaseException) -> BenchError | None:
+    """The fault that an error of the operating system comes to; None where it is a crash.
+
+    A file that is named and cannot be used is no fault of bench, wherever it comes up.
+    """
+    if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):
+        return EnvironmentFault("this user has no home folder", fix="set HOME")
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _OPEN_FILES:
+        return EnvironmentFault("too many files are open", fix="raise the limit: ulimit -n 65536")
+    if error.filename is None:
+        return None if error.errno != errno.ENOENT or _working_folder() else _NO_FOLDER
+    said, where = (error.strerror or str(error)).lower(), _short(str(error.filename))
+    if error.errno in _UNUSABLE:
+        return InputError(f"cannot be used: {said}", where=where)
+    if error.errno in _REFUSED:
+        return EnvironmentFault(f"cannot be used: {said}", where=where)
+    return None
+
+
+_NO_FOLDER = InputError("the working folder is gone", fix="change to one that exists: cd")
+
+
+def _working_folder() -> bool:
+    """Whether the folder that bench was started in still exists."""
+    with suppress(FileNotFoundError):
+        return bool(Path.cwd())
+    return False
+
+
+def _short(text: str) -> str:
+    """A path with its middle cut out where it is long."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
+
+
+def message(error: BaseException) -> str:
+    """What a user is told of a crash: the kind, one line, where the traceback is, and what the error notes."""
+    from rocbench.redact import redacted
+    from rocbench.server.secretvalues import secret_values
+
+    secrets = secret_values(os.environ)
+    said = redacted(str(error), secrets).strip().partition("\n")[0][:_LINE]
+    said = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
+    whole = redacted("".join(traceback.format_exception(error)), secrets)
+    path = _write(whole)
+    where = f"the traceback is in {path}" if path else f"its traceback:\n{whole}"
+    notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+    kind = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return f"bench crashed: {kind}; {where}; please report it{notes}"
+
+
+def _write(text: str) -> str | None:
+    """A new file with a traceback that its owner alone may read, in the state folder; None where none can be written."""
+    from rocbench.server.orphans import state_dir
+
+    at = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    for folder in (state_dir, tempfile.gettempdir):
+        with suppress(OSError, BenchError):
+            file, path = tempfile.mkstemp(".txt", f"crash-{at}-", folder())
+            with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text)
+            return path
+    return None

@@ -1,0 +1,94 @@
+"""Standard streams of a process that may have been started without them, or whose reader may go: a pipe, a full disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TextIO, cast
+
+from rocbench.errors import DiskFault, ReaderGone
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output. What cannot be written is a fault of its own kind, never taken for one of a file or a socket."""
+
+    def write(self, text: str, /) -> int:
+        """Write text.
+
+        Raises:
+            ReaderGone: it was a pipe, and nobody reads it any more.
+            DiskFault: it cannot be written.
+        """
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise _lost(error) from None
+
+    def flush(self) -> None:
+        """Pass on what was written. Raises as `write` does."""
+        try:
+            super().flush()
+        except OSError as error:
+            raise _lost(error) from None
+
+
+class _Errors(io.TextIOWrapper):
+    """Standard error. What cannot be written there cannot be told anywhere, and stops nothing."""
+
+    def write(self, text: str, /) -> int:
+        """Write text, if it can be written."""
+        try:
+            return super().write(text)
+        except OSError:
+            _discard(2)
+            return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written, if it can be."""
+        try:
+            super().flush()
+        except OSError:
+            _discard(2)
+
+
+def prepare() -> None:
+    """Put these in place of sys.stdout and sys.stderr; a stream that is closed is opened on /dev/null.
+
+    Text that the locale's encoding cannot hold is written with its escapes.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            _discard(number)
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(number, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115 - for good
+            setattr(sys, f"__{name}__", getattr(sys, name))
+    if sys.stdout is sys.__stdout__:  # else somebody put another in its place already
+        sys.stdout = _as(_Output, sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _as(_Errors, sys.stderr)
+
+
+def _as(kind: type[_Output | _Errors], stream: TextIO | None) -> TextIO:
+    old = cast("io.TextIOWrapper", stream)
+    encoding, by_line = old.encoding, old.line_buffering
+    wrapped = kind(old.detach(), encoding=encoding, errors="backslashreplace", line_buffering=by_line)
+    return cast("TextIO", wrapped)
+
+
+def _lost(error: OSError) -> ReaderGone | DiskFault:
+    """Why standard output cannot be written. From now on it goes nowhere, so that Python's last flush is quiet."""
+    _discard(1)
+    if isinstance(error, BrokenPipeError):
+        return ReaderGone("whoever read standard output has gone")
+    return DiskFault(
+        f"cannot write: {error.strerror or error}", where="standard output", fix="free space there"
+    )
+
+
+def _discard(number: int) -> None:
+    """Let a file descriptor lead to /dev/null."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)

@@ -6,7 +6,8 @@ What is masked, is masked in values, before they become JSON and before they are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rocbench.errors import InputError
@@ -41,9 +42,29 @@ _KNOWN_SHAPES = re.compile(
     r"|xox[abeprs]-[\w-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{30,}|nvapi-[\w-]{16,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?)"
 )
-_HINTS = re.compile(
-    r"[:=@]|--|bearer|hf_|sk-|gh[pousr]_|github_pat|glpat|xox|AKIA|ASIA|AIza|nvapi|eyJ", re.IGNORECASE
-)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a secret shows itself, and words without which no line holds it: they are found much faster."""
+
+    pattern: re.Pattern[str]
+    mask: str | Callable[[re.Match[str]], str]
+    words: tuple[str, ...]
+    any_case: bool = True
+
+    def masked(self, text: str, lowered: str) -> str:
+        if not self.hinted(text, lowered):
+            return text
+        lines = text.splitlines(keepends=True)
+        return "".join(
+            self.pattern.sub(self.mask, line) if self.hinted(line, line.lower()) else line for line in lines
+        )
+
+    def hinted(self, text: str, lowered: str) -> bool:
+        """Whether a text may hold one."""
+        where = lowered if self.any_case else text
+        return any(word in where for word in self.words)
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
@@ -52,16 +73,10 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         if secret in text:
             text = text.replace(secret, MASK)
-    if not _HINTS.search(text):
-        return text
-    if "://" in text:
-        text = _USERINFO.sub(rf"\1{MASK}@", text)
-    text = _KNOWN_SHAPES.sub(MASK, text)
-    text = _NAMED.sub(_masked_worth, text)
-    text = _FLAG.sub(_masked_worth, text)
-    text = _QUERY.sub(rf"\1{MASK}", text)
-    text = _BEARER.sub(rf"\1{MASK}", text)
-    return _VARIABLE.sub(_masked_variable, text)
+    lowered = text.lower()
+    for shape in _SHAPES:
+        text = shape.masked(text, lowered)
+    return text
 
 
 def cut(text: str, length: int, secrets: Iterable[str] = ()) -> str:
@@ -103,6 +118,39 @@ def _unquoted(worth: str) -> str:
     """The mask, behind the quotation mark that the value began with."""
     opening = re.match(r"\\*[\"']", worth)
     return (opening[0] if opening else "") + MASK
+
+
+_SHAPES = (
+    _Shape(_USERINFO, rf"\1{MASK}@", ("://",)),
+    _Shape(
+        _KNOWN_SHAPES,
+        MASK,
+        tuple("hf_ sk- ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- xox AKIA ASIA AIza nvapi- eyJ".split()),
+        any_case=False,
+    ),
+    _Shape(
+        _NAMED,
+        _masked_worth,
+        tuple("api_key api-key apikey passw passphrase secret access private _token -token credential "
+              "authorization cookie".split()),
+    ),
+    _Shape(_FLAG, _masked_worth, ("--api", "--hf", "--token", "--passw")),
+    _Shape(_QUERY, rf"\1{MASK}", ("token=", "key=", "sig=", "signature=", "auth=", "secret=", "code=")),
+    _Shape(_BEARER, rf"\1{MASK}", ("bearer",)),
+    _Shape(
+        _VARIABLE,
+        _masked_variable,
+        tuple("TOKEN SECRET PASS KEY CREDENTIAL CREDS WEBHOOK AUTH PWD COOKIE DSN JWT SAS PAT PW SIGNATURE PRIVATE "
+              "BEARER".split()),
+        any_case=False,
+    ),
+)  # fmt: skip
+
+
+def hinted(text: str) -> bool:
+    """Whether a text may hold what shows itself to be a secret; most texts do not, and that is quickly seen."""
+    lowered = text.lower()
+    return any(shape.hinted(text, lowered) for shape in _SHAPES)
 
 
 def lift_secrets(command: Sequence[str], env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:

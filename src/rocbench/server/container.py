@@ -14,12 +14,11 @@ from pathlib import Path
 from rocbench.errors import EnvironmentFault, InputError, Interrupted, ServerFault
 from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, with_address
+from rocbench.server.logpipe import LogPipe
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.preflight import hf_home, hub_cache
 from rocbench.server.process import write_launch_files
 from rocbench.server.processes import Family
-from rocbench.server.scrub import scrub
-from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
@@ -92,6 +91,7 @@ class ContainerServer:
         self.base_url = ""
         slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", spec.folder.name)
         self.container = f"rocbench-{os.getpid()}-{slug}"
+        self._log: LogPipe | None = None
         self._client: subprocess.Popen[bytes] | None = None
         self._family: Family | None = None
 
@@ -144,7 +144,10 @@ class ContainerServer:
 
     def exit_code(self) -> int | None:
         """The container's exit code, which its client hands on; None while it runs."""
-        return self._client.poll() if self._client else None
+        code = self._client.poll() if self._client else None
+        if code is not None and self._log is not None:
+            self._log.drain()
+        return code
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """The container's processes, as the host sees them."""
@@ -162,6 +165,7 @@ class ContainerServer:
             ServerFault: the container or a process of it is still there.
         """
         if self._client is None:
+            self._end_log()
             return StopReport("already_gone", 0.0)
         self.processes()
         interrupt: KeyboardInterrupt | Interrupted | None = None
@@ -175,8 +179,7 @@ class ContainerServer:
         report = stop_family(client, grace_s=5.0, reap=self._client.poll)
         self._prove_gone()
         orphans.forget(self._client.pid)
-        if self.log_path is not None:
-            scrub(self.log_path, of_server(self.spec))
+        self._end_log()
         if interrupt is not None:
             raise interrupt
         return StopReport("terminated", report.seconds, self._client.poll(), report.killed)
@@ -212,15 +215,17 @@ class ContainerServer:
                     f"{self.spec.runtime} does not answer",
                     fix=f"start its service, and see that `{self.spec.runtime} version` works for this user",
                 )
-            assert self.log_path is not None
-            with self.log_path.open("ab") as log:
+            log = self._opened_log({})
+            try:
                 pulled = subprocess.run(
                     [self.spec.runtime, "pull", image],
-                    stdout=log,
-                    stderr=log,
+                    stdout=log.fd,
+                    stderr=log.fd,
                     stdin=subprocess.DEVNULL,
                     check=False,
                 )
+            finally:
+                self._end_log()
             digest = self._call(*asked, image)
             if pulled.returncode != 0 or digest is None:
                 raise EnvironmentFault(
@@ -254,19 +259,31 @@ class ContainerServer:
         return mounts
 
     def _run(self, argv: tuple[str, ...], env: dict[str, str]) -> None:
-        assert self.log_path is not None
-        with self.log_path.open("ab") as log:
-            self.log_start = log.tell()
+        log = self._opened_log(env)
+        self.log_start = log.start
+        try:
             self._client = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log.fd,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **env},
                 start_new_session=True,
             )
+        finally:
+            log.close()
         leader = processes.identity_of(self._client.pid)
         orphans.remember(leader, self.spec, self.base_url, container=self.container)
+
+    def _opened_log(self, env: dict[str, str]) -> LogPipe:
+        assert self.log_path is not None
+        self._log = LogPipe(self.log_path, self.spec, env)
+        return self._log
+
+    def _end_log(self) -> None:
+        if self._log is not None:
+            self._log.end()
+            self._log = None
 
     def _call(self, *words: str, timeout_s: float = _CALL_S) -> str | None:
         """Output of a runtime command; None when it failed or hung."""

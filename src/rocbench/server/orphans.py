@@ -14,8 +14,6 @@ from pathlib import Path
 from rocbench.errors import NodeFault, ServerFault
 from rocbench.server import processes
 from rocbench.server.processes import Family
-from rocbench.server.scrub import scrub
-from rocbench.server.secretvalues import secret_values
 from rocbench.server.spec import GRACE_S, ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
@@ -115,14 +113,13 @@ def find() -> tuple[Orphan, ...]:
 
 
 def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
-    """Ends an orphan as `stop_family` does, and takes out of its log the secrets that it had, and those of whoever ends it.
+    """Ends an orphan as `stop_family` does. The filter of its log ends with it.
 
     Raises:
         NodeFault: it belongs to another user.
         ServerFault: something of it stays.
     """
     _check_owner(orphan)
-    given = [processes.environment(member.pid) for member in (orphan.leader, *orphan.members)]
     if orphan.container:
         grace = f"{grace_s:.0f}"
         for words in (("stop", "-t", grace, orphan.container), ("rm", "-f", orphan.container)):
@@ -138,7 +135,6 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
     family = Family(orphan.leader, {member.pid: member for member in orphan.members})
     report = stop_family(family, grace_s=grace_s)
     forget(orphan.leader.pid)
-    scrub(Path(orphan.folder) / "server.log", secret_values(os.environ, *given))
     return report
 
 

@@ -13,10 +13,10 @@ from rocbench.errors import ServerFault
 from rocbench.redact import masked_environment
 from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, shell_line, with_address
+from rocbench.server.logpipe import LogPipe
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.processes import Family
-from rocbench.server.scrub import scrub
-from rocbench.server.secretvalues import of_server, secret_values
+from rocbench.server.secretvalues import secret_values
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import KILL_WAIT_S, stop_family
 
@@ -40,6 +40,7 @@ class LocalServer:
         self._popen: subprocess.Popen[bytes] | None = None
         self._family: Family | None = None
         self._log_start = 0
+        self._log: LogPipe | None = None
 
     @property
     def pid(self) -> int | None:
@@ -75,15 +76,18 @@ class LocalServer:
         self._start(command, env)
 
     def exit_code(self) -> int | None:
-        """None while the leader runs (or was never started)."""
-        return self._popen.poll() if self._popen else None
+        """None while the leader runs (or was never started). Once it has ended, its last words are in the log."""
+        code = self._popen.poll() if self._popen else None
+        if code is not None and self._log is not None:
+            self._log.drain()
+        return code
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Leader and descendants that live, leader first."""
         return self._family.refresh() if self._family else ()
 
     def stop(self) -> StopReport:
-        """SIGTERM, the grace, SIGKILL, proof; then no secret is left in the log. Raises ServerFault."""
+        """SIGTERM, the grace, SIGKILL, proof; then its log is whole. Raises ServerFault."""
         if self._popen is None:
             return StopReport("already_gone", 0.0)
         # An interrupt may fall between the start and the note of who was started.
@@ -93,27 +97,30 @@ class LocalServer:
             orphans.forget(self._popen.pid)
             return replace(report, exit_code=self._popen.wait(timeout=KILL_WAIT_S))
         finally:
-            if self.log_path is not None:
-                scrub(self.log_path, of_server(self.spec))
+            if self._log is not None:
+                self._log.end()
 
     def _start(self, command: tuple[str, ...], env: dict[str, str]) -> None:
         assert self.log_path is not None
-        with self.log_path.open("ab") as log:
-            self._log_start = log.tell()
-            try:
-                self._popen = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **env},
-                    process_group=0,
-                )
-            except OSError as error:
-                raise ServerFault(
-                    f"{command[0]} cannot be started: {error.strerror}",
-                    fix="name the executable by its absolute path (`server: command:`), or activate its environment",
-                ) from error
+        self._log = LogPipe(self.log_path, self.spec, env)
+        self._log_start = self._log.start
+        try:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log.fd,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+                process_group=0,
+            )
+        except OSError as error:
+            self._log.end()
+            raise ServerFault(
+                f"{command[0]} cannot be started: {error.strerror}",
+                fix="name the executable by its absolute path (`server: command:`), or activate its environment",
+            ) from error
+        finally:
+            self._log.close()
         self._family = Family(processes.identity_of(self._popen.pid))
         orphans.remember(self._family.leader, self.spec, self.base_url)
 

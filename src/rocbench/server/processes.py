@@ -93,16 +93,6 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def environment(pid: int) -> dict[str, str]:
-    """The environment that a process was started with; empty when it is gone or hidden."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            words = file.read().decode(errors="replace").split("\0")
-    except OSError:
-        return {}
-    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
-
-
 def pid_space() -> str:
     """Names the boot and the pid namespace: identities mean nothing in any other."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

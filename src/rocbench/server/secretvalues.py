@@ -46,9 +46,9 @@ def secret_values(
     return tuple(sorted(kept, key=lambda value: (-len(value), value)))
 
 
-def of_server(spec: ServerSpec) -> tuple[str, ...]:
+def of_server(spec: ServerSpec, *environments: Mapping[str, str]) -> tuple[str, ...]:
     """What a server must not repeat: secrets of its environment, its key, and its headers."""
-    return secret_values(spec.env, os.environ, also=[spec.api_key, *spec.headers.values()])
+    return secret_values(spec.env, os.environ, *environments, also=[spec.api_key, *spec.headers.values()])
 
 
 def _searched(value: str, ordinary: str) -> bool:

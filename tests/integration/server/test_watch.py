@@ -146,7 +146,7 @@ def test_proof_of_a_running_server(make_spec):
 
 @pytest.mark.slow
 def test_log_of_a_gigabyte(make_spec, tmp_path):
-    """A server that logs 1 GB and dies is told with its cause, in seconds, and its secrets are scrubbed."""
+    """A server that logs 1 GB and dies is told with its cause, in seconds, and its secrets are masked."""
     flags = ["--log-bytes", str(10**9), "--print-env", "VLLM_API_KEY"]
     spec = make_spec(
         *flags, "--die-at-load", "RuntimeError: No HIP GPUs are available", api_key="k-planted-9876543210"
@@ -159,5 +159,5 @@ def test_log_of_a_gigabyte(make_spec, tmp_path):
     assert log.stat().st_size > 10**9 - 10**7
     assert caught.value.line == "RuntimeError: No HIP GPUs are available"
     with log.open("rb") as file:
-        assert b"VLLM_API_KEY is ********" in file.read(10_000)
+        assert b"VLLM_API_KEY is ***\n" in file.read(10_000)
     log.unlink()

@@ -1,0 +1,97 @@
+"""A log's filter: whatever pieces come, no secret goes out, and everything else as it came."""
+
+import os
+import resource
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rocbench.logfilter import LONGEST_LINE, Lines, Log
+
+SECRETS = ("hf_planted0123456789", "pass phrase of mine", "schlüssel-0123456789")
+VARIABLES = {"MYTHING": "opaque-0815", "HOME": "/opt/me"}
+
+
+def through(data: bytes, cuts: list[int]) -> bytes:
+    lines, at, out = Lines(SECRETS, VARIABLES), 0, b""
+    for cut in sorted(cuts):
+        out += lines.take(data[at:cut])
+        at = max(at, cut)
+    return out + lines.take(data[at:]) + lines.end()
+
+
+WORDS = st.sampled_from(
+    [*SECRETS, "a b", "\xff\x00", "tqdm 1%\r", "x" * 50, "api_key='abcdef'", "MYTHING=opaque-0815"]
+)
+
+
+@given(st.lists(st.tuples(WORDS, st.sampled_from([" ", "\n", ""])), max_size=20), st.data())
+def test_however_it_comes(words, data):
+    """Cut anywhere, the same comes out, and no secret in it."""
+    text = "".join(word + end for word, end in words).encode()
+    cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=10))
+
+    out = through(text, cuts)
+    assert out == through(text, [])
+    for secret in (*SECRETS, "abcdef", "opaque-0815"):
+        assert secret.encode() not in out
+    assert out.count(b"\n") == text.count(b"\n")
+
+
+def test_other_bytes_stay():
+    """What is no text, and what holds no secret."""
+    data = bytes(range(256)) * 3 + b"\nINFO 1,234 tokens/s\n" + b"MYTHING is opaque-0815\n"
+    assert through(data, [5, 700]) == data
+
+
+def test_a_line_without_end():
+    """Is written as it grows, and holds no secret wherever it is cut."""
+    lines, secret = Lines(SECRETS), SECRETS[0].encode()
+    out = b""
+    for _ in range(40):
+        out += lines.take((b"y" * 4999 + secret)[:5003])
+        out += lines.take((b"y" * 4999 + secret)[5003:])
+    assert len(out) > LONGEST_LINE
+    out += lines.end()
+    assert secret not in out
+    assert out.count(b"***") == 40
+
+
+def test_what_cannot_be_written_is_counted(tmp_path):
+    """A full disk loses lines, and the log says how much of it as soon as there is room."""
+    path = tmp_path / "log"
+    with open(path, "ab") as file:
+        log = Log(file.fileno())
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        try:
+            log.write(b"a" * 90 + b"\n")
+            log.write(b"b" * 50)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        log.write(b"c\n")
+    assert b"[bench: 41 bytes of this log could not be written: File too large]\nc\n" in path.read_bytes()
+
+
+def test_it_takes_everything_and_hears_no_signal():
+    """It ends with the last writer, not with a signal that is meant for bench."""
+    read, write = os.pipe()
+    os.write(write, b'{"secrets": ["planted-0123456789"], "variables": {}}')
+    os.close(write)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rocbench.logfilter", str(read)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=(read,),
+    )
+    os.close(read)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"begins\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"begins\n"
+    process.terminate()
+    out, _ = process.communicate(b"planted-0123456789 ends")
+    assert (out, process.returncode) == (b"*** ends", 0)

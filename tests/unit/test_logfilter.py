@@ -15,6 +15,7 @@ VARIABLES = {"MYTHING": "opaque-0815", "HOME": "/opt/me"}
 
 
 def through(data: bytes, cuts: list[int]) -> bytes:
+    """What comes out of a filter that is given the data in pieces."""
     lines, at, out = Lines(SECRETS, VARIABLES), 0, b""
     for cut in sorted(cuts):
         out += lines.take(data[at:cut])

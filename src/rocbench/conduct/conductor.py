@@ -72,6 +72,8 @@ class Conductor:
     run_id: str
     node: str | None
     redo: set[Key]
+    late: frozenset[Key] = frozenset()
+    """What comes after everything else: a resumed run measures what is missing before what was invalid."""
     goal: Goal = field(init=False)
     again: int = field(init=False)
     """How many more measurements may be made again."""
@@ -87,7 +89,11 @@ class Conductor:
         self.goal = Goal.of(self.plan)
         self.again = self.plan.sweep.again
 
-    def launch(self, launch: Launch, stopper: Stopper) -> None:
+    def todo(self, launch: Launch, *, with_late: bool = True) -> list[Run]:
+        """The runs of a launch that are to be made now."""
+        return self.goal.todo(launch, self.folder.rows, self.redo, self.late, with_late=with_late)
+
+    def launch(self, launch: Launch, stopper: Stopper, *, with_late: bool = True) -> None:
         """One server's life with its runs and searches. A server that fails costs its own cells only.
 
         One that is lost in mid-run is started again for the cells that are left, a few times; one that someone else
@@ -98,7 +104,7 @@ class Conductor:
             Interrupted: after the server was stopped.
         """
         try:
-            self._launch(launch, stopper)
+            self._launch(launch, stopper, with_late=with_late)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -106,11 +112,11 @@ class Conductor:
                 f"a server's files cannot be written: {error.strerror}", where=str(self.folder.path)
             ) from None
 
-    def _launch(self, launch: Launch, stopper: Stopper) -> None:
+    def _launch(self, launch: Launch, stopper: Stopper, *, with_late: bool) -> None:
         restarts = 0
         while True:
             held = self.held
-            todo = self.goal.todo(launch, self.folder.rows, self.redo)
+            todo = self.todo(launch, with_late=with_late)
             searches = [workload for workload in launch.searches if self._step(launch, workload).level]
             if not todo and not searches:
                 return
@@ -131,9 +137,7 @@ class Conductor:
             log = None if self.plan.sweep.server.kind == "attached" else folder / "server.log"
             lost = server_fault(f"{launch.group.model}: {self.lost}", log)
             if restarts == RESTARTS:
-                self._fail(
-                    launch, folder, self.goal.todo(launch, self.folder.rows, self.redo), searches, lost
-                )
+                self._fail(launch, folder, self.todo(launch, with_late=with_late), searches, lost)
                 return
             restarts += self.lost != REPLACED or self.held == held
             self._note(lost.text())
@@ -209,7 +213,8 @@ class Conductor:
         self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, stopper: Stopper
     ) -> bool:
         """Measure one cell and store it; False when the server was lost under it, or is another one now."""
-        if changed := measure.replaced(session):
+        attached = self.plan.sweep.server.kind == "attached"
+        if attached and (changed := measure.replaced(session)):
             return self._replaced(run, changed)
         self.index += 1
         self.screen.cell(run, self.index, max(self.plan.runs, self.index))
@@ -243,7 +248,7 @@ class Conductor:
             self.lost = LOST["server_died"]
         if self.lost:
             return False
-        if row["server_restarted"] and self.plan.sweep.server.kind == "attached":
+        if attached and row["server_restarted"]:
             return self._replaced(run, str(row.get("server_changes")))
         self.held += 1
         why = SPOILED.intersection(row["reasons"].split(";"))

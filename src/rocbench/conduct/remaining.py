@@ -1,13 +1,14 @@
 """What of a plan is still to measure, given the rows that are on disk. Pure.
 
 A measurement is known by its cell, its repeat, and whether it was to be discarded. One that is on disk is not made
-again, unless its row is invalid and the run was resumed. A discarded one has no worth of its own: it is made when its
+again, unless its row is invalid and the run was resumed: then it comes after all that is missing, so that a run that is
+ended again and again gets on. A discarded one has no worth of its own: it is made when its
 server is started anew and a repeat that counts is to follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +78,31 @@ class Goal:
         ]
         return stats.narrow_enough(figures, self.until.interval_half_width)
 
-    def todo(self, launch: Launch, rows: Sequence[Row], redo: set[Key]) -> list[Run]:
-        """The runs of a launch that are to be made on its server, in order; empty when it need not be started."""
+    def todo(
+        self,
+        launch: Launch,
+        rows: Sequence[Row],
+        redo: set[Key],
+        late: Collection[Key] = (),
+        *,
+        with_late: bool = True,
+    ) -> list[Run]:
+        """The runs of a launch that are to be made on its server, in order; empty when it need not be started.
+
+        Args:
+            launch: one server with its runs in the order of the plan.
+            rows: what is on disk.
+            redo: of these, what is measured once more.
+            late: what comes after all others.
+            with_late: whether it is made now at all.
+        """
         counted = [run for run in launch.runs if not run.discarded and self.missing(run, rows, redo)]
-        cells = {run.cell.cell_id for run in counted}
-        return [
-            run for run in launch.runs if (run.cell.cell_id in cells if run.discarded else run in counted)
-        ]
+        first = _after_discarded(launch, [run for run in counted if key_of_run(run) not in late])
+        last = _after_discarded(launch, [run for run in counted if key_of_run(run) in late])
+        return first + [run for run in last if run not in first] if with_late else first
+
+
+def _after_discarded(launch: Launch, counted: Sequence[Run]) -> list[Run]:
+    """These runs, with the discarded ones of their cells."""
+    cells = {run.cell.cell_id for run in counted}
+    return [run for run in launch.runs if (run.cell.cell_id in cells if run.discarded else run in counted)]

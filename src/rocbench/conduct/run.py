@@ -48,6 +48,8 @@ class Part:
     """Measured elsewhere already; not made again."""
     servers: tuple[str, ...] = ()
     """Names of server folders that are taken."""
+    late: frozenset[remaining.Key] = frozenset()
+    """Measured there before, and invalid: made again after everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,16 @@ def new_run_id(sweep: str) -> str:
 
 
 def one_by_one(conductor: Conductor, stopper: Stopper) -> None:
-    """Every launch on this node, in the plan's order."""
-    for launch in conductor.plan.launches:
+    """Every launch on this node, in the plan's order: first what is missing, then what was invalid.
+
+    A server that has both is started twice, but for the last that lacks something.
+    """
+    launches = conductor.plan.launches
+    lacking = [one for one in launches if conductor.todo(one, with_late=False) or one.searches]
+    for launch in lacking[:-1] if conductor.late else ():
+        stopper.check()
+        conductor.launch(launch, stopper, with_late=False)
+    for launch in (*lacking[-1:], *launches) if conductor.late else launches:
         stopper.check()
         conductor.launch(launch, stopper)
 
@@ -244,6 +254,7 @@ def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolde
         conductor.redo |= {
             key for key in remaining.invalid(folder.rows) - options.stands if key[0] not in answered
         }
+    conductor.late = options.part.late if options.part else frozenset(conductor.redo)
     return conductor
 
 

@@ -149,7 +149,9 @@ class Executor:
         """Hand out every piece that lacks something, and go on until all have ended."""
         self._conductor = conductor
         with stopper.draining() as stop:
-            for piece in self._pieces.values():
+            for piece in sorted(
+                self._pieces.values(), key=lambda one: not self._lacking(one, with_late=False)
+            ):
                 if self._lacking(piece):
                     self._hand_out(piece)
             while tasks := [piece.task for piece in self._pieces.values() if piece.task is not None]:
@@ -178,11 +180,10 @@ class Executor:
 
     # --- handing out
 
-    def _lacking(self, piece: Piece) -> bool:
+    def _lacking(self, piece: Piece, *, with_late: bool = True) -> bool:
         conductor = self._conductor
         return any(
-            launch.searches or conductor.goal.todo(launch, conductor.folder.rows, conductor.redo)
-            for launch in piece.plan.launches
+            launch.searches or conductor.todo(launch, with_late=with_late) for launch in piece.plan.launches
         )
 
     def _hand_out(self, piece: Piece) -> None:
@@ -200,6 +201,7 @@ class Executor:
             names=self._names,
             rows=tuple(measured),
             servers=folder.server_names(),
+            late=frozenset(redo),
             reap=self._options.reap,
             despite_doctor=self._options.despite_doctor,
         )

@@ -102,7 +102,7 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
         overrides=job.overrides,
         reap=job.reap,
         despite_doctor=job.despite_doctor,
-        part=Part(job.run_id, node, scratch, job.rows, job.servers),
+        part=Part(job.run_id, node, scratch, job.rows, job.servers, job.late),
     )
     error: BenchError | None = None
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from rocbench.conduct.bind import ClientOptions
+from rocbench.conduct.remaining import Key
 from rocbench.errors import BenchError
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.tables.parts import Identity
@@ -30,6 +31,8 @@ class Job:
     """Ray id of a node to its name."""
     rows: tuple[dict[str, Any], ...] = ()
     servers: tuple[str, ...] = ()
+    late: frozenset[Key] = frozenset()
+    """What is measured after everything else."""
     reap: bool = False
     despite_doctor: bool = False
 

@@ -165,6 +165,55 @@ def test_invalid_rows_are_measured_again_and_unknown_ones_not(tmp_path):
     assert len(outcome.cells) == 2
 
 
+def test_a_resumed_run_always_gets_on(tmp_path):
+    """Resumed and ended after each measurement, while cells stay invalid: what is missing is made first all the same."""
+    folder, two = tmp_path / "run", TINY | {"models": ["llama-3.1-405b", "kimi-k2.5"], "vllm": "0.16.0"}
+
+    def once():
+        world = World(
+            change=lambda run, columns: (
+                columns.update(jit_lines=3) if run.cell.level.concurrency == 1 else None
+            )
+        )
+
+        def stop(_):
+            if world.runs:
+                raise Interrupted("now")
+
+        world.before_cell = stop
+        return world
+
+    with pytest.raises(Interrupted):
+        bench(folder, two, once())
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            bench(folder, world=once())
+    assert len(keys(folder)) == 4
+
+    last = World()
+    assert bench(folder, world=last).exit_code == Exit.DONE
+    assert last.runs == [("c1", 1, False)] * 2
+
+
+def test_the_server_of_the_last_missing_cell_is_not_started_twice(tmp_path):
+    """It makes its invalid ones too; the servers before it are started for theirs afterwards."""
+    folder, two = tmp_path / "run", TINY | {"models": ["llama-3.1-405b", "kimi-k2.5"], "vllm": "0.16.0"}
+    begun = World(change=lambda _, columns: columns.update(jit_lines=3))
+
+    def stop(_):
+        if len(begun.runs) == 3:
+            raise Interrupted("now")
+
+    begun.before_cell = stop
+    with pytest.raises(Interrupted):
+        bench(folder, two, begun)
+    world = World()
+    bench(folder, world=world)
+
+    assert world.runs == [("c2", 1, False), ("c1", 1, False), ("c1", 1, False), ("c2", 1, False)]
+    assert [name.split(".")[0] for name in world.starts] == ["02-kimi-k2", "01-llama-3"]
+
+
 def test_a_cut_off_cell_sends_other_prompts_when_it_is_resumed(tmp_path):
     """A server that somebody else runs lives on, and still holds what it was sent."""
     folder = tmp_path / "run"

@@ -20,9 +20,9 @@ def row(run, figure=100.0, **more):
     return known | {"output_throughput": figure} | more
 
 
-def todo(plan, rows, redo=(), launch=0):
+def todo(plan, rows, redo=(), launch=0, **more):
     """(level, repeat, discarded) of what a launch would make."""
-    runs = Goal.of(plan).todo(plan.launches[launch], rows, set(redo))
+    runs = Goal.of(plan).todo(plan.launches[launch], rows, set(redo), **more)
     return [(run.cell.level.concurrency, run.repeat, run.discarded) for run in runs]
 
 
@@ -45,6 +45,23 @@ def test_an_invalid_row_is_made_again_only_by_a_resumed_run():
     assert todo(plan, rows) == []
     assert todo(plan, rows, invalid(rows)) == [(1, 1, False)]
     assert invalid(rows) == {key_of_run(first)}
+
+
+def test_what_is_missing_comes_before_what_was_invalid():
+    """Each with the discarded repeat of its cell before it, once; the invalid may be left for later altogether."""
+    plan = plan_of(BASE | {"discard_first": True, "repeats": 2})
+    runs = [run for run in plan.launches[0].runs if not run.discarded]
+    rows = [row(run, valid=run.cell.level.concurrency == 2) for run in runs[:2]]
+    redo = invalid(rows)
+
+    assert [(run.cell.level.concurrency, run.repeat) for run in runs] == [(1, 1), (2, 1), (1, 2), (2, 2)]
+    discarded = [(1, 1, True), (2, 1, True)]
+    assert todo(plan, rows, redo) == [*discarded, (1, 1, False), (1, 2, False), (2, 2, False)]
+    assert todo(plan, rows, redo, late=redo) == [*discarded, (1, 2, False), (2, 2, False), (1, 1, False)]
+    assert todo(plan, rows, redo, late=redo, with_late=False) == [*discarded, (1, 2, False), (2, 2, False)]
+    whole = [row(run, valid=run.repeat == 1) for run in runs]
+    again = invalid(whole)
+    assert todo(plan, whole, again, late=again, with_late=False) == []
 
 
 def test_discarded_repeats_are_made_when_something_follows():

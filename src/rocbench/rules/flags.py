@@ -229,6 +229,8 @@ def _words(root: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{root}" if value else f"--no-{root}"]
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    if text.startswith("-") and not isinstance(value, int | float):
+        return [f"--{root}={text}"]  # by itself it would be another option
     return [f"--{root}", text]
 
 

@@ -244,6 +244,14 @@ class ContainerServer:
         if hub_cache(env) != hf_home(env) / "hub":
             mounts[str(hub_cache(env).absolute())] = HF_HUB
         mounts |= {str(kept / Path(inside).name): inside for inside in CACHES.values()}
+        model = str(_with_blobs(Path(self.spec.model))) if self.spec.model.startswith("/") else None
+        for folder in (*mounts, *([model] if model else ())):
+            if ":" in folder:
+                raise InputError(
+                    f"{self.spec.runtime} takes no `:` in a folder that is mounted: it would be another place",
+                    where=folder,
+                    fix="give the folder another name, or a link to it",
+                )
         for folder in mounts:
             try:
                 Path(folder).mkdir(parents=True, exist_ok=True)  # docker would make them as root
@@ -253,9 +261,8 @@ class ContainerServer:
                     where=folder,
                     fix="make it, or set HF_HOME to another",
                 ) from None
-        if self.spec.model.startswith("/"):
-            folder = str(_with_blobs(Path(self.spec.model)))
-            mounts[folder] = folder
+        if model:
+            mounts[model] = model
         return mounts
 
     def _run(self, argv: tuple[str, ...], env: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field, model_validator
 
-from rocbench.settings.strict import Strict, Variable
+from rocbench.settings.strict import Strict, Variable, Word
 
 FlagValue = bool | int | float | str | dict[str, Any] | None
 """A serve argument: True for a bare flag, False for its `--no-` form, None to leave it unset, a dict as JSON."""
@@ -67,7 +67,7 @@ class ServeVariant(Strict):
     """Keys without the leading dashes: `quantization: fp8`."""
     env: dict[Variable, str] = {}
     """Environment variables."""
-    image: str | None = None
+    image: Word | None = None
     """Container image."""
     tp: Positive | None = None
     """Tensor parallel size, in place of the profile's."""
@@ -99,11 +99,11 @@ class ModelProfile(Strict):
 
     name: str
     """As sweeps name it."""
-    hf_id: str
+    hf_id: Word
     """Hugging Face id; what stands after `vllm serve`."""
-    revision: str | None = None
+    revision: Word | None = None
     """Commit of the checkpoint; None takes the newest."""
-    path: str | None = None
+    path: Word | None = None
     """A local folder that holds the model, served instead of `hf_id`."""
     gated: bool = False
     """Needs HF_TOKEN to download."""

@@ -27,7 +27,7 @@ from rocbench.settings.profiles import (
     ServeVariant,
     VersionText,
 )
-from rocbench.settings.strict import FolderName, Once, Strict, Variable, variable
+from rocbench.settings.strict import Command, FolderName, Once, Strict, Variable, Word, variable
 from rocbench.settings.workloads import Dataset, Images, Length, Workload
 
 __all__ = [
@@ -217,7 +217,7 @@ class SweepModel(Strict):
 
     profile: str
     """Name of the model profile."""
-    path: str | None = None
+    path: Word | None = None
     """A local folder that holds the model, served instead of the profile's `hf_id`."""
     tp: Positive | None = None
     """Tensor parallel size."""
@@ -242,9 +242,9 @@ class Server(Strict):
 
     kind: Literal["simulated", "process", "container", "attached"] = "simulated"
     """Simulated, `vllm serve` as a process or in a container, or one that runs already."""
-    command: tuple[str, ...] | None = None
+    command: Command | None = None
     """The command in place of `vllm` (kind process): an absolute path to an environment's `vllm`."""
-    image: str | None = None
+    image: Word | None = None
     """Container image, in place of the profile's."""
     runtime: Literal["docker", "podman"] = "docker"
     """Who runs containers."""

@@ -51,6 +51,19 @@ def _folder(name: str) -> str:
     return name
 
 
+def _word(text: str) -> str:
+    if not text or text.startswith("-") or not text.isprintable():
+        raise ValueError(
+            "it becomes a word of a command: printable characters, and no dash in front, with which it would be an option"
+            + (f"; a file is ./{text}" if text.startswith("-") and text.isprintable() else "")
+        )
+    return text
+
+
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    return (_word(words[0]), *words[1:]) if words else words
+
+
 def variable(name: str) -> str:
     """The name of an environment variable, if it is one.
 
@@ -77,5 +90,9 @@ Once = AfterValidator(_once)
 """Of a list: no value stands in it twice."""
 FolderName = Annotated[str, AfterValidator(_folder)]
 """A name that becomes part of a folder's."""
+Word = Annotated[str, AfterValidator(_word)]
+"""A word of a command that can be no option: an image, a model, a path."""
+Command = Annotated[tuple[str, ...], AfterValidator(_command)]
+"""A command: a program, and words before those that are added."""
 Variable = Annotated[str, AfterValidator(variable)]
 """The name of an environment variable."""

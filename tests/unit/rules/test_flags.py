@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rocbench.errors import InputError
 from rocbench.rules.flags import canonical, leaves, lives, render, takes
 from rocbench.rules.load import shipped
+from rocbench.sim.argv import parse
 
 NAMES = shipped().names
 
@@ -123,6 +124,16 @@ def test_rendering():
     """True is the bare flag, False its `--no-` form, None nothing, a number as it is typed."""
     words = render([("a", True), ("b", False), ("c", None), ("d", 0.92), ("e", "x y"), ("f", {})])
     assert words == ("--a", "--no-b", "--d", "0.92", "--e", "x y", "--f", "{}")
+
+
+def test_a_value_is_no_option():
+    """Text with a dash in front stays with its flag; a negative number needs nothing."""
+    assert render([("served-model-name", "--trust-remote-code")]) == (
+        "--served-model-name=--trust-remote-code",
+    )
+    assert render([("seed", -1), ("x", -0.5)]) == ("--seed", "-1", "--x", "-0.5")
+    simulated = parse(["m", *render([("served-model-name", "-x y")])], "0.14.1", NAMES)
+    assert simulated.flags["served-model-name"] == "-x y"
 
 
 @given(

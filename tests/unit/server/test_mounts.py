@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rocbench.conduct import bind
-from rocbench.errors import EnvironmentFault
+from rocbench.errors import EnvironmentFault, InputError
 from rocbench.server.container import ContainerServer
 from rocbench.server.spec import ServerSpec
 from rocbench.server.versions import interpreter
@@ -37,6 +37,14 @@ def test_cache_of_the_hub(mounts, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFault, match="cannot be made"):
         mounts(HF_HOME=f"{tmp_path}/file/hf")
+
+
+def test_a_folder_that_would_be_another_place(mounts, tmp_path):
+    """docker splits at the colon."""
+    with pytest.raises(InputError, match="takes no `:`"):
+        mounts("/models/a:/etc")
+    with pytest.raises(InputError, match="takes no `:`"):
+        mounts(HF_HOME=f"{tmp_path}:/etc")
 
 
 def test_a_snapshot_comes_with_its_files(mounts):

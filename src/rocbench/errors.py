@@ -9,6 +9,7 @@ BenchError
  |    +-- ServerFault      4  a server failed to start, answer or stop
  |    |    +-- RequestRefused     4  a server that lives refuses what it is asked
  |    |    +-- ServerUnreachable  4  no answer comes at all
+ |    +-- LoadFault        4  a load worker died or hangs
  |    +-- NodeFault        4  the node is busy or sick
  |    +-- DiskFault        4  results cannot be written
  +-- Interrupted         130  Ctrl-C or SIGTERM
@@ -116,6 +117,10 @@ class RequestRefused(ServerFault):
 
 class ServerUnreachable(ServerFault):
     """No answer comes from a server at all: whether it lives is not known."""
+
+
+class LoadFault(EnvironmentFault):
+    """A load worker died or hangs: the cell that it loaded has no figures, the next one gets new workers."""
 
 
 class DiskFault(EnvironmentFault):

@@ -42,6 +42,8 @@ class Failure(StrEnum):
     EARLY_STOP = "early_stop"
     CONNECT = "connect"
     ABORTED = "aborted"
+    TOO_LARGE = "too_large"
+    """Its head, an event or all of it is larger than any answer is; it was not read to its end."""
 
 
 class Resend(StrEnum):

@@ -221,17 +221,16 @@ class Conductor:
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
         try:
             measure.check_length(running, run)
-            with stopper.draining() as stop:
-                measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen, stop)
+            measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen)
+        except Interrupted:
+            # Its cell stays missing, to be resumed.
+            self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
+            raise
         except EnvironmentFault as error:
             # The server was lost around the load, and the cells after it get a new one; or it refuses this cell and the
             # next may ask for something else; or a load worker was lost.
             stopper.check()
             return self._not_loaded(launch, run, running, error)
-        if stop.is_set():
-            # A cut-off cell's figures are not used; its cell stays missing, to be resumed.
-            self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
-            stopper.check()
         row = rows.row(self.plan, launch, run, running, measured) | {"node": self.node}
         self.folder.write_cell(identity, row, measured.parts(identity))
         self.redo.discard(key_of_run(run))

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: once drains and stops, twice stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: raised where the run stands, or, while other nodes drain, told to who waits for them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SAID = "interrupted; what was measured is on disk"
 
 
 class Stopper:
-    """While a load drains by itself (inside `draining`) the first signal only sets the event.
+    """A signal raises, so that a start, a wait for a server and a load all end at once, whoever is stuck in them.
 
-    Anywhere else it raises, so that a start or a wait ends too.
+    Inside `draining` the first one only sets the event.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Stopper:
 
     @contextmanager
     def draining(self) -> Iterator[threading.Event]:
-        """A stretch in which the load sees the event and ends by itself."""
+        """A stretch in which the caller sees the event and ends by itself."""
         self._draining = True
         try:
             yield self.event

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -91,7 +90,6 @@ def cell(
     run_id: str,
     client: ClientOptions,
     screen: Screen,
-    stop: threading.Event,
 ) -> Measured:
     """Drive one cell's load and read out everything beside it."""
     running = session_.running
@@ -119,8 +117,6 @@ def cell(
         before = scraper.read_now()
 
         def tell(progress: Progress) -> None:
-            if stop.is_set():
-                health.stop.set()
             health.answered(progress.completed + progress.output_tokens)
             edges.seen(progress.phase)
             screen.load(progress)
@@ -145,6 +141,7 @@ def cell(
         **scrape.load_view(*((before, after) if comparable else (None, None))),
         **agreement.matched(result.requests, comparable, result.window),
         "server_answer_ms": scraper.fastest_ms,
+        **scraper.view(),
         **log.view(start_ns, end_ns),
         **health.view(start_ns, end_ns),
         **edges.view(),

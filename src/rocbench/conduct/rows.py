@@ -10,7 +10,7 @@ from typing import Any
 
 from rocbench import __version__
 from rocbench.conduct.measure import Measured
-from rocbench.errors import BenchError, InputError, RequestRefused
+from rocbench.errors import BenchError, InputError, LoadFault, RequestRefused
 from rocbench.physics.roofline import Share
 from rocbench.plan import shards
 from rocbench.plan.estimate import shape_doubts
@@ -181,9 +181,10 @@ def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:
 
 
 def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Row:
-    """A cell whose server failed, or refused it: its tags, and why there is no figure."""
+    """A cell whose server failed or refused it, or whose load did: its tags, and why there is no figure."""
     found = tags(plan, launch, run)
-    failed = "" if isinstance(error, RequestRefused) else "server_failed"
+    by_load = isinstance(error, LoadFault)
+    failed = "" if isinstance(error, RequestRefused) else "load_failed" if by_load else "server_failed"
     codes = [failed, getattr(error, "code", ""), "forced_rules" if found["forced_rules"] else ""]
     return found | {
         "simulated": plan.sweep.server.kind == "simulated",

@@ -29,8 +29,8 @@ from rocbench.store import RunFolder
 from rocbench.units import some
 
 RESULTS = Path("results")
-NOT_SERVED = ("server_failed", "request_refused")
-"""Codes that stand first in the row of a cell that no server would take."""
+NOT_SERVED = ("server_failed", "request_refused", "load_failed")
+"""Codes that stand first in the row of a cell that no server would take, or that could not be loaded."""
 
 Conduct = Callable[[Conductor, Stopper], None]
 """Makes every measurement that a run still lacks."""

@@ -15,7 +15,7 @@ import aiohttp
 
 from rocbench.address import place, proxy_of, tls_context
 from rocbench.load import bodies
-from rocbench.load.aioconn import TRIP, TcpConnector, Trip, UnixConnector
+from rocbench.load.aioconn import TRIP, TcpConnector, Trip, UnixConnector, head_too_large
 from rocbench.load.answer import Answer
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
@@ -27,6 +27,8 @@ from rocbench.records import Failure, Resend
 
 _TICK_NS = 10_000_000
 _CONNECT_S = 30.0
+_MOST_LINE, _MOST_HEADERS = 1 << 16, 4096
+"""Of an answer's head; all of it together is bounded where its bytes come in (`aioconn`)."""
 
 
 class AioLoop:
@@ -81,6 +83,9 @@ class AioLoop:
             ),
             trace_configs=[trace],
             read_bufsize=1 << 20,
+            max_line_size=_MOST_LINE,
+            max_field_size=_MOST_LINE,
+            max_headers=_MOST_HEADERS,
         )
 
     async def turn(self) -> bool:
@@ -159,7 +164,7 @@ class AioLoop:
             if trip.kept and trip.ended and not trip.answered and self.once_more(prepared, trip):
                 self.start(prepared)
                 return
-            failure, error = _broken(trip), str(fault)
+            failure, error = Failure.TOO_LARGE if head_too_large(fault) else _broken(trip), str(fault)
         if answer.failure is not None or answer.status not in {200, -1}:
             failure, error = None, ""
         if not trip.left:
@@ -184,7 +189,7 @@ class AioLoop:
         self.work.idle_closes += 1
 
     async def exchange(self, prepared: Prepared, answer: Answer, trip: Trip) -> bool:
-        """One POST; True when the body came to its end. Raises what aiohttp raises."""
+        """One POST; True when the body came to its end, False when it is read no further. Raises what aiohttp raises."""
         session = self.fresh if prepared.resent else self.session
         assert session is not None
         headers = {**self.headers, "X-Request-Id": prepared.name}
@@ -203,6 +208,9 @@ class AioLoop:
                 answer.last_ns = stamp
                 answer.take((data,), (stamp,))
                 self.work.reads += 1
+                if answer.failure is Failure.TOO_LARGE:
+                    got.close()
+                    return False
             else:
                 got.close()  # nothing but the server's closing would end this body
             answer.end()

@@ -13,7 +13,10 @@ from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 
+from rocbench.load.framing import MOST_HEAD
 from rocbench.records import Resend
 
 
@@ -41,6 +44,19 @@ TRIP: ContextVar[Trip] = ContextVar("trip")
 """The trip of the task that runs."""
 
 
+class HeadTooLarge(aiohttp.ClientError):
+    """The head of an answer, with whatever comes before it, has no end."""
+
+
+def head_too_large(error: BaseException | None) -> bool:
+    """Whether an answer failed for the size of its head."""
+    while error is not None:
+        if isinstance(error, HeadTooLarge | LineTooLong):
+            return True
+        error = error.__cause__
+    return False
+
+
 class Line(ResponseHandler):
     """aiohttp's end of one connection."""
 
@@ -49,6 +65,10 @@ class Line(ResponseHandler):
         self._idle_closed = idle_closed
         self.any_bytes = False
         self.ended: Resend | None = None
+        self._head = 0
+        """Bytes that came before the answer's body."""
+        self._before: Any = None
+        """The body of the answer before it."""
 
     @property
     def idle(self) -> bool:
@@ -59,6 +79,7 @@ class Line(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be written."""
         self.any_bytes = False
+        self._head, self._before = 0, self._payload
         TRIP.get().line = self
         super().set_response_params(**params)
 
@@ -66,6 +87,13 @@ class Line(ResponseHandler):
         """Bytes came."""
         self.any_bytes = True
         super().data_received(data)
+        if self._payload is self._before or self._payload is EMPTY_PAYLOAD:
+            self._head += len(data)
+            if self._head > MOST_HEAD and self.transport is not None:
+                self.set_exception(
+                    HeadTooLarge(f"the head of the answer is larger than {MOST_HEAD >> 10} KiB")
+                )
+                self.transport.close()
 
     def eof_received(self) -> None:
         """The server closed; what reaches a closed socket is thrown away: an end, then a reset (EPIPE)."""

@@ -11,20 +11,22 @@ and text that contradict each other raise a doubt (`doubts`), and a count that c
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Sequence
 
-from rocbench.load.events import NO_EVENT, TYPED, Choice, PromptDetails, Usage, decode, error_message
+from rocbench.load.events import NO_EVENT, TYPED, Choice, Event, PromptDetails, Usage, decode, error_message
+from rocbench.load.eventstream import BOM, blocks, fields, is_plain
 from rocbench.load.othertext import OtherText, other_text
 from rocbench.records import BURST_EVENTS, BURST_TOKENS, NONE, Doubt, Failure
 
-_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z))(?:\r\n|\n|\r(?!\n|\Z))")
-_BOM = b"\xef\xbb\xbf"
-_FIELDS = (b"data", b"event", b"id", b"retry")
 _KEEP = 5000
 """Characters of an error's text: more than are told of it, for secrets are masked in them before they are cut."""
-_MOST_BODY = 1 << 20
+MOST_EVENT = 8 << 20
+"""Bytes of one event, or of a body that is one value. The largest there are hold the ids of a prompt: 7 MB a million."""
+MOST_EVENTS = 1 << 20
+"""Events of one answer that carry tokens: more than any model's context."""
+_MOST_REFUSAL = 1 << 20
+"""Bytes of a body whose status is not 200."""
 COMPLETE = frozenset(
     {
         "stop", "length", "tool_calls", "function_call",  # OpenAI's
@@ -99,8 +101,9 @@ class Answer:
         self.done = False
         self.failure: Failure | None = None
         self.error = ""
-        self.body = b""
-        self._rest = b""
+        self.body = bytearray()
+        self._rest = bytearray()
+        """An event of which not all has come."""
         self._kind_known = False
         self._untold = 0
         """Last token events whose tokens are not told yet."""
@@ -133,7 +136,7 @@ class Answer:
             if usual and piece[:6] == b"data: " and piece[-2:] == b"\n\n":
                 try:
                     event = typed(piece[6:-2])
-                except ValueError:
+                except (ValueError, RecursionError):
                     event = NO_EVENT
                 usage, choices = event.usage, event.choices
                 if choices and usage is not None and event.error is None:
@@ -150,6 +153,8 @@ class Answer:
             counted = self.counted
             usual = not self.plain and not self._rest and not self._untold and self.first_token_ns >= 0
         self._sync(counted)
+        if len(self.stamps) > MOST_EVENTS:
+            self.too_large(f"the answer has more than {MOST_EVENTS:,} events with tokens")
 
     def _sync(self, counted: int) -> None:
         """Write back what the hot path kept aside."""
@@ -161,38 +166,35 @@ class Answer:
     def piece(self, data: bytes, stamp: int) -> None:
         """A piece of the body, in order, and when it was received."""
         if not self._kind_known and self.status in {200, NONE}:
-            data, self._rest = self._rest + data, b""
-            plain = _is_plain(data, self.plain)
+            self._rest += data
+            data = bytes(self._rest)
+            plain = is_plain(data, self.plain)
             if plain is None:
-                self._rest = data
                 return
+            self._rest.clear()
             self.plain, self._kind_known = plain, True
-            data = data.removeprefix(_BOM)
-        if self.plain:
-            if len(self.body) < _MOST_BODY:
-                self.body += data
+            data = data.removeprefix(BOM)
+        if self.failure is Failure.TOO_LARGE:
             return
-        self._rest = self._split(self._rest + data, stamp)
+        if self.plain:
+            self.body += data
+            most = MOST_EVENT if self.status in {200, NONE} else _MOST_REFUSAL
+            if len(self.body) > most:
+                self.too_large(f"the answer is one value of more than {most >> 20} MiB")
+            return
+        for block in blocks(self._rest, data):
+            self._block(block, stamp)
+        if len(self._rest) > MOST_EVENT:
+            self.too_large(f"an event is larger than {MOST_EVENT >> 20} MiB")
 
-    def _split(self, data: bytes, stamp: int) -> bytes:
-        """Take the whole events off `data` and return what is left."""
-        at = 0
-        for blank in _BLANK_LINE.finditer(data):
-            self._lines(data[at : blank.start()], stamp)
-            at = blank.end()
-        return data[at:] if at else data
+    def too_large(self, what: str) -> None:
+        """There is more of it than of any answer: it has failed, and nothing more is kept of it."""
+        self._fail(Failure.TOO_LARGE, what)
+        self._rest.clear()
 
-    def _lines(self, block: bytes, stamp: int) -> None:
-        """One event as lines of `field: value`; comments and other fields are left out."""
-        values, kind = [], b""
-        for line in block.splitlines():
-            name, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if name == b"data":
-                values.append(value)
-            elif name == b"event":
-                kind = value
-        payload = b"\n".join(values).strip()
+    def _block(self, block: bytes, stamp: int) -> None:
+        """The lines of one event."""
+        kind, payload = fields(block)
         if not payload:
             return  # a reader of server-sent events dispatches nothing for empty data: a heartbeat
         if kind == b"error":
@@ -205,10 +207,11 @@ class Answer:
             self.done = True
             return
         try:
-            event = decode(payload)
-        except ValueError:
+            self._event(decode(payload), payload, stamp)
+        except (ValueError, RecursionError):
             self._fail(Failure.BAD_JSON, payload[:_KEEP].decode("utf-8", "replace"))
-            return
+
+    def _event(self, event: Event, payload: bytes, stamp: int) -> None:
         if self.first_chunk_ns < 0:
             self.first_chunk_ns = stamp
         told = None if event.usage is None else self._usage(event.usage, alone=not event.choices)
@@ -309,15 +312,16 @@ class Answer:
     def end(self) -> None:
         """The body is complete: read a last event without its blank line, or a body that is no stream."""
         if self.plain:
-            body = self.body.strip()
+            body = bytes(self.body.strip())
             if self.status == 200 and body:
                 self.event(body, self.last_ns)
                 self.done = self.failure is None
             return
-        rest, self._rest = self._rest.strip(), b""
+        rest = bytes(self._rest.strip())
+        self._rest.clear()
         if rest:
             quiet = self.failure
-            self._lines(rest, self.last_ns)
+            self._block(rest, self.last_ns)
             if quiet is None and self.failure is Failure.BAD_JSON:
                 # Half an event at the end is a truncation, not a fault of its JSON.
                 self.failure, self.error = Failure.TRUNCATED, "the answer ended inside an event"
@@ -417,7 +421,7 @@ class Answer:
     def _status_error(self) -> str:
         try:
             message = error_message(decode(self.body))
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         text = message or self.body.decode("utf-8", "replace")
         return f"{self.status}: {text}"[:_KEEP]
@@ -430,17 +434,3 @@ def _held_back(events: int) -> int:
 
 def _word(reason: str | None) -> str:
     return (reason or "").lower().replace("-", "_")
-
-
-def _is_plain(data: bytes, hinted: bool) -> bool | None:
-    """Whether a body that begins so is one value and no event stream; None while too little came to tell."""
-    if _BOM.startswith(data[:3]) and len(data) < len(_BOM):
-        return None
-    start = data.removeprefix(_BOM).lstrip()
-    if not start:
-        return None
-    if start[:1] in {b"{", b"[", b"<"}:
-        return True
-    if start[:1] == b":" or start.startswith(tuple(field + b":" for field in _FIELDS)):
-        return False
-    return None if any(field.startswith(start) for field in _FIELDS) else hinted

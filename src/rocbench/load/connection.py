@@ -40,12 +40,13 @@ class Connection:
         self.served = 0
         """Answers received whole."""
 
-    def parse(self) -> None:
-        """Work through the recorded reads."""
+    def parse(self) -> bool:
+        """Work through the recorded reads; False where the answer turns out to be broken."""
         if self.reads:
             self.framing.feed(self.reads, self.stamps)
             self.reads.clear()
             self.stamps.clear()
+        return not self.framing.broken
 
 
 Entry = tuple[Callable[[int, int], Any], Callable[[bytes], None], Callable[[bytes], None], Connection]

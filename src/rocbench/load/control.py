@@ -68,6 +68,10 @@ class Count(IntEnum):
     """Open loop: requests that are due but wait for room."""
     TALKING = 17
     """Of those in flight, the ones whose connection stands."""
+    BEAT = 18
+    """Grows as long as the worker goes round its loop."""
+    OVER = 19
+    """The worker has left its loop: only its report is to come."""
 
 
 _HEAD_CELLS = 16

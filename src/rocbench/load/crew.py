@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Self
 
-from rocbench.errors import BenchError, EnvironmentFault
+from rocbench.errors import BenchError, LoadFault
 from rocbench.load.control import Control, Count
 from rocbench.load.spec import WorkerSpec
 from rocbench.load.work import WorkerReport
@@ -61,10 +61,14 @@ class Member:
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self.process.poll()}, {self._fault}"
 
-    def end(self) -> None:
-        """Leave no process behind."""
+    def kill(self) -> None:
+        """End the process at once, unless it has reported and ends by itself."""
         if self.process.poll() is None and not self.done:
             self.process.kill()
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        self.kill()
         self._thread.join(timeout=5)
         try:
             self.process.wait(timeout=5)
@@ -98,6 +102,8 @@ class Crew:
 
     def _end(self) -> None:
         for member in self.members:
+            member.kill()
+        for member in self.members:
             member.end()
 
     @property
@@ -111,12 +117,12 @@ class Crew:
         return all(member.done for member in self.members)
 
     def check(self) -> None:
-        """Raise what a worker reported as an error, or EnvironmentFault for one that died."""
+        """Raise what a worker reported as an error, or LoadFault for one that died."""
         for member in self.members:
             if isinstance(member.report, BenchError):
                 raise member.report
             if member.done and member.report is None:
-                raise EnvironmentFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
+                raise LoadFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
 
     def reports(self) -> list[WorkerReport]:
         """Every worker's report, once `done`."""

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from rocbench.address import Place, addresses, place
 from rocbench.errors import RequestRefused, ServerUnreachable
 from rocbench.load import bodies
-from rocbench.load.answer import Answer
+from rocbench.load.answer import MOST_EVENT, Answer
 from rocbench.load.framing import Framing
 from rocbench.load.source import Prepared, Source
 from rocbench.load.spec import Dialect, LoadSpec, TextCost
 from rocbench.load.tally import Ended
 from rocbench.probe import causes
-from rocbench.probe.fetch import NoConnection, exchange
+from rocbench.probe.fetch import NoConnection, exchange, read_body
 from rocbench.records import BURST_TOKENS, NONE, Failure
 from rocbench.redact import redacted
 from rocbench.units import one_line
@@ -127,9 +127,10 @@ class Probe:
                     *self.addresses[:index],
                     *self.addresses[index + 1 :],
                 )
+                until_s = time.monotonic() + self.spec.request_timeout_s
                 sock.settimeout(self.spec.request_timeout_s)
                 sock.sendall(payload)
-                framing = _read(sock)
+                framing = _read(sock, until_s)
                 self.location, self.whole = framing.location, framing.complete
                 return framing.answer
         raise fault or OSError("no address")
@@ -149,12 +150,13 @@ class Probe:
             body=payload,
             timeout_s=self.spec.request_timeout_s,
             insecure=target.insecure,
+            most_bytes=MOST_EVENT,
         ) as got:
             answer.status, self.location = got.status, got.getheader("location", "")
             answer.plain = got.status != 200 or "event-stream" not in got.getheader("content-type", "")
             self.whole = True
             try:
-                body = got.read()
+                body = read_body(got)
             except http.client.IncompleteRead as error:
                 body, self.whole = error.partial, False
         answer.last_ns = time.time_ns()
@@ -164,9 +166,13 @@ class Probe:
         return answer
 
 
-def _read(sock: socket.socket) -> Framing:
+def _read(sock: socket.socket, until_s: float) -> Framing:
     framing = Framing()
     while not framing.complete and not framing.broken:
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the answer did not end in time")
+        sock.settimeout(left_s)
         data = sock.recv(65536)
         if not data:
             framing.eof()

@@ -48,7 +48,7 @@ def drive(
         agents: load hosts that send the load in place of this machine.
 
     Raises InputError for a spec, dataset or tokenizer that cannot be used, ServerFault if nothing answers at
-    the target or it does not serve the model, EnvironmentFault if a worker process dies.
+    the target or it does not serve the model, LoadFault if a worker process dies or hangs.
     """
     limit = raise_file_limit()
     transport = choose_transport(spec)

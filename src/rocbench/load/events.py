@@ -82,12 +82,18 @@ TYPED = msgspec.json.Decoder(Event)
 NO_EVENT = Event()
 
 
-def decode(payload: bytes) -> Event:
-    """The event. Raises ValueError when it is not JSON; fields of unexpected types count as absent."""
+def decode(payload: bytes | bytearray) -> Event:
+    """The event. Raises ValueError when it is not JSON, or nested too deeply; fields of unexpected types count as absent."""
     try:
         return TYPED.decode(payload)
     except msgspec.ValidationError:
+        pass
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    try:
         return _lenient(msgspec.json.decode(payload))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _lenient(value: Any) -> Event:

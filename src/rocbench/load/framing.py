@@ -8,8 +8,11 @@ from collections.abc import Sequence
 
 import httptools
 
-from rocbench.load.answer import Answer
+from rocbench.load.answer import MOST_EVENT, Answer
+from rocbench.records import Failure
 
+MOST_HEAD = 256 << 10
+"""Bytes of an answer's head, and of all that may stand between two pieces of its body or after the last."""
 _unpack = struct.Struct("qq").unpack
 _iter_unpack = struct.Struct("qq").iter_unpack
 
@@ -28,6 +31,7 @@ class Framing:
     """
 
     __slots__ = (
+        "_bare",
         "_body_pieces",
         "_chunked",
         "_inflate",
@@ -58,6 +62,8 @@ class Framing:
         self.any_bytes = self.headers_complete = self.complete = self.keep_alive = False
         self._chunked = self._length = False
         self._plain = True
+        self._bare = 0
+        """Bytes since the last that were of the body."""
         self._inflate: zlib._Decompress | None = None
         self.broken = ""
         self.location = ""
@@ -78,7 +84,7 @@ class Framing:
         pieces, take = self._pieces, self._parser.feed_data
         self.any_bytes = True
         received: list[int] = []
-        add, have, stamp = received.append, 0, 0
+        add, have, stamp, bare = received.append, 0, 0, self._bare
         try:
             for data, (seconds, nanoseconds) in zip(reads, _iter_unpack(b"".join(stamps)), strict=True):
                 stamp = seconds * 1_000_000_000 + nanoseconds
@@ -86,9 +92,14 @@ class Framing:
                 if len(pieces) == have + 1:
                     add(stamp)
                     have += 1
+                    bare = 0
                 else:
+                    bare = bare + len(data) if len(pieces) == have else 0
                     received.extend([stamp] * (len(pieces) - have))
                     have = len(pieces)
+                    if bare > MOST_HEAD:
+                        self.answer.too_large(f"the head of the answer is larger than {MOST_HEAD >> 10} KiB")
+                        break
                 if self.complete:
                     break
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -98,18 +109,23 @@ class Framing:
             del pieces[self._body_pieces :], received[self._body_pieces :]
         if self._inflate is not None:
             self._expand(pieces)
-        answer = self.answer
+        answer, self._bare = self.answer, bare
         answer.last_ns = stamp
         answer.take(pieces, received)
         pieces.clear()
+        if answer.failure is Failure.TOO_LARGE:
+            self.broken = answer.error
         if self.complete:
             answer.end()
 
     def _expand(self, pieces: list[bytes]) -> None:
         """Undo the compression of a body that nobody asked to be compressed."""
         assert self._inflate is not None
+        inflate = self._inflate
         try:
-            pieces[:] = map(self._inflate.decompress, pieces)
+            pieces[:] = [inflate.decompress(piece, MOST_EVENT) for piece in pieces]
+            if inflate.unconsumed_tail:
+                self.answer.too_large(f"a piece of the answer unpacks to more than {MOST_EVENT >> 20} MiB")
         except zlib.error as error:
             self.broken = f"not compressed as its head says: {error}"
             pieces[:] = [b""] * len(pieces)

@@ -11,11 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Protocol, Self
 
-from rocbench.errors import BenchError, EnvironmentFault
+from rocbench.errors import BenchError, EnvironmentFault, LoadFault
 from rocbench.load.control import UNSET, Control, Count, Head
 from rocbench.load.crew import Crew
 from rocbench.load.spec import WorkerSpec
@@ -26,6 +27,8 @@ AHEAD_NS = 1_000_000_000
 """How long before it comes an edge of the window is announced: longer than any exchange with a host takes."""
 PINGS = 60
 EXCHANGE_EVERY_S = 0.02
+_END_S = 2.0
+"""How long the end of a load waits for hosts, twice: one that does not answer has workers that see the end by themselves."""
 _TIMES = (Head.GO_NS, Head.START_NS, Head.END_NS, Head.DRAIN_BY_NS)
 _FIRST = (Count.READY, Count.TAIL_SEEN, Count.EXHAUSTED)
 """Flags that are read before the counters they vouch for."""
@@ -98,8 +101,7 @@ class HostSide:
         """What each worker reported; a fault for one that died."""
         assert self._crew is not None
         return [
-            member.report
-            or EnvironmentFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
+            member.report or LoadFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
             for member in self._crew.members
         ]
 
@@ -184,14 +186,11 @@ class HostsCrew:
 
     def _end(self) -> None:
         self._ending = True
-        for host in self._hosts:
-            if host.thread is not None:
-                host.thread.join(timeout=30)
-        for host in self._hosts:
-            try:
-                host.agent.end()
-            except OSError:
-                continue  # it is gone, and its workers see that
+        _within(_END_S, [host.thread for host in self._hosts if host.thread is not None])
+        enders = [threading.Thread(target=_end, args=(host.agent,), daemon=True) for host in self._hosts]
+        for ender in enders:
+            ender.start()
+        _within(_END_S, enders)
 
     def _keep_in_step(self, host: _Host) -> None:
         """Until its workers have reported: tell a host what the driver says and take in what it counts."""
@@ -213,8 +212,11 @@ class HostsCrew:
                     host.reports = host.agent.reports()
                     return
                 time.sleep(EXCHANGE_EVERY_S)
+        except ValueError:
+            if not self._ending:  # the load is over, and so is its control block
+                raise
         except OSError as error:
-            host.fault = EnvironmentFault(f"load host {host.agent.name} is gone: {error}")
+            host.fault = LoadFault(f"load host {host.agent.name} is gone: {error}")
 
     @property
     def ready(self) -> bool:
@@ -227,7 +229,7 @@ class HostsCrew:
         return all(host.reports is not None or host.fault is not None for host in self._hosts)
 
     def check(self) -> None:
-        """Raise what a worker reported as an error, or EnvironmentFault for a host that is gone."""
+        """Raise what a worker reported as an error, or LoadFault for a host that is gone."""
         for host in self._hosts:
             if host.fault is not None:
                 raise host.fault
@@ -267,6 +269,18 @@ class HostsCrew:
             for host in self._hosts
             if host.lag_ns > AHEAD_NS
         ]
+
+
+def _within(seconds: float, threads: Sequence[threading.Thread]) -> None:
+    """Wait so long for all of them together."""
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+def _end(agent: Agent) -> None:
+    with suppress(OSError):  # it is gone, and its workers see that
+        agent.end()
 
 
 def _in_our_clock(report: WorkerReport, host: _Host) -> WorkerReport:

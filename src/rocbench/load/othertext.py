@@ -38,10 +38,13 @@ _NO_TEXT = re.compile(
 def other_text(payload: bytes) -> tuple[str, OtherText]:
     """Name and kind of what an event holds that may be text."""
     try:
-        value = msgspec.json.decode(payload)
-    except ValueError:
+        return _other_text(msgspec.json.decode(payload))
+    except (ValueError, RecursionError):
         return "", OtherText.NOTHING
-    place = value
+
+
+def _other_text(value: dict[str, Any]) -> tuple[str, OtherText]:
+    place: Any = value
     choices = value.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         place = choices[0]

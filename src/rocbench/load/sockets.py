@@ -23,6 +23,8 @@ from rocbench.load.work import Work, realtime_ns
 from rocbench.records import NONE, Failure, Resend
 
 _READ = 65536
+_AT_ONCE = 16
+"""Reads of one socket in one turn."""
 _CONNECT_S = 30.0
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -102,8 +104,13 @@ class Sockets:
         self.work.reads += len(events)
 
     def drain(self, connection: Connection) -> None:
-        """Read a socket to its end: there was more than one read's worth, or the server has closed."""
-        while connection.sock.fileno() >= 0:
+        """Read a socket to its end: there was more than one read's worth, or the server has closed.
+
+        One that does not come to its end lets the others go first: the poll tells of it again.
+        """
+        for _ in range(_AT_ONCE):
+            if connection.sock.fileno() < 0:
+                return
             try:
                 data, ancillary, _, _ = connection.sock.recvmsg(_READ, 64)
             except OSError as error:
@@ -116,6 +123,9 @@ class Sockets:
             connection.stamps.append(ancillary[0][2] if ancillary else self.user_stamp())
             self.backlog += len(data)
             self.check(connection)
+        if connection.sock.fileno() >= 0:
+            wanted = _WATCH if connection.unsent is None else _WATCH | select.EPOLLOUT
+            self.poller.modify(connection.sock.fileno(), wanted)
 
     def read_failed(self, connection: Connection, error: OSError) -> None:
         """Nothing to read after all, or the connection is gone."""

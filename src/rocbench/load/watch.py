@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from rocbench.errors import LoadFault
 from rocbench.load import rule
 from rocbench.load.clock import StepWatch
 from rocbench.load.control import UNSET, Command, Control, Count, Head
 from rocbench.load.crew import Crew
 from rocbench.load.hosts import HostsCrew
+from rocbench.load.pulse import Pulse
 from rocbench.load.spec import Closed, LoadSpec, Open, Progress, Trace
 from rocbench.records import Window
 
@@ -61,13 +63,17 @@ class Watch:
         self._after = rule.After(0.0, 0, None)
         self._sent_at_end = 0
         self.clock = StepWatch()
+        self.pulse = Pulse(control)
         self._alive_ns = time.monotonic_ns()
         self._alive_mark = (0, 0)
         self._shown_ns = 0
         self._shown = [0] * len(Count)
 
     def run(self) -> Window:
-        """Take the workers through all phases. The window's end is unset cells' `now` if it never came."""
+        """Take the workers through all phases. The window's end is unset cells' `now` if it never came.
+
+        Raises LoadFault when a worker hangs.
+        """
         interrupted = False
         while True:
             try:
@@ -81,7 +87,7 @@ class Watch:
             except KeyboardInterrupt:
                 if interrupted:
                     raise
-                interrupted = True
+                interrupted = self.pulse.hurry = True
                 self._interrupt("interrupted")
         self.crew.check()
         start, end = self.cells[Head.START_NS], self.cells[Head.END_NS]
@@ -93,6 +99,10 @@ class Watch:
 
     def _step(self, now: int) -> None:
         self.crew.check()
+        if standing := self.pulse.look(time.monotonic()):
+            raise LoadFault(
+                standing, fix="see whether this machine stopped it, or its memory ran out (dmesg)"
+            )
         self.clock.look()
         self._show(now)
         match self.phase:

@@ -133,7 +133,8 @@ class WireLoop:
             self.scan = self.sockets.connections()
         for connection in self.scan:
             if len(connection.reads) >= _PARSE_FROM:
-                connection.parse()
+                if not connection.parse():
+                    self.sockets.check(connection)
                 return True
         self.scan = None
         self.sockets.measure_backlog()
@@ -142,6 +143,7 @@ class WireLoop:
     def parse_all(self) -> None:
         """Parse without waiting for a pause: memory is bounded first."""
         for connection in self.sockets.connections():
-            connection.parse()
+            if not connection.parse():
+                self.sockets.check(connection)
         self.work.settle()
         self.sockets.backlog = 0

@@ -100,6 +100,7 @@ class Work:
     def tick(self, now_ns: int) -> Command:
         """Publish the counters, note the window's edges, and read the command."""
         cells, counters = self.cells, self.counters
+        counters[Count.BEAT] += 1
         counters[Count.IN_FLIGHT] = self.in_flight
         counters[Count.TALKING] = self.talking
         counters[Count.WAITING] = len(self.waiting)

@@ -34,6 +34,7 @@ def run(spec: WorkerSpec, control: Control) -> WorkerReport:
     work.counters[Count.READY] = 1
     if _wait_for_go(work):
         transport(work)
+    work.counters[Count.OVER] = 1
     return work.report()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rocbench.address import Place, place, proxy_of, tls_context
-from rocbench.probe.fetch import NoConnection
+from rocbench.probe.fetch import NoConnection, TooLarge
 from rocbench.units import one_line
 
 _HANDSHAKE_S = 2.0
@@ -58,9 +58,14 @@ def of_error(error: BaseException, base_url: str) -> Cause:
         return _of_tunnel(str(reason), at, where)
     if isinstance(error, NoConnection):
         return _of_connection(reason, at, proxied=proxy is not None)
+    if isinstance(reason, TooLarge):
+        return Cause(
+            f"{at} does not answer as a model server: {reason}",
+            "check the URL: another service may have the port, or a gateway stand before the server",
+        )
     if isinstance(reason, TimeoutError):
         return Cause(
-            f"{at} takes connections and gives no answer in time",
+            f"{at} takes connections and gives no whole answer in time",
             "see whether the server is overloaded or still loads its model",
             lasting=False,
         )

@@ -207,9 +207,9 @@ class CpuWait:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._stop.set()
-        if self._thread is not None:
+        if self._thread is not None and kind is None:
             self._thread.join(timeout=10.0)
 
     def begin(self, members: tuple[ProcessIdentity, ...]) -> None:

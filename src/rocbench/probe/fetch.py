@@ -1,12 +1,16 @@
 """One HTTP request, blocking: for health, metrics, models and the load's probe, never for the load itself.
 
 It goes the way that the load goes: by the same proxy or none, with the same check of the server's certificate.
+Whatever the server does, an exchange is over when its time is, and takes no more bytes than it may.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,10 +20,17 @@ from rocbench.address import Place, Proxy, place, proxy_of, tls_context
 
 CONNECT_S = 5.0
 """Seconds that a connection may take, TLS and the way through a proxy included."""
+MOST_BYTES = 8 << 20
+"""Bytes of an answer, its head included: vLLM's metrics are 60 kB an engine, a gateway's list of models less than 1 MB."""
+_PIECE = 1 << 16
 
 
 class NoConnection(OSError):
     """No connection to the server stands; the reason is the cause of this error."""
+
+
+class TooLarge(OSError):
+    """The answer is larger than any such answer is; it was not read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +42,19 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> Any:
-        """The body as JSON; None where it is none."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
+        """The body as JSON; None where it is none that can be kept: too deep, or text that is no Unicode."""
+        return read_json(self.body)
+
+
+def read_json(data: bytes) -> Any:
+    """A server's bytes as JSON; None where they are none, are nested too deeply, or hold half a surrogate pair. Pure."""
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def root_of(base_url: str) -> str:
@@ -53,21 +72,28 @@ def exchange(
     body: Any = None,
     timeout_s: float = 5.0,
     insecure: bool = False,
+    most_bytes: int = MOST_BYTES,
 ) -> Iterator[http.client.HTTPResponse]:
     """Sends one request (`body` as JSON, or bytes as they are) on a connection of its own; the answer is unread.
 
     Args:
-        timeout_s: for each wait for the answer; a connection has CONNECT_S, or less where this is less.
+        timeout_s: for all of it, the answer's last byte included; a connection has CONNECT_S, or less where this is
+            less.
         insecure: take any certificate.
+        most_bytes: of the answer, its head included.
 
     Raises:
         NoConnection: no connection stands.
-        OSError: no answer in time, or one that is not HTTP.
+        TooLarge: the answer has more bytes than that.
+        TimeoutError: it did not end in time.
+        OSError: no answer, or one that is not HTTP.
         InputError: the proxy of the environment cannot be used.
     """
     where = place(base_url)
     proxy = proxy_of(where)
     connection = _connection(where, proxy, insecure=insecure, timeout_s=min(CONNECT_S, timeout_s))
+    bounds = _Bounds(time.monotonic() + timeout_s, most_bytes)
+    connection.response_class = bounds.response  # type: ignore[assignment]
     target, sent = f"{where.path}{path}", dict(headers or {})
     if proxy is not None and where.scheme == "http":
         target = f"http://{where.authority}{target}"
@@ -80,12 +106,12 @@ def exchange(
             connection.connect()
         except (OSError, http.client.HTTPException) as error:
             raise NoConnection(str(error) or type(error).__name__) from error
-        connection.sock.settimeout(timeout_s)
+        connection.sock.settimeout(bounds.left_s())
         connection.request(method, target, body=payload, headers=sent)
         yield connection.getresponse()
     except http.client.RemoteDisconnected:
         raise  # a connection that was reset
-    except http.client.HTTPException as error:
+    except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"not an HTTP answer: {error!r}") from error
     finally:
         connection.close()
@@ -116,9 +142,80 @@ def fetch(
     timeout_s: float = 5.0,
     insecure: bool = False,
 ) -> Answer:
-    """One request and its whole answer. Raises what `exchange` does."""
+    """One request and its whole answer, of MOST_BYTES at most. Raises what `exchange` does."""
     with exchange(
         base_url, path, method=method, headers=headers, body=body, timeout_s=timeout_s, insecure=insecure
     ) as response:
         told = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, response.read(), told)
+        return Answer(response.status, read_body(response), told)
+
+
+def read_body(response: http.client.HTTPResponse) -> bytes:
+    """The rest of an answer, piece by piece: room is made for what came, not for what its head announces.
+
+    Raises IncompleteRead (what came is in `partial`) where the connection ended before the body did.
+    """
+    pieces: list[bytes] = []
+    try:
+        while piece := response.read(_PIECE):
+            pieces.append(piece)
+    except http.client.IncompleteRead as error:
+        raise http.client.IncompleteRead(b"".join([*pieces, error.partial])) from None
+    if response.length:
+        raise http.client.IncompleteRead(b"".join(pieces), response.length)
+    return b"".join(pieces)
+
+
+class _Bounds:
+    """What is left of an exchange's time and bytes, whoever reads its answer."""
+
+    def __init__(self, until_s: float, most_bytes: int) -> None:
+        self._until_s = until_s
+        self._most = self._left = most_bytes
+
+    def left_s(self) -> float:
+        """Seconds. Raises TimeoutError when there are none."""
+        left = self._until_s - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer did not end in time")
+        return left
+
+    def took(self, count: int) -> None:
+        """Book bytes. Raises TooLarge when they are too many."""
+        self._left -= count
+        if self._left < 0:
+            raise TooLarge(f"the answer is larger than {self._most / (1 << 20):g} MiB")
+
+    def response(self, sock: socket.socket, *rest: Any, **more: Any) -> http.client.HTTPResponse:
+        """http.client's answer, read within the bounds."""
+        return http.client.HTTPResponse(_Reader(sock, self), *rest, **more)  # type: ignore[arg-type]
+
+
+class _Reader(io.RawIOBase):
+    """A socket's bytes within bounds, as the file that http.client reads."""
+
+    def __init__(self, sock: socket.socket, bounds: _Bounds) -> None:
+        self._sock, self._bounds = sock, bounds
+        self._file = sock.makefile(
+            "rb", buffering=0
+        )  # keeps the socket open when its connection lets go of it
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """As a socket gives it."""
+        return io.BufferedReader(self, _PIECE)
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """What came; waits no longer than is left."""
+        self._sock.settimeout(self._bounds.left_s())
+        count = self._file.readinto(buffer) or 0
+        self._bounds.took(count)
+        return count
+
+    def close(self) -> None:
+        """Give up the socket."""
+        self._file.close()
+        super().close()

@@ -72,8 +72,10 @@ class HealthWatch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._end.set()
+        if kind is not None:  # the cell was given up, and nobody asks what this watch saw
+            return
         if self._thread is not None:
             self._thread.join(timeout=self.timeout_s + 5.0)
         if not self.died and not (self._thread is not None and self._thread.is_alive()):

@@ -112,9 +112,9 @@ class LogWatch:
             self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._stop.set()
-        if self._thread is not None:
+        if self._thread is not None and kind is None:
             self._thread.join(timeout=10.0)
 
     def view(self, start_ns: int, end_ns: int) -> dict[str, int | None]:

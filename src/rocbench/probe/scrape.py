@@ -16,11 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from rocbench.probe.counters import STARTED
-from rocbench.probe.fetch import fetch
+from rocbench.probe.fetch import TooLarge, fetch
 from rocbench.records import ServerSample
+from rocbench.units import one_line
 
 PERIOD_S = 1.0
 LOST_S = 5.0
@@ -29,16 +31,17 @@ LOST_S = 5.0
 _SETTLE_S = 0.05
 _PREFIXES = {"vllm:": "", "rocbench_sim:": "sim_"}
 _TTFT = "time_to_first_token_seconds"
+_MOST = 2.0**53
+"""No count, share or time is greater: what is added to a greater number is lost."""
 
 
 def parse(text: str) -> dict[str, float]:
-    """Prometheus text -> name to value; a value that is not finite is absent. Pure. Raises ValueError.
+    """Prometheus text -> name to value; a value that no metric can have is absent. Pure. Raises ValueError.
 
     Only lines that are kept go through the parser: 2 ms instead of 12 ms for vLLM's 600 lines.
     """
-    wanted = [line for line in text.splitlines() if _wanted(line)]
     values: dict[str, float] = {}
-    for metric in text_string_to_metric_families("\n".join(wanted) + "\n"):
+    for metric in _families([line for line in text.splitlines() if _wanted(line)]):
         for sample in metric.samples:
             name = _short(sample.name)
             if not math.isfinite(sample.value):
@@ -50,7 +53,19 @@ def parse(text: str) -> dict[str, float]:
                 values[name] = max(sample.value, values.get(name, -math.inf))
             else:
                 values[name] = values.get(name, 0.0) + sample.value
-    return values
+    return {name: value for name, value in values.items() if abs(value) <= _MOST}
+
+
+def _families(lines: Sequence[str]) -> list[Metric]:
+    """Lines as the parser reads them. Raises ValueError, also for a number that is no float."""
+    try:
+        families = list(text_string_to_metric_families("\n".join(lines) + "\n"))
+        for metric in families:
+            for sample in metric.samples:
+                float(sample.value)  # the parser makes an int of digits without a dot
+        return families
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
 
 
 def _wanted(line: str) -> bool:
@@ -70,15 +85,19 @@ def _short(name: str) -> str:
 
 
 def labels(text: str, name: str) -> list[dict[str, str]]:
-    """Labels of each line of a metric (`vllm:cache_config_info`, one an engine); empty when it is absent. Pure."""
+    """Labels of each line of a metric (`vllm:cache_config_info`, one an engine); empty when it is absent. Pure.
+
+    Raises ValueError.
+    """
     lines = [line for line in text.splitlines() if line.startswith(name)]
-    metrics = text_string_to_metric_families("\n".join(lines) + "\n")
-    return [dict(sample.labels) for metric in metrics for sample in metric.samples]
+    return [dict(sample.labels) for metric in _families(lines) for sample in metric.samples]
 
 
 @dataclass(slots=True)
 class Scraper:
     """Reads a server's metrics each second while it is open. A server without them gives no samples.
+
+    Metrics that are too large are not asked for again: each reading would cost the server as much.
 
     with Scraper(running.base_url, running.headers) as scraper:
         before = scraper.read_now()
@@ -93,6 +112,8 @@ class Scraper:
     samples: list[ServerSample] = field(default_factory=list)
     failed_reads: int = 0
     last_error: str = ""
+    given_up: bool = False
+    """They are too large to be read."""
     fastest_ms: float | None = None
     """The shortest time that a reading took: no exchange with the server can be faster by much."""
     _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -105,15 +126,19 @@ class Scraper:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._stop.set()
-        if self._thread is not None:
+        if self._thread is not None and kind is None:  # else nobody reads what it still finds
             self._thread.join(timeout=10.0)
 
+    def view(self) -> dict[str, int | str | None]:
+        """Columns of `cells`: readings that failed, and why the last of them did."""
+        return {"metrics_failed": self.failed_reads, "metrics_note": self.last_error or None}
+
     def read_now(self) -> ServerSample | None:
-        """One reading now, also kept; None (and counted) when the endpoint does not answer."""
+        """One reading now, also kept; None (and counted) when the endpoint does not answer as it should."""
         with self._one:
-            return self._read()
+            return None if self.given_up else self._read()
 
     def _read(self) -> ServerSample | None:
         before = time.time_ns()
@@ -126,7 +151,8 @@ class Scraper:
             values = parse(answer.body.decode())
         except (OSError, ValueError) as error:
             self.failed_reads += 1
-            self.last_error = str(error)
+            self.last_error = one_line(f"/metrics: {error}", 200)
+            self.given_up = isinstance(error, TooLarge)
             return None
         took_ns = time.time_ns() - before
         self.fastest_ms = min(took_ns / 1e6, self.fastest_ms or math.inf)
@@ -151,7 +177,7 @@ class Scraper:
         return last
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self.given_up:
             self.read_now()
             self._stop.wait(self.period_s)
 

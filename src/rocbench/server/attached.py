@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from rocbench.errors import InputError, ServerFault
 from rocbench.probe import causes
-from rocbench.probe.fetch import Answer, fetch, root_of
+from rocbench.probe.fetch import Answer, TooLarge, fetch, root_of
 from rocbench.redact import redacted
 from rocbench.server import listener, processes
 from rocbench.server.processes import Family
@@ -66,12 +66,12 @@ def notes_on(path: str) -> list[str]:
 
 def _first_word(spec: ServerSpec, url: str) -> tuple[str, Answer]:
     """The health of a server that says its version as vLLM does, else its models; and the path asked."""
-    said = _get(spec, url, "/version", _ANSWER_S).json()
-    if isinstance(said, dict) and "version" in said:
-        try:
+    try:
+        said = _get(spec, url, "/version", _ANSWER_S).json()
+        if isinstance(said, dict) and "version" in said:
             return HEALTH, _get(spec, url, HEALTH, _ANSWER_S)
-        except TimeoutError:  # it is not free
-            pass
+    except (TimeoutError, TooLarge):  # it is not free, or not vLLM's
+        pass
     return MODELS, _get(spec, url, MODELS, _ANSWER_S)
 
 
@@ -104,11 +104,14 @@ def models(spec: ServerSpec, url: str) -> Answer:
     """What /v1/models says.
 
     Raises:
+        TooLarge, TimeoutError: it does not end.
         ServerFault: it does not answer.
         InputError: it wants another key.
     """
     try:
         answer = _get(spec, url, MODELS, _MODELS_S)
+    except (TooLarge, TimeoutError):
+        raise
     except OSError as error:
         cause = causes.of_error(error, url)
         raise ServerFault(f"{url}: {cause.what}", fix=cause.fix) from None

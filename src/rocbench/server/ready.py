@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rocbench.errors import ServerFault
-from rocbench.probe.fetch import Answer, exchange, fetch
+from rocbench.probe.fetch import Answer, TooLarge, exchange, fetch, read_json
 from rocbench.probe.logwatch import LogFollower
 from rocbench.redact import cut, redacted
 from rocbench.server import attached
@@ -170,13 +169,15 @@ def _fetch(waiting: _Waiting, path: str, timeout_s: float) -> Answer:
 def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
     """Names that the server serves, and the max_model_len of the one that is asked for where it tells."""
     spec, url = waiting.spec, waiting.launched.base_url
-    if spec.kind == "attached":
-        answer = attached.models(spec, url)
-    else:
-        try:
-            answer = _fetch(waiting, "/v1/models", 10.0)
-        except OSError as error:
-            raise waiting.fault(f"{spec.model}: /v1/models does not answer: {error}") from error
+    try:
+        answer = (
+            attached.models(spec, url) if spec.kind == "attached" else _fetch(waiting, "/v1/models", 10.0)
+        )
+    except (TooLarge, TimeoutError) as error:  # it is there: only what it serves is not known
+        waiting.launched.notes.append(f"which models the server serves is not known: /v1/models: {error}")
+        return (), None
+    except OSError as error:
+        raise waiting.fault(f"{spec.model}: /v1/models does not answer: {error}") from error
     said = answer.json()
     listed = said.get("data") if isinstance(said, dict) else None
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
@@ -277,10 +278,7 @@ def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int,
             data = line[5:].strip()
             if data == b"[DONE]":
                 break
-            try:
-                event = json.loads(data)
-            except ValueError:
-                event = None
+            event = read_json(data)
             if not isinstance(event, dict):
                 return (
                     200,

@@ -390,6 +390,8 @@ _SERVER = (
         "counters of the server that went down within the cell, joined by `;`; empty when none did, absent without readings",
     ),
     Column("metrics_lost", "", "true when the server's metrics endpoint went away in the cell"),
+    Column("metrics_failed", "", "readings of the server's metrics that failed in the cell"),
+    Column("metrics_note", "", "why the last of them failed"),
     Column("jit_lines", "", "kernel builds (AITER, Triton) in the server's log inside the window"),
     Column("compile_lines", "", "torch.compile or graph captures in the server's log inside the window"),
     Column("error_lines", "", "errors in the server's log inside the window"),

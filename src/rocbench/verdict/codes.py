@@ -70,6 +70,15 @@ CODES: tuple[Code, ...] = (
         checks.mark("server_failed"),
     ),
     Code(
+        "load_failed",
+        "voids",
+        False,
+        "a worker of the load generator died or hung, and was ended; the cell has no figures",
+        "a worker's process ended, or stood still for 30 s",
+        "read failure_message; look for memory that ran out (dmesg), then `bench sweep --resume`",
+        checks.mark("load_failed"),
+    ),
+    Code(
         "server_changed",
         "voids",
         True,

@@ -113,6 +113,7 @@ class Evidence:
     server_frontend_cpu_share: float | None = None
     server_cpu_wait_share: float | None = None
     server_failed: bool | None = None
+    load_failed: bool | None = None
     """True: it never answered, or failed before the cell began."""
     request_refused: bool | None = None
     """True: it lives, and refused the cell's first request."""

@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGKILL of a whole sweep, in each phase: what was measured is there, nothing is left running."""
 
 import json
+import os
 import signal
 import time
 
@@ -56,6 +57,38 @@ def test_ctrl_c_in_the_window(bench):
     assert took < 10
     assert finished(bench) == [FIRST]
     assert (bench.out / "cells.csv").read_text().count(f",{FIRST},") >= 1
+
+
+def stop_workers(bench) -> None:
+    """SIGSTOP to the load's workers."""
+    for line in bench.left():
+        if "rocbench.load.worker" in line:
+            os.kill(int(line.split()[0]), signal.SIGSTOP)
+
+
+def test_first_ctrl_c_with_a_stopped_worker(bench):
+    """A load worker that is stopped keeps nobody waiting: one Ctrl-C ends the sweep."""
+    terminal = begin(bench, two_then_long())
+    terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
+    stop_workers(bench)
+
+    assert interrupt(bench, terminal) < 10
+    assert finished(bench) == [FIRST]
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_costs_its_cell(bench):
+    """Without Ctrl-C the cell says so after half a minute, and the next cell is measured."""
+    made = sweep([FIRST], load={"duration_s": 4}, concurrency=[2, 3])
+    terminal = begin(bench, made)
+    terminal.wait_for(r"(?s)c2.* measure [1-9]\d* s")
+    stop_workers(bench)
+    ended = terminal.end()
+
+    bench.check(ended)
+    assert ended.reasons(FIRST, 2) == {"load_failed"}
+    assert "stood still" in str(ended.row(FIRST, 2)["failure_message"])
+    assert measured(ended, FIRST, 3)
 
 
 @pytest.mark.slow

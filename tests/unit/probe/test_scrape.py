@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from nasty import MODES, nasty
 from rocbench.probe.scrape import Scraper, labels, load_view, median_bucket, parse, window_view
 from rocbench.records import ServerSample
 
@@ -220,7 +221,7 @@ def test_endpoint_gone(metrics_server):
     state["status"] = 404
 
     assert scraper.read_now() is None
-    assert (scraper.failed_reads, scraper.last_error) == (1, "HTTP 404")
+    assert (scraper.failed_reads, scraper.last_error) == (1, "/metrics: HTTP 404")
     assert Scraper("http://127.0.0.1:9").read_now() is None
 
 
@@ -242,3 +243,24 @@ def test_the_start_time_of_the_process_is_kept():
     assert parse("process_start_time_seconds 1.5e9\nprocess_open_fds 9\n") == {
         "process_start_time_seconds": 1.5e9
     }
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "1 " + "9" * 400, "NaN", "1e308", "1e300", "-Inf", "9" * 5000])
+def test_numbers_that_are_none(number):
+    """A number that no metric can have is absent, or costs its reading; it never goes into a row."""
+    text = f"vllm:num_requests_running {number}\nvllm:num_requests_running {number}\nvllm:num_requests_waiting 1\n"
+    try:
+        assert parse(text).get("num_requests_running") is None
+    except ValueError:
+        return
+
+
+def test_metrics_too_large_are_read_once():
+    """They are not asked for again, and the cell says why it has none."""
+    with nasty(MODES["metrics_50mb"]) as url, Scraper(url) as scraper:
+        assert scraper.read_now() is None
+        assert scraper.read_now() is None
+
+    view = scraper.view()
+    assert view["metrics_note"] == "/metrics: the answer is larger than 8 MiB"
+    assert view["metrics_failed"] in {1, 2}  # the thread reads beside it

@@ -106,6 +106,7 @@ FIRES = {
     "server_changed": {"server_restarted": True},
     "counters_fell": {"counters_fell": "generation_tokens_total"},
     "server_failed": {"server_failed": True},
+    "load_failed": {"load_failed": True},
     "server_unresponsive": {"window_ended_by": "server_unresponsive"},
     "request_refused": {"request_refused": True},
     "health_failed": {"health_failures": 1},

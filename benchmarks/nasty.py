@@ -1,0 +1,149 @@
+"""What does a nasty server cost? Every mode of tests/nasty.py through `bench sweep`: the word, the time and the memory.
+
+    python benchmarks/nasty.py                                # all modes, as a table
+    python benchmarks/nasty.py line_32mib metrics_50mb --transport aiohttp
+
+A mode holds if `bench` ends by itself within its limits, with one of the mode's words, without a traceback, and its
+processes together never hold more than 500 MB. Ends with 1 if one does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path.insert(0, str(TESTS))
+
+from nasty import MODEL, MODES, TOKENS, Mode, nasty  # noqa: E402
+from sweeps import Bench  # noqa: E402
+
+LIMIT_S = 90.0
+LIMIT_MB = 500.0
+TIMEOUT_S = 3.0
+"""Of a request."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How `bench` took one mode."""
+
+    mode: Mode
+    word: str
+    seconds: float
+    megabytes: float
+    code: int
+    notes: str
+    traceback: bool
+
+    @property
+    def holds(self) -> bool:
+        """It ended well."""
+        within = self.seconds < LIMIT_S and self.megabytes < LIMIT_MB
+        return within and not self.traceback and self.word in self.mode.words
+
+    def line(self) -> str:
+        """A row of the table."""
+        mark = "" if self.holds else "**does not hold** "
+        return (
+            f"| `{self.mode.name}` | {self.mode.what} | {mark}`{self.word}` | {self.seconds:.0f} | "
+            f"{self.megabytes:.0f} | {self.notes} |"
+        )
+
+
+def sweep(url: str, transport: str) -> dict[str, object]:
+    """One short cell of two users."""
+    return {
+        "name": "nasty",
+        "server": {"kind": "attached", "base_url": url},
+        "models": [{"profile": MODEL}],
+        "workloads": ["short"],
+        "concurrency": [2],
+        "load": {
+            "duration_s": 1,
+            "max_duration_s": 8,
+            "min_requests_per_user": 1,
+            "request_timeout_s": TIMEOUT_S,
+            "transport": transport,
+        },
+    }
+
+
+def trial(mode: Mode, transport: str) -> Trial:
+    """Run one mode."""
+    with tempfile.TemporaryDirectory() as folder, nasty(mode) as url:
+        bench = Bench(Path(folder))
+        began = time.monotonic()
+        lengths = ("--isl", "8", "--osl", str(TOKENS))
+        process = bench.begin("sweep", bench.write(sweep(url, transport)), "--out", str(bench.out), *lengths)
+        peak = [0.0]
+        watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
+        watcher.start()
+        try:
+            ended = bench.end(process, LIMIT_S)
+        except AssertionError as error:
+            bench.kill_left()
+            return Trial(mode, "hangs", time.monotonic() - began, peak[0], -1, str(error)[-200:], False)
+        seconds = time.monotonic() - began
+        watcher.join(5)
+        said = ended.stdout + ended.stderr
+        word, notes = "no row", " ".join(said.split())[-160:]
+        if len(ended.rows):
+            row = ended.rows.iloc[0].dropna().to_dict()
+            failures = json.loads(row.get("failures") or "{}")
+            word = "+".join(failures) or ("measured" if row.get("completed") else str(row["reasons"]))
+            told = [row.get("common_error"), row.get("metrics_note"), row.get("failure_message")]
+            notes = next((str(text) for text in told if text), "")[:120]
+        elif ended.code == 4:
+            word, notes = "server_failed", ended.stderr.strip().splitlines()[0][:160]
+        notes = " ".join(notes.replace("|", "/").replace(url, "URL").split())
+        return Trial(mode, word, seconds, peak[0], ended.code, notes, "Traceback" in said)
+
+
+def _watch(pid: int, peak: list[float]) -> None:
+    """The most memory that a process and all it started held at once, MB."""
+    try:
+        root = psutil.Process(pid)
+        while root.is_running() and root.status() != psutil.STATUS_ZOMBIE:
+            held = 0
+            for process in [root, *root.children(recursive=True)]:
+                try:
+                    held += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            peak[0] = max(peak[0], held / 1e6)
+            time.sleep(0.1)
+    except psutil.Error:
+        return
+
+
+def main() -> int:
+    """Run the modes that are named, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("modes", nargs="*", default=list(MODES), metavar="MODE")
+    parser.add_argument("--transport", choices=["wire", "aiohttp"], default="wire")
+    options = parser.parse_args()
+    print("| Mode | Answer | Told as | s | MB | In the server's and our words |")
+    print("|---|---|---|---|---|---|")
+    trials = []
+    for name in options.modes:
+        trials.append(trial(MODES[name], options.transport))
+        print(trials[-1].line(), flush=True)
+    wrong = [found.mode.name for found in trials if not found.holds]
+    worst = max(found.megabytes for found in trials)
+    longest = max(found.seconds for found in trials)
+    print(f"\n{len(trials)} modes, {len(wrong)} do not hold ({', '.join(wrong) or '-'})")
+    print(f"at most {longest:.0f} s and {worst:.0f} MB")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

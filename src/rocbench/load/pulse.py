@@ -1,0 +1,63 @@
+"""Whether the workers still go round their loops, by a counter that each of them keeps."""
+
+from __future__ import annotations
+
+from rocbench.load.control import Control, Count
+
+PREPARE_S = 600.0
+"""How long workers may take to make their first requests: a large dataset is read and tokenized first."""
+STUCK_S = 30.0
+"""A loop is gone round a hundred times a second; one that stands still for so long will not go on."""
+REPORT_S = 120.0
+"""How long the reports may take: rows of a million requests are 100 MB."""
+HURRY_S = 3.0
+"""All of these, once somebody waits at a terminal for the end."""
+_LOOK_S = 1.0
+"""A driver that was itself stopped has seen nothing for so long at most."""
+
+
+class Pulse:
+    """Told of the time again and again, says which worker hangs."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._beats = [0] * control.workers
+        self._silent_s = [0.0] * control.workers
+        self._waited_s = 0.0
+        """Since something as a whole last changed: workers being ready, being over."""
+        self._stage = (False, False)
+        self._last_s: float | None = None
+        self.hurry = False
+
+    def look(self, now_s: float) -> str:
+        """What stands still, in words; empty as long as all goes on."""
+        passed = 0.0 if self._last_s is None else min(max(0.0, now_s - self._last_s), _LOOK_S)
+        self._last_s = now_s
+        counters = [self._control.counters(worker) for worker in range(self._control.workers)]
+        ready = all(cells[Count.READY] for cells in counters)
+        over = all(cells[Count.OVER] for cells in counters)
+        self._waited_s = self._waited_s + passed if self._stage == (ready, over) else 0.0
+        self._stage = (ready, over)
+        if over:
+            most = self._limit(REPORT_S)
+            return f"the load workers have not reported within {most:g} s" if self._waited_s > most else ""
+        if not ready:
+            most = self._limit(PREPARE_S)
+            late = [str(worker) for worker, cells in enumerate(counters) if not cells[Count.READY]]
+            said = f"load worker {', '.join(late)} was not ready within {most:g} s"
+            return said if self._waited_s > most else ""
+        return self._standing(counters, passed)
+
+    def _standing(self, counters: list[memoryview[int]], passed_s: float) -> str:
+        most = self._limit(STUCK_S)
+        for worker, cells in enumerate(counters):
+            beat = cells[Count.BEAT]
+            moved = beat != self._beats[worker] or bool(cells[Count.OVER])
+            self._beats[worker] = beat
+            self._silent_s[worker] = 0.0 if moved else self._silent_s[worker] + passed_s
+            if self._silent_s[worker] > most:
+                return f"load worker {worker} stood still for {most:g} s"
+        return ""
+
+    def _limit(self, usual_s: float) -> float:
+        return min(usual_s, HURRY_S) if self.hurry else usual_s

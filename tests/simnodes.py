@@ -107,6 +107,7 @@ def serving(
     vllm: str = "0.14.1",
     env: Mapping[str, str] | None = None,
     wait: bool = True,
+    program: Sequence[str] = (sys.executable, "-m", "rocbench.sim"),
     **more: Any,
 ) -> Iterator[Served]:
     """A simulated server process, fast unless told otherwise, stopped at the end."""
@@ -118,7 +119,7 @@ def serving(
     log_path = folder / "server.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rocbench.sim", "serve", *given, "--port", "0", *flags],
+            [*program, "serve", *given, "--port", "0", *flags],
             env=os.environ | variables | {"ROCBENCH_SIM": str(path)} | dict(env or {}),
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rocbench.errors import InputError
+from rocbench.redact import redacted
 
 OUTPUT_KEYS = ("output_len", "output_length", "output_tokens", "max_tokens", "osl")
 INPUT_KEYS = ("input_len", "input_length", "input_tokens", "isl")
 MOST_TOKENS = 10_000_000
 """Of a prompt or an answer; no model has a longer context."""
+_LINE = 60
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
 _LIKE_A_LENGTH = re.compile(r"(^[io]sl|len|length|tokens?|toks?)$", re.IGNORECASE)
@@ -73,6 +75,9 @@ def disagree(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[s
 
 
 def shown(value: object) -> str:
-    """A value as JSON writes it, cut to a line."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """A value as JSON writes it, in a line: masked, and cut between words, for a part of a key would stay a secret."""
+    text = redacted(json.dumps(value, ensure_ascii=False, default=str))
+    if len(text) <= _LINE:
+        return text
+    words = text[: _LINE - 3].rpartition(" ")[0]
+    return f"{words} ..." if words else f"{type(value).__name__} of {len(text)} characters"

@@ -77,7 +77,7 @@ def message(error: BaseException) -> str:
 
 def _write(text: str) -> str | None:
     """A new file with a traceback that its owner alone may read, in the state folder; None where none can be written."""
-    from rocbench.server.orphans import state_dir
+    from rocbench.server.state import state_dir
 
     at = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     for folder in (state_dir, tempfile.gettempdir):

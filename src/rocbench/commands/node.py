@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rocbench.errors import Exit
+from rocbench.errors import Exit, NodeFault
 
 
 def doctor(
@@ -24,9 +24,15 @@ def doctor(
     from rocbench.server import orphans
     from rocbench.server.spec import GRACE_S
 
-    left = orphans.find()
+    try:
+        left = orphans.find()
+    except NodeFault:  # told by a check of its own
+        left = ()
+        if reap:
+            raise
     for orphan in left if reap else ():
-        orphans.reap(orphan, grace_s=GRACE_S)
+        if not orphan.doubt:
+            orphans.reap(orphan, grace_s=GRACE_S)
     checks = examined.examine(gpus=gpus)
     if as_json:
         typer.echo(json.dumps(examined.as_json(checks), indent=2))
@@ -39,12 +45,12 @@ def doctor(
             console.say(warning)
         for orphan in left:
             done = "ended" if reap else "left behind by an earlier bench, end it with --reap"
-            console.say(f"{done}: {orphan.text()}")
+            console.say(f"left alone: {orphan.doubt}" if orphan.doubt else f"{done}: {orphan.text()}")
     failed = examined.failed_musts(checks)
     if not as_json:
         unknown = sum(check.status == "unknown" for check in checks)
         console.say(f"{len(checks)} checks: {len(failed)} must-checks failed, {unknown} cannot be told")
-    if failed or (left and not reap):
+    if failed or (not reap and any(not orphan.doubt for orphan in left)):
         raise typer.Exit(int(Exit.ENVIRONMENT))
 
 

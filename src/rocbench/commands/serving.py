@@ -44,7 +44,7 @@ def serve(
     if image is not None:
         server = {"kind": "container", "image": image}
     plan = _one_server(model, vllm, hardware, tp, aiter, set_, force, server, {}, path)
-    with _on_this_node(f"bench serve {model}", reap=reap):
+    with _on_this_node(reap=reap):
         _foreground(plan, port, log)
 
 
@@ -129,13 +129,13 @@ def _one_server(
 
 
 @contextmanager
-def _on_this_node(purpose: str, *, reap: bool) -> Iterator[None]:
+def _on_this_node(*, reap: bool) -> Iterator[None]:
     """Held against runs, which would measure this server's load with theirs; other servers may stand beside it."""
     from rocbench import console
     from rocbench.server import orphans
     from rocbench.server.lock import node_lock
 
-    with node_lock(purpose, shared=True):
+    with node_lock(shared=True):
         for orphan in orphans.find():
             orphans.end_or_refuse(orphan, reap_it=reap, tell=console.say)
         yield

@@ -122,7 +122,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         if plan.sweep.server.kind == "attached" and plan.groups and elsewhere is None:
             bind.reach_attached(plan.sweep.server)
         if _ours(plan) and elsewhere is None:
-            stack.enter_context(node_lock(f"bench sweep {plan.sweep.name}"))
+            stack.enter_context(node_lock())
         if elsewhere is None:
             _look_for_orphans(plan, options, screen)
         folder = _folder(plan, options, stack, screen)
@@ -190,7 +190,7 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
     mine = resumed.resolve() if resumed and not _ours(plan) else None
     for orphan in orphans.find():
         reap = options.reap or (mine is not None and mine in Path(orphan.folder).parents)
-        if reap or _ours(plan):
+        if reap or _ours(plan) or orphan.doubt:
             orphans.end_or_refuse(orphan, reap_it=reap, tell=screen.note)
         else:
             screen.note(f"an earlier bench left a server behind: {orphan.text()}; end it with --reap")

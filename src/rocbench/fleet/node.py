@@ -18,6 +18,7 @@ from rocbench.fleet.words import Begun, Ended, Job, Line, Measured, Note, Word
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import progress_line
+from rocbench.server.state import make_own
 from rocbench.store import RunFolder
 
 LINE_EVERY_S = 1.0
@@ -104,6 +105,11 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
         despite_doctor=job.despite_doctor,
         part=Part(job.run_id, node, scratch, job.rows, job.servers, job.late),
     )
+    try:
+        make_own(scratch)  # its name can be guessed, and anybody may write beside it
+    except BenchError as fault:
+        say(Ended(fault, b"", ()))
+        return
     error: BenchError | None = None
     try:
         if job.version != __version__:
@@ -112,7 +118,6 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
                 fix="install one version on all",
             )
         shutil.rmtree(out, ignore_errors=True)
-        scratch.mkdir(exist_ok=True)
         run_plan(job.plan, options, reporter)
     except BenchError as fault:
         error = fault

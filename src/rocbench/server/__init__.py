@@ -42,7 +42,7 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
     running: RunningServer | None = None
     if spec.kind in ("process", "container"):
         check_model(spec)
-    with gpu_locks(spec.gpus, f"server of {spec.model}"):
+    with gpu_locks(spec.gpus):
         if spec.kind in ("process", "container"):
             wait_idle(spec.gpus, on_progress)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,7 @@ class ContainerServer:
         self.image_digest: str | None = None
         self.base_url = ""
         slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", spec.folder.name)
-        self.container = f"rocbench-{os.getpid()}-{slug}"
+        self.container = f"rocbench-{os.getpid()}-{secrets.token_hex(4)}-{slug}"  # never another's
         self._log: LogPipe | None = None
         self._client: subprocess.Popen[bytes] | None = None
         self._family: Family | None = None

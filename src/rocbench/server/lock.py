@@ -1,42 +1,53 @@
-"""One run a node, and one server a GPU: locks that the kernel lets go of when their holder dies."""
+"""One run a node, and one server a GPU: locks that the kernel lets go of when their holder dies.
+
+The files are shared by all users of the node, so they are locked and nothing more: nothing is written into them, and
+nothing is read out of them. Who holds one, the kernel tells.
+"""
 
 from __future__ import annotations
 
+import datetime
+import errno
 import fcntl
-import getpass
-import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from rocbench.errors import NodeFault
-from rocbench.server.orphans import state_dir
+from rocbench.server import processes
+from rocbench.server.state import no_plain_file, removal, shared_dir, unwritable, user_name
+
+_LOCKS = Path("/proc/locks")
+_TRIES = 20
+"""How often a lock is taken anew because its file was removed meanwhile."""
 
 
 @contextmanager
-def node_lock(purpose: str, *, wait_s: float = 0.0, shared: bool = False) -> Iterator[None]:
+def node_lock(*, wait_s: float = 0.0, shared: bool = False) -> Iterator[None]:
     """Holds the node, so that a nightly and a person do not measure each other.
 
     Args:
-        purpose: shown to whoever finds it held (`bench sweep nightly.yaml`).
         wait_s: how long to wait for another holder.
         shared: beside others that share it, as servers that nobody measures; never beside a run.
 
     Raises:
-        NodeFault: another run holds it; its user, pid and purpose are named.
+        NodeFault: another run holds it, and is named; or somebody put something else in the place of the lock's file.
     """
-    with _held("node", purpose, "the node", wait_s, shared=shared):
+    with _held("node", "the node", wait_s, shared=shared):
         yield
 
 
 @contextmanager
-def gpu_locks(gpus: Sequence[int], purpose: str) -> Iterator[None]:
-    """Holds GPUs by index, so that no two servers of ours ever share one. Raises NodeFault."""
+def gpu_locks(gpus: Sequence[int]) -> Iterator[None]:
+    """Holds GPUs by index, so that no two servers of ours ever share one, whoever runs them. Raises NodeFault."""
     with ExitStack() as stack:
         for gpu in sorted(set(gpus)):
-            stack.enter_context(_held(f"gpu-{gpu}", purpose, f"GPU {gpu}", 0.0))
+            stack.enter_context(_held(f"gpu-{gpu}", f"GPU {gpu}", 0.0))
         yield
 
 
@@ -65,80 +76,158 @@ def choose_gpus(count: int, available: Sequence[int]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _held(name: str, purpose: str, what: str, wait_s: float, *, shared: bool = False) -> Iterator[None]:
-    file = _open(name)
+def _held(name: str, what: str, wait_s: float, *, shared: bool = False) -> Iterator[None]:
+    deadline = time.monotonic() + wait_s
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while (file := _locked(name, how)) is None:
+        if time.monotonic() >= deadline:
+            raise NodeFault(
+                f"{what} is held by {_who(name)}",
+                fix="wait until it ends, or end it; nothing was started",
+            )
+        time.sleep(0.2)
     try:
-        deadline = time.monotonic() + wait_s
-        while not _try(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
-            if time.monotonic() >= deadline:
-                raise NodeFault(
-                    f"{what} is held by {_holder(file)}",
-                    fix="wait until it ends, or end it; nothing was started",
-                )
-            time.sleep(0.2)
-        note = {"user": _user(), "pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T")}
-        with suppress(OSError):  # a full disk takes the note, not the lock
-            os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(note).encode(), 0)
         yield
     finally:
-        with suppress(OSError):
-            os.ftruncate(file, 0) if _mine(file) else None
         os.close(file)
 
 
-def _open(name: str) -> int:
-    path = _path(name)
+def _locked(name: str, how: int) -> int | None:
+    """The lock's file, locked; None when another holds it."""
+    for _ in range(_TRIES):
+        path, file = _open(name)
+        if not _try(path, file, how):
+            os.close(file)
+            return None
+        if _still_there(path, file):
+            return file
+        os.close(file)
+    raise NodeFault(f"the lock {name} is removed again and again", fix=f"see what cleans {shared_dir()}")
+
+
+def _open(name: str) -> tuple[Path, int]:
+    """The lock's file, made when missing so that every user may lock it. Raises NodeFault."""
+    path = shared_dir() / f"rocbench-{name}.lock"
+    plain = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for _ in range(_TRIES):
+        try:
+            # Not with O_CREAT first: in a sticky folder the kernel refuses that for a file of another user
+            # (fs.protected_regular). To lock it, reading is enough; NFS alone wants more, of its owner.
+            try:
+                file = os.open(path, os.O_RDWR | plain)
+            except PermissionError:
+                file = os.open(path, os.O_RDONLY | plain)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                _make(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | plain)
+            continue
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                raise no_plain_file(path) from None
+            raise _not_lockable(path, error) from None
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return path, file
+        os.close(file)
+        raise no_plain_file(path)
+    raise no_plain_file(path)
+
+
+def _make(path: Path, flags: int) -> None:
     try:
-        with suppress(FileNotFoundError):
-            # Not O_CREAT first: in a sticky folder the kernel refuses that for a file of another user
-            # (fs.protected_regular), though it may be written.
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        with suppress(OSError):
-            os.fchmod(file, 0o666)  # whatever the umask: all users of the node share it
-        return file
+        file = os.open(path, flags, 0o644)
+    except FileExistsError:
+        raise
     except OSError as error:
-        raise NodeFault(
-            f"{path} cannot be opened: {error.strerror}", fix="set ROCBENCH_STATE to another folder"
-        ) from error
+        raise unwritable(path, error) from None
+    with suppress(OSError):
+        os.fchmod(file, 0o644)  # whatever the umask: all users of the node lock it
+    os.close(file)
 
 
-def _try(file: int, how: int = fcntl.LOCK_EX) -> bool:
+def _try(path: Path, file: int, how: int) -> bool:
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise _not_lockable(path, error) from None
     return True
 
 
-def _holder_of(name: str) -> str | None:
-    """Who holds it; None when nobody does."""
-    file = _open(name)
+def _still_there(path: Path, file: int) -> bool:
+    """Whether the next one who comes will find this very file: a cleaner of old files may have removed it."""
     try:
-        return None if _try(file) else _holder(file)
+        return os.path.samestat(path.lstat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _not_lockable(path: Path, error: OSError) -> NodeFault:
+    try:
+        whose = user_name(path.lstat().st_uid)
+    except OSError:
+        whose = "nobody known"
+    return NodeFault(
+        f"{path} (of {whose}) cannot be locked: {error.strerror}",
+        fix=f"{removal(whose)}, or set ROCBENCH_STATE to a folder on a local disk",
+    )
+
+
+def _holder_of(name: str) -> str | None:
+    """Who holds a GPU; None when nobody does. Two who ask at once are not in one another's way."""
+    path, file = _open(name)
+    try:
+        return None if _try(path, file, fcntl.LOCK_SH) else _who(name)
     finally:
         os.close(file)
 
 
-def _mine(file: int) -> bool:
-    with suppress(ValueError, AttributeError):
-        return bool(json.loads(os.pread(file, 4096, 0)).get("pid") == os.getpid())
-    return False
+def _who(name: str) -> str:
+    _, file = _open(name)
+    try:
+        pids = _holders(os.fstat(file))
+    finally:
+        os.close(file)
+    return (
+        ", ".join(map(_holder, pids))
+        or "a run that is not seen from here (just ended, or in another container)"
+    )
 
 
-def _holder(file: int) -> str:
-    with suppress(ValueError, AttributeError):
-        note = json.loads(os.pread(file, 4096, 0))
-        return f"{note['user']} (pid {note['pid']}, {note['purpose']}, since {note['since']})"
-    return "another run"
+def _holders(file: os.stat_result, table: Path = _LOCKS) -> list[int]:
+    """Pids of those who hold a lock (flock) on a file, as far as the kernel lets them be seen (proc_locks(5))."""
+    same_file: list[int] = []
+    same_number: list[int] = []
+    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
+    with suppress(OSError):
+        for line in table.read_text(encoding="ascii", errors="replace").splitlines():
+            words = line.split()
+            if len(words) < 6 or words[1] != "FLOCK" or not words[4].isdigit() or words[4] == "0":
+                continue
+            where, _, inode = words[5].rpartition(":")
+            if inode == str(file.st_ino):
+                same_number.append(int(words[4]))
+                same_file += [int(words[4])] if where == device else []
+    # Some file systems (btrfs, overlayfs) tell one device there and another to stat.
+    return sorted(set(same_file or same_number))
 
 
-def _user() -> str:
-    with suppress(KeyError, OSError):
-        return getpass.getuser()
-    return str(os.getuid())
+def _holder(pid: int) -> str:
+    """`alice (uid 1001), pid 4711: bench sweep nightly, since 2026-03-01 01:17`. All but the words is the kernel's."""
+    uid = processes.user_of(pid)
+    who = "another user" if uid is None else user_name(uid)
+    words = " ".join(_words(processes.arguments(pid)))
+    since = ""
+    with suppress(psutil.Error, OSError):
+        began = datetime.datetime.fromtimestamp(psutil.Process(pid).create_time()).astimezone()
+        since = f", since {began:%Y-%m-%d %H:%M}"
+    return f"{who}, pid {pid}{f': {words}' if words else ''}{since}"
 
 
-def _path(name: str) -> Path:
-    return state_dir() / f"{name}.lock"
+def _words(argv: Sequence[str]) -> list[str]:
+    """The first words of a command line, without the interpreter and its folders: a process may call itself anything."""
+    words = list(argv)
+    if words and Path(words[0]).name.startswith("python"):
+        words = [word for word in words[1:] if word != "-m"]
+    words = [Path(word).name if index == 0 else word for index, word in enumerate(words[:3])]
+    return ["".join(char if char.isprintable() else "?" for char in word)[:60] for word in words]

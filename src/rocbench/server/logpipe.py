@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from rocbench import private
 from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ServerSpec
+from rocbench.server.state import open_log
 from rocbench.variables import shown
 
 DRAIN_S = 1.0
@@ -35,9 +35,10 @@ class LogPipe:
 
         Raises:
             OSError: the log cannot be opened.
+            NodeFault: it is a link, or no regular file.
         """
         self._drained = False
-        log = open(path, "ab", opener=private.opener)  # noqa: SIM115 - with all it needs, below
+        log = open_log(path)
         with log:
             self.start = log.tell()
             out, self.fd = os.pipe()

@@ -1,23 +1,28 @@
-"""Servers that outlived their `bench`: written down when started, found and ended by the next one."""
+"""Servers that outlived their `bench`: written down when started, found and ended by the next one of the same user."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any, get_args
 
 from rocbench.errors import NodeFault, ServerFault
 from rocbench.server import processes
 from rocbench.server.processes import Family
-from rocbench.server.spec import GRACE_S, ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.spec import GRACE_S, ProcessIdentity, Runtime, ServerSpec, StopReport
+from rocbench.server.state import open_unlinked, opened_state_dir, unwritable, user_name
 from rocbench.server.stop import stop_family
 
-_SHARED = "/var/tmp/rocbench"  # noqa: S108 - one place for all users of a node is the point
+_RECORD = re.compile(r"server-\d+-\d+\.json")
+_CONTAINER = re.compile(r"(rocbench-\d+-[a-zA-Z0-9_.-]+)?")
+_LARGEST = 4 << 20
+"""Bytes of a record: a server has some hundred processes at most, and a command line of some kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,11 @@ class Orphan:
     """Seconds since the epoch."""
     container: str = ""
     """Its name, where it runs in one."""
-    runtime: str = "docker"
+    runtime: Runtime = "docker"
+    by_group: bool = True
+    """Whether the process group of the leader's number is the server's, beyond doubt."""
+    doubt: str = ""
+    """Why the process may not be the server that was written down; it is then told, and left alone."""
 
     def text(self) -> str:
         """One line for people."""
@@ -44,33 +53,12 @@ class Orphan:
         return f"{self.model} at {self.base_url} ({who}), log {self.folder}/server.log"
 
 
-def state_dir() -> Path:
-    """Where this node's state is kept, shared by all its users: $ROCBENCH_STATE, else /var/tmp/rocbench.
-
-    Not where $TMPDIR says: two runs that each have one of their own would not see one another.
-    """
-    folder = Path(os.environ.get("ROCBENCH_STATE") or _SHARED)
-    if not folder.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(folder, error) from None
-        with suppress(OSError):
-            folder.chmod(0o1777)
-    if not os.access(folder, os.W_OK):
-        raise _unwritable(folder)
-    return folder
-
-
-def _unwritable(path: Path, error: OSError | None = None) -> NodeFault:
-    return NodeFault(
-        f"{path} cannot be written{f': {error.strerror}' if error else ''}",
-        fix="set ROCBENCH_STATE to a folder that all users may write, with room in it",
-    )
-
-
 def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container: str = "") -> None:
-    """Writes a server down before anything else can go wrong. In a container, `leader` is its client."""
+    """Writes a server down before anything else can go wrong. In a container, `leader` is its client.
+
+    Raises:
+        NodeFault: there is no room for the record, or its folder is not this user's.
+    """
     record = {
         "leader": asdict(leader),
         "bench": asdict(processes.identity_of(os.getpid())),
@@ -83,32 +71,48 @@ def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container
         "container": container,
         "runtime": spec.runtime,
     }
-    path = _path(leader.pid)
-    partial = path.with_suffix(".part")
-    try:
-        partial.write_text(json.dumps(record), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
+    seen = _as_seen((leader,))
+    for _ in range(100):
+        if seen["argv"] or not processes.is_alive(leader):
+            break
+        time.sleep(0.001)  # the kernel has only begun to execute it
+        seen = _as_seen((leader,))
+    _write(_name(leader.pid), record | seen)
+
+
+def note(members: Sequence[ProcessIdentity]) -> None:
+    """Adds to a server's record who belongs to it (its leader first), so that they are known without the leader.
+
+    What cannot be written is left out: a measurement does not end for it.
+    """
+    with suppress(NodeFault), opened_state_dir() as (_, folder):
+        name = _name(members[0].pid)
+        record = _load(name, folder)
+        if record is not None:
+            _write(name, record | _as_seen(members))
 
 
 def forget(pid: int) -> None:
     """Strikes a server out: it was proved gone."""
-    _path(pid).unlink(missing_ok=True)
+    with opened_state_dir() as (_, folder), suppress(FileNotFoundError):
+        os.unlink(_name(pid), dir_fd=folder)
 
 
 def find() -> tuple[Orphan, ...]:
-    """Servers whose `bench` is gone but of whom a process lives. Records of servers long gone are removed."""
+    """Servers of this user whose `bench` is gone but of whom a process lives. Records of servers long gone are removed."""
     found = []
-    for path in sorted(state_dir().glob("server-*.json")):
-        orphan = _read(path)
-        if orphan is None:
-            continue
-        if orphan.members or _container_lives(orphan):
-            found.append(orphan)
-        else:
-            with suppress(OSError):
-                path.unlink()
+    with opened_state_dir() as (_, folder):
+        names = os.listdir(folder)  # noqa: PTH208 - of the very folder that was checked
+        for name in sorted(filter(_RECORD.fullmatch, names)):
+            record = _load(name, folder)
+            orphan = None if record is None else _read(record)
+            if orphan is None:
+                continue
+            if orphan.members or _container_lives(orphan):
+                found.append(orphan)
+            else:
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
     return tuple(found)
 
 
@@ -116,10 +120,13 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
     """Ends an orphan as `stop_family` does. The filter of its log ends with it.
 
     Raises:
-        NodeFault: it belongs to another user.
+        NodeFault: it may be something else than what was written down, or runs as another user; nothing was ended then.
         ServerFault: something of it stays.
     """
-    _check_owner(orphan)
+    if orphan.doubt:
+        pid = orphan.leader.pid
+        raise NodeFault(orphan.doubt, fix=f"look at it, and if it is a server end it by hand: kill {pid}")
+    _check_permitted(orphan)
     if orphan.container:
         grace = f"{grace_s:.0f}"
         for words in (("stop", "-t", grace, orphan.container), ("rm", "-f", orphan.container)):
@@ -132,8 +139,8 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
                 f"the container {orphan.container} does not end",
                 fix=f"end it by hand: {orphan.runtime} rm -f {orphan.container}",
             )
-    family = Family(orphan.leader, {member.pid: member for member in orphan.members})
-    report = stop_family(family, grace_s=grace_s)
+    seen = {member.pid: member for member in orphan.members}
+    report = stop_family(Family(orphan.leader, seen, orphan.by_group), grace_s=grace_s)
     forget(orphan.leader.pid)
     return report
 
@@ -141,13 +148,26 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
 def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None]) -> None:
     """Ends an orphan if that was asked for, and refuses to start a server beside it if not.
 
+    One of which it is not sure that it is a server of ours is told, and neither ended nor in the way.
+
     Raises:
         NodeFault: it lives on.
     """
+    if orphan.doubt:
+        tell(f"left alone: {orphan.doubt}")
+        return
     if not reap_it:
         raise NodeFault(f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap")
     tell(f"ending a server that an earlier bench left behind: {orphan.text()}")
     reap(orphan, grace_s=GRACE_S)
+
+
+def _check_permitted(orphan: Orphan) -> None:
+    """A command may have changed its user, as by sudo. Raises NodeFault."""
+    users = {processes.user_of(member.pid) for member in orphan.members} - {None}
+    if os.geteuid() != 0 and (others := users - {os.geteuid()}):
+        names = ", ".join(user_name(uid) for uid in others if uid is not None)
+        raise NodeFault(f"{orphan.text()} runs as {names}", fix="let that user, or root, end it")
 
 
 def _container_lives(orphan: Orphan) -> bool:
@@ -159,46 +179,116 @@ def _container_lives(orphan: Orphan) -> bool:
     return False
 
 
-def _check_owner(orphan: Orphan) -> None:
-    for member in orphan.members:
-        with suppress(OSError):
-            owner = Path(f"/proc/{member.pid}").stat().st_uid
-            if os.geteuid() not in (0, owner):
-                raise NodeFault(
-                    f"{orphan.text()} belongs to the user with id {owner}",
-                    fix="ask that user, or root, to end it",
-                )
+# --- the records
 
 
-def _path(pid: int) -> Path:
+def _name(pid: int) -> str:
     space = "".join(filter(str.isdigit, processes.pid_space().split()[1]))
-    return state_dir() / f"server-{space}-{pid}.json"
+    return f"server-{space}-{pid}.json"
 
 
-def _read(path: Path) -> Orphan | None:
+def _as_seen(members: Sequence[ProcessIdentity]) -> dict[str, Any]:
+    """What tells a server's processes from all others, as the kernel shows them now."""
+    pid = members[0].pid
+    return {
+        "uid": processes.user_of(pid),
+        "argv": processes.arguments(pid),
+        "members": [asdict(member) for member in members],
+    }
+
+
+def _write(name: str, record: dict[str, Any]) -> None:
+    with opened_state_dir() as (path, folder):
+        partial = f"{name}.{os.getpid()}.part"
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(partial, dir_fd=folder)
+            file = open_unlinked(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder=folder)
+            with os.fdopen(file, "w", encoding="utf-8") as out:
+                json.dump(record, out)
+            os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            raise unwritable(path / name, error) from None
+
+
+def _load(name: str, folder: int) -> dict[str, Any] | None:
+    """A record of this user's own; None for any other file, and for what is no record."""
+    try:
+        file = open_unlinked(name, os.O_RDONLY, folder=folder)
+        with os.fdopen(file, "rb") as text:
+            if os.fstat(file).st_uid != os.geteuid():
+                return None
+            record = json.loads(text.read(_LARGEST))
+    except (OSError, NodeFault, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _read(record: dict[str, Any]) -> Orphan | None:
     """The orphan a record tells of, without members when its server is gone; None while its bench lives.
 
-    None also for a record of another pid namespace of this boot (a container's): only there can it be told.
+    None also for a record of another pid namespace of this boot (a container's): only there can it be told. And for
+    one that names what `bench` never starts.
     """
     here = processes.pid_space()
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        leader = ProcessIdentity(**record["leader"])
-        bench = ProcessIdentity(**record["bench"])
-        same_space = record["pid_space"] == here
-        same_boot = record["pid_space"].split()[0] == here.split()[0]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        leader, bench = _identity(record["leader"]), _identity(record["bench"])
+        boot, space = str(record["pid_space"]).split()
+        container, runtime = record.get("container", ""), record.get("runtime", "docker")
+        known = [_identity(member) for member in record.get("members", [])]
+        gpus = tuple(int(gpu) for gpu in record.get("gpus") or ())
+        started_at = float(record.get("started_at", 0.0))
+        if runtime not in get_args(Runtime) or not _CONTAINER.fullmatch(container):
+            return None
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    if same_boot and (not same_space or processes.is_alive(bench)):
+    same_space = f"{boot} {space}" == here
+    if boot == here.split()[0] and (not same_space or processes.is_alive(bench)):
         return None
+    members, by_group, doubt = _living(leader, known, record) if same_space else ((), False, "")
+    if container and doubt:  # of its client, which ends with the container
+        members, doubt = (), ""
     return Orphan(
         leader=leader,
-        members=Family(leader).refresh() if same_space else (),
-        model=record.get("model", "?"),
-        base_url=record.get("base_url", "?"),
-        folder=record.get("folder", "?"),
-        gpus=tuple(record.get("gpus") or ()),
-        started_at=record.get("started_at", 0.0),
-        container=record.get("container", ""),
-        runtime=record.get("runtime", "docker"),
+        members=members,
+        model=str(record.get("model", "?")),
+        base_url=str(record.get("base_url", "?")),
+        folder=str(record.get("folder", "?")),
+        gpus=gpus,
+        started_at=started_at,
+        container=container,
+        runtime=runtime,
+        by_group=by_group,
+        doubt=doubt,
+    )
+
+
+def _identity(told: Any) -> ProcessIdentity:
+    pid, started = told["pid"], told["started"]
+    if type(pid) is not int or type(started) is not int or pid < 2:
+        raise ValueError(f"no process: {told}")
+    return ProcessIdentity(pid, started)
+
+
+def _living(
+    leader: ProcessIdentity, known: Sequence[ProcessIdentity], record: dict[str, Any]
+) -> tuple[tuple[ProcessIdentity, ...], bool, str]:
+    """Who of a server lives, whether the group of its leader's number is its own, and what is doubtful about it."""
+    if processes.is_alive(leader):
+        uid, argv = processes.user_of(leader.pid), list(processes.arguments(leader.pid))
+        if (uid, argv) == (record.get("uid"), record.get("argv")):
+            return Family(leader).refresh(), True, ""
+        return (leader,), False, _unlike(leader.pid, record)
+    # A pid that nobody has may have been another's meanwhile, and what is left of its group that other's.
+    seen = {member.pid: member for member in known if processes.is_alive(member)}
+    seen = {pid: member for pid, member in seen.items() if processes.user_of(pid) == record.get("uid")}
+    rows = [processes.read(pid) for pid in seen]
+    by_group = any(row is not None and leader.pid in (row.group, row.session) for row in rows)
+    return Family(leader, seen, by_group).refresh(), by_group, ""
+
+
+def _unlike(pid: int, record: dict[str, Any]) -> str:
+    return (
+        f"pid {pid} ({processes.command_line(pid)[:80] or 'hidden'}, uid {processes.user_of(pid)}) is not what an earlier "
+        f"bench wrote down of it ({str(record.get('argv'))[:80]}, uid {record.get('uid')})"
     )

@@ -39,6 +39,8 @@ class LocalServer:
         self.base_url = ""
         self._popen: subprocess.Popen[bytes] | None = None
         self._family: Family | None = None
+        self._noted: set[ProcessIdentity | tuple[str, ...]] | None = None
+        """Processes, and the leader's command lines, that the server's record holds; None where it has none."""
         self._log_start = 0
         self._log: LogPipe | None = None
 
@@ -83,13 +85,20 @@ class LocalServer:
         return code
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
-        """Leader and descendants that live, leader first."""
-        return self._family.refresh() if self._family else ()
+        """Leader and descendants that live, leader first; who is new among them is written down."""
+        living = self._family.refresh() if self._family else ()
+        if self._noted is not None and living and living[0].pid == self.pid:
+            now: set[ProcessIdentity | tuple[str, ...]] = {*living, processes.arguments(living[0].pid)}
+            if not now <= self._noted:
+                self._noted |= now
+                orphans.note(living)
+        return living
 
     def stop(self) -> StopReport:
         """SIGTERM, the grace, SIGKILL, proof; then its log is whole. Raises ServerFault."""
         if self._popen is None:
             return StopReport("already_gone", 0.0)
+        self._noted = None
         # An interrupt may fall between the start and the note of who was started.
         family = self._family or Family(processes.identity_of(self._popen.pid))
         try:
@@ -123,6 +132,7 @@ class LocalServer:
             self._log.close()
         self._family = Family(processes.identity_of(self._popen.pid))
         orphans.remember(self._family.leader, self.spec, self.base_url)
+        self._noted = {self._family.leader}
 
 
 def write_launch_files(folder: Path, command: tuple[str, ...], env: dict[str, str]) -> None:

@@ -84,13 +84,33 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return row is not None and row.started == identity.started and row.alive
 
 
-def command_line(pid: int) -> str:
-    """The command line as `ps` shows it; empty when the process is gone or hidden."""
+def arguments(pid: int) -> tuple[str, ...]:
+    """The words of the command line as the kernel has them now; empty when the process is gone or hidden."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+            text = file.read().decode(errors="replace")
     except OSError:
-        return ""
+        return ()
+    return tuple(text.removesuffix("\0").split("\0")) if text else ()
+
+
+def command_line(pid: int) -> str:
+    """The command line as `ps` shows it, without control characters; empty when the process is gone or hidden."""
+    text = " ".join(arguments(pid)).strip()
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def user_of(pid: int) -> int | None:
+    """The real user id of a process; None when it is gone or hidden.
+
+    Not the owner of /proc/<pid>, which is root's where a process has changed its user (proc(5)).
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            found = next((line.split() for line in file if line.startswith(b"Uid:")), [])
+    except OSError:
+        return None
+    return int(found[1]) if len(found) > 1 else None
 
 
 def pid_space() -> str:
@@ -109,6 +129,8 @@ class Family:
 
     leader: ProcessIdentity
     seen: dict[int, ProcessIdentity] = field(default_factory=dict)
+    by_group: bool = True
+    """False where nothing shows that the group of the leader's number still is the server's."""
 
     def refresh(self) -> tuple[ProcessIdentity, ...]:
         """Looks for new members; returns those that live, the leader first."""
@@ -129,7 +151,7 @@ class Family:
         queue = [
             row
             for row in rows.values()
-            if self.leader.pid in (row.group, row.session)
+            if (self.by_group and self.leader.pid in (row.group, row.session))
             or row.identity in (self.leader, self.seen.get(row.pid))
         ]
         visited: set[int] = set()

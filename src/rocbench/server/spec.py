@@ -10,6 +10,8 @@ from typing import Literal
 from rocbench.redact import lift_secrets, usable_key
 
 Kind = Literal["simulated", "process", "container", "attached"]
+Runtime = Literal["docker", "podman"]
+"""What a container may be run by: nothing else is ever executed for one."""
 
 OnProgress = Callable[[str, float | None], None]
 """Told what the server is doing (`loading weights 5/11`) and the share done, from 0 to 1, where known."""
@@ -50,7 +52,7 @@ class ServerSpec:
     gpus: tuple[int, ...] = ()
     """GPU indices this server is bound to; empty binds nothing (CPU, simulated)."""
     image: str | None = None
-    runtime: Literal["docker", "podman"] = "docker"
+    runtime: Runtime = "docker"
     dev_mode: bool = True
     """Set VLLM_SERVER_DEV_MODE=1 where the host is a loopback address."""
     gated: bool = False

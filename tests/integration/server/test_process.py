@@ -230,8 +230,8 @@ def test_model_missing(make_spec, tmp_path):
 
 def test_gpus_held_by_another_server(make_spec):
     """Two servers never share a GPU; the second is refused before it starts."""
-    with gpu_locks((3,), "server of other"):
-        refused(make_spec(gpus=(2, 3)), NodeFault, r"GPU 3 is held by .*server of other")
+    with gpu_locks((3,)):
+        refused(make_spec(gpus=(2, 3)), NodeFault, rf"GPU 3 is held by .*pid {os.getpid()}")
     with server.start(make_spec("--print-env", "HIP_VISIBLE_DEVICES", gpus=(2, 3))) as running:
         pass
     assert "HIP_VISIBLE_DEVICES is 2,3" in running.log_path.read_text()

@@ -2,16 +2,25 @@
 
 import errno
 import json
+import os
+import signal
+import stat
 import subprocess
 import sys
-import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rocbench.errors import NodeFault
+from rocbench.probe import host_checks
 from rocbench.server import orphans, processes
+from rocbench.server.processes import Family
 from rocbench.server.spec import ProcessIdentity, ServerSpec
+from rocbench.server.state import state_dir
+from strangers import given_away, needs_root
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +33,7 @@ def left_behind(folder: Path, process: subprocess.Popen, **changes: object) -> P
     """A record of a process whose bench is gone, with changes."""
     spec = ServerSpec(kind="process", model="toy", folder=folder)
     orphans.remember(processes.identity_of(process.pid), spec, "http://h")
-    (path,) = orphans.state_dir().glob("server-*.json")
+    (path,) = state_dir().glob("server-*.json")
     record = json.loads(path.read_text()) | {"bench": {"pid": 2**22 + 1, "started": 1}} | changes
     path.write_text(json.dumps(record))
     return path
@@ -66,20 +75,127 @@ def test_no_room_for_a_record(tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(json, "dump", full)
     spec = ServerSpec(kind="process", model="toy", folder=tmp_path)
     with pytest.raises(NodeFault, match=r"state/server.* cannot be written: No space left"):
         orphans.remember(ProcessIdentity(1, 1), spec, "http://h")
 
 
-def test_one_place_a_node(tmp_path, monkeypatch):
-    """Two shells with temporary folders of their own see one another's runs."""
-    monkeypatch.delenv("ROCBENCH_STATE")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "private"))
-    monkeypatch.setattr(orphans, "_SHARED", str(tmp_path / "shared"))
+def test_a_record_is_its_users_alone(tmp_path, process):
+    """A server's command line stands in it."""
+    path = left_behind(tmp_path, process)
+    orphans.remember(processes.identity_of(process.pid), ServerSpec("process", "toy", tmp_path), "http://h")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not list(path.parent.glob("*.part"))
 
-    assert orphans.state_dir() == tmp_path / "shared"
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(orphans, "_SHARED", str(tmp_path / "file" / "x"))
-    with pytest.raises(NodeFault, match="cannot be written: Not a directory"):
-        orphans.state_dir()
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"argv": ["vllm", "serve", "toy"]}, {"argv": None}, {"argv": []}, {"uid": 4242}, {"uid": None}],
+)
+def test_a_process_that_is_not_what_the_record_says(tmp_path, process, changes):
+    """Neither ended nor in the way of a run: it is told, with what to do."""
+    left_behind(tmp_path, process, **changes)
+    (orphan,) = orphans.find()
+    told = []
+    for reap_it in (True, False):
+        orphans.end_or_refuse(orphan, reap_it=reap_it, tell=told.append)
+    assert told[0] == told[1]
+    assert told[0].startswith(f"left alone: pid {process.pid} (")
+    with pytest.raises(NodeFault, match=f"end it by hand: kill {process.pid}"):
+        orphans.reap(orphan, grace_s=1.0)
+    assert process.poll() is None
+    check = next(check for check in host_checks.checks(Path("/")) if check.id == "left_servers")
+    assert (check.status, check.found) == ("unknown", orphan.doubt)
+
+
+def test_a_pid_of_another_start(tmp_path, process):
+    """The server is gone, and its pid another's: nothing is ended, and the record goes."""
+    leader = {"pid": process.pid, "started": processes.identity_of(process.pid).started - 1}
+    path = left_behind(tmp_path, process, leader=leader, members=[leader])
+    assert orphans.find() == ()
+    assert not path.exists()
+    assert process.poll() is None
+
+
+def test_a_group_of_a_number_that_the_server_had(tmp_path):
+    """What runs in it is the server's only where the record knows one of it; whoever had the number since is not."""
+    script = "import os, subprocess, sys; subprocess.Popen(['sleep', '600'], stdout=2); print(flush=True); sys.stdin.read()"
+    leader = subprocess.Popen(
+        [sys.executable, "-c", script], start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    leader.stdout.readline()
+    family = Family(processes.identity_of(leader.pid)).refresh()
+    (child,) = family[1:]
+    path = left_behind(tmp_path, leader)
+    orphans.note(family)
+    noted = json.loads(path.read_text())
+    leader.communicate()
+    try:
+        (orphan,) = orphans.find()
+        assert (orphan.members, orphan.by_group, orphan.doubt) == ((child,), True, "")
+        noted["members"] = [noted["leader"], {"pid": child.pid, "started": child.started - 1}]
+        path.write_text(json.dumps(noted))
+        assert orphans.find() == ()
+        assert processes.is_alive(child)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+
+
+def test_nothing_but_a_runtime_is_executed(tmp_path, process):
+    """A record can name what it likes."""
+    evil = tmp_path / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    evil.chmod(0o755)
+    process.kill()
+    process.wait()
+    for changes in ({"runtime": str(evil)}, {"container": "--all"}, {"container": "rocbench-1-x y"}):
+        left_behind(tmp_path, process, **({"container": "rocbench-1-s1", "runtime": str(evil)} | changes))
+        assert orphans.find() == ()
+    assert not (tmp_path / "executed").exists()
+
+
+@needs_root
+def test_records_of_another_user(tmp_path, process, monkeypatch):
+    """In a folder that several may write: neither believed nor removed. A record that is a link is none."""
+    path = left_behind(tmp_path, process)
+    kept = path.rename(path.with_name("server-1-1.json"))
+    given_away(kept)
+    path.symlink_to(kept)
+    (path.with_name("server-1-2.json")).symlink_to(tmp_path / "nothing")
+    os.mkfifo(path.with_name("server-1-3.json"))
+    assert orphans.find() == ()
+    assert len(list(path.parent.iterdir())) == 4
+    assert process.poll() is None
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["pid", "started", "x"]), inner)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            "leader bench pid_space model base_url folder gpus started_at container runtime uid argv members".split()
+        ),
+        JUNK,
+    )
+)
+def test_odd_records(changes):
+    """Whatever stands in one, it costs no run: no orphan is made of it, or one that is told and left alone."""
+    me = asdict(processes.identity_of(os.getpid()))
+    record = {
+        "leader": me,
+        "bench": {"pid": 2**22 + 1, "started": 1},
+        "pid_space": processes.pid_space(),
+        "uid": -1,
+    }
+    orphan = orphans._read(record | changes)
+    assert orphan is None or orphan.doubt or orphan.container or orphan.members == ()
+    assert orphan is None or isinstance(orphan.text(), str)

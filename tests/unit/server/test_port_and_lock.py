@@ -1,11 +1,11 @@
 """Ports and locks: free, taken, and by whom."""
 
 import errno
-import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from rocbench.errors import NodeFault
 from rocbench.server import lock
 from rocbench.server.port import check_port, choose_port, free_port
 from rocbench.server.spec import ServerSpec
+from strangers import needs_root, python
 
 
 @pytest.fixture(autouse=True)
@@ -41,23 +42,20 @@ def test_holder_is_named():
             check_port("127.0.0.1", port)
 
 
-def test_a_full_state_folder(state, monkeypatch):
-    """Without room for its note a lock still holds; without room for the lock the folder is named."""
+def test_no_room_for_a_lock(monkeypatch):
+    """The file is named, and how to choose another folder."""
+    really = os.open
 
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(path, flags, *more, **named):
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(path, flags, *more, **named)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
-        with (
-            lock.node_lock("first"),
-            pytest.raises(NodeFault, match="held by another run"),
-            lock.node_lock("second"),
-        ):
-            pass
-    (state / "node.lock").unlink()
     monkeypatch.setattr(os, "open", full)
-    with pytest.raises(NodeFault, match=r"node.lock cannot be opened: No space left"), lock.node_lock("x"):
+    with (
+        pytest.raises(NodeFault, match=r"rocbench-node.lock cannot be written: No space left"),
+        lock.node_lock(),
+    ):
         pass
 
 
@@ -72,41 +70,42 @@ def test_port_of_the_command():
 
 
 def test_node_is_held_by_one(state):
-    """A second run is refused and told who runs; afterwards the node is free again."""
-    with lock.node_lock("nightly.yaml"):  # held while the second tries
-        told = rf"the node is held by \w+ \(pid {os.getpid()}, nightly.yaml"
-        with pytest.raises(NodeFault, match=told), lock.node_lock("by hand"):
+    """A second run is refused and told by the kernel who runs; afterwards the node is free again."""
+    (state / "rocbench-node.lock").write_text('{"user": "mallory", "pid": 1, "purpose": "a word of its own"}')
+    with lock.node_lock():  # held while the second tries
+        told = (
+            rf"the node is held by \w+ \(uid {os.geteuid()}\), pid {os.getpid()}: \S*pytest.*, since 2\d\d\d-"
+        )
+        with pytest.raises(NodeFault, match=told), lock.node_lock():
             pass
-    with lock.node_lock("by hand"):
-        note = json.loads((state / "node.lock").read_text())
-        assert note["purpose"] == "by hand"
-    assert (state / "node.lock").read_text() == ""
+    with lock.node_lock():
+        assert "a word of its own" in (state / "rocbench-node.lock").read_text()  # nothing is written into it
 
 
 def test_killed_holder_leaves_no_lock(state):
     """The kernel drops the lock of a holder that was killed."""
     script = (
         "import sys, time\nfrom rocbench.server.lock import node_lock\n"
-        "with node_lock('doomed'):\n print(flush=True); time.sleep(600)\n"
+        "with node_lock():\n print(flush=True); time.sleep(600)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert holder.stdout.readline()
-    with pytest.raises(NodeFault, match="doomed"), lock.node_lock("me"):
+    with pytest.raises(NodeFault, match=f"pid {holder.pid}: "), lock.node_lock():
         pass
     holder.kill()
     holder.wait()
     holder.stdout.close()
 
-    with lock.node_lock("me"):
+    with lock.node_lock():
         pass
 
 
 def test_children_do_not_keep_the_lock():
     """A server started under the lock does not hold it on."""
-    with lock.node_lock("first"):
+    with lock.node_lock():
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        with lock.node_lock("second"):
+        with lock.node_lock():
             pass
     finally:
         child.kill()
@@ -115,27 +114,174 @@ def test_children_do_not_keep_the_lock():
 
 def test_gpus_are_not_shared():
     """Two servers never hold the same GPU; others are free."""
-    with lock.gpu_locks((0, 1), "a"):
-        with pytest.raises(NodeFault, match="GPU 1 is held"), lock.gpu_locks((1, 2), "b"):
+    with lock.gpu_locks((0, 1)):
+        with pytest.raises(NodeFault, match="GPU 1 is held"), lock.gpu_locks((1, 2)):
             pass
-        with lock.gpu_locks((2, 3), "c"):
+        with lock.gpu_locks((2, 3)):
             assert lock.choose_gpus(4, range(8)) == (4, 5, 6, 7)
-            with pytest.raises(NodeFault, match=r"5 GPUs are wanted, 4 of 8 are free; held by .*, a, .*, c,"):
+            with pytest.raises(
+                NodeFault, match=rf"5 GPUs are wanted, 4 of 8 are free; held by .* pid {os.getpid()}"
+            ):
                 lock.choose_gpus(5, range(8))
 
 
 def test_servers_share_a_node_that_nobody_measures():
     """Two may stand side by side; a run waits for both, and they for a run, each told of the other."""
-    served = [lock.node_lock(f"bench serve {name}", shared=True) for name in "abc"]
-    refused = pytest.raises(NodeFault, match=r"the node is held by .* bench serve b")
-    with served[0], served[1], refused, lock.node_lock("run"):
+    served = [lock.node_lock(shared=True) for _ in range(3)]
+    refused = pytest.raises(NodeFault, match=rf"the node is held by .* pid {os.getpid()}")
+    with served[0], served[1], refused, lock.node_lock():
         pass
-    with lock.node_lock("nightly"), pytest.raises(NodeFault, match="nightly"), served[2]:
+    with lock.node_lock(), pytest.raises(NodeFault, match="the node is held by"), served[2]:
         pass
 
 
 def test_nearest_gpus():
     """Of what is free, the indices nearest to one another are taken."""
-    with lock.gpu_locks((1,), "a"):
+    with lock.gpu_locks((1,)):
         assert lock.choose_gpus(2, range(8)) == (2, 3)
         assert lock.choose_gpus(0, range(8)) == ()
+
+
+# --- on a machine of others
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "named pipe"])
+def test_something_else_in_the_place_of_a_lock(state, tmp_path_factory, kind):
+    """Told, with whose it is; nothing is followed, made or waited for."""
+    target = tmp_path_factory.mktemp("target")
+    path = state / "rocbench-node.lock"
+    match kind:
+        case "link":
+            (target / "file").write_text("kept")
+            path.symlink_to(target / "file")
+        case "dangling link":
+            path.symlink_to(target / "nothing")
+        case "folder":
+            path.mkdir()
+        case "named pipe":
+            os.mkfifo(path)
+    with pytest.raises(NodeFault, match=rf"node.lock is a .*{kind.split()[-1]} of .*uid {os.geteuid()}"):
+        lock.node_lock().__enter__()
+    assert [file.read_text() for file in target.iterdir()] in ([], ["kept"])
+
+
+def test_a_cleaner_removes_the_lock(state):
+    """Whoever comes after that makes a new file; one that waited for the old file does not take it for the lock."""
+    path = state / "rocbench-gpu-0.lock"
+    with lock.gpu_locks((0,)):
+        path.unlink()
+    really = lock._try
+
+    def removed_meanwhile(path, file, how):
+        locked = really(path, file, how)
+        if not removed:
+            removed.append(path)
+            path.unlink()
+        return locked
+
+    removed: list[Path] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lock, "_try", removed_meanwhile)
+        with lock.gpu_locks((0,)), pytest.raises(NodeFault, match="GPU 0 is held"), lock.gpu_locks((0,)):
+            pass
+    assert removed
+
+
+@pytest.mark.parametrize(
+    ("lines", "pids"),
+    [
+        (["1: FLOCK  ADVISORY  WRITE 71 {device}:{inode} 0 EOF"], [71]),
+        (["1: FLOCK  ADVISORY  READ 71 {device}:{inode} 0 EOF", "2: FLOCK ADVISORY READ 72 {device}:{inode} 0 EOF"], [71, 72]),
+        (["1: FLOCK  ADVISORY  WRITE 71 00:31:{inode} 0 EOF"], [71]),  # btrfs and overlayfs name another device
+        (["1: FLOCK  ADVISORY  WRITE 71 00:31:{inode} 0 EOF", "2: FLOCK ADVISORY WRITE 72 {device}:{inode} 0 EOF"], [72]),
+        (["1: -> FLOCK  ADVISORY  WRITE 71 {device}:{inode} 0 EOF"], []),  # waits for it
+        (["1: POSIX  ADVISORY  WRITE 71 {device}:{inode} 0 EOF"], []),
+        (["1: OFDLCK ADVISORY  WRITE -1 {device}:{inode} 0 EOF"], []),
+        (["1: FLOCK  ADVISORY  WRITE 0 {device}:{inode} 0 EOF"], []),  # of a pid namespace that is not seen
+        (["1: FLOCK  ADVISORY  WRITE 71 {device}:1{inode} 0 EOF", "", "1: FLOCK"], []),
+    ],
+)  # fmt: skip
+def test_who_holds_it(tmp_path, lines, pids):
+    """As the kernel's table of locks says (proc_locks(5)); nothing of it is a pid that holds no lock."""
+    file = (tmp_path / "lock").open("w")
+    found = os.fstat(file.fileno())
+    file.close()
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    table = tmp_path / "locks"
+    table.write_text("\n".join(line.format(device=device, inode=found.st_ino) for line in lines))
+
+    assert lock._holders(found, table) == pids
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["/opt/venv/bin/python3.11", "/opt/venv/bin/bench", "sweep", "nightly", "--reap"], "bench sweep nightly"),
+        (["/usr/bin/python3", "-m", "rocbench", "serve", "llama"], "rocbench serve llama"),
+        (["\x1b[2Jroot\n", "x" * 500], "?[2Jroot? " + 60 * "x"),
+        ([], ""),
+        ([""], ""),
+        (["python"], ""),
+    ],
+)  # fmt: skip
+def test_what_the_holder_calls_itself(argv, told):
+    """In a few words, none of which a terminal obeys."""
+    assert " ".join(lock._words(argv)) == told
+
+
+LOCKED = """
+import sys
+from rocbench.server.lock import gpu_locks, node_lock
+try:
+    with gpu_locks((0,)) if sys.argv[1] == "gpu" else node_lock():
+        print("locked", flush=True)
+        sys.stdin.readline()
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def of_all(monkeypatch):
+    """A folder of state that two users share."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o1777)
+        monkeypatch.setenv("ROCBENCH_STATE", folder)
+        yield Path(folder)
+
+
+@needs_root
+@pytest.mark.parametrize(("what", "told"), [("gpu", "GPU 0"), ("node", "the node")])
+def test_two_users_exclude_one_another(of_all, what, told):
+    """Whoever made the lock's file and whatever their umask; each is told of the other by the kernel."""
+    held = lock.gpu_locks((0,)) if what == "gpu" else lock.node_lock()
+    before = os.umask(0o077)
+    try:
+        with held, python("-c", LOCKED, what) as second:  # made by root
+            said = second.communicate()[0]
+    finally:
+        os.umask(before)
+    assert f"{told} is held by root (uid 0), pid {os.getpid()}: " in said
+    (of_all / ("rocbench-gpu-0.lock" if what == "gpu" else "rocbench-node.lock")).unlink()
+    with python("-c", LOCKED, what, "\x1b[2Jroot", stdin=subprocess.PIPE) as first:  # made by the other
+        assert first.stdout.readline() == "locked\n"
+        held = lock.gpu_locks((0,)) if what == "gpu" else lock.node_lock()
+        with pytest.raises(
+            NodeFault, match=rf"{told} is held by nobody \(uid 65534\), pid {first.pid}: \S"
+        ) as refused:
+            held.__enter__()
+        assert "\x1b" not in str(refused.value)
+        first.communicate("\n")
+    with lock.gpu_locks((0,)) if what == "gpu" else lock.node_lock():
+        pass
+
+
+@needs_root
+def test_a_lock_that_may_not_be_opened(of_all):
+    """Who keeps it for himself is told."""
+    path = of_all / "rocbench-gpu-0.lock"
+    path.touch(0o600)
+    with python("-c", LOCKED, "gpu") as second:
+        said = second.communicate()[0]
+    assert "of root (uid 0)) cannot be locked: Permission denied" in said
+    assert "let root (uid 0) remove it" in said

@@ -1,5 +1,7 @@
 """The GPUs that a process sees, and what binds a server to some of them."""
 
+import os
+
 import pytest
 
 from rocbench.conduct import bind
@@ -69,5 +71,8 @@ def test_chosen_among_the_visible(gpus):
 def test_a_server_on_all_gpus_holds_all(gpus):
     """One that needs the whole node waits for whoever has a part of it, and is told by whom."""
     assert gpus("llama-3.1-405b") == tuple(range(8))
-    with lock.gpu_locks((3,), "server of another"), pytest.raises(NodeFault, match=r"held by .*of another"):
+    with (
+        lock.gpu_locks((3,)),
+        pytest.raises(NodeFault, match=rf"7 of 8 are free; held by .* pid {os.getpid()}"),
+    ):
         gpus("llama-3.1-405b")

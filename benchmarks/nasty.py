@@ -23,13 +23,11 @@ import psutil
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 
-from nasty import MODEL, MODES, TOKENS, Mode, nasty  # noqa: E402
+from nasty import MODES, Mode, nasty, short_sweep  # noqa: E402
 from sweeps import Bench  # noqa: E402
 
 LIMIT_S = 90.0
 LIMIT_MB = 500.0
-TIMEOUT_S = 3.0
-"""Of a request."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +57,12 @@ class Trial:
         )
 
 
-def sweep(url: str, transport: str) -> dict[str, object]:
-    """One short cell of two users."""
-    return {
-        "name": "nasty",
-        "server": {"kind": "attached", "base_url": url},
-        "models": [{"profile": MODEL}],
-        "workloads": ["short"],
-        "concurrency": [2],
-        "load": {
-            "duration_s": 1,
-            "max_duration_s": 8,
-            "min_requests_per_user": 1,
-            "request_timeout_s": TIMEOUT_S,
-            "transport": transport,
-        },
-    }
-
-
 def trial(mode: Mode, transport: str) -> Trial:
     """Run one mode."""
     with tempfile.TemporaryDirectory() as folder, nasty(mode) as url:
         bench = Bench(Path(folder))
         began = time.monotonic()
-        lengths = ("--isl", "8", "--osl", str(TOKENS))
-        process = bench.begin("sweep", bench.write(sweep(url, transport)), "--out", str(bench.out), *lengths)
+        process = bench.begin(*short_sweep(bench, url, transport))
         peak = [0.0]
         watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
         watcher.start()

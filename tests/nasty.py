@@ -11,6 +11,7 @@ import gzip
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from itertools import count, repeat
 
 from rocbench.load import script
 from scripted import raw, token, whole
+from sweeps import Bench
 
 MIB = 1 << 20
 TOKENS = 8
@@ -310,8 +312,8 @@ MODES: dict[str, Mode] = {
 
 
 @contextmanager
-def nasty(mode: Mode) -> Iterator[str]:
-    """Serve so; gives the base URL."""
+def nasty(mode: Mode, reached: threading.Event | None = None) -> Iterator[str]:
+    """Serve so; gives the base URL. `reached` is set when a request is about to be answered so."""
     asked = count()
 
     def handler(sock: socket.socket, number: int) -> None:
@@ -334,17 +336,40 @@ def nasty(mode: Mode) -> Iterator[str]:
             if path.endswith("/completions"):
                 kind = "probe" if b"-probe" in top else "completion"
             if kind == mode.path and (kind != "completion" or next(asked) % 2 == 0):
-                if not _send(sock, mode.parts()):
-                    return
-            else:
-                _well(sock, kind)
+                if reached is not None:
+                    reached.set()
+                _send(sock, mode.parts())
+                return
+            _well(sock, kind)
 
     with raw(handler) as url:
         yield url
 
 
-def _send(sock: socket.socket, steps: Iterator[Part]) -> bool:
-    """Answer so; False when the connection is over."""
+def short_sweep(bench: Bench, url: str, transport: str = "wire", **load: object) -> tuple[str, ...]:
+    """The words of a sweep with one short cell of two users, whose requests have 3 s."""
+    made = {
+        "name": "nasty",
+        "server": {"kind": "attached", "base_url": url},
+        "models": [{"profile": MODEL}],
+        "workloads": ["short"],
+        "concurrency": [2],
+        "load": {
+            "duration_s": 1,
+            "max_duration_s": 8,
+            "min_requests_per_user": 1,
+            "request_timeout_s": 3,
+            "transport": transport,
+        }
+        | load,
+    }
+    return (
+        "sweep", bench.write(made), "--out", str(bench.out), "--isl", "8", "--osl", str(TOKENS)
+    )  # fmt: skip
+
+
+def _send(sock: socket.socket, steps: Iterator[Part]) -> None:
+    """Answer so; then the connection is over."""
     for step in steps:
         if isinstance(step, bytes):
             sock.sendall(step)
@@ -352,14 +377,11 @@ def _send(sock: socket.socket, steps: Iterator[Part]) -> bool:
             time.sleep(step)
         elif step is End.RESET:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            return False
-        elif step is End.HALF_CLOSE:
-            sock.shutdown(socket.SHUT_WR)
-            sock.recv(1)
         else:
+            if step is End.HALF_CLOSE:
+                sock.shutdown(socket.SHUT_WR)
             sock.settimeout(_STALL_S)
             sock.recv(1)
-    return False
 
 
 def _well(sock: socket.socket, kind: str) -> None:

@@ -239,6 +239,10 @@ class Conductor:
         )
         self.screen.row(row)
         self._say_errors(row, running.base_url)
+        if row.get("metrics_note") and not measured.server:
+            self._say(
+                f"{run.cell.key}: no figures of the server's own, {row['metrics_note']}", "metrics_note"
+            )
         for note in measured.result.notes:
             self.folder.log(now(), "note", cell=run.cell.key, repeat=run.repeat, text=note)
             self._say(note, metrics.kind_of(note))

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from rocbench.errors import Interrupted
 from rocbench.load.cpus import usable
 from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
@@ -110,7 +111,7 @@ def calibrate(
     crowds: Sequence[tuple[int, float]] = CROWDS,
     seconds: float = 4.0,
 ) -> Calibration:
-    """Measure the ceiling; about three minutes. Raises EnvironmentFault if the schedule server fails.
+    """Measure the ceiling; about three minutes. Raises EnvironmentFault if the schedule server fails, Interrupted on Ctrl-C.
 
     Args:
         drive: the load generator (`rocbench.load.drive`), which itself asks this module for the ceiling.
@@ -167,6 +168,8 @@ def _measure(drive: Callable[[LoadSpec], LoadResult], users: int, step_ms: float
             workers=1,
         )
         result = drive(spec)
+        if result.window.ended_by == "interrupted":
+            raise Interrupted("interrupted; the ceiling is not known")
         truth = Truth.fetch(url)
     return judge(users, step_ms, result, truth)
 

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from rocbench.address import addresses, place
-from rocbench.errors import InputError
+from rocbench.errors import InputError, Interrupted
 from rocbench.load import calibrate
 from rocbench.load.cpus import cpu_list, kept_off, off_server, pick
 from rocbench.load.machine import choose_transport, choose_workers
@@ -162,3 +164,11 @@ def test_kept_off_a_bound_server():
 
     assert inside == before - {min(before)}
     assert os.sched_getaffinity(0) == before
+
+
+def test_an_interrupted_calibration_ends(monkeypatch):
+    """Ctrl-C in one level is no level that was measured, and no other level begins."""
+    monkeypatch.setattr(calibrate, "serving", lambda _: nullcontext(("http://127.0.0.1:9", None)))
+    cut = SimpleNamespace(window=SimpleNamespace(ended_by="interrupted"))
+    with pytest.raises(Interrupted):
+        calibrate.calibrate(lambda _: cut)

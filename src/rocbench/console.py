@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rocbench import plaintable
 from rocbench.judgement import capacity, compare, render, search
 from rocbench.judgement.compare import origin
 from rocbench.plan.planned import Cell, Group, Plan
-from rocbench.redact import masked_entry
+from rocbench.redact import masked_entry, redacted
 from rocbench.report import endtable
 from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
@@ -28,6 +29,7 @@ from rocbench.rules.resolve import Resolution
 from rocbench.rules.table import Rule
 from rocbench.server import multinode
 from rocbench.server.command import shell_line
+from rocbench.server.secretvalues import secret_values
 from rocbench.settings.schema import Server, Sweep
 from rocbench.units import ABSENT, duration, number, percent
 
@@ -122,7 +124,7 @@ def _command_lines(resolution: Resolution, server: Server) -> list[str]:
     hosts = multinode.host_commands(resolution, (ours and server.command) or ("vllm",))
     return [
         (f"host {host.host}: " if len(hosts) > 1 else "")
-        + " && ".join(shell_line(words, environment) for words in host.commands)
+        + " && ".join(shell_line(words, environment, _secrets()) for words in host.commands)
         for host in hosts
     ]
 
@@ -352,7 +354,13 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
 
 def _shown(name: str, value: str) -> str:
     """A flag's or a variable's value, masked where it may not be shown; what is absent stays so."""
-    return str(masked_entry(name, value)) if value else value
+    return redacted(str(masked_entry(name, value)), _secrets()) if value else value
+
+
+@cache
+def _secrets() -> tuple[str, ...]:
+    """Secrets of this process's environment."""
+    return secret_values(os.environ)
 
 
 def _source(source: str) -> str:

@@ -214,7 +214,7 @@ def masked_argv(command: Sequence[str], secrets: Sequence[str] = ()) -> list[str
 def masked_entry(name: str, value: Any) -> Any:
     """The value of a flag (named with its dashes) or of a variable, masked where it may not be shown."""
     hidden = hides(name.lstrip("-") if name.startswith("-") else f"env.{name}")
-    return _all_masked(value) if hidden else redacted_data(value)
+    return _all_masked(value) if hidden else masked(value)
 
 
 def masked(value: Any) -> Any:

@@ -79,7 +79,7 @@ def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
             try:
                 env[variable(key[4:])] = text
             except ValueError as error:
-                raise InputError(str(error), where=f"--set {item}") from None
+                raise InputError(str(error), where=f"--set {key}") from None
         else:
             args[key] = value(text)
     return args, env

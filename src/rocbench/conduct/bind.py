@@ -6,9 +6,10 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rocbench import private
 from rocbench.errors import InputError, NodeFault, ServerFault
@@ -29,7 +30,7 @@ from rocbench.load.spec import (
 )
 from rocbench.plan.expand import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
-from rocbench.redact import MASK, redacted, usable_key
+from rocbench.redact import MASK, masked, redacted, usable_key
 from rocbench.server import attached
 from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
@@ -38,7 +39,6 @@ from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
 from rocbench.server.visible import told, visible_gpus
 from rocbench.settings import headers, schema
 from rocbench.settings.schema import Server, Sweep
-from rocbench.variables import shown
 
 SIMULATOR = (sys.executable, "-m", "rocbench.sim", "serve")
 
@@ -60,7 +60,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     server = sweep.server
     profile = group.profile
     env = dict(group.resolution.environment()) if group.resolution else {}
-    argv = group.resolution.argv() if group.resolution else ()
+    argv = _kept_words(group.resolution.argv()) if group.resolution else ()
     model, served = group.resolution.model if group.resolution else group.model, _served_name(group)
     env = {name: _kept_value(name, value) for name, value in env.items()}
     command: tuple[str, ...] = ()
@@ -122,10 +122,16 @@ def reach_attached(server: Server) -> None:
         raise type(error)(redacted(error.what, secrets), fix=error.fix) from None
 
 
-def server_secrets(server: Server, *environments: Mapping[str, str]) -> tuple[str, ...]:
-    """Values that must reach no file and no screen: of secret-named variables, of the key and of headers."""
+def server_secrets(
+    server: Server, *environments: Mapping[str, str], known: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Values that must reach no file and no screen: of secret-named variables, of the key and of headers.
+
+    Args:
+        known: ordinary text, of which no word is taken for a secret.
+    """
     also = [api_key(server), *headers.secrets(server.headers, os.environ)]
-    return secret_values(dict(os.environ), *environments, also=also)
+    return secret_values(dict(os.environ), *environments, also=also, known=known)
 
 
 def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ...]:
@@ -189,18 +195,40 @@ def api_key(server: Server) -> str | None:
 
 
 def _kept_value(name: str, value: str) -> str:
-    """A variable's value; a secret that was masked in the run folder which is resumed is taken from the shell.
+    """A variable's value; what was masked in the run folder that is resumed is taken from the shell.
 
     Raises:
         InputError: it is not set there.
     """
-    if value != MASK or shown(name):
+    if MASK not in value:
         return value
     if name not in os.environ:
         raise InputError(
             f"the value of {name} is not kept in a run folder", where=f"${name}", fix="export it to resume"
         )
     return os.environ[name]
+
+
+def _kept_words(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A server's arguments.
+
+    Raises:
+        InputError: one was masked in the run folder that is resumed.
+    """
+    for before, word in zip(("", *argv), argv, strict=False):
+        if MASK in word:
+            raise InputError(
+                "its value holds a secret, which is not kept in a run folder: this run cannot be resumed",
+                where=before if before.startswith("-") else word.partition("=")[0],
+                fix="start it anew",
+            )
+    return argv
+
+
+def profile_json(profile: schema.ModelProfile) -> dict[str, Any]:
+    """A profile as it goes on disk: of the variables that it sets, the values that may be shown."""
+    found = profile.model_dump(mode="json")
+    return found | {"serve": masked(found["serve"])}
 
 
 def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str, object]:
@@ -210,7 +238,7 @@ def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str,
         start: names this start among those of the run: each has noise of its own.
     """
     return {
-        "profile": group.profile.model_dump(mode="json") if group.profile else None,
+        "profile": profile_json(group.profile) if group.profile else None,
         "hardware": group.hardware.model_dump(mode="json") if group.hardware else None,
         "vllm": group.vllm,
         "simulation": sweep.simulation.model_dump(mode="json", exclude={"faults"}),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rocbench import __version__
+from rocbench.conduct.bind import profile_json
 from rocbench.conduct.measure import Measured
 from rocbench.errors import BenchError, InputError, LoadFault, RequestRefused
 from rocbench.physics.roofline import Share
@@ -274,15 +275,10 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
         "sweep": plan.sweep.name,
         "simulated": plan.sweep.server.kind == "simulated",
         "node": dict(node),
-        "profiles": {name: _profile_json(p) for name, p in plan.sources.models.items()},
+        "profiles": {name: profile_json(p) for name, p in plan.sources.models.items()},
         "workloads": {name: w.model_dump(mode="json") for name, w in plan.sources.workloads.items()},
         "hardware": plan.sources.hardware.model_dump(mode="json") if plan.sources.hardware else None,
     }
-
-
-def _profile_json(profile: ModelProfile) -> dict[str, Any]:
-    found = profile.model_dump(mode="json")
-    return found | {"serve": masked(found["serve"])}
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:

@@ -22,6 +22,7 @@ from rocbench.judgement import repeats
 from rocbench.load import calibrate
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.probe import doctor, environment
+from rocbench.redact import redacted_data
 from rocbench.report.live import Screen
 from rocbench.server import multinode, orphans
 from rocbench.server.lock import node_lock
@@ -284,7 +285,17 @@ def _say_wide(conductor: Conductor, screen: Screen) -> None:
 def _secrets(plan: Plan) -> tuple[str, ...]:
     """Values that must never reach a file: secret-named variables, here and in the servers' environments, the key, headers."""
     given = [group.resolution.environment() for group in plan.groups if group.resolution]
-    return bind.server_secrets(plan.sweep.server, *given)
+    names = [*plan.sources.models, *plan.sources.workloads, *plan.sweep.workloads, plan.sweep.name]
+    found = bind.server_secrets(plan.sweep.server, *given, known=names)
+    for group in plan.groups:
+        for axis, value in group.axes.items():
+            if redacted_data(value, found) != redacted_data(value):
+                raise InputError(
+                    "an axis takes the value of a secret variable, and its values stand in every key",
+                    where=axis,
+                    fix="take another axis; give a server its secret by a variable in `env`",
+                )
+    return found
 
 
 def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> None:

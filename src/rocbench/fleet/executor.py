@@ -22,7 +22,9 @@ from rocbench.fleet.cluster import Node
 from rocbench.fleet.words import Begun, Ended, Job, Letter, Line, Measured, Note
 from rocbench.plan import shards
 from rocbench.plan.planned import Plan
+from rocbench.redact import cut, redacted
 from rocbench.report.live import Screen
+from rocbench.units import one_line
 
 LOOK_EVERY_S = 0.25
 ATTEMPTS = 4
@@ -246,7 +248,7 @@ class Executor:
             case Line(text):
                 piece.line = text
             case Note(text):
-                self._screen.note(text)
+                self._screen.note(redacted(text, folder.secrets))
             case Measured(identity, row, parts):
                 row = row | {"moved": "; ".join(piece.moves) or None}
                 folder.write_cell(identity, row, parts)
@@ -292,7 +294,8 @@ class Executor:
         except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-            return f"{type(cause).__name__}: {' '.join(lines)[:600]}"
+            said = cut(" ".join(lines), 600, self._conductor.folder.secrets)
+            return f"{type(cause).__name__}: {said}"
         return None
 
     def _died(self, piece: Piece, why: str) -> None:
@@ -302,7 +305,7 @@ class Executor:
         piece.moves.append(f"{node} died")
         if self._stopping:
             return
-        self._screen.note(f"{node} died under {piece.name} ({why.splitlines()[0][:160]})")
+        self._screen.note(f"{node} died under {piece.name} ({one_line(why, 160)})")
         if piece.node is not None or piece.attempt + 1 >= ATTEMPTS:
             self._failed.append(EnvironmentFault(f"{node} died under {piece.name}: {why}"))
             piece.line = "given up"

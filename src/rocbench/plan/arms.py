@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rocbench.plan.planned import Fault, Group
+from rocbench.redact import MASK, hides, redacted
 from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Sweep
 
@@ -59,7 +60,7 @@ class Difference:
     def text(self) -> str:
         """`attention_backend: ROCM_ATTN -> ROCM_AITER_UNIFIED_ATTN (ROCM_ATTN takes no KV connector)`."""
         why = f" ({self.why})" if self.why else ""
-        return f"{self.name}: {_shown(self.before)} -> {_shown(self.after)}{why}"
+        return f"{self.name}: {_shown(self.name, self.before)} -> {_shown(self.name, self.after)}{why}"
 
 
 def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[Fault, ...], tuple[str, ...]]:
@@ -74,7 +75,7 @@ def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[Fault, ...], tup
     for factor, base, arm in _pairs(groups, sweep):
         assert base.resolution is not None
         assert arm.resolution is not None
-        step = f"{factor} {_shown(base.axes[factor])} -> {_shown(arm.axes[factor])}"
+        step = f"{factor} {_shown(factor, base.axes[factor])} -> {_shown(factor, arm.axes[factor])}"
         for difference in differences(base.resolution, arm.resolution):
             if _belongs(difference.name, factor):
                 if difference.name == "attention_backend" and canonical(factor) != "attention_backend":
@@ -171,8 +172,10 @@ def _fault(model: str, step: str, difference: Difference) -> Fault:
     )
 
 
-def _shown(value: Any) -> str:
-    return (
+def _shown(name: str, value: Any) -> str:
+    if hides(name):
+        return MASK
+    return redacted(
         "not set"
         if value is None
         else {True: "on", False: "off"}[value]

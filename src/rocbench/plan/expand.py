@@ -29,7 +29,7 @@ from rocbench.plan.planned import (
     Skip,
     Sources,
 )
-from rocbench.redact import MASK, hides, lift_flags, masked_argv, masked_environment, redacted
+from rocbench.redact import MASK, hides, lift_flags, masked_argv, masked_entry, masked_environment, redacted
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.settings import matrix
@@ -295,7 +295,9 @@ def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
             flag = name.lstrip("-").replace("_", "-")
             if flags.setdefault(flag, value) != value:
                 raise InputError(
-                    f"--{flag} is given twice: {flags[flag]!r} and {value!r}", where="serve_args"
+                    f"--{flag} is given twice: {masked_entry(f'--{flag}', flags[flag])!r} and "
+                    f"{masked_entry(f'--{flag}', value)!r}",
+                    where="serve_args",
                 )
         merged |= flags
     return merged

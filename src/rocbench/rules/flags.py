@@ -16,6 +16,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from rocbench.errors import InputError
+from rocbench.redact import masked_entry
 from rocbench.rules.versions import release
 from rocbench.settings.schema import FlagValue
 
@@ -119,7 +120,8 @@ def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str,
             key = _SAME.get(spread, spread)
             item = item if positive else (None if item is None else not item)  # noqa: PLW2901
             if key in found and found[key] != item:
-                raise InputError(f"--{key} is given twice: {found[key]!r} and {item!r}", where=where)
+                one, other = (masked_entry(f"--{key}", held) for held in (found[key], item))
+                raise InputError(f"--{key} is given twice: {one!r} and {other!r}", where=where)
             found[key] = item
     return found
 
@@ -129,7 +131,8 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
     known = names.flags.get(leaf)
     if value is None or known is None:
         return value
-    wrong = InputError(f"--{leaf} takes {_NOUN[known.kind]}, not {value!r}", where=where)
+    told = masked_entry(f"--{leaf}", value)
+    wrong = InputError(f"--{leaf} takes {_NOUN[known.kind]}, not {told!r}", where=where)
     match known.kind:
         case "bool" | "switch":
             truth = _TRUTH.get(value.lower()) if isinstance(value, str) else value

@@ -60,7 +60,11 @@ def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
         bind._kept_value("MY_TOKEN", "***")
     monkeypatch.setenv("MY_TOKEN", "t0k")
     assert bind._kept_value("MY_TOKEN", "***") == "t0k"
-    assert bind._kept_value("VLLM_STARS", "***") == "***"
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:t0k@hub")
+    assert bind._kept_value("HF_ENDPOINT", "http://***@hub") == "http://me:t0k@hub"
+    assert bind._kept_words(("m", "--port", "1")) == ("m", "--port", "1")
+    with pytest.raises(InputError, match="--url: its value holds a secret"):
+        bind._kept_words(("m", "--url", "http://***@h"))
 
 
 def test_a_failed_row_says_that_it_was_forced():

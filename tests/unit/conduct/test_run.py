@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rocbench.conduct import run
+from rocbench.errors import InputError
 from virtual import SMALL, bench, plan_of
 
 
@@ -39,3 +40,14 @@ def test_a_crash_tells_how_to_go_on(tmp_path, monkeypatch):
         f"what was measured is on disk; go on with: bench sweep --resume {tmp_path / 'run'}"
     ]
     assert (tmp_path / "run" / "cells.csv").is_file()
+
+
+def test_an_axis_with_the_value_of_a_secret(monkeypatch):
+    """It would stand in every key: told, not repeated. A model that a secret is called by is no secret."""
+    monkeypatch.setenv("MY_TOKEN", "v4lue-of-mine")
+    monkeypatch.setenv("OTHER_TOKEN", "qwen3-235b")
+    plan = plan_of(SMALL | {"matrix": {"product": {"served_model_name": ["v4lue-of-mine", "b"]}}})
+    with pytest.raises(InputError, match="value of a secret variable") as caught:
+        run._secrets(plan)
+    assert "v4lue" not in caught.value.text()
+    assert run._secrets(plan_of(SMALL)) == ("v4lue-of-mine",)

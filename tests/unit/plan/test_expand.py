@@ -360,3 +360,16 @@ def test_blocks_of_other_levels_keep_their_plain_keys() -> None:
     assert keys(expand(**changes))[-1] == "llama-3.1-405b/short/c2"
     changes["search"] = {"slo": {"p99_ttft_ms": 2000}}
     assert keys(expand(**changes))[-1] == "llama-3.1-405b@duration_s=60.0/short/c2"
+
+
+@pytest.mark.parametrize("axis", ["env.MY_TOKEN", "env.UNLISTED", "hf_token"])
+@pytest.mark.parametrize("where", ["matrix", "factors"])
+def test_an_axis_that_is_never_shown(axis: str, where: str) -> None:
+    """Its values would stand in keys, or its cells could not be told apart: the plan stops, and repeats none."""
+    values = ["s3cret-one", "s3cret-two"]
+    plan = expand(
+        **({"matrix": {"product": {axis: values}}} if where == "matrix" else {"factors": {axis: values}})
+    )
+    with pytest.raises(ConfigError, match="never shown") as caught:
+        planner.raise_faults(plan)
+    assert "s3cret" not in caught.value.text()

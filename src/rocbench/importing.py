@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rocbench import jsontext
 from rocbench.errors import InputError
 from rocbench.model.architecture import from_config
 from rocbench.physics import weights
@@ -139,7 +140,7 @@ def _figure(name: str, value: Any, where: str) -> float | int:
     except (TypeError, ValueError):
         figure = float("nan")
     if not math.isfinite(figure):
-        raise InputError(f"`{name}` is {value!r}, it must be a number", where=where)
+        raise InputError(f"`{name}` is {value!r:.100}, it must be a number", where=where)
     least = 1 if name in _COUNTS else 0
     if (name in _RESULTS or name in _COUNTS or name in _VLLM_FIGURES) and figure < least:
         raise InputError(f"`{name}` is {value!r}, it must be at least {least}", where=where)
@@ -151,11 +152,11 @@ def _figure(name: str, value: Any, where: str) -> float | int:
 def _flags(value: Any, where: str) -> dict[str, Any]:
     """`serve_args` as a mapping."""
     try:
-        found = json.loads(value)
-    except (TypeError, ValueError):
+        found = jsontext.parse(value) if isinstance(value, str) else None
+    except InputError:
         found = None
     if not isinstance(found, dict):
-        raise InputError(f"`serve_args` is {value!r}, it must be a JSON object of flags", where=where)
+        raise InputError(f"`serve_args` is {value!r:.100}, it must be a JSON object of flags", where=where)
     return found
 
 

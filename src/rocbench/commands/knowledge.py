@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from rocbench import textfile
 from rocbench.commands import options
 from rocbench.errors import InputError
 
@@ -64,7 +65,7 @@ def show(name: str) -> None:
         if name in catalog.names(kind):
             path = catalog.path_of(kind, name)
             typer.echo(f"# {kind}/{name}.yaml")
-            typer.echo(path.read_text(), nl=False)
+            typer.echo(textfile.read_text(path), nl=False)
             return
     catalog.path_of("models", name)
     raise InputError(f"no profile named {name!r}", fix="bench profiles list")
@@ -77,20 +78,9 @@ def new(
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
 ) -> None:
     """Make a model profile from a config.json, and say what it couldn't tell."""
-    import json
-
     from rocbench.settings.newprofile import profile_text
 
-    try:
-        data = json.loads(config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("no such file", where=str(config), fix="give a model's config.json") from None
-    except IsADirectoryError:
-        raise InputError("is a folder", where=str(config), fix=f"give {config / 'config.json'}") from None
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(config)) from None
-    except ValueError as error:
-        raise InputError(f"not a JSON file: {error}", where=str(config)) from None
+    data = textfile.read_json(config, fix="give a model's config.json", finite=False)
     if not isinstance(data, dict):
         raise InputError("not a config.json: it holds no object", where=str(config))
     text = profile_text(data, name)

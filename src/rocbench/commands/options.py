@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from typing import Annotated, Any
 
 import typer
 
+from rocbench import jsontext
 from rocbench.errors import InputError
 
 Vllm = Annotated[str | None, typer.Option(help="vLLM version the servers have, for example 0.14.1.")]
 HardwareName = Annotated[str | None, typer.Option("--hardware", help="Hardware profile, for example mi325x.")]
-Tp = Annotated[int | None, typer.Option(min=1, help="Tensor parallel size.")]
+Tp = Annotated[int | None, typer.Option(min=1, max=1024, help="Tensor parallel size.")]
 AiterText = Annotated[str | None, typer.Option("--aiter", help="on, off, or parts: moe=off,mla=on.")]
 SetText = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A serve flag or env.NAME; repeatable.")
@@ -107,13 +107,19 @@ def requests(
 
 
 def value(text: str) -> Any:
-    """A word as the value it stands for."""
+    """A word as the value it stands for.
+
+    Raises:
+        InputError: it begins as JSON or is a number, and is out of bounds.
+    """
     words: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
     try:
-        return json.loads(text)
-    except ValueError:
+        return jsontext.parse(text, finite=False)
+    except InputError as error:
+        if text.lstrip()[:1] in ("{", "[") or text.lstrip("-").isdecimal():
+            raise InputError(f"cannot read {text!r:.60}: {error.what}", where="--set") from None
         return text
 
 
@@ -128,7 +134,7 @@ def int_list(text: str, option: str) -> tuple[int, ...]:
     except ValueError:
         values = ()
     if not values or min(values) < 1:
-        raise InputError(f"cannot read {text!r}", where=option, fix="give positive numbers: 1,64,1000")
+        raise InputError(f"cannot read {text!r:.60}", where=option, fix="give positive numbers: 1,64,1000")
     return values
 
 
@@ -143,5 +149,5 @@ def float_list(text: str, option: str) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if not values or not all(0 < value < math.inf for value in values):
-        raise InputError(f"cannot read {text!r}", where=option, fix="give positive numbers: 0.5,2,8")
+        raise InputError(f"cannot read {text!r:.60}", where=option, fix="give positive numbers: 0.5,2,8")
     return values

@@ -184,7 +184,7 @@ def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:
         )
     for key in ("isl", "osl"):
         if changes.get(key):
-            update[key] = Length(mean=changes[key])
+            update[key] = {"mean": changes[key]}
     if changes.get("images"):
         update["images"] = _images(changes["images"])
     if not update:
@@ -206,7 +206,7 @@ def _images(text: str | None) -> Images | None:
         return Images(count=count, width=width, height=height)
     except (ValueError, ValidationError):
         raise InputError(
-            f"cannot read {text!r}", where="--images", fix="give COUNTxWIDTHxHEIGHT: 1x512x512"
+            f"cannot read {text!r:.60}", where="--images", fix="give COUNTxWIDTHxHEIGHT: 1x512x512"
         ) from None
 
 

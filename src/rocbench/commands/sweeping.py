@@ -79,7 +79,9 @@ def sweep(
     repeats: Annotated[int | None, typer.Option(min=1, help="Measurements of each cell.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of prompts, order and arrivals.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, or a folder that has it.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(min=100, help="Vocabulary, for token-id prompts.")] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=100, max=10_000_000, help="Vocabulary, for token-id prompts.")
+    ] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Variable that holds the server's API key.")] = None,
     transport: Annotated[str | None, typer.Option(help="auto, wire or aiohttp.")] = None,
     client_cpus: Annotated[str | None, typer.Option(help="CPUs for the load workers: 0-3,8.")] = None,
@@ -102,7 +104,7 @@ def sweep(
         str | None, typer.Option(help="Ray resource that a server asks for: mi325x_node.")
     ] = None,
     load_hosts: Annotated[
-        int | None, typer.Option(min=1, help="Send the load from so many nodes of a Ray cluster.")
+        int | None, typer.Option(min=1, max=1000, help="Send the load from so many nodes of a Ray cluster.")
     ] = None,
     aa_nodes: Annotated[
         bool,

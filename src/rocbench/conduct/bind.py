@@ -324,8 +324,9 @@ def vocabulary(group: Group) -> int | None:
     if group.profile is None:
         return None
     config = group.profile.config
-    found = group.profile.vocab_size or config.get("text_config", config).get("vocab_size")
-    return int(found) if found else None
+    text = config.get("text_config")
+    found = group.profile.vocab_size or (text if isinstance(text, Mapping) else config).get("vocab_size")
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def request_plan(workload: schema.Workload) -> RequestPlan:

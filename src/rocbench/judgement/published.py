@@ -44,9 +44,9 @@ class ArmSpread(Strict):
 class Level(Strict):
     """Mean of each arm at one level of the load."""
 
-    concurrency: int = Field(gt=0)
-    base: float = Field(gt=0)
-    arm: float = Field(gt=0)
+    concurrency: int = Field(gt=0, le=1_000_000)
+    base: float = Field(gt=0, le=1e21)
+    arm: float = Field(gt=0, le=1e21)
 
 
 class PublishedTable(Strict):
@@ -56,8 +56,8 @@ class PublishedTable(Strict):
     source: str
     metric: str
     better: Literal["higher", "lower"] = "higher"
-    repeats: int = Field(gt=1)
-    requests: int | None = Field(default=None, gt=0)
+    repeats: int = Field(gt=1, le=1000)
+    requests: int | None = Field(default=None, gt=0, le=10_000_000)
     """Requests per level and run: no more than so many were ever in flight."""
     base: ArmSpread
     arm: ArmSpread

@@ -9,6 +9,8 @@ from pathlib import Path
 
 LEAST_CPUS = 8
 """Below so many there is nothing to keep apart: the kernel places the workers."""
+MOST_CPUS = 65_536
+"""Of one machine: Linux is built for 8,192 at most."""
 _NODES = Path("/sys/devices/system/node")
 _CPUS = Path("/sys/devices/system/cpu")
 
@@ -131,9 +133,12 @@ def _siblings(cpus: Collection[int]) -> dict[int, list[int]]:
 
 
 def cpu_list(text: str) -> list[int]:
-    """CPU numbers of the kernel's form `0-3,8`. Raises ValueError for anything else."""
+    """CPU numbers of the kernel's form `0-3,8`. Raises ValueError for anything else, and for more than `MOST_CPUS`."""
     found: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
-        found.extend(range(int(first), int(last or first) + 1))
+        numbers = range(int(first), int(last or first) + 1)
+        if int(last or first) >= MOST_CPUS or len(found) > MOST_CPUS:
+            raise ValueError(f"no CPU has a number from {MOST_CPUS} on")
+        found.extend(numbers)
     return found

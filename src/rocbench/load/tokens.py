@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from rocbench import textfile
 from rocbench.errors import InputError
 from rocbench.load.prompts import WORDS, IdArray, allowed_ids
 from rocbench.load.spec import Target
 
+LARGEST = 256 << 20
+"""Bytes of a tokenizer.json: those of the largest vocabularies have 33 MB."""
 _PLAIN_WORD = re.compile(r"[a-z]{3,12}")
 
 
@@ -55,7 +58,9 @@ def read(path: str) -> Any:
 
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     try:
-        return Tokenizer.from_file(str(file))
+        return Tokenizer.from_str(textfile.read_text(file, most=LARGEST))
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 - the library raises bare Exception
         raise InputError(
             f"cannot read the tokenizer: {error}",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from rocbench.errors import ConfigError
 from rocbench.model import attention_parameters as attention
 from rocbench.model import parameters, state_parameters
 from rocbench.model.hfconfig import Fields
@@ -130,6 +131,10 @@ class Architecture:
         return self.parts.mtp
 
 
+_derived: dict[tuple[str, bool], Architecture] = {}
+"""What was derived lately: a plan asks for the same model in each cell, and it takes some ms."""
+
+
 def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Architecture:
     """Derive the architecture from `config.json` (nested text_config too).
 
@@ -138,9 +143,26 @@ def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Arc
         mla_disabled: VLLM_MLA_DISABLE is set, so MLA models run as multi-head attention.
 
     Raises:
-        ConfigError: an indispensable field is missing or no number; the message names it.
+        ConfigError: an indispensable field is missing or no number, or any field holds what cannot be counted with; the
+            message names it.
     """
-    fields = Fields(config)
+    asked = (repr(config), mla_disabled)
+    if asked not in _derived:
+        if len(_derived) >= 64:
+            _derived.clear()
+        fields = Fields(config)
+        try:
+            _derived[asked] = _derive(fields, mla_disabled=mla_disabled)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as fault:
+            raise ConfigError(
+                f"`{fields.last}`, or a field that goes with it, holds what no model has: {fault!s:.100}",
+                where="config.json",
+                fix="give the checkpoint's own config.json",
+            ) from None
+    return _derived[asked]
+
+
+def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
     named = fields.raw("num_attention_heads")
     heads = None if isinstance(named, list | tuple) else fields.need("num_attention_heads")
     layered = blocks(fields)
@@ -234,7 +256,8 @@ def _kv_groups(fields: Fields, layered: Sequence[Block], *, padded: bool) -> tup
 
 def _classes(named: Any) -> tuple[str, ...]:
     """Architecture classes; one alone may stand as text."""
-    return (named,) if isinstance(named, str) else tuple(named or ())
+    listed = named if isinstance(named, list | tuple) else [named]
+    return tuple(name for name in listed if isinstance(name, str))
 
 
 def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> Family:

@@ -6,6 +6,7 @@ names it, and every figure from that config is in doubt. Fields that decide noth
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,9 @@ TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
 
 OTHER_KINDS = ("n_head", "n_layer", "n_embd", "num_heads", "num_layers", "d_model", "state_size", "ssm_cfg")
 """Fields of T5 and Mamba kinds, by which those give their dimensions."""
+
+LARGEST = 1_000_000_000
+"""Of any count or size in a config: positions, the largest, reach 10 million."""
 
 ASIDE = re.compile(
     # what a file says of itself, of training and of sampling
@@ -88,6 +92,8 @@ class Fields:
         self.kind = kind_of(self.model_type)
         self.seen: set[str] = set()
         self.doubts: dict[str, str] = {}
+        self.last = ""
+        """Name that was asked for last."""
 
     def doubt(self, name: str, why: str) -> None:
         """Note that a field is not understood; the first reason stands."""
@@ -104,6 +110,7 @@ class Fields:
         A field that is left out, not null, is what transformers fills in for the model type.
         """
         ways = self.names(*names)
+        self.last = names[0]
         for source in (self.text, self.outer):
             for name in ways:
                 if source.get(name) is not None:
@@ -158,9 +165,7 @@ class Fields:
         if isinstance(value, list | tuple | Mapping):
             self.doubt(self._called(*names), "is no single number")
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-            raise ConfigError(f"`{names[0]}` is {value!r}, it must be a whole number", where="config.json")
-        return int(value)
+        return whole(value, names[0])
 
     def _called(self, *names: str) -> str:
         return next((name for name in self.names(*names) if self.text.get(name) is not None), names[0])
@@ -187,9 +192,9 @@ class Fields:
     def part_number(self, part: str, name: str) -> int | None:
         """A count in a nested mapping; None where it is not given, or is none (a doubt)."""
         value = self.part(part).get(name)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST):
             return value
-        self.doubt(part, f"its {name} is {value!r}, which is no count")
+        self.doubt(part, f"its {name} is {value!r:.60}, which is no count")
         return None
 
     def parts_unread(self) -> dict[str, list[str]]:
@@ -222,6 +227,20 @@ class Fields:
                 and not aside(str(name))
             )
         )
+
+
+def whole(value: Any, name: str) -> int:
+    """A field's value as a whole number.
+
+    Raises:
+        ConfigError: it is none, or larger than `LARGEST`.
+    """
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not math.isfinite(value) or value != int(value):
+        raise ConfigError(f"`{name}` is {value!r:.60}, it must be a whole number", where="config.json")
+    if abs(value) > LARGEST:
+        raise ConfigError(f"`{name}` is {value:.3g}; {LARGEST:,} is the most", where="config.json")
+    return int(value)
 
 
 def aside(name: str) -> bool:

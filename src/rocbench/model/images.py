@@ -43,13 +43,19 @@ def image_rule(config: Mapping[str, Any]) -> ImageRule:
 
     Source: `preprocessor_config.json` of Qwen3-VL (4,096 to 16,777,216 pixels); others are taken alike.
     """
-    vision = config.get("vision_config") or {}
-    patch = int(vision.get("patch_size") or 14)
-    merge = vision.get("spatial_merge_size") or vision.get("merge_kernel_size") or 2
-    side = int(merge[0] if isinstance(merge, (list, tuple)) else merge)
+    vision = config.get("vision_config")
+    vision = vision if isinstance(vision, Mapping) else {}
+    patch = _side(vision.get("patch_size")) or 14
+    side = _side(vision.get("spatial_merge_size")) or _side(vision.get("merge_kernel_size")) or 2
     return ImageRule(patch * side, 4096, 16_777_216)
 
 
 def image_tokens(config: Mapping[str, Any], count: int, width: int, height: int) -> int:
     """Prompt tokens of the images of one request; 0 for a model that takes none."""
     return count * image_rule(config).tokens(width, height) if config.get("vision_config") else 0
+
+
+def _side(value: Any) -> int | None:
+    """A whole number of pixels or patches, or the first of several; None where it is none."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return first if isinstance(first, int) and not isinstance(first, bool) and 0 < first < 10_000 else None

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from rocbench.errors import ConfigError
 from rocbench.model.hfconfig import Fields
 
+MOST_LAYERS = 1000
+"""The deepest published model has 126; each is counted by itself, in a tenth of a millisecond."""
 Mixer = Literal["full", "sliding", "chunked", "linear", "beside", "none"]
 """Attention to all, to a window, within chunks; a state instead of a cache; both side by side; no mixer."""
 Mlp = Literal["dense", "experts", "none"]
@@ -76,7 +79,7 @@ def blocks(fields: Fields) -> tuple[Block, ...]:
     if named is not None:
         return named
     words = _words(fields)
-    count = _count(fields, words)
+    count = _few(_count(fields, words))
     mixers, alone = _mixers(fields, words, count)
     mlps = alone or _mlps(fields, count)
     heads = [_heads(fields, mixer) for mixer in mixers]
@@ -91,6 +94,14 @@ def blocks(fields: Fields) -> tuple[Block, ...]:
         replace(one, mixer=mixer, mlp=mlp, width=widths[i] if widths else None)
         for i, (one, mixer, mlp) in enumerate(zip(heads, mixers, mlps, strict=True))
     )
+
+
+def _few(count: int) -> int:
+    if count > MOST_LAYERS:
+        raise ConfigError(
+            f"the model has {count:,} layers; {MOST_LAYERS:,} are the most", where="config.json"
+        )
+    return count
 
 
 def _words(fields: Fields) -> tuple[str, list[str]] | None:
@@ -413,6 +424,7 @@ def _block_configs(fields: Fields) -> tuple[Block, ...] | None:
     heads, hidden = fields.need("num_attention_heads"), fields.need("hidden_size")
     size = fields.number("head_dim") or hidden // heads
     made = []
+    _few(len(listed))
     for entry in listed:
         attention, mlp = (entry.get(k) if isinstance(entry, Mapping) else None for k in ("attention", "ffn"))
         if not isinstance(attention, Mapping) or not isinstance(mlp, Mapping):

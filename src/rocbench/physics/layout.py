@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from rocbench import jsontext
 
 KvDtype = Literal["bf16", "fp8", "fp8_ds_mla", "int8", "int4", "int3"]
 
@@ -63,11 +64,12 @@ def from_args(args: Mapping[str, object]) -> Layout:
 
     Raises:
         ValueError: a number that is none.
+        InputError: a speculative config that is no JSON.
     """
     known = {name.lstrip("-").replace("_", "-"): value for name, value in args.items()}
     speculation = known.get("speculative-config")
     if isinstance(speculation, str):
-        speculation = json.loads(speculation)
+        speculation = jsontext.parse(speculation, "--speculative-config")
     draft = speculation if isinstance(speculation, Mapping) else {}
     return Layout(
         tp=_number(known.get("tensor-parallel-size") or known.get("tp")),

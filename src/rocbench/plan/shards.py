@@ -8,6 +8,9 @@ from dataclasses import replace
 from rocbench.errors import InputError
 from rocbench.plan.expand import Group, Plan
 
+MOST = 10_000
+"""Shards: more than any queue takes as one job array, and than a plan has servers."""
+
 
 def parse(text: str) -> tuple[int, int]:
     """`2/4` as (2, 4), counted from 1.
@@ -19,9 +22,11 @@ def parse(text: str) -> tuple[int, int]:
         index, total = (int(part) for part in text.split("/"))
     except ValueError:
         index = total = 0
-    if not 1 <= index <= total:
+    if not 1 <= index <= total <= MOST:
         raise InputError(
-            f"cannot read {text!r}", where="--shard", fix="give I/N with 1 <= I <= N, for example 2/4"
+            f"cannot read {text!r:.60}",
+            where="--shard",
+            fix=f"give I/N with 1 <= I <= N <= {MOST:,}, for example 2/4",
         )
     return index, total
 

@@ -277,8 +277,9 @@ def _int(flags: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _model_type(profile: ModelProfile) -> str:
-    text = profile.config.get("text_config") or {}
-    return str(profile.config.get("model_type") or text.get("model_type") or "")
+    text = profile.config.get("text_config")
+    named = text.get("model_type") if isinstance(text, Mapping) else None
+    return str(profile.config.get("model_type") or named or "")
 
 
 def _missing(first: str | None, vllm: str | None, read: Sequence[str]) -> bool | None:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, Literal
 
+from rocbench import jsontext
 from rocbench.errors import InputError
 from rocbench.redact import masked_entry
 from rocbench.rules.versions import release
@@ -132,7 +133,7 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
     if value is None or known is None:
         return value
     told = masked_entry(f"--{leaf}", value)
-    wrong = InputError(f"--{leaf} takes {_NOUN[known.kind]}, not {told!r}", where=where)
+    wrong = InputError(f"--{leaf} takes {_NOUN[known.kind]}, not {told!r:.100}", where=where)
     match known.kind:
         case "bool" | "switch":
             truth = _TRUTH.get(value.lower()) if isinstance(value, str) else value
@@ -148,10 +149,7 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
             return number
         case "json":
             if isinstance(value, str) and value.lstrip().startswith("{"):
-                try:
-                    return json.loads(value)
-                except ValueError:
-                    raise wrong from None
+                return jsontext.parse(value, f"{where}: --{leaf}")
         case "str":
             if isinstance(value, dict):
                 raise wrong

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
-
+from rocbench.settings.amounts import Rate, Users
 from rocbench.settings.strict import Once, Strict
 
 if TYPE_CHECKING:
@@ -19,9 +18,9 @@ class Block(Strict):
     """In place of the sweep's."""
     models: tuple[str, ...] = ()
     """Profiles that it is for; none named is all."""
-    concurrency: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Once] = ()
+    concurrency: Annotated[tuple[Users, ...], Once] = ()
     """In place of the sweep's."""
-    rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Once] = ()
+    rate: Annotated[tuple[Rate, ...], Once] = ()
     """In place of the sweep's."""
     load: dict[str, Any] = {}
     """Keys of `load` that differ here; keys of cells say how, where another block takes the same level."""

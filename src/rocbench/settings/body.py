@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rocbench import jsontext
 from rocbench.errors import InputError
 from rocbench.variables import is_secret
 
@@ -62,24 +62,8 @@ def parse(text: str) -> dict[str, Any]:
     Raises:
         InputError: it is none, or names a field twice.
     """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a field stands in it twice")
-        return found
-
-    def finite(word: str) -> float:
-        raise ValueError(f"{word} is no number of JSON")
-
-    try:
-        found = json.loads(text, object_pairs_hook=once, parse_constant=finite)
-    except ValueError as error:
-        raise InputError(
-            f"this is no JSON object: {error}", where="--extra-body", fix="give one: '{\"top_p\": 0.9}'"
-        ) from None
+    fix = "give an object: '{\"top_p\": 0.9}'"
+    found = jsontext.parse(text, "--extra-body", fix=fix)
     if not isinstance(found, dict):
-        raise InputError(
-            "this is JSON, and no object", where="--extra-body", fix="give one: '{\"top_p\": 0.9}'"
-        )
+        raise InputError("this is JSON, and no object", where="--extra-body", fix=fix)
     return found

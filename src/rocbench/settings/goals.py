@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from rocbench.settings.amounts import Measurements, Rate, Repeats
 from rocbench.settings.strict import Strict
 from rocbench.tables.columns import better
 
@@ -46,7 +47,7 @@ class Until(Strict):
 
     interval_half_width: Share
     """Of the mean: 2% is +-2 %."""
-    max: int = Field(ge=3)
+    max: int = Field(ge=3, le=1000)
     """Repeats at most."""
     metric: str = "output_throughput"
     """Column whose interval decides."""
@@ -62,15 +63,15 @@ class Search(Strict):
 
     slo: dict[str, float] = Field(min_length=1)
     """Columns of `cells` and their limits: `p99_ttft_ms: 2000`. An upper limit where lower is better, else a lower one."""
-    low: float = Field(default=1, gt=0)
+    low: Rate = 1
     """First level tried."""
-    high: float = Field(default=1024, gt=0)
+    high: Rate = 1024
     """Highest level tried."""
-    max_measurements: int = Field(default=20, gt=0)
+    max_measurements: Measurements = 20
     """Of one server and workload; levels listed beside the search do not count."""
-    repeats: int = Field(default=1, gt=0)
+    repeats: Repeats = 1
     """Least measurements of a level."""
-    max_repeats: int = Field(default=5, gt=0)
+    max_repeats: Repeats = 5
     """Most measurements of a level whose repeats straddle a limit; it then counts as not met."""
     relative_step: Share = 0.05
     """The search ends when the bracket is this narrow, or one user wide."""

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
+from rocbench.errors import ConfigError
 from rocbench.model.architecture import Architecture, from_config
 from rocbench.model.hfconfig import aside
 from rocbench.model.kinds import kind_of
 from rocbench.physics import kv, weights
 from rocbench.physics.layout import Layout
+from rocbench.settings import yamltext
 from rocbench.settings.checkpoints import detect_checkpoint
 from rocbench.settings.schema import Checkpoint, Derived, ModelProfile
 from rocbench.units import GIB, number, parameters, size
@@ -56,7 +59,7 @@ def profile_text(config: Mapping[str, Any], name: str | None = None) -> str:
     hf_id = str(config.get("_name_or_path") or "")
     named = bool(re.fullmatch(r"[\w.-]+/[\w.-]+", hf_id))
     tp, nodes = _spread(arch, checkpoint)
-    profile = ModelProfile(
+    profile = _checked(
         name=name or _slug(hf_id.rsplit("/", 1)[-1] or str(config.get("model_type") or arch.model_type)),
         hf_id=hf_id if named else "ORGANISATION/MODEL",
         trust_remote_code=bool(config.get("auto_map")),
@@ -77,7 +80,24 @@ def profile_text(config: Mapping[str, Any], name: str | None = None) -> str:
             indexer_bytes_per_token=kv.indexer_bytes_per_token(arch),
         ),
     )
-    return _comments(arch, checkpoint, profile) + _yaml(profile)
+    text = _comments(arch, checkpoint, profile) + _yaml(profile)
+    try:
+        yamltext.parse(text, "config.json")
+    except ConfigError as error:
+        raise ConfigError(f"holds what no profile can: {error.what}", where="config.json") from None
+    return text
+
+
+def _checked(**facts: Any) -> ModelProfile:
+    try:
+        return ModelProfile(**facts)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise ConfigError(
+            f"makes no profile: `{key}` {fault['msg']} (it is {yamltext.shown(fault['input'])})",
+            where="config.json",
+        ) from None
 
 
 def _spread(arch: Architecture, checkpoint: Checkpoint) -> tuple[int, int]:

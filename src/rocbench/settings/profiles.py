@@ -8,6 +8,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field, model_validator
 
+from rocbench.settings.amounts import Gpus, Quantity, Tokens, Vocabulary
 from rocbench.settings.strict import Strict, Variable, Word
 
 FlagValue = bool | int | float | str | dict[str, Any] | None
@@ -32,7 +33,6 @@ def _range(text: str) -> str:
 
 VersionText = Annotated[str, AfterValidator(_version)]
 VersionRange = Annotated[str, AfterValidator(_range)]
-Positive = Annotated[int, Field(gt=0)]
 
 
 # --- models
@@ -43,16 +43,16 @@ class Checkpoint(Strict):
 
     quantization: Literal["none", "fp8_block", "fp8_channel", "int4_group", "mxfp4"] = "none"
     """Scheme of the weights."""
-    bits: float = 16
+    bits: float = Field(default=16, gt=0, le=64)
     """Of one weight."""
-    block: tuple[int, int] | None = None
+    block: tuple[Tokens, Tokens] | None = None
     """Weight block (rows, columns) of block quantisation, 128x128 for DeepSeek FP8."""
-    group: int | None = None
+    group: Tokens | None = None
     """Group size of group quantisation."""
-    linear_bits: float | None = None
+    linear_bits: Annotated[float, Field(gt=0, le=64)] | None = None
     """Bits of a weight outside the routed experts, where it is not as expected: as the experts for FP8 and in
     models without experts, 16 beside INT4 and MXFP4 experts."""
-    bytes: float | None = None
+    bytes: Quantity | None = None
     """Bytes of all weight files where known; else derived from the parameters."""
     unsure: tuple[str, ...] = ()
     """What of it is not understood, one sentence each. While there is any, no figure of its size refuses or voids."""
@@ -69,7 +69,7 @@ class ServeVariant(Strict):
     """Environment variables."""
     image: Word | None = None
     """Container image."""
-    tp: Positive | None = None
+    tp: Gpus | None = None
     """Tensor parallel size, in place of the profile's."""
     source: str
     """Who says so: recipe, guide or file."""
@@ -115,17 +115,17 @@ class ModelProfile(Strict):
     """How its weights are stored."""
     precision: str
     """Label of the weights as they run: bf16, fp8, int4, mxfp4."""
-    total_params: float | None = None
+    total_params: Quantity | None = None
     """As `active_params`."""
-    active_params: float | None = None
+    active_params: Quantity | None = None
     """Set only where the derivation from `config` cannot know them."""
-    tp: Positive = 8
+    tp: Gpus = 8
     """Tensor parallel size, where nothing else is said."""
-    nodes: Positive = 1
+    nodes: Gpus = 1
     """Nodes that one server spans."""
-    max_model_len: Positive | None = None
+    max_model_len: Tokens | None = None
     """Longest context to serve."""
-    vocab_size: Positive | None = None
+    vocab_size: Vocabulary | None = None
     """Token ids to draw prompts from; None takes the config's."""
     vllm_min: VersionText | None = None
     """First vLLM version that has the architecture."""
@@ -149,23 +149,23 @@ class Gpu(Strict):
     """As the vendor calls it."""
     gfx: str
     """Architecture: `gfx942`."""
-    hbm_bytes: Positive
+    hbm_bytes: Annotated[int, Field(gt=0, le=2**60)]
     """Memory of one GPU."""
-    hbm_bytes_per_s: float
+    hbm_bytes_per_s: Quantity
     """Peak bandwidth of one GPU's memory."""
-    flops: dict[Literal["bf16", "fp16", "fp8", "int8", "fp4"], float]
+    flops: dict[Literal["bf16", "fp16", "fp8", "int8", "fp4"], Quantity]
     """Dense peak FLOP/s by number format."""
-    link_bytes_per_s: float
+    link_bytes_per_s: Quantity
     """Usable bytes/s of one GPU-GPU link, one direction."""
-    links: Positive
+    links: Gpus
     """Links from one GPU to its peers."""
-    power_w: float
+    power_w: Annotated[float, Field(gt=0, le=1e6)]
     """Power limit of one GPU (TBP)."""
-    idle_power_w: float | None = None
+    idle_power_w: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Power of one GPU that does nothing."""
-    host_bytes_per_s: float | None = None
+    host_bytes_per_s: Quantity | None = None
     """Host to GPU, one direction: how fast offloaded KV comes back at best."""
-    cache_bytes: float = 0.0
+    cache_bytes: float = Field(default=0.0, ge=0, le=1e21)
     """Last-level cache: so much may stay from step to step and need not be read from HBM."""
 
 
@@ -176,7 +176,7 @@ class Hardware(Strict):
     """As sweeps name it."""
     platform: Literal["rocm", "cpu"]
     """What vLLM runs on there."""
-    gpus: int = Field(ge=0)
+    gpus: int = Field(ge=0, le=1024)
     """GPUs of one node."""
     gpu: Gpu | None = None
     """None on the CPU."""

@@ -13,7 +13,20 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from rocbench.settings import headers
+from rocbench.settings import extent, headers
+from rocbench.settings.amounts import (
+    Factor,
+    Gpus,
+    Quantity,
+    Rate,
+    Repeats,
+    Requests,
+    Seconds,
+    Seed,
+    Users,
+    Variation,
+    Wait,
+)
 from rocbench.settings.blocks import Block
 from rocbench.settings.goals import Search, Share, Slo, Until
 from rocbench.settings.profiles import (
@@ -23,7 +36,6 @@ from rocbench.settings.profiles import (
     Gpu,
     Hardware,
     ModelProfile,
-    Positive,
     ServeVariant,
     VersionText,
 )
@@ -48,7 +60,6 @@ __all__ = [
     "Matrix",
     "ModelProfile",
     "OpenLoop",
-    "Positive",
     "Search",
     "ServeVariant",
     "Server",
@@ -80,9 +91,9 @@ class OpenLoop(Strict):
     """Open loop."""
     arrival: Literal["constant", "poisson", "gamma"] = "poisson"
     """Distribution of the gaps between sends."""
-    burstiness: float = Field(default=1.0, gt=0)
+    burstiness: Factor = 1.0
     """Shape of the gamma distribution; 1 is Poisson, lower is burstier."""
-    max_in_flight: Positive | None = None
+    max_in_flight: Users | None = None
     """Requests due beyond it wait; their lateness is in the row."""
 
 
@@ -96,7 +107,7 @@ class TraceReplay(Strict):
     unit: Literal["s", "ms"] | None = None
     """Of a bare `timestamp`. None takes milliseconds in Mooncake's form (whole numbers beside hash_ids), and refuses
     any other."""
-    speed: float = Field(default=1.0, gt=0)
+    speed: Factor = 1.0
     """Divide all gaps."""
     skip_bad: bool = False
     """Leave out lines that cannot be used; how many is told. Else one of them stops the plan."""
@@ -110,29 +121,29 @@ class Load(Strict):
 
     shape: LoadShape = ClosedLoop()
     """Closed loop, open loop or trace."""
-    duration_s: float = Field(default=30.0, gt=0)
+    duration_s: Seconds = 30.0
     """The least length of the measured window."""
-    max_duration_s: float = Field(default=1800.0, gt=0)
+    max_duration_s: Seconds = 1800.0
     """The greatest length of the window, and of the warm-up before it."""
-    min_requests_per_user: float = Field(default=5.0, ge=0)
+    min_requests_per_user: float = Field(default=5.0, ge=0, le=1e6)
     """The window goes on until so many requests a user began in it."""
-    max_requests: Positive | None = None
+    max_requests: Requests | None = None
     """Bound by count instead: so many requests in all, as the study did. The row is marked."""
-    max_requests_per_user: Positive | None = None
+    max_requests_per_user: Requests | None = None
     """With `max_requests`: no more than so many for each user of the level."""
-    ramp_s: float | None = Field(default=None, ge=0)
+    ramp_s: Wait | None = None
     """Seconds over which users start; None staggers them over about one request's time."""
     wave: bool = False
     """Start all users at once, so that fixed lengths march in one wave."""
-    max_tail_s: float | None = Field(default=None, ge=0)
+    max_tail_s: Wait | None = None
     """Maximum time, in seconds, for which the load is kept up after the window until its last request has ended.
     None: half a window (closed loop: a whole one), and at least the time of a few requests."""
-    max_tail_requests: int | None = Field(default=None, ge=0)
+    max_tail_requests: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     """Maximum number of requests sent in that time. None: as many as come, or began, in the window."""
-    max_drain_s: float | None = Field(default=None, ge=0)
+    max_drain_s: Wait | None = None
     """Maximum time, in seconds, to wait for requests in flight once nothing new is sent; what is left is cut and
     counted as unfinished. None: a window (closed loop: as long as a request may take)."""
-    request_timeout_s: float = Field(default=600.0, gt=0)
+    request_timeout_s: Seconds = 600.0
     """From the send to the last byte."""
     transport: Literal["auto", "wire", "aiohttp"] = "auto"
     """Who reads the socket; wire has the kernel's stamps."""
@@ -143,9 +154,9 @@ class Load(Strict):
 class Assume(Strict):
     """What a plan's time takes for granted until it is measured. Nothing else reads it."""
 
-    load_bytes_per_s: float = Field(default=2e9, gt=0)
+    load_bytes_per_s: Quantity = 2e9
     """Rate at which a start reads the weights, all ranks together."""
-    start_s: float = Field(default=120.0, ge=0)
+    start_s: Wait = 120.0
     """Seconds of a start beside the weights: engine, compilation, graph capture."""
     efficiency: float = Field(default=0.5, gt=0, le=1)
     """Share of the speed that physics expects of a step."""
@@ -158,15 +169,15 @@ class Simulation(Strict):
     """Share of the physical bound that steps reach; None takes the named calibration's."""
     calibration: str = "default"
     """Named efficiencies of the step times."""
-    noise_cv: float = Field(default=0.0, ge=0)
+    noise_cv: Variation = 0.0
     """Coefficient of variation of step times."""
-    run_cv: float = Field(default=0.0, ge=0)
+    run_cv: Variation = 0.0
     """Coefficient of variation of the whole server's speed, drawn anew after each time it was idle."""
-    speed: float = Field(default=1.0, gt=0)
+    speed: Factor = 1.0
     """Divide all step times; for tests."""
-    load_s: float = Field(default=1.0, ge=0)
+    load_s: Wait = 1.0
     """Seconds that the model load is made to last."""
-    slowdown: float = Field(default=1.0, gt=0)
+    slowdown: Factor = 1.0
     """Multiply all step times: a regression, for the gate's tests."""
     faults: dict[str, dict[str, Any]] = {}
     """Faults of each model's server (fields of `rocbench.sim.faults.Faults`), to test what watches servers."""
@@ -219,13 +230,13 @@ class SweepModel(Strict):
     """Name of the model profile."""
     path: Word | None = None
     """A local folder that holds the model, served instead of the profile's `hf_id`."""
-    tp: Positive | None = None
+    tp: Gpus | None = None
     """Tensor parallel size."""
     workloads: Annotated[tuple[str, ...], Once] | None = None
     """In place of the sweep's."""
-    concurrency: Annotated[tuple[Positive, ...], Once] | None = None
+    concurrency: Annotated[tuple[Users, ...], Once] | None = None
     """In place of the sweep's."""
-    rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Once] | None = None
+    rate: Annotated[tuple[Rate, ...], Once] | None = None
     """In place of the sweep's."""
     serve_args: dict[str, FlagValue] = {}
     """On top of the sweep's."""
@@ -256,7 +267,7 @@ class Server(Strict):
     """Further headers of every request to a running server; a secret by its variable: `{X-Api-Key: $MY_KEY}`."""
     insecure: bool = False
     """Take any TLS certificate of a running server."""
-    ready_timeout_s: float | None = Field(default=None, gt=0)
+    ready_timeout_s: Seconds | None = None
     """None allows 600 s and 3 s a billion parameters."""
     dev_mode: bool = True
     """Set VLLM_SERVER_DEV_MODE=1 (loopback only), for the proof after start and cache resets."""
@@ -314,9 +325,9 @@ class Sweep(Strict):
     """Names of profiles, or entries with settings of their own."""
     workloads: Annotated[tuple[str, ...], Once] = ()
     """Names of workloads."""
-    concurrency: Annotated[tuple[Positive, ...], Once] = ()
+    concurrency: Annotated[tuple[Users, ...], Once] = ()
     """Levels of a closed loop: users."""
-    rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Once] = ()
+    rate: Annotated[tuple[Rate, ...], Once] = ()
     """Levels of an open loop: requests/s."""
     blocks: tuple[Block, ...] = ()
     """Cells with workloads, levels or a load of their own, on the same servers; some block takes the sweep's levels."""
@@ -330,11 +341,11 @@ class Sweep(Strict):
     """Environment variables of every server."""
     load: Load = Load()
     """How long and in what shape each cell is loaded."""
-    repeats: Positive = 1
+    repeats: Repeats = 1
     """Measurements of each cell."""
     until: Until | None = None
     """Go on repeating until the interval is narrow enough."""
-    again: Annotated[int, Field(ge=0)] = 0
+    again: Annotated[int, Field(ge=0, le=10_000)] = 0
     """How many measurements of the run may be made again at once, because this machine spoiled them."""
     discard_first: bool = False
     """Measure each cell once more after a load, and leave that out of all judgement."""
@@ -354,7 +365,7 @@ class Sweep(Strict):
     """Look for the highest load that meets limits."""
     saturation_gain: Share = 0.05
     """A doubling of the load that brings less throughput than this is past the saturation point."""
-    seed: int = 0
+    seed: Seed = 0
     """Of prompts, order and arrivals."""
     assume: Assume = Assume()
     """What the plan's time takes for granted."""
@@ -430,6 +441,7 @@ class Sweep(Strict):
             raise ValueError("a trace has no level to search")
         if self.until is not None and self.until.max < self.repeats:
             raise ValueError("`until.max` is less than `repeats`")
+        extent.check(self)
         return self
 
 

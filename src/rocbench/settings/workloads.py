@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rocbench.settings import body
-from rocbench.settings.profiles import Positive
+from rocbench.settings import amounts, body
+from rocbench.settings.amounts import Pixels, Prompts, Tokens
 from rocbench.settings.strict import Strict
 
 
@@ -16,11 +16,11 @@ class Length(Strict):
 
     kind: Literal["fixed", "uniform", "lognormal"] = "fixed"
     """How lengths are drawn."""
-    mean: Positive
+    mean: Tokens
     """Tokens; of `fixed` each one's."""
-    low: Positive | None = None
+    low: Tokens | None = None
     """Least length."""
-    high: Positive | None = None
+    high: Tokens | None = None
     """Greatest length."""
     sigma: float | None = Field(default=None, gt=0, le=5)
     """Standard deviation of the underlying normal, for lognormal."""
@@ -49,14 +49,20 @@ class Length(Strict):
 class Images(Strict):
     """Synthetic images, unique and real files."""
 
-    count: Positive
+    count: amounts.Images
     """In each request."""
-    width: Positive
+    width: Pixels
     """Pixels."""
-    height: Positive
+    height: Pixels
     """Pixels."""
     format: Literal["png", "jpeg"] = "jpeg"
     """File format."""
+
+    @model_validator(mode="after")
+    def _fit_into_memory(self) -> Images:
+        if (pixels := self.count * self.width * self.height) > amounts.MOST_PIXELS:
+            raise ValueError(f"{pixels:,} pixels in one request; {amounts.MOST_PIXELS:,} are the most")
+        return self
 
 
 class Dataset(Strict):
@@ -89,11 +95,11 @@ class Workload(Strict):
     """auto: chat with images, else completions with token ids."""
     shared_prefix_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the prompt that all requests share. 0 unless the prefix cache is what is measured."""
-    prompt_pool: Positive | None = None
+    prompt_pool: Prompts | None = None
     """Take prompts (and images) in turn from so many, as harnesses with a fixed list do; None makes each unique."""
     ignore_eos: bool = True
     """Answers end at their length, not at the model's will."""
-    temperature: float = 0.0
+    temperature: float = Field(default=0.0, ge=0, le=100)
     """Of sampling; 0 is greedy."""
     extra_body: dict[str, Any] = {}
     """Further fields of each request's body, as the server takes them: `{top_p: 0.9}`."""

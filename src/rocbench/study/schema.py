@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from rocbench.settings.amounts import Factor, Repeats, Requests, Seconds, Tokens, Users, Variation
 from rocbench.settings.schema import VersionText
 from rocbench.settings.strict import FolderName, Strict
 
@@ -43,8 +44,8 @@ class Question(Strict):
     models: tuple[str, ...] = ()
     """None named is all."""
     workloads: tuple[str, ...] = ()
-    concurrency: tuple[int, ...] = ()
-    repeats: int = Field(default=1, gt=0)
+    concurrency: tuple[Users, ...] = ()
+    repeats: Repeats = 1
 
 
 class Small(Strict):
@@ -54,14 +55,14 @@ class Small(Strict):
     """Parts kept (`corrected-runs-0.14.1`); none named is all."""
     models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Part to the models kept; a part not named keeps all."""
-    concurrency: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    concurrency: dict[str, tuple[Users, ...]] = Field(default_factory=dict)
     """Workload to the levels kept; a workload not named is left out."""
-    repeats: int = Field(default=2, gt=0)
-    duration_s: float = Field(default=4.0, gt=0)
-    min_requests_per_user: float = Field(default=5.0, gt=0)
-    divisor: int = Field(default=1, gt=0)
+    repeats: Repeats = 2
+    duration_s: Seconds = 4.0
+    min_requests_per_user: float = Field(default=5.0, gt=0, le=1e6)
+    divisor: Tokens = 1
     """Prompts (but not images) and answers are shortened by it."""
-    speed: float = Field(default=1.0, gt=0)
+    speed: Factor = 1.0
     """How many times as fast the simulated server is."""
 
 
@@ -87,7 +88,7 @@ class Curve(Strict):
     sweep: str
     model: str
     workload: str
-    requests: int = Field(gt=0)
+    requests: Requests
     """Requests of a level, at most."""
     aiter: Literal["on", "off"] | None = None
     held_out: bool = False
@@ -100,9 +101,9 @@ class Curve(Strict):
 class Answers(Strict):
     """Answers that end by themselves: lognormal."""
 
-    median: float = Field(gt=0)
+    median: float = Field(gt=0, le=1e8)
     """Tokens."""
-    sigma: float = Field(gt=0)
+    sigma: float = Field(gt=0, le=5)
     why: str = ""
 
 
@@ -111,6 +112,6 @@ class Tables(Strict):
 
     answers: dict[str, Answers] = Field(default_factory=dict)
     """Model to how long its answers are; those of a model not named end at the limit."""
-    run_cv: dict[str, float] = Field(default_factory=dict)
+    run_cv: dict[str, Variation] = Field(default_factory=dict)
     """Model, or `MODEL@aiter=on`, to the coefficient of variation between runs that its tables imply."""
     curves: tuple[Curve, ...]

@@ -1,0 +1,62 @@
+"""How many servers and measurements a sweep asks for, told before any of them is built. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rocbench.settings.amounts import MOST_RUNS, MOST_SERVERS
+
+if TYPE_CHECKING:
+    from rocbench.settings.schema import Sweep
+
+
+def check(sweep: Sweep) -> None:
+    """Refuse what nobody can measure.
+
+    Raises:
+        ValueError: the sweep has more than `MOST_SERVERS` servers, or more than `MOST_RUNS` cells and repeats.
+    """
+    matrix = sweep.matrix
+    each = math.prod(map(len, matrix.product.values())) * len(next(iter(matrix.zip.values()), " "))
+    combined = each * arms(sweep) + len(matrix.include)
+    servers = len(sweep.models) * combined
+    if servers > MOST_SERVERS:
+        raise ValueError(
+            f"its axes make {_told(servers)} servers of {len(sweep.models)} models; {MOST_SERVERS:,} are the most"
+        )
+    axes = {*matrix.product, *matrix.zip, *sweep.factors}
+    cells = 0
+    for model in sweep.models:
+        own = model if not isinstance(model, str) else sweep
+        for part in sweep.blocks or (own,):
+            workloads = part.workloads or own.workloads or sweep.workloads
+            levels = (part.concurrency or own.concurrency or sweep.concurrency) + (
+                part.rate or own.rate or sweep.rate
+            )
+            cells += (1 if "workload" in axes else len(workloads)) * (
+                1 if axes & {"concurrency", "rate"} else len(levels)
+            )
+    runs = combined * cells * max(sweep.repeats, sweep.until.max if sweep.until else 1)
+    if runs > MOST_RUNS:
+        raise ValueError(
+            f"it asks for {_told(runs)} measurements (cells times repeats); {MOST_RUNS:,} are the most"
+        )
+
+
+def arms(sweep: Sweep) -> int:
+    """Combinations of an ablation's factors (`judgement.ablate.arms`); 1 without factors."""
+    changes = sum(len(levels) - 1 for levels in sweep.factors.values())
+    match sweep.design:
+        case "full":
+            return math.prod(map(len, sweep.factors.values()))
+        case "one_at_a_time":
+            return 1 + changes
+        case "leave_one_out":
+            return 1 + len(sweep.factors)
+        case "pairwise":
+            return 1 + changes + changes * (changes - 1) // 2
+
+
+def _told(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else "more than 10^15"

@@ -17,6 +17,7 @@ from rocbench.plan import expand as planner
 from rocbench.plan.expand import Overrides, Plan, Sources
 from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload, check_url
+from rocbench.settings.yamltext import shown
 from rocbench.store import RunFolder
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
@@ -28,7 +29,7 @@ def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | No
     """The plan of a named sweep, with the command line's changes above the YAML."""
     sweep, path = catalog.sweep(name)
     changes = {key: value for key, value in (changes or {}).items() if value is not None}
-    sweep = _changed(sweep, changes, str(path))
+    sweep = _changed(sweep, changes, "command line")
     if sweep.load.shape.kind == "trace" and (lengths := {"isl", "osl"} & changes.keys()):
         raise InputError(f"--{min(lengths)} has no effect on a trace: its lines say how long each request is")
     return planner.expand(sweep, sources(sweep, overrides, changes, path), overrides)
@@ -243,4 +244,6 @@ def _told(error: ValidationError) -> str:
     """The first fault as `key: what is wrong`."""
     fault = error.errors(include_url=False)[0]
     key, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[:1].lower()}{message[1:]}" if key else message
+    message = f"{message[:1].lower()}{message[1:]}".replace("input should be", "must be")
+    got = f" (got {shown(fault['input'])})" if isinstance(fault["input"], str | int | float) else ""
+    return f"{key}: {message}{got}" if key else message

@@ -293,7 +293,7 @@ def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
         flags: dict[str, Any] = {}
         for name, value in layer.items():
             flag = name.lstrip("-").replace("_", "-")
-            if flags.setdefault(flag, value) != value:
+            if (other := flags.setdefault(flag, value)) is not value and other != value:
                 raise InputError(
                     f"--{flag} is given twice: {masked_entry(f'--{flag}', flags[flag])!r} and "
                     f"{masked_entry(f'--{flag}', value)!r}",

@@ -142,6 +142,7 @@ def _said(faults: list[Any]) -> str:
     if others:
         told = [fault["msg"].removeprefix("Value error, ") for fault in others]
         message = " or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in told))
+        message = message.replace("input should be", "must be")
     else:
         message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_noun, faults))))
     value = faults[0]["input"]

@@ -59,8 +59,12 @@ def read(path: str) -> Any:
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     try:
         return Tokenizer.from_str(textfile.read_text(file, most=LARGEST))
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(
+            f"cannot read the tokenizer: {error.what}",
+            where=error.where,
+            fix=error.fix or "give the folder that holds tokenizer.json, or --vocab-size",
+        ) from None
     except Exception as error:  # noqa: BLE001 - the library raises bare Exception
         raise InputError(
             f"cannot read the tokenizer: {error}",

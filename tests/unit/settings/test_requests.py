@@ -123,7 +123,9 @@ def test_secrets_in_bodies():
 @given(
     st.dictionaries(
         st.sampled_from(["top_p", "seed", "stop", "guided"]),
-        st.recursive(st.integers() | st.text() | st.booleans() | st.none(), st.lists, max_leaves=5),
+        st.recursive(
+            st.integers(-(2**63), 2**64) | st.text() | st.booleans() | st.none(), st.lists, max_leaves=5
+        ),
     )
 )
 def test_other_fields_are_kept_as_they_are(fields):

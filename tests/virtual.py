@@ -122,7 +122,7 @@ def _session(run_name: str) -> Any:
 
 
 def _cell(world: World) -> Any:
-    def cell(session: Any, run_: Run, run_id: str, client: object, screen: object, stop: object) -> Measured:
+    def cell(session: Any, run_: Run, run_id: str, client: object, screen: object) -> Measured:
         world.before_cell(run_)
         spec = predicting.load_of(session.sweep, run_)
         found = predict.drive(spec, session.node, seed=predicting._seed(run_.cell.cell_id, run_.repeat))

@@ -188,27 +188,7 @@ def test_planted_at_a_running_server(surrounded, tmp_path):
         assert planted.planted_in((told.stdout + told.stderr).encode()) == []
 
 
-def test_values_that_read_like_our_own_words(tmp_path):
-    """Secrets called as a key of plan.json is, or as any number: the run is written whole and goes on."""
-    values = ("000000", "concurrency", "launches", "run_id")
-    bench = Bench(tmp_path, env={f"A_{number}_TOKEN": value for number, value in enumerate(values)})
-    made = sweep([GOOD], concurrency=[2, 4], env={f"B_{n}_TOKEN": value for n, value in enumerate(values)})
-    first = bench.sweep(made)
-    plan, manifest = ((bench.out / name).read_bytes() for name in ("plan.json", "manifest.json"))
-    row = next(bench.out.glob("parts/cells/*.json"))
-    row.unlink()
-    bench.env |= {f"B_{number}_TOKEN": value for number, value in enumerate(values)}
-    again = bench.run("sweep", "--resume", str(bench.out))
-    bench.check(again)
-
-    assert {first.code, again.code} <= {0, 1}, again.stderr
-    assert row.exists()  # the same cell under the same name
-    assert json.loads(plan)["launches"]
-    assert json.loads(plan)["sweep"]["env"] == {f"B_{number}_TOKEN": "***" for number in range(4)}
-    assert {"run_id", "begun_at"} <= json.loads(manifest).keys()
-    assert sorted(again.rows["concurrency"]) == [2, 4]
-
-
+@pytest.mark.slow
 def test_a_log_is_filtered_when_bench_was_killed(surrounded, tmp_path):
     """The server writes on, and so does its filter, until both are ended."""
     process = surrounded.begin(

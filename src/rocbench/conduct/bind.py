@@ -59,10 +59,8 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
     """The server of a group, its files in `folder`."""
     server = sweep.server
     profile = group.profile
-    env = dict(group.resolution.environment()) if group.resolution else {}
-    argv = _kept_words(group.resolution.argv()) if group.resolution else ()
+    argv, env = settings_of(group)
     model, served = group.resolution.model if group.resolution else group.model, _served_name(group)
-    env = {name: _kept_value(name, value) for name, value in env.items()}
     command: tuple[str, ...] = ()
     if server.kind == "simulated":
         context = folder / "simulation.json"
@@ -97,6 +95,18 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         dev_mode=server.dev_mode,
         gated=bool(profile and profile.gated and server.kind in ("process", "container")),
     )
+
+
+def settings_of(group: Group) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What a group's server is started with: argv behind `vllm serve`, and variables; none for one that runs already.
+
+    Raises:
+        InputError: a value was masked in the run folder that is resumed, and this shell has it not.
+    """
+    if group.resolution is None:
+        return (), {}
+    env = {name: _kept_value(name, value) for name, value in group.resolution.environment().items()}
+    return _kept_words(group.resolution.argv()), env
 
 
 def reach_attached(server: Server) -> None:

@@ -130,6 +130,8 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         stack.enter_context(_resumable(folder))
         conductor = _conductor(plan, options, screen, folder)
         if elsewhere is None:
+            _ask_for_what_is_not_kept(conductor)
+        if elsewhere is None:
             _doctor(plan, options, screen, folder)
         screen.begin(plan, str(folder.path))
         try:
@@ -156,6 +158,17 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"what was measured is on disk; go on with: bench sweep --resume {folder.path}")
         raise
+
+
+def _ask_for_what_is_not_kept(conductor: Conductor) -> None:
+    """Refuse before anything is measured what no server of this run could be started with.
+
+    Raises:
+        InputError: a run folder keeps no secret, and this shell has not the one that is wanted.
+    """
+    for launch in conductor.plan.launches:
+        if conductor.goal.todo(launch, conductor.folder.rows, conductor.redo):
+            bind.settings_of(launch.group)
 
 
 def _ours(plan: Plan) -> bool:

@@ -7,6 +7,7 @@ import socket
 import psutil
 
 from rocbench.errors import NodeFault
+from rocbench.server import processes
 from rocbench.server.command import flag_value
 from rocbench.server.spec import ServerSpec
 
@@ -59,7 +60,4 @@ def holder(port: int) -> str:
 
 
 def _command(pid: int) -> str:
-    try:
-        return " ".join(psutil.Process(pid).cmdline())[:120]
-    except psutil.Error:
-        return "gone"
+    return processes.command_line(pid)[:120] or "gone"

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rocbench.redact import masked_argv
 from rocbench.server.spec import ProcessIdentity
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -95,8 +96,8 @@ def arguments(pid: int) -> tuple[str, ...]:
 
 
 def command_line(pid: int) -> str:
-    """The command line as `ps` shows it, without control characters; empty when the process is gone or hidden."""
-    text = " ".join(arguments(pid)).strip()
+    """The command line as `ps` shows it, without secrets and control characters; empty when the process is gone or hidden."""
+    text = " ".join(masked_argv(arguments(pid))).strip()
     return "".join(char if char.isprintable() else "?" for char in text)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from rocbench.conduct import run
 from rocbench.errors import InputError
-from virtual import SMALL, bench, plan_of
+from rocbench.plan.planned import Run
+from virtual import SMALL, Killed, World, bench, json_of, keys, plan_of
 
 
 @pytest.mark.parametrize("kind", ["process", "container"])
@@ -51,3 +52,31 @@ def test_an_axis_with_the_value_of_a_secret(monkeypatch):
         run._secrets(plan)
     assert "v4lue" not in caught.value.text()
     assert run._secrets(plan_of(SMALL)) == ("v4lue-of-mine",)
+
+
+@pytest.mark.parametrize("value", ["000000", "concurrency", "launches", "run_id"])
+def test_a_secret_that_reads_like_our_own_words(monkeypatch, tmp_path, value):
+    """In the shell and in the sweep: the run is written whole, and goes on after it was killed, with the same cells."""
+
+    def killed(run_: Run) -> None:
+        if run_.cell.level.concurrency == 8:
+            raise Killed
+
+    monkeypatch.setenv("A_TOKEN", value)
+    sweep = SMALL | {"env": {"B_TOKEN": value, "MINE": value, "VLLM_LOGGING_LEVEL": "INFO"}}
+    with pytest.raises(Killed):
+        bench(tmp_path / "out", sweep, World(before_cell=killed))
+    plan = json_of(tmp_path / "out", "plan.json")
+    with pytest.raises(InputError, match="is not kept in a run folder"):
+        bench(tmp_path / "out")
+    monkeypatch.setenv("B_TOKEN", value)
+    monkeypatch.setenv("MINE", value)
+    bench(tmp_path / "out")
+
+    assert plan["sweep"]["env"] == {"B_TOKEN": "***", "MINE": "***", "VLLM_LOGGING_LEVEL": "INFO"}
+    assert plan["sweep"]["concurrency"] == [2, 8]
+    assert [run_["cell_id"] for run_ in plan["launches"][0]["runs"]] == [
+        cell.cell_id for cell in plan_of(sweep).groups[0].cells
+    ]
+    assert len(keys(tmp_path / "out")) == 2
+    assert json_of(tmp_path / "out", "manifest.json")["run_id"]

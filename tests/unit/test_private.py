@@ -1,0 +1,48 @@
+"""Whose the files of a run are."""
+
+import os
+import stat
+
+import pytest
+
+from rocbench import private
+from rocbench.errors import InputError
+from rocbench.store import Identity, RunFolder
+
+
+def mode(path):
+    """Permissions of a file."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(("asked", "wanted"), [(None, 0o600), ("", 0o600), ("027", 0o640), ("022", 0o644)])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_files_of_a_run(monkeypatch, tmp_path, asked, wanted, umask):
+    """Their owner's alone unless asked, whatever the shell's umask is; a file that was more open is closed."""
+    monkeypatch.delenv(private.ASKED, raising=False)
+    if asked is not None:
+        monkeypatch.setenv(private.ASKED, asked)
+    (tmp_path / "log.jsonl").touch()
+    (tmp_path / "log.jsonl").chmod(0o666)
+    before = os.umask(umask)
+    try:
+        folder = RunFolder.create(tmp_path)
+        with folder.held():
+            folder.write_json("plan.json", {"a": 1})
+            folder.log("now", "event")
+            folder.write_cell(Identity("r", "c", 1), {"valid": True}, {})
+            private.write(tmp_path / "command.sh", "true")
+    finally:
+        os.umask(before)
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 7
+    assert {mode(path) for path in files} == {wanted}
+
+
+@pytest.mark.parametrize("asked", ["rw", "777", "-1", "8"])
+def test_no_umask(monkeypatch, asked):
+    """One message; 777 would lock the owner out."""
+    monkeypatch.setenv(private.ASKED, asked)
+    with pytest.raises(InputError, match="is no umask"):
+        private.mode()

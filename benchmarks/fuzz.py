@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import functools
 import io
 import json
 import random
@@ -78,9 +78,18 @@ class TookTooLong(BaseException):
     """A case that did not end in time; no handler of the program takes it for its own."""
 
 
+@functools.cache
+def bench() -> Any:
+    """The command line; to build it takes four times as long as a plan."""
+    from typer.main import get_command
+
+    from rocbench import cli
+
+    return get_command(cli.app)
+
+
 def in_process(arguments: tuple[str, ...]) -> Ended:
     """Run a command in this process, as `rocbench.cli.main` does."""
-    from rocbench import cli
     from rocbench.errors import BenchError
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -93,7 +102,7 @@ def in_process(arguments: tuple[str, ...]) -> Ended:
     try:
         signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
-            code = cli.app(list(arguments), standalone_mode=False) or 0
+            code = bench().main(list(arguments), standalone_mode=False) or 0
     except BenchError as error:
         code = int(error.exit_code)
         err.write(error.text().encode().decode())  # as it must go to a terminal
@@ -127,7 +136,7 @@ def run(
 ) -> int:
     """Run all cases and tell those that ended wrongly; how many they were."""
     with contextlib.redirect_stdout(io.StringIO()):  # everything is imported before the first is timed
-        importlib.import_module("rocbench.cli").app(["plan", "quick"], standalone_mode=False)
+        bench().main(["plan", "quick"], standalone_mode=False)
     counts: Counter[str] = Counter()
     wrong: dict[str, list[str]] = {}
     slowest = 0.0

@@ -145,7 +145,7 @@ def indexer_layers(config: Fields, layers: int) -> int:
         full = sum(1 for kind in types[:layers] if kind == "full")
         if config.raw("index_topk_freq", "index_skip_topk_offset") and _spaced(config, layers) != full:
             config.doubt("index_topk_freq", "contradicts indexer_types")
-        if set(types) - {"full", "shared"}:
+        if any(kind not in ("full", "shared") for kind in types):
             config.doubt("indexer_types", "has words that are not known")
         return full
     pattern = config.raw("index_topk_pattern")

@@ -94,6 +94,7 @@ _NOUNS = {
 }
 """Types as pydantic's fault types begin (`int_type`, `int_parsing`, `int_from_float`), in words."""
 
+_BEYOND = "unable to parse input string as an integer, exceeded maximum size"
 _OF_KEYS = {"extra_forbidden", "missing"}
 
 
@@ -142,7 +143,9 @@ def _said(faults: list[Any]) -> str:
     if others:
         told = [fault["msg"].removeprefix("Value error, ") for fault in others]
         message = " or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in told))
-        message = message.replace("input should be", "must be")
+        message = message.replace("input should be", "must be").replace(
+            _BEYOND, "is larger than any count may be"
+        )
     else:
         message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_noun, faults))))
     value = faults[0]["input"]

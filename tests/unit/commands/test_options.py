@@ -27,3 +27,21 @@ def test_rates_without_end(text: str) -> None:
     """A rate is a positive number that ends."""
     with pytest.raises(InputError, match="cannot read"):
         options.float_list(text, "--rate")
+
+
+@pytest.mark.parametrize(
+    "item", ["a=" + "9" * 5000, "a=" + "9" * 21, "a=" + '{"b":' * 900, 'a={"b": 1e999}', "a=[1"]
+)
+def test_values_out_of_bounds(item: str) -> None:
+    """What begins as JSON must be JSON that everything here can hold; the message is short."""
+    with pytest.raises(InputError, match="--set: cannot read") as told:
+        options.settings([item])
+    assert len(told.value.text()) < 250
+
+
+def test_lists_of_numbers_out_of_bounds() -> None:
+    """They do not fill a screen."""
+    for text in ("9" * 5000, "1e30", "1," * 9000):
+        with pytest.raises(InputError, match="--concurrency: cannot read") as told:
+            options.int_list(text, "--concurrency")
+        assert len(told.value.text()) < 200

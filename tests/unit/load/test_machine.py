@@ -132,6 +132,9 @@ def test_cpu_lists():
     """The kernel's lists of CPUs."""
     assert cpu_list("0-2,8\n") == [0, 1, 2, 8]
     assert cpu_list("") == []
+    for beyond in ("0-99999999999", "70000"):
+        with pytest.raises(ValueError, match="no CPU"):
+            cpu_list(beyond)
 
 
 @pytest.mark.parametrize(

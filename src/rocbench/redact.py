@@ -25,7 +25,7 @@ _Q = r"(?:\\*[\"'])?"
 """A quotation mark, also escaped."""
 _WORTH = r"(?:\\*\"[^\"\\]*|\\*'[^'\\]*|(?!None\b|null\b|true\b|false\b|\*\*\*|\$[A-Za-z_{])[^\s\"',;&(){}\[\]<>]+)"
 _NAMED = re.compile(
-    r"((?:api[_-]?key|passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|access[_-]?key|private[_-]?key"
+    r"((?:api[_-]?key|passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|(?:access|account|private)[_-]?key"
     r"|(?:auth|access|hf|bearer|refresh|session|api|hub)[_-]token|credential|authorization|cookie)s?(?:[_-]?\d+)?"
     rf"{_Q}\s*(?:[:=]|=>)\s*[\[(]?\s*(?:(?:bearer|basic|digest|negotiate|token)\s+)?+)({_WORTH})",
     re.IGNORECASE,
@@ -131,7 +131,8 @@ _SHAPES = (
     _Shape(
         _NAMED,
         _masked_worth,
-        tuple("api_key api-key apikey passw passphrase secret access private _token -token credential "
+        tuple("api_key api-key apikey passw passphrase secret access_key access-key accesskey account_key account-key "
+              "accountkey private_key private-key privatekey _token -token credential "
               "authorization cookie".split()),
     ),
     _Shape(_FLAG, _masked_worth, ("--api", "--hf", "--token", "--passw")),

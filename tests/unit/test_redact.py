@@ -39,6 +39,7 @@ def test_what_shows_itself_to_be_a_secret():
         "--api-key p4ss",
         "--hf-token p4ss",
         "PGPASSWORD=p4ss",
+        "Endpoint=https;AccountKey=p4ss==;Suffix=core",
         "'OPENAI_API_KEY_1': 'p4ss'",
         "http://h/x?token=p4ss&n=1",
         "key hf_p4ssp4ssp4ssp4ss",

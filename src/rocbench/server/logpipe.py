@@ -7,6 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import termios
+import time
+from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +19,13 @@ from rocbench.server.spec import ServerSpec
 from rocbench.server.state import open_log
 from rocbench.variables import shown
 
-DRAIN_S = 1.0
-"""So long a server that has died is waited for to have its last words written: a worker may still hold the pipe."""
-END_S = 10.0
+DRAIN_S = 10.0
+"""So long a server that has died is waited for to have its last words written."""
+IDLE_S = 0.5
+"""Nothing is left in the pipe for so long: what was written is in the log, and a process that lives holds the pipe."""
+END_S = 5.0
+"""The same where every process of the server is gone: then a stranger holds the pipe."""
+_POLL_S = 0.02
 _PIPE_BYTES = 1024 * 1024
 _SHORTEST = 4
 _PACKAGE = Path(__file__).parents[2]
@@ -39,35 +46,30 @@ class LogPipe:
         """
         self._drained = False
         log = open_log(path)
-        with log:
-            self.start = log.tell()
-            out, self.fd = os.pipe()
+        self.start = log.tell()
+        self._out, self.fd = os.pipe()
+        told = -1
+        try:
             with suppress(OSError):  # above the limit of this user
                 fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            try:
-                told = _told(spec, env)
-                try:
-                    self._filter = subprocess.Popen(
-                        [sys.executable, "-S", "-P", "-m", "rocbench.logfilter", str(told)],
-                        stdin=out,
-                        stdout=log,
-                        stderr=log,
-                        pass_fds=(told,),
-                        # Only what Python needs: a process that needs no secret gets none.
-                        env={
-                            "PYTHONPATH": str(_PACKAGE),
-                            "PYTHONDONTWRITEBYTECODE": "1",
-                            "LC_ALL": "C.UTF-8",
-                        },
-                        process_group=0,  # a Ctrl-C at the terminal is not for it
-                    )
-                finally:
-                    os.close(told)
-            except BaseException:
-                self.close()
-                raise
-            finally:
-                os.close(out)
+            told = _told(spec, env)
+            self._filter = subprocess.Popen(
+                [sys.executable, "-S", "-P", "-m", "rocbench.logfilter", str(told)],
+                stdin=self._out,
+                stdout=log,
+                stderr=log,
+                pass_fds=(told,),
+                env=_plain_environment(),
+                process_group=0,  # a Ctrl-C at the terminal is not for it
+            )
+        except BaseException:
+            self.close()
+            os.close(self._out)
+            raise
+        finally:
+            log.close()
+            if told >= 0:
+                os.close(told)
 
     def close(self) -> None:
         """Our own end, once the server has it: then the filter ends with the last process of the server."""
@@ -76,22 +78,38 @@ class LogPipe:
             self.fd = -1
 
     def drain(self) -> None:
-        """Wait, once and shortly, until what a dead server wrote is in the log."""
+        """Wait, once, until what a dead server wrote is in the log; a worker of it may still hold the pipe."""
         if not self._drained:
             self._drained = True
-            with suppress(subprocess.TimeoutExpired):
-                self._filter.wait(DRAIN_S)
+            self._wait(IDLE_S)
 
     def end(self) -> None:
         """Wait for the filter's end, when all processes of the server are gone."""
         self.close()
-        try:
-            self._filter.wait(END_S)
-        except (
-            subprocess.TimeoutExpired
-        ):  # a process that has nothing to do with the server any more holds the pipe
+        self._wait(END_S)
+        if self._filter.poll() is None:  # what holds the pipe has nothing to do with the server any more
             self._filter.kill()
-            self._filter.wait()
+        self._filter.wait()
+        if self._out >= 0:
+            os.close(self._out)
+            self._out = -1
+
+    def _wait(self, idle_s: float) -> None:
+        """Until the filter has ended, or has had nothing to do for so long."""
+        until = time.monotonic() + DRAIN_S
+        idle = time.monotonic() + idle_s
+        while self._filter.poll() is None and time.monotonic() < min(until, idle):
+            if self._unread():
+                idle = time.monotonic() + idle_s
+            time.sleep(_POLL_S)
+
+    def _unread(self) -> int:
+        """Bytes that the filter has not read yet."""
+        if self._out < 0:
+            return 0
+        found = array("i", [0])
+        fcntl.ioctl(self._out, termios.FIONREAD, found)
+        return found[0]
 
 
 def _plain_environment() -> dict[str, str]:

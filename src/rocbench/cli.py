@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -24,6 +23,7 @@ from rocbench.commands import (
     studying,
     sweeping,
 )
+from rocbench.conduct import interrupts
 from rocbench.errors import BenchError, Exit, InputError, ReaderGone
 
 app = typer.Typer(
@@ -95,7 +95,7 @@ def options(
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM and a closed terminal end like Ctrl-C, so that no server is left behind."""
+    """Every signal that ends bench ends it as Ctrl-C does, so that no server is left behind."""
     raise KeyboardInterrupt
 
 
@@ -108,8 +108,7 @@ def _without_secrets(text: str) -> str:
 
 def main() -> None:
     """Run a command, and exit as it ended: with a code of docs/exit-codes.md and without a traceback, whatever happens."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    interrupts.catch(_interrupt)
     stdio.prepare()
     sys.exit(_ended())
 

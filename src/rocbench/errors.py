@@ -12,7 +12,7 @@ BenchError
  |    +-- LoadFault        4  a load worker died or hangs
  |    +-- NodeFault        4  the node is busy or sick
  |    +-- DiskFault        4  results cannot be written
- +-- Interrupted         130  Ctrl-C or SIGTERM
+ +-- Interrupted         130  Ctrl-C or another signal that ends a run
  +-- ReaderGone          141  whoever reads standard output has gone
 
 Any other exception is a crash (`crash`): code 70. Each message says what happened, where, and what to do. Only the CLI exits the process.

@@ -24,7 +24,7 @@ HELD = 4096
 _DUMPS = (("=", ""), ("': '", "'"), ('": "', '"'))
 """How an environment is printed: NAME=value, and as Python and JSON write a mapping."""
 _READ = 256 * 1024
-_DEAF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+_DEAF = tuple(getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 PIPE".split())
 
 
 class Lines:

@@ -1,10 +1,10 @@
-"""Ctrl-C, SIGTERM and SIGHUP: raised where the run stands, or, while other nodes drain, told to who waits for them."""
+"""Ctrl-C and other signals that end a run: raised where it stands, or, while other nodes drain, told to who waits for them."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
@@ -12,6 +12,25 @@ from typing import Any, Self
 from rocbench.errors import Interrupted
 
 SAID = "interrupted; what was measured is on disk"
+STOPS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,  # a closed terminal
+    signal.SIGQUIT,  # Ctrl-\\
+    signal.SIGUSR1,  # schedulers warn by these before the time is up: Slurm, LSF and Grid Engine, as they are told
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
+"""Signals that would end this process, or that a scheduler sends before it does, and leave its server behind."""
+
+
+def catch(handler: Callable[[int, FrameType | None], object]) -> dict[int, Any]:
+    """Lets a handler take every signal that ends a run; gives the handlers before it.
+
+    A SIGHUP that is ignored stays ignored: nohup was asked for a run that outlives its terminal.
+    """
+    stops = [n for n in STOPS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in stops}
 
 
 class Stopper:
@@ -26,13 +45,13 @@ class Stopper:
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._old[number] = signal.signal(number, self._handle)
+        self._old = catch(self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that is not Python's cannot be put back
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.event.is_set()

@@ -71,8 +71,9 @@ def _wait_for_go(work: Work) -> bool:
 
 def main() -> None:
     """Read the spec, run, report."""
-    # Ctrl-C goes to the whole process group; the driver alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is typed, and what a scheduler sends, goes to the whole process group; the driver alone decides what it means.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     control = Control(int(sys.argv[1]), int(sys.argv[2]))
     # The report has its pipe to itself: whatever a library prints goes to stderr.
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

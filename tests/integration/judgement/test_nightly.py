@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,11 @@ if [ "$command" = sweep ]; then
   case $2 in --resume) run=$3 ;; *) run=$4 ;; esac
   mkdir -p "$run"
   echo '{}' >"$run/manifest.json"
+fi
+if [ "$command" = sweep ] && [ -n "${SLOW:-}" ]; then
+  trap 'echo "ended" >>"$CALLS"; exit 130' TERM
+  echo "$$" >"$SLOW"
+  while :; do sleep 0.1; done
 fi
 codes=$(cat "$CODES/$command" 2>/dev/null)
 set -- $codes
@@ -144,7 +152,7 @@ def test_the_job_script_resumes_and_requeues(tmp_path):
     """A shard begins, goes on when its folder is there, and is queued again when Slurm's signal comes."""
     calls = tmp_path / "calls"
     for name, body in (
-        ("bench", 'echo "bench $*" >>"$CALLS"; trap "exit 130" TERM; [ -z "$SLOW" ] || { sleep 60 & wait; }'),
+        ("bench", 'trap "exit 130" TERM; echo "bench $*" >>"$CALLS"; [ -z "$SLOW" ] || { sleep 60 & wait; }'),
         ("scontrol", 'echo "scontrol $*" >>"$CALLS"'),
     ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -174,3 +182,24 @@ def test_the_job_script_resumes_and_requeues(tmp_path):
         "bench sweep --resume results/77/shard-2 --reap",
         "scontrol requeue 79",
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_script_alone(tmp_path, nightly, number):
+    """The sweep is ended and waited for: no bench is left, and nothing is judged."""
+    slow = tmp_path / "slow"
+
+    def signalled() -> None:
+        while not slow.exists() or not slow.read_text().strip():
+            time.sleep(0.02)
+        os.kill(
+            int(Path(f"/proc/{slow.read_text().strip()}/stat").read_text().rpartition(")")[2].split()[1]),
+            number,
+        )
+
+    thread = threading.Thread(target=signalled)
+    thread.start()
+    code, calls = nightly("quick", env={"SLOW": str(slow)})
+    thread.join()
+    assert code == 130
+    assert [call.split()[0] for call in calls] == ["doctor", "sweep", "ended"]

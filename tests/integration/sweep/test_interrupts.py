@@ -92,11 +92,16 @@ def test_a_stopped_worker_costs_its_cell(bench):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_sigterm_in_the_window(bench, number):
-    """SIGTERM of a CI job, and a closed terminal, end a sweep as Ctrl-C does."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
+def test_other_signals_in_the_window(bench, number):
+    """SIGTERM of a CI job, a closed terminal, SIGQUIT and a scheduler's warning end a sweep as Ctrl-C does."""
     terminal = begin(bench, two_then_long())
     terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
+    if number in (signal.SIGQUIT, signal.SIGUSR1):  # which its whole process group gets
+        for line in bench.left():
+            if "rocbench.load.worker" in line:
+                os.kill(int(line.split()[0]), number)
+        time.sleep(1.0)
 
     assert interrupt(bench, terminal, number) < 10
     assert finished(bench) == [FIRST]

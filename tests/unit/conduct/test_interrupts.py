@@ -1,0 +1,85 @@
+"""Signals that end a run: caught by bench and by a sweep, given back afterwards, and not by a load worker."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rocbench import cli
+from rocbench.conduct.interrupts import STOPS, Stopper
+from rocbench.errors import Interrupted
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """This process's own handlers, put back."""
+    old = {number: signal.getsignal(number) for number in STOPS}
+    yield old
+    for number, handler in old.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_each_ends_a_sweep(handlers, number):
+    """Raised where the run stands; within a drain only at the second."""
+    with Stopper() as stopper:
+        with stopper.draining() as asked:
+            os.kill(os.getpid(), number)
+            assert asked.is_set()
+        with pytest.raises(Interrupted):
+            stopper.check()
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == handlers[number]
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_each_ends_any_command(monkeypatch, capsys, number):
+    """With the code of an interrupt."""
+    monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "bench: interrupted\n"
+
+
+def test_nohup(monkeypatch):
+    """A run that was to outlive its terminal does."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Stopper():
+        os.kill(os.getpid(), signal.SIGHUP)
+    monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), signal.SIGHUP))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+
+
+def test_a_handler_that_is_not_pythons(monkeypatch):
+    """As a library may have set one: it cannot be put back, and that is no error."""
+    really = signal.signal
+
+    def unknown(number: int, handler: object) -> None:
+        really(number, handler)
+
+    monkeypatch.setattr(signal, "signal", unknown)
+    with Stopper() as stopper:
+        pass
+    assert signal.getsignal(signal.SIGUSR1) == stopper._handle
+
+
+def test_what_is_typed_is_not_for_a_load_worker():
+    """Ctrl-C and its like reach the whole process group."""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from rocbench.load import worker; worker.Control = lambda *words: print(*words, flush=True); worker.main()", "0", "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert worker.stdout.readline() == b"0 1\n"
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+        worker.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.5)
+    worker.kill()
+    worker.communicate()

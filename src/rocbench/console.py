@@ -24,6 +24,7 @@ from rocbench.redact import masked_entry, redacted
 from rocbench.report import endtable
 from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
+from rocbench.report.terminal import Terminal
 from rocbench.rules import explain
 from rocbench.rules.resolve import Resolution
 from rocbench.rules.table import Rule
@@ -40,7 +41,7 @@ NARROWEST = 20
 def out() -> Console:
     """Standard output; as wide as COLUMNS or the terminal says, 160 in files and pipes."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    console = Console(width=width, highlight=False, soft_wrap=False)
+    console = Terminal(width=width)
     console.width = max(NARROWEST, console.width)
     return console
 

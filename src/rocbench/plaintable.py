@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from rocbench import harmless
+
 INDENT = 4
 """Blanks before the further lines of a folded row."""
 
@@ -14,6 +16,7 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
 
     Where that is wider than `width` characters, a row goes on below itself: nothing is cut, and no word is broken.
     """
+    header, rows = shown(header), [shown(row) for row in rows]
     columns = list(zip(header, *rows, strict=True)) if rows else [(name,) for name in header]
     widths = [max(len(cell) for cell in column) for column in columns]
     right = [bool(rows) and all(_numeric(cell) for cell in column[1:]) for column in columns]
@@ -40,6 +43,11 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
     return "\n".join([*lines(header), *rule, *(line for row in rows for line in lines(row))])
 
 
+def shown(cells: Sequence[str]) -> list[str]:
+    """Cells of one line each."""
+    return [harmless.visible(cell, keep="") for cell in cells]
+
+
 def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
     """Columns that stand in one line, as many as fit; all of them without a width."""
     parts: list[list[int]] = [[]]
@@ -54,10 +62,10 @@ def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub table; pipes inside cells are escaped."""
+    """A GitHub table."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(map(harmless.markdown, cells)) + " |"
 
     return "\n".join([line(header), "|" + "---|" * len(header), *(line(row) for row in rows)])
 

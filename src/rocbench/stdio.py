@@ -8,20 +8,53 @@ import sys
 from typing import TextIO, cast
 
 from rocbench.errors import DiskFault, ReaderGone
+from rocbench.harmless import visible
 
 
-class _Output(io.TextIOWrapper):
-    """Standard output. What cannot be written is a fault of its own kind, never taken for one of a file or a socket."""
+class _Unfiltered:
+    """A stream for who makes control sequences of his own; everything else is the stream's."""
+
+    def __init__(self, stream: _Shown) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text as it is."""
+        return self._stream.pass_on(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+class _Shown(io.TextIOWrapper):
+    """A stream on which control characters are shown, not obeyed: names and words of others reach it."""
 
     def write(self, text: str, /) -> int:
-        """Write text.
+        """Write text. Raises as `pass_on` does."""
+        self.pass_on(visible(text))
+        return len(text)
+
+    def pass_on(self, text: str) -> int:
+        """Write text as it is."""
+        return super().write(text)
+
+    @property
+    def rich_proxied_file(self) -> _Unfiltered:
+        """What rich writes to in place of this; `report.terminal` keeps its texts from being obeyed."""
+        return _Unfiltered(self)
+
+
+class _Output(_Shown):
+    """Standard output. What cannot be written is a fault of its own kind, never taken for one of a file or a socket."""
+
+    def pass_on(self, text: str) -> int:
+        """Write text as it is.
 
         Raises:
             ReaderGone: it was a pipe, and nobody reads it any more.
             DiskFault: it cannot be written.
         """
         try:
-            return super().write(text)
+            return super().pass_on(text)
         except OSError as error:
             raise _lost(error) from None
 
@@ -33,13 +66,13 @@ class _Output(io.TextIOWrapper):
             raise _lost(error) from None
 
 
-class _Errors(io.TextIOWrapper):
+class _Errors(_Shown):
     """Standard error. What cannot be written there cannot be told anywhere, and stops nothing."""
 
-    def write(self, text: str, /) -> int:
-        """Write text, if it can be written."""
+    def pass_on(self, text: str) -> int:
+        """Write text as it is, if it can be written."""
         try:
-            return super().write(text)
+            return super().pass_on(text)
         except OSError:
             _discard(2)
             return len(text)

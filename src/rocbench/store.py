@@ -40,7 +40,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rocbench import private
+from rocbench import harmless, private
 from rocbench.errors import DiskFault, InputError, NodeFault
 from rocbench.redact import redacted, redacted_data
 from rocbench.tables import metrics
@@ -281,7 +281,7 @@ class RunFolder:
 
     def write_csv(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table for people (summary.csv)."""
-        _write_atomic(self.path / name, frame.to_csv(index=False).encode())
+        _write_atomic(self.path / name, harmless.as_csv(frame).encode())
 
     def join(self, name: str) -> None:
         """Rebuild `<name>.parquet` from the parts of all cells that are there, one row group per part."""
@@ -387,7 +387,7 @@ class RunFolder:
 
     def _write_cells(self) -> None:
         frame = self.cells()
-        _write_atomic(self.path / "cells.csv", frame.to_csv(index=False).encode())
+        _write_atomic(self.path / "cells.csv", harmless.as_csv(frame).encode())
         _write_table(self.path / "cells.parquet", pa.Table.from_pandas(frame, preserve_index=False))
 
     def cells(self) -> pd.DataFrame:
@@ -435,7 +435,7 @@ def read_cells(path: Path) -> pd.DataFrame:
         InputError: it is none.
     """
     try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        frame = harmless.undone(pd.read_csv(path)) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"cannot be read as cells: {error}", where=str(path)) from None
     if not {"cell_id", "repeat"} <= set(frame.columns):

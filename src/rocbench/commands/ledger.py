@@ -25,7 +25,7 @@ def history(
     csv: Csv = False,
 ) -> None:
     """A metric over all runs, with the change points of each cell's series."""
-    from rocbench import console, ledger
+    from rocbench import console, harmless, ledger
 
     asked = {"model": model, "workload": workload, "key": key}
     wanted = {name: value for name, value in asked.items() if value is not None}
@@ -33,7 +33,7 @@ def history(
     if table.empty:
         raise InputError("no valid row of such a cell", where=str(results))
     if csv:
-        typer.echo(table.to_csv(index=False), nl=False)
+        typer.echo(harmless.as_csv(table), nl=False)
         return
     console.show_history(table, metric)
 
@@ -53,11 +53,11 @@ def query(
     ] = False,
 ) -> None:
     """Ask all runs a question in SQL (DuckDB). The query sees these tables and nothing else, unless told."""
-    from rocbench import console, ledger
+    from rocbench import console, harmless, ledger
 
     table = ledger.query(ledger.runs(results, left_out), sql, files=allow_files)
     if csv:
-        typer.echo(table.to_csv(index=False), nl=False)
+        typer.echo(harmless.as_csv(table), nl=False)
         return
     console.show_frame(table)
 
@@ -89,7 +89,7 @@ def summary(
     """Repeats of each cell as one line: mean, 95 % interval, CoV, n; then searches and saturation points."""
     from pandas.api.types import is_numeric_dtype
 
-    from rocbench import console
+    from rocbench import console, harmless
     from rocbench.commands.reporting import find
     from rocbench.judgement import repeats, search
     from rocbench.judgement.compare import DEFAULT_METRICS, origin, records
@@ -114,7 +114,7 @@ def summary(
             "every row here is a discarded repeat", where=str(folders[0].path), fix="see it with --end-table"
         )
     if csv:
-        typer.echo(table.to_csv(index=False), nl=False)
+        typer.echo(harmless.as_csv(table), nl=False)
         return
     console.show_summary(table, map(origin, records(cells)))
     sweep = (folders[0].read_json("plan.json") or {}).get("sweep") or {}

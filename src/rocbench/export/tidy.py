@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 
 from rocbench.export.source import Source
+from rocbench.harmless import csv_text
 from rocbench.tables.columns import CELLS
 
 IDENTITY = (
@@ -47,6 +48,8 @@ def csv_long(sources: Iterable[Source]) -> str:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return csv_text(value)
     return "" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 

@@ -27,6 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rocbench import plaintable, stats
 from rocbench.errors import Exit, InputError
+from rocbench.harmless import markdown as line
+from rocbench.harmless import visible
 from rocbench.judgement.compare import (
     ALPHA,
     Row,
@@ -428,6 +430,9 @@ def junit(result: GateResult, name: str = "bench gate") -> str:
             ET.SubElement(case, "system-out").text = item.detail
     if result.notes:
         ET.SubElement(suite, "system-out").text = "\n".join(result.notes)
+    for element in suites.iter():  # XML has no place for most controls
+        element.text = visible(element.text) if element.text else None
+        element.attrib.update({key: visible(value) for key, value in element.attrib.items()})
     ET.indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
@@ -441,14 +446,14 @@ def markdown(result: GateResult, title: str = "Performance gate") -> str:
     order = {"regression": 0, "cannot tell": 1, "pass": 2}
     items = sorted(result.items, key=lambda item: order[item.outcome])
     counts = ", ".join(f"{sum(i.outcome == word for i in items)} {word}" for word in order)
-    lines = [f"## {title}: {result.outcome}", "", counts, ""]
+    lines = [f"## {line(title)}: {result.outcome}", "", counts, ""]
     if result.made_up:
         lines += [f"**{result.made_up.capitalize()}: no GPU was measured.**", ""]
     lines += [
         plaintable.markdown(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
         "",
     ]
-    lines += [f"* {note}" for note in result.notes]
+    lines += [f"* {line(note)}" for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from rocbench import plaintable, units
+from rocbench import harmless, plaintable, units
 from rocbench.judgement.ablate import Ablation
 from rocbench.judgement.compare import Comparison
 from rocbench.judgement.published import PublishedTable, Reading
@@ -153,7 +153,7 @@ def as_json(frame: pd.DataFrame, **more: Any) -> str:
 
 def as_csv(frame: pd.DataFrame) -> str:
     """A table as CSV; absent figures are empty."""
-    return frame.to_csv(index=False)
+    return harmless.as_csv(frame)
 
 
 def _table(
@@ -169,8 +169,8 @@ def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 def _join(table: str, lines: Sequence[str], *, as_markdown: bool) -> str:
     """A table, and lines below it; empty ones are left out."""
-    bullet = "* " if as_markdown else ""
-    return "\n".join([table, "", *(f"{bullet}{line}" for line in lines if line)]) + "\n"
+    told = [f"* {harmless.markdown(line)}" if as_markdown else line for line in lines if line]
+    return "\n".join([table, "", *told]) + "\n"
 
 
 def plain(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from rocbench.harmless import plotly
 from rocbench.judgement.compare import made_up
 from rocbench.report.chart import PALETTE, Chart, Panel, Series, View
 from rocbench.report.curves import Curve, Point, Row, drawn, level_words, load_name, workloads
@@ -99,7 +100,7 @@ def _series(curve: Curve, level: float, samples: Samples, unit: str) -> Series |
         tuple(_short(v) for v in x[positive]),
         tuple(float(q) for q in _QUANTILES[positive]),
         curve.colour,
-        hover_all=f"<b>{curve.name}</b><br>%{{y:.2%}} of {unit.removeprefix('share of ').removesuffix(', %')} within %{{x:,.4~g}} ms",
+        hover_all=f"<b>{plotly(curve.name)}</b><br>%{{y:.2%}} of {unit.removeprefix('share of ').removesuffix(', %')} within %{{x:,.4~g}} ms",
     )
 
 

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Sequence
 
 from rocbench import stats
+from rocbench.harmless import plotly
 from rocbench.judgement import trend
 from rocbench.judgement.compare import made_up
 from rocbench.report.chart import Chart, Panel, Series, View, figure
@@ -74,7 +75,14 @@ def _line(curve: Curve, metric: str, days: dict[str, float]) -> Series:
         low=tuple(i.low if i.n > 1 else None for _, i, _ in figures),
         high=tuple(i.high if i.n > 1 else None for _, i, _ in figures),
         hover=tuple(
-            f"<b>{curve.name}</b><br>{row.get('key')}<br>{row.get('run_id')}<br>{figure(i.estimate)} {metric}, n={i.n}"
+            "<br>".join(
+                [
+                    f"<b>{plotly(curve.name)}</b>",
+                    plotly(str(row.get("key"))),
+                    plotly(str(row.get("run_id"))),
+                    f"{figure(i.estimate)} {metric}, n={i.n}",
+                ]
+            )
             for _, i, row in figures
         ),
     )

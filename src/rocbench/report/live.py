@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from rocbench.harmless import visible
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.curves import reasons
+from rocbench.report.terminal import Terminal
 from rocbench.units import duration, number, percent
 
 
@@ -78,7 +80,7 @@ def row_line(row: Mapping[str, Any]) -> str:
     valid = {True: "valid", False: "INVALID", None: "unknown"}[row.get("valid")]
     codes = reasons([row])
     return (
-        f"{row['key']}: {number(row.get('output_throughput'), 0)} output tok/s, "
+        f"{visible(str(row['key']), keep='')}: {number(row.get('output_throughput'), 0)} output tok/s, "
         f"TTFT p50 {number(row.get('median_ttft_ms'))} ms, TPOT p50 {number(row.get('median_tpot_ms'))} ms, "
         f"{valid}{f' ({codes})' if codes else ''}"
     )
@@ -156,7 +158,7 @@ class LiveScreen:
     BAR = 24
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Terminal(stderr=True)
         self._lock = threading.Lock()
         self._head = self._server = self._key = ""
         self._share: float | None = None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rocbench.harmless import fenced
+from rocbench.harmless import markdown as line
 from rocbench.report.chart import Chart
 from rocbench.report.document import Document
 from rocbench.report.table import markdown
 
 MOST_ROWS = 400
+_BRACKETS = str.maketrans("[]", "()")
 
 Files = Mapping[str, Sequence[tuple[str, str]]]
 """Chart id to (view, file name without suffix)."""
@@ -22,12 +25,12 @@ def text(document: Document, files: Files, folder: str) -> str:
         files: the plots' files, from `static.write`.
         folder: where they lie, relative to report.md.
     """
-    parts = [f"# {document.title}", document.subtitle]
+    parts = [f"# {line(document.title)}", line(document.subtitle)]
     if document.banner[0]:
-        parts.append("> **{}.** {}".format(*document.banner))
+        parts.append("> **{}.** {}".format(*map(line, document.banner)))
     parts += ["## Summary", *(markdown(table) for table in document.summary)]
     for section in document.sections:
-        parts.append(f"## {section.title}")
+        parts.append(f"## {line(section.title)}")
         parts += [_chart(chart, files, folder) for chart in section.charts]
         parts += [
             markdown(table.cut(MOST_ROWS, "all of them are in the run folder's cells.csv"))
@@ -35,8 +38,8 @@ def text(document: Document, files: Files, folder: str) -> str:
         ]
     if document.servers:
         parts.append("## Servers\n\nWhat was launched, ready to be pasted, and where each flag comes from.")
-    for server, line, table in document.servers:
-        parts += [f"### {server}", f"```sh\n{line}\n```"]
+    for server, command, table in document.servers:
+        parts += [f"### {line(server)}", fenced(command, "sh")]
         if table.rows:
             parts.append(markdown(table, "").partition("\n\n")[2])
     parts += [markdown(table, "##") for table in document.after]
@@ -44,8 +47,8 @@ def text(document: Document, files: Files, folder: str) -> str:
 
 
 def _chart(chart: Chart, files: Files, folder: str) -> str:
-    lines = [f"### {chart.title}", "", chart.caption]
+    lines = [f"### {line(chart.title)}", "", line(chart.caption)]
     for view, stem in files.get(chart.id, ()):
         name = f"{chart.title}: {view}" if view else chart.title
-        lines += ["", f"![{name}]({folder}/{stem}.png)"]
+        lines += ["", f"![{line(name.translate(_BRACKETS))}]({folder}/{stem}.png)"]
     return "\n".join(lines)

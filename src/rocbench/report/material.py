@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rocbench.harmless import visible_data, visible_table
 from rocbench.judgement import compare, search
 from rocbench.judgement.compare import made_up, origin
 from rocbench.judgement.namesakes import told_apart
@@ -42,18 +43,18 @@ class RunData:
 
 
 def read(folders: Sequence[RunFolder]) -> list[RunData]:
-    """All runs, oldest first, each with a label that tells it from the others."""
+    """All runs, oldest first, each with a label that tells it from the others; no text of theirs has controls."""
     found = []
     for folder in folders:
-        cells = folder.cells()
-        rows = tuple(told_apart(compare.records(cells))) if len(cells) else ()
+        cells = visible_table(folder.cells())
+        rows = visible_data(tuple(told_apart(compare.records(cells)))) if len(cells) else ()
         found.append(
             (
                 folder,
                 cells,
                 rows,
-                folder.read_json("plan.json") or {},
-                folder.read_json("manifest.json") or {},
+                visible_data(folder.read_json("plan.json") or {}),
+                visible_data(folder.read_json("manifest.json") or {}),
             )
         )
     found.sort(key=lambda item: str(item[4].get("begun_at", "")))
@@ -75,7 +76,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
             rows,
             plan,
             manifest,
-            tuple(search.stored(folder.read_json("search.json"))),
+            tuple(search.stored(visible_data(folder.read_json("search.json")))),
         )
         for name, (folder, cells, rows, plan, manifest) in zip(names, found, strict=True)
     ]

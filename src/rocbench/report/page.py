@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
+from rocbench.harmless import visible
 from rocbench.report.document import Document
 from rocbench.report.plotly_page import figures
 from rocbench.report.table import sentence
@@ -21,7 +22,11 @@ MOST_ROWS = 400
 def html(document: Document) -> str:
     """The page."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rocbench.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("rocbench.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters |= {"code": code, "sentence": sentence}
     template = environment.get_template("report.html")
@@ -33,9 +38,14 @@ def html(document: Document) -> str:
     )
 
 
+def _shown(value: Any) -> Any:
+    """A value as it goes into the page: escaped by jinja, and without controls; what is HTML already stays."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def code(text: str) -> Markup:
     """Text in which `words in backticks` are code."""
-    parts = re.split(r"`([^`]+)`", text)
+    parts = re.split(r"`([^`]+)`", visible(text))
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
         for index, part in enumerate(parts)

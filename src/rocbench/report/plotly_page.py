@@ -6,6 +6,7 @@ import datetime
 import math
 from typing import Any
 
+from rocbench.harmless import plotly
 from rocbench.report.chart import Chart, Panel, Series, View, colour, log_ticks, symbol, tick_text
 
 Json = dict[str, Any]
@@ -50,7 +51,7 @@ def _figure(view: View) -> Json:
         "layout": layout,
         "height": height,
         "legend": _legend_height(data),
-        "rows": list(rows),
+        "rows": [plotly(name) for name in rows],
         "log": [name for name, value in axes.items() if name[0] == "y" and value.get("type") == "log"],
     }
 
@@ -119,7 +120,7 @@ def _y_axis(panel: Panel) -> Json:
         places = list(range(len(panel.rows)))
         return axis | {
             "tickvals": places,
-            "ticktext": list(panel.rows),
+            "ticktext": [plotly(name) for name in panel.rows],
             "range": [len(places) - 0.5, -0.5],
             "ticks": "",
             "title": {"text": ""},
@@ -148,7 +149,7 @@ def _ticks(values: tuple[float, ...]) -> Json:
 def _trace(series: Series, panel: Panel, view: View) -> Json:
     trace: Json = {
         "type": "scatter",
-        "name": series.name,
+        "name": plotly(series.name),
         "legendgroup": series.name.removeprefix("bound: ").removesuffix(", invalid"),
         "showlegend": series.legend,
         "x": [_iso(x) for x in series.x] if view.date_x else [_short(x) for x in series.x],
@@ -183,7 +184,11 @@ def _trace(series: Series, panel: Panel, view: View) -> Json:
         trace["hovertemplate"] = f"{series.hover_all}<extra></extra>"
     if series.labels:
         trace |= {"hovertext": trace.pop("text", None), "hovertemplate": "%{hovertext}<extra></extra>"}
-        trace |= {"text": list(series.labels), "textposition": "top center", "textfont": {"size": 10}}
+        trace |= {
+            "text": [plotly(label) for label in series.labels],
+            "textposition": "top center",
+            "textfont": {"size": 10},
+        }
     return trace
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from rocbench import units
+from rocbench.harmless import plotly
 from rocbench.judgement.compare import made_up
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
 from rocbench.report.curves import (
@@ -96,7 +97,7 @@ def _with_bound(curve: Curve) -> list[Series]:
                 y,
                 curve.colour,
                 "dash",
-                hover_all=f"roofline bound of {curve.name}<br>%{{y:,.0f}} tokens/s",
+                hover_all=f"roofline bound of {plotly(curve.name)}<br>%{{y:,.0f}} tokens/s",
                 legend=False,
             )
         )
@@ -154,7 +155,7 @@ def _hover(curve: Curve, point: Point) -> str:
     output = point.interval("output_throughput")
     spread = f" ± {figure(output.half_width)}" if output.n > 1 else ""
     lines = [
-        f"<b>{curve.name}</b>",
+        f"<b>{plotly(curve.name)}</b>",
         f"{_load(curve, point)}, n={output.n}",
         f"{figure(output.estimate)}{spread} output tokens/s",
         f"{figure(point.mean('output_throughput_per_gpu'))} per GPU",
@@ -168,7 +169,7 @@ def _hover(curve: Curve, point: Point) -> str:
 
 def _hover_row(curve: Curve, point: Point, row: Row) -> str:
     lines = [
-        f"<b>{curve.name}</b>",
+        f"<b>{plotly(curve.name)}</b>",
         f"{_load(curve, point)}, repeat {row.get('repeat')}",
         f"{figure(row.get('output_throughput'))} output tokens/s",
         f"INVALID{_reasons((row,))}",

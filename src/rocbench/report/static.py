@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "svg.hashsalt": "rocbench",
+    "text.parse_math": False,  # a name with $ in it is no formula
 }
 
 
@@ -67,7 +69,8 @@ def write(charts: Sequence[Chart], folder: Path) -> dict[str, list[tuple[str, st
     for chart in charts:
         for view in chart.views[:VIEWS]:
             stem = slug(chart.id, view.name) if len(chart.views) > 1 else chart.id
-            with mpl.rc_context(_STYLE):
+            with mpl.rc_context(_STYLE), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing")  # a name may be in any script
                 figure = draw(chart, view)
                 figure.savefig(folder / f"{stem}.png", dpi=DPI, bbox_inches="tight", pad_inches=0.1)
                 figure.savefig(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rocbench import plaintable
+from rocbench import harmless, plaintable
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,10 @@ _FIGURE = re.compile(
 
 def markdown(table: Table, heading: str = "###") -> str:
     """A GitHub table under its heading, notes below."""
-    lines = [f"{heading} {table.title}", ""] if table.title else []
+    lines = [f"{heading} {harmless.markdown(table.title)}", ""] if table.title else []
     if table.rows:
         lines += [plaintable.markdown(table.header, table.rows), ""]
-    lines += ["\n\n".join(sentence(note) for note in table.notes if note)]
+    lines += ["\n\n".join(harmless.markdown(sentence(note)) for note in table.notes if note)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -99,11 +99,15 @@ def as_csv(table: Table) -> str:
     split = [any(" ± " in row[index] for row in table.rows) for index in range(len(table.header))]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_split(table.header, split, [f"{name}, half width" for name in table.header]))
+    writer.writerow(_texts(_split(table.header, split, [f"{name}, half width" for name in table.header])))
     for row in table.rows:
         parts = [cell.partition(" ± ") for cell in row]
-        writer.writerow(_split([_plain(p[0]) for p in parts], split, [_plain(p[2]) for p in parts]))
+        writer.writerow(_texts(_split([_plain(p[0]) for p in parts], split, [_plain(p[2]) for p in parts])))
     return out.getvalue()
+
+
+def _texts(cells: Sequence[str]) -> list[str]:
+    return [harmless.csv_text(cell) for cell in cells]
 
 
 def _split(cells: Sequence[str], split: Sequence[bool], more: Sequence[str]) -> list[str]:
@@ -123,7 +127,7 @@ def latex(table: Table) -> str:
     columns = "".join(_tex_columns(table))
     lines = [
         r"\begin{table}",
-        rf"  \caption{{{_tex(table.title)}}}",
+        rf"  \caption{{{harmless.latex(table.title)}}}",
         rf"  \label{{tab:{table.id}}}",
         rf"  \begin{{tabular}}{{{columns}}}",
         r"    \toprule",
@@ -133,7 +137,7 @@ def latex(table: Table) -> str:
         r"    \bottomrule",
         r"  \end{tabular}",
     ]
-    lines += [rf"  \par\footnotesize {_tex(sentence(note))}" for note in table.notes if note]
+    lines += [rf"  \par\footnotesize {harmless.latex(sentence(note))}" for note in table.notes if note]
     return "\n".join([*lines, r"\end{table}", ""])
 
 
@@ -149,32 +153,4 @@ def _tex_columns(table: Table) -> Iterator[str]:
 
 
 def _tex_row(cells: tuple[str, ...]) -> str:
-    return " & ".join(_tex(cell) for cell in cells) + r" \\"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "|": r"$|$",
-    "±": r"$\pm$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "≈": r"$\approx$",
-    "·": r"$\cdot$",
-}
-
-
-def _tex(text: str) -> str:
-    return re.sub(
-        "-(?=-)", "-{}", "".join(_TEX.get(c, c) for c in text)
-    )  # two dashes would be one, a longer one
+    return " & ".join(harmless.latex(cell) for cell in cells) + r" \\"

@@ -1,0 +1,169 @@
+"""Text of somebody else (names of models and profiles, words of servers) made harmless for each kind of output. Pure.
+
+In parquet and JSON it stays as it is. Each kind of output has one function here, called where that output is made.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what prints one line needs no tables
+    import pandas as pd
+
+_CODE = re.compile(r"<U\+([0-9A-F]{4,6})>")
+_KINDS = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
+"""Categories of characters that change what is around them, or are none: controls, marks of direction, halves of pairs."""
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    """Text in which each character that a terminal or a reader would obey is shown as `<U+001B>`.
+
+    Args:
+        text: of whatever origin.
+        keep: controls that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or not _obeyed(c) else _code(c) for c in text)
+
+
+def visible_data(value: Any) -> Any:
+    """The same for every text in mappings and lists; of controls only the end of a line stays."""
+    if isinstance(value, str):
+        return visible(value, keep="\n")
+    if isinstance(value, Mapping):
+        return {visible_data(name): visible_data(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(visible_data, value))
+    return value
+
+
+def visible_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same for every text in a table."""
+    return _texts(frame, visible_data)
+
+
+def _obeyed(char: str) -> bool:
+    return not char.isprintable() and unicodedata.category(char) in _KINDS
+
+
+def _code(char: str) -> str:
+    return f"<U+{ord(char):04X}>"
+
+
+# --- CSV: what a spreadsheet would take for a formula gets an apostrophe in front; all of it can be undone
+
+_FORMULA = re.compile(r"'*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]")
+_FIGURE = re.compile(r"[+-]?[\d .,%±\[\]<>+-]*")
+"""Figures, signed or with an interval: no spreadsheet calls a function or a program for these."""
+
+
+def csv_text(text: str) -> str:
+    """One cell of a CSV file. `from_csv` gives back what it was."""
+    shown = _CODE.sub(lambda found: f"{_code('<')}{found[0][1:]}", text)
+    shown = visible(shown, keep="\n")
+    return f"'{shown}" if _FORMULA.match(shown) and not _FIGURE.fullmatch(shown) else shown
+
+
+def from_csv(text: str) -> str:
+    """What a cell was before `csv_text`."""
+    bare = text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+    return _CODE.sub(lambda found: chr(int(found[1], 16)) if int(found[1], 16) < 0x110000 else found[0], bare)
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV; absent values are empty, numbers as they are."""
+    named = _texts(frame, csv_text).rename(columns=lambda name: csv_text(str(name)))
+    text = named.to_csv(index=False)
+    assert text is not None
+    return text
+
+
+def undone(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table that `as_csv` wrote, as it was before."""
+    return _texts(frame, from_csv).rename(columns=lambda name: from_csv(str(name)))
+
+
+def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its texts changed, and everything else as it is."""
+    changed = frame.copy(deep=False)
+    for place, dtype in enumerate(frame.dtypes):
+        if str(dtype) in {"object", "str", "string"}:
+            column = frame.iloc[:, place].map(lambda cell: change(cell) if isinstance(cell, str) else cell)
+            changed.isetitem(place, column.astype(dtype).array)
+    return changed
+
+
+# --- Markdown
+
+_SPAN = re.compile(r"(`[^`]+`)")
+_BACKSLASH = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_LINK = re.compile(r"\](?=[(:\[])")
+
+
+def markdown(text: str) -> str:
+    """One line of Markdown, also in a cell of a table: no HTML, no link, no picture, no column of its own.
+
+    `Words in backticks` stay code.
+    """
+    line = " ".join(visible(text).split())
+    spans = _SPAN.split(line)
+    if any("`" in part for part in spans[::2]) or any("\\|" in part for part in spans[1::2]):
+        return _plain_markdown(line).replace("`", "\\`")
+    return "".join(
+        part.replace("|", "\\|") if place % 2 else _plain_markdown(part) for place, part in enumerate(spans)
+    )
+
+
+def _plain_markdown(text: str) -> str:
+    text = _BACKSLASH.sub(r"\\\\", text)
+    text = _LINK.sub(r"\\]", _TAG.sub(r"\\<", text))
+    return text.replace("|", "\\|")
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A block of code that its text cannot end."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{visible(text)}\n{fence}"
+
+
+# --- LaTeX and plotly
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "·": r"$\cdot$",
+}
+
+
+def latex(text: str) -> str:
+    """Text of one paragraph of LaTeX, without a command of its own; also at the beginning of a table's row."""
+    words = "".join(_TEX.get(c, c) for c in " ".join(visible(text).split()))
+    words = re.sub("-(?=-)", "-{}", words)  # two dashes would be one, a longer one
+    return f"{{}}{words}" if words.startswith(("[", "*")) else words
+
+
+def plotly(text: str) -> str:
+    """Text of a chart in the page: plotly takes some HTML, and `%{name}` for a value."""
+    shown = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return shown.replace("%{", "%&#123;")

@@ -2,6 +2,7 @@
 
     python benchmarks/nasty.py                                # all modes, as a table
     python benchmarks/nasty.py line_32mib metrics_50mb --transport aiohttp
+    python benchmarks/nasty.py --driven                       # completions by the load generator alone, both transports
 
 A mode holds if `bench` ends by itself within its limits, with one of the mode's words, without a traceback, and its
 processes together never hold more than 500 MB. Ends with 1 if one does not.
@@ -23,7 +24,7 @@ import psutil
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 
-from nasty import MODES, Mode, nasty, short_sweep  # noqa: E402
+from nasty import MODES, Mode, as_told, driven, nasty, short_sweep  # noqa: E402
 from sweeps import Bench  # noqa: E402
 
 LIMIT_S = 90.0
@@ -104,12 +105,31 @@ def _watch(pid: int, peak: list[float]) -> None:
         return
 
 
+def both_transports(modes: list[Mode]) -> int:
+    """The words of each mode of completions, a line each; 1 if one does not hold."""
+    wrong = 0
+    for mode in (mode for mode in modes if mode.path == "completion"):
+        for transport in ("wire", "aiohttp"):
+            words = driven(mode, transport)
+            holds = as_told(mode, words)
+            wrong += not holds
+            print(
+                f"{mode.name:24} {transport:8} {' '.join(sorted(words))}{'' if holds else '  OFF'}",
+                flush=True,
+            )
+    print(f"{wrong} do not hold")
+    return int(bool(wrong))
+
+
 def main() -> int:
     """Run the modes that are named, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("modes", nargs="*", default=list(MODES), metavar="MODE")
     parser.add_argument("--transport", choices=["wire", "aiohttp"], default="wire")
+    parser.add_argument("--driven", action="store_true", help="the load generator alone, by both transports")
     options = parser.parse_args()
+    if options.driven:
+        return both_transports([MODES[name] for name in options.modes])
     print("| Mode | Answer | Told as | s | MB | In the server's and our words |")
     print("|---|---|---|---|---|---|")
     trials = []

@@ -19,9 +19,13 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import count, repeat
 
-from rocbench.load import script
+from rocbench.load import drive, script
+from rocbench.load.dialect import PROBE_ID
+from rocbench.load.spec import WindowPlan
+from rocbench.records import FAILURES
 from scripted import raw, token, whole
 from sweeps import Bench
+from truths import load_spec
 
 MIB = 1 << 20
 TOKENS = 8
@@ -174,7 +178,8 @@ _COMPLETIONS: tuple[tuple[str, Callable[[], Iterator[Part]], tuple[str, ...], st
     ("chunk_size_negative", one(STREAM + b"-5\r\n" + whole(TOKENS)), _CUT, "a chunk size below zero"),
     ("chunk_size_huge", one(STREAM + b"f" * 30 + b"\r\n" + whole(TOKENS)), _CUT, "a chunk size beyond 64 bits"),
     ("chunk_unended", one(STREAM + b"5\r\n" + b"x" * 99), _CUT, "a chunk longer than its size"),
-    ("chunk_extension_endless", endless(STREAM + b"5;a=", b"x" * MIB), _TOO_LARGE, "a chunk extension without end"),
+    ("chunk_extension_endless", endless(STREAM + b"5;a=", b"x" * MIB), ("too_large", "timeout"),
+     "a chunk extension without end"),
     ("trailer_endless", endless(STREAM + chunk(token(0)) + b"0\r\nx-a: ", b"x" * MIB), _TOO_LARGE,
      "a trailer without end"),
     ("second_answer", one(_GOOD + _GOOD), _FINE, "an answer that nobody asked for, after the one that was"),
@@ -366,6 +371,24 @@ def short_sweep(bench: Bench, url: str, transport: str = "wire", **load: object)
     return (
         "sweep", bench.write(made), "--out", str(bench.out), "--isl", "8", "--osl", str(TOKENS)
     )  # fmt: skip
+
+
+def driven(mode: Mode, transport: str) -> set[str]:
+    """How four requests of a load ended, two at a time: classes of failure, and `measured` for those without."""
+    with nasty(mode) as url:
+        window = WindowPlan(max_requests=4, max_duration_s=10.0)
+        spec = load_spec(
+            url, users=2, tokens=TOKENS, window=window, request_timeout_s=3.0, transport=transport
+        )
+        rows = drive(spec).requests
+    failures = rows["failure"][rows["request_id"] < PROBE_ID].tolist()
+    return {"measured" if failure < 0 else FAILURES[failure].value for failure in failures}
+
+
+def as_told(mode: Mode, words: set[str]) -> bool:
+    """Whether requests ended as the table says; the good ones beside them are `measured`."""
+    found = words - {"measured"}
+    return found <= set(mode.words) and bool(found or "measured" in mode.words)
 
 
 def _send(sock: socket.socket, steps: Iterator[Part]) -> None:

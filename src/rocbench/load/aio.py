@@ -27,7 +27,7 @@ from rocbench.records import Failure, Resend
 
 _TICK_NS = 10_000_000
 _CONNECT_S = 30.0
-_MOST_LINE, _MOST_HEADERS = 1 << 16, 4096
+_MOST_LINE, _MOST_HEADERS = 1 << 16, 1 << 16
 """Of an answer's head; all of it together is bounded where its bytes come in (`aioconn`)."""
 
 
@@ -82,7 +82,7 @@ class AioLoop:
                 total=self.spec.request_timeout_s, sock_connect=min(_CONNECT_S, self.spec.request_timeout_s)
             ),
             trace_configs=[trace],
-            read_bufsize=1 << 20,
+            read_bufsize=1 << 17,
             max_line_size=_MOST_LINE,
             max_field_size=_MOST_LINE,
             max_headers=_MOST_HEADERS,

@@ -174,7 +174,7 @@ class Answer:
             self._rest.clear()
             self.plain, self._kind_known = plain, True
             data = data.removeprefix(BOM)
-        if self.failure is Failure.TOO_LARGE:
+        if self.failure is not None and self.failure is Failure.TOO_LARGE:
             return
         if self.plain:
             self.body += data

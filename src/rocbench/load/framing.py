@@ -113,7 +113,7 @@ class Framing:
         answer.last_ns = stamp
         answer.take(pieces, received)
         pieces.clear()
-        if answer.failure is Failure.TOO_LARGE:
+        if answer.failure is not None and answer.failure is Failure.TOO_LARGE:
             self.broken = answer.error
         if self.complete:
             answer.end()

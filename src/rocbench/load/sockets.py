@@ -23,8 +23,8 @@ from rocbench.load.work import Work, realtime_ns
 from rocbench.records import NONE, Failure, Resend
 
 _READ = 65536
-_AT_ONCE = 16
-"""Reads of one socket in one turn."""
+_AT_ONCE = 4
+"""Reads of one socket in one turn: nothing else is read or sent meanwhile."""
 _CONNECT_S = 30.0
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET

@@ -22,7 +22,7 @@ def workers() -> list[psutil.Process]:
     return [process for process in found if "rocbench.load.worker" in " ".join(process.cmdline())]
 
 
-@pytest.mark.parametrize("phase", ["warm-up", "measure"])
+@pytest.mark.parametrize("phase", [pytest.param("warm-up", marks=pytest.mark.slow), "measure"])
 def test_a_stopped_worker_ends_the_load(monkeypatch, phase):
     """SIGSTOP in any phase: a fault that names the worker, and no process left."""
     monkeypatch.setattr(pulse, "STUCK_S", 1.0)
@@ -55,6 +55,7 @@ def test_a_worker_that_is_killed_is_a_fault_of_the_load(monkeypatch):
         drive(load_spec(url, users=2, window=WindowPlan(duration_s=60.0), workers=1), watch)
 
 
+@pytest.mark.slow
 def test_a_stop_with_a_stopped_worker(monkeypatch):
     """The `stop` event is seen by a driver that waits for a worker in vain."""
     monkeypatch.setattr(pulse, "STUCK_S", 1.0)

@@ -29,6 +29,7 @@ def run(bench, mode, transport="wire"):
     return ended
 
 
+@pytest.mark.slow
 def test_metrics_of_50_mb_cost_the_metrics(bench):
     """Told as too large in the row; the cell is measured."""
     ended = run(bench, "metrics_50mb")
@@ -68,12 +69,12 @@ def test_odd_control_answers_cost_their_source(bench, mode):
 @pytest.mark.parametrize(
     "mode",
     [
-        "metrics_byte_a_second",
+        pytest.param("metrics_byte_a_second", marks=pytest.mark.slow),
         pytest.param("health_silent", marks=pytest.mark.slow),
         pytest.param("v1_models_byte_a_second", marks=pytest.mark.slow),
         pytest.param("version_silent", marks=pytest.mark.slow),
         pytest.param("probe_byte_a_second", marks=pytest.mark.slow),
-        pytest.param("line_32mib", marks=pytest.mark.slow),
+        "line_32mib",
     ],
 )
 def test_first_ctrl_c_while_a_server_keeps_bench_waiting(bench, mode):

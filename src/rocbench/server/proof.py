@@ -78,6 +78,7 @@ _LABELS = {
     "cache_dtype": "kv_cache_dtype",
 }
 """Labels of cache_config_info, and the facts that they tell."""
+_MOST = 1 << 53
 _ALIKE = ({"auto", "bfloat16"}, {"fp8", "fp8_e4m3"})
 _ENVIRONMENT = re.compile(
     r"^VLLM_(?:ROCM_|USE_|MLA_|SERVER_DEV_MODE|ENGINE_READY|KV_OFFLOAD|CPU_|V1_|WORKER_)"
@@ -394,10 +395,12 @@ def _same(name: str, have: Any, want: object) -> bool:
 
 
 def _integer(value: Any) -> int | None:
+    """A number of blocks, tokens or ranks; None for what is none, or beyond all measure."""
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        found = int(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return found if abs(found) <= _MOST else None
 
 
 def _truth(value: Any) -> bool | None:

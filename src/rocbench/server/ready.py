@@ -205,7 +205,8 @@ def _version(waiting: _Waiting) -> str | None:
     except OSError:
         return None
     found = answer.json() if answer.status == 200 else None
-    return str(found["version"]) if isinstance(found, dict) and "version" in found else None
+    version = found.get("version") if isinstance(found, dict) else None
+    return one_line(version, 100) if isinstance(version, str) else None
 
 
 def _complete(waiting: _Waiting, model: str) -> None:

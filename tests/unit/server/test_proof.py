@@ -280,3 +280,11 @@ def test_odd_server_info(info):
     """Whatever another version answers there, nothing breaks."""
     assert chosen_config(info) == {}
     assert facts(info, [], [], None) == {}
+
+
+@pytest.mark.parametrize("told", ["9" * 400, "1e999", float("inf"), [1], "x", None])
+def test_a_setting_that_is_no_number_is_not_told(told):
+    """What no column could hold is absent, as what is no number at all."""
+    label = {"block_size": told, "kv_cache_size_tokens": told}
+    found = facts(None, [label], [], None)
+    assert not {"block_size", "kv_capacity_tokens"} & found.keys()

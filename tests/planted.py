@@ -1,4 +1,4 @@
-"""Secrets planted wherever a user may have one, and a search for them, whole or in half."""
+"""Secrets planted wherever a user may have one, and a search for them, whole or in part."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ SURROUNDINGS = {**ENVIRONMENT, **URLS, **OTHERS}
 VALUES = tuple(key(number) for number in (*range(len(NAMED)), *range(30, 35), *range(40, 47), *range(50, 58)))
 ECHOED = [*NAMED, "DATABASE_URL", "MY_KEY"]
 """What a server repeats in its errors."""
-_NEEDLES = tuple(value[:16].encode() for value in VALUES)
+_NEEDLES = tuple(value[:9].encode() for value in VALUES)
 
 
 def leaks(folder: Path) -> Iterator[str]:
-    """Files of a folder that hold a secret or the half of one, packed ones unpacked; and those that others may read."""
+    """Files of a folder that hold a secret or the beginning of one, packed ones unpacked; and those that others may read."""
     for path in folder.rglob("*"):
         if not path.is_file():
             continue

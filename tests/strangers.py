@@ -6,10 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import rocbench
 
 UID = 65534
 """`nobody`, as which no test runs otherwise."""
@@ -25,21 +29,32 @@ def given_away(path: Path) -> Path:
     return path
 
 
+_RUNS_ITSELF = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import rocbench.server.lock'], check=True)"
+
+
 @cache
-def _able() -> bool:
-    words = [*AS, sys.executable, "-c", "import rocbench.server.lock"]
-    return subprocess.run(words, capture_output=True, check=False, cwd="/").returncode == 0
-
-
-def python(*words: str, **more: object) -> subprocess.Popen[str]:
-    """This Python with our package, as the stranger; skips where its files are hidden from other users."""
-    if not _able():
-        pytest.skip("another user may not read this installation")
-    return subprocess.Popen(
-        [*AS, sys.executable, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd="/",
-        **more,  # type: ignore[call-overload]
+def _interpreter() -> str | None:
+    """A Python of this version that the stranger may run, and whose children may run it; this one lies in a home, maybe."""
+    system = shutil.which(
+        f"python{sys.version_info.major}.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin"
     )
+    for python in filter(None, (sys.executable, system)):
+        words = [*AS, python, "-c", _RUNS_ITSELF]
+        if subprocess.run(words, capture_output=True, check=False, cwd="/", env=_env()).returncode == 0:
+            return python
+    return None
+
+
+def _env(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    ours = (str(Path(rocbench.__file__).parents[1]), *(path for path in sys.path if "site-packages" in path))
+    return {**env, "PYTHONPATH": os.pathsep.join(ours), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def python(*words: str, env: Mapping[str, str] = os.environ, **more: Any) -> subprocess.Popen[str]:
+    """A Python with our package, as the stranger; skips where its files are hidden from other users."""
+    interpreter = _interpreter()
+    if interpreter is None:
+        pytest.skip("another user may not read this installation")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    argv = [*AS, interpreter, *words]
+    return subprocess.Popen(argv, env=_env(env), text=True, cwd="/", **pipes, **more)

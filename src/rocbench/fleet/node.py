@@ -96,6 +96,11 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
     """Run a job on this node. What was measured has been told by the time this returns, whatever happened."""
     scratch = Path(tempfile.gettempdir()) / f"rocbench-{job.run_id}"
     out = scratch / f"{job.piece}.{job.attempt}"
+    try:
+        make_own(scratch, named_by="TMPDIR")  # its name can be guessed, and anybody may write beside it
+    except BenchError as fault:
+        say(Ended(fault, b"", ()))
+        return
     reporter = Reporter(node, say, {key_of_row(row) for row in job.rows})
     options = RunOptions(
         out=out,
@@ -105,11 +110,6 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
         despite_doctor=job.despite_doctor,
         part=Part(job.run_id, node, scratch, job.rows, job.servers, job.late),
     )
-    try:
-        make_own(scratch)  # its name can be guessed, and anybody may write beside it
-    except BenchError as fault:
-        say(Ended(fault, b"", ()))
-        return
     error: BenchError | None = None
     try:
         if job.version != __version__:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -234,9 +235,11 @@ def save(calibration: Calibration) -> Path:
     """Keep a calibration; written whole or not at all."""
     where = path()
     where.parent.mkdir(parents=True, exist_ok=True)
-    fresh = where.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(asdict(calibration), indent=2) + "\n", encoding="utf-8")
-    fresh.replace(where)
+    file, fresh = tempfile.mkstemp(".tmp", where.stem, where.parent)  # others may write into $ROCBENCH_CACHE
+    with os.fdopen(file, "w", encoding="utf-8") as out:
+        out.write(json.dumps(asdict(calibration), indent=2) + "\n")
+        os.fchmod(file, 0o644)
+    Path(fresh).replace(where)
     return where
 
 

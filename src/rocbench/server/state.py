@@ -19,6 +19,7 @@ from rocbench import private
 from rocbench.errors import NodeFault
 
 _EVERYBODYS = "/var/tmp"  # noqa: S108 - one place for all users of a node is the point
+_VARIABLE = "ROCBENCH_STATE"
 _OURS_ONLY = 0o700
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -37,7 +38,7 @@ def shared_dir() -> Path:
     Raises:
         NodeFault: it cannot be made, or is another user's link.
     """
-    named = os.environ.get("ROCBENCH_STATE")
+    named = os.environ.get(_VARIABLE)
     if not named:
         return Path(_EVERYBODYS)
     path = Path(named)
@@ -78,8 +79,11 @@ def opened_state_dir() -> Iterator[tuple[Path, int]]:
         os.close(folder)
 
 
-def make_own(path: Path) -> None:
+def make_own(path: Path, *, named_by: str = _VARIABLE) -> None:
     """Makes a folder that this user alone may use, or sees to it that the one that is there is such.
+
+    Args:
+        named_by: variable that names another place.
 
     Raises:
         NodeFault: it cannot be made, or is a link, no folder, or another user's.
@@ -88,8 +92,8 @@ def make_own(path: Path) -> None:
         with suppress(FileExistsError):
             path.mkdir(_OURS_ONLY)
     except OSError as error:
-        raise unwritable(path, error) from None
-    folder = _opened(path)
+        raise unwritable(path, error, named_by) from None
+    folder = _opened(path, named_by)
     try:
         if stat.S_IMODE(os.fstat(folder).st_mode) != _OURS_ONLY:
             os.fchmod(folder, _OURS_ONLY)
@@ -97,15 +101,15 @@ def make_own(path: Path) -> None:
         os.close(folder)
 
 
-def _opened(path: Path) -> int:
+def _opened(path: Path, named_by: str = _VARIABLE) -> int:
     """A descriptor of a folder of this user's. Raises NodeFault."""
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise _foreign(path, error) from None
+        raise _foreign(path, error, named_by) from None
     if os.fstat(folder).st_uid != os.geteuid():
         os.close(folder)
-        raise _foreign(path)
+        raise _foreign(path, None, named_by)
     return folder
 
 
@@ -149,11 +153,11 @@ def no_plain_file(path: Path | str, folder: int | None = None) -> NodeFault:
     return NodeFault(f"{path} is {what} of {whose}, where a plain file is wanted", fix=removal(whose))
 
 
-def unwritable(path: Path, error: OSError | None = None) -> NodeFault:
+def unwritable(path: Path, error: OSError | None = None, named_by: str = _VARIABLE) -> NodeFault:
     """What to say of a folder of state that does not take what must be written."""
     return NodeFault(
         f"{path} cannot be written{f': {error.strerror}' if error else ''}",
-        fix="set ROCBENCH_STATE to a folder that you may write, with room in it (mode 1777 where users share it)",
+        fix=f"set {named_by} to a folder that you may write, with room in it (mode 1777 where users share it)",
     )
 
 
@@ -164,12 +168,12 @@ def user_name(uid: int) -> str:
     return f"uid {uid}"
 
 
-def _foreign(path: Path, error: OSError | None = None) -> NodeFault:
+def _foreign(path: Path, error: OSError | None = None, named_by: str = _VARIABLE) -> NodeFault:
     what, whose = _who_put_what(path)
     why = f" ({error.strerror})" if error else ""
     return NodeFault(
         f"{path} is {what} of {whose}, not a folder of yours{why}",
-        fix=f"{removal(whose)}, or set ROCBENCH_STATE to a folder of your own",
+        fix=f"{removal(whose)}, or set {named_by} to a folder of your own",
     )
 
 

@@ -22,10 +22,10 @@ def bench(tmp_path):
     """Starts the stand-in for bench with flags of its server; killed at the end if need be."""
     started = []
 
-    def begin(*flags: str, grace_s: float = 20.0) -> subprocess.Popen:
+    def begin(*flags: str, grace_s: float = 20.0, before: tuple[str, ...] = ()) -> subprocess.Popen:
         folder = tmp_path / "servers" / "s1"
         argv = [sys.executable, str(HERE / "bench.py"), str(folder), str(grace_s)]
-        argv += [sys.executable, str(STANDIN), "serve", "toy", *flags]
+        argv += [*before, sys.executable, str(STANDIN), "serve", "toy", *flags]
         started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True))
         return started[-1]
 
@@ -134,6 +134,19 @@ def test_killed_bench_leaves_an_orphan_that_is_found_and_reaped(bench):
     report = orphans.reap(orphan, grace_s=0.3)
     assert report.how == "killed"  # the child ignores SIGTERM
     assert Family(orphan.leader).refresh() == ()
+    assert orphans.find() == ()
+
+
+def test_orphan_that_a_script_became(bench):
+    """A script that prepares the server and then executes it: the same process with another command line."""
+    process = bench(before=("sh", "-c", 'sleep 0.3; exec "$0" "$@"'))
+    pid = int(wait_for(process, "ready").split()[1])
+    process.kill()
+    process.wait()
+
+    (orphan,) = orphans.find()
+    assert (orphan.leader, orphan.doubt) == (identity_of(pid), "")
+    orphans.reap(orphan, grace_s=5.0)
     assert orphans.find() == ()
 
 

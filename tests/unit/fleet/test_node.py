@@ -1,0 +1,40 @@
+"""The folder in which a node works, whose name whoever sees the run's can guess."""
+
+import tempfile
+from types import SimpleNamespace
+
+import pytest
+
+from rocbench import __version__
+from rocbench.errors import NodeFault
+from rocbench.fleet import node
+from rocbench.fleet.words import Ended
+from strangers import given_away, needs_root
+
+JOB = SimpleNamespace(
+    run_id="20260301-quick-1f3a", piece="aa-1", attempt=1, rows=(), client=None, overrides=None, reap=False,
+    despite_doctor=False, servers=(), version=__version__, plan=None,
+)  # fmt: skip
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_folder_that_another_user_made(tmp_path, monkeypatch, kind):
+    """Nothing is removed behind it, and nothing runs in it; the sender is told whose it is."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(node, "run_plan", lambda *_: pytest.fail("it ran"))
+    place = tmp_path / f"rocbench-{JOB.run_id}"
+    target = tmp_path / "target" if kind == "link" else place
+    (target / "aa-1.1").mkdir(parents=True)
+    (target / "aa-1.1" / "kept").touch()
+    if kind == "link":
+        place.symlink_to(target)
+    given_away(place)
+
+    said: list[Ended] = []
+    node.work(JOB, "n", said.append)
+
+    assert (target / "aa-1.1" / "kept").exists()
+    assert isinstance(said[0].error, NodeFault)
+    assert f"{place} is a" in said[0].error.what
+    assert "of nobody (uid 65534), not a folder of yours" in said[0].error.what

@@ -24,6 +24,8 @@ from rocbench.settings.schema import FlagValue
 Kind = Literal["bool", "switch", "int", "float", "str", "json"]
 """A switch is a boolean without a `--no-` form: False leaves it unset."""
 _HUMAN = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT])")
+LARGEST = 2**63
+"""Of any flag's number: what vLLM and PyTorch hold in 64 bits."""
 _SAME = {"attention-config.backend": "attention-backend"}
 """A JSON flag's keys that are a flag of their own too; vLLM refuses both at once."""
 _SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
@@ -146,10 +148,15 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
             number = _number(value, wrong) if isinstance(value, str) else value
             if isinstance(number, float) and (known.kind == "int" or not isfinite(number)):
                 raise wrong
+            if isinstance(number, int | float) and abs(number) > LARGEST:
+                raise wrong
             return number
         case "json":
             if isinstance(value, str) and value.lstrip().startswith("{"):
-                return jsontext.parse(value, f"{where}: --{leaf}")
+                try:
+                    return jsontext.parse(value)
+                except InputError as fault:
+                    raise InputError(f"{wrong.what}: {fault.what}", where=where) from None
         case "str":
             if isinstance(value, dict):
                 raise wrong

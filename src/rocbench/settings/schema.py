@@ -17,14 +17,12 @@ from rocbench.settings import extent, headers
 from rocbench.settings.amounts import (
     Factor,
     Gpus,
-    Quantity,
     Rate,
     Repeats,
     Requests,
     Seconds,
     Seed,
     Users,
-    Variation,
     Wait,
 )
 from rocbench.settings.blocks import Block
@@ -39,6 +37,7 @@ from rocbench.settings.profiles import (
     ServeVariant,
     VersionText,
 )
+from rocbench.settings.simulation import Assume, Simulation
 from rocbench.settings.strict import Command, FolderName, Once, Strict, Variable, Word, variable
 from rocbench.settings.workloads import Dataset, Images, Length, Workload
 
@@ -151,42 +150,12 @@ class Load(Strict):
     """Keep every token's stamp."""
 
 
-class Assume(Strict):
-    """What a plan's time takes for granted until it is measured. Nothing else reads it."""
-
-    load_bytes_per_s: Quantity = 2e9
-    """Rate at which a start reads the weights, all ranks together."""
-    start_s: Wait = 120.0
-    """Seconds of a start beside the weights: engine, compilation, graph capture."""
-    efficiency: float = Field(default=0.5, gt=0, le=1)
-    """Share of the speed that physics expects of a step."""
-
-
-class Simulation(Strict):
-    """Settings of the simulated server. They never touch a real one."""
-
-    efficiency: float | None = Field(default=None, gt=0, le=1)
-    """Share of the physical bound that steps reach; None takes the named calibration's."""
-    calibration: str = "default"
-    """Named efficiencies of the step times."""
-    noise_cv: Variation = 0.0
-    """Coefficient of variation of step times."""
-    run_cv: Variation = 0.0
-    """Coefficient of variation of the whole server's speed, drawn anew after each time it was idle."""
-    speed: Factor = 1.0
-    """Divide all step times; for tests."""
-    load_s: Wait = 1.0
-    """Seconds that the model load is made to last."""
-    slowdown: Factor = 1.0
-    """Multiply all step times: a regression, for the gate's tests."""
-    faults: dict[str, dict[str, Any]] = {}
-    """Faults of each model's server (fields of `rocbench.sim.faults.Faults`), to test what watches servers."""
-
-
 Aiter = Annotated[Literal["on", "off"] | dict[str, Literal["on", "off"]], Field()]
 """`on`, `off`, or switches by part: `{moe: off, mla: on}`. YAML's bare on/off arrive as booleans."""
 
 
+AXIS_MOST = {"concurrency": 1_000_000, "rate": 1_000_000, "tp": 1024}
+"""Of an axis as of the setting of its name (`amounts`)."""
 CELL_AXES = ("model", "workload", "concurrency", "rate")
 """Axes that every cell has, whatever the matrix."""
 
@@ -447,12 +416,13 @@ class Sweep(Strict):
 
 def _not_of_axis(axis: str, value: Any) -> str:
     """What an axis takes, where the value is none of it."""
-    number = not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < math.inf
+    most = AXIS_MOST.get(axis, math.inf)
+    number = not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= most
     match axis:
         case "concurrency" | "tp" if not (number and isinstance(value, int)):
-            return "whole numbers above 0"
+            return f"whole numbers from 1 to {most:,}"
         case "rate" if not number:
-            return "numbers above 0"
+            return f"numbers above 0, to {most:,}"
         case "workload" if not isinstance(value, str):
             return "names of workloads"
     return ""

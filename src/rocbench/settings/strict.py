@@ -78,8 +78,13 @@ def variable(name: str) -> str:
 
 
 def _once(values: tuple[T, ...]) -> tuple[T, ...]:
+    seen: set[object] = set()
     for place, value in enumerate(values):
-        if value in values[:place]:
+        plain = isinstance(value, str | int | float)
+        twice = value in seen if plain else value in values[:place]
+        if plain:
+            seen.add(value)
+        if twice:
             raise ValueError(
                 f"{value!r} stands twice" if isinstance(value, str | int | float) else "two are the same"
             )

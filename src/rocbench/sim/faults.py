@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
 
 from rocbench.records import Failure
-from rocbench.settings.schema import Strict
+from rocbench.settings.strict import Strict
 
 
 class Faults(Strict):
@@ -28,7 +31,7 @@ class Faults(Strict):
     """/metrics answers 404 from then on."""
     jit_line_after_s: float | None = None
     """Print a line of an AITER build."""
-    log_flood_bytes: int = 0
+    log_flood_bytes: int = Field(default=0, ge=0, le=1 << 40)
     """Print so many bytes of log once ready."""
     fail: dict[Failure, float] = Field(default_factory=dict)
     """Share of requests that fail, per class."""
@@ -50,3 +53,17 @@ class Faults(Strict):
     """Share of token events sent twice."""
     miscount_tokens: int = 0
     """Added to usage.completion_tokens."""
+
+
+def check(faults: Mapping[str, Any]) -> None:
+    """Refuse what the simulated server cannot have.
+
+    Raises:
+        ValueError: an unknown fault, or a value that it does not take; the first.
+    """
+    try:
+        Faults.model_validate(faults)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"the simulated server has no fault `{name}` of {fault['input']!r:.60}") from None

@@ -84,3 +84,22 @@ def test_arms_are_counted_as_they_are_made(design: str) -> None:
         }
     )
     assert extent.arms(made) >= len(ablate.arms(made.factors, made.design)) > extent.arms(made) / 2
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("matrix: {product: {concurrency: [1000000000000]}}", "whole numbers from 1 to 1,000,000, not 1000000000000"),
+        ("matrix: {product: {tp: [0]}}", "whole numbers from 1 to 1,024, not 0"),
+        ("simulation: {faults: {a: {die_after_s: x}}}", "no fault `die_after_s` of 'x'"),
+        ("simulation: {faults: {a: {log_flood_bytes: 1000000000000000}}}", "no fault `log_flood_bytes` of 1000000000000000"),
+    ],
+)  # fmt: skip
+def test_values_that_are_free_in_their_form_are_bounded_too(line: str, why: str, tmp_path: Path) -> None:
+    """Axes and faults of the simulated server."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SWEEP + line)
+    with pytest.raises(ConfigError) as told:
+        yamlfile.load(path, Sweep)
+    assert f"{path}:5: " in told.value.text()
+    assert why in told.value.text()

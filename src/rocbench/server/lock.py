@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from rocbench.errors import NodeFault
+from rocbench.redact import masked_argv
 from rocbench.server import processes
 from rocbench.server.state import no_plain_file, removal, shared_dir, unwritable, user_name
 
@@ -226,7 +227,7 @@ def _holder(pid: int) -> str:
 
 def _words(argv: Sequence[str]) -> list[str]:
     """The first words of a command line, without the interpreter and its folders: a process may call itself anything."""
-    words = list(argv)
+    words = masked_argv(argv)
     if words and Path(words[0]).name.startswith("python"):
         words = [word for word in words[1:] if word != "-m"]
     words = [Path(word).name if index == 0 else word for index, word in enumerate(words[:3])]

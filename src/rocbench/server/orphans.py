@@ -192,7 +192,7 @@ def _as_seen(members: Sequence[ProcessIdentity]) -> dict[str, Any]:
     pid = members[0].pid
     return {
         "uid": processes.user_of(pid),
-        "argv": processes.arguments(pid),
+        "argv": processes.fingerprint(pid),
         "members": [asdict(member) for member in members],
     }
 
@@ -275,7 +275,7 @@ def _living(
 ) -> tuple[tuple[ProcessIdentity, ...], bool, str]:
     """Who of a server lives, whether the group of its leader's number is its own, and what is doubtful about it."""
     if processes.is_alive(leader):
-        uid, argv = processes.user_of(leader.pid), list(processes.arguments(leader.pid))
+        uid, argv = processes.user_of(leader.pid), processes.fingerprint(leader.pid)
         if (uid, argv) == (record.get("uid"), record.get("argv")):
             return Family(leader).refresh(), True, ""
         return (leader,), False, _unlike(leader.pid, record)

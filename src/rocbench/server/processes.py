@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,15 @@ def arguments(pid: int) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(text.removesuffix("\0").split("\0")) if text else ()
+
+
+def fingerprint(pid: int) -> list[str]:
+    """The command line as a file may hold it: its program, and a hash of all words, for a flag can hold a secret.
+
+    Empty when the process is gone or hidden.
+    """
+    words = arguments(pid)
+    return [words[0], hashlib.sha256("\0".join(words).encode()).hexdigest()] if words else []
 
 
 def command_line(pid: int) -> str:

@@ -59,7 +59,7 @@ def plant(folder: Path, victim: subprocess.Popen, target: Path) -> Path:
         "pid_space": processes.pid_space(),
         "folder": str(logs),
         "uid": os.geteuid(),
-        "argv": processes.arguments(victim.pid),
+        "argv": processes.fingerprint(victim.pid),
         "members": [{"pid": leader.pid, "started": leader.started}],
     }
     space = "".join(filter(str.isdigit, processes.pid_space().split()[1]))

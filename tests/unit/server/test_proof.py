@@ -282,7 +282,7 @@ def test_odd_server_info(info):
     assert facts(info, [], [], None) == {}
 
 
-@pytest.mark.parametrize("told", ["9" * 400, "1e999", float("inf"), [1], "x", None])
+@pytest.mark.parametrize("told", ["9" * 400, "9" * 5000, "1e999", "x", "None"])
 def test_a_setting_that_is_no_number_is_not_told(told):
     """What no column could hold is absent, as what is no number at all."""
     label = {"block_size": told, "kv_cache_size_tokens": told}

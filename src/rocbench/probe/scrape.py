@@ -31,6 +31,8 @@ LOST_S = 5.0
 _SETTLE_S = 0.05
 _PREFIXES = {"vllm:": "", "rocbench_sim:": "sim_"}
 _TTFT = "time_to_first_token_seconds"
+_LATE = 2
+"""So many readings in vain, and none before them: the cell is not to wait for more."""
 _MOST = 2.0**53
 """No count, share or time is greater: what is added to a greater number is lost."""
 
@@ -97,7 +99,7 @@ def labels(text: str, name: str) -> list[dict[str, str]]:
 class Scraper:
     """Reads a server's metrics each second while it is open. A server without them gives no samples.
 
-    Metrics that are too large are not asked for again: each reading would cost the server as much.
+    Metrics that are too large, or never come whole, are not asked for again: each reading would cost as much.
 
     with Scraper(running.base_url, running.headers) as scraper:
         before = scraper.read_now()
@@ -113,7 +115,7 @@ class Scraper:
     failed_reads: int = 0
     last_error: str = ""
     given_up: bool = False
-    """They are too large to be read."""
+    """They are too large to be read, or do not come."""
     fastest_ms: float | None = None
     """The shortest time that a reading took: no exchange with the server can be faster by much."""
     _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -152,7 +154,8 @@ class Scraper:
         except (OSError, ValueError) as error:
             self.failed_reads += 1
             self.last_error = one_line(f"/metrics: {error}", 200)
-            self.given_up = isinstance(error, TooLarge)
+            late = isinstance(error, TimeoutError) and not self.samples and self.failed_reads >= _LATE
+            self.given_up = late or isinstance(error, TooLarge)
             return None
         took_ns = time.time_ns() - before
         self.fastest_ms = min(took_ns / 1e6, self.fastest_ms or math.inf)

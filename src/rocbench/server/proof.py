@@ -79,6 +79,8 @@ _LABELS = {
 }
 """Labels of cache_config_info, and the facts that they tell."""
 _MOST = 1 << 53
+_ASK_S = 10.0
+"""Of a server that nobody loads yet."""
 _ALIKE = ({"auto", "bfloat16"}, {"fp8", "fp8_e4m3"})
 _ENVIRONMENT = re.compile(
     r"^VLLM_(?:ROCM_|USE_|MLA_|SERVER_DEV_MODE|ENGINE_READY|KV_OFFLOAD|CPU_|V1_|WORKER_)"
@@ -277,7 +279,7 @@ def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: f
 
 def _fetch(running: RunningServer, path: str) -> Answer:
     spec = running.spec
-    return fetch(running.base_url, path, headers=running.headers, timeout_s=30.0, insecure=spec.insecure)
+    return fetch(running.base_url, path, headers=running.headers, timeout_s=_ASK_S, insecure=spec.insecure)
 
 
 def _ask(running: RunningServer, path: str) -> Any:

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from nasty import MODES, nasty
+from rocbench.probe import scrape
 from rocbench.probe.scrape import Scraper, labels, load_view, median_bucket, parse, window_view
 from rocbench.records import ServerSample
 
@@ -264,3 +265,15 @@ def test_metrics_too_large_are_read_once():
     view = scraper.view()
     assert view["metrics_note"] == "/metrics: the answer is larger than 8 MiB"
     assert view["metrics_failed"] in {1, 2}  # the thread reads beside it
+
+
+def test_metrics_that_never_come_whole_are_given_up(monkeypatch):
+    """Two readings in vain and none before them: a cell does not wait for each of its own."""
+    monkeypatch.setattr(scrape, "LOST_S", 0.2)
+    with nasty(MODES["metrics_byte_a_second"]) as url:
+        scraper = Scraper(url)
+        for _ in range(5):
+            assert scraper.read_now() is None
+
+    assert scraper.failed_reads == 2
+    assert scraper.given_up

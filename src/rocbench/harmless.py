@@ -46,6 +46,11 @@ def visible_table(frame: pd.DataFrame) -> pd.DataFrame:
     return _texts(frame, visible_data)
 
 
+def whole(text: str) -> str:
+    """Text that any file takes: half of a pair of surrogates, which JSON can hold, is shown as `<U+D800>`."""
+    return text if text.isascii() else "".join(_code(c) if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
 def _obeyed(char: str) -> bool:
     return not char.isprintable() and unicodedata.category(char) in _KINDS
 
@@ -71,7 +76,12 @@ def csv_text(text: str) -> str:
 def from_csv(text: str) -> str:
     """What a cell was before `csv_text`."""
     bare = text[1:] if text.startswith("'") and _FORMULA.match(text) else text
-    return _CODE.sub(lambda found: chr(int(found[1], 16)) if int(found[1], 16) < 0x110000 else found[0], bare)
+    return _CODE.sub(_decoded, bare)
+
+
+def _decoded(found: re.Match[str]) -> str:
+    number = int(found[1], 16)
+    return chr(number) if number < 0xD800 or 0xDFFF < number < 0x110000 else found[0]
 
 
 def as_csv(frame: pd.DataFrame) -> str:

@@ -155,7 +155,7 @@ class RunFolder:
                 held = json.loads(value)
                 masked = redacted_data(held, self.secrets)
                 return value if masked == held else json.dumps(masked)
-        return redacted(value, self.secrets) if isinstance(value, str) else value
+        return harmless.whole(redacted(value, self.secrets)) if isinstance(value, str) else value
 
     def read_json(self, name: str) -> Any:
         """Read `name`; None when it is not there."""

@@ -22,7 +22,7 @@ from rocbench import cli, store
 from rocbench.report import static
 from rocbench.report.live import LiveScreen, PlainScreen
 from rocbench.server.command import shell_line
-from rocbench.store import RunFolder
+from rocbench.store import Identity, RunFolder
 from synthetic_runs import write_run
 
 SWEEP = {
@@ -91,6 +91,14 @@ def test_data_stay_as_they_are(run):
     bench("export", run, "--format", "jsonl", "--out", run / "jsonl")
     lines = [json.loads(line) for line in (run / "jsonl" / "cells.jsonl").read_text().splitlines()]
     assert {line["model"] for line in lines} == set(TEXTS)
+
+
+def test_half_a_character_costs_no_row(tmp_path):
+    """JSON can hold it, and no file: it is shown."""
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_cell(Identity("run", "c", 1, False), {"model": "a\ud800b"}, {})
+    for name in ("cells.csv", "cells.parquet"):
+        assert store.read_cells(tmp_path / "run" / name).model.tolist() == ["a<U+D800>b"]
 
 
 def test_csv_of_every_command(run):

@@ -558,6 +558,9 @@ Made by `scripts/generate-docs` from `src/rocbench/tables/columns.py`.
 `cells` has one row per cell and repeat, `requests` one per request. A value that is absent was not measured or
 does not exist; it is never zero. Stamps are nanoseconds of CLOCK_REALTIME.
 
+In CSV files a text that a spreadsheet would take for a formula has an apostrophe in front, and a control character stands
+as `<U+001B>`; numbers are as they are. What reads `cells.csv` here undoes both; `cells.parquet` holds texts as they were.
+
 Throughput counts tokens whose stamps lie in the measured window, whenever their request began. Latencies are of
 completed requests that began in it. The names follow `vllm bench serve`; TPOT and ITL are as vLLM defines them
 (`vllm/benchmarks/serve.py`, `calculate_metrics`), which is not how AIPerf and GuideLLM use the words: what they

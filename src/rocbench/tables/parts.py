@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from rocbench.harmless import whole
 from rocbench.records import (
     FAILURES,
     NONE,
@@ -82,7 +83,7 @@ def _requests(result: LoadResult) -> pa.Table:
         else:
             columns[name] = pa.array(values, mask=values == NONE)
     errors = [result.errors.get(int(i)) for i in rows["request_id"]]
-    columns["error"] = pa.array(errors, pa.string())
+    columns["error"] = pa.array([error and whole(error) for error in errors], pa.string())
     return pa.table(columns)
 
 

@@ -225,6 +225,7 @@ def settings_files() -> list[tuple[str, str]]:
         "workloads": "workload",
         "sweeps": "sweep",
         "published": "table",
+        "calibrations": "calibration",
     }
     found = [
         (kind, path.read_text(encoding="utf-8"))
@@ -237,8 +238,14 @@ def settings_files() -> list[tuple[str, str]]:
     ]
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        rules = [
+            block for block in blocks if re.search(r"^(relative|limits|cannot_tell):", block, re.MULTILINE)
+        ]
+        found += [("rules", block) for block in rules]
         found += [
-            ("sweep", block if "name:" in block else f"{SWEEP.format(**PLAIN)}{block}") for block in blocks
+            ("sweep", block if "name:" in block else f"{SWEEP.format(**PLAIN)}{block}")
+            for block in blocks
+            if block not in rules
         ]
     return found
 
@@ -308,15 +315,32 @@ def yaml_cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
     files = settings_files()
     for seed in range(first, first + seeds):
         rng = random.Random(seed)
-        kind = rng.choice(("sweep", "sweep", "sweep", "model", "model", "workload", "hardware", "table"))
+        kind = rng.choice(
+            (
+                "sweep",
+                "sweep",
+                "sweep",
+                "model",
+                "model",
+                "workload",
+                "hardware",
+                "table",
+                "rules",
+                "calibration",
+            )
+        )
         text = rng.choice([text for own, text in files if own == kind])
         path = folder / f"{kind}.yaml"
         path.write_bytes(encoded(mutated(text, rng), rng))
         sweep = path
-        if kind in PLAIN:
+        if kind in (*PLAIN, "calibration"):
             sweep = folder / "plan.yaml"
             sweep.write_text(SWEEP.format(**PLAIN | {kind: str(path)}), encoding="utf-8")
-        command = ("ablate", "--table", str(path)) if kind == "table" else ("plan", str(sweep))
+        command = {
+            "table": ("ablate", "--table", str(path)),
+            "rules": ("gate", str(folder / "none"), "--rules", str(path)),
+            "calibration": ("predict", str(sweep), "--calibration", str(path)),
+        }.get(kind, ("plan", str(sweep)))
         yield Case(seed, str(path), (command, ("explain", str(path))) if kind == "model" else (command,))
 
 

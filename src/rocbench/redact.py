@@ -16,8 +16,6 @@ from rocbench.variables import is_secret, shown
 MASK = "***"
 
 _SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
-_SHORTEST_TAIL = 4
-"""Characters that a text must end with, as a secret begins, to be taken for the rest of one that was cut."""
 _MARGIN = 4096
 """Characters beyond a cut that are looked at for what it would go through."""
 
@@ -35,8 +33,6 @@ _QUERY = re.compile(r"([?&](?:token|key|sig|signature|auth|secret|code)=)[^&\s\"
 _VARIABLE = re.compile(rf"\b([A-Z][A-Z0-9_]{{2,80}})({_Q}\s*[=:]\s*)({_WORTH})")
 _BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _USERINFO = re.compile(r"(://)[^\s/?#\"'<>]*@")
-_OPEN_USERINFO = re.compile(r"(://)[^\s/?#\"'<>@:]+:(?!\d{1,5}$)[^\s/?#\"'<>@]+$")
-"""At the end of a text that was cut, where the `@` would be."""
 _KNOWN_SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
     r"|xox[abeprs]-[\w-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{30,}|nvapi-[\w-]{16,}"
@@ -82,17 +78,6 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 def cut(text: str, length: int, secrets: Iterable[str] = ()) -> str:
     """The first characters of a text, no part of a secret among them: it is masked before it is cut."""
     return redacted(text[: length + _MARGIN], secrets)[:length]
-
-
-def whole(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text that someone else has cut: masked, with the beginning of a secret at its end."""
-    secrets = tuple(secrets)
-    text = redacted(text, secrets)
-    for secret in secrets:
-        for length in range(min(len(secret), len(text)), _SHORTEST_TAIL - 1, -1):
-            if text.endswith(secret[:length]):
-                return text[:-length] + MASK
-    return _OPEN_USERINFO.sub(rf"\1{MASK}", text)
 
 
 def redacted_data(value: Any, secrets: Sequence[str] = ()) -> Any:

@@ -16,7 +16,6 @@ from rocbench.redact import (
     redacted,
     redacted_data,
     usable_key,
-    whole,
 )
 from rocbench.server.spec import ServerSpec
 
@@ -61,12 +60,12 @@ def test_what_shows_itself_to_be_a_secret():
 
 @pytest.mark.parametrize("secret", planted.VALUES)
 def test_masked_before_it_is_cut(secret):
-    """Wherever a text is cut: no part of a secret stays at its end, whoever has cut it."""
+    """Wherever a text is cut: no part of a secret stays at its end."""
     for length in range(480, 521):
         text = "x" * length + " " + secret + " y" * 400
-        for made in (cut(text, 500, [secret]), whole(text[:500], [secret]), whole(cut(text, 500), [secret])):
-            assert len(made) <= 503
-            assert secret[:5] not in made
+        made = cut(text, 500, [secret])
+        assert len(made) <= 500
+        assert secret[:5] not in made
 
         for shaped in (
             f"redis://me:{secret}@h/",
@@ -76,8 +75,6 @@ def test_masked_before_it_is_cut(secret):
         ):
             text = "x" * (length - len(shaped) // 2) + " " + shaped + " y" * 400
             assert secret[4:9] not in cut(text, 500)
-        text = "x" * (length - 20) + f" redis://me:{secret}@h/" + " y" * 400
-        assert secret[:5] not in whole(text[:500])
 
 
 def test_data_keeps_its_shape():

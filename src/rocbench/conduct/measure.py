@@ -22,7 +22,7 @@ from rocbench.probe import counters, cpu, gpu, logwatch, scrape
 from rocbench.probe.cpuwait import CpuWait
 from rocbench.probe.health import HealthWatch
 from rocbench.records import GpuSample, LoadResult, ServerSample
-from rocbench.redact import redacted, whole
+from rocbench.redact import redacted
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, changes, proof
 from rocbench.settings.schema import Sweep
@@ -125,7 +125,6 @@ def cell(
 
         with load_hosts(client.load_hosts, client.ray_address, running.base_url) as agents:
             result = load.drive(spec, tell, health.stop, agents)
-        result.errors = {request: whole(text, spec.secrets) for request, text in result.errors.items()}
         result.notes = tuple(redacted(note, spec.secrets) for note in result.notes)
         edges.seen("end")
         after = scraper.read_settled()

@@ -2,6 +2,7 @@
 
     python benchmarks/fuzz.py yaml --seeds 20000
     python benchmarks/fuzz.py config --seeds 2000
+    python benchmarks/fuzz.py run --seeds 2000
     python benchmarks/fuzz.py yaml --seeds 100 --command-line
 
 A seed decides the file it begins with and what is done to it, so that a case is repeated by `--first SEED --seeds 1`.
@@ -90,6 +91,7 @@ def bench() -> Any:
 
 def in_process(arguments: tuple[str, ...]) -> Ended:
     """Run a command in this process, as `rocbench.cli.main` does."""
+    from rocbench import crash
     from rocbench.errors import BenchError
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -110,7 +112,8 @@ def in_process(arguments: tuple[str, ...]) -> Ended:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:  # noqa: BLE001 whatever it is, it is the finding
-        code = getattr(error, "exit_code", type(error).__name__)  # of click's own errors
+        fault = crash.foreseen(error) or error
+        code = getattr(fault, "exit_code", type(error).__name__)  # of click's own errors
         if code not in CODES:
             err.write(traceback.format_exc())
     finally:
@@ -447,9 +450,23 @@ def config_cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
             yield Case(seed, str(profile), (("explain", str(profile)), ("plan", str(sweep))))
 
 
+# --- run folders
+
+
+def run_cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
+    """Each mutated run folder through some of the commands that read one."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import mutated_runs
+
+    whole = mutated_runs.bases(folder / "whole")
+    with mutated_runs.without_measuring():
+        for seed in range(first, first + seeds):
+            yield Case(seed, *mutated_runs.case(whole, folder, seed))
+
+
 def modes() -> dict[str, Callable[[int, int, Path], Iterator[Any]]]:
     """Name to what makes cases: (first seed, number of seeds, folder to write in)."""
-    return {"yaml": yaml_cases, "config": config_cases}
+    return {"yaml": yaml_cases, "config": config_cases, "run": run_cases}
 
 
 def main() -> None:

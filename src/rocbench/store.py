@@ -30,7 +30,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -40,10 +40,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rocbench import harmless, private
+from rocbench import harmless, jsontext, private, textfile
 from rocbench.errors import DiskFault, InputError, NodeFault
 from rocbench.redact import redacted, redacted_data
-from rocbench.tables import metrics
+from rocbench.tables import kept, metrics
 from rocbench.tables.parts import Identity, bin_ms, parts_of
 
 __all__ = ["TABLES", "Identity", "RunFolder", "bin_ms", "dataset", "find", "frame_of", "parts_of"]
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
+SHAPES = {"manifest.json": kept.MANIFEST, "plan.json": kept.PLAN, "search.json": kept.SEARCHES}
 REBUILD_BYTES = 32 * 1024**2
 """Joined tables are rebuilt after each cell while they are smaller than this, then at the end of the run."""
 
@@ -107,8 +108,8 @@ class RunFolder:
                 )
             raise InputError("no run folder (manifest.json is missing)", where=str(path))
         folder = cls(path)
-        if not isinstance(folder.read_json("manifest.json"), dict):
-            raise _damaged(path / "manifest.json", RESTORE)
+        if not folder.manifest:
+            raise _damaged(path / "manifest.json", "it says nothing", RESTORE)
         folder._rows = folder._read_rows()
         return folder
 
@@ -158,9 +159,18 @@ class RunFolder:
         return harmless.whole(redacted(value, self.secrets)) if isinstance(value, str) else value
 
     def read_json(self, name: str) -> Any:
-        """Read `name`; None when it is not there."""
+        """Read `name`; None when it is not there.
+
+        Raises:
+            InputError: it is damaged, or holds what no bench writes.
+        """
         path = self.path / name
-        return _read_json(path, RESTORE) if path.is_file() else None
+        if not path.is_file():
+            return None
+        found = _read_json(path, RESTORE)
+        with _damage(path, RESTORE):
+            kept.check(found, SHAPES.get(name))
+        return found
 
     @staticmethod
     def is_one(path: Path) -> bool:
@@ -294,17 +304,21 @@ class RunFolder:
         temporary = target.with_name(f".{target.name}.tmp")
         try:
             # A run that is resumed by a later version has parts with more columns.
-            schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
+            schema = _together(name, [_read_schema(part, name, _again(part)) for part in parts], parts)
             with (
                 open(temporary, "wb", opener=private.opener) as sink,
                 pq.ParquetWriter(sink, schema, compression="zstd") as writer,
             ):
                 for part in parts:
-                    whole = pa.concat_tables(
-                        [schema.empty_table(), pq.read_table(part)], promote_options="default"
-                    )
-                    writer.write_table(whole)
+                    tables = [schema.empty_table(), _read_part(part, name)]
+                    writer.write_table(pa.concat_tables(tables, promote_options="permissive"))
             os.replace(temporary, target)
+        except (
+            InputError
+        ) as error:  # of a part that was sound when the run was opened: it costs no other cell
+            temporary.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)  # it would lack what was measured since
+            self._append("log.jsonl", {"event": "not_joined", "table": name, "message": error.text()})
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise _full(target, error) from None
@@ -315,11 +329,9 @@ class RunFolder:
         Raises:
             InputError: a part is damaged.
         """
-        for row in self._rows:
-            stem = _identity(row).stem
-            for path in (self.path / "parts" / name / f"{stem}.parquet" for name in TABLES):
-                if path.is_file():
-                    _read_schema(path, f"delete it and parts/cells/{stem}.json, {AGAIN}")
+        for name in TABLES:
+            paths = [path for row in self._rows if (path := self._part(name, row)).is_file()]
+            _together(name, [_read_part(path, name).schema for path in paths], paths)
         folder = self.path / "parts" / "requests"
         return [
             row
@@ -342,9 +354,14 @@ class RunFolder:
 
     def measured(self, row: Mapping[str, Any]) -> tuple[Identity, dict[str, pa.Table]]:
         """The parts of one of this folder's rows, as `write_cell` takes them."""
-        identity = _identity(row)
-        paths = {name: self.path / "parts" / name / f"{identity.stem}.parquet" for name in TABLES}
-        return identity, {name: pq.read_table(path) for name, path in paths.items() if path.is_file()}
+        paths = {name: self._part(name, row) for name in TABLES}
+        return _identity(row), {
+            name: _read_part(path, name) for name, path in paths.items() if path.is_file()
+        }
+
+    def _part(self, name: str, row: Mapping[str, Any]) -> Path:
+        """Where a part of a row is."""
+        return self.path / "parts" / name / f"{_identity(row).stem}.parquet"
 
     def server_names(self) -> tuple[str, ...]:
         """The folders under servers/."""
@@ -367,22 +384,27 @@ class RunFolder:
     def events(self) -> list[dict[str, Any]]:
         """log.jsonl, line by line."""
         path = self.path / "log.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        return [jsontext.parse(line, str(path), finite=False) for line in lines]
 
     def copy_into(self, other: RunFolder) -> None:
         """Copy what was measured here, and its servers' files, into another run folder."""
-        shutil.copytree(self.path / "parts", other.path / "parts", dirs_exist_ok=True)
-        shutil.copytree(self.path / "servers", other.path / "servers", dirs_exist_ok=True)
+        for row in self._rows:
+            stem = _identity(row).stem
+            paths = [self.path / "parts" / "cells" / f"{stem}.json", *(self._part(n, row) for n in TABLES)]
+            _copy(filter(Path.is_file, paths), self.path, other.path)
+        below = (Path(at) / name for at, _, names in os.walk(self.path / "servers") for name in names)
+        _copy((path for path in below if path.is_file() and not path.is_symlink()), self.path, other.path)
 
     def _part_bytes(self, name: str) -> int:
         return sum(part.stat().st_size for part in (self.path / "parts" / name).glob("*.parquet"))
 
     def _read_rows(self) -> list[Row]:
-        paths = sorted((self.path / "parts" / "cells").glob("*.json"), key=lambda p: p.stat().st_mtime_ns)
-        rows = [_read_row(path) for path in paths]
-        if not rows and (self.path / "cells.parquet").is_file():
-            frame = _absent(_read_table(self.path / "cells.parquet"))
-            return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+        rows = [_read_row(path) for path in _by_time((self.path / "parts" / "cells").glob("*.json"))]
+        path = self.path / "cells.parquet"
+        if not rows and path.is_file():
+            with _damage(path, RESTORE):
+                return [kept.row(row) for row in pq.read_table(path).to_pylist()]
         return rows
 
     def _write_cells(self) -> None:
@@ -400,7 +422,13 @@ class RunFolder:
         if not path.is_file():
             return pd.DataFrame()
         conditions = [(column, "==", value) for column, value in filters.items()]
-        return _read_table(path, columns=list(columns) if columns else None, filters=conditions or None)
+        schema = _read_schema(path, name, REBUILD)
+        with _damage(path, REBUILD):
+            if absent := set(columns or ()) - set(schema.names):
+                raise kept.Unlike(f"column {min(absent)} is missing")
+            read = pq.read_table(path, columns=list(columns) if columns else None, filters=conditions or None)
+            frame: pd.DataFrame = read.to_pandas(ignore_metadata=True)
+        return frame
 
 
 def find(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
@@ -434,13 +462,21 @@ def read_cells(path: Path) -> pd.DataFrame:
     Raises:
         InputError: it is none.
     """
+    held = io.BytesIO(textfile.read_bytes(path, most=LARGEST))
     try:
-        frame = harmless.undone(pd.read_csv(path)) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"cannot be read as cells: {error}", where=str(path)) from None
-    if not {"cell_id", "repeat"} <= set(frame.columns):
-        raise InputError("these are no cells: cell_id and repeat are missing", where=str(path))
-    return frame_of([{str(k): v for k, v in row.items()} for row in _absent(frame).to_dict("records")])
+        if path.suffix == ".csv":
+            texts = dict.fromkeys(kept.TEXTS, str)
+            frame = harmless.undone(pd.read_csv(held, dtype=texts, low_memory=False))
+            rows = [{str(k): v for k, v in row.items()} for row in _absent(frame).to_dict("records")]
+            names = set(frame.columns)
+        else:
+            table = pq.read_table(held)
+            rows, names = table.to_pylist(), set(table.column_names)
+        if not {"cell_id", "repeat"} <= names:
+            raise InputError("these are no cells: cell_id and repeat are missing", where=str(path))
+        return frame_of([kept.row(row) for row in rows])
+    except UNREADABLE as error:
+        raise InputError(f"cannot be read as cells: {_one_line(error)}", where=str(path)) from None
 
 
 def _absent(frame: pd.DataFrame) -> pd.DataFrame:
@@ -459,16 +495,28 @@ def dataset(folders: Sequence[RunFolder], name: str) -> Dataset | None:
     from pyarrow import dataset as arrow  # 50 ms, for queries alone
 
     there = [path for folder in folders if (path := folder.path / f"{name}.parquet").is_file()]
-    schemas = [_read_schema(path, REBUILD) for path in there]
+    schemas = []
+    for path in there:
+        with _damage(path, REBUILD):
+            schemas.append(pq.read_schema(path))
+    schema = _together(name, schemas, there)
+    return arrow.dataset([str(path) for path in there], schema=schema, format="parquet") if there else None
+
+
+def _together(name: str, schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.Schema:
+    """The columns of several files of one table.
+
+    Raises:
+        InputError: a column is text in one and numbers in another.
+    """
     try:
-        schema = pa.unify_schemas(schemas, promote_options="permissive") if schemas else None
+        return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
     except pa.ArrowException as error:
         raise InputError(
-            f"{name}.parquet of these runs does not go together: {error}",
-            where=", ".join(map(str, there[:3])),
-            fix="name fewer runs with --results",
+            f"{name}.parquet of these runs does not go together: {_one_line(error)}",
+            where=", ".join(map(str, paths[:3])),
+            fix="leave one of them out",
         ) from None
-    return arrow.dataset([str(path) for path in there], schema=schema, format="parquet") if there else None
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
@@ -494,41 +542,89 @@ REBUILD = "`bench sweep --resume` writes it anew from parts/"
 RESTORE = "restore the file from a copy, or leave this run out"
 
 
-def _damaged(path: Path, fix: str) -> InputError:
-    return InputError("this file is damaged: it cannot be read to its end", where=str(path), fix=fix)
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, pa.ArrowException)
+"""What the readers of Parquet and CSV raise of damaged files."""
+LARGEST = 1 << 30
+"""Bytes of a file that is read as a whole; a plan of ten thousand cells has 0.1 GiB."""
+MOST_VALUES = 50_000_000
+
+
+def _again(part: Path) -> str:
+    """What to do about a part that is damaged."""
+    return f"delete it and parts/cells/{part.stem}.json, {AGAIN}"
+
+
+def _damaged(path: Path, why: str, fix: str) -> InputError:
+    return InputError(f"this file is damaged: {why}", where=str(path), fix=fix)
+
+
+@contextmanager
+def _damage(path: Path, fix: str) -> Iterator[None]:
+    """Whatever goes wrong with reading a file, as its damage.
+
+    Raises:
+        InputError: something did.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        raise _damaged(path, _one_line(error), fix) from None
+
+
+def _one_line(error: Exception) -> str:
+    """An exception's first line."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def _read_json(path: Path, fix: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise _damaged(path, fix) from None
+        text = textfile.read_text(path, most=LARGEST)
+        return jsontext.parse(text, finite=False, most=MOST_VALUES)
+    except InputError as error:
+        raise _damaged(path, error.what, fix) from None
 
 
 def _read_row(path: Path) -> Row:
     fix = f"delete it, {AGAIN}"
-    row = _read_json(path, fix)
-    if not isinstance(row, dict) or not {"cell_id", "repeat"} <= row.keys():
-        raise _damaged(path, fix)
-    return row
+    found = _read_json(path, fix)
+    with _damage(path, fix):
+        return kept.row(found)
 
 
-def _read_table(path: Path, **options: Any) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path, **options)
-    except (OSError, pa.ArrowException):
-        raise _damaged(path, REBUILD) from None
+def _by_time(paths: Iterable[Path]) -> list[Path]:
+    """Files as they were written, oldest first."""
+    return sorted(paths, key=lambda path: path.lstat().st_mtime_ns)
 
 
-def _read_schema(path: Path, fix: str) -> pa.Schema:
-    """A table's columns, which stand at its end; its rows are not read."""
-    try:
-        return pq.read_schema(path)
-    except (OSError, pa.ArrowException):
-        raise _damaged(path, fix) from None
+def _read_schema(path: Path, name: str, fix: str) -> pa.Schema:
+    """A table's columns, which stand at its end, checked; its rows are not read."""
+    with _damage(path, fix):
+        schema = pq.read_schema(path)
+        kept.check_table(name, schema)
+        return schema.remove_metadata()
+
+
+def _read_part(path: Path, name: str) -> pa.Table:
+    """A part's rows, to the last of them."""
+    with _damage(path, _again(path)):
+        table = pq.read_table(path)
+        kept.check_table(name, table.schema)
+        table.validate(full=True)
+        return table.replace_schema_metadata()
 
 
 # --- writing
+
+
+def _copy(paths: Iterable[Path], root: Path, other: Path) -> None:
+    """Copy files to the same places under another folder."""
+    for path in paths:
+        target = other / path.relative_to(root)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+        except OSError as error:
+            raise _full(target, error) from None
 
 
 def _full(path: Path, error: OSError) -> DiskFault:

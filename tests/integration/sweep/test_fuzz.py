@@ -14,8 +14,13 @@ PROGRAM = Path(__file__).parents[3] / "benchmarks/fuzz.py"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
-    [("yaml", "--seeds", "250"), ("config", "--seeds", "100"), ("yaml", "--seeds", "3", "--command-line")],
-    ids=["settings", "config.json", "command line"],
+    [
+        ("yaml", "--seeds", "250"),
+        ("config", "--seeds", "100"),
+        ("run", "--seeds", "25"),
+        ("yaml", "--seeds", "3", "--command-line"),
+    ],
+    ids=["settings", "config.json", "run folders", "command line"],
 )
 def test_mutated_files_end_with_a_message(asked: tuple[str, ...]) -> None:
     """No traceback, no hang, no exit code outside the table, bounded memory."""

@@ -1,0 +1,249 @@
+"""What the files of a run folder must hold to be read, and the first thing in one that is otherwise. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from rocbench import jsontext
+from rocbench.errors import InputError
+from rocbench.records import GpuSample
+from rocbench.tables.columns import CELLS, REQUESTS
+
+Shape = Any
+"""`str`, `bool`, `float` (any number), `dict`, `list`, `[shape of each]`, `{name: shape}` with `*` for all other names.
+
+What is absent or null fits every shape: readers do without.
+"""
+
+
+class Unlike(ValueError):
+    """What is otherwise than it must be, in words of the file."""
+
+
+MANIFEST: Shape = {
+    **dict.fromkeys(("run_id", "begun_at", "rocbench", "sweep"), str),
+    **dict.fromkeys(("simulated", "predicted", "imported"), bool),
+    "node": {"node": str, "host": dict, "rocm": dict},
+    "profiles": {"*": {"hf_id": str}},
+    "workloads": {"*": dict},
+    "hardware": {
+        "name": str,
+        "gpus": float,
+        "gpu": {"name": str, "gfx": str, "hbm_bytes": float, "hbm_bytes_per_s": float},
+    },
+    "resumed": [{"node": dict}],
+    "merged_from": [dict],
+    "nodes": {"*": dict},
+}
+PLAN: Shape = {
+    "sweep": {
+        "name": str,
+        "factors": {"*": list},
+        "slo": {"*": float},
+        "load": dict,
+        "saturation_gain": float,
+        "server": {"image": str},
+    },
+    "overrides": dict,
+    "client": dict,
+    "shard": str,
+    "servers": [
+        {
+            **dict.fromkeys(("server_id", "model", "vllm"), str),
+            "argv": [str],
+            "env": {"*": str},
+            "provenance": [dict],
+            "warnings": [str],
+            "cells": [{"cell_id": str, "key": str, "workload": {"api": str}, "estimate": dict}],
+        }
+    ],
+    "launches": [dict],
+    "skipped": [dict],
+}
+SEARCHES: Shape = [
+    {
+        **dict.fromkeys(("server", "model", "workload", "unit", "why"), str),
+        **dict.fromkeys(("best", "measurements", "low", "high"), float),
+        "axes": dict,
+        "limits": [str],
+        "levels": [dict],
+    }
+]
+
+_WORDS: dict[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def check(value: Any, shape: Shape, at: str = "") -> None:
+    """Compare a value with its shape.
+
+    Raises:
+        Unlike: it is otherwise; names the first place, as `servers[0].argv`.
+    """
+    if value is None or shape is None:
+        return
+    kind = shape if isinstance(shape, type) else type(shape)
+    fits = isinstance(value, int | float) and not isinstance(value, bool) if kind is float else None
+    if not (isinstance(value, kind) if fits is None else fits):
+        raise Unlike(f"{at or 'it'} is {shown(value)}, it must be {_WORDS[kind]}")
+    if isinstance(shape, list):
+        for number, held in enumerate(value):
+            if held is None:
+                raise Unlike(f"{at or 'it'}[{number}] is null")
+            check(held, shape[0], f"{at}[{number}]")
+    if isinstance(shape, dict):
+        for name, held in value.items():
+            if (inner := shape.get(name, shape.get("*"))) is not None:
+                check(held, inner, f"{at}.{name}" if at else name)
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: its beginning, on one line."""
+    text = ascii(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# --- rows of cells
+
+TRUTHS = frozenset(
+    "simulated predicted imported discarded valid forced_rules server_restarted metrics_lost throttled gpu_shared "
+    "prefix_cache_reset".split()
+)
+"""Columns of `cells` that are true, false or absent."""
+OBJECTS = frozenset("failures workload_spec load_spec slo axes serve_args serve_env".split())
+"""Columns that hold a JSON object as text."""
+TEXTS = OBJECTS | frozenset(
+    "run_id cell_id model family precision aiter vllm_version hardware server_kind workload reasons load_notes "
+    "unknown_checks window_ended_by transport server_changes counters_fell attention_backend kv_cache_dtype "
+    "plan_differences shape_doubts power_note energy_source key load_shape model_revision node moved server_id "
+    "failure_message common_error restart replaced_reasons started_at accuracy_labels limit source metrics_note".split()
+)
+"""Columns of text."""
+NUMBERS = frozenset(column.name for column in CELLS if column.unit) | frozenset(
+    "repeat tp images gpus attempt ttft_n tpot_n itl_n e2el_n icl_n ttfc_n littles_law_ratio client_workers preemptions "
+    "error_lines jit_lines compile_lines health_failures connections_opened idle_closes load_hosts".split()
+)
+"""Columns that are counted or calculated with. What a column holds that is in none of these is not checked."""
+
+_STEM = re.compile(r"[\w=@,+-][\w.=@,+-]{0,119}")
+"""A cell's id is part of the names of its files."""
+_MOST_REPEATS = 1_000_000
+_MOST = 2**63
+
+
+def row(found: Any) -> dict[str, Any]:
+    """A row of `cells` as readers may take it: text is text, a number one that a table holds, NaN and infinity absent.
+
+    Args:
+        found: what a file holds.
+
+    Raises:
+        Unlike: it is no row; names the column.
+    """
+    if not isinstance(found, dict):
+        raise Unlike("it is no object")
+    for name in ("cell_id", "repeat"):
+        if found.get(name) is None:
+            raise Unlike(f"`{name}` is missing")
+    made = {name: _cell(name, value) for name, value in found.items()}
+    if not _STEM.fullmatch(made["cell_id"]):
+        raise Unlike(f"`cell_id` is {shown(made['cell_id'])}, which no file of a cell can be named by")
+    repeat = made["repeat"]
+    if repeat is None or not 0 < repeat <= _MOST_REPEATS or repeat != int(repeat):
+        raise Unlike(f"`repeat` is {shown(repeat)}, it must be a whole number from 1")
+    return made | {"repeat": int(repeat)}
+
+
+def _cell(name: str, value: Any) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in TRUTHS:
+        if isinstance(value, bool) or (number and value in (0, 1)):
+            return bool(value)
+        raise Unlike(f"`{name}` is {shown(value)}, it must be true or false")
+    if name in TEXTS:
+        return _text(name, value)
+    if isinstance(value, int) and not -_MOST <= value < _MOST:
+        raise Unlike(f"`{name}` is {shown(value)}, which has more than 64 bits")
+    if name in NUMBERS and not number:
+        raise Unlike(f"`{name}` is {shown(value)}, it must be a number")
+    return value if isinstance(value, str | int | float) else json.dumps(value, default=str)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise Unlike(f"`{name}` is {shown(value)}, it must be text")
+    text = str(value)
+    if name in OBJECTS and text:
+        try:
+            held = jsontext.parse(text, finite=False)
+        except InputError as error:
+            raise Unlike(f"`{name}` is {shown(text)}: {error.what}") from None
+        if not isinstance(held, dict):
+            raise Unlike(f"`{name}` is {shown(text)}, it must be a JSON object")
+    return text
+
+
+# --- tables beside them
+
+IDENTITY = ("cell_id", "repeat", "discarded")
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "requests": (
+        *("phase", "failure", "sent_ns", "first_token_ns", "last_token_ns", "end_ns"),
+        *("prompt_tokens", "output_tokens"),
+    ),
+    "server_metrics": ("at_ns", "name", "value"),
+    "gpu": ("at_ns", "gpu", "power_w"),
+    "histograms": ("metric", "middle_ms", "tokens"),
+    "timeline": ("second", "output_tokens"),
+}
+"""Columns without which a table tells nothing; later versions add to them."""
+_MORE: Mapping[str, tuple[str, ...]] = {
+    "requests": tuple(column.name for column in REQUESTS),
+    "gpu": GpuSample.__slots__,
+}
+_TABLE_TEXTS = frozenset("run_id cell_id failure resent doubts error name metric".split())
+_TABLE_TRUTHS = frozenset({"discarded", "throttled"})
+
+
+def check_table(name: str, schema: pa.Schema) -> None:
+    """Compare a table's columns with what readers take them for; columns that are not documented may hold anything.
+
+    Args:
+        name: one of NEEDED.
+        schema: its columns.
+
+    Raises:
+        Unlike: a column is missing, there twice, or of another type.
+    """
+    names = list(schema.names)
+    for column in (*IDENTITY, *NEEDED[name], *names):
+        if names.count(column) != 1:
+            raise Unlike(f"column {shown(column)} is {'there twice' if column in names else 'missing'}")
+    known = {*IDENTITY, *NEEDED[name], *_MORE.get(name, ())}
+    for field in schema:
+        if field.name in known and not _of_kind(field.name, field.type):
+            raise Unlike(f"column {field.name} holds {field.type}")
+
+
+def _of_kind(name: str, kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_null(kind):
+        return True
+    if name in _TABLE_TEXTS:
+        return bool(types.is_string(kind) or types.is_large_string(kind))
+    if name in _TABLE_TRUTHS:
+        return bool(types.is_boolean(kind))
+    return bool(types.is_integer(kind) or types.is_floating(kind))

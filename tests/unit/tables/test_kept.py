@@ -1,0 +1,124 @@
+"""What a run folder's files must hold: rows and shapes that bench writes pass, and the first fault of others is named."""
+
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+import pytest
+
+from rocbench.tables import columns, kept
+
+ROW = {
+    "cell_id": "60249d794615",
+    "repeat": 1,
+    "output_throughput": 12.5,
+    "axes": '{"aiter": "on"}',
+    "valid": None,
+}
+
+
+def test_a_row_is_taken_as_it_is():
+    """Also with what a later version adds."""
+    assert kept.row(ROW | {"a_new_column": "x"}) == ROW | {"a_new_column": "x"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "read"),
+    [
+        ({"vllm_version": 0.14}, "0.14"),
+        ({"output_throughput": math.nan}, None),
+        ({"output_throughput": math.inf}, None),
+        ({"valid": 1}, True),
+        ({"a_new_column": {"a": 1}}, '{"a": 1}'),
+    ],
+)
+def test_what_can_be_understood_is(changed, read):
+    """A version that a CSV file made a number of, truths as 0 and 1; what is not finite is absent."""
+    (name,) = changed
+    assert kept.row(ROW | changed)[name] == read
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"output_throughput": "x"}, "`output_throughput` is 'x', it must be a number"),
+        ({"output_throughput": True}, "must be a number"),
+        ({"output_throughput": [1]}, "must be a number"),
+        ({"completed": 2**63}, "64 bits"),
+        ({"valid": "yes"}, "`valid` is 'yes', it must be true or false"),
+        ({"model": ["x"]}, "`model`"),
+        ({"axes": "["}, "`axes`"),
+        ({"axes": "[]"}, "must be a JSON object"),
+        ({"cell_id": None}, "`cell_id` is missing"),
+        ({"cell_id": "../../etc"}, "no file of a cell"),
+        ({"cell_id": "x/y"}, "no file of a cell"),
+        ({"repeat": 0}, "`repeat`"),
+        ({"repeat": 1.5}, "`repeat`"),
+        ({"repeat": "x"}, "`repeat`"),
+    ],
+)
+def test_a_row_that_cannot_be_read_names_its_column(changed, told):
+    """And shows the beginning of what stands there."""
+    with pytest.raises(kept.Unlike) as error:
+        kept.row(ROW | changed)
+    assert told in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+def test_no_column_is_of_two_kinds():
+    """And each that has a unit is a number."""
+    assert not kept.TRUTHS & kept.TEXTS
+    assert not kept.NUMBERS & (kept.TRUTHS | kept.TEXTS)
+    assert {column.name for column in columns.CELLS} >= kept.NUMBERS | kept.TRUTHS
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        ([], "it is [], it must be an object"),
+        ({"servers": {}}, "servers is {}, it must be a list"),
+        ({"servers": [None]}, "servers[0] is null"),
+        ({"servers": [{"argv": ["vllm", 1]}]}, "servers[0].argv[1] is 1, it must be text"),
+        ({"sweep": {"slo": {"ttft_ms": "fast"}}}, "sweep.slo.ttft_ms is 'fast', it must be a number"),
+        ({"sweep": {"saturation_gain": True}}, "sweep.saturation_gain is true"),
+    ],
+)
+def test_a_plan_of_another_shape_names_its_place(plan, told):
+    """As a path of names and numbers."""
+    with pytest.raises(kept.Unlike) as error:
+        kept.check(plan, kept.PLAN)
+    assert told in str(error.value)
+
+
+def test_what_is_absent_or_new_fits():
+    """Readers do without the one, and do not look at the other."""
+    kept.check({"sweep": None, "servers": [{"argv": None, "new": 1}], "new": [1]}, kept.PLAN)
+
+
+TIMELINE = {"cell_id": ["c"], "repeat": [1], "discarded": [False], "second": [0], "output_tokens": [7]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"second": ["x"]}, "column second holds string"),
+        ({"cell_id": [1]}, "column cell_id holds int64"),
+        ({"discarded": [0]}, "column discarded holds int64"),
+        ({"output_tokens": [[1]]}, "column output_tokens holds list"),
+    ],
+)
+def test_a_table_of_other_types_is_named(changed, told):
+    """Absent throughout is no other type, and what is not documented may be anything."""
+    kept.check_table("timeline", pa.table(TIMELINE | {"second": [None], "new": ["x"]}).schema)
+    with pytest.raises(kept.Unlike, match=told):
+        kept.check_table("timeline", pa.table(TIMELINE | changed).schema)
+
+
+def test_a_table_without_a_column_is_named():
+    """Or with one twice."""
+    table = pa.table(TIMELINE)
+    with pytest.raises(kept.Unlike, match="second' is missing"):
+        kept.check_table("timeline", table.drop_columns(["second"]).schema)
+    with pytest.raises(kept.Unlike, match="second' is there twice"):
+        kept.check_table("timeline", table.append_column("second", table["second"]).schema)

@@ -111,6 +111,8 @@ def exchange(
         yield connection.getresponse()
     except http.client.RemoteDisconnected:
         raise  # a connection that was reset
+    except http.client.LineTooLong as error:
+        raise TooLarge(f"the head of the answer is too large: {error}") from error
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"not an HTTP answer: {error!r}") from error
     finally:

@@ -117,8 +117,7 @@ def shown(value: Any) -> str:
 # --- rows of cells
 
 TRUTHS = frozenset(
-    "simulated predicted imported discarded valid forced_rules server_restarted metrics_lost throttled gpu_shared "
-    "prefix_cache_reset".split()
+    "simulated predicted imported discarded valid forced_rules server_restarted metrics_lost throttled gpu_shared".split()
 )
 """Columns of `cells` that are true, false or absent."""
 OBJECTS = frozenset("failures workload_spec load_spec slo axes serve_args serve_env".split())

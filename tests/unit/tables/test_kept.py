@@ -30,6 +30,7 @@ def test_a_row_is_taken_as_it_is():
         ({"output_throughput": math.nan}, None),
         ({"output_throughput": math.inf}, None),
         ({"valid": 1}, True),
+        ({"prefix_cache_reset": "unproved"}, "unproved"),
         ({"a_new_column": {"a": 1}}, '{"a": 1}'),
     ],
 )

@@ -165,7 +165,7 @@ def kv_capacity_tokens(
     reserve: Reserve | None = None,
     kv_cache_memory_bytes: float | None = None,
 ) -> KvCapacity | None:
-    """KV capacity of one engine; None where the hardware profile has no GPU.
+    """KV capacity of one engine; None where the hardware profile has no GPU, or no layer a cache.
 
     kv_bytes = HBM x utilization - weights - activations - indexer workspace - graphs - overhead;
     tokens = kv_bytes / bytes per token, rounded down to whole blocks. Where layers hold different numbers of
@@ -188,6 +188,8 @@ def kv_capacity_tokens(
     per_token = kv_bytes_per_token_per_rank(arch, layout)
     whole = sequence_bytes_per_rank(arch, layout, length)
     uneven = arch.sliding_layers or arch.linear_layers or arch.compress_ratios
+    if not (whole if uneven else per_token):
+        return None  # a shape without a cache: nothing is claimed of it
     tokens = room / whole * length if uneven else room / per_token
     derived = {
         "activations": known.activations,

@@ -25,6 +25,7 @@ from rocbench.commands import (
 )
 from rocbench.conduct import interrupts
 from rocbench.errors import BenchError, Exit, InputError, ReaderGone
+from rocbench.variables import MORE, show_more
 
 app = typer.Typer(
     name="bench",
@@ -108,6 +109,7 @@ def _without_secrets(text: str) -> str:
 
 def main() -> None:
     """Run a command, and exit as it ended: with a code of docs/exit-codes.md and without a traceback, whatever happens."""
+    show_more(os.environ.get(MORE, ""))
     interrupts.catch(_interrupt)
     stdio.prepare()
     sys.exit(_ended())

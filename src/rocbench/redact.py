@@ -5,6 +5,9 @@ What is masked, is masked in values, before they become JSON and before they are
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from rocbench.errors import InputError
 from rocbench.variables import is_secret, shown
 
 MASK = "***"
+_MARKED = re.compile(r"\*\*\*(?:sha256:[0-9a-f]{8})?")
 
 _SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
 _MARGIN = 4096
@@ -32,7 +36,14 @@ _FLAG = re.compile(rf"(--(?:api[_-]key|hf[_-]token|token|password)\s+)({_WORTH})
 _QUERY = re.compile(r"([?&](?:token|key|sig|signature|auth|secret|code)=)[^&\s\"'<>]+", re.IGNORECASE)
 _VARIABLE = re.compile(rf"\b([A-Z][A-Z0-9_]{{2,80}})({_Q}\s*[=:]\s*)({_WORTH})")
 _BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-_USERINFO = re.compile(r"(://)[^\s/?#\"'<>]*@")
+_BASIC = re.compile(r"\b(basic\s+)([\w+/=-]{8,})", re.IGNORECASE)
+_NUMBER = re.compile(r"\d{1,4}(?:[./]\d{1,4})?%?")
+_COUNTED = frozenset("pass credential credentials authorization auth".split())
+"""What logs put before a count or a status: `PASS: 5`, `credentials: 401 Client Error`."""
+_USERINFO = re.compile(
+    r"(://)(?:[^\s/?#\"'<>]*@|[^\s/?#\"'<>@:\[]*:(?!\d{1,5}(?:[/?#]|$))[^\s\"'<>@]{1,200}@)"
+)
+"""A password may hold `/` and `?` where nobody has quoted them; what stands behind a port is a path."""
 _KNOWN_SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
     r"|xox[abeprs]-[\w-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{30,}|nvapi-[\w-]{16,}"
@@ -92,11 +103,28 @@ def redacted_data(value: Any, secrets: Sequence[str] = ()) -> Any:
 
 
 def _masked_worth(found: re.Match[str]) -> str:
-    return found[1] + _unquoted(found[2])
+    name = re.split(r"[^\w-]", found[1], maxsplit=1)[0]
+    return found[0] if _counts(name, found[2]) else found[1] + _unquoted(found[2])
+
+
+def _counts(name: str, worth: str) -> bool:
+    return name.lower() in _COUNTED and _NUMBER.fullmatch(worth) is not None
+
+
+def _masked_basic(found: re.Match[str]) -> str:
+    """With the mask where it is base64 of `user:password`; `basic functionality` is none."""
+    text = found[2].rstrip("=")
+    try:
+        plain = base64.b64decode(text[: len(text) // 4 * 4], altchars=b"-_", validate=False)
+    except binascii.Error:
+        return found[0]
+    return found[1] + MASK if b":" in plain and all(byte >= 32 for byte in plain) else found[0]
 
 
 def _masked_variable(found: re.Match[str]) -> str:
-    return found[1] + found[2] + _unquoted(found[3]) if is_secret(found[1]) else found[0]
+    if not is_secret(found[1]) or _counts(found[1], found[3]):
+        return found[0]
+    return found[1] + found[2] + _unquoted(found[3])
 
 
 def _unquoted(worth: str) -> str:
@@ -123,6 +151,7 @@ _SHAPES = (
     _Shape(_FLAG, _masked_worth, ("--api", "--hf", "--token", "--passw")),
     _Shape(_QUERY, rf"\1{MASK}", ("token=", "key=", "sig=", "signature=", "auth=", "secret=", "code=")),
     _Shape(_BEARER, rf"\1{MASK}", ("bearer",)),
+    _Shape(_BASIC, _masked_basic, ("basic",)),
     _Shape(
         _VARIABLE,
         _masked_variable,
@@ -199,8 +228,9 @@ def masked_argv(command: Sequence[str], secrets: Sequence[str] = ()) -> list[str
 
 def masked_entry(name: str, value: Any) -> Any:
     """The value of a flag (named with its dashes) or of a variable, masked where it may not be shown."""
-    hidden = hides(name.lstrip("-") if name.startswith("-") else f"env.{name}")
-    return _all_masked(value) if hidden else masked(value)
+    if not name.startswith("-"):
+        return value if value is None else marked(name, str(value))
+    return _all_masked(value) if hides(name.lstrip("-")) else masked(value)
 
 
 def masked(value: Any) -> Any:
@@ -216,7 +246,7 @@ def masked(value: Any) -> Any:
 
 def _masked_setting(name: str, held: Any) -> Any:
     if name == "env" and isinstance(held, Mapping):
-        return masked_environment({k: str(v) for k, v in held.items()})
+        return marked_environment({k: str(v) for k, v in held.items()})
     if hides(name):
         return _all_masked(held)
     return masked(held)
@@ -254,3 +284,23 @@ def usable_key(key: str, where: str = "") -> str:
 def masked_environment(env: Mapping[str, str], secrets: Sequence[str] = ()) -> dict[str, str]:
     """The environment: values of the variables that may be shown (`rocbench.variables`), of all others a mask."""
     return {name: redacted(value, secrets) if shown(name) else MASK for name, value in env.items()}
+
+
+def marked_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a user sets for a server, each as `marked` has it."""
+    return {name: marked(name, value) for name, value in env.items()}
+
+
+def marked(name: str, value: str) -> str:
+    """A variable's value as files of a run hold it, by which two values can be told apart.
+
+    That of a listed variable; of another the mask with a short hash (`***sha256:ab12cd34`). The mask alone where the
+    name or the value tells of a secret: a short one could be guessed from its hash. What is marked stays so.
+    """
+    if shown(name):
+        return redacted(value)
+    if _MARKED.fullmatch(value):
+        return value
+    if is_secret(name) or redacted(value) != value:
+        return MASK
+    return f"{MASK}sha256:{hashlib.sha256(value.encode(errors='surrogateescape')).hexdigest()[:8]}"

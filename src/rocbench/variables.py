@@ -20,23 +20,30 @@ SHOWN = (
     Family("AITER", ("AITER_",)),
     Family(
         "HIP, ROCm, HSA and the GPU's libraries",
-        tuple("HIP_ ROCR_ HSA_ ROCM_ ROCBLAS_ HIPBLASLT_ MIOPEN_ TENSILE_ GPU_ AMD_ AMDGCN_".split()),
-        ("CUDA_VISIBLE_DEVICES", "CUDA_HOME"),
+        tuple("HIP_ ROCR_ HSA_ ROCM_ ROCBLAS_ HIPBLASLT_ MIOPEN_ TENSILE_ GPU_ AMD_ AMDGCN_ DEBUG_HIP_ DEBUG_CLR_".split()),
+        tuple("CUDA_VISIBLE_DEVICES CUDA_HOME CUDA_DEVICE_MAX_CONNECTIONS CUDA_LAUNCH_BLOCKING CUDA_DEVICE_ORDER".split()),
     ),
-    Family("RCCL and NCCL, UCX, Gloo", ("RCCL_", "NCCL_", "UCX_", "GLOO_")),
-    Family("PyTorch and Triton", ("TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "TRITON_")),
+    Family(
+        "RCCL and NCCL, UCX, Gloo, MORI, rocSHMEM, libfabric",
+        tuple("RCCL_ NCCL_ UCX_ GLOO_ MORI_ ROCSHMEM_ FI_".split()),
+        ("TP_SOCKET_IFNAME",),
+    ),
+    Family(
+        "PyTorch, Triton and flash attention",
+        tuple("TORCH_ PYTORCH_ TORCHINDUCTOR_ TORCHDYNAMO_ TRITON_ FLASH_ATTENTION_ FLASH_ATTN_".split()),
+    ),
     Family(
         "Hugging Face",
-        ("SAFETENSORS_",),
+        ("SAFETENSORS_", "HF_XET_"),
         tuple(
             "HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_ENDPOINT HF_HUB_ENABLE_HF_TRANSFER HF_HUB_DISABLE_XET "
-            "HF_XET_HIGH_PERFORMANCE HF_DATASETS_OFFLINE TRANSFORMERS_OFFLINE TOKENIZERS_PARALLELISM".split()
+            "HF_HUB_DOWNLOAD_TIMEOUT HF_HUB_ETAG_TIMEOUT HF_DATASETS_OFFLINE TRANSFORMERS_OFFLINE TOKENIZERS_PARALLELISM".split()
         ),
     ),
     Family(
         "threads and memory of the host",
         ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "MALLOC_"),
-        ("LD_LIBRARY_PATH", "LD_PRELOAD", "MAX_JOBS"),
+        ("LD_LIBRARY_PATH", "LD_PRELOAD", "MAX_JOBS", "PYTHONHASHSEED"),
     ),
     Family("Ray", ("RAY_",)),
     Family(
@@ -44,14 +51,17 @@ SHOWN = (
     ),
     Family(
         "others that vLLM reads",
-        ("MOONCAKE_",),
+        ("MOONCAKE_", "LMCACHE_", "RUNAI_"),
         tuple("CMAKE_BUILD_TYPE FORCE_COLOR NO_COLOR K_SCALE_CONSTANT Q_SCALE_CONSTANT V_SCALE_CONSTANT "
-              "NVCC_THREADS VERBOSE".split()),
+              "NVCC_THREADS VERBOSE USE_ROCM_AITER_ROPE_BACKEND".split()),
     ),
     Family("rocbench", ("ROCBENCH_",)),
 )  # fmt: skip
 """The one table. A variable of these whose name tells of a secret (VLLM_API_KEY) is shown by its name alone."""
 
+MORE = "ROCBENCH_SHOWN"
+"""Names more variables (A,B) of which a user says that their values are no secrets."""
+_more: set[str] = set()
 _PREFIXES = tuple(prefix for family in SHOWN for prefix in family.prefixes)
 _NAMES = frozenset(name for family in SHOWN for name in family.names)
 
@@ -63,17 +73,26 @@ _SECRET_SETTING = re.compile(
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET_PART = re.compile(
     r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|PW|KEY|CREDENTIAL|WEBHOOK|AUTH|DSN|COOKIE)S?\d*$(?<!TOKENS)"
-    r"|^(?:PAT|CREDS|BEARER|CONNECTION|SIGNATURE|SAS|JWT|PRIVATE)\d*$"
+    r"|^(?:PAT|CREDS|BEARER|SIGNATURE|SAS|JWT)\d*$"
 )
 """Also grown together with the word before: GHTOKEN, BINDPW."""
 _COUNT = frozenset("THRESHOLD LIMIT BUDGET COUNT SIZE RATE LEN LENGTH ID IDS PARALLELISM".split())
 """What follows TOKEN where tokens are counted."""
+_PLAIN = frozenset("BYPASS COMPASS".split())
+_CONNECTION_STRING = re.compile(r"(?:^|_)CONN(?:ECTION)?_?STR(?:ING)?(?:_|$)")
 _PLACE = frozenset("FILE PATH DIR SOCK HOME".split())
+
+
+def show_more(names: str) -> None:
+    """Take more variables as listed (`A,B`), in place of those that were named before."""
+    _more.clear()
+    _more.update(name.strip() for name in names.split(","))
 
 
 def shown(name: str) -> bool:
     """Whether a variable's value may be written down and shown."""
-    return (name in _NAMES or name.startswith(_PREFIXES)) and not is_secret(name)
+    listed = name in _NAMES or name.startswith(_PREFIXES) or name in _more
+    return listed and not is_secret(name)
 
 
 def is_secret(name: str) -> bool:
@@ -86,8 +105,10 @@ def is_secret(name: str) -> bool:
         return False
     if name != name.upper():
         return _SECRET_SETTING.search(_CAMEL.sub("_", name)) is not None
-    parts = [part for part in re.split(r"[^A-Z0-9]+", name) if part]
-    return any(
+    if name.endswith("_IB_PKEY"):  # a partition of the network
+        return False
+    parts = [part for part in re.split(r"[^A-Z0-9]+", name) if part and part not in _PLAIN]
+    return _CONNECTION_STRING.search(name) is not None or any(
         _SECRET_PART.search(part) is not None
         and not (part.startswith("TOKEN") and set(parts[at + 1 :]) & _COUNT)
         for at, part in enumerate(parts)

@@ -1,5 +1,7 @@
 """Secrets in texts, data, settings and argv: that no written form shows them, and that nothing else is touched."""
 
+import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,10 @@ from rocbench.redact import (
     cut,
     lift_flags,
     lift_secrets,
+    marked,
     masked,
     masked_argv,
+    masked_entry,
     masked_environment,
     redacted,
     redacted_data,
@@ -43,6 +47,8 @@ def test_what_shows_itself_to_be_a_secret():
         "http://h/x?token=p4ss&n=1",
         "key hf_p4ssp4ssp4ssp4ss",
         "sk-p4ssp4ssp4ssp4ssp4ss",
+        "http://me:p4ss/p4ss?x@proxy:3128",
+        "DB_PASS=1234p4ss",
     ]
     for text in hidden:
         shown = redacted(text)
@@ -53,9 +59,26 @@ def test_what_shows_itself_to_be_a_secret():
         "GPU KV cache size: 1,234 tokens at http://127.0.0.1:8000/v1?n=1",
         "served by vllm@sha256:0123 for user@host, max_tokens=5, image_token_id: 7",
         '{"num_key_value_heads": 8, "eos_token": "</s>"} api_key=None api_key: $MY_KEY',
+        "PASS: 5 of 5, BYPASS=1, invalid credentials: 401 Client Error, PASS: 3/4, authorization: 403",
+        "GET http://10.0.0.1:8000/v1/x@main, http://[::1]:8000/a@b, basic functionality, Basic authentication",
         "hf_transfer, hf_overrides, tokens/s: 12; TP=8 ISL=1024",
     ):
         assert redacted(text) == text
+
+
+@pytest.mark.parametrize("user", ["me:p4ssword", "proxy:p4ss w/rd?", "a:bcdefg"])
+def test_basic_authentication(user):
+    """Base64 of user and password, as a proxy's header has it."""
+    told = base64.b64encode(user.encode()).decode()
+
+    assert redacted(f"sent Basic {told} to it") == "sent Basic *** to it"
+    assert redacted(f"Proxy-Auth basic {told.rstrip('=')}") == "Proxy-Auth basic ***"
+
+
+@pytest.mark.parametrize("number", [1, 22, 1234])
+def test_a_password_of_digits(number):
+    """Only what logs count or answer is spared."""
+    assert redacted(f"DB_PASS={number} password: {number}") == "DB_PASS=*** password: ***"
 
 
 @pytest.mark.parametrize("secret", planted.VALUES)
@@ -158,9 +181,20 @@ def test_settings_masked_by_name():
 
     assert masked(settings) == {
         "serve_args": {"api-key": "***", "x": 1},
-        "models": [{"env": {"HF_TOKEN": "***", "MINE": "***", "VLLM_X": "1"}}],
+        "models": [{"env": {"HF_TOKEN": "***", "MINE": "***sha256:ba7816bf", "VLLM_X": "1"}}],
         "matrix": {"product": {"env.MINE": ["***", "***"], "env.VLLM_X": [0, 1]}},
     }
+
+
+def test_a_mark_tells_values_apart():
+    """Of a variable that is not listed: also read back. The mask alone where name or value tells of a secret."""
+    marks = {marked("MINE", value) for value in ("TRUE", "FALSE")}
+
+    assert len(marks) == 2
+    assert all(re.fullmatch(r"\*{3}sha256:[0-9a-f]{8}", mark) for mark in marks)
+    assert marks == {marked("MINE", mark) for mark in marks}
+    assert {marked("DB_PASS", "1234"), marked("MINE", TOKEN), marked("MINE", "http://u:p@h")} == {"***"}
+    assert masked_entry("MINE", "TRUE") in marks
 
 
 def test_keys_as_secret_stores_give_them():

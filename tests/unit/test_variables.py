@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from rocbench.rules.load import shipped
-from rocbench.variables import SHOWN, is_secret, shown
+from rocbench.variables import SHOWN, is_secret, show_more, shown
 
 SECRET = """HF_TOKEN HF_TOKEN_READ HUGGING_FACE_HUB_TOKEN VLLM_API_KEY OPENAI_API_KEY OPENAI_API_KEY_1 OPENAI_APIKEY
 VLLM_API_KEYS AWS_SECRET_ACCESS_KEY AWS_BEARER_TOKEN_BEDROCK AWS_ACCESS_KEY_ID PGPASSWORD MYSQL_PWD DB_PASS DB_PASSWORD
 GITHUB_PAT GHTOKEN NPM_CONFIG__AUTH SENTRY_DSN SLACK_WEBHOOK_URL AZURE_SAS REDIS_PASSWORD_0 RAY_REDIS_PASSWORD
 VLLM_ROCM_SECRET LDAP_BINDPW AZURE_STORAGE_CONNECTION_STRING REDISCLI_AUTH PGDSN KAGGLE_KEY MYSQL_ROOT_PASSWORD
-SECRET_KEY_BASE CI_JOB_JWT_V2 SSH_PRIVATE_KEY --api-key apiKey ssl-keyfile-password api_key_1""".split()
-PLAIN = """TOKENIZERS_PARALLELISM VLLM_USE_V1 HF_HOME MAX_TOKENS KEYBOARD PWD OLDPWD PATH VLLM_MAX_BAD_WORDS_TOTAL_TOKENS
+SECRET_KEY_BASE SQL_CONNECTION_STRING DB_CONN_STR CI_JOB_JWT_V2 SSH_PRIVATE_KEY --api-key apiKey ssl-keyfile-password api_key_1""".split()
+PLAIN = """TOKENIZERS_PARALLELISM SSH_CONNECTION PRIVATE_REGISTRY NCCL_IB_PKEY UCX_IB_PKEY BYPASS VLLM_USE_V1 HF_HOME MAX_TOKENS KEYBOARD PWD OLDPWD PATH VLLM_MAX_BAD_WORDS_TOTAL_TOKENS
 VLLM_MULTI_STREAM_GEMM_TOKEN_THRESHOLD num_key_value_heads image_token_id max_tokens monkey tokenizer""".split()
 
 
@@ -41,10 +41,24 @@ def test_the_list_holds_what_matters():
         "CUDA_VISIBLE_DEVICES",
         "HF_HUB_OFFLINE",
         "OMP_NUM_THREADS",
+        *"DEBUG_HIP_GRAPH_DOT_PRINT DEBUG_CLR_LIMIT_BLIT_WG CUDA_DEVICE_MAX_CONNECTIONS CUDA_LAUNCH_BLOCKING".split(),
+        *"FLASH_ATTENTION_TRITON_AMD_ENABLE MORI_RDMA_TC ROCSHMEM_HEAP_SIZE LMCACHE_CHUNK_SIZE FI_PROVIDER".split(),
+        *"USE_ROCM_AITER_ROPE_BACKEND RUNAI_STREAMER_CONCURRENCY TP_SOCKET_IFNAME PYTHONHASHSEED".split(),
+        *"HF_XET_CACHE HF_HUB_DOWNLOAD_TIMEOUT NCCL_IB_PKEY UCX_IB_PKEY".split(),
     ):
         assert shown(name)
     for name in ("DATABASE_URL", "PATH", "HOME", "MYSETTING", "HF_TOKEN_X"):
         assert not shown(name)
+
+
+def test_a_user_names_more(monkeypatch):
+    """But none whose name tells of a secret."""
+    monkeypatch.setattr("rocbench.variables._more", set())
+    show_more("MINE, MY_TOKEN")
+
+    assert shown("MINE")
+    assert not shown("MY_TOKEN")
+    assert not shown("OTHER")
 
 
 def test_the_guide_lists_them_all():

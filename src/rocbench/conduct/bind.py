@@ -30,7 +30,7 @@ from rocbench.load.spec import (
 )
 from rocbench.plan.expand import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
-from rocbench.redact import MASK, masked, redacted, usable_key
+from rocbench.redact import MASK, marked, masked, redacted, usable_key
 from rocbench.server import attached
 from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
@@ -208,13 +208,19 @@ def _kept_value(name: str, value: str) -> str:
     """A variable's value; what was masked in the run folder that is resumed is taken from the shell.
 
     Raises:
-        InputError: it is not set there.
+        InputError: it is not set there, or is another than the run began with.
     """
     if MASK not in value:
         return value
     if name not in os.environ:
         raise InputError(
             f"the value of {name} is not kept in a run folder", where=f"${name}", fix="export it to resume"
+        )
+    if value.startswith(f"{MASK}sha256:") and marked(name, os.environ[name]) != value:
+        raise InputError(
+            f"{name} has another value than the run began with",
+            where=f"${name}",
+            fix="export the one that it had, or start a new run",
         )
     return os.environ[name]
 

@@ -6,6 +6,7 @@ import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from rocbench import __version__
@@ -17,10 +18,11 @@ from rocbench.plan import shards
 from rocbench.plan.estimate import shape_doubts
 from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.records import SCHEMA_VERSION
-from rocbench.redact import masked, masked_argv, masked_entry, masked_environment
+from rocbench.redact import marked, marked_environment, masked, masked_argv, masked_entry, redacted
 from rocbench.server.spec import RunningServer
-from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, Workload
+from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, SweepModel, Workload
 from rocbench.tables import limits, metrics
+from rocbench.variables import MORE
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
@@ -59,7 +61,7 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
         "serve_args": _json({e.name: masked_entry(e.name, e.value) for e in group.resolution.args})
         if group.resolution
         else None,
-        "serve_env": _json(masked_environment(group.resolution.environment())) if group.resolution else None,
+        "serve_env": _json(marked_environment(group.resolution.environment())) if group.resolution else None,
         "restart": "per_repeat" if plan.sweep.factors else plan.sweep.restart,
         "discarded": run.discarded,
         "accuracy_labels": ";".join(group.resolution.accuracy_labels) or None if group.resolution else None,
@@ -230,7 +232,7 @@ def _group_json(group: Group) -> dict[str, Any]:
         "hardware": group.hardware.name if group.hardware else None,
         "axes": group.axes,
         "argv": masked_argv(["vllm", "serve", *resolution.argv()]) if resolution else None,
-        "env": masked_environment(resolution.environment()) if resolution else None,
+        "env": marked_environment(resolution.environment()) if resolution else None,
         "provenance": [
             {
                 "name": e.name,
@@ -279,6 +281,30 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
         "workloads": {name: w.model_dump(mode="json") for name, w in plan.sources.workloads.items()},
         "hardware": plan.sources.hardware.model_dump(mode="json") if plan.sources.hardware else None,
     }
+
+
+def called(plan: Plan) -> list[str]:
+    """What a plan names openly: models, workloads, where the server is. No word of it is taken for a secret."""
+    server = plan.sweep.server
+    found = [*plan.sources.models, *plan.sources.workloads, *plan.sweep.workloads, plan.sweep.name]
+    found += [profile.hf_id for profile in plan.sources.models.values()]
+    for group in plan.groups:
+        found += [group.model, group.image(plan.sweep) or ""]
+        if group.resolution:
+            argv, levels = group.resolution.argv(), [str(value) for value in group.axes.values()]
+            served = [word for flag, word in pairwise(argv) if flag == "--served-model-name"]
+            found += [argv[0], *(name for name in served if name not in levels)]  # an axis may hold no secret
+    found += [entry.path for entry in plan.sweep.models if isinstance(entry, SweepModel) and entry.path]
+    return [*found, redacted(server.base_url or ""), *(server.command or ())[:1]]
+
+
+def unlike(plan_: Mapping[str, Any]) -> str | None:
+    """Why this bench makes other cells of a stored plan, where it has values of variables that are no longer shown."""
+    given = [(server.get("env") or {}).items() for server in plan_.get("servers", ())]
+    names = dict.fromkeys(name for env in given for name, value in env if marked(name, value) != value)
+    if not names:
+        return None
+    return f"it holds the value of {', '.join(names)}, which is not written any more unless ${MORE} names it"
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:

@@ -298,8 +298,7 @@ def _say_wide(conductor: Conductor, screen: Screen) -> None:
 def _secrets(plan: Plan) -> tuple[str, ...]:
     """Values that must never reach a file: secret-named variables, here and in the servers' environments, the key, headers."""
     given = [group.resolution.environment() for group in plan.groups if group.resolution]
-    names = [*plan.sources.models, *plan.sources.workloads, *plan.sweep.workloads, plan.sweep.name]
-    found = bind.server_secrets(plan.sweep.server, *given, known=names)
+    found = bind.server_secrets(plan.sweep.server, *given, known=rows.called(plan))
     for group in plan.groups:
         for axis, value in group.axes.items():
             if redacted_data(value, found) != redacted_data(value):

@@ -29,13 +29,14 @@ from rocbench.plan.planned import (
     Skip,
     Sources,
 )
-from rocbench.redact import MASK, hides, lift_flags, masked_argv, masked_entry, masked_environment, redacted
+from rocbench.redact import MASK, hides, lift_flags, marked_environment, masked_argv, masked_entry, redacted
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
 from rocbench.settings.schema import CELL_AXES, ModelProfile, Server, Sweep, SweepModel, Workload
 from rocbench.sim.argv import UsageError, parse
+from rocbench.variables import MORE, is_secret
 
 __all__ = [
     "Cell",
@@ -97,7 +98,8 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         notes |= dict.fromkeys(told)
     if not groups and not faults:
         faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
-    faults += [*_hidden_axes(sweep), *_without_effect(sweep, overrides), *_twice(groups)]
+    hidden = list(_hidden_axes(sweep))
+    faults += [*hidden, *_without_effect(sweep, overrides), *([] if hidden else _twice(groups))]
     return Plan(
         sweep,
         sources,
@@ -176,8 +178,14 @@ def _hidden_axes(sweep: Sweep) -> Iterator[Fault]:
             yield Fault(
                 f"axis `{name}`",
                 "the values of an axis stand in keys and files, and those of this one are never shown\n"
-                "  fix: take a flag, or a variable of those that docs/secrets.md lists",
+                f"  fix: {_how_to_show(name)}",
             )
+
+
+def _how_to_show(axis: str) -> str:
+    if is_secret(axis.removeprefix("env.")):
+        return "its name tells of a secret: take another axis"
+    return f"where they are no secrets, say so: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
 
 
 def _twice(groups: list[Group]) -> Iterator[Fault]:
@@ -525,7 +533,7 @@ def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> st
         "revision": profile.revision if profile else None,
         # Without the first word: the model, or the folder that holds it on this node.
         "argv": masked_argv(group.resolution.argv()[1:]) if group.resolution else None,
-        "env": masked_environment(group.resolution.environment()) if group.resolution else None,
+        "env": marked_environment(group.resolution.environment()) if group.resolution else None,
         "vllm": group.vllm,
         "hardware": group.hardware.name if group.hardware else None,
         "server": _said(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
+import ipaddress
 import json
 import os
 import re
@@ -55,10 +57,18 @@ def _searched(value: str, ordinary: str) -> bool:
     return (
         len(value) >= SHORTEST
         and not _NUMBER.fullmatch(value)
+        and not _is_address(value)
         and value not in ordinary
         and value not in _own_text()
         and value not in _here()
     )
+
+
+def _is_address(value: str) -> bool:
+    with suppress(ValueError):
+        ipaddress.ip_address(value.strip("[]"))
+        return True
+    return False
 
 
 def _parts(value: str) -> Iterator[str]:
@@ -71,6 +81,11 @@ def _parts(value: str) -> Iterator[str]:
 def _of_url(value: str) -> Iterator[str]:
     for found in _USERINFO.finditer(value):
         yield found[1]
+        for user in {
+            found[1],
+            unquote(found[1]),
+        }:  # as a proxy's header has it; without the end, which may be cut
+            yield base64.b64encode(user.encode(errors="surrogateescape")).decode().rstrip("=")
         password = found[1].partition(":")[2]
         yield password
         yield unquote(password)

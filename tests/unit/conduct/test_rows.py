@@ -11,6 +11,7 @@ from rocbench.commands import asking
 from rocbench.conduct import bind, rows
 from rocbench.errors import InputError, ServerFault
 from rocbench.plan.expand import Overrides
+from rocbench.redact import marked
 from rocbench.settings.schema import Load, Workload
 from virtual import SMALL, plan_of
 
@@ -62,9 +63,50 @@ def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
     assert bind._kept_value("MY_TOKEN", "***") == "t0k"
     monkeypatch.setenv("HF_ENDPOINT", "http://me:t0k@hub")
     assert bind._kept_value("HF_ENDPOINT", "http://***@hub") == "http://me:t0k@hub"
+    monkeypatch.setenv("MINE", "TRUE")
+    assert bind._kept_value("MINE", marked("MINE", "TRUE")) == "TRUE"
+    with pytest.raises(InputError, match="MINE has another value"):
+        bind._kept_value("MINE", marked("MINE", "FALSE"))
     assert bind._kept_words(("m", "--port", "1")) == ("m", "--port", "1")
     with pytest.raises(InputError, match="--url: its value holds a secret"):
         bind._kept_words(("m", "--url", "http://***@h"))
+
+
+def test_a_variable_that_is_not_listed_decides():
+    """Two values are two cells, in ids and rows; a plan that was stored makes the same again."""
+    plans = [plan_of(SMALL | {"env": {"MINE": value}}) for value in ("TRUE", "FALSE")]
+    ids = {plan.groups[0].cells[0].cell_id for plan in plans}
+    told = {str(rows.tags(plan, plan.launches[0], plan.launches[0].runs[0])["serve_env"]) for plan in plans}
+    stored = rows.plan_json(plans[0], Overrides(), None)
+    again = rows.stored(stored, rows.manifest(plans[0], "r", "", {}))
+
+    assert (len(ids), len(told)) == (2, 2)
+    assert "TRUE" not in json.dumps(stored["servers"][0]["env"])
+    assert again.groups[0].cells[0].cell_id == plans[0].groups[0].cells[0].cell_id
+    assert rows.unlike(stored) is None
+
+
+def test_a_plan_stored_with_an_open_value(monkeypatch):
+    """As before there was a table: $ROCBENCH_SHOWN makes the same cells, and the message says so."""
+    plan = plan_of(SMALL | {"env": {"MINE": "TRUE"}})
+    monkeypatch.setattr("rocbench.variables._more", {"MINE"})
+    old = plan_of(SMALL | {"env": {"MINE": "TRUE"}})
+    stored, manifest = rows.plan_json(old, Overrides(), None), rows.manifest(old, "r", "", {})
+    assert rows.unlike(stored) is None
+    assert rows.stored(stored, manifest).groups[0].cells[0].cell_id == old.groups[0].cells[0].cell_id
+    monkeypatch.setattr("rocbench.variables._more", set())
+
+    assert rows.stored(stored, manifest).groups[0].cells[0].cell_id == plan.groups[0].cells[0].cell_id
+    assert "MINE" in (rows.unlike(stored) or "")
+
+
+def test_what_a_plan_names_is_no_secret(monkeypatch):
+    """A variable that is called like one holds the image's registry or the server's address."""
+    plan = plan_of(SMALL | {"server": {"kind": "container", "image": "reg.example.com/v@sha256:" + "0" * 64}})
+    monkeypatch.setenv("A_KEY", "reg.example.com")
+
+    assert "reg.example.com" in bind.server_secrets(plan.sweep.server)
+    assert "reg.example.com" not in bind.server_secrets(plan.sweep.server, known=rows.called(plan))
 
 
 def test_a_failed_row_says_that_it_was_forced():

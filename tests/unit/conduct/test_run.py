@@ -7,6 +7,7 @@ import pytest
 from rocbench.conduct import run
 from rocbench.errors import InputError
 from rocbench.plan.planned import Run
+from rocbench.redact import marked
 from virtual import SMALL, Killed, World, bench, json_of, keys, plan_of
 
 
@@ -73,7 +74,11 @@ def test_a_secret_that_reads_like_our_own_words(monkeypatch, tmp_path, value):
     monkeypatch.setenv("MINE", value)
     bench(tmp_path / "out")
 
-    assert plan["sweep"]["env"] == {"B_TOKEN": "***", "MINE": "***", "VLLM_LOGGING_LEVEL": "INFO"}
+    assert plan["sweep"]["env"] == {
+        "B_TOKEN": "***",
+        "MINE": marked("MINE", value),
+        "VLLM_LOGGING_LEVEL": "INFO",
+    }
     assert plan["sweep"]["concurrency"] == [2, 8]
     assert [run_["cell_id"] for run_ in plan["launches"][0]["runs"]] == [
         cell.cell_id for cell in plan_of(sweep).groups[0].cells

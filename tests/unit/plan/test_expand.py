@@ -373,3 +373,15 @@ def test_an_axis_that_is_never_shown(axis: str, where: str) -> None:
     with pytest.raises(ConfigError, match="never shown") as caught:
         planner.raise_faults(plan)
     assert "s3cret" not in caught.value.text()
+    assert "planned twice" not in caught.value.text()
+    assert ("ROCBENCH_SHOWN=UNLISTED" in caught.value.text()) == (axis == "env.UNLISTED")
+
+
+def test_an_axis_that_its_user_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that no table lists, once its values are said to be no secrets."""
+    monkeypatch.setattr("rocbench.variables._more", {"OTHER", "UNLISTED"})
+    plan = expand(matrix={"product": {"env.UNLISTED": ["0", "1"]}})
+
+    assert not plan.faults
+    assert len({cell.cell_id for group in plan.groups for cell in group.cells}) == len(keys(plan))
+    assert [group.axes for group in plan.groups] == [{"env.UNLISTED": "0"}, {"env.UNLISTED": "1"}]

@@ -1,6 +1,9 @@
 """Which values are searched for in texts."""
 
+import base64
 import socket
+
+import pytest
 
 from rocbench.server.secretvalues import secret_values
 
@@ -44,6 +47,20 @@ def test_lists_lines_and_written_forms():
     assert {"key-one-1", "key-two-2"} <= set(secret_values({"VLLM_API_KEYS": "key-one-1,key-two-2"}))
     assert "line-two-22" in secret_values({"SSH_PRIVATE_KEY": "line-one-11\nline-two-22\n"})
     assert {'a"b+c/1234', 'a\\"b+c/1234', "a%22b%2Bc%2F1234"} <= set(secret_values({"A_KEY": 'a"b+c/1234'}))
+
+
+def test_a_proxys_password_as_base64():
+    """As the header of a request has it: as written, and with what the URL quotes."""
+    found = secret_values({"HTTPS_PROXY": "http://me:p4ss%2Fw0rd@proxy:3128"})
+
+    for user in (b"me:p4ss%2Fw0rd", b"me:p4ss/w0rd"):
+        assert base64.b64encode(user).decode().rstrip("=") in found
+
+
+@pytest.mark.parametrize("value", ["2001:db8::17:1", "[fe80::1:2:3]", "192.168.100.100"])
+def test_an_address_is_no_secret(value):
+    """Whatever its variable is called."""
+    assert secret_values({"A_TOKEN": value}) == ()
 
 
 def test_a_place_is_no_secret():

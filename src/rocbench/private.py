@@ -35,13 +35,19 @@ def mode() -> int:
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open(..., opener=)`: the file has its permissions before anything is in it."""
+    """For `open(..., opener=)`: the file has its permissions before anything is in it. A link is refused."""
     wanted = mode()
-    file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if os.fstat(file).st_mode & 0o777 != wanted:
         with suppress(OSError):  # another's file, or a file system without permissions
             os.fchmod(file, wanted)
     return file
+
+
+def fresh(path: str, flags: int) -> int:
+    """The same for a temporary file: whatever stands there, perhaps by another user, goes first."""
+    Path(path).unlink(missing_ok=True)
+    return opener(path, flags | os.O_EXCL)
 
 
 def write(path: Path, text: str) -> None:

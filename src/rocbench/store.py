@@ -73,13 +73,14 @@ class RunFolder:
         """A new run folder.
 
         Raises:
-            InputError: the folder holds a run already, or is a file.
+            InputError: the folder holds a run already, is a file, or another user has put something into it.
             DiskFault: it cannot be written.
         """
         if (path / "manifest.json").exists():
             raise InputError(
                 "this folder holds a run already", where=str(path), fix="choose another --out, or --resume it"
             )
+        _refuse_anothers(path)
         folder = cls(path)
         try:
             (path / "parts").mkdir(parents=True, exist_ok=True)
@@ -306,7 +307,7 @@ class RunFolder:
             # A run that is resumed by a later version has parts with more columns.
             schema = _together(name, [_read_schema(part, name, _again(part)) for part in parts], parts)
             with (
-                open(temporary, "wb", opener=private.opener) as sink,
+                open(temporary, "wb", opener=private.fresh) as sink,
                 pq.ParquetWriter(sink, schema, compression="zstd") as writer,
             ):
                 for part in parts:
@@ -635,6 +636,18 @@ def _full(path: Path, error: OSError) -> DiskFault:
     return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
 
 
+def _refuse_anothers(path: Path) -> None:
+    """An empty folder of another user is fine (a mounted one); a full one may hold links to files of ours."""
+    with suppress(OSError):
+        owner = path.stat().st_uid
+        if owner not in (os.geteuid(), 0) and any(path.iterdir()):
+            raise InputError(
+                f"this folder belongs to another user (uid {owner}) and is not empty",
+                where=str(path),
+                fix="choose another --out",
+            )
+
+
 def _last_byte(file: BinaryIO) -> bytes:
     file.seek(-1, os.SEEK_END)
     return file.read(1)
@@ -643,7 +656,7 @@ def _last_byte(file: BinaryIO) -> bytes:
 def _write_table(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb", opener=private.opener) as sink:
+        with open(temporary, "wb", opener=private.fresh) as sink:
             pq.write_table(table, sink, compression="zstd")
         os.replace(temporary, path)
     except OSError as error:
@@ -654,7 +667,7 @@ def _write_table(path: Path, table: pa.Table) -> None:
 def _write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb", opener=private.opener) as file:
+        with open(temporary, "wb", opener=private.fresh) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from rocbench import private
-from rocbench.errors import InputError
+from rocbench.errors import DiskFault, InputError
 from rocbench.store import Identity, RunFolder
 
 
@@ -46,3 +46,33 @@ def test_no_umask(monkeypatch, asked):
     monkeypatch.setenv(private.ASKED, asked)
     with pytest.raises(InputError, match="is no umask"):
         private.mode()
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    """Neither where a temporary file is to be, nor where a file is appended to."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".plan.json.tmp", ".requests.parquet.tmp"):
+        (run / name).symlink_to(victim)
+    folder = RunFolder.create(run)
+    with folder.held():
+        (run / ".plan.json.tmp").symlink_to(victim)
+        folder.write_json("plan.json", {"a": 1})
+        (run / "log.jsonl").symlink_to(victim)
+        with pytest.raises(DiskFault):
+            folder.log("now", "event")
+    assert victim.read_text() == "mine"
+    assert folder.read_json("plan.json") == {"a": 1}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user(tmp_path):
+    """An empty one is a mounted place for results; a full one is refused."""
+    run = tmp_path / "run"
+    run.mkdir()
+    os.chown(run, 65534, 65534)
+    RunFolder.create(run)
+    with pytest.raises(InputError, match="another user"):
+        RunFolder.create(run)

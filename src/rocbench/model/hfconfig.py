@@ -20,8 +20,8 @@ TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
 OTHER_KINDS = ("n_head", "n_layer", "n_embd", "num_heads", "num_layers", "d_model", "state_size", "ssm_cfg")
 """Fields of T5 and Mamba kinds, by which those give their dimensions."""
 
-LARGEST = 1_000_000_000
-"""Of any count or size in a config: positions, the largest, reach 10 million."""
+LARGEST = 2**32
+"""Of any count or size in a config: positions reach 10 million, and some configs write 2**31 for "no limit"."""
 
 ASIDE = re.compile(
     # what a file says of itself, of training and of sampling

@@ -74,6 +74,8 @@ def _study(made: Sequence[Table], out: Path, banner: tuple[str, str]) -> tuple[P
 def replace_text(path: Path, text: str) -> Path:
     """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x", encoding="utf-8") as file:
+        file.write(text)
     os.replace(temporary, path)
     return path

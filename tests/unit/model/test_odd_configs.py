@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parents[2] / "fixtures/hf_configs"
 LLAMA = json.loads((CONFIGS / "llama-3.1-405b.json").read_text(encoding="utf-8"))
 SPARSE = json.loads((CONFIGS / "deepseek-v3.2.json").read_text(encoding="utf-8"))
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"num_hidden_layers": 10**30}, "`num_hidden_layers` is 1e+30; 1,000,000,000 is the most"),
+    ({"num_hidden_layers": 10**30}, "`num_hidden_layers` is 1e+30; 4,294,967,296 is the most"),
     ({"num_hidden_layers": 10**6}, "1,000,000 layers; 1,000 are the most"),
     ({"num_hidden_layers": 0}, "`num_hidden_layers` is 0"),
     ({"num_hidden_layers": -3}, "`num_hidden_layers` is -3"),

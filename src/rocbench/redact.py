@@ -26,9 +26,10 @@ _MARGIN = 4096
 _Q = r"(?:\\*[\"'])?"
 """A quotation mark, also escaped."""
 _WORTH = r"(?:\\*\"[^\"\\]*|\\*'[^'\\]*|(?!None\b|null\b|true\b|false\b|\*\*\*|\$[A-Za-z_{])[^\s\"',;&(){}\[\]<>]+)"
+_TOKENS = ("auth", "access", "hf", "bearer", "refresh", "session", "api", "hub")
 _NAMED = re.compile(
     r"((?:api[_-]?key|passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|(?:access|account|private)[_-]?key"
-    r"|(?:auth|access|hf|bearer|refresh|session|api|hub)[_-]token|credential|authorization|cookie)s?(?:[_-]?\d+)?"
+    rf"|(?:{'|'.join(_TOKENS)})[_-]token|credential|authorization|cookie)s?(?:[_-]?\d+)?"
     rf"{_Q}\s*(?:[:=]|=>)\s*[\[(]?\s*(?:(?:bearer|basic|digest|negotiate|token)\s+)?+)({_WORTH})",
     re.IGNORECASE,
 )
@@ -144,9 +145,10 @@ _SHAPES = (
     _Shape(
         _NAMED,
         _masked_worth,
-        tuple("api_key api-key apikey passw passphrase secret access_key access-key accesskey account_key account-key "
-              "accountkey private_key private-key privatekey _token -token credential "
-              "authorization cookie".split()),
+        (*"api_key api-key apikey passw passphrase secret access_key access-key accesskey account_key account-key "
+          "accountkey private_key private-key privatekey credential authorization cookie".split(),
+         # Not `_token` alone: each request that vLLM logs holds `prompt_token_ids`.
+         *(f"{whose}{joint}token" for whose in _TOKENS for joint in "_-")),
     ),
     _Shape(_FLAG, _masked_worth, ("--api", "--hf", "--token", "--passw")),
     _Shape(_QUERY, rf"\1{MASK}", ("token=", "key=", "sig=", "signature=", "auth=", "secret=", "code=")),

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Self
 
@@ -74,7 +75,8 @@ class Member:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+            with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: it ends without us
+                self.process.wait(timeout=5)
         self._stderr.close()
 
 

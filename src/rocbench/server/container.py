@@ -25,6 +25,8 @@ from rocbench.server.stop import stop_family
 
 STOP_MARGIN_S = 15.0
 """`docker stop` gets the grace and this much: 60 s with the default grace of 45 s."""
+PULL_S = 2 * 3600.0
+"""An image of 30 GB at 4 MB/s."""
 _CALL_S = 60.0
 
 CACHES = {
@@ -146,12 +148,14 @@ class ContainerServer:
     def exit_code(self) -> int | None:
         """The container's exit code, which its client hands on; None while it runs."""
         code = self._client.poll() if self._client else None
-        if code is not None and self._log is not None:
-            self._log.drain()
+        if self._log is not None:
+            self._log.look() if code is None else self._log.drain()
         return code
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """The container's processes, as the host sees them."""
+        if self._log is not None:
+            self._log.look()
         if self._family is None:
             pid = self.pid
             if pid is None:
@@ -168,19 +172,21 @@ class ContainerServer:
         if self._client is None:
             self._end_log()
             return StopReport("already_gone", 0.0)
-        self.processes()
         interrupt: KeyboardInterrupt | Interrupted | None = None
         grace = self.spec.grace_s + STOP_MARGIN_S
         try:
-            self._call("stop", "-t", f"{grace:.0f}", self.container, timeout_s=grace + _CALL_S)
-        except (KeyboardInterrupt, Interrupted) as error:
-            interrupt = error
-        self._call("rm", "-f", self.container)
-        client = Family(processes.identity_of(self._client.pid))
-        report = stop_family(client, grace_s=5.0, reap=self._client.poll)
-        self._prove_gone()
-        orphans.forget(self._client.pid)
-        self._end_log()
+            try:
+                self.processes()
+                self._call("stop", "-t", f"{grace:.0f}", self.container, timeout_s=grace + _CALL_S)
+            except (KeyboardInterrupt, Interrupted) as error:  # ends the grace
+                interrupt = error
+            self._call("rm", "-f", self.container)
+            client = Family(processes.identity_of(self._client.pid))
+            report = stop_family(client, grace_s=5.0, reap=self._client.poll)
+            self._prove_gone()
+            orphans.forget(self._client.pid)
+        finally:
+            self._end_log()
         if interrupt is not None:
             raise interrupt
         return StopReport("terminated", report.seconds, self._client.poll(), report.killed)
@@ -216,25 +222,37 @@ class ContainerServer:
                     f"{self.spec.runtime} does not answer",
                     fix=f"start its service, and see that `{self.spec.runtime} version` works for this user",
                 )
-            log = self._opened_log({})
-            try:
-                pulled = subprocess.run(
-                    [self.spec.runtime, "pull", image],
-                    stdout=log.fd,
-                    stderr=log.fd,
-                    stdin=subprocess.DEVNULL,
-                    check=False,
-                )
-            finally:
-                self._end_log()
+            pulled = self._pull(image)
             digest = self._call(*asked, image)
-            if pulled.returncode != 0 or digest is None:
+            if not pulled or digest is None:
                 raise EnvironmentFault(
                     f"the image {image} cannot be had",
                     where=str(self.log_path),
                     fix="check its name and the registry",
                 )
         return digest
+
+    def _pull(self, image: str) -> bool:
+        """Whether the runtime says that it has the image now. Raises EnvironmentFault after `PULL_S`."""
+        log = self._opened_log({})
+        try:
+            pulled = subprocess.run(
+                [self.spec.runtime, "pull", image],
+                stdout=log.fd,
+                stderr=log.fd,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                timeout=PULL_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise EnvironmentFault(
+                f"the image {image} was not pulled within {PULL_S:.0f} s",
+                where=str(self.log_path),
+                fix=f"pull it beforehand: {self.spec.runtime} pull {image}",
+            ) from None
+        finally:
+            self._end_log()
+        return pulled.returncode == 0
 
     def _mounts(self) -> dict[str, str]:
         """Hugging Face cache, compile caches of this very image, and the model where it is a path."""
@@ -285,7 +303,7 @@ class ContainerServer:
 
     def _opened_log(self, env: dict[str, str]) -> LogPipe:
         assert self.log_path is not None
-        self._log = LogPipe(self.log_path, self.spec, env)
+        self._log = LogPipe(self.log_path, self.spec, env, self.notes)
         return self._log
 
     def _end_log(self) -> None:

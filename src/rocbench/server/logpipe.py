@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 import termios
+import threading
 import time
 from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from rocbench.logfilter import AT_REST
 from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ServerSpec
 from rocbench.server.state import open_log
@@ -22,9 +24,16 @@ from rocbench.variables import shown
 DRAIN_S = 10.0
 """So long a server that has died is waited for to have its last words written."""
 IDLE_S = 0.5
-"""Nothing is left in the pipe for so long: what was written is in the log, and a process that lives holds the pipe."""
+"""All that was written has been in the log for so long: a process that lives holds the pipe."""
 END_S = 5.0
 """The same where every process of the server is gone: then a stranger holds the pipe."""
+FULL_S = 1.0
+"""A pipe that is half full at every look for so long is filled faster than it is emptied."""
+FULL = (
+    "the server logs faster than its log is filtered: it may have waited for its log, and latencies hold that time; "
+    "let it log less"
+)
+_RESTART_S = 1.0
 _POLL_S = 0.02
 _PIPE_BYTES = 1024 * 1024
 _SHORTEST = 4
@@ -32,50 +41,58 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 class LogPipe:
-    """The end of a pipe that a server writes to, and the process that carries it into the log."""
+    """The end of a pipe that a server writes to, and the process that carries it into the log.
 
-    def __init__(self, path: Path, spec: ServerSpec, env: Mapping[str, str]) -> None:
+    What several processes of a server write at once stays apart only up to 4096 bytes (PIPE_BUF), as in any pipe.
+    """
+
+    def __init__(
+        self, path: Path, spec: ServerSpec, env: Mapping[str, str], notes: list[str] | None = None
+    ) -> None:
         """Opens the log, and starts its filter.
 
         Args:
             env: what the server gets beside this process's environment.
+            notes: gets what the server's user must know of its log.
 
         Raises:
             OSError: the log cannot be opened.
             NodeFault: it is a link, or no regular file.
         """
-        self._drained = False
-        log = open_log(path)
-        self.start = log.tell()
+        self._spec, self._env = spec, env
+        self._notes = notes if notes is not None else []
+        self._drained = self._ended = False
+        self._looking = threading.Lock()
+        self._full_since: float | None = None
+        self._log = open_log(path)
+        self.start = self._log.tell()
+        self._state = -1
         self._out, self.fd = os.pipe()
-        told = -1
         try:
             with suppress(OSError):  # above the limit of this user
                 fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            told = _told(spec, env)
-            self._filter = subprocess.Popen(
-                [sys.executable, "-S", "-P", "-m", "rocbench.logfilter", str(told)],
-                stdin=self._out,
-                stdout=log,
-                stderr=log,
-                pass_fds=(told,),
-                env=_plain_environment(),
-                process_group=0,  # a Ctrl-C at the terminal is not for it
-            )
+            self._size = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ)
+            self._filter = self._started("")
         except BaseException:
             self.close()
-            os.close(self._out)
+            self._let_go()
             raise
-        finally:
-            log.close()
-            if told >= 0:
-                os.close(told)
 
     def close(self) -> None:
         """Our own end, once the server has it: then the filter ends with the last process of the server."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def look(self) -> None:
+        """Start another filter where one has died, else the server waits for ever; note a pipe that stays full."""
+        if not self._looking.acquire(blocking=False):
+            return  # another thread looks
+        try:
+            if not self._ended:
+                self._look()
+        finally:
+            self._looking.release()
 
     def drain(self) -> None:
         """Wait, once, until what a dead server wrote is in the log; a worker of it may still hold the pipe."""
@@ -86,22 +103,87 @@ class LogPipe:
     def end(self) -> None:
         """Wait for the filter's end, when all processes of the server are gone."""
         self.close()
-        self._wait(END_S)
-        if self._filter.poll() is None:  # what holds the pipe has nothing to do with the server any more
-            self._filter.kill()
-        self._filter.wait()
-        if self._out >= 0:
-            os.close(self._out)
-            self._out = -1
+        try:
+            self._wait(END_S)
+        finally:
+            with self._looking:
+                self._ended = True
+                if (
+                    self._filter.poll() is None
+                ):  # what holds the pipe has nothing to do with the server any more
+                    self._filter.kill()
+                with suppress(
+                    subprocess.TimeoutExpired
+                ):  # one that is stuck in the kernel is nobody's to wait for
+                    self._filter.wait(timeout=END_S)
+                self._let_go()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._filter.poll():
+            if now - self._started_at > _RESTART_S:
+                code = self._filter.returncode
+                died = f"signal {-code}" if code < 0 else f"exit code {code}"
+                with suppress(OSError):  # no memory for a process: at the next look
+                    self._filter = self._started(died)
+                    self._notes.append(
+                        f"the filter of the server's log ended ({died}): the log may lack lines"
+                    )
+            return
+        if self._unread() < self._size // 2:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        elif now - self._full_since > FULL_S:
+            self._note(FULL)
+
+    def _note(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def _started(self, died: str) -> subprocess.Popen[bytes]:
+        """A filter at the pipe's other end; `died` says how the one before it ended."""
+        self._started_at = time.monotonic()
+        state = _told(self._spec, self._env, died)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-P", "-m", "rocbench.logfilter", str(state)],
+                stdin=self._out,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(state,),
+                env=_plain_environment(),
+                process_group=0,  # a Ctrl-C at the terminal is not for it
+            )
+        except BaseException:
+            os.close(state)
+            raise
+        if self._state >= 0:
+            os.close(self._state)
+        self._state = state
+        return process
+
+    def _let_go(self) -> None:
+        self._log.close()
+        for fd in (self._out, self._state):
+            if fd >= 0:
+                os.close(fd)
+        self._out = self._state = -1
 
     def _wait(self, idle_s: float) -> None:
-        """Until the filter has ended, or has had nothing to do for so long."""
+        """Until the filter has ended with the last writer, or has had nothing to do for so long."""
         until = time.monotonic() + DRAIN_S
         idle = time.monotonic() + idle_s
-        while self._filter.poll() is None and time.monotonic() < min(until, idle):
-            if self._unread():
+        while not self._ended and self._filter.poll() != 0 and time.monotonic() < min(until, idle):
+            self.look()
+            if self._behind():
                 idle = time.monotonic() + idle_s
             time.sleep(_POLL_S)
+
+    def _behind(self) -> bool:
+        """Whether anything that was written to the pipe is not in the log yet, unfinished lines apart."""
+        # In this order: the filter says that it is busy before it reads.
+        return self._unread() > 0 or (self._state >= 0 and os.pread(self._state, 1, 0) != AT_REST)
 
     def _unread(self) -> int:
         """Bytes that the filter has not read yet."""
@@ -120,7 +202,7 @@ def _plain_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(_PACKAGE), "LC_ALL": "C.UTF-8"}
 
 
-def _told(spec: ServerSpec, env: Mapping[str, str]) -> int:
+def _told(spec: ServerSpec, env: Mapping[str, str], died: str) -> int:
     """A file in memory with what the filter must know: neither a command line nor a disk ever holds it."""
     surroundings = {**os.environ, **env}
     told = {
@@ -128,6 +210,7 @@ def _told(spec: ServerSpec, env: Mapping[str, str]) -> int:
         "variables": {
             name: value for name, value in surroundings.items() if len(value) >= _SHORTEST and not shown(name)
         },
+        "died": died,
     }
     file = os.memfd_create("secrets")
     with open(file, "w", encoding="utf-8", closefd=False) as written:

@@ -80,12 +80,14 @@ class LocalServer:
     def exit_code(self) -> int | None:
         """None while the leader runs (or was never started). Once it has ended, its last words are in the log."""
         code = self._popen.poll() if self._popen else None
-        if code is not None and self._log is not None:
-            self._log.drain()
+        if self._log is not None:
+            self._log.look() if code is None else self._log.drain()
         return code
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Leader and descendants that live, leader first; who is new among them is written down."""
+        if self._log is not None:
+            self._log.look()
         living = self._family.refresh() if self._family else ()
         if self._noted is not None and living and living[0].pid == self.pid:
             now: set[ProcessIdentity | tuple[str, ...]] = {*living, processes.arguments(living[0].pid)}
@@ -111,7 +113,7 @@ class LocalServer:
 
     def _start(self, command: tuple[str, ...], env: dict[str, str]) -> None:
         assert self.log_path is not None
-        self._log = LogPipe(self.log_path, self.spec, env)
+        self._log = LogPipe(self.log_path, self.spec, env, self.notes)
         self._log_start = self._log.start
         try:
             self._popen = subprocess.Popen(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rocbench import server
-from rocbench.errors import EnvironmentFault, Exit, InputError, ServerFault
+from rocbench.errors import EnvironmentFault, Exit, InputError, Interrupted, ServerFault
 from rocbench.probe.fetch import fetch
-from rocbench.server import container, orphans
+from rocbench.server import container, logpipe, orphans
 from rocbench.server.container import run_argv
 from rocbench.server.versions import packages_of
 
@@ -163,6 +163,35 @@ def test_image_that_cannot_be_had(docker, make_container, monkeypatch):
     assert caught.value.exit_code == Exit.ENVIRONMENT
     assert "manifest unknown" in Path(caught.value.where).read_text()
     assert docker("run") == []
+
+
+def test_image_that_is_never_there(docker, make_container, monkeypatch):
+    """A registry that sends nothing more costs a limited time, and the command that pulls is told."""
+    monkeypatch.setenv("DOCKER_MISSING_IMAGE", "hangs")
+    monkeypatch.setattr(container, "PULL_S", 0.3)
+    monkeypatch.setattr(logpipe, "END_S", 0.3)
+    with pytest.raises(EnvironmentFault, match="not pulled within") as caught, server.start(make_container()):
+        pass
+
+    assert "docker pull vllm" in caught.value.fix
+    assert docker("run") == []
+
+
+def test_interrupted_before_the_stop(docker, make_container, monkeypatch):
+    """A second signal while the container is inspected ends the grace, not the stop."""
+
+    def interrupted(self):
+        raise Interrupted("again")
+
+    def stopped_so():
+        with server.start(make_container("--children", "0")):
+            monkeypatch.setattr(container.ContainerServer, "processes", interrupted)
+
+    with pytest.raises(Interrupted, match="again"):
+        stopped_so()
+    assert docker("rm")
+    assert docker()[-1][0] == "ps"
+    assert orphans.find() == ()
 
 
 def test_docker_missing(make_container, monkeypatch, tmp_path):

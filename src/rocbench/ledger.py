@@ -19,7 +19,6 @@ from rocbench.judgement.compare import by, records
 from rocbench.judgement.namesakes import told_apart
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.store import TABLES, RunFolder
-from rocbench.variables import MORE
 
 
 def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
@@ -172,10 +171,8 @@ def merge(paths: Sequence[Path], out: Path) -> RunFolder:
         if strange and plan.sweep.search is None:
             cause = rows.unlike(shard.whole_plan())
             raise InputError(
-                f"this bench plans other cells than {shard.path} has: {cause or ', '.join(sorted(strange)[:3])}",
-                fix=f"export {MORE} with it, where it is no secret"
-                if cause
-                else f"merge with rocbench {shard.manifest['rocbench']}",
+                f"this bench plans other cells than {shard.path} has: {cause[0] if cause else ', '.join(sorted(strange)[:3])}",
+                fix=cause[1] if cause else f"merge with rocbench {shard.manifest['rocbench']}",
             )
     merged = RunFolder.create(out)
     with merged.held():

@@ -19,7 +19,6 @@ from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload, check_url
 from rocbench.settings.yamltext import shown
 from rocbench.store import RunFolder
-from rocbench.variables import MORE
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
 REQUEST_KEYS = ("isl", "osl", "images", "api", "extra_body")
@@ -93,7 +92,7 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
     if _runs(rows.plan_json(made, Overrides(), None)) != _runs(kept):
         before = folder.manifest.get("rocbench")
         if cause := rows.unlike(kept):
-            why, fix = cause, f"export {MORE} with it, where it is no secret"
+            why, fix = cause
         elif before == __version__:
             why, fix = (
                 "plan.json was changed by hand, or the rules or profiles of this bench were",

@@ -22,7 +22,7 @@ from rocbench.redact import marked, marked_environment, masked, masked_argv, mas
 from rocbench.server.spec import RunningServer
 from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, SweepModel, Workload
 from rocbench.tables import limits, metrics
-from rocbench.variables import MORE
+from rocbench.variables import MORE, is_secret
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
@@ -298,13 +298,16 @@ def called(plan: Plan) -> list[str]:
     return [*found, redacted(server.base_url or ""), *(server.command or ())[:1]]
 
 
-def unlike(plan_: Mapping[str, Any]) -> str | None:
-    """Why this bench makes other cells of a stored plan, where it has values of variables that are no longer shown."""
+def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why this bench makes other cells of a stored plan that holds values which are not shown now, and what to do."""
     given = [(server.get("env") or {}).items() for server in plan_.get("servers", ())]
     names = dict.fromkeys(name for env in given for name, value in env if marked(name, value) != value)
     if not names:
         return None
-    return f"it holds the value of {', '.join(names)}, which is not written any more unless ${MORE} names it"
+    fix = f"where that is no secret, export {MORE}={','.join(names)}"
+    if any(is_secret(name) for name in names):
+        fix = "finish it with the rocbench that made it"
+    return f"plan.json holds the value of {', '.join(names)}, which is written as a mask now", fix
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:

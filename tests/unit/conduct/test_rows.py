@@ -97,7 +97,9 @@ def test_a_plan_stored_with_an_open_value(monkeypatch):
     monkeypatch.setattr("rocbench.variables._more", set())
 
     assert rows.stored(stored, manifest).groups[0].cells[0].cell_id == plan.groups[0].cells[0].cell_id
-    assert "MINE" in (rows.unlike(stored) or "")
+    assert "ROCBENCH_SHOWN=MINE" in str(rows.unlike(stored))
+    stored["servers"][0]["env"]["PGPASSWORD"] = "open"
+    assert "rocbench that made it" in str(rows.unlike(stored))
 
 
 def test_what_a_plan_names_is_no_secret(monkeypatch):

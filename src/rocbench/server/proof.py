@@ -37,8 +37,8 @@ _BY_NAME = re.compile(
     r"([A-Z0-9_]*(?:ATTN|ATTENTION|MLA|_FA|SPARSE|_DSA|FLASHINFER|QUANT|OCTAVE)[A-Z0-9_]*)"
     r"(?: backend)?(?: \(selected| out of|\.)"
 )
-_KV_TOKENS = re.compile(r"KV cache size: ([\d,]+) tokens")
-_CONCURRENCY = re.compile(r"Maximum concurrency for ([\d,]+) tokens per request: ([\d.]+)x")
+_KV_TOKENS = re.compile(r"KV cache size: ([\d,]{1,20}) tokens")
+_CONCURRENCY = re.compile(r"Maximum concurrency for ([\d,]{1,20}) tokens per request: (\d{1,12}(?:\.\d+)?)x")
 _ENGINE = re.compile(r"EngineCore\w*")
 _BLOCK_SIZE = re.compile(
     r"Setting (?:attention|kv cache) block size to (\d+)|requires block_size=(\d+), overriding"
@@ -48,7 +48,7 @@ _ROUNDING = 0.01
 """Most that the two decimals of the logged concurrency may hide of a KV size that is read from it."""
 _BLOCKS = 0.02
 """Two figures of one cache differ by so much when requests fill whole blocks."""
-_WEIGHTS = re.compile(r"Model loading took ([\d.]+) GiB")
+_WEIGHTS = re.compile(r"Model loading took (\d{1,9}(?:\.\d+)?) GiB")
 
 _CONFIG = {
     # section of vllm_config: keys that decide a result; everything else in /server_info is left out

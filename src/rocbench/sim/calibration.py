@@ -12,24 +12,31 @@ from pydantic import Field
 from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Gpu, Hardware, Strict
 
+LEAST_SHARE = 1e-4
+"""Of a peak: a step of a large model takes minutes below it, and a predicted window never ends."""
+MOST_US = 1e7
+"""Ten seconds, in each step or for each request: no server so slow is worth a prediction."""
+MOST_TOKENS = 1e9
+"""Of an answer: beyond every context length, so that none ends by itself."""
+
 
 class Efficiency(Strict):
     """Shares of the peaks that are reached, and what a step costs besides."""
 
-    bandwidth: float = Field(gt=0, le=1)
-    compute: float = Field(gt=0, le=1)
-    communication: float = Field(gt=0, le=1)
-    collective_latency_us: float = Field(default=0.0, ge=0)
-    step_overhead_ms: float = Field(default=0.0, ge=0)
-    sequence_overhead_us: float = Field(default=0.0, ge=0)
+    bandwidth: float = Field(ge=LEAST_SHARE, le=1)
+    compute: float = Field(ge=LEAST_SHARE, le=1)
+    communication: float = Field(ge=LEAST_SHARE, le=1)
+    collective_latency_us: float = Field(default=0.0, ge=0, le=MOST_US)
+    step_overhead_ms: float = Field(default=0.0, ge=0, le=MOST_US / 1e3)
+    sequence_overhead_us: float = Field(default=0.0, ge=0, le=MOST_US)
     """Of each running sequence in each step."""
-    api_request_ms: float = Field(default=0.0, ge=0)
+    api_request_ms: float = Field(default=0.0, ge=0, le=MOST_US / 1e3)
     """Before the scheduler sees a request."""
-    run_cv: float = Field(default=0.0, ge=0)
+    run_cv: float = Field(default=0.0, ge=0, le=10)
     """Coefficient of variation of the speed between runs."""
-    answer_median: float = Field(default=256.0, gt=0)
+    answer_median: float = Field(default=256.0, ge=1, le=MOST_TOKENS)
     """Tokens of an answer that ends by itself; lognormal with `answer_sigma`."""
-    answer_sigma: float = Field(default=1.0, ge=0)
+    answer_sigma: float = Field(default=1.0, ge=0, le=10)
 
     def derate(self, hardware: Hardware) -> Hardware:
         """The hardware as fast as it is really used: physics on it gives expected times."""
@@ -65,11 +72,11 @@ class Factor(Strict):
 
     when: When
     why: str
-    bandwidth: float = Field(default=1.0, gt=0)
-    compute: float = Field(default=1.0, gt=0)
-    communication: float = Field(default=1.0, gt=0)
-    step_overhead_ms: float = 0.0
-    sequence_overhead_us: float = 0.0
+    bandwidth: float = Field(default=1.0, gt=0, le=1e4)
+    compute: float = Field(default=1.0, gt=0, le=1e4)
+    communication: float = Field(default=1.0, gt=0, le=1e4)
+    step_overhead_ms: float = Field(default=0.0, ge=-MOST_US / 1e3, le=MOST_US / 1e3)
+    sequence_overhead_us: float = Field(default=0.0, ge=-MOST_US, le=MOST_US)
     run_cv: float | None = None
     answer_median: float | None = None
     answer_sigma: float | None = None
@@ -101,7 +108,7 @@ class Calibration(Strict):
             if factor.fitted is not None:
                 values = factor.fitted.model_dump()
             for name in ("bandwidth", "compute", "communication"):
-                values[name] = min(1.0, values[name] * getattr(factor, name))
+                values[name] = min(1.0, max(LEAST_SHARE, values[name] * getattr(factor, name)))
             for name in ("step_overhead_ms", "sequence_overhead_us"):
                 values[name] += getattr(factor, name)
             for name in ("run_cv", "answer_median", "answer_sigma"):

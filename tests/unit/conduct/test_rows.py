@@ -86,6 +86,16 @@ def test_a_variable_that_is_not_listed_decides():
     assert rows.unlike(stored) is None
 
 
+def test_a_manifest_that_lacks_a_workload_of_its_plan():
+    """It is named; no cell can be made of a load that nobody knows."""
+    plan = plan_of(SMALL)
+    manifest = rows.manifest(plan, "r", "", {})
+    name, _ = manifest["workloads"].popitem()
+
+    with pytest.raises(InputError, match=f"workload {name} is missing"):
+        rows.stored(rows.plan_json(plan, Overrides(), None), manifest)
+
+
 def test_a_plan_stored_with_an_open_value(monkeypatch):
     """As before there was a table: $ROCBENCH_SHOWN makes the same cells, and the message says so."""
     plan = plan_of(SMALL | {"env": {"MINE": "TRUE"}})

@@ -14,9 +14,11 @@ from rocbench.errors import Interrupted
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """This process's own handlers, put back."""
+    """Handlers of a process that ignores no signal, as one under nohup does; this process's own are put back."""
     old = {number: signal.getsignal(number) for number in STOPS}
-    yield old
+    if old[signal.SIGHUP] is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield {number: signal.getsignal(number) for number in STOPS}
     for number, handler in old.items():
         signal.signal(number, handler)
 

@@ -74,7 +74,7 @@ def test_node_is_held_by_one(state):
     (state / "rocbench-node.lock").write_text('{"user": "mallory", "pid": 1, "purpose": "a word of its own"}')
     with lock.node_lock():  # held while the second tries
         told = (
-            rf"the node is held by \w+ \(uid {os.geteuid()}\), pid {os.getpid()}: \S*pytest.*, since 2\d\d\d-"
+            rf"the node is held by \w+ \(uid {os.geteuid()}\), pid {os.getpid()}: \S.*, since 2\d\d\d-"
         )
         with pytest.raises(NodeFault, match=told), lock.node_lock():
             pass

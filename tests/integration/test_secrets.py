@@ -125,6 +125,7 @@ def planted_sweep(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_planted_everywhere(surrounded, tmp_path):
     """In no file, also during the run, none that others may read, and in no output: whole, in half or cut."""
     path = surrounded.write(planted_sweep(tmp_path))

@@ -134,7 +134,7 @@ ODD = st.one_of(
 
 
 @given(st.lists(st.tuples(ODD, ODD, ODD, ODD, ODD), min_size=1, max_size=4), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_no_value_of_a_stream_stops_a_worker(values, started):
     """Whatever stands where a count, a text or a reason should, the request has a row and the load goes on."""
     answer = Answer()

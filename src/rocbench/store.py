@@ -525,7 +525,8 @@ def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     documented = [column.name for column in metrics.columns()]
     extra = sorted({name for row in rows for name in row} - set(documented))
     frame = pd.DataFrame([{name: row.get(name) for name in documented + extra} for row in rows])
-    return frame.reindex(columns=documented + extra).convert_dtypes()
+    # The copy joins the columns of one type, each of which comes as a block of its own.
+    return frame.reindex(columns=documented + extra).convert_dtypes().copy()
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

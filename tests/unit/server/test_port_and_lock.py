@@ -73,9 +73,7 @@ def test_node_is_held_by_one(state):
     """A second run is refused and told by the kernel who runs; afterwards the node is free again."""
     (state / "rocbench-node.lock").write_text('{"user": "mallory", "pid": 1, "purpose": "a word of its own"}')
     with lock.node_lock():  # held while the second tries
-        told = (
-            rf"the node is held by \w+ \(uid {os.geteuid()}\), pid {os.getpid()}: \S.*, since 2\d\d\d-"
-        )
+        told = rf"the node is held by \w+ \(uid {os.geteuid()}\), pid {os.getpid()}: \S.*, since 2\d\d\d-"
         with pytest.raises(NodeFault, match=told), lock.node_lock():
             pass
     with lock.node_lock():

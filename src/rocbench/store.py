@@ -302,27 +302,17 @@ class RunFolder:
         if not parts:
             target.unlink(missing_ok=True)
             return
-        temporary = target.with_name(f".{target.name}.tmp")
         try:
             # A run that is resumed by a later version has parts with more columns.
             schema = _together(name, [_read_schema(part, name, _again(part)) for part in parts], parts)
-            with (
-                open(temporary, "wb", opener=private.fresh) as sink,
-                pq.ParquetWriter(sink, schema, compression="zstd") as writer,
-            ):
+            with _replacing(target) as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
                 for part in parts:
                     tables = [schema.empty_table(), _read_part(part, name)]
                     writer.write_table(pa.concat_tables(tables, promote_options="permissive"))
-            os.replace(temporary, target)
-        except (
-            InputError
-        ) as error:  # of a part that was sound when the run was opened: it costs no other cell
-            temporary.unlink(missing_ok=True)
+        except InputError as error:
+            # Of a part that was sound when the run was opened: it costs no other cell.
             target.unlink(missing_ok=True)  # it would lack what was measured since
             self._append("log.jsonl", {"event": "not_joined", "table": name, "message": error.text()})
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise _full(target, error) from None
 
     def check_parts(self) -> list[Row]:
         """Rows whose requests are gone, before anything is written beside them.
@@ -654,28 +644,31 @@ def _last_byte(file: BinaryIO) -> bytes:
     return file.read(1)
 
 
-def _write_table(path: Path, table: pa.Table) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb", opener=private.fresh) as sink:
-            pq.write_table(table, sink, compression="zstd")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)  # the room it took may be enough for smaller files
-        raise _full(path, error) from None
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when it is whole. Raises DiskFault."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb", opener=private.fresh) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            yield file
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, InputError) as error:
         temporary.unlink(missing_ok=True)  # the room it took may be enough for smaller files
+        if isinstance(error, InputError):
+            raise
         raise _full(path, error) from None
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    with _replacing(path) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
+    with _replacing(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _plain(value: Any) -> Any:

@@ -326,7 +326,7 @@ def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
         sweep, overrides = Sweep.model_validate(plan_["sweep"]), Overrides(**plan_["overrides"])
         named = {*sweep.workloads, *(n for m in sweep.models for n in getattr(m, "workloads", None) or ())}
         if missing := sorted(named - sources.workloads.keys()):
-            raise KeyError(f"workload {missing[0]} is missing")
+            raise ValueError(f"workload {missing[0]} is missing")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"plan.json and manifest.json of this run make no plan: {str(error).splitlines()[0]}",

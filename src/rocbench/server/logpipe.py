@@ -108,13 +108,9 @@ class LogPipe:
         finally:
             with self._looking:
                 self._ended = True
-                if (
-                    self._filter.poll() is None
-                ):  # what holds the pipe has nothing to do with the server any more
-                    self._filter.kill()
-                with suppress(
-                    subprocess.TimeoutExpired
-                ):  # one that is stuck in the kernel is nobody's to wait for
+                if self._filter.poll() is None:
+                    self._filter.kill()  # what holds the pipe has nothing to do with the server any more
+                with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: it is not waited for
                     self._filter.wait(timeout=END_S)
                 self._let_go()
 

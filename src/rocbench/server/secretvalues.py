@@ -81,10 +81,8 @@ def _parts(value: str) -> Iterator[str]:
 def _of_url(value: str) -> Iterator[str]:
     for found in _USERINFO.finditer(value):
         yield found[1]
-        for user in {
-            found[1],
-            unquote(found[1]),
-        }:  # as a proxy's header has it; without the end, which may be cut
+        for user in {found[1], unquote(found[1])}:
+            # As a proxy's header has it, without the end, which may be cut.
             yield base64.b64encode(user.encode(errors="surrogateescape")).decode().rstrip("=")
         password = found[1].partition(":")[2]
         yield password

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
+from functools import partial
 from typing import Any
 
 from rocbench.errors import InputError
@@ -33,7 +35,13 @@ class _Unusable(ValueError):
 
 
 def parse(
-    text: str | bytes, where: str = "", *, fix: str = "", finite: bool = True, most: int = MOST_VALUES
+    text: str | bytes,
+    where: str = "",
+    *,
+    fix: str = "",
+    finite: bool = True,
+    most: int = MOST_VALUES,
+    repeated: list[str] | None = None,
 ) -> Any:
     """The value of a JSON text.
 
@@ -43,9 +51,10 @@ def parse(
         fix: what to do about a text that cannot be used.
         finite: refuse NaN and Infinity, which are no JSON. Python's tools write them.
         most: values that it may hold.
+        repeated: gets each key that an object names again, of which the last value counts; None refuses them.
 
     Raises:
-        InputError: it is no JSON, names a key twice, nests deeper than `DEEPEST`, or holds more than `most`
+        InputError: it is no JSON, names a key again, nests deeper than `DEEPEST`, or holds more than `most`
             values, a whole number of more than `MOST_DIGITS` digits, a number beyond a float, or half a character.
     """
     words = _decoded(text, where, fix)
@@ -53,7 +62,7 @@ def parse(
         _bounded(words, most)
         found = json.loads(
             words,
-            object_pairs_hook=_once,
+            object_pairs_hook=_once if repeated is None else partial(_last, repeated=repeated),
             parse_int=_whole if _LONG.search(words) else None,  # a hook takes ten times as long
             parse_float=_number if _LARGE.search(words) else None,
             parse_constant=_not_finite if finite else None,
@@ -91,11 +100,18 @@ def _bounded(text: str, most: int) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    again: list[str] = []
+    found = _last(pairs, again)
+    if again:
+        raise _Unusable(f"key {_short(again[0])} stands twice in one object", json.dumps(again[0]))
+    return found
+
+
+def _last(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise _Unusable(f"key {_short(twice)} stands twice in one object", json.dumps(twice))
+        counts = Counter(name for name, _ in pairs)
+        repeated += [name for name, count in counts.items() if count > 1 and name not in repeated]
     return found
 
 

@@ -69,13 +69,21 @@ def read_text(path: Path, *, most: int = LARGEST, fix: str = "") -> str:
         ) from None
 
 
-def read_json(path: Path, *, most: int = LARGEST, fix: str = "", finite: bool = True) -> Any:
-    """As `read_text`, as the value of its JSON (`jsontext.parse`).
+def read_json(
+    path: Path,
+    *,
+    most: int = LARGEST,
+    fix: str = "",
+    finite: bool = True,
+    repeated: list[str] | None = None,
+) -> Any:
+    """As `read_text`, as the value of its JSON (`jsontext.parse`, which takes `finite` and `repeated`).
 
     Raises:
         InputError: as `read_text` and `jsontext.parse`.
     """
-    return jsontext.parse(read_text(path, most=most, fix=fix), _shown(path), finite=finite)
+    text = read_text(path, most=most, fix=fix)
+    return jsontext.parse(text, _shown(path), finite=finite, repeated=repeated)
 
 
 def is_file(path: Path) -> bool:

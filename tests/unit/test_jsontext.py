@@ -60,6 +60,16 @@ def test_what_lies_on_the_bounds_is_taken() -> None:
     assert math.isnan(jsontext.parse("[NaN, Infinity]", finite=False)[0])
 
 
+def test_keys_that_stand_twice_are_told_where_they_are_allowed() -> None:
+    """Each once; the last value counts, also of an object within another."""
+    repeated: list[str] = []
+    found = jsontext.parse(
+        '[{"a": 1, "a": 2, "a": 3}, {"b": {"a": 1, "a": 4}, "b": 5, "c": 6}]', repeated=repeated
+    )
+    assert found == [{"a": 3}, {"b": 5, "c": 6}]
+    assert repeated == ["a", "b"]
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats(allow_nan=False) | st.text(),

@@ -80,10 +80,11 @@ def new(
     """Make a model profile from a config.json, and say what it couldn't tell."""
     from rocbench.settings.newprofile import profile_text
 
-    data = textfile.read_json(config, fix="give a model's config.json", finite=False)
+    repeated: list[str] = []  # transformers takes the last of them without a word
+    data = textfile.read_json(config, fix="give a model's config.json", finite=False, repeated=repeated)
     if not isinstance(data, dict):
         raise InputError("not a config.json: it holds no object", where=str(config))
-    text = profile_text(data, name)
+    text = profile_text(data, name, repeated)
     if out is None:
         typer.echo(text, nl=False)
         return

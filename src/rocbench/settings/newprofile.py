@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -44,18 +44,20 @@ WEIGHT_SHARE = 0.6
 LABELS = {"none": "bf16", "fp8_block": "fp8", "fp8_channel": "fp8", "int4_group": "int4", "mxfp4": "mxfp4"}
 
 
-def profile_text(config: Mapping[str, Any], name: str | None = None) -> str:
+def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: Sequence[str] = ()) -> str:
     """A whole profile as YAML, with what could not be told as comments and under `unconfirmed`.
 
     Args:
         config: the parsed `config.json`.
         name: the profile's name; None makes one from the config.
+        repeated: keys that the file names again in one object.
 
     Raises:
         ConfigError: the config lacks a field that no model can be described without.
     """
     arch = from_config(config)
     checkpoint, doubts = detect_checkpoint(config)
+    twice = [f"{key}: the config names it more than once, the last value is taken" for key in repeated]
     hf_id = str(config.get("_name_or_path") or "")
     named = bool(re.fullmatch(r"[\w.-]+/[\w.-]+", hf_id))
     tp, nodes = _spread(arch, checkpoint)
@@ -71,7 +73,7 @@ def profile_text(config: Mapping[str, Any], name: str | None = None) -> str:
         max_model_len=arch.max_position_embeddings,
         vocab_size=arch.vocab_size,
         vllm_min=FIRST_VLLM.get(str(config.get("model_type"))),
-        unconfirmed=(*arch.unknown, *doubts, *([] if named else ["hf_id: not in the config"])),
+        unconfirmed=(*arch.unknown, *doubts, *twice, *([] if named else ["hf_id: not in the config"])),
         derived=Derived(
             family=arch.family,
             total_params=arch.total_params,

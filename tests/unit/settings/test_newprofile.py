@@ -212,3 +212,14 @@ def test_files_that_cannot_be_read_or_written_end_in_one_message(tmp_path):
         error = CliRunner().invoke(app, ["profiles", "new", *argv]).exception
         assert isinstance(error, InputError)
         assert said in error.text()
+
+
+def test_of_a_repeated_key_the_last_value_is_taken_as_transformers_does(tmp_path):
+    """The profile says so; files of ours are refused for it."""
+    config = tmp_path / "config.json"
+    config.write_text('{"vocab_size": 7, ' + json.dumps(published.config("llama-3.1-405b"))[1:])
+    done = CliRunner().invoke(app, ["profiles", "new", str(config)])
+    assert done.exit_code == 0
+    made = yaml.safe_load(done.output)
+    assert made["config"]["vocab_size"] == 128_256
+    assert "vocab_size: the config names it more than once, the last value is taken" in made["unconfirmed"]

@@ -14,7 +14,7 @@ from rocbench.model.architecture import from_config
 from rocbench.physics import weights
 from rocbench.plan.estimate import kv_capacity_of, settled
 from rocbench.settings.schema import Hardware, ModelProfile
-from rocbench.tables import columns, limits
+from rocbench.tables import columns, kept, limits
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
@@ -231,9 +231,8 @@ _DECIDES = (
 
 def _args(row: Row, profile: ModelProfile) -> dict[str, Any]:
     """Flags that decide the limits: as the row has them, else as its precision says."""
-    given = row.get("serve_args")
-    if isinstance(given, str):
-        return {name.lstrip("-"): value for name, value in json.loads(given).items()}
+    if isinstance(row.get("serve_args"), str):
+        return {name.lstrip("-"): value for name, value in kept.held(row, "serve_args").items()}
     online = profile.checkpoint.quantization == "none" and row.get("precision", profile.precision) == "fp8"
     return {"quantization": "fp8"} if online else {}
 

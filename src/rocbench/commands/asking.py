@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rocbench import jsontext
 from rocbench.commands import options
 from rocbench.errors import EnvironmentFault
 from rocbench.plan.estimate import cannot_start, kv_capacity, shape_doubts
@@ -63,7 +63,8 @@ def check(resolved: Resolution, vllm: str) -> tuple[str, ...]:
     """What of a resolution the vLLM at this path does not know."""
     help_text = _run([vllm, "serve", "--help=all"])
     python = Path(vllm).parent / "python"
-    names = json.loads(_run([str(python), "-c", _ENVS]).strip().splitlines()[-1])
+    said = _run([str(python), "-c", _ENVS]).strip().rpartition("\n")[2]
+    names = jsontext.parse(said, str(python), fix="give the path of an installed `vllm`")
     return explain.check_installed(resolved, help_text, names, shipped().names)
 
 

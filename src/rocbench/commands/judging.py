@@ -342,8 +342,10 @@ def _levels_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     import pandas as pd
 
     from rocbench.judgement.compare import plain_value
+    from rocbench.tables import kept
 
-    planned = [json.loads(axes).get(name) if isinstance(axes, str) else None for axes in frame["axes"]]
+    cells = zip(frame["cell_id"], frame["axes"], strict=True)
+    planned = [kept.held({"cell_id": cell, "axes": axes}, "axes").get(name) for cell, axes in cells]
     there = list(frame[name]) if name in frame.columns else [None] * len(frame)
     if all(level is None for level in planned) and name not in frame.columns:
         raise InputError(f"no arm or column {name!r} in the cells", where="--arms")

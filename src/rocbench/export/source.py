@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ import pandas as pd
 from rocbench.judgement.compare import made_up, origin
 from rocbench.records import Phase
 from rocbench.report.distributions import weighted_quantiles
+from rocbench.tables import kept
 
 Floats = npt.NDArray[np.float64]
 Row = Mapping[str, Any]
@@ -129,8 +129,7 @@ class Source:
     @cached_property
     def flags(self) -> dict[str, Any]:
         """The server's flags, with their dashes."""
-        found = json.loads(self.row.get("serve_args") or "{}")
-        return dict(found)
+        return dict(kept.held(self.row, "serve_args"))
 
     def parallel(self, flag: str) -> int:
         """A size of parallelism; 1 when the flag is not set."""

@@ -7,12 +7,12 @@ Keys and units: vllm/benchmarks/serve.py, `benchmark` and `main_async`, v0.32.0.
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from rocbench.export.fields import Field, record, same
 from rocbench.export.source import Source
+from rocbench.tables import kept
 
 LATENCIES = {
     # name there: name here
@@ -131,7 +131,7 @@ METADATA: tuple[Field, ...] = (
 
 def result(source: Source) -> dict[str, Any]:
     """One `run=N.json`. Axes of the matrix stand beside the metadata, each a key of its own."""
-    axes = json.loads(source.get("axes") or "{}")
+    axes = kept.held(source.row, "axes")
     return record(FIELDS, source) | record(METADATA, source) | {str(k): v for k, v in axes.items()}
 
 

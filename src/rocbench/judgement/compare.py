@@ -13,7 +13,6 @@ The verdict of one cell and metric, with the effect's 95 % interval and p adjust
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pandas as pd
 from rocbench import stats
 from rocbench.errors import InputError
 from rocbench.tables.columns import Better, better
+from rocbench.tables.kept import held
 
 Word = Literal["better", "worse", "same", "cannot tell"]
 Row = dict[str, Any]
@@ -185,8 +185,7 @@ def records(frame: pd.DataFrame) -> list[Row]:
     rows: list[Row] = [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
     for row in rows:
         row |= {name: bool(row.get(name)) for name in MARKS}
-        if isinstance(row.get("axes"), str):
-            row |= {f"axis.{name}": value for name, value in json.loads(row["axes"]).items()}
+        row |= {f"axis.{name}": value for name, value in held(row, "axes").items()}
     return [row for row in rows if row.get("discarded") is not True]
 
 
@@ -305,7 +304,7 @@ def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
 
 def flags_of(row: Row) -> Row:
     """A row's flags and variables, each under a name of its own: `flag --block-size`."""
-    told = [json.loads(row[name]) for name in FLAGS if isinstance(row.get(name), str)]
+    told = [held(row, name) for name in FLAGS]
     return {f"flag {name}": str(value) for flags in told for name, value in flags.items()}
 
 

@@ -6,11 +6,11 @@ neither axes nor another name, so that their cells share their keys: what differ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocbench.judgement.compare import FLAGS, Row, plain_value
+from rocbench.tables import kept
 
 COLUMNS = {"precision": "precision", "tp": "tp", "aiter": "aiter", "vllm_version": "vllm"}
 """What a configuration is told by before its flags: column, and its name as an axis."""
@@ -54,7 +54,7 @@ def _facts(row: Row) -> dict[str, str]:
     """What a row says of its server's configuration, by the names of axes."""
     there = {shown: row.get(column) for column, shown in COLUMNS.items()}
     for column in FLAGS:
-        for name, value in json.loads(row.get(column) or "{}").items():
+        for name, value in kept.held(row, column).items():
             there[name.removeprefix("--") if name.startswith("--") else f"env.{name}"] = value
     return {name: str(plain_value(value)) for name, value in there.items() if value is not None}
 

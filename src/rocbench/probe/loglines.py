@@ -136,7 +136,7 @@ def _structured(rest: str) -> tuple[Level | None, str] | None:
     if stripped.startswith("{"):
         try:
             record = json.loads(stripped)
-        except ValueError:  # cut short, as long lines are
+        except (ValueError, RecursionError):  # cut short, as long lines are
             match = _JSON_LEVEL.search(stripped)
             return None if match is None else (_NAMES.get(match[1].lower()), stripped)
         return _of_record(record)

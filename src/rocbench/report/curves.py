@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from rocbench import stats
 from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import Mark, colour, symbol
+from rocbench.tables import kept
 from rocbench.tables.metrics import kind_of
 from rocbench.verdict.codes import INFORMING
 
@@ -117,7 +117,7 @@ def load_notes(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
     """What the load generator had to say, each once however its numbers differ, with the rows that it said it of."""
     found: dict[str, tuple[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
-        for note in json.loads(row.get("load_notes") or "[]"):
+        for note in kept.held(row, "load_notes"):
             found.setdefault(kind_of(note), (note, []))[1].append(row)
     return dict(found.values())
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from rocbench import units
+from rocbench import jsontext, units
 from rocbench.errors import InputError
 from rocbench.judgement import ablate, compare, render
 from rocbench.judgement.render import change, plain, varying, verdict
@@ -135,8 +134,8 @@ def _comparison_table(
 def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
     """What differs between the sides; of flags and variables only those that do."""
     try:
-        x, y = json.loads(a[1]), json.loads(b[1])
-    except ValueError:
+        x, y = (jsontext.parse(side[1], finite=False) for side in (a, b))
+    except InputError:  # most are no JSON
         x, y = None, None
     if isinstance(x, dict) and isinstance(y, dict):
         names = [flag for flag in {**x, **y} if x.get(flag) != y.get(flag)]

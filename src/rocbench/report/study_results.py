@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval
 from rocbench.report.table import Table
+from rocbench.tables import kept
 from rocbench.verdict.codes import VOIDING
 
 _RESULTS: tuple[tuple[str, str], ...] = (
@@ -54,7 +54,7 @@ def workloads(runs: Sequence[RunData]) -> Table:
 
 def _bounds(row: Row) -> dict[str, Any]:
     """What ended a row's load beside the time, absent where nothing did."""
-    said = json.loads(row.get("load_spec") or "{}")
+    said = kept.held(row, "load_spec")
     return {
         "max_requests": row.get("max_requests"),
         "max_requests_per_user": said.get("max_requests_per_user"),
@@ -200,10 +200,10 @@ def reliability(found: Sequence[Curve]) -> Table:
 
 
 def _failures(rows: Sequence[Row]) -> str:
-    counts: dict[str, int] = {}
+    counts: dict[str, float] = {}
     for row in rows:
-        for name, count in json.loads(row.get("failures") or "{}").items():
-            counts[name] = counts.get(name, 0) + int(count)
+        for name, count in kept.held(row, "failures").items():
+            counts[name] = counts.get(name, 0) + (count or 0)
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 
 

@@ -61,7 +61,7 @@ def packages_of(running: RunningServer) -> dict[str, str]:
     out = run(argv, timeout_s=30.0) if argv else None
     try:
         found = json.loads(out or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         return {}

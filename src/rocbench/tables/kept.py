@@ -120,10 +120,15 @@ TRUTHS = frozenset(
     "simulated predicted imported discarded valid forced_rules server_restarted metrics_lost throttled gpu_shared".split()
 )
 """Columns of `cells` that are true, false or absent."""
-OBJECTS = frozenset("failures workload_spec load_spec slo axes serve_args serve_env".split())
-"""Columns that hold a JSON object as text."""
-TEXTS = OBJECTS | frozenset(
-    "run_id cell_id model family precision aiter vllm_version hardware server_kind workload reasons load_notes "
+JSON: Mapping[str, Shape] = {
+    **dict.fromkeys("workload_spec slo axes serve_args serve_env".split(), dict),
+    "failures": {"*": float},
+    "load_spec": {"max_requests_per_user": float},
+    "load_notes": [str],
+}
+"""Columns that hold an object or a list as text."""
+TEXTS = frozenset(JSON) | frozenset(
+    "run_id cell_id model family precision aiter vllm_version hardware server_kind workload reasons "
     "unknown_checks window_ended_by transport server_changes counters_fell attention_backend kv_cache_dtype "
     "plan_differences shape_doubts power_note energy_source key load_shape model_revision node moved server_id "
     "failure_message common_error restart replaced_reasons started_at accuracy_labels limit source metrics_note".split()
@@ -185,14 +190,33 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, dict | list):
         raise Unlike(f"`{name}` is {shown(value)}, it must be text")
     text = str(value)
-    if name in OBJECTS and text:
+    if name in JSON and text:
         try:
             held = jsontext.parse(text, finite=False)
         except InputError as error:
             raise Unlike(f"`{name}` is {shown(text)}: {error.what}") from None
-        if not isinstance(held, dict):
-            raise Unlike(f"`{name}` is {shown(text)}, it must be a JSON object")
+        if held is None:
+            raise Unlike(f"`{name}` is 'null', it must be absent")
+        check(held, JSON[name], f"`{name}`")
     return text
+
+
+def held(row: Mapping[str, Any], name: str) -> Any:
+    """What one of a row's columns of JSON holds, empty where it is absent.
+
+    Raises:
+        InputError: it is no such JSON; only of rows that no run folder held.
+    """
+    text = row.get(name)
+    if not isinstance(text, str) or not text:
+        return [] if isinstance(JSON[name], list) else {}
+    try:
+        found = jsontext.parse(text, finite=False)
+        check({} if found is None else found, JSON[name])
+    except (InputError, Unlike) as error:
+        why = error.what if isinstance(error, InputError) else str(error)
+        raise InputError(why, where=f"{row.get('cell_id', 'a row')}: {name}") from None
+    return found
 
 
 # --- tables beside them

@@ -116,3 +116,38 @@ def test_rows_without_their_requests_are_named(folder, monkeypatch):
     assert bench(folder, world=world).exit_code == Exit.DONE
     assert world.runs == []
     assert "lacks the requests of llama-3.1-405b/short/c2 repeat 1" in told[0]
+
+
+DEEP = "[" * 100_000
+WIDE = "[" + "0," * 1_100_000 + "0]"
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("load_notes", DEEP),
+        ("load_notes", WIDE),
+        ("load_notes", "{}"),
+        ("load_notes", "[7]"),
+        ("failures", '{"timeout": "many"}'),
+        ("load_spec", '{"max_requests_per_user": []}'),
+        ("axes", DEEP),
+        ("serve_args", '{"a":' * 900 + "1" + "}" * 900),
+    ],
+)
+@pytest.mark.parametrize("words", ["summary {run}", "report {run}", "export {run} --format vllm-bench"])
+def test_json_in_a_column_that_is_none_is_damage(command, folder, column, text, words):
+    """Of whatever depth and size; the row's file is named."""
+    (part,) = (folder / "parts" / "cells").glob("*.json")
+    part.write_text(json.dumps(json.loads(part.read_text()) | {column: text}))
+    said = command(*words.format(run=folder).split())
+    assert (said.code, f"bench: {part}: this file is damaged: `{column}`" in said.err) == (2, True)
+
+
+def test_text_that_is_deep_json_is_told_as_it_is(command, folder):
+    """Two sides that differ in a column of text, which may hold anything."""
+    other = shutil.copytree(folder, folder.with_name("other"))
+    for run, text in ((folder, DEEP), (other, DEEP + "[")):
+        (part,) = (run / "parts" / "cells").glob("*.json")
+        part.write_text(json.dumps(json.loads(part.read_text()) | {"vllm_version": text}))
+    assert command("report", folder, other).code == 0

@@ -7,6 +7,7 @@ import math
 import pyarrow as pa
 import pytest
 
+from rocbench.errors import InputError
 from rocbench.tables import columns, kept
 
 ROW = {
@@ -50,7 +51,12 @@ def test_what_can_be_understood_is(changed, read):
         ({"valid": "yes"}, "`valid` is 'yes', it must be true or false"),
         ({"model": ["x"]}, "`model`"),
         ({"axes": "["}, "`axes`"),
-        ({"axes": "[]"}, "must be a JSON object"),
+        ({"axes": "[]"}, "`axes` is [], it must be an object"),
+        ({"axes": "null"}, "`axes`"),
+        ({"failures": '{"timeout": "x"}'}, "`failures`.timeout is 'x', it must be a number"),
+        ({"load_notes": "{}"}, "`load_notes` is {}, it must be a list"),
+        ({"load_notes": "[[1]]"}, "`load_notes`[0] is [1], it must be text"),
+        ({"load_notes": "[" * 100_000}, "deeper than 64 levels"),
         ({"cell_id": None}, "`cell_id` is missing"),
         ({"cell_id": "../../etc"}, "no file of a cell"),
         ({"cell_id": "x/y"}, "no file of a cell"),
@@ -65,6 +71,17 @@ def test_a_row_that_cannot_be_read_names_its_column(changed, told):
         kept.row(ROW | changed)
     assert told in str(error.value)
     assert len(str(error.value)) < 200
+
+
+def test_a_column_of_json_is_read_within_bounds():
+    """Also one of a row that no file held; absent is empty."""
+    assert kept.held({"axes": '{"aiter": true}'}, "axes") == {"aiter": True}
+    assert kept.held({"load_notes": '["a", "b"]'}, "load_notes") == ["a", "b"]
+    assert kept.held({"axes": None, "load_notes": ""}, "axes") == kept.held({}, "axes") == {}
+    assert kept.held({"load_notes": ""}, "load_notes") == kept.held({}, "load_notes") == []
+    for text, why in (("[" * 100_000, "deeper than 64 levels"), ("{", "not valid JSON"), ("[]", "an object")):
+        with pytest.raises(InputError, match=f"c1: axes: .*{why}"):
+            kept.held({"cell_id": "c1", "axes": text}, "axes")
 
 
 def test_no_column_is_of_two_kinds():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import psutil
@@ -38,6 +40,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker(marker) and not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(seconds))
                 break
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test keeps locks and records where this user's own runs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROCBENCH_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture
+def state_of_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of state that all users share, and where all may write; a stranger cannot reach pytest's own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o1777)
+        monkeypatch.setenv("ROCBENCH_STATE", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)

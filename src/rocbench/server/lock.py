@@ -7,10 +7,8 @@ nothing is read out of them. Who holds one, the kernel tells.
 from __future__ import annotations
 
 import datetime
-import errno
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +19,7 @@ import psutil
 from rocbench.errors import NodeFault
 from rocbench.redact import masked_argv
 from rocbench.server import processes
-from rocbench.server.state import no_plain_file, removal, shared_dir, unwritable, user_name
+from rocbench.server.state import no_plain_file, open_unlinked, removal, shared_dir, unwritable, user_name
 
 _LOCKS = Path("/proc/locks")
 _TRIES = 20
@@ -109,33 +107,25 @@ def _locked(name: str, how: int) -> int | None:
 def _open(name: str) -> tuple[Path, int]:
     """The lock's file, made when missing so that every user may lock it. Raises NodeFault."""
     path = shared_dir() / f"rocbench-{name}.lock"
-    plain = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     for _ in range(_TRIES):
         try:
             # Not with O_CREAT first: in a sticky folder the kernel refuses that for a file of another user
             # (fs.protected_regular). To lock it, reading is enough; NFS alone wants more, of its owner.
             try:
-                file = os.open(path, os.O_RDWR | plain)
+                return path, open_unlinked(path, os.O_RDWR)
             except PermissionError:
-                file = os.open(path, os.O_RDONLY | plain)
+                return path, open_unlinked(path, os.O_RDONLY)
         except FileNotFoundError:
             with suppress(FileExistsError):
-                _make(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | plain)
-            continue
+                _make(path)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-                raise no_plain_file(path) from None
             raise _not_lockable(path, error) from None
-        if stat.S_ISREG(os.fstat(file).st_mode):
-            return path, file
-        os.close(file)
-        raise no_plain_file(path)
     raise no_plain_file(path)
 
 
-def _make(path: Path, flags: int) -> None:
+def _make(path: Path) -> None:
     try:
-        file = os.open(path, flags, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except FileExistsError:
         raise
     except OSError as error:

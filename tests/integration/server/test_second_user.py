@@ -20,15 +20,6 @@ STANDIN = Path(__file__).parents[2] / "fixtures" / "servers" / "standin.py"
 
 
 @pytest.fixture
-def everybodys(monkeypatch):
-    """A folder where all may write, that state is kept in."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        Path(folder).chmod(0o1777)
-        monkeypatch.setenv("ROCBENCH_STATE", folder)
-        yield Path(folder)
-
-
-@pytest.fixture
 def victim():
     """A process of ours that a stranger would have ended."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
@@ -73,18 +64,18 @@ def plant(folder: Path, victim: subprocess.Popen, target: Path) -> Path:
 
 
 @pytest.mark.parametrize("where", ["beside it", "in its place", "in the folder of $ROCBENCH_STATE"])
-def test_planted_records(everybodys, victim, tmp_path, monkeypatch, where):
+def test_planted_records(state_of_all, victim, tmp_path, monkeypatch, where):
     """Root reaps, among records, links and a folder of another user's."""
     target = tmp_path / "target"
     target.write_text("secret hf_planted0123456789")
     monkeypatch.setenv("HF_TOKEN", "hf_planted0123456789")
-    folder = everybodys
+    folder = state_of_all
     if where == "in its place":
-        folder = everybodys / f"rocbench-{os.geteuid()}"
+        folder = state_of_all / f"rocbench-{os.geteuid()}"
         folder.mkdir(mode=0o777)
         given_away(folder)
     elif where != "beside it":
-        given_away(everybodys)
+        given_away(state_of_all)
     mark = plant(folder, victim, target)
 
     looked, reaped = bench("doctor"), bench("doctor", "--reap")
@@ -113,20 +104,20 @@ exec python3 {standin} serve "$model" --host "$host" --port "$port"
 """
 
 
-def test_two_users_of_eight_gpus(everybodys):
+def test_two_users_of_eight_gpus(state_of_all):
     """A server of either keeps the other off its GPUs, and a run of the other off the node; each is told by whom."""
-    vllm = everybodys / "vllm"
+    vllm = state_of_all / "vllm"
     vllm.write_text(VLLM.format(standin=STANDIN))
     vllm.chmod(0o755)
     env = os.environ | {
-        "HOME": str(everybodys),
+        "HOME": str(state_of_all),
         "PATH": "/usr/bin:/bin:/usr/local/bin",
         "HF_TOKEN": "hf_none",
     }
 
     def words(model: str) -> list[str]:
-        (everybodys / model).mkdir(exist_ok=True)
-        path, log = str(everybodys / model), tempfile.mkdtemp(dir=everybodys)
+        (state_of_all / model).mkdir(exist_ok=True)
+        path, log = str(state_of_all / model), tempfile.mkdtemp(dir=state_of_all)
         Path(log).chmod(0o777)
         asked = ["--vllm", "0.14.1", "--command", str(vllm), "--path", path, "--log", log]
         return ["-m", "rocbench", "serve", model, *asked, "--port", str(free_port("127.0.0.1"))]
@@ -147,7 +138,7 @@ def test_two_users_of_eight_gpus(everybodys):
                     break
             assert "ready after" in said[-1], serving.communicate()
             told = rf"held by {re.escape(who)}, pid {serving.pid}: rocbench serve llama-3.1-405b, since 2\d"
-            sweep = ["-m", "rocbench", "sweep", "nightly", "--out", str(everybodys / "run")]
+            sweep = ["-m", "rocbench", "sweep", "nightly", "--out", str(state_of_all / "run")]
             asked = {"4 GPUs are wanted, 0 of 8 are free; ": words("qwen3-235b")}
             asked |= {"the node is ": sweep} if first == theirs else {}
             for what, argv in asked.items():

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -143,7 +142,7 @@ def test_nearest_gpus():
 # --- on a machine of others
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "named pipe"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "named pipe", "file of several names"])
 def test_something_else_in_the_place_of_a_lock(state, tmp_path_factory, kind):
     """Told, with whose it is; nothing is followed, made or waited for."""
     target = tmp_path_factory.mktemp("target")
@@ -158,6 +157,9 @@ def test_something_else_in_the_place_of_a_lock(state, tmp_path_factory, kind):
             path.mkdir()
         case "named pipe":
             os.mkfifo(path)
+        case _:
+            (target / "file").write_text("kept")
+            path.hardlink_to(target / "file")
     with pytest.raises(NodeFault, match=rf"node.lock is a .*{kind.split()[-1]} of .*uid {os.geteuid()}"):
         lock.node_lock().__enter__()
     assert [file.read_text() for file in target.iterdir()] in ([], ["kept"])
@@ -239,18 +241,9 @@ except Exception as error:
 """
 
 
-@pytest.fixture
-def of_all(monkeypatch):
-    """A folder of state that two users share."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        Path(folder).chmod(0o1777)
-        monkeypatch.setenv("ROCBENCH_STATE", folder)
-        yield Path(folder)
-
-
 @needs_root
 @pytest.mark.parametrize(("what", "told"), [("gpu", "GPU 0"), ("node", "the node")])
-def test_two_users_exclude_one_another(of_all, what, told):
+def test_two_users_exclude_one_another(state_of_all, what, told):
     """Whoever made the lock's file and whatever their umask; each is told of the other by the kernel."""
     held = lock.gpu_locks((0,)) if what == "gpu" else lock.node_lock()
     before = os.umask(0o077)
@@ -260,7 +253,7 @@ def test_two_users_exclude_one_another(of_all, what, told):
     finally:
         os.umask(before)
     assert f"{told} is held by root (uid 0), pid {os.getpid()}: " in said
-    (of_all / ("rocbench-gpu-0.lock" if what == "gpu" else "rocbench-node.lock")).unlink()
+    (state_of_all / ("rocbench-gpu-0.lock" if what == "gpu" else "rocbench-node.lock")).unlink()
     with python("-c", LOCKED, what, "\x1b[2Jroot", stdin=subprocess.PIPE) as first:  # made by the other
         assert first.stdout.readline() == "locked\n"
         held = lock.gpu_locks((0,)) if what == "gpu" else lock.node_lock()
@@ -275,9 +268,9 @@ def test_two_users_exclude_one_another(of_all, what, told):
 
 
 @needs_root
-def test_a_lock_that_may_not_be_opened(of_all):
+def test_a_lock_that_may_not_be_opened(state_of_all):
     """Who keeps it for himself is told."""
-    path = of_all / "rocbench-gpu-0.lock"
+    path = state_of_all / "rocbench-gpu-0.lock"
     path.touch(0o600)
     with python("-c", LOCKED, "gpu") as second:
         said = second.communicate()[0]

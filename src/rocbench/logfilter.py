@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -53,11 +54,13 @@ class Lines:
         """
         # Any bytes come; as latin-1 they are text, and go out as they came.
         self._secrets = tuple(_latin(secret) for secret in secrets)
-        self._dumps = tuple(
-            (f"{_latin(name)}{between}{_latin(value)}{after}", f"{_latin(name)}{between}{MASK}{after}")
+        dumps = {
+            f"{_latin(name)}{between}": (_latin(value), after)
             for name, value in (variables or {}).items()
             for between, after in _DUMPS
-        )
+        }
+        self._dumps = {head: dump for head, dump in dumps.items() if not _is_tall(dump[0])}
+        self._heads = re.compile("|".join(map(re.escape, self._dumps)))
         self._held = max([HELD, *(len(secret) for secret in self._secrets)])
         texts = [text.encode("latin-1") for text in self._secrets]
         self._phrases = tuple(text for text in texts if text.split() != [text] or not _skeleton(text))
@@ -66,7 +69,12 @@ class Lines:
         self._names = {name: tuple(name + end for end in (b"=", b"':", b'":')) for name in names}
         # Over several lines: no line alone shows it.
         self._tall = tuple(secret for secret in self._secrets if _is_tall(secret))
-        self._tall_dumps = tuple(dump for dump in self._dumps if _is_tall(dump[0]))
+        self._low = tuple(secret for secret in self._secrets if not _is_tall(secret))
+        self._tall_dumps = tuple(
+            (f"{head}{value}{after}", f"{head}{MASK}{after}")
+            for head, (value, after) in dumps.items()
+            if _is_tall(value)
+        )
         self._innocent: set[bytes] = set()
         self._rest = b""
         self._begun = begun
@@ -101,17 +109,34 @@ class Lines:
         for secret in self._tall:
             text = text.replace(secret, MASK)
         lines = text.encode("latin-1").splitlines(keepends=True)
-        return b"".join(
-            self._masked_line(line) if phrased or not suspects.isdisjoint(_skeleton(line).split()) else line
-            for line in lines
-        )
+        chosen = [
+            number
+            for number, line in enumerate(lines)
+            if phrased or not suspects.isdisjoint(_skeleton(line).split())
+        ]
+        # Together: what is looked for is looked for once. No mask takes or makes the end of a line.
+        done = self._masked_lines(b"".join(lines[number] for number in chosen))
+        for number, line in zip(chosen, done.splitlines(keepends=True), strict=True):
+            lines[number] = line
+        return b"".join(lines)
 
-    def _masked_line(self, line: bytes) -> bytes:
-        text = line.decode("latin-1")
-        for dump, masked in self._dumps:
-            if dump in text:
-                text = text.replace(dump, masked)
-        return redacted(text, self._secrets).encode("latin-1")
+    def _masked_lines(self, lines: bytes) -> bytes:
+        text = self._without_dumps(lines.decode("latin-1"))
+        return redacted(text, self._low).encode("latin-1")
+
+    def _without_dumps(self, text: str) -> str:
+        """Each value masked that stands behind its variable's name, also where two of them overlap."""
+        done, at = [], 0
+        found = self._heads.search(text) if self._dumps else None
+        while found is not None:
+            start = found.end()
+            value, after = self._dumps[found[0]]
+            if text.startswith(value + after, start):
+                if start >= at:
+                    done += [text[at:start], MASK]
+                at = max(at, start + len(value))
+            found = self._heads.search(text, found.start() + 1)
+        return "".join([*done, text[at:]]) if done else text
 
     def _suspects(self, data: bytes) -> set[bytes]:
         """Words, without their digits, of which a secret or its name may be a part."""

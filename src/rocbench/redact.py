@@ -6,7 +6,6 @@ What is masked, is masked in values, before they become JSON and before they are
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,8 @@ MASK = "***"
 _MARKED = re.compile(r"\*\*\*(?:sha256:[0-9a-f]{8})?")
 
 _SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+_LINE_END = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Where a text has another line, as `str.splitlines` has it."""
 _MARGIN = 4096
 """Characters beyond a cut that are looked at for what it would go through."""
 
@@ -28,14 +29,16 @@ _Q = r"(?:\\*[\"'])?"
 _WORTH = r"(?:\\*\"[^\"\\]*|\\*'[^'\\]*|(?!None\b|null\b|true\b|false\b|\*\*\*|\$[A-Za-z_{])[^\s\"',;&(){}\[\]<>]+)"
 _TOKENS = ("auth", "access", "hf", "bearer", "refresh", "session", "api", "hub")
 _NAMED = re.compile(
-    r"((?:api[_-]?key|passw(?:or)?d|passphrase|client[_-]?secret|secret[_-]?key|(?:access|account|private)[_-]?key"
+    r"((?:api[_-]?key|passw(?:or)?d|passphrase|(?:(?<=client)|(?<=client[_-]))secret|secret[_-]?key|(?:access|account|private)[_-]?key"
     rf"|(?:{'|'.join(_TOKENS)})[_-]token|credential|authorization|cookie)s?(?:[_-]?\d+)?"
     rf"{_Q}\s*(?:[:=]|=>)\s*[\[(]?\s*(?:(?:bearer|basic|digest|negotiate|token)\s+)?+)({_WORTH})",
     re.IGNORECASE,
 )
 _FLAG = re.compile(rf"(--(?:api[_-]key|hf[_-]token|token|password)\s+)({_WORTH})", re.IGNORECASE)
-_QUERY = re.compile(r"([?&](?:token|key|sig|signature|auth|secret|code)=)[^&\s\"'<>]+", re.IGNORECASE)
+_QUERY = re.compile(r"((?<=[?&])(?:token|key|sig|signature|auth|secret|code)=)[^&\s\"'<>]+", re.IGNORECASE)
 _VARIABLE = re.compile(rf"\b([A-Z][A-Z0-9_]{{2,80}})({_Q}\s*[=:]\s*)({_WORTH})")
+_LONGEST_NAME = 81
+_OF_NAMES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _BASIC = re.compile(r"\b(basic\s+)([\w+/=-]{8,})", re.IGNORECASE)
 _NUMBER = re.compile(r"\d{1,4}(?:[./]\d{1,4})?%?")
@@ -54,25 +57,60 @@ _KNOWN_SHAPES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How a secret shows itself, and words without which no line holds it: they are found much faster."""
+    """How a secret shows itself, and words without which no text holds it: they are found much faster."""
 
     pattern: re.Pattern[str]
-    mask: str | Callable[[re.Match[str]], str]
+    """Looks no further than the line that it begins in."""
+    mask: Callable[[re.Match[str]], str]
     words: tuple[str, ...]
+    """It begins with one of these; a variable's name holds one."""
     any_case: bool = True
+    inside: bool = False
+    """The word may stand anywhere in the name that it begins with."""
 
     def masked(self, text: str, lowered: str) -> str:
-        if not self.hinted(text, lowered):
+        starts = self._starts(text, lowered)
+        if not starts:
             return text
-        lines = text.splitlines(keepends=True)
-        return "".join(
-            self.pattern.sub(self.mask, line) if self.hinted(line, line.lower()) else line for line in lines
-        )
+        done, at, end = [], 0, -1
+        for start in starts:
+            if start > end:
+                found = _LINE_END.search(text, start)
+                end = found.start() if found else len(text)
+            match = self.pattern.match(text, start, end) if start >= at else None
+            if match is not None:
+                done += [text[at:start], self.mask(match)]
+                at = match.end()
+        return "".join([*done, text[at:]]) if done else text
+
+    def _starts(self, text: str, lowered: str) -> list[int]:
+        """Where it may begin, in order."""
+        where = lowered if self.any_case else text
+        starts: set[int] = set()
+        for word in self.words:
+            at = where.find(word)
+            while at >= 0:
+                starts.add(_name_start(text, at) if self.inside else at)
+                at = where.find(word, at + 1)
+        return sorted(starts)
 
     def hinted(self, text: str, lowered: str) -> bool:
         """Whether a text may hold one."""
         where = lowered if self.any_case else text
         return any(word in where for word in self.words)
+
+
+def _name_start(text: str, at: int) -> int:
+    """Where the name of a variable begins that goes on at a place."""
+    least = max(0, at - _LONGEST_NAME)
+    while at > least and text[at - 1] in _OF_NAMES:
+        at -= 1
+    return at
+
+
+def _lowered(text: str) -> str:
+    """In lower case, each character where it was: of all, this one alone becomes two."""
+    return text.replace("\u0130", "i").lower()
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
@@ -81,9 +119,11 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         if secret in text:
             text = text.replace(secret, MASK)
-    lowered = text.lower()
+    lowered = _lowered(text)
     for shape in _SHAPES:
-        text = shape.masked(text, lowered)
+        masked = shape.masked(text, lowered)
+        if masked is not text:
+            text, lowered = masked, _lowered(masked)
     return text
 
 
@@ -103,6 +143,10 @@ def redacted_data(value: Any, secrets: Sequence[str] = ()) -> Any:
     return value
 
 
+def _masked_rest(found: re.Match[str]) -> str:
+    return found[1] + MASK
+
+
 def _masked_worth(found: re.Match[str]) -> str:
     name = re.split(r"[^\w-]", found[1], maxsplit=1)[0]
     return found[0] if _counts(name, found[2]) else found[1] + _unquoted(found[2])
@@ -117,7 +161,7 @@ def _masked_basic(found: re.Match[str]) -> str:
     text = found[2].rstrip("=")
     try:
         plain = base64.b64decode(text[: len(text) // 4 * 4], altchars=b"-_", validate=False)
-    except binascii.Error:
+    except ValueError:  # none, or letters beyond ASCII
         return found[0]
     return found[1] + MASK if b":" in plain and all(byte >= 32 for byte in plain) else found[0]
 
@@ -135,10 +179,10 @@ def _unquoted(worth: str) -> str:
 
 
 _SHAPES = (
-    _Shape(_USERINFO, rf"\1{MASK}@", ("://",)),
+    _Shape(_USERINFO, lambda found: f"{found[1]}{MASK}@", ("://",)),
     _Shape(
         _KNOWN_SHAPES,
-        MASK,
+        lambda _: MASK,
         tuple("hf_ sk- ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- xox AKIA ASIA AIza nvapi- eyJ".split()),
         any_case=False,
     ),
@@ -151,8 +195,8 @@ _SHAPES = (
          *(f"{whose}{joint}token" for whose in _TOKENS for joint in "_-")),
     ),
     _Shape(_FLAG, _masked_worth, ("--api", "--hf", "--token", "--passw")),
-    _Shape(_QUERY, rf"\1{MASK}", ("token=", "key=", "sig=", "signature=", "auth=", "secret=", "code=")),
-    _Shape(_BEARER, rf"\1{MASK}", ("bearer",)),
+    _Shape(_QUERY, _masked_rest, ("token=", "key=", "sig=", "signature=", "auth=", "secret=", "code=")),
+    _Shape(_BEARER, _masked_rest, ("bearer",)),
     _Shape(_BASIC, _masked_basic, ("basic",)),
     _Shape(
         _VARIABLE,
@@ -160,13 +204,14 @@ _SHAPES = (
         tuple("TOKEN SECRET PASS KEY CREDENTIAL CREDS WEBHOOK AUTH PWD COOKIE DSN JWT SAS PAT PW SIGNATURE PRIVATE "
               "BEARER".split()),
         any_case=False,
+        inside=True,
     ),
 )  # fmt: skip
 
 
 def hinted(text: str) -> bool:
     """Whether a text may hold what shows itself to be a secret; most texts do not, and that is quickly seen."""
-    lowered = text.lower()
+    lowered = _lowered(text)
     return any(shape.hinted(text, lowered) for shape in _SHAPES)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def shown(name: str) -> bool:
     return listed and not is_secret(name)
 
 
+@lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
     """Whether a name says that what it names is a secret: of a variable (PGPASSWORD, OPENAI_API_KEY_1), flag or field.
 

@@ -83,6 +83,22 @@ def test_another_goes_on():
     assert lines.end() == b"more"
 
 
+def test_values_that_overlap():
+    """A variable's value may hold another's, and a name end in another: each value is masked."""
+    variables = {"A": "x", "BA": "valA=x", "HOME": "/me", "MYHOME": "/you", "Q": "it's"}
+    said = b"env BA=valA=x, MYHOME=/me HOME=/me {'Q': 'it's', \"HOME\": \"/me\"} MYHOME=/you HOME=/you A =x\n"
+    told = b"env BA=***, MYHOME=*** HOME=*** {'Q': '***', \"HOME\": \"***\"} MYHOME=*** HOME=/you A =x\n"
+    assert Lines((), variables).take(said) == told
+
+
+def test_lines_between_suspects_stay_in_their_order():
+    """Whatever ends them."""
+    said = b"one\rpassword: a\r\n\ntwo\r\rapi_key='b\nthree\n\npassword: c"
+    lines = Lines(())
+    told = b"one\rpassword: ***\r\n\ntwo\r\rapi_key='***\nthree\n\npassword: ***"
+    assert lines.take(said) + lines.end() == told
+
+
 def test_other_bytes_stay():
     """What is no text, and what holds no secret."""
     data = bytes(range(256)) * 3 + b"\nINFO 1,234 tokens/s\n" + b"MYTHING is opaque-0815\n"

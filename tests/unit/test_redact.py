@@ -5,8 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import planted
+from rocbench import redact
 from rocbench.errors import InputError
 from rocbench.redact import (
     cut,
@@ -208,3 +211,35 @@ def test_keys_as_secret_stores_give_them():
             usable_key(key, "$MYKEY")
         assert key not in caught.value.text()
         assert "$MYKEY" in caught.value.text()
+
+
+PIECES = st.sampled_from(
+    [
+        *r"""api_key= api-key : 'auth_token': "HF_TOKEN" => x1 [ ( client_secret=abc client-secret = 'a secret_key=1 secret=
+        ?key=1 &token=ab; &apikey=2 --token abc --api-key --password=1 Bearer abcdefgh.12 basic dXNlcjpwYXNz Basic ://a:b@c
+        functionality ://h:80/x@y hf_0123456789abcdefgh xhf_0123456789abcdefgh eyJhbGciOiJIUzI1.eyJzdWIiOiIx MYTOKEN=ab
+        A_PASS: 5 PASS=word xMYTOKEN=a TOKENS_KEY_1=q passwords2: \"esc\" PaSsWord:q None $X " ' ,""".split(),
+        *("\n", "\r\n", "\x85", "\u0130", "\xe9", "B" * 90),
+    ]
+)
+
+
+@given(st.lists(st.tuples(PIECES, st.sampled_from(["", " "])), max_size=9))
+def test_the_quick_way_finds_what_the_patterns_find(pieces):
+    """Of each line, tried at every place; and no mask takes the end of a line."""
+    text = "".join(piece + between for piece, between in pieces)
+    expected = []
+    for line in text.splitlines(keepends=True):
+        bare = line.splitlines()[0]
+        end = line[len(bare) :]
+        for shape in redact._SHAPES:
+            bare = shape.pattern.sub(shape.mask, bare)
+        expected.append(bare + end)
+    assert redacted(text) == "".join(expected)
+
+
+def test_what_is_no_base64_stays():
+    """Also in letters that base64 does not have."""
+    assert (
+        redacted("basic \xdcberraschung, basic functionality") == "basic \xdcberraschung, basic functionality"
+    )

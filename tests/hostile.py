@@ -34,4 +34,8 @@ STRINGS = {
     "own code": "<U+001B> and <U+FFFFFF>",
     "xml": "]]>&amp;\uffff",
     "legend": "_hidden",
+    "workflow command": "::error file=a,line=1::owned",
+    "workflow command below": "a\n  ::Stop-Commands::x",
+    "old workflow command": "a ##[error]owned ##vso[task.setvariable variable=x]y",
+    "mention": "@octocat (@org/team)",
 }

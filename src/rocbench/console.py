@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rocbench import plaintable
+from rocbench.harmless import json_text
 from rocbench.judgement import capacity, compare, render, search
 from rocbench.judgement.compare import origin
 from rocbench.plan.planned import Cell, Group, Plan
@@ -326,7 +326,7 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
             "findings": _findings(resolved),
             "accuracy_labels": resolved.accuracy_labels,
         }
-        print(json.dumps(told, indent=2))
+        print(json_text(told))
         return
     console = out()
     console.print(
@@ -383,7 +383,7 @@ def show_diff(
         for change in explain.diff(one, other)
     ]
     if as_json:
-        print(json.dumps([asdict(change) for change in changes], indent=2))
+        print(json_text([asdict(change) for change in changes]))
         return
     if not changes:
         say(f"{model}: nothing changes from vLLM {versions[0]} to {versions[1]}")

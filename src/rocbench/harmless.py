@@ -5,6 +5,7 @@ In parquet and JSON it stays as it is. Each kind of output has one function here
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -18,13 +19,23 @@ _KINDS = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
 """Categories of characters that change what is around them, or are none: controls, marks of direction, halves of pairs."""
 
 
+_COMMAND = re.compile(
+    r"#(?=#(?:vso|teamcity)?\[)|:(?=:(?:add-(?:mask|matcher|path)|remove-matcher|set-(?:env|output)|save-state|(?:end)?group"
+    r"|stop-commands|echo|debug|notice|warning|error)(?:\s[^\n]*?)?::)",
+    re.IGNORECASE,
+)
+"""Where a line begins to be a command to what runs it: `::error::`, `##[error]` (GitHub), `##vso[...]` (Azure)."""
+
+
 def visible(text: str, keep: str = "\n\t") -> str:
-    """Text in which each character that a terminal or a reader would obey is shown as `<U+001B>`.
+    """Text in which each character that a terminal, a reader or a CI runner would obey is shown as `<U+001B>`.
 
     Args:
         text: of whatever origin.
         keep: controls that stay.
     """
+    if "::" in text or "##" in text:
+        text = _COMMAND.sub(lambda found: _code(found[0]), text)
     if text.isprintable():
         return text
     return "".join(c if c in keep or not _obeyed(c) else _code(c) for c in text)
@@ -39,6 +50,12 @@ def visible_data(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(visible_data, value))
     return value
+
+
+def json_text(value: Any) -> str:
+    """JSON for standard output, the same value when it is read back; no part of it is a command to a CI runner."""
+    text = json.dumps(value, indent=2)
+    return _COMMAND.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def visible_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -112,11 +129,13 @@ def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
 _SPAN = re.compile(r"(`[^`]+`)")
 _BACKSLASH = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=[A-Za-z0-9])")
+"""GitHub tells whom it names."""
 _LINK = re.compile(r"\](?=[(:\[])")
 
 
 def markdown(text: str) -> str:
-    """One line of Markdown, also in a cell of a table: no HTML, no link, no picture, no column of its own.
+    """One line of Markdown, also in a cell of a table: no HTML, link, picture, mention or column of its own.
 
     `Words in backticks` stay code.
     """
@@ -130,7 +149,7 @@ def markdown(text: str) -> str:
 
 
 def _plain_markdown(text: str) -> str:
-    text = _BACKSLASH.sub(r"\\\\", text)
+    text = _MENTION.sub(_code("@"), _BACKSLASH.sub(r"\\\\", text))
     text = _LINK.sub(r"\\]", _TAG.sub(r"\\<", text))
     return text.replace("|", "\\|")
 

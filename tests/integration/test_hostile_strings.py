@@ -34,6 +34,7 @@ SWEEP = {
     "repeats": 1,
 }
 TEXTS = tuple(hostile.STRINGS.values())
+RUNNER = re.compile(r"^\s*::[a-z-]+(?: .*)?::|##\[|##vso\[", re.IGNORECASE | re.MULTILINE)
 SAID = ("model", "vllm_version", "common_error", "failure_message", "plan_differences", "attention_backend")
 """Columns that hold names of others, or words of a server."""
 
@@ -69,8 +70,9 @@ def bench(*words: object) -> str:
 
 
 def controls(text: str, keep: str = "\n") -> set[str]:
-    """Characters that a terminal or a reader would obey."""
-    return {c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in keep}
+    """Characters that a terminal or a reader would obey, and commands that a CI runner would."""
+    found = {c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in keep}
+    return found | {c[0] for c in RUNNER.finditer(text)}
 
 
 def check_csv(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import unicodedata
 
 import pandas as pd
@@ -47,13 +48,17 @@ def test_figures_stay_as_they_are(figure):
 def test_a_table_comes_back():
     """Numbers, absent values, texts and headings."""
     frame = pd.DataFrame(
-        {"text": [*hostile.STRINGS.values(), None], "=n": -1.5, "k": pd.array([-1] * 33 + [None], "Int64")}
+        {
+            "text": [*hostile.STRINGS.values(), None],
+            "=n": -1.5,
+            "k": pd.array([-1] * len(hostile.STRINGS) + [None], "Int64"),
+        }
     ).convert_dtypes()
     text = harmless.as_csv(frame)
     again = harmless.undone(pd.read_csv(io.StringIO(text), na_values=[""], keep_default_na=False))
     assert again.text.fillna("-").tolist() == [*hostile.STRINGS.values(), "-"]
     assert list(again.columns) == ["text", "=n", "k"]
-    assert again["=n"].tolist() == [-1.5] * 34
+    assert again["=n"].tolist() == [-1.5] * (len(hostile.STRINGS) + 1)
     assert text.splitlines()[1].endswith(",-1.5,-1")
 
 
@@ -91,6 +96,36 @@ def test_nothing_is_obeyed(text):
     """By a terminal, or by a reader's direction of writing."""
     assert not obeyed(harmless.visible(text), "\n\t")
     assert not obeyed(harmless.visible(text, keep=""), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error::x", "<U+003A>:error::x"),
+        ("a\n ::Add-Mask ::x", "a\n <U+003A>:Add-Mask ::x"),
+        ("a ##[group]b ##vso[c]", "a <U+0023>#[group]b <U+0023>#vso[c]"),
+        ("::1 and http://[::]:80, std::error, ## [1] ::notes::", "="),
+    ],
+)
+def test_a_runner_obeys_nothing(text, shown):
+    """GitHub reads `##[` anywhere in a line. In JSON the same is read back."""
+    assert harmless.visible(text) == (text if shown == "=" else shown)
+    told = harmless.json_text({"a": [text]})
+    assert harmless.visible(told) == told
+    assert json.loads(told) == {"a": [text]}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("@octocat", "\\<U+0040>octocat"),
+        ("see (@org/team)", "see (\\<U+0040>org/team)"),
+        ("me@here, git@x:y, a @ b, `@code`", "me@here, git@x:y, a @ b, `@code`"),
+    ],
+)
+def test_nobody_is_mentioned(text, shown):
+    """An address and code name nobody."""
+    assert harmless.markdown(text) == shown
 
 
 @given(TEXTS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rocbench import harmless
 from rocbench.errors import EnvironmentFault, Exit, InputError
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def gate(
         _write(junit, library.junit(result, title))
     if markdown is not None:
         _write(markdown, library.markdown(result, title))
-    typer.echo(json.dumps(library.as_dict(result), indent=2) if as_json else library.text(result))
+    typer.echo(harmless.json_text(library.as_dict(result)) if as_json else library.text(result))
     raise typer.Exit(int(result.exit_code))
 
 

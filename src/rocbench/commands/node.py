@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from rocbench import harmless
 from rocbench.errors import Exit, NodeFault
 
 
@@ -35,7 +35,7 @@ def doctor(
             orphans.reap(orphan, grace_s=GRACE_S)
     checks = examined.examine(gpus=gpus)
     if as_json:
-        typer.echo(json.dumps(examined.as_json(checks), indent=2))
+        typer.echo(harmless.json_text(examined.as_json(checks)))
     else:
         console.show_rows(
             ["", "need", "check", "found", "wanted", "what to do"],
@@ -75,7 +75,7 @@ def calibrate(
     found = ceiling.calibrate(drive, tell)
     where = ceiling.save(found)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        typer.echo(harmless.json_text(asdict(found)))
         return
     console.say(
         f"one worker: stamps stay true up to {number(found.worker_tokens_per_s, 0)} tokens/s and "

@@ -2,9 +2,10 @@
 
     python benchmarks/kills.py --moments 50
 
-Each time a short sweep on simulated servers is begun in a folder of its own, killed after a time that a seed decides,
-and gone on with until it ends. Then every planned row must be there once, every file must be whole, and no process may
-be left. Prints what was not so, and ends with 1 if anything was.
+Each time a short sweep on simulated servers is begun in a folder of its own, killed at a moment that a seed decides,
+and gone on with until it ends: a moment is a number of rows that are there, and a time after the last of them. What was killed must be readable as it is; then every planned row must be there once,
+those that were valid at the kill as they were, every file must be whole, and no process may be left. Prints what was
+not so, and ends with 1 if anything was.
 """
 
 from __future__ import annotations
@@ -14,49 +15,85 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from rocbench.store import TABLES, RunFolder
+from rocbench.errors import InputError
+from rocbench.store import TABLES, RunFolder, read_cells
 from sweeps import Bench, sweep
 
 MODELS = ["deepseek-r1", "qwen3-235b"]
 LEVELS = [2, 4]
-LONGEST_S = 25.0
-"""A kill may come after up to so many seconds: longer than the whole sweep takes on an idle machine."""
+LONGEST_S = 10.0
+"""A kill may come up to so many seconds after a row: longer than the next one takes on an idle machine."""
 GONE_S = 20.0
 """So long may load workers of a killed bench take to see it."""
 
+Rows = list[dict[str, Any]]
 
-def killed_and_resumed(bench: Bench, after_s: float) -> list[str]:
-    """Begin a sweep, kill it, go on with it; what is wrong with what is left."""
+
+def killed_and_resumed(bench: Bench, rows_first: int, after_s: float) -> tuple[int, list[str]]:
+    """Begin a sweep, kill it, go on with it; how many rows the kill left, and what was wrong then or at the end."""
     made = sweep(MODELS, concurrency=LEVELS)
     words = ("sweep", bench.write(made), "--out", str(bench.out))
     process = bench.begin(*words)
+    while process.poll() is None and len(list(bench.out.glob("parts/cells/*.json"))) < rows_first:
+        time.sleep(0.02)
     time.sleep(after_s)
     process.kill()
     process.communicate()
     resumed = RunFolder.is_one(bench.out)
+    kept, found = readable(bench.out) if resumed else ([], [])
     ended = bench.run(*(("sweep", "--resume", str(bench.out)) if resumed else words), "--reap", timeout=300)
     if ended.code not in (0, 1):
-        return [f"went on with exit code {ended.code}: {ended.stderr[-500:]}"]
-    return wrong_rows(bench) + left(bench)
+        found.append(f"went on with exit code {ended.code}: {ended.stderr[-500:]}")
+    rows, damaged = readable(bench.out)
+    found += damaged or [*wrong_rows(kept, rows), *wrong_files(RunFolder.open(bench.out))]
+    return len(kept), found + left(bench)
 
 
-def wrong_rows(bench: Bench) -> list[str]:
-    """Rows that are missing or there twice, and files that are torn."""
-    folder = RunFolder.open(bench.out)
-    found = [f"{row['key']} has no requests" for row in folder.check_parts()]
-    keys = sorted((str(row["model"]), int(row["concurrency"])) for row in folder.rows)
-    if keys != sorted((model, level) for model in MODELS for level in LEVELS):
-        found.append(f"rows: {keys}")
-    for name in TABLES:
-        folder.table(name)
-    events = [event["event"] for event in folder.events()]
-    if events.count("cell") < len(keys):
-        found.append(f"log.jsonl tells of {events.count('cell')} cells")
-    return found + [f"{path} was left" for path in bench.out.rglob(".*.tmp")]
+def readable(out: Path) -> tuple[Rows, list[str]]:
+    """The rows of a run, and what each file that cannot be read says of itself."""
+    try:
+        folder = RunFolder.open(out)
+    except InputError as error:
+        return [], [error.text()]
+    found = []
+    tables = [partial(folder.table, name) for name in TABLES]
+    reads: list[Callable[[], object]] = [folder.check_parts, folder.events, *tables]
+    for read in reads:
+        try:
+            read()
+        except InputError as error:
+            found.append(error.text())
+    return folder.rows, found
+
+
+def wrong_rows(kept: Rows, rows: Rows) -> list[str]:
+    """Rows that are missing, there twice, or other than they were when bench was killed."""
+    keys = sorted((str(row["model"]), int(row["concurrency"])) for row in rows)
+    found = [] if keys == sorted((m, level) for m in MODELS for level in LEVELS) else [f"rows: {keys}"]
+    changed = [row["cell_id"] for row in kept if row["valid"] is not False and row not in rows]
+    return found + [f"{cell_id} is not as it was" for cell_id in changed]
+
+
+def wrong_files(folder: RunFolder) -> list[str]:
+    """Tables that hold other rows than the parts, cells that the log does not tell of, files half written."""
+    found = [f"{row['cell_id']} has no requests" for row in folder.check_parts()]
+    if sorted(read_cells(folder.path / "cells.parquet")["cell_id"]) != sorted(folder.cells()["cell_id"]):
+        found.append("cells.parquet holds other rows than parts/")
+    requests = folder.table("requests", ["cell_id", "repeat", "request_id"])
+    parts = sum(len(folder.measured(row)[1]["requests"]) for row in folder.rows)
+    if len(requests) != parts or requests.duplicated().any():
+        found.append(f"{len(requests)} requests in the table, {parts} in parts/")
+    told = sum(event["event"] == "cell" for event in folder.events())
+    if told < len(folder.rows) - 1:  # bench may be killed between a row and its line
+        found.append(f"log.jsonl tells of {told} cells")
+    return found + [f"{path} was left" for path in folder.path.rglob(".*.tmp")]
 
 
 def left(bench: Bench) -> list[str]:
@@ -77,11 +114,14 @@ def main() -> int:
     given = parser.parse_args()
     bad = 0
     for seed in range(given.first, given.first + given.moments):
-        after_s = random.Random(seed).uniform(0, LONGEST_S)
+        rng = random.Random(seed)
+        rows_first, after_s = rng.randrange(len(MODELS) * len(LEVELS)), rng.uniform(0, LONGEST_S)
         with tempfile.TemporaryDirectory(prefix="rocbench-kills-") as root:
-            wrong = killed_and_resumed(Bench(Path(root)), after_s)
+            rows, wrong = killed_and_resumed(Bench(Path(root)), rows_first, after_s)
         bad += bool(wrong)
-        print(f"seed {seed}: killed after {after_s:.1f} s: {'; '.join(wrong) or 'whole'}", flush=True)
+        told = "; ".join(wrong) or "whole"
+        moment = f"killed {after_s:.1f} s after {rows_first} rows, with {rows}"
+        print(f"seed {seed}: {moment}: {told}", flush=True)
     print(f"{given.moments} kills, wrong after {bad}")
     return int(bad > 0)
 

@@ -51,7 +51,8 @@ class Mode:
     """One way to answer.
 
     `path` is what is answered so: `completion`, `probe`, or a control path. `words` is what a cell may be told as: a
-    class of failure, `measured` (all requests complete), or a reason code of a row without figures.
+    class of failure, a column that counts what was sent again, `measured` (all requests complete at once), or a reason
+    code of a row without figures.
     """
 
     name: str
@@ -240,8 +241,8 @@ _COMPLETIONS: tuple[tuple[str, Callable[[], Iterator[Part]], tuple[str, ...], st
     ("silent", parts(End.STALL), ("timeout",), "nothing"),
     ("stall", parts(STREAM + chunk(token(0)), End.STALL), ("timeout",), "silence after the first token"),
     ("reset", parts(STREAM + chunk(token(0)), End.RESET), ("reset",), "a reset after the first token"),
-    ("reset_at_once", parts(End.RESET), ("reset",), "a reset in place of an answer"),
-    ("close_at_once", parts(), ("reset",), "an end in place of an answer"),
+    ("reset_at_once", parts(End.RESET), ("reset", "resent_after_reset"), "a reset in place of an answer"),
+    ("close_at_once", parts(), ("reset", "resent_after_close"), "an end in place of an answer"),
     ("half_close", parts(STREAM + chunk(token(0)), End.HALF_CLOSE), _CUT, "half closed after the first token"),
     # --- encodings
     ("gzip", one(sized(gzip.compress(whole(TOKENS)), "text/event-stream", "content-encoding: gzip")), _FINE,
@@ -271,7 +272,6 @@ _CONTROLS: tuple[tuple[str, Callable[[], Iterator[Part]], str], ...] = (
     ("chunk_size_huge", one(STREAM + b"f" * 15 + b"\r\nx"), "a chunk of 10^18 bytes"),
     ("length_huge", one(head("content-length: 999999999999999999") + b"x"), "a Content-Length of 10^18"),
 )
-_NEVER_ANSWERS = {("/health", "redirect_loop"), ("/version", "redirect_loop")}
 _MORE: tuple[tuple[str, str, Callable[[], Iterator[Part]], tuple[str, ...], str], ...] = (
     ("metrics_400_digits", "/metrics", one(sized(b"vllm:num_requests_running " + _DIGITS + b"\n", "text/plain")), _FINE,
      "a metric of 400 digits"),

@@ -16,9 +16,6 @@ import argparse
 import contextlib
 import functools
 import io
-import json
-import random
-import re
 import resource
 import signal
 import subprocess
@@ -33,7 +30,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import mutated_configs
+import mutated_runs
+import mutated_settings
+from mutated_settings import Case
+
 LIMIT_S = 5.0
 """CPU time of one case."""
 START_S = 15.0
@@ -42,17 +45,6 @@ MEMORY = 1 << 30
 """Bytes that the process of all cases may have had at most."""
 CODES = frozenset({0, 1, 2, 3, 4, 130})
 """Exit codes of docs/exit-codes.md that an input may end with: not that of a crash."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What one seed makes."""
-
-    seed: int
-    made_of: str
-    """File that it began as, and what was done to it."""
-    commands: tuple[tuple[str, ...], ...]
-    """Arguments of `bench`, one line each."""
 
 
 @dataclass(frozen=True)
@@ -146,17 +138,17 @@ def run(
     counts: Counter[str] = Counter()
     wrong: dict[str, list[str]] = {}
     slowest = 0.0
-    for case in cases:
-        for arguments in case.commands:
+    for seed, made_of, commands in cases:
+        for arguments in commands:
             ended = ends(arguments)
             counts[str(ended.code)] += 1
             slowest = max(slowest, ended.seconds)
             if show:
-                print(f"{case.seed} {ended.code} {ended.seconds:.1f} s {ended.told}".rstrip())
+                print(f"{seed} {ended.code} {ended.seconds:.1f} s {ended.told}".rstrip())
             if ended.wrong:
                 last = ended.told.strip().rsplit("\n", 1)[-1]
-                told = f"seed {case.seed}: bench {' '.join(arguments)}: {ended.wrong}: {last}"
-                wrong.setdefault(_kind(ended), []).append(f"{told}\n  {case.made_of}\n{ended.told}")
+                told = f"seed {seed}: bench {' '.join(arguments)}: {ended.wrong}: {last}"
+                wrong.setdefault(_kind(ended), []).append(f"{told}\n  {made_of}\n{ended.told}")
     for kind, found in wrong.items():
         print(f"--- {len(found)} x {kind}\n{found[0]}\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
@@ -176,310 +168,25 @@ def _kind(ended: Ended) -> str:
     return f"{ended.wrong} {ours[-1] if ours else ''}"
 
 
-# --- settings
-
-NASTY = (
-    "0", "-1", "1", "1e30", "1.0e+30", "1.0e+308", "1.0e+400", "-0.0", "1.0e-320", ".inf", "-.inf", ".nan", "9" * 19, "9" * 20, "9" * 400,
-    "9" * 4301, "0x" + "f" * 40, "2147483648", "4294967296", "1000000000000", "0.5", "-0.5", "100%", "010", "0b", "1_0",
-    "~", "null", "''", '""', "' '", "true", "false", "on", "off", "yes", "x", "auto", "[]", "{}", "[[]]", "[{}]", "[1, 2]", "[1, 1]", "[0]",
-    "[-1]", "['']", "[~]", "[x]", "{a: 1}", "{a: {b: {c: []}}}", "{1: 2}", "{[1]: 2}", "{~: 1}", "{true: 1}", "[true]", "&x [*x]",
-    "*x", "&x {<<: *x}", "!!bool x", "!!int x", "!!float x", "!!binary x", "!!set {a}", "!!timestamp x", "!!python/name:os.system", "!x y",
-    "2020-13-45", "2020-01-01", "12:30:45", "=", "<<", "|", ">", "|\n", "- -", "?", ": :", "@a", "`a`", "%a", '"\\ud800"', '"\\0"', '"\\e[31m"',
-    '"\\x85"', "\ufeff", "\u2028", "\U0001f600", "é" * 120, "x" * 300, "x" * 5000, "a/b", "../x", "/", "/dev/zero", "/dev/null", ".", "..",
-    "~/x", "$HOME", "${X}", "-x", "--help", "=cmd|x", "http://[", "http://a:99999", "http://u:p@h", "[" * 900 + "]" * 900, "{a: " * 70 + "1" + "}" * 70,
-    "\t", "1:30", ">=0.1", "999999.1", "1.2.3.4.5", "0.14.1", "1" + ".1" * 500, "[" + "1, " * 3000 + "1]", "{" + ", ".join(f"k{n}: {n}" for n in range(500)) + "}",
-)  # fmt: skip
-"""What takes the place of a value."""
-LAUGHS = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}' if n else 'x'] * 9)}]" for n in range(12))
-LINES = (
-    "a: *nothing",
-    LAUGHS,
-    "---",
-    "...",
-    "%YAML 9.9",
-    "? [a]",
-    "- x",
-    "}",
-    "\t",
-    "\0",
-    "<<: {a: 1}",
-    "name: again",
-    "'",
-)
-"""What is put between lines."""
-SWEEP = """name: fuzz
-vllm: 0.33.0
-models: [{model}]
-workloads: [{workload}]
-hardware: {hardware}
-concurrency: [1, 64]
-"""
-PLAIN = {"model": "qwen3-vl-235b", "workload": "short", "hardware": "mi325x"}
-VALUE = re.compile(r"(?<=[:\[,{-] )[^\s,\[\]{}#][^,\[\]{}#\n]*")
-"""A plain value or word in a line of YAML."""
-
-
-def settings_files() -> list[tuple[str, str]]:
-    """(kind, text) of every YAML file that is shipped, and of every block of one in docs and README."""
-    configs = ROOT / "src" / "rocbench" / "configs"
-    kinds = {
-        "models": "model",
-        "hardware": "hardware",
-        "workloads": "workload",
-        "sweeps": "sweep",
-        "published": "table",
-        "calibrations": "calibration",
-    }
-    found = [
-        (kind, path.read_text(encoding="utf-8"))
-        for folder, kind in kinds.items()
-        for path in sorted((configs / folder).glob("*.yaml"))
-    ]
-    found += [
-        ("sweep", path.read_text(encoding="utf-8"))
-        for path in sorted(configs.glob("studies/*/sweeps/*.yaml"))
-    ]
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-        rules = [
-            block for block in blocks if re.search(r"^(relative|limits|cannot_tell):", block, re.MULTILINE)
-        ]
-        found += [("rules", block) for block in rules]
-        found += [
-            ("sweep", block if "name:" in block else f"{SWEEP.format(**PLAIN)}{block}")
-            for block in blocks
-            if block not in rules
-        ]
-    return found
-
-
-def mutated(text: str, rng: random.Random) -> str:
-    """A text with one to three changes."""
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        lines = text.split("\n")
-        at = rng.randrange(len(lines))
-        match rng.choice(
-            ("value",) * 4
-            + ("number",) * 4
-            + ("other",) * 3
-            + ("line", "double", "drop", "indent", "join", "cut", "sign", "key")
-        ):
-            case "value":
-                values = list(VALUE.finditer(text))
-                if values:
-                    place = rng.choice(values)
-                    text = text[: place.start()] + rng.choice(NASTY) + text[place.end() :]
-            case "number":
-                numbers = list(re.finditer(r"(?<=[ \[])\d+(\.\d+)?", text))
-                if numbers:
-                    place = rng.choice(numbers)
-                    scale = rng.choice((0, -1, 2, 10, 0.1, 1000, 1e-3, 1e6, 1e9, 1e12, 1e17))
-                    scaled = float(place[0]) * scale
-                    shown = str(int(scaled)) if scaled.is_integer() else repr(scaled)
-                    text = text[: place.start()] + shown + text[place.end() :]
-            case "other":
-                values = list(VALUE.finditer(text))
-                if values:
-                    place = rng.choice(values)
-                    text = text[: place.start()] + rng.choice(values)[0] + text[place.end() :]
-            case "line":
-                text = "\n".join([*lines[:at], rng.choice(LINES), *lines[at:]])
-            case "double":
-                text = "\n".join([*lines[: at + 1], *lines[at:]])
-            case "drop":
-                text = "\n".join(lines[:at] + lines[at + 1 :])
-            case "indent":
-                lines[at] = rng.choice((" ", "  ", "\t", "    ")) + lines[at]
-                text = "\n".join(lines)
-            case "join":
-                text = "\n".join(lines[:at]) + " ".join(lines[at:])
-            case "cut":
-                text = text[: rng.randrange(len(text) + 1)]
-            case "sign":
-                place_ = rng.randrange(len(text) + 1)
-                text = (
-                    text[:place_]
-                    + rng.choice("\0\t\"'[]{}:,&*!|>%@`-#?\\\x1b\u00a0\ufffe")
-                    + text[place_ + 1 :]
-                )
-            case "key":
-                lines[at] = re.sub(
-                    r"\w+(?=:)",
-                    rng.choice(("x", "name", "models", "config", "~", "1", "[1]")),
-                    lines[at],
-                    count=1,
-                )
-                text = "\n".join(lines)
-    return text
-
-
-def yaml_cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
-    """Each mutated file through the command that reads it, by way of a plan."""
-    files = settings_files()
-    for seed in range(first, first + seeds):
-        rng = random.Random(seed)
-        kind = rng.choice(
-            (
-                "sweep",
-                "sweep",
-                "sweep",
-                "model",
-                "model",
-                "workload",
-                "hardware",
-                "table",
-                "rules",
-                "calibration",
-            )
-        )
-        text = rng.choice([text for own, text in files if own == kind])
-        path = folder / f"{kind}.yaml"
-        path.write_bytes(encoded(mutated(text, rng), rng))
-        sweep = path
-        if kind in (*PLAIN, "calibration"):
-            sweep = folder / "plan.yaml"
-            sweep.write_text(SWEEP.format(**PLAIN | {kind: str(path)}), encoding="utf-8")
-        command = {
-            "table": ("ablate", "--table", str(path)),
-            "rules": ("gate", str(folder / "none"), "--rules", str(path)),
-            "calibration": ("predict", str(sweep), "--calibration", str(path)),
-        }.get(kind, ("plan", str(sweep)))
-        yield Case(seed, str(path), (command, ("explain", str(path))) if kind == "model" else (command,))
-
-
-def encoded(text: str, rng: random.Random) -> bytes:
-    """Mostly UTF-8; else another encoding, or bytes that are none."""
-    way = rng.choice((*["utf-8"] * 30, "utf-8-sig", "utf-16", "utf-32", "latin-1", "bytes"))
-    if way == "bytes":
-        return text.encode(errors="surrogatepass") + b"\xff\xfe\xc0"
-    return text.encode(way, errors="replace")
-
-
-# --- config.json
-
-
-def json_values(rng: random.Random) -> Any:
-    """Something that takes the place of a value of a config."""
-    return rng.choice(
-        (
-            None, True, False, 0, 1, -1, 2, 3, 7, 10**9, 10**12, 10**19, 10**30, 10**400, 0.5, -0.5, 1e308, 1e-320, float("inf"), float("nan"),
-            "", "x", "0", "7", "fp8", "\ud800", "\0", "x" * 3000, "M*E-", "LLLG", [], {}, [[]], [{}], [0], [1], [-1], [None], ["x"], [1.5], [10**12],
-            ["full_attention"], ["sliding_attention", "x"], [1] * 61, [0] * 5000, {"a": 1}, {"x": {"y": [1]}}, {"quant_method": "fp8"},
-            {"quant_method": ["x"]}, {"sparse_topk_blocks": "x"}, nested(70), nested(900),
-        )
-    )  # fmt: skip
-
-
-def nested(depth: int) -> Any:
-    """Lists in each other."""
-    value: Any = 1
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of every value in a tree."""
-    found: list[tuple[Any, Any]] = []
-    waiting = [value]
-    while waiting:
-        here = waiting.pop()
-        keys = list(here) if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ()
-        found += [(here, key) for key in keys]
-        waiting += [here[key] for key in keys]
-    return found
-
-
-FIELDS = (
-    "num_hidden_layers num_attention_heads num_key_value_heads hidden_size vocab_size head_dim kv_lora_rank q_lora_rank qk_nope_head_dim "
-    "v_head_dim n_routed_experts num_experts num_experts_per_tok moe_intermediate_size layer_types block_configs compress_ratios index_topk "
-    "sliding_window sparse_attention_config linear_attn_config attn_config ffn_config vision_config text_config quantization_config "
-    "architectures model_type hybrid_override_pattern moe_layer_freq first_k_dense_replace mlp_layer_types moe_layers full_attn_idxs "
-    "attn_layer_period attention_chunk_size no_rope_layers sliding_window_pattern mamba_d_state linear_num_value_heads indexer_types "
-    "index_topk_pattern index_topk_freq expert_layer_period decoder_sparse_step multi_query dtype torch_dtype rope_scaling _name_or_path"
-).split()
-"""Names that decide something in some model."""
-
-
-def config_text(text: str, rng: random.Random) -> str:
-    """A config.json with one to three changes, in its tree or in its text."""
-    data = json.loads(text)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        container, key = rng.choice(places(data) or [({}, "x")])
-        match rng.choice(("value", "value", "value", "add", "add", "drop", "move")):
-            case "value":
-                container[key] = json_values(rng)
-            case "add":
-                owner = container if isinstance(container, dict) else data
-                owner[rng.choice(FIELDS)] = json_values(rng)
-            case "drop":
-                del container[key]
-            case "move" if isinstance(container, dict):
-                container[rng.choice(FIELDS)] = container.pop(key)
-    if rng.random() < 0.02:
-        data = json_values(rng)
-    text = json.dumps(data, indent=rng.choice((None, None, 1)))
-    if rng.random() < 0.1:
-        text = re.sub("[0-9]{400,}", "9" * 4400, text)
-    if rng.random() < 0.15:
-        place = rng.randrange(len(text) + 1)
-        text = (
-            text[:place]
-            + rng.choice(
-                ("", "\0", '"', "[", "{", "}", ",", "1e999", "\\ud800", "NaN", '"a":1,"a":2,', "[" * 100_000)
-            )
-            + text[place + rng.randrange(3) :]
-        )
-    return text
-
-
-def config_cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
-    """Each mutated config.json to a profile, and where that was written, to its flags and a plan."""
-    texts = [
-        path.read_text(encoding="utf-8")
-        for path in sorted((ROOT / "tests/fixtures/hf_configs").glob("*.json"))
-    ]
-    config, profile, sweep = folder / "config.json", folder / "made.yaml", folder / "plan.yaml"
-    sweep.write_text(SWEEP.format(**PLAIN | {"model": str(profile)}), encoding="utf-8")
-    for seed in range(first, first + seeds):
-        rng = random.Random(seed)
-        config.write_bytes(encoded(config_text(rng.choice(texts), rng), rng))
-        profile.unlink(missing_ok=True)
-        yield Case(seed, str(config), (("profiles", "new", str(config), "--out", str(profile)),))
-        if profile.exists():
-            yield Case(seed, str(profile), (("explain", str(profile)), ("plan", str(sweep))))
-
-
-# --- run folders
-
-
-def run_cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
-    """Each mutated run folder through some of the commands that read one."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    import mutated_runs
-
-    whole = mutated_runs.bases(folder / "whole")
-    with mutated_runs.without_measuring():
-        for seed in range(first, first + seeds):
-            yield Case(seed, *mutated_runs.case(whole, folder, seed))
-
-
-def modes() -> dict[str, Callable[[int, int, Path], Iterator[Any]]]:
-    """Name to what makes cases: (first seed, number of seeds, folder to write in)."""
-    return {"yaml": yaml_cases, "config": config_cases, "run": run_cases}
+MODES: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
+    "yaml": mutated_settings.cases,
+    "config": mutated_configs.cases,
+    "run": mutated_runs.cases,
+}
+"""What makes cases: (first seed, number of seeds, folder to write in)."""
 
 
 def main() -> None:
     """Run one mode."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("mode", choices=list(modes()))
+    parser.add_argument("mode", choices=list(MODES))
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--command-line", action="store_true", help="a new process for each command")
     parser.add_argument("--show", action="store_true", help="print every message")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="rocbench-fuzz-"))
-    cases = modes()[given.mode](given.first, given.seeds, folder)
+    cases = MODES[given.mode](given.first, given.seeds, folder)
     ends = by_command_line if given.command_line else in_process
     sys.exit(bool(run(cases, ends, folder, show=given.show)))
 

@@ -21,6 +21,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mutated_settings import Case
 from synthetic_runs import FOUR_MODELS, World, write_run
 
 ONE: dict[str, Any] = {**FOUR_MODELS, "models": ["llama-3.1-405b"], "repeats": 2, "concurrency": [16]}
@@ -345,7 +346,7 @@ def mutate(path: Path, seed: int) -> str:
 
 
 COMMANDS = 4
-"""Of the 13 ways to read a run, how many each is read in."""
+"""Of the 14 ways to read a run, how many each is read in."""
 FORMATS = "vllm-bench inferencex pytorch aiperf csv-long jsonl".split()
 QUERIES = (
     "select * from cells",
@@ -393,6 +394,10 @@ def commands(path: Path, whole: Bases, out: Path, rng: random.Random) -> tuple[t
         [("query", rng.choice(QUERIES), "--results", rng.choice([run, str(path.parent)]))],
         [("summary", run), ("summary", run, "--end-table"), ("summary", run, "--include-invalid", "--csv")],
         [("import", f"{run}/cells.csv", "--out", f"{out}/imported")],
+        [
+            ("calibrate-model", run, "--out", f"{out}/fitted.yaml"),
+            ("calibrate-model", run, "--out", f"{out}/fitted.yaml", "--allow-simulated"),
+        ],
         [("sweep", "--resume", run, "--dry-run"), ("sweep", "--resume", run)],
     ]
     picked = sorted(rng.sample(range(len(forms)), COMMANDS))
@@ -415,10 +420,21 @@ def case(whole: Bases, root: Path, seed: int) -> tuple[str, tuple[tuple[str, ...
 
 @contextmanager
 def without_measuring() -> Iterator[None]:
-    """A sweep that is resumed in this process reads, checks and writes its folder, and measures nothing; no plot is drawn."""
+    """In this process a sweep that is resumed reads, checks and writes its folder, and measures nothing; no plot is drawn;
+    a calibration's first predictions are right.
+    """
     with (
         patch("rocbench.conduct.run.one_by_one", lambda *_: None),
         patch("rocbench.probe.environment.collect", lambda *_: {"node": "made-up"}),
         patch("rocbench.report.static.write", lambda *_: {}),
+        patch("rocbench.predict.calibrating.figures", lambda level, _: dict(level.figures)),
     ):
         yield
+
+
+def cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
+    """Each mutated run folder through some of the commands that read one."""
+    whole = bases(folder / "whole")
+    with without_measuring():
+        for seed in range(first, first + seeds):
+            yield seed, *case(whole, folder, seed)

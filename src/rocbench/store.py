@@ -458,7 +458,7 @@ def read_cells(path: Path) -> pd.DataFrame:
         if path.suffix == ".csv":
             texts = dict.fromkeys(kept.TEXTS, str)
             frame = harmless.undone(pd.read_csv(held, dtype=texts, low_memory=False))
-            rows = [{str(k): v for k, v in row.items()} for row in _absent(frame).to_dict("records")]
+            rows = kept.rows(frame)
             names = set(frame.columns)
         else:
             table = pq.read_table(held)
@@ -468,11 +468,6 @@ def read_cells(path: Path) -> pd.DataFrame:
         return frame_of([kept.row(row) for row in rows])
     except UNREADABLE as error:
         raise InputError(f"cannot be read as cells: {_one_line(error)}", where=str(path)) from None
-
-
-def _absent(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every absent value as None, whatever its column's type."""
-    return frame.astype(object).where(frame.notna(), None)
 
 
 def dataset(folders: Sequence[RunFolder], name: str) -> Dataset | None:

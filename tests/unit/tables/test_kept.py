@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -140,3 +142,30 @@ def test_a_table_without_a_column_is_named():
         kept.check_table("timeline", table.drop_columns(["second"]).schema)
     with pytest.raises(kept.Unlike, match="second' is there twice"):
         kept.check_table("timeline", table.append_column("second", table["second"]).schema)
+
+
+def test_rows_of_a_frame_have_none_for_what_is_absent():
+    """Whatever the type of its column; a number is one of Python's own."""
+    frame = pd.DataFrame(
+        {
+            "whole": [1, None],
+            "floats": [0.5, np.nan],
+            "texts": ["x", None],
+            "truths": [True, None],
+            "times": pd.to_datetime(["2026-11-30", None]),
+            "lists": [[1], np.nan],
+        }
+    )
+    for made in (frame, frame.convert_dtypes()):
+        first, second = kept.rows(made)
+        assert first == {
+            "whole": 1,
+            "floats": 0.5,
+            "texts": "x",
+            "truths": True,
+            "times": pd.Timestamp("2026-11-30"),
+            "lists": [1],
+        }
+        assert set(second.values()) == {None}
+        assert not any(isinstance(value, np.generic) for value in first.values())
+    assert kept.rows(frame[:0]) == kept.rows(pd.DataFrame()) == []

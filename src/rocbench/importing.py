@@ -100,7 +100,8 @@ def _counted(row: Row) -> Row:
     if share is None or not 0 < share <= 1:
         return {}
     if completed is not None:
-        return {"failed": round(completed * (1 - share) / share)}
+        failed = completed * (1 - share) / share
+        return {"failed": round(failed)} if math.isfinite(failed) else {}
     return {"completed": round(failed * share / (1 - share))} if failed and share < 1 else {}
 
 
@@ -118,15 +119,18 @@ def checked(row: Mapping[str, Any], where: str) -> Row:
             fix=f"one of {', '.join(_RESULTS[:3])}, or a latency (docs/results.md)",
         )
     for name, value in found.items():
-        if name in _NUMBERS:
+        if name in kept.NUMBERS:
             found[name] = _figure(name, value, where)
-        elif name in _TRUTHS and not isinstance(value, bool):
-            raise InputError(f"`{name}` is {value!r}, it must be true or false", where=where)
         elif name in _TEXTS and not isinstance(value, str):
             raise InputError(f"`{name}` is {value!r}, it must be text", where=where)
         elif name == "serve_args":
             _flags(value, where)
-    return _counted(found) | found
+    found = _counted(found) | found
+    try:
+        made = kept.row({"repeat": 1} | found | {"cell_id": "imported"})
+    except kept.Unlike as error:
+        raise InputError(str(error), where=where) from None
+    return {name: made[name] for name in found if name != "cell_id"}
 
 
 def _figure(name: str, value: Any, where: str) -> float | int:
@@ -186,7 +190,8 @@ def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, 
         if settled(args) and "kv_capacity_tokens" not in found:  # told by its flags, not assumed
             capacity = kv_capacity_of(profile, hardware, args, found.get("vllm_version"))
             found["kv_capacity_tokens"] = capacity.tokens if capacity else None
-    judged = judge(Evidence.from_row(found, roofline_share=share.value if share else None))
+    told = {name: value for name, value in found.items() if name in _KNOWN}
+    judged = judge(Evidence.from_row(told, roofline_share=share.value if share else None))
     found["roofline_share"] = share.value if share else None
     found["valid"], found["reasons"] = judged.valid, ";".join(judged.reasons)
     found["unknown_checks"] = ";".join(judged.unknown) or None
@@ -209,8 +214,8 @@ def numbered(rows: list[Row]) -> list[Row]:
 
 
 _COUNTS = frozenset({"tp", "repeat", "concurrency"})
-_NUMBERS = frozenset(column.name for column in columns.CELLS if column.unit) | _COUNTS | {"images", "gpus"}
-_TRUTHS = frozenset({"simulated", "imported"})
+_KNOWN = kept.NUMBERS | kept.TRUTHS | kept.TEXTS
+"""Columns that a check may be decided by."""
 _TEXTS = frozenset({"model", "hardware", "precision", "workload"})
 _RESULTS = (
     "output_throughput", "total_token_throughput", "request_throughput",

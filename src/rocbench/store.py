@@ -509,9 +509,21 @@ def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Cell rows as a frame: documented columns first, one dtype a column."""
     documented = [column.name for column in metrics.columns()]
     extra = sorted({name for row in rows for name in row} - set(documented))
-    frame = pd.DataFrame([{name: row.get(name) for name in documented + extra} for row in rows])
+    held = {name: [row.get(name) for row in rows] for name in documented}
+    held |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}
+    frame = pd.DataFrame(held)
     # The copy joins the columns of one type, each of which comes as a block of its own.
-    return frame.reindex(columns=documented + extra).convert_dtypes().copy()
+    return frame.convert_dtypes().copy()
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    """Values of a column that anybody may have named so: truths, numbers or, where they are not all of a kind, text."""
+    kinds = {
+        bool if isinstance(value, bool) else str if isinstance(value, str) else float
+        for value in values
+        if value is not None
+    }
+    return values if len(kinds) <= 1 else [None if value is None else str(value) for value in values]
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -113,6 +113,7 @@ def test_counts_of_a_table_follow_from_its_success_rate() -> None:
     assert importing.checked(read | {"failed": 30, "success_rate": 0.7}, "x")["completed"] == 70
     assert importing.checked(read | {"completed": 70, "failed": 30}, "x")["success_rate"] == 0.7
     assert "failed" not in importing.checked(read | {"completed": 70}, "x")
+    assert "failed" not in importing.checked(read | {"completed": 70, "success_rate": 1e-320}, "x")
 
 
 def test_100_requests_for_1000_users_are_called_out() -> None:
@@ -155,6 +156,26 @@ def test_import_command_writes_a_run_folder(tmp_path: Path) -> None:
     assert "imported" in cells
 
 
+def test_a_column_of_anothers_decides_no_check() -> None:
+    """Though it has the name of something that only a run's conductor knows."""
+    told = {"output_throughput": 100, "server_failed": "no", "platform": 7}
+
+    assert complete(told)["reasons"] == complete({"output_throughput": 100})["reasons"]
+
+
+def test_a_column_of_anothers_may_hold_numbers_here_and_words_there(tmp_path: Path) -> None:
+    """It is kept as text; truths beside numbers too."""
+    for name, mine in (("a", "7,True"), ("b", "seven,2.5")):
+        (tmp_path / f"{name}.csv").write_text(f"output_throughput,mine,also\n5,{mine}\n")
+    files = [str(tmp_path / f"{name}.csv") for name in "ab"]
+    result = CliRunner().invoke(app, ["import", *files, "--out", str(tmp_path / "out")])
+
+    assert Exit.DONE == result.exit_code, result.output
+    cells = RunFolder.open(tmp_path / "out").cells()
+    assert ["7", "seven"] == sorted(cells["mine"])
+    assert ["2.5", "True"] == sorted(cells["also"])
+
+
 def test_no_row_replaces_another() -> None:
     """Rows that agree in all that makes a cell are repeats; rows of unlike settings are cells of their own."""
     same = {"model": "llama-3.1-405b", "concurrency": 100, "total_token_throughput": 6700}
@@ -185,6 +206,11 @@ def test_speculation_is_counted_by_steps() -> None:
         ("x.csv", "output_throughput,concurrency\n5,0\n", "at least 1"),
         ("x.csv", "output_throughput,tp\n5,2.5\n", "whole number"),
         ("x.csv", "output_throughput,repeat\n5,first\n", "`repeat` is 'first'"),
+        ("x.csv", "output_throughput,repeat\n5,1e300\n", "`repeat` is 1"),
+        ("x.csv", "output_throughput,concurrency\n5,1e30\n", "more than 64 bits"),
+        ("x.csv", f"output_throughput,mine\n5,{'9' * 30}\n", "more than 64 bits"),
+        ("x.csv", "output_throughput,open_file_limit\n5,many\n", "`open_file_limit` is 'many'"),
+        ("x.csv", "output_throughput,throttled\n5,much\n", "true or false"),
         ("x.csv", "output_throughput,simulated\n5,perhaps\n", "true or false"),
         ("x.csv", "output_throughput,serve_args\n5,{nope\n", "a JSON object of flags"),
         ("x.csv", "output_throughput,serve_args\n5," + '"{' + "[" * 900 + '"\n', "a JSON object of flags"),

@@ -12,3 +12,431 @@ The verdict of one cell and metric, with the effect's 95 % interval and p adjust
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from rocbench import stats
+from rocbench.errors import InputError
+from rocbench.tables.columns import Better, better
+from rocbench.tables.kept import held
+from rocbench.tables.kept import rows as rows_of
+
+Word = Literal["better", "worse", "same", "cannot tell"]
+Row = dict[str, Any]
+Key = tuple[Any, ...]
+
+MATCH = ("model", "workload", "concurrency", "request_rate", "load_shape")
+"""Two cells are the same point of two runs when these agree."""
+MARKS = ("simulated", "predicted", "imported")
+"""What a row is not, unless it says so."""
+REQUEST = ("isl", "osl", "images", "workload_spec")
+"""What a request is."""
+GUARDS = (*MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport", "node", "slo")
+"""A difference in one of these makes figures incomparable, unless it is allowed by name; `slo` only those of goodput."""
+WHY = {
+    "simulated": "a simulated server measures no GPU",
+    "predicted": "a prediction measures nothing",
+    "imported": "another tool has its own clock and definitions",
+    "hardware": "another machine is another experiment",
+    "node": "another machine is another experiment",
+    "model_revision": "another checkpoint",
+    "transport": "stamps in user space are later than the kernel's",
+    "load_spec": "requests were sent, or ended, otherwise",
+    "slo": "goodput counts by other limits",
+} | dict.fromkeys(REQUEST, "another request")
+"""What a difference in a guard means."""
+SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
+FLAGS = ("serve_args", "serve_env")
+"""What a comparison is usually about: settings, axes of the matrix and flags are reported, never refused."""
+NO_BASE = "the base is 0: no relative change"
+DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
+
+LEAST_SAMPLES = {f"{p}_": stats.min_samples(q) for p, q in (("p99", 99), ("p95", 95), ("p90", 90))}
+"""Least requests behind a percentile, by the prefix of its column."""
+
+MIN_EFFECT = 0.02
+ALPHA = 0.05
+ADVISED_REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a comparison judges."""
+
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    min_effect: float = MIN_EFFECT
+    """Relative change that matters; 0.02 is 2 %."""
+    alpha: float = ALPHA
+    method: stats.Method = "welch"
+    allow: frozenset[str] = frozenset()
+    """Guards that may differ."""
+    include_invalid: bool = False
+    seed: int = 0
+
+    def directions(self) -> dict[str, Better]:
+        """Which way each metric is better.
+
+        Raises:
+            InputError: a metric is not a result.
+        """
+        known = {name: better(name) for name in self.metrics}
+        unknown = [name for name, way in known.items() if way is None]
+        if unknown:
+            raise InputError(
+                f"{', '.join(unknown)}: not a result that can be better or worse",
+                where="--metric",
+                fix="docs/results.md lists the columns with a direction",
+            )
+        return {name: way for name, way in known.items() if way is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The verdicts as a tidy table (one row per cell and metric), and what a reader must know beside it."""
+
+    table: pd.DataFrame
+    """Key columns, then metric, n_a, n_b, mean_a, mean_b, cov_a, cov_b, effect, low, high, p, p_holm, verdict,
+    n_needed, dropped_a, dropped_b (invalid rows left out), unknown_a, unknown_b (rows of unknown validity), note."""
+    keys: tuple[str, ...]
+    differs: dict[str, tuple[str, str]]
+    """Configuration that differs between the sides: column to (a, b)."""
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    notes: tuple[str, ...]
+    settings: Settings
+    made_up: str
+    """Where figures come from that no GPU gave, as the function of that name has it."""
+
+    def count(self, word: Word) -> int:
+        """How many verdicts are `word`."""
+        return int((self.table["verdict"] == word).sum())
+
+
+def compare(
+    a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None, notes: Sequence[str] = ()
+) -> Comparison:
+    """Compare cells of `b` with the same cells of `a` (the base).
+
+    Args:
+        a: `cells` rows of one or more runs, one row per cell and repeat.
+        b: the same of the other side.
+        settings: metrics, minimum effect, method, and what may differ.
+        notes: told before its own.
+
+    Raises:
+        InputError: the sides are unlike, share no cell, or a metric is none.
+    """
+    settings = settings or Settings()
+    directions = settings.directions()
+    sides = records(a), records(b)
+    keys = key_columns(*sides)
+    cells_a, cells_b = (by(side, keys) for side in sides)
+    shared = [key for key in cells_a if key in cells_b]
+    if not shared:
+        raise InputError(_nothing_shared(*sides), fix="name runs of the same models, workloads and levels")
+    told = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
+    rows = [
+        _judge_cell(dict(zip(keys, key, strict=True)), metric, cells_a[key], cells_b[key], settings)
+        for key in shared
+        for metric in settings.metrics
+    ]
+    _settle(rows, directions, settings)
+    few = few_samples([side for key in shared for side in (cells_a[key], cells_b[key])], settings)
+    both = [row for key in shared for row in (*cells_a[key], *cells_b[key])]
+    return Comparison(
+        table=pd.DataFrame(rows),
+        keys=keys,
+        differs=_differences(*([r for k in shared for r in cells[k]] for cells in (cells_a, cells_b))),
+        only_a=tuple(label(keys, key) for key in cells_a if key not in cells_b),
+        only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
+        notes=(*notes, *told, *few, *_repeat_notes(both)),
+        settings=settings,
+        made_up=made_up(map(origin, both)),
+    )
+
+
+def split(frame: pd.DataFrame, column: str, a: object, b: object) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two arms of one run in which `column` is `a` and `b`, compared as text.
+
+    Raises:
+        InputError: there is no such column, or no row with such a value.
+    """
+    if column not in frame.columns:
+        raise InputError(f"no column {column!r} in the cells", where="--arm")
+    values = frame[column].astype(str)
+    arms = frame[values == str(a)], frame[values == str(b)]
+    for arm, value in zip(arms, (a, b), strict=True):
+        if arm.empty:
+            there = ", ".join(sorted(set(values)))
+            raise InputError(f"no row has {column} = {value}", where="--arm", fix=f"there are: {there}")
+    return arms
+
+
+# --- rows and keys
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Rows as dicts with None for every absent value, marks as booleans, axes as `axis.<name>`, discarded repeats left out."""
+    rows: list[Row] = rows_of(frame)
+    for row in rows:
+        row |= {name: bool(row.get(name)) for name in MARKS}
+        row |= {f"axis.{name}": value for name, value in held(row, "axes").items()}
+    return [row for row in rows if row.get("discarded") is not True]
+
+
+def origin(row: Mapping[Any, Any]) -> str:
+    """`predicted`, `simulated` or `imported`; empty for a row that was measured here."""
+    return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
+
+
+def made_up(origins: Iterable[str]) -> str:
+    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
+    return " and ".join(sorted({"predicted", "simulated"} & set(origins)))
+
+
+def axes_of(rows: Iterable[Row]) -> list[str]:
+    """The axes that rows stand at, as `records` names them."""
+    return sorted({name for row in rows for name in row if name.startswith("axis.")})
+
+
+def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
+    """MATCH, and each further column that tells apart two cells of one side which those before it take for one."""
+    keys = [name for name in MATCH if any(row.get(name) is not None for row in (*a, *b))]
+    for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS, "key"):
+        groups = [cells for side in (a, b) for cells in by(side, keys).values()]
+        if any(tells_apart(name, cells) for cells in groups):
+            keys.append(name)
+    return tuple(keys)
+
+
+def tells_apart(name: str, rows: list[Row]) -> bool:
+    """Whether cells (by id) have different values; repeats of one cell may differ, as on two nodes."""
+    firsts = {row.get("cell_id"): row for row in reversed(rows)}
+    return len({plain_value(row.get(name)) for row in firsts.values()}) > 1
+
+
+def by(rows: Iterable[Row], names: Sequence[str]) -> dict[Key, list[Row]]:
+    """Rows grouped by columns, in the order they come."""
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(plain_value(row.get(name)) for name in names), []).append(row)
+    return groups
+
+
+def plain_value(value: Any) -> Any:
+    """A value that can be a key: 64.0 is 64, a list is its text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def label(keys: Sequence[str], key: Sequence[Any]) -> str:
+    """A cell by its key columns, for people: `model=x workload=y concurrency=64`."""
+    return " ".join(f"{name}={value}" for name, value in zip(keys, key, strict=True) if value is not None)
+
+
+def _values_of(rows: Iterable[Row], name: str) -> tuple[str, ...]:
+    return tuple(sorted({str(plain_value(row[name])) for row in rows if row.get(name) is not None}))
+
+
+def _nothing_shared(a: list[Row], b: list[Row]) -> str:
+    told = [
+        f"{name}: {', '.join(x) or '-'} and {', '.join(y) or '-'}"
+        for name in MATCH
+        if (x := _values_of(a, name)) != (y := _values_of(b, name))
+    ]
+    return "the two sides share no cell" + (f" ({'; '.join(told)})" if told else "")
+
+
+# --- what may be compared
+
+
+def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], settings: Settings) -> list[str]:
+    """Notes on allowed and unknown differences.
+
+    Raises:
+        InputError: cells differ in a guard that is not allowed.
+    """
+    refused: dict[str, str] = {}
+    notes: dict[str, None] = {}
+    goodput = any(metric.startswith("goodput") for metric in settings.metrics)
+    for name in GUARDS if goodput else [name for name in GUARDS if name != "slo"]:
+        for a, b in pairs:
+            x, y = _values_of(a, name), _values_of(b, name)
+            if x == y:
+                continue
+            told = f"{name}: {', '.join(x) or 'unknown'} against {', '.join(y) or 'unknown'}"
+            if not x or not y:
+                notes[f"{told}; taken as alike"] = None
+            elif name in settings.allow:
+                notes[f"{told}; allowed"] = None
+            else:
+                refused[name] = f"{told} ({WHY[name]})"
+    if refused:
+        raise InputError(
+            "these are not to be compared: " + "; ".join(refused.values()),
+            fix="if the difference is what you mean to compare: "
+            + " ".join(f"--allow {name}" for name in refused),
+        )
+    return list(notes)
+
+
+def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
+    """Configuration columns whose values are not those of the other side; of flags and variables each by its name."""
+    sides = [[{**row, **flags_of(row)} for row in side] for side in (a, b)]
+    flags = dict.fromkeys(name for side in sides for row in side for name in row if name.startswith("flag "))
+    configured = [*SETTINGS, *flags, *axes_of([*a, *b])]
+    found: dict[str, tuple[str, str]] = {}
+    for name in configured:
+        x, y = (_values_of(side, name) for side in sides)
+        absent = "unknown" if name in SETTINGS else "not set"
+        told = (", ".join(x) or absent, ", ".join(y) or absent)
+        # An axis of the matrix is often a column or a flag too: told once.
+        if x != y and not (name.startswith("axis.") and told in found.values()):
+            found[name.removeprefix("flag ")] = told
+    return found
+
+
+def flags_of(row: Row) -> Row:
+    """A row's flags and variables, each under a name of its own: `flag --block-size`."""
+    told = [held(row, name) for name in FLAGS]
+    return {f"flag {name}": str(value) for flags in told for name, value in flags.items()}
+
+
+def _repeat_notes(rows: list[Row]) -> list[str]:
+    """A warning where repeats share a server: they then say nothing about how servers differ."""
+    several = any(_whole(row.get("repeat")) > 1 for row in rows)
+    if several and any(row.get("restart") == "never" for row in rows):
+        return [
+            "repeats share one server (restart: never): the intervals leave out how servers differ between starts"
+        ]
+    return []
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) else 0
+
+
+# --- verdicts
+
+
+def _judge_cell(key: Row, metric: str, a: list[Row], b: list[Row], settings: Settings) -> Row:
+    """One row of the table, its verdict still open: Holm needs all p-values first."""
+    (x, dropped_a, unknown_a), (y, dropped_b, unknown_b) = (
+        _figures(side, metric, settings) for side in (a, b)
+    )
+    effect = stats.relative_effect(x, y, 1 - settings.alpha, method=settings.method, seed=settings.seed)
+    return key | {
+        "metric": metric,
+        "n_a": len(x),
+        "n_b": len(y),
+        "mean_a": stats.mean_interval(x).estimate,
+        "mean_b": stats.mean_interval(y).estimate,
+        "cov_a": stats.cov(x),
+        "cov_b": stats.cov(y),
+        "effect": effect.estimate,
+        "low": effect.low,
+        "high": effect.high,
+        "p": effect.p,
+        "dropped_a": dropped_a,
+        "dropped_b": dropped_b,
+        "unknown_a": unknown_a,
+        "unknown_b": unknown_b,
+        "note": _note(x, y, dropped_a + dropped_b),
+    }
+
+
+def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
+    """Values that may be judged, how many rows were left out as invalid, and how many are of unknown validity."""
+    judged = kept(rows, settings)
+    values = [float(row[metric]) for row in judged if row.get(metric) is not None]
+    return values, len(rows) - len(judged), sum(row.get("valid") is None for row in judged)
+
+
+def samples(rows: Iterable[Row], metric: str) -> int | None:
+    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics.
+
+    Of several repeats the fewest of one: their figure is the mean of each one's own, not that of all requests.
+    """
+    name = metric.removesuffix("_ms").split("_", 1)[-1]
+    counts = [int(row[f"{name}_n"]) for row in rows if row.get(f"{name}_n") is not None]
+    return min(counts) if metric.endswith("_ms") and counts else None
+
+
+def least_samples(metric: str) -> int | None:
+    """Requests that a percentile needs; None for other metrics."""
+    return next((n for prefix, n in LEAST_SAMPLES.items() if metric.startswith(prefix)), None)
+
+
+def few_samples(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
+    """A warning for each percentile that is judged on fewer requests than it needs, on any side of any cell."""
+    told = []
+    for metric in settings.metrics:
+        least = least_samples(metric)
+        counts = [samples(kept(side, settings), metric) for side in sides] if least else []
+        few = [n for n in counts if n is not None and least is not None and n < least]
+        if few:
+            told.append(
+                f"{metric} stands on too few requests: {min(few)}, where {least} are needed;"
+                " it is little more than the slowest of them"
+            )
+    return told
+
+
+def kept(rows: Iterable[Row], settings: Settings) -> list[Row]:
+    """Rows that may be judged."""
+    return [row for row in rows if settings.include_invalid or row.get("valid") is not False]
+
+
+def _note(x: list[float], y: list[float], dropped: int) -> str:
+    if not x or not y:
+        return "no valid rows" if dropped else "not measured"
+    if min(len(x), len(y)) < 2:
+        return f"one repeat has no spread; {ADVISED_REPEATS} repeats a side are advised"
+    if not all(map(math.isfinite, (*x, *y))):
+        return "a figure is infinite"
+    if not any(x):
+        return NO_BASE
+    return ""
+
+
+def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha: float) -> Word:
+    """The verdict on a relative effect; `p` is the adjusted one."""
+    if math.isnan(effect.low) or math.isnan(effect.high) or math.isnan(p):
+        return "cannot tell"
+    if -min_effect < effect.low and effect.high < min_effect:
+        return "same"
+    if p < alpha and abs(effect.estimate) >= min_effect and effect.estimate != 0:
+        return "better" if (effect.estimate > 0) == (way == "higher") else "worse"
+    return "cannot tell"
+
+
+def needed(cov_a: float, cov_b: float, n: int, settings: Settings, tests: int) -> int | None:
+    """Repeats a side, more than n, that tell no effect from one of twice the minimum with 80 % power.
+
+    No effect must then be "same" (both ends of its interval within the minimum, hence 90 % for each), and twice the
+    minimum better or worse at Holm's strictest level. An effect of just the minimum stays open however many there are.
+    """
+    least, alpha = settings.min_effect, settings.alpha
+    same = stats.needed_n(cov_a, cov_b, least, power=0.9, alpha=alpha)
+    differs = stats.needed_n(cov_a, cov_b, 2 * least, alpha=alpha / max(tests, 1))
+    return None if same is None or differs is None else max(same, differs, n + 1)
+
+
+def _settle(rows: list[Row], directions: Mapping[str, Better], settings: Settings) -> None:
+    """Add p_holm, verdict and n_needed to every row."""
+    adjusted = stats.holm([row["p"] for row in rows])
+    tests = sum(not math.isnan(p) for p in adjusted)
+    for row, p in zip(rows, adjusted, strict=True):
+        effect = stats.Effect(row["effect"], row["low"], row["high"], row["p"])
+        word = decide(effect, p, directions[row["metric"]], settings.min_effect, settings.alpha)
+        row["p_holm"], row["verdict"] = p, word
+        n = min(row["n_a"], row["n_b"])
+        row["n_needed"] = (
+            needed(row["cov_a"], row["cov_b"], n, settings, tests) if word == "cannot tell" else None
+        )

@@ -132,12 +132,14 @@ TEXTS = frozenset(JSON) | frozenset(
     "run_id cell_id model family precision aiter vllm_version hardware server_kind workload reasons "
     "unknown_checks window_ended_by transport server_changes counters_fell attention_backend kv_cache_dtype "
     "plan_differences shape_doubts power_note energy_source key load_shape model_revision node moved server_id "
-    "failure_message common_error restart replaced_reasons started_at accuracy_labels limit source metrics_note".split()
+    "failure_message common_error restart replaced_reasons started_at accuracy_labels limit source metrics_note "
+    "prefix_cache_reset".split()
 )
 """Columns of text."""
 NUMBERS = frozenset(column.name for column in CELLS if column.unit) | frozenset(
     "repeat tp images gpus attempt ttft_n tpot_n itl_n e2el_n icl_n ttfc_n littles_law_ratio client_workers preemptions "
-    "error_lines jit_lines compile_lines health_failures connections_opened idle_closes load_hosts".split()
+    "error_lines jit_lines compile_lines health_failures connections_opened idle_closes load_hosts open_file_limit "
+    "calibrated_users health_checks health_unanswered metrics_failed gpu_sockets".split()
 )
 """Columns that are counted or calculated with. What a column holds that is in none of these is not checked."""
 

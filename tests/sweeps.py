@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import psutil
 WAIT_S = 100.0
 LEAKY = Path(__file__).parent / "fixtures" / "servers" / "leaky_vllm.py"
 """The simulated server as an executable `vllm`, with faults and loose lips; see there."""
+HURRIED = (str(Path(__file__).parent / "fixtures" / "hurried.py"),)
+"""A `bench` whose servers have little time to stop; see there."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Bench:
     env: dict[str, str] = field(default_factory=dict)
     limits: Any = None
     """Called in the child before bench starts."""
+    program: tuple[str, ...] = ("-m", "rocbench")
 
     @property
     def out(self) -> Path:
@@ -88,7 +91,7 @@ class Bench:
         given = {"ROCBENCH_STATE": str(self.state), "ROCBENCH_CACHE": str(self.folder / "cache")}
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
         return subprocess.Popen(
-            [sys.executable, "-m", "rocbench", *words],
+            [sys.executable, *self.program, *words],
             cwd=self.folder,
             env=os.environ | given | self.env,
             stdin=subprocess.DEVNULL,
@@ -159,9 +162,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         self._shown = b""
         surroundings = {"TERM": "xterm", "COLUMNS": "160", "NO_COLOR": "1"}
-        self.process = Bench(bench.folder, bench.env | surroundings, bench.limits).begin(
-            *words, stdout=slave, stderr=slave
-        )
+        self.process = replace(bench, env=bench.env | surroundings).begin(*words, stdout=slave, stderr=slave)
         os.close(slave)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()

@@ -39,10 +39,11 @@ def assert_same(result: LoadResult, truth: Truth) -> None:
     rows = {int(row["request_id"]): row for row in result.requests}
     assert len(rows) == len(result.requests)
     seen = [number(name) for name in truth.ids]
-    assert len(set(seen)) == len(seen)
-    unseen = [row for key, row in rows.items() if key not in set(seen)]
+    served = set(seen)
+    assert len(served) == len(seen)
+    unseen = [row for key, row in rows.items() if key not in served]
     assert all(FAILURES[row["failure"]] == "connect" for row in unseen)
-    assert set(seen) <= set(rows)
+    assert served <= set(rows)
     starts = truth.starts
     for index, key in enumerate(seen):
         row = rows[key]

@@ -10,7 +10,7 @@ import pytest
 
 from rocbench import store
 from rocbench.conduct import run as run_module
-from rocbench.errors import EnvironmentFault, Exit, InputError, Interrupted, NodeFault, ServerFault
+from rocbench.errors import EnvironmentFault, Exit, InputError, Interrupted, LoadFault, NodeFault, ServerFault
 from rocbench.store import RunFolder
 from virtual import Killed, World, bench, json_of, keys, plan_of
 
@@ -265,19 +265,20 @@ def test_a_failed_server_is_tried_again(tmp_path):
     assert outcome.cells["failure_message"].isna().all()
 
 
-def test_a_load_worker_that_dies_costs_its_cell_and_no_server(tmp_path):
+def test_a_load_worker_that_dies_or_hangs_costs_its_cell_and_no_server(tmp_path):
     """The server did nothing: the next cell is measured on it."""
     world = World()
 
     def crash(run):
         if run.cell.level.concurrency == 1:
-            raise EnvironmentFault("load worker 0 ended unexpectedly: killed")
+            raise LoadFault("load worker 0 stood still for 30 s")
 
     world.before_cell = crash
     outcome = bench(tmp_path / "run", TINY, world)
 
     assert (len(world.starts), world.runs) == (1, [("c2", 1, False)])
-    assert outcome.cells["failure_message"].tolist()[0].startswith("load worker 0 ended")
+    assert outcome.cells["failure_message"].tolist()[0].startswith("load worker 0 stood still")
+    assert outcome.cells["reasons"].tolist()[0] == "load_failed"
     assert outcome.cells["valid"].tolist() == [False, True]
 
 

@@ -22,14 +22,14 @@ from truths import assert_same, gaps_ms, load_spec, ttft_ms
 
 FAULTS = ("http_status", "in_band_error", "truncated", "reset", "timeout", "bad_json", "early_stop")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_two_thousand_users_with_every_failure():
-    """2,000 users for a minute, 1 % of answers failing in each class: each is in its class, none lost."""
+    """2,000 users for 15 seconds, 1 % of answers failing in each class: each is in its class, none lost."""
     faults = [part for fault in FAULTS for part in ("--fault", f"{fault}=0.01")]
     with serving(("--step-ms", "100", *faults)) as (url, _):
-        window = WindowPlan(duration_s=60, min_requests_per_user=0)
+        window = WindowPlan(duration_s=15, min_requests_per_user=0)
         result = drive(load_spec(url, users=2000, tokens=40, request_timeout_s=15, window=window))
         truth = Truth.fetch(url)
     assert_same(result, truth)
@@ -39,7 +39,7 @@ def test_two_thousand_users_with_every_failure():
         assert 0.005 < (measured["failure"] == index).mean() < 0.02
     inside = (truth.times_ns >= result.window.start_ns) & (truth.times_ns < result.window.end_ns)
     assert abs(result.output_tokens_in_window - int(truth.sizes[inside].sum())) <= 4000
-    assert (measured["failure"] == NONE).sum() > 15_000
+    assert (measured["failure"] == NONE).sum() > 3_750
 
 
 def test_a_thousand_users_see_the_truth():
@@ -96,7 +96,7 @@ def test_memory_follows_rows_not_tokens():
                     sizes.append((progress.completed, child.memory_info().rss))
 
     with serving(("--step-ms", "5")) as (url, _):
-        window = WindowPlan(duration_s=25, min_requests_per_user=0)
+        window = WindowPlan(duration_s=12, min_requests_per_user=0)
         result = drive(load_spec(url, users=40, tokens=30, window=window), on_progress)
     assert not (result.requests["failure"] != NONE).any()
     first, last = sizes[len(sizes) // 4], sizes[-1]

@@ -59,6 +59,7 @@ def test_what_waits_for_room_at_the_end_is_counted_as_never_sent():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_that_stands_still_is_told_and_not_laid_to_the_client(workers):
     """Stopped for two seconds in the window: one silence over all workers, by the kernel's stamps."""

@@ -4,12 +4,15 @@ import os
 import resource
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from sweeps import Bench, Ended, sweep
+from sweeps import Ended, sweep
 
 MODEL = "llama-3.3-70b"
+LIMIT = 180_000
+"""Bytes: more than cells.parquet, less than the requests of the second cell."""
 
 
 def full(ended: Ended) -> None:
@@ -20,13 +23,15 @@ def full(ended: Ended) -> None:
     assert str(ended.folder) in ended.stderr
 
 
-def two_cells() -> dict:
+def two_cells(folder: Path) -> dict:
     """A small cell, and one with so many requests that its part is larger than every other file."""
+    workload = folder / "tiny.yaml"
+    workload.write_text("name: tiny\nisl: {mean: 8}\nosl: {mean: 4}\n")
     made = sweep([MODEL])
     del made["concurrency"]
     made["blocks"] = [
-        {"workloads": ["short"], "concurrency": [1]},
-        {"workloads": ["short"], "concurrency": [1000], "load": {"duration_s": 12}},
+        {"workloads": [str(workload)], "concurrency": [1]},
+        {"workloads": [str(workload)], "concurrency": [500], "load": {"max_requests": 10_000}},
     ]
     return made
 
@@ -34,24 +39,20 @@ def two_cells() -> dict:
 @pytest.mark.slow
 def test_file_too_large(bench, tmp_path):
     """A limit on the size of files, as a quota has: the second cell's table does not fit."""
-    roomy = bench.sweep(two_cells())
-    files = [path for path in roomy.folder.rglob("*") if path.is_file()]
-    large = max(path.stat().st_size for path in files if path.parent.name == "requests")
-    others = max(path.stat().st_size for path in files if "requests" not in str(path))
-    limit = int(1.2 * others)  # no run has the requests of another: far from both
-    assert limit < 0.8 * large, "the second run's table could fit"
 
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
 
-    small = Bench(tmp_path / "small", limits=limited)
-    small.folder.mkdir()
-    ended = small.sweep(two_cells())
+    bench.limits = limited
+    ended = bench.sweep(two_cells(tmp_path))
 
     full(ended)
+    assert f"{ended.folder}/parts/requests/" in ended.stderr
     assert list(ended.rows["concurrency"]) == [1]
     assert ended.rows["completed"][0] > 0
+    largest = max(path.stat().st_size for path in ended.folder.rglob("*") if path.is_file())
+    assert largest < 0.9 * LIMIT, "another file could be the one that did not fit"
 
 
 @pytest.mark.slow
@@ -63,7 +64,7 @@ def test_no_space_left(bench):
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("a small file system cannot be mounted here (needs root)")
     try:
-        ended = bench.run("sweep", bench.write(two_cells()), "--out", str(room / "out"))
+        ended = bench.run("sweep", bench.write(two_cells(bench.folder)), "--out", str(room / "out"))
         assert bench.left() == []
         ended = Ended(ended.code, ended.stdout, ended.stderr, room / "out")
         full(ended)

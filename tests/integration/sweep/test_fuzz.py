@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).parents[3] / "benchmarks/fuzz.py"
     [
         ("yaml", "--seeds", "250"),
         ("config", "--seeds", "100"),
-        ("run", "--seeds", "25"),
+        ("run", "--seeds", "8"),
         ("yaml", "--seeds", "3", "--command-line"),
     ],
     ids=["settings", "config.json", "run folders", "command line"],

@@ -77,27 +77,12 @@ def test_first_ctrl_c_with_a_stopped_worker(bench):
 
 
 @pytest.mark.slow
-def test_a_stopped_worker_costs_its_cell(bench):
-    """Without Ctrl-C the cell says so after half a minute, and the next cell is measured."""
-    made = sweep([FIRST], load={"duration_s": 4}, concurrency=[2, 3])
-    terminal = begin(bench, made)
-    terminal.wait_for(r"(?s)c2.* measure [1-9]\d* s")
-    stop_workers(bench)
-    ended = terminal.end()
-
-    bench.check(ended)
-    assert ended.reasons(FIRST, 2) == {"load_failed"}
-    assert "stood still" in str(ended.row(FIRST, 2)["failure_message"])
-    assert measured(ended, FIRST, 3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_other_signals_in_the_window(bench, number):
-    """SIGTERM of a CI job, a closed terminal, SIGQUIT and a scheduler's warning end a sweep as Ctrl-C does."""
+    """SIGTERM of a CI job and a scheduler's warning end a sweep as Ctrl-C does."""
     terminal = begin(bench, two_then_long())
     terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
-    if number in (signal.SIGQUIT, signal.SIGUSR1):  # which its whole process group gets
+    if number == signal.SIGUSR1:  # which its whole process group gets
         for line in bench.left():
             if "rocbench.load.worker" in line:
                 os.kill(int(line.split()[0]), number)
@@ -171,6 +156,7 @@ def test_ctrl_c_twice(bench):
 def test_killed_bench_then_run_again(bench):
     """SIGKILL of bench: the next one finds the server, refuses the node, and with --reap ends it and goes on."""
     made = two_then_long() | {"server": as_process()}
+    made["blocks"][1]["load"] = {"duration_s": 6}
     terminal = begin(bench, made)
     terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
     pid = bench.server_pid()
@@ -188,29 +174,9 @@ def test_killed_bench_then_run_again(bench):
     assert str(pid) in refused.stderr
     assert "--reap" in refused.stderr
 
-    made["blocks"][1]["load"] = {"duration_s": 1}
-    other = bench.folder / "other"
-    again = bench.run("sweep", bench.write(made), "--out", str(other), "--reap")
+    again = bench.run("sweep", "--resume", str(bench.out), "--reap")
     bench.check(again)
-    assert again.code in (0, 1), again.stderr
     assert "ending a server that an earlier bench left behind" in again.stderr
-    assert (other / "cells.csv").read_text().count(FIRST) >= 2
-    assert len((bench.out / "cells.csv").read_text().splitlines()) == 2
-
-
-@pytest.mark.slow
-def test_killed_bench_resumed_with_reap(bench):
-    """SIGKILL of bench, then --resume --reap: the orphan is ended, finished cells stay, missing ones are measured."""
-    made = two_then_long() | {"server": as_process()}
-    made["blocks"][1]["load"] = {"duration_s": 12}
-    terminal = begin(bench, made)
-    terminal.wait_for(r"(?s)c3.* measure [1-9]\d* s")
-
-    terminal.process.kill()
-    terminal.end()
-
-    ended = bench.run("sweep", "--resume", str(bench.out), "--reap")
-    bench.check(ended)
-    assert measured(ended, FIRST, 2)
-    assert measured(ended, FIRST, 3)
-    assert sorted(ended.rows["concurrency"]) == [2, 3]
+    assert measured(again, FIRST, 2)
+    assert measured(again, FIRST, 3)
+    assert len(again.rows) == 2

@@ -1,11 +1,8 @@
 """Servers that cannot be started, or die, in whole sweeps: their cells say why, the next server's are measured."""
 
-import os
-import socket
-
 import pytest
 
-from sweeps import as_process, measured, sweep
+from sweeps import HURRIED, measured, sweep
 
 FIRST, NEXT = "deepseek-r1", "qwen3-235b"
 
@@ -47,17 +44,9 @@ def test_server_that_dies_again_and_again(bench):
 
 
 @pytest.mark.slow
-def test_no_server_at_all(bench):
-    """Where no server could be had the exit code says that it is the environment."""
-    ended = bench.sweep(sweep([FIRST], faults={FIRST: {"die_at_load": True}}))
-
-    assert ended.code == 4
-    assert "server_failed" in ended.reasons(FIRST)
-
-
-@pytest.mark.slow
 def test_server_that_hangs_at_load(bench):
     """A server that never becomes ready is ended when its time is over, children and all."""
+    bench.program = HURRIED
     ended = bench.sweep(
         sweep(
             [FIRST, NEXT],
@@ -73,42 +62,13 @@ def test_server_that_hangs_at_load(bench):
 
 
 @pytest.mark.slow
-def test_port_taken(bench):
-    """A port that somebody holds fails its server before it starts; the holder is named in the row."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ended = bench.sweep(
-            sweep([{"profile": FIRST, "serve_args": {"port": port}}, NEXT], server=as_process())
-        )
-
-    assert ended.code == 1
-    message = ended.row(FIRST)["failure_message"]
-    assert f"port {port}" in message
-    assert f"held by pid {os.getpid()}" in message
-    assert measured(ended, NEXT)
-
-
-@pytest.mark.slow
-def test_model_missing(bench):
-    """A model's folder that is not there fails its server before it starts."""
-    ended = bench.sweep(
-        sweep([{"profile": FIRST, "path": str(bench.folder / "no-such-model")}, NEXT], server=as_process())
-    )
-
-    assert ended.code == 1
-    assert "there is no model at" in ended.row(FIRST)["failure_message"]
-    assert measured(ended, NEXT)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["docker", "podman"])
-def test_container_runtime_missing(bench, runtime):
-    """Without docker or podman every row says so, and the exit code says that it is the environment."""
+def test_container_runtime_missing(bench):
+    """Without a container runtime every row says so, and the exit code says that it is the environment."""
     bench.env["PATH"] = str(bench.folder)
-    server = {"kind": "container", "runtime": runtime, "image": "vllm/vllm-openai-rocm@sha256:" + "0" * 64}
+    server = {"kind": "container", "runtime": "podman", "image": "vllm/vllm-openai-rocm@sha256:" + "0" * 64}
     ended = bench.sweep(sweep([FIRST, NEXT], server=server))
 
     assert ended.code == 4
     for model in (FIRST, NEXT):
         assert ended.reasons(model) == {"server_failed"}
-        assert runtime in ended.row(model)["failure_message"]
+        assert "podman" in ended.row(model)["failure_message"]

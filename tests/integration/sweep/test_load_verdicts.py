@@ -37,6 +37,7 @@ def test_server_that_runs_128_at_once(bench):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_starved_load_worker(bench):
     """A load worker that shares its one CPU with busy loops: client_saturated.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rocbench.model import architecture
 from rocbench.model.architecture import Architecture
-from rocbench.settings.newprofile import detect_checkpoint
+from rocbench.settings.checkpoints import detect_checkpoint
 from rocbench.settings.schema import Checkpoint
 
 FOLDER = Path(__file__).parent / "fixtures" / "hf_configs"

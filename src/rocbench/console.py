@@ -25,10 +25,9 @@ from rocbench.report import endtable
 from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.report.terminal import Terminal
-from rocbench.rules import explain
+from rocbench.rules import explain, multinode
 from rocbench.rules.resolve import Resolution
 from rocbench.rules.table import Rule
-from rocbench.server import multinode
 from rocbench.server.command import shell_line
 from rocbench.server.secretvalues import secret_values
 from rocbench.settings.schema import Server, Sweep

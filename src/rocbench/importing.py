@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rocbench import jsontext
+from rocbench import columns, jsontext
 from rocbench.errors import InputError
 from rocbench.model.architecture import from_config
 from rocbench.physics import weights
 from rocbench.plan.estimate import kv_capacity_of, settled
 from rocbench.settings.schema import Hardware, ModelProfile
-from rocbench.tables import columns, kept, limits
+from rocbench.tables import kept, limits
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 

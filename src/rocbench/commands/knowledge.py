@@ -78,7 +78,7 @@ def new(
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
 ) -> None:
     """Make a model profile from a config.json, and say what it couldn't tell."""
-    from rocbench.settings.newprofile import profile_text
+    from rocbench.newprofile import profile_text
 
     repeated: list[str] = []  # transformers takes the last of them without a word
     data = textfile.read_json(config, fix="give a model's config.json", finite=False, repeated=repeated)

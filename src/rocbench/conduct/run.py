@@ -24,7 +24,8 @@ from rocbench.plan.expand import Overrides, Plan
 from rocbench.probe import doctor, environment
 from rocbench.redact import redacted_data
 from rocbench.report.live import Screen
-from rocbench.server import multinode, orphans
+from rocbench.rules import multinode
+from rocbench.server import orphans
 from rocbench.server.lock import node_lock
 from rocbench.store import RunFolder
 from rocbench.units import some

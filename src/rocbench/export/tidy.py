@@ -7,9 +7,9 @@ import io
 import json
 from collections.abc import Iterable
 
+from rocbench.columns import CELLS
 from rocbench.export.source import Source
 from rocbench.harmless import csv_text
-from rocbench.tables.columns import CELLS
 
 IDENTITY = (
     "run_id",

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from rocbench import stats
+from rocbench.columns import Better
 from rocbench.errors import InputError
 from rocbench.judgement.compare import (
     MARKS,
@@ -53,7 +54,6 @@ from rocbench.judgement.compare import (
     records,
     tells_apart,
 )
-from rocbench.tables.columns import Better
 
 Design = Literal["full", "one_at_a_time", "leave_one_out", "pairwise"]
 Arm = dict[str, Any]

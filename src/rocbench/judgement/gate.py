@@ -26,6 +26,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rocbench import plaintable, stats
+from rocbench.columns import CELLS, Better, better
 from rocbench.errors import Exit, InputError
 from rocbench.harmless import markdown as line
 from rocbench.harmless import visible
@@ -46,7 +47,6 @@ from rocbench.judgement.compare import (
 from rocbench.judgement.repeats import MOST_REPEATS, repeats_told
 from rocbench.judgement.slo import COMPARISONS, Limit, Outcome
 from rocbench.settings.goals import Share
-from rocbench.tables.columns import CELLS, Better, better
 from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
 
 Word = Literal["pass", "regression", "cannot tell"]

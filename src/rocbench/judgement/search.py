@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rocbench.columns import better
 from rocbench.judgement import slo
 from rocbench.judgement.capacity import level_of, said, saturation
 from rocbench.judgement.slo import Limit, SearchSettings, Step, Trial
 from rocbench.settings.goals import Search
-from rocbench.tables.columns import better
 
 Row = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from rocbench import stats
-from rocbench.tables.columns import CELLS
+from rocbench.columns import CELLS
 
 Outcome = Literal["pass", "fail", "unclear", "not delivered"]
 

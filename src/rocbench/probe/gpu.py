@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from rocbench.address import place
 from rocbench.probe import amd_smi, identify
 from rocbench.probe.amd_library import Library
 from rocbench.probe.sockets import Sockets
 from rocbench.records import GpuSample
-from rocbench.server.command import is_loopback
 from rocbench.server.spec import RunningServer
 from rocbench.settings.schema import Hardware
 
@@ -217,7 +216,7 @@ def telemetry(running: RunningServer, hardware: Hardware | None) -> Iterator[Tel
 def _telemetry(running: RunningServer, hardware: Hardware | None) -> Telemetry:
     if running.simulated or (hardware is not None and hardware.platform == "cpu"):
         return Telemetry()
-    if running.spec.kind == "attached" and not is_loopback(urlsplit(running.base_url).hostname or ""):
+    if running.spec.kind == "attached" and not place(running.base_url).loopback:
         return Telemetry(notes=_once("GPU telemetry is off: the server runs on another machine"))
     read, how, sockets = _tried_source()
     if read is None:

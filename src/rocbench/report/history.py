@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from rocbench import stats
+from rocbench import columns, stats
 from rocbench.harmless import plotly
 from rocbench.judgement import trend
 from rocbench.judgement.compare import made_up
@@ -13,7 +13,6 @@ from rocbench.report.chart import Chart, Panel, Series, View, figure
 from rocbench.report.curves import Curve, Row, RunInfo, drawn, values
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
-from rocbench.tables import columns
 
 METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocbench import stats, units
+from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
@@ -28,7 +29,6 @@ from rocbench.report.curves import (
 from rocbench.report.plots import pace
 from rocbench.report.table import Table
 from rocbench.server import failures
-from rocbench.tables.columns import CELLS
 from rocbench.verdict.codes import CODES, meaning
 
 GOOD_SHARE = 0.99

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rocbench import units
+from rocbench.columns import CELLS, LATENCIES
 from rocbench.judgement.compare import origin
 from rocbench.judgement.namesakes import configuration
 from rocbench.report.chart import figure
 from rocbench.report.curves import Row, RunInfo, few_samples, level_words, marked, reasons
 from rocbench.report.table import Table
-from rocbench.tables.columns import CELLS, LATENCIES
 
 Json = Mapping[str, Any]
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from rocbench.columns import better
 from rocbench.settings.amounts import Measurements, Rate, Repeats
 from rocbench.settings.strict import Strict
-from rocbench.tables.columns import better
 
 
 def _share(value: Any) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from rocbench.settings import faults as sim_faults
 from rocbench.settings.amounts import Factor, Quantity, Variation, Wait
 from rocbench.settings.strict import Strict
-from rocbench.sim import faults as sim_faults
 
 
 class Assume(Strict):
@@ -40,7 +40,7 @@ class Simulation(Strict):
     slowdown: Factor = 1.0
     """Multiply all step times: a regression, for the gate's tests."""
     faults: dict[str, dict[str, Any]] = {}
-    """Faults of each model's server (fields of `rocbench.sim.faults.Faults`), to test what watches servers."""
+    """Faults of each model's server (fields of `rocbench.settings.faults.Faults`), to test what watches servers."""
 
     @model_validator(mode="after")
     def _can_be_had(self) -> Simulation:

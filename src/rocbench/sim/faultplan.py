@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from rocbench.httpd import Exchange
 from rocbench.records import Failure
-from rocbench.sim.faults import Faults
+from rocbench.settings.faults import Faults
 from rocbench.sim.streams import DONE, Stream, chunk
 
 BROKEN = b'data: {"id":"cmpl-broken","choices":[{"index":0,"text":" bro\n\n'

@@ -26,11 +26,11 @@ from rocbench.physics.steps import StepModel
 from rocbench.physics.weights import doubts
 from rocbench.rules.facts import Facts
 from rocbench.rules.table import RuleTable
+from rocbench.settings.faults import Faults
 from rocbench.settings.schema import Hardware, ModelProfile, Simulation, Strict
 from rocbench.sim.argv import ServeArgv, UsageError
 from rocbench.sim.calibration import Calibration, Efficiency, When
 from rocbench.sim.costs import Noise, PhysicsTimes, StepTimes
-from rocbench.sim.faults import Faults
 from rocbench.sim.prompts import Limits, Words
 from rocbench.sim.refusals import Asked, check_lengths, check_memory, check_rules, facts_of
 from rocbench.sim.steps import EngineConfig

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from rocbench import jsontext
+from rocbench.columns import CELLS, REQUESTS
 from rocbench.errors import InputError
 from rocbench.records import GpuSample
-from rocbench.tables.columns import CELLS, REQUESTS
 
 Shape = Any
 """`str`, `bool`, `float` (any number), `dict`, `list`, `[shape of each]`, `{name: shape}` with `*` for all other names.

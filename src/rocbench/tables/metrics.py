@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench import stats
+from rocbench.columns import CELLS, Column
 from rocbench.records import (
     BURST_EVENTS,
     BURST_TOKENS,
@@ -48,7 +49,6 @@ from rocbench.records import (
     Window,
 )
 from rocbench.tables import backlog, request_rate, stalls
-from rocbench.tables.columns import CELLS, Column
 from rocbench.units import one_line
 
 Row = dict[str, float | int | str | bool | None]

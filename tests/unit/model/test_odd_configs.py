@@ -11,7 +11,7 @@ import pytest
 from rocbench.errors import ConfigError
 from rocbench.model import images
 from rocbench.model.architecture import from_config
-from rocbench.settings.newprofile import profile_text
+from rocbench.newprofile import profile_text
 
 CONFIGS = Path(__file__).parents[2] / "fixtures/hf_configs"
 LLAMA = json.loads((CONFIGS / "llama-3.1-405b.json").read_text(encoding="utf-8"))

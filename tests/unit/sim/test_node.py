@@ -159,7 +159,7 @@ def test_a_proof_can_find_what_the_server_has():
 
 def server_faults():
     """No faults."""
-    from rocbench.sim.faults import Faults
+    from rocbench.settings.faults import Faults
 
     return Faults()
 

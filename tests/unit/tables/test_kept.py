@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from rocbench import columns
 from rocbench.errors import InputError
-from rocbench.tables import columns, kept
+from rocbench.tables import kept
 
 ROW = {
     "cell_id": "60249d794615",

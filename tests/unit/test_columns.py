@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rocbench import columns
 from rocbench.records import REQUEST_DTYPE
-from rocbench.tables import columns
 from rocbench.verdict import codes
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_column_names_are_unique():

@@ -14,8 +14,8 @@ from rocbench.errors import ConfigError, InputError
 from rocbench.plan import expand
 from rocbench.plan.expand import Overrides, Sources
 from rocbench.report.live import PlainScreen
+from rocbench.rules import multinode
 from rocbench.rules.resolve import ServeRequest, resolve
-from rocbench.server import multinode
 from rocbench.settings import catalog
 from rocbench.settings.schema import Sweep
 

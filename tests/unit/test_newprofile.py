@@ -12,9 +12,9 @@ import published
 from rocbench.cli import app
 from rocbench.errors import ConfigError, InputError
 from rocbench.model import architecture
+from rocbench.newprofile import detect_checkpoint, profile_text
 from rocbench.physics import kv
 from rocbench.settings import catalog
-from rocbench.settings.newprofile import detect_checkpoint, profile_text
 from rocbench.settings.schema import Checkpoint
 
 

@@ -553,7 +553,7 @@ def _table(columns: tuple[Column, ...]) -> list[str]:
 
 _INTRODUCTION = """# Columns of the result tables
 
-Made by `scripts/generate-docs` from `src/rocbench/tables/columns.py`.
+Made by `scripts/generate-docs` from `src/rocbench/columns.py`.
 
 `cells` has one row per cell and repeat, `requests` one per request. A value that is absent was not measured or
 does not exist; it is never zero. Stamps are nanoseconds of CLOCK_REALTIME.

@@ -179,7 +179,7 @@ _COMPLETIONS: tuple[tuple[str, Callable[[], Iterator[Part]], tuple[str, ...], st
     ("chunk_size_negative", one(STREAM + b"-5\r\n" + whole(TOKENS)), _CUT, "a chunk size below zero"),
     ("chunk_size_huge", one(STREAM + b"f" * 30 + b"\r\n" + whole(TOKENS)), _CUT, "a chunk size beyond 64 bits"),
     ("chunk_unended", one(STREAM + b"5\r\n" + b"x" * 99), _CUT, "a chunk longer than its size"),
-    ("chunk_extension_endless", endless(STREAM + b"5;a=", b"x" * MIB), ("too_large", "timeout"),
+    ("chunk_extension_endless", endless(STREAM + b"5;a=", b"x" * MIB), _TOO_LARGE,
      "a chunk extension without end"),
     ("trailer_endless", endless(STREAM + chunk(token(0)) + b"0\r\nx-a: ", b"x" * MIB), _TOO_LARGE,
      "a trailer without end"),

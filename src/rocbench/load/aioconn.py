@@ -14,7 +14,6 @@ from typing import Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
 
 from rocbench.load.framing import MOST_HEAD
 from rocbench.records import Resend
@@ -65,10 +64,10 @@ class Line(ResponseHandler):
         self._idle_closed = idle_closed
         self.any_bytes = False
         self.ended: Resend | None = None
-        self._head = 0
-        """Bytes that came before the answer's body."""
-        self._before: Any = None
-        """The body of the answer before it."""
+        self._bare = 0
+        """Bytes since the answer's body last grew: its head, the size of a chunk, a trailer."""
+        self._grown: tuple[Any, int] = (None, 0)
+        """The body, and how many bytes of it there were."""
 
     @property
     def idle(self) -> bool:
@@ -79,7 +78,7 @@ class Line(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be written."""
         self.any_bytes = False
-        self._head, self._before = 0, self._payload
+        self._bare, self._grown = 0, self._body()
         TRIP.get().line = self
         super().set_response_params(**params)
 
@@ -87,13 +86,23 @@ class Line(ResponseHandler):
         """Bytes came."""
         self.any_bytes = True
         super().data_received(data)
-        if self._payload is self._before or self._payload is EMPTY_PAYLOAD:
-            self._head += len(data)
-            if self._head > MOST_HEAD and self.transport is not None:
+        before, self._grown = self._grown, self._body()
+        self._bare = self._bare + len(data) if self._grown == before else 0
+        if self._bare > MOST_HEAD and self.transport is not None:
+            if self.exception() is None:
                 self.set_exception(
                     HeadTooLarge(f"the head of the answer is larger than {MOST_HEAD >> 10} KiB")
                 )
-                self.transport.close()
+            self.transport.close()
+
+    def set_exception(self, exc: Any, *cause: Any) -> None:
+        """The connection has failed. A fault in a body's trailer aiohttp does not tell the reader of the body."""
+        super().set_exception(exc, *cause)
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            error = aiohttp.ClientPayloadError(f"Response payload is not completed: {exc!r}")
+            error.__cause__ = cause[0] if cause and isinstance(cause[0], Exception) else exc
+            body.set_exception(error)
 
     def eof_received(self) -> None:
         """The server closed; what reaches a closed socket is thrown away: an end, then a reset (EPIPE)."""
@@ -120,6 +129,9 @@ class Line(ResponseHandler):
             self._idle_closed()
             self.force_close()
         return connected
+
+    def _body(self) -> tuple[Any, int]:
+        return self._payload, getattr(self._payload, "total_bytes", 0)
 
     def _socket(self) -> socket.socket | None:
         found: socket.socket | None = self.transport.get_extra_info("socket") if self.transport else None

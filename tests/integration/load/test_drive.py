@@ -78,7 +78,8 @@ def test_chunks_of_several_tokens_and_chat(transport):
     done = result.requests[result.requests["phase"] == Phase.MEASURED]
     assert (done["output_tokens"] == 23).all()
     assert (done["chunks"] < 23).any()
-    assert (done["first_chunk_ns"] < done["first_token_ns"]).all()
+    assert (done["first_chunk_ns"] <= done["first_token_ns"]).all()  # equal where one read held both
+    assert (done["first_chunk_ns"] < done["first_token_ns"]).any()
     firsts = {k: int(truth.sizes[s]) for k, s in zip(truth.ids, truth.starts, strict=True)}
     assert result.icl.total == int((done["chunks"] - 1).sum())
     assert result.itl.total < int((done["output_tokens"] - 1).sum()) + len(firsts)

@@ -28,7 +28,7 @@ from rocbench.load.spec import Closed, Dialect, Lengths, LoadSpec, RequestPlan, 
 from rocbench.probe import cpu
 from rocbench.probe.scrape import Scraper
 from rocbench.server import listener, processes
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 
 MODEL = "tiny-llama-gqa"
 ISL = OSL = 64
@@ -70,7 +70,7 @@ class Cost:
 def usage(leader: int) -> dict[str, float]:
     """CPU seconds of the server's processes by role."""
     found: dict[str, float] = defaultdict(float)
-    reading = cpu.read(Family(processes.identity_of(leader)).refresh())
+    reading = cpu.read(ProcessTree(processes.identity_of(leader)).refresh())
     for member, seconds in reading.cpu_s.items():
         found[reading.roles[member]] += seconds
     return found

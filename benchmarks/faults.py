@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 
 from rocbench.load import drive, script
+from rocbench.load.reference import Connection, ScheduleServer, Stream
 from rocbench.load.schedule import Schedule, Truth
 from rocbench.load.spec import Closed, Lengths, LoadSpec, Progress, RequestPlan, Target, WindowPlan
-from rocbench.load.truth import Connection, ScheduleServer, Stream
 from rocbench.records import FAILURES, NONE, Failure, LoadResult, Phase
 from rocbench.tables import metrics
 from rocbench.verdict.evidence import Evidence

@@ -117,7 +117,7 @@ def _write_run(path: Path, sweep: Mapping[str, Any], world: World) -> RunFolder:
                 folder.write_cell(identity, rows.failed_row(plan, launch, run, server.name, error), {})
                 continue
             rng = np.random.default_rng([world.seed, index, number, world.day])
-            measured = made_up(launch, run, world, rng, at)
+            measured = synthetic(launch, run, world, rng, at)
             row = rows.row(plan, launch, run, running, measured)
             row["simulated"] = world.simulated
             folder.write_cell(
@@ -136,7 +136,7 @@ def _running(launch: Launch, folder: Path, world: World) -> RunningServer:
     )
 
 
-def made_up(launch: Launch, run: Run, world: World, rng: np.random.Generator, at: int) -> Measured:
+def synthetic(launch: Launch, run: Run, world: World, rng: np.random.Generator, at: int) -> Measured:
     """What one cell would have given, from its roofline bound."""
     cell = run.cell
     users = cell.level.concurrency or 1

@@ -17,7 +17,7 @@ from rocbench.errors import InputError, ServerUnreachable
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """A base URL in its parts."""
 
     scheme: str
@@ -88,7 +88,7 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def proxy_of(where: Place) -> Proxy | None:
+def proxy_of(where: Endpoint) -> Proxy | None:
     """The proxy that `http_proxy`, `https_proxy` and `no_proxy` name for a server; None where there is none.
 
     Loopback addresses and sockets in files never have one.
@@ -133,10 +133,10 @@ def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
     return context
 
 
-def place(base_url: str) -> Place:
+def place(base_url: str) -> Endpoint:
     """Take a base URL apart. Raises InputError if it is none."""
     if base_url.startswith("unix:"):
-        return Place("unix", "", 0, "/" + base_url.removeprefix("unix:").lstrip("/"))
+        return Endpoint("unix", "", 0, "/" + base_url.removeprefix("unix:").lstrip("/"))
     parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
     try:
         port = parts.port
@@ -147,10 +147,10 @@ def place(base_url: str) -> Place:
             f"{base_url!r} is not a server's address", fix="give one such as http://127.0.0.1:8000"
         )
     path = parts.path.rstrip("/").removesuffix("/v1")
-    return Place(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), path)
+    return Endpoint(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), path)
 
 
-def addresses(where: Place) -> tuple[tuple[int, object], ...]:
+def addresses(where: Endpoint) -> tuple[tuple[int, object], ...]:
     """(family, socket address) of each address the name has. Raises ServerUnreachable if it has none."""
     if where.scheme == "unix":
         return ((int(socket.AF_UNIX), where.path),)

@@ -16,7 +16,7 @@ from rocbench.conduct.remaining import Key, key_of_row
 from rocbench.errors import InputError
 from rocbench.judgement import repeats, trend
 from rocbench.judgement.compare import by, records
-from rocbench.judgement.namesakes import told_apart
+from rocbench.judgement.disambiguation import disambiguated
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.store import TABLES, RunFolder
 
@@ -73,7 +73,9 @@ def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]
     for name, value in wanted.items():
         frame = frame[frame[name].astype(str) == value]
     rows_ = [
-        row for row in told_apart(records(frame)) if row["valid"] is not False and row.get(metric) is not None
+        row
+        for row in disambiguated(records(frame))
+        if row["valid"] is not False and row.get(metric) is not None
     ]
     table = []
     for series, points in by(rows_, SERIES).items():

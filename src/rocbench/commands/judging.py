@@ -77,8 +77,8 @@ def compare(
             beside: dict[str, Any] = {
                 "a": names[0],
                 "b": names[1],
-                "simulated": bool(result.made_up),
-                "predicted": "predicted" in result.made_up,
+                "simulated": bool(result.synthetic),
+                "predicted": "predicted" in result.synthetic,
                 "differs": result.differs,
                 "only_a": result.only_a,
                 "only_b": result.only_b,
@@ -135,8 +135,8 @@ def ablate(
             text = render.as_json(
                 result.table,
                 factors=result.factors,
-                simulated=bool(result.made_up),
-                predicted="predicted" in result.made_up,
+                simulated=bool(result.synthetic),
+                predicted="predicted" in result.synthetic,
                 notes=result.notes,
             )
         case _:

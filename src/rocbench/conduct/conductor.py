@@ -15,7 +15,7 @@ from typing import Any
 
 from rocbench.conduct import bind, measure, rows
 from rocbench.conduct.bind import ClientOptions
-from rocbench.conduct.interrupts import Stopper
+from rocbench.conduct.interrupts import SignalGuard
 from rocbench.conduct.remaining import Goal, Key, key_of_run
 from rocbench.errors import (
     BenchError,
@@ -93,7 +93,7 @@ class Conductor:
         """The runs of a launch that are to be made now."""
         return self.goal.todo(launch, self.folder.rows, self.redo, self.late, with_late=with_late)
 
-    def launch(self, launch: Launch, stopper: Stopper, *, with_late: bool = True) -> None:
+    def launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool = True) -> None:
         """One server's life with its runs and searches. A server that fails costs its own cells only.
 
         One that is lost in mid-run is started again for the cells that are left, a few times; one that someone else
@@ -104,7 +104,7 @@ class Conductor:
             Interrupted: after the server was stopped.
         """
         try:
-            self._launch(launch, stopper, with_late=with_late)
+            self._launch(launch, guard, with_late=with_late)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -112,7 +112,7 @@ class Conductor:
                 f"a server's files cannot be written: {error.strerror}", where=str(self.folder.path)
             ) from None
 
-    def _launch(self, launch: Launch, stopper: Stopper, *, with_late: bool) -> None:
+    def _launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool) -> None:
         restarts = 0
         while True:
             held = self.held
@@ -122,7 +122,7 @@ class Conductor:
                 return
             folder = self.folder.server_folder(launch.group.server_id)
             try:
-                if self._serve(launch, folder, todo, searches, stopper):
+                if self._serve(launch, folder, todo, searches, guard):
                     return
             except (Interrupted, DiskFault):
                 raise
@@ -153,7 +153,7 @@ class Conductor:
         )
 
     def _serve(
-        self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], stopper: Stopper
+        self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], guard: SignalGuard
     ) -> bool:
         """Start the server and measure on it; False when it was lost and left something to do."""
         spec = bind.server_spec(launch.group, self.plan.sweep, folder)
@@ -167,8 +167,8 @@ class Conductor:
             for note in session.notes:
                 self._note(note)
                 self.folder.log(now(), "note", server=folder.name, text=note)
-            return self._measure(launch, todo, running, session, stopper) and all(
-                self._search(launch, workload, running, session, stopper, fresh=not todo)
+            return self._measure(launch, todo, running, session, guard) and all(
+                self._search(launch, workload, running, session, guard, fresh=not todo)
                 for workload in searches
             )
 
@@ -198,19 +198,19 @@ class Conductor:
         todo: list[Run],
         running: RunningServer,
         session: measure.Session,
-        stopper: Stopper,
+        guard: SignalGuard,
     ) -> bool:
         """Run what is missing; False when the server was lost on the way."""
         for run in todo:
-            stopper.check()
+            guard.check()
             # Asked again: a repeat may have become superfluous by those before it.
             wanted = run.discarded or self._missing(run)
-            if wanted and not self._run(launch, run, running, session, stopper):
+            if wanted and not self._run(launch, run, running, session, guard):
                 return False
         return True
 
     def _run(
-        self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, stopper: Stopper
+        self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, guard: SignalGuard
     ) -> bool:
         """Measure one cell and store it; False when the server was lost under it, or is another one now."""
         attached = self.plan.sweep.server.kind == "attached"
@@ -229,7 +229,7 @@ class Conductor:
         except EnvironmentFault as error:
             # The server was lost around the load, and the cells after it get a new one; or it refuses this cell and the
             # next may ask for something else; or a load worker was lost.
-            stopper.check()
+            guard.check()
             return self._not_loaded(launch, run, running, error)
         row = rows.row(self.plan, launch, run, running, measured) | {"node": self.node}
         self.folder.write_cell(identity, row, measured.parts(identity))
@@ -259,7 +259,7 @@ class Conductor:
             self.again -= 1
             self.index -= 1
             self.screen.note(f"{run.cell.key}: this machine spoiled it ({', '.join(sorted(why))}); once more")
-            return self._run(launch, run, running, session, stopper)
+            return self._run(launch, run, running, session, guard)
         return True
 
     def _replaced(self, run: Run, why: str) -> bool:
@@ -326,13 +326,13 @@ class Conductor:
         workload: Workload,
         running: RunningServer,
         session: measure.Session,
-        stopper: Stopper,
+        guard: SignalGuard,
         *,
         fresh: bool,
     ) -> bool:
         """Measure level after level until the search has its answer; False when the server was lost on the way."""
         while True:
-            stopper.check()
+            guard.check()
             step, run = self._next(launch, workload)
             self._write_searches()
             name = f"{launch.group.model}/{workload.name}"
@@ -343,10 +343,10 @@ class Conductor:
             self.screen.note(f"search {name}: {run.cell.level.label}, {step.why}")
             if fresh and self.plan.sweep.discard_first:
                 discarded = Run(run.cell, run.repeat, discarded=True)
-                if not self._run(launch, discarded, running, session, stopper):
+                if not self._run(launch, discarded, running, session, guard):
                     return False
             fresh = False
-            if not self._run(launch, run, running, session, stopper):
+            if not self._run(launch, run, running, session, guard):
                 return False
             if self.folder.rows[-1]["reasons"] == "request_refused":
                 return True  # as it would be at every other level

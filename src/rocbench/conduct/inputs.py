@@ -8,7 +8,7 @@ from dataclasses import replace
 from rocbench.conduct import bind
 from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import InputError
-from rocbench.load.source import Source
+from rocbench.load.requestfactory import RequestFactory
 from rocbench.load.spec import Dialect, LoadSpec, Target, Trace
 from rocbench.plan.expand import Cell, Fault, Group, Plan, Run, level_of
 
@@ -36,7 +36,7 @@ def examined(plan: Plan, client: ClientOptions) -> Plan:
             continue
         seen.add(repr(case))
         try:
-            source = Source(spec, Dialect(), wire=False)
+            source = RequestFactory(spec, Dialect(), wire=False)
             source.make(0, 0)
         except InputError as error:
             faults[Fault(*_told(error))] = None
@@ -84,7 +84,7 @@ def _longest(group: Group) -> int | None:
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
 
-def _too_long(source: Source, limit: int, model: str) -> Iterator[str]:
+def _too_long(source: RequestFactory, limit: int, model: str) -> Iterator[str]:
     """What the server will refuse, by the lengths that the file tells."""
     turns = [turn for talk in source.talks for turn in talk]
     beyond = sum((turn.isl or 0) + (turn.osl or 0) > limit for turn in turns)

@@ -33,7 +33,7 @@ def catch(handler: Callable[[int, FrameType | None], object]) -> dict[int, Any]:
     return {number: signal.signal(number, handler) for number in stops}
 
 
-class Stopper:
+class SignalGuard:
     """A signal raises, so that a start, a wait for a server and a load all end at once, whoever is stuck in them.
 
     Inside `draining` the first one only sets the event.

@@ -16,7 +16,7 @@ import pandas as pd
 from rocbench.conduct import bind, remaining, rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.conductor import Conductor, now
-from rocbench.conduct.interrupts import Stopper
+from rocbench.conduct.interrupts import SignalGuard
 from rocbench.errors import BenchError, Exit, InputError, NodeFault
 from rocbench.judgement import repeats
 from rocbench.load import calibrate
@@ -34,7 +34,7 @@ RESULTS = Path("results")
 NOT_SERVED = ("server_failed", "request_refused", "load_failed")
 """Codes that stand first in the row of a cell that no server would take, or that could not be loaded."""
 
-Conduct = Callable[[Conductor, Stopper], None]
+Conduct = Callable[[Conductor, SignalGuard], None]
 """Makes every measurement that a run still lacks."""
 
 
@@ -89,7 +89,7 @@ def new_run_id(sweep: str) -> str:
     return f"{at}-{sweep}-{secrets.token_hex(2)}"
 
 
-def one_by_one(conductor: Conductor, stopper: Stopper) -> None:
+def one_by_one(conductor: Conductor, guard: SignalGuard) -> None:
     """Every launch on this node, in the plan's order: first what is missing, then what was invalid.
 
     A server that has both is started twice, but for the last that lacks something.
@@ -97,11 +97,11 @@ def one_by_one(conductor: Conductor, stopper: Stopper) -> None:
     launches = conductor.plan.launches
     lacking = [one for one in launches if conductor.todo(one, with_late=False) or one.searches]
     for launch in lacking[:-1] if conductor.late else ():
-        stopper.check()
-        conductor.launch(launch, stopper, with_late=False)
+        guard.check()
+        conductor.launch(launch, guard, with_late=False)
     for launch in (*lacking[-1:], *launches) if conductor.late else launches:
-        stopper.check()
-        conductor.launch(launch, stopper)
+        guard.check()
+        conductor.launch(launch, guard)
 
 
 def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct | None = None) -> Outcome:
@@ -136,8 +136,8 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
             _doctor(plan, options, screen, folder)
         screen.begin(plan, str(folder.path))
         try:
-            with Stopper() as stopper:
-                (elsewhere or one_by_one)(conductor, stopper)
+            with SignalGuard() as guard:
+                (elsewhere or one_by_one)(conductor, guard)
         finally:
             _finish(folder, conductor)
     _say_wide(conductor, screen)

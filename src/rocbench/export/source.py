@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rocbench.judgement.compare import made_up, origin
+from rocbench.judgement.compare import origin, synthetic
 from rocbench.records import Phase
 from rocbench.report.distributions import weighted_quantiles
 from rocbench.tables import kept
@@ -111,7 +111,7 @@ class Source:
     @property
     def origin(self) -> str:
         """`predicted` or `simulated` where no GPU was measured, else empty."""
-        return made_up([origin(self.row)])
+        return synthetic([origin(self.row)])
 
     @property
     def stem(self) -> str:

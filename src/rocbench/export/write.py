@@ -15,7 +15,7 @@ from rocbench.errors import EnvironmentFault, InputError
 from rocbench.export import aiperf, inferencex, pytorch, tidy, vllm_bench
 from rocbench.export.source import REQUEST_COLUMNS, Source
 from rocbench.judgement import compare
-from rocbench.judgement.namesakes import told_apart
+from rocbench.judgement.disambiguation import disambiguated
 from rocbench.store import RunFolder
 
 JSON_FORMATS: dict[str, Callable[[Iterable[Source]], dict[str, Any]]] = {
@@ -98,7 +98,7 @@ def sources(folder: RunFolder, *, apart: bool = False) -> list[Source]:
     servers = {server["server_id"]: server | image for server in plan.get("servers") or ()}
     found = []
     rows = compare.records(cells) if len(cells) else []
-    for row in told_apart(rows) if apart else rows:
+    for row in disambiguated(rows) if apart else rows:
         server = servers.get(_server_id(str(row.get("server_id")), servers), {})
         found.append(Source(row, server, manifest, _loader(folder, row)))
     return found

@@ -13,13 +13,13 @@ from typing import Any
 
 from rocbench import __version__
 from rocbench.conduct.conductor import Conductor, now
-from rocbench.conduct.interrupts import SAID, Stopper
+from rocbench.conduct.interrupts import SAID, SignalGuard
 from rocbench.conduct.remaining import key_of_row
 from rocbench.conduct.run import Outcome, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault, InputError, Interrupted, NodeFault
 from rocbench.fleet import cluster
 from rocbench.fleet.cluster import Node
-from rocbench.fleet.words import Begun, Ended, Job, Letter, Line, Measured, Note
+from rocbench.fleet.messages import Begun, Ended, Envelope, Job, Line, Measured, Note
 from rocbench.plan import shards
 from rocbench.plan.planned import Plan
 from rocbench.redact import cut, redacted
@@ -147,10 +147,10 @@ class Executor:
         self._stopping = False
         self._conductor: Conductor
 
-    def run(self, conductor: Conductor, stopper: Stopper) -> None:
+    def run(self, conductor: Conductor, guard: SignalGuard) -> None:
         """Hand out every piece that lacks something, and go on until all have ended."""
         self._conductor = conductor
-        with stopper.draining() as stop:
+        with guard.draining() as stop:
             for piece in sorted(
                 self._pieces.values(), key=lambda one: not self._lacking(one, with_late=False)
             ):
@@ -232,14 +232,14 @@ class Executor:
     # --- taking in
 
     def _take_in(self) -> None:
-        for letter in self._ray.get(self._inbox.empty.remote()):
-            piece = self._pieces[letter.piece]
-            if letter.attempt == piece.attempt:
-                self._heard(piece, letter)
+        for envelope in self._ray.get(self._inbox.empty.remote()):
+            piece = self._pieces[envelope.piece]
+            if envelope.attempt == piece.attempt:
+                self._heard(piece, envelope)
 
-    def _heard(self, piece: Piece, letter: Letter) -> None:
+    def _heard(self, piece: Piece, envelope: Envelope) -> None:
         folder = self._conductor.folder
-        match letter.word:
+        match envelope.word:
             case Begun(node, manifest):
                 piece.at = node
                 folder.log(now(), "piece_begun", piece=piece.name, node=node, attempt=piece.attempt + 1)
@@ -351,16 +351,16 @@ class Inbox:
     """Words that were said and not yet heard."""
 
     def __init__(self) -> None:
-        self._letters: list[Letter] = []
+        self._letters: list[Envelope] = []
 
-    def put(self, letter: Letter) -> None:
+    def put(self, envelope: Envelope) -> None:
         """Keep a word."""
-        self._letters.append(letter)
+        self._letters.append(envelope)
 
-    def empty(self) -> list[Letter]:
+    def empty(self) -> list[Envelope]:
         """All words so far, in the order they came."""
-        letters, self._letters = self._letters, []
-        return letters
+        envelopes, self._letters = self._letters, []
+        return envelopes
 
 
 def _task(job: Job, inbox: Any) -> None:
@@ -371,7 +371,7 @@ def _task(job: Job, inbox: Any) -> None:
     mine = cluster.here()
 
     def say(word: Any) -> None:
-        sent = inbox.put.remote(Letter(job.piece, job.attempt, word))
+        sent = inbox.put.remote(Envelope(job.piece, job.attempt, word))
         if not isinstance(word, Line):
             library.get(sent)  # a measurement counts once it has arrived
 

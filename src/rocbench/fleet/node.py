@@ -14,7 +14,7 @@ from rocbench import __version__
 from rocbench.conduct.remaining import key_of_row
 from rocbench.conduct.run import Part, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault
-from rocbench.fleet.words import Begun, Ended, Job, Line, Measured, Note, Word
+from rocbench.fleet.messages import Begun, Ended, Job, Line, Measured, Note, Word
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import progress_line

@@ -47,11 +47,11 @@ from rocbench.judgement.compare import (
     flags_of,
     kept,
     label,
-    made_up,
     needed,
     origin,
     plain_value,
     records,
+    synthetic,
     tells_apart,
 )
 
@@ -165,7 +165,7 @@ class Ablation:
     factors: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
     settings: Settings
-    made_up: str
+    synthetic: str
     """As in a comparison."""
 
 
@@ -211,7 +211,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
             *_as_served(rows, levels, factors),
         ),
         settings=settings,
-        made_up=made_up(map(origin, rows)),
+        synthetic=synthetic(map(origin, rows)),
     )
 
 

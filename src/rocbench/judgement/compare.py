@@ -109,7 +109,7 @@ class Comparison:
     only_b: tuple[str, ...]
     notes: tuple[str, ...]
     settings: Settings
-    made_up: str
+    synthetic: str
     """Where figures come from that no GPU gave, as the function of that name has it."""
 
     def count(self, word: Word) -> int:
@@ -156,7 +156,7 @@ def compare(
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
         notes=(*notes, *told, *few, *_repeat_notes(both)),
         settings=settings,
-        made_up=made_up(map(origin, both)),
+        synthetic=synthetic(map(origin, both)),
     )
 
 
@@ -194,7 +194,7 @@ def origin(row: Mapping[Any, Any]) -> str:
     return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
 
 
-def made_up(origins: Iterable[str]) -> str:
+def synthetic(origins: Iterable[str]) -> str:
     """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
     return " and ".join(sorted({"predicted", "simulated"} & set(origins)))
 

@@ -39,10 +39,10 @@ from rocbench.judgement.compare import (
     few_samples,
     key_columns,
     label,
-    made_up,
     origin,
     plain_value,
     records,
+    synthetic,
 )
 from rocbench.judgement.repeats import MOST_REPEATS, repeats_told
 from rocbench.judgement.slo import COMPARISONS, Limit, Outcome
@@ -178,7 +178,7 @@ class GateResult:
     items: tuple[Item, ...]
     notes: tuple[str, ...]
     policy: Literal["report", "pass", "fail"]
-    made_up: str
+    synthetic: str
     """As in a comparison."""
 
     @property
@@ -221,7 +221,7 @@ def gate(
     for rule in rules.limits:
         assert isinstance(rule, LimitRule)
         items += _limits(run, rule, rules.alpha, found)
-    return GateResult(tuple(items), tuple(found), rules.cannot_tell, made_up(map(origin, records(run))))
+    return GateResult(tuple(items), tuple(found), rules.cannot_tell, synthetic(map(origin, records(run))))
 
 
 def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, None]) -> list[Item]:
@@ -447,8 +447,8 @@ def markdown(result: GateResult, title: str = "Performance gate") -> str:
     items = sorted(result.items, key=lambda item: order[item.outcome])
     counts = ", ".join(f"{sum(i.outcome == word for i in items)} {word}" for word in order)
     lines = [f"## {line(title)}: {result.outcome}", "", counts, ""]
-    if result.made_up:
-        lines += [f"**{result.made_up.capitalize()}: no GPU was measured.**", ""]
+    if result.synthetic:
+        lines += [f"**{result.synthetic.capitalize()}: no GPU was measured.**", ""]
     lines += [
         plaintable.markdown(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
         "",
@@ -461,8 +461,8 @@ def text(result: GateResult) -> str:
     """The items as an aligned table, and the outcome."""
     rows = [[item.cell, item.rule, item.outcome, item.detail] for item in result.items]
     told = [plaintable.text(["cell", "rule", "outcome", "figures"], rows), *result.notes]
-    if result.made_up:
-        told.append(f"{result.made_up}: no GPU was measured")
+    if result.synthetic:
+        told.append(f"{result.synthetic}: no GPU was measured")
     return "\n".join([*told, f"gate: {result.outcome}"])
 
 
@@ -475,8 +475,8 @@ def as_dict(result: GateResult) -> Mapping[str, Any]:
     return {
         "outcome": result.outcome,
         "policy": result.policy,
-        "simulated": bool(result.made_up),
-        "predicted": "predicted" in result.made_up,
+        "simulated": bool(result.synthetic),
+        "predicted": "predicted" in result.synthetic,
         "notes": list(result.notes),
         "items": [
             {"cell": item.cell, "rule": item.rule, "outcome": item.outcome, "detail": item.detail}

@@ -16,7 +16,7 @@ from rocbench.judgement.published import PublishedTable, Reading
 from rocbench.judgement.repeats import repeats_told
 
 
-def made_up(words: str) -> str:
+def synthetic(words: str) -> str:
     """What is told of figures that no GPU gave; empty of others."""
     return f"{words}: no GPU was measured" if words else ""
 
@@ -50,7 +50,7 @@ def comparison(
     lines += [f"only in {a}: {cell}" for cell in result.only_a] + [
         f"only in {b}: {cell}" for cell in result.only_b
     ]
-    lines += [_dropped(frame), _unknown(frame), *result.notes, made_up(result.made_up)]
+    lines += [_dropped(frame), _unknown(frame), *result.notes, synthetic(result.synthetic)]
     settings = result.settings
     lines.append(
         f"change of {b} against {a}; {settings.alpha:.0%} level after Holm over {len(frame)} verdicts; a change within"
@@ -99,7 +99,7 @@ def ablation(result: Ablation, *, as_markdown: bool = False, width: int | None =
     lines = [
         f"up to {dropped} invalid rows of an effect were left out" if dropped else "",
         *result.notes,
-        made_up(result.made_up),
+        synthetic(result.synthetic),
         "effects are within repeats; Holm goes over all effects, and over all ratios of spread",
     ]
     return _join(_table(header, rows, width, as_markdown=as_markdown), lines, as_markdown=as_markdown)

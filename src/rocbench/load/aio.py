@@ -19,9 +19,9 @@ from rocbench.load.aioconn import TRIP, TcpConnector, Trip, UnixConnector, head_
 from rocbench.load.answer import Answer
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
-from rocbench.load.source import Prepared
+from rocbench.load.requestfactory import Request
 from rocbench.load.spec import Closed
-from rocbench.load.tally import Ended
+from rocbench.load.tally import FinishedRequest
 from rocbench.load.work import Work, realtime_ns
 from rocbench.records import Failure, Resend
 
@@ -52,7 +52,7 @@ class AioLoop:
             self.way |= {"proxy": proxy.url, "proxy_auth": auth}
         if self.where.scheme == "https":
             self.way["ssl"] = tls_context(insecure=self.spec.target.insecure)
-        self.running: dict[asyncio.Task[None], tuple[Prepared, Answer]] = {}
+        self.running: dict[asyncio.Task[None], tuple[Request, Answer]] = {}
         self.pacing = Pacing(work, self.start)
         self.session: aiohttp.ClientSession | None = None
         self.fresh: aiohttp.ClientSession | None = None
@@ -99,7 +99,7 @@ class AioLoop:
         work.planned = pacing.planned
         command = work.tick(at)
         if work.in_tail(at):
-            work.outstanding(prepared for prepared, _ in self.running.values())
+            work.outstanding(request for request, _ in self.running.values())
         if command is Command.ABORT:
             await self.abort()
             return False
@@ -119,11 +119,11 @@ class AioLoop:
         work.pause(wake, time.monotonic_ns())
         return True
 
-    def start(self, prepared: Prepared) -> None:
+    def start(self, request: Request) -> None:
         """Begin a request as a task of its own."""
         answer = Answer()
-        task = asyncio.get_running_loop().create_task(self.request(prepared, answer))
-        self.running[task] = (prepared, answer)
+        task = asyncio.get_running_loop().create_task(self.request(request, answer))
+        self.running[task] = (request, answer)
         task.add_done_callback(self.done)
 
     def done(self, task: asyncio.Task[None]) -> None:
@@ -137,19 +137,19 @@ class AioLoop:
         cut = [under_way for task, under_way in self.running.items() if task.cancel()]
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self.running, return_exceptions=True)
-        for prepared, answer in cut:  # only now is it known which of them have left
-            self.work.cut(prepared, answer)
+        for request, answer in cut:  # only now is it known which of them have left
+            self.work.cut(request, answer)
 
     # --- one request
 
-    async def request(self, prepared: Prepared, answer: Answer) -> None:
+    async def request(self, request: Request, answer: Answer) -> None:
         """Send a request, read its answer, and let its user go on."""
         trip = Trip()
         TRIP.set(trip)
         started = realtime_ns()
         complete, failure, error = False, None, ""
         try:
-            complete = await self.exchange(prepared, answer, trip)
+            complete = await self.exchange(request, answer, trip)
         except TimeoutError:
             if answer.done:
                 # All is said, and only the body's own end never came.
@@ -161,44 +161,44 @@ class AioLoop:
         except aiohttp.ClientConnectorError as fault:
             failure, error = Failure.CONNECT, str(fault)
         except (aiohttp.ClientError, OSError) as fault:
-            if trip.kept and trip.ended and not trip.answered and self.once_more(prepared, trip):
-                self.start(prepared)
+            if trip.kept and trip.ended and not trip.answered and self.once_more(request, trip):
+                self.start(request)
                 return
             failure, error = Failure.TOO_LARGE if head_too_large(fault) else _broken(trip), str(fault)
         if answer.failure is not None or answer.status not in {200, -1}:
             failure, error = None, ""
         if not trip.left:
-            self.note_sent(prepared, started)
+            self.note_sent(request, started)
             self.work.talking -= failure is Failure.CONNECT
         end_ns = answer.last_ns if complete else realtime_ns()
-        self.pacing.over(Ended(prepared, answer, prepared.sent_ns, end_ns, complete, failure, error))
+        self.pacing.over(FinishedRequest(request, answer, request.sent_ns, end_ns, complete, failure, error))
 
-    def once_more(self, prepared: Prepared, trip: Trip) -> bool:
+    def once_more(self, request: Request, trip: Trip) -> bool:
         """Whether to send a request again whose kept connection ended without a byte of its answer."""
         if not trip.left:
             self.idle_closed()
             return True
-        if not self.work.may_resend(prepared):
+        if not self.work.may_resend(request):
             return False
         assert trip.ended is not None
-        self.work.resend(prepared, trip.ended)
+        self.work.resend(request, trip.ended)
         return True
 
     def idle_closed(self) -> None:
         """The server closed a connection that was kept."""
         self.work.idle_closes += 1
 
-    async def exchange(self, prepared: Prepared, answer: Answer, trip: Trip) -> bool:
+    async def exchange(self, request: Request, answer: Answer, trip: Trip) -> bool:
         """One POST; True when the body came to its end, False when it is read no further. Raises what aiohttp raises."""
-        session = self.fresh if prepared.resent else self.session
+        session = self.fresh if request.resent else self.session
         assert session is not None
-        headers = {**self.headers, "X-Request-Id": prepared.name}
+        headers = {**self.headers, "X-Request-Id": request.name}
         async with session.post(
-            self.url, data=prepared.payload, headers=headers, trace_request_ctx=(trip, prepared), **self.way
+            self.url, data=request.payload, headers=headers, trace_request_ctx=(trip, request), **self.way
         ) as got:
             answer.status = got.status
             answer.plain = got.status != 200 or "event-stream" not in got.headers.get("content-type", "")
-            prepared.payload = b""
+            request.payload = b""
             open_ended = not {"content-length", "transfer-encoding"} & {name.lower() for name in got.headers}
             while not (open_ended and answer.done):
                 data = await got.content.readany()
@@ -216,10 +216,10 @@ class AioLoop:
             answer.end()
         return True
 
-    def note_sent(self, prepared: Prepared, sent_ns: int) -> None:
+    def note_sent(self, request: Request, sent_ns: int) -> None:
         """Book a request that is about to be written."""
         self.work.talking += 1
-        self.work.sent(prepared, sent_ns, clocked=not isinstance(self.work.feed.shape, Closed))
+        self.work.sent(request, sent_ns, clocked=not isinstance(self.work.feed.shape, Closed))
 
     async def connected(self, session: Any, context: Any, params: Any) -> None:
         """aiohttp has opened a connection for a request."""
@@ -233,10 +233,10 @@ class AioLoop:
 
     async def written(self, session: Any, context: Any, params: Any) -> None:
         """aiohttp is about to write a request; the head goes with the first piece of the body."""
-        trip, prepared = context.trace_request_ctx
+        trip, request = context.trace_request_ctx
         if not trip.left:
             trip.left = True
-            self.note_sent(prepared, realtime_ns())
+            self.note_sent(request, realtime_ns())
 
 
 def _broken(trip: Trip) -> Failure:

@@ -48,7 +48,7 @@ BURST_NS = 50_000
 
 
 class Answer:
-    """The state of one answer. Feed it with pieces of the body, then ask `verdict` and `doubts`."""
+    """The state of one answer. RequestQueue it with pieces of the body, then ask `verdict` and `doubts`."""
 
     __slots__ = (
         "_blanks",

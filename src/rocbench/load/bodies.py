@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rocbench.address import Place
+from rocbench.address import Endpoint
 from rocbench.load.spec import Dialect, RequestPlan, Target
 
 
@@ -49,7 +49,7 @@ def chat(
     return orjson.dumps({**base, "messages": written})
 
 
-def path(where: Place, *, is_chat: bool) -> str:
+def path(where: Endpoint, *, is_chat: bool) -> str:
     """The request's path."""
     return f"{where.prefix}/v1/chat/completions" if is_chat else f"{where.prefix}/v1/completions"
 
@@ -67,7 +67,7 @@ def headers(target: Target) -> dict[str, str]:
     return {name: value.splitlines()[0] if value else "" for name, value in found.items()}
 
 
-def head_template(target: Target, where: Place, *, is_chat: bool) -> bytes:
+def head_template(target: Target, where: Endpoint, *, is_chat: bool) -> bytes:
     """The HTTP head up to where the request's id and length go."""
     lines = [f"POST {path(where, is_chat=is_chat)} HTTP/1.1", f"Host: {where.authority}"]
     lines += [f"{name}: {value}" for name, value in headers(target).items()]

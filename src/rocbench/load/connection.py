@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rocbench.load.framing import Framing
-from rocbench.load.source import Prepared
+from rocbench.load.requestfactory import Request
 
 
 class Connection:
@@ -18,8 +18,8 @@ class Connection:
         "careful",
         "connecting",
         "framing",
-        "prepared",
         "reads",
+        "request",
         "served",
         "sock",
         "stamps",
@@ -30,7 +30,7 @@ class Connection:
         self.sock = sock
         self.address = address
         self.connecting = True
-        self.prepared: Prepared | None = None
+        self.request: Request | None = None
         self.framing = Framing()
         self.reads: list[bytes] = []
         self.stamps: list[bytes] = []

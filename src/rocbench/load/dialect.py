@@ -13,14 +13,14 @@ import struct
 import time
 from dataclasses import dataclass, replace
 
-from rocbench.address import Place, addresses, place
+from rocbench.address import Endpoint, addresses, place
 from rocbench.errors import RequestRefused, ServerUnreachable
 from rocbench.load import bodies
 from rocbench.load.answer import MOST_EVENT, Answer
 from rocbench.load.framing import Framing
-from rocbench.load.source import Prepared, Source
+from rocbench.load.requestfactory import Request, RequestFactory
 from rocbench.load.spec import Dialect, LoadSpec, TextCost
-from rocbench.load.tally import Ended
+from rocbench.load.tally import FinishedRequest
 from rocbench.probe import causes
 from rocbench.probe.fetch import NoConnection, exchange, read_body
 from rocbench.records import BURST_TOKENS, NONE, Failure
@@ -75,7 +75,7 @@ class Learned:
     """The server's addresses, the one that answered first; none where a proxy or aiohttp looks them up."""
     text_cost: TextCost | None
     notes: tuple[str, ...]
-    ended: tuple[Ended, ...]
+    ended: tuple[FinishedRequest, ...]
     """The probes that the server answered, for their rows."""
 
 
@@ -84,16 +84,16 @@ class Probe:
 
     def __init__(self, spec: LoadSpec, transport: str) -> None:
         self.spec = spec
-        self.where: Place = place(spec.target.base_url)
+        self.where: Endpoint = place(spec.target.base_url)
         self.direct = transport == "wire" or self.where.scheme == "unix"
-        self.source = Source(spec, Dialect(), wire=self.direct)
+        self.source = RequestFactory(spec, Dialect(), wire=self.direct)
         self.addresses = addresses(self.where) if self.direct else ()
         self.asked = 0
         self.location = ""
         """Where the last answer points, if it is a redirect."""
         self.whole = False
         """The last answer's body came to its end."""
-        self.ended: list[Ended] = []
+        self.ended: list[FinishedRequest] = []
 
     def ask(self, words: int, dialect: Dialect, tokens: int = _TOKENS) -> Answer:
         """One probe. Raises OSError if the server cannot be reached."""
@@ -103,8 +103,10 @@ class Probe:
         answer = self._over_socket(payload) if self.direct else self._by_fetch(payload)
         if answer.status == 200:
             number = PROBE_ID + self.asked
-            prepared = Prepared(number, NONE, 0, isl, tokens, 0, NONE, "probe", b"", intended_ns=sent)
-            self.ended.append(Ended(prepared, answer, sent, max(answer.last_ns, sent), complete=self.whole))
+            request = Request(number, NONE, 0, isl, tokens, 0, NONE, "probe", b"", intended_ns=sent)
+            self.ended.append(
+                FinishedRequest(request, answer, sent, max(answer.last_ns, sent), complete=self.whole)
+            )
         return answer
 
     def said(self, answer: Answer) -> str:

@@ -16,7 +16,6 @@ from typing import Literal
 
 from rocbench.address import addresses, place
 from rocbench.load.control import Control
-from rocbench.load.crew import Crew
 from rocbench.load.dialect import Learned, learn
 from rocbench.load.hosts import AHEAD_NS as HOSTS_AHEAD_NS
 from rocbench.load.hosts import Agent, HostsCrew, spread
@@ -26,6 +25,7 @@ from rocbench.load.spec import Dialect, LoadSpec, Progress, WorkerSpec
 from rocbench.load.tally import Tally
 from rocbench.load.watch import AHEAD_NS, Watch, users_asked
 from rocbench.load.work import WorkerReport
+from rocbench.load.workerpool import WorkerPool
 from rocbench.records import LoadResult, RequestArray, Window
 
 _SPARE_FILES = 64
@@ -62,12 +62,12 @@ def drive(
     control = Control.create(workers)
     try:
         probes = _probe_rows(learned, control)
-        with HostsCrew(specs, control, agents) if agents else Crew(specs, control) as crew:
-            watch = Watch(spec, control, crew, on_progress, stop, HOSTS_AHEAD_NS if agents else AHEAD_NS)
+        with HostsCrew(specs, control, agents) if agents else WorkerPool(specs, control) as pool:
+            watch = Watch(spec, control, pool, on_progress, stop, HOSTS_AHEAD_NS if agents else AHEAD_NS)
             window = watch.run()
-            reports = crew.reports()
-            hosts = crew.hosts() if isinstance(crew, HostsCrew) else ()
-            late = crew.notes() if isinstance(crew, HostsCrew) else []
+            reports = pool.reports()
+            hosts = pool.hosts() if isinstance(pool, HostsCrew) else ()
+            late = pool.notes() if isinstance(pool, HostsCrew) else []
     finally:
         control.close()
     return merge(

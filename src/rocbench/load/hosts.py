@@ -18,9 +18,9 @@ from typing import Protocol, Self
 
 from rocbench.errors import BenchError, EnvironmentFault, LoadFault
 from rocbench.load.control import UNSET, Control, Count, Head
-from rocbench.load.crew import Crew
 from rocbench.load.spec import WorkerSpec
 from rocbench.load.work import WorkerReport
+from rocbench.load.workerpool import WorkerPool
 from rocbench.records import NONE, LoadHost
 
 AHEAD_NS = 1_000_000_000
@@ -64,7 +64,7 @@ class HostSide:
 
     def __init__(self) -> None:
         self._control: Control | None = None
-        self._crew: Crew | None = None
+        self._crew: WorkerPool | None = None
         self._indexes: list[int] = []
 
     def clock(self) -> int:
@@ -76,7 +76,7 @@ class HostSide:
         self._control = Control.create(workers)
         self._indexes = [spec.index for spec in specs]
         mine = [replace(spec, parent_pid=os.getpid()) for spec in specs]
-        self._crew = Crew(mine, self._control)
+        self._crew = WorkerPool(mine, self._control)
         self._crew.__enter__()
 
     def exchange(self, head: Sequence[int]) -> tuple[list[list[int]], bool]:
@@ -152,7 +152,7 @@ class _Host:
 
 
 class HostsCrew:
-    """All workers on all hosts; used as `Crew` is."""
+    """All workers on all hosts; used as `WorkerPool` is."""
 
     def __init__(self, specs: Sequence[WorkerSpec], control: Control, agents: Sequence[Agent]) -> None:
         self.control = control

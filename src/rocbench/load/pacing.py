@@ -9,9 +9,9 @@ from itertools import count
 
 from rocbench.load.clock import difference
 from rocbench.load.control import Head
-from rocbench.load.source import Prepared
+from rocbench.load.requestfactory import Request
 from rocbench.load.spec import Closed, Open
-from rocbench.load.tally import Ended
+from rocbench.load.tally import FinishedRequest
 from rocbench.load.work import Work
 
 NEVER = 2**63 - 1
@@ -22,11 +22,11 @@ _GAP_NS = 50_000_000
 class Pacing:
     """Calls `start` with each request whose time has come. Times are ns of CLOCK_MONOTONIC."""
 
-    def __init__(self, work: Work, start: Callable[[Prepared], None]) -> None:
+    def __init__(self, work: Work, start: Callable[[Request], None]) -> None:
         self.work = work
         self.feed = work.feed
         self._start = start
-        self._timers: list[tuple[int, int, Prepared]] = []
+        self._timers: list[tuple[int, int, Request]] = []
         self._order = count()
         self.sending = True
         self._held_ns = 0
@@ -37,8 +37,8 @@ class Pacing:
         self._go_ns = work.cells[Head.GO_NS]
         clocks = difference()
         self._go_mono_ns = self._go_ns - clocks.ns + clocks.bound_ns  # late by the bound at most, never early
-        for offset, prepared in self.feed.firsts:
-            self._at(self._go_mono_ns + offset, prepared)
+        for offset, request in self.feed.firsts:
+            self._at(self._go_mono_ns + offset, request)
         self.feed.firsts = []
 
     def stop(self) -> None:
@@ -81,37 +81,37 @@ class Pacing:
                 due.payload = b""
                 work.waiting.append(due)
 
-    def over(self, ended: Ended) -> None:
+    def over(self, ended: FinishedRequest) -> None:
         """A request is over: refill first, book-keep later."""
-        work, before = self.work, ended.prepared
+        work, before = self.work, ended.request
         work.in_flight -= 1
         ended.failure = work.tally.judge(ended)
         delay = work.backoff_ns(before.user, ended.failure)
         work.over(ended)
         if not self.sending:
             return
-        prepared = self.feed.after(before)
-        if prepared is None:
+        request = self.feed.after(before)
+        if request is None:
             now = time.monotonic_ns()
             self._held_ns = max(self._held_ns, now + self._gap_ns) if delay else 0
             self._start_waiting(now)
         elif delay:
-            self._at(time.monotonic_ns() + delay, prepared)
+            self._at(time.monotonic_ns() + delay, request)
         else:
-            self._begin(prepared)
+            self._begin(request)
 
     def _start_waiting(self, now: int) -> None:
         """Send what waits for room: at once, but where requests fail no faster than the clock would."""
         work = self.work
         while work.waiting and work.in_flight < work.room and now >= self._held_ns:
-            prepared = work.waiting.popleft()
-            prepared.payload = self.feed.source.again(prepared)
+            request = work.waiting.popleft()
+            request.payload = self.feed.source.again(request)
             if self._held_ns:
                 self._held_ns = now + self._gap_ns
-            self._begin(prepared)
+            self._begin(request)
 
-    def _at(self, due: int, prepared: Prepared) -> None:
-        heapq.heappush(self._timers, (due, next(self._order), prepared))
+    def _at(self, due: int, request: Request) -> None:
+        heapq.heappush(self._timers, (due, next(self._order), request))
 
     def _next_arrival(self) -> int | None:
         if self._closed_loop:
@@ -119,6 +119,6 @@ class Pacing:
         at = self.feed.next_at_ns()
         return None if at is None else self._go_mono_ns + at
 
-    def _begin(self, prepared: Prepared) -> None:
+    def _begin(self, request: Request) -> None:
         self.work.in_flight += 1
-        self._start(prepared)
+        self._start(request)

@@ -107,7 +107,7 @@ class Truth:
 @contextmanager
 def serving(arguments: Sequence[str] = ()) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run a schedule server with command-line `arguments`; gives its base URL and process, and ends it."""
-    command = [sys.executable, "-m", "rocbench.load.truth", *arguments]
+    command = [sys.executable, "-m", "rocbench.load.reference", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stdout is not None
         try:

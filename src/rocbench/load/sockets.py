@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 
 from rocbench.load.answer import Answer
 from rocbench.load.connection import Connection, Entry
+from rocbench.load.requestfactory import Request
 from rocbench.load.schedule import SO_TIMESTAMPNS
-from rocbench.load.source import Prepared
 from rocbench.load.spec import Closed
-from rocbench.load.tally import Ended
+from rocbench.load.tally import FinishedRequest
 from rocbench.load.work import Work, realtime_ns
 from rocbench.records import NONE, Failure, Resend
 
@@ -39,14 +39,14 @@ class Sockets:
         over: called with each request that is over.
     """
 
-    def __init__(self, work: Work, over: Callable[[Ended], None]) -> None:
+    def __init__(self, work: Work, over: Callable[[FinishedRequest], None]) -> None:
         self.work = work
         self.over = over
         self.poller = select.epoll()
         self.table: dict[int, Entry] = {}
         self.idle: list[Connection] = []
-        self.deadlines: deque[tuple[int, Connection, Prepared]] = deque()
-        self.connect_deadlines: deque[tuple[int, Connection, Prepared]] = deque()
+        self.deadlines: deque[tuple[int, Connection, Request]] = deque()
+        self.connect_deadlines: deque[tuple[int, Connection, Request]] = deque()
         self.timeout_ns = round(work.spec.load.request_timeout_s * 1e9)
         self.connect_ns = round(min(work.spec.load.request_timeout_s, _CONNECT_S) * 1e9)
         self.closed_loop = isinstance(work.spec.load.shape, Closed)
@@ -57,9 +57,9 @@ class Sockets:
         """Every open connection."""
         return (entry[3] for entry in tuple(self.table.values()))
 
-    def running(self) -> Iterator[Prepared]:
+    def running(self) -> Iterator[Request]:
         """Every request that is in flight."""
-        return (entry[3].prepared for entry in self.table.values() if entry[3].prepared is not None)
+        return (entry[3].request for entry in self.table.values() if entry[3].request is not None)
 
     def measure_backlog(self) -> None:
         """Take stock of what waits to be parsed."""
@@ -69,8 +69,8 @@ class Sockets:
         """Give up what took too long."""
         for deadlines, connecting in ((self.deadlines, False), (self.connect_deadlines, True)):
             while deadlines and deadlines[0][0] <= now:
-                _, connection, prepared = deadlines.popleft()
-                if connection.prepared is prepared and connection.connecting == connecting:
+                _, connection, request = deadlines.popleft()
+                if connection.request is request and connection.connecting == connecting:
                     self.timed_out(connection)
 
     # --- receiving
@@ -156,7 +156,7 @@ class Sockets:
 
     def check(self, connection: Connection) -> None:
         """See whether the answer is complete."""
-        if connection.prepared is None:
+        if connection.request is None:
             self.lost(connection, None)  # nothing was asked: what comes tells why the server closes
             return
         connection.parse()
@@ -174,11 +174,11 @@ class Sockets:
 
     def complete(self, connection: Connection) -> None:
         """The answer is whole: free the connection and let the user go on."""
-        prepared, framing = connection.prepared, connection.framing
-        assert prepared is not None
+        request, framing = connection.request, connection.framing
+        assert request is not None
         answer = framing.answer
-        ended = Ended(prepared, answer, prepared.sent_ns, answer.last_ns, complete=True)
-        connection.prepared = None
+        ended = FinishedRequest(request, answer, request.sent_ns, answer.last_ns, complete=True)
+        connection.request = None
         connection.served += 1
         if framing.keep_alive and connection.unsent is None:
             self.idle.append(connection)
@@ -188,13 +188,13 @@ class Sockets:
 
     def fail(self, connection: Connection, failure: Failure, message: str) -> None:
         """The answer failed: close the connection and let the user go on."""
-        prepared = connection.prepared
-        assert prepared is not None
+        request = connection.request
+        assert request is not None
         answer = connection.framing.answer
-        ended = Ended(
-            prepared,
+        ended = FinishedRequest(
+            request,
             answer,
-            prepared.sent_ns,
+            request.sent_ns,
             realtime_ns(),
             complete=False,
             failure=failure,
@@ -203,14 +203,14 @@ class Sockets:
         if answer.failure is not None or answer.status not in {200, NONE}:
             # What the answer itself said (an error, broken JSON, a status) is the better reason.
             ended.failure, ended.error = None, ""
-        connection.prepared = None
+        connection.request = None
         self.close(connection)
         self.over(ended)
 
     def lost(self, connection: Connection, error: OSError | None) -> None:
         """The server closed (error None) or reset the connection."""
-        prepared = connection.prepared
-        if prepared is None:
+        request = connection.request
+        if request is None:
             self.work.idle_closes += connection.sock.fileno() >= 0
             self.close(connection)
             return
@@ -224,11 +224,11 @@ class Sockets:
         if framing.complete:
             framing.keep_alive = False
             self.complete(connection)
-        elif connection.served and not framing.any_bytes and self.work.may_resend(prepared):
-            self.work.resend(prepared, _how(connection, error))
-            connection.prepared = None
+        elif connection.served and not framing.any_bytes and self.work.may_resend(request):
+            self.work.resend(request, _how(connection, error))
+            connection.request = None
             self.close(connection)
-            self.connect(prepared, 0)
+            self.connect(request, 0)
         elif error is not None or not framing.any_bytes:
             self.fail(connection, Failure.RESET, str(error or "the server closed before it answered"))
         else:
@@ -251,26 +251,26 @@ class Sockets:
 
     # --- sending
 
-    def start(self, prepared: Prepared) -> None:
+    def start(self, request: Request) -> None:
         """Send a request on a kept connection that still stands, else on a new one."""
         while self.idle:
             connection = self.idle.pop()
             if _stands(connection.sock):
-                self.transmit(connection, prepared)
+                self.transmit(connection, request)
                 return
             self.lost(connection, None)
-        self.connect(prepared, 0)
+        self.connect(request, 0)
 
-    def connect(self, prepared: Prepared, address: int) -> None:
+    def connect(self, request: Request, address: int) -> None:
         """Open a connection for a request, to the server's address of that index."""
         family, where = self.work.spec.addresses[address]
         try:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
-            self.never_connected(prepared, error.errno or 0)
+            self.never_connected(request, error.errno or 0)
             return
         connection = Connection(sock, address)
-        connection.prepared = prepared
+        connection.request = request
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -281,45 +281,47 @@ class Sockets:
             connection,
         )
         self.poller.register(sock.fileno(), _WATCH | select.EPOLLOUT)
-        self.connect_deadlines.append((time.monotonic_ns() + self.connect_ns, connection, prepared))
+        self.connect_deadlines.append((time.monotonic_ns() + self.connect_ns, connection, request))
         error_number = sock.connect_ex(where)  # type: ignore[arg-type]
         if error_number not in {0, errno.EINPROGRESS}:
             self.unreachable(connection, error_number)
 
     def connected(self, connection: Connection) -> None:
         """The connection stands: send its request."""
-        prepared = connection.prepared
-        assert prepared is not None
+        request = connection.request
+        assert request is not None
         connection.connecting = False
         self.work.opened += 1
         self.poller.modify(connection.sock.fileno(), _WATCH)
-        self.transmit(connection, prepared)
+        self.transmit(connection, request)
 
     def unreachable(self, connection: Connection, error_number: int) -> None:
         """One address does not answer: try the next, or give up."""
-        prepared, address = connection.prepared, connection.address + 1
-        assert prepared is not None
-        connection.prepared = None
+        request, address = connection.request, connection.address + 1
+        assert request is not None
+        connection.request = None
         self.close(connection)
         if address < len(self.work.spec.addresses):
-            self.connect(prepared, address)
+            self.connect(request, address)
         else:
-            self.never_connected(prepared, error_number)
+            self.never_connected(request, error_number)
 
-    def never_connected(self, prepared: Prepared, error_number: int) -> None:
+    def never_connected(self, request: Request, error_number: int) -> None:
         """A request that reached no server."""
         now, text = realtime_ns(), f"{errno.errorcode.get(error_number, error_number)}: cannot connect"
-        self.work.sent(prepared, now, clocked=not self.closed_loop)
-        sent_ns = prepared.sent_ns
-        ended = Ended(prepared, Answer(), sent_ns, now, complete=False, failure=Failure.CONNECT, error=text)
+        self.work.sent(request, now, clocked=not self.closed_loop)
+        sent_ns = request.sent_ns
+        ended = FinishedRequest(
+            request, Answer(), sent_ns, now, complete=False, failure=Failure.CONNECT, error=text
+        )
         self.over(ended)
 
-    def transmit(self, connection: Connection, prepared: Prepared) -> None:
+    def transmit(self, connection: Connection, request: Request) -> None:
         """Send a request. Nothing stands between the stamp and the send."""
-        connection.prepared = prepared
+        connection.request = request
         connection.careful = True
         connection.framing.begin(Answer())
-        data, send = prepared.payload, connection.sock.send
+        data, send = request.payload, connection.sock.send
         sent_ns = realtime_ns()
         try:
             sent = send(data)
@@ -327,25 +329,25 @@ class Sockets:
             sent = 0
         except OSError as error:
             if connection.served:  # nothing has left
-                connection.prepared = None
+                connection.request = None
                 self.lost(connection, error)
-                self.start(prepared)
+                self.start(request)
             else:
-                self.book(connection, prepared, sent_ns)
+                self.book(connection, request, sent_ns)
                 self.lost(connection, error)
             return
         if sent != len(data):
             connection.unsent = memoryview(data)[sent:]
             self.poller.modify(connection.sock.fileno(), _WATCH | select.EPOLLOUT)
-        self.book(connection, prepared, sent_ns)
+        self.book(connection, request, sent_ns)
 
-    def book(self, connection: Connection, prepared: Prepared, sent_ns: int) -> None:
+    def book(self, connection: Connection, request: Request, sent_ns: int) -> None:
         """What may follow a send."""
         if connection.unsent is None:
-            prepared.payload = b""
+            request.payload = b""
         self.work.talking += 1
-        self.work.sent(prepared, sent_ns, clocked=not self.closed_loop)
-        self.deadlines.append((time.monotonic_ns() + self.timeout_ns, connection, prepared))
+        self.work.sent(request, sent_ns, clocked=not self.closed_loop)
+        self.deadlines.append((time.monotonic_ns() + self.timeout_ns, connection, request))
 
     def send_rest(self, connection: Connection) -> None:
         """Go on with a body that did not fit the socket's buffer."""
@@ -362,8 +364,8 @@ class Sockets:
             return
         connection.unsent = None
         self.poller.modify(connection.sock.fileno(), _WATCH)
-        if connection.prepared is not None:
-            connection.prepared.payload = b""
+        if connection.request is not None:
+            connection.request.payload = b""
 
     def close(self, connection: Connection) -> None:
         """Close a connection and forget it."""
@@ -377,10 +379,10 @@ class Sockets:
     def abort(self) -> None:
         """Cut everything that is in flight."""
         for _, _, _, connection in tuple(self.table.values()):
-            if connection.prepared is not None:
+            if connection.request is not None:
                 connection.parse()
-                self.work.cut(connection.prepared, connection.framing.answer)
-            connection.prepared = None
+                self.work.cut(connection.request, connection.framing.answer)
+            connection.request = None
             self.close(connection)
 
 

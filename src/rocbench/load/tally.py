@@ -9,8 +9,8 @@ import numpy as np
 
 from rocbench.load.answer import Answer
 from rocbench.load.control import UNSET, Count, Head
+from rocbench.load.requestfactory import Request
 from rocbench.load.silence import Heard
-from rocbench.load.source import Prepared
 from rocbench.records import (
     FAILURES,
     NONE,
@@ -33,10 +33,10 @@ _FLUSH_ROWS = 4096
 
 
 @dataclass(slots=True)
-class Ended:
+class FinishedRequest:
     """One request that is over."""
 
-    prepared: Prepared
+    request: Request
     answer: Answer
     sent_ns: int
     end_ns: int
@@ -88,30 +88,30 @@ class Tally:
         self.errors: dict[int, str] = {}
         self.stamps: dict[int, Int64Array] | None = {} if keep_stamps else None
         self._rows: list[tuple[int, ...]] = []
-        self._pending: list[tuple[Ended, bool]] = []
+        self._pending: list[tuple[FinishedRequest, bool]] = []
         self._pending_tokens = 0
         self._chunks: list[RequestArray] = []
 
-    def judge(self, ended: Ended) -> Failure | None:
+    def judge(self, ended: FinishedRequest) -> Failure | None:
         """How a request failed; None when it completed."""
         if ended.failure is not None:
             return ended.failure
-        asked = ended.prepared.osl_asked
+        asked = ended.request.osl_asked
         return ended.answer.verdict(complete=ended.complete, osl_asked=asked, ignore_eos=self.ignore_eos)
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: FinishedRequest) -> None:
         """Judge a request and keep its row."""
         failure = self.judge(ended)
         if failure is not None:
-            self.errors[ended.prepared.request_id] = _kept(ended.error or ended.answer.error, self.secrets)
+            self.errors[ended.request.request_id] = _kept(ended.error or ended.answer.error, self.secrets)
         self._count_live(ended, failure)
         self._keep(ended, failure, good=failure is None)
 
-    def cut(self, prepared: Prepared, answer: Answer) -> None:
+    def cut(self, request: Request, answer: Answer) -> None:
         """A request that we gave up ourselves, sent or not: it neither failed nor ended, and its tokens count."""
-        self._keep(Ended(prepared, answer, prepared.sent_ns, NONE, complete=False), None, good=False)
+        self._keep(FinishedRequest(request, answer, request.sent_ns, NONE, complete=False), None, good=False)
 
-    def _keep(self, ended: Ended, failure: Failure | None, *, good: bool) -> None:
+    def _keep(self, ended: FinishedRequest, failure: Failure | None, *, good: bool) -> None:
         self._rows.append(self._row(ended, failure))
         self._pending.append((ended, good))
         self._pending_tokens += len(ended.answer.stamps)
@@ -123,7 +123,7 @@ class Tally:
         self.flush()
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, dtype=REQUEST_DTYPE)
 
-    def _count_live(self, ended: Ended, failure: Failure | None) -> None:
+    def _count_live(self, ended: FinishedRequest, failure: Failure | None) -> None:
         counters, answer = self.counters, ended.answer
         if failure is None:
             counters[Count.COMPLETED] += 1
@@ -139,40 +139,40 @@ class Tally:
                 counters[Count.CONNECT_FAILED] += 1
         counters[Count.OUTPUT_TOKENS] += max(0, answer.output_tokens())
 
-    def _row(self, ended: Ended, failure: Failure | None) -> tuple[int, ...]:
-        answer, prepared = ended.answer, ended.prepared
-        doubts, output_tokens = int(answer.doubts(prepared.osl_asked)), answer.output_tokens()
+    def _row(self, ended: FinishedRequest, failure: Failure | None) -> tuple[int, ...]:
+        answer, request = ended.answer, ended.request
+        doubts, output_tokens = int(answer.doubts(request.osl_asked)), answer.output_tokens()
         counts = answer.token_counts()
         image_tokens = answer.image_tokens
-        if not prepared.images:
+        if not request.images:
             image_tokens = NONE
-        elif image_tokens < 0 and answer.prompt_tokens >= 0 and prepared.text_tokens >= 0:
-            image_tokens = max(0, answer.prompt_tokens - prepared.text_tokens)
+        elif image_tokens < 0 and answer.prompt_tokens >= 0 and request.text_tokens >= 0:
+            image_tokens = max(0, answer.prompt_tokens - request.text_tokens)
         return (
-            prepared.request_id,
+            request.request_id,
             self.worker,
-            prepared.user,
-            prepared.turn,
+            request.user,
+            request.turn,
             Phase.WARMUP,
-            prepared.intended_ns,
+            request.intended_ns,
             ended.sent_ns,
             answer.first_chunk_ns,
             answer.first_token_ns,
             answer.last_token_ns,
             ended.end_ns,
-            prepared.isl_asked,
-            prepared.osl_asked,
+            request.isl_asked,
+            request.osl_asked,
             answer.prompt_tokens,
             output_tokens,
             image_tokens,
             answer.cached_tokens,
-            prepared.images,
+            request.images,
             len(answer.stamps),
             0,
             0,
             answer.status,
             NONE if failure is None else FAILURES.index(failure),
-            NONE if prepared.resent is None else RESENDS.index(prepared.resent),
+            NONE if request.resent is None else RESENDS.index(request.resent),
             counts[0] if counts else 0,
             doubts,
         )
@@ -206,7 +206,7 @@ class Tally:
         if self.stamps is not None:
             for ended, _ in pending:
                 kept = np.frombuffer(ended.answer.stamps, dtype=np.int64)
-                self.stamps[ended.prepared.request_id] = np.repeat(kept, ended.answer.token_counts())
+                self.stamps[ended.request.request_id] = np.repeat(kept, ended.answer.token_counts())
 
     def _gaps(
         self,

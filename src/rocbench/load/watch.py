@@ -11,10 +11,10 @@ from rocbench.errors import LoadFault
 from rocbench.load import rule
 from rocbench.load.clock import StepWatch
 from rocbench.load.control import UNSET, Command, Control, Count, Head
-from rocbench.load.crew import Crew
 from rocbench.load.hosts import HostsCrew
 from rocbench.load.pulse import Pulse
 from rocbench.load.spec import Closed, LoadSpec, Open, Progress, Trace
+from rocbench.load.workerpool import WorkerPool
 from rocbench.records import Window
 
 PhaseName = Literal["connect", "warm-up", "measure", "tail", "drain"]
@@ -36,7 +36,7 @@ class Watch:
         self,
         spec: LoadSpec,
         control: Control,
-        crew: Crew | HostsCrew,
+        pool: WorkerPool | HostsCrew,
         on_progress: Callable[[Progress], None] | None,
         stop: threading.Event | None,
         ahead_ns: int = AHEAD_NS,
@@ -48,7 +48,7 @@ class Watch:
         self.timeout_ns = round(spec.request_timeout_s * 1e9)
         self.control = control
         self.cells = control.cells
-        self.crew = crew
+        self.pool = pool
         self.on_progress = on_progress
         self.stop = stop
         self.phase: PhaseName = "connect"
@@ -80,7 +80,7 @@ class Watch:
                 if self._stopped() and not interrupted:
                     interrupted = True
                     self._interrupt("interrupted")
-                if self.crew.done:
+                if self.pool.done:
                     break
                 self._step(time.time_ns())
                 time.sleep(_WATCH_S)
@@ -89,7 +89,7 @@ class Watch:
                     raise
                 interrupted = self.pulse.hurry = True
                 self._interrupt("interrupted")
-        self.crew.check()
+        self.pool.check()
         start, end = self.cells[Head.START_NS], self.cells[Head.END_NS]
         now = time.time_ns()
         start = now if start == UNSET else start
@@ -98,7 +98,7 @@ class Watch:
     # --- phases
 
     def _step(self, now: int) -> None:
-        self.crew.check()
+        self.pool.check()
         if standing := self.pulse.look(time.monotonic()):
             raise LoadFault(
                 standing, fix="see whether this machine stopped it, or its memory ran out (dmesg)"
@@ -107,7 +107,7 @@ class Watch:
         self._show(now)
         match self.phase:
             case "connect":
-                if self.crew.ready:
+                if self.pool.ready:
                     self._go(now)
             case "warm-up":
                 self._warm_up(now)
@@ -172,7 +172,7 @@ class Watch:
 
     def _all_over(self) -> bool:
         total = self.control.total
-        exhausted = total(Count.EXHAUSTED) == len(self.crew.members)
+        exhausted = total(Count.EXHAUSTED) == len(self.pool.members)
         # All may be handed out before the first is counted as in flight: what was sent must also have ended.
         answered = 0 < total(Count.SENT) <= total(Count.COMPLETED) + total(Count.FAILED)
         return exhausted and answered and total(Count.IN_FLIGHT) == 0 and total(Count.WAITING) == 0
@@ -219,7 +219,7 @@ class Watch:
 
     def _tail_over(self) -> bool:
         total = self.control.total
-        return total(Count.TAIL_SEEN) == len(self.crew.members) and total(Count.OUTSTANDING) == 0
+        return total(Count.TAIL_SEEN) == len(self.pool.members) and total(Count.OUTSTANDING) == 0
 
     def _interrupt(self, ended_by: str) -> None:
         """End the load now, keeping what was measured."""

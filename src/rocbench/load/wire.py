@@ -15,7 +15,7 @@ from rocbench.load.connection import Connection
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
 from rocbench.load.sockets import Sockets
-from rocbench.load.tally import Ended
+from rocbench.load.tally import FinishedRequest
 from rocbench.load.work import Work, realtime_ns
 
 _TICK_NS = 10_000_000
@@ -37,7 +37,7 @@ class WireLoop:
         self.scan: Iterator[Connection] | None = None
         self.next_scan_ns = 0
 
-    def over(self, ended: Ended) -> None:
+    def over(self, ended: FinishedRequest) -> None:
         """A request is over."""
         self.pacing.over(ended)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rocbench.load.answer import Answer
 from rocbench.load.control import Command, Control, Count, Head
-from rocbench.load.feed import Feed
-from rocbench.load.source import Prepared
+from rocbench.load.requestfactory import Request
+from rocbench.load.requestqueue import RequestQueue
 from rocbench.load.spec import Open, WorkerSpec
-from rocbench.load.tally import Counts, Ended, Tally
+from rocbench.load.tally import Counts, FinishedRequest, Tally
 from rocbench.records import NONE, Failure, Int64Array, RequestArray, Resend, WorkerStats
 
 RESEND_WITHIN_NS = 1_000_000_000
@@ -72,7 +72,7 @@ class Work:
         self.spec = spec
         self.cells = control.cells
         self.counters = control.counters(spec.index)
-        self.feed = Feed(spec, wire=spec.transport == "wire")
+        self.feed = RequestQueue(spec, wire=spec.transport == "wire")
         load = spec.load
         self.tally = Tally(
             spec.index,
@@ -82,8 +82,8 @@ class Work:
             keep_stamps=load.keep_stamps,
             secrets=load.secrets,
         )
-        self.ended: deque[Ended] = deque()
-        self.waiting: deque[Prepared] = deque()
+        self.ended: deque[FinishedRequest] = deque()
+        self.waiting: deque[Request] = deque()
         """Open loop: requests that are due and wait for room."""
         self.room = _room(load.shape, spec.index, spec.workers)
         self.in_flight = self.talking = self.opened = self.idle_closes = self.reads = 0
@@ -125,44 +125,44 @@ class Work:
             realtime_ns(), time.process_time(), cpu_wait_s(), self.opened, self.idle_closes, self.reads
         )
 
-    def sent(self, prepared: Prepared, at_ns: int, *, clocked: bool) -> None:
+    def sent(self, request: Request, at_ns: int, *, clocked: bool) -> None:
         """Count a request that is sent, or that could not be; what is sent again was counted the first time.
 
         Args:
-            prepared: the request.
+            request: the request.
             at_ns: when that was.
             clocked: requests are sent by the clock, so that this one was due at its own time.
         """
-        if prepared.resent is not None:
+        if request.resent is not None:
             return
-        prepared.sent_ns = at_ns
-        if not clocked or prepared.turn:
-            prepared.intended_ns = at_ns
+        request.sent_ns = at_ns
+        if not clocked or request.turn:
+            request.intended_ns = at_ns
         self.counters[Count.SENT] += 1
-        if self.cells[Head.START_NS] <= prepared.intended_ns < self.cells[Head.END_NS]:
+        if self.cells[Head.START_NS] <= request.intended_ns < self.cells[Head.END_NS]:
             self.counters[Count.BEGUN] += 1
 
-    def may_resend(self, prepared: Prepared) -> bool:
+    def may_resend(self, request: Request) -> bool:
         """Whether a request lost on a kept connection, without a byte of its answer, is sent once more."""
-        return prepared.resent is None and realtime_ns() - prepared.sent_ns < RESEND_WITHIN_NS
+        return request.resent is None and realtime_ns() - request.sent_ns < RESEND_WITHIN_NS
 
-    def resend(self, prepared: Prepared, how: Resend) -> None:
+    def resend(self, request: Request, how: Resend) -> None:
         """Make a request ready to be sent once more, on a new connection."""
-        prepared.resent = how
-        prepared.payload = prepared.payload or self.feed.source.again(prepared)
+        request.resent = how
+        request.payload = request.payload or self.feed.source.again(request)
         self.talking -= 1
 
-    def cut(self, prepared: Prepared, answer: Answer) -> None:
+    def cut(self, request: Request, answer: Answer) -> None:
         """Give up a request in flight. Under closed loop one that waits for its connection was never due."""
-        if prepared.intended_ns != NONE:
-            self.cuts += prepared.sent_ns != NONE
-            self.tally.cut(prepared, answer)
+        if request.intended_ns != NONE:
+            self.cuts += request.sent_ns != NONE
+            self.tally.cut(request, answer)
 
-    def over(self, ended: Ended) -> None:
+    def over(self, ended: FinishedRequest) -> None:
         """Take in a request that is over; its row is made in a pause."""
         self.talking -= ended.failure is not Failure.CONNECT
         self.ended.append(ended)
-        self.turned_over.add(ended.prepared.user)
+        self.turned_over.add(ended.request.user)
 
     def backoff_ns(self, user: int, failure: Failure | None) -> int:
         """How long a user waits after a failure of any kind, so that no server is hammered: 0, 50 ms, ... 1 s.
@@ -181,10 +181,10 @@ class Work:
         """True once the window's end has passed."""
         return now_ns >= self.cells[Head.END_NS]
 
-    def outstanding(self, in_flight: Iterable[Prepared]) -> None:
+    def outstanding(self, in_flight: Iterable[Request]) -> None:
         """Publish how many requests of the window are not over; only in the tail."""
         start, end = self.cells[Head.START_NS], self.cells[Head.END_NS]
-        left = sum(start <= prepared.intended_ns < end for prepared in chain(in_flight, self.waiting))
+        left = sum(start <= request.intended_ns < end for request in chain(in_flight, self.waiting))
         self.counters[Count.OUTSTANDING] = left
         self.counters[Count.TAIL_SEEN] = 1
 
@@ -196,8 +196,8 @@ class Work:
     def report(self) -> WorkerReport:
         """Hand everything back."""
         self.settle()
-        for prepared in self.waiting:
-            self.tally.cut(prepared, Answer())
+        for request in self.waiting:
+            self.tally.cut(request, Answer())
         rows = self.tally.rows()
         begin, end = self._begin, self._end or self._usage()
         if begin is None:

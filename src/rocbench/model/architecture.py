@@ -16,7 +16,7 @@ from rocbench.model.layers import MAMBA, Block, blocks, experts
 from rocbench.model.parameters import Parts
 from rocbench.model.vision import merge, patch_side, tower_doubt
 
-Family = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
+ProcessTree = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
 
 MLA_TYPES = {
     *("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k2", "kimi_linear"),
@@ -49,7 +49,7 @@ class Architecture:
 
     model_type: str
     architectures: tuple[str, ...]
-    family: Family
+    family: ProcessTree
     hidden_size: int
     num_layers: int
     num_heads: int
@@ -260,7 +260,7 @@ def _classes(named: Any) -> tuple[str, ...]:
     return tuple(name for name in listed if isinstance(name, str))
 
 
-def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> Family:
+def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> ProcessTree:
     """The attention family, as vLLM decides it.
 
     Source: vLLM v0.33.0 transformers_utils/model_arch_config_convertor.py:294-342 (MLA by model type and
@@ -290,7 +290,7 @@ def _indexer(fields: Fields) -> tuple[int | None, int | None, int | None]:
     return heads, dim, chosen_tokens
 
 
-def _notes(family: Family, layered: Sequence[Block]) -> tuple[str, ...]:
+def _notes(family: ProcessTree, layered: Sequence[Block]) -> tuple[str, ...]:
     """How the figures are meant, one sentence each."""
     notes = []
     if family == "hybrid":
@@ -302,7 +302,7 @@ def _notes(family: Family, layered: Sequence[Block]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _unknown(fields: Fields, family: Family) -> tuple[str, ...]:
+def _unknown(fields: Fields, family: ProcessTree) -> tuple[str, ...]:
     """What of the config is not understood, one sentence each, by the field's name first."""
     doubts = []
     kind = fields.model_type or None

@@ -10,7 +10,7 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from rocbench.address import Place, place, proxy_of, tls_context
+from rocbench.address import Endpoint, place, proxy_of, tls_context
 from rocbench.probe.fetch import NoConnection, TooLarge
 from rocbench.units import one_line
 
@@ -81,7 +81,7 @@ def of_error(error: BaseException, base_url: str) -> Cause:
     )
 
 
-def _of_certificate(reason: ssl.SSLCertVerificationError, where: Place) -> Cause:
+def _of_certificate(reason: ssl.SSLCertVerificationError, where: Endpoint) -> Cause:
     told = _CERTIFICATES.get(reason.verify_code)
     if told is None:
         told = (
@@ -91,7 +91,7 @@ def _of_certificate(reason: ssl.SSLCertVerificationError, where: Place) -> Cause
     return Cause(f"the TLS certificate of {where.authority} {told[0]}", told[1])
 
 
-def _of_tls(reason: ssl.SSLError, where: Place) -> Cause:
+def _of_tls(reason: ssl.SSLError, where: Endpoint) -> Cause:
     code = str(reason.reason or "")
     if code in _NO_TLS:
         return Cause(
@@ -120,7 +120,7 @@ def _of_name(reason: socket.gaierror, host: str) -> Cause:
     )
 
 
-def _of_tunnel(told: str, at: str, where: Place) -> Cause:
+def _of_tunnel(told: str, at: str, where: Endpoint) -> Cause:
     """A proxy that does not let the connection through: `Tunnel connection failed: 407 ...`."""
     found = re.search(r"failed: (\d{3})", told)
     status = int(found[1]) if found else 0
@@ -136,7 +136,7 @@ def _no_credentials(at: str) -> Cause:
     )
 
 
-def _bypass(where: Place) -> str:
+def _bypass(where: Endpoint) -> str:
     return f"let the proxy allow it, or go around it: export no_proxy={where.host}"
 
 
@@ -165,7 +165,7 @@ def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
     )
 
 
-def _speaks_tls(where: Place) -> bool:
+def _speaks_tls(where: Endpoint) -> bool:
     """Whether a TLS handshake gets an answer on the server's port."""
     try:
         with (

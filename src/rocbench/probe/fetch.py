@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rocbench.address import Place, Proxy, place, proxy_of, tls_context
+from rocbench.address import Endpoint, Proxy, place, proxy_of, tls_context
 
 CONNECT_S = 5.0
 """Seconds that a connection may take, TLS and the way through a proxy included."""
@@ -120,7 +120,7 @@ def exchange(
 
 
 def _connection(
-    where: Place, proxy: Proxy | None, *, insecure: bool, timeout_s: float
+    where: Endpoint, proxy: Proxy | None, *, insecure: bool, timeout_s: float
 ) -> http.client.HTTPConnection:
     """A connection to the server, or to the proxy before it, not yet made."""
     host, port = (proxy.host, proxy.port) if proxy else (where.host, where.port)

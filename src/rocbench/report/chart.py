@@ -90,7 +90,7 @@ class Chart:
     caption: str
     """What it shows, what is drawn how, and how to read it."""
     views: tuple[View, ...]
-    made_up: str = ""
+    synthetic: str = ""
     """Where figures come from that no GPU gave: simulated, predicted, or both."""
     choose: str = ""
     """What the menu of several views chooses: `cell`, `level`."""

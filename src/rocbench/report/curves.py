@@ -9,7 +9,7 @@ from typing import Any
 
 from rocbench import stats
 from rocbench.judgement.compare import origin
-from rocbench.judgement.namesakes import configuration
+from rocbench.judgement.disambiguation import configuration
 from rocbench.report.chart import Mark, colour, symbol
 from rocbench.tables import kept
 from rocbench.tables.metrics import kind_of
@@ -30,8 +30,8 @@ class RunInfo:
     label: str
     run_id: str
     begun_at: str
-    made_up: str = ""
-    """As `made_up` has it of its rows."""
+    synthetic: str = ""
+    """As `synthetic` has it of its rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench.harmless import plotly
-from rocbench.judgement.compare import made_up
+from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import PALETTE, Chart, Panel, Series, View
 from rocbench.report.curves import Curve, Point, Row, drawn, level_words, load_name, workloads
 from rocbench.report.plots import slug
@@ -70,7 +70,7 @@ def _charts(
                 f"{title}, {load_name(workload, shape)}",
                 f"{caption} Repeats are taken together, at most the latest {ROWS}; invalid rows are left out.{left}",
                 tuple(views),
-                made_up=made_up(curve.origin for curve in mine),
+                synthetic=synthetic(curve.origin for curve in mine),
                 choose="load",
             )
         )

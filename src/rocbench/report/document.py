@@ -83,8 +83,8 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
 
 def _banner(origins: set[str]) -> tuple[str, str]:
     """What a report says of rows that no GPU gave."""
-    made_up = origins & {"simulated", "predicted"}
-    if not made_up:
+    synthetic = origins & {"simulated", "predicted"}
+    if not synthetic:
         return "", ""
     if origins == {"predicted"}:
         return (
@@ -93,12 +93,12 @@ def _banner(origins: set[str]) -> tuple[str, str]:
         )
     if origins == {"simulated"}:
         return "SIMULATED", "Every figure here comes from the simulated server. No GPU was measured."
-    if origins == made_up:
+    if origins == synthetic:
         return (
             "SIMULATED",
             'No GPU was measured: rows "(predicted)" were computed in virtual time, the others simulated.',
         )
-    ends = " or ".join(f'"({name})"' for name in sorted(made_up))
+    ends = " or ".join(f'"({name})"' for name in sorted(synthetic))
     return "SIMULATED IN PART", f"Rows whose name ends in {ends} come from no GPU."
 
 

@@ -57,7 +57,7 @@ def ablation(
         "Change of each metric when one factor leaves its base, from differences within repeats. "
         + _HELD.format(least=least),
         named,
-        result.made_up,
+        result.synthetic,
     )
     table = _ablation_table(result)
     return [chart], [table]
@@ -97,7 +97,7 @@ def comparison(
         f"Change of {name_b} against {name_a}. "
         + _HELD.format(least=units.percent(result.settings.min_effect)),
         named,
-        result.made_up,
+        result.synthetic,
     )
     return [chart], [_comparison_table(result, ident, title, (name_a, name_b), shown)]
 
@@ -148,7 +148,7 @@ def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
 
 
 def forest(
-    ident: str, title: str, caption: str, named: Sequence[tuple[str, Mapping[Any, Any]]], made_up: str
+    ident: str, title: str, caption: str, named: Sequence[tuple[str, Mapping[Any, Any]]], synthetic: str
 ) -> Chart:
     """Effects with their intervals as rows, a view a metric; colour and mark tell the verdict."""
     metrics = list(dict.fromkeys(row["metric"] for _, row in named))
@@ -165,7 +165,7 @@ def forest(
                 zero=0.0,
             )
         )
-    return Chart(ident, title, caption, tuple(views), made_up, "metric")
+    return Chart(ident, title, caption, tuple(views), synthetic, "metric")
 
 
 def _verdict_series(word: str, mine: Sequence[tuple[str, Mapping[Any, Any]]]) -> Series:

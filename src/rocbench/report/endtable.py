@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rocbench import units
 from rocbench.judgement.compare import origin
-from rocbench.judgement.namesakes import told_apart
+from rocbench.judgement.disambiguation import disambiguated
 from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, load_notes, reasons, values
 from rocbench.server import failures
 from rocbench.verdict.codes import meaning
@@ -60,7 +60,7 @@ LEVELS = {"closed": "users", "open": "requests/s", "trace": "load"}
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print the table, then what each code in it means."""
-    kept = told_apart(row for row in rows if row.get("discarded") is not True)
+    kept = disambiguated(row for row in rows if row.get("discarded") is not True)
     found = curves([(RunInfo("", "", ""), kept)])
     for warning in warnings(map(origin, kept)):
         console.print(f"[yellow]{warning}[/]")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rocbench import columns, stats
 from rocbench.harmless import plotly
 from rocbench.judgement import trend
-from rocbench.judgement.compare import made_up
+from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import Chart, Panel, Series, View, figure
 from rocbench.report.curves import Curve, Row, RunInfo, drawn, values
 from rocbench.report.plots import slug
@@ -38,7 +38,7 @@ def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart]
                 "Each configuration at the level at which it did best over all runs; mean of a run's repeats with its "
                 f"95 % interval. Invalid rows are left out.{left}",
                 tuple(views),
-                made_up=made_up(curve.origin for curve in mine),
+                synthetic=synthetic(curve.origin for curve in mine),
                 choose="metric",
             )
         )

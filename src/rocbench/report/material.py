@@ -12,8 +12,8 @@ import pandas as pd
 
 from rocbench.harmless import visible_data, visible_table
 from rocbench.judgement import compare, search
-from rocbench.judgement.compare import made_up, origin
-from rocbench.judgement.namesakes import told_apart
+from rocbench.judgement.compare import origin, synthetic
+from rocbench.judgement.disambiguation import disambiguated
 from rocbench.records import Phase
 from rocbench.report import curves
 from rocbench.report.curves import Row, RunInfo
@@ -47,7 +47,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
     found = []
     for folder in folders:
         cells = visible_table(folder.cells())
-        rows = visible_data(tuple(told_apart(compare.records(cells)))) if len(cells) else ()
+        rows = visible_data(tuple(disambiguated(compare.records(cells)))) if len(cells) else ()
         found.append(
             (
                 folder,
@@ -69,7 +69,7 @@ def read(folders: Sequence[RunFolder]) -> list[RunData]:
                 name,
                 str(manifest.get("run_id", folder.path.name)),
                 str(manifest.get("begun_at", "")),
-                made_up(map(origin, rows)),
+                synthetic(map(origin, rows)),
             ),
             folder,
             cells,

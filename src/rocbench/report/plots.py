@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from rocbench import units
 from rocbench.harmless import plotly
-from rocbench.judgement.compare import made_up
+from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
 from rocbench.report.curves import (
     Curve,
@@ -78,7 +78,7 @@ def _throughput(workload: str, shape: str, every: list[Curve]) -> Chart:
                 x_ticks=spread_ticks(levels, log=True),
             ),
         ),
-        made_up=made_up(curve.origin for curve in mine),
+        synthetic=synthetic(curve.origin for curve in mine),
     )
 
 
@@ -225,7 +225,7 @@ def _pareto(workload: str, shape: str, every: list[Curve]) -> Chart:
                 log_x=True,
             ),
         ),
-        made_up=made_up(curve.origin for curve in mine),
+        synthetic=synthetic(curve.origin for curve in mine),
     )
 
 

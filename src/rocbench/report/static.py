@@ -99,9 +99,13 @@ def draw(chart: Chart, view: View) -> Figure:
         if view.zero is not None:
             ax.axvline(view.zero, color="#57606a", linewidth=1)
     _legend(figure, axes, f"{chart.title}: {view.name}" if view.name else chart.title)
-    if chart.made_up:
+    if chart.synthetic:
         figure.supxlabel(
-            f"{chart.made_up.upper()}: no GPU was measured", x=0.99, ha="right", fontsize=7.5, color="#9a6700"
+            f"{chart.synthetic.upper()}: no GPU was measured",
+            x=0.99,
+            ha="right",
+            fontsize=7.5,
+            color="#9a6700",
         )
     return figure
 

@@ -11,7 +11,7 @@ from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
 from rocbench.judgement.compare import origin
-from rocbench.judgement.namesakes import configuration
+from rocbench.judgement.disambiguation import configuration
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
 from rocbench.report.curves import (

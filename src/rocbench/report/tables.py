@@ -10,7 +10,7 @@ from typing import Any
 from rocbench import units
 from rocbench.columns import CELLS, LATENCIES
 from rocbench.judgement.compare import origin
-from rocbench.judgement.namesakes import configuration
+from rocbench.judgement.disambiguation import configuration
 from rocbench.report.chart import figure
 from rocbench.report.curves import Row, RunInfo, few_samples, level_words, marked, reasons
 from rocbench.report.table import Table
@@ -41,7 +41,7 @@ def runs(infos: Sequence[RunInfo], manifests: Sequence[Json], counts: Sequence[i
     """What was read."""
     rows = tuple(
         (
-            marked(info.label, info.made_up),
+            marked(info.label, info.synthetic),
             info.run_id,
             info.begun_at[:16].replace("T", " "),
             str(manifest.get("sweep", units.ABSENT)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rocbench.judgement.compare import made_up
+from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import GREY, Chart, Panel, Series, View
 from rocbench.report.curves import Curve, Row
 
@@ -51,7 +51,7 @@ def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> 
         "Requests in flight are the client's, exact from their stamps; running, queued and KV cache are the server's "
         f"own gauges.{left}",
         tuple(views),
-        made_up(origins),
+        synthetic(origins),
         "cell",
     )
     return [] if made.empty else [made]

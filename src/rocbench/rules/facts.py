@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from rocbench.errors import InputError
-from rocbench.model.architecture import Architecture, Family
+from rocbench.model.architecture import Architecture, ProcessTree
 from rocbench.rules import aiter, backends
 from rocbench.rules.flags import Names, lives, takes
 from rocbench.rules.truth import truthy
@@ -135,7 +135,7 @@ KINDS: dict[str, Literal["str", "int", "float", "bool", "version"]] = {
 
 CLOSED: dict[str, tuple[str, ...]] = {
     "platform": get_args(Hardware.model_fields["platform"].annotation),
-    "family": get_args(Family),
+    "family": get_args(ProcessTree),
     "quantization": get_args(Checkpoint.model_fields["quantization"].annotation),
     "offload_by": ("size_flag", "transfer_config", "none"),
 }

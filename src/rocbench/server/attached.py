@@ -11,7 +11,7 @@ from rocbench.probe import causes
 from rocbench.probe.fetch import Answer, TooLarge, fetch, root_of
 from rocbench.redact import redacted
 from rocbench.server import listener, processes
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 
@@ -161,7 +161,7 @@ class AttachedServer:
         self.container = ""
         self.pid: int | None = None
         self.base_url = ""
-        self._family: Family | None = None
+        self._family: ProcessTree | None = None
         self._looks = _LOOKS
 
     def launch(self) -> None:
@@ -178,7 +178,7 @@ class AttachedServer:
         if self._family is None and self._looks:
             self._looks -= 1
             leader = listener.leader_of(self.base_url)
-            self._family = Family(processes.identity_of(leader)) if leader is not None else None
+            self._family = ProcessTree(processes.identity_of(leader)) if leader is not None else None
         return self._family.refresh() if self._family else ()
 
     def stop(self) -> StopReport:

@@ -19,7 +19,7 @@ from rocbench.server.logpipe import LogPipe
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.preflight import hf_home, hub_cache
 from rocbench.server.process import write_launch_files
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
@@ -96,7 +96,7 @@ class ContainerServer:
         self.container = f"rocbench-{os.getpid()}-{secrets.token_hex(4)}-{slug}"  # never another's
         self._log: LogPipe | None = None
         self._client: subprocess.Popen[bytes] | None = None
-        self._family: Family | None = None
+        self._family: ProcessTree | None = None
 
     @property
     def pid(self) -> int | None:
@@ -160,7 +160,7 @@ class ContainerServer:
             pid = self.pid
             if pid is None:
                 return ()
-            self._family = Family(processes.identity_of(pid))
+            self._family = ProcessTree(processes.identity_of(pid))
         return self._family.refresh()
 
     def stop(self) -> StopReport:
@@ -181,7 +181,7 @@ class ContainerServer:
             except (KeyboardInterrupt, Interrupted) as error:  # ends the grace
                 interrupt = error
             self._call("rm", "-f", self.container)
-            client = Family(processes.identity_of(self._client.pid))
+            client = ProcessTree(processes.identity_of(self._client.pid))
             report = stop_family(client, grace_s=5.0, reap=self._client.poll)
             self._prove_gone()
             orphans.forget(self._client.pid)

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from rocbench.errors import NodeFault, ServerFault
 from rocbench.server import processes
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 from rocbench.server.spec import GRACE_S, ProcessIdentity, Runtime, ServerSpec, StopReport
 from rocbench.server.state import open_unlinked, opened_state_dir, unwritable, user_name
 from rocbench.server.stop import stop_family
@@ -140,7 +140,7 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
                 fix=f"end it by hand: {orphan.runtime} rm -f {orphan.container}",
             )
     seen = {member.pid: member for member in orphan.members}
-    report = stop_family(Family(orphan.leader, seen, orphan.by_group), grace_s=grace_s)
+    report = stop_family(ProcessTree(orphan.leader, seen, orphan.by_group), grace_s=grace_s)
     forget(orphan.leader.pid)
     return report
 
@@ -277,14 +277,14 @@ def _living(
     if processes.is_alive(leader):
         uid, argv = processes.user_of(leader.pid), processes.fingerprint(leader.pid)
         if (uid, argv) == (record.get("uid"), record.get("argv")):
-            return Family(leader).refresh(), True, ""
+            return ProcessTree(leader).refresh(), True, ""
         return (leader,), False, _unlike(leader.pid, record)
     # A pid that nobody has may have been another's meanwhile, and what is left of its group that other's.
     seen = {member.pid: member for member in known if processes.is_alive(member)}
     seen = {pid: member for pid, member in seen.items() if processes.user_of(pid) == record.get("uid")}
     rows = [processes.read(pid) for pid in seen]
     by_group = any(row is not None and leader.pid in (row.group, row.session) for row in rows)
-    return Family(leader, seen, by_group).refresh(), by_group, ""
+    return ProcessTree(leader, seen, by_group).refresh(), by_group, ""
 
 
 def _unlike(pid: int, record: dict[str, Any]) -> str:

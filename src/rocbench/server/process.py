@@ -15,7 +15,7 @@ from rocbench.server import orphans, processes
 from rocbench.server.command import launch_environment, shell_line, with_address
 from rocbench.server.logpipe import LogPipe
 from rocbench.server.port import check_port, choose_port
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 from rocbench.server.secretvalues import secret_values
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import KILL_WAIT_S, stop_family
@@ -38,7 +38,7 @@ class LocalServer:
         self.container = ""
         self.base_url = ""
         self._popen: subprocess.Popen[bytes] | None = None
-        self._family: Family | None = None
+        self._family: ProcessTree | None = None
         self._noted: set[ProcessIdentity | tuple[str, ...]] | None = None
         """Processes, and the leader's command lines, that the server's record holds; None where it has none."""
         self._log_start = 0
@@ -102,7 +102,7 @@ class LocalServer:
             return StopReport("already_gone", 0.0)
         self._noted = None
         # An interrupt may fall between the start and the note of who was started.
-        family = self._family or Family(processes.identity_of(self._popen.pid))
+        family = self._family or ProcessTree(processes.identity_of(self._popen.pid))
         try:
             report = stop_family(family, grace_s=self.spec.grace_s, reap=self._popen.poll)
             orphans.forget(self._popen.pid)
@@ -132,7 +132,7 @@ class LocalServer:
             ) from error
         finally:
             self._log.close()
-        self._family = Family(processes.identity_of(self._popen.pid))
+        self._family = ProcessTree(processes.identity_of(self._popen.pid))
         orphans.remember(self._family.leader, self.spec, self.base_url)
         self._noted = {self._family.leader}
 

@@ -131,7 +131,7 @@ def pid_space() -> str:
 
 
 @dataclass(slots=True)
-class Family:
+class ProcessTree:
     """A server's first process and everything it ever started, as far as it was seen.
 
     Members are descendants of the leader, and those of its process group or session where it leads one:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from rocbench.errors import Interrupted, ServerFault
 from rocbench.server import processes
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 from rocbench.server.spec import ProcessIdentity, StopReport
 
 KILL_WAIT_S = 15.0
@@ -21,7 +21,7 @@ _SLOWEST_POLL_S = 0.5
 
 
 def stop_family(
-    family: Family, *, grace_s: float, reap: Callable[[], int | None] = lambda: None
+    family: ProcessTree, *, grace_s: float, reap: Callable[[], int | None] = lambda: None
 ) -> StopReport:
     """SIGTERM to the leader, the grace, SIGKILL to the group and to every member left, then proof.
 
@@ -62,7 +62,7 @@ def stop_family(
     return StopReport("killed" if killed else "terminated", time.monotonic() - began, reap(), killed)
 
 
-def _terminate(family: Family, members: Sequence[ProcessIdentity]) -> None:
+def _terminate(family: ProcessTree, members: Sequence[ProcessIdentity]) -> None:
     asked = [family.leader] if family.leader in members else members
     for member in asked:
         signal_one(member, signal.SIGTERM)
@@ -75,7 +75,7 @@ def signal_one(identity: ProcessIdentity, number: signal.Signals) -> None:
             os.kill(identity.pid, number)
 
 
-def _kill(family: Family) -> None:
+def _kill(family: ProcessTree) -> None:
     """SIGKILL to the leader's process group, then to each member by identity (some leave the group)."""
     members = family.refresh()
     if any(member.pid == family.leader.pid for member in members) or _group_is_ours(family, members):
@@ -85,7 +85,7 @@ def _kill(family: Family) -> None:
         signal_one(member, signal.SIGKILL)
 
 
-def _group_is_ours(family: Family, members: Sequence[ProcessIdentity]) -> bool:
+def _group_is_ours(family: ProcessTree, members: Sequence[ProcessIdentity]) -> bool:
     """Whether a living member still is in the leader's group, so that its number cannot be another's."""
     for member in members:
         with suppress(ProcessLookupError, PermissionError):
@@ -94,13 +94,13 @@ def _group_is_ours(family: Family, members: Sequence[ProcessIdentity]) -> bool:
     return False
 
 
-def _living(family: Family, reap: Callable[[], int | None]) -> tuple[ProcessIdentity, ...]:
+def _living(family: ProcessTree, reap: Callable[[], int | None]) -> tuple[ProcessIdentity, ...]:
     reap()
     return family.refresh()
 
 
 def _wait_gone(
-    family: Family, reap: Callable[[], int | None], deadline: float
+    family: ProcessTree, reap: Callable[[], int | None], deadline: float
 ) -> tuple[ProcessIdentity, ...]:
     """Polls until no member lives or the deadline (monotonic s) has passed; returns who is left."""
     pause_s = _POLL_S

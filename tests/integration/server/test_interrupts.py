@@ -11,7 +11,7 @@ import pytest
 
 from rocbench.errors import NodeFault
 from rocbench.server import orphans, processes
-from rocbench.server.processes import Family, identity_of
+from rocbench.server.processes import ProcessTree, identity_of
 
 HERE = Path(__file__).parent
 STANDIN = HERE.parents[1] / "fixtures" / "servers" / "standin.py"
@@ -133,7 +133,7 @@ def test_killed_bench_leaves_an_orphan_that_is_found_and_reaped(bench):
     assert orphan.text().startswith("toy at http://127.0.0.1:")
     report = orphans.reap(orphan, grace_s=0.3)
     assert report.how == "killed"  # the child ignores SIGTERM
-    assert Family(orphan.leader).refresh() == ()
+    assert ProcessTree(orphan.leader).refresh() == ()
     assert orphans.find() == ()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rocbench.errors import InputError
-from rocbench.load.source import Source
+from rocbench.load.requestfactory import RequestFactory
 from rocbench.load.spec import Closed, Dataset, Dialect, Lengths, LoadSpec, RequestPlan, Shape, Target, Trace
 
 GOOD = {
@@ -85,7 +85,7 @@ def test_a_line_is_a_request_or_a_message(tmp_path, name, times, array):
             b"[%b,\n%b,\n%b]" % (good, odd, good) if array else b"%b\n%b\n%b\n" % (good, odd, good)
         )
         try:
-            source = Source(load(path, name), Dialect(), wire=False)
+            source = RequestFactory(load(path, name), Dialect(), wire=False)
             for number in range(len(source.talks)):
                 json.loads(source.make(number, 0).payload)
         except InputError as error:

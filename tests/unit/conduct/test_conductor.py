@@ -9,7 +9,7 @@ import pytest
 from rocbench.conduct import conductor
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.conductor import Conductor
-from rocbench.conduct.interrupts import Stopper
+from rocbench.conduct.interrupts import SignalGuard
 from rocbench.conduct.run import exit_code
 from rocbench.errors import DiskFault, Exit, InputError
 from rocbench.report.live import PlainScreen
@@ -41,9 +41,9 @@ def conduct(tmp_path, monkeypatch):
 def test_an_unforeseen_exception_costs_one_server(conduct, capsys):
     """Its cells say so, the traceback goes to the log, the next server is tried, and no key is shown."""
     made = conduct(ValueError(f"Invalid header value Bearer {KEY}"), AttributeError("no get"))
-    with Stopper() as stopper:
+    with SignalGuard() as guard:
         for launch in made.plan.launches:
-            made.launch(launch, stopper)
+            made.launch(launch, guard)
 
     rows = made.folder.rows
     assert {row["model"] for row in rows} == {"llama-3.1-405b", "qwen3-235b"}
@@ -58,8 +58,8 @@ def test_an_unforeseen_exception_costs_one_server(conduct, capsys):
 def test_a_full_disk_still_ends_the_run(conduct):
     """Nothing measured from then on could be kept."""
     made = conduct(OSError(errno.ENOSPC, "No space left on device"))
-    with Stopper() as stopper, pytest.raises(DiskFault):
-        made.launch(made.plan.launches[0], stopper)
+    with SignalGuard() as guard, pytest.raises(DiskFault):
+        made.launch(made.plan.launches[0], guard)
 
 
 def test_a_file_where_the_run_folder_is_to_be(tmp_path):

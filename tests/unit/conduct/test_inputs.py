@@ -131,11 +131,11 @@ def test_nothing_is_started_or_written(tmp_path, monkeypatch, run):
 
 def test_notes_of_files_reach_the_load(tmp_path):
     """They stand in the notes of the load, and so beside its row."""
-    from rocbench.load.source import Source
+    from rocbench.load.requestfactory import RequestFactory
     from rocbench.load.spec import Closed, Dataset, Dialect, Lengths, LoadSpec, RequestPlan, Target
 
     path = written(tmp_path, [{"prompt": "a", "completion": "b"}])
     plan_ = RequestPlan(Lengths(16), Lengths(4), dataset=Dataset(path))
-    source = Source(LoadSpec(Target("http://127.0.0.1:9", "m"), plan_, Closed(1)), Dialect())
+    source = RequestFactory(LoadSpec(Target("http://127.0.0.1:9", "m"), plan_, Closed(1)), Dialect())
     (note,) = source.notes
     assert "lengths of 1 recorded answers are not known without a tokenizer" in note

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rocbench import cli
-from rocbench.conduct.interrupts import STOPS, Stopper
+from rocbench.conduct.interrupts import STOPS, SignalGuard
 from rocbench.errors import Interrupted
 
 
@@ -26,12 +26,12 @@ def handlers():
 @pytest.mark.parametrize("number", STOPS)
 def test_each_ends_a_sweep(handlers, number):
     """Raised where the run stands; within a drain only at the second."""
-    with Stopper() as stopper:
-        with stopper.draining() as asked:
+    with SignalGuard() as guard:
+        with guard.draining() as asked:
             os.kill(os.getpid(), number)
             assert asked.is_set()
         with pytest.raises(Interrupted):
-            stopper.check()
+            guard.check()
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == handlers[number]
@@ -50,7 +50,7 @@ def test_each_ends_any_command(monkeypatch, capsys, number):
 def test_nohup(monkeypatch):
     """A run that was to outlive its terminal does."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with Stopper():
+    with SignalGuard():
         os.kill(os.getpid(), signal.SIGHUP)
     monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), signal.SIGHUP))
     with pytest.raises(SystemExit) as ended:
@@ -66,9 +66,9 @@ def test_a_handler_that_is_not_pythons(monkeypatch):
         really(number, handler)
 
     monkeypatch.setattr(signal, "signal", unknown)
-    with Stopper() as stopper:
+    with SignalGuard() as guard:
         pass
-    assert signal.getsignal(signal.SIGUSR1) == stopper._handle
+    assert signal.getsignal(signal.SIGUSR1) == guard._handle
 
 
 def test_what_is_typed_is_not_for_a_load_worker():

@@ -8,7 +8,7 @@ import pytest
 from rocbench import __version__
 from rocbench.errors import NodeFault
 from rocbench.fleet import node
-from rocbench.fleet.words import Ended
+from rocbench.fleet.messages import Ended
 from strangers import given_away, needs_root
 
 JOB = SimpleNamespace(

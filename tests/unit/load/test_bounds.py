@@ -18,8 +18,8 @@ from nasty import MODES, STREAM, Mode, chunk, sized, usage
 from rocbench.load.answer import MOST_EVENT, Answer
 from rocbench.load.eventstream import blocks
 from rocbench.load.framing import Framing
-from rocbench.load.source import Prepared
-from rocbench.load.tally import Ended, Tally
+from rocbench.load.requestfactory import Request
+from rocbench.load.tally import FinishedRequest, Tally
 from rocbench.records import Failure
 from scripted import token, whole
 
@@ -35,7 +35,7 @@ RAW = [
 
 
 def feed(mode: Mode, size: int = READ) -> tuple[Framing, int]:
-    """Feed an answer in reads until it is complete, broken or at its end; how many bytes that took."""
+    """RequestQueue an answer in reads until it is complete, broken or at its end; how many bytes that took."""
     framing, fed = Framing(), 0
     framing.begin(Answer())
     stamp = struct.pack("qq", 1, 0)
@@ -55,8 +55,8 @@ def row(answer: Answer, *, complete: bool) -> Any:
     """The request's row, as a worker keeps it."""
     cells = memoryview(bytearray(8 * 64)).cast("q")
     tally = Tally(0, cells, cells, ignore_eos=True, keep_stamps=True)
-    prepared = Prepared(1, 0, 0, 8, 8, 0, 8, "x", b"", intended_ns=1)
-    tally.add(Ended(prepared, answer, 1, 2, complete=complete))
+    prepared = Request(1, 0, 0, 8, 8, 0, 8, "x", b"", intended_ns=1)
+    tally.add(FinishedRequest(prepared, answer, 1, 2, complete=complete))
     return tally.rows()[0]
 
 
@@ -195,7 +195,7 @@ def test_a_socket_that_never_empties_lets_the_others_go_first():
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * MIB)
         work.spec.addresses = ((socket.AF_INET, server.getsockname()),)
         sockets = Sockets(work, lambda *_: None)
-        sockets.connect(Prepared(0, 0, 0, 8, 8, 0, 8, "first", b"request"), 0)
+        sockets.connect(Request(0, 0, 0, 8, 8, 0, 8, "first", b"request"), 0)
         sockets.receive(sockets.poller.poll(10))
         peer, _ = server.accept()
         (connection,) = sockets.connections()

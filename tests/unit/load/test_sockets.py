@@ -7,8 +7,8 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
+from rocbench.load.requestfactory import Request
 from rocbench.load.sockets import Sockets
-from rocbench.load.source import Prepared
 from rocbench.load.spec import Closed
 
 
@@ -21,7 +21,7 @@ def test_an_event_of_a_closed_socket_is_not_the_end_of_connecting() -> None:
         work: Any = SimpleNamespace(spec=spec, opened=0, talking=0, reads=0, sent=lambda *_, **__: None)
         sockets = Sockets(work, lambda *ended: over.append(ended))
         try:
-            sockets.connect(Prepared(0, 0, 0, 8, 8, 0, 8, "first", b"request"), 0)
+            sockets.connect(Request(0, 0, 0, 8, 8, 0, 8, "first", b"request"), 0)
             (fd,) = sockets.table
             sockets.receive([(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP)])
             (connection,) = sockets.connections()

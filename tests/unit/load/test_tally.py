@@ -9,8 +9,8 @@ import pytest
 
 from rocbench.load.answer import Answer
 from rocbench.load.control import UNSET, Control, Count, Head
-from rocbench.load.source import Prepared
-from rocbench.load.tally import Ended, Tally
+from rocbench.load.requestfactory import Request
+from rocbench.load.tally import FinishedRequest, Tally
 from rocbench.records import FAILURES, NONE, Failure
 
 S = 1_000_000_000
@@ -42,9 +42,9 @@ def ended(number, sent_s, times_s, sizes=None, asked=None, images=0, prompt=50, 
         body["usage"] = {"prompt_tokens": prompt, "completion_tokens": done}
         answer.take([f"data: {json.dumps(body)}\n\n".encode()], [round(at * S)])
     answer.done = True
-    prepared = Prepared(number, 0, 0, 30, asked or done, images, 30 if images else NONE, "n", b"")
-    prepared.intended_ns = round(sent_s * S)
-    return Ended(prepared, answer, round(sent_s * S), answer.last_token_ns, complete=True, **changes)
+    request = Request(number, 0, 0, 30, asked or done, images, 30 if images else NONE, "n", b"")
+    request.intended_ns = round(sent_s * S)
+    return FinishedRequest(request, answer, round(sent_s * S), answer.last_token_ns, complete=True, **changes)
 
 
 def test_a_gap_before_several_tokens_counts_for_each_of_them(control):
@@ -141,8 +141,8 @@ def test_image_tokens_come_from_the_text_s_own(control):
 def test_a_cut_request_has_a_row_without_an_end(control):
     """What we cut ourselves neither failed nor ended; the tokens it had given are counted."""
     made, cut = tally(control), ended(1, 11, [12.0, 12.5])
-    cut.prepared.sent_ns = 11 * S
-    made.cut(cut.prepared, cut.answer)
+    cut.request.sent_ns = 11 * S
+    made.cut(cut.request, cut.answer)
     (row,) = made.rows()
     assert made.counts.output_tokens == row["output_tokens"] == 2
     assert (row["sent_ns"], row["end_ns"], row["failure"]) == (11 * S, NONE, NONE)

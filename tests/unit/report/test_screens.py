@@ -245,7 +245,7 @@ def test_figures_are_named_by_where_they_come_from():
     ]
     assert endtable.warnings(map(origin, rows)) == [endtable.MADE_UP["predicted"]]
     (chart,) = throughput(curves([(RunInfo("", "", ""), rows)]))
-    assert chart.made_up == "predicted"
+    assert chart.synthetic == "predicted"
 
 
 def test_a_summary_of_both_loops_has_neither_nan_nor_decimals(capsys, monkeypatch):

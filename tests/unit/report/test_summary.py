@@ -186,7 +186,7 @@ def test_a_document_of_simulated_runs_says_so(small_run):
         "SIMULATED",
         "Every figure here comes from the simulated server. No GPU was measured.",
     )
-    assert all(chart.made_up == "simulated" for chart in made.charts())
+    assert all(chart.synthetic == "simulated" for chart in made.charts())
     assert all("(simulated)" in line[0] for line in made.summary[0].rows)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rocbench.errors import NodeFault
 from rocbench.probe import host_checks
 from rocbench.server import orphans, processes
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 from rocbench.server.spec import ProcessIdentity, ServerSpec
 from rocbench.server.state import state_dir
 from strangers import given_away, needs_root
@@ -125,7 +125,7 @@ def test_a_group_of_a_number_that_the_server_had(tmp_path):
         [sys.executable, "-c", script], start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     leader.stdout.readline()
-    family = Family(processes.identity_of(leader.pid)).refresh()
+    family = ProcessTree(processes.identity_of(leader.pid)).refresh()
     (child,) = family[1:]
     path = left_behind(tmp_path, leader)
     orphans.note(family)

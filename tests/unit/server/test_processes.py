@@ -11,7 +11,7 @@ import pytest
 
 from rocbench.errors import Interrupted
 from rocbench.server import processes
-from rocbench.server.processes import Family
+from rocbench.server.processes import ProcessTree
 from rocbench.server.spec import ProcessIdentity
 from rocbench.server.stop import stop_family
 
@@ -30,7 +30,7 @@ def family():
         [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, process_group=0
     )
     child = int(leader.stdout.readline())
-    yield Family(processes.identity_of(leader.pid)), leader, child
+    yield ProcessTree(processes.identity_of(leader.pid)), leader, child
     for pid in (leader.pid, child):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -59,7 +59,7 @@ def test_same_pid_other_process():
 
     assert processes.is_alive(me)
     assert not processes.is_alive(ProcessIdentity(me.pid, me.started + 1))
-    assert Family(ProcessIdentity(me.pid, me.started + 1)).refresh() == ()
+    assert ProcessTree(ProcessIdentity(me.pid, me.started + 1)).refresh() == ()
 
 
 def test_members(family):
@@ -107,7 +107,7 @@ def test_workers_of_a_killed_leader_are_asked_first(family):
 
 def test_already_gone():
     """Nothing to stop is no error."""
-    assert stop_family(Family(ProcessIdentity(2**22 + 1, 5)), grace_s=1.0).how == "already_gone"
+    assert stop_family(ProcessTree(ProcessIdentity(2**22 + 1, 5)), grace_s=1.0).how == "already_gone"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
@@ -127,6 +127,6 @@ def test_second_interrupt_kills(error):
         return stubborn.poll()
 
     with pytest.raises(error):
-        stop_family(Family(processes.identity_of(stubborn.pid)), grace_s=60.0, reap=poll)
+        stop_family(ProcessTree(processes.identity_of(stubborn.pid)), grace_s=60.0, reap=poll)
     assert stubborn.wait() == -signal.SIGKILL
     stubborn.stdout.close()

@@ -80,7 +80,7 @@ class Member:
         self._stderr.close()
 
 
-class Crew:
+class WorkerPool:
     """All workers of a load; a context manager."""
 
     def __init__(self, specs: Sequence[WorkerSpec], control: Control) -> None:

@@ -1,12 +1,12 @@
 """The schedule server: streams vLLM-shaped answers on an exact engine-step schedule and writes down the truth.
 
-    python -m rocbench.load.truth --port 0 --step-ms 50 --tokens 100 --max-running 1024
+    python -m rocbench.load.reference --port 0 --step-ms 50 --tokens 100 --max-running 1024
 
 Every running stream gets one chunk in each step, as a batching engine does; a request joins at the first
 step after it arrived and gets its first token `--prefill-steps` later. It prints `ready PORT` once it
 listens. `GET /truth` gives an npz file (`Truth` reads it) with, for each request, when the kernel received
 it and when each chunk was really written, and for each step how late the server itself was.
-One process, one epoll loop, bytes prepared ahead, so that it keeps its schedule beside a client on two cores.
+One process, one epoll loop, bytes request ahead, so that it keeps its schedule beside a client on two cores.
 """
 
 from __future__ import annotations
@@ -388,7 +388,7 @@ def _words(request: dict[str, object]) -> int:
 def main() -> None:
     """Serve until SIGTERM or until the parent's end of stdin closes."""
     parser = argparse.ArgumentParser(
-        prog="rocbench.load.truth", description=(__doc__ or "").split("\n", maxsplit=1)[0]
+        prog="rocbench.load.reference", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)

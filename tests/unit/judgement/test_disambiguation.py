@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from rocbench import ledger
-from rocbench.judgement.namesakes import told_apart
+from rocbench.judgement.disambiguation import disambiguated
 from rocbench.store import Identity, RunFolder
 
 
@@ -16,7 +16,7 @@ def row(server, key="m/w/c1", **more):
 
 def keys(*rows):
     """The keys that they are told apart by."""
-    return [found["key"] for found in told_apart(rows)]
+    return [found["key"] for found in disambiguated(rows)]
 
 
 def test_entries_of_one_profile_are_named_by_what_differs():

@@ -22,7 +22,7 @@ def configuration(row: Mapping[str, Any]) -> str:
     return key.rsplit("/", 2)[0] if key.count("/") >= 2 else str(row.get("model"))
 
 
-def told_apart(rows: Iterable[Row]) -> list[Row]:
+def disambiguated(rows: Iterable[Row]) -> list[Row]:
     """The rows, in whose keys unlike servers of one run have unlike names; keys that were clear stay as they are.
 
     Servers that nothing tells apart (each took some cells of one configuration) keep their name.

@@ -84,7 +84,7 @@ Word = Begun | Line | Note | Measured | Ended
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Envelope:
     """A word and who says it."""
 
     piece: str

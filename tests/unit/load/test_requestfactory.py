@@ -7,8 +7,8 @@ import json
 import pytest
 
 from rocbench.errors import InputError
-from rocbench.load.feed import Feed
-from rocbench.load.source import Source
+from rocbench.load.requestfactory import RequestFactory
+from rocbench.load.requestqueue import RequestQueue
 from rocbench.load.spec import (
     Closed,
     Dataset,
@@ -41,13 +41,13 @@ def spec(**changes):
 
 def source(dialect=Dialect(), cost=None, **changes):  # noqa: B008 - frozen
     """A source of JSON bodies."""
-    return Source(spec(**changes), dialect, cost, wire=False)
+    return RequestFactory(spec(**changes), dialect, cost, wire=False)
 
 
 def feed(index=0, workers=1, **changes):
     """A worker's feed."""
     worker = WorkerSpec(spec(**changes), index, workers, "wire", Dialect(), ())
-    made = Feed(worker, wire=False)
+    made = RequestQueue(worker, wire=False)
     made.prepare()
     return made
 
@@ -87,7 +87,7 @@ def test_the_same_number_gives_the_same_request():
 
 def test_http_heads_hold_no_foreign_lines():
     """The wire's bytes are one well-formed request; a newline in a header's value ends it."""
-    made = Source(spec(), Dialect(), wire=True).make(0, 0)
+    made = RequestFactory(spec(), Dialect(), wire=True).make(0, 0)
     head, _, body = made.payload.partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:1\r\n")
     assert b"Evil" not in head

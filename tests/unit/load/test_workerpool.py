@@ -3,7 +3,7 @@
 import subprocess
 from types import SimpleNamespace
 
-from rocbench.load.crew import Member
+from rocbench.load.workerpool import Member
 
 
 def test_a_worker_that_cannot_be_killed():

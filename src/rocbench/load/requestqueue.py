@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from rocbench.load import arrivals, prompts
-from rocbench.load.source import Prepared, Source
+from rocbench.load.requestfactory import Request, RequestFactory
 from rocbench.load.spec import Closed, Open, Trace, WorkerSpec
 from rocbench.records import NONE
 
@@ -19,22 +19,22 @@ _LEAST_STAGGER = 0.02
 """Least share of its length that a staggered first answer has."""
 
 
-class Feed:
+class RequestQueue:
     """The requests of one worker, made ahead of time and handed out in order."""
 
     def __init__(self, spec: WorkerSpec, *, wire: bool) -> None:
         load = spec.load
-        self.source = Source(load, spec.dialect, spec.text_cost, wire=wire)
+        self.source = RequestFactory(load, spec.dialect, spec.text_cost, wire=wire)
         self.shape = load.shape
         self.plan = load.window
         self.index, self.workers = spec.index, spec.workers
         self._numbers = self._scheduled()
-        self._ready: deque[Prepared] = deque()
+        self._ready: deque[Request] = deque()
         self._ready_bytes = 0
         self.exhausted = False
         """No request is left to be made."""
         self.users = self._users()
-        self.firsts: list[tuple[int, Prepared]] = []
+        self.firsts: list[tuple[int, Request]] = []
         """Closed loop: (time after the start in ns, first request) of each user, once `prepare` has run."""
 
     def _users(self) -> list[int]:
@@ -100,10 +100,10 @@ class Feed:
         self._ready_bytes += len(made.payload)
         return True
 
-    def take(self, user: int = NONE) -> Prepared | None:
+    def take(self, user: int = NONE) -> Request | None:
         """The next request, for `user`; None when all were handed out."""
         if self._ready:
-            made: Prepared | None = self._ready.popleft()
+            made: Request | None = self._ready.popleft()
             assert made is not None
             self._ready_bytes -= len(made.payload)
         else:
@@ -123,7 +123,7 @@ class Feed:
             return None
         return self._ready[0].intended_ns
 
-    def after(self, before: Prepared) -> Prepared | None:
+    def after(self, before: Request) -> Request | None:
         """What a user sends once `before` has ended: the next turn, or a new request; None under open loop."""
         if before.rest:
             pair = next(self._numbers, None) if isinstance(self.shape, Closed) else None
@@ -134,7 +134,7 @@ class Feed:
             return self.source.next_turn(number, before)
         return self.take(before.user) if isinstance(self.shape, Closed) else None
 
-    def _make(self) -> Prepared | None:
+    def _make(self) -> Request | None:
         pair = next(self._numbers, None)
         if pair is None:
             self.exhausted = True

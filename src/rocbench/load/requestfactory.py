@@ -18,7 +18,7 @@ from rocbench.records import NONE, Resend
 
 
 @dataclass(slots=True)
-class Prepared:
+class Request:
     """A request ready to be sent."""
 
     request_id: int
@@ -44,7 +44,7 @@ class Prepared:
     """Sent once already, on a kept connection that ended so."""
 
 
-class Source:
+class RequestFactory:
     """Makes requests. Raises InputError at the start if the tokenizer or dataset cannot be read."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Source:
             bound = isl.mean * prompts.LONGEST_TAIL
         return max([bound, *(turn.isl or 0 for talk in self.talks for turn in talk)])
 
-    def make(self, number: int, user: int, first_share: float = 1.0) -> Prepared:
+    def make(self, number: int, user: int, first_share: float = 1.0) -> Request:
         """Request `number` of the cell, the first turn of its conversation.
 
         `first_share` below 1 shortens the answer: users that start together come apart by it.
@@ -139,7 +139,7 @@ class Source:
         turns = self.talks[number % len(self.talks)]
         return self._make(number, user, turns[0], rest=turns[1:], first_share=first_share)
 
-    def next_turn(self, number: int, before: Prepared) -> Prepared:
+    def next_turn(self, number: int, before: Request) -> Request:
         """The next turn of a conversation, under a number of its own."""
         return self._make(
             number,
@@ -163,15 +163,15 @@ class Source:
             bodies.http_request(self.head, f"rb-{self.name}-probe{number}", body) if self.wire else body
         ), isl
 
-    def again(self, prepared: Prepared) -> bytes:
+    def again(self, request: Request) -> bytes:
         """The payload of a request whose bytes are gone already."""
-        said, rest = Turn(), prepared.rest
+        said, rest = Turn(), request.rest
         if self.talks:
-            turns = self.talks[prepared.talk % len(self.talks)]
-            said = turns[prepared.turn]
-        number, user, osl = prepared.request_id, prepared.user, prepared.osl_asked
+            turns = self.talks[request.talk % len(self.talks)]
+            said = turns[request.turn]
+        number, user, osl = request.request_id, request.user, request.osl_asked
         return self._make(
-            number, user, said, turn=prepared.turn, talk=prepared.talk, rest=rest, osl=osl
+            number, user, said, turn=request.turn, talk=request.talk, rest=rest, osl=osl
         ).payload
 
     def _make(
@@ -185,7 +185,7 @@ class Source:
         rest: tuple[Turn, ...] = (),
         first_share: float = 1.0,
         osl: int | None = None,
-    ) -> Prepared:
+    ) -> Request:
         talk = number if talk is None else talk
         prompt = number % self.plan.prompt_pool if self.plan.prompt_pool else number
         osl = osl or max(1, round(self._answer_length(said, number) * first_share))
@@ -197,7 +197,7 @@ class Source:
             body, isl = self._synthetic(prompt, isl, base)
         images = self.plan.images.count if self.plan.images and self.is_chat else 0
         name = f"rb-{self.name}-{number}"
-        return Prepared(
+        return Request(
             request_id=number,
             user=user,
             turn=turn,

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from rocbench import columns
 from rocbench.records import REQUEST_DTYPE
-from rocbench.verdict import codes
-
-DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_column_names_are_unique():
@@ -46,11 +39,3 @@ def test_every_field_of_a_request_is_documented():
     """The requests table explains each field of the records, in their order."""
     documented = [column.name for column in columns.REQUESTS if column.name in REQUEST_DTYPE.names]
     assert documented == list(REQUEST_DTYPE.names)
-
-
-@pytest.mark.parametrize(
-    ("page", "text"), [("results.md", columns.markdown), ("verdicts.md", codes.markdown)]
-)
-def test_pages_are_current(page, text):
-    """The page on disk is what the tables say; `scripts/generate-docs` writes it."""
-    assert (DOCS / page).read_text(encoding="utf-8") == text()

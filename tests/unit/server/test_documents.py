@@ -1,37 +1,54 @@
-"""docs/faults.md and docs/node.md say what is there."""
+"""docs/faults.md, docs/node.md and tests/faults.md say what is there."""
 
 import re
 from pathlib import Path
 
 from rocbench.probe import doctor
-from rocbench.server.failures import signatures
 
 ROOT = Path(__file__).parents[3]
-FAULTS = (ROOT / "docs" / "faults.md").read_text()
-NODE = (ROOT / "docs" / "node.md").read_text()
+DOCS = ROOT / "docs"
 
 
-def test_every_named_test_is_there():
-    """Each test that the fault table names exists, under that name."""
-    named = re.findall(r"`(tests/[\w/.]+)::(\w+)`", FAULTS)
-
-    assert len(named) > 25
-    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
-    assert not missing, missing
+def faults_of(page: Path) -> list[str]:
+    """The first cell of each row of the page's first table."""
+    table = page.read_text(encoding="utf-8").partition("|---|---|\n")[2].partition("\n\n")[0]
+    return [row.split(" | ")[0] for row in table.splitlines()]
 
 
-def test_every_known_cause_is_listed():
-    """The table of causes in the document is the table in the package, row by row."""
-    for signature in signatures():
-        code = f"| `{signature.id}`{' (generic)' if signature.generic else ''} |"
-        cells = (signature.cause, signature.fix, signature.source)
-        row = " | ".join([code.removesuffix(" |"), *(cell.replace("|", "\\|") for cell in cells)]) + " |"
-        assert row in FAULTS, f"docs/faults.md lacks this row:\n{row}"
+def test_every_fault_of_the_page_has_a_test_that_exists():
+    """docs/faults.md and tests/faults.md have the same rows, and each test named in the latter exists."""
+    page = ROOT / "tests" / "faults.md"
+    faults = faults_of(page)
+    assert len(faults) > 60
+    assert faults == faults_of(DOCS / "faults.md")
+    for row in page.read_text(encoding="utf-8").splitlines():
+        if row.rpartition(" | ")[0] not in faults:
+            continue
+        named = re.findall(r"`((?:tests|benchmarks)/[\w/]+\.py)(?:::(test_\w+))?", row.rpartition(" | ")[2])
+        assert named, row
+        for file, name in named:
+            assert (
+                f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+                if name
+                else (ROOT / file).exists()
+            )
+
+
+def test_pages_for_users_name_no_test():
+    """Users read what was tried and how it ended; the names of tests stand in tests/faults.md."""
+    pages = sorted(DOCS.rglob("*.md"))
+    assert len(pages) > 20
+    for page in pages:
+        if page.name != "architecture.md":
+            assert not re.findall(r"\btest_\w+\.py|::test_\w+|`tests/", page.read_text(encoding="utf-8")), (
+                page.name
+            )
 
 
 def test_every_check_is_listed(monkeypatch, tmp_path):
     """Each check of the doctor stands in the document's table."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path))
+    node = (DOCS / "node.md").read_text(encoding="utf-8")
 
     for check in doctor.examine(tmp_path, environs=[{}]):
-        assert f"`{check.id}`" in NODE, check.id
+        assert f"`{check.id}`" in node, check.id

@@ -10,25 +10,78 @@ from pathlib import Path
 
 import pytest
 
-from walls import Module, cycles, import_graph, reachable, read_modules, start_graph
+from walls import PACKAGE, Module, cycles, import_graph, reachable, read_modules, start_graph
 
 SOURCE = Path(__file__).parents[1] / "src" / "rocbench"
 Modules = dict[str, Module]
 
-PURE = (
-    "units errors model records rules physics plan tables stats verdict judgement "
-    "sim.engine sim.costs load.arrivals load.parse"
+FLOOR = (
+    "errors units records stats columns variables redact harmless jsontext textfile address private plaintable "
+    "logfilter httpd stdio"
 ).split()
-READS_FILES = {"rules.load"}
+"""Modules that any other may import. They import only one another."""
+MAY_IMPORT = {
+    "model": "",
+    "settings": "model",
+    "physics": "model settings",
+    "rules": "model settings",
+    "tables": "model physics settings",
+    "verdict": "",
+    "judgement": "settings tables verdict",
+    "probe": "settings",
+    "server": "probe",
+    "load": "probe",
+    "sim": "load model physics rules settings",
+    "plan": "judgement model physics rules settings sim",
+    "newprofile": "model physics settings",
+    "importing": "model physics plan settings tables verdict",
+    "store": "tables",
+    "report": "judgement load model physics plan server store tables verdict",
+    "console": "judgement plan report rules server settings",
+    "export": "judgement report store tables",
+    "conduct": "judgement load physics plan probe report rules server settings store tables verdict",
+    "fleet": "conduct load plan report server store tables",
+    "ledger": "conduct judgement plan store",
+    "predict": "conduct load physics plan probe rules settings sim store tables",
+    "study": "conduct judgement plan predict report settings sim store verdict",
+    "crash": "server",
+    "commands": "*",
+    "cli": "commands conduct crash server",
+    "__main__": "cli",
+}
+"""What each package (or module beside the packages) may import beside the floor: only what stands above it.
+
+`*`: all that stands above it.
+"""
+EXCEPTIONS = {
+    ("probe.cpu", "server.processes"): "sums the CPU time of the processes of a running server",
+    ("probe.cpu", "server.spec"): "as above: who these processes are",
+    ("probe.cpuwait", "server.spec"): "as above",
+    ("probe.gpu", "server.spec"): "reads the GPUs that a running server uses",
+    ("probe.host_checks", "server.orphans"): "the doctor looks for servers that an earlier bench left",
+    (
+        "conduct.measure",
+        "fleet.load",
+    ): "load hosts are Ray actors; fleet.load and fleet.cluster know no conduct",
+}
+"""Imports against the table's direction, each with its reason."""
+
+PURE = (
+    "units errors model records columns rules physics plan tables stats verdict judgement "
+    "sim.engine sim.costs load.arrivals load.framing load.answer load.eventstream load.events"
+).split()
+"""Pure with everything that they import. A module that says "Pure." of itself is held to it function by function."""
+READS_FILES = {"rules.load", "server.failures"}
 """May read the package's own YAML, and do nothing else that a pure module may not."""
+PURE_CLAIM = re.compile(r"\bPure\b")
 
 IMPURE_LIBRARIES = set(
-    "aiohttp asyncio duckdb glob http httpx io logging multiprocessing os platform psutil requests secrets "
+    "aiohttp asyncio duckdb glob http httpx logging multiprocessing os platform psutil requests secrets "
     "select selectors shutil signal socket ssl subprocess sys tempfile threading time urllib uuid uvloop".split()
 )
 PURE_PARTS = ("urllib.parse",)
 """Of these libraries, what only takes texts apart."""
-IMPURE_CALLS = set("print open input breakpoint exec eval exit quit".split())
+IMPURE_CALLS = set("print open io.open io.FileIO input breakpoint exec eval exit quit".split())
 IMPURE_METHODS = set(
     ".read_text .write_text .read_bytes .write_bytes .open .unlink .mkdir .touch .exists .is_file .is_dir "
     ".iterdir .glob .rglob .stat .cwd .home .to_csv .to_parquet .savefig .now .utcnow .today".split()
@@ -77,13 +130,55 @@ def impure_calls(modules: Modules) -> Iterator[str]:
     """Rule 2: what a pure module may not call."""
     for module in pure_modules(modules):
         for name, call in module.calls:
-            method = "." + name.rpartition(".")[2]
-            impure = name in IMPURE_CALLS or (method in IMPURE_METHODS and name.startswith(OF_VALUES))
-            impure &= method not in GIVES_TEXT or bool(call.args)
-            if impure and not (module.name in READS_FILES and method in READING):
+            if is_impure(name, call, module):
                 yield f"{module.name}:{call.lineno} calls {name}"
             if is_global_random(name, call):
                 yield f"{module.name}:{call.lineno} draws from {name}, which has no seed of ours"
+
+
+def is_impure(name: str, call: ast.Call, module: Module) -> bool:
+    """Whether a call reads a clock, a file or the network, or prints."""
+    method = "." + name.rpartition(".")[2]
+    impure = name in IMPURE_CALLS or (method in IMPURE_METHODS and name.startswith(OF_VALUES))
+    impure &= method not in GIVES_TEXT or bool(call.args)
+    return impure and not (module.name in READS_FILES and method in READING)
+
+
+def false_claims(modules: Modules) -> Iterator[str]:
+    """Rule 2: a module or function whose docstring says "Pure." is so, with every function of ours that it calls.
+
+    Only calls by name are followed: what a method of a value does is that value's affair.
+    """
+    functions = {
+        f"{PACKAGE}.{module.name}.{name}": (module, node)
+        for module in modules.values()
+        for name, node in module.functions.items()
+    }
+    for module in modules.values():
+        claims = bool(PURE_CLAIM.search(ast.get_docstring(module.tree) or ""))
+        for target, line in module.imports if claims else ():
+            if target.split(".")[0] in IMPURE_LIBRARIES and not target.startswith(PURE_PARTS):
+                yield f"{module.name}:{line} says that it is pure, and imports {target}"
+        for name, node in module.functions.items():
+            if claims or PURE_CLAIM.search(ast.get_docstring(node) or ""):
+                for way in impure_ways(f"{PACKAGE}.{module.name}.{name}", functions):
+                    yield f"{module.name}.{name} says that it is pure, and reaches {way}"
+
+
+def impure_ways(start: str, functions: dict[str, tuple[Module, ast.AST]]) -> Iterator[str]:
+    """Impure calls of a function and of all functions of ours that it calls by name."""
+    waiting, seen = [start], {start}
+    while waiting:
+        module, node = functions[waiting.pop()]
+        for name, call in module.calls_in(node):
+            library = (
+                "." in name and name.split(".")[0] in IMPURE_LIBRARIES and not name.startswith(PURE_PARTS)
+            )
+            if library or is_impure(name, call, module) or is_global_random(name, call):
+                yield f"{module.name}:{call.lineno}, which calls {name}"
+            if name in functions and name not in seen:
+                seen.add(name)
+                waiting.append(name)
 
 
 def is_global_random(name: str, call: ast.Call) -> bool:
@@ -156,6 +251,41 @@ def empty_names(modules: Modules) -> Iterator[str]:
             yield name
 
 
+def package_imports(modules: Modules) -> Iterator[str]:
+    """Rule 9: packages import what the table MAY_IMPORT allows."""
+    for module, line, target in across_packages(modules):
+        importer, imported = module.name.split(".")[0], target.split(".")[0]
+        pair = next((pair for pair in EXCEPTIONS if pair[0] == module.name and within(target, pair[1])), None)
+        if pair is None and imported not in allowed(importer):
+            yield f"{module.name}:{line} imports {target}: MAY_IMPORT does not allow {importer} -> {imported}"
+
+
+def across_packages(modules: Modules) -> Iterator[tuple[Module, int, str]]:
+    """(importer, line, what it imports of another package that stands in the table)."""
+    for module in modules.values():
+        importer = module.name.split(".")[0]
+        for target, line in module.imports:
+            name = target.removeprefix(f"{PACKAGE}.")
+            imported = name.split(".")[0]
+            known = imported in MAY_IMPORT or imported in FLOOR
+            if name != target and known and imported != importer and importer in {*MAY_IMPORT, *FLOOR}:
+                yield module, line, name
+
+
+def allowed(package: str) -> set[str]:
+    """What a package may import."""
+    if package in FLOOR:
+        return set(FLOOR)
+    order = list(MAY_IMPORT)
+    above = order[: order.index(package)]
+    return {*FLOOR, *(above if MAY_IMPORT[package] == "*" else MAY_IMPORT[package].split())}
+
+
+def within(target: str, name: str) -> bool:
+    """Whether an import target is the module or something in it."""
+    return target == name or target.startswith(name + ".")
+
+
 def knots(modules: Modules) -> Iterator[str]:
     """Rule 8: imports have a direction, deferred ones too."""
     for group in cycles(start_graph(modules)):
@@ -166,11 +296,13 @@ RULES = [
     outer_imports,
     impure_imports,
     impure_calls,
+    false_claims,
     load_imports,
     screen_imports,
     disk_layout,
     exits,
     empty_names,
+    package_imports,
     knots,
 ]
 
@@ -186,6 +318,48 @@ def test_the_package_keeps(rule, package):
     """The source as it stands breaks none of the rules."""
     faults = "\n".join(rule(package))
     assert not faults, faults
+
+
+def test_every_module_named_here_exists(package):
+    """A wall around a module that is gone guards nothing."""
+    named = {*PURE, *READS_FILES, *FLOOR, *MAY_IMPORT, *(name for pair in EXCEPTIONS for name in pair)}
+    named |= {*"server store cli commands console report sim load".split()}
+    assert named - set(package) == set()
+
+
+def test_every_package_has_its_place_in_the_table(package):
+    """A new package says what it may import."""
+    top = {name.split(".")[0] for name in package if name}
+    assert top == {*FLOOR, *MAY_IMPORT}
+    assert not set(FLOOR) & set(MAY_IMPORT)
+
+
+def test_a_package_imports_only_what_stands_above_it():
+    """So no two packages import each other; the order is that of the table."""
+    for place, (package, names) in enumerate(MAY_IMPORT.items()):
+        above = list(MAY_IMPORT)[:place]
+        assert names == "*" or set(names.split()) <= set(above), package
+
+
+def test_the_table_allows_nothing_that_is_unused(package):
+    """A permission that nobody needs any more goes."""
+    used = {
+        (module.name.split(".")[0], target.split(".")[0]) for module, _, target in across_packages(package)
+    }
+    spare = {
+        f"{importer} -> {name}"
+        for importer, names in MAY_IMPORT.items()
+        for name in names.split()
+        if name != "*" and (importer, name) not in used
+    }
+    met = {
+        pair
+        for module, _, target in across_packages(package)
+        for pair in EXCEPTIONS
+        if pair[0] == module.name and within(target, pair[1])
+    }
+    assert not spare, f"take out of MAY_IMPORT: {spare}"
+    assert not set(EXCEPTIONS) - met, f"take out of EXCEPTIONS: {set(EXCEPTIONS) - met}"
 
 
 PLANTED = [
@@ -213,6 +387,25 @@ PLANTED = [
     (exits, "commands.serving", "raise SystemExit"),
     (empty_names, "load.utils", ""),
     (knots, "load.wire", "def f():\n    from . import other"),
+    (false_claims, "report.page", '"""A page. Pure."""\nimport time'),
+    (false_claims, "report.page", '"""A page. Pure."""\ndef f():\n    print(1)'),
+    (
+        false_claims,
+        "report.page",
+        '"""A page. Pure."""\nfrom rocbench import reading\ndef f():\n    reading.text()',
+    ),
+    (false_claims, "report.page", 'import time\ndef f():\n    """A number. Pure."""\n    return time.time()'),
+    (
+        false_claims,
+        "report.page",
+        'class C:\n    def f(self):\n        """A number. Pure."""\n        return open("x")',
+    ),
+    (package_imports, "settings.schema", "from rocbench.physics import kv"),
+    (package_imports, "settings.schema", "from rocbench.sim.argv import parse"),
+    (package_imports, "tables.metrics", "def f():\n    from rocbench.server import spec"),
+    (package_imports, "units", "from rocbench.settings import schema"),
+    (package_imports, "probe.gpu", "from rocbench.server import orphans"),
+    (package_imports, "conduct.run", "from rocbench import cli"),
 ]
 
 
@@ -222,6 +415,7 @@ def test_a_planted_fault_is_found(rule, name, source):
     sources = {
         "heavy": "import pydantic",
         "clocks": "def now():\n    from time import time_ns",
+        "reading": "def text():\n    return inner()\ndef inner():\n    return open('x')",
         "errors": "",
         "load": "",
         "load.other": "from rocbench.load.wire import f",
@@ -242,6 +436,10 @@ HARMLESS = [
     ("commands.serving", '"""Writes cells.csv."""\nHELP = "writes cells.csv and more"'),
     ("load.wire", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas"),
     ("report.page", "from rich.table import Table"),
+    ("report.page", '"""A page. Pure."""\nimport io\ndef f(run):\n    return io.StringIO(run.text())'),
+    ("tables.metrics", "from rocbench.columns import CELLS\nfrom rocbench.physics.kv import capacity"),
+    ("probe.gpu", "from rocbench.server.spec import RunningServer"),
+    ("commands.serving", "from rocbench.study.parts import parts"),
 ]
 
 

@@ -90,6 +90,28 @@ class Module:
         return [(self.full_name(node.func), node) for node in nodes]
 
     @cached_property
+    def functions(self) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+        """Functions and methods by name; what makes an object (`__init__`) goes by the name of its class."""
+        found = {}
+        for node in self.tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                found[node.name] = node
+            elif isinstance(node, ast.ClassDef):
+                for inner in node.body:
+                    if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                        makes = inner.name in {"__init__", "__post_init__"}
+                        found[node.name if makes else f"{node.name}.{inner.name}"] = inner
+        return found
+
+    def calls_in(self, node: ast.AST) -> list[tuple[str, ast.Call]]:
+        """Every call inside a node, by its full name; a function of this file as others would name it."""
+        calls = [(self.full_name(call.func), call) for call in ast.walk(node) if isinstance(call, ast.Call)]
+        return [
+            (f"{PACKAGE}.{self.name}.{name}" if name in self.functions else name, call)
+            for name, call in calls
+        ]
+
+    @cached_property
     def strings(self) -> list[ast.Constant]:
         """Every string constant but docstrings."""
         docstrings = {id(node.value) for node in ast.walk(self.tree) if isinstance(node, ast.Expr)}

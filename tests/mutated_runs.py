@@ -359,6 +359,23 @@ QUERIES = (
 )
 
 
+OTHERS_RESULT = {
+    "model_id": "meta-llama/Llama-3.1-405B-Instruct", "num_prompts": 100, "request_rate": "inf", "max_concurrency": 10,
+    "duration": 25.0, "completed": 98, "failed": 2, "total_input_tokens": 200_000, "total_output_tokens": 51_200,
+    "request_throughput": 4.0, "output_throughput": 2048.0, "mean_e2el_ms": 2400.0, "median_ttft_ms": 880.0,
+    "errors": ["", "refused"], "spec_decode_acceptance_length": 2.5, "request_goodput": 3.0,
+}  # fmt: skip
+"""What `vllm bench serve` writes."""
+
+
+def _others_result(out: Path, rng: random.Random) -> str:
+    """A file of it with values edited."""
+    path = out / "result.json"
+    path.write_text(json.dumps(OTHERS_RESULT))
+    edited_json(path, rng)
+    return str(path)
+
+
 def commands(path: Path, whole: Bases, out: Path, rng: random.Random) -> tuple[tuple[str, ...], ...]:
     """Arguments of `bench` for some of the commands that read a run, each in one of its forms; resume comes last."""
     run, other = str(path), str(whole.runs[path.name.split("-")[0]])
@@ -393,7 +410,10 @@ def commands(path: Path, whole: Bases, out: Path, rng: random.Random) -> tuple[t
         [("merge", run, shard, "--out", f"{out}/merged"), ("merge", run, "--out", f"{out}/merged")],
         [("query", rng.choice(QUERIES), "--results", rng.choice([run, str(path.parent)]))],
         [("summary", run), ("summary", run, "--end-table"), ("summary", run, "--include-invalid", "--csv")],
-        [("import", f"{run}/cells.csv", "--out", f"{out}/imported")],
+        [
+            ("import", f"{run}/cells.csv", "--out", f"{out}/imported"),
+            ("import", _others_result(out, rng), "--out", f"{out}/imported", "--hardware", "mi325x"),
+        ],
         [
             ("calibrate-model", run, "--out", f"{out}/fitted.yaml"),
             ("calibrate-model", run, "--out", f"{out}/fitted.yaml", "--allow-simulated"),

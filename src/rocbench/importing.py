@@ -100,9 +100,12 @@ def _counted(row: Row) -> Row:
     if share is None or not 0 < share <= 1:
         return {}
     if completed is not None:
-        failed = completed * (1 - share) / share
-        return {"failed": round(failed)} if math.isfinite(failed) else {}
-    return {"completed": round(failed * share / (1 - share))} if failed and share < 1 else {}
+        name, other = "failed", completed * (1 - share) / share
+    elif failed and share < 1:
+        name, other = "completed", failed * share / (1 - share)
+    else:
+        return {}
+    return {name: round(other)} if math.isfinite(other) else {}
 
 
 def checked(row: Mapping[str, Any], where: str) -> Row:
@@ -141,7 +144,7 @@ def _figure(name: str, value: Any, where: str) -> float | int:
     """
     try:
         figure = float("nan") if isinstance(value, bool | list | dict) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         figure = float("nan")
     if not math.isfinite(figure):
         raise InputError(f"`{name}` is {value!r:.100}, it must be a number", where=where)

@@ -114,6 +114,7 @@ def test_counts_of_a_table_follow_from_its_success_rate() -> None:
     assert importing.checked(read | {"completed": 70, "failed": 30}, "x")["success_rate"] == 0.7
     assert "failed" not in importing.checked(read | {"completed": 70}, "x")
     assert "failed" not in importing.checked(read | {"completed": 70, "success_rate": 1e-320}, "x")
+    assert "completed" not in importing.checked(read | {"failed": 1e308, "success_rate": 0.999}, "x")
 
 
 def test_100_requests_for_1000_users_are_called_out() -> None:
@@ -208,6 +209,7 @@ def test_speculation_is_counted_by_steps() -> None:
         ("x.csv", "output_throughput,repeat\n5,first\n", "`repeat` is 'first'"),
         ("x.csv", "output_throughput,repeat\n5,1e300\n", "`repeat` is 1"),
         ("x.csv", "output_throughput,concurrency\n5,1e30\n", "more than 64 bits"),
+        ("x.csv", f"output_throughput,duration_s\n5,{'9' * 400}\n", "`duration_s` is 9"),
         ("x.csv", f"output_throughput,mine\n5,{'9' * 30}\n", "more than 64 bits"),
         ("x.csv", "output_throughput,open_file_limit\n5,many\n", "`open_file_limit` is 'many'"),
         ("x.csv", "output_throughput,throttled\n5,much\n", "true or false"),

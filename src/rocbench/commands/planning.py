@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +106,13 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
             fix=f"{fix}, or start a new run",
         )
     given = {name: value for name, value in asdict(client).items() if value is not None}
-    before = {name: value for name, value in (kept.get("client") or {}).items() if value is not None}
-    merged = before | given
-    if "cpus" in merged:
-        merged["cpus"] = tuple(merged["cpus"])
-    return made, ClientOptions(**merged)
+    return made, replace(rows.client(kept), **given)
 
 
 def _runs(plan_: Mapping[str, Any]) -> list[Any]:
     """Launches and runs of plan.json, to be compared."""
     servers = [
-        [server.get(name) for name in ("server_id", "argv", "env")] for server in plan_.get("servers", ())
+        [server.get(name) for name in ("server_id", "argv", "env")] for server in plan_.get("servers") or ()
     ]
     return [servers, plan_.get("launches")]
 

@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from rocbench import __version__
-from rocbench.conduct.bind import profile_json
+from rocbench.conduct.bind import ClientOptions, profile_json
 from rocbench.conduct.measure import Measured
 from rocbench.errors import BenchError, InputError, LoadFault, RequestRefused
 from rocbench.physics.roofline import Share
@@ -300,7 +302,7 @@ def called(plan: Plan) -> list[str]:
 
 def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
     """Why this bench makes other cells of a stored plan that holds values which are not shown now, and what to do."""
-    given = [(server.get("env") or {}).items() for server in plan_.get("servers", ())]
+    given = [(server.get("env") or {}).items() for server in plan_.get("servers") or ()]
     names = dict.fromkeys(name for env in given for name, value in env if marked(name, value) != value)
     if not names:
         return None
@@ -308,6 +310,37 @@ def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
     if any(is_secret(name) for name in names):
         fix = "finish it with the rocbench that made it"
     return f"plan.json holds the value of {', '.join(names)}, which is written as a mask now", fix
+
+
+Options = TypeVar("Options", Overrides, ClientOptions)
+_NO_PLAN = (AttributeError, KeyError, TypeError, ValueError)
+
+
+def _checked(kind: type[Options], found: Any) -> Options:
+    """What a file holds as such a dataclass, the type of each value checked. Raises one of _NO_PLAN."""
+    return TypeAdapter(kind).validate_python(asdict(kind(**found)))
+
+
+def _why(error: Exception) -> str:
+    """In a line, with the place where one is known."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return ": ".join((".".join(map(str, first["loc"])), first["msg"]))[:200]
+    return str(error).partition("\n")[0]
+
+
+def client(plan_: Mapping[str, Any]) -> ClientOptions:
+    """The client's options as plan.json keeps them.
+
+    Raises:
+        InputError: they are none of this bench.
+    """
+    try:
+        return _checked(ClientOptions, plan_.get("client") or {})
+    except _NO_PLAN as error:
+        raise InputError(
+            f"`client` in plan.json of this run is none: {_why(error)}", fix="restore the file from a copy"
+        ) from None
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
@@ -323,13 +356,13 @@ def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
             {name: Workload.model_validate(w) for name, w in manifest_["workloads"].items()},
             Hardware.model_validate(hardware) if hardware else None,
         )
-        sweep, overrides = Sweep.model_validate(plan_["sweep"]), Overrides(**plan_["overrides"])
+        sweep, overrides = Sweep.model_validate(plan_["sweep"]), _checked(Overrides, plan_["overrides"])
         named = {*sweep.workloads, *(n for m in sweep.models for n in getattr(m, "workloads", None) or ())}
         if missing := sorted(named - sources.workloads.keys()):
             raise ValueError(f"workload {missing[0]} is missing")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _NO_PLAN as error:
         raise InputError(
-            f"plan.json and manifest.json of this run make no plan: {str(error).splitlines()[0]}",
+            f"plan.json and manifest.json of this run make no plan: {_why(error)}",
             fix=f"restore them, or take rocbench {manifest_.get('rocbench')} where it wrote them",
         ) from None
     made = expand(sweep, sources, overrides)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rocbench.export.fields import Field
-from rocbench.export.source import Distribution, Source
+from rocbench.export.source import Distribution, Source, whole
 
 SCHEMA_VERSION = "1.4"
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
@@ -42,7 +42,7 @@ def _summary(there: Distribution, unit: str) -> dict[str, Any] | None:
 
 def _good(source: Source) -> float | None:
     share, completed, failed = (source.get(n) for n in ("goodput_share", "completed", "failed"))
-    return None if share is None or completed is None else round(float(share) * (completed + (failed or 0)))
+    return None if share is None or completed is None else whole(float(share) * (completed + (failed or 0)))
 
 
 FIELDS: tuple[Field, ...] = (

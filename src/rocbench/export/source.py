@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +32,11 @@ REQUEST_COLUMNS = (
 )
 
 
+def whole(value: float) -> int | None:
+    """The nearest whole number; None of what is too large for a float, or is no number."""
+    return round(value) if math.isfinite(value) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Distribution:
     """Values and how much each weighs. Statistics are None where there is no value."""
@@ -42,7 +48,7 @@ class Distribution:
     @property
     def count(self) -> int | None:
         """How many values."""
-        return int(len(self.values) if self.weights is None else self.weights.sum()) or None
+        return whole(len(self.values) if self.weights is None else float(self.weights.sum())) or None
 
     @property
     def total(self) -> float | None:
@@ -188,7 +194,7 @@ class Source:
     def tokens(self, rate: str) -> int | None:
         """Tokens of the measured window from their rate."""
         value, duration = self.row.get(rate), self.row.get("duration_s")
-        return None if value is None or not duration else round(float(value) * float(duration))
+        return None if value is None or not duration else whole(float(value) * float(duration))
 
     def input_tokens(self) -> int | None:
         """Prompt tokens of the window, images included."""

@@ -182,8 +182,8 @@ def plain(value: Any) -> str:
 
 def _figure(value: float) -> str:
     """Four digits that matter, none of a large number's cut."""
-    if math.isnan(value):
-        return units.ABSENT
+    if not math.isfinite(value):
+        return units.ABSENT if math.isnan(value) else str(value)
     return units.number(value, max(0, 3 - math.floor(math.log10(abs(value))))) if value else "0"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from rocbench.plan.estimate import NOTHING_KNOWN, Estimate
 from rocbench.rules.resolve import Resolution
@@ -163,7 +165,7 @@ class Overrides:
 
     vllm: str | None = None
     hardware: str | None = None
-    tp: int | None = None
+    tp: Annotated[int, Field(ge=1, le=1024)] | None = None
     aiter: Any = None
     args: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)

@@ -96,6 +96,35 @@ def test_a_manifest_that_lacks_a_workload_of_its_plan():
         rows.stored(rows.plan_json(plan, Overrides(), None), manifest)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"args": "x"}, "args: Input should be a valid dictionary"),
+        ({"args": None}, "args: Input should be a valid dictionary"),
+        ({"env": {"A": {}}}, "env.A: Input should be a valid string"),
+        ({"tp": 0}, "tp: Input should be greater than or equal to 1"),
+        ({"mine": 1}, "unexpected keyword argument 'mine'"),
+        ([], "must be a mapping"),
+    ],
+)
+def test_overrides_that_no_command_line_gave(overrides, told):
+    """A plan is made of none that are of another type."""
+    plan = plan_of(SMALL)
+    stored = rows.plan_json(plan, Overrides(), None) | {"overrides": overrides}
+
+    with pytest.raises(InputError, match=f"make no plan: .*{told}"):
+        rows.stored(stored, rows.manifest(plan, "r", "", {}))
+
+
+def test_the_client_s_options_are_read_as_they_were_written():
+    """And none that are of another type."""
+    assert rows.client({"client": {"cpus": [1, 2], "tokenizer": None}}) == bind.ClientOptions(cpus=(1, 2))
+    assert rows.client({"client": None}) == rows.client({}) == bind.ClientOptions()
+    for odd in ({"cpus": 5}, {"mine": 1}, {"vocab_size": "many"}):
+        with pytest.raises(InputError, match=r"`client` in plan.json"):
+            rows.client({"client": odd})
+
+
 def test_a_plan_stored_with_an_open_value(monkeypatch):
     """As before there was a table: $ROCBENCH_SHOWN makes the same cells, and the message says so."""
     plan = plan_of(SMALL | {"env": {"MINE": "TRUE"}})

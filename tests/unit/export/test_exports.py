@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -237,13 +238,19 @@ def test_absent_figures_are_left_out_not_invented(source):
         if name
         not in ("gpus", "energy_j", "mean_power_w", "joules_per_output_token", "goodput", "goodput_share")
     }
-    from dataclasses import replace
-
     poor = replace(source, row=bare)
     row = inferencex.files([poor])["rows.json"][0]
     assert not any("joules" in key or "gpu" in key or key == "power_valid" for key in row)
     assert "request_goodput" not in vllm_bench.result(poor)
     assert not any(name.startswith(("amd_", "good")) for name in aiperf.export(poor))
+
+
+def test_figures_that_no_float_holds_make_no_count(source):
+    """A row that somebody edited."""
+    huge = replace(source, row={**source.row, "output_throughput": 1e300, "duration_s": 1e300})
+
+    assert huge.tokens("output_throughput") is None
+    assert Distribution(np.ones(2), np.array([1.0, np.inf])).count is None
 
 
 def test_weighted_statistics_are_those_of_repeated_values():

@@ -26,10 +26,11 @@ def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> li
 
     Args:
         root: where they lie.
-        left_out: told of each of several that is damaged; without it the first such one is an error.
+        left_out: told of each of several that cannot be read; without it the first such one is an error.
 
     Raises:
         InputError: there is none, or it is damaged.
+        OSError: it may not be read.
     """
     return store.find(root, left_out)
 

@@ -391,7 +391,7 @@ class RunFolder:
         return sum(part.stat().st_size for part in (self.path / "parts" / name).glob("*.parquet"))
 
     def _read_rows(self) -> list[Row]:
-        rows = [_read_row(path) for path in _by_time((self.path / "parts" / "cells").glob("*.json"))]
+        rows = [_read_row(path) for path in _by_time(_json_files(self.path / "parts" / "cells"))]
         path = self.path / "cells.parquet"
         if not rows and path.is_file():
             with _damage(path, RESTORE):
@@ -427,24 +427,32 @@ def find(root: Path, left_out: Callable[[InputError], None] | None = None) -> li
 
     Args:
         root: where they lie.
-        left_out: told of each of several that is damaged; without it the first such one is an error.
+        left_out: told of each of several that cannot be read; without it the first such one is an error.
 
     Raises:
         InputError: there is none, or it is damaged.
+        OSError: it may not be read.
     """
     if (root / "manifest.json").is_file():
         return [RunFolder.open(root)]
     found = []
-    for path in sorted(root.glob("*/manifest.json")):
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
         try:
-            found.append(RunFolder.open(path.parent))
-        except InputError as error:
+            (path / "manifest.json").stat()
+            found.append(RunFolder.open(path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # no run
+        except (InputError, OSError) as error:
             if left_out is None:
                 raise
-            left_out(error)
+            left_out(error if isinstance(error, InputError) else _unreadable(path, error))
     if not found:
         raise InputError("no run folder here", where=str(root), fix="bench sweep writes one")
     return sorted(found, key=lambda folder: str(folder.manifest.get("begun_at")))
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"cannot be read: {error.strerror or error}", where=str(error.filename or path))
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -588,6 +596,16 @@ def _read_row(path: Path) -> Row:
     found = _read_json(path, fix)
     with _damage(path, fix):
         return kept.row(found)
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """Those of a folder, where there is one. Raises PermissionError, which a glob is silent about."""
+    try:
+        return [path for path in folder.iterdir() if path.suffix == ".json"]
+    except PermissionError:
+        raise
+    except OSError:
+        return []
 
 
 def _by_time(paths: Iterable[Path]) -> list[Path]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 
 from rocbench.errors import Exit, InputError
 from rocbench.ledger import runs as find
+from strangers import needs_root, python
 from virtual import SMALL, World, bench, json_of
 
 TINY = SMALL | {"concurrency": [2], "load": {"duration_s": 1, "max_duration_s": 10}}
@@ -71,6 +73,27 @@ def test_one_damaged_run_does_not_hide_the_others(command, folder, name):
     assert "other" in said.out
     with pytest.raises(InputError, match="damaged"):
         find(other.parent)
+
+
+@needs_root
+@pytest.mark.parametrize("hidden", [".", "manifest.json", "parts", "parts/cells"])
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_a_run_that_may_not_be_read_does_not_hide_the_others(sound, state_of_all, hidden, mode):
+    """Another user's, or a part of it."""
+    results = state_of_all / "results"
+    for name in ("one", "two"):
+        shutil.copytree(sound, results / name)
+    for path in (results, *results.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    at = results / "two" / hidden
+    at.chmod(mode)
+    with python("-m", "rocbench", "history", "--results", str(results)) as stranger:
+        out, err = stranger.communicate()
+    assert (stranger.returncode, "one" in out) == (0, True)
+    if not (mode and at.is_file()):
+        told = "this file is damaged: cannot be read" if at.is_file() else "cannot be read"
+        assert re.search(f"left out: {at}\\S*: {told}: Permission denied", err)
+        assert "two" not in out
 
 
 def test_dates_stay_whole_on_a_narrow_terminal(command, folder, monkeypatch):

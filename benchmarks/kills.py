@@ -23,7 +23,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from rocbench.errors import InputError
-from rocbench.store import TABLES, RunFolder, read_cells
+from rocbench.store.cells import read_cells
+from rocbench.store.folder import TABLES, RunFolder
 from sweeps import Bench, sweep
 
 MODELS = ["deepseek-r1", "qwen3-235b"]

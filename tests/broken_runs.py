@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rocbench.store import TABLES, RunFolder
+from rocbench.store.folder import TABLES, RunFolder
 from synthetic_runs import FOUR_MODELS, World, write_run
 
 Row = dict[str, Any]

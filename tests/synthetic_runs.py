@@ -15,7 +15,6 @@ from unittest.mock import patch
 
 import numpy as np
 
-from rocbench import store
 from rocbench.commands import planning
 from rocbench.conduct import rows
 from rocbench.conduct.measure import Measured
@@ -34,7 +33,9 @@ from rocbench.records import (
 )
 from rocbench.server.spec import RunningServer, ServerSpec
 from rocbench.settings.schema import Sweep
-from rocbench.store import Identity, RunFolder
+from rocbench.store import folder as run_folder
+from rocbench.store.folder import RunFolder
+from rocbench.tables.parts import Identity, parts_of
 
 START_NS = 1_767_225_600 * 10**9
 """2026-01-01: every stamp of the first cell is near it."""
@@ -88,7 +89,10 @@ def plan_of(sweep: Mapping[str, Any]) -> Plan:
 def write_run(path: Path, sweep: Mapping[str, Any] | None = None, world: World | None = None) -> RunFolder:
     """A complete run folder of a sweep, FOUR_MODELS by default."""
     write_tables = RunFolder._write_cells
-    with patch.object(store, "REBUILD_BYTES", 0), patch.object(RunFolder, "_write_cells"):  # once, at the end
+    with (
+        patch.object(run_folder, "REBUILD_BYTES", 0),
+        patch.object(RunFolder, "_write_cells"),
+    ):  # once, at the end
         folder = _write_run(path, sweep or FOUR_MODELS, world or World())
     write_tables(folder)
     return folder
@@ -121,7 +125,7 @@ def _write_run(path: Path, sweep: Mapping[str, Any], world: World) -> RunFolder:
             row = rows.row(plan, launch, run, running, measured)
             row["simulated"] = world.simulated
             folder.write_cell(
-                identity, row, store.parts_of(identity, measured.result, measured.server, measured.gpus)
+                identity, row, parts_of(identity, measured.result, measured.server, measured.gpus)
             )
             at = measured.result.window.end_ns + 20 * 10**9
     folder.finish()

@@ -432,7 +432,7 @@ HARMLESS = [
     ("rules.load", "from pathlib import Path\nPath('x').read_text()"),
     ("plan", "from rocbench.rules.resolve import resolve\nresolve(1)"),
     ("run", "folder.write_json('plan.json', {})"),
-    ("store", "import pyarrow.parquet\nPATH = 'cells.parquet'"),
+    ("store.folder", "import pyarrow.parquet\nPATH = 'cells.parquet'"),
     ("commands.serving", '"""Writes cells.csv."""\nHELP = "writes cells.csv and more"'),
     ("load.wire", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas"),
     ("report.page", "from rich.table import Table"),

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from rocbench import store
 from rocbench.commands import planning
 from rocbench.conduct import bind, conductor, measure, run
 from rocbench.conduct.bind import ClientOptions
@@ -29,7 +28,8 @@ from rocbench.report.live import PlainScreen
 from rocbench.server.spec import RunningServer, ServerSpec
 from rocbench.settings.schema import Sweep
 from rocbench.sim import calibration, predict
-from rocbench.store import RunFolder
+from rocbench.store import folder as run_folder
+from rocbench.store.folder import RunFolder
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -89,7 +89,7 @@ def bench(
             (measure, "session", _session(out.name)),
             (measure, "cell", _cell(world)),
             (run.orphans, "find", lambda: ()),
-            (store, "REBUILD_BYTES", store.REBUILD_BYTES if world.joined else 0),
+            (run_folder, "REBUILD_BYTES", run_folder.REBUILD_BYTES if world.joined else 0),
         ):
             stack.enter_context(patch.object(target, name, value))
         return run.run_plan(plan, given, _Silent())

@@ -10,7 +10,6 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from rocbench import store
 from rocbench.conduct import rows
 from rocbench.conduct.remaining import Key, key_of_row
 from rocbench.errors import InputError
@@ -18,7 +17,9 @@ from rocbench.judgement import repeats, trend
 from rocbench.judgement.compare import by, records
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.plan.expand import Overrides, Plan
-from rocbench.store import TABLES, RunFolder
+from rocbench.store.cells import frame_of
+from rocbench.store.folder import TABLES, RunFolder
+from rocbench.store.runs import dataset, find
 
 
 def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
@@ -32,7 +33,7 @@ def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> li
         InputError: there is none, or it is damaged.
         OSError: it may not be read.
     """
-    return store.find(root, left_out)
+    return find(root, left_out)
 
 
 def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
         frame = folder.cells()
         if not frame.empty:
             frames.append(frame.assign(begun_at=folder.manifest.get("begun_at"), run=folder.path.name))
-    return pd.concat(frames, ignore_index=True) if frames else store.frame_of([]).assign(begun_at="", run="")
+    return pd.concat(frames, ignore_index=True) if frames else frame_of([]).assign(begun_at="", run="")
 
 
 SERIES = ("key", "simulated", "predicted", "imported", "hardware", "model_revision", "isl", "osl", "images")
@@ -129,7 +130,7 @@ def query(folders: Sequence[RunFolder], sql: str, *, files: bool = False) -> pd.
     with duckdb.connect(config={"python_enable_replacements": False}) as connection:
         connection.register("cells", cells(folders))
         for name in TABLES:
-            table = store.dataset(folders, name)
+            table = dataset(folders, name)
             if table is not None:
                 connection.register(name, table)
         for setting, value in ({} if files else _WALLED | {"lock_configuration": True}).items():

@@ -18,11 +18,13 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 import hostile
-from rocbench import cli, store
+from rocbench import cli
 from rocbench.report import static
 from rocbench.report.live import LiveScreen, PlainScreen
 from rocbench.server.command import shell_line
-from rocbench.store import Identity, RunFolder
+from rocbench.store.cells import read_cells
+from rocbench.store.folder import RunFolder
+from rocbench.tables.parts import Identity
 from synthetic_runs import write_run
 
 SWEEP = {
@@ -86,7 +88,7 @@ def test_data_stay_as_they_are(run):
     """In parquet and JSON as given; in CSV made harmless, and the same when it is read back."""
     wanted = {text: f"{text}/short/c{at}" for at, text in enumerate(TEXTS, start=1)}
     for name in ("cells.parquet", "cells.csv"):
-        frame = store.read_cells(run / name)
+        frame = read_cells(run / name)
         assert dict(zip(frame.model, frame.key, strict=True)) == wanted, name
         assert frame.common_error.tolist() == frame.model.tolist()
     check_csv((run / "cells.csv").read_text())
@@ -100,7 +102,7 @@ def test_half_a_character_costs_no_row(tmp_path):
     folder = RunFolder.create(tmp_path / "run")
     folder.write_cell(Identity("run", "c", 1, False), {"model": "a\ud800b"}, {})
     for name in ("cells.csv", "cells.parquet"):
-        assert store.read_cells(tmp_path / "run" / name).model.tolist() == ["a<U+D800>b"]
+        assert read_cells(tmp_path / "run" / name).model.tolist() == ["a<U+D800>b"]
 
 
 def test_csv_of_every_command(run):

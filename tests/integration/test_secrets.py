@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import planted
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 from sweeps import LEAKY, Bench, Ended, as_process, sweep, wait_until
 
 TOKEN, KEY, WRONG = (

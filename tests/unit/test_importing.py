@@ -13,7 +13,7 @@ from rocbench import importing
 from rocbench.cli import app
 from rocbench.errors import Exit, InputError
 from rocbench.settings import catalog
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 VLLM_BENCH: dict[str, Any] = {
     "model_id": "meta-llama/Llama-3.1-405B-Instruct",

@@ -13,7 +13,7 @@ import pytest
 
 from rocbench import ledger
 from rocbench.errors import InputError
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 
 def a_run(path: Path, requests: pa.Table, cell: str = "c") -> RunFolder:

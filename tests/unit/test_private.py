@@ -7,7 +7,8 @@ import pytest
 
 from rocbench import private
 from rocbench.errors import DiskFault, InputError
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
+from rocbench.tables.parts import Identity
 
 
 def mode(path):

@@ -36,7 +36,8 @@ def import_(
 
     from rocbench import console, importing
     from rocbench.settings import catalog
-    from rocbench.store import Identity, RunFolder
+    from rocbench.store.folder import RunFolder
+    from rocbench.tables.parts import Identity
 
     given = {"tp": tp, "vllm_version": vllm}
     fallback = _stated(model) if model is not None else None

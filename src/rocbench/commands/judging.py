@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rocbench.judgement.ablate import Levels
     from rocbench.judgement.compare import Settings
     from rocbench.judgement.gate import GateRules
-    from rocbench.store import RunFolder
+    from rocbench.store.folder import RunFolder
 
 Format = Literal["table", "csv", "json", "md"]
 
@@ -237,12 +237,12 @@ def _cells(*names: str) -> pd.DataFrame:
     """The rows of runs, folders of runs, or cells files, together."""
     import pandas as pd
 
-    from rocbench import store
+    from rocbench.store.cells import read_cells
 
     frames = []
     for name in names:
         if Path(name).is_file():
-            frames.append(_filled(store.read_cells(Path(name)), name))
+            frames.append(_filled(read_cells(Path(name)), name))
         else:
             frames += [_filled(folder.cells(), str(folder.path)) for folder in _folders(name)]
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]

@@ -18,7 +18,7 @@ from rocbench.plan.expand import Overrides, Plan, Sources
 from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload, check_url
 from rocbench.settings.yamltext import shown
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
 REQUEST_KEYS = ("isl", "osl", "images", "api", "extra_body")

@@ -103,7 +103,7 @@ def calibrate_model(
 def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> Calibration:
     from rocbench.conduct import rows as tables
     from rocbench.predict import calibrating, observed
-    from rocbench.store import RunFolder
+    from rocbench.store.folder import RunFolder
 
     folder = RunFolder.open(run)
     rows = [row for row in folder.rows if row.get("valid") is not False and not row.get("discarded")]

@@ -11,7 +11,7 @@ from rocbench.errors import InputError
 
 if TYPE_CHECKING:
     from rocbench.judgement.slo import Limit
-    from rocbench.store import RunFolder
+    from rocbench.store.folder import RunFolder
 
 RESULTS = Path("results")
 

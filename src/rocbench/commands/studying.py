@@ -14,7 +14,7 @@ from rocbench.units import duration
 
 if TYPE_CHECKING:
     from rocbench.plan.expand import Plan
-    from rocbench.store import RunFolder
+    from rocbench.store.folder import RunFolder
     from rocbench.study.agreement import Line
     from rocbench.study.budget import Chosen
     from rocbench.study.folder import StudyFolder

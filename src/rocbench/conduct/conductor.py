@@ -36,8 +36,9 @@ from rocbench.report.live import Screen
 from rocbench.server import RunningServer, start
 from rocbench.server.failures import server_fault
 from rocbench.settings.schema import Workload
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
 from rocbench.tables import metrics
+from rocbench.tables.parts import Identity
 from rocbench.verdict.codes import SPOILED
 
 MESSAGE_CHARS = 2000

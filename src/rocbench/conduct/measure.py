@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rocbench import load, store
+from rocbench import load
 from rocbench.conduct import bind
 from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import RequestRefused
@@ -26,8 +26,9 @@ from rocbench.redact import redacted
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, changes, proof
 from rocbench.settings.schema import Sweep
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
 from rocbench.tables import agreement, power
+from rocbench.tables.parts import Identity, parts_of
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Measured:
 
     def parts(self, identity: Identity) -> dict[str, pa.Table]:
         """The tables to put on disk."""
-        return store.parts_of(identity, self.result, self.server, self.gpus)
+        return parts_of(identity, self.result, self.server, self.gpus)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from rocbench.report.live import Screen
 from rocbench.rules import multinode
 from rocbench.server import orphans
 from rocbench.server.lock import node_lock
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 from rocbench.units import some
 
 RESULTS = Path("results")

@@ -16,7 +16,7 @@ from rocbench.export import aiperf, inferencex, pytorch, tidy, vllm_bench
 from rocbench.export.source import REQUEST_COLUMNS, Source
 from rocbench.judgement import compare
 from rocbench.judgement.disambiguation import disambiguated
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 JSON_FORMATS: dict[str, Callable[[Iterable[Source]], dict[str, Any]]] = {
     "vllm-bench": vllm_bench.files,

@@ -19,7 +19,7 @@ from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import progress_line
 from rocbench.server.state import make_own
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 LINE_EVERY_S = 1.0
 

@@ -29,7 +29,8 @@ from rocbench.sim.calibration import Calibration
 from rocbench.sim.node import Context, Node, resolve
 from rocbench.sim.predict import Client, Prediction
 from rocbench.sim.refusals import Refusal
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
+from rocbench.tables.parts import Identity
 
 KIND = "predicted"
 RUN_ID = "predicted"

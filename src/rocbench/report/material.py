@@ -18,7 +18,7 @@ from rocbench.records import Phase
 from rocbench.report import curves
 from rocbench.report.curves import Row, RunInfo
 from rocbench.report.timeseries import Course
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 Floats = npt.NDArray[np.float64]
 MOST_REQUESTS = 20_000

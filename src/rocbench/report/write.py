@@ -11,7 +11,7 @@ from rocbench.errors import EnvironmentFault
 from rocbench.judgement.slo import Limit
 from rocbench.report import document, markdown, material, page, static, study, table
 from rocbench.report.table import Table
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 PLOTS, STUDY = "plots", "study"
 

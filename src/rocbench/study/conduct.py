@@ -13,7 +13,7 @@ from rocbench.conduct.run import RunOptions, exit_code, run_plan
 from rocbench.errors import Exit, InputError
 from rocbench.predict import predicting
 from rocbench.report.live import Screen
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 from rocbench.study.parts import Part, runs_of
 from rocbench.verdict.codes import VOIDING
 

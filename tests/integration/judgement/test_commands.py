@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pandas as pd
 import pytest
 
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 from virtual import json_of
 
 

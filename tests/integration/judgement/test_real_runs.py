@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 from sweeps import Bench
 
 KILLS = 6

@@ -8,10 +8,10 @@ import os
 import pandas as pd
 import pytest
 
-from rocbench import store
 from rocbench.conduct import run as run_module
 from rocbench.errors import EnvironmentFault, Exit, InputError, Interrupted, LoadFault, NodeFault, ServerFault
-from rocbench.store import RunFolder
+from rocbench.store import writing
+from rocbench.store.folder import RunFolder
 from virtual import Killed, World, bench, json_of, keys, plan_of
 
 TINY = {
@@ -52,7 +52,7 @@ def killer(monkeypatch):
         if count["left"] is None or count["left"] >= 0:
             finish(*words)
 
-    monkeypatch.setattr(store.os, "replace", replace)
+    monkeypatch.setattr(writing.os, "replace", replace)
     monkeypatch.setattr(run_module, "_finish", no_last_words)
     return count
 
@@ -354,7 +354,7 @@ def test_a_folder_that_is_none_says_so(tmp_path):
 
 def test_a_full_disk_ends_the_run_and_it_can_be_resumed(tmp_path, monkeypatch):
     """No space: the run stops with the environment's code; with space it goes on."""
-    folder, real = tmp_path / "run", store.os.replace
+    folder, real = tmp_path / "run", writing.os.replace
     full = {"now": False}
 
     def replace(source, target):
@@ -365,7 +365,7 @@ def test_a_full_disk_ends_the_run_and_it_can_be_resumed(tmp_path, monkeypatch):
     def fill(run):
         full["now"] = run.cell.level.concurrency == 2
 
-    monkeypatch.setattr(store.os, "replace", replace)
+    monkeypatch.setattr(writing.os, "replace", replace)
     with pytest.raises(EnvironmentFault, match="No space left"):
         bench(folder, TINY, World(before_cell=fill))
     full["now"] = False

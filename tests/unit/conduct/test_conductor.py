@@ -13,7 +13,7 @@ from rocbench.conduct.interrupts import SignalGuard
 from rocbench.conduct.run import exit_code
 from rocbench.errors import DiskFault, Exit, InputError
 from rocbench.report.live import PlainScreen
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 from virtual import SMALL, plan_of
 
 KEY = "sk-planted-0123456789"

@@ -15,7 +15,8 @@ from rocbench import columns
 from rocbench.errors import InputError
 from rocbench.export import aiperf, inferencex, mapping, pytorch, tidy, vllm_bench, write
 from rocbench.export.source import Distribution, Source
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
+from rocbench.tables.parts import Identity
 
 VLLM_KEYS = set(
     "date endpoint_type backend label model_id num_prompts request_rate max_concurrency duration completed failed "

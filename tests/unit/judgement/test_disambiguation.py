@@ -6,7 +6,8 @@ import json
 
 from rocbench import ledger
 from rocbench.judgement.disambiguation import disambiguated
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
+from rocbench.tables.parts import Identity
 
 
 def row(server, key="m/w/c1", **more):

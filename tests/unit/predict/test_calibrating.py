@@ -12,7 +12,7 @@ from rocbench.predict.calibrating import Observation
 from rocbench.settings.schema import Sweep
 from rocbench.sim import calibration
 from rocbench.sim.calibration import Calibration
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 
 TRUTH = {"bandwidth": 0.4, "compute": 0.3, "step_overhead_ms": 4.0, "sequence_overhead_us": 60.0}
 

@@ -9,7 +9,7 @@ from rocbench.errors import ConfigError, InputError
 from rocbench.plan.expand import Overrides, expand
 from rocbench.predict import predicting
 from rocbench.settings.schema import Sweep
-from rocbench.store import RunFolder
+from rocbench.store.folder import RunFolder
 from rocbench.tables import metrics
 
 

@@ -26,7 +26,8 @@ from rocbench.report import (
     write,
 )
 from rocbench.report.chart import Chart, Panel, Series, View
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
+from rocbench.tables.parts import Identity
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 MEGABYTES = 1_000_000

@@ -10,8 +10,9 @@ from rocbench.conduct.remaining import key_of_row
 from rocbench.conduct.run import Outcome
 from rocbench.errors import Exit, InputError
 from rocbench.report.live import PlainScreen
-from rocbench.store import Identity, RunFolder
+from rocbench.store.folder import RunFolder
 from rocbench.study import conduct, parts
+from rocbench.tables.parts import Identity
 from rocbench.verdict.codes import CODES
 from studycases import all_parts, level, part, study
 

@@ -1,62 +1,34 @@
-"""The run folder: the only place that knows its paths and formats.
-
-    results/<run-id>/
-      manifest.json            versions, node, resolved configuration; no secrets
-      plan.json                every server and cell, in order
-      cells.csv, cells.parquet one row per cell and repeat
-      requests.parquet         one row per request
-      server_metrics.parquet   the server's /metrics, one row per reading and name
-      gpu.parquet              one row per reading and GPU
-      histograms.parquet       ITL and ICL, one row per bin
-      timeline.parquet         output tokens per second of the window
-      summary.csv              one row per cell and metric: mean, interval, CoV, n
-      search.json              the state of each search for the load that meets an SLO
-      parts/                   the same tables, one file per cell and repeat, as they were measured
-      servers/<id>/            command.sh, environment.json, server.log, resolved.json
-      log.jsonl                what happened, one line per event
-      replaced.jsonl           rows that were measured again, as they were
-
-Rows are written after each cell, because a later one may fail, and atomically, because anything may die. A cell is
-there once its row is (parts/cells/): parts without a row are of a cell that was cut off, and are never read.
-"""
+"""One run on disk: its rows, their parts and what stands beside them, read and written."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import io
 import json
 import os
-import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rocbench import harmless, jsontext, private, textfile
-from rocbench.errors import DiskFault, InputError, NodeFault
+from rocbench import harmless, jsontext, private
+from rocbench.errors import InputError, NodeFault
 from rocbench.redact import redacted, redacted_data
-from rocbench.tables import kept, metrics
-from rocbench.tables.parts import Identity, bin_ms, parts_of
-
-__all__ = ["TABLES", "Identity", "RunFolder", "bin_ms", "dataset", "find", "frame_of", "parts_of"]
-
-if TYPE_CHECKING:
-    from pyarrow.dataset import Dataset
+from rocbench.store import reading, writing
+from rocbench.store.cells import Row, frame_of
+from rocbench.tables import kept
+from rocbench.tables.parts import Identity
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 SHAPES = {"manifest.json": kept.MANIFEST, "plan.json": kept.PLAN, "search.json": kept.SEARCHES}
 REBUILD_BYTES = 32 * 1024**2
 """Joined tables are rebuilt after each cell while they are smaller than this, then at the end of the run."""
-
-Row = dict[str, Any]
 
 
 class RunFolder:
@@ -80,7 +52,7 @@ class RunFolder:
             raise InputError(
                 "this folder holds a run already", where=str(path), fix="choose another --out, or --resume it"
             )
-        _refuse_anothers(path)
+        writing.refuse_anothers(path)
         folder = cls(path)
         try:
             (path / "parts").mkdir(parents=True, exist_ok=True)
@@ -90,7 +62,7 @@ class RunFolder:
                 "a file stands where the run folder is to be", where=str(path), fix="choose another --out"
             ) from None
         except OSError as error:
-            raise _full(path, error) from None
+            raise writing.full(path, error) from None
         return folder
 
     @classmethod
@@ -110,7 +82,7 @@ class RunFolder:
             raise InputError("no run folder (manifest.json is missing)", where=str(path))
         folder = cls(path)
         if not folder.manifest:
-            raise _damaged(path / "manifest.json", "it says nothing", RESTORE)
+            raise reading.damaged(path / "manifest.json", "it says nothing", reading.RESTORE)
         folder._rows = folder._read_rows()
         return folder
 
@@ -136,7 +108,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `name` (manifest.json, plan.json, ...)."""
-        _write_atomic(self.path / name, self._json(value, indent=2).encode() + b"\n")
+        writing.whole(self.path / name, self._json(value, indent=2).encode() + b"\n")
 
     def sha256(self, name: str) -> str:
         """Hash of a file that was written, as hexadecimal digits."""
@@ -146,7 +118,7 @@ class RunFolder:
         """Secrets are masked in the values, never in the JSON that is made of them."""
 
         def other(held: Any) -> Any:
-            return redacted_data(_plain(held), self.secrets)
+            return redacted_data(writing.plain(held), self.secrets)
 
         return json.dumps(redacted_data(value, self.secrets), indent=indent, default=other)
 
@@ -168,8 +140,8 @@ class RunFolder:
         path = self.path / name
         if not path.is_file():
             return None
-        found = _read_json(path, RESTORE)
-        with _damage(path, RESTORE):
+        found = reading.value(path, reading.RESTORE)
+        with reading.damage(path, reading.RESTORE):
             kept.check(found, SHAPES.get(name))
         return found
 
@@ -194,7 +166,7 @@ class RunFolder:
             raise InputError(
                 "plan.json is missing: what is left to measure is not known",
                 where=str(self.path),
-                fix=RESTORE,
+                fix=reading.RESTORE,
             )
         return plan
 
@@ -221,11 +193,11 @@ class RunFolder:
         path = self.path / name
         try:
             with open(path, "a+b", opener=private.opener) as file:
-                if file.tell() and _last_byte(file) != b"\n":
+                if file.tell() and writing.last_byte(file) != b"\n":
                     line = "\n" + line
                 file.write(line.encode())
         except OSError as error:
-            raise _full(path, error) from None
+            raise writing.full(path, error) from None
 
     # --- rows
 
@@ -246,7 +218,7 @@ class RunFolder:
             path = self.path / "parts" / name / f"{identity.stem}.parquet"
             if name in parts:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _write_table(path, parts[name])
+                writing.table(path, parts[name])
             else:
                 path.unlink(missing_ok=True)  # of an earlier attempt
         rows_folder = self.path / "parts" / "cells"
@@ -255,7 +227,7 @@ class RunFolder:
         row |= {"run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
         row["discarded"] = identity.discarded
         row |= self._replace(row)
-        _write_atomic(rows_folder / f"{identity.stem}.json", json.dumps(row, default=_plain).encode())
+        writing.whole(rows_folder / f"{identity.stem}.json", json.dumps(row, default=writing.plain).encode())
         self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
         if not tables:
             return
@@ -292,7 +264,7 @@ class RunFolder:
 
     def write_csv(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table for people (summary.csv)."""
-        _write_atomic(self.path / name, harmless.as_csv(frame).encode())
+        writing.whole(self.path / name, harmless.as_csv(frame).encode())
 
     def join(self, name: str) -> None:
         """Rebuild `<name>.parquet` from the parts of all cells that are there, one row group per part."""
@@ -304,10 +276,15 @@ class RunFolder:
             return
         try:
             # A run that is resumed by a later version has parts with more columns.
-            schema = _together(name, [_read_schema(part, name, _again(part)) for part in parts], parts)
-            with _replacing(target) as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            schema = reading.together(
+                name, [reading.schema(part, name, reading.again(part)) for part in parts], parts
+            )
+            with (
+                writing.replacing(target) as sink,
+                pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+            ):
                 for part in parts:
-                    tables = [schema.empty_table(), _read_part(part, name)]
+                    tables = [schema.empty_table(), reading.part(part, name)]
                     writer.write_table(pa.concat_tables(tables, promote_options="permissive"))
         except InputError as error:
             # Of a part that was sound when the run was opened: it costs no other cell.
@@ -322,7 +299,7 @@ class RunFolder:
         """
         for name in TABLES:
             paths = [path for row in self._rows if (path := self._part(name, row)).is_file()]
-            _together(name, [_read_part(path, name).schema for path in paths], paths)
+            reading.together(name, [reading.part(path, name).schema for path in paths], paths)
         folder = self.path / "parts" / "requests"
         return [
             row
@@ -347,7 +324,7 @@ class RunFolder:
         """The parts of one of this folder's rows, as `write_cell` takes them."""
         paths = {name: self._part(name, row) for name in TABLES}
         return _identity(row), {
-            name: _read_part(path, name) for name, path in paths.items() if path.is_file()
+            name: reading.part(path, name) for name, path in paths.items() if path.is_file()
         }
 
     def _part(self, name: str, row: Mapping[str, Any]) -> Path:
@@ -383,25 +360,29 @@ class RunFolder:
         for row in self._rows:
             stem = _identity(row).stem
             paths = [self.path / "parts" / "cells" / f"{stem}.json", *(self._part(n, row) for n in TABLES)]
-            _copy(filter(Path.is_file, paths), self.path, other.path)
+            writing.copy(filter(Path.is_file, paths), self.path, other.path)
         below = (Path(at) / name for at, _, names in os.walk(self.path / "servers") for name in names)
-        _copy((path for path in below if path.is_file() and not path.is_symlink()), self.path, other.path)
+        writing.copy(
+            (path for path in below if path.is_file() and not path.is_symlink()), self.path, other.path
+        )
 
     def _part_bytes(self, name: str) -> int:
         return sum(part.stat().st_size for part in (self.path / "parts" / name).glob("*.parquet"))
 
     def _read_rows(self) -> list[Row]:
-        rows = [_read_row(path) for path in _by_time(_json_files(self.path / "parts" / "cells"))]
+        rows = [
+            reading.row(path) for path in reading.by_time(reading.json_files(self.path / "parts" / "cells"))
+        ]
         path = self.path / "cells.parquet"
         if not rows and path.is_file():
-            with _damage(path, RESTORE):
+            with reading.damage(path, reading.RESTORE):
                 return [kept.row(row) for row in pq.read_table(path).to_pylist()]
         return rows
 
     def _write_cells(self) -> None:
         frame = self.cells()
-        _write_atomic(self.path / "cells.csv", harmless.as_csv(frame).encode())
-        _write_table(self.path / "cells.parquet", pa.Table.from_pandas(frame, preserve_index=False))
+        writing.whole(self.path / "cells.csv", harmless.as_csv(frame).encode())
+        writing.table(self.path / "cells.parquet", pa.Table.from_pandas(frame, preserve_index=False))
 
     def cells(self) -> pd.DataFrame:
         """The cell rows as a frame, columns in their documented order, absent values as missing."""
@@ -413,125 +394,13 @@ class RunFolder:
         if not path.is_file():
             return pd.DataFrame()
         conditions = [(column, "==", value) for column, value in filters.items()]
-        schema = _read_schema(path, name, REBUILD)
-        with _damage(path, REBUILD):
+        schema = reading.schema(path, name, reading.REBUILD)
+        with reading.damage(path, reading.REBUILD):
             if absent := set(columns or ()) - set(schema.names):
                 raise kept.Unlike(f"column {min(absent)} is missing")
             read = pq.read_table(path, columns=list(columns) if columns else None, filters=conditions or None)
             frame: pd.DataFrame = read.to_pandas(ignore_metadata=True)
         return frame
-
-
-def find(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
-    """Every run folder under `root`, oldest first; a run folder itself is a list of one.
-
-    Args:
-        root: where they lie.
-        left_out: told of each of several that cannot be read; without it the first such one is an error.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-        OSError: it may not be read.
-    """
-    if (root / "manifest.json").is_file():
-        return [RunFolder.open(root)]
-    found = []
-    for path in sorted(root.iterdir()) if root.is_dir() else ():
-        try:
-            (path / "manifest.json").stat()
-            found.append(RunFolder.open(path))
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # no run
-        except (InputError, OSError) as error:
-            if left_out is None:
-                raise
-            left_out(error if isinstance(error, InputError) else _unreadable(path, error))
-    if not found:
-        raise InputError("no run folder here", where=str(root), fix="bench sweep writes one")
-    return sorted(found, key=lambda folder: str(folder.manifest.get("begun_at")))
-
-
-def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot be read: {error.strerror or error}", where=str(error.filename or path))
-
-
-def read_cells(path: Path) -> pd.DataFrame:
-    """A cells file by itself: cells.csv or cells.parquet, wherever it was copied to.
-
-    Raises:
-        InputError: it is none.
-    """
-    held = io.BytesIO(textfile.read_bytes(path, most=LARGEST))
-    try:
-        if path.suffix == ".csv":
-            texts = dict.fromkeys(kept.TEXTS, str)
-            frame = harmless.undone(pd.read_csv(held, dtype=texts, low_memory=False))
-            rows = kept.rows(frame)
-            names = set(frame.columns)
-        else:
-            table = pq.read_table(held)
-            rows, names = table.to_pylist(), set(table.column_names)
-        if not {"cell_id", "repeat"} <= names:
-            raise InputError("these are no cells: cell_id and repeat are missing", where=str(path))
-        return frame_of([kept.row(row) for row in rows])
-    except UNREADABLE as error:
-        raise InputError(f"cannot be read as cells: {_one_line(error)}", where=str(path)) from None
-
-
-def dataset(folders: Sequence[RunFolder], name: str) -> Dataset | None:
-    """One of TABLES over several runs, not read yet; None when no run recorded it.
-
-    A column that only some runs have is null in the others; numbers of two types are read as the wider one.
-
-    Raises:
-        InputError: a file is damaged, or a column is text in one run and numbers in another.
-    """
-    from pyarrow import dataset as arrow  # 50 ms, for queries alone
-
-    there = [path for folder in folders if (path := folder.path / f"{name}.parquet").is_file()]
-    schemas = []
-    for path in there:
-        with _damage(path, REBUILD):
-            schemas.append(pq.read_schema(path))
-    schema = _together(name, schemas, there)
-    return arrow.dataset([str(path) for path in there], schema=schema, format="parquet") if there else None
-
-
-def _together(name: str, schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.Schema:
-    """The columns of several files of one table.
-
-    Raises:
-        InputError: a column is text in one and numbers in another.
-    """
-    try:
-        return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise InputError(
-            f"{name}.parquet of these runs does not go together: {_one_line(error)}",
-            where=", ".join(map(str, paths[:3])),
-            fix="leave one of them out",
-        ) from None
-
-
-def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
-    """Cell rows as a frame: documented columns first, one dtype a column."""
-    documented = [column.name for column in metrics.columns()]
-    extra = sorted({name for row in rows for name in row} - set(documented))
-    held = {name: [row.get(name) for row in rows] for name in documented}
-    held |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}
-    frame = pd.DataFrame(held)
-    # The copy joins the columns of one type, each of which comes as a block of its own.
-    return frame.convert_dtypes().copy()
-
-
-def _of_one_kind(values: list[Any]) -> list[Any]:
-    """Values of a column that anybody may have named so: truths, numbers or, where they are not all of a kind, text."""
-    kinds = {
-        bool if isinstance(value, bool) else str if isinstance(value, str) else float
-        for value in values
-        if value is not None
-    }
-    return values if len(kinds) <= 1 else [None if value is None else str(value) for value in values]
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -540,168 +409,3 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _identity(row: Mapping[str, Any]) -> Identity:
     return Identity(str(row.get("run_id")), row["cell_id"], int(row["repeat"]), bool(row.get("discarded")))
-
-
-# --- reading what may be damaged
-
-AGAIN = "then `bench sweep --resume` measures that cell again"
-REBUILD = "`bench sweep --resume` writes it anew from parts/"
-RESTORE = "restore the file from a copy, or leave this run out"
-
-
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, pa.ArrowException)
-"""What the readers of Parquet and CSV raise of damaged files."""
-LARGEST = 1 << 30
-"""Bytes of a file that is read as a whole; a plan of ten thousand cells has 0.1 GiB."""
-MOST_VALUES = 50_000_000
-
-
-def _again(part: Path) -> str:
-    """What to do about a part that is damaged."""
-    return f"delete it and parts/cells/{part.stem}.json, {AGAIN}"
-
-
-def _damaged(path: Path, why: str, fix: str) -> InputError:
-    return InputError(f"this file is damaged: {why}", where=str(path), fix=fix)
-
-
-@contextmanager
-def _damage(path: Path, fix: str) -> Iterator[None]:
-    """Whatever goes wrong with reading a file, as its damage.
-
-    Raises:
-        InputError: something did.
-    """
-    try:
-        yield
-    except UNREADABLE as error:
-        raise _damaged(path, _one_line(error), fix) from None
-
-
-def _one_line(error: Exception) -> str:
-    """An exception's first line."""
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
-
-
-def _read_json(path: Path, fix: str) -> Any:
-    try:
-        text = textfile.read_text(path, most=LARGEST)
-        return jsontext.parse(text, finite=False, most=MOST_VALUES)
-    except InputError as error:
-        raise _damaged(path, error.what, fix) from None
-
-
-def _read_row(path: Path) -> Row:
-    fix = f"delete it, {AGAIN}"
-    found = _read_json(path, fix)
-    with _damage(path, fix):
-        return kept.row(found)
-
-
-def _json_files(folder: Path) -> list[Path]:
-    """Those of a folder, where there is one. Raises PermissionError, which a glob is silent about."""
-    try:
-        return [path for path in folder.iterdir() if path.suffix == ".json"]
-    except PermissionError:
-        raise
-    except OSError:
-        return []
-
-
-def _by_time(paths: Iterable[Path]) -> list[Path]:
-    """Files as they were written, oldest first."""
-    return sorted(paths, key=lambda path: path.lstat().st_mtime_ns)
-
-
-def _read_schema(path: Path, name: str, fix: str) -> pa.Schema:
-    """A table's columns, which stand at its end, checked; its rows are not read."""
-    with _damage(path, fix):
-        schema = pq.read_schema(path)
-        kept.check_table(name, schema)
-        return schema.remove_metadata()
-
-
-def _read_part(path: Path, name: str) -> pa.Table:
-    """A part's rows, to the last of them."""
-    with _damage(path, _again(path)):
-        table = pq.read_table(path)
-        kept.check_table(name, table.schema)
-        table.validate(full=True)
-        return table.replace_schema_metadata()
-
-
-# --- writing
-
-
-def _copy(paths: Iterable[Path], root: Path, other: Path) -> None:
-    """Copy files to the same places under another folder."""
-    for path in paths:
-        target = other / path.relative_to(root)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
-        except OSError as error:
-            raise _full(target, error) from None
-
-
-def _full(path: Path, error: OSError) -> DiskFault:
-    room = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = (
-        "free space, then go on with `bench sweep --resume`" if room else "give a folder that can be written"
-    )
-    return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
-
-
-def _refuse_anothers(path: Path) -> None:
-    """An empty folder of another user is fine (a mounted one); a full one may hold links to files of ours."""
-    with suppress(OSError):
-        owner = path.stat().st_uid
-        if owner not in (os.geteuid(), 0) and any(path.iterdir()):
-            raise InputError(
-                f"this folder belongs to another user (uid {owner}) and is not empty",
-                where=str(path),
-                fix="choose another --out",
-            )
-
-
-def _last_byte(file: BinaryIO) -> bytes:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when it is whole. Raises DiskFault."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb", opener=private.fresh) as file:
-            yield file
-        os.replace(temporary, path)
-    except (OSError, InputError) as error:
-        temporary.unlink(missing_ok=True)  # the room it took may be enough for smaller files
-        if isinstance(error, InputError):
-            raise
-        raise _full(path, error) from None
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    with _replacing(path) as file:
-        pq.write_table(table, file, compression="zstd")
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    with _replacing(path) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _plain(value: Any) -> Any:
-    """JSON form of the few other types that rows hold."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | set | frozenset):
-        return list(value)
-    return str(value)

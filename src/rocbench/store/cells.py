@@ -1,0 +1,62 @@
+"""Cell rows as a frame, and a cells file by itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from rocbench import harmless, textfile
+from rocbench.errors import InputError
+from rocbench.store.reading import LARGEST, UNREADABLE, one_line
+from rocbench.tables import kept, metrics
+
+Row = dict[str, Any]
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """A cells file by itself: cells.csv or cells.parquet, wherever it was copied to.
+
+    Raises:
+        InputError: it is none.
+    """
+    held = io.BytesIO(textfile.read_bytes(path, most=LARGEST))
+    try:
+        if path.suffix == ".csv":
+            texts = dict.fromkeys(kept.TEXTS, str)
+            frame = harmless.undone(pd.read_csv(held, dtype=texts, low_memory=False))
+            rows = kept.rows(frame)
+            names = set(frame.columns)
+        else:
+            table = pq.read_table(held)
+            rows, names = table.to_pylist(), set(table.column_names)
+        if not {"cell_id", "repeat"} <= names:
+            raise InputError("these are no cells: cell_id and repeat are missing", where=str(path))
+        return frame_of([kept.row(row) for row in rows])
+    except UNREADABLE as error:
+        raise InputError(f"cannot be read as cells: {one_line(error)}", where=str(path)) from None
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Cell rows as a frame: documented columns first, one dtype a column."""
+    documented = [column.name for column in metrics.columns()]
+    extra = sorted({name for row in rows for name in row} - set(documented))
+    held = {name: [row.get(name) for row in rows] for name in documented}
+    held |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}
+    frame = pd.DataFrame(held)
+    # The copy joins the columns of one type, each of which comes as a block of its own.
+    return frame.convert_dtypes().copy()
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    """Values of a column that anybody may have named so: truths, numbers or, where they are not all of a kind, text."""
+    kinds = {
+        bool if isinstance(value, bool) else str if isinstance(value, str) else float
+        for value in values
+        if value is not None
+    }
+    return values if len(kinds) <= 1 else [None if value is None else str(value) for value in values]

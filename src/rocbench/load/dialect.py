@@ -22,7 +22,7 @@ from rocbench.load.requestfactory import Request, RequestFactory
 from rocbench.load.spec import Dialect, LoadSpec, TextCost
 from rocbench.load.tally import FinishedRequest
 from rocbench.probe import causes
-from rocbench.probe.fetch import NoConnection, exchange, read_body
+from rocbench.probe.fetch import NoConnection, exchange, left_s, read_body
 from rocbench.records import BURST_TOKENS, NONE, Failure
 from rocbench.redact import redacted
 from rocbench.units import one_line
@@ -171,10 +171,7 @@ class Probe:
 def _read(sock: socket.socket, until_s: float) -> Framing:
     framing = Framing()
     while not framing.complete and not framing.broken:
-        left_s = until_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the answer did not end in time")
-        sock.settimeout(left_s)
+        sock.settimeout(left_s(until_s))
         data = sock.recv(65536)
         if not data:
             framing.eof()

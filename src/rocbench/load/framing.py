@@ -13,6 +13,7 @@ from rocbench.records import Failure
 
 MOST_HEAD = 256 << 10
 """Bytes of an answer's head, and of all that may stand between two pieces of its body or after the last."""
+HEAD_TOO_LARGE = f"the head of the answer is larger than {MOST_HEAD >> 10} KiB"
 _unpack = struct.Struct("qq").unpack
 _iter_unpack = struct.Struct("qq").iter_unpack
 
@@ -98,7 +99,7 @@ class Framing:
                     received.extend([stamp] * (len(pieces) - have))
                     have = len(pieces)
                     if bare > MOST_HEAD:
-                        self.answer.too_large(f"the head of the answer is larger than {MOST_HEAD >> 10} KiB")
+                        self.answer.too_large(HEAD_TOO_LARGE)
                         break
                 if self.complete:
                     break

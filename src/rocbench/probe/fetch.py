@@ -168,6 +168,14 @@ def read_body(response: http.client.HTTPResponse) -> bytes:
     return b"".join(pieces)
 
 
+def left_s(until_s: float) -> float:
+    """Seconds until an answer must have ended, by the monotonic clock. Raises TimeoutError when there are none."""
+    left = until_s - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the answer did not end in time")
+    return left
+
+
 class _Bounds:
     """What is left of an exchange's time and bytes, whoever reads its answer."""
 
@@ -177,10 +185,7 @@ class _Bounds:
 
     def left_s(self) -> float:
         """Seconds. Raises TimeoutError when there are none."""
-        left = self._until_s - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer did not end in time")
-        return left
+        return left_s(self._until_s)
 
     def took(self, count: int) -> None:
         """Book bytes. Raises TooLarge when they are too many."""

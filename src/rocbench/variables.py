@@ -90,6 +90,11 @@ def show_more(names: str) -> None:
     _more.update(name.strip() for name in names.split(","))
 
 
+def more() -> str:
+    """The variables that `show_more` was given."""
+    return ",".join(sorted(_more))
+
+
 def shown(name: str) -> bool:
     """Whether a variable's value may be written down and shown."""
     listed = name in _NAMES or name.startswith(_PREFIXES) or name in _more

@@ -25,6 +25,7 @@ from rocbench.plan.planned import Plan
 from rocbench.redact import cut, redacted
 from rocbench.report.live import Screen
 from rocbench.units import one_line
+from rocbench.variables import more
 
 LOOK_EVERY_S = 0.25
 ATTEMPTS = 4
@@ -206,6 +207,7 @@ class Executor:
             late=frozenset(redo),
             reap=self._options.reap,
             despite_doctor=self._options.despite_doctor,
+            shown=more(),
         )
         piece.ended, piece.at, piece.line = None, "", "waiting for a node"
         asked = {**self._demand, "max_retries": 0, "name": f"rocbench {piece.name}"}

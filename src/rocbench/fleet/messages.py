@@ -35,6 +35,8 @@ class Job:
     """What is measured after everything else."""
     reap: bool = False
     despite_doctor: bool = False
+    shown: str = ""
+    """Variables that are listed on the side that sends, beside those that always are (`variables.show_more`)."""
 
 
 @dataclass(frozen=True, slots=True)

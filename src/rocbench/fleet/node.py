@@ -20,6 +20,7 @@ from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import progress_line
 from rocbench.server.state import make_own
 from rocbench.store.folder import RunFolder
+from rocbench.variables import show_more
 
 LINE_EVERY_S = 1.0
 
@@ -94,6 +95,7 @@ class Reporter:
 
 def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
     """Run a job on this node. What was measured has been told by the time this returns, whatever happened."""
+    show_more(job.shown)
     scratch = Path(tempfile.gettempdir()) / f"rocbench-{job.run_id}"
     out = scratch / f"{job.piece}.{job.attempt}"
     try:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rocbench import __version__
+from rocbench import __version__, variables
 from rocbench.errors import NodeFault
 from rocbench.fleet import node
 from rocbench.fleet.messages import Ended
@@ -13,8 +13,22 @@ from strangers import given_away, needs_root
 
 JOB = SimpleNamespace(
     run_id="20260301-quick-1f3a", piece="aa-1", attempt=1, rows=(), client=None, overrides=None, reap=False,
-    despite_doctor=False, servers=(), version=__version__, plan=None,
+    despite_doctor=False, servers=(), version=__version__, plan=None, late=frozenset(), shown="",
 )  # fmt: skip
+
+
+def test_a_node_is_told_what_its_sender_shows(tmp_path, monkeypatch):
+    """Not what a job before it showed: one process serves several."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(variables, "_more", set())
+    seen = []
+    monkeypatch.setattr(node, "run_plan", lambda *_: seen.append(variables.more()))
+    for names in ("MY_SWITCH,THEIR_SWITCH", ""):
+        variables.show_more(names)
+        sent = variables.more()
+        variables.show_more("OF_THE_JOB_BEFORE")
+        node.work(SimpleNamespace(**vars(JOB) | {"shown": sent}), "n", lambda _: None)
+    assert seen == ["MY_SWITCH,THEIR_SWITCH", ""]
 
 
 @needs_root

@@ -115,14 +115,14 @@ class Lines:
             if phrased or not suspects.isdisjoint(_skeleton(line).split())
         ]
         # Together: what is looked for is looked for once. No mask takes or makes the end of a line.
-        done = self._masked_lines(b"".join(lines[number] for number in chosen))
+        done = self._masked_lines(b"".join(lines[number] for number in chosen), b"\n".join(suspects))
         for number, line in zip(chosen, done.splitlines(keepends=True), strict=True):
             lines[number] = line
         return b"".join(lines)
 
-    def _masked_lines(self, lines: bytes) -> bytes:
+    def _masked_lines(self, lines: bytes, suspects: bytes) -> bytes:
         text = self._without_dumps(lines.decode("latin-1"))
-        return redacted(text, self._low).encode("latin-1")
+        return redacted(text, self._low, suspects.decode("latin-1")).encode("latin-1")
 
     def _without_dumps(self, text: str) -> str:
         """Each value masked that stands behind its variable's name, also where two of them overlap."""

@@ -68,8 +68,8 @@ class _Shape:
     inside: bool = False
     """The word may stand anywhere in the name that it begins with."""
 
-    def masked(self, text: str, lowered: str) -> str:
-        starts = self._starts(text, lowered)
+    def masked(self, text: str, lowered: str, among: str) -> str:
+        starts = self._starts(text, lowered, among)
         if not starts:
             return text
         done, at, end = [], 0, -1
@@ -83,12 +83,12 @@ class _Shape:
                 at = match.end()
         return "".join([*done, text[at:]]) if done else text
 
-    def _starts(self, text: str, lowered: str) -> list[int]:
+    def _starts(self, text: str, lowered: str, among: str) -> list[int]:
         """Where it may begin, in order."""
         where = lowered if self.any_case else text
         starts: set[int] = set()
         for word in self.words:
-            at = where.find(word)
+            at = where.find(word) if among is lowered or word.lower() in among else -1
             while at >= 0:
                 starts.add(_name_start(text, at) if self.inside else at)
                 at = where.find(word, at + 1)
@@ -113,15 +113,22 @@ def _lowered(text: str) -> str:
     return text.replace("\u0130", "i").lower()
 
 
-def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+def redacted(text: str, secrets: Iterable[str] = (), among: str | None = None) -> str:
     """The text with `***` in place of each secret, and of what shows itself to be one: users and passwords of URLs,
-    bearer tokens, keys by their shape (`hf_...`), what stands behind a secret's name (`"api_key": "..."`)."""
+    bearer tokens, keys by their shape (`hf_...`), what stands behind a secret's name (`"api_key": "..."`).
+
+    Args:
+        text: of any length.
+        secrets: known ones.
+        among: words of the text, each among them that may show one (`hinted`): a long text is searched for no other.
+    """
     for secret in secrets:
         if secret in text:
             text = text.replace(secret, MASK)
     lowered = _lowered(text)
+    few = None if among is None else _lowered(among)
     for shape in _SHAPES:
-        masked = shape.masked(text, lowered)
+        masked = shape.masked(text, lowered, lowered if few is None else few)
         if masked is not text:
             text, lowered = masked, _lowered(masked)
     return text

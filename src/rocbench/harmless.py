@@ -115,12 +115,14 @@ def undone(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """The table with its texts changed, and everything else as it is."""
+    """The table with its texts changed, and everything else as it is; most columns need no change, and cost little."""
     changed = frame.copy(deep=False)
     for place, dtype in enumerate(frame.dtypes):
         if str(dtype) in {"object", "str", "string"}:
-            column = frame.iloc[:, place].map(lambda cell: change(cell) if isinstance(cell, str) else cell)
-            changed.isetitem(place, column.astype(dtype).array)
+            column = frame.iloc[:, place]
+            if any(isinstance(cell, str) and change(cell) != cell for cell in column.tolist()):
+                shown = column.map(lambda cell: change(cell) if isinstance(cell, str) else cell)
+                changed.isetitem(place, shown.astype(dtype).array)
     return changed
 
 

@@ -18,11 +18,12 @@ PROGRAM = Path(__file__).parent / "cluster_program.py"
 
 
 class Cluster:
-    """A running cluster: its head's address, and its nodes by Ray id."""
+    """A running cluster: its head's address, its nodes by Ray id, and the folder of their state."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
         assert process.stdout is not None
         self.process = process
+        self.state = state
         self.address, *self.nodes = process.stdout.readline().split()
 
     def kill(self, node: str) -> None:
@@ -49,7 +50,7 @@ def started(nodes: int, folder: Path) -> Iterator[Cluster]:
         env=os.environ | state,
     )
     try:
-        yield Cluster(process)
+        yield Cluster(process, folder / "state")
     finally:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -62,9 +63,23 @@ def started(nodes: int, folder: Path) -> Iterator[Cluster]:
         process.stdout.close()
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Iterator[Cluster]:
+    """Three nodes for all tests that leave them whole: a cluster takes 12 s to start."""
+    with started(3, tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def three(tmp_path) -> Iterator[Cluster]:
-    """Three nodes."""
+def three(shared) -> Iterator[Cluster]:
+    """Three nodes, on which a test leaves no server behind."""
+    yield shared
+    assert not list(shared.state.glob("server-*.json"))
+
+
+@pytest.fixture
+def mortal(tmp_path) -> Iterator[Cluster]:
+    """Three nodes that a test may kill."""
     with started(3, tmp_path) as cluster:
         yield cluster
 

@@ -153,7 +153,7 @@ def real_vllm() -> RealVllm:
 
 @pytest.fixture(scope="module")
 def real_server(real_vllm: RealVllm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    """A running server that we did not start, of the tiny GQA model. The other models start in a sweep of all four."""
+    """A running server that we did not start, of the tiny GQA model. The other models start in a sweep of their own."""
     folder = tmp_path_factory.mktemp("real-vllm")
     with serve(real_vllm, "tiny-llama-gqa", folder, "--max-num-seqs", "1024") as server:
         yield server

@@ -39,7 +39,7 @@ def test_server_that_runs_128_at_once(bench):
 @pytest.mark.slow
 @pytest.mark.alone
 def test_starved_load_worker(bench):
-    """A load worker that shares its one CPU with busy loops: client_saturated.
+    """A load worker that shares its one CPU with busy loops, ready and waiting nearly all the time: client_saturated.
 
     The loops are sessions of their own, for a kernel that shares CPU by session.
     """
@@ -61,4 +61,5 @@ def test_starved_load_worker(bench):
 
     assert ended.code == 1
     assert "client_saturated" in ended.reasons(MODEL)
+    assert ended.row(MODEL)["client_busy_share_max"] > 0.9
     assert bool(ended.row(MODEL)["valid"]) is False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from rocbench.export.fields import Field
@@ -89,7 +90,9 @@ def export(source: Source) -> dict[str, Any]:
     if source.get("started_at") is not None and source.get("duration_s"):
         start = datetime.datetime.fromisoformat(str(source.get("started_at")))
         found["start_time"] = start.isoformat()
-        found["end_time"] = (start + datetime.timedelta(seconds=float(source.get("duration_s")))).isoformat()
+        with suppress(OverflowError):  # of a row that somebody edited
+            end = start + datetime.timedelta(seconds=float(source.get("duration_s")))
+            found["end_time"] = end.isoformat()
     names = (
         "model",
         "workload",

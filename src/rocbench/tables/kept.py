@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import re
@@ -205,6 +206,11 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, dict | list):
         raise Unlike(f"`{name}` is {shown(value)}, it must be text")
     text = str(value)
+    if name == "started_at":
+        try:
+            datetime.datetime.fromisoformat(text)
+        except ValueError:
+            raise Unlike(f"`{name}` is {shown(text)}, it must be a time: 2026-11-30T16:30:00+00:00") from None
     if name in JSON and text:
         try:
             held = jsontext.parse(text, finite=False)

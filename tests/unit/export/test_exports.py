@@ -251,6 +251,7 @@ def test_figures_that_no_float_holds_make_no_count(source):
     huge = replace(source, row={**source.row, "output_throughput": 1e300, "duration_s": 1e300})
 
     assert huge.tokens("output_throughput") is None
+    assert "end_time" not in aiperf.export(huge)
     assert Distribution(np.ones(2), np.array([1.0, np.inf])).count is None
 
 

@@ -60,6 +60,7 @@ def test_what_can_be_understood_is(changed, read):
         ({"load_notes": "{}"}, "`load_notes` is {}, it must be a list"),
         ({"load_notes": "[[1]]"}, "`load_notes`[0] is [1], it must be text"),
         ({"load_notes": "[" * 100_000}, "deeper than 64 levels"),
+        ({"started_at": "yesterday"}, "`started_at` is 'yesterday', it must be a time"),
         ({"cell_id": None}, "`cell_id` is missing"),
         ({"cell_id": "../../etc"}, "no file of a cell"),
         ({"cell_id": "x/y"}, "no file of a cell"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -20,7 +21,6 @@ from rocbench.commands import (
     predictions,
     reporting,
     serving,
-    studying,
     sweeping,
 )
 from rocbench.conduct import interrupts
@@ -60,7 +60,7 @@ _add("sweep", MEASURE, sweeping.sweep)
 _add("plan", MEASURE, sweeping.plan)
 _add("predict", MEASURE, predictions.predict)
 _add("calibrate-model", MEASURE, predictions.calibrate_model)
-app.add_typer(studying.app, name="study", rich_help_panel=MEASURE)
+app.add_typer(import_module("rocbench.study.commands").app, name="study", rich_help_panel=MEASURE)
 _add("report", READ, reporting.report)
 _add("export", READ, reporting.export)
 _add("import", MEASURE, imports.import_)

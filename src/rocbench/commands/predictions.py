@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,11 @@ Allow = Annotated[
     bool,
     typer.Option("--allow-simulated", help="Fit to simulated rows too: a test of the fit, of no hardware."),
 ]
+
+Fitted = Callable[[str, "Calibration", str | None], "Calibration | None"]
+fitted_elsewhere: list[Fitted] = []
+"""Fits to something other than a run folder, given RUN, --from and --name; None where RUN is not theirs. A part that
+the core does not know (study/) adds its own."""
 
 
 def predict(
@@ -86,15 +92,12 @@ def calibrate_model(
     from rocbench import console
     from rocbench.predict import calibrating
     from rocbench.sim import calibration as calibrations
-    from rocbench.study import folder as studies
 
     if out is not None and not out.parent.is_dir():
         raise InputError("its folder does not exist", where=str(out), fix=f"mkdir -p {out.parent}")
     base = calibrations.read(assumed)
-    if run in studies.names() or (Path(run) / "study.yaml").is_file():
-        made = _of_study(run, base, name)
-    else:
-        made = _of_run(Path(run), base, name, allow=allow_simulated)
+    others = (fitted(run, base, name) for fitted in fitted_elsewhere)
+    made = next(filter(None, others), None) or _of_run(Path(run), base, name, allow=allow_simulated)
     target = out or Path(f"{made.name}.yaml")
     target.write_text(calibrating.document(made), encoding="utf-8")
     console.say(f"written: {target}; use it with --calibration {target}")
@@ -132,19 +135,6 @@ def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> C
         fits.append((when, fit, f"fitted to {len(levels)} levels of {run.name}"))
     note = f"Fitted to rows of {run.name}. For other servers it is as `{base.name}` assumes."
     return observed.calibration(name or run.name, note, base, fits)
-
-
-def _of_study(study: str, base: Calibration, name: str | None) -> Calibration:
-    from rocbench.commands import studying
-    from rocbench.study import fitting, folder
-
-    found = folder.read(study)
-    tables, plans = studying.published(found, base.name)
-    fits = []
-    for each in fitting.fit_tables(tables, plans, base):
-        show_fit(each.model, each.fit)
-        fits.append(each)
-    return fitting.calibration(name or f"study-{found.study.name}", found.study.source, fits, tables, base)
 
 
 def show_fit(model: str, fit: Fit) -> None:

@@ -1,4 +1,6 @@
-"""The tables a study needs, in the order it needs them: what was studied, what came out, how far it holds. Pure."""
+"""Every table that a study needs, of any runs (`bench report --study`): what was studied, what came out, how far it
+holds. Of `rocbench.study`, which replays published studies, it knows nothing. Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Studies: several sweeps under several methods, their published tables, and what these can and cannot tell."""
+"""A published study replayed, corrected and predicted. The core does not know it: cli loads its commands by name."""

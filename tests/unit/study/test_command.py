@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench.commands import studying
+from rocbench.commands import predictions
 from rocbench.errors import InputError
+from rocbench.sim import calibration
+from rocbench.study import commands, fitting
 from studycases import NAME
 
 
@@ -13,22 +15,30 @@ from studycases import NAME
 def test_a_budget_is_a_length_of_time(text):
     """Nothing else has a meaning."""
     with pytest.raises(InputError, match="cannot read"):
-        studying._seconds(text)
-    assert studying._seconds("1.5h") == 5400
+        commands._seconds(text)
+    assert commands._seconds("1.5h") == 5400
 
 
 def test_a_budget_that_holds_nothing_is_refused(tmp_path):
     """There is nothing to run, and nothing to report on."""
     with pytest.raises(InputError, match="leave nothing"):
-        studying.run(NAME, method="replay", virtual=True, scale="small", budget="1s", out=tmp_path / "none")
+        commands.run(NAME, method="replay", virtual=True, scale="small", budget="1s", out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 def test_a_scale_or_price_that_is_none_is_refused():
     """By every command that takes one."""
     with pytest.raises(InputError, match="huge"):
-        studying.report(NAME, scale="huge")
+        commands.report(NAME, scale="huge")
     with pytest.raises(InputError, match="huge"):
-        studying.run(NAME, scale="huge")
+        commands.run(NAME, scale="huge")
     with pytest.raises(InputError, match="number"):
-        studying.plan(NAME, price_per_hour=float("nan"))
+        commands.plan(NAME, price_per_hour=float("nan"))
+
+
+def test_calibrate_model_takes_a_study(tmp_path, monkeypatch):
+    """It finds the study's fit among those that parts of bench add, and this one takes no other name."""
+    monkeypatch.setattr(fitting, "fit_tables", lambda *_: iter(()))
+    predictions.calibrate_model(NAME, out=tmp_path / "fit.yaml", assumed="default")
+    assert f"study-{NAME}" in (tmp_path / "fit.yaml").read_text(encoding="utf-8")
+    assert commands.calibration("results/run", calibration.read("default"), None) is None

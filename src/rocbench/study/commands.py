@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rocbench.commands import predictions
 from rocbench.errors import ConfigError, InputError
 from rocbench.units import duration
 
 if TYPE_CHECKING:
     from rocbench.plan.expand import Plan
+    from rocbench.sim.calibration import Calibration
     from rocbench.store.folder import RunFolder
     from rocbench.study.agreement import Line
     from rocbench.study.budget import Chosen
@@ -322,3 +324,21 @@ def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[
     tables, plans = published(found, calibration)
     rows = [found_.row for plan_ in plans.values() for found_ in predicting.predictions(plan_)]
     return agreement.lines(tables, plans, rows)
+
+
+def calibration(study: str, base: Calibration, name: str | None) -> Calibration | None:
+    """What `bench calibrate-model STUDY` writes; None where this is no study."""
+    from rocbench.study import fitting, folder
+
+    if study not in folder.names() and not (Path(study) / "study.yaml").is_file():
+        return None
+    found = folder.read(study)
+    tables, plans = published(found, base.name)
+    fits = []
+    for each in fitting.fit_tables(tables, plans, base):
+        predictions.show_fit(each.model, each.fit)
+        fits.append(each)
+    return fitting.calibration(name or f"study-{found.study.name}", found.study.source, fits, tables, base)
+
+
+predictions.fitted_elsewhere.append(calibration)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as st
+import scipy  # loads scipy.stats, a third of the start of `bench`, at its first use
 
 Values = Sequence[float] | npt.NDArray[np.float64]
 Method = Literal["welch", "bootstrap"]
@@ -76,7 +76,7 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
     mean = float(x.mean())
     if len(x) < 2:
         return Interval(mean, NAN, NAN, 1)
-    half = float(st.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half, len(x))
 
 
@@ -134,14 +134,14 @@ def _bca_ends(
     """Efron 1987, equations 2.3 and 6.6: bias z0 from the share below the estimate, acceleration from the jackknife."""
     below = (np.sum(resampled < estimate) + 0.5 * np.sum(resampled == estimate)) / len(resampled)
     edge = 0.5 / len(resampled)
-    z0 = float(st.norm.ppf(min(max(float(below), edge), 1 - edge)))
+    z0 = float(scipy.stats.norm.ppf(min(max(float(below), edge), 1 - edge)))
     away = jackknife.mean() - jackknife
     spread = float(np.sum(away**2))
     acceleration = float(np.sum(away**3)) / (6 * spread**1.5) if spread else 0.0
     ends = []
     for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
-        z = z0 + float(st.norm.ppf(tail))
-        ends.append(float(st.norm.cdf(z0 + z / (1 - acceleration * z))))
+        z = z0 + float(scipy.stats.norm.ppf(tail))
+        ends.append(float(scipy.stats.norm.cdf(z0 + z / (1 - acceleration * z))))
     low, high = np.quantile(resampled, ends)
     return float(low), float(high)
 
@@ -174,8 +174,8 @@ def welch_from_moments(
         same = math.isclose(mean_a, mean_b, rel_tol=1e-12)
         return Effect(difference, difference, difference, 1.0 if same else 0.0)
     df = (var_a + var_b) ** 2 / (var_a**2 / (n_a - 1) + var_b**2 / (n_b - 1))
-    half = float(st.t.ppf((1 + confidence) / 2, df)) * error
-    p = float(2 * st.t.sf(abs(difference) / error, df))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, df)) * error
+    p = float(2 * scipy.stats.t.sf(abs(difference) / error, df))
     return Effect(difference, difference - half, difference + half, p, df)
 
 
@@ -234,9 +234,9 @@ def paired(differences: Values, confidence: float = CONFIDENCE) -> Effect:
     if sd <= 1e-12 * max(abs(mean), 1e-12):
         return Effect(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, len(x) - 1)
     error = sd / math.sqrt(len(x))
-    half = float(st.t.ppf((1 + confidence) / 2, len(x) - 1)) * error
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, len(x) - 1)) * error
     return Effect(
-        mean, mean - half, mean + half, float(2 * st.t.sf(abs(mean) / error, len(x) - 1)), len(x) - 1
+        mean, mean - half, mean + half, float(2 * scipy.stats.t.sf(abs(mean) / error, len(x) - 1)), len(x) - 1
     )
 
 
@@ -277,7 +277,7 @@ def spread_ratio(
     if math.isnan(spread.p_f):
         return spread
     distances = [np.concatenate([_from_median(group) for group in side]) for side in sides]
-    p = float(st.f_oneway(*distances).pvalue) if any(np.ptp(d) > 0 for d in distances) else NAN
+    p = float(scipy.stats.f_oneway(*distances).pvalue) if any(np.ptp(d) > 0 for d in distances) else NAN
     return Spread(spread.ratio, spread.low, spread.high, spread.p_f, p)
 
 
@@ -303,9 +303,9 @@ def spread_from_moments(a: tuple[float, int], b: tuple[float, int], confidence: 
     if sd_a <= 0 or sd_b <= 0:
         return NO_SPREAD
     ratio, tail = sd_b / sd_a, (1 - confidence) / 2
-    low = ratio / math.sqrt(float(st.f.isf(tail, n_b - 1, n_a - 1)))
-    high = ratio / math.sqrt(float(st.f.ppf(tail, n_b - 1, n_a - 1)))
-    one_side = float(st.f.sf(ratio**2, n_b - 1, n_a - 1))
+    low = ratio / math.sqrt(float(scipy.stats.f.isf(tail, n_b - 1, n_a - 1)))
+    high = ratio / math.sqrt(float(scipy.stats.f.ppf(tail, n_b - 1, n_a - 1)))
+    one_side = float(scipy.stats.f.sf(ratio**2, n_b - 1, n_a - 1))
     return Spread(ratio, low, high, min(1.0, 2 * min(one_side, 1 - one_side)), NAN)
 
 
@@ -353,10 +353,10 @@ def needed_n(
 
 def _power(spread: float, effect: float, n: int, alpha: float) -> float:
     df, ncp = 2 * (n - 1), effect * math.sqrt(n) / spread
-    critical = float(st.t.isf(alpha / 2, df))
+    critical = float(scipy.stats.t.isf(alpha / 2, df))
     if ncp > critical + 8:
         return 1.0  # the noncentral t loses its precision out there
-    return float(st.nct.sf(critical, df, ncp))
+    return float(scipy.stats.nct.sf(critical, df, ncp))
 
 
 def min_samples(q: float, confidence: float = CONFIDENCE) -> int:
@@ -376,8 +376,8 @@ def percentile_interval(values: Values, q: float, confidence: float = CONFIDENCE
     if not n:
         return Interval(NAN, NAN, NAN, 0)
     estimate, tail = float(np.percentile(x, q)), (1 - confidence) / 2
-    low = int(st.binom.ppf(tail, n, q / 100))
-    high = int(st.binom.ppf(1 - tail, n, q / 100)) + 1
+    low = int(scipy.stats.binom.ppf(tail, n, q / 100))
+    high = int(scipy.stats.binom.ppf(1 - tail, n, q / 100)) + 1
     if n < min_samples(q, confidence) or low < 1 or high > n:
         return Interval(estimate, NAN, NAN, n)
     return Interval(estimate, float(x[low - 1]), float(x[high - 1]), n)

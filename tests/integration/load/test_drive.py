@@ -38,7 +38,7 @@ def reset(url):
 def test_closed_loop_rows_equal_the_truth(server, transport):
     """Each request the server saw has its row, counts add up, and the asked concurrency is held."""
     reset(server)
-    result = drive(load_spec(server, users=16, transport=transport))
+    result = drive(load_spec(server, users=16, transport=transport, duration_s=0.8))
     truth = Truth.fetch(server)
     assert_same(result, truth)
     rows = result.requests

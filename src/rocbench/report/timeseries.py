@@ -39,9 +39,10 @@ def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> 
     left = f" Of {len(cells)} configurations the first {CELLS} are shown." if len(cells) > CELLS else ""
     for curve, row in cells[:CELLS]:
         course = course_of(row)
-        if course is not None:
-            name = f"{row.get('key')}, repeat {row.get('repeat')}"
-            views.append(_view(f"{name} · {curve.run}" if curve.run else name, course))
+        name = f"{row.get('key')}, repeat {row.get('repeat')}"
+        view = _view(f"{name} · {curve.run}" if curve.run else name, course) if course is not None else None
+        if view is not None and view.panels:
+            views.append(view)
             origins.add(curve.origin)
     made = Chart(
         "time-series",

@@ -77,9 +77,9 @@ class Factor(Strict):
     communication: float = Field(default=1.0, gt=0, le=1e4)
     step_overhead_ms: float = Field(default=0.0, ge=-MOST_US / 1e3, le=MOST_US / 1e3)
     sequence_overhead_us: float = Field(default=0.0, ge=-MOST_US, le=MOST_US)
-    run_cv: float | None = None
-    answer_median: float | None = None
-    answer_sigma: float | None = None
+    run_cv: float | None = Field(default=None, ge=0, le=10)
+    answer_median: float | None = Field(default=None, ge=1, le=MOST_TOKENS)
+    answer_sigma: float | None = Field(default=None, ge=0, le=10)
     fitted: Efficiency | None = None
     """Takes the place of the base and of all factors before it, where these facts were fitted."""
 
@@ -109,8 +109,8 @@ class Calibration(Strict):
                 values = factor.fitted.model_dump()
             for name in ("bandwidth", "compute", "communication"):
                 values[name] = min(1.0, max(LEAST_SHARE, values[name] * getattr(factor, name)))
-            for name in ("step_overhead_ms", "sequence_overhead_us"):
-                values[name] += getattr(factor, name)
+            for name, most in (("step_overhead_ms", MOST_US / 1e3), ("sequence_overhead_us", MOST_US)):
+                values[name] = min(most, max(0.0, values[name] + getattr(factor, name)))
             for name in ("run_cv", "answer_median", "answer_sigma"):
                 if getattr(factor, name) is not None:
                     values[name] = getattr(factor, name)

@@ -148,6 +148,8 @@ _STEM = re.compile(r"[\w=@,+-][\w.=@,+-]{0,119}")
 """A cell's id is part of the names of its files."""
 _MOST_REPEATS = 1_000_000
 _MOST = 2**63
+_LARGEST = 1e30
+"""Of a figure: squares and products of such are numbers still."""
 
 
 def row(found: Any) -> dict[str, Any]:
@@ -197,6 +199,8 @@ def _cell(name: str, value: Any) -> Any:
         return _text(name, value)
     if isinstance(value, int) and not -_MOST <= value < _MOST:
         raise Unlike(f"`{name}` is {shown(value)}, which has more than 64 bits")
+    if number and abs(value) > _LARGEST:
+        raise Unlike(f"`{name}` is {shown(value)}, larger than anything that is measured")
     if name in NUMBERS and not number:
         raise Unlike(f"`{name}` is {shown(value)}, it must be a number")
     return value if isinstance(value, str | int | float) else json.dumps(value, default=str)

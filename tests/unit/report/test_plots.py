@@ -132,6 +132,13 @@ def test_time_series_of_the_best_cells(found, small_run):
     assert 8 * 400 < np.mean(power.y) < 8 * 800
 
 
+def test_a_cell_of_which_nothing_was_recorded_has_no_view(found):
+    """As one whose tables were edited: there is no panel to draw."""
+    none = np.empty(0)
+    nothing = timeseries.Course(58.0, none, none, none, {}, (none, none))
+    assert timeseries.chart(found, lambda _: nothing) == []
+
+
 def test_ablation_effects(ablation_run):
     """The factor that was made 6 % faster is better, with an interval around 6 %."""
     (run,) = material.read([ablation_run])

@@ -61,6 +61,7 @@ def test_what_can_be_understood_is(changed, read):
         ({"load_notes": "[[1]]"}, "`load_notes`[0] is [1], it must be text"),
         ({"load_notes": "[" * 100_000}, "deeper than 64 levels"),
         ({"started_at": "yesterday"}, "`started_at` is 'yesterday', it must be a time"),
+        ({"duration_s": -1e300}, "`duration_s` is -1e+300, larger than anything that is measured"),
         ({"cell_id": None}, "`cell_id` is missing"),
         ({"cell_id": "../../etc"}, "no file of a cell"),
         ({"cell_id": "x/y"}, "no file of a cell"),

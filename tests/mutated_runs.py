@@ -339,7 +339,15 @@ def mutate(path: Path, seed: int) -> str:
             change = rng.choice(choices)
         try:
             told = change(target, rng)
-        except (ValueError, OSError, AttributeError, TypeError, KeyError, IndexError, pa.ArrowException):
+        except (
+            ValueError,
+            OSError,
+            AttributeError,
+            TypeError,
+            LookupError,
+            RecursionError,
+            pa.ArrowException,
+        ):
             told = cut(target, rng) if target.is_file() else "left"  # broken by another change before
         done.append(f"{target.relative_to(path)}: {told}")
     return "; ".join(done)

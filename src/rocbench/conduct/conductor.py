@@ -88,7 +88,7 @@ class Conductor:
 
     def __post_init__(self) -> None:
         self.goal = Goal.of(self.plan)
-        self.again = self.plan.sweep.again
+        self.retries = self.plan.sweep.retries
 
     def todo(self, launch: Launch, *, with_late: bool = True) -> list[Run]:
         """The runs of a launch that are to be made now."""
@@ -256,8 +256,8 @@ class Conductor:
             return self._replaced(run, str(row.get("server_changes")))
         self.held += 1
         why = SPOILED.intersection(row["reasons"].split(";"))
-        if self.again and why and not run.discarded:
-            self.again -= 1
+        if self.retries and why and not run.discarded:
+            self.retries -= 1
             self.index -= 1
             self.screen.note(f"{run.cell.key}: this machine spoiled it ({', '.join(sorted(why))}); once more")
             return self._run(launch, run, running, session, guard)

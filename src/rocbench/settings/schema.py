@@ -11,7 +11,7 @@ import math
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from rocbench.settings import extent, headers
 from rocbench.settings.amounts import (
@@ -314,8 +314,8 @@ class Sweep(Strict):
     """Measurements of each cell."""
     until: Until | None = None
     """Go on repeating until the interval is narrow enough."""
-    again: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """How many measurements of the run may be made again at once, because this machine spoiled them."""
+    retries: Annotated[int, Field(ge=0, le=10_000, validation_alias=AliasChoices("retries", "again"))] = 0
+    """Measurements of the run that may be repeated at once because this machine disturbed them. Old name: `again`."""
     discard_first: bool = False
     """Measure each cell once more after a load, and leave that out of all judgement."""
     restart: Literal["never", "per_repeat", "per_cell"] = "never"

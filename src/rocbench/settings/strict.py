@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Strict(BaseModel):
     def _numbers_are_no_switches(cls, data: Any) -> Any:
         """Refuse true and false where a number stands, for they would be taken as 1 and 0."""
         for name, value in data.items() if isinstance(data, dict) else ():
-            field = cls.model_fields.get(name)
+            field = next((f for known, f in cls.model_fields.items() if name in _names(known, f)), None)
             values = value if isinstance(value, list | tuple) else (value,)
             if field is None or not any(isinstance(each, bool) for each in values):
                 continue
@@ -33,6 +34,12 @@ class Strict(BaseModel):
             if types & {int, float} and not types & {bool, Any}:
                 raise ValueError(f"`{name}` must be a number, not true or false")
         return data
+
+
+def _names(name: str, field: FieldInfo) -> list[str]:
+    """A field's name, and its old ones."""
+    alias = field.validation_alias
+    return [name, *(str(other) for other in (alias.choices if isinstance(alias, AliasChoices) else ()))]
 
 
 def _types(annotation: Any) -> Iterator[Any]:

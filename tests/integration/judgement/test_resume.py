@@ -238,7 +238,7 @@ def test_what_this_machine_spoiled_is_measured_again_at_once(tmp_path):
     world = World(
         change=lambda _, columns: columns.update(clock_step_ms=9.0 if len(world.runs) != 2 else 0.0)
     )
-    outcome = bench(folder, TINY | {"again": 2}, world)
+    outcome = bench(folder, TINY | {"retries": 2}, world)
 
     assert world.runs == [("c1", 1, False)] * 2 + [("c2", 1, False)] * 2
     assert outcome.exit_code == Exit.DONE_WITH_FAULTS

@@ -70,7 +70,7 @@ class Cost:
 def usage(leader: int) -> dict[str, float]:
     """CPU seconds of the server's processes by role."""
     found: dict[str, float] = defaultdict(float)
-    reading = cpu.read(ProcessTree(processes.identity_of(leader)).refresh())
+    reading = cpu.read_cpu(ProcessTree(processes.identity_of(leader)).refresh())
     for member, seconds in reading.cpu_s.items():
         found[reading.roles[member]] += seconds
     return found

@@ -83,7 +83,7 @@ def node(seqs: int) -> Node:
     found = resolve_rules(ServeRequest(profile, hardware, VLLM))
     context = Context.model_validate({"profile": profile, "hardware": hardware, "vllm": VLLM})
     argv = parse((*found.argv(), "--max-num-seqs", str(seqs)), VLLM, shipped().names)
-    return resolve(argv, context, found.environment(), shipped(), calibration.read("default"))
+    return resolve(argv, context, found.environment(), shipped(), calibration.read_calibration("default"))
 
 
 def judged(load: LoadResult, *, predicted: bool) -> tuple[metrics.Row, Verdict]:

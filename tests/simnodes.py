@@ -53,7 +53,11 @@ def node(
         argv, env = argv_of(profile, vllm)
     known = context(profile, vllm, **more)
     return resolve(
-        parse(argv, vllm, shipped().names), known, env or {}, shipped(), calibration.read("default")
+        parse(argv, vllm, shipped().names),
+        known,
+        env or {},
+        shipped(),
+        calibration.read_calibration("default"),
     )
 
 

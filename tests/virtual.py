@@ -115,7 +115,7 @@ def _session(run_name: str) -> Any:
     @contextmanager
     def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolder) -> Iterator[Any]:
         seed = predicting._seed(sweep.seed, run_name, running.spec.folder.name)
-        node = predicting.node_of(group, sweep, calibration.read("default"), seed)
+        node = predicting.node_of(group, sweep, calibration.read_calibration("default"), seed)
         yield SimpleNamespace(node=node, sweep=sweep, notes=[])
 
     return session

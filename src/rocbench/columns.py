@@ -539,7 +539,7 @@ def better(name: str) -> Better | None:
     return _BETTER.get(name)
 
 
-def markdown() -> str:
+def columns_page() -> str:
     """docs/results.md as text."""
     return "\n".join(
         [_INTRODUCTION, "## cells", "", *_table(CELLS), "", "## requests", "", *_table(REQUESTS), ""]

@@ -136,7 +136,7 @@ _MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=[A-Za-z0-9])")
 _LINK = re.compile(r"\](?=[(:\[])")
 
 
-def markdown(text: str) -> str:
+def safe_markdown(text: str) -> str:
     """One line of Markdown, also in a cell of a table: no HTML, link, picture, mention or column of its own.
 
     `Words in backticks` stay code.

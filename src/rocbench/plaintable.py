@@ -61,11 +61,11 @@ def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
     return parts
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A GitHub table."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(harmless.markdown, cells)) + " |"
+        return "| " + " | ".join(map(harmless.safe_markdown, cells)) + " |"
 
     return "\n".join([line(header), "|" + "---|" * len(header), *(line(row) for row in rows)])
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rocbench.probe.loglines import Level, entry
+from rocbench.probe.loglines import Severity, entry
 from rocbench.probe.logwatch import kind_of
 from rocbench.server.failures import known, root_cause, signatures, telling_line
 
@@ -131,13 +131,13 @@ def test_whose_memory(line, code):
 @pytest.mark.parametrize(
     ("line", "level", "text"),
     [
-        ("(Worker pid=7) ERROR 11-23 01:22:30 [cpu.py:1]     raise x", Level.ERROR, "    raise x"),
-        ('{"level": "INFO", "msg": "cut sho', Level.INFO, '{"level": "INFO", "msg": "cut sho'),
+        ("(Worker pid=7) ERROR 11-23 01:22:30 [cpu.py:1]     raise x", Severity.ERROR, "    raise x"),
+        ('{"level": "INFO", "msg": "cut sho', Severity.INFO, '{"level": "INFO", "msg": "cut sho'),
         ('{"loss": 1}', None, '{"loss": 1}'),
         ("--level=3 is no level", None, "--level=3 is no level"),
         ("Information is no INFO", None, "Information is no INFO"),
-        ("node:1:2 [0] NCCL INFO NET/Plugin: none", Level.INFO, "NET/Plugin: none"),
-        ("server-1  | WARNING:  slow", Level.WARNING, "slow"),
+        ("node:1:2 [0] NCCL INFO NET/Plugin: none", Severity.INFO, "NET/Plugin: none"),
+        ("server-1  | WARNING:  slow", Severity.WARNING, "slow"),
         ("[rank0]: ValueError: x", None, "ValueError: x"),
         ("", None, ""),
     ],

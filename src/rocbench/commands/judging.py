@@ -174,7 +174,7 @@ def gate(
     if junit is not None:
         _write(junit, library.junit(result, title))
     if markdown is not None:
-        _write(markdown, library.markdown(result, title))
+        _write(markdown, library.gate_page(result, title))
     typer.echo(harmless.json_text(library.as_dict(result)) if as_json else library.text(result))
     raise typer.Exit(int(result.exit_code))
 

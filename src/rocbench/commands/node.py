@@ -65,7 +65,7 @@ def calibrate(
     from rocbench.load import drive
     from rocbench.units import number
 
-    def tell(level: ceiling.Level) -> None:
+    def tell(level: ceiling.LoadLevel) -> None:
         if not as_json:
             console.say(
                 f"{level.users:,} users, {level.step_ms:g} ms steps: {number(level.tokens_per_s, 0)} tokens/s, "

@@ -59,7 +59,7 @@ def predict(
     named, _ = catalog.sweep(sweep)
     made = predicting.plan(named, planning.sources(named, chosen), chosen, calibration)
     raise_faults(made)
-    cal = calibrations.read(made.sweep.simulation.calibration)
+    cal = calibrations.read_calibration(made.sweep.simulation.calibration)
     if out is not None:
         folder = predicting.write(made, out, chosen)
         console.show_cells(folder.cells(), folder.path)
@@ -95,7 +95,7 @@ def calibrate_model(
 
     if out is not None and not out.parent.is_dir():
         raise InputError("its folder does not exist", where=str(out), fix=f"mkdir -p {out.parent}")
-    base = calibrations.read(assumed)
+    base = calibrations.read_calibration(assumed)
     others = (fitted(run, base, name) for fitted in fitted_elsewhere)
     made = next(filter(None, others), None) or _of_run(Path(run), base, name, allow=allow_simulated)
     target = out or Path(f"{made.name}.yaml")

@@ -76,7 +76,7 @@ class Conductor:
     late: frozenset[Key] = frozenset()
     """What comes after everything else: a resumed run measures what is missing before what was invalid."""
     goal: Goal = field(init=False)
-    again: int = field(init=False)
+    retries: int = field(init=False)
     """How many more measurements may be made again."""
     index: int = 0
     lost: str = ""

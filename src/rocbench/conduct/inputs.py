@@ -10,7 +10,7 @@ from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import InputError
 from rocbench.load.requestfactory import RequestFactory
 from rocbench.load.spec import Dialect, LoadSpec, Target, Trace
-from rocbench.plan.expand import Cell, Fault, Group, Plan, Run, level_of
+from rocbench.plan.expand import Cell, Group, Plan, PlanFault, Run, level_of
 
 _NOBODY = "http://127.0.0.1:9"
 """No request is sent there."""
@@ -18,7 +18,7 @@ _NOBODY = "http://127.0.0.1:9"
 
 def examined(plan: Plan, client: ClientOptions) -> Plan:
     """The plan with what is wrong with its datasets, traces and tokenizers, and with what is to be told of them."""
-    faults: dict[Fault, None] = {}
+    faults: dict[PlanFault, None] = {}
     notes: dict[str, None] = {}
     seen = set()
     for group, cell in _cells(plan):
@@ -28,7 +28,7 @@ def examined(plan: Plan, client: ClientOptions) -> Plan:
         if trace is None and requests.dataset is None and spec.target.tokenizer is None:
             continue
         if trace is not None and requests.dataset is not None:
-            faults[Fault(cell.key, _unsent_dataset(cell.workload.name))] = None
+            faults[PlanFault(cell.key, _unsent_dataset(cell.workload.name))] = None
             continue
         limit = _longest(group)
         case = (spec.target, requests.dataset, requests.resolved_api, trace, limit)
@@ -39,7 +39,7 @@ def examined(plan: Plan, client: ClientOptions) -> Plan:
             source = RequestFactory(spec, Dialect(), wire=False)
             source.make(0, 0)
         except InputError as error:
-            faults[Fault(*_told(error))] = None
+            faults[PlanFault(*_told(error))] = None
             continue
         notes |= dict.fromkeys(source.notes)
         if limit is not None:

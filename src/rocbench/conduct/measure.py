@@ -271,11 +271,11 @@ class _Edges:
         """Told of every progress: reads at the first of the window and at the first after it."""
         if phase == "measure" and self.first is None:
             members = self.running.processes()
-            self.first = cpu.read(members)
+            self.first = cpu.read_cpu(members)
             self.waits.begin(members)
         elif phase != "measure" and self.first is not None and self.last is None:
             members = self.running.processes()
-            self.last = cpu.read(members)
+            self.last = cpu.read_cpu(members)
             self.waits.end(members)
 
     def view(self) -> Mapping[str, Any]:

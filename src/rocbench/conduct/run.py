@@ -39,7 +39,7 @@ Conduct = Callable[[Conductor, SignalGuard], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlanPart:
     """What this run is a part of: a run whose servers are dealt out over nodes."""
 
     run_id: str
@@ -70,7 +70,7 @@ class RunOptions:
     despite_doctor: bool = False
     stands: frozenset[remaining.Key] = frozenset()
     """Invalid rows that a resumed run leaves as they are."""
-    part: Part | None = None
+    part: PlanPart | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def record(fields: Iterable[Field], source: Source) -> dict[str, Any]:
     return {name: value for name, value in found if value is not None}
 
 
-def markdown(fields: Iterable[Field]) -> list[str]:
+def field_lines(fields: Iterable[Field]) -> list[str]:
     """Lines of a mapping table."""
     rows = [f"| `{field.name}` | {field.unit} | {field.ours} |" for field in fields]
     return ["| Key | Unit | From |", "|---|---|---|", *rows]

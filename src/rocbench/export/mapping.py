@@ -79,7 +79,7 @@ _TIDY = """## csv-long
 """
 
 
-def markdown() -> str:
+def mapping_page() -> str:
     """The page."""
     parts = [
         _HEAD,
@@ -102,4 +102,4 @@ def markdown() -> str:
 
 
 def _table(rows: tuple[fields.Field, ...]) -> str:
-    return "\n".join([*fields.markdown(rows), ""])
+    return "\n".join([*fields.field_lines(rows), ""])

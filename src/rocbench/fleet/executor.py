@@ -19,7 +19,7 @@ from rocbench.conduct.run import Outcome, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault, InputError, Interrupted, NodeFault
 from rocbench.fleet import cluster
 from rocbench.fleet.cluster import Node
-from rocbench.fleet.messages import Begun, Ended, Envelope, Job, Line, Measured, Note
+from rocbench.fleet.messages import Begun, Envelope, Job, Line, Measured, NodeEnded, Note
 from rocbench.plan import shards
 from rocbench.plan.planned import Plan
 from rocbench.redact import cut, redacted
@@ -57,7 +57,7 @@ class Piece:
     at: str = ""
     """The node that runs it, by name."""
     line: str = "waiting for a node"
-    ended: Ended | None = None
+    ended: NodeEnded | None = None
     moves: list[str] = field(default_factory=list)
     """Which nodes ended before it was done, and why."""
     sick: set[str] = field(default_factory=set)
@@ -258,7 +258,7 @@ class Executor:
                 said = {name: row.get(name) for name in ("node", "valid", "reasons")}
                 folder.log(now(), "cell", cell=row["key"], repeat=row["repeat"], **said)
                 self._screen.row(row)
-            case Ended() as ended:
+            case NodeEnded() as ended:
                 piece.ended = ended
 
     def _over(self, piece: Piece) -> None:

@@ -72,7 +72,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class NodeEnded:
     """The node has ended, by itself."""
 
     error: BenchError | None
@@ -82,7 +82,7 @@ class Ended:
     """Its log."""
 
 
-Word = Begun | Line | Note | Measured | Ended
+Word = Begun | Line | Note | Measured | NodeEnded
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from rocbench import __version__
 from rocbench.conduct.remaining import key_of_row
-from rocbench.conduct.run import Part, RunOptions, run_plan
+from rocbench.conduct.run import PlanPart, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault
-from rocbench.fleet.messages import Begun, Ended, Job, Line, Measured, Note, Word
+from rocbench.fleet.messages import Begun, Job, Line, Measured, NodeEnded, Note, Word
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import progress_line
@@ -101,7 +101,7 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
     try:
         make_own(scratch, named_by="TMPDIR")  # its name can be guessed, and anybody may write beside it
     except BenchError as fault:
-        say(Ended(fault, b"", ()))
+        say(NodeEnded(fault, b"", ()))
         return
     reporter = Reporter(node, say, {key_of_row(row) for row in job.rows})
     options = RunOptions(
@@ -110,7 +110,7 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
         overrides=job.overrides,
         reap=job.reap,
         despite_doctor=job.despite_doctor,
-        part=Part(job.run_id, node, scratch, job.rows, job.servers, job.late),
+        part=PlanPart(job.run_id, node, scratch, job.rows, job.servers, job.late),
     )
     error: BenchError | None = None
     try:
@@ -127,6 +127,6 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
         folder = RunFolder(out)
         there = (out / "servers").is_dir()
         packed = folder.servers_packed(but=job.servers) if there else b""
-        say(Ended(error, packed, tuple(folder.events())))
+        say(NodeEnded(error, packed, tuple(folder.events())))
     finally:
         shutil.rmtree(out, ignore_errors=True)

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from rocbench import plaintable, stats
 from rocbench.columns import CELLS, Better, better
 from rocbench.errors import Exit, InputError
-from rocbench.harmless import markdown as line
+from rocbench.harmless import safe_markdown as line
 from rocbench.harmless import visible
 from rocbench.judgement.compare import (
     ALPHA,
@@ -441,7 +441,7 @@ def _fails(item: Item, result: GateResult) -> bool:
     return item.outcome == "regression" or (item.outcome == "cannot tell" and result.policy == "fail")
 
 
-def markdown(result: GateResult, title: str = "Performance gate") -> str:
+def gate_page(result: GateResult, title: str = "Performance gate") -> str:
     """A summary for a pull request: the outcome, then what needs eyes first."""
     order = {"regression": 0, "cannot tell": 1, "pass": 2}
     items = sorted(result.items, key=lambda item: order[item.outcome])
@@ -450,7 +450,7 @@ def markdown(result: GateResult, title: str = "Performance gate") -> str:
     if result.synthetic:
         lines += [f"**{result.synthetic.capitalize()}: no GPU was measured.**", ""]
     lines += [
-        plaintable.markdown(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
+        plaintable.markdown_table(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
         "",
     ]
     lines += [f"* {line(note)}" for note in result.notes]

@@ -159,7 +159,7 @@ def as_csv(frame: pd.DataFrame) -> str:
 def _table(
     header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, *, as_markdown: bool
 ) -> str:
-    return plaintable.markdown(header, rows) if as_markdown else plaintable.text(header, rows, width)
+    return plaintable.markdown_table(header, rows) if as_markdown else plaintable.text(header, rows, width)
 
 
 def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
@@ -169,7 +169,7 @@ def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 def _join(table: str, lines: Sequence[str], *, as_markdown: bool) -> str:
     """A table, and lines below it; empty ones are left out."""
-    told = [f"* {harmless.markdown(line)}" if as_markdown else line for line in lines if line]
+    told = [f"* {harmless.safe_markdown(line)}" if as_markdown else line for line in lines if line]
     return "\n".join([table, "", *told]) + "\n"
 
 

@@ -39,7 +39,7 @@ _LONGEST_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class LoadLevel:
     """One level: what was asked, and how far the client was from the truth."""
 
     users: int
@@ -83,7 +83,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class ClientCalibration:
     """What one machine's worker can do."""
 
     version: int
@@ -97,7 +97,7 @@ class Calibration:
     cpu_us_per_token: float
     limited_by: str
     """`client`, `server` (the ceiling is at least that) or `levels` (the highest level was still true)."""
-    levels: tuple[Level, ...]
+    levels: tuple[LoadLevel, ...]
 
     def ceiling(self, workers: int) -> tuple[float, int]:
         """(tokens/s, users) of so many workers, each on a CPU of its own."""
@@ -107,11 +107,11 @@ class Calibration:
 
 def calibrate(
     drive: Callable[[LoadSpec], LoadResult],
-    on_level: Callable[[Level], None] | None = None,
+    on_level: Callable[[LoadLevel], None] | None = None,
     rates: Sequence[tuple[int, float]] = RATES,
     crowds: Sequence[tuple[int, float]] = CROWDS,
     seconds: float = 4.0,
-) -> Calibration:
+) -> ClientCalibration:
     """Measure the ceiling; about three minutes. Raises EnvironmentFault if the schedule server fails, Interrupted on Ctrl-C.
 
     Args:
@@ -120,7 +120,7 @@ def calibrate(
         rates, crowds: the levels, each (users, step in ms), in growing order.
         seconds: length of each level's window.
     """
-    levels: list[Level] = []
+    levels: list[LoadLevel] = []
     best, cost, limited_by = 0.0, float("nan"), "levels"
     for users, step_ms in rates:
         level = _measure(drive, users, step_ms, seconds)
@@ -141,7 +141,7 @@ def calibrate(
         if not level.true:
             break
         most = max(most, users)
-    return Calibration(
+    return ClientCalibration(
         version=VERSION,
         host=platform.node(),
         cpu_model=_cpu_model(),
@@ -156,7 +156,9 @@ def calibrate(
     )
 
 
-def _measure(drive: Callable[[LoadSpec], LoadResult], users: int, step_ms: float, seconds: float) -> Level:
+def _measure(
+    drive: Callable[[LoadSpec], LoadResult], users: int, step_ms: float, seconds: float
+) -> LoadLevel:
     tokens = max(4, min(_TOKENS, int(_LONGEST_S / 2 * 1e3 / step_ms)))
     with serving(("--step-ms", str(step_ms))) as (url, _):
         spec = LoadSpec(
@@ -175,7 +177,7 @@ def _measure(drive: Callable[[LoadSpec], LoadResult], users: int, step_ms: float
     return judge(users, step_ms, result, truth)
 
 
-def judge(users: int, step_ms: float, result: LoadResult, truth: Truth) -> Level:
+def judge(users: int, step_ms: float, result: LoadResult, truth: Truth) -> LoadLevel:
     """How far a result is from the truth. Pure."""
     worker = result.workers[0]
     rows = result.requests
@@ -193,7 +195,7 @@ def judge(users: int, step_ms: float, result: LoadResult, truth: Truth) -> Level
     late = (inside[:, 2] - inside[:, 0]) / 1e6 - step_ms
     tokens = max(1, result.output_tokens_in_window)
     waited = worker.cpu_wait_s or 0.0
-    return Level(
+    return LoadLevel(
         users=users,
         step_ms=step_ms,
         tokens_per_s=tokens / result.window.seconds,
@@ -231,7 +233,7 @@ def path() -> Path:
     return base / f"calibration-{platform.node() or 'host'}.json"
 
 
-def save(calibration: Calibration) -> Path:
+def save(calibration: ClientCalibration) -> Path:
     """Keep a calibration; written whole or not at all."""
     where = path()
     where.parent.mkdir(parents=True, exist_ok=True)
@@ -243,13 +245,13 @@ def save(calibration: Calibration) -> Path:
     return where
 
 
-def load() -> Calibration | None:
+def load() -> ClientCalibration | None:
     """This machine's calibration; None if there is none, or one of another CPU or form."""
     try:
         kept = json.loads(path().read_text(encoding="utf-8"))
         if kept["version"] != VERSION or kept["cpu_model"] != _cpu_model():
             return None
-        return Calibration(**{**kept, "levels": tuple(Level(**level) for level in kept["levels"])})
+        return ClientCalibration(**{**kept, "levels": tuple(LoadLevel(**level) for level in kept["levels"])})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last where there is no home folder
         return None
 

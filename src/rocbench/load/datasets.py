@@ -104,7 +104,7 @@ class Reader:
 
     def each(self, use: Callable[[Mapping[str, Any], str], Found]) -> Iterator[Found]:
         """What `use` makes of every entry, given with its place. Raises InputError with it, unless `skip_bad`."""
-        for where, text in entries.read(self.path):
+        for where, text in entries.read_entries(self.path):
             try:
                 found = use(entries.parsed(text, where), where)
             except InputError as error:

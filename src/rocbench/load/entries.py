@@ -39,7 +39,7 @@ _BLANK = re.compile(rb"[ \t\r\n]*")
 _BARE = re.compile(rb"[^,\]\s]+")
 
 
-def read(path: str) -> Iterator[tuple[str, bytes]]:
+def read_entries(path: str) -> Iterator[tuple[str, bytes]]:
     """(place, text) of each entry; the place is `FILE:LINE`, in an array with the entry's number.
 
     gzip is unpacked. Raises InputError for what is no such file, or has no end.

@@ -33,7 +33,7 @@ from rocbench.load import script
 from rocbench.load.framing import stamp_ns
 from rocbench.load.machine import raise_file_limit
 from rocbench.load.schedule import FAULTS, SO_TIMESTAMPNS, Schedule
-from rocbench.load.script import Fault
+from rocbench.load.script import ScriptedFault
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _ID = re.compile(rb"\r\nx-request-id: *([^\r\n]*)", re.IGNORECASE)
@@ -66,7 +66,7 @@ class Stream:
     prompt_tokens: int
     sizes: tuple[int, ...]
     script: script.Script
-    fault: Fault | None
+    fault: ScriptedFault | None
     last: int
     """Chunks to send before the end, or before the fault."""
     joins_at: int = 0
@@ -170,21 +170,21 @@ class ScheduleServer:
         self.ended.append(stream)
         connection = stream.connection
         match stream.fault:
-            case None | Fault.EARLY_STOP:
+            case None | ScriptedFault.EARLY_STOP:
                 self.send(connection, stream.script.closing)
-            case Fault.IN_BAND_ERROR:
+            case ScriptedFault.IN_BAND_ERROR:
                 self.send(connection, script.error_event())
-            case Fault.BAD_JSON:
+            case ScriptedFault.BAD_JSON:
                 self.send(connection, script.broken_event())
-            case Fault.TRUNCATED:
+            case ScriptedFault.TRUNCATED:
                 # Alternately without the end of the body, and with it but without the end of the answer.
                 if len(self.ended) % 2:
                     self.close(connection)
                 else:
                     self.send(connection, script.END)
-            case Fault.RESET:
+            case ScriptedFault.RESET:
                 self.reset(connection)
-            case Fault.TIMEOUT:
+            case ScriptedFault.TIMEOUT:
                 pass
 
     # --- requests
@@ -203,7 +203,7 @@ class ScheduleServer:
         named = _ID.search(head)
         request_id = named[1].decode() if named else ""
         stream = self.stream(connection, request_id, b"/chat/" in line, request)
-        if stream.fault is Fault.HTTP_STATUS:
+        if stream.fault is ScriptedFault.HTTP_STATUS:
             self.ended.append(stream)
             self.send(connection, script.error_response(503, "The server is overloaded"))
         else:
@@ -217,9 +217,9 @@ class ScheduleServer:
         schedule = self.schedule
         total = int(request.get("max_tokens") or request.get("max_completion_tokens") or schedule.tokens)  # type: ignore[call-overload]
         fault = None if "probe" in request_id else self.draw_fault()
-        if total == 1 and fault in {Fault.EARLY_STOP, Fault.TRUNCATED}:
+        if total == 1 and fault in {ScriptedFault.EARLY_STOP, ScriptedFault.TRUNCATED}:
             fault = None  # a first token that is the last one leaves nothing to stop or cut off
-        if fault is Fault.EARLY_STOP:
+        if fault is ScriptedFault.EARLY_STOP:
             total //= 2
         options = request.get("stream_options") or {}
         assert isinstance(options, dict)
@@ -233,14 +233,14 @@ class ScheduleServer:
             final_usage=schedule.final_usage and bool(options.get("include_usage")),
             token_ids=schedule.allow_token_ids and bool(request.get("return_token_ids")),
         )
-        written = script.write(shape, finish="stop" if fault is Fault.EARLY_STOP else "length")
-        breaks = fault not in {None, Fault.EARLY_STOP}
+        written = script.write(shape, finish="stop" if fault is ScriptedFault.EARLY_STOP else "length")
+        breaks = fault not in {None, ScriptedFault.EARLY_STOP}
         last = self.random.randint(1, max(1, len(sizes) - 1)) if breaks else len(sizes)
         return Stream(
             connection, request_id, connection.arrived_ns, shape.prompt_tokens, sizes, written, fault, last
         )
 
-    def draw_fault(self) -> Fault | None:
+    def draw_fault(self) -> ScriptedFault | None:
         """The fault of the next request, by the shares asked for."""
         if not self.schedule.faults:
             return None
@@ -415,7 +415,7 @@ def main() -> None:
         continuous_usage=not options.no_continuous_usage,
         final_usage=not options.no_usage,
         allow_token_ids=not options.no_token_ids,
-        faults=tuple((Fault(name), float(share)) for name, share in faults),
+        faults=tuple((ScriptedFault(name), float(share)) for name, share in faults),
         refuse_fields=tuple(options.refuse_field),
         seed=options.seed,
     )

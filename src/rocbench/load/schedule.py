@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench.errors import EnvironmentFault
-from rocbench.load.script import Fault
+from rocbench.load.script import ScriptedFault
 
 SO_TIMESTAMPNS = 35
 """Socket option of Linux for receive stamps by the kernel; the socket module has no name for it."""
 
-FAULTS = tuple(Fault)
+FAULTS = tuple(ScriptedFault)
 """`Truth.fault` is an index into this, or -1."""
 
 Int64Array = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class Schedule:
     """False: as a server that knows only the last usage event."""
     final_usage: bool = True
     allow_token_ids: bool = True
-    faults: tuple[tuple[Fault, float], ...] = ()
+    faults: tuple[tuple[ScriptedFault, float], ...] = ()
     """Share of requests that fail in each class."""
     refuse_fields: tuple[str, ...] = ()
     """Body fields that are answered with 400, as a strict server does."""

@@ -18,7 +18,7 @@ HEAD = (
 )
 
 
-class Fault(StrEnum):
+class ScriptedFault(StrEnum):
     """How an answer is made to fail; the values are those of `records.Failure`."""
 
     HTTP_STATUS = "http_status"

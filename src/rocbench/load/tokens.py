@@ -40,7 +40,7 @@ def vocabulary(target: Target) -> Vocabulary:
     """Read the tokenizer where there is one. Raises InputError if it cannot be read."""
     if target.tokenizer is None:
         return Vocabulary(allowed_ids(target.vocab_size, target.special_ids), WORDS, words_exact=False)
-    tokenizer = read(target.tokenizer)
+    tokenizer = read_tokenizer_file(target.tokenizer)
     added = {index for index, token in tokenizer.get_added_tokens_decoder().items()}
     size = tokenizer.get_vocab_size(with_added_tokens=False)
     if target.vocab_size is not None:
@@ -52,7 +52,7 @@ def vocabulary(target: Target) -> Vocabulary:
     return Vocabulary(ids, words or WORDS, words_exact=bool(words), tokenizer=tokenizer)
 
 
-def read(path: str) -> Any:
+def read_tokenizer_file(path: str) -> Any:
     """The tokenizer of a `tokenizer.json` or of the folder that holds it."""
     from tokenizers import Tokenizer
 

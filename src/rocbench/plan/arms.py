@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from rocbench.plan.planned import Fault, Group
+from rocbench.plan.planned import Group, PlanFault
 from rocbench.redact import MASK, hides, redacted
 from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Sweep
@@ -63,14 +63,14 @@ class Difference:
         return f"{self.name}: {_shown(self.name, self.before)} -> {_shown(self.name, self.after)}{why}"
 
 
-def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[Fault, ...], tuple[str, ...]]:
+def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...], tuple[str, ...]]:
     """Faults of arms that differ in more than their factor, and notes on what a factor brings by its nature.
 
     Args:
         groups: those of one entry of `models`: two entries may differ in anything.
         sweep: its factors, and what may change with them.
     """
-    faults: dict[Fault, None] = {}
+    faults: dict[PlanFault, None] = {}
     notes: dict[str, None] = {}
     for factor, base, arm in _pairs(groups, sweep):
         assert base.resolution is not None
@@ -161,11 +161,11 @@ def _accepted(name: str, accepted: Sequence[str]) -> bool:
     return name in {canonical(each) for each in accepted}
 
 
-def _fault(model: str, step: str, difference: Difference) -> Fault:
+def _fault(model: str, step: str, difference: Difference) -> PlanFault:
     pin = f"serve_args: {{{difference.name}: ...}}"
     if difference.name.startswith("env."):
         pin = f"env: {{{difference.name.removeprefix('env.')}: ...}}"
-    return Fault(
+    return PlanFault(
         model,
         f"{step} also changes {difference.text()}: the effect would not be the factor's\n"
         f"  fix: set it for all arms ({pin}), or accept it by name (also_changes: [{difference.name}])",

@@ -19,12 +19,12 @@ from rocbench.plan.estimate import estimate, prompt_images
 from rocbench.plan.planned import (
     Axes,
     Cell,
-    Fault,
     Group,
     Launch,
     Level,
     Overrides,
     Plan,
+    PlanFault,
     Run,
     Skip,
     Sources,
@@ -40,12 +40,12 @@ from rocbench.variables import MORE, is_secret
 
 __all__ = [
     "Cell",
-    "Fault",
     "Group",
     "Launch",
     "Level",
     "Overrides",
     "Plan",
+    "PlanFault",
     "Run",
     "Skip",
     "Sources",
@@ -59,9 +59,9 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
     """The whole plan; faults are collected, not raised, so that a user sees all at once."""
     overrides = overrides or Overrides()
     groups: list[Group] = []
-    faults: list[Fault] = []
+    faults: list[PlanFault] = []
     skipped: list[Skip] = []
-    mixed: dict[Fault, None] = {}
+    mixed: dict[PlanFault, None] = {}
     notes: dict[str, None] = {}
     for entry in sweep.models:
         before = len(groups)
@@ -72,32 +72,32 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             except BenchError as error:
                 if not _asked_for(sweep, sources, overrides, model, axes):
                     continue
-                faults.append(Fault(_name(model.profile, axes), error.text()))
+                faults.append(PlanFault(_name(model.profile, axes), error.text()))
                 continue
             if not (group.cells or group.searches):
                 continue
             if group.resolution is not None and not overrides.force:
                 faults += [
-                    Fault(
+                    PlanFault(
                         _name(model.profile, axes),
                         f"{f.message} [rule {f.rule}; {f.source}]" + (f"\n  fix: {f.fix}" if f.fix else ""),
                     )
                     for f in group.resolution.contradictions
                 ]
             if refused := _unknown_to_vllm(sweep, group, overrides):
-                faults.append(Fault(_name(model.profile, axes), refused))
+                faults.append(PlanFault(_name(model.profile, axes), refused))
             if sweep.server.kind == "container" and group.image(sweep) is None:
-                faults.append(Fault(_name(model.profile, axes), _no_image(group)))
+                faults.append(PlanFault(_name(model.profile, axes), _no_image(group)))
             wrong = _wrong_gpus(group, sweep.server)
             if wrong:
-                faults.append(Fault(_name(model.profile, axes), f"server.gpus {wrong}"))
+                faults.append(PlanFault(_name(model.profile, axes), f"server.gpus {wrong}"))
             groups.append(group)
             notes |= dict.fromkeys(c.estimate.in_doubt for c in group.cells if c.estimate.in_doubt)
         unlike, told = arms.judge(groups[before:], sweep)
         mixed |= dict.fromkeys(unlike)
         notes |= dict.fromkeys(told)
     if not groups and not faults:
-        faults.append(Fault(sweep.name, _nothing_left(overrides.only, skipped)))
+        faults.append(PlanFault(sweep.name, _nothing_left(overrides.only, skipped)))
     hidden = list(_hidden_axes(sweep))
     faults += [*hidden, *_without_effect(sweep, overrides), *([] if hidden else _twice(groups))]
     return Plan(
@@ -158,7 +158,7 @@ def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
     return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
 
 
-def _without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[Fault]:
+def _without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[PlanFault]:
     """Options that only the start of a server could carry out."""
     if sweep.server.kind != "attached":
         return
@@ -168,14 +168,14 @@ def _without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[Fault]:
         "--aiter": overrides.aiter,
     }
     if without := [option for option, value in given.items() if value]:
-        yield Fault(" ".join(without), "has no effect on a server that runs already: leave it out")
+        yield PlanFault(" ".join(without), "has no effect on a server that runs already: leave it out")
 
 
-def _hidden_axes(sweep: Sweep) -> Iterator[Fault]:
+def _hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
     """Axes whose values are never written down: their cells could not be told apart, nor resumed."""
     for name in (*sweep.matrix.axes(), *sweep.factors):
         if hides(name):
-            yield Fault(
+            yield PlanFault(
                 f"axis `{name}`",
                 "the values of an axis stand in keys and files, and those of this one are never shown\n"
                 f"  fix: {_how_to_show(name)}",
@@ -188,14 +188,14 @@ def _how_to_show(axis: str) -> str:
     return f"where they are no secrets, say so: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
 
 
-def _twice(groups: list[Group]) -> Iterator[Fault]:
+def _twice(groups: list[Group]) -> Iterator[PlanFault]:
     """Cells that are the same on two servers: measured once, they would count as both."""
     seen: dict[str, Group] = {}
     for group, cell in ((each, cell) for each in groups for cell in each.cells):
         other = seen.setdefault(cell.cell_id, group)
         if other is not group:
             same = _name(other.model, other.axes)
-            yield Fault(
+            yield PlanFault(
                 cell.key,
                 f"is planned twice, also for {same}: every flag and variable agrees\n"
                 "  fix: keep one of the models, axis values or factors that make it",

@@ -91,7 +91,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PlanFault:
     """Something that stops the plan."""
 
     where: str
@@ -123,7 +123,7 @@ class Plan:
     sources: Sources
     groups: tuple[Group, ...]
     launches: tuple[Launch, ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[PlanFault, ...] = ()
     skipped: tuple[Skip, ...] = ()
     notes: tuple[str, ...] = ()
     """What a reader must know beside it."""

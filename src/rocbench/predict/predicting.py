@@ -19,7 +19,7 @@ from rocbench.conduct.measure import Measured
 from rocbench.conduct.remaining import Key, key_of_row, key_of_run
 from rocbench.errors import BenchError, ConfigError, InputError
 from rocbench.load.spec import LoadSpec, Target
-from rocbench.plan.expand import Fault, Group, Launch, Overrides, Plan, Run, Sources, expand
+from rocbench.plan.expand import Group, Launch, Overrides, Plan, PlanFault, Run, Sources, expand
 from rocbench.probe import environment
 from rocbench.rules.load import shipped
 from rocbench.settings.schema import Server, Sweep
@@ -64,7 +64,7 @@ def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, nam
     server = Server(kind="simulated")
     made = expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
     unknown = dict.fromkeys(group.model for group in made.groups if group.vllm is None)
-    faults = [Fault(", ".join(unknown), NO_VERSION)] if unknown else []
+    faults = [PlanFault(", ".join(unknown), NO_VERSION)] if unknown else []
     return replace(made, faults=(*made.faults, *faults))
 
 
@@ -75,7 +75,7 @@ def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()
         InputError: a load that needs real prompts or a clock.
         ConfigError: there is no such calibration.
     """
-    cal = calibration.read(plan_.sweep.simulation.calibration)
+    cal = calibration.read_calibration(plan_.sweep.simulation.calibration)
     for number, launch in enumerate(plan_.launches):
         runs = [run_ for run_ in launch.runs if key_of_run(run_) not in known]
         seed = _seed(plan_.sweep.seed, launch.group.server_id, number)
@@ -185,7 +185,7 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
     run_id = run.new_run_id(plan_.sweep.name)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     folder = RunFolder.create(out or run.RESULTS / run_id)
-    cal = calibration.read(plan_.sweep.simulation.calibration)
+    cal = calibration.read_calibration(plan_.sweep.simulation.calibration)
     folder.write_json("plan.json", rows.plan_json(plan_, overrides or Overrides(), None))
     manifest: Mapping[str, Any] = rows.manifest(plan_, run_id, now, environment.collect())
     marks = {KIND: True, "calibration": cal.model_dump(mode="json")}

@@ -20,12 +20,12 @@ class CpuReading:
     """`frontend`, `engine`, `worker` or `other`."""
 
 
-def read(members: Iterable[ProcessIdentity]) -> CpuReading:
+def read_cpu(members: Iterable[ProcessIdentity]) -> CpuReading:
     """Reads /proc for the server's processes, leader first (`RunningServer.processes()`)."""
     cpu_s: dict[ProcessIdentity, float] = {}
     roles: dict[ProcessIdentity, str] = {}
     for index, member in enumerate(members):
-        row = processes.read(member.pid)
+        row = processes.read_process(member.pid)
         if row is not None and row.started == member.started:
             cpu_s[member] = row.cpu_s
             roles[member] = role_of(processes.command_line(member.pid), leader=index == 0)

@@ -53,7 +53,7 @@ class Reading:
     """Control group to the seconds that its CPU quota held it back, summed over CPUs."""
 
 
-def read(
+def read_cpu_wait(
     members: Iterable[ProcessIdentity],
     proc: Path = _PROC,
     cgroups: Path = _CGROUPS,
@@ -214,7 +214,7 @@ class CpuWait:
 
     def begin(self, members: tuple[ProcessIdentity, ...]) -> None:
         """The window's first moment. Without a thread to be seen there is no account: who comes later is no measure."""
-        reading = read(members)
+        reading = read_cpu_wait(members)
         with self._lock:
             self.account = Account(reading) if reading.threads else None
 
@@ -222,7 +222,7 @@ class CpuWait:
         """The window's last moment."""
         with self._lock:
             if self.account is not None and not self._over:
-                self.account.add(read(members))
+                self.account.add(read_cpu_wait(members))
             self._over = True
 
     def view(self) -> dict[str, float | None]:
@@ -237,5 +237,5 @@ class CpuWait:
                 members = self.members()
                 with self._lock:
                     if not self._over:
-                        self.account.add(read(members))
+                        self.account.add(read_cpu_wait(members))
             pause_s = max(self.period_s, (time.thread_time() - began_s) / COST)

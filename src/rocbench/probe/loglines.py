@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any
 
 
-class Level(IntEnum):
+class Severity(IntEnum):
     """As its writer called it."""
 
     DEBUG = 10
@@ -27,7 +27,7 @@ class Level(IntEnum):
 class Entry:
     """A line, read."""
 
-    level: Level | None
+    level: Severity | None
     """None where the line does not say: what a driver, a shell or an uncaught exception writes."""
     text: str
     """Without process, time, level and file; of a JSON line its message and its exception."""
@@ -37,23 +37,23 @@ class Entry:
     @property
     def quiet(self) -> bool:
         """Whether its writer called it less than an error."""
-        return self.level is not None and self.level < Level.ERROR
+        return self.level is not None and self.level < Severity.ERROR
 
 
 _NAMES = {
-    "trace": Level.DEBUG,
-    "debug": Level.DEBUG,
-    "info": Level.INFO,
-    "notice": Level.INFO,
-    "success": Level.INFO,
-    "warn": Level.WARNING,
-    "warning": Level.WARNING,
-    "err": Level.ERROR,
-    "error": Level.ERROR,
-    "fatal": Level.ERROR,
-    "critical": Level.ERROR,
-    "panic": Level.ERROR,
-    "alert": Level.ERROR,
+    "trace": Severity.DEBUG,
+    "debug": Severity.DEBUG,
+    "info": Severity.INFO,
+    "notice": Severity.INFO,
+    "success": Severity.INFO,
+    "warn": Severity.WARNING,
+    "warning": Severity.WARNING,
+    "err": Severity.ERROR,
+    "error": Severity.ERROR,
+    "fatal": Severity.ERROR,
+    "critical": Severity.ERROR,
+    "panic": Severity.ERROR,
+    "alert": Severity.ERROR,
 }
 _LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|SUCCESS|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|PANIC)"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -81,7 +81,7 @@ _HEADS = (
     re.compile(rf"^({_LEVEL})\s+"),
 )
 _GLOG = re.compile(r"^\[?([IWEF])\d{4} \d{2}:\d{2}:\d{2}(?:\.\d+)?\s[^\]]*\]\s?")
-_GLOG_LEVELS = {"I": Level.INFO, "W": Level.WARNING, "E": Level.ERROR, "F": Level.ERROR}
+_GLOG_LEVELS = {"I": Severity.INFO, "W": Severity.WARNING, "E": Severity.ERROR, "F": Severity.ERROR}
 _PYTHON_WARNING = re.compile(r"^\S+:\d+: (?:[\w.]*Warning|FutureWarning): ")
 _LOGFMT = re.compile(r'(?:^|\s)([A-Za-z_][\w.]*)=("(?:[^"\\]|\\.)*"|[^\s"]*)')
 _LEVEL_KEYS = ("level", "levelname", "severity", "lvl", "log.level", "loglevel", "level_name")
@@ -118,7 +118,7 @@ def entry(line: str) -> Entry:
     return Entry(level, text, writer)
 
 
-def _headed(rest: str) -> tuple[Level | None, str]:
+def _headed(rest: str) -> tuple[Severity | None, str]:
     """The level that stands before the text, and the text."""
     match = _GLOG.match(rest)
     if match is not None:
@@ -127,10 +127,10 @@ def _headed(rest: str) -> tuple[Level | None, str]:
         match = head.match(rest)
         if match is not None:
             return _NAMES[match[1].lower()], rest[match.end() :]
-    return (Level.WARNING if _is_warning(rest) else None), rest
+    return (Severity.WARNING if _is_warning(rest) else None), rest
 
 
-def _structured(rest: str) -> tuple[Level | None, str] | None:
+def _structured(rest: str) -> tuple[Severity | None, str] | None:
     """Level and text of a JSON or logfmt line; None where it is neither."""
     stripped = rest.strip()
     if stripped.startswith("{"):
@@ -150,7 +150,7 @@ def _structured(rest: str) -> tuple[Level | None, str] | None:
     return level, " ".join(texts) or rest
 
 
-def _of_record(record: Any) -> tuple[Level | None, str] | None:
+def _of_record(record: Any) -> tuple[Severity | None, str] | None:
     if not isinstance(record, Mapping):
         return None
     log = record.get("log")
@@ -173,7 +173,7 @@ def _words(value: Any) -> str:
     return "\n".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _level(told: Any) -> Level | None:
+def _level(told: Any) -> Severity | None:
     if isinstance(told, Mapping):
         told = told.get("name")
     return _NAMES.get(told.strip().lower()) if isinstance(told, str) else None

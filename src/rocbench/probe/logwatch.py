@@ -72,7 +72,7 @@ def kind_of(line: str) -> str | None:
         if pattern.search(line):
             return kind
     entry = loglines.entry(line)
-    wrong = _FATAL.search(entry.text) if entry.level is None else entry.level >= loglines.Level.ERROR
+    wrong = _FATAL.search(entry.text) if entry.level is None else entry.level >= loglines.Severity.ERROR
     return "error" if wrong else None
 
 

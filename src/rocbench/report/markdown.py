@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rocbench.harmless import fenced
-from rocbench.harmless import markdown as line
+from rocbench.harmless import safe_markdown as line
 from rocbench.report.chart import Chart
 from rocbench.report.document import Document
-from rocbench.report.table import markdown
+from rocbench.report.table import table_markdown
 
 MOST_ROWS = 400
 _BRACKETS = str.maketrans("[]", "()")
@@ -28,12 +28,12 @@ def text(document: Document, files: Files, folder: str) -> str:
     parts = [f"# {line(document.title)}", line(document.subtitle)]
     if document.banner[0]:
         parts.append("> **{}.** {}".format(*map(line, document.banner)))
-    parts += ["## Summary", *(markdown(table) for table in document.summary)]
+    parts += ["## Summary", *(table_markdown(table) for table in document.summary)]
     for section in document.sections:
         parts.append(f"## {line(section.title)}")
         parts += [_chart(chart, files, folder) for chart in section.charts]
         parts += [
-            markdown(table.cut(MOST_ROWS, "all of them are in the run folder's cells.csv"))
+            table_markdown(table.cut(MOST_ROWS, "all of them are in the run folder's cells.csv"))
             for table in section.tables
         ]
     if document.servers:
@@ -41,8 +41,8 @@ def text(document: Document, files: Files, folder: str) -> str:
     for server, command, table in document.servers:
         parts += [f"### {line(server)}", fenced(command, "sh")]
         if table.rows:
-            parts.append(markdown(table, "").partition("\n\n")[2])
-    parts += [markdown(table, "##") for table in document.after]
+            parts.append(table_markdown(table, "").partition("\n\n")[2])
+    parts += [table_markdown(table, "##") for table in document.after]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -42,7 +42,7 @@ class RunData:
     """What the sweep's search for a load that meets its limits found, a server and workload each."""
 
 
-def read(folders: Sequence[RunFolder]) -> list[RunData]:
+def read_runs(folders: Sequence[RunFolder]) -> list[RunData]:
     """All runs, oldest first, each with a label that tells it from the others; no text of theirs has controls."""
     found = []
     for folder in folders:

@@ -79,12 +79,12 @@ _FIGURE = re.compile(
 )
 
 
-def markdown(table: Table, heading: str = "###") -> str:
+def table_markdown(table: Table, heading: str = "###") -> str:
     """A GitHub table under its heading, notes below."""
-    lines = [f"{heading} {harmless.markdown(table.title)}", ""] if table.title else []
+    lines = [f"{heading} {harmless.safe_markdown(table.title)}", ""] if table.title else []
     if table.rows:
-        lines += [plaintable.markdown(table.header, table.rows), ""]
-    lines += ["\n\n".join(harmless.markdown(sentence(note)) for note in table.notes if note)]
+        lines += [plaintable.markdown_table(table.header, table.rows), ""]
+    lines += ["\n\n".join(harmless.safe_markdown(sentence(note)) for note in table.notes if note)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -46,7 +46,7 @@ def report(
     Raises:
         EnvironmentFault: it cannot be written.
     """
-    runs = material.read(folders)
+    runs = material.read_runs(folders)
     made = document.build(runs, limits)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _study(made: Sequence[Table], out: Path, banner: tuple[str, str]) -> tuple[P
         replace_text(out / STUDY / f"{stem}.csv", table.as_csv(each))
         replace_text(out / STUDY / f"{stem}.tex", table.latex(each))
     head = ["# Tables of the study", "", f"> **{banner[0]}.** {banner[1]}\n" if banner[0] else ""]
-    body = [table.markdown(each, "##") for each in made]
+    body = [table.table_markdown(each, "##") for each in made]
     return (replace_text(out / "study.md", "\n".join([*head, *body])),)
 
 

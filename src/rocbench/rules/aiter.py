@@ -15,7 +15,7 @@ MASTER = "VLLM_ROCM_USE_AITER"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class AiterPart:
     """One switch below the master: its variable and, per version range, whether it is on by default."""
 
     name: str
@@ -39,7 +39,7 @@ class Part:
 
 
 def translate(
-    setting: Any, vllm: str | None, parts: Mapping[str, Part], names: Names
+    setting: Any, vllm: str | None, parts: Mapping[str, AiterPart], names: Names
 ) -> tuple[dict[str, str], list[str]]:
     """Variables for a setting, and the parts that this version does not have.
 
@@ -85,7 +85,7 @@ def _spoken(setting: Any) -> str | dict[str, str]:
 
 
 def effective(
-    env: Mapping[str, str], vllm: str | None, parts: Mapping[str, Part], names: Names
+    env: Mapping[str, str], vllm: str | None, parts: Mapping[str, AiterPart], names: Names
 ) -> dict[str, bool | None]:
     """Each part as it acts: below the master, by its variable or its default. None when the version decides."""
     master = truthy(env.get(MASTER))

@@ -51,7 +51,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class BackendChoice:
     """The backend, why, and where that is written; name None when it cannot be known."""
 
     name: str | None
@@ -59,50 +59,54 @@ class Choice:
     source: str
 
 
-def choose(asked: Question) -> Choice:
+def choose(asked: Question) -> BackendChoice:
     """The backend of this version for this model and these settings."""
     if asked.vllm is None:
-        return Choice(None, "the vLLM version is unknown", "")
+        return BackendChoice(None, "the vLLM version is unknown", "")
     if asked.platform == "cpu":
         name = "CPU_MLA" if asked.mla else "CPU_ATTN"
-        return Choice(name, "the CPU platform has one backend a family", "vllm/platforms/cpu.py")
+        return BackendChoice(name, "the CPU platform has one backend a family", "vllm/platforms/cpu.py")
     if asked.model_type in OWN_BACKENDS:
-        return Choice(None, f"{asked.model_type} brings its own backend", "vllm/models")
+        return BackendChoice(None, f"{asked.model_type} brings its own backend", "vllm/models")
     if asked.family == "hybrid":
-        return Choice(None, "a hybrid model has a backend for each kind of layer", "vllm/platforms/rocm.py")
+        return BackendChoice(
+            None, "a hybrid model has a backend for each kind of layer", "vllm/platforms/rocm.py"
+        )
     old = Range.parse("<0.18").holds(asked.vllm)
     if asked.family == "mla_sparse" and (old or not asked.asked):
-        return Choice(
+        return BackendChoice(
             "ROCM_AITER_MLA_SPARSE",
             "the only sparse MLA backend on ROCm, whatever the AITER switch says",
             "v0.14.1 platforms/rocm.py:202" if old else "v0.33.0 platforms/rocm.py:531",
         )
     if asked.asked:
-        return Choice(asked.asked, "asked for by --attention-backend", "vllm/platforms/rocm.py")
+        return BackendChoice(asked.asked, "asked for by --attention-backend", "vllm/platforms/rocm.py")
     if asked.mla:
         return _dense_mla(asked, old=old)
     return _old_gqa(asked) if Range.parse("<0.19").holds(asked.vllm) else _gqa(asked)
 
 
-def _dense_mla(asked: Question, *, old: bool) -> Choice:
+def _dense_mla(asked: Question, *, old: bool) -> BackendChoice:
     source = "v0.14.1 platforms/rocm.py:213-218" if old else "v0.33.0 platforms/rocm.py:545-556"
     if asked.part("mla"):
-        return Choice("ROCM_AITER_MLA", "AITER and its MLA part are on", source)
+        return BackendChoice("ROCM_AITER_MLA", "AITER and its MLA part are on", source)
     if old and asked.block_size == 1:
-        return Choice("ROCM_AITER_MLA", "block size 1 alone selects AITER MLA, with AITER off too", source)
-    return Choice("TRITON_MLA", "AITER or its MLA part is off", source)
+        return BackendChoice(
+            "ROCM_AITER_MLA", "block size 1 alone selects AITER MLA, with AITER off too", source
+        )
+    return BackendChoice("TRITON_MLA", "AITER or its MLA part is off", source)
 
 
-def _old_gqa(asked: Question) -> Choice:
+def _old_gqa(asked: Question) -> BackendChoice:
     """0.12 to 0.18: by the AITER switches."""
     source = "v0.14.1 platforms/rocm.py:253-286; v0.18.1 platforms/rocm.py:309"
     if asked.part("unified_attention"):
-        return Choice("ROCM_AITER_UNIFIED_ATTN", "AITER and its UNIFIED_ATTENTION part are on", source)
+        return BackendChoice("ROCM_AITER_UNIFIED_ATTN", "AITER and its UNIFIED_ATTENTION part are on", source)
     if asked.part("mha") and _fa_fits(asked):
-        return Choice("ROCM_AITER_FA", "AITER and its MHA part are on", source)
+        return BackendChoice("ROCM_AITER_FA", "AITER and its MHA part are on", source)
     if asked.prefill_decode:
-        return Choice("ROCM_ATTN", "split prefill and decode attention is asked for", source)
-    return Choice("TRITON_ATTN", "AITER or its MHA part is off", source)
+        return BackendChoice("ROCM_ATTN", "split prefill and decode attention is asked for", source)
+    return BackendChoice("TRITON_ATTN", "AITER or its MHA part is off", source)
 
 
 def _fa_fits(asked: Question) -> bool:
@@ -114,26 +118,30 @@ def _fa_fits(asked: Question) -> bool:
     return asked.head_dim in FA_HEADS and not asked.encoder_decoder and sinks
 
 
-def _gqa(asked: Question) -> Choice:
+def _gqa(asked: Question) -> BackendChoice:
     """0.19 on: ROCM_ATTN first, whatever the AITER switch says."""
     assert asked.vllm is not None
     source = "v0.33.0 platforms/rocm.py:556-571"
     no_connector = not (asked.kv_connector and Range.parse(">=0.23").holds(asked.vllm))
     if asked.encoder_decoder:
-        return Choice(None, "an encoder-decoder model needs one layout for both parts", source)
+        return BackendChoice(None, "an encoder-decoder model needs one layout for both parts", source)
     if asked.kv_cache_dtype.endswith("_per_token_head"):
-        return Choice("TRITON_ATTN", f"the only one with a {asked.kv_cache_dtype} cache", source)
+        return BackendChoice("TRITON_ATTN", f"the only one with a {asked.kv_cache_dtype} cache", source)
     if asked.kv_cache_dtype not in PLAIN_KV:
-        return Choice(None, f"a {asked.kv_cache_dtype} cache has a back end of its own, or none", source)
+        return BackendChoice(
+            None, f"a {asked.kv_cache_dtype} cache has a back end of its own, or none", source
+        )
     if no_connector and not asked.sinks and asked.head_dim in ROCM_ATTN_HEADS:
-        return Choice("ROCM_ATTN", "first in the order of 0.19 on", source)
+        return BackendChoice("ROCM_ATTN", "first in the order of 0.19 on", source)
     why = "ROCM_ATTN takes no KV connector" if not no_connector else "ROCM_ATTN does not fit this model"
     if asked.part("mha") and _fa_fits(asked):
-        return Choice("ROCM_AITER_FA", f"{why}; AITER and its MHA part are on", source)
-    return Choice("ROCM_AITER_UNIFIED_ATTN", f"{why}; next in the order where aiter is installed", source)
+        return BackendChoice("ROCM_AITER_FA", f"{why}; AITER and its MHA part are on", source)
+    return BackendChoice(
+        "ROCM_AITER_UNIFIED_ATTN", f"{why}; next in the order where aiter is installed", source
+    )
 
 
-def default_block_size(choice: Choice, asked: Question) -> int | None:
+def default_block_size(choice: BackendChoice, asked: Question) -> int | None:
     """The KV block size of this version when none is given; None when it cannot be known."""
     if asked.platform == "cpu":
         return 16 if asked.mla else 128

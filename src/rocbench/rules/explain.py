@@ -182,7 +182,7 @@ def check_installed(
     return tuple(dict.fromkeys(missing))
 
 
-def markdown() -> str:
+def rules_page() -> str:
     """The page `docs/rule-table.md`: every shipped rule."""
     table = shipped()
     lines = [

@@ -162,7 +162,7 @@ class Subject:
     offload_compared: bool
     multi_turn: bool
     names: Names
-    parts: Mapping[str, aiter.Part]
+    parts: Mapping[str, aiter.AiterPart]
     first_vllm: Mapping[str, str]
     """Architecture class to the first vLLM release read that has it."""
 

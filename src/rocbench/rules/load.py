@@ -26,10 +26,10 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, wh
 @lru_cache(maxsize=1)
 def shipped() -> RuleTable:
     """The table of the package, read once."""
-    return read(FOLDER)
+    return read_rules(FOLDER)
 
 
-def read(folder: Path) -> RuleTable:
+def read_rules(folder: Path) -> RuleTable:
     """The table of a folder: the data files, and every other YAML file as rules, in the order of their names.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from rocbench.errors import InputError
-from rocbench.rules.aiter import Part
+from rocbench.rules.aiter import AiterPart
 from rocbench.rules.conditions import Condition, ConditionError, Test, parse, parse_test
 from rocbench.rules.facts import KINDS
 from rocbench.rules.flags import Name, Names, canonical, leaves, lives, nearest
@@ -259,16 +259,16 @@ def parse_names(file: str, data: Mapping[str, Any], other: Mapping[str, str]) ->
         raise RuleTableError(f"cannot be read: {error}", where=file) from None
 
 
-def parse_parts(file: str, data: Mapping[str, Any], names: Names) -> dict[str, Part]:
+def parse_parts(file: str, data: Mapping[str, Any], names: Names) -> dict[str, AiterPart]:
     """`aiter.yaml`: each part with its variable and its default per version range."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, AiterPart] = {}
     for key, raw in data["parts"].items():
         if raw["env"] not in names.env:
             raise RuleTableError("is not a variable", where=f"{file}: {key}: {raw['env']}")
         default = raw["default"]
         spans = default if isinstance(default, Mapping) else {">=0": default}
         ranges = tuple((Range.parse(span), on) for span, on in spans.items())
-        parts[key] = Part(key, raw["env"], ranges, tuple(raw.get("off_at", ())))
+        parts[key] = AiterPart(key, raw["env"], ranges, tuple(raw.get("off_at", ())))
     return parts
 
 

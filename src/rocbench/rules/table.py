@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from rocbench.errors import ConfigError
-from rocbench.rules.aiter import Part
+from rocbench.rules.aiter import AiterPart
 from rocbench.rules.conditions import Condition, Test
 from rocbench.rules.flags import Names
 from rocbench.rules.versions import Range
@@ -112,7 +112,7 @@ class RuleTable:
     """Everything that rules know."""
 
     names: Names
-    parts: Mapping[str, Part]
+    parts: Mapping[str, AiterPart]
     first_vllm: Mapping[str, str]
     rules: tuple[Rule, ...]
     defaults: tuple[Default, ...]

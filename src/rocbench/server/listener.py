@@ -30,7 +30,7 @@ def leader_of(base_url: str, proc: Path = _PROC) -> int | None:
     if not _is_here(url.hostname or ""):
         return None
     pids = _holders(_sockets(port, proc), proc)
-    rows = {pid: row for pid in pids if (row := processes.read(pid, proc)) is not None}
+    rows = {pid: row for pid in pids if (row := processes.read_process(pid, proc)) is not None}
     first = min(
         (row for row in rows.values() if row.parent not in rows), key=lambda r: r.started, default=None
     )

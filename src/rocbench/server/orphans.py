@@ -282,7 +282,7 @@ def _living(
     # A pid that nobody has may have been another's meanwhile, and what is left of its group that other's.
     seen = {member.pid: member for member in known if processes.is_alive(member)}
     seen = {pid: member for pid, member in seen.items() if processes.user_of(pid) == record.get("uid")}
-    rows = [processes.read(pid) for pid in seen]
+    rows = [processes.read_process(pid) for pid in seen]
     by_group = any(row is not None and leader.pid in (row.group, row.session) for row in rows)
     return ProcessTree(leader, seen, by_group).refresh(), by_group, ""
 

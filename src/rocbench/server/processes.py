@@ -43,7 +43,7 @@ class ProcessRow:
         return self.state not in ("Z", "X", "x") or self.threads > 1
 
 
-def read(pid: int, proc: Path = Path("/proc")) -> ProcessRow | None:
+def read_process(pid: int, proc: Path = Path("/proc")) -> ProcessRow | None:
     """The row of one pid; None when there is no such process."""
     try:
         with open(proc / str(pid) / "stat", "rb") as file:
@@ -70,19 +70,19 @@ def read(pid: int, proc: Path = Path("/proc")) -> ProcessRow | None:
 def table() -> dict[int, ProcessRow]:
     """All processes of this machine, by pid."""
     pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-    rows = (read(pid) for pid in pids)
+    rows = (read_process(pid) for pid in pids)
     return {row.pid: row for row in rows if row is not None}
 
 
 def identity_of(pid: int) -> ProcessIdentity:
     """Who has this pid now; a start time of -1 when nobody has, which matches no process."""
-    row = read(pid)
+    row = read_process(pid)
     return row.identity if row else ProcessIdentity(pid, -1)
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether this very process still runs: same pid, same start, not a zombie."""
-    row = read(identity.pid)
+    row = read_process(identity.pid)
     return row is not None and row.started == identity.started and row.alive
 
 

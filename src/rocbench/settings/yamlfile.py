@@ -29,7 +29,7 @@ def load(path: Path, model: type[Model]) -> Model:
     Raises:
         ConfigError: the file is missing, is no YAML, or does not fit; all faults in one message.
     """
-    node, data = read(path)
+    node, data = read_yaml(path)
     if not isinstance(data, dict):
         raise ConfigError("must be a mapping of keys", where=str(path))
     try:
@@ -38,7 +38,7 @@ def load(path: Path, model: type[Model]) -> Model:
         raise ConfigError(_explain(error, node, model, path)) from None
 
 
-def read(path: Path) -> tuple[yaml.Node | None, Any]:
+def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
     """The file's node tree (for line numbers) and its plain data.
 
     Raises:
@@ -53,7 +53,7 @@ def read(path: Path) -> tuple[yaml.Node | None, Any]:
 
 def place(path: Path, location: Location) -> str:
     """`FILE:LINE` of a key or an item."""
-    return f"{path}:{_line(read(path)[0], location)}"
+    return f"{path}:{_line(read_yaml(path)[0], location)}"
 
 
 def _near_file(path: Path) -> str:

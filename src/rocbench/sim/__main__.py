@@ -45,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
         context = Context.model_validate_json(Path(os.environ["ROCBENCH_SIM"]).read_bytes())
         table = shipped()
         parsed = parse(argv[1:], context.vllm, table.names)
-        node = resolve(parsed, context, os.environ, table, calibration.read(context.simulation.calibration))
+        node = resolve(
+            parsed, context, os.environ, table, calibration.read_calibration(context.simulation.calibration)
+        )
     except KeyError:
         print(
             "ROCBENCH_SIM must name the simulation's JSON file (`bench simulate` writes it)", file=sys.stderr

@@ -117,6 +117,6 @@ class Calibration(Strict):
         return Efficiency.model_validate(values)
 
 
-def read(name: str) -> Calibration:
+def read_calibration(name: str) -> Calibration:
     """A calibration by name, or by the path of its file. Raises ConfigError."""
     return yamlfile.load(catalog.path_of("calibrations", name), Calibration)

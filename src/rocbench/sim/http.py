@@ -24,7 +24,7 @@ from rocbench.sim.faultplan import FaultPlan, FaultyStream, die
 from rocbench.sim.live import LiveEngine
 from rocbench.sim.metricspage import metrics_page
 from rocbench.sim.node import Context, Node
-from rocbench.sim.prompts import ApiError, ApiRequest, answer_tokens, block_hashes, read, text_tokens
+from rocbench.sim.prompts import ApiError, ApiRequest, answer_tokens, block_hashes, parse_request, text_tokens
 from rocbench.sim.steps import Sequence
 from rocbench.sim.streams import DEAD, IntervalStream, Stream, Whole
 
@@ -188,7 +188,7 @@ class SimServer:
             exchange.abort()
             return
         try:
-            request = read(exchange.body, self.node.limits, chat=chat)
+            request = parse_request(exchange.body, self.node.limits, chat=chat)
         except ApiError as error:
             exchange.respond_json(error.code, error.body)
             return

@@ -89,7 +89,7 @@ class ApiRequest:
         return array("I", self.tokens).tolist()
 
 
-def read(body: bytes, limits: Limits, *, chat: bool) -> ApiRequest:
+def parse_request(body: bytes, limits: Limits, *, chat: bool) -> ApiRequest:
     """Parse and check a body. Raises ApiError."""
     try:
         asked = orjson.loads(body)

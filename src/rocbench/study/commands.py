@@ -88,7 +88,7 @@ def _nodes(part: Part) -> NodeOf:
     from rocbench.predict import predicting
     from rocbench.sim import calibration
 
-    cal = calibration.read(part.plan.sweep.simulation.calibration)
+    cal = calibration.read_calibration(part.plan.sweep.simulation.calibration)
     return lambda group: predicting.node_of(group, part.plan.sweep, cal)
 
 
@@ -279,7 +279,7 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     """The report on all runs, and what of their figures comes from the harness."""
     from rocbench import console
     from rocbench.report import write
-    from rocbench.report.table import markdown
+    from rocbench.report.table import table_markdown
     from rocbench.study import results
 
     rows = [(part, run_.rows) for part, run_ in done]
@@ -291,7 +291,7 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     for table in tables:
         console.show_rows(list(table.header), [list(map(str, row)) for row in table.rows], table.title)
     page = target / "report" / "artefacts.md"
-    write.replace_text(page, "\n".join(markdown(table, "#") for table in tables))
+    write.replace_text(page, "\n".join(table_markdown(table, "#") for table in tables))
     for path in (*written.paths, page):
         console.say(str(path))
 

@@ -595,7 +595,7 @@ def meaning(code: str) -> str:
     return next((c.meaning for c in CODES if c.id == code), code)
 
 
-def markdown() -> str:
+def codes_page() -> str:
     """docs/verdicts.md as text."""
     rows = [
         " | ".join(("", f"`{c.id}`", c.effect, "yes" if c.needed else "", *map(_cell, texts), "")).strip()

@@ -61,7 +61,7 @@ def test_ctrl_c_before_it_loads(bench, tmp_path):
     process.send_signal(signal.SIGINT)
 
     assert process.wait(30) == 130
-    assert not any(map(processes.read, pids))
+    assert not any(map(processes.read_process, pids))
 
 
 def test_ctrl_c_while_it_loads(bench, tmp_path):
@@ -72,7 +72,7 @@ def test_ctrl_c_while_it_loads(bench, tmp_path):
 
     process.send_signal(signal.SIGINT)
     # The child ignores SIGTERM: a second Ctrl-C ends the grace.
-    while processes.read(pids[0]) is not None:
+    while processes.read_process(pids[0]) is not None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
 
@@ -89,7 +89,7 @@ def test_ctrl_c_in_the_first_completion(bench, tmp_path):
     process.send_signal(signal.SIGINT)
 
     assert process.wait(30) == 130
-    assert not any(map(processes.read, pids))
+    assert not any(map(processes.read_process, pids))
 
 
 def test_ctrl_c_while_it_serves(bench, tmp_path):
@@ -100,7 +100,7 @@ def test_ctrl_c_while_it_serves(bench, tmp_path):
     process.send_signal(signal.SIGINT)
 
     assert process.wait(30) == 130
-    assert processes.read(pid) is None
+    assert processes.read_process(pid) is None
     assert orphans.find() == ()
 
 
@@ -115,7 +115,7 @@ def test_second_ctrl_c_kills(bench):
     process.send_signal(signal.SIGINT)
 
     assert process.wait(30) == 130
-    assert processes.read(pid) is None
+    assert processes.read_process(pid) is None
 
 
 def test_killed_bench_leaves_an_orphan_that_is_found_and_reaped(bench):

@@ -101,7 +101,7 @@ def test_hangs_at_load(make_spec, tmp_path):
     )
 
     assert fault.exit_code == Exit.ENVIRONMENT
-    assert not any(map(processes.read, pids_in(tmp_path / "servers" / "s1" / "server.log")))
+    assert not any(map(processes.read_process, pids_in(tmp_path / "servers" / "s1" / "server.log")))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_interrupted_while_it_loads(make_spec, tmp_path, error):
     with pytest.raises(error), server.start(make_spec("--load-s", "0.2", "--children", "1"), interrupt):
         pass
 
-    assert not any(map(processes.read, pids_in(tmp_path / "servers" / "s1" / "server.log")))
+    assert not any(map(processes.read_process, pids_in(tmp_path / "servers" / "s1" / "server.log")))
 
 
 def test_interrupted_while_it_serves(make_spec):

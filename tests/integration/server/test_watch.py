@@ -7,7 +7,7 @@ import pytest
 
 from rocbench import server
 from rocbench.errors import ServerFault
-from rocbench.probe.cpu import read as read_cpu
+from rocbench.probe.cpu import read_cpu
 from rocbench.probe.cpu import view as cpu_view
 from rocbench.probe.fetch import fetch
 from rocbench.probe.health import HealthWatch

@@ -68,7 +68,7 @@ def test_the_fit_never_sees_held_out_tables(monkeypatch):
     monkeypatch.setattr(fitting, "observations", watched)
     monkeypatch.setattr(fitting, "fit", lambda *_: None)
     plans = {name: plan_of(name) for name in study().sweeps if name.startswith("replay")}
-    fits = list(fitting.fit_tables(tables, plans, calibration.read("default")))
+    fits = list(fitting.fit_tables(tables, plans, calibration.read_calibration("default")))
     assert {each.model for each in fits} == {curve.model for curve in tables.curves}
     assert len(seen) == sum(not curve.held_out for curve in tables.curves)
     assert not any(curve.held_out for curve in seen)

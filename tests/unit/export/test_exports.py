@@ -269,7 +269,7 @@ def test_weighted_statistics_are_those_of_repeated_values():
 
 def test_the_mapping_names_every_key():
     """docs/exports.md has a line for each key of each format."""
-    text = mapping.markdown()
+    text = mapping.mapping_page()
     for fields in (vllm_bench.FIELDS, vllm_bench.METADATA, inferencex.FIELDS, pytorch.MAPPING, aiperf.FIELDS):
         for field in fields:
             assert f"| `{field.name}` |" in text

@@ -8,7 +8,7 @@ import pytest
 from rocbench import __version__, variables
 from rocbench.errors import NodeFault
 from rocbench.fleet import node
-from rocbench.fleet.messages import Ended
+from rocbench.fleet.messages import NodeEnded
 from strangers import given_away, needs_root
 
 JOB = SimpleNamespace(
@@ -45,7 +45,7 @@ def test_a_folder_that_another_user_made(tmp_path, monkeypatch, kind):
         place.symlink_to(target)
     given_away(place)
 
-    said: list[Ended] = []
+    said: list[NodeEnded] = []
     node.work(JOB, "n", said.append)
 
     assert (target / "aa-1.1" / "kept").exists()

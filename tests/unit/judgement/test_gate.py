@@ -141,7 +141,7 @@ def test_rows_that_were_left_out_are_told_in_every_form():
     result = gate.gate(_with(1, valid=False, reasons="client_saturated;throttled"), BASE, RULES)
     told = "concurrency=8 load_shape=closed: 1 of 5 rows are void: client_saturated"
     assert result.outcome == "pass"
-    assert all(told in form(result) for form in (gate.text, gate.markdown, gate.junit))
+    assert all(told in form(result) for form in (gate.text, gate.gate_page, gate.junit))
     assert told in gate.as_dict(result)["notes"][0]
     assert "n=5 and 4 without 0 and 1 void" in gate.text(result)
 
@@ -260,7 +260,7 @@ def test_junit_opens_in_a_parser():
 def test_markdown_and_text_lead_with_the_outcome():
     """The summary for people: outcome, counts, regressions first."""
     result = gate.gate(again(0.9), BASE, RULES)
-    told = gate.markdown(result)
+    told = gate.gate_page(result)
     assert told.startswith("## Performance gate: regression")
     assert "2 regression, 0 cannot tell, 0 pass" in told
     assert "**regression**" in told
@@ -272,7 +272,7 @@ def test_simulated_gates_say_so():
     """A gate on simulated runs is marked wherever it is shown."""
     sides = again(simulated=True), again(simulated=True, cov=0.011)
     result = gate.gate(*sides, RULES)
-    assert "Simulated: no GPU was measured" in gate.markdown(result)
+    assert "Simulated: no GPU was measured" in gate.gate_page(result)
     assert "simulated: no GPU was measured" in gate.text(result)
 
 
@@ -280,7 +280,7 @@ def test_predicted_is_not_called_simulated():
     """Rows of virtual time are predictions wherever they are judged, though the simulated server's model made them."""
     sides = [again(simulated=True, predicted=True, cov=cov) for cov in (0.01, 0.011)]
     held = gate.gate(*sides, RULES)
-    assert "Predicted: no GPU was measured" in gate.markdown(held)
+    assert "Predicted: no GPU was measured" in gate.gate_page(held)
     assert "predicted: no GPU was measured" in gate.text(held)
     assert gate.as_dict(held)["predicted"]
     assert "predicted: no GPU was measured" in render.comparison(compare(*sides))

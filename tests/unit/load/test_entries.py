@@ -21,7 +21,7 @@ def read(tmp_path, content):
     path.write_bytes(content)
     return [
         (where.removeprefix(f"{path}:"), entries.parsed(text, where))
-        for where, text in entries.read(str(path))
+        for where, text in entries.read_entries(str(path))
     ]
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_file_is_told(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, said in ((".", "folder"), ("none", "no such file"), ("pipe", "no regular file")):
         with pytest.raises(InputError, match=said):
-            list(entries.read(str(tmp_path / name)))
+            list(entries.read_entries(str(tmp_path / name)))
 
 
 def test_no_file_takes_all_memory(tmp_path, monkeypatch):

@@ -72,8 +72,8 @@ def test_transport_follows_the_target(monkeypatch):
 
 def level(**changes):
     """A true level."""
-    fields = dict.fromkeys(calibrate.Level.__slots__, 0.0) | {"users": 10, "step_ms": 50.0, "failed": 0}
-    return calibrate.Level(**(fields | changes))
+    fields = dict.fromkeys(calibrate.LoadLevel.__slots__, 0.0) | {"users": 10, "step_ms": 50.0, "failed": 0}
+    return calibrate.LoadLevel(**(fields | changes))
 
 
 def test_a_level_is_true_within_its_limits():
@@ -92,7 +92,7 @@ def test_a_calibration_is_kept_and_read_back(tmp_path, monkeypatch):
     monkeypatch.setenv("ROCBENCH_CACHE", str(tmp_path / "cache"))
     assert calibrate.load() is None
     assert choose_workers(spec(users=10)) == 1
-    kept = calibrate.Calibration(
+    kept = calibrate.ClientCalibration(
         calibrate.VERSION, "h", calibrate._cpu_model(), 2, "3.11", "now", 1000.0, 5, 8.0, "client", (level(),)
     )
     path = calibrate.save(kept)

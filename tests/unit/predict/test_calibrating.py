@@ -31,7 +31,7 @@ def levels(*users: int, figures=("output_throughput", "median_ttft_ms")) -> list
     )
     plan = predicting.plan(sweep, planning.sources(sweep, Overrides()))
     (group,) = plan.groups
-    node = predicting.node_of(group, sweep, calibration.read("default"))
+    node = predicting.node_of(group, sweep, calibration.read_calibration("default"))
     truth = node.efficiency.model_copy(update=TRUTH)
     blank = [
         Observation(
@@ -72,13 +72,13 @@ def test_what_no_level_decides_is_said_and_left_as_assumed():
 
 def test_a_calibration_goes_to_a_file_and_back(tmp_path):
     """With its fits, their errors, and its base."""
-    base = calibration.read("default")
+    base = calibration.read_calibration("default")
     fit = calibrating.fit(levels(1), levels(1)[0].node.efficiency, ("bandwidth",))
     when = observed.When(model="llama-3.1-405b", aiter=False)
     made = observed.calibration("mine", "a note", base, [(when, fit, "fitted to one level")])
     path = tmp_path / "mine.yaml"
     path.write_text(calibrating.document(made))
-    again = calibration.read(str(path))
+    again = calibration.read_calibration(str(path))
     assert again == made
     assert again.errors["llama-3.1-405b"] == pytest.approx(fit.median_error(), abs=1e-4)
     assert again.efficiency(observed.When(model="llama-3.1-405b", aiter=False)) == fit.efficiency
@@ -87,7 +87,7 @@ def test_a_calibration_goes_to_a_file_and_back(tmp_path):
 
 def test_the_studys_calibration_says_what_it_is():
     """Fitted, to published tables, never a measurement of hardware."""
-    found: Calibration = calibration.read("study-2603.10031")
+    found: Calibration = calibration.read_calibration("study-2603.10031")
     assert found.what == "fitted"
     assert "no measurement of hardware" in " ".join(found.note.split())
     assert set(found.errors) == {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
@@ -95,7 +95,7 @@ def test_the_studys_calibration_says_what_it_is():
 
 def test_the_studys_calibration_holds_on_its_gpu_alone():
     """Elsewhere it is as its base assumes, as its note says."""
-    found, base = calibration.read("study-2603.10031"), calibration.read("default")
+    found, base = calibration.read_calibration("study-2603.10031"), calibration.read_calibration("default")
     llama = observed.When(
         model="llama-3.1-405b", aiter=False, moe=False, mla=False, gpu="AMD Instinct MI325X"
     )
@@ -144,7 +144,7 @@ def test_rows_of_a_run_become_levels(tmp_path):
     )
     plan = predicting.plan(sweep, planning.sources(sweep, Overrides()))
     folder = predicting.write(plan, tmp_path / "run")
-    ((group, when, found),) = observed.servers(plan, folder.rows, calibration.read("default"))
+    ((group, when, found),) = observed.servers(plan, folder.rows, calibration.read_calibration("default"))
     assert group.model == when.model == "llama-3.1-405b"
     assert len(found) == 2
     assert set(found[0].figures) == set(observed.FIGURES)

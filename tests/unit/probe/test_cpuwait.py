@@ -166,7 +166,7 @@ def test_read(machine):
     proc, groups = machine
     members = [ProcessIdentity(10, 1), ProcessIdentity(20, 1), ProcessIdentity(30, 1)]
 
-    found = cpuwait.read(members, proc, groups, affinity=lambda tid: {tid % 2})
+    found = cpuwait.read_cpu_wait(members, proc, groups, affinity=lambda tid: {tid % 2})
 
     assert found.threads == {
         (10, 10): ThreadTime(7.0, 1.0, frozenset({0})),
@@ -185,7 +185,7 @@ def test_read_of_version_1(machine):
     (groups / "cpu,cpuacct" / "pod").mkdir(parents=True)
     (groups / "cpu,cpuacct" / "pod" / "cpu.stat").write_text("nr_periods 9\nthrottled_time 1500000000\n")
 
-    found = cpuwait.read([ProcessIdentity(10, 1)], proc, groups, affinity=lambda _: {0})
+    found = cpuwait.read_cpu_wait([ProcessIdentity(10, 1)], proc, groups, affinity=lambda _: {0})
 
     assert found.throttled_s == {str(groups / "cpu,cpuacct" / "pod"): 1.5}
 
@@ -194,7 +194,7 @@ def test_a_kernel_that_does_not_tell(tmp_path):
     """Without schedstat, or without /proc, nothing is read and nothing is told."""
     (tmp_path / "10" / "task" / "10").mkdir(parents=True)
 
-    assert cpuwait.read([ProcessIdentity(10, 1)], tmp_path, tmp_path).threads == {}
+    assert cpuwait.read_cpu_wait([ProcessIdentity(10, 1)], tmp_path, tmp_path).threads == {}
     waits = CpuWait(lambda: ())
     waits.begin(())
     waits.end(())

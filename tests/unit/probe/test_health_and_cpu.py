@@ -188,6 +188,6 @@ def test_busiest_of_each_role():
 
 def test_no_processes_seen():
     """A server elsewhere has no CPU share, rather than one of 0."""
-    nothing = cpu.read(())
+    nothing = cpu.read_cpu(())
 
     assert set(cpu.view(nothing, nothing).values()) == {None}

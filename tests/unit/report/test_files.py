@@ -71,7 +71,7 @@ def test_the_page_has_the_banner_and_every_plot(written, small_run):
     text = (out / "report.html").read_text(encoding="utf-8")
     body = text.partition("<body>")[2]
     assert body.index("SIMULATED") < body.index("<h1>")
-    made = document.build(material.read([small_run]))
+    made = document.build(material.read_runs([small_run]))
     for chart in made.charts():
         found = re.search(rf'id="{re.escape(chart.id)}".*?application/json">(.*?)</script>', text, re.DOTALL)
         assert found is not None
@@ -99,7 +99,7 @@ def test_one_point_has_axes_around_it():
 
 def test_a_measured_run_has_no_banner(small_run):
     """The mark is of simulated rows alone."""
-    (run,) = material.read([small_run])
+    (run,) = material.read_runs([small_run])
     rows = tuple(row | {"simulated": False} for row in run.rows)
     made = document.build([replace(run, rows=rows)])
     assert "SIMULATED" not in page.html(made).partition("<body>")[2]
@@ -143,7 +143,7 @@ def test_a_long_legend_takes_nothing_from_the_axes():
 
 def test_static_plots_are_the_same_when_made_again(small_run, tmp_path):
     """A plot in a repository changes only when its data do."""
-    made = document.build(material.read([small_run]))
+    made = document.build(material.read_runs([small_run]))
     charts = made.charts()[:1]
     for name in ("a", "b"):
         static.write(charts, tmp_path / name)
@@ -177,7 +177,7 @@ def test_study_tables_are_written_in_three_forms(written):
 
 def test_the_workloads_of_a_study_have_each_cells_own_bounds(small_run):
     """The sweep's load is not that of every block, and prompts may come again."""
-    (run,) = material.read([small_run])
+    (run,) = material.read_runs([small_run])
     first = run.rows[0]["cell_id"]
     rows = [
         row | {"max_requests": 75, "load_spec": '{"max_requests_per_user": 1}'}
@@ -197,7 +197,7 @@ def test_the_workloads_of_a_study_have_each_cells_own_bounds(small_run):
 
 def test_a_study_marks_what_is_invalid(small_run):
     """The voided cell has no figure among the results, and its reason beside it."""
-    tables = {table.id: table for table in study.build(material.read([small_run]))}
+    tables = {table.id: table for table in study.build(material.read_runs([small_run]))}
     results = tables["results-workload-text-2048-512"]
     (row,) = [row for row in results.rows if "qwen" in row[0] and row[1] == "256 users"]
     assert row[2:4] == ("0", "-")
@@ -242,7 +242,7 @@ def fixed_run(path):
 
 def test_the_markdown_is_as_in_the_golden_file(tmp_path):
     """Summary and plots of report.md, word for word (UPDATE_GOLDEN=1 rewrites it)."""
-    made = document.build(material.read([fixed_run(tmp_path / "fixed")]))
+    made = document.build(material.read_runs([fixed_run(tmp_path / "fixed")]))
     files = {chart.id: [(view.name, chart.id) for view in chart.views[:1]] for chart in made.charts()}
     shown = replace(made, servers=(), after=(), subtitle="2026-01-01")
     text = markdown.text(shown, files, "plots").replace(__version__, "VERSION")
@@ -262,6 +262,6 @@ def test_servers_are_told_with_the_reason_of_each_flag(written):
 
 def test_a_folder_that_was_opened_again_gives_the_same(small_run):
     """The report needs nothing but what is on disk."""
-    fresh = document.build(material.read([small_run]))
-    again = document.build(material.read([RunFolder.open(small_run.path)]))
+    fresh = document.build(material.read_runs([small_run]))
+    again = document.build(material.read_runs([RunFolder.open(small_run.path)]))
     assert fresh == again

@@ -15,7 +15,7 @@ from rocbench.report.curves import RunInfo, curves
 @pytest.fixture(scope="module")
 def found(small_run):
     """The curves of the small run."""
-    (run,) = material.read([small_run])
+    (run,) = material.read_runs([small_run])
     return curves([(run.info, run.rows)])
 
 
@@ -39,7 +39,7 @@ def test_throughput_has_means_bounds_and_hollow_invalid_rows(found):
 
 def test_rows_without_a_figure_make_no_chart(small_run):
     """A node whose servers all failed has a report, with nothing to draw."""
-    (run,) = material.read([small_run])
+    (run,) = material.read_runs([small_run])
     tags = ("key", "model", "workload", "concurrency", "load_shape", "run_id")
     failed = [{name: row[name] for name in tags} | {"valid": False} for row in run.rows]
     assert plots.throughput(curves([(run.info, failed)])) == []
@@ -69,7 +69,7 @@ def test_the_frontier_is_what_nothing_beats(points):
 
 def test_distributions_are_those_of_the_columns(found, small_run):
     """The median read off the curve of TTFT is the row's column, and a share of 1 ends each curve."""
-    readings = material.Readings(material.read([small_run]))
+    readings = material.Readings(material.read_runs([small_run]))
     (chart,) = distributions.ttft(found, readings.ttft)
     assert [view.name for view in chart.views] == ["256 users", "64 users", "1 user"]
     series = chart.views[1].panels[0].series[0]
@@ -84,7 +84,7 @@ def test_distributions_are_those_of_the_columns(found, small_run):
 
 def test_an_invalid_level_has_no_distribution(found, small_run):
     """At 256 users only the model with valid rows is drawn."""
-    readings = material.Readings(material.read([small_run]))
+    readings = material.Readings(material.read_runs([small_run]))
     (chart,) = distributions.ttft(found, readings.ttft)
     assert [series.name for series in chart.views[0].panels[0].series] == ["deepseek-v3.2 (simulated)"]
 
@@ -117,7 +117,7 @@ def test_a_request_without_an_end_stays_in_flight():
 
 def test_time_series_of_the_best_cells(found, small_run):
     """One view a configuration, the window marked, in flight as high as the users asked for."""
-    readings = material.Readings(material.read([small_run]))
+    readings = material.Readings(material.read_runs([small_run]))
     (chart,) = timeseries.chart(found, readings.course)
     assert len(chart.views) == 2
     view = chart.views[0]
@@ -141,7 +141,7 @@ def test_a_cell_of_which_nothing_was_recorded_has_no_view(found):
 
 def test_ablation_effects(ablation_run):
     """The factor that was made 6 % faster is better, with an interval around 6 %."""
-    (run,) = material.read([ablation_run])
+    (run,) = material.read_runs([ablation_run])
     (chart,), (table,) = effects.ablation(run.cells, run.plan["sweep"]["factors"])
     view = next(view for view in chart.views if view.name == "output_throughput")
     (series,) = view.panels[0].series
@@ -161,7 +161,7 @@ def test_where_an_effect_was_measured_is_said_in_words():
 
 def test_comparison_of_two_runs(small_run, later_run):
     """Run B against run A; cells with invalid rows have no effect to draw, and the table says why."""
-    a, b = material.read([small_run, later_run])
+    a, b = material.read_runs([small_run, later_run])
     (chart,), (table,) = effects.comparison((a.info.label, a.cells), (b.info.label, b.cells))
     better = next(series for series in chart.views[0].panels[0].series if series.name == "better")
     assert all(5 < x < 12 for x in better.x)
@@ -171,7 +171,7 @@ def test_comparison_of_two_runs(small_run, later_run):
 
 def test_runs_that_are_not_to_be_compared_say_why(small_run, later_run):
     """Simulated against measured: the reason stands in place of the plot."""
-    a, b = material.read([small_run, later_run])
+    a, b = material.read_runs([small_run, later_run])
     cells = b.cells.assign(simulated=False)
     charts, (table,) = effects.comparison((a.info.label, a.cells), (b.info.label, cells))
     assert charts == []
@@ -189,7 +189,7 @@ def test_differing_flags_are_named_one_by_one():
 
 def test_the_history_finds_the_day_on_which_a_figure_moved(nights):
     """Fourteen runs, slower from the eighth on: a line by the day, and the change point."""
-    runs = material.read(nights)
+    runs = material.read_runs(nights)
     charts, (moved,) = history.charts(
         curves([(run.info, run.rows) for run in runs]), [run.info for run in runs]
     )

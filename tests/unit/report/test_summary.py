@@ -181,7 +181,7 @@ def test_notes_of_the_load_stand_once_with_their_cells():
 
 def test_a_document_of_simulated_runs_says_so(small_run):
     """The mark is on the document, on its curves and on its tables."""
-    made = document.build(material.read([small_run]))
+    made = document.build(material.read_runs([small_run]))
     assert made.banner == (
         "SIMULATED",
         "Every figure here comes from the simulated server. No GPU was measured.",
@@ -196,6 +196,6 @@ def test_runs_of_a_failed_server_still_give_a_report(tmp_path):
 
     sweep = {**FOUR_MODELS, "models": ["deepseek-v3.2", "qwen3-vl-235b"], "concurrency": [64], "repeats": 1}
     run = write_run(tmp_path / "r", sweep, World(failing=frozenset({"qwen3-vl-235b"})))
-    made = document.build(material.read([run]))
+    made = document.build(material.read_runs([run]))
     assert made.summary[3].rows[0][0] == "server_failed"
     assert len(made.summary[0].rows) == 1

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from rocbench import plaintable
-from rocbench.report.table import Table, as_csv, latex, markdown, sentence
+from rocbench.report.table import Table, as_csv, latex, sentence, table_markdown
 
 TABLE = Table(
     "t",
@@ -21,7 +21,7 @@ TABLE = Table(
 
 def test_markdown_escapes_what_ends_a_cell():
     """A pipe in a cell stays in it."""
-    text = markdown(TABLE)
+    text = table_markdown(TABLE)
     assert "| a_b | 1,234 ± 56 | 50 % \\| more |" in text
     assert text.startswith("### Results & more\n")
     assert text.endswith("A note.\n")

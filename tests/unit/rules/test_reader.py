@@ -101,7 +101,7 @@ def test_an_id_stands_once(tmp_path):
     shutil.copytree(load.FOLDER, tmp_path / "rules")
     shutil.copy(tmp_path / "rules" / "cpu.yaml", tmp_path / "rules" / "more.yaml")
     with pytest.raises(RuleTableError, match="stands twice"):
-        load.read(tmp_path / "rules")
+        load.read_rules(tmp_path / "rules")
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_a_file_that_is_no_table(tmp_path, text, what):
     shutil.copytree(load.FOLDER, tmp_path / "rules")
     (tmp_path / "rules" / "more.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(RuleTableError, match=what):
-        load.read(tmp_path / "rules")
+        load.read_rules(tmp_path / "rules")
 
 
 def test_a_missing_file(tmp_path):
     """The table needs its data files."""
     with pytest.raises(RuleTableError, match="cannot be read"):
-        load.read(tmp_path)
+        load.read_rules(tmp_path)
 
 
 IDS_OF_THE_SURVEY = """

@@ -40,7 +40,7 @@ def family():
 
 def test_own_row():
     """The kernel's row of this process names its parent, group and session."""
-    row = processes.read(os.getpid())
+    row = processes.read_process(os.getpid())
 
     assert row is not None
     assert (row.parent, row.group, row.session, row.alive) == (os.getppid(), os.getpgrp(), os.getsid(0), True)
@@ -49,7 +49,7 @@ def test_own_row():
 
 def test_no_such_process():
     """A pid that nobody has gives no row and matches nothing."""
-    assert processes.read(2**22 + 1) is None
+    assert processes.read_process(2**22 + 1) is None
     assert not processes.is_alive(processes.identity_of(2**22 + 1))
 
 
@@ -88,7 +88,7 @@ def test_member_in_another_session(family):
 
     assert runaway.pid in [member.pid for member in members.refresh()]
     report = stop_family(members, grace_s=0.3, reap=lambda: (runaway.poll(), leader.poll())[1])
-    assert processes.read(runaway.pid) is None
+    assert processes.read_process(runaway.pid) is None
     assert runaway.pid in report.killed
     runaway.stdout.close()
 

@@ -1,3 +1,11 @@
+"""Keys of a sweep."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from rocbench.settings.schema import Sweep
 
 
 @pytest.mark.parametrize("name", ["retries", "again"])

@@ -174,14 +174,14 @@ def test_an_efficiency_of_one_reaches_the_physics():
 
 def test_factors_of_a_calibration_apply_where_they_say():
     """AITER off costs a dense model little and a mixture of experts more; unknown names are refused."""
-    assumed = calibration.read("default")
+    assumed = calibration.read_calibration("default")
     assert assumed.what == "assumed"
     base = assumed.base.compute
     assert assumed.efficiency(When(aiter=True, moe=True)).compute == base
     dense, moe = (assumed.efficiency(When(aiter=False, moe=moe)).compute for moe in (False, True))
     assert moe < dense < base
     with pytest.raises(ConfigError, match="calibration"):
-        calibration.read("nonsense")
+        calibration.read_calibration("nonsense")
 
 
 def test_the_argv_of_the_rules_is_what_is_served():

@@ -17,7 +17,7 @@ from rocbench.sim.prompts import (
     Limits,
     answer_tokens,
     block_hashes,
-    read,
+    parse_request,
     text_tokens,
 )
 
@@ -28,7 +28,7 @@ NEW = Limits(("m",), 100, 1000, None, 2, "0.32")
 
 def parsed(body, limits=OLD, *, chat=False):
     """The request of a body."""
-    return read(json.dumps(body).encode(), limits, chat=chat)
+    return parse_request(json.dumps(body).encode(), limits, chat=chat)
 
 
 def refused(body, limits=OLD, *, chat=False):
@@ -180,6 +180,6 @@ def test_images_that_cannot_be_taken():
     assert "not a multimodal model" in refused(chat_with(one), NEW, chat=True)["message"]
     assert refused({"messages": []}, chat=True)["code"] == 400
     with pytest.raises(ApiError):
-        read(b"{", OLD, chat=False)
+        parse_request(b"{", OLD, chat=False)
     with pytest.raises(ApiError):
-        read(b"[]", OLD, chat=False)
+        parse_request(b"[]", OLD, chat=False)

@@ -41,4 +41,4 @@ def test_calibrate_model_takes_a_study(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "fit_tables", lambda *_: iter(()))
     predictions.calibrate_model(NAME, out=tmp_path / "fit.yaml", assumed="default")
     assert f"study-{NAME}" in (tmp_path / "fit.yaml").read_text(encoding="utf-8")
-    assert commands.calibration("results/run", calibration.read("default"), None) is None
+    assert commands.calibration("results/run", calibration.read_calibration("default"), None) is None

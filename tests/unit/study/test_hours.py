@@ -15,7 +15,7 @@ from studycases import all_parts, part, study
 
 def nodes(found):
     """Step times of a part's servers."""
-    cal = calibration.read(found.plan.sweep.simulation.calibration)
+    cal = calibration.read_calibration(found.plan.sweep.simulation.calibration)
     return lambda group: predicting.node_of(group, found.plan.sweep, cal)
 
 

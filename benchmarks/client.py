@@ -1,11 +1,11 @@
-"""What load generators know about time: ours and its peers against the schedule server, in one run.
+"""What load generators know about time: ours and its peers against the reference server, in one run.
 
     python benchmarks/client.py                                   # our two transports
     python benchmarks/client.py --vllm .venv-vllm/bin/vllm --aiperf PATH --guidellm PATH --steps 50 25
 
 Every client sends the same load: so many closed-loop users, five requests each, bound by count, as peers do
 it. CPU time is that of the client's whole process tree, less that of a run with a handful of requests (its
-start-up). Truth is what the schedule server wrote down for the same requests. Peers are run where they are
+start-up). Truth is what the reference server wrote down for the same requests. Peers are run where they are
 given or found on PATH. Prints a Markdown table.
 """
 
@@ -213,7 +213,7 @@ def cpu_s() -> float:
 
 
 def measure(name: str, client: Client, users: int, step_ms: float, tokens: int, folder: Path) -> Row:
-    """One client against a schedule server of its own."""
+    """One client against a reference server of its own."""
     with serving(("--step-ms", str(step_ms))) as (url, _):
         before = cpu_s()
         client(Load(url, 1, 3, 3), folder)

@@ -56,7 +56,7 @@ VOIDING = frozenset(
 
 
 class FaultyServer(ScheduleServer):
-    """The schedule server, with a share of its requests lost in ways and at points that a seed draws."""
+    """The reference server, with a share of its requests lost in ways and at points that a seed draws."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Comparing a load's result with what the schedule server wrote down."""
+"""Comparing a load's result with what the reference server wrote down."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rocbench.records import FAILURES, LoadResult
 
 
 def load_spec(url, users=8, tokens=10, isl=20, **changes) -> LoadSpec:
-    """A short closed loop against the schedule server; `changes` replace fields of the spec."""
+    """A short closed loop against the reference server; `changes` replace fields of the spec."""
     window = WindowPlan(duration_s=changes.pop("duration_s", 0.3), min_requests_per_user=1)
     fields = {
         "target": Target(url, "truth", vocab_size=32_000),

@@ -18,7 +18,7 @@ USERS = 4000
 
 
 def loaded(address, users, count, step_ms=200.0, tokens=20, **changes):
-    """A load from `count` Ray nodes against the schedule server: its result, the truth, and its columns."""
+    """A load from `count` Ray nodes against the reference server: its result, the truth, and its columns."""
     with (
         fleet_cluster.joined(address),
         serving(["--step-ms", str(step_ms)]) as (url, _),

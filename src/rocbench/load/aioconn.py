@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
 
-from rocbench.load.framing import MOST_HEAD
+from rocbench.load.framing import HEAD_TOO_LARGE, MOST_HEAD
 from rocbench.records import Resend
 
 
@@ -90,9 +90,7 @@ class Line(ResponseHandler):
         self._bare = self._bare + len(data) if self._grown == before else 0
         if self._bare > MOST_HEAD and self.transport is not None:
             if self.exception() is None:
-                self.set_exception(
-                    HeadTooLarge(f"the head of the answer is larger than {MOST_HEAD >> 10} KiB")
-                )
+                self.set_exception(HeadTooLarge(HEAD_TOO_LARGE))
             self.transport.close()
 
     def set_exception(self, exc: Any, *cause: Any) -> None:

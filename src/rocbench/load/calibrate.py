@@ -1,6 +1,6 @@
 """This machine's ceiling as a load client: the most tokens/s and users at which one worker's stamps stay true.
 
-The schedule server runs beside one worker. Levels grow until one is not true any more: ITL p99 off by more
+The reference server runs beside one worker. Levels grow until one is not true any more: ITL p99 off by more
 than 0.5 ms, TTFT p50 by 5 ms or p99 by 10 ms, concurrency by 2 %, more than 1 % of reads holding several
 events, or the worker busy (running, or waiting for a CPU) more than 90 % of the time. Where the schedule
 server itself can no longer keep its schedule, the ceiling is at least the last true level, and `limited_by`
@@ -56,7 +56,7 @@ class LoadLevel:
     coalesced_share: float
     failed: int
     server_late_ms: float
-    """99th percentile of how much longer than its step the schedule server took."""
+    """99th percentile of how much longer than its step the reference server took."""
 
     @property
     def true(self) -> bool:
@@ -78,7 +78,7 @@ class LoadLevel:
 
     @property
     def server_held(self) -> bool:
-        """The schedule server kept its steps."""
+        """The reference server kept its steps."""
         return self.server_late_ms <= self.step_ms / 2
 
 
@@ -112,7 +112,7 @@ def calibrate(
     crowds: Sequence[tuple[int, float]] = CROWDS,
     seconds: float = 4.0,
 ) -> ClientCalibration:
-    """Measure the ceiling; about three minutes. Raises EnvironmentFault if the schedule server fails, Interrupted on Ctrl-C.
+    """Measure the ceiling; about three minutes. Raises EnvironmentFault if the reference server fails, Interrupted on Ctrl-C.
 
     Args:
         drive: the load generator (`rocbench.load.drive`), which itself asks this module for the ceiling.

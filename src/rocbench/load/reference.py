@@ -1,4 +1,4 @@
-"""The schedule server: streams vLLM-shaped answers on an exact engine-step schedule and writes down the truth.
+"""The reference server: streams vLLM-shaped answers on an exact engine-step schedule and writes down the truth.
 
     python -m rocbench.load.reference --port 0 --step-ms 50 --tokens 100 --max-running 1024
 

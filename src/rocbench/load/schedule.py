@@ -1,4 +1,4 @@
-"""The schedule server from outside: what it is told, starting it, and reading the truth it wrote down."""
+"""The reference server from outside: what it is told, starting it, and reading the truth it wrote down."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How the schedule server behaves."""
+    """How the reference server behaves."""
 
     step_ns: int
     tokens: int = 100
@@ -51,7 +51,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the schedule server really did. One entry per request, in the order in which they ended."""
+    """What the reference server really did. One entry per request, in the order in which they ended."""
 
     ids: npt.NDArray[np.str_]
     """The X-Request-Id header of each request."""
@@ -70,7 +70,7 @@ class Truth:
 
     @classmethod
     def fetch(cls, base_url: str) -> Truth:
-        """Ask a running schedule server."""
+        """Ask a running reference server."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(base_url + "/truth", timeout=60) as answer:
             arrays = np.load(io.BytesIO(answer.read()))
@@ -106,14 +106,14 @@ class Truth:
 
 @contextmanager
 def serving(arguments: Sequence[str] = ()) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run a schedule server with command-line `arguments`; gives its base URL and process, and ends it."""
+    """Run a reference server with command-line `arguments`; gives its base URL and process, and ends it."""
     command = [sys.executable, "-m", "rocbench.load.reference", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline().split()
             if line[:1] != ["ready"]:
-                raise EnvironmentFault("the schedule server did not start", where=" ".join(command))
+                raise EnvironmentFault("the reference server did not start", where=" ".join(command))
             yield f"http://127.0.0.1:{line[1]}", process
         finally:
             process.terminate()

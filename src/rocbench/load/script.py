@@ -1,4 +1,4 @@
-"""What the schedule server says: the bytes of one vLLM-shaped answer, token by token, framed as HTTP chunks.
+"""What the reference server says: the bytes of one vLLM-shaped answer, token by token, framed as HTTP chunks.
 
 Pure: the same arguments give the same bytes. Shapes are those of vLLM 0.32's `/v1/completions` and
 `/v1/chat/completions` with `stream_options.continuous_usage_stats`.

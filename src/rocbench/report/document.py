@@ -132,7 +132,7 @@ def _sections(runs: Sequence[RunData], found: Sequence[Curve]) -> list[Section]:
     readings = Readings(runs)
     sections = [
         Section("throughput", "Throughput", plots.throughput(found)),
-        Section("pareto", "Throughput against pace", plots.pareto(found)),
+        Section("pareto", "Throughput vs interactivity", plots.pareto(found)),
         Section(
             "latency",
             "Latency",

@@ -1,4 +1,4 @@
-"""Throughput against load with its roofline, and throughput per GPU against pace per user. Pure."""
+"""Throughput against load with its roofline, and throughput per GPU against interactivity. Pure."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _pareto(workload: str, shape: str, every: list[Curve]) -> Chart:
         series.append(Series("Pareto frontier", x, y, GREY, "dot", hover_all="Pareto frontier"))
     return Chart(
         slug("pareto", workload, "" if shape == "closed" else shape),
-        f"Throughput against pace, {load_name(workload, shape)}",
+        f"Throughput vs interactivity, {load_name(workload, shape)}",
         "Each mark is one level of the load, with its number beside it: to the right answers come faster for each "
         "user (1000 / median TPOT), upwards a GPU serves more. What lies on the dotted frontier is beaten by no other "
         f"configuration in both. {MARKS.partition(';')[0]}; invalid rows are left out.{left}",

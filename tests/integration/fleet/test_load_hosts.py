@@ -38,7 +38,7 @@ class Mute(Local):
 
 @pytest.fixture
 def server():
-    """A schedule server of 20 ms steps."""
+    """A reference server of 20 ms steps."""
     with serving(["--step-ms", "20"]) as (url, _):
         yield url
 

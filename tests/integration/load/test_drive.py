@@ -1,4 +1,4 @@
-"""Whole loads over real sockets, held against what the schedule server wrote down."""
+"""Whole loads over real sockets, held against what the reference server wrote down."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEP = ("--step-ms", "4")
 
 @pytest.fixture(scope="module")
 def server():
-    """A schedule server without faults."""
+    """A reference server without faults."""
     with serving(STEP) as (url, _):
         yield url
 

@@ -3,8 +3,6 @@
 BenchError
  +-- InputError            2  bad input: YAML, flag, file
  |    +-- ConfigError      2  a YAML file, with file, line and key
- |    +-- RuleError        2  a combination of flags that a rule forbids
- +-- CannotTell            3  the data do not decide (gate, compare)
  +-- EnvironmentFault      4  server, node, missing part
  |    +-- ServerFault      4  a server failed to start, answer or stop
  |    |    +-- RequestRefused     4  a server that lives refuses what it is asked
@@ -69,16 +67,6 @@ class InputError(BenchError):
 
 class ConfigError(InputError):
     """A YAML file that does not say what it must."""
-
-
-class RuleError(InputError):
-    """A configuration that a rule forbids for this model, GPU and vLLM."""
-
-
-class CannotTell(BenchError):
-    """The data do not decide the question asked."""
-
-    exit_code = Exit.CANNOT_TELL
 
 
 class EnvironmentFault(BenchError):

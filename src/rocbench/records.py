@@ -129,9 +129,6 @@ class Histogram:
     total: int = 0
     sum_ns: int = 0
 
-    _LOW_NS = 1_000.0
-    _GROWTH = 1.001
-
     @staticmethod
     def bins() -> int:
         """Number of bins: ln(1e13 / 1e3) / ln(1.001), and one for what is below."""

@@ -367,17 +367,3 @@ def min_samples(q: float, confidence: float = CONFIDENCE) -> int:
     """
     share = max(q, 100 - q) / 100
     return math.ceil(math.log((1 - confidence) / 2) / math.log(share))
-
-
-def percentile_interval(values: Values, q: float, confidence: float = CONFIDENCE) -> Interval:
-    """The q-th percentile of samples with its order-statistic interval (binomial); NaN ends when n is too small."""
-    x = np.sort(np.asarray(values, dtype=float))
-    n = len(x)
-    if not n:
-        return Interval(NAN, NAN, NAN, 0)
-    estimate, tail = float(np.percentile(x, q)), (1 - confidence) / 2
-    low = int(scipy.stats.binom.ppf(tail, n, q / 100))
-    high = int(scipy.stats.binom.ppf(1 - tail, n, q / 100)) + 1
-    if n < min_samples(q, confidence) or low < 1 or high > n:
-        return Interval(estimate, NAN, NAN, n)
-    return Interval(estimate, float(x[low - 1]), float(x[high - 1]), n)

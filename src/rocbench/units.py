@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 GIB = 1024**3
 MIB = 1024**2
-NS_PER_S = 1_000_000_000
-NS_PER_MS = 1_000_000
 
 ABSENT = "-"
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from rocbench import cli
-from rocbench.errors import CannotTell, InputError, Interrupted
+from rocbench.errors import InputError, Interrupted
 
 APP = """
 import sys
@@ -46,7 +46,6 @@ def ended(monkeypatch, tmp_path, error: BaseException) -> int:
         (typer.Exit(1), 1),
         (typer.BadParameter("x"), 2),
         (InputError("x"), 2),
-        (CannotTell("x"), 3),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 256), 2),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 4),
         (Interrupted("x"), 130),

@@ -182,18 +182,6 @@ def test_least_samples_of_a_percentile(q, n):
     assert stats.min_samples(q) == n
 
 
-def test_percentile_interval_covers():
-    """The order-statistic interval of p90 holds the truth in about 95 % of samples."""
-    rng = np.random.default_rng(0)
-    truth = st.expon.ppf(0.9)
-    hits = 0
-    for _ in range(500):
-        interval = stats.percentile_interval(rng.exponential(size=120), 90)
-        hits += interval.low <= truth <= interval.high
-    assert 0.93 <= hits / 500 <= 0.99
-    assert math.isnan(stats.percentile_interval(rng.exponential(size=100), 99).low)
-
-
 def test_cov():
     """Standard deviation over mean; absent for one value."""
     assert stats.cov([99, 101]) == pytest.approx(math.sqrt(2) / 100)

@@ -36,8 +36,6 @@ class Head(IntEnum):
     """When users start, CLOCK_REALTIME."""
     START_NS = 2
     END_NS = 3
-    DRAIN_BY_NS = 4
-    """When a drain is given up and what is in flight is cut."""
 
 
 class Count(IntEnum):
@@ -99,7 +97,7 @@ class Control:
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, (_HEAD_CELLS + workers * _WORKER_CELLS) * 8)
         control = cls(fd, workers)
-        control.cells[Head.START_NS] = control.cells[Head.END_NS] = control.cells[Head.DRAIN_BY_NS] = UNSET
+        control.cells[Head.START_NS] = control.cells[Head.END_NS] = UNSET
         return control
 
     def counters(self, worker: int) -> memoryview[int]:

@@ -29,7 +29,7 @@ PINGS = 60
 EXCHANGE_EVERY_S = 0.02
 _END_S = 2.0
 """How long the end of a load waits for hosts, twice: one that does not answer has workers that see the end by themselves."""
-_TIMES = (Head.GO_NS, Head.START_NS, Head.END_NS, Head.DRAIN_BY_NS)
+_TIMES = (Head.GO_NS, Head.START_NS, Head.END_NS)
 _FIRST = (Count.READY, Count.TAIL_SEEN, Count.EXHAUSTED)
 """Flags that are read before the counters they vouch for."""
 _STAMPS = ("intended_ns", "sent_ns", "first_chunk_ns", "first_token_ns", "last_token_ns", "end_ns")

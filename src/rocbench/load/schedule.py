@@ -99,10 +99,6 @@ class Truth:
         inside[borders[(borders >= 0) & (borders < len(gaps))]] = False
         return gaps[inside] / 1e6
 
-    def lateness_ms(self) -> npt.NDArray[np.float64]:
-        """How late each step began: the server's own fault, not the client's."""
-        return (self.steps[:, 1] - self.steps[:, 0]) / 1e6
-
 
 @contextmanager
 def serving(arguments: Sequence[str] = ()) -> Iterator[tuple[str, subprocess.Popen[str]]]:

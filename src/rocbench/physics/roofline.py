@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rocbench.model.architecture import Architecture
 from rocbench.physics.layout import Layout
-from rocbench.physics.steps import StepCost, StepModel
+from rocbench.physics.steps import StepModel
 from rocbench.settings.schema import Checkpoint, Hardware
 
 
@@ -63,28 +63,6 @@ class Bound:
     """A decode step with all users at their mean context."""
     limiter: str
     """memory, compute, collectives, or latency (too few users to fill the node)."""
-
-
-def step_cost(
-    arch: Architecture,
-    checkpoint: Checkpoint,
-    hardware: Hardware,
-    layout: Layout,
-    prefill_tokens: float,
-    prefill_pairs: float,
-    decode_seqs: float,
-    decode_context: float,
-    *,
-    image_tokens: float = 0.0,
-    bound: bool,
-) -> StepCost:
-    """One mixed step with its parts; `StepModel` is the same for many steps.
-
-    Raises:
-        ValueError: the hardware profile has no GPU.
-    """
-    model = StepModel(arch, checkpoint, hardware, layout, bound=bound)
-    return model.step_cost(prefill_tokens, prefill_pairs, decode_seqs, decode_context, image_tokens)
 
 
 def bound(
@@ -156,88 +134,6 @@ def _demands(model: StepModel, shape: RequestShape, batch: float, context: float
     compute += model.prefill_terms[0] * shape.pairs + model.decode_terms[0] * context * queries
     compute += model.vision_s * shape.image_tokens
     return {"memory": read, "compute": compute, "collectives": computed * model.collective_s}
-
-
-def best_output_throughput(
-    arch: Architecture,
-    checkpoint: Checkpoint,
-    hardware: Hardware,
-    layout: Layout,
-    concurrency: int | None,
-    isl: float,
-    osl: float,
-    *,
-    cached: float = 0.0,
-    image_tokens: float = 0.0,
-    accepted_per_step: float = 1.0,
-    longest: int | None = None,
-    users: int | None = None,
-) -> float | None:
-    """The most output tokens/s that `concurrency` users can get (see `bound`); None without a GPU."""
-    shape = RequestShape(isl, osl, cached, image_tokens, accepted_per_step, longest)
-    best = bound(arch, checkpoint, hardware, layout, concurrency, shape, users=users)
-    return None if best is None else best.output_throughput
-
-
-def best_total_throughput(
-    arch: Architecture,
-    checkpoint: Checkpoint,
-    hardware: Hardware,
-    layout: Layout,
-    concurrency: int | None,
-    isl: float,
-    osl: float,
-    *,
-    cached: float = 0.0,
-    users: int | None = None,
-) -> float | None:
-    """The most computed tokens/s (uncached prompt and output); None without a GPU."""
-    best = bound(arch, checkpoint, hardware, layout, concurrency, RequestShape(isl, osl, cached), users=users)
-    return None if best is None else best.total_throughput
-
-
-def decode_step_s(
-    arch: Architecture,
-    checkpoint: Checkpoint,
-    hardware: Hardware,
-    layout: Layout,
-    seqs: int,
-    context: float,
-    *,
-    bound: bool = True,
-) -> float:
-    """Seconds of a step in which `seqs` sequences decode at `context` tokens each.
-
-    Raises:
-        ValueError: the hardware profile has no GPU.
-    """
-    model = StepModel(
-        arch, checkpoint, hardware, layout, bound=bound, max_context=math.ceil(max(1.0, context))
-    )
-    return model.cost(0, 0, seqs, seqs * context)
-
-
-def prefill_s(
-    arch: Architecture,
-    checkpoint: Checkpoint,
-    hardware: Hardware,
-    layout: Layout,
-    tokens: float,
-    *,
-    cached: float = 0.0,
-    image_tokens: float = 0.0,
-    bound: bool = True,
-) -> float:
-    """Seconds to compute a prompt of `tokens`, of which `cached` need none: the least TTFT.
-
-    Raises:
-        ValueError: the hardware profile has no GPU.
-    """
-    shape = RequestShape(tokens, 1, cached)
-    model = StepModel(
-        arch, checkpoint, hardware, layout, bound=bound, max_context=math.ceil(max(1.0, tokens))
-    )
-    return model.cost(shape.uncached, shape.pairs, 0, 0, image_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,8 +237,3 @@ def _compute_share(
 def _computed_s(model: StepModel) -> float:
     """Seconds that one engine's matrices take for a token."""
     return model.linear_s + model.expert_compute_s
-
-
-def exceeds_limit(share: Share | None) -> str | None:
-    """Why a row is above the hardware's limit, or None where it is not or nothing could be checked."""
-    return share.what if share is not None and share.value > 1 else None

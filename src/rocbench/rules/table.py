@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -134,11 +134,3 @@ class RuleTable:
             KeyError: there is none.
         """
         return next(rule for rule in self.rules if rule.id == rule_id)
-
-    def without(self, rule_id: str) -> RuleTable:
-        """The table less one rule."""
-        return replace(self, rules=tuple(rule for rule in self.rules if rule.id != rule_id))
-
-    def with_rule(self, changed: Rule) -> RuleTable:
-        """The table with a rule in place of the one of its id."""
-        return replace(self, rules=tuple(changed if rule.id == changed.id else rule for rule in self.rules))

@@ -42,7 +42,7 @@ class StepTimes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AffineTimes:
-    """Step times as a sum of per-item costs in seconds: for tests and for servers without physics."""
+    """Step times as a sum of costs per item, in seconds: tests, benchmarks and scripts/study-docs know them beforehand."""
 
     step: float = 0.010
     prefill_token: float = 10e-6

@@ -159,7 +159,7 @@ def test_no_gpu_no_physics():
     arch = published.arch("deepseek-v3")
     with pytest.raises(ValueError, match="no GPU"):
         StepModel(arch, Checkpoint(), CPU, Layout())
-    assert roofline.best_output_throughput(arch, Checkpoint(), CPU, Layout(), 10, 100, 100) is None
+    assert roofline.bound(arch, Checkpoint(), CPU, Layout(), 10, roofline.RequestShape(100, 100)) is None
     assert roofline.roofline_share(arch, Checkpoint(), CPU, Layout(), total_throughput=1.0) is None
 
 

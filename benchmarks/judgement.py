@@ -23,7 +23,8 @@ from scipy import stats as st
 
 from rocbench.judgement.ablate import abba_order, ablate
 from rocbench.judgement.compare import Settings, compare
-from rocbench.judgement.gate import GateRules, RelativeRule, gate
+from rocbench.judgement.gate import gate
+from rocbench.judgement.gaterules import GateRules, RelativeRule
 from rocbench.sim.costs import AffineTimes, Noise
 from rocbench.sim.engine import Engine, EngineConfig
 from rocbench.sim.engine import Sequence as EngineSequence

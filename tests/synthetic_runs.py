@@ -19,6 +19,7 @@ from rocbench.commands import planning
 from rocbench.conduct import rows
 from rocbench.conduct.measure import Measured
 from rocbench.plan import expand as planner
+from rocbench.plan.faults import raise_faults
 from rocbench.plan.planned import Launch, Overrides, Plan, Run
 from rocbench.records import (
     NONE,
@@ -100,7 +101,7 @@ def write_run(path: Path, sweep: Mapping[str, Any] | None = None, world: World |
 
 def _write_run(path: Path, sweep: Mapping[str, Any], world: World) -> RunFolder:
     plan = plan_of(sweep)
-    planner.raise_faults(plan)
+    raise_faults(plan)
     folder = RunFolder.create(path)
     run_id = path.name
     at = START_NS + world.day * 86_400 * 10**9

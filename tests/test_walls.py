@@ -17,7 +17,7 @@ Modules = dict[str, Module]
 
 FLOOR = (
     "errors units records stats columns variables redact harmless jsontext textfile address private plaintable "
-    "logfilter httpd stdio"
+    "column contextcolumns logfilter httpd stdio"
 ).split()
 """Modules that any other may import. They import only one another."""
 MAY_IMPORT = {

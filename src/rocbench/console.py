@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from rocbench import plaintable
-from rocbench.harmless import json_text
 from rocbench.judgement import capacity, compare, render, search
 from rocbench.judgement.compare import origin
 from rocbench.plan.planned import Cell, Group, Plan
-from rocbench.redact import masked_entry, redacted
 from rocbench.report import endtable
 from rocbench.report.curves import level_words
 from rocbench.report.live import LiveScreen, PlainScreen, Screen
 from rocbench.report.terminal import Terminal
-from rocbench.rules import explain, multinode
+from rocbench.rules import multinode
 from rocbench.rules.resolve import Resolution
-from rocbench.rules.table import Rule
 from rocbench.server.command import shell_line
 from rocbench.server.secretvalues import secret_values
 from rocbench.settings.schema import Server, Sweep
@@ -124,7 +120,7 @@ def _command_lines(resolution: Resolution, server: Server) -> list[str]:
     hosts = multinode.host_commands(resolution, (ours and server.command) or ("vllm",))
     return [
         (f"host {host.host}: " if len(hosts) > 1 else "")
-        + " && ".join(shell_line(words, environment, _secrets()) for words in host.commands)
+        + " && ".join(shell_line(words, environment, environment_secrets()) for words in host.commands)
         for host in hosts
     ]
 
@@ -306,110 +302,10 @@ def say(text: str) -> None:
     out().print(escape(text))
 
 
-def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
-    """Each flag and variable with its origin, then what rules say."""
-    rows = [replace(row, value=_shown(row.name, row.value)) for row in explain.explain(resolved)]
-    facts = resolved.facts
-    if as_json:
-        told = {
-            "model": resolved.model,
-            "vllm": facts.vllm,
-            "hardware": facts.gpu or facts.platform,
-            "family": facts.family,
-            "heads": facts.heads,
-            "backend": facts.backend,
-            "backend_reason": facts.backend_reason,
-            "backend_source": facts.backend_source,
-            "note": resolved.note,
-            "rows": [asdict(row) for row in rows],
-            "findings": _findings(resolved),
-            "accuracy_labels": resolved.accuracy_labels,
-        }
-        print(json_text(told))
-        return
-    console = out()
-    console.print(
-        f"[bold]{escape(resolved.model)}[/]  vLLM {facts.vllm or 'unknown'}  {facts.gpu or facts.platform}  "
-        f"{facts.family}, {facts.heads} heads a rank, back end {facts.backend or 'unknown'}"
-    )
-    if facts.backend_reason:
-        console.print(f"[dim]{escape(facts.backend_reason)}{_source(facts.backend_source)}[/]")
-    if resolved.note:
-        console.print(f"profile: {escape(resolved.note)}")
-    show_rows(
-        ["flag or variable", "value", "by", "why", "source"],
-        [[row.name, row.value, row.provenance, row.why, row.source] for row in rows],
-    )
-    for title, style, findings in (
-        ("refused", "red", resolved.contradictions),
-        ("warning", "yellow", resolved.warnings),
-        ("undecided", "dim", resolved.undecided),
-        ("offered", "dim", resolved.offers),
-    ):
-        for finding in findings:
-            console.print(f"[{style}]{title}[/] {escape(finding.text())}[dim]{_source(finding.source)}[/]")
-    if resolved.accuracy_labels:
-        console.print(f"[yellow]accuracy-affecting[/]: {escape(', '.join(resolved.accuracy_labels))}")
-
-
-def _shown(name: str, value: str) -> str:
-    """A flag's or a variable's value, masked where it may not be shown; what is absent stays so."""
-    return redacted(str(masked_entry(name, value)), _secrets()) if value else value
-
-
 @cache
-def _secrets() -> tuple[str, ...]:
+def environment_secrets() -> tuple[str, ...]:
     """Secrets of this process's environment."""
     return secret_values(os.environ)
-
-
-def _source(source: str) -> str:
-    """Where something is written, in brackets after it; nothing where no source is known."""
-    return f" ({escape(source)})" if source else ""
-
-
-def _findings(resolved: Resolution) -> dict[str, list[dict[str, Any]]]:
-    kinds = ("contradictions", "warnings", "undecided", "offers")
-    return {kind: [asdict(finding) for finding in getattr(resolved, kind)] for kind in kinds}
-
-
-def show_diff(
-    model: str, versions: tuple[str, str], one: Resolution, other: Resolution, *, as_json: bool
-) -> None:
-    """What changes from one version to another."""
-    changes = [
-        replace(change, before=_shown(change.name, change.before), after=_shown(change.name, change.after))
-        for change in explain.diff(one, other)
-    ]
-    if as_json:
-        print(json_text([asdict(change) for change in changes]))
-        return
-    if not changes:
-        say(f"{model}: nothing changes from vLLM {versions[0]} to {versions[1]}")
-        return
-    show_rows(
-        ["", model, versions[0], versions[1], "why"],
-        [[c.kind, c.name, c.before or "-", c.after or "-", c.why] for c in changes],
-    )
-
-
-def show_rules(rules: Iterable[Rule]) -> None:
-    """Rules as a table."""
-    show_rows(
-        ["rule", "vLLM", "severity", "when", "does", "says", "source"],
-        [
-            [
-                rule.id,
-                (rule.span.text if rule.span else "any") + (" (historical)" if rule.historical else ""),
-                rule.severity,
-                explain.condition(rule),
-                explain.effects(rule),
-                rule.message,
-                rule.source,
-            ]
-            for rule in rules
-        ],
-    )
 
 
 def show_frame(frame: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rocbench.judgement.ablate import Levels
     from rocbench.judgement.compare import Settings
-    from rocbench.judgement.gate import GateRules
+    from rocbench.judgement.gaterules import GateRules
     from rocbench.store.folder import RunFolder
 
 Format = Literal["table", "csv", "json", "md"]
@@ -160,9 +160,10 @@ def gate(
 ) -> None:
     """Pass, regression, or cannot tell: exit code 0, 1 or 3."""
     from rocbench.judgement import gate as library
+    from rocbench.judgement import gatereport, gaterules
     from rocbench.settings import yamlfile
 
-    wanted: GateRules = yamlfile.load(rules, library.GateRules) if rules else library.GateRules()
+    wanted: GateRules = yamlfile.load(rules, gaterules.GateRules) if rules else gaterules.GateRules()
     held = _one(run)
     cells = _filled(held.cells(), run)
     against, notes = _baseline(held, baseline) if baseline is not None else (None, ())
@@ -172,10 +173,10 @@ def gate(
         result = library.gate(cells, against, wanted, notes)
     title = f"Performance gate of {held.path.name}"
     if junit is not None:
-        _write(junit, library.junit(result, title))
+        _write(junit, gatereport.junit(result, title))
     if markdown is not None:
-        _write(markdown, library.gate_page(result, title))
-    typer.echo(harmless.json_text(library.as_dict(result)) if as_json else library.text(result))
+        _write(markdown, gatereport.gate_page(result, title))
+    typer.echo(harmless.json_text(gatereport.as_dict(result)) if as_json else gatereport.text(result))
     raise typer.Exit(int(result.exit_code))
 
 

@@ -115,8 +115,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Each flag and variable of a server: its value, why, who set it, and the source."""
-    from rocbench import console
-    from rocbench.commands import asking
+    from rocbench.commands import asking, rulesshown
     from rocbench.rules.versions import release
 
     if diff is not None:
@@ -125,11 +124,11 @@ def explain(
                 raise InputError("has no meaning beside --diff, which names both versions", where=option)
         one = asking.resolution(model, diff[0], hardware, tp, options.aiter(aiter), set_)
         other = asking.resolution(model, diff[1], hardware, tp, options.aiter(aiter), set_)
-        console.show_diff(model, diff, one, other, as_json=as_json)
+        rulesshown.show_diff(model, diff, one, other, as_json=as_json)
         return
     installed = asking.installed_version(check)
     resolved = asking.resolution(model, vllm or installed, hardware, tp, options.aiter(aiter), set_)
-    console.show_resolution(resolved, as_json=as_json)
+    rulesshown.show_resolution(resolved, as_json=as_json)
     missing = asking.check(resolved, check) if check is not None else ()
     if vllm and installed and release(vllm) != release(installed):
         typer.echo(f"warning: the flags are for vLLM {vllm} (--vllm), but {check} is {installed}", err=True)
@@ -152,7 +151,7 @@ def rules(
     ] = None,
 ) -> None:
     """List the rules: when each holds, what it does, and its source."""
-    from rocbench import console
+    from rocbench.commands import rulesshown
     from rocbench.rules import explain as explained
     from rocbench.rules.load import shipped
     from rocbench.rules.table import Platform, Severity
@@ -174,4 +173,4 @@ def rules(
     )
     if not found:
         raise InputError("no rule matches", fix="bench rules lists all")
-    console.show_rules(found)
+    rulesshown.show_rules(found)

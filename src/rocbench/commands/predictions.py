@@ -46,7 +46,8 @@ def predict(
     """Predict a sweep's tables in virtual time, from the simulated server's scheduler and physics. Runs nothing."""
     from rocbench import console
     from rocbench.commands import planning
-    from rocbench.plan.expand import Overrides, raise_faults
+    from rocbench.plan.faults import raise_faults
+    from rocbench.plan.planned import Overrides
     from rocbench.predict import predicting
     from rocbench.report import endtable
     from rocbench.settings import catalog

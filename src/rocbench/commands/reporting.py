@@ -77,7 +77,7 @@ def left_out(error: InputError) -> None:
 
 
 def _limits(texts: list[str] | None) -> list[Limit]:
-    from rocbench.judgement.gate import parse_limit
+    from rocbench.judgement.gaterules import parse_limit
 
     try:
         return [parse_limit(text) for text in texts or []]

@@ -107,6 +107,7 @@ def _one_server(
 ) -> Plan:
     from rocbench.commands import planning
     from rocbench.plan import expand as planner
+    from rocbench.plan.faults import raise_faults
     from rocbench.settings.schema import Sweep
 
     args, env = options.settings(set_)
@@ -124,7 +125,7 @@ def _one_server(
         }
     )
     made = planner.expand(sweep, planning.sources(sweep, overrides), overrides)
-    planner.raise_faults(made)
+    raise_faults(made)
     return made
 
 

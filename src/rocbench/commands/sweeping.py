@@ -306,6 +306,6 @@ def _check_client(client: ClientOptions) -> None:
 
 def _refuse(made: Plan) -> None:
     """Say all faults at once and stop with the exit code of bad input."""
-    from rocbench.plan.expand import raise_faults
+    from rocbench.plan.faults import raise_faults
 
     raise_faults(made)

@@ -28,7 +28,7 @@ from rocbench.errors import (
 )
 from rocbench.judgement import capacity, search
 from rocbench.judgement.slo import Step
-from rocbench.plan import expand
+from rocbench.plan import expand, identity
 from rocbench.plan.expand import Cell, Launch, Plan, Run
 from rocbench.probe import causes
 from rocbench.redact import cut, redacted
@@ -386,7 +386,7 @@ class Conductor:
             if level is None or row.get("discarded") or row.get("workload") != workload.name:
                 continue
             at = expand.level_of(self.plan.sweep, level)
-            mine = expand.identity(self.plan.sweep, launch.group, workload, at)
+            mine = identity.identity(self.plan.sweep, launch.group, workload, at)
             if row["cell_id"] == mine and (mine, int(row["repeat"]), False) not in self.redo:
                 found.append(row)
         return found

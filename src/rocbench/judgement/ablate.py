@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from rocbench import stats
-from rocbench.columns import Better
+from rocbench.column import Better
 from rocbench.errors import InputError
 from rocbench.judgement.compare import (
     MARKS,

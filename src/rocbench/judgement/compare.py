@@ -21,7 +21,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from rocbench import stats
-from rocbench.columns import Better, better
+from rocbench.column import Better
+from rocbench.columns import better
 from rocbench.errors import InputError
 from rocbench.tables.kept import held
 from rocbench.tables.kept import rows as rows_of

@@ -16,22 +16,17 @@ itself: a cell that failed in every row is a regression when the baseline's did 
 from __future__ import annotations
 
 import math
-import re
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rocbench import plaintable, stats
-from rocbench.columns import CELLS, Better, better
+from rocbench import stats
+from rocbench.column import Better
+from rocbench.columns import better
 from rocbench.errors import Exit, InputError
-from rocbench.harmless import safe_markdown as line
-from rocbench.harmless import visible
 from rocbench.judgement.compare import (
-    ALPHA,
     Row,
     Settings,
     by,
@@ -44,13 +39,12 @@ from rocbench.judgement.compare import (
     records,
     synthetic,
 )
+from rocbench.judgement.gaterules import GateRules, LimitRule, RelativeRule, Where, parse_limit
 from rocbench.judgement.repeats import MOST_REPEATS, repeats_told
-from rocbench.judgement.slo import COMPARISONS, Limit, Outcome
-from rocbench.settings.goals import Share
+from rocbench.judgement.slo import Outcome
 from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
 
 Word = Literal["pass", "regression", "cannot tell"]
-_LIMIT = re.compile(rf"^\s*(\w+)\s*({'|'.join(COMPARISONS)})\s*([-+0-9.eE]+)\s*$")
 _LIMIT_WORDS: dict[Outcome, Word] = {
     "pass": "pass",
     "fail": "regression",
@@ -71,94 +65,6 @@ _ALONG = FAILING | {
     "token_count_disagrees",
 }
 """Codes that failing requests bring with them."""
-_SHOWN = {"pass": "pass", "regression": "**regression**", "cannot tell": "cannot tell"}
-
-
-# --- rules
-
-
-Where = dict[str, Any]
-
-
-class Strict(BaseModel):
-    """Frozen, and refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RelativeRule(Strict):
-    """How much worse than the baseline a metric may become."""
-
-    metric: str
-    worse_by: Share = 0.05
-    where: Where = {}
-    """Columns to a value or a list of values; empty means every cell."""
-
-    @field_validator("worse_by")
-    @classmethod
-    def _is_a_share(cls, worse_by: float) -> float:
-        if worse_by >= 1:
-            raise ValueError(f"{worse_by:g} is {worse_by:.0%}, which no loss reaches; write 5% or 0.05")
-        return worse_by
-
-    @field_validator("metric")
-    @classmethod
-    def _is_a_result(cls, name: str) -> str:
-        if better(name) is None:
-            raise ValueError(f"{name!r} is not a result that can be better or worse; see docs/results.md")
-        return name
-
-
-class LimitRule(Strict):
-    """A limit that a metric must meet: `p99_ttft_ms <= 2000`."""
-
-    limit: str
-    where: Where = {}
-
-    @field_validator("limit")
-    @classmethod
-    def _can_be_read(cls, text: str) -> str:
-        parse_limit(text)
-        return text
-
-
-class GateRules(Strict):
-    """gate.yaml."""
-
-    alpha: float = Field(default=ALPHA, gt=0, lt=1)
-    method: stats.Method = "welch"
-    cannot_tell: Literal["report", "pass", "fail"] = "report"
-    """What a verdict that the data do not allow means for the exit code: 3, 0 or 1."""
-    allow: tuple[str, ...] = ()
-    """Guards that may differ from the baseline's (see docs/statistics.md)."""
-    relative: tuple[RelativeRule, ...] = (
-        RelativeRule(metric="output_throughput", worse_by=0.05),
-        RelativeRule(metric="median_tpot_ms", worse_by=0.05),
-        RelativeRule(metric="median_ttft_ms", worse_by=0.10),
-    )
-    limits: tuple[str | LimitRule, ...] = ()
-
-    @field_validator("limits")
-    @classmethod
-    def _can_be_read(cls, limits: tuple[str | LimitRule, ...]) -> tuple[LimitRule, ...]:
-        return tuple(rule if isinstance(rule, LimitRule) else LimitRule(limit=rule) for rule in limits)
-
-
-def parse_limit(text: str) -> Limit:
-    """`p99_ttft_ms <= 2000` as a Limit.
-
-    Raises:
-        ValueError: it cannot be read, or names no column.
-    """
-    match = _LIMIT.match(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no limit such as 'p99_ttft_ms <= 2000'")
-    if match[1] not in {column.name for column in CELLS}:
-        raise ValueError(f"{match[1]!r} is no column of cells; see docs/results.md")
-    return Limit(match[1], match[2], float(match[3]))  # type: ignore[arg-type]
-
-
-# --- the gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,81 +311,3 @@ def _figures_text(figures: Sequence[float], dropped: int) -> str:
     around = "" if math.isnan(interval.low) else f" [{interval.low:,.4g}, {interval.high:,.4g}]"
     without = f" without {dropped} void" if dropped else ""
     return f"{interval.estimate:,.4g}{around}, n={interval.n}{without}"
-
-
-# --- what CI reads
-
-
-def junit(result: GateResult, name: str = "bench gate") -> str:
-    """JUnit XML: a test case per item; a regression fails, what cannot be told is skipped (or fails, by policy)."""
-    failing = [item for item in result.items if _fails(item, result)]
-    skipped = [item for item in result.items if item.outcome == "cannot tell" and item not in failing]
-    counts = {"tests": len(result.items), "failures": len(failing), "skipped": len(skipped), "errors": 0}
-    attributes = {"name": name} | {key: str(value) for key, value in counts.items()}
-    suites = ET.Element("testsuites", attributes)
-    suite = ET.SubElement(suites, "testsuite", attributes)
-    for item in result.items:
-        case = ET.SubElement(suite, "testcase", {"classname": item.cell, "name": item.rule, "time": "0"})
-        if item in failing:
-            ET.SubElement(
-                case, "failure", {"message": f"{item.outcome}: {item.detail}", "type": item.outcome}
-            )
-        elif item.outcome == "cannot tell":
-            ET.SubElement(case, "skipped", {"message": f"cannot tell: {item.detail}"})
-        else:
-            ET.SubElement(case, "system-out").text = item.detail
-    if result.notes:
-        ET.SubElement(suite, "system-out").text = "\n".join(result.notes)
-    for element in suites.iter():  # XML has no place for most controls
-        element.text = visible(element.text) if element.text else None
-        element.attrib.update({key: visible(value) for key, value in element.attrib.items()})
-    ET.indent(suites)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
-
-
-def _fails(item: Item, result: GateResult) -> bool:
-    return item.outcome == "regression" or (item.outcome == "cannot tell" and result.policy == "fail")
-
-
-def gate_page(result: GateResult, title: str = "Performance gate") -> str:
-    """A summary for a pull request: the outcome, then what needs eyes first."""
-    order = {"regression": 0, "cannot tell": 1, "pass": 2}
-    items = sorted(result.items, key=lambda item: order[item.outcome])
-    counts = ", ".join(f"{sum(i.outcome == word for i in items)} {word}" for word in order)
-    lines = [f"## {line(title)}: {result.outcome}", "", counts, ""]
-    if result.synthetic:
-        lines += [f"**{result.synthetic.capitalize()}: no GPU was measured.**", ""]
-    lines += [
-        plaintable.markdown_table(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
-        "",
-    ]
-    lines += [f"* {line(note)}" for note in result.notes]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def text(result: GateResult) -> str:
-    """The items as an aligned table, and the outcome."""
-    rows = [[item.cell, item.rule, item.outcome, item.detail] for item in result.items]
-    told = [plaintable.text(["cell", "rule", "outcome", "figures"], rows), *result.notes]
-    if result.synthetic:
-        told.append(f"{result.synthetic}: no GPU was measured")
-    return "\n".join([*told, f"gate: {result.outcome}"])
-
-
-def _line(item: Item) -> list[str]:
-    return [item.cell, f"`{item.rule}`", _SHOWN[item.outcome], item.detail]
-
-
-def as_dict(result: GateResult) -> Mapping[str, Any]:
-    """For JSON."""
-    return {
-        "outcome": result.outcome,
-        "policy": result.policy,
-        "simulated": bool(result.synthetic),
-        "predicted": "predicted" in result.synthetic,
-        "notes": list(result.notes),
-        "items": [
-            {"cell": item.cell, "rule": item.rule, "outcome": item.outcome, "detail": item.detail}
-            for item in result.items
-        ],
-    }

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rocbench import stats
-from rocbench.columns import Better
+from rocbench.column import Better
 from rocbench.judgement.ablate import SpreadWord, decide_spread
 from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Settings, Word, decide, needed
 

@@ -12,7 +12,8 @@ from rocbench.model import attention_parameters as attention
 from rocbench.model import parameters, state_parameters
 from rocbench.model.hfconfig import Fields
 from rocbench.model.kinds import KINDS, foreign
-from rocbench.model.layers import MAMBA, Block, blocks, experts
+from rocbench.model.layers import MAMBA, Block, blocks
+from rocbench.model.mlps import experts
 from rocbench.model.parameters import Parts
 from rocbench.model.vision import merge, patch_side, tower_doubt
 

@@ -7,18 +7,18 @@ plain attention.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from rocbench.errors import ConfigError
 from rocbench.model.hfconfig import Fields
+from rocbench.model.mlps import Mlp, mlps_of
 
 MOST_LAYERS = 1000
 """The deepest published model has 126; each is counted by itself, in a tenth of a millisecond."""
 Mixer = Literal["full", "sliding", "chunked", "linear", "beside", "none"]
 """Attention to all, to a window, within chunks; a state instead of a cache; both side by side; no mixer."""
-Mlp = Literal["dense", "experts", "none"]
 
 KV_HEADS = (
     "num_key_value_heads",
@@ -81,7 +81,7 @@ def blocks(fields: Fields) -> tuple[Block, ...]:
     words = _words(fields)
     count = _few(_count(fields, words))
     mixers, alone = _mixers(fields, words, count)
-    mlps = alone or _mlps(fields, count)
+    mlps = alone or mlps_of(fields, count)
     heads = [_heads(fields, mixer) for mixer in mixers]
     widths = _per_layer(fields, count, "intermediate_size")
     several = _per_layer(fields, count, "num_attention_heads")
@@ -326,94 +326,6 @@ def _per_layer(fields: Fields, count: int, *names: str) -> list[int] | None:
             return [int(n) for n in said]
         fields.doubt(name, f"is no list of {count} counts")
     return None
-
-
-def experts(fields: Fields) -> int | None:
-    """Routed experts of a layer, under the names vLLM knows (transformers_utils/config.py, v0.33.0), or None."""
-    nested = fields.part_number("ffn_config", "moe_num_experts")
-    if nested:
-        return nested
-    if fields.raw("enable_moe_block") is False:
-        return None
-    names = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts", "num_moe_experts")
-    return fields.number(*names) or None
-
-
-def _mlps(fields: Fields, count: int) -> list[Mlp]:
-    """Which layers have routed experts (the rest are dense)."""
-    if not experts(fields):
-        return ["dense"] * count
-    listed = _listed_experts(fields, count)
-    first = _from_first(fields, count)
-    if listed is None:
-        placed = [a and b for a, b in zip(first, _at_intervals(fields, count), strict=True)]
-    else:
-        placed = listed
-        _agree(fields, listed, first, count)
-    return ["experts" if on else "dense" for on in placed]
-
-
-def _agree(fields: Fields, listed: list[bool], first: list[bool], count: int) -> None:
-    """A list and numbers that place the experts must say the same; numbers that are filled in say nothing."""
-    for name in ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"):
-        if fields.text.get(name) is not None and listed != first:
-            fields.doubt(name, "contradicts the list of layers with experts")
-    every = fields.raw("moe_layer_freq")
-    if isinstance(every, int) and every > 1:
-        fields.doubt("moe_layer_freq", "contradicts the list of layers with experts")
-    step = fields.number("interleave_moe_layer_step")
-    if step and fields.text.get("interleave_moe_layer_step") and sum(listed) != count // step:
-        fields.doubt("interleave_moe_layer_step", "contradicts the list of layers with experts")
-
-
-def _listed_experts(fields: Fields, count: int) -> list[bool] | None:
-    """By a list: `mlp_layer_types`, `moe_layer_freq`, `moe_layers`, `moe_layers_enum`."""
-    for name in ("mlp_layer_types", "moe_layer_freq"):
-        listed = fields.listed(name)
-        if listed is None:
-            continue
-        unknown = [entry for entry in listed if entry not in ("dense", "sparse", "moe", 0, 1)]
-        if unknown or len(listed) != count:
-            fields.doubt(name, f"is no list of dense and sparse for {count} layers")
-        return ([entry not in ("dense", 0) for entry in listed] + [True] * count)[:count]
-    for name in ("moe_layers", "moe_layers_enum"):
-        said = fields.raw(name)
-        if isinstance(said, str):
-            said = [int(part) for part in said.split(",") if part.strip().isdigit()]
-        if isinstance(said, list | tuple):
-            return [layer in said for layer in range(count)]
-    return None
-
-
-def _from_first(fields: Fields, count: int) -> list[bool]:
-    """Layers from a first to a last one (`first_k_dense_replace`, `num_dense_layers`, Ernie's indices)."""
-    names = (
-        "first_k_dense_replace",
-        "moe_first_k_dense_replace",
-        "num_dense_layers",
-        "moe_layer_start_index",
-    )
-    first, last = fields.number(*names) or 0, fields.number("moe_layer_end_index")
-    last = count - 1 if last is None or last < 0 else last
-    return [first <= layer <= last for layer in range(count)]
-
-
-def _at_intervals(fields: Fields, count: int) -> list[bool]:
-    """Every n-th layer, counted as each model type counts, but for `mlp_only_layers`."""
-    dense: Sequence[Any] = fields.listed("mlp_only_layers") or ()
-    every = fields.number("moe_layer_freq") or 1
-    period, offset = fields.number("expert_layer_period") or 1, fields.number("expert_layer_offset") or 0
-    steps = [
-        fields.number(n) or 1
-        for n in ("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval")
-    ]
-    return [
-        layer not in dense
-        and layer % every == 0
-        and layer % period == offset % period
-        and all((layer + 1) % step == 0 for step in steps)
-        for layer in range(count)
-    ]
 
 
 def _block_configs(fields: Fields) -> tuple[Block, ...] | None:

@@ -15,7 +15,8 @@ from rocbench.model import attention_parameters as attention
 from rocbench.model import state_parameters
 from rocbench.model.attention_parameters import Layer
 from rocbench.model.hfconfig import ACTIVATIONS, Fields
-from rocbench.model.layers import Block, experts
+from rocbench.model.layers import Block
+from rocbench.model.mlps import experts
 from rocbench.model.vision import tower_parameters
 
 NO_SHARED_EXPERTS = {"minimax_m2"}

@@ -6,16 +6,24 @@ runs (cell and repeat) made on it, in order: restarts, interleaving and ablation
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rocbench.errors import BenchError, ConfigError, InputError
+from rocbench.errors import BenchError, InputError
 from rocbench.judgement import ablate
 from rocbench.plan import arms, order
 from rocbench.plan.estimate import estimate, prompt_images
+from rocbench.plan.faults import (
+    hidden_axes,
+    no_image,
+    nothing_left,
+    twice,
+    unknown_to_vllm,
+    without_effect,
+    wrong_gpus,
+)
+from rocbench.plan.identity import configuration_name, identity
 from rocbench.plan.planned import (
     Axes,
     Cell,
@@ -29,14 +37,11 @@ from rocbench.plan.planned import (
     Skip,
     Sources,
 )
-from rocbench.redact import MASK, hides, lift_flags, marked_environment, masked_argv, masked_entry, redacted
-from rocbench.rules.load import shipped
+from rocbench.redact import lift_flags, masked_entry
 from rocbench.rules.resolve import Resolution, ServeRequest, resolve
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
-from rocbench.settings.schema import CELL_AXES, ModelProfile, Server, Sweep, SweepModel, Workload
-from rocbench.sim.argv import UsageError, parse
-from rocbench.variables import MORE, is_secret
+from rocbench.settings.schema import CELL_AXES, ModelProfile, Sweep, SweepModel, Workload
 
 __all__ = [
     "Cell",
@@ -51,7 +56,6 @@ __all__ = [
     "Sources",
     "cell_at",
     "expand",
-    "raise_faults",
 ]
 
 
@@ -72,34 +76,34 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
             except BenchError as error:
                 if not _asked_for(sweep, sources, overrides, model, axes):
                     continue
-                faults.append(PlanFault(_name(model.profile, axes), error.text()))
+                faults.append(PlanFault(configuration_name(model.profile, axes), error.text()))
                 continue
             if not (group.cells or group.searches):
                 continue
             if group.resolution is not None and not overrides.force:
                 faults += [
                     PlanFault(
-                        _name(model.profile, axes),
+                        configuration_name(model.profile, axes),
                         f"{f.message} [rule {f.rule}; {f.source}]" + (f"\n  fix: {f.fix}" if f.fix else ""),
                     )
                     for f in group.resolution.contradictions
                 ]
-            if refused := _unknown_to_vllm(sweep, group, overrides):
-                faults.append(PlanFault(_name(model.profile, axes), refused))
+            if refused := unknown_to_vllm(sweep, group, overrides):
+                faults.append(PlanFault(configuration_name(model.profile, axes), refused))
             if sweep.server.kind == "container" and group.image(sweep) is None:
-                faults.append(PlanFault(_name(model.profile, axes), _no_image(group)))
-            wrong = _wrong_gpus(group, sweep.server)
+                faults.append(PlanFault(configuration_name(model.profile, axes), no_image(group)))
+            wrong = wrong_gpus(group, sweep.server)
             if wrong:
-                faults.append(PlanFault(_name(model.profile, axes), f"server.gpus {wrong}"))
+                faults.append(PlanFault(configuration_name(model.profile, axes), f"server.gpus {wrong}"))
             groups.append(group)
             notes |= dict.fromkeys(c.estimate.in_doubt for c in group.cells if c.estimate.in_doubt)
         unlike, told = arms.judge(groups[before:], sweep)
         mixed |= dict.fromkeys(unlike)
         notes |= dict.fromkeys(told)
     if not groups and not faults:
-        faults.append(PlanFault(sweep.name, _nothing_left(overrides.only, skipped)))
-    hidden = list(_hidden_axes(sweep))
-    faults += [*hidden, *_without_effect(sweep, overrides), *([] if hidden else _twice(groups))]
+        faults.append(PlanFault(sweep.name, nothing_left(overrides.only, skipped)))
+    hidden = list(hidden_axes(sweep))
+    faults += [*hidden, *without_effect(sweep, overrides), *([] if hidden else twice(groups))]
     return Plan(
         sweep,
         sources,
@@ -109,97 +113,6 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         tuple(skipped),
         tuple(notes),
     )
-
-
-def _unknown_to_vllm(sweep: Sweep, group: Group, overrides: Overrides) -> str | None:
-    """What the simulated vLLM's argument parser says of a server's flags; None where it takes them.
-
-    A real one is asked itself: a build can have flags that no release has.
-    """
-    known = group.resolution is not None and group.vllm is not None
-    if sweep.server.kind != "simulated" or overrides.force or not known:
-        return None
-    assert group.resolution is not None
-    try:
-        parse(group.resolution.argv(), group.vllm or "", shipped().names)
-    except UsageError as error:
-        return f"the simulated vLLM {group.vllm} refuses its flags: {error}"
-    return None
-
-
-def _no_image(group: Group) -> str:
-    return (
-        f"its profile names no container image for vLLM {group.vllm or 'unknown'}\n"
-        "  fix: server.image, by digest (name@sha256:...), or `image` in the profile's serve entry"
-    )
-
-
-def _wrong_gpus(group: Group, server: Server) -> str | None:
-    """What is wrong with the GPUs that are named for a server; None where nothing is, or none are."""
-    if server.gpus is None or group.resolution is None or group.hardware is None:
-        return None
-    facts, there = group.resolution.facts, group.hardware.gpus
-    beyond = [gpu for gpu in server.gpus if not 0 <= gpu < there]
-    if group.hardware.gpu is not None and beyond:
-        return f"names GPU {beyond[0]}: the node's are 0 to {there - 1}"
-    if len(set(server.gpus)) < len(server.gpus):
-        return "names a GPU twice"
-    needed = facts.gpus_needed // facts.nodes
-    if group.hardware.gpu is not None and len(server.gpus) < needed:
-        return f"names {len(server.gpus)} GPUs, this server needs {needed}"
-    return None
-
-
-def _nothing_left(only: str | None, skipped: list[Skip]) -> str:
-    if only:
-        return f"no cell matches --only {only!r}"
-    if not skipped:
-        return "no cell is left: `matrix.exclude`, or the models of `blocks`, leave all of them out"
-    return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
-
-
-def _without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[PlanFault]:
-    """Options that only the start of a server could carry out."""
-    if sweep.server.kind != "attached":
-        return
-    given = {
-        "--set": overrides.args or overrides.env,
-        "--tp": overrides.tp,
-        "--aiter": overrides.aiter,
-    }
-    if without := [option for option, value in given.items() if value]:
-        yield PlanFault(" ".join(without), "has no effect on a server that runs already: leave it out")
-
-
-def _hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
-    """Axes whose values are never written down: their cells could not be told apart, nor resumed."""
-    for name in (*sweep.matrix.axes(), *sweep.factors):
-        if hides(name):
-            yield PlanFault(
-                f"axis `{name}`",
-                "the values of an axis stand in keys and files, and those of this one are never shown\n"
-                f"  fix: {_how_to_show(name)}",
-            )
-
-
-def _how_to_show(axis: str) -> str:
-    if is_secret(axis.removeprefix("env.")):
-        return "its name tells of a secret: take another axis"
-    return f"where they are no secrets, say so: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
-
-
-def _twice(groups: list[Group]) -> Iterator[PlanFault]:
-    """Cells that are the same on two servers: measured once, they would count as both."""
-    seen: dict[str, Group] = {}
-    for group, cell in ((each, cell) for each in groups for cell in each.cells):
-        other = seen.setdefault(cell.cell_id, group)
-        if other is not group:
-            same = _name(other.model, other.axes)
-            yield PlanFault(
-                cell.key,
-                f"is planned twice, also for {same}: every flag and variable agrees\n"
-                "  fix: keep one of the models, axis values or factors that make it",
-            )
 
 
 def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
@@ -228,7 +141,7 @@ def _group(
     if profile is not None and sources.hardware is not None and sweep.server.kind != "attached":
         resolution = resolve(_request(sweep, sources, profile, vllm, overrides, model, server_axes))
     group = Group(
-        server_id=f"{index + 1:02d}-{_slug(_name(model.profile, server_axes))}",
+        server_id=f"{index + 1:02d}-{_slug(configuration_name(model.profile, server_axes))}",
         model=model.profile,
         profile=profile,
         hardware=sources.hardware,
@@ -381,7 +294,7 @@ def _searches(
         return
     for name in _workloads(sweep, model, axes):
         workload = sources.workloads[name]
-        key = f"{_name(model.profile, group.axes)}/{workload.name}/search"
+        key = f"{configuration_name(model.profile, group.axes)}/{workload.name}/search"
         found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
         if not _wanted(sweep, overrides, group, name, Level(), key):
             continue
@@ -410,7 +323,7 @@ def _asked_for(sweep: Sweep, sources: Sources, overrides: Overrides, model: Swee
     """Whether any cell of a server that cannot be had was wanted: what nobody asked for is no fault."""
     server_axes = _server_axes(axes)
     group = Group("", model.profile, None, None, None, server_axes, None, ())
-    name = _name(model.profile, server_axes)
+    name = configuration_name(model.profile, server_axes)
     levels = [
         (workload, level, level.label)
         for part, entry in blocks_of(sweep, model)
@@ -436,7 +349,9 @@ def cell_at(
     sweep: Sweep, group: Group, workload: Workload, level: Level, load: Axes | None = None
 ) -> Cell | Skip:
     """One cell of a server with its identity and estimate, or why it cannot run there; `load` stands in its key."""
-    key = "/".join([_name(group.model, {**group.axes, **(load or {})}), workload.name, level.label])
+    key = "/".join(
+        [configuration_name(group.model, {**group.axes, **(load or {})}), workload.name, level.label]
+    )
     reason = _cannot_run(group, workload)
     if reason:
         return Skip(key, reason)
@@ -496,74 +411,5 @@ def _selected(only: str | None, key: str) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in (only, f"{only}/*", f"{only}*", f"*/{only}"))
 
 
-def _name(model: str, axes: Axes) -> str:
-    shown = ",".join(
-        f"{k}={MASK if hides(k) else redacted(_plain(v))}" for k, v in axes.items() if k not in CELL_AXES
-    )
-    return f"{model}@{shown}" if shown else model
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return "+".join(f"{k}:{v}" for k, v in value.items())
-    return str(value)
-
-
 def _slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-._=" else "-" for c in text)[:80].strip("-")
-
-
-_NOT_DECIDING = {
-    "ready_timeout_s",
-    "api_key_env",
-    "gpus",
-    "command",
-    "base_url",
-    "headers",
-    "insecure",
-}
-"""How a server is reached and started on this node; what it is stands in its flags and version."""
-
-
-def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
-    """Hash of everything that decides a cell's result; the same cell has the same id in every run."""
-    profile = group.profile
-    decides = {
-        "model": profile.hf_id if profile else group.model,
-        "revision": profile.revision if profile else None,
-        # Without the first word: the model, or the folder that holds it on this node.
-        "argv": masked_argv(group.resolution.argv()[1:]) if group.resolution else None,
-        "env": marked_environment(group.resolution.environment()) if group.resolution else None,
-        "vllm": group.vllm,
-        "hardware": group.hardware.name if group.hardware else None,
-        "server": _said(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),
-        "workload": _said(workload.model_dump(mode="json", exclude={"note"})),
-        "load": _said(sweep.load.model_dump(mode="json")),
-        "level": [level.concurrency, level.rate],
-        "seed": sweep.seed,
-        "simulation": _said(sweep.simulation.model_dump(mode="json", exclude={"faults"}))
-        if sweep.server.kind == "simulated"
-        else None,
-    }
-    text = json.dumps(decides, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without what is absent, false or empty: a key that is added later, off unless set, changes no id."""
-    kept = {name: _said(value) if isinstance(value, dict) else value for name, value in settings.items()}
-    return {
-        name: value
-        for name, value in kept.items()
-        if value is not None and value is not False and value not in ("", [], {})
-    }
-
-
-def raise_faults(plan: Plan) -> None:
-    """Stop when anything is wrong, with all of it in one message.
-
-    Raises:
-        ConfigError: the plan has faults.
-    """
-    if plan.faults:
-        raise ConfigError("\n".join(f"{fault.where}: {fault.message}" for fault in plan.faults))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rocbench.errors import BenchError
-from rocbench.model import layers
+from rocbench.model import mlps
 from rocbench.model.hfconfig import Fields
 from rocbench.settings.schema import Checkpoint
 
@@ -304,7 +304,7 @@ def _with_left_out(fields: Fields, found: Mapping[str, Any], stored: Checkpoint,
     """What stays at 16 bits: attention beside routed experts does so at little cost; anything else is a doubt."""
     key, names = _left_out(found)
     heavy = [name for name in names if LIGHT.search(_last(name)) is None]
-    moe = bool(layers.experts(fields))
+    moe = bool(mlps.experts(fields))
     attention = [name for name in heavy if ATTENTION.search(name)]
     method = str(found.get("quant_method") or "").lower()
     if stored.quantization == "mxfp4" and moe and not attention and method in ("quark", "compressed-tensors"):

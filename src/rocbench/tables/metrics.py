@@ -30,7 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench import stats
-from rocbench.columns import CELLS, Column
+from rocbench.column import Column
+from rocbench.columns import CELLS
 from rocbench.records import (
     BURST_EVENTS,
     BURST_TOKENS,

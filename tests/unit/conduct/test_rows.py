@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rocbench import console
-from rocbench.commands import asking
+from rocbench.commands import asking, rulesshown
 from rocbench.conduct import bind, rows
 from rocbench.errors import InputError, ServerFault
 from rocbench.plan.expand import Overrides
@@ -45,7 +45,7 @@ def test_a_key_among_the_flags_stands_nowhere(capsys):
     console.show_plan(plan)
     set_ = ["api-key=k3y", "hf-token=t0k", "env.AWS_SECRET_ACCESS_KEY=s3c"]
     for as_json in (True, False):
-        console.show_resolution(
+        rulesshown.show_resolution(
             asking.resolution("qwen3-235b", "0.14.1", None, None, None, set_), as_json=as_json
         )
 

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from cellrows import cells, table
 from rocbench.errors import ConfigError, Exit, InputError
-from rocbench.judgement import gate, render
+from rocbench.judgement import gate, gatereport, render
 from rocbench.judgement.ablate import ablate
 from rocbench.judgement.compare import compare
-from rocbench.judgement.gate import GateRules
+from rocbench.judgement.gaterules import GateRules
 from rocbench.settings import yamlfile
 
 RULES = GateRules(relative=({"metric": "output_throughput", "worse_by": "5%"},))
@@ -141,9 +141,9 @@ def test_rows_that_were_left_out_are_told_in_every_form():
     result = gate.gate(_with(1, valid=False, reasons="client_saturated;throttled"), BASE, RULES)
     told = "concurrency=8 load_shape=closed: 1 of 5 rows are void: client_saturated"
     assert result.outcome == "pass"
-    assert all(told in form(result) for form in (gate.text, gate.gate_page, gate.junit))
-    assert told in gate.as_dict(result)["notes"][0]
-    assert "n=5 and 4 without 0 and 1 void" in gate.text(result)
+    assert all(told in form(result) for form in (gatereport.text, gatereport.gate_page, gatereport.junit))
+    assert told in gatereport.as_dict(result)["notes"][0]
+    assert "n=5 and 4 without 0 and 1 void" in gatereport.text(result)
 
 
 def test_a_limit_on_success_judges_rows_that_failures_voided():
@@ -248,11 +248,11 @@ def test_rules_are_frozen():
 def test_junit_opens_in_a_parser():
     """A test case per item, failures and skips counted as CI shows them."""
     result = gate.gate(again(0.9), BASE, RULES)
-    root = ET.fromstring(gate.junit(result))
+    root = ET.fromstring(gatereport.junit(result))
     suite = root.find("testsuite")
     assert suite.attrib["tests"] == suite.attrib["failures"] == "2"
     assert len(root.findall(".//failure")) == 2
-    undecided = ET.fromstring(gate.junit(gate.gate(again(n=1), BASE, RULES)))
+    undecided = ET.fromstring(gatereport.junit(gate.gate(again(n=1), BASE, RULES)))
     assert undecided.attrib["skipped"] == "2"
     assert undecided.find(".//skipped").attrib["message"].startswith("cannot tell")
 
@@ -260,29 +260,29 @@ def test_junit_opens_in_a_parser():
 def test_markdown_and_text_lead_with_the_outcome():
     """The summary for people: outcome, counts, regressions first."""
     result = gate.gate(again(0.9), BASE, RULES)
-    told = gate.gate_page(result)
+    told = gatereport.gate_page(result)
     assert told.startswith("## Performance gate: regression")
     assert "2 regression, 0 cannot tell, 0 pass" in told
     assert "**regression**" in told
-    assert gate.text(result).endswith("gate: regression")
-    assert gate.as_dict(result)["outcome"] == "regression"
+    assert gatereport.text(result).endswith("gate: regression")
+    assert gatereport.as_dict(result)["outcome"] == "regression"
 
 
 def test_simulated_gates_say_so():
     """A gate on simulated runs is marked wherever it is shown."""
     sides = again(simulated=True), again(simulated=True, cov=0.011)
     result = gate.gate(*sides, RULES)
-    assert "Simulated: no GPU was measured" in gate.gate_page(result)
-    assert "simulated: no GPU was measured" in gate.text(result)
+    assert "Simulated: no GPU was measured" in gatereport.gate_page(result)
+    assert "simulated: no GPU was measured" in gatereport.text(result)
 
 
 def test_predicted_is_not_called_simulated():
     """Rows of virtual time are predictions wherever they are judged, though the simulated server's model made them."""
     sides = [again(simulated=True, predicted=True, cov=cov) for cov in (0.01, 0.011)]
     held = gate.gate(*sides, RULES)
-    assert "Predicted: no GPU was measured" in gate.gate_page(held)
-    assert "predicted: no GPU was measured" in gate.text(held)
-    assert gate.as_dict(held)["predicted"]
+    assert "Predicted: no GPU was measured" in gatereport.gate_page(held)
+    assert "predicted: no GPU was measured" in gatereport.text(held)
+    assert gatereport.as_dict(held)["predicted"]
     assert "predicted: no GPU was measured" in render.comparison(compare(*sides))
     arms = table(*(cells(axes={"aiter": level}, simulated=True, predicted=True) for level in ("off", "on")))
     assert "predicted: no GPU was measured" in render.ablation(ablate(arms, {"aiter": ["off", "on"]}))

@@ -6,7 +6,7 @@ import pytest
 
 from rocbench.errors import ConfigError
 from rocbench.plan import arms
-from rocbench.plan import expand as planner
+from rocbench.plan.faults import raise_faults
 from virtual import plan_of
 
 
@@ -50,7 +50,7 @@ def test_block_size_that_selects_another_kernel_is_refused():
     made = plan("deepseek-r1", aiter="off", factors={"block_size": [1, 64]})
 
     with pytest.raises(ConfigError) as caught:
-        planner.raise_faults(made)
+        raise_faults(made)
     text = caught.value.text()
     assert "block_size 1 -> 64 also changes attention_backend: ROCM_AITER_MLA -> TRITON_MLA" in text
     assert "also_changes: [attention_backend]" in text

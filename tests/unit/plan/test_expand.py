@@ -11,7 +11,9 @@ from rocbench import console
 from rocbench.commands import planning
 from rocbench.errors import ConfigError
 from rocbench.plan import expand as planner
+from rocbench.plan import identity
 from rocbench.plan.expand import Overrides, Plan
+from rocbench.plan.faults import raise_faults
 from rocbench.settings.schema import Sweep
 from virtual import plan_of
 
@@ -111,7 +113,7 @@ def test_only_that_matches_nothing_is_a_fault() -> None:
     plan = expand(Overrides(only="no-such"))
 
     with pytest.raises(ConfigError, match="no cell matches"):
-        planner.raise_faults(plan)
+        raise_faults(plan)
 
 
 def test_an_exclude_that_leaves_nothing_is_named() -> None:
@@ -136,7 +138,7 @@ def test_offload_on_sparse_mla_stops_the_plan_with_the_rule() -> None:
     )
 
     with pytest.raises(ConfigError) as caught:
-        planner.raise_faults(plan)
+        raise_faults(plan)
     assert "indexer.k_cache" in caught.value.text()
     assert "off-mla-bug" in caught.value.text()
 
@@ -292,7 +294,7 @@ def test_the_first_repeat_after_a_load_can_be_discarded() -> None:
 
 def test_what_is_off_decides_nothing() -> None:
     """A setting that is absent, false or empty is not part of the id: one that is added later changes none."""
-    assert planner._said({"a": None, "b": False, "c": [], "d": {"e": None}, "f": 0, "g": 0.0}) == {
+    assert identity._said({"a": None, "b": False, "c": [], "d": {"e": None}, "f": 0, "g": 0.0}) == {
         "f": 0,
         "g": 0.0,
     }
@@ -371,7 +373,7 @@ def test_an_axis_that_is_never_shown(axis: str, where: str) -> None:
         **({"matrix": {"product": {axis: values}}} if where == "matrix" else {"factors": {axis: values}})
     )
     with pytest.raises(ConfigError, match="never shown") as caught:
-        planner.raise_faults(plan)
+        raise_faults(plan)
     assert "s3cret" not in caught.value.text()
     assert "planned twice" not in caught.value.text()
     assert ("ROCBENCH_SHOWN=UNLISTED" in caught.value.text()) == (axis == "env.UNLISTED")

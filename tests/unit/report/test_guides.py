@@ -10,7 +10,7 @@ import yaml
 from typer.main import get_command
 
 from rocbench.cli import app
-from rocbench.judgement.gate import GateRules
+from rocbench.judgement.gaterules import GateRules
 from rocbench.settings.schema import Sweep
 
 DOCS = Path(__file__).parents[3] / "docs"

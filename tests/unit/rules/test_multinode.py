@@ -11,7 +11,7 @@ from rocbench.commands import planning
 from rocbench.conduct import run
 from rocbench.conduct.run import RunOptions
 from rocbench.errors import ConfigError, InputError
-from rocbench.plan import expand
+from rocbench.plan import expand, faults
 from rocbench.plan.expand import Overrides, Sources
 from rocbench.report.live import PlainScreen
 from rocbench.rules import multinode
@@ -43,7 +43,7 @@ def planned(vllm, kind="simulated", **args):
     )
     sources: Sources = planning.sources(sweep, Overrides())
     made = expand.expand(sweep, sources)
-    expand.raise_faults(made)
+    faults.raise_faults(made)
     return made
 
 

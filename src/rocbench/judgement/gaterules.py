@@ -1,0 +1,97 @@
+"""gate.yaml: what a gate holds a run to. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from rocbench import stats
+from rocbench.columns import CELLS, better
+from rocbench.judgement.compare import (
+    ALPHA,
+)
+from rocbench.judgement.slo import COMPARISONS, Limit
+from rocbench.settings.goals import Share
+
+_LIMIT = re.compile(rf"^\s*(\w+)\s*({'|'.join(COMPARISONS)})\s*([-+0-9.eE]+)\s*$")
+Where = dict[str, Any]
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RelativeRule(Strict):
+    """How much worse than the baseline a metric may become."""
+
+    metric: str
+    worse_by: Share = 0.05
+    where: Where = {}
+    """Columns to a value or a list of values; empty means every cell."""
+
+    @field_validator("worse_by")
+    @classmethod
+    def _is_a_share(cls, worse_by: float) -> float:
+        if worse_by >= 1:
+            raise ValueError(f"{worse_by:g} is {worse_by:.0%}, which no loss reaches; write 5% or 0.05")
+        return worse_by
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_result(cls, name: str) -> str:
+        if better(name) is None:
+            raise ValueError(f"{name!r} is not a result that can be better or worse; see docs/results.md")
+        return name
+
+
+class LimitRule(Strict):
+    """A limit that a metric must meet: `p99_ttft_ms <= 2000`."""
+
+    limit: str
+    where: Where = {}
+
+    @field_validator("limit")
+    @classmethod
+    def _can_be_read(cls, text: str) -> str:
+        parse_limit(text)
+        return text
+
+
+class GateRules(Strict):
+    """gate.yaml."""
+
+    alpha: float = Field(default=ALPHA, gt=0, lt=1)
+    method: stats.Method = "welch"
+    cannot_tell: Literal["report", "pass", "fail"] = "report"
+    """What a verdict that the data do not allow means for the exit code: 3, 0 or 1."""
+    allow: tuple[str, ...] = ()
+    """Guards that may differ from the baseline's (see docs/statistics.md)."""
+    relative: tuple[RelativeRule, ...] = (
+        RelativeRule(metric="output_throughput", worse_by=0.05),
+        RelativeRule(metric="median_tpot_ms", worse_by=0.05),
+        RelativeRule(metric="median_ttft_ms", worse_by=0.10),
+    )
+    limits: tuple[str | LimitRule, ...] = ()
+
+    @field_validator("limits")
+    @classmethod
+    def _can_be_read(cls, limits: tuple[str | LimitRule, ...]) -> tuple[LimitRule, ...]:
+        return tuple(rule if isinstance(rule, LimitRule) else LimitRule(limit=rule) for rule in limits)
+
+
+def parse_limit(text: str) -> Limit:
+    """`p99_ttft_ms <= 2000` as a Limit.
+
+    Raises:
+        ValueError: it cannot be read, or names no column.
+    """
+    match = _LIMIT.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no limit such as 'p99_ttft_ms <= 2000'")
+    if match[1] not in {column.name for column in CELLS}:
+        raise ValueError(f"{match[1]!r} is no column of cells; see docs/results.md")
+    return Limit(match[1], match[2], float(match[3]))  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""What is wrong with a plan: flags, GPUs, images, axes and cells that cannot be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rocbench.errors import ConfigError
+from rocbench.plan.identity import configuration_name
+from rocbench.plan.planned import (
+    Group,
+    Overrides,
+    Plan,
+    PlanFault,
+    Skip,
+)
+from rocbench.redact import hides
+from rocbench.rules.load import shipped
+from rocbench.settings.schema import Server, Sweep
+from rocbench.sim.argv import UsageError, parse
+from rocbench.variables import MORE, is_secret
+
+
+def unknown_to_vllm(sweep: Sweep, group: Group, overrides: Overrides) -> str | None:
+    """What the simulated vLLM's argument parser says of a server's flags; None where it takes them.
+
+    A real one is asked itself: a build can have flags that no release has.
+    """
+    known = group.resolution is not None and group.vllm is not None
+    if sweep.server.kind != "simulated" or overrides.force or not known:
+        return None
+    assert group.resolution is not None
+    try:
+        parse(group.resolution.argv(), group.vllm or "", shipped().names)
+    except UsageError as error:
+        return f"the simulated vLLM {group.vllm} refuses its flags: {error}"
+    return None
+
+
+def no_image(group: Group) -> str:
+    """A server in a container whose image nobody names."""
+    return (
+        f"its profile names no container image for vLLM {group.vllm or 'unknown'}\n"
+        "  fix: server.image, by digest (name@sha256:...), or `image` in the profile's serve entry"
+    )
+
+
+def wrong_gpus(group: Group, server: Server) -> str | None:
+    """What is wrong with the GPUs that are named for a server; None where nothing is, or none are."""
+    if server.gpus is None or group.resolution is None or group.hardware is None:
+        return None
+    facts, there = group.resolution.facts, group.hardware.gpus
+    beyond = [gpu for gpu in server.gpus if not 0 <= gpu < there]
+    if group.hardware.gpu is not None and beyond:
+        return f"names GPU {beyond[0]}: the node's are 0 to {there - 1}"
+    if len(set(server.gpus)) < len(server.gpus):
+        return "names a GPU twice"
+    needed = facts.gpus_needed // facts.nodes
+    if group.hardware.gpu is not None and len(server.gpus) < needed:
+        return f"names {len(server.gpus)} GPUs, this server needs {needed}"
+    return None
+
+
+def nothing_left(only: str | None, skipped: list[Skip]) -> str:
+    """Why a plan has no cell."""
+    if only:
+        return f"no cell matches --only {only!r}"
+    if not skipped:
+        return "no cell is left: `matrix.exclude`, or the models of `blocks`, leave all of them out"
+    return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
+
+
+def without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[PlanFault]:
+    """Options that only the start of a server could carry out."""
+    if sweep.server.kind != "attached":
+        return
+    given = {
+        "--set": overrides.args or overrides.env,
+        "--tp": overrides.tp,
+        "--aiter": overrides.aiter,
+    }
+    if without := [option for option, value in given.items() if value]:
+        yield PlanFault(" ".join(without), "has no effect on a server that runs already: leave it out")
+
+
+def hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
+    """Axes whose values are never written down: their cells could not be told apart, nor resumed."""
+    for name in (*sweep.matrix.axes(), *sweep.factors):
+        if hides(name):
+            yield PlanFault(
+                f"axis `{name}`",
+                "the values of an axis stand in keys and files, and those of this one are never shown\n"
+                f"  fix: {_how_to_show(name)}",
+            )
+
+
+def _how_to_show(axis: str) -> str:
+    if is_secret(axis.removeprefix("env.")):
+        return "its name tells of a secret: take another axis"
+    return f"where they are no secrets, say so: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
+
+
+def twice(groups: list[Group]) -> Iterator[PlanFault]:
+    """Cells that are the same on two servers: measured once, they would count as both."""
+    seen: dict[str, Group] = {}
+    for group, cell in ((each, cell) for each in groups for cell in each.cells):
+        other = seen.setdefault(cell.cell_id, group)
+        if other is not group:
+            same = configuration_name(other.model, other.axes)
+            yield PlanFault(
+                cell.key,
+                f"is planned twice, also for {same}: every flag and variable agrees\n"
+                "  fix: keep one of the models, axis values or factors that make it",
+            )
+
+
+def raise_faults(plan: Plan) -> None:
+    """Stop when anything is wrong, with all of it in one message.
+
+    Raises:
+        ConfigError: the plan has faults.
+    """
+    if plan.faults:
+        raise ConfigError("\n".join(f"{fault.where}: {fault.message}" for fault in plan.faults))

@@ -1,0 +1,76 @@
+"""What tells configurations and cells apart: a name for people, and an id that hashes everything that decides. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rocbench.plan.planned import (
+    Axes,
+    Group,
+    Level,
+)
+from rocbench.redact import MASK, hides, marked_environment, masked_argv, redacted
+from rocbench.settings.schema import CELL_AXES, Sweep, Workload
+
+
+def configuration_name(model: str, axes: Axes) -> str:
+    """A model with the axis values that make its server; masked where they may not be shown."""
+    shown = ",".join(
+        f"{k}={MASK if hides(k) else redacted(_plain(v))}" for k, v in axes.items() if k not in CELL_AXES
+    )
+    return f"{model}@{shown}" if shown else model
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "+".join(f"{k}:{v}" for k, v in value.items())
+    return str(value)
+
+
+_NOT_DECIDING = {
+    "ready_timeout_s",
+    "api_key_env",
+    "gpus",
+    "command",
+    "base_url",
+    "headers",
+    "insecure",
+}
+"""How a server is reached and started on this node; what it is stands in its flags and version."""
+
+
+def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
+    """Hash of everything that decides a cell's result; the same cell has the same id in every run."""
+    profile = group.profile
+    decides = {
+        "model": profile.hf_id if profile else group.model,
+        "revision": profile.revision if profile else None,
+        # Without the first word: the model, or the folder that holds it on this node.
+        "argv": masked_argv(group.resolution.argv()[1:]) if group.resolution else None,
+        "env": marked_environment(group.resolution.environment()) if group.resolution else None,
+        "vllm": group.vllm,
+        "hardware": group.hardware.name if group.hardware else None,
+        "server": _said(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),
+        "workload": _said(workload.model_dump(mode="json", exclude={"note"})),
+        "load": _said(sweep.load.model_dump(mode="json")),
+        "level": [level.concurrency, level.rate],
+        "seed": sweep.seed,
+        "simulation": _said(sweep.simulation.model_dump(mode="json", exclude={"faults"}))
+        if sweep.server.kind == "simulated"
+        else None,
+    }
+    text = json.dumps(decides, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without what is absent, false or empty: a key that is added later, off unless set, changes no id."""
+    kept = {name: _said(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return {
+        name: value
+        for name, value in kept.items()
+        if value is not None and value is not False and value not in ("", [], {})
+    }

@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 
 LISTED = sys.argv[1:] in (["-h"], ["--help"])
-"""Only the list of commands is wanted."""
+"""Only the list of commands is needed."""
 MEASURE = "Measure"
 READ = "Results"
 JUDGE = "Judgement"

@@ -73,7 +73,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def _assumptions(plan: Plan) -> list[str]:
-    """What the estimated time takes for granted, and where it is set."""
+    """What the time estimate assumes, and where to set it."""
     assume = plan.sweep.assume
     known = [g for g in plan.groups if g.hardware is not None and g.hardware.gpu is not None]
     if not known:

@@ -185,7 +185,7 @@ class WorkerStats:
     cpu_s: float
     wall_s: float
     longest_pause_ms: float
-    """Longest time between two returns to the poll, a stall in which nothing was read or sent."""
+    """Maximum time between two returns to the poll, a stall in which nothing was read or sent."""
     connections_opened: int
     reads: int
     coalesced_reads: int

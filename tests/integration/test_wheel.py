@@ -24,7 +24,7 @@ def test_wheel_works_from_any_folder(tmp_path):
         check=False,
     )
     if built.returncode and "hatchling" in built.stderr and "No matching distribution" in built.stderr:
-        pytest.skip("the build backend cannot be had here (no network)")
+        pytest.skip("the build backend is not available here (no network)")
     assert built.returncode == 0, built.stderr
     (wheel,) = dist.glob("rocbench-*.whl")
     venv.create(home, with_pip=False, symlinks=True)

@@ -71,8 +71,12 @@ def sweep(
     extra_body: options.ExtraBody = None,
     header: options.Header = None,
     insecure: options.Insecure = False,
-    duration: Annotated[float | None, typer.Option(min=0.1, help="Least length of the window, s.")] = None,
-    max_duration: Annotated[float | None, typer.Option(min=0.1, help="Most length of the window, s.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0.1, help="Minimum window length, in seconds.")
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(min=0.1, help="Maximum window length, in seconds.")
+    ] = None,
     max_requests: Annotated[
         int | None, typer.Option(min=1, help="Bound by count instead of duration.")
     ] = None,
@@ -108,7 +112,9 @@ def sweep(
     ] = None,
     aa_nodes: Annotated[
         bool,
-        typer.Option("--aa-nodes", help="Measure everything on every Ray node, to know how unlike they are."),
+        typer.Option(
+            "--aa-nodes", help="A/A test: measure everything on every Ray node, to compare the nodes."
+        ),
     ] = False,
 ) -> None:
     """Run a sweep: launch each server, load it, judge each row, write the run folder."""

@@ -161,7 +161,7 @@ def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ..
     if len(seen) < needed or not set(server.gpus or ()) <= set(seen):
         what = f"GPUs {', '.join(map(str, server.gpus))}" if server.gpus else f"{needed} GPUs"
         raise NodeFault(
-            f"{what} are wanted, {len(seen)} of {there} can be seen ({told(surroundings)})",
+            f"the plan needs {what}, {len(seen)} of {there} can be seen ({told(surroundings)})",
             fix="unset the variable, or ask for GPUs that it names",
         )
     return server.gpus or choose_gpus(needed, seen)

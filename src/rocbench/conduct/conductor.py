@@ -44,10 +44,10 @@ from rocbench.verdict.codes import SPOILED
 MESSAGE_CHARS = 2000
 """Kept of why a cell could not be measured."""
 RESTARTS = 2
-"""How often a server that is lost in mid-run is started again: a large model takes half an hour to load."""
+"""How often a server that is lost during the run is started again: a large model takes half an hour to load."""
 LOST = {
-    "server_died": "the server died in mid-run",
-    "server_unresponsive": "the server stopped answering in mid-run",
+    "server_died": "the server died during the run",
+    "server_unresponsive": "the server stopped answering during the run",
 }
 """By what ended a window: how a server was lost. Only one whose process is seen to have ended died."""
 REPLACED = "another server answers there than before"
@@ -64,7 +64,7 @@ def now() -> str:
 
 @dataclass(slots=True)
 class Conductor:
-    """A run under way. `redo` holds the rows on disk that are to be measured once more."""
+    """A run under way. `redo` holds the rows on disk that are to be measured again."""
 
     plan: Plan
     client: ClientOptions
@@ -97,7 +97,7 @@ class Conductor:
     def launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool = True) -> None:
         """One server's life with its runs and searches. A server that fails costs its own cells only.
 
-        One that is lost in mid-run is started again for the cells that are left, a few times; one that someone else
+        One that is lost during the run is started again for the cells that are left, a few times; one that someone else
         runs is asked again.
 
         Raises:
@@ -259,7 +259,9 @@ class Conductor:
         if self.retries and why and not run.discarded:
             self.retries -= 1
             self.index -= 1
-            self.screen.note(f"{run.cell.key}: this machine spoiled it ({', '.join(sorted(why))}); once more")
+            self.screen.note(
+                f"{run.cell.key}: the client or the simulator was disturbed ({', '.join(sorted(why))}); retrying"
+            )
             return self._run(launch, run, running, session, guard)
         return True
 

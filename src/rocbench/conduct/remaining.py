@@ -31,7 +31,7 @@ def key_of_run(run: Run) -> Key:
 
 
 def invalid(rows: Iterable[Row]) -> set[Key]:
-    """What a resumed run measures once more."""
+    """What a resumed run measures again."""
     return {key_of_row(row) for row in rows if row.get("valid") is False}
 
 
@@ -92,7 +92,7 @@ class Goal:
         Args:
             launch: one server with its runs in the order of the plan.
             rows: what is on disk.
-            redo: of these, what is measured once more.
+            redo: of these, what is measured again.
             late: what comes after all others.
             with_late: whether it is made now at all.
         """

@@ -59,7 +59,7 @@ class RunOptions:
     """What the command line says beside the plan."""
 
     out: Path | None = None
-    """The run folder: new, or with `resume` the one to go on with."""
+    """The run folder: new, or with `resume` the one to continue."""
     resume: bool = False
     client: ClientOptions = field(default_factory=ClientOptions)
     overrides: Overrides = field(default_factory=Overrides)
@@ -157,7 +157,7 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
     except BenchError:
         raise
     except Exception as error:
-        error.add_note(f"what was measured is on disk; go on with: bench sweep --resume {folder.path}")
+        error.add_note(f"what was measured is on disk; resume with: bench sweep --resume {folder.path}")
         raise
 
 
@@ -165,7 +165,7 @@ def _ask_for_what_is_not_kept(conductor: Conductor) -> None:
     """Refuse before anything is measured what no server of this run could be started with.
 
     Raises:
-        InputError: a run folder keeps no secret, and this shell has not the one that is wanted.
+        InputError: a run folder keeps no secret, and this shell lacks the one that is needed.
     """
     for launch in conductor.plan.launches:
         if conductor.goal.todo(launch, conductor.folder.rows, conductor.redo):
@@ -258,7 +258,7 @@ def _say_lost(folder: RunFolder, screen: Screen) -> None:
 
 
 def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> Conductor:
-    """Ready to go on where the folder's rows end. An invalid row of a resumed run is measured once more."""
+    """Ready to go on where the folder's rows end. An invalid row of a resumed run is measured again."""
     manifest = folder.manifest
     here = (manifest.get("resumed") or [manifest])[-1]["node"]
     node = None if plan.sweep.server.kind == "attached" else here.get("node")

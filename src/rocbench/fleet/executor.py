@@ -41,7 +41,7 @@ class FleetOptions:
     address: str | None = None
     resource: str | None = None
     aa_nodes: bool = False
-    """Every node measures everything, to know how unlike they are."""
+    """A/A test: every node measures everything, to compare the nodes."""
 
 
 @dataclass(slots=True)

@@ -86,7 +86,7 @@ def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tup
         chosen = sorted(found, key=lambda node: (node.node_id == mine, node.name))[:count]
         if len(chosen) < count:
             raise InputError(
-                f"{count} load hosts are wanted, the cluster has {len(found)} nodes with a CPU",
+                f"{count} load hosts are needed, the cluster has {len(found)} nodes with a CPU",
                 where="--load-hosts",
                 fix="ask for fewer, or add nodes",
             )

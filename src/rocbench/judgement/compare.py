@@ -111,7 +111,7 @@ class Comparison:
     notes: tuple[str, ...]
     settings: Settings
     synthetic: str
-    """Where figures come from that no GPU gave, as the function of that name has it."""
+    """The origin of figures that were not measured on a GPU, as the function of that name has it."""
 
     def count(self, word: Word) -> int:
         """How many verdicts are `word`."""

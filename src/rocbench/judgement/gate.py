@@ -9,7 +9,7 @@ A relative rule compares each cell with the same cell of the baseline (`compare`
 A limit (`p99_ttft_ms <= 2000`) holds each cell's repeats against a number: pass or regression when the interval of
 their mean lies on one side of it; one repeat is judged by its value.
 
-Void rows have no figures to judge, and none is left out unseen. Where it was the server that failed, that is judged by
+Void rows have no figures to judge, and every skipped row is listed. Where it was the server that failed, that is judged by
 itself: a cell that failed in every row is a regression when the baseline's did in none, else it cannot be told.
 """
 

@@ -17,7 +17,7 @@ from rocbench.judgement.repeats import repeats_told
 
 
 def synthetic(words: str) -> str:
-    """What is told of figures that no GPU gave; empty of others."""
+    """The note on figures that were not measured on a GPU; empty for others."""
     return f"{words}: no GPU was measured" if words else ""
 
 

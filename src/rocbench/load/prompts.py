@@ -23,7 +23,7 @@ UNIQUE_TOKENS = 16
 """Tokens at a prompt's start (after a shared prefix) that make it unique: the smallest usual cache block."""
 
 LONGEST_TAIL = 64
-"""Longest length of an unbounded lognormal distribution, in means."""
+"""Maximum length of an unbounded lognormal distribution, in means."""
 _FILLER_PLACES = 1 << 16
 
 BLIND_IDS = (1000, 4000)

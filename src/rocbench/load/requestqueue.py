@@ -16,7 +16,7 @@ from rocbench.records import NONE
 
 _STOCK_BYTES = 64 << 20
 _LEAST_STAGGER = 0.02
-"""Least share of its length that a staggered first answer has."""
+"""Minimum share of its length that a staggered first answer has."""
 
 
 class RequestQueue:

@@ -129,9 +129,9 @@ class WindowPlan:
     """When the measured window begins and ends."""
 
     duration_s: float = 30.0
-    """Least length of the window."""
+    """Minimum window length."""
     max_duration_s: float = 1800.0
-    """Most length of the window, and of the warm-up before it."""
+    """Maximum length of the window, and of the warm-up before it."""
     min_requests_per_user: float = 5.0
     """The window is extended until this many requests per user have begun in it."""
     max_requests: int | None = None

@@ -143,11 +143,11 @@ class Work:
             self.counters[Count.BEGUN] += 1
 
     def may_resend(self, request: Request) -> bool:
-        """Whether a request lost on a kept connection, without a byte of its answer, is sent once more."""
+        """Whether a request lost on a kept connection, without a byte of its answer, is sent again."""
         return request.resent is None and realtime_ns() - request.sent_ns < RESEND_WITHIN_NS
 
     def resend(self, request: Request, how: Resend) -> None:
-        """Make a request ready to be sent once more, on a new connection."""
+        """Make a request ready to be sent again, on a new connection."""
         request.resent = how
         request.payload = request.payload or self.feed.source.again(request)
         self.talking -= 1

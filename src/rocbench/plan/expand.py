@@ -320,7 +320,7 @@ def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, lev
 
 
 def _asked_for(sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes) -> bool:
-    """Whether any cell of a server that cannot be had was wanted: what nobody asked for is no fault."""
+    """Whether any cell of an impossible server was selected: a server that nobody selected causes no error."""
     server_axes = _server_axes(axes)
     group = Group("", model.profile, None, None, None, server_axes, None, ())
     name = configuration_name(model.profile, server_axes)

@@ -55,7 +55,7 @@ class Telemetry:
     notes: list[str] = field(default_factory=list)
     samples: list[GpuSample] = field(default_factory=list)
     power_note: str = ""
-    """What is to be known of the power: whole sockets, or why there is none."""
+    """A note on the power: whole sockets, or why there is no figure."""
     looks: list[tuple[int, bool | None]] = field(default_factory=list)
     """(ns, whether another process was on these GPUs) of each look that was answered."""
     failed_reads: int = 0

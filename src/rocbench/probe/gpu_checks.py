@@ -245,7 +245,7 @@ def _each(
         cards: the GPUs that are there.
         bad: GPU to what is wrong with it, each in words; None where it does not tell.
         absent: why nothing could be asked; empty where it could.
-        fine_want: what is found where nothing is wrong, and what is wanted.
+        fine_want: what is found where nothing is wrong, and what is expected.
         fix: what to do about what is wrong.
         source: of the check.
     """

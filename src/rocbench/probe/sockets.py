@@ -93,7 +93,7 @@ class Sockets:
         return sum(caps) if sockets and len(caps) == len(sockets) else None
 
     def note(self, used: Iterable[int], listed: Iterable[int]) -> str:
-        """What is to be known of the power of these GPUs; empty where each is a socket of its own."""
+        """A note on the power of these GPUs; empty where each is a socket of its own."""
         gpus, there = sorted(set(used)), sorted(set(listed))
         unsure = [gpu for gpu in gpus if gpu not in self.of]
         if unsure and len(there) < 2:

@@ -91,7 +91,7 @@ class Chart:
     """What it shows, what is drawn how, and how to read it."""
     views: tuple[View, ...]
     synthetic: str = ""
-    """Where figures come from that no GPU gave: simulated, predicted, or both."""
+    """The origin of figures that were not measured on a GPU: simulated, predicted, or both."""
     choose: str = ""
     """What the menu of several views chooses: `cell`, `level`."""
 

@@ -82,7 +82,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
 
 
 def _banner(origins: set[str]) -> tuple[str, str]:
-    """What a report says of rows that no GPU gave."""
+    """The note on rows that were not measured on a GPU."""
     synthetic = origins & {"simulated", "predicted"}
     if not synthetic:
         return "", ""

@@ -70,7 +70,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def warnings(origins: Iterable[str]) -> list[str]:
-    """What stands above figures that no GPU gave, a line each."""
+    """The lines above figures that were not measured on a GPU."""
     there = set(origins)
     return [line for name, line in MADE_UP.items() if name in there]
 

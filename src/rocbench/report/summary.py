@@ -306,9 +306,7 @@ def doubts(rows: Sequence[Row]) -> Table:
         )
     header = ("code", "effect", "rows", "cells", "meaning", "what to do")
     counts = _counts(rows)
-    return Table(
-        "doubts", "Verdicts: what is invalid, and what is to be known", header, tuple(lines), (counts,)
-    )
+    return Table("doubts", "Verdicts: invalid rows, and notes", header, tuple(lines), (counts,))
 
 
 def failed(rows: Sequence[Row]) -> Table:

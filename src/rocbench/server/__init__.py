@@ -32,7 +32,7 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
         on_progress: told of loading steps read from its log, with the share done where known.
 
     Raises:
-        EnvironmentFault: the model cannot be had, or the container runtime is missing.
+        EnvironmentFault: the model is not available, or the container runtime is missing.
         NodeFault: port or GPUs are taken, GPU memory does not come back, or the disk is too small.
         ServerFault: it died, hung, or could not be stopped; with cause, fix and log.
     """

@@ -55,7 +55,7 @@ def reach(spec: ServerSpec) -> str:
 
 
 def notes_on(path: str) -> list[str]:
-    """What is to be known of how an attached server's health is asked for."""
+    """Notes on how an attached server's health is checked."""
     if path == HEALTH:
         return []
     asked = f"GET {path} is asked once a second" if path else "nothing is asked"

@@ -109,7 +109,7 @@ class ContainerServer:
 
         Raises:
             InputError: no image is named.
-            EnvironmentFault: the runtime is missing or does not answer, or the image cannot be had.
+            EnvironmentFault: the runtime is missing or does not answer, or the image is not available.
             NodeFault: the port is taken.
         """
         image = self._image()
@@ -226,7 +226,7 @@ class ContainerServer:
             digest = self._call(*asked, image)
             if not pulled or digest is None:
                 raise EnvironmentFault(
-                    f"the image {image} cannot be had",
+                    f"the image {image} is not available",
                     where=str(self.log_path),
                     fix="check its name and the registry",
                 )

@@ -64,7 +64,7 @@ def choose_gpus(count: int, available: Sequence[int]) -> tuple[int, ...]:
     if len(free) < count:
         who = ", ".join(dict.fromkeys(holder for holder in holders.values() if holder))
         raise NodeFault(
-            f"{count} GPUs are wanted, {len(free)} of {len(available)} are free"
+            f"{count} GPUs are needed, {len(free)} of {len(available)} are free"
             + (f"; held by {who}" if who else ""),
             fix="wait for the other server, or choose a smaller tensor parallel size",
         )

@@ -16,10 +16,10 @@ _MARGIN = 1.05
 
 
 def check_model(spec: ServerSpec, environ: Mapping[str, str] | None = None) -> None:
-    """Checks that the model is there or can be had. Reads the disk, asks no network.
+    """Checks that the model is there or can be downloaded. Reads the disk, asks no network.
 
     Raises:
-        EnvironmentFault: the path does not exist, a token or the network is needed and not to be had.
+        EnvironmentFault: the path does not exist, a token or the network is needed and not available.
         NodeFault: too little disk space to download it.
     """
     env = {**(os.environ if environ is None else environ), **spec.env}

@@ -99,7 +99,7 @@ def _forms(value: str) -> Iterator[str]:
 
 @cache
 def _own_text() -> str:
-    """This program's own text: no word of it is a secret, and masking one would spoil what it writes."""
+    """This program's own text: no word of it is a secret, and masking one would damage what it writes."""
     package = Path(__file__).parents[1]
     files = sorted(path for path in package.rglob("*") if path.suffix in _OWN)
     return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)

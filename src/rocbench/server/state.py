@@ -148,9 +148,9 @@ def open_log(path: Path) -> BinaryIO:
 
 
 def no_plain_file(path: Path | str, folder: int | None = None) -> NodeFault:
-    """What to say of a path where a plain file is wanted and something else stands."""
+    """What to say of a path where a plain file is expected and something else stands."""
     what, whose = _who_put_what(path, folder)
-    return NodeFault(f"{path} is {what} of {whose}, where a plain file is wanted", fix=removal(whose))
+    return NodeFault(f"{path} is {what} of {whose}, where a plain file is expected", fix=removal(whose))
 
 
 def unwritable(path: Path, error: OSError | None = None, named_by: str = _VARIABLE) -> NodeFault:

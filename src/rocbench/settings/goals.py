@@ -70,9 +70,9 @@ class Search(Strict):
     max_measurements: Measurements = 20
     """Of one server and workload; levels listed beside the search do not count."""
     repeats: Repeats = 1
-    """Least measurements of a level."""
+    """Minimum number of measurements at a level."""
     max_repeats: Repeats = 5
-    """Most measurements of a level whose repeats straddle a limit; it then counts as not met."""
+    """Maximum number of measurements at a level whose repeats straddle a limit; that limit then counts as not met."""
     relative_step: Share = 0.05
     """The search ends when the bracket is this narrow, or one user wide."""
     margin: Share = 0.05

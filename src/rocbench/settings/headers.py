@@ -1,4 +1,4 @@
-"""Headers of one's own for a running server. What is secret stands in a variable, and only its name in a file. Pure.
+"""User-defined headers for a running server. What is secret stands in a variable, and only its name in a file. Pure.
 
 A value may hold `$NAME` or `${NAME}`, which is read from the environment when a request is made; `$$` is a dollar.
 """

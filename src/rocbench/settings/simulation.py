@@ -1,4 +1,4 @@
-"""What a sweep says of the simulated server, and what its plan takes for granted of a real one."""
+"""What a sweep says of the simulated server, and what its plan assumes of a real one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rocbench.settings.strict import Strict
 
 
 class Assume(Strict):
-    """What a plan's time takes for granted until it is measured. Nothing else reads it."""
+    """What a plan's time estimate assumes until it is measured. Nothing else reads it."""
 
     load_bytes_per_s: Quantity = 2e9
     """Rate at which a start reads the weights, all ranks together."""

@@ -19,9 +19,9 @@ class Length(Strict):
     mean: Tokens
     """Tokens; of `fixed` each one's."""
     low: Tokens | None = None
-    """Least length."""
+    """Minimum length."""
     high: Tokens | None = None
-    """Greatest length."""
+    """Maximum length."""
     sigma: float | None = Field(default=None, gt=0, le=5)
     """Standard deviation of the underlying normal, for lognormal."""
 

@@ -29,7 +29,7 @@ from rocbench.sim.steps import Sequence
 from rocbench.sim.streams import DEAD, IntervalStream, Stream, Whole
 
 SLICE_S = 0.002
-"""Longest time spent on new requests before the loop is given back, so that steps stay on time."""
+"""Maximum time spent on new requests before the loop is given back, so that steps stay on time."""
 
 GENERATE = {"/v1/completions": False, "/v1/chat/completions": True}
 """Path to whether it is a chat."""

@@ -1,6 +1,6 @@
 """The engine in real time: steps on a schedule, tokens written when their step ends, lateness counted.
 
-A step begins where the last one ended, not when this process got round to it, so that delays of this process
+A step begins where the last one ended, not when this process woke up, so that delays of this process
 do not add up. Where it falls behind by more than 10 ms and a tenth of the step, the delay is counted and the
 schedule moves on from there: the alternative would be a burst of steps that no real server shows.
 """

@@ -52,7 +52,7 @@ class Prediction:
     load: LoadResult
     server: Counters
     kv_peak: float
-    """Greatest share of the KV blocks in use, 0 to 1."""
+    """Maximum share of the KV blocks in use, 0 to 1."""
     running_peak: int
     waiting_peak: int
     """Most requests that the scheduler ran, and queued, at once in the window."""

@@ -257,7 +257,7 @@ class RunFolder:
         return {"attempt": attempt, "replaced_reasons": ";".join(before) or None}
 
     def finish(self) -> None:
-        """Write every table once more, from the rows and parts that are there."""
+        """Write every table again, from the rows and parts that are there."""
         self._write_cells()
         for name in TABLES:
             self.join(name)

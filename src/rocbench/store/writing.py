@@ -33,7 +33,7 @@ def full(path: Path, error: OSError) -> DiskFault:
     """What to say of a file that was not written."""
     room = error.errno in (errno.ENOSPC, errno.EDQUOT)
     fix = (
-        "free space, then go on with `bench sweep --resume`" if room else "give a folder that can be written"
+        "free space, then resume with `bench sweep --resume`" if room else "give a folder that can be written"
     )
     return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
 

@@ -30,7 +30,7 @@ class Done:
 def run(
     parts: Sequence[Part], out: Path, screen: Screen, *, virtual: bool = False, reap: bool = False
 ) -> list[Done]:
-    """Run every part; one that is on disk already is gone on with: what is missing, and what is invalid but by design.
+    """Run every part; one that is already on disk is resumed: what is missing, and what is invalid but by design.
 
     Raises:
         InputError: a part's folder holds another run; nothing was started then.

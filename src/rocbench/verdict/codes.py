@@ -65,7 +65,7 @@ Every row of `cells` carries its doubt:
 * `valid` is **true** otherwise.
 
 `reasons` lists the codes that fired, those that void first. Codes that *inform* do not change `valid`: the figure is
-true, and this is to be known about it. `unknown_checks` lists every check that could not be made, needed or not.
+true, but you should know this about it. `unknown_checks` lists every check that could not be made, needed or not.
 Beside `server_failed` stands the code of the cause where its log tells one: `aiter_mla_heads`, `kv_cache_too_small`,
 `gpu_fault`, `engine_core_init` and the others of [faults.md](faults.md).
 A check without meaning for a row (late sends under closed loop, the simulator's lateness on a real server) is not

@@ -1,6 +1,6 @@
 """Whether a row may be believed: evidence -> valid (true, false, unknown) and reason codes. Pure.
 
-A check that fires either *voids* the row, *informs* (the figure is true, and this is to be known about it), or makes
+A check that fires either *voids* the row, *informs* (the figure is true, but the reader should know this), or makes
 it *unknown*. A check that could not be made is never taken as passed: it is listed, and when it is one that `true`
 needs, the row is unknown. The codes are in `codes`, their checks and thresholds in `checks`.
 """

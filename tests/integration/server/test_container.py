@@ -157,7 +157,7 @@ def test_image_is_pulled(docker, make_container, monkeypatch):
 def test_image_that_cannot_be_had(docker, make_container, monkeypatch):
     """An image that nobody has is named, with exit code 4 and the log of the pull."""
     monkeypatch.setenv("DOCKER_MISSING_IMAGE", "forever")
-    with pytest.raises(EnvironmentFault, match="cannot be had") as caught, server.start(make_container()):
+    with pytest.raises(EnvironmentFault, match="is not available") as caught, server.start(make_container()):
         pass
 
     assert caught.value.exit_code == Exit.ENVIRONMENT

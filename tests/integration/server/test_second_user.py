@@ -139,7 +139,7 @@ def test_two_users_of_eight_gpus(state_of_all):
             assert "ready after" in said[-1], serving.communicate()
             told = rf"held by {re.escape(who)}, pid {serving.pid}: rocbench serve llama-3.1-405b, since 2\d"
             sweep = ["-m", "rocbench", "sweep", "nightly", "--out", str(state_of_all / "run")]
-            asked = {"4 GPUs are wanted, 0 of 8 are free; ": words("qwen3-235b")}
+            asked = {"4 GPUs are needed, 0 of 8 are free; ": words("qwen3-235b")}
             asked |= {"the node is ": sweep} if first == theirs else {}
             for what, argv in asked.items():
                 with second(*argv) as refused:

@@ -48,7 +48,7 @@ def two_then_long() -> dict:
 
 
 def test_ctrl_c_in_the_window(bench):
-    """Ctrl-C in mid-window: over within 10 s, the finished cell on disk, the cut one not."""
+    """Ctrl-C during the window: over within 10 s, the finished cell on disk, the cut one not."""
     terminal = begin(bench, two_then_long())
     terminal.wait_for(r"(?s)c2.* measure \d+ s.*c3.* measure [1-9]\d* s")
 

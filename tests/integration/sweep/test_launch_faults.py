@@ -25,7 +25,7 @@ def test_server_that_dies_at_load_or_in_the_window(bench):
         assert measured(ended, NEXT, users)
     assert "server_changed" in ended.reasons(FIRST, 8)
     assert measured(ended, FIRST, 1)
-    assert "the server died in mid-run" in ended.stderr
+    assert "the server died during the run" in ended.stderr
     assert len(list((ended.folder / "servers").iterdir())) == 4  # the second life has a folder of its own
 
 
@@ -39,7 +39,7 @@ def test_server_that_dies_again_and_again(bench):
     assert ended.code == 1
     assert all("server_changed" in ended.reasons(FIRST, users) for users in (4, 5, 6))
     assert "server_failed" in ended.reasons(FIRST, 7)
-    assert "died in mid-run" in ended.row(FIRST, 7)["failure_message"]
+    assert "died during the run" in ended.row(FIRST, 7)["failure_message"]
     assert all(measured(ended, NEXT, users) for users in (4, 5, 6, 7))
 
 

@@ -39,7 +39,7 @@ def test_watched_faults(bench):
 
 
 def test_server_killed_leaving_workers(bench):
-    """SIGKILL of the API server in mid-window leaves a worker that ignores SIGTERM: it is found and ended too."""
+    """SIGKILL of the API server during the window leaves a worker that ignores SIGTERM: it is found and ended too."""
     bench.program = HURRIED
     terminal = Terminal(
         bench,

@@ -39,7 +39,7 @@ def test_a_crash_tells_how_to_go_on(tmp_path, monkeypatch):
     with pytest.raises(KeyError) as caught:
         bench(tmp_path / "run", SMALL | {"concurrency": [2]})
     assert caught.value.__notes__ == [
-        f"what was measured is on disk; go on with: bench sweep --resume {tmp_path / 'run'}"
+        f"what was measured is on disk; resume with: bench sweep --resume {tmp_path / 'run'}"
     ]
     assert (tmp_path / "run" / "cells.csv").is_file()
 

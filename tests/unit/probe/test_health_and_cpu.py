@@ -50,7 +50,7 @@ def test_healthy(server):
 
 
 def test_unhealthy_for_a_while(server):
-    """503 in mid-run is counted with its time; the server is not taken for dead."""
+    """503 during the run is counted with its time; the server is not taken for dead."""
     watch = HealthWatch(server[0])
     watch.check()
     server[1]["status"] = 503

@@ -117,7 +117,7 @@ def test_gpus_are_not_shared():
         with lock.gpu_locks((2, 3)):
             assert lock.choose_gpus(4, range(8)) == (4, 5, 6, 7)
             with pytest.raises(
-                NodeFault, match=rf"5 GPUs are wanted, 4 of 8 are free; held by .* pid {os.getpid()}"
+                NodeFault, match=rf"5 GPUs are needed, 4 of 8 are free; held by .* pid {os.getpid()}"
             ):
                 lock.choose_gpus(5, range(8))
 

@@ -56,7 +56,7 @@ def test_cached_needs_no_token(tmp_path):
 
 
 def test_offline_and_not_cached(tmp_path):
-    """Offline, a model that is not cached cannot be had."""
+    """Offline, a model that is not cached is not available."""
     with pytest.raises(EnvironmentFault, match="HF_HUB_OFFLINE"):
         check_model(spec("meta/llama"), {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
 

@@ -56,7 +56,7 @@ def test_a_stream_of_something_else(monkeypatch, line):
 
 def test_a_server_without_a_log_here():
     """An attached server's log is not ours to name."""
-    fault = server_fault("m: the server died in mid-run", None)
+    fault = server_fault("m: the server died during the run", None)
 
     assert fault.fix == "it was started elsewhere: its own log says why"
     assert "log: " not in fault.text()

@@ -134,7 +134,7 @@ def test_only_plain_files_are_opened(tmp_path, kind, flags):
     target.mkdir()
     path = tmp_path / "server.log"
     planted(path, kind, target)
-    with pytest.raises(NodeFault, match="where a plain file is wanted"):
+    with pytest.raises(NodeFault, match="where a plain file is expected"):
         os.close(state.open_unlinked(path, flags))
     assert [found.name for found in target.iterdir()] in ([], ["other"])
 

@@ -62,9 +62,11 @@ def gpus(tmp_path, monkeypatch):
 def test_chosen_among_the_visible(gpus):
     """Of a shared node a server takes no other GPUs than its user's."""
     assert gpus("qwen3-235b", "4,5,6,7") == (4, 5, 6, 7)
-    with pytest.raises(NodeFault, match=r"4 GPUs are wanted, 2 of 8 can be seen \(HIP_VISIBLE_DEVICES=4,5\)"):
+    with pytest.raises(
+        NodeFault, match=r"the plan needs 4 GPUs, 2 of 8 can be seen \(HIP_VISIBLE_DEVICES=4,5\)"
+    ):
         gpus("qwen3-235b", "4,5")
-    with pytest.raises(NodeFault, match="GPUs 0, 1, 2, 3 are wanted"):
+    with pytest.raises(NodeFault, match="the plan needs GPUs 0, 1, 2, 3"):
         gpus("qwen3-235b", "4,5,6,7", [0, 1, 2, 3])
 
 

@@ -317,7 +317,7 @@ class Sweep(Strict):
     retries: Annotated[int, Field(ge=0, le=10_000, validation_alias=AliasChoices("retries", "again"))] = 0
     """Measurements of the run that may be repeated at once because this machine disturbed them. Old name: `again`."""
     discard_first: bool = False
-    """Measure each cell once more after a load, and leave that out of all judgement."""
+    """Measure each cell again after a load, and leave that out of all judgement."""
     restart: Literal["never", "per_repeat", "per_cell"] = "never"
     """When a server is started anew between repeats."""
     order: Literal["as_given", "random", "interleaved"] = "as_given"
@@ -337,7 +337,7 @@ class Sweep(Strict):
     seed: Seed = 0
     """Of prompts, order and arrivals."""
     assume: Assume = Assume()
-    """What the plan's time takes for granted."""
+    """What the plan's time estimate assumes."""
     simulation: Simulation = Simulation()
     """Settings of the simulated server."""
     nightly: bool = False

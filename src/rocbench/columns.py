@@ -73,7 +73,7 @@ _LOAD = (
 
 _VERDICT = (
     Column("valid", "", "true, false, or unknown (absent): see docs/verdicts.md"),
-    Column("reasons", "", "codes, joined by `;`: what voids the row first, then what is to be known"),
+    Column("reasons", "", "codes, joined by `;`: first those that void the row, then those that inform"),
     Column("failures", "", "JSON, failure class to count, of requests that began in the window"),
     Column(
         "load_notes",

@@ -129,7 +129,7 @@ PHYSICS = (
     Column("mean_power_w", "W", "mean power of the server's GPUs together over the window", "lower"),
     Column("gpu_sockets", "", "sockets whose power is counted: partitions of one GPU share one"),
     Column("power_cap_w", "W", "power limit of those sockets together"),
-    Column("power_note", "", "what is to be known of the power: whole sockets, or why there is none"),
+    Column("power_note", "", "a note on the power: whole sockets, or why there is no figure"),
     Column("peak_power_w", "W", "highest power of the server's GPUs together in the window"),
     Column(
         "energy_j",

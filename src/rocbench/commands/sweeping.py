@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,21 +120,15 @@ def sweep(
     ] = False,
 ) -> None:
     """Run a sweep: launch each server, load it, judge each row, write the run folder."""
-    from rocbench import console
-    from rocbench.commands import planning
     from rocbench.conduct.bind import ClientOptions
-    from rocbench.conduct.inputs import examined
     from rocbench.conduct.run import RunOptions
     from rocbench.fleet.executor import FleetOptions
-    from rocbench.plan import shards
-    from rocbench.plan.expand import Overrides
 
     fleet = (
         FleetOptions(address, resource, aa_nodes)
         if _on_ray(executor, address, resource, aa_nodes, load_hosts)
         else None
     )
-    level = _level(concurrency, rate)
     changes: dict[str, Any] = {
         "isl": isl,
         "osl": osl,
@@ -147,7 +143,16 @@ def sweep(
         "api_key_env": api_key_env,
         **options.requests(api, extra_body, header, insecure=insecure),
     }
-    chosen = _overrides(vllm, hardware, tp, aiter, set_, only, force)
+    asked = _Asked(
+        sweep=sweep,
+        base_url=base_url,
+        model=model,
+        level=_level(concurrency, rate),
+        changes=changes,
+        overrides=_overrides(vllm, hardware, tp, aiter, set_, only, force),
+        resume=resume,
+        shard=shard,
+    )
     client = ClientOptions(
         tokenizer=tokenizer,
         vocab_size=vocab_size,
@@ -155,53 +160,90 @@ def sweep(
         load_hosts=load_hosts,
         ray_address=address if load_hosts is not None else None,
     )
-    if resume is not None:
-        given = [sweep, base_url, out, model, shard, *level, *changes.values()]
-        if any(value is not None for value in given) or chosen != Overrides():
-            raise InputError(
-                "--resume takes the plan from the run folder",
-                fix="give nothing beside it but --reap, --client-cpus, --despite-doctor",
-            )
-        made, client = planning.resumed(resume, client)
-        out = resume
-    elif base_url is not None:
-        if sweep is not None:
-            raise InputError(
-                "a SWEEP and --base-url exclude each other", fix="put base_url under `server:` instead"
-            )
-        made = planning.adhoc(base_url, model, level, changes, chosen)
-    else:
-        if model is not None:
-            raise InputError("--model goes with --base-url", fix="name models in the sweep, or use --only")
-        made = planning.plan(sweep, chosen, level | changes)
-    if shard is not None:
-        made = shards.shard(made, *shards.parse(shard))
-    if fleet is None and load_hosts is None:  # else other machines open the files
-        _check_client(client)
-        made = examined(made, client)
-    if dry_run:
-        console.show_plan(made)
-        _refuse(made)
-        return
-    _refuse(made)
     run_options = RunOptions(
-        out=out,
+        out=resume or out,
         resume=resume is not None,
         client=client,
-        overrides=chosen,
+        overrides=asked.overrides,
         shard=shard,
         reap=reap,
         despite_doctor=despite_doctor,
     )
+    if resume is not None and out is not None:
+        raise _beside_resume()
+    _sweep(asked, run_options, fleet, dry_run=dry_run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What shall be measured, as the command line names it."""
+
+    sweep: str | None
+    base_url: str | None
+    model: str | None
+    level: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    """Values that stand above those of the YAML."""
+    overrides: Overrides
+    resume: Path | None
+    shard: str | None
+
+
+def _sweep(asked: _Asked, run_options: RunOptions, fleet: FleetOptions | None, *, dry_run: bool) -> None:
+    """Plan and run what is asked for, here or on a Ray cluster, and show what came of it."""
+    from rocbench import console
+    from rocbench.conduct.inputs import examined
+    from rocbench.plan import shards
+
+    made, client = _planned(asked, run_options.client)
+    if asked.shard is not None:
+        made = shards.shard(made, *shards.parse(asked.shard))
+    if fleet is None and run_options.client.load_hosts is None:  # else other machines open the files
+        _check_client(client)
+        made = examined(made, client)
+    if dry_run:
+        console.show_plan(made)
+    _refuse(made)
+    if dry_run:
+        return
     with console.screen() as screen:
         for note in made.notes:
             screen.note(note)
-        outcome = _run(made, run_options, fleet, screen)
+        outcome = _run(made, replace(run_options, client=client), fleet, screen)
     console.show_cells(outcome.cells, outcome.folder)
     console.show_capacity(outcome.cells, outcome.searches, made.sweep.saturation_gain)
-    if aa_nodes:
+    if fleet is not None and fleet.aa_nodes:
         _show_between_nodes(outcome.cells)
     raise typer.Exit(int(outcome.exit_code))
+
+
+def _planned(asked: _Asked, client: ClientOptions) -> tuple[Plan, ClientOptions]:
+    """The plan, and the client's options, of which a run that is resumed keeps its own."""
+    from rocbench.commands import planning
+    from rocbench.plan.planned import Overrides
+
+    if asked.resume is not None:
+        given = [asked.sweep, asked.base_url, asked.model, asked.shard, *asked.level, *asked.changes.values()]
+        if any(value is not None for value in given) or asked.overrides != Overrides():
+            raise _beside_resume()
+        return planning.resumed(asked.resume, client)
+    if asked.base_url is not None:
+        if asked.sweep is not None:
+            raise InputError(
+                "a SWEEP and --base-url exclude each other", fix="put base_url under `server:` instead"
+            )
+        made = planning.adhoc(asked.base_url, asked.model, asked.level, asked.changes, asked.overrides)
+        return made, client
+    if asked.model is not None:
+        raise InputError("--model goes with --base-url", fix="name models in the sweep, or use --only")
+    return planning.plan(asked.sweep, asked.overrides, {**asked.level, **asked.changes}), client
+
+
+def _beside_resume() -> InputError:
+    return InputError(
+        "--resume takes the plan from the run folder",
+        fix="give nothing beside it but --reap, --client-cpus, --despite-doctor",
+    )
 
 
 def _on_ray(

@@ -21,7 +21,7 @@ from rocbench.plan.expand import Group, Run
 from rocbench.probe import counters, cpu, gpu, logwatch, scrape
 from rocbench.probe.cpuwait import CpuWait
 from rocbench.probe.health import HealthWatch
-from rocbench.records import GpuSample, LoadResult, ServerSample
+from rocbench.records import GpuSample, LoadResult, ServerSample, Window
 from rocbench.redact import redacted
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, changes, proof
@@ -85,32 +85,19 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
         yield Session(group, running, sweep, proved, telemetry, folder.secrets, notes, told)
 
 
-def cell(
-    session_: Session,
-    run: Run,
-    run_id: str,
-    client: ClientOptions,
-    screen: Screen,
-) -> Measured:
+def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen: Screen) -> Measured:
     """Drive one cell's load and read out everything beside it."""
     running = session_.running
     reset = proof.reset_prefix_cache(running)
     spec = bind.load_spec(session_.group, session_.sweep, run, running, run_id, client)
     spec = replace(spec, secrets=session_.secrets)
-    insecure = running.spec.insecure
-    scraper = scrape.Scraper(running.base_url, running.headers, insecure)
+    scraper = scrape.Scraper(running.base_url, running.headers, running.spec.insecure)
     log = logwatch.LogWatch(running.log_path)
     waits = CpuWait(running.processes)
     edges = _Edges(running, waits)
     with (
         kept_off({member.pid for member in running.processes()}),
-        HealthWatch(
-            running.base_url,
-            running.headers,
-            insecure,
-            exit_code=running.exit_code,
-            path=running.health_path,
-        ) as health,
+        _health_watch(running) as health,
         scraper,
         log,
         waits,
@@ -135,29 +122,19 @@ def cell(
     gpus = tuple(session_.telemetry.between(start_ns, end_ns))
     for note in session_.telemetry.news():
         screen.note(note)
-    comparable = scraper.samples if counters.of_one_process(scraper.samples) else []
-    columns: dict[str, Any] = {
-        **scrape.window_view(scraper.samples, start_ns, end_ns),
-        **scrape.load_view(*((before, after) if comparable else (None, None))),
-        **agreement.matched(result.requests, comparable, result.window),
-        "server_answer_ms": scraper.fastest_ms,
-        **scraper.view(),
-        **log.view(start_ns, end_ns),
+    columns = {
+        **_read_out(result.window, scraper, log, (before, after)),
+        **agreement.matched(result.requests, _comparable(scraper), result.window),
         **health.view(start_ns, end_ns),
         **edges.view(),
         **waits.view(),
-        **power.window_columns(gpus, start_ns, end_ns, result.output_tokens_in_window),
-        **session_.telemetry.power_columns(),
+        **_of_gpus(session_.telemetry, gpus, result),
         **proved_columns(session_.proved),
+        **_sameness(session_, scraper, result.window.ended_by, died=bool(health.died)),
+        **ceiling_columns(len(result.workers)),
+        "simulated": running.simulated or _says_simulated(scraper.samples),
+        "prefix_cache_reset": reset,
     }
-    answers = result.window.ended_by not in {"interrupted", "server_unresponsive", "server_died"}
-    now = changes.ask(running, session_.secrets) if answers else changes.Told()
-    columns |= sameness_columns(session_, scraper.samples, now, died=bool(health.died))
-    session_.seen, session_.held = scraper.samples, True
-    columns |= ceiling_columns(len(result.workers))
-    columns["simulated"] = running.simulated or _says_simulated(scraper.samples)
-    columns["prefix_cache_reset"] = reset
-    columns["gpu_shared"] = session_.telemetry.shared(start_ns, end_ns)
     return Measured(
         result=result,
         columns=columns,
@@ -167,6 +144,56 @@ def cell(
         gpus=gpus,
         doubted=frozenset(session_.proved.doubts.keys() - session_.proved.found.keys()),
     )
+
+
+def _health_watch(running: RunningServer) -> HealthWatch:
+    return HealthWatch(
+        running.base_url,
+        running.headers,
+        running.spec.insecure,
+        exit_code=running.exit_code,
+        path=running.health_path,
+    )
+
+
+def _of_gpus(telemetry: gpu.Telemetry, samples: Sequence[GpuSample], result: LoadResult) -> dict[str, Any]:
+    """The GPUs' power in the window, and whether others used them."""
+    start_ns, end_ns = result.window.start_ns, result.window.end_ns
+    return {
+        **power.window_columns(samples, start_ns, end_ns, result.output_tokens_in_window),
+        **telemetry.power_columns(),
+        "gpu_shared": telemetry.shared(start_ns, end_ns),
+    }
+
+
+def _comparable(scraper: scrape.Scraper) -> list[ServerSample]:
+    """The server's readings, where one process counted them all."""
+    return scraper.samples if counters.of_one_process(scraper.samples) else []
+
+
+def _read_out(
+    window: Window,
+    scraper: scrape.Scraper,
+    log: logwatch.LogWatch,
+    edges: tuple[ServerSample | None, ServerSample | None],
+) -> dict[str, Any]:
+    """What the server's metrics and its log say of the window; of the whole load by its readings at both edges."""
+    return {
+        **scrape.window_view(scraper.samples, window.start_ns, window.end_ns),
+        **scrape.load_view(*(edges if _comparable(scraper) else (None, None))),
+        "server_answer_ms": scraper.fastest_ms,
+        **scraper.view(),
+        **log.view(window.start_ns, window.end_ns),
+    }
+
+
+def _sameness(session_: Session, scraper: scrape.Scraper, ended_by: str, *, died: bool) -> dict[str, Any]:
+    """Whether the server is still the one that the session began with; the readings are kept for the next cell."""
+    answers = ended_by not in {"interrupted", "server_unresponsive", "server_died"}
+    now = changes.ask(session_.running, session_.secrets) if answers else changes.Told()
+    columns = sameness_columns(session_, scraper.samples, now, died=died)
+    session_.seen, session_.held = scraper.samples, True
+    return columns
 
 
 def replaced(session_: Session) -> str:

@@ -177,49 +177,20 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
     tp, pp = _ranks(flags, "tensor-parallel-size"), _ranks(flags, "pipeline-parallel-size")
     dp, dcp = _ranks(flags, "data-parallel-size"), _ranks(flags, "decode-context-parallel-size")
     ep = flags.get("enable-expert-parallel") is True
-    gpus = hardware.gpus * subject.nodes
-    first = profile.vllm_min or next((subject.first_vllm.get(name) for name in arch.architectures), None)
-    quantization = profile.checkpoint.quantization
-    block = profile.checkpoint.block[0] if profile.checkpoint.block else None
-    shard = _moe_shard(arch, tp * dp, ep=ep)
-    offload, by, connector, gib = _offload(flags, env)
-    question = _question(subject, flags, env, connector=connector != "")
+    offloading = _offload(flags, env)
+    question = _question(subject, flags, env, connector=offloading[2] != "")
     choice = backends.choose(question)
     question_off = _question(subject, flags, env, connector=True)
-    parts = question.parts
     asked_block = flags.get("block-size")
     return Facts(
-        platform=hardware.platform,
-        gpus=gpus,
-        nodes=subject.nodes,
-        gpu=hardware.gpu.name if hardware.gpu else None,
-        gfx=hardware.gpu.gfx if hardware.gpu else None,
-        rocm=hardware.rocm,
-        gpu_memory_gib=hardware.gpu.hbm_bytes / GIB if hardware.gpu else None,
-        gpus_needed=tp * pp * dp,
-        gpus_short=hardware.platform == "rocm" and tp * pp * dp > gpus,
-        vllm=subject.vllm,
-        model=profile.hf_id.rsplit("/", 1)[-1],
-        model_type=_model_type(profile),
-        architecture=arch.architectures[0] if arch.architectures else "",
-        architecture_missing=_missing(first, subject.vllm, subject.names.releases),
-        first_vllm=first,
-        family=arch.family,
-        mla=arch.mla,
-        moe=arch.moe,
-        vision=arch.vision,
-        encoder_decoder=bool(profile.config.get("is_encoder_decoder")),
+        **_of_node(subject, needed=tp * pp * dp),
+        **_of_model(subject),
         heads=arch.num_heads // tp if tp else 0,
         total_heads=arch.num_heads,
         heads_divisible=arch.num_heads % tp == 0,
         kv_heads=arch.num_kv_heads,
         head_dim=arch.head_dim,
-        quantization=quantization,
-        online_quantization=quantization == "none" and flags.get("quantization") is not None,
-        weight_block=block,
-        moe_shard=shard,
-        moe_shard_remainder=None if shard is None else (shard % block if block else 0),
-        weights_gb=_weights_gb(profile, arch),
+        **_of_checkpoint(subject, flags, _moe_shard(arch, tp * dp, ep=ep)),
         tp=tp,
         pp=pp,
         dp=dp,
@@ -247,16 +218,83 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         spec_decode=any(name.partition(".")[0] == "speculative-config" for name in flags),
         visible_devices_differ=len({env[name] for name in _VISIBLE if env.get(name)}) > 1,
         aiter=hardware.platform == "rocm" and truthy(env.get(aiter.MASTER)),
-        **{f"aiter_{name}": parts.get(name) for name in _PARTS},
-        offload=offload,
-        offload_by=by,
-        offload_connector=connector,
-        offload_gib=gib,
+        **_of_aiter(question.parts),
+        **_of_offload(subject, offloading, tp=tp, dcp=dcp),
         mla_copies=tp / max(1, dcp),
-        offload_usable_gib=None if gib is None else gib * max(1, dcp) / max(1, tp) if arch.mla else gib,
-        offload_compared=subject.offload_compared,
         multi_turn=subject.multi_turn,
     )
+
+
+def _of_node(subject: Subject, needed: int) -> dict[str, Any]:
+    """The facts of the GPUs, of which the ranks need so many."""
+    hardware = subject.hardware
+    gpus = hardware.gpus * subject.nodes
+    return {
+        "platform": hardware.platform,
+        "gpus": gpus,
+        "nodes": subject.nodes,
+        "gpu": hardware.gpu.name if hardware.gpu else None,
+        "gfx": hardware.gpu.gfx if hardware.gpu else None,
+        "rocm": hardware.rocm,
+        "gpu_memory_gib": hardware.gpu.hbm_bytes / GIB if hardware.gpu else None,
+        "gpus_needed": needed,
+        "gpus_short": hardware.platform == "rocm" and needed > gpus,
+    }
+
+
+def _of_model(subject: Subject) -> dict[str, Any]:
+    """The facts of the model, and of what this vLLM knows of it."""
+    arch, profile = subject.architecture, subject.profile
+    first = profile.vllm_min or next((subject.first_vllm.get(name) for name in arch.architectures), None)
+    return {
+        "vllm": subject.vllm,
+        "model": profile.hf_id.rsplit("/", 1)[-1],
+        "model_type": _model_type(profile),
+        "architecture": arch.architectures[0] if arch.architectures else "",
+        "architecture_missing": _missing(first, subject.vllm, subject.names.releases),
+        "first_vllm": first,
+        "family": arch.family,
+        "mla": arch.mla,
+        "moe": arch.moe,
+        "vision": arch.vision,
+        "encoder_decoder": bool(profile.config.get("is_encoder_decoder")),
+    }
+
+
+def _of_checkpoint(subject: Subject, flags: Mapping[str, Any], shard: float | None) -> dict[str, Any]:
+    """The facts of the weights; `shard` is the width of an expert on one rank."""
+    checkpoint = subject.profile.checkpoint
+    block = checkpoint.block[0] if checkpoint.block else None
+    return {
+        "quantization": checkpoint.quantization,
+        "online_quantization": checkpoint.quantization == "none" and flags.get("quantization") is not None,
+        "weight_block": block,
+        "moe_shard": shard,
+        "moe_shard_remainder": None if shard is None else (shard % block if block else 0),
+        "weights_gb": _weights_gb(subject.profile, subject.architecture),
+    }
+
+
+def _of_offload(
+    subject: Subject, offloading: tuple[bool, str, str, float | None], *, tp: int, dcp: int
+) -> dict[str, Any]:
+    """The facts of KV on the host, of which each rank's copy of MLA's takes its part."""
+    offload, by, connector, gib = offloading
+    return {
+        "offload": offload,
+        "offload_by": by,
+        "offload_connector": connector,
+        "offload_gib": gib,
+        "offload_usable_gib": gib * max(1, dcp) / max(1, tp)
+        if gib is not None and subject.architecture.mla
+        else gib,
+        "offload_compared": subject.offload_compared,
+    }
+
+
+def _of_aiter(parts: Mapping[str, bool | None]) -> dict[str, Any]:
+    """Each part of AITER: on, off, or not known."""
+    return {f"aiter_{name}": parts.get(name) for name in _PARTS}
 
 
 _PARTS = tuple(

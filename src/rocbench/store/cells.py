@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from rocbench import harmless, textfile
+from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.store.reading import LARGEST, UNREADABLE, one_line
-from rocbench.tables import kept, metrics
+from rocbench.tables import kept
 
 Row = dict[str, Any]
 
@@ -43,7 +44,7 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Cell rows as a frame: documented columns first, one dtype a column."""
-    documented = [column.name for column in metrics.columns()]
+    documented = [column.name for column in CELLS]
     extra = sorted({name for row in rows for name in row} - set(documented))
     held = {name: [row.get(name) for row in rows] for name in documented}
     held |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}

@@ -30,8 +30,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench import stats
-from rocbench.column import Column
-from rocbench.columns import CELLS
 from rocbench.records import (
     BURST_EVENTS,
     BURST_TOKENS,
@@ -63,11 +61,6 @@ LATE_MS = 10.0
 _DIFFERS = re.compile(r"\b(?:[0-9a-f]{8,}|[0-9a-f-]{32,}|\w*-[0-9a-f]{6,}\w*)\b|\d+", re.IGNORECASE)
 """Numbers, and ids of requests."""
 _PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
-
-
-def columns() -> tuple[Column, ...]:
-    """The columns of `cells`, in order."""
-    return CELLS
 
 
 def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] | None = None) -> Row:

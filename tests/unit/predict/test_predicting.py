@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from rocbench.columns import CELLS
 from rocbench.commands import planning
 from rocbench.errors import ConfigError, InputError
 from rocbench.plan.expand import Overrides, expand
 from rocbench.predict import predicting
 from rocbench.settings.schema import Sweep
 from rocbench.store.folder import RunFolder
-from rocbench.tables import metrics
 
 
 def sweep(**more) -> Sweep:
@@ -36,7 +36,7 @@ def test_rows_are_marked_and_judged():
     """Simulated, predicted, valid, with the columns of a measured row."""
     rows = [found.row for found in predicting.predictions(plan(sweep()))]
     assert len(rows) == 4
-    known = {column.name for column in metrics.columns()}
+    known = {column.name for column in CELLS}
     for row in rows:
         assert row["predicted"] is True
         assert row["simulated"] is True

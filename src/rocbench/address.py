@@ -21,30 +21,23 @@ class Endpoint:
     """A base URL in its parts."""
 
     scheme: str
-    """`http`, `https` or `unix`."""
+    """`http` or `https`."""
     host: str
     port: int
     path: str
-    """What stands before `/v1/...`, without a slash at its end; the socket's file for `unix`."""
+    """What stands before `/v1/...`, without a slash at its end."""
 
     @property
     def authority(self) -> str:
         """The Host header."""
-        if self.scheme == "unix":
-            return "localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
-
-    @property
-    def prefix(self) -> str:
-        """What each request's path begins with."""
-        return "" if self.scheme == "unix" else self.path
 
     @property
     def loopback(self) -> bool:
         """True for this machine's own addresses, which no proxy may capture."""
         name = self.host.rstrip(".").lower()
-        if self.scheme == "unix" or name == "localhost" or name.endswith(".localhost"):
+        if name == "localhost" or name.endswith(".localhost"):
             return True
         address = _ip(self.host)
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
@@ -135,8 +128,6 @@ def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
 
 def place(base_url: str) -> Endpoint:
     """Take a base URL apart. Raises InputError if it is none."""
-    if base_url.startswith("unix:"):
-        return Endpoint("unix", "", 0, "/" + base_url.removeprefix("unix:").lstrip("/"))
     parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
     try:
         port = parts.port
@@ -152,8 +143,6 @@ def place(base_url: str) -> Endpoint:
 
 def addresses(where: Endpoint) -> tuple[tuple[int, object], ...]:
     """(family, socket address) of each address the name has. Raises ServerUnreachable if it has none."""
-    if where.scheme == "unix":
-        return ((int(socket.AF_UNIX), where.path),)
     try:
         found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -15,7 +15,7 @@ import aiohttp
 
 from rocbench.address import place, proxy_of, tls_context
 from rocbench.load import bodies
-from rocbench.load.aioconn import TRIP, TcpConnector, Trip, UnixConnector, head_too_large
+from rocbench.load.aioconn import TRIP, TcpConnector, Trip, head_too_large
 from rocbench.load.answer import Answer
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
@@ -40,8 +40,6 @@ class AioLoop:
         self.where = place(self.spec.target.base_url)
         is_chat = work.feed.source.is_chat
         self.url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=is_chat)}"
-        if self.where.scheme == "unix":
-            self.url = f"http://localhost{bodies.path(self.where, is_chat=is_chat)}"
         self.headers = bodies.headers(self.spec.target)
         proxy = proxy_of(self.where)
         self.way: dict[str, Any] = {"allow_redirects": False}
@@ -70,14 +68,9 @@ class AioLoop:
         trace.on_connection_create_end.append(self.connected)
         trace.on_connection_reuseconn.append(self.reused)
         trace.on_request_chunk_sent.append(self.written)
-        connector: aiohttp.BaseConnector
-        if self.where.scheme == "unix":
-            connector = UnixConnector(self.idle_closed, self.where.path, limit=0, force_close=fresh)
-        else:
-            kept = {"force_close": True} if fresh else {"keepalive_timeout": 3600.0}
-            connector = TcpConnector(self.idle_closed, limit=0, **kept)
+        kept = {"force_close": True} if fresh else {"keepalive_timeout": 3600.0}
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=TcpConnector(self.idle_closed, limit=0, **kept),
             timeout=aiohttp.ClientTimeout(
                 total=self.spec.request_timeout_s, sock_connect=min(_CONNECT_S, self.spec.request_timeout_s)
             ),

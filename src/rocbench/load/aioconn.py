@@ -151,11 +151,3 @@ class TcpConnector(aiohttp.TCPConnector):
     def __init__(self, idle_closed: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
         self._factory = functools.partial(Line, loop=self._loop, idle_closed=idle_closed)  # type: ignore[assignment]
-
-
-class UnixConnector(aiohttp.UnixConnector):
-    """The same over a file."""
-
-    def __init__(self, idle_closed: Callable[[], None], path: str, **options: Any) -> None:
-        super().__init__(path, **options)
-        self._factory = functools.partial(Line, loop=self._loop, idle_closed=idle_closed)  # type: ignore[assignment]

@@ -51,7 +51,7 @@ def chat(
 
 def path(where: Endpoint, *, is_chat: bool) -> str:
     """The request's path."""
-    return f"{where.prefix}/v1/chat/completions" if is_chat else f"{where.prefix}/v1/completions"
+    return f"{where.path}/v1/chat/completions" if is_chat else f"{where.path}/v1/completions"
 
 
 def headers(target: Target) -> dict[str, str]:

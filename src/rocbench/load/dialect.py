@@ -85,7 +85,7 @@ class Probe:
     def __init__(self, spec: LoadSpec, transport: str) -> None:
         self.spec = spec
         self.where: Endpoint = place(spec.target.base_url)
-        self.direct = transport == "wire" or self.where.scheme == "unix"
+        self.direct = transport == "wire"
         self.source = RequestFactory(spec, Dialect(), wire=self.direct)
         self.addresses = addresses(self.where) if self.direct else ()
         self.asked = 0

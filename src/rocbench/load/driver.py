@@ -133,6 +133,4 @@ def _notes(spec: LoadSpec, limit: int, reports: list[WorkerReport]) -> list[str]
     never = sum(report.never_sent for report in reports)
     if never:
         notes.append(f"{never} requests were due and never sent, for lack of room in flight")
-    if any(report.user_stamps for report in reports):
-        notes.append("stamps are of user space, for this kind of socket has none of the kernel")
     return notes

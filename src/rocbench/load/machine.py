@@ -34,7 +34,7 @@ def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
     """The transport of a load. Raises InputError if the wire is asked for where it cannot be."""
     where = place(spec.target.base_url)
     proxied = proxy_of(where) is not None
-    possible = sys.platform == "linux" and where.scheme in {"http", "unix"} and not proxied
+    possible = sys.platform == "linux" and where.scheme == "http" and not proxied
     if spec.transport == "wire" and not possible:
         why = "a proxy stands before it" if proxied else "it needs plain HTTP and Linux"
         raise InputError(

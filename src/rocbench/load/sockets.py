@@ -134,8 +134,6 @@ class Sockets:
 
     def user_stamp(self) -> bytes:
         """A stamp in place of a missing one of the kernel's (the first packets after it was asked for)."""
-        if self.work.spec.addresses[0][0] == socket.AF_UNIX:
-            self.work.user_stamps = True
         return struct.pack("qq", *divmod(realtime_ns(), 1_000_000_000))
 
     def unusual(self, connection: Connection, event: int) -> None:
@@ -271,9 +269,8 @@ class Sockets:
             return
         connection = Connection(sock, address)
         connection.request = request
-        if family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.table[sock.fileno()] = (
             sock.recvmsg,
             connection.reads.append,

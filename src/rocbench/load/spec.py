@@ -14,7 +14,7 @@ class Target:
     """The server under load."""
 
     base_url: str
-    """`http://127.0.0.1:8000`, `https://...`, `http://[::1]:8000`, or `unix:/path/of/socket`; a `/v1` is cut."""
+    """`http://127.0.0.1:8000`, `https://...` or `http://[::1]:8000`; a `/v1` is cut."""
     model: str
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

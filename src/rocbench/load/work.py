@@ -41,8 +41,6 @@ class WorkerReport:
     """Requests in flight that were cut by an abort."""
     never_sent: int
     """Open loop: requests that were due and never sent."""
-    user_stamps: bool
-    """Some stamps were taken in user space, after the kernel's."""
 
 
 @dataclass(slots=True)
@@ -92,7 +90,6 @@ class Work:
         """Sends that wait for their time (a ramp, a user that backs off)."""
         self.turned_over: set[int] = set()
         self.strikes: dict[int, int] = {}
-        self.user_stamps = False
         self.cuts = 0
         self._begin: _Usage | None = None
         self._end: _Usage | None = None
@@ -226,7 +223,6 @@ class Work:
             stamps=self.tally.stamps,
             cut=self.cuts,
             never_sent=len(self.waiting),
-            user_stamps=self.user_stamps,
         )
 
 

@@ -254,44 +254,6 @@ def test_ipv6_and_names(transport):
         assert_good(counted(url.replace("127.0.0.1", "localhost"), transport=transport))
 
 
-@BOTH
-def test_unix_socket(tmp_path, transport):
-    """`unix:/path` reaches a server that listens on a file; its stamps are of user space, and that is said."""
-    path = tmp_path / "s"
-    done = threading.Event()
-    import socket as sockets
-
-    listener = sockets.socket(sockets.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(50)
-
-    def one(sock):
-        while (request := read_request(sock)) is not None:
-            body = whole(request["max_tokens"])
-            sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-        sock.close()
-
-    def accept():
-        while True:
-            sock, _ = listener.accept()
-            if done.is_set():
-                sock.close()
-                return
-            threading.Thread(target=one, args=(sock,), daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        result = counted(f"unix:{path}", transport=transport)
-    finally:
-        done.set()
-        with sockets.socket(sockets.AF_UNIX) as last:
-            last.connect(str(path))
-        thread.join(10)
-        listener.close()
-    assert_good(result)
-
-
 def test_https_goes_by_aiohttp(tmp_path, monkeypatch):
     """An https target takes the aiohttp transport and says so; the wire refuses it."""
     if shutil.which("openssl") is None:

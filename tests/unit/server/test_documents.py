@@ -39,7 +39,7 @@ def test_pages_for_users_name_no_test():
     pages = sorted(DOCS.rglob("*.md"))
     assert len(pages) > 20
     for page in pages:
-        if page.name != "architecture.md":
+        if page.name not in {"architecture.md", "style.md"}:  # pages for developers
             assert not re.findall(r"\btest_\w+\.py|::test_\w+|`tests/", page.read_text(encoding="utf-8")), (
                 page.name
             )

@@ -119,11 +119,11 @@ def _write_run(path: Path, sweep: Mapping[str, Any], world: World) -> RunFolder:
                 from rocbench.errors import ServerFault
 
                 error = ServerFault("the server did not start", where=str(server), code="out_of_memory")
-                folder.write_cell(identity, rows.failed_row(plan, launch, run, server.name, error), {})
+                folder.write_cell(identity, rows.failed_columns(plan, launch, run, server.name, error), {})
                 continue
             rng = np.random.default_rng([world.seed, index, number, world.day])
             measured = synthetic(launch, run, world, rng, at)
-            row = rows.row(plan, launch, run, running, measured)
+            row = rows.columns(plan, launch, run, running, measured)
             row["simulated"] = world.simulated
             folder.write_cell(
                 identity, row, parts_of(identity, measured.result, measured.server, measured.gpus)

@@ -15,8 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rocbench import plaintable
-from rocbench.judgement import capacity, compare, render, search
-from rocbench.judgement.compare import origin
+from rocbench.judgement import capacity, render, search
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
 from rocbench.report.curves import level_words
@@ -27,6 +26,7 @@ from rocbench.rules.resolve import Resolution
 from rocbench.server.command import shell_line
 from rocbench.server.secretvalues import secret_values
 from rocbench.settings.schema import Server, Sweep
+from rocbench.tables.row import Row, records
 from rocbench.units import ABSENT, duration, number, percent
 
 NARROWEST = 20
@@ -186,7 +186,7 @@ def show_cells(cells: pd.DataFrame, folder: Path) -> None:
     if cells.empty:
         console.print(f"no cell was measured; see {folder}")
         return
-    endtable.show(compare.records(cells), console)
+    endtable.show(records(cells), console)
     console.print(f"results: {escape(str(folder))}")
 
 
@@ -346,6 +346,6 @@ def _history_notes(row: Mapping[Hashable, Any]) -> str:
     notes = [
         f"change point: {100 * change:+.1f}%" if change is not None else "",
         "configured anew" if row["changed"] else "",
-        origin(row),
+        Row({str(name): value for name, value in row.items()}).origin,
     ]
     return ", ".join(note for note in notes if note)

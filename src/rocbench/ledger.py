@@ -11,15 +11,15 @@ import duckdb
 import pandas as pd
 
 from rocbench.conduct import rows
-from rocbench.conduct.remaining import Key, key_of_row
 from rocbench.errors import InputError
 from rocbench.judgement import repeats, trend
-from rocbench.judgement.compare import by, records
+from rocbench.judgement.compare import by
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.store.cells import frame_of
 from rocbench.store.folder import TABLES, RunFolder
 from rocbench.store.runs import dataset, find
+from rocbench.tables.row import Key, figures, judged, records
 
 
 def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
@@ -74,22 +74,18 @@ def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]
         )
     for name, value in wanted.items():
         frame = frame[frame[name].astype(str) == value]
-    rows_ = [
-        row
-        for row in disambiguated(records(frame))
-        if row["valid"] is not False and row.get(metric) is not None
-    ]
+    rows_ = [row for row in judged(disambiguated(records(frame))) if row.figure(metric) is not None]
     table = []
     for series, points in by(rows_, SERIES).items():
         before, line = None, dict(zip(SERIES, series, strict=True))
         runs_ = by(sorted(points, key=lambda row: str(row["begun_at"])), ("begun_at", "run", "cell_id"))
         for (begun_at, run, cell_id), repeats_ in runs_.items():
-            figures = pd.Series([float(row[metric]) for row in repeats_])
+            there = pd.Series(figures(repeats_, metric))
             table.append(
                 line
                 | {"begun_at": begun_at, "run": run, "cell_id": cell_id}
-                | {"vllm_version": repeats_[0].get("vllm_version"), "mean": figures.mean()}
-                | {"std": figures.std(), "n": len(figures), "changed": before not in {None, cell_id}}
+                | {"vllm_version": repeats_[0].get("vllm_version"), "mean": there.mean()}
+                | {"std": there.std(), "n": len(there), "changed": before not in {None, cell_id}}
             )
             before = cell_id
     return _with_changes(pd.DataFrame(table))
@@ -225,14 +221,13 @@ def _refuse_twice(shards: Sequence[RunFolder]) -> None:
     seen: dict[Key, Path] = {}
     for shard in shards:
         for row in shard.rows:
-            key = key_of_row(row)
-            if key in seen:
+            if row.key in seen:
                 raise InputError(
-                    f"{row['key']} repeat {row['repeat']} is in {seen[key]} too",
+                    f"{row['key']} repeat {row['repeat']} is in {seen[row.key]} too",
                     where=str(shard.path),
                     fix="leave out one of the two",
                 )
-            seen[key] = shard.path
+            seen[row.key] = shard.path
 
 
 def latest_before(folder: RunFolder, folders: Sequence[RunFolder]) -> RunFolder | None:

@@ -25,6 +25,7 @@ from rocbench.server.command import shell_line
 from rocbench.store.cells import read_cells
 from rocbench.store.folder import RunFolder
 from rocbench.tables.parts import Identity
+from rocbench.tables.row import Row
 from synthetic_runs import write_run
 
 SWEEP = {
@@ -187,7 +188,7 @@ def test_screens(run, capsys, monkeypatch):
         assert not controls(bench(*words), "\n")
     assert not controls(bench("query", "select model, key from cells", "--results", run))
     for text in TEXTS:
-        row = {"key": text, "valid": None, "output_throughput": 1.0, "reasons": ""}
+        row = Row({"key": text, "valid": None, "output_throughput": 1.0, "reasons": ""})
         plain, live = PlainScreen(), LiveScreen()
         said = io.StringIO()
         live._console.file, live._console._force_terminal = said, True

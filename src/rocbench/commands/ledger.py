@@ -92,7 +92,8 @@ def summary(
     from rocbench import console, harmless
     from rocbench.commands.reporting import find
     from rocbench.judgement import repeats, search
-    from rocbench.judgement.compare import DEFAULT_METRICS, origin, records
+    from rocbench.judgement.compare import DEFAULT_METRICS
+    from rocbench.tables.row import records
 
     folders = find([run])
     if len(folders) > 1:
@@ -116,7 +117,7 @@ def summary(
     if csv:
         typer.echo(harmless.as_csv(table), nl=False)
         return
-    console.show_summary(table, map(origin, records(cells)))
+    console.show_summary(table, (row.origin for row in records(cells)))
     sweep = (folders[0].read_json("plan.json") or {}).get("sweep") or {}
     gain = float(sweep.get("saturation_gain", 0.05))
     console.show_capacity(cells, search.stored(folders[0].read_json("search.json")), gain)

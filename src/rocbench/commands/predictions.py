@@ -108,9 +108,10 @@ def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> C
     from rocbench.conduct import rows as tables
     from rocbench.predict import calibrating, observed
     from rocbench.store.folder import RunFolder
+    from rocbench.tables.row import judged
 
     folder = RunFolder.open(run)
-    rows = [row for row in folder.rows if row.get("valid") is not False and not row.get("discarded")]
+    rows = judged(row for row in folder.rows if not row.discarded)
     if not rows:
         raise InputError("no row that could be fitted to", where=str(run))
     if any(row.get("simulated") for row in rows) and not allow:

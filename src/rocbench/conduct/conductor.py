@@ -7,7 +7,6 @@ import errno
 import re
 import time
 import traceback
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from rocbench.conduct import bind, measure, rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.interrupts import SignalGuard
-from rocbench.conduct.remaining import Goal, Key, key_of_run
+from rocbench.conduct.remaining import Goal, key_of_run
 from rocbench.errors import (
     BenchError,
     DiskFault,
@@ -39,6 +38,7 @@ from rocbench.settings.schema import Workload
 from rocbench.store.folder import RunFolder
 from rocbench.tables import metrics
 from rocbench.tables.parts import Identity
+from rocbench.tables.row import Key, Row
 from rocbench.verdict.codes import SPOILED
 
 MESSAGE_CHARS = 2000
@@ -232,11 +232,11 @@ class Conductor:
             # next may ask for something else; or a load worker was lost.
             guard.check()
             return self._not_loaded(launch, run, running, error)
-        row = rows.row(self.plan, launch, run, running, measured) | {"node": self.node}
-        self.folder.write_cell(identity, row, measured.parts(identity))
+        columns = rows.columns(self.plan, launch, run, running, measured) | {"node": self.node}
+        row = self.folder.write_cell(identity, columns, measured.parts(identity))
         self.redo.discard(key_of_run(run))
         self.folder.log(
-            now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row["valid"], reasons=row["reasons"]
+            now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row.valid, reasons=row["reasons"]
         )
         self.screen.row(row)
         self._say_errors(row, running.base_url)
@@ -255,7 +255,7 @@ class Conductor:
         if attached and row["server_restarted"]:
             return self._replaced(run, str(row.get("server_changes")))
         self.held += 1
-        why = SPOILED.intersection(row["reasons"].split(";"))
+        why = SPOILED.intersection(row.codes)
         if self.retries and why and not run.discarded:
             self.retries -= 1
             self.index -= 1
@@ -298,10 +298,10 @@ class Conductor:
             self.said.add(about or text)
             self.screen.note(text)
 
-    def _say_errors(self, row: Mapping[str, Any], base_url: str) -> None:
+    def _say_errors(self, row: Row, base_url: str) -> None:
         """The server's own words where requests failed by more than a few, with what follows from them."""
         said = str(row.get("common_error") or "")
-        if said and {"error_rate", "no_measurement"} & set(str(row["reasons"]).split(";")):
+        if said and {"error_rate", "no_measurement"}.intersection(row.codes):
             status = re.match(r"(\d{3}): ", said)
             cause = causes.of_status(int(status[1]), said, base_url) if status else None
             count = f"{row['failed'] or row['common_error_count']} requests failed"
@@ -314,10 +314,10 @@ class Conductor:
         return f"{self.run_id}.{before}" if before else self.run_id
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
-        row = rows.failed_row(self.plan, launch, run, server, error) | {"node": self.node}
-        row["failure_message"] = cut(error.text(), MESSAGE_CHARS, self.folder.secrets)
+        columns = rows.failed_columns(self.plan, launch, run, server, error) | {"node": self.node}
+        columns["failure_message"] = cut(error.text(), MESSAGE_CHARS, self.folder.secrets)
         identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
-        self.folder.write_cell(identity, row, {})
+        row = self.folder.write_cell(identity, columns, {})
         self.redo.discard(key_of_run(run))
         self.screen.row(row)
 
@@ -351,7 +351,7 @@ class Conductor:
             fresh = False
             if not self._run(launch, run, running, session, guard):
                 return False
-            if self.folder.rows[-1]["reasons"] == "request_refused":
+            if self.folder.rows[-1].codes == ("request_refused",):
                 return True  # as it would be at every other level
 
     def _next(self, launch: Launch, workload: Workload) -> tuple[Step, Run | None]:
@@ -380,16 +380,15 @@ class Conductor:
     def _whole(self) -> bool:
         return self.plan.sweep.load.shape.kind == "closed"
 
-    def _rows_of(self, launch: Launch, workload: Workload) -> list[Mapping[str, Any]]:
+    def _rows_of(self, launch: Launch, workload: Workload) -> list[Row]:
         """Rows on disk of one server and workload at whatever level; those to be measured again are left out."""
-        found: list[Mapping[str, Any]] = []
+        found: list[Row] = []
         for row in self.folder.rows:
-            level = capacity.level_of(row)
-            if level is None or row.get("discarded") or row.get("workload") != workload.name:
+            if row.level is None or row.discarded or row.get("workload") != workload.name:
                 continue
-            at = expand.level_of(self.plan.sweep, level)
+            at = expand.level_of(self.plan.sweep, row.level)
             mine = identity.identity(self.plan.sweep, launch.group, workload, at)
-            if row["cell_id"] == mine and (mine, int(row["repeat"]), False) not in self.redo:
+            if row["cell_id"] == mine and row.key not in self.redo:
                 found.append(row)
         return found
 

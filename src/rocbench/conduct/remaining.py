@@ -10,19 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rocbench import stats
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.settings.goals import Until
-
-Row = Mapping[str, Any]
-Key = tuple[str, int, bool]
-
-
-def key_of_row(row: Row) -> Key:
-    """Cell, repeat, discarded."""
-    return str(row["cell_id"]), int(row["repeat"]), bool(row.get("discarded"))
+from rocbench.tables.row import Key, Row, figures, judged
 
 
 def key_of_run(run: Run) -> Key:
@@ -32,7 +24,7 @@ def key_of_run(run: Run) -> Key:
 
 def invalid(rows: Iterable[Row]) -> set[Key]:
     """What a resumed run measures again."""
-    return {key_of_row(row) for row in rows if row.get("valid") is False}
+    return {row.key for row in rows if row.valid is False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +49,7 @@ class Goal:
     def missing(self, run: Run, rows: Sequence[Row], redo: set[Key]) -> bool:
         """Whether a run that counts is still to be made."""
         key = key_of_run(run)
-        if any(key_of_row(row) == key for row in rows):
+        if any(row.key == key for row in rows):
             return key in redo
         if self.until is None or run.repeat <= self.repeats:
             return True
@@ -67,16 +59,8 @@ class Goal:
     def narrow(self, cell_id: str, rows: Sequence[Row]) -> bool:
         """Whether a cell's repeats give a narrow enough interval."""
         assert self.until is not None
-        metric = self.until.metric
-        figures = [
-            float(row[metric])
-            for row in rows
-            if row["cell_id"] == cell_id
-            and row.get("valid") is not False
-            and not row.get("discarded")
-            and row.get(metric) is not None
-        ]
-        return stats.narrow_enough(figures, self.until.interval_half_width)
+        mine = judged(row for row in rows if row["cell_id"] == cell_id and not row.discarded)
+        return stats.narrow_enough(figures(mine, self.until.metric), self.until.interval_half_width)
 
     def todo(
         self,

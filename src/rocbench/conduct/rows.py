@@ -28,10 +28,11 @@ from rocbench.variables import MORE, is_secret
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
-Row = dict[str, Any]
+Columns = dict[str, Any]
+"""A row in the making."""
 
 
-def tags(plan: Plan, launch: Launch, run: Run) -> Row:
+def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
     """What a cell is, before anything was measured."""
     group, cell = launch.group, run.cell
     facts = group.resolution.facts if group.resolution else None
@@ -72,7 +73,7 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Row:
     }
 
 
-def _workload_spec(workload: Workload) -> Row:
+def _workload_spec(workload: Workload) -> Columns:
     """What a request is beside the columns `isl`, `osl` and `images`, without defaults."""
     means = {"isl": {"mean"}, "osl": {"mean"}, "images": {"count"}}
     kept = workload.model_dump(
@@ -81,7 +82,7 @@ def _workload_spec(workload: Workload) -> Row:
     return {name: value for name, value in kept.items() if value != {}}
 
 
-def _load_spec(load: Load) -> Row:
+def _load_spec(load: Load) -> Columns:
     """How requests are sent and what ends them, without defaults; how long is measured changes no figure's meaning."""
     bounds = load.model_dump(
         mode="json", exclude_defaults=True, include={"wave", "max_requests", "max_requests_per_user"}
@@ -116,7 +117,7 @@ def aiter_label(group: Group) -> str | None:
     return ",".join(["on", *parts])
 
 
-def row(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: Measured) -> Row:
+def columns(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: Measured) -> Columns:
     """One measured cell as a row, judged."""
     server = {
         "simulated": running.simulated or bool(measured.columns.get("simulated")),
@@ -127,7 +128,7 @@ def row(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: 
     return judged(plan, launch, run, measured, server)
 
 
-def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Mapping[str, Any]) -> Row:
+def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Mapping[str, Any]) -> Columns:
     """A cell's load as a row, judged. `server` are the columns that say what answered."""
     cell = run.cell
     slo = {name: value for name, value in plan.sweep.slo.model_dump().items() if value is not None}
@@ -164,7 +165,7 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
     return found
 
 
-def _share(group: Group, found: Row, sweep: Sweep) -> Share | None:
+def _share(group: Group, found: Columns, sweep: Sweep) -> Share | None:
     """The largest share of a physical limit that the row's figures take."""
     if found.get("simulated") and sweep.simulation.speed > 1:
         return None
@@ -173,7 +174,7 @@ def _share(group: Group, found: Row, sweep: Sweep) -> Share | None:
     return limits.share(group.profile, group.hardware, group.resolution.flags(), found)
 
 
-def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:
+def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Columns:
     """The physical limits beside the figures; the proof's KV size wins over the estimate."""
     estimate = cell.estimate
     bound = estimate.roofline_output_throughput
@@ -185,7 +186,7 @@ def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Row:
     }
 
 
-def failed_row(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Row:
+def failed_columns(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Columns:
     """A cell whose server failed or refused it, or whose load did: its tags, and why there is no figure."""
     found = tags(plan, launch, run)
     by_load = isinstance(error, LoadFault)

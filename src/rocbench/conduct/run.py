@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,10 +28,11 @@ from rocbench.rules import multinode
 from rocbench.server import orphans
 from rocbench.server.lock import node_lock
 from rocbench.store.folder import RunFolder
+from rocbench.tables.row import Key, Row
 from rocbench.units import some
 
 RESULTS = Path("results")
-NOT_SERVED = ("server_failed", "request_refused", "load_failed")
+NOT_SERVED = frozenset({"server_failed", "request_refused", "load_failed"})
 """Codes that stand first in the row of a cell that no server would take, or that could not be loaded."""
 
 Conduct = Callable[[Conductor, SignalGuard], None]
@@ -46,11 +47,11 @@ class PlanPart:
     node: str
     scratch: Path
     """Where this node keeps what it measures of that run."""
-    rows: tuple[dict[str, Any], ...] = ()
+    rows: tuple[Row, ...] = ()
     """Measured elsewhere already; not made again."""
     servers: tuple[str, ...] = ()
     """Names of server folders that are taken."""
-    late: frozenset[remaining.Key] = frozenset()
+    late: frozenset[Key] = frozenset()
     """Measured there before, and invalid: made again after everything else."""
 
 
@@ -68,7 +69,7 @@ class RunOptions:
     reap: bool = False
     """End servers that an earlier bench left behind."""
     despite_doctor: bool = False
-    stands: frozenset[remaining.Key] = frozenset()
+    stands: frozenset[Key] = frozenset()
     """Invalid rows that a resumed run leaves as they are."""
     part: PlanPart | None = None
 
@@ -343,15 +344,15 @@ def _environs(plan: Plan) -> list[dict[str, str]]:
     ]
 
 
-def exit_code(all_rows: list[dict[str, Any]], answered: Collection[str] = ()) -> Exit:
+def exit_code(all_rows: Iterable[Row], answered: Collection[str] = ()) -> Exit:
     """0 when no row is invalid, 1 when one is or nothing was measured, 4 when no server took any cell at all.
 
     Args:
         all_rows: rows of the run.
         answered: cells of a search whose invalid row says that the server cannot take the load: no fault.
     """
-    judged = [row for row in all_rows if not row.get("discarded")]
-    if judged and all(str(row.get("reasons")).startswith(NOT_SERVED) for row in judged):
+    judged = [row for row in all_rows if not row.discarded]
+    if judged and all(NOT_SERVED.intersection(row.codes[:1]) for row in judged):
         return Exit.ENVIRONMENT
-    faults = [row for row in judged if row.get("valid") is False and row["cell_id"] not in answered]
+    faults = [row for row in judged if row.valid is False and row["cell_id"] not in answered]
     return Exit.DONE_WITH_FAULTS if faults or not judged else Exit.DONE

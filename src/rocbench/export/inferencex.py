@@ -80,7 +80,7 @@ def _expert_parallel(source: Source) -> int:
 
 
 def _power_valid(source: Source) -> int | None:
-    return None if source.get("energy_j") is None else int(source.get("valid") is True)
+    return None if source.get("energy_j") is None else int(source.row.valid is True)
 
 
 FIELDS: tuple[Field, ...] = (

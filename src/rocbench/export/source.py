@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rocbench.judgement.compare import origin, synthetic
 from rocbench.records import Phase
 from rocbench.report.distributions import weighted_quantiles
 from rocbench.tables import kept
+from rocbench.tables.row import Row, synthetic
 
 Floats = npt.NDArray[np.float64]
-Row = Mapping[str, Any]
 
 REQUEST_COLUMNS = (
     "phase",
@@ -106,18 +105,18 @@ class Source:
 
     def scaled(self, column: str, factor: float) -> float | None:
         """A column times a factor; None when it is absent."""
-        value = self.row.get(column)
-        return None if value is None else float(value) * factor
+        value = self.row.figure(column)
+        return None if value is None else value * factor
 
     @property
     def simulated(self) -> bool:
         """Whether no GPU was measured: the simulated server answered, or the row is a prediction."""
-        return self.row.get("simulated") is True or self.row.get("predicted") is True
+        return bool(self.origin)
 
     @property
     def origin(self) -> str:
         """`predicted` or `simulated` where no GPU was measured, else empty."""
-        return synthetic([origin(self.row)])
+        return synthetic([self.row.origin])
 
     @property
     def stem(self) -> str:
@@ -193,8 +192,8 @@ class Source:
 
     def tokens(self, rate: str) -> int | None:
         """Tokens of the measured window from their rate."""
-        value, duration = self.row.get(rate), self.row.get("duration_s")
-        return None if value is None or not duration else whole(float(value) * float(duration))
+        value, duration = self.row.figure(rate), self.row.figure("duration_s")
+        return None if value is None or not duration else whole(value * duration)
 
     def input_tokens(self) -> int | None:
         """Prompt tokens of the window, images included."""

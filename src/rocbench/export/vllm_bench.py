@@ -121,7 +121,7 @@ METADATA: tuple[Field, ...] = (
     same("precision", ""),
     same("aiter", ""),
     Field("simulated", "", "`simulated`; of predicted rows too", lambda s: str(s.simulated).lower()),
-    Field("valid", "", "`valid`", lambda s: {True: "true", False: "false"}.get(s.get("valid"), "unknown")),
+    Field("valid", "", "`valid`", lambda s: "unknown" if s.row.valid is None else str(s.row.valid).lower()),
     same("reasons", ""),
     same("run_id", ""),
     same("cell_id", ""),

@@ -14,9 +14,9 @@ import pandas as pd
 from rocbench.errors import EnvironmentFault, InputError
 from rocbench.export import aiperf, inferencex, pytorch, tidy, vllm_bench
 from rocbench.export.source import REQUEST_COLUMNS, Source
-from rocbench.judgement import compare
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.store.folder import RunFolder
+from rocbench.tables.row import Row, records
 
 JSON_FORMATS: dict[str, Callable[[Iterable[Source]], dict[str, Any]]] = {
     "vllm-bench": vllm_bench.files,
@@ -40,7 +40,7 @@ class Exported:
     left_out: dict[str, int]
     """Why rows were not written, and how many for each reason."""
     origins: frozenset[str]
-    """Where the figures come from, as `compare.origin` says."""
+    """Where the figures come from, as rows say it."""
 
 
 def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) -> Exported:
@@ -81,7 +81,7 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
 
 def _left_out(source: Source, wanted: str, *, invalid: bool) -> str:
     """Why a row is not written; empty for one that is."""
-    if not invalid and source.get("valid") is False:
+    if not invalid and source.row.valid is False:
         return "invalid rows"
     if not invalid and not source.get("completed"):
         return "rows without a completed request"
@@ -92,12 +92,11 @@ def _left_out(source: Source, wanted: str, *, invalid: bool) -> str:
 
 def sources(folder: RunFolder, *, apart: bool = False) -> list[Source]:
     """Each row of a run, discarded repeats left out; `apart` for formats whose files are named by the keys."""
-    cells = folder.cells()
     plan, manifest = folder.read_json("plan.json") or {}, folder.read_json("manifest.json") or {}
     image = {"image": ((plan.get("sweep") or {}).get("server") or {}).get("image")}
     servers = {server["server_id"]: server | image for server in plan.get("servers") or ()}
     found = []
-    rows = compare.records(cells) if len(cells) else []
+    rows = records(folder.cells())
     for row in disambiguated(rows) if apart else rows:
         server = servers.get(_server_id(str(row.get("server_id")), servers), {})
         found.append(Source(row, server, manifest, _loader(folder, row)))
@@ -109,7 +108,7 @@ def _server_id(name: str, known: dict[str, Any]) -> str:
     return name if name in known else name.rpartition(".")[0]
 
 
-def _loader(folder: RunFolder, row: dict[str, Any]) -> Callable[[str], pd.DataFrame]:
+def _loader(folder: RunFolder, row: Row) -> Callable[[str], pd.DataFrame]:
     columns: dict[str, Sequence[str]] = {"requests": REQUEST_COLUMNS}
 
     def load(name: str) -> pd.DataFrame:

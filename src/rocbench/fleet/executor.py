@@ -14,7 +14,6 @@ from typing import Any
 from rocbench import __version__
 from rocbench.conduct.conductor import Conductor, now
 from rocbench.conduct.interrupts import SAID, SignalGuard
-from rocbench.conduct.remaining import key_of_row
 from rocbench.conduct.run import Outcome, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault, InputError, Interrupted, NodeFault
 from rocbench.fleet import cluster
@@ -192,7 +191,7 @@ class Executor:
     def _hand_out(self, piece: Piece) -> None:
         folder, redo = self._conductor.folder, self._conductor.redo
         mine = {group.model for group in piece.plan.groups}
-        measured = [row for row in folder.rows if row.get("model") in mine and key_of_row(row) not in redo]
+        measured = [row for row in folder.rows if row.get("model") in mine and row.key not in redo]
         job = Job(
             piece=piece.name,
             attempt=piece.attempt,
@@ -252,9 +251,8 @@ class Executor:
             case Note(text):
                 self._screen.note(redacted(text, folder.secrets))
             case Measured(identity, row, parts):
-                row = row | {"moved": "; ".join(piece.moves) or None}
-                folder.write_cell(identity, row, parts)
-                self._conductor.redo.discard(key_of_row(row))
+                row = folder.write_cell(identity, row | {"moved": "; ".join(piece.moves) or None}, parts)
+                self._conductor.redo.discard(row.key)
                 said = {name: row.get(name) for name in ("node", "valid", "reasons")}
                 folder.log(now(), "cell", cell=row["key"], repeat=row["repeat"], **said)
                 self._screen.row(row)

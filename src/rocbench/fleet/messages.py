@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from rocbench.conduct.bind import ClientOptions
-from rocbench.conduct.remaining import Key
 from rocbench.errors import BenchError
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.tables.parts import Identity
+from rocbench.tables.row import Key, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Job:
     overrides: Overrides
     names: dict[str, str] = field(default_factory=dict)
     """Ray id of a node to its name."""
-    rows: tuple[dict[str, Any], ...] = ()
+    rows: tuple[Row, ...] = ()
     servers: tuple[str, ...] = ()
     late: frozenset[Key] = frozenset()
     """What is measured after everything else."""
@@ -67,7 +67,7 @@ class Measured:
     """A measurement that is on the node's disk."""
 
     identity: Identity
-    row: dict[str, Any]
+    row: Row
     parts: dict[str, pa.Table]
 
 

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rocbench import __version__
-from rocbench.conduct.remaining import key_of_row
 from rocbench.conduct.run import PlanPart, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault
 from rocbench.fleet.messages import Begun, Job, Line, Measured, NodeEnded, Note, Word
@@ -20,6 +19,7 @@ from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import progress_line
 from rocbench.server.state import make_own
 from rocbench.store.folder import RunFolder
+from rocbench.tables.row import Key, Row
 from rocbench.variables import show_more
 
 LINE_EVERY_S = 1.0
@@ -28,7 +28,7 @@ LINE_EVERY_S = 1.0
 class Reporter:
     """A screen that tells it all to the sender: rows with their parts, and now and then a line."""
 
-    def __init__(self, node: str, say: Callable[[Word], None], known: set[tuple[str, int, bool]]) -> None:
+    def __init__(self, node: str, say: Callable[[Word], None], known: set[Key]) -> None:
         self._node = node
         self._say = say
         self._known = known
@@ -71,16 +71,15 @@ class Reporter:
     def group(self, lines: Mapping[str, str]) -> None:
         """Nothing runs beside this."""
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, row: Row) -> None:
         """Hand over every measurement that was not handed over yet."""
         assert self._folder is not None
         folder = RunFolder.open(self._folder)
         for found in folder.rows:
-            key = key_of_row(found)
-            if key not in self._known:
+            if found.key not in self._known:
                 identity, parts = folder.measured(found)
                 self._say(Measured(identity, found, parts))
-                self._known.add(key)
+                self._known.add(found.key)
 
     def note(self, text: str) -> None:
         """Something to know."""
@@ -103,7 +102,7 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
     except BenchError as fault:
         say(NodeEnded(fault, b"", ()))
         return
-    reporter = Reporter(node, say, {key_of_row(row) for row in job.rows})
+    reporter = Reporter(node, say, {row.key for row in job.rows})
     options = RunOptions(
         out=out,
         client=job.client,

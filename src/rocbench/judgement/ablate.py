@@ -31,29 +31,26 @@ from rocbench import stats
 from rocbench.column import Better
 from rocbench.errors import InputError
 from rocbench.judgement.compare import (
-    MARKS,
     MATCH,
     NO_BASE,
     REQUEST,
     SETTINGS,
-    Key,
-    Row,
+    Group,
+    Line,
     Settings,
     Word,
     axes_of,
     by,
     decide,
-    few_samples,
     flags_of,
     kept,
     label,
     needed,
-    origin,
     plain_value,
-    records,
-    synthetic,
+    sample_notes,
     tells_apart,
 )
+from rocbench.tables.row import MARKS, Row, records, synthetic
 
 Design = Literal["full", "one_at_a_time", "leave_one_out", "pairwise"]
 Arm = dict[str, Any]
@@ -182,13 +179,13 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
     """
     settings = settings or Settings()
     directions = settings.directions()
-    rows = [{**row, **flags_of(row)} for row in records(frame) if _at_factors(row, factors)]
+    rows = [row | flags_of(row) for row in records(frame) if _at_factors(row, factors)]
     if not rows:
         raise InputError(
             f"no row says where it stands on {', '.join(factors)}", fix="name factors of this run"
         )
     levels = _level_columns(rows, factors)
-    table: list[Row] = []
+    table: list[Line] = []
     for level, cells in by(rows, levels).items():
         found = _contrasts(_arms_of(cells, factors), factors)
         key = dict(zip(levels, level, strict=True))
@@ -205,13 +202,13 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
         table=pd.DataFrame(table),
         factors={name: tuple(str(v) for v in values) for name, values in factors.items()},
         notes=(
-            *few_samples(_by_arms(by(rows, levels).values(), factors), settings),
+            *sample_notes(_by_arms(by(rows, levels).values(), factors), settings),
             *_beside(rows, levels, factors),
             *_notes(rows, levels),
             *_as_served(rows, levels, factors),
         ),
         settings=settings,
-        synthetic=synthetic(map(origin, rows)),
+        synthetic=synthetic(row.origin for row in rows),
     )
 
 
@@ -250,7 +247,7 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
     Raises:
         InputError: they do.
     """
-    seen: set[tuple[Key, Any, Any]] = set()
+    seen: set[tuple[Group, Any, Any]] = set()
     for row in rows:
         key = _arm(row, factors), row.get("run_id"), row.get("repeat")
         if key in seen:
@@ -261,15 +258,15 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
         seen.add(key)
 
 
-def _arm(row: Row, factors: Levels) -> Key:
+def _arm(row: Row, factors: Levels) -> Group:
     return tuple(str(_level(row, name)) for name in factors)
 
 
-def _arms_of(rows: list[Row], factors: Levels) -> list[Key]:
+def _arms_of(rows: list[Row], factors: Levels) -> list[Group]:
     return list(dict.fromkeys(_arm(row, factors) for row in rows))
 
 
-def _contrasts(there: list[Key], factors: Levels) -> list[Contrast]:
+def _contrasts(there: list[Group], factors: Levels) -> list[Contrast]:
     """Every effect that these arms show: of a level against its factor's base, and of two levels together."""
     names = list(factors)
     base = {name: str(plain_value(_named(levels[0]))) for name, levels in factors.items()}
@@ -298,17 +295,17 @@ def _named(level: Any) -> Any:
     return {True: "on", False: "off"}[level] if isinstance(level, bool) else level
 
 
-def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, settings: Settings) -> Row:
+def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, settings: Settings) -> Line:
     """One row of the table, its verdicts still open."""
     sides = [
         [tuple(arm[name] for name in factors) for arm in side] for side in (contrast.plus, contrast.minus)
     ]
     mine = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
-    judged = kept(mine, settings)
+    there = kept(mine, settings)
     y = {
-        (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): float(row[metric])
-        for row in judged
-        if row.get(metric) is not None
+        (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): figure
+        for row in there
+        if (figure := row.figure(metric)) is not None
     }
     zero = min(y.values(), default=1.0) <= 0
     y = _shares(y, sides[1], contrast) if zero else {key: math.log(figure) for key, figure in y.items()}
@@ -339,14 +336,14 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
         "sd_high": spread.high,
         "p_f": spread.p_f,
         "p_brown_forsythe": spread.p_brown_forsythe,
-        "dropped": len(mine) - len(judged),
+        "dropped": len(mine) - len(there),
         "note": ("" if y else NO_BASE) if zero else "" if len(differences) > 1 else FEW,
     }
 
 
 def _shares(
-    y: Mapping[tuple[Key, Any], float], base: Sequence[Key], contrast: Contrast
-) -> dict[tuple[Key, Any], float]:
+    y: Mapping[tuple[Group, Any], float], base: Sequence[Group], contrast: Contrast
+) -> dict[tuple[Group, Any], float]:
     """Figures as shares of the base's mean, where one is 0: it has no logarithm, and is a total loss. Empty without a base."""
     figures = [figure for (arm, _), figure in y.items() if arm in base]
     mean = sum(figures) / len(figures) if figures else 0.0
@@ -355,11 +352,11 @@ def _shares(
     return {key: figure / mean for key, figure in y.items()}
 
 
-def _mean(y: Mapping[tuple[Key, Any], float], side: Sequence[Key], repeat: Any) -> float:
+def _mean(y: Mapping[tuple[Group, Any], float], side: Sequence[Group], repeat: Any) -> float:
     return sum(y[arm, repeat] for arm in side) / len(side)
 
 
-def _by_arm(y: Mapping[tuple[Key, Any], float], side: Sequence[Key]) -> list[list[float]]:
+def _by_arm(y: Mapping[tuple[Group, Any], float], side: Sequence[Group]) -> list[list[float]]:
     """The logarithms of each arm of a side: their spread is relative, as a coefficient of variation is."""
     return [[value for (a, _), value in y.items() if a == arm] for arm in dict.fromkeys(side)]
 
@@ -375,7 +372,7 @@ def decide_spread(spread: stats.Spread, p_adjusted: float, alpha: float) -> Spre
     return "cannot tell"
 
 
-def _settle(rows: list[Row], directions: Mapping[str, Better], settings: Settings) -> None:
+def _settle(rows: list[Line], directions: Mapping[str, Better], settings: Settings) -> None:
     """Add the adjusted p-values and the verdicts to every row."""
     effects = stats.holm([row["p"] for row in rows])
     spreads = stats.holm([row["p_brown_forsythe"] for row in rows])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import pandas as pd
 
 from rocbench.judgement import slo
-from rocbench.judgement.compare import Row, by, key_columns, records
+from rocbench.judgement.compare import by, key_columns
+from rocbench.tables.row import Row, records
 
 LEVELS = ("concurrency", "request_rate")
 NOT_DELIVERED = {"concurrency_not_delivered", "client_saturated", "open_file_limit", "late_sends"}
@@ -20,20 +21,13 @@ METRIC = "output_throughput"
 Said = Literal["figures", "overloaded", "not delivered", "invalid"]
 
 
-def said(row: Mapping[str, Any]) -> Said:
+def said(row: Row) -> Said:
     """What a row tells of its level: figures, that the server is overloaded, or why it tells nothing."""
-    if row.get("valid") is not False:
+    if row.valid is not False:
         return "figures"
-    codes = set(str(row.get("reasons") or "").split(";"))
-    if codes & OVERLOADED.get(str(row.get("load_shape")), set()):
+    if OVERLOADED.get(str(row.get("load_shape")), set()).intersection(row.codes):
         return "overloaded"
-    return "not delivered" if codes & NOT_DELIVERED else "invalid"
-
-
-def level_of(row: Mapping[str, Any]) -> float | None:
-    """Users asked for, or requests/s; None for a trace."""
-    value = row.get("concurrency") if row.get("concurrency") is not None else row.get("request_rate")
-    return None if value is None else float(value)
+    return "not delivered" if NOT_DELIVERED.intersection(row.codes) else "invalid"
 
 
 def curves(frame: pd.DataFrame, gain: float = 0.05) -> pd.DataFrame:
@@ -45,26 +39,26 @@ def curves(frame: pd.DataFrame, gain: float = 0.05) -> pd.DataFrame:
         frame: `cells` rows.
         gain: share of throughput that a doubling of the load must bring.
     """
-    rows = [row for row in records(frame) if level_of(row) is not None] if not frame.empty else []
+    rows = [row for row in records(frame) if row.level is not None]
     names = [name for name in key_columns(rows, []) if name not in LEVELS]
     found = []
     for key, cells in by(rows, names).items():
-        if len({level_of(row) for row in cells}) > 1:
+        if len({row.level for row in cells}) > 1:
             found.append(dict(zip(names, key, strict=True)) | saturation(cells, gain))
     return pd.DataFrame(found)
 
 
 def saturation(rows: Iterable[Row], gain: float) -> dict[str, Any]:
     """The saturation point of one curve's rows, as columns."""
-    listed = [row for row in rows if level_of(row) is not None]
+    listed = [row for row in rows if row.level is not None]
     figures: dict[float, list[float]] = {}
     for row in listed:
-        if said(row) == "figures" and row.get(METRIC) is not None:
-            figures.setdefault(level_of(row) or 0.0, []).append(float(row[METRIC]))
+        if said(row) == "figures" and (output := row.figure(METRIC)) is not None:
+            figures.setdefault(row.level or 0.0, []).append(output)
     delivered = dict.fromkeys(figures, True)
     lost: set[float] = set()
     for row in listed:
-        level = level_of(row) or 0.0
+        level = row.level or 0.0
         if level not in figures:
             (delivered.__setitem__(level, False) if said(row) == "not delivered" else lost.add(level))
     lost -= delivered.keys()

@@ -25,16 +25,16 @@ from rocbench.column import Better
 from rocbench.columns import better
 from rocbench.errors import InputError
 from rocbench.tables.kept import held
-from rocbench.tables.kept import rows as rows_of
+from rocbench.tables.row import MARKS, Row, figures, judged, least_samples, records, synthetic
 
 Word = Literal["better", "worse", "same", "cannot tell"]
-Row = dict[str, Any]
-Key = tuple[Any, ...]
+Line = dict[str, Any]
+"""A row of a comparison's own table."""
+Group = tuple[Any, ...]
+"""Values of the columns that rows are grouped by."""
 
 MATCH = ("model", "workload", "concurrency", "request_rate", "load_shape")
 """Two cells are the same point of two runs when these agree."""
-MARKS = ("simulated", "predicted", "imported")
-"""What a row is not, unless it says so."""
 REQUEST = ("isl", "osl", "images", "workload_spec")
 """What a request is."""
 GUARDS = (*MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport", "node", "slo")
@@ -56,9 +56,6 @@ FLAGS = ("serve_args", "serve_env")
 """What a comparison is usually about: settings, axes of the matrix and flags are reported, never refused."""
 NO_BASE = "the base is 0: no relative change"
 DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
-
-LEAST_SAMPLES = {f"{p}_": stats.min_samples(q) for p, q in (("p99", 99), ("p95", 95), ("p90", 90))}
-"""Least requests behind a percentile, by the prefix of its column."""
 
 MIN_EFFECT = 0.02
 ALPHA = 0.05
@@ -147,7 +144,7 @@ def compare(
         for metric in settings.metrics
     ]
     _settle(rows, directions, settings)
-    few = few_samples([side for key in shared for side in (cells_a[key], cells_b[key])], settings)
+    few = sample_notes([side for key in shared for side in (cells_a[key], cells_b[key])], settings)
     both = [row for key in shared for row in (*cells_a[key], *cells_b[key])]
     return Comparison(
         table=pd.DataFrame(rows),
@@ -157,7 +154,7 @@ def compare(
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
         notes=(*notes, *told, *few, *_repeat_notes(both)),
         settings=settings,
-        synthetic=synthetic(map(origin, both)),
+        synthetic=synthetic(row.origin for row in both),
     )
 
 
@@ -181,25 +178,6 @@ def split(frame: pd.DataFrame, column: str, a: object, b: object) -> tuple[pd.Da
 # --- rows and keys
 
 
-def records(frame: pd.DataFrame) -> list[Row]:
-    """Rows as dicts with None for every absent value, marks as booleans, axes as `axis.<name>`, discarded repeats left out."""
-    rows: list[Row] = rows_of(frame)
-    for row in rows:
-        row |= {name: bool(row.get(name)) for name in MARKS}
-        row |= {f"axis.{name}": value for name, value in held(row, "axes").items()}
-    return [row for row in rows if row.get("discarded") is not True]
-
-
-def origin(row: Mapping[Any, Any]) -> str:
-    """`predicted`, `simulated` or `imported`; empty for a row that was measured here."""
-    return next((name for name in ("predicted", "simulated", "imported") if row.get(name) is True), "")
-
-
-def synthetic(origins: Iterable[str]) -> str:
-    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
-    return " and ".join(sorted({"predicted", "simulated"} & set(origins)))
-
-
 def axes_of(rows: Iterable[Row]) -> list[str]:
     """The axes that rows stand at, as `records` names them."""
     return sorted({name for row in rows for name in row if name.startswith("axis.")})
@@ -221,9 +199,9 @@ def tells_apart(name: str, rows: list[Row]) -> bool:
     return len({plain_value(row.get(name)) for row in firsts.values()}) > 1
 
 
-def by(rows: Iterable[Row], names: Sequence[str]) -> dict[Key, list[Row]]:
+def by(rows: Iterable[Row], names: Sequence[str]) -> dict[Group, list[Row]]:
     """Rows grouped by columns, in the order they come."""
-    groups: dict[Key, list[Row]] = {}
+    groups: dict[Group, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(plain_value(row.get(name)) for name in names), []).append(row)
     return groups
@@ -289,7 +267,7 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], settings: Settings)
 
 def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
     """Configuration columns whose values are not those of the other side; of flags and variables each by its name."""
-    sides = [[{**row, **flags_of(row)} for row in side] for side in (a, b)]
+    sides = [[row | flags_of(row) for row in side] for side in (a, b)]
     flags = dict.fromkeys(name for side in sides for row in side for name in row if name.startswith("flag "))
     configured = [*SETTINGS, *flags, *axes_of([*a, *b])]
     found: dict[str, tuple[str, str]] = {}
@@ -303,7 +281,7 @@ def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def flags_of(row: Row) -> Row:
+def flags_of(row: Row) -> dict[str, str]:
     """A row's flags and variables, each under a name of its own: `flag --block-size`."""
     told = [held(row, name) for name in FLAGS]
     return {f"flag {name}": str(value) for flags in told for name, value in flags.items()}
@@ -311,7 +289,7 @@ def flags_of(row: Row) -> Row:
 
 def _repeat_notes(rows: list[Row]) -> list[str]:
     """A warning where repeats share a server: they then say nothing about how servers differ."""
-    several = any(_whole(row.get("repeat")) > 1 for row in rows)
+    several = any((row.figure("repeat") or 0) > 1 for row in rows)
     if several and any(row.get("restart") == "never" for row in rows):
         return [
             "repeats share one server (restart: never): the intervals leave out how servers differ between starts"
@@ -319,14 +297,10 @@ def _repeat_notes(rows: list[Row]) -> list[str]:
     return []
 
 
-def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0
-
-
 # --- verdicts
 
 
-def _judge_cell(key: Row, metric: str, a: list[Row], b: list[Row], settings: Settings) -> Row:
+def _judge_cell(key: Line, metric: str, a: list[Row], b: list[Row], settings: Settings) -> Line:
     """One row of the table, its verdict still open: Holm needs all p-values first."""
     (x, dropped_a, unknown_a), (y, dropped_b, unknown_b) = (
         _figures(side, metric, settings) for side in (a, b)
@@ -354,27 +328,16 @@ def _judge_cell(key: Row, metric: str, a: list[Row], b: list[Row], settings: Set
 
 def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
     """Values that may be judged, how many rows were left out as invalid, and how many are of unknown validity."""
-    judged = kept(rows, settings)
-    values = [float(row[metric]) for row in judged if row.get(metric) is not None]
-    return values, len(rows) - len(judged), sum(row.get("valid") is None for row in judged)
+    there = kept(rows, settings)
+    return figures(there, metric), len(rows) - len(there), sum(row.valid is None for row in there)
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
-    """Requests (or tokens) behind a latency metric, by its `<name>_n` column; None for other metrics.
-
-    Of several repeats the fewest of one: their figure is the mean of each one's own, not that of all requests.
-    """
-    name = metric.removesuffix("_ms").split("_", 1)[-1]
-    counts = [int(row[f"{name}_n"]) for row in rows if row.get(f"{name}_n") is not None]
-    return min(counts) if metric.endswith("_ms") and counts else None
+    """The fewest behind a latency in any row: the figure of repeats is the mean of each one's own, not that of all requests."""
+    return min((n for row in rows if (n := row.samples(metric)) is not None), default=None)
 
 
-def least_samples(metric: str) -> int | None:
-    """Requests that a percentile needs; None for other metrics."""
-    return next((n for prefix, n in LEAST_SAMPLES.items() if metric.startswith(prefix)), None)
-
-
-def few_samples(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
+def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
     """A warning for each percentile that is judged on fewer requests than it needs, on any side of any cell."""
     told = []
     for metric in settings.metrics:
@@ -391,7 +354,7 @@ def few_samples(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]
 
 def kept(rows: Iterable[Row], settings: Settings) -> list[Row]:
     """Rows that may be judged."""
-    return [row for row in rows if settings.include_invalid or row.get("valid") is not False]
+    return list(rows) if settings.include_invalid else judged(rows)
 
 
 def _note(x: list[float], y: list[float], dropped: int) -> str:
@@ -429,7 +392,7 @@ def needed(cov_a: float, cov_b: float, n: int, settings: Settings, tests: int) -
     return None if same is None or differs is None else max(same, differs, n + 1)
 
 
-def _settle(rows: list[Row], directions: Mapping[str, Better], settings: Settings) -> None:
+def _settle(rows: list[Line], directions: Mapping[str, Better], settings: Settings) -> None:
     """Add p_holm, verdict and n_needed to every row."""
     adjusted = stats.holm([row["p"] for row in rows])
     tests = sum(not math.isnan(p) for p in adjusted)

@@ -9,17 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rocbench.judgement.compare import FLAGS, Row, plain_value
+from rocbench.judgement.compare import FLAGS, plain_value
 from rocbench.tables import kept
+from rocbench.tables.row import Row
 
 COLUMNS = {"precision": "precision", "tp": "tp", "aiter": "aiter", "vllm_version": "vllm"}
 """What a configuration is told by before its flags: column, and its name as an axis."""
-
-
-def configuration(row: Mapping[str, Any]) -> str:
-    """`MODEL@axis=value`: the first part of the key."""
-    key = str(row.get("key") or "")
-    return key.rsplit("/", 2)[0] if key.count("/") >= 2 else str(row.get("model"))
 
 
 def disambiguated(rows: Iterable[Row]) -> list[Row]:
@@ -28,26 +23,21 @@ def disambiguated(rows: Iterable[Row]) -> list[Row]:
     Servers that nothing tells apart (each took some cells of one configuration) keep their name.
     """
     listed = list(rows)
-    servers: dict[tuple[Any, str], dict[str, Row]] = {}
+    servers: dict[tuple[Any, str], dict[str, dict[str, str]]] = {}
     for row in listed:
-        facts = servers.setdefault((row.get("run_id"), configuration(row)), {}).setdefault(_server(row), {})
+        facts = servers.setdefault((row.get("run_id"), row.configuration), {}).setdefault(row.server, {})
         for name, value in _facts(row).items():
             facts.setdefault(name, value)
     names = {place: _names(list(there.values())) for place, there in servers.items() if len(there) > 1}
     found = []
     for row in listed:
-        _, name = place = row.get("run_id"), configuration(row)
-        facts = servers[place][_server(row)]
+        _, name = place = row.get("run_id"), row.configuration
+        facts = servers[place][row.server]
         shown = ",".join(f"{fact}={facts[fact]}" for fact in names.get(place, ()) if fact in facts)
         rest = str(row.get("key") or "").removeprefix(name)
         told = {"key": f"{name}{',' if '@' in name else '@'}{shown}{rest}"} if shown and rest else {}
         found.append(row | told)
     return found
-
-
-def _server(row: Row) -> str:
-    """The number of its server in the plan: a restart has the folder `01-model.2`."""
-    return str(row.get("server_id") or "").partition("-")[0]
 
 
 def _facts(row: Row) -> dict[str, str]:

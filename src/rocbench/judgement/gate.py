@@ -27,21 +27,19 @@ from rocbench.column import Better
 from rocbench.columns import better
 from rocbench.errors import Exit, InputError
 from rocbench.judgement.compare import (
-    Row,
+    Line,
     Settings,
     by,
     compare,
-    few_samples,
     key_columns,
     label,
-    origin,
     plain_value,
-    records,
-    synthetic,
+    sample_notes,
 )
 from rocbench.judgement.gaterules import GateRules, LimitRule, RelativeRule, Where, parse_limit
 from rocbench.judgement.repeats import MOST_REPEATS, repeats_told
 from rocbench.judgement.slo import Outcome
+from rocbench.tables.row import Row, judged, records, synthetic
 from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
 
 Word = Literal["pass", "regression", "cannot tell"]
@@ -127,7 +125,9 @@ def gate(
     for rule in rules.limits:
         assert isinstance(rule, LimitRule)
         items += _limits(run, rule, rules.alpha, found)
-    return GateResult(tuple(items), tuple(found), rules.cannot_tell, synthetic(map(origin, records(run))))
+    return GateResult(
+        tuple(items), tuple(found), rules.cannot_tell, synthetic(row.origin for row in records(run))
+    )
 
 
 def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, None]) -> list[Item]:
@@ -137,7 +137,10 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
     bases, items = by(before, keys), []
     for key, cells in by(rows, keys).items():
         cell, n = label(keys, key), len(cells)
-        void, again = [_codes(row) for row in cells], [_replaced(row) for row in cells]
+        void, again = (
+            [_codes(row) for row in cells],
+            [VOIDING.intersection(row.listed("replaced_reasons")) for row in cells],
+        )
         if any(void):
             notes[f"{cell}: {sum(map(bool, void))} of {n} rows are void: {_list(void)}"] = None
         if any(again):
@@ -147,7 +150,7 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
         if any(faults) and not (always and base and all(map(_failed, base))):
             told = f"{sum(map(bool, faults))} of {n} rows: {_list(faults)}"
             told += f"; of the baseline {sum(map(_failed, base))} of {len(base)}" if base else ""
-            fine = any(row.get("valid") is not False for row in base) and not any(map(_failed, base))
+            fine = bool(judged(base)) and not any(map(_failed, base))
             worse = always and fine
             items.append(Item(cell, SERVER_RULE, "regression" if worse else "cannot tell", told))
     return items
@@ -155,14 +158,9 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
 
 def _codes(row: Row) -> frozenset[str]:
     """Codes that void a row; empty when it is not void."""
-    if row.get("valid") is not False:
+    if row.valid is not False:
         return frozenset()
-    return VOIDING.intersection(str(row.get("reasons")).split(";")) or frozenset({"no reason stated"})
-
-
-def _replaced(row: Row) -> frozenset[str]:
-    """Codes that voided the rows which this one replaced."""
-    return VOIDING.intersection(str(row.get("replaced_reasons")).split(";"))
+    return VOIDING.intersection(row.codes) or frozenset({"no reason stated"})
 
 
 def _list(found: Sequence[frozenset[str]]) -> str:
@@ -197,7 +195,7 @@ def _select(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
 def _relative(
     run: pd.DataFrame, baseline: pd.DataFrame, rules: GateRules, notes: dict[str, None]
 ) -> list[Item]:
-    judged: list[tuple[RelativeRule, str, Row]] = []
+    lines: list[tuple[RelativeRule, str, Line]] = []
     items: list[Item] = []
     for rule in rules.relative:
         a, b = _select(baseline, rule.where), _select(run, rule.where)
@@ -218,11 +216,11 @@ def _relative(
         items += [Item(cell, _text(rule), "cannot tell", "missing in this run") for cell in found.only_a]
         for figures in found.table.to_dict("records"):
             cell = label(found.keys, [figures[name] for name in found.keys])
-            judged.append((rule, cell, {str(k): v for k, v in figures.items()}))
-    adjusted = stats.holm([float(row["p"]) for _, _, row in judged])
-    for (rule, cell, row), p in zip(judged, adjusted, strict=True):
+            lines.append((rule, cell, {str(k): v for k, v in figures.items()}))
+    adjusted = stats.holm([float(row["p"]) for _, _, row in lines])
+    for (rule, cell, row), p in zip(lines, adjusted, strict=True):
         outcome = _outcome(row, p, rule, rules.alpha)
-        n = _needed(row, rule, rules.alpha, len(judged)) if outcome == "cannot tell" else None
+        n = _needed(row, rule, rules.alpha, len(lines)) if outcome == "cannot tell" else None
         items.append(Item(cell, _text(rule), outcome, _detail(row, n)))
     return items
 
@@ -231,7 +229,7 @@ def _text(rule: RelativeRule) -> str:
     return f"{rule.metric} not worse by {rule.worse_by:.1%}"
 
 
-def _outcome(row: Row, p: float, rule: RelativeRule, alpha: float) -> Word:
+def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> Word:
     """From the effect and its interval, turned so that a loss is positive."""
     way: Better | None = better(rule.metric)
     ends = [row["effect"], row["low"], row["high"]]
@@ -243,7 +241,7 @@ def _outcome(row: Row, p: float, rule: RelativeRule, alpha: float) -> Word:
     return "pass" if max(around) < rule.worse_by else "cannot tell"
 
 
-def _needed(row: Row, rule: RelativeRule, alpha: float, tests: int) -> int | None:
+def _needed(row: Line, rule: RelativeRule, alpha: float, tests: int) -> int | None:
     """Repeats a side, more than there were, that decide with 80 % power should the change stay where it lies.
 
     A loss below the rule's must be told from the rule's, a larger one from none, at Holm's strictest level.
@@ -258,7 +256,7 @@ def _needed(row: Row, rule: RelativeRule, alpha: float, tests: int) -> int | Non
     return None if found is None else max(found, int(min(row["n_a"], row["n_b"])) + 1)
 
 
-def _detail(row: Row, needed: int | None) -> str:
+def _detail(row: Line, needed: int | None) -> str:
     if math.isnan(row["low"]):
         return str(row["note"])
     change = (
@@ -280,14 +278,10 @@ def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, N
     if not rows:
         raise InputError(f"no cell meets the rule {rule.limit}", where="gate rules, `where`")
     keys = key_columns(rows, [])
-    notes |= dict.fromkeys(few_samples(list(by(rows, keys).values()), Settings(metrics=(limit.metric,))))
+    notes |= dict.fromkeys(sample_notes(list(by(rows, keys).values()), Settings(metrics=(limit.metric,))))
     items = []
     for key, cells in by(rows, keys).items():
-        kept = [
-            row
-            for row in cells
-            if row.get("valid") is not False or (limit.metric in MEASURED and _failed(row))
-        ]
+        kept = [row for row in cells if row.valid is not False or (limit.metric in MEASURED and _failed(row))]
         values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
         if any(isinstance(value, str) for value in values):
             raise InputError(f"{limit.metric} is no number", where=f"gate rules, {rule.limit!r}")

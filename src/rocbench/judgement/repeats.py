@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rocbench import stats
-from rocbench.judgement.compare import DEFAULT_METRICS, Row, by, key_columns, least_samples, records, samples
+from rocbench.judgement.compare import DEFAULT_METRICS, Line, by, key_columns, samples
+from rocbench.tables.row import Row, figures, judged, least_samples, records
 
 MOST_REPEATS = 100
 """Repeats a side above which a cell is not worth its time: at three minutes each, both sides take a night of ten hours."""
@@ -35,15 +36,15 @@ def summary(
     keys = key_columns(rows, [])
     table = []
     for key, cells in by(rows, keys).items():
-        kept = [row for row in cells if include_invalid or row.get("valid") is not False]
+        kept = cells if include_invalid else judged(cells)
         for metric in metrics:
             line = dict(zip(keys, key, strict=True)) | {"metric": metric} | _line(kept, metric)
             table.append(line | {"dropped": len(cells) - len(kept)})
     return pd.DataFrame(table)
 
 
-def _line(rows: list[Row], metric: str) -> Row:
-    values = [float(row[metric]) for row in rows if row.get(metric) is not None]
+def _line(rows: list[Row], metric: str) -> Line:
+    values = figures(rows, metric)
     count, least = samples(rows, metric), least_samples(metric)
     if least is not None and count is not None and count < least:
         absent = stats.mean_interval([])
@@ -56,7 +57,7 @@ def _line(rows: list[Row], metric: str) -> Row:
     return _columns(stats.mean_interval(values), "t", stats.cov(values), count, note)
 
 
-def _columns(interval: stats.Interval, kind: str, cov: float, count: int | None, note: str) -> Row:
+def _columns(interval: stats.Interval, kind: str, cov: float, count: int | None, note: str) -> Line:
     return {
         "n": interval.n,
         "mean": interval.estimate,

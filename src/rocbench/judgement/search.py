@@ -12,11 +12,10 @@ from typing import Any
 
 from rocbench.columns import better
 from rocbench.judgement import slo
-from rocbench.judgement.capacity import level_of, said, saturation
+from rocbench.judgement.capacity import said, saturation
 from rocbench.judgement.slo import Limit, SearchSettings, Step, Trial
 from rocbench.settings.goals import Search
-
-Row = Mapping[str, Any]
+from rocbench.tables.row import Row, figures, listed
 
 FAR = 1e6
 """A figure so many times over its limit stands for "overloaded": it fails alone, and is unclear beside one that met it."""
@@ -31,20 +30,15 @@ def limits(search: Search) -> tuple[Limit, ...]:
 
 def trial(row: Row, wanted: Sequence[Limit]) -> Trial:
     """What a row says to the search."""
-    level = level_of(row) or 0.0
+    level = row.level or 0.0
     match said(row):
         case "figures":
-            return Trial(level, {limit.metric: _figure(row, limit.metric) for limit in wanted})
+            return Trial(level, {limit.metric: row.figure(limit.metric) for limit in wanted})
         case "overloaded":
             worst = {limit.metric: limit.value * FAR if limit.upper else 0.0 for limit in wanted}
             return Trial(level, worst)
         case _:
             return Trial(level, {}, delivered=False)
-
-
-def _figure(row: Row, metric: str) -> float | None:
-    value = row.get(metric)
-    return None if value is None else float(value)
 
 
 def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) -> Step:
@@ -67,16 +61,16 @@ def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) ->
     if step.level is not None and used >= search.max_measurements:
         return replace(step, level=None, why=f"stopped after {used} measurements")
     if step.level is None and step.failed is not None:
-        mine = [row for row in rows if level_of(row) == step.failed]
+        mine = [row for row in rows if row.level == step.failed]
         if {said(row) for row in mine} == {"invalid"}:
-            codes = sorted({code for row in mine for code in str(row.get("reasons")).split(";")})
-            return replace(step, why=f"at {step.failed:g} no measurement is valid: {', '.join(codes)}")
+            codes = ", ".join(sorted(listed(mine)))
+            return replace(step, why=f"at {step.failed:g} no measurement is valid: {codes}")
     return step
 
 
 def _again(level: float, rows: Sequence[Row], search: Search) -> bool:
     """Whether a level was measured less often than asked for, or once and in vain."""
-    mine = [said(row) for row in rows if level_of(row) == level]
+    mine = [said(row) for row in rows if row.level == level]
     if mine == ["invalid"]:
         return True
     return "not delivered" not in mine and len(mine) < search.repeats
@@ -99,7 +93,7 @@ def report(rows: Sequence[Row], search: Search, step: Step, *, whole: bool, gain
     trials = [trial(row, wanted) for row in rows]
     levels = []
     for level in sorted({t.level for t in trials}):
-        mine = [row for row in rows if level_of(row) == level]
+        mine = [row for row in rows if row.level == level]
         levels.append(
             {
                 "level": level,
@@ -118,11 +112,11 @@ def report(rows: Sequence[Row], search: Search, step: Step, *, whole: bool, gain
         "why": step.why,
         "measurements": len(rows),
         "levels": levels,
-        "saturation": saturation([dict(row) for row in rows], gain),
+        "saturation": saturation(rows, gain),
     }
 
 
-_UNTOLD: Row = {
+_UNTOLD: Mapping[str, Any] = {
     "server": "",
     "model": "?",
     "workload": "?",
@@ -150,5 +144,5 @@ def stored(found: Any) -> list[dict[str, Any]]:
 
 
 def _mean(rows: Sequence[Row], metric: str) -> float | None:
-    figures = [float(row[metric]) for row in rows if said(row) == "figures" and row.get(metric) is not None]
-    return sum(figures) / len(figures) if figures else None
+    there = figures((row for row in rows if said(row) == "figures"), metric)
+    return sum(there) / len(there) if there else None

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rocbench.plan.expand import Group, Plan
 from rocbench.predict import predicting
 from rocbench.predict.calibrating import Fit, Observation
 from rocbench.sim.calibration import Calibration, Factor, When
+from rocbench.tables.row import Row, figures
 
 FIGURES = ("output_throughput", "median_tpot_ms", "median_ttft_ms")
 """What a level is matched by: rate and TPOT tell of decoding, TTFT of prompts."""
-
-Row = Mapping[str, Any]
 
 
 def servers(
@@ -59,7 +57,7 @@ def _figures(cell_id: str, rows: Sequence[Row]) -> dict[str, float]:
     mine = [row for row in rows if row.get("cell_id") == cell_id]
     found = {}
     for name in FIGURES:
-        values = [float(value) for row in mine if (value := row.get(name)) is not None and value == value]  # noqa: PLR0124
+        values = figures(mine, name)
         if values and statistics.fmean(values) > 0:
             found[name] = statistics.fmean(values)
     return found

@@ -16,7 +16,7 @@ from typing import Any
 from rocbench.conduct import bind, rows, run
 from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.measure import Measured
-from rocbench.conduct.remaining import Key, key_of_row, key_of_run
+from rocbench.conduct.remaining import key_of_run
 from rocbench.errors import BenchError, ConfigError, InputError
 from rocbench.load.spec import LoadSpec, Target
 from rocbench.plan.expand import Group, Launch, Overrides, Plan, PlanFault, Run, Sources, expand
@@ -31,6 +31,7 @@ from rocbench.sim.predict import Client, Prediction
 from rocbench.sim.refusals import Refusal
 from rocbench.store.folder import RunFolder
 from rocbench.tables.parts import Identity
+from rocbench.tables.row import Key, Row
 
 KIND = "predicted"
 RUN_ID = "predicted"
@@ -39,7 +40,7 @@ NO_VERSION = "what a server does hangs on its vLLM version, and none is given\n 
 WORLD = Client()
 TARGET = Target(base_url="http://127.0.0.1:0", model=KIND)
 
-Row = dict[str, Any]
+Columns = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()
             node = node_of(launch.group, plan_.sweep, cal, seed)
         except BenchError as error:
             for run_ in runs:
-                row = rows.failed_row(plan_, launch, run_, launch.group.server_id, error)
-                yield Predicted(launch, run_, row | _marks(launch, run_), None)
+                columns = rows.failed_columns(plan_, launch, run_, launch.group.server_id, error)
+                yield Predicted(launch, run_, Row(columns | _marks(launch, run_)), None)
             continue
         for run_ in runs:
             yield _one(plan_, launch, run_, node, client)
@@ -102,9 +103,9 @@ def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> 
         server=(),
         gpus=(),
     )
-    row = rows.judged(plan_, launch, run_, measured, _marks(launch, run_))
-    row["started_at"] = None  # virtual time has no date
-    return Predicted(launch, run_, row, measured, found)
+    columns = rows.judged(plan_, launch, run_, measured, _marks(launch, run_))
+    columns["started_at"] = None  # virtual time has no date
+    return Predicted(launch, run_, Row(columns), measured, found)
 
 
 def load_of(sweep: Sweep, run_: Run) -> LoadSpec:
@@ -131,7 +132,7 @@ def node_of(group: Group, sweep: Sweep, cal: Calibration, seed: int = 0) -> Node
         raise ConfigError(str(error), where=group.server_id) from None
 
 
-def _marks(launch: Launch, run_: Run) -> Row:
+def _marks(launch: Launch, run_: Run) -> Columns:
     return {
         "run_id": RUN_ID,
         "cell_id": run_.cell.cell_id,
@@ -143,7 +144,7 @@ def _marks(launch: Launch, run_: Run) -> Row:
     }
 
 
-def _columns(node: Node, found: Prediction) -> Row:
+def _columns(node: Node, found: Prediction) -> Columns:
     """What the server's own view and the proof after start would say."""
     server = found.server
     return {
@@ -197,7 +198,7 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
 def go_on(plan_: Plan, folder: RunFolder) -> RunFolder:
     """Predict what a folder that was begun lacks."""
     run_id = folder.manifest["run_id"]
-    for found in predictions(plan_, known=set(map(key_of_row, folder.rows))):
+    for found in predictions(plan_, known={row.key for row in folder.rows}):
         identity = Identity(run_id, found.run.cell.cell_id, found.run.repeat, found.run.discarded)
         parts = found.measured.parts(identity) if found.measured else {}
         folder.write_cell(identity, found.row, parts, tables=False)

@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rocbench import stats
-from rocbench.judgement.compare import origin
-from rocbench.judgement.disambiguation import configuration
 from rocbench.report.chart import Mark, colour, symbol
 from rocbench.tables import kept
 from rocbench.tables.metrics import kind_of
+from rocbench.tables.row import Row, figures, listed
 from rocbench.verdict.codes import INFORMING
-
-Row = dict[str, Any]
 
 MOST_DRAWN = 12
 """Curves of one chart: more cannot be told apart, and their legend would be larger than the plot."""
@@ -49,11 +46,12 @@ class Point:
         """Valid when every row is; invalid when no other row is left."""
         if not self.rows:
             return "invalid"
-        return "valid" if all(row.get("valid") is True for row in self.rows) else "unknown"
+        return "valid" if all(row.valid for row in self.rows) else "unknown"
 
     def interval(self, column: str) -> stats.Interval:
         """Mean over repeats with its 95 % t interval, of rows that are not invalid; none for a p99 of too few requests."""
-        return stats.mean_interval([] if few_samples(self.rows, column) else values(self.rows, column))
+        few = any(row.few_samples(column) for row in self.rows)
+        return stats.mean_interval([] if few else figures(self.rows, column))
 
     def mean(self, column: str) -> float | None:
         """Mean over repeats; None when the column is absent."""
@@ -74,7 +72,7 @@ class Curve:
     run: str
     """Label of its run; empty when several runs are pooled."""
     origin: str
-    """As `origin` has it of its rows."""
+    """As its rows have it."""
     colour: int
     symbol: int
     points: tuple[Point, ...]
@@ -93,29 +91,22 @@ class Curve:
         return None
 
 
-def values(rows: Iterable[Mapping[str, Any]], column: str) -> list[float]:
-    """The figures of a column that are there."""
-    return [float(row[column]) for row in rows if row.get(column) is not None]
-
-
-def few_samples(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
-    """Whether a column is a p99 that some row has too few requests for."""
-    return column.startswith("p99") and any(
-        "few_samples_p99" in str(row.get("reasons") or "") for row in rows
-    )
-
-
-def reasons(rows: Iterable[Mapping[str, Any]]) -> str:
+def reasons(rows: Iterable[Row]) -> str:
     """The rows' codes, each once; those that only inform stand apart from those that decide."""
-    there = dict.fromkeys(code for row in rows for code in str(row.get("reasons") or "").split(";") if code)
+    there = listed(rows)
     decide = [code for code in there if code not in INFORMING]
     inform = [code for code in there if code in INFORMING]
     return ("; also " if decide and inform else "").join([", ".join(decide), ", ".join(inform)])
 
 
-def load_notes(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def verdict_word(row: Row) -> str:
+    """`valid`, `unknown`, and louder `INVALID`."""
+    return row.word.upper() if row.word == "invalid" else row.word
+
+
+def load_notes(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """What the load generator had to say, each once however its numbers differ, with the rows that it said it of."""
-    found: dict[str, tuple[str, list[Mapping[str, Any]]]] = {}
+    found: dict[str, tuple[str, list[Row]]] = {}
     for row in rows:
         for note in kept.held(row, "load_notes"):
             found.setdefault(kind_of(note), (note, []))[1].append(row)
@@ -147,17 +138,6 @@ def labels(
         if names and all(names) and len(set(names)) == len(names) and max(map(len, names)) <= 32:
             return names
     return [f"run {number}" for number in range(1, len(manifests) + 1)]
-
-
-def level(row: Mapping[str, Any]) -> float | None:
-    """The level of the load: users, or requests/s."""
-    value = row.get("concurrency") if row.get("concurrency") is not None else row.get("request_rate")
-    return None if value is None else float(value)
-
-
-def shape(row: Mapping[str, Any]) -> str:
-    """closed, open or trace."""
-    return str(row.get("load_shape") or ("closed" if row.get("concurrency") is not None else "open"))
 
 
 def marked(name: str, where: str) -> str:
@@ -192,14 +172,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
         for row in sorted(rows, key=lambda row: str(row.get("server_id") or "")):
             where = row.get("hardware") if len(hardware) > 1 else None
             run = info.label if many else ""
-            key = (
-                configuration(row),
-                row.get("workload"),
-                shape(row),
-                where,
-                run,
-                origin(row),
-            )
+            key = row.configuration, row.get("workload"), row.shape, where, run, row.origin
             groups.setdefault(key, []).append(row)
     styles = _styles(groups)
     found = []
@@ -232,9 +205,8 @@ def _styles(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
 def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
     levels: dict[float, tuple[list[Row], list[Row]]] = {}
     for row in rows:
-        where = level(row)
-        kept, invalid = levels.setdefault(where or 0.0, ([], []))
-        (invalid if row.get("valid") is False else kept).append(row)
+        kept, invalid = levels.setdefault(row.level or 0.0, ([], []))
+        (invalid if row.valid is False else kept).append(row)
     return tuple(
         Point(where, tuple(kept), tuple(invalid)) for where, (kept, invalid) in sorted(levels.items())
     )

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench.harmless import plotly
-from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import PALETTE, Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Point, Row, drawn, level_words, load_name, workloads
+from rocbench.report.curves import Curve, Point, drawn, level_words, load_name, workloads
 from rocbench.report.plots import slug
+from rocbench.tables.row import Row, synthetic
 
 Floats = npt.NDArray[np.float64]
 Samples = Callable[[Row], tuple[Floats, Floats]]

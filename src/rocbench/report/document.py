@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rocbench import __version__, units
-from rocbench.judgement.compare import origin
 from rocbench.judgement.slo import Limit
 from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
 from rocbench.report.chart import Chart
-from rocbench.report.curves import POOLED_FROM, Curve, Row, curves
+from rocbench.report.curves import POOLED_FROM, Curve, curves
 from rocbench.report.material import Readings, RunData
 from rocbench.report.table import Table
+from rocbench.tables.row import Row
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
     return Document(
         title=_title(runs),
         subtitle=_subtitle(runs),
-        banner=_banner({origin(row) for row in rows}),
+        banner=_banner({row.origin for row in rows}),
         summary=(
             summary.best(found).without_constant("workload").without_absent(),
             summary.saturation(found, gain).without_constant("workload").without_absent(),

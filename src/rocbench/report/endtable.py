@@ -6,18 +6,17 @@ wrapped ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from rocbench import units
-from rocbench.judgement.compare import origin
 from rocbench.judgement.disambiguation import disambiguated
-from rocbench.report.curves import Curve, Point, RunInfo, curves, few_samples, load_notes, reasons, values
+from rocbench.report.curves import Curve, Point, RunInfo, curves, load_notes, reasons
 from rocbench.server import failures
+from rocbench.tables.row import Row, figures, listed
 from rocbench.verdict.codes import meaning
 
 NARROW = 110
@@ -58,11 +57,11 @@ LEVELS = {"closed": "users", "open": "requests/s", "trace": "load"}
 """What the first column counts, by the shape of the load."""
 
 
-def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
+def show(rows: Iterable[Row], console: Console) -> None:
     """Print the table, then what each code in it means."""
-    kept = disambiguated(row for row in rows if row.get("discarded") is not True)
+    kept = disambiguated(row for row in rows if not row.discarded)
     found = curves([(RunInfo("", "", ""), kept)])
-    for warning in warnings(map(origin, kept)):
+    for warning in warnings(row.origin for row in kept):
         console.print(f"[yellow]{warning}[/]")
     for line in lines(found, console.width):
         console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=False)
@@ -109,12 +108,12 @@ def _figures(point: Point, shown: Sequence[Shown]) -> list[str]:
     return [f"{point.level:,g}" if point.level else "-", *(_cell(point, rows, column) for column in shown)]
 
 
-def _cell(point: Point, rows: Sequence[Mapping[str, Any]], shown: Shown) -> str:
+def _cell(point: Point, rows: Sequence[Row], shown: Shown) -> str:
     if shown.heading == "±":
         interval = point.interval("output_throughput")
         return units.percent(interval.relative_half_width) if interval.n > 1 else units.ABSENT
-    there = values(rows, shown.column)
-    if not there or few_samples(rows, shown.column):
+    there = figures(rows, shown.column)
+    if not there or any(row.few_samples(shown.column) for row in rows):
         return units.ABSENT
     if shown.column in {"completed", "failed"}:
         return f"{sum(there):,.0f}"
@@ -137,22 +136,18 @@ def verdict_text(point: Point) -> Text:
             return Text.assemble(("valid", "green"), (f" {codes}" if codes else "", "dim"))
 
 
-def _codes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(c for row in rows for c in str(row.get("reasons") or "").split(";") if c))
-
-
 def _rows(count: int) -> str:
     return f"{count} row" if count == 1 else f"{count} rows"
 
 
-def _meanings(rows: Sequence[dict[str, Any]], console: Console) -> None:
-    for code in sorted(_codes(rows)):
+def _meanings(rows: Sequence[Row], console: Console) -> None:
+    for code in sorted(listed(rows)):
         cause = failures.known(code)
         console.print(Text.assemble((f"  {code}", "bold"), f": {cause.cause if cause else meaning(code)}"))
     for said in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
         console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {said}"))
     for note, mine in load_notes(rows).items():
         console.print(Text.assemble(("  load", "bold"), f": {note}", (f" ({_rows(len(mine))})", "dim")))
-    unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
+    unmade = sorted(listed(rows, "unknown_checks"))
     if unmade:
         console.print(Text(f"  not judged: {', '.join(unmade)}", style="dim"))

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from rocbench import columns, stats
 from rocbench.harmless import plotly
 from rocbench.judgement import trend
-from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import Chart, Panel, Series, View, figure
-from rocbench.report.curves import Curve, Row, RunInfo, drawn, values
+from rocbench.report.curves import Curve, RunInfo, drawn
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
+from rocbench.tables.row import Row, figures, synthetic
 
 METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms")
 
@@ -57,9 +57,9 @@ def _nights(curve: Curve, metric: str, days: dict[str, float]) -> list[tuple[flo
     for row in point.rows if point else ():
         by_run.setdefault(str(row.get("run_id")), []).append(row)
     return [
-        (days[run], stats.mean_interval(values(rows, metric)), rows[0])
+        (days[run], stats.mean_interval(figures(rows, metric)), rows[0])
         for run, rows in sorted(by_run.items(), key=lambda item: days.get(item[0], 0.0))
-        if run in days and values(rows, metric)
+        if run in days and figures(rows, metric)
     ]
 
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from rich.console import Group
 from rich.live import Live
@@ -18,8 +18,9 @@ from rich.text import Text
 from rocbench.harmless import visible
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
-from rocbench.report.curves import reasons
+from rocbench.report.curves import reasons, verdict_word
 from rocbench.report.terminal import Terminal
+from rocbench.tables.row import Row
 from rocbench.units import duration, number, percent
 
 
@@ -48,7 +49,7 @@ class Screen(Protocol):
     def group(self, lines: Mapping[str, str]) -> None:
         """What each group is doing, by its node and name, where several run at once."""
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, row: Row) -> None:
         """A row is finished."""
 
     def note(self, text: str) -> None:
@@ -75,14 +76,13 @@ def progress_line(progress: Progress) -> str:
     return "  ".join(progress_parts(progress))
 
 
-def row_line(row: Mapping[str, Any]) -> str:
+def row_line(row: Row) -> str:
     """One finished row in one line."""
-    valid = {True: "valid", False: "INVALID", None: "unknown"}[row.get("valid")]
     codes = reasons([row])
     return (
         f"{visible(str(row['key']), keep='')}: {number(row.get('output_throughput'), 0)} output tok/s, "
         f"TTFT p50 {number(row.get('median_ttft_ms'))} ms, TPOT p50 {number(row.get('median_tpot_ms'))} ms, "
-        f"{valid}{f' ({codes})' if codes else ''}"
+        f"{verdict_word(row)}{f' ({codes})' if codes else ''}"
     )
 
 
@@ -142,7 +142,7 @@ class PlainScreen:
             for name, line in lines.items():
                 self._say(f"    {name}: {line}")
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, row: Row) -> None:
         """Say the result."""
         self._say(f"    {row_line(row)}")
 
@@ -260,9 +260,9 @@ class LiveScreen:
         with self._lock:
             self._groups = [f"{name}: {line}" for name, line in lines.items()]
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, row: Row) -> None:
         """A finished row scrolls by."""
-        style = {True: "green", False: "red", None: "yellow"}[row.get("valid")]
+        style = {"valid": "green", "invalid": "red", "unknown": "yellow"}[row.word]
         self._console.print(Text(row_line(row), style=style))
 
     def note(self, text: str) -> None:

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from rocbench.harmless import visible_data, visible_table
-from rocbench.judgement import compare, search
-from rocbench.judgement.compare import origin, synthetic
+from rocbench.judgement import search
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.records import Phase
 from rocbench.report import curves
-from rocbench.report.curves import Row, RunInfo
+from rocbench.report.curves import RunInfo
 from rocbench.report.timeseries import Course
 from rocbench.store.folder import RunFolder
+from rocbench.tables.row import Row, records, synthetic
 
 Floats = npt.NDArray[np.float64]
 MOST_REQUESTS = 20_000
@@ -47,7 +47,7 @@ def read_runs(folders: Sequence[RunFolder]) -> list[RunData]:
     found = []
     for folder in folders:
         cells = visible_table(folder.cells())
-        rows = visible_data(tuple(disambiguated(compare.records(cells)))) if len(cells) else ()
+        rows = tuple(Row(visible_data(row)) for row in disambiguated(records(cells)))
         found.append(
             (
                 folder,
@@ -69,7 +69,7 @@ def read_runs(folders: Sequence[RunFolder]) -> list[RunData]:
                 name,
                 str(manifest.get("run_id", folder.path.name)),
                 str(manifest.get("begun_at", "")),
-                synthetic(map(origin, rows)),
+                synthetic(row.origin for row in rows),
             ),
             folder,
             cells,

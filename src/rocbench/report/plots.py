@@ -9,19 +9,17 @@ from itertools import pairwise
 
 from rocbench import units
 from rocbench.harmless import plotly
-from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
 from rocbench.report.curves import (
     Curve,
     Point,
-    Row,
     drawn,
     level_words,
     load_name,
     reasons,
-    values,
     workloads,
 )
+from rocbench.tables.row import Row, figures, synthetic
 
 MARKS = (
     "Filled marks are valid, dotted ones of unknown validity; hollow ones are invalid, joined to nothing and counted "
@@ -105,7 +103,7 @@ def _with_bound(curve: Curve) -> list[Series]:
 
 
 def _bound(point: Point) -> float | None:
-    return max(values((*point.rows, *point.invalid), "roofline_output_throughput"), default=None)
+    return max(figures((*point.rows, *point.invalid), "roofline_output_throughput"), default=None)
 
 
 def measured(curve: Curve, column: str) -> list[Series]:

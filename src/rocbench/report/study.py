@@ -96,7 +96,7 @@ def software(runs: Sequence[RunData]) -> Table:
             str(r["vllm_version"])
             for run in runs
             for r in run.rows
-            if _is(r, model) and r.get("vllm_version")
+            if str(r.get("model")) == model and r.get("vllm_version")
         }
         rows.append((f"vLLM, {model}", ", ".join(sorted(there)) or units.ABSENT))
     for run in runs:
@@ -109,10 +109,6 @@ def software(runs: Sequence[RunData]) -> Table:
             ("Python", str(node.get("python", units.ABSENT))),
         ]
     return Table("software", "Software", ("part", "version"), tuple(dict.fromkeys(rows)))
-
-
-def _is(row: Mapping[str, Any], model: str) -> bool:
-    return str(row.get("model")) == model
 
 
 def _unlike(manifests: Sequence[Json], name: str) -> list[Json]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rocbench import units
-from rocbench.judgement.compare import origin
+from rocbench import stats, units
 from rocbench.report.chart import figure
-from rocbench.report.curves import Curve, Point, Row, level_words, values
+from rocbench.report.curves import Curve, Point, level_words
 from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval
 from rocbench.report.table import Table
 from rocbench.tables import kept
+from rocbench.tables.row import Row, figures, listed
 from rocbench.verdict.codes import VOIDING
 
 _RESULTS: tuple[tuple[str, str], ...] = (
@@ -132,7 +132,7 @@ def _results(ident: str, title: str, what: str, mine: Iterable[tuple[str, Curve]
     header = (what, "load", "n", *(heading for _, heading in _RESULTS), "of roofline", "verdict")
     notes = (
         "mean over repeats ± half the width of its 95 % t interval; n counts repeats that are not invalid",
-        "p99 is shown where each repeat has the 368 requests that an interval without an assumed distribution needs",
+        f"p99 is shown where each repeat has the {stats.min_samples(99)} requests that an interval without an assumed distribution needs",
     )
     return Table(ident, title, header, tuple(rows), notes, frozenset(bad))
 
@@ -144,15 +144,11 @@ def _figures(point: Point) -> tuple[str, ...]:
 
 def verdict_of(point: Point) -> str:
     """`valid`, `unknown` or `INVALID`, with the codes of what was left out."""
-    codes = dict.fromkeys(code for row in point.invalid for code in _voiding(row))
+    codes = [code for code in listed(point.invalid) if code in VOIDING]
     if not point.rows:
         return f"INVALID: {', '.join(codes)}"
     left = f"; {len(point.invalid)} invalid: {', '.join(codes)}" if point.invalid else ""
     return point.mark + left
-
-
-def _voiding(row: Row) -> list[str]:
-    return [code for code in str(row.get("reasons") or "").split(";") if code in VOIDING]
 
 
 # --- how far it holds
@@ -163,7 +159,7 @@ def reliability(found: Sequence[Curve]) -> Table:
     rows = []
     for curve in found:
         mine = [row for point in curve.points for row in (*point.rows, *point.invalid)]
-        completed, failed = (sum(values(mine, column)) for column in ("completed", "failed"))
+        completed, failed = (sum(figures(mine, column)) for column in ("completed", "failed"))
         rows.append(
             (
                 curve.name,
@@ -172,11 +168,11 @@ def reliability(found: Sequence[Curve]) -> Table:
                 f"{completed:,.0f}",
                 f"{failed:,.0f}",
                 units.percent(completed / (completed + failed), 3) if completed + failed else units.ABSENT,
-                f"{sum(values(mine, 'client_prompt_tokens')):,.0f}",
-                f"{sum(values(mine, 'client_output_tokens')):,.0f}",
+                f"{sum(figures(mine, 'client_prompt_tokens')):,.0f}",
+                f"{sum(figures(mine, 'client_output_tokens')):,.0f}",
                 _failures(mine),
                 f"{sum(row.get('server_restarted') is True for row in mine)}",
-                f"{sum(row.get('valid') is False for row in mine)}",
+                f"{sum(row.valid is False for row in mine)}",
             )
         )
     header = (
@@ -212,7 +208,7 @@ def variability(found: Sequence[Curve]) -> Table:
     rows = []
     for curve in found:
         for point in curve.points:
-            n = len(values(point.rows, "output_throughput"))
+            n = len(figures(point.rows, "output_throughput"))
             if n < 2:
                 continue
             rows.append(
@@ -237,14 +233,14 @@ def variability(found: Sequence[Curve]) -> Table:
         "output tok/s, least to most",
     )
     notes = (
-        "CoV: standard deviation / mean over repeats that are not invalid; of p99 where each has 368 requests",
+        f"CoV: standard deviation / mean over repeats that are not invalid; of p99 where each has {stats.min_samples(99)} requests",
     )
     return Table("variability", "Variability between repeats", header, tuple(rows), notes)
 
 
 def _cov(point: Point, column: str) -> str:
     interval = point.interval(column)
-    there = values(point.rows, column)
+    there = figures(point.rows, column)
     if interval.n < 2 or not interval.estimate:
         return units.ABSENT
     mean = sum(there) / len(there)
@@ -253,7 +249,7 @@ def _cov(point: Point, column: str) -> str:
 
 
 def _range(point: Point) -> str:
-    there = values(point.rows, "output_throughput")
+    there = figures(point.rows, "output_throughput")
     return f"{figure(min(there))} to {figure(max(there))}"
 
 
@@ -294,7 +290,7 @@ def bounds(found: Sequence[Curve]) -> Table:
 def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:
     """What the reader must not conclude from these figures."""
     said = []
-    origins = {origin(row) for row in rows}
+    origins = {row.origin for row in rows}
     if "simulated" in origins:
         said.append(("simulated", "figures of the simulated server: they say nothing about any hardware"))
     if "predicted" in origins:
@@ -321,14 +317,12 @@ def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:
     if len(set(precisions.values())) > 1:
         told = ", ".join(f"{model} {precision}" for model, precision in precisions.items())
         said.append(("models differ in more than architecture", f"precision: {told}"))
-    labels = sorted(
-        {label for row in rows for label in str(row.get("accuracy_labels") or "").split(";") if label}
-    )
+    labels = sorted(listed(rows, "accuracy_labels"))
     if labels:
         said.append(
             ("answers were not scored", f"switches in force that may change them: {', '.join(labels)}")
         )
-    unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
+    unmade = sorted(listed(rows, "unknown_checks"))
     if unmade:
         said.append(("not checked", f"on some rows: {', '.join(unmade)}"))
     if any(row.get("images") for row in rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,16 +11,12 @@ from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
-from rocbench.judgement.compare import origin
-from rocbench.judgement.disambiguation import configuration
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
 from rocbench.report.curves import (
     Curve,
     Point,
-    Row,
     RunInfo,
-    few_samples,
     level_words,
     load_name,
     load_notes,
@@ -29,6 +26,7 @@ from rocbench.report.curves import (
 from rocbench.report.plots import pace
 from rocbench.report.table import Table
 from rocbench.server import failures
+from rocbench.tables.row import Row, figures, listed, server_number
 from rocbench.verdict.codes import CODES, meaning
 
 GOOD_SHARE = 0.99
@@ -185,14 +183,13 @@ def _outcome(point: Point, limits: Sequence[Limit]) -> slo.Outcome:
 
 
 def _figures(point: Point, column: str) -> list[float]:
-    there = [row[column] for row in point.rows if row.get(column) is not None]
-    if any(isinstance(value, str | bool) for value in there):
+    if any(isinstance(row.get(column), str | bool) for row in point.rows):
         raise InputError(
             f"{column!r} is no number",
             where="--slo",
             fix="docs/results.md lists all columns with their units",
         )
-    return [float(value) for value in there]
+    return figures(point.rows, column)
 
 
 def _no_higher(curve: Curve) -> str:
@@ -208,7 +205,7 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
         interval = stats.mean_interval(_figures(point, limit.metric))
         shown = units.percent if unit_of(limit.metric) == "share" else figure
         spread = f" ± {shown(interval.half_width)}" if outcome == "unclear" and interval.n > 1 else ""
-        few = " of too few requests" if few_samples(point.rows, limit.metric) else ""
+        few = " of too few requests" if any(row.few_samples(limit.metric) for row in point.rows) else ""
         told.append(
             f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}{few}"
         )
@@ -225,11 +222,11 @@ def searched(runs: Iterable[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, 
     listed = list(runs)
     lines = []
     for info, rows, searches in listed:
-        names = {_server(r): marked(configuration(r), origin(r)) for r in rows}
+        names = {row.server: marked(row.configuration, row.origin) for row in rows}
         for search in searches:
             kind = "open" if search["unit"] == "requests/s" else "closed"
             best, failed = search["best"], search["failed"]
-            name = names.get(_server(search), str(search["model"]))
+            name = names.get(server_number(search), str(search["model"]))
             lines.append(
                 (
                     load_name(str(search["workload"]), kind),
@@ -251,11 +248,6 @@ def searched(runs: Iterable[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, 
         "ended because",
     )
     return Table("search", "Search for the largest load within limits", header, tuple(lines))
-
-
-def _server(there: Mapping[str, Any]) -> str:
-    """The number of a server in its plan, of a row or a search."""
-    return str(there.get("server_id") or there.get("server") or "").partition("-")[0]
 
 
 def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:
@@ -282,9 +274,8 @@ def doubts(rows: Sequence[Row]) -> Table:
     """Every reason code of the rows: how many, where, what it means, what to do."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        for code in str(row.get("reasons") or "").split(";"):
-            if code:
-                found.setdefault(code, []).append(row)
+        for code in row.codes:
+            found.setdefault(code, []).append(row)
     known = {code.id: code for code in CODES}
     order = {"voids": 0, "unknown": 1, "informs": 2}
     lines = []
@@ -311,23 +302,17 @@ def doubts(rows: Sequence[Row]) -> Table:
 
 def failed(rows: Sequence[Row]) -> Table:
     """What each server said that could not be measured, in the words of its row."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.get("failure_message"):
-            found.setdefault(str(row["failure_message"]), []).append(row)
-    lines = [(_where(mine), str(len(mine)), " ".join(text.split())) for text, mine in found.items()]
+    told = _by_text(rows, "failure_message")
+    lines = [(_where(mine), str(len(mine)), " ".join(text.split())) for text, mine in told.items()]
     return Table("failed", "Cells that could not be measured", ("cells", "rows", "why"), tuple(lines))
 
 
 def errors(rows: Sequence[Row]) -> Table:
     """What failed requests were answered, in the servers' own words."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.get("common_error"):
-            found.setdefault(str(row["common_error"]), []).append(row)
+    told = _by_text(rows, "common_error")
     lines = [
-        (_where(mine), f"{sum(int(row.get('common_error_count') or 0) for row in mine):,}", said)
-        for said, mine in found.items()
+        (_where(mine), f"{sum(figures(mine, 'common_error_count')):,.0f}", said)
+        for said, mine in told.items()
     ]
     return Table(
         "errors", "What failed requests were told", ("cells", "requests", "most often"), tuple(lines)
@@ -340,17 +325,23 @@ def notes(rows: Sequence[Row]) -> Table:
     return Table("notes", "Notes of the load", ("cells", "rows", "note"), tuple(lines))
 
 
+def _by_text(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get(column):
+            found.setdefault(str(row[column]), []).append(row)
+    return found
+
+
 def _counts(rows: Sequence[Row]) -> str:
-    valid = sum(row.get("valid") is True for row in rows)
-    invalid = sum(row.get("valid") is False for row in rows)
-    unmade = sorted({c for row in rows for c in str(row.get("unknown_checks") or "").split(";") if c})
-    text = (
-        f"{len(rows):,} rows: {valid:,} valid, {invalid:,} invalid, {len(rows) - valid - invalid:,} unknown"
-    )
+    count = Counter(row.word for row in rows)
+    unmade = sorted(listed(rows, "unknown_checks"))
+    text = ", ".join(f"{count[word]:,} {word}" for word in ("valid", "invalid", "unknown"))
+    text = f"{len(rows):,} rows: {text}"
     return f"{text}; checks that could not be made on some rows: {', '.join(unmade)}" if unmade else text
 
 
-def _where(rows: Sequence[Mapping[str, Any]], most: int = 4) -> str:
+def _where(rows: Sequence[Row], most: int = 4) -> str:
     keys = list(dict.fromkeys(str(row.get("key") or row.get("cell_id")) for row in rows))
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return ", ".join(keys[:most]) + more

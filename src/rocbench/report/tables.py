@@ -7,13 +7,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rocbench import units
+from rocbench import stats, units
 from rocbench.columns import CELLS, LATENCIES
-from rocbench.judgement.compare import origin
-from rocbench.judgement.disambiguation import configuration
 from rocbench.report.chart import figure
-from rocbench.report.curves import Row, RunInfo, few_samples, level_words, marked, reasons
+from rocbench.report.curves import RunInfo, level_words, marked, reasons, verdict_word
 from rocbench.report.table import Table
+from rocbench.tables.row import Row
 
 Json = Mapping[str, Any]
 
@@ -77,24 +76,20 @@ def cells(rows: Sequence[Row], names: Mapping[str, str]) -> Table:
     body = tuple(
         (
             *((names.get(str(row.get("run_id")), units.ABSENT),) if several else ()),
-            marked(configuration(row), origin(row)),
+            marked(row.configuration, row.origin),
             str(row.get("workload")),
-            _load(row),
+            level_words(row.shape, row.level),
             str(row.get("repeat")),
             *(shown_value(row, column, how) for column, _, how in shown),
             verdict_words(row),
         )
         for row in rows
     )
-    bad = frozenset(index for index, row in enumerate(rows) if row.get("valid") is False)
-    notes = ("p99 is shown from 368 requests on, the least for an interval that assumes no distribution",)
+    bad = frozenset(index for index, row in enumerate(rows) if row.valid is False)
+    notes = (
+        f"p99 is shown from {stats.min_samples(99)} requests on, the least for an interval that assumes no distribution",
+    )
     return Table("cells", "All rows", header, body, notes, bad)
-
-
-def _load(row: Row) -> str:
-    if row.get("concurrency") is not None:
-        return level_words("closed", row["concurrency"])
-    return level_words("open", row["request_rate"]) if row.get("request_rate") is not None else "trace"
 
 
 def shown_value(row: Row, column: str, how: str) -> str:
@@ -107,7 +102,7 @@ def shown_value(row: Row, column: str, how: str) -> str:
             return units.percent(float(value))
         case "count":
             return f"{value:,.0f}"
-        case "p99" if few_samples([row], column):
+        case "p99" if row.few_samples(column):
             return f"(n={row.get('completed') or 0:,})"
         case _:
             return figure(float(value))
@@ -115,9 +110,8 @@ def shown_value(row: Row, column: str, how: str) -> str:
 
 def verdict_words(row: Row) -> str:
     """`valid`, `INVALID: codes`, `unknown: codes`."""
-    word = {True: "valid", False: "INVALID"}.get(row.get("valid"), "unknown")  # type: ignore[arg-type]
     codes = reasons([row])
-    return f"{word}: {codes}" if codes else word
+    return f"{verdict_word(row)}: {codes}" if codes else verdict_word(row)
 
 
 # --- servers

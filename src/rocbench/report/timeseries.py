@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rocbench.judgement.compare import synthetic
 from rocbench.report.chart import GREY, Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Row
+from rocbench.report.curves import Curve
+from rocbench.tables.row import Row, synthetic
 
 Floats = npt.NDArray[np.float64]
 CELLS = 12
@@ -64,7 +64,7 @@ def chosen(found: Sequence[Curve]) -> list[tuple[Curve, Row]]:
     for curve in found:
         point = curve.best()
         if point is not None:
-            row = next((r for r in reversed(point.rows) if r.get("valid") is True), point.rows[-1])
+            row = next((r for r in reversed(point.rows) if r.valid), point.rows[-1])
             rows.append((curve, row))
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.store.reading import LARGEST, UNREADABLE, one_line
 from rocbench.tables import kept
-
-Row = dict[str, Any]
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -42,7 +40,7 @@ def read_cells(path: Path) -> pd.DataFrame:
         raise InputError(f"cannot be read as cells: {one_line(error)}", where=str(path)) from None
 
 
-def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Cell rows as a frame: documented columns first, one dtype a column."""
     documented = [column.name for column in CELLS]
     extra = sorted({name for row in rows for name in row} - set(documented))

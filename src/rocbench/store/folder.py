@@ -10,6 +10,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from rocbench import harmless, jsontext, private
 from rocbench.errors import InputError, NodeFault
 from rocbench.redact import redacted, redacted_data
 from rocbench.store import reading, writing
-from rocbench.store.cells import Row, frame_of
+from rocbench.store.cells import frame_of
 from rocbench.tables import kept
 from rocbench.tables.parts import Identity
+from rocbench.tables.row import Key, Row
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 SHAPES = {"manifest.json": kept.MANIFEST, "plan.json": kept.PLAN, "search.json": kept.SEARCHES}
@@ -188,7 +190,7 @@ class RunFolder:
         """Append one event to log.jsonl; a line that a killed writer left unfinished is ended first."""
         self._append("log.jsonl", {"at": at, "event": event} | facts)
 
-    def _append(self, name: str, value: Row) -> None:
+    def _append(self, name: str, value: Mapping[str, Any]) -> None:
         line = self._json(value) + "\n"
         path = self.path / name
         try:
@@ -207,9 +209,14 @@ class RunFolder:
         return list(self._rows)
 
     def write_cell(
-        self, identity: Identity, row: Row, parts: Mapping[str, pa.Table], *, tables: bool = True
-    ) -> None:
-        """Put one measured cell on disk: its parts first, then its row, so that no row lacks its data.
+        self,
+        identity: Identity,
+        columns: Mapping[str, Any],
+        parts: Mapping[str, pa.Table],
+        *,
+        tables: bool = True,
+    ) -> Row:
+        """Put one measured cell on disk: its parts first, then its row, so that no row lacks its data. Gives the row.
 
         Args:
             tables: write the joined tables too; many cells at once are quicker joined by `finish` alone.
@@ -223,38 +230,38 @@ class RunFolder:
                 path.unlink(missing_ok=True)  # of an earlier attempt
         rows_folder = self.path / "parts" / "cells"
         rows_folder.mkdir(parents=True, exist_ok=True)
-        row = {name: self._cell_value(value) for name, value in row.items()}
-        row |= {"run_id": identity.run_id, "cell_id": identity.cell_id, "repeat": identity.repeat}
-        row["discarded"] = identity.discarded
+        row = Row({name: self._cell_value(value) for name, value in columns.items()} | asdict(identity))
         row |= self._replace(row)
-        writing.whole(rows_folder / f"{identity.stem}.json", json.dumps(row, default=writing.plain).encode())
-        self._rows = [old for old in self._rows if _key(old) != _key(row)] + [row]
+        writing.whole(
+            rows_folder / f"{identity.stem}.json", json.dumps(row.columns, default=writing.plain).encode()
+        )
+        self._rows = [old for old in self._rows if old.key != row.key] + [row]
         if not tables:
-            return
+            return row
         self._write_cells()
         for name in parts:
             if self._part_bytes(name) < REBUILD_BYTES:
                 self.join(name)
+        return row
 
     def attempts(self, identity: Identity) -> int:
         """How often a cell and repeat were measured so far."""
         old = self._there((identity.cell_id, identity.repeat, identity.discarded))
         return int(old.get("attempt") or 1) if old else 0
 
-    def _there(self, key: tuple[Any, ...]) -> Row | None:
+    def _there(self, key: Key) -> Row | None:
         """The row of a cell and repeat."""
-        return next((row for row in self._rows if _key(row) == key), None)
+        return next((row for row in self._rows if row.key == key), None)
 
-    def _replace(self, row: Row) -> Row:
+    def _replace(self, row: Row) -> dict[str, Any]:
         """Keep the row that this one replaces; gives the columns that tell of it and of those before it."""
-        attempt, told = int(row.get("attempt") or 1), [row.get("replaced_reasons")]
-        old = self._there(_key(row))
+        attempt, before = int(row.get("attempt") or 1), row.listed("replaced_reasons")
+        old = self._there(row.key)
         if old is not None:
             self._append("replaced.jsonl", old)
             attempt += int(old.get("attempt") or 1)
-            told += [old.get("replaced_reasons"), old.get("reasons")]
-        before = dict.fromkeys(code for codes in told if codes for code in str(codes).split(";"))
-        return {"attempt": attempt, "replaced_reasons": ";".join(before) or None}
+            before += (*old.listed("replaced_reasons"), *old.codes)
+        return {"attempt": attempt, "replaced_reasons": ";".join(dict.fromkeys(before)) or None}
 
     def finish(self) -> None:
         """Write every table again, from the rows and parts that are there."""
@@ -268,7 +275,7 @@ class RunFolder:
 
     def join(self, name: str) -> None:
         """Rebuild `<name>.parquet` from the parts of all cells that are there, one row group per part."""
-        done = {_identity(row).stem for row in self._rows}
+        done = {row.identity.stem for row in self._rows}
         parts = sorted(part for part in (self.path / "parts" / name).glob("*.parquet") if part.stem in done)
         target = self.path / f"{name}.parquet"
         if not parts:
@@ -304,7 +311,7 @@ class RunFolder:
         return [
             row
             for row in self._rows
-            if row.get("completed") and not (folder / f"{_identity(row).stem}.parquet").is_file()
+            if row.get("completed") and not (folder / f"{row.identity.stem}.parquet").is_file()
         ]
 
     # --- a run's parts, from one folder into another
@@ -312,7 +319,7 @@ class RunFolder:
     def take_over(self, rows: Sequence[Row], servers: Sequence[str]) -> None:
         """Begin where another folder of the same run stands: its rows without their parts, its servers' names."""
         for row in rows:
-            self.write_cell(_identity(row), row, {}, tables=False)
+            self.write_cell(row.identity, row, {}, tables=False)
         if rows:
             self._write_cells()
         for name in servers:
@@ -320,16 +327,16 @@ class RunFolder:
             path.mkdir(exist_ok=True)
             (path / "command.sh").touch()
 
-    def measured(self, row: Mapping[str, Any]) -> tuple[Identity, dict[str, pa.Table]]:
+    def measured(self, row: Row) -> tuple[Identity, dict[str, pa.Table]]:
         """The parts of one of this folder's rows, as `write_cell` takes them."""
         paths = {name: self._part(name, row) for name in TABLES}
-        return _identity(row), {
+        return row.identity, {
             name: reading.part(path, name) for name, path in paths.items() if path.is_file()
         }
 
-    def _part(self, name: str, row: Mapping[str, Any]) -> Path:
+    def _part(self, name: str, row: Row) -> Path:
         """Where a part of a row is."""
-        return self.path / "parts" / name / f"{_identity(row).stem}.parquet"
+        return self.path / "parts" / name / f"{row.identity.stem}.parquet"
 
     def server_names(self) -> tuple[str, ...]:
         """The folders under servers/."""
@@ -358,7 +365,7 @@ class RunFolder:
     def copy_into(self, other: RunFolder) -> None:
         """Copy what was measured here, and its servers' files, into another run folder."""
         for row in self._rows:
-            stem = _identity(row).stem
+            stem = row.identity.stem
             paths = [self.path / "parts" / "cells" / f"{stem}.json", *(self._part(n, row) for n in TABLES)]
             writing.copy(filter(Path.is_file, paths), self.path, other.path)
         below = (Path(at) / name for at, _, names in os.walk(self.path / "servers") for name in names)
@@ -376,7 +383,7 @@ class RunFolder:
         path = self.path / "cells.parquet"
         if not rows and path.is_file():
             with reading.damage(path, reading.RESTORE):
-                return [kept.row(row) for row in pq.read_table(path).to_pylist()]
+                return [Row(kept.row(row)) for row in pq.read_table(path).to_pylist()]
         return rows
 
     def _write_cells(self) -> None:
@@ -401,11 +408,3 @@ class RunFolder:
             read = pq.read_table(path, columns=list(columns) if columns else None, filters=conditions or None)
             frame: pd.DataFrame = read.to_pandas(ignore_metadata=True)
         return frame
-
-
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["cell_id"], row["repeat"], row.get("discarded", False)
-
-
-def _identity(row: Mapping[str, Any]) -> Identity:
-    return Identity(str(row.get("run_id")), row["cell_id"], int(row["repeat"]), bool(row.get("discarded")))

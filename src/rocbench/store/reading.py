@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from rocbench import jsontext, textfile
 from rocbench.errors import InputError
 from rocbench.tables import kept
+from rocbench.tables.row import Row
 
 AGAIN = "then `bench sweep --resume` measures that cell again"
 REBUILD = "`bench sweep --resume` writes it anew from parts/"
@@ -61,12 +62,12 @@ def value(path: Path, fix: str) -> Any:
         raise damaged(path, error.what, fix) from None
 
 
-def row(path: Path) -> dict[str, Any]:
+def row(path: Path) -> Row:
     """A row of `cells`, checked. Raises InputError."""
     fix = f"delete it, {AGAIN}"
     found = value(path, fix)
     with damage(path, fix):
-        return kept.row(found)
+        return Row(kept.row(found))
 
 
 def json_files(folder: Path) -> list[Path]:

@@ -6,12 +6,10 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rocbench.plan.expand import Cell, Group, Plan
 from rocbench.study.schema import Curve, Tables
-
-Row = Mapping[str, Any]
+from rocbench.tables.row import Row, figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def lines(tables: Tables, plans: Mapping[str, Plan], rows: Iterable[Row]) -> lis
     """
     by_cell: dict[str, list[Row]] = {}
     for row in rows:
-        if row.get("total_token_throughput") is None:  # its server failed
+        if row.figure("total_token_throughput") is None:  # its server failed
             continue
         by_cell.setdefault(str(row["cell_id"]), []).append(row)
     found = []
@@ -116,7 +114,7 @@ def _line(place: Place, total: float, output: float | None, p99_s: float | None,
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:
-    values = [float(value) for row in rows if (value := row.get(name)) is not None]
+    values = figures(rows, name)
     return statistics.fmean(values) if values else math.nan
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rocbench.conduct import remaining, rows
-from rocbench.conduct.remaining import Key
 from rocbench.conduct.run import RunOptions, exit_code, run_plan
 from rocbench.errors import Exit, InputError
 from rocbench.predict import predicting
 from rocbench.report.live import Screen
 from rocbench.store.folder import RunFolder
 from rocbench.study.parts import Part, runs_of
+from rocbench.tables.row import Key
 from rocbench.verdict.codes import VOIDING
 
 
@@ -93,16 +93,12 @@ def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -
 
 def _by_design(part: Part, folder: RunFolder) -> frozenset[Key]:
     """Rows that only their method voids."""
-    return frozenset(
-        remaining.key_of_row(row)
-        for row in folder.rows
-        if VOIDING.intersection(str(row.get("reasons")).split(";")) <= part.by_design
-    )
+    return frozenset(row.key for row in folder.rows if VOIDING.intersection(row.codes) <= part.by_design)
 
 
 def _complete(part: Part, folder: RunFolder, stands: frozenset[Key]) -> bool:
     """Whether every run of the part that counts is on disk, and none is to be made again."""
-    done = {remaining.key_of_row(row) for row in folder.rows}
+    done = {row.key for row in folder.rows}
     done -= remaining.invalid(folder.rows) - stands
     return all(remaining.key_of_run(run) in done for _, run in runs_of(part.plan) if not run.discarded)
 

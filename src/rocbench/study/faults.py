@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Row = Mapping[str, Any]
+from rocbench.tables.row import Row, figures, listed
+
 SAME = 0.05
 """In flight, or throughput, alike within this share."""
 UNDELIVERED = 0.95
@@ -58,12 +58,12 @@ class Point:
 
     def mean(self, column: str) -> float | None:
         """Over repeats; None where no row has it."""
-        values = _values(self.rows, column)
+        values = figures(self.rows, column)
         return statistics.fmean(values) if values else None
 
     def spread(self, column: str) -> float | None:
         """Coefficient of variation over repeats; None for fewer than two."""
-        return _cov(self.rows, column) if len(_values(self.rows, column)) > 1 else None
+        return _cov(self.rows, column) if len(figures(self.rows, column)) > 1 else None
 
 
 def examine(rows: Sequence[Row], headline: str) -> list[Finding]:
@@ -73,7 +73,7 @@ def examine(rows: Sequence[Row], headline: str) -> list[Finding]:
 
 def judged(rows: Sequence[Row]) -> list[Row]:
     """Rows with figures that count."""
-    return [row for row in rows if row.get("output_throughput") and not row.get("discarded")]
+    return [row for row in rows if row.figure("output_throughput") and not row.discarded]
 
 
 # --- curves
@@ -83,8 +83,8 @@ def curves(rows: Sequence[Row]) -> dict[str, list[Point]]:
     """Levels in order of users, by server, workload and how many requests a level had at most."""
     found: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
-        if row.get("concurrency") is not None:
-            found.setdefault(_name(row), {}).setdefault(int(row["concurrency"]), []).append(row)
+        if (users := row.figure("concurrency")) is not None:
+            found.setdefault(_name(row), {}).setdefault(int(users), []).append(row)
     return {name: [_point(users, mine) for users, mine in sorted(by.items())] for name, by in found.items()}
 
 
@@ -105,12 +105,8 @@ def _point(users: int, rows: list[Row]) -> Point:
     )
 
 
-def _values(rows: Sequence[Row], name: str) -> list[float]:
-    return [float(value) for row in rows if (value := row.get(name)) is not None]
-
-
 def _mean(rows: Sequence[Row], name: str) -> float:
-    values = _values(rows, name)
+    values = figures(rows, name)
     return statistics.fmean(values) if values else 0.0
 
 
@@ -120,7 +116,7 @@ def _throughput(point: Point, headline: str) -> float:
 
 def _codes(points: Sequence[Point], wanted: Sequence[str]) -> tuple[str, ...]:
     """Those of the wanted codes that every point carries in some row."""
-    carried = [{c for row in p.rows for c in str(row.get("reasons") or "").split(";")} for p in points]
+    carried = [listed(point.rows) for point in points]
     return tuple(code for code in wanted if all(code in codes for codes in carried))
 
 
@@ -239,7 +235,7 @@ def _lengths(rows: Sequence[Row], _: str) -> Iterator[Finding]:
 
 
 def _cov(rows: Sequence[Row], name: str) -> float:
-    values = _values(rows, name)
+    values = figures(rows, name)
     return statistics.stdev(values) / statistics.fmean(values) if len(values) > 1 and any(values) else 0.0
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from rocbench.judgement.compare import origin
 from rocbench.report.curves import marked
 from rocbench.report.table import Table
 from rocbench.study import agreement, faults
@@ -13,9 +11,9 @@ from rocbench.study.agreement import Line
 from rocbench.study.faults import Point
 from rocbench.study.parts import Part
 from rocbench.study.schema import Study, Tables
+from rocbench.tables.row import Row, listed
 from rocbench.verdict.codes import VOIDING
 
-Row = Mapping[str, Any]
 Runs = Sequence[tuple[Part, Sequence[Row]]]
 LINES = (  # total tokens/s, output tokens/s and p99 E2EL: published, here, and how far that is off
     "",
@@ -79,7 +77,7 @@ def artefacts(study: Study, runs: Runs) -> Table:
             example = f"{mine[0].where}: {mine[0].evidence}" if mine else "-"
             rows.append((fault.what, method, str(len(mine)), ", ".join(codes) or "-", example))
     valid = [
-        f"{part.id}: {sum(row.get('valid') is True for row in rows_)} of {len(rows_)} rows valid"
+        f"{part.id}: {sum(row.valid is True for row in rows_)} of {len(rows_)} rows valid"
         for part, rows_ in runs
     ]
     header = ("artefact", "method", "places", "codes", "for example")
@@ -114,7 +112,7 @@ def void(study: Study, runs: Runs) -> list[Table]:
 
 
 def _void_cells(part: Part, name: str, point: Point) -> tuple[str, ...]:
-    codes = {code for row in point.rows for code in str(row.get("reasons") or "").split(";")}
+    void = VOIDING.intersection(listed(point.rows))
     return (
         f"{_place(part, point)}: {name}",
         str(point.users),
@@ -124,7 +122,7 @@ def _void_cells(part: Part, name: str, point: Point) -> tuple[str, ...]:
         _percent(point.spread("total_token_throughput")),
         f"{point.output:,.0f}",
         *(_figure(point.mean(column)) for column in ("median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")),
-        f"VOID: {', '.join(sorted(codes & VOIDING))}" if codes & VOIDING else "not void",
+        f"VOID: {', '.join(sorted(void))}" if void else "not void",
     )
 
 
@@ -149,7 +147,7 @@ def _arms(part: Part, curves: Mapping[str, Sequence[Point]]) -> Iterator[tuple[s
 
 def _place(part: Part, point: Point) -> str:
     """The part, and where its figures come from."""
-    return marked(part.id, origin(point.rows[0]))
+    return marked(part.id, point.rows[0].origin)
 
 
 def _figure(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +9,13 @@ from rocbench.model.architecture import from_config
 from rocbench.physics import layout, roofline
 from rocbench.physics.roofline import RequestShape, Share
 from rocbench.settings.schema import Hardware, ModelProfile
+from rocbench.tables.row import number
 
-Row = Mapping[str, Any]
+Columns = Mapping[str, Any]
+"""A row, which may be in the making."""
 
 
-def share(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], row: Row) -> Share | None:
+def share(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], row: Columns) -> Share | None:
     """The largest share of a physical limit that a row's figures take; above 1 the row cannot be.
 
     Tokens that the server found in its prefix cache, where it says so, are not counted as computed.
@@ -33,79 +34,72 @@ def share(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], ro
         layout.from_args(args),
         output_throughput=output,
         total_throughput=_total(row, output),
-        concurrency=_whole(number(row, "concurrency")),
+        concurrency=_whole(number(row.get("concurrency"))),
         shape=_shape(row),
         accepted_per_step=_per_step(row),
         tpot_s=_tpot_s(row),
     )
 
 
-def most_output(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], row: Row) -> float | None:
+def most_output(
+    profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], row: Columns
+) -> float | None:
     """The most output tokens/s that a row's server can give its users; None where no physics is claimed."""
     most = roofline.output_limit(
         from_config(profile.config),
         profile.checkpoint,
         hardware,
         layout.from_args(args),
-        _whole(number(row, "concurrency")),
+        _whole(number(row.get("concurrency"))),
         _shape(row),
         accepted_per_step=_per_step(row),
     )
     return None if most is None else most[0]
 
 
-def _output(row: Row) -> float | None:
+def _output(row: Columns) -> float | None:
     """Output tokens/s; of a row that has only requests/s and the output length, their product."""
-    told, requests = number(row, "output_throughput"), number(row, "request_throughput")
-    osl = number(row, "osl_had") or number(row, "osl")
+    told, requests = number(row.get("output_throughput")), number(row.get("request_throughput"))
+    osl = number(row.get("osl_had")) or number(row.get("osl"))
     return requests * osl if told is None and requests is not None and osl else told
 
 
-def _tpot_s(row: Row) -> float | None:
+def _tpot_s(row: Columns) -> float | None:
     """The TPOT of most requests. Rows of our own stand by their output rate, which the same stamps give."""
     if not row.get("imported"):
         return None
-    found = (number(row, f"{statistic}_tpot_ms") for statistic in ("median", "mean", "p90", "p95", "p99"))
+    found = (number(row.get(f"{statistic}_tpot_ms")) for statistic in ("median", "mean", "p90", "p95", "p99"))
     return next((tpot / 1e3 for tpot in found if tpot is not None), None)
 
 
-def _shape(row: Row) -> RequestShape | None:
-    isl = number(row, "isl_had") or number(row, "isl")
-    osl = number(row, "osl_had") or number(row, "osl")
+def _shape(row: Columns) -> RequestShape | None:
+    isl = number(row.get("isl_had")) or number(row.get("isl"))
+    osl = number(row.get("osl_had")) or number(row.get("osl"))
     if isl is None or osl is None:
         return None
-    pictures, requests = number(row, "image_token_throughput"), number(row, "request_throughput")
+    pictures, requests = number(row.get("image_token_throughput")), number(row.get("request_throughput"))
     if pictures and requests:
         isl += pictures / requests  # their prefill must be computed; that the tower saw each is not known
-    hits, prompts = number(row, "prefix_cache_hits"), number(row, "server_prompt_tokens")
+    hits, prompts = number(row.get("prefix_cache_hits")), number(row.get("server_prompt_tokens"))
     cached = isl * min(1.0, hits / prompts) if hits and prompts else 0.0
     return RequestShape(isl, osl, cached, accepted_per_step=_per_step(row))
 
 
-def _per_step(row: Row) -> float:
+def _per_step(row: Columns) -> float:
     """Tokens a decode step gives one sequence: as told, else with speculation by how often a chunk carried several."""
-    told = number(row, "spec_tokens_per_step")
+    told = number(row.get("spec_tokens_per_step"))
     if told is not None:
         return max(1.0, told)
-    tokens, chunks = number(row, "itl_n"), number(row, "icl_n")
-    return tokens / chunks if tokens and chunks and number(row, "spec_acceptance") else 1.0
+    tokens, chunks = number(row.get("itl_n")), number(row.get("icl_n"))
+    return tokens / chunks if tokens and chunks and number(row.get("spec_acceptance")) else 1.0
 
 
-def _total(row: Row, output: float | None) -> float | None:
+def _total(row: Columns, output: float | None) -> float | None:
     """Output and text prompt tokens/s; a row that has only the sum (other tools) is taken at its word."""
-    inputs = number(row, "input_throughput")
+    inputs = number(row.get("input_throughput"))
     if output is not None and inputs is not None:
         return output + inputs
-    return number(row, "total_token_throughput")
-
-
-def number(row: Row, name: str) -> float | None:
-    """A column as a number; None where it is absent."""
-    value = row.get(name)
-    if value is None or isinstance(value, str | bool):
-        return None
-    found = float(value)
-    return None if math.isnan(found) else found
+    return number(row.get("total_token_throughput"))
 
 
 def _whole(value: float | None) -> int | None:

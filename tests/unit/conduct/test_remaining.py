@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rocbench.conduct.remaining import Goal, invalid, key_of_run
+from rocbench.tables.row import Row
 from virtual import plan_of
 
 BASE = {
@@ -17,7 +18,7 @@ BASE = {
 def row(run, figure=100.0, **more):
     """A row of a run."""
     known = {"cell_id": run.cell.cell_id, "repeat": run.repeat, "discarded": run.discarded, "valid": True}
-    return known | {"output_throughput": figure} | more
+    return Row(known | {"output_throughput": figure} | more)
 
 
 def todo(plan, rows, redo=(), launch=0, **more):

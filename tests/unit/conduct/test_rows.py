@@ -158,5 +158,5 @@ def test_a_failed_row_says_that_it_was_forced():
     assert launch.group.resolution is not None
     assert launch.group.resolution.forced
 
-    row = rows.failed_row(plan, launch, launch.runs[0], "s", ServerFault("x", code="heads_not_divisible"))
+    row = rows.failed_columns(plan, launch, launch.runs[0], "s", ServerFault("x", code="heads_not_divisible"))
     assert row["reasons"] == "server_failed;heads_not_divisible;forced_rules"

@@ -17,6 +17,7 @@ from rocbench.export import aiperf, inferencex, mapping, pytorch, tidy, vllm_ben
 from rocbench.export.source import Distribution, Source
 from rocbench.store.folder import RunFolder
 from rocbench.tables.parts import Identity
+from rocbench.tables.row import Row
 
 VLLM_KEYS = set(
     "date endpoint_type backend label model_id num_prompts request_rate max_concurrency duration completed failed "
@@ -218,7 +219,7 @@ def test_rows_that_a_format_has_no_place_for_are_counted(tmp_path):
 
 def test_a_prediction_is_never_called_simulated(source):
     """Nothing ran at all."""
-    row = Source({**source.row, "predicted": True}, source.server, source.manifest, source.load)
+    row = Source(source.row | {"predicted": True}, source.server, source.manifest, source.load)
     assert vllm_bench.result(row)["label"] == "rocbench-predicted"
     assert inferencex.files([row])["rows.json"][0]["hw"] == "predicted-mi325x"
     assert pytorch.files([row])["benchmark_results.json"][0]["benchmark"]["name"] == "rocbench (predicted)"
@@ -239,7 +240,7 @@ def test_absent_figures_are_left_out_not_invented(source):
         if name
         not in ("gpus", "energy_j", "mean_power_w", "joules_per_output_token", "goodput", "goodput_share")
     }
-    poor = replace(source, row=bare)
+    poor = replace(source, row=Row(bare))
     row = inferencex.files([poor])["rows.json"][0]
     assert not any("joules" in key or "gpu" in key or key == "power_valid" for key in row)
     assert "request_goodput" not in vllm_bench.result(poor)
@@ -248,7 +249,7 @@ def test_absent_figures_are_left_out_not_invented(source):
 
 def test_figures_that_no_float_holds_make_no_count(source):
     """A row that somebody edited."""
-    huge = replace(source, row={**source.row, "output_throughput": 1e300, "duration_s": 1e300})
+    huge = replace(source, row=source.row | {"output_throughput": 1e300, "duration_s": 1e300})
 
     assert huge.tokens("output_throughput") is None
     assert "end_time" not in aiperf.export(huge)

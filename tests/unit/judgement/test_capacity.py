@@ -7,6 +7,7 @@ import pytest
 
 from cellrows import cells, table
 from rocbench.judgement import capacity
+from rocbench.tables.row import Row
 
 CURVE = {1: 100.0, 4: 390.0, 16: 1400.0, 64: 2000.0, 256: 2020.0, 1000: 2030.0}
 
@@ -88,5 +89,6 @@ def test_nothing_makes_no_curve():
 )
 def test_what_an_invalid_row_says(reasons, shape, said):
     """Requests that fail, or a queue that grows under open loop, are the server's answer; the rest is not."""
-    assert capacity.said({"valid": False, "reasons": reasons, "load_shape": shape}) == said
-    assert capacity.said({"valid": None, "reasons": reasons, "load_shape": shape}) == "figures"
+    row = Row({"valid": False, "reasons": reasons, "load_shape": shape})
+    assert capacity.said(row) == said
+    assert capacity.said(row | {"valid": None}) == "figures"

@@ -8,11 +8,12 @@ from rocbench import ledger
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.store.folder import RunFolder
 from rocbench.tables.parts import Identity
+from rocbench.tables.row import Row
 
 
 def row(server, key="m/w/c1", **more):
     """A row of one server."""
-    return {"run_id": "r", "server_id": server, "key": key, "model": "m", "tp": 8} | more
+    return Row({"run_id": "r", "server_id": server, "key": key, "model": "m", "tp": 8} | more)
 
 
 def keys(*rows):

@@ -6,6 +6,7 @@ import pytest
 
 from rocbench.judgement import search
 from rocbench.settings.goals import Search
+from rocbench.tables.row import Row
 
 WANTED = Search(slo={"p99_ttft_ms": 2000, "median_tpot_ms": 50}, high=1024)
 
@@ -24,7 +25,8 @@ def row(level, **more):
         "reasons": "",
         "cell_id": f"c{level}",
     }
-    return known | {"p99_ttft_ms": ttft(level), "median_tpot_ms": 20.0, "output_throughput": 100.0} | more
+    figures = {"p99_ttft_ms": ttft(level), "median_tpot_ms": 20.0, "output_throughput": 100.0}
+    return Row(known | figures | more)
 
 
 def run(settings=WANTED, answer=row, whole=True):
@@ -150,13 +152,15 @@ def test_rates_are_no_whole_numbers():
 
     def answer(rate):
         share = 1.0 if rate < 7.3 else 0.4
-        return {
-            "request_rate": rate,
-            "load_shape": "open",
-            "valid": True,
-            "goodput_share": share,
-            "cell_id": "x",
-        }
+        return Row(
+            {
+                "request_rate": rate,
+                "load_shape": "open",
+                "valid": True,
+                "goodput_share": share,
+                "cell_id": "x",
+            }
+        )
 
     levels, _, step = run(wanted, answer, whole=False)
     assert levels[:5] == [0.5, 1, 2, 4, 8]

@@ -5,22 +5,26 @@ from __future__ import annotations
 from rocbench.report import endtable
 from rocbench.report.chart import colour, symbol
 from rocbench.report.curves import POOLED_FROM, RunInfo, curves, drawn, labels, level_words, reasons
+from rocbench.tables.row import Row
 
 
 def row(**more):
     """A row of one cell."""
-    return {
-        "run_id": "a",
-        "key": "m/w/c64",
-        "model": "m",
-        "workload": "w",
-        "concurrency": 64,
-        "load_shape": "closed",
-        "hardware": "mi325x",
-        "valid": True,
-        "simulated": False,
-        "output_throughput": 100.0,
-    } | more
+    return Row(
+        {
+            "run_id": "a",
+            "key": "m/w/c64",
+            "model": "m",
+            "workload": "w",
+            "concurrency": 64,
+            "load_shape": "closed",
+            "hardware": "mi325x",
+            "valid": True,
+            "simulated": False,
+            "output_throughput": 100.0,
+        }
+        | more
+    )
 
 
 def info(label="a"):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench.judgement import compare
 from rocbench.report import distributions, effects, history, material, plots, timeseries
 from rocbench.report.curves import RunInfo, curves
+from rocbench.tables.row import Row, records
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_rows_without_a_figure_make_no_chart(small_run):
     """A node whose servers all failed has a report, with nothing to draw."""
     (run,) = material.read_runs([small_run])
     tags = ("key", "model", "workload", "concurrency", "load_shape", "run_id")
-    failed = [{name: row[name] for name in tags} | {"valid": False} for row in run.rows]
+    failed = [Row({name: row[name] for name in tags} | {"valid": False}) for row in run.rows]
     assert plots.throughput(curves([(run.info, failed)])) == []
 
 
@@ -202,17 +202,19 @@ def test_the_history_finds_the_day_on_which_a_figure_moved(nights):
 
 def one_level(name):
     """A row of a configuration that was measured at one level."""
-    return {
-        "run_id": "a",
-        "key": f"{name}/w/c64",
-        "model": name,
-        "workload": "w",
-        "concurrency": 64,
-        "load_shape": "closed",
-        "valid": True,
-        "output_throughput": 100.0,
-        "roofline_output_throughput": 200.0,
-    }
+    return Row(
+        {
+            "run_id": "a",
+            "key": f"{name}/w/c64",
+            "model": name,
+            "workload": "w",
+            "concurrency": 64,
+            "load_shape": "closed",
+            "valid": True,
+            "output_throughput": 100.0,
+            "roofline_output_throughput": 200.0,
+        }
+    )
 
 
 def test_the_bound_of_a_single_level_is_a_line_that_is_seen():
@@ -234,5 +236,5 @@ def test_a_history_of_many_configurations_is_thinned():
 
 def test_records_of_the_report_are_those_of_compare(small_run):
     """Absent values are None, never NaN, so that they are not drawn."""
-    rows = compare.records(small_run.cells())
+    rows = records(small_run.cells())
     assert all(value == value for row in rows for value in row.values())  # noqa: PLR0124 (NaN is not itself)

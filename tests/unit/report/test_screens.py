@@ -10,7 +10,6 @@ from rich.console import Console
 
 from rocbench import console
 from rocbench.judgement import repeats
-from rocbench.judgement.compare import origin
 from rocbench.load.spec import Progress
 from rocbench.report import endtable, live
 from rocbench.report.curves import RunInfo, curves
@@ -25,16 +24,19 @@ from rocbench.report.live import (
     time_left,
 )
 from rocbench.report.plots import throughput
+from rocbench.tables.row import Row, records
 from synthetic_runs import FOUR_MODELS, plan_of
 
 PROGRESS = Progress("measure", 12.3, 1000, 4210, 3, 99_999, 12_345.6, 120.04, 52.1)
-ROW = {
-    "key": "m/w/c64",
-    "output_throughput": 1234.5,
-    "median_ttft_ms": 10.0,
-    "median_tpot_ms": 5.0,
-    "valid": True,
-}
+ROW = Row(
+    {
+        "key": "m/w/c64",
+        "output_throughput": 1234.5,
+        "median_ttft_ms": 10.0,
+        "median_tpot_ms": 5.0,
+        "valid": True,
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +151,7 @@ def test_bars_and_sparklines():
 @pytest.fixture(scope="module")
 def rows(small_run):
     """Rows of the small run."""
-    from rocbench.judgement import compare
-
-    return compare.records(small_run.cells())
+    return records(small_run.cells())
 
 
 @pytest.mark.parametrize("width", [60, 80, 109, 110, 160])
@@ -181,17 +181,19 @@ def test_the_end_table_says_what_is_invalid(rows):
 def test_one_bad_repeat_is_told_apart():
     """Of three repeats one is invalid: the mean is of the other two, and the line says so."""
     rows = [
-        {
-            "key": "m/w/c1",
-            "model": "m",
-            "workload": "w",
-            "concurrency": 1,
-            "output_throughput": v,
-            "valid": ok,
-        }
+        Row(
+            {
+                "key": "m/w/c1",
+                "model": "m",
+                "workload": "w",
+                "concurrency": 1,
+                "output_throughput": v,
+                "valid": ok,
+                "reasons": "" if ok else "jit_in_window",
+            }
+        )
         for v, ok in ((10.0, True), (12.0, True), (900.0, False))
     ]
-    rows[2]["reasons"] = "jit_in_window"
     (curve,) = curves([(RunInfo("", "", ""), rows)])
     line = endtable.lines([curve], 160)[-1].plain
     assert line.split()[1] == "11"
@@ -201,13 +203,15 @@ def test_one_bad_repeat_is_told_apart():
 def test_a_sweep_without_any_figure_has_a_table():
     """A server that failed: dashes and the reason."""
     rows = [
-        {
-            "key": "m/w/c1",
-            "model": "m",
-            "concurrency": 1,
-            "valid": False,
-            "reasons": "server_failed;gpu_out_of_memory",
-        }
+        Row(
+            {
+                "key": "m/w/c1",
+                "model": "m",
+                "concurrency": 1,
+                "valid": False,
+                "reasons": "server_failed;gpu_out_of_memory",
+            }
+        )
     ]
     out = Console(file=io.StringIO(), width=100)
     endtable.show(rows, out)
@@ -218,7 +222,7 @@ def test_a_sweep_without_any_figure_has_a_table():
 def test_each_shape_of_load_has_its_own_heading():
     """A rate does not stand under `users`."""
     rows = [
-        {"key": f"m/w/{level}", "model": "m", "workload": "w", "valid": True, column: value}
+        Row({"key": f"m/w/{level}", "model": "m", "workload": "w", "valid": True, column: value})
         | {"load_shape": shape}
         for level, column, value, shape in (
             ("c8", "concurrency", 8, "closed"),
@@ -233,17 +237,19 @@ def test_each_shape_of_load_has_its_own_heading():
 def test_figures_are_named_by_where_they_come_from():
     """Predicted rows are marked simulated too, and are called neither that nor measured."""
     rows = [
-        {
-            "key": "m/w/c8",
-            "model": "m",
-            "concurrency": 8,
-            "output_throughput": 9.0,
-            "simulated": True,
-            "predicted": True,
-            "valid": True,
-        }
+        Row(
+            {
+                "key": "m/w/c8",
+                "model": "m",
+                "concurrency": 8,
+                "output_throughput": 9.0,
+                "simulated": True,
+                "predicted": True,
+                "valid": True,
+            }
+        )
     ]
-    assert endtable.warnings(map(origin, rows)) == [endtable.MADE_UP["predicted"]]
+    assert endtable.warnings(row.origin for row in rows) == [endtable.MADE_UP["predicted"]]
     (chart,) = throughput(curves([(RunInfo("", "", ""), rows)]))
     assert chart.synthetic == "predicted"
 

@@ -8,24 +8,28 @@ from rocbench.errors import InputError
 from rocbench.judgement.slo import Limit
 from rocbench.report import document, material, summary
 from rocbench.report.curves import RunInfo, curves
+from rocbench.tables.row import Row
 
 INFO = RunInfo("a", "a", "2026-01-01")
 
 
 def row(users, tokens, **more):
     """A valid row."""
-    return {
-        "key": f"m/w/c{users}",
-        "model": "m",
-        "workload": "w",
-        "concurrency": users,
-        "valid": True,
-        "reasons": "",
-        "output_throughput": float(tokens),
-        "output_throughput_per_gpu": tokens / 8,
-        "p99_ttft_ms": users * 10.0,
-        "goodput_share": 1.0 if users < 100 else 0.5,
-    } | more
+    return Row(
+        {
+            "key": f"m/w/c{users}",
+            "model": "m",
+            "workload": "w",
+            "concurrency": users,
+            "valid": True,
+            "reasons": "",
+            "output_throughput": float(tokens),
+            "output_throughput_per_gpu": tokens / 8,
+            "p99_ttft_ms": users * 10.0,
+            "goodput_share": 1.0 if users < 100 else 0.5,
+        }
+        | more
+    )
 
 
 def of(*rows):

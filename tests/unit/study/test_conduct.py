@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from rocbench.conduct.remaining import key_of_row
 from rocbench.conduct.run import Outcome
 from rocbench.errors import Exit, InputError
 from rocbench.report.live import PlainScreen
@@ -71,7 +70,7 @@ def test_a_prediction_goes_on_where_it_was_left(tmp_path):
     stem = Identity(lost["run_id"], lost["cell_id"], lost["repeat"], lost["discarded"]).stem
     (before.path / "parts" / "cells" / f"{stem}.json").unlink()
     after = predict(tmp_path, 150, 200).folder
-    assert set(map(key_of_row, after.rows)) == set(map(key_of_row, before.rows))
+    assert {row.key for row in after.rows} == {row.key for row in before.rows}
     assert {row["run_id"] for row in after.rows} == {before.manifest["run_id"]}
 
 
@@ -96,5 +95,5 @@ def test_rows_that_their_method_voids_stand(tmp_path, resumed):
     conduct.run([cut(150, 200)], tmp_path, SCREEN)
     (options,) = resumed
     assert options.resume
-    assert options.stands == {key_of_row(row) for row in folder.rows if row["reasons"] != "server_failed"}
+    assert options.stands == {row.key for row in folder.rows if row["reasons"] != "server_failed"}
     assert len(options.stands) == 1

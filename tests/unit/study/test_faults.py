@@ -5,29 +5,32 @@ from __future__ import annotations
 import pytest
 
 from rocbench.study import faults
+from rocbench.tables.row import Row
 
 TOTAL, OUTPUT = "total_token_throughput", "output_throughput"
 
 
 def row(users, in_flight=None, output=None, **more):
     """A row that nothing is wrong with."""
-    return {
-        "key": f"m/w/c{users}",
-        "model": "m",
-        "workload": "w",
-        "concurrency": users,
-        "achieved_concurrency": in_flight if in_flight is not None else users,
-        "peak_concurrency": in_flight if in_flight is not None else users,
-        "output_throughput": output if output is not None else 10.0 * users,
-        "total_token_throughput": 1.2 * (output if output is not None else 10.0 * users),
-        "completed": 10 * users,
-        "requests_per_user": 10.0,
-        "window_ended_by": "duration",
-        "server_prompt_tokens": 1000,
-        "prefix_cache_hits": 0,
-        "reasons": "",
-        **more,
-    }
+    return Row(
+        {
+            "key": f"m/w/c{users}",
+            "model": "m",
+            "workload": "w",
+            "concurrency": users,
+            "achieved_concurrency": in_flight if in_flight is not None else users,
+            "peak_concurrency": in_flight if in_flight is not None else users,
+            "output_throughput": output if output is not None else 10.0 * users,
+            "total_token_throughput": 1.2 * (output if output is not None else 10.0 * users),
+            "completed": 10 * users,
+            "requests_per_user": 10.0,
+            "window_ended_by": "duration",
+            "server_prompt_tokens": 1000,
+            "prefix_cache_hits": 0,
+            "reasons": "",
+            **more,
+        }
+    )
 
 
 def names(rows, headline=OUTPUT):
@@ -112,5 +115,5 @@ def test_answers_that_hardly_differ_explain_no_spread():
 
 def test_failed_and_discarded_rows_are_left_out():
     """They have no figures, or none that count."""
-    assert names([{"key": "m/w/c10", "concurrency": 10, "reasons": "server_failed"}]) == []
+    assert names([Row({"key": "m/w/c10", "concurrency": 10, "reasons": "server_failed"})]) == []
     assert names([row(10, prefix_cache_hits=900, discarded=True)]) == []

@@ -8,6 +8,7 @@ from rocbench.commands import planning
 from rocbench.conduct import bind
 from rocbench.errors import ConfigError
 from rocbench.study import agreement, folder, parts
+from rocbench.tables.row import Row
 from studycases import NAME, all_parts, part, plan_of, study
 
 MODELS = {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
@@ -126,7 +127,7 @@ def test_rows_without_a_figure_are_beside_no_published_one():
     """A server that failed has no error against the study."""
     tables, plan = study().tables, plan_of("replay-quick")
     assert tables is not None
-    rows = [{"cell_id": cell.cell_id, "valid": False} for group in plan.groups for cell in group.cells]
+    rows = [Row({"cell_id": cell.cell_id, "valid": False}) for group in plan.groups for cell in group.cells]
     assert agreement.lines(tables, {"replay-quick": plan}, rows) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rocbench.report import write
 from rocbench.study import results
 from rocbench.study.agreement import Line
+from rocbench.tables.row import Row
 from studycases import part, study
 
 REPLAY, CORRECTED = part("replay-ablation-0.14.1"), part("corrected-ablation-0.14.1")
@@ -12,19 +13,21 @@ REPLAY, CORRECTED = part("replay-ablation-0.14.1"), part("corrected-ablation-0.1
 
 def row(users, aiter, total, **more):
     """A row that replay voids."""
-    return {
-        "key": f"llama-3.1-405b/replay-2048-512/c{users}",
-        "concurrency": users,
-        "aiter": aiter,
-        "achieved_concurrency": 100,
-        "total_token_throughput": total,
-        "output_throughput": total / 4,
-        "p99_e2el_ms": 1000.0,
-        "reasons": "too_few_requests;count_bound",
-        "valid": False,
-        "predicted": True,
-        **more,
-    }
+    return Row(
+        {
+            "key": f"llama-3.1-405b/replay-2048-512/c{users}",
+            "concurrency": users,
+            "aiter": aiter,
+            "achieved_concurrency": 100,
+            "total_token_throughput": total,
+            "output_throughput": total / 4,
+            "p99_e2el_ms": 1000.0,
+            "reasons": "too_few_requests;count_bound",
+            "valid": False,
+            "predicted": True,
+            **more,
+        }
+    )
 
 
 ROWS = [row(100, arm, total) for arm, total in (("off", 99.0), ("off", 101.0), ("on", 110.0), ("on", 110.0))]

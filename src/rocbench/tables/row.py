@@ -1,0 +1,200 @@
+"""One row of `cells` as what it says: its verdict and codes, its level, what it is a row of, its figures. Pure.
+
+Everything that reads a row reads it here; what writes one makes a dict of columns. Nothing that a column holds makes
+these fail: what is no number is no figure, what is no text lists nothing, and what is absent is None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
+from typing import Any, Literal
+
+import pandas as pd
+
+from rocbench import stats
+from rocbench.tables import kept
+from rocbench.tables.parts import Identity
+
+Key = tuple[str, int, bool]
+"""Cell, repeat, discarded: what a measurement is known by within a run."""
+Origin = Literal["", "predicted", "simulated", "imported"]
+Shape = Literal["closed", "open", "trace"]
+Word = Literal["valid", "invalid", "unknown"]
+
+MARKS: tuple[Origin, ...] = ("predicted", "simulated", "imported")
+"""What a row is not, unless it says so."""
+LEAST_SAMPLES = {f"p{q}_": stats.min_samples(q) for q in (99, 95, 90)}
+"""Least requests behind a percentile, by the prefix of its column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row(Mapping[str, Any]):
+    """One cell and repeat. As a mapping it has its columns as the table holds them."""
+
+    columns: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", dict(self.columns))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A column as it is held."""
+        return self.columns.get(name, default)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __or__(self, more: Mapping[str, Any]) -> Row:
+        return Row({**self.columns, **more})
+
+    # --- what it is a row of
+
+    @property
+    def key(self) -> Key:
+        """Cell, repeat, discarded."""
+        return str(self["cell_id"]), int(self["repeat"]), self.discarded
+
+    @property
+    def identity(self) -> Identity:
+        """The key with the run: what its parts are named by."""
+        return Identity(str(self.get("run_id")), *self.key)
+
+    @property
+    def discarded(self) -> bool:
+        """Whether judgement leaves it out: a first repeat after a load."""
+        return self.get("discarded") is True
+
+    @property
+    def origin(self) -> Origin:
+        """Where its figures come from; empty for a row that was measured here."""
+        return next((name for name in MARKS if self.get(name) is True), "")
+
+    @property
+    def configuration(self) -> str:
+        """`MODEL@axis=value`: the first part of the column `key`."""
+        key = text(self.get("key"))
+        return key.rsplit("/", 2)[0] if key.count("/") >= 2 else str(self.get("model"))
+
+    @property
+    def server(self) -> str:
+        """The number of its server in the plan: a restart has the folder `01-model.2`."""
+        return server_number(self)
+
+    # --- its load
+
+    @property
+    def level(self) -> float | None:
+        """Users asked for, or requests/s; None for a trace."""
+        users = self.figure("concurrency")
+        return self.figure("request_rate") if users is None else users
+
+    @property
+    def shape(self) -> Shape:
+        """The kind of its load, which says what its level counts."""
+        known: dict[str, Shape] = {"closed": "closed", "open": "open", "trace": "trace"}
+        usual: Shape = "open" if self.figure("concurrency") is None else "closed"
+        return known.get(text(self.get("load_shape")), usual)
+
+    # --- its verdict
+
+    @property
+    def valid(self) -> bool | None:
+        """None when it is unknown."""
+        value = self.get("valid")
+        return value if isinstance(value, bool) else None
+
+    @property
+    def word(self) -> Word:
+        """The verdict as a word."""
+        return "unknown" if self.valid is None else "valid" if self.valid else "invalid"
+
+    @cached_property
+    def codes(self) -> tuple[str, ...]:
+        """Its reason codes: those that void first, then those that make unknown, then those that inform."""
+        return self.listed("reasons")
+
+    def listed(self, column: str) -> tuple[str, ...]:
+        """What a column joined by `;` holds, each once."""
+        return tuple(dict.fromkeys(filter(None, text(self.get(column)).split(";"))))
+
+    # --- its figures
+
+    def figure(self, column: str) -> float | None:
+        """A column as a number."""
+        return number(self.get(column))
+
+    def samples(self, metric: str) -> int | None:
+        """Requests (or tokens) behind a latency, by its `<name>_n` column; None for other metrics."""
+        count = self.figure(f"{metric.removesuffix('_ms').split('_', 1)[-1]}_n")
+        return None if count is None or not metric.endswith("_ms") else int(count)
+
+    def few_samples(self, column: str) -> bool:
+        """Whether a column is a p99 of too few requests, by its verdict."""
+        return column.startswith("p99") and "few_samples_p99" in self.codes
+
+
+def number(value: Any) -> float | None:
+    """A value as a number; None for what is none, NaN among it."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return None if math.isnan(found) else found
+
+
+def server_number(named: Mapping[str, Any]) -> str:
+    """The number of a server in its plan, of a row or a search."""
+    return (text(named.get("server_id")) or text(named.get("server"))).partition("-")[0]
+
+
+def text(value: Any) -> str:
+    """A value as text; empty for what is none."""
+    return value if isinstance(value, str) else ""
+
+
+def least_samples(metric: str) -> int | None:
+    """Requests that a percentile needs; None for other metrics."""
+    return next((n for prefix, n in LEAST_SAMPLES.items() if metric.startswith(prefix)), None)
+
+
+# --- of many
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """A frame's rows: None for every absent value, marks true or false, axes as `axis.<name>`; without discarded ones."""
+    found = []
+    for columns in kept.rows(frame):
+        axes = {f"axis.{name}": value for name, value in kept.held(columns, "axes").items()}
+        found.append(Row({**columns, **{name: bool(columns.get(name)) for name in MARKS}, **axes}))
+    return [row for row in found if not row.discarded]
+
+
+def figures(rows: Iterable[Row], column: str) -> list[float]:
+    """The figures of a column that are there."""
+    return [value for row in rows if (value := row.figure(column)) is not None]
+
+
+def listed(rows: Iterable[Row], column: str = "reasons") -> list[str]:
+    """What a column joined by `;` holds in any row, each once."""
+    return list(dict.fromkeys(part for row in rows for part in row.listed(column)))
+
+
+def judged(rows: Iterable[Row]) -> list[Row]:
+    """Rows whose figures may be judged: those that are not invalid."""
+    return [row for row in rows if row.valid is not False]
+
+
+def synthetic(origins: Iterable[str]) -> str:
+    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
+    return " and ".join(sorted({"predicted", "simulated"} & set(origins)))

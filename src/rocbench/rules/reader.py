@@ -1,4 +1,8 @@
-"""YAML data to a checked rule table: an unknown name, a wrong type or an empty range is an error. Pure."""
+"""YAML data to a checked rule table: an unknown name, a wrong type or an empty range is an error. Pure.
+
+No pydantic models: nearly every check holds a value against the names and facts of vLLM's releases and tells file, rule
+and key; models would save the few checks of plain types and need each of their errors put into that form.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 import published
 from rocbench.physics import kv, roofline, weights
-from rocbench.physics.expected import expected
 from rocbench.physics.layout import Layout
 from rocbench.physics.roofline import RequestShape
 from rocbench.physics.steps import StepModel
@@ -64,16 +63,6 @@ def test_more_users_never_lower_the_bound(name, layout, hardware, users, more, i
     args = (published.arch(name), published.checkpoint(name), hardware, layout)
     few, many = (roofline.bound(*args, n, RequestShape(isl, osl)) for n in (users, users + more))
     assert many.output_throughput >= few.output_throughput * (1 - 1e-9) > 0
-
-
-@given(NAMES, LAYOUTS, HARDWARE, st.integers(1, 2000), TOKENS, st.integers(1, 4000), st.floats(0, 0.99))
-def test_expected_throughput_stays_below_the_bound(name, layout, hardware, users, isl, osl, cached):
-    """No load is expected to do better than the bound says is possible."""
-    shape = RequestShape(isl, osl, cached=int(cached * isl))
-    args = (published.arch(name), published.checkpoint(name), hardware, layout)
-    best = roofline.bound(*args, users, shape)
-    mean = expected(model_of(name, layout, hardware), users, shape)
-    assert mean.output_throughput <= best.output_throughput * (1 + 1e-9)
 
 
 @given(NAMES, LAYOUTS)

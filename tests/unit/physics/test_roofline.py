@@ -1,4 +1,4 @@
-"""Throughput bounds, expectations, and rows that claim more."""
+"""Throughput bounds, and rows that claim more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 
 import published
 from rocbench.physics import roofline
-from rocbench.physics.expected import expected
 from rocbench.physics.layout import Layout
 from rocbench.physics.roofline import RequestShape
 from rocbench.physics.steps import StepModel
@@ -124,36 +123,6 @@ def test_faster_hardware_raises_the_bound():
     ]
     assert found == sorted(found)
     assert found[1] / found[0] == pytest.approx(6 / 5.3, rel=0.02)
-
-
-@pytest.mark.parametrize("name", ["llama-3.1-405b", "deepseek-v3.2", "qwen3-235b", "kimi-k2.5"])
-def test_expectation_stays_below_the_bound(name):
-    """At every concurrency the expected throughput is below the best, and grows with users."""
-    arch, checkpoint, layout = published.arch(name), published.checkpoint(name), Layout(tp=8)
-    model, last = StepModel(arch, checkpoint, MI325X, layout), 0.0
-    for users in (1, 8, 64, 256):
-        shape = RequestShape(1245, 512)
-        mean = expected(model, users, shape)
-        best = roofline.bound(arch, checkpoint, MI325X, layout, users, shape)
-        assert last < mean.output_throughput <= best.output_throughput
-        assert mean.request_s * mean.requests_per_s == pytest.approx(users)
-        last = mean.output_throughput
-
-
-def test_expectation_of_prompts_without_answers():
-    """With one output token all is prefill, at the token budget's rate."""
-    model = StepModel(LLAMA, BF16, MI325X, STUDY)
-    mean = expected(model, 100, RequestShape(2048, 1), max_num_batched_tokens=8192)
-    assert mean.decoding == 0
-    assert mean.requests_per_s == pytest.approx(4 / mean.step_s)
-
-
-def test_expectation_limits_the_users():
-    """Sequences beyond those allowed wait, and add to the request's time alone."""
-    model = StepModel(LLAMA, BF16, MI325X, STUDY)
-    few, many = (expected(model, users, RequestShape(500, 500), max_num_seqs=64) for users in (64, 640))
-    assert few.output_throughput == pytest.approx(many.output_throughput)
-    assert many.request_s == pytest.approx(10 * few.request_s)
 
 
 def test_known_lengths_tighten_the_bound_of_sparse_attention():

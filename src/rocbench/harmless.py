@@ -41,6 +41,11 @@ def visible(text: str, keep: str = "\n\t") -> str:
     return "".join(c if c in keep or not _obeyed(c) else _code(c) for c in text)
 
 
+def one_line(text: str) -> str:
+    """The same of a name or a message that must not begin a line of its own: no control stays."""
+    return visible(text, keep="")
+
+
 def visible_data(value: Any) -> Any:
     """The same for every text in mappings and lists; of controls only the end of a line stays."""
     if isinstance(value, str):

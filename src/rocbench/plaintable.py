@@ -45,7 +45,7 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
 
 def shown(cells: Sequence[str]) -> list[str]:
     """Cells of one line each."""
-    return [harmless.visible(cell, keep="") for cell in cells]
+    return [harmless.one_line(cell) for cell in cells]
 
 
 def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:

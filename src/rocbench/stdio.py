@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -9,6 +10,8 @@ from typing import TextIO, cast
 
 from rocbench.errors import DiskFault, ReaderGone
 from rocbench.harmless import visible
+
+_FIX = {errno.EBADF: "give it somewhere to go, for example > /dev/null"}
 
 
 class _Unfiltered:
@@ -66,6 +69,16 @@ class _Output(_Shown):
             raise _lost(error) from None
 
 
+class _Closed(_Output):
+    """Standard output that was closed before the start: like a full one, it cannot be written."""
+
+    def pass_on(self, text: str) -> int:
+        """Refuse text. Raises DiskFault."""
+        if text:
+            raise _lost(OSError(errno.EBADF, "it is closed"))
+        return 0
+
+
 class _Errors(_Shown):
     """Standard error. What cannot be written there cannot be told anywhere, and stops nothing."""
 
@@ -88,8 +101,10 @@ class _Errors(_Shown):
 def prepare() -> None:
     """Put these in place of sys.stdout and sys.stderr; a stream that is closed is opened on /dev/null.
 
-    Text that the locale's encoding cannot hold is written with its escapes.
+    Text for a standard output that is closed is a fault, as on a full disk; for a standard error it is lost. Text that
+    the locale's encoding cannot hold is written with its escapes.
     """
+    output = _Closed if getattr(sys, "stdout", None) is None else _Output
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             _discard(number)
@@ -97,7 +112,7 @@ def prepare() -> None:
             setattr(sys, name, open(number, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115 - for good
             setattr(sys, f"__{name}__", getattr(sys, name))
     if sys.stdout is sys.__stdout__:  # else somebody put another in its place already
-        sys.stdout = _as(_Output, sys.stdout)
+        sys.stdout = _as(output, sys.stdout)
     if sys.stderr is sys.__stderr__:
         sys.stderr = _as(_Errors, sys.stderr)
 
@@ -115,7 +130,9 @@ def _lost(error: OSError) -> ReaderGone | DiskFault:
     if isinstance(error, BrokenPipeError):
         return ReaderGone("whoever read standard output has gone")
     return DiskFault(
-        f"cannot write: {error.strerror or error}", where="standard output", fix="free space there"
+        f"cannot write: {error.strerror or error}",
+        where="standard output",
+        fix=_FIX.get(error.errno or 0, "free space there"),
     )
 
 

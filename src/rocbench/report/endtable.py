@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rocbench import units
+from rocbench.harmless import one_line
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.report.curves import Curve, Point, RunInfo, curves, load_notes, reasons
 from rocbench.server import failures
@@ -90,7 +91,7 @@ def lines(found: Sequence[Curve], width: int) -> list[Text]:
         if last is None or curve.shape != last.shape:
             out.append(_line([LEVELS[curve.shape], *headings], widths, Text("verdict"), "bold"))
         if curve is not last:
-            out.append(Text(f"{curve.name}, {curve.load}", style="bold cyan"))
+            out.append(Text(one_line(f"{curve.name}, {curve.load}"), style="bold cyan"))
             last = curve
         out.append(_line(cells, widths, verdict_text(point), ""))
     for line in out:
@@ -145,7 +146,7 @@ def _meanings(rows: Sequence[Row], console: Console) -> None:
         cause = failures.known(code)
         console.print(Text.assemble((f"  {code}", "bold"), f": {cause.cause if cause else meaning(code)}"))
     for said in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
-        console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {said}"))
+        console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {one_line(said)}"))
     for note, mine in load_notes(rows).items():
         console.print(Text.assemble(("  load", "bold"), f": {note}", (f" ({_rows(len(mine))})", "dim")))
     unmade = sorted(listed(rows, "unknown_checks"))

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from rocbench.harmless import visible
+from rocbench.harmless import one_line
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.curves import reasons, verdict_word
@@ -80,7 +80,7 @@ def row_line(row: Row) -> str:
     """One finished row in one line."""
     codes = reasons([row])
     return (
-        f"{visible(str(row['key']), keep='')}: {number(row.get('output_throughput'), 0)} output tok/s, "
+        f"{one_line(str(row['key']))}: {number(row.get('output_throughput'), 0)} output tok/s, "
         f"TTFT p50 {number(row.get('median_ttft_ms'))} ms, TPOT p50 {number(row.get('median_tpot_ms'))} ms, "
         f"{verdict_word(row)}{f' ({codes})' if codes else ''}"
     )
@@ -115,7 +115,7 @@ class PlainScreen:
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
         """Say what the server is doing, when it changes."""
-        line = f"[{launch.group.server_id}] {text}"
+        line = one_line(f"[{launch.group.server_id}] {text}")
         if line != self._text:
             self._text = line
             self._say(line)
@@ -124,7 +124,7 @@ class PlainScreen:
         """Say which cell begins."""
         self._beat = time.monotonic()
         discarded = " (discarded)" if run.discarded else ""
-        self._say(f"[{index}/{total}] {run.cell.key} repeat {run.repeat}{discarded}")
+        self._say(f"[{index}/{total}] {one_line(run.cell.key)} repeat {run.repeat}{discarded}")
 
     def load(self, progress: Progress) -> None:
         """Now and then how it goes."""
@@ -140,7 +140,7 @@ class PlainScreen:
         if time.monotonic() - self._beat >= self.HEARTBEAT_S:
             self._beat = time.monotonic()
             for name, line in lines.items():
-                self._say(f"    {name}: {line}")
+                self._say(one_line(f"    {name}: {line}"))
 
     def row(self, row: Row) -> None:
         """Say the result."""
@@ -229,7 +229,7 @@ class LiveScreen:
     def server(self, launch: Launch, text: str, share: float | None) -> None:
         """What the server is doing."""
         with self._lock:
-            self._server, self._share = f"{launch.group.server_id[3:]}: {text}", share
+            self._server, self._share = one_line(f"{launch.group.server_id[3:]}: {text}"), share
             self._key, self._load, self._beside = "", [], []
             self._rates.clear()
 
@@ -240,7 +240,7 @@ class LiveScreen:
             self._index, self._total, self._share = index, total, None
             self._server = f"{self._server.partition(':')[0]}: serving"
             discarded = " (discarded)" if run.discarded else ""
-            self._key = f"{run.cell.key}  repeat {run.repeat}{discarded}"
+            self._key = f"{one_line(run.cell.key)}  repeat {run.repeat}{discarded}"
             self._load, self._beside = [], []
             self._rates.clear()
 

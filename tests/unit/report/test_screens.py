@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -126,6 +127,20 @@ def test_plain_lines_without_a_terminal(plan, capsys, monkeypatch):
     assert lines[1:3] == ["[01-deepseek-v3.2] ready", "[1/16] deepseek-v3.2/text-2048-512/c1 repeat 1"]
     assert lines[3] == f"    {progress_line(PROGRESS)}"
     assert lines[4:] == [f"    {row_line(ROW)}", "! careful"]
+
+
+def test_no_name_begins_a_line_of_its_own(plan, capsys):
+    """A line break in a model's name or in a server's words is shown, on either screen."""
+    launch = plan.launches[0]
+    run = launch.runs[0]
+    run = replace(run, cell=replace(run.cell, key="x\nbench: fine/w/c1"))
+    for screen in (PlainScreen(), LiveScreen()):
+        screen.begin(plan, "results/x")
+        screen.server(launch, "ready\nbench: fine", None)
+        screen.cell(run, 1, 1)
+        text = "\n".join(shown(screen, 160)) if isinstance(screen, LiveScreen) else capsys.readouterr().err
+        assert "x<U+000A>bench: fine" in text
+        assert not any(line.startswith("bench: fine") for line in text.splitlines())
 
 
 def test_time_left_follows_the_estimates():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rocbench.judgement import search
 from rocbench.settings.goals import Search
+from rocbench.tables.row import Row
 
 LIMIT = 100.0
 
@@ -22,7 +23,9 @@ def searched(capacity, wanted, broken=frozenset()):
         if step.level is None:
             return levels, step
         figure = LIMIT / 2 if step.level <= capacity else LIMIT * 2
-        row = {"concurrency": step.level, "load_shape": "closed", "valid": True, "median_ttft_ms": figure}
+        row = Row(
+            {"concurrency": step.level, "load_shape": "closed", "valid": True, "median_ttft_ms": figure}
+        )
         if len(rows) in broken:
             row |= {"valid": False, "reasons": "jit_in_window"}
         rows.append(row)

@@ -17,6 +17,7 @@ from rocbench.sim import predict
 from rocbench.sim.costs import AffineTimes
 from rocbench.study import faults
 from rocbench.tables import limits, metrics
+from rocbench.tables.row import Row
 from simnodes import node
 from studycases import HEADLINES, codes, level, rows
 
@@ -169,13 +170,13 @@ def test_8_a_client_test_with_ten_in_flight():
         WindowPlan(max_requests=1000),
     )
     slow = predict.drive(spec, echo, client=predict.Client(sends_per_s=900))
-    row = metrics.summarise(slow.load, gpus=None) | {"key": "echo/echo/c2000", "reasons": ""}
+    row = Row(metrics.summarise(slow.load, gpus=None) | {"key": "echo/echo/c2000", "reasons": ""})
     assert row["achieved_concurrency"] == pytest.approx(12, abs=3)
     assert row["achieved_concurrency"] < 0.02 * row["concurrency"]
     assert "in flight at 2000 users" in found([row])["client"].evidence
     long = dataclasses.replace(echo, times=AffineTimes(0.05, 0.0, 0.0, 0.0))
     window = WindowPlan(duration_s=20)
     real = predict.drive(dataclasses.replace(spec, window=window), long)
-    row = metrics.summarise(real.load, gpus=None) | {"key": "echo/echo/c2000", "reasons": ""}
+    row = Row(metrics.summarise(real.load, gpus=None) | {"key": "echo/echo/c2000", "reasons": ""})
     assert row["achieved_concurrency"] == pytest.approx(2000, rel=0.02)
     assert "client" not in found([row], "corrected")

@@ -6,9 +6,13 @@ import stat
 import pytest
 
 from rocbench import private
+from rocbench.commands import planning
+from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import DiskFault, InputError
+from rocbench.store import writing
 from rocbench.store.folder import RunFolder
 from rocbench.tables.parts import Identity
+from strangers import UID, given_away, needs_root
 
 
 def mode(path):
@@ -68,12 +72,89 @@ def test_a_planted_link_is_not_followed(tmp_path):
     assert folder.read_json("plan.json") == {"a": 1}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@needs_root
 def test_a_folder_of_another_user(tmp_path):
     """An empty one is a mounted place for results; a full one is refused."""
-    run = tmp_path / "run"
-    run.mkdir()
-    os.chown(run, 65534, 65534)
+    run = given_away(empty(tmp_path / "run"))
     RunFolder.create(run)
-    with pytest.raises(InputError, match="another user"):
+    with pytest.raises(InputError, match=rf"belongs to another user \(uid {UID}\) and is not empty"):
         RunFolder.create(run)
+
+
+def empty(path):
+    """A new folder."""
+    path.mkdir()
+    return path
+
+
+def begun(path):
+    """A run folder whose plan has a program to execute, and a folder of a server."""
+    folder = RunFolder.create(path)
+    folder.write_json("plan.json", {"sweep": {"server": {"kind": "process", "command": ["/bin/false"]}}})
+    folder.write_json("manifest.json", {"run_id": "r", "begun_at": "2026-01-01T00:00:00Z"})
+    folder.server_folder("s1")
+    folder.write_cell(Identity("r", "c", 1), {"valid": True}, {})
+    return folder
+
+
+@needs_root
+@pytest.mark.parametrize("place", [".", "plan.json", "manifest.json", "parts/cells", "servers", "servers/s1"])
+def test_a_run_that_is_in_part_another_users_does_not_go_on(tmp_path, place):
+    """Its plan is not even read for that; what only reads the run reads it."""
+    run = begun(tmp_path / "run").path
+    given_away(run / place)
+    with pytest.raises(InputError, match=rf"belongs to another user \(uid {UID}\)"):
+        planning.resumed(run, ClientOptions())
+    with pytest.raises(InputError, match="another user"):
+        RunFolder.open(run, to_go_on=True)
+    assert len(RunFolder.open(run).rows) == 1
+
+
+@pytest.mark.parametrize("place", ["plan.json", "parts", "parts/cells", "servers", "servers/s1"])
+def test_a_run_with_a_link_in_it_does_not_go_on(tmp_path, place):
+    """Whosever the link is: an archive of another user's gives its links to whoever unpacks it."""
+    run = begun(tmp_path / "run").path
+    (run / place).rename(tmp_path / "elsewhere")
+    (run / place).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"{place}: this link is part of a run folder"):
+        RunFolder.open(run, to_go_on=True)
+    assert len(RunFolder.open(run).rows) == 1
+
+
+def test_a_run_that_was_ended_before_it_had_begun_is_not_begun_through_a_link(tmp_path):
+    """What stands there already is looked at too."""
+    run = empty(tmp_path / "run")
+    (run / "servers").symlink_to(empty(tmp_path / "elsewhere"))
+    with pytest.raises(InputError, match="this link is part of a run folder"):
+        RunFolder.create(run)
+
+
+def test_a_users_own_link_to_a_run_is_followed(tmp_path):
+    """Results may lie on another disk."""
+    begun(tmp_path / "disk")
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert len(RunFolder.open(tmp_path / "link", to_go_on=True).rows) == 1
+    assert writing.made(tmp_path / "link" / "report") == tmp_path / "link" / "report"
+
+
+@needs_root
+def test_another_users_link_to_a_place_for_runs_is_not_followed(tmp_path):
+    """Neither for a new run, nor for a report or an export."""
+    (tmp_path / "link").symlink_to(empty(tmp_path / "victim"))
+    given_away(tmp_path / "link")
+    for write in (RunFolder.create, writing.made):
+        with pytest.raises(InputError, match=f"link: this link belongs to another user .uid {UID}."):
+            write(tmp_path / "link" / "run")
+    assert not list((tmp_path / "victim").iterdir())
+
+
+def test_a_file_for_people_takes_the_place_of_a_link(tmp_path):
+    """Also where its temporary file is to be."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("report.md", ".report.md.tmp"):
+        (tmp_path / name).symlink_to(victim)
+    writing.shown(tmp_path / "report.md", "text")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "report.md").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "victim"]

@@ -86,7 +86,7 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
     Raises:
         InputError: this bench makes another plan of it, so that old and new rows would not fit together.
     """
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(run, to_go_on=True)
     kept = folder.whole_plan()
     made = rows.stored(kept, folder.manifest)
     if _runs(rows.plan_json(made, Overrides(), None)) != _runs(kept):

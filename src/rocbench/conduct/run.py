@@ -218,7 +218,7 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
     The manifest comes last: a folder that has one can be resumed.
     """
     if options.resume and options.out is not None:
-        folder = RunFolder.open(options.out)
+        folder = RunFolder.open(options.out, to_go_on=True)
         folder.secrets = _secrets(plan)
         stack.enter_context(folder.held())
         _say_lost(folder, screen)

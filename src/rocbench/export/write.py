@@ -15,6 +15,7 @@ from rocbench.errors import EnvironmentFault, InputError
 from rocbench.export import aiperf, inferencex, pytorch, tidy, vllm_bench
 from rocbench.export.source import REQUEST_COLUMNS, Source
 from rocbench.judgement.disambiguation import disambiguated
+from rocbench.store import writing
 from rocbench.store.folder import RunFolder
 from rocbench.tables.row import Row, records
 
@@ -53,7 +54,7 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
         invalid: write invalid rows too; the csv-long and jsonl formats hold the verdict and always have them.
 
     Raises:
-        InputError: no such format, or no row can be written.
+        InputError: no such format, no row can be written, or another user's folder or link stands where one is to be.
         EnvironmentFault: the files cannot be written.
     """
     if wanted not in FORMATS:
@@ -121,10 +122,10 @@ def _loader(folder: RunFolder, row: Row) -> Callable[[str], pd.DataFrame]:
 
 def _write(out: Path, files: dict[str, str]) -> tuple[Path, ...]:
     try:
+        for folder in dict.fromkeys((out, *((out / name).parent for name in files))):
+            writing.made(folder)
         for name, text in files.items():
-            path = out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            writing.shown(out / name, text)
     except OSError as error:
         raise EnvironmentFault(f"cannot write: {error.strerror}", where=str(out)) from None
     return tuple(out / name for name in files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullF
 
 from rocbench.report.chart import Chart, Panel, Series, View, colour, log_ticks, symbol, tick_text
 from rocbench.report.plots import slug
+from rocbench.store import writing
 
 INK, GRID = "#1f2328", "#e4e7eb"
 WIDTH = 8.0
@@ -37,6 +39,7 @@ _MARKERS = {
     "hexagon": "h",
 }
 _LINES = {"solid": "-", "dash": "--", "dot": ":"}
+_KINDS: dict[str, dict[str, Any]] = {"png": {"dpi": DPI}, "svg": {"metadata": {"Date": None}}}
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -64,7 +67,7 @@ def write(charts: Sequence[Chart], folder: Path) -> dict[str, list[tuple[str, st
     Returns:
         chart id to the view's name and the file's name without its suffix, in order.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    writing.made(folder)
     found: dict[str, list[tuple[str, str]]] = {}
     for chart in charts:
         for view in chart.views[:VIEWS]:
@@ -72,10 +75,10 @@ def write(charts: Sequence[Chart], folder: Path) -> dict[str, list[tuple[str, st
             with mpl.rc_context(_STYLE), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph .* missing")  # a name may be in any script
                 figure = draw(chart, view)
-                figure.savefig(folder / f"{stem}.png", dpi=DPI, bbox_inches="tight", pad_inches=0.1)
-                figure.savefig(
-                    folder / f"{stem}.svg", bbox_inches="tight", pad_inches=0.1, metadata={"Date": None}
-                )
+                for kind, more in _KINDS.items():
+                    drawn = io.BytesIO()
+                    figure.savefig(drawn, format=kind, bbox_inches="tight", pad_inches=0.1, **more)
+                    writing.shown(folder / f"{stem}.{kind}", drawn.getvalue())
             found.setdefault(chart.id, []).append((view.name, stem))
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from rocbench.errors import EnvironmentFault
 from rocbench.judgement.slo import Limit
 from rocbench.report import document, markdown, material, page, static, study, table
 from rocbench.report.table import Table
+from rocbench.store import writing
 from rocbench.store.folder import RunFolder
 
 PLOTS, STUDY = "plots", "study"
@@ -44,15 +44,17 @@ def report(
     """Write the report on some runs into `out`. `own` are tables that a study adds to its own.
 
     Raises:
+        InputError: another user's folder or link stands in the place of one of its folders.
         EnvironmentFault: it cannot be written.
     """
     runs = material.read_runs(folders)
     made = document.build(runs, limits)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        for place in (out, out / PLOTS, *((out / STUDY,) if with_study else ())):
+            writing.made(place)
         files = static.write(made.charts(), out / PLOTS)
-        html = replace_text(out / "report.html", page.html(made))
-        text = replace_text(out / "report.md", markdown.text(made, files, PLOTS))
+        html = writing.shown(out / "report.html", page.html(made))
+        text = writing.shown(out / "report.md", markdown.text(made, files, PLOTS))
         more = _study([*study.build(runs, limits), *own], out, made.banner) if with_study else ()
     except OSError as error:
         raise EnvironmentFault(f"cannot write the report: {error.strerror}", where=str(out)) from None
@@ -61,21 +63,10 @@ def report(
 
 def _study(made: Sequence[Table], out: Path, banner: tuple[str, str]) -> tuple[Path, ...]:
     """study.md with every table of a study, and each as CSV and LaTeX in `study/`."""
-    (out / STUDY).mkdir(exist_ok=True)
     for number, each in enumerate(made, start=1):
         stem = f"{number:02d}-{each.id}"
-        replace_text(out / STUDY / f"{stem}.csv", table.as_csv(each))
-        replace_text(out / STUDY / f"{stem}.tex", table.latex(each))
+        writing.shown(out / STUDY / f"{stem}.csv", table.as_csv(each))
+        writing.shown(out / STUDY / f"{stem}.tex", table.latex(each))
     head = ["# Tables of the study", "", f"> **{banner[0]}.** {banner[1]}\n" if banner[0] else ""]
     body = [table.table_markdown(each, "##") for each in made]
-    return (replace_text(out / "study.md", "\n".join([*head, *body])),)
-
-
-def replace_text(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    with temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
-    return path
+    return (writing.shown(out / "study.md", "\n".join([*head, *body])),)

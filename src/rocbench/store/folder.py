@@ -29,6 +29,8 @@ from rocbench.tables.row import Key, Row
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 SHAPES = {"manifest.json": kept.MANIFEST, "plan.json": kept.PLAN, "search.json": kept.SEARCHES}
+OWNERS = "let its owner resume it, or copy it once you have read its plan.json"
+"""What to do about a run of another user's."""
 REBUILD_BYTES = 32 * 1024**2
 """Joined tables are rebuilt after each cell while they are smaller than this, then at the end of the run."""
 
@@ -54,7 +56,7 @@ class RunFolder:
             raise InputError(
                 "this folder holds a run already", where=str(path), fix="choose another --out, or --resume it"
             )
-        writing.refuse_anothers(path)
+        writing.refuse_anothers_run(path)
         folder = cls(path)
         try:
             (path / "parts").mkdir(parents=True, exist_ok=True)
@@ -68,12 +70,14 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """A run folder that exists.
+    def open(cls, path: Path, *, to_go_on: bool = False) -> RunFolder:
+        """A run folder that exists. `to_go_on`: to carry out its plan and to write into it.
 
         Raises:
-            InputError: it is none, or a file of it is damaged.
+            InputError: it is none, or a file of it is damaged; or it is to go on, and is another user's.
         """
+        if to_go_on:
+            writing.refuse_anothers_run(path, OWNERS)
         if not (path / "manifest.json").is_file():
             if (path / "parts").is_dir():
                 raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,16 +39,104 @@ def full(path: Path, error: OSError) -> DiskFault:
     return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
 
 
-def refuse_anothers(path: Path) -> None:
-    """An empty folder of another user is fine (a mounted one); a full one may hold links to files of ours."""
+def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
+    """Nothing is written through a link of another user's, nor into a folder of another's that may hold such links.
+
+    An empty folder of another user is fine (a mounted one). Inside a run folder no link is followed, whoever's it is.
+
+    Raises:
+        InputError: it would be.
+    """
+    path, inside = path.absolute(), False
+    for place in (*reversed(path.parents), path):
+        try:
+            found = place.lstat()
+        except OSError:  # it is to be made, or cannot be: whoever makes it says so
+            return
+        _refuse(place, found, fix, links=inside, folders=inside)
+        a_run = _is_run(place)
+        if place == path or a_run:
+            with suppress(OSError):
+                owner = place.stat().st_uid
+                if _strange(owner) and any(place.iterdir()):
+                    raise InputError(
+                        f"this folder belongs to another user (uid {owner}) and is not empty",
+                        where=str(place),
+                        fix=fix,
+                    )
+        inside = inside or a_run
+
+
+def refuse_anothers_run(path: Path, fix: str = "choose another --out") -> None:
+    """The same of a whole run folder, which is to be filled or filled further: its plan is carried out.
+
+    Raises:
+        InputError: it is another user's, or something in it is, or is a link.
+    """
+    refuse_anothers(path, fix)
+    places = [path / name for name in ("plan.json", "manifest.json", "parts", "servers")]
+    for place in places:  # grows by the folders below those that are sound
+        with suppress(OSError):  # not there, or not to be entered: nothing is written below it then
+            _refuse(place, place.lstat(), fix, links=True, folders=True)
+            if place.is_dir():
+                places += [below for below in place.iterdir() if below.is_dir()]
+
+
+def _refuse(place: Path, found: os.stat_result, fix: str, *, links: bool, folders: bool) -> None:
+    """What is another user's here; of `links` this user's own too."""
+    strange, link = _strange(found.st_uid), stat.S_ISLNK(found.st_mode)
+    if not (link and (links or strange)) and not (folders and strange):
+        return
+    what = "link" if link else "folder" if stat.S_ISDIR(found.st_mode) else "file"
+    whose = f"belongs to another user (uid {found.st_uid})" if strange else "is part of a run folder"
+    raise InputError(
+        f"this {what} {whose}: nothing is written through it",
+        where=str(place),
+        fix=f"remove it, or {fix}" if strange else "put what it leads to in its place",
+    )
+
+
+def _strange(owner: int) -> bool:
+    """Whether somebody else than this user and root owns it."""
+    return owner not in (os.geteuid(), 0)
+
+
+def _is_run(path: Path) -> bool:
     with suppress(OSError):
-        owner = path.stat().st_uid
-        if owner not in (os.geteuid(), 0) and any(path.iterdir()):
-            raise InputError(
-                f"this folder belongs to another user (uid {owner}) and is not empty",
-                where=str(path),
-                fix="choose another --out",
-            )
+        return (path / "manifest.json").is_file()
+    return False
+
+
+def made(folder: Path) -> Path:
+    """A folder for a report or an export, made when missing.
+
+    Raises:
+        InputError: another user's folder or link stands there (`refuse_anothers`).
+        OSError: it cannot be made.
+    """
+    refuse_anothers(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def shown(path: Path, data: bytes | str) -> Path:
+    """Write a file of a report or an export, whole or not at all, in the place of whatever stands there.
+
+    Unlike the files of a run it has the permissions that the shell asks for.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def last_byte(file: BinaryIO) -> bytes:

@@ -280,6 +280,7 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     from rocbench import console
     from rocbench.report import write
     from rocbench.report.table import table_markdown
+    from rocbench.store import writing
     from rocbench.study import results
 
     rows = [(part, run_.rows) for part, run_ in done]
@@ -291,7 +292,7 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     for table in tables:
         console.show_rows(list(table.header), [list(map(str, row)) for row in table.rows], table.title)
     page = target / "report" / "artefacts.md"
-    write.replace_text(page, "\n".join(table_markdown(table, "#") for table in tables))
+    writing.shown(page, "\n".join(table_markdown(table, "#") for table in tables))
     for path in (*written.paths, page):
         console.say(str(path))
 

@@ -80,7 +80,7 @@ def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -
             return Done(part, predicted, exit_code(predicted.rows))
         options = RunOptions(path, overrides=part.overrides, reap=reap)
     else:
-        folder = RunFolder.open(path)
+        folder = RunFolder.open(path, to_go_on=True)
         if virtual:
             folder = predicting.go_on(part.plan, folder)
         stands = _by_design(part, folder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from rocbench.commands import reporting
 from rocbench.errors import InputError
 from rocbench.report import write
+from strangers import given_away, needs_root
 
 
 @pytest.fixture
@@ -65,3 +67,69 @@ def test_a_report_that_cannot_be_written_is_an_environment_fault(small_run, tmp_
     (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(EnvironmentFault, match="cannot write"):
         write.report([small_run], tmp_path / "taken")
+
+
+@pytest.fixture
+def own_copy(small_run, tmp_path):
+    """The run, to be tampered with; and a folder that nothing is to be written into."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "file").write_text("mine")
+    leave = shutil.ignore_patterns("report", "export")
+    return shutil.copytree(small_run.path, tmp_path / "run", ignore=leave), tmp_path / "victim"
+
+
+@pytest.mark.parametrize("place", ["report", "report/plots", "report/study", "export", "export/jsonl"])
+def test_a_folder_that_is_a_link_in_a_run_is_refused(own_copy, no_plots, place):
+    """One message says where; nothing is written beyond the link, and nothing before it."""
+    run, victim = own_copy
+    (run / place).parent.mkdir(exist_ok=True)
+    (run / place).symlink_to(victim)
+    if place.startswith("export"):
+        with pytest.raises(InputError, match=f"{place}: this link is part of a run folder"):
+            reporting.export(str(run), format_="jsonl")
+    else:
+        with pytest.raises(InputError, match=f"{place}: this link is part of a run folder"):
+            reporting.report([str(run)], study=True)
+    assert [path.name for path in victim.iterdir()] == ["file"]
+    assert not [path for path in (run / place).parent.iterdir() if path.name.startswith("report.")]
+
+
+@needs_root
+@pytest.mark.parametrize("place", [".", "report", "report/plots", "export", "export/jsonl"])
+def test_nothing_is_written_into_a_folder_of_another_user(own_copy, no_plots, tmp_path, place):
+    """A run of theirs, or a folder in ours; with --out the same run is reported and exported."""
+    run, _ = own_copy
+    (run / place).mkdir(parents=True, exist_ok=True)
+    given_away(run / place)
+    report, export = not place.startswith("export"), not place.startswith("report")
+    if report:
+        with pytest.raises(InputError, match="another user"):
+            reporting.report([str(run)])
+    if export:
+        with pytest.raises(InputError, match="another user"):
+            reporting.export(str(run), format_="jsonl")
+    assert not [path for path in run.rglob("*") if path.name in {"report.html", "cells.jsonl"}]
+    reporting.report([str(run)], out=tmp_path / "r")
+    reporting.export(str(run), format_="jsonl", out=tmp_path / "e")
+
+
+def test_files_that_are_links_are_replaced(own_copy, monkeypatch):
+    """Plots, pages and exported rows: what a link leads to keeps its text."""
+    run, victim = own_copy
+    draw = write.static.write
+    monkeypatch.setattr(write.static, "write", lambda charts, folder: draw(charts[:1], folder))
+    reporting.report([str(run)], study=True)
+    for format_ in ("jsonl", "aiperf"):
+        reporting.export(str(run), format_=format_)
+    files = [path for name in ("report", "export") for path in (run / name).rglob("*") if path.is_file()]
+    assert {".html", ".md", ".png", ".svg", ".csv", ".tex", ".jsonl", ".json"} == {f.suffix for f in files}
+    for path in files:
+        path.unlink()
+        path.symlink_to(victim / "file")
+
+    reporting.report([str(run)], study=True)
+    for format_ in ("jsonl", "aiperf"):
+        reporting.export(str(run), format_=format_)
+
+    assert (victim / "file").read_text() == "mine"
+    assert not [path for path in files if path.is_symlink()]

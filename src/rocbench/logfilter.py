@@ -20,13 +20,13 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from rocbench.redact import MASK, hinted, redacted
+from rocbench.redact import MASK, hinted, redacted, written_forms
 
 LONGEST_LINE = 64 * 1024
 """Bytes of a line that are held until its end comes; of a longer one what has come is written, less `HELD`."""
 HELD = 4096
-_DUMPS = (("=", ""), ("': '", "'"), ('": "', '"'))
-"""How an environment is printed: NAME=value, and as Python and JSON write a mapping."""
+_DUMPS = (("=", ""), ("': '", "'"), ("': \"", '"'), ('": "', '"'))
+"""How an environment is printed: NAME=value, and as Python (with either mark) and JSON write a mapping."""
 AT_REST = b"\0"
 _BUSY = b"\1"
 _READ = 256 * 1024
@@ -55,11 +55,14 @@ class Lines:
         # Any bytes come; as latin-1 they are text, and go out as they came.
         self._secrets = tuple(_latin(secret) for secret in secrets)
         dumps = {
-            f"{_latin(name)}{between}": (_latin(value), after)
+            f"{_latin(name)}{between}": ([_latin(form) for form in _longest_first(value)], after)
             for name, value in (variables or {}).items()
             for between, after in _DUMPS
         }
-        self._dumps = {head: dump for head, dump in dumps.items() if not _is_tall(dump[0])}
+        self._dumps = {
+            head: ([form for form in forms if not _is_tall(form)], after)
+            for head, (forms, after) in dumps.items()
+        }
         self._heads = re.compile("|".join(map(re.escape, self._dumps)))
         self._held = max([HELD, *(len(secret) for secret in self._secrets)])
         texts = [text.encode("latin-1") for text in self._secrets]
@@ -71,9 +74,10 @@ class Lines:
         self._tall = tuple(secret for secret in self._secrets if _is_tall(secret))
         self._low = tuple(secret for secret in self._secrets if not _is_tall(secret))
         self._tall_dumps = tuple(
-            (f"{head}{value}{after}", f"{head}{MASK}{after}")
-            for head, (value, after) in dumps.items()
-            if _is_tall(value)
+            (f"{head}{form}{after}", f"{head}{MASK}{after}")
+            for head, (forms, after) in dumps.items()
+            for form in forms
+            if _is_tall(form)
         )
         self._innocent: set[bytes] = set()
         self._rest = b""
@@ -130,11 +134,12 @@ class Lines:
         found = self._heads.search(text) if self._dumps else None
         while found is not None:
             start = found.end()
-            value, after = self._dumps[found[0]]
-            if text.startswith(value + after, start):
+            forms, after = self._dumps[found[0]]
+            form = next((form for form in forms if text.startswith(form + after, start)), None)
+            if form is not None:
                 if start >= at:
                     done += [text[at:start], MASK]
-                at = max(at, start + len(value))
+                at = max(at, start + len(form))
             found = self._heads.search(text, found.start() + 1)
         return "".join([*done, text[at:]]) if done else text
 
@@ -160,6 +165,10 @@ class Lines:
 
 def _skeleton(text: bytes) -> bytes:
     return text.translate(None, _NUMBERS)
+
+
+def _longest_first(value: str) -> list[str]:
+    return sorted(written_forms(value), key=len, reverse=True)
 
 
 def _is_tall(text: str) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,14 @@ _BASIC = re.compile(r"\b(basic\s+)([\w+/=-]{8,})", re.IGNORECASE)
 _NUMBER = re.compile(r"\d{1,4}(?:[./]\d{1,4})?%?")
 _COUNTED = frozenset("pass credential credentials authorization auth".split())
 """What logs put before a count or a status: `PASS: 5`, `credentials: 401 Client Error`."""
+_SPEECH = frozenset(
+    "a an cannot expected has holds is it its list must needs no not string takes that the these this too value VALUE".split()
+)
+"""What a sentence about a name goes on with: `X_TOKEN: must be text`, `give KEY=VALUE`."""
+_BARE_USERINFO = re.compile(
+    r"(?<![^\s,;='\"(\[{])[\w.%+~-]*:(?![/\s])[^\s\"'<>]{1,200}@(?!sha256:)(?=[\w\[*])"
+)
+"""`user:password@host` without a scheme; no path (`/a:/b@c`), and no image's digest."""
 _USERINFO = re.compile(
     r"(://)(?:[^\s/?#\"'<>]*@|[^\s/?#\"'<>@:\[]*:(?!\d{1,5}(?:[/?#]|$))[^\s\"'<>@]{1,200}@)"
 )
@@ -134,6 +143,33 @@ def redacted(text: str, secrets: Iterable[str] = (), among: str | None = None) -
     return text
 
 
+def redacted_value(value: str, secrets: Iterable[str] = ()) -> str:
+    """A variable's value, also without the user and password of `user:password@host`; a text may say `a:b@c` of anything."""
+    return _BARE_USERINFO.sub(f"{MASK}@", redacted(value, secrets))
+
+
+def bare_userinfo(value: str) -> list[str]:
+    """Each `user:password` of a value that a host follows and no scheme precedes."""
+    return [found[0][:-1] for found in _BARE_USERINFO.finditer(value)]
+
+
+def written_forms(value: str) -> set[str]:
+    """How a text stands between quotation marks of JSON and of Python, also of one in the other or in itself."""
+    forms = {value}
+    for _ in range(2):
+        forms |= {form for text in forms for form in _quoted_forms(text)}
+    return forms
+
+
+def _quoted_forms(text: str) -> Iterator[str]:
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    # Python writes ' as it is, or escaped where the text holds both marks.
+    parts = [repr(part)[1:-1] for part in text.split("'")]
+    yield "'".join(parts)
+    yield "\\'".join(parts)
+
+
 def cut(text: str, length: int, secrets: Iterable[str] = ()) -> str:
     """The first characters of a text, no part of a secret among them: it is masked before it is cut."""
     return redacted(text[: length + _MARGIN], secrets)[:length]
@@ -156,10 +192,15 @@ def _masked_rest(found: re.Match[str]) -> str:
 
 def _masked_worth(found: re.Match[str]) -> str:
     name = re.split(r"[^\w-]", found[1], maxsplit=1)[0]
-    return found[0] if _counts(name, found[2]) else found[1] + _unquoted(found[2])
+    return found[0] if _is_told(name, found, 2) else found[1] + _unquoted(found[2])
 
 
-def _counts(name: str, worth: str) -> bool:
+def _is_told(name: str, found: re.Match[str], group: int) -> bool:
+    """Whether a count or a sentence follows the name, and no value."""
+    worth, text = found[group], found.string
+    if worth in _SPEECH:
+        around = text[found.start(group) - 1] + text[found.end() : found.end() + 2]
+        return worth == "VALUE" or re.fullmatch(r"\s \S", around) is not None
     return name.lower() in _COUNTED and _NUMBER.fullmatch(worth) is not None
 
 
@@ -174,7 +215,7 @@ def _masked_basic(found: re.Match[str]) -> str:
 
 
 def _masked_variable(found: re.Match[str]) -> str:
-    if not is_secret(found[1]) or _counts(found[1], found[3]):
+    if not is_secret(found[1]) or _is_told(found[1], found, 3):
         return found[0]
     return found[1] + found[2] + _unquoted(found[3])
 
@@ -311,6 +352,13 @@ def hides(name: str) -> bool:
     return not shown(name[4:]) if name.startswith("env.") else is_secret(name)
 
 
+def masked_axis(name: str, text: str) -> str:
+    """The value of an axis, flag or variable (`env.NAME`) within a sentence or a key."""
+    if hides(name):
+        return MASK
+    return redacted_value(text) if name.startswith("env.") else redacted(text)
+
+
 def _all_masked(held: Any) -> Any:
     if isinstance(held, Mapping):
         return {name: _all_masked(part) for name, part in held.items()}
@@ -337,7 +385,7 @@ def usable_key(key: str, where: str = "") -> str:
 
 def masked_environment(env: Mapping[str, str], secrets: Sequence[str] = ()) -> dict[str, str]:
     """The environment: values of the variables that may be shown (`rocbench.variables`), of all others a mask."""
-    return {name: redacted(value, secrets) if shown(name) else MASK for name, value in env.items()}
+    return {name: redacted_value(value, secrets) if shown(name) else MASK for name, value in env.items()}
 
 
 def marked_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -352,9 +400,9 @@ def marked(name: str, value: str) -> str:
     name or the value tells of a secret: a short one could be guessed from its hash. What is marked stays so.
     """
     if shown(name):
-        return redacted(value)
+        return redacted_value(value)
     if _MARKED.fullmatch(value):
         return value
-    if is_secret(name) or redacted(value) != value:
+    if is_secret(name) or redacted_value(value) != value:
         return MASK
     return f"{MASK}sha256:{hashlib.sha256(value.encode(errors='surrogateescape')).hexdigest()[:8]}"

@@ -1,5 +1,6 @@
 """A log's filter: whatever pieces come, no secret goes out, and everything else as it came."""
 
+import json
 import os
 import resource
 import subprocess
@@ -89,6 +90,15 @@ def test_values_that_overlap():
     said = b"env BA=valA=x, MYHOME=/me HOME=/me {'Q': 'it's', \"HOME\": \"/me\"} MYHOME=/you HOME=/you A =x\n"
     told = b"env BA=***, MYHOME=*** HOME=*** {'Q': '***', \"HOME\": \"***\"} MYHOME=*** HOME=/you A =x\n"
     assert Lines((), variables).take(said) == told
+
+
+def test_values_as_mappings_write_them():
+    """Of several lines, with quotation marks and backslashes: as Python and JSON write a mapping."""
+    variables = {"WHATEVER": "two lines\nNewt-multi-line-4141", "Q": "it's so", "B": "x\"'\\y"}
+    shown = f"{variables}\n{json.dumps(variables)}\n"
+    told = dict.fromkeys(variables, "***")
+    expected = f"{told}\n{json.dumps(told)}\n".replace("'Q': '***'", "'Q': \"***\"")
+    assert Lines((), variables).take(shown.encode()).decode() == expected
 
 
 def test_lines_between_suspects_stay_in_their_order():

@@ -1,6 +1,7 @@
 """Secrets in texts, data, settings and argv: that no written form shows them, and that nothing else is touched."""
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from rocbench.redact import (
     redacted,
     redacted_data,
     usable_key,
+    written_forms,
 )
 from rocbench.server.spec import ServerSpec
 
@@ -64,9 +66,58 @@ def test_what_shows_itself_to_be_a_secret():
         '{"num_key_value_heads": 8, "eos_token": "</s>"} api_key=None api_key: $MY_KEY',
         "PASS: 5 of 5, BYPASS=1, invalid credentials: 401 Client Error, PASS: 3/4, authorization: 403",
         "GET http://10.0.0.1:8000/v1/x@main, http://[::1]:8000/a@b, basic functionality, Basic authentication",
+        "t.yaml:3: env.X_TOKEN: must be text; serve_args.hf-token: must be true or false; give KEY=VALUE, for example",
+        "`extra_body` may not hold 'api_key': a secret in a body; $MY_SIDE_PASSWORD: the value of it is not kept",
+        "--api-key takes one value here; argument --api-key: expected one argument",
         "hf_transfer, hf_overrides, tokens/s: 12; TP=8 ISL=1024",
     ):
         assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["X_TOKEN: {}", "api_key: {} ", "X_TOKEN={} be", "--api-key {}\nx", "KEY: '{}' be"]
+)
+def test_a_value_is_no_sentence(text):
+    """A word of speech that nothing follows, or that is quoted or assigned, is a value; so is any other word."""
+    assert redacted(text.format("must")) == text.format("***")
+    assert redacted("X_TOKEN: the-key be, api_key: Yeti be text") == "X_TOKEN: *** be, api_key: *** be text"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("user:Bison-moon-1@host", "***@host"),
+        (":p@10.0.0.1:6379/0", "***@10.0.0.1:6379/0"),
+        ("a=1;u:p/w@[::1]:80", "a=1;***@[::1]:80"),
+        ('{"master": "u:p,w@h"}', '{"master": "***@h"}'),
+        ("redis://u:pw@h:1", "redis://***@h:1"),
+    ],
+)
+def test_user_and_password_without_a_scheme(value, told):
+    """In a variable's value; in other text `a:b@c` may be anything."""
+    assert (marked("MOONCAKE_MASTER", value), marked("MINE", value)) == (told, "***")
+    assert masked_environment({"MOONCAKE_MASTER": value}) == {"MOONCAKE_MASTER": told}
+    assert redacted("eth0:1@host") == "eth0:1@host"
+
+
+@pytest.mark.parametrize(
+    "value",
+    """host:8000 a:b name@host git@github.com:org/repo http://h:80/a@b /opt/a:/spack/gcc@12/lib:b
+    rocm/vllm:0.11@sha256:0123 image:0.11@sha256:0123 org/model:rev@main tls:sm,x,y [::1]:8000""".split(),
+)
+def test_no_user_and_password(value):
+    """Addresses, paths, images."""
+    assert marked("MOONCAKE_MASTER", value) == value
+
+
+@pytest.mark.parametrize("value", ["Yeti'pw\"tail", 'Hy"ena\\back', "it's", "two\nlines \xe9", "plain"])
+def test_written_forms(value):
+    """As JSON and Python write it, alone, in a list, and in a text that is written so again."""
+    forms = written_forms(value)
+    for text in (repr(value), repr((value,)), repr(value + "'"), repr(value + '"'), json.dumps(value)):
+        for outer in (text, repr(text), json.dumps(text), json.dumps(text, ensure_ascii=False)):
+            assert any(form in outer for form in forms), outer
+    assert (len(forms) == 1) == (value == "plain")
 
 
 @pytest.mark.parametrize("user", ["me:p4ssword", "proxy:p4ss w/rd?", "a:bcdefg"])

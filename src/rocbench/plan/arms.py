@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rocbench.plan.planned import Group, PlanFault
-from rocbench.redact import MASK, hides, redacted
+from rocbench.redact import masked_axis
 from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Sweep
 
@@ -173,12 +173,11 @@ def _fault(model: str, step: str, difference: Difference) -> PlanFault:
 
 
 def _shown(name: str, value: Any) -> str:
-    if hides(name):
-        return MASK
-    return redacted(
+    return masked_axis(
+        name,
         "not set"
         if value is None
         else {True: "on", False: "off"}[value]
         if isinstance(value, bool)
-        else str(value)
+        else str(value),
     )

@@ -12,15 +12,13 @@ from rocbench.plan.planned import (
     Group,
     Level,
 )
-from rocbench.redact import MASK, hides, marked_environment, masked_argv, redacted
+from rocbench.redact import marked_environment, masked_argv, masked_axis
 from rocbench.settings.schema import CELL_AXES, Sweep, Workload
 
 
 def configuration_name(model: str, axes: Axes) -> str:
     """A model with the axis values that make its server; masked where they may not be shown."""
-    shown = ",".join(
-        f"{k}={MASK if hides(k) else redacted(_plain(v))}" for k, v in axes.items() if k not in CELL_AXES
-    )
+    shown = ",".join(f"{k}={masked_axis(k, _plain(v))}" for k, v in axes.items() if k not in CELL_AXES)
     return f"{model}@{shown}" if shown else model
 
 

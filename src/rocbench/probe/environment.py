@@ -15,7 +15,7 @@ from typing import Any
 
 from rocbench import __version__
 from rocbench.probe import amd_smi
-from rocbench.redact import redacted
+from rocbench.redact import redacted_value
 from rocbench.variables import shown
 
 _PACKAGES = (
@@ -100,7 +100,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that decide how ROCm, RCCL, AITER, torch or vLLM run: those of the table in `rocbench.variables`. Pure."""
-    return {name: redacted(value) for name, value in sorted(environ.items()) if shown(name)}
+    return {name: redacted_value(value) for name, value in sorted(environ.items()) if shown(name)}
 
 
 def host(root: Path = Path("/")) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from rocbench.redact import MASK, masked_argv, redacted
+from rocbench.redact import MASK, masked_argv, redacted_value
 from rocbench.server.visible import binding
 from rocbench.variables import shown
 
@@ -75,7 +75,9 @@ def shell_line(command: Sequence[str], env: Mapping[str, str], secrets: Sequence
     """
     count = itertools.count(1)
     assignments = [
-        f"{name}={_quoted(redacted(value, secrets), value, name, count)}" if shown(name) else _asked_for(name)
+        f"{name}={_quoted(redacted_value(value, secrets), value, name, count)}"
+        if shown(name)
+        else _asked_for(name)
         for name, value in env.items()
     ]
     masked, flags = masked_argv(command, secrets), ["", *command]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import getpass
 import ipaddress
-import json
 import os
 import re
 import socket
@@ -15,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from rocbench.redact import bare_userinfo, written_forms
 from rocbench.server.spec import ServerSpec
 from rocbench.variables import is_secret, names_a_place, shown
 
@@ -40,6 +40,8 @@ def secret_values(
     found = {value for value in also if value}
     for name, value in (item for env in environments for item in env.items()):
         found.update(_of_url(value))
+        if shown(name):
+            found.update(part for user in bare_userinfo(value) for part in _of_user(user))
         if is_secret(name) and not names_a_place(name) and not shown(name):
             found.update(_parts(value))
     ordinary = "\n".join(known)
@@ -80,20 +82,23 @@ def _parts(value: str) -> Iterator[str]:
 
 def _of_url(value: str) -> Iterator[str]:
     for found in _USERINFO.finditer(value):
-        yield found[1]
-        for user in {found[1], unquote(found[1])}:
-            # As a proxy's header has it, without the end, which may be cut.
-            yield base64.b64encode(user.encode(errors="surrogateescape")).decode().rstrip("=")
-        password = found[1].partition(":")[2]
-        yield password
-        yield unquote(password)
+        yield from _of_user(found[1])
+
+
+def _of_user(written: str) -> Iterator[str]:
+    """User and password, `written` as one, and the password."""
+    yield written
+    for user in {written, unquote(written)}:
+        # As a proxy's header has it, without the end, which may be cut.
+        yield base64.b64encode(user.encode(errors="surrogateescape")).decode().rstrip("=")
+    password = written.partition(":")[2]
+    yield password
+    yield unquote(password)
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value as it stands in text, in JSON and in a URL."""
-    yield value
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    """The value as it stands in text, in JSON, in Python and in a URL."""
+    yield from written_forms(value)
     yield quote(value, safe="")
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from rocbench import textfile
 from rocbench.errors import ConfigError, InputError
 from rocbench.settings import yamltext
+from rocbench.variables import is_secret, shown
 
 LARGEST = 512 << 10
 """Bytes of one file: the largest that is shipped has 40,000, and a person writes them."""
@@ -149,8 +150,14 @@ def _said(faults: list[Any]) -> str:
     else:
         message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_noun, faults))))
     value = faults[0]["input"]
-    return message + (
-        f" (got {yamltext.shown(value)})" if isinstance(value, str | int | float | bool) else ""
+    told = isinstance(value, str | int | float | bool) and not _hidden(faults[0]["loc"])
+    return message + (f" (got {yamltext.shown(value)})" if told else "")
+
+
+def _hidden(location: Location) -> bool:
+    """Whether what stands there is not shown: it has a secret's name, or is an unlisted variable."""
+    return any(is_secret(str(part)) for part in location) or (
+        "env" in location and not shown(str(location[-1]))
     )
 
 

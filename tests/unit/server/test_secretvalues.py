@@ -1,10 +1,12 @@
 """Which values are searched for in texts."""
 
 import base64
+import re
 import socket
 
 import pytest
 
+from rocbench.redact import redacted
 from rocbench.server.secretvalues import secret_values
 
 TOKEN = "hf_planted0123456789"
@@ -47,6 +49,23 @@ def test_lists_lines_and_written_forms():
     assert {"key-one-1", "key-two-2"} <= set(secret_values({"VLLM_API_KEYS": "key-one-1,key-two-2"}))
     assert "line-two-22" in secret_values({"SSH_PRIVATE_KEY": "line-one-11\nline-two-22\n"})
     assert {'a"b+c/1234', 'a\\"b+c/1234', "a%22b%2Bc%2F1234"} <= set(secret_values({"A_KEY": 'a"b+c/1234'}))
+
+
+def test_as_python_writes_them():
+    """A server that repeats its environment writes it as `repr` does."""
+    for value in ("Yeti'pw\"tail-Quoll4411", 'Hy"ena\\back-slash-77'):
+        secrets = secret_values({"DB_PASSWORD": value})
+        assert redacted(repr((value,)), secrets) == "('***',)"
+        assert redacted(str(ValueError({"a": repr((value,))})), secrets).count("***") == 1
+        assert not re.search("Yeti|Quoll|ena|slash", redacted(repr([repr({"a": value})]), secrets))
+
+
+def test_a_user_without_a_scheme():
+    """Of listed variables."""
+    value = "user:Bison-moon-1@host"
+
+    assert {"user:Bison-moon-1", "Bison-moon-1"} <= set(secret_values({"MOONCAKE_MASTER": value}))
+    assert secret_values({"MINE": value}) == secret_values({"MOONCAKE_MASTER": "moon-host:80801"}) == ()
 
 
 def test_a_proxys_password_as_base64():

@@ -9,6 +9,7 @@ import pytest
 from rocbench.commands import planning
 from rocbench.errors import ConfigError, InputError
 from rocbench.plan.expand import Overrides
+from rocbench.redact import redacted
 from rocbench.settings import yamlfile
 from rocbench.settings.schema import Hardware, Sweep
 
@@ -162,6 +163,16 @@ def test_one_message_a_key(tmp_path: Path, text: str, message: str) -> None:
         yamlfile.load(path, Sweep)
 
     assert [message] == [line.partition(": ")[2] for line in caught.value.text().splitlines()]
+
+
+@pytest.mark.parametrize("key", ["X_TOKEN: 41414141", "MINE: 41414141", "VLLM_X: 41414141"])
+def test_a_fault_does_not_tell_a_secret(tmp_path: Path, key: str) -> None:
+    """Nor the value of a variable that is not listed; the sentence is whole."""
+    with pytest.raises(ConfigError) as caught:
+        yamlfile.load(write(tmp_path, SWEEP + f"env: {{{key}}}\n"), Sweep)
+
+    told = " (got 41414141)" if key.startswith("VLLM") else ""
+    assert redacted(caught.value.text()).endswith(f"env.{key.partition(':')[0]}: must be text{told}")
 
 
 def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:

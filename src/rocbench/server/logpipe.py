@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rocbench.logfilter import AT_REST
+from rocbench.redact import bare_userinfo
 from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ServerSpec
 from rocbench.server.state import open_log
@@ -204,7 +205,9 @@ def _told(spec: ServerSpec, env: Mapping[str, str], died: str) -> int:
     told = {
         "secrets": of_server(spec, env),
         "variables": {
-            name: value for name, value in surroundings.items() if len(value) >= _SHORTEST and not shown(name)
+            name: value
+            for name, value in surroundings.items()
+            if len(value) >= _SHORTEST and (not shown(name) or bare_userinfo(value))
         },
         "died": died,
     }

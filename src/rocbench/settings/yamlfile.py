@@ -150,8 +150,8 @@ def _said(faults: list[Any]) -> str:
     else:
         message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_noun, faults))))
     value = faults[0]["input"]
-    told = isinstance(value, str | int | float | bool) and not _hidden(faults[0]["loc"])
-    return message + (f" (got {yamltext.shown(value)})" if told else "")
+    fits = isinstance(value, str | int | float | bool) and not _hidden(faults[0]["loc"])
+    return message + (f" (got {yamltext.shown(value)})" if fits else "")
 
 
 def _hidden(location: Location) -> bool:

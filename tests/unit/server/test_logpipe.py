@@ -60,6 +60,19 @@ def test_a_filter_that_dies(pipe, log, monkeypatch):
     assert pipe._notes == ["the filter of the server's log ended (signal 9): the log may lack lines"]
 
 
+def test_a_short_password_of_a_listed_variable(tmp_path, log):
+    """Too short to be searched for: its variable is masked where it is printed."""
+    pipe = LogPipe(
+        tmp_path / "server.log",
+        ServerSpec("process", "toy", tmp_path),
+        {"VLLM_A": "u:pw@host", "VLLM_B": "host:8000"},
+    )
+    os.write(pipe.fd, b"VLLM_A=u:pw@host {'VLLM_A': 'u:pw@host'} VLLM_B=host:8000\n")
+    pipe.end()
+
+    assert log() == "VLLM_A=*** {'VLLM_A': '***'} VLLM_B=host:8000\n"
+
+
 def test_last_words_on_a_starved_node(pipe, log):
     """What the filter has read and not written yet is waited for, however long it gets no CPU."""
     for words in range(50):  # until it is stopped between reading and writing

@@ -48,6 +48,8 @@ workloads: [{workload}]
 hardware: {hardware}
 concurrency: [1, 64]
 """
+SHORT = "load: {duration_s: 2, max_duration_s: 4, min_requests_per_user: 1}\n"
+"""For what is predicted: a server made ten times as fast takes a longer window ten times as many steps."""
 PLAIN = {"model": "qwen3-vl-235b", "workload": "short", "hardware": "mi325x"}
 KINDS = (*["sweep"] * 3, *["model"] * 2, "workload", "hardware", "table", "rules", "calibration")
 """What is mutated, by how much can be said in it."""
@@ -169,7 +171,8 @@ def cases(first: int, seeds: int, folder: Path) -> Iterator[Case]:
         sweep = path
         if kind in (*PLAIN, "calibration"):
             sweep = folder / "plan.yaml"
-            sweep.write_text(SWEEP.format(**PLAIN | {kind: str(path)}), encoding="utf-8")
+            load = SHORT if kind == "calibration" else ""
+            sweep.write_text(SWEEP.format(**PLAIN | {kind: str(path)}) + load, encoding="utf-8")
         command = {
             "table": ("ablate", "--table", str(path)),
             "rules": ("gate", str(folder / "none"), "--rules", str(path)),

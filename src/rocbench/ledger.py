@@ -223,7 +223,7 @@ def _refuse_twice(shards: Sequence[RunFolder]) -> None:
         for row in shard.rows:
             if row.key in seen:
                 raise InputError(
-                    f"{row['key']} repeat {row['repeat']} is in {seen[row.key]} too",
+                    f"{row.get('key')} repeat {row.get('repeat')} is in {seen[row.key]} too",
                     where=str(shard.path),
                     fix="leave out one of the two",
                 )

@@ -13,7 +13,10 @@ import pytest
 
 from rocbench import ledger
 from rocbench.errors import InputError
+from rocbench.store import reading
 from rocbench.store.folder import RunFolder
+from rocbench.tables.kept import Unlike
+from rocbench.tables.row import Row
 
 
 def a_run(path: Path, requests: pa.Table, cell: str = "c") -> RunFolder:
@@ -154,3 +157,11 @@ def test_a_table_that_is_damaged_within(run: RunFolder) -> None:
     path.write_bytes(data[:4] + bytes(end - 4) + data[end:])
     with pytest.raises(InputError, match=r"SQL: ."):
         ledger.query([run], "select sum(ttft_ms) from requests")
+
+
+def test_a_measurement_stands_in_a_file_once():
+    """Another table of the run in the place of its cells has a cell's identity in each of its rows."""
+    first, other = Row({"cell_id": "a", "repeat": 1}), Row({"cell_id": "a", "repeat": 2})
+    assert reading.once([first, other]) == [first, other]
+    with pytest.raises(Unlike, match="cell a repeat 1 stands there twice"):
+        reading.once([first, other, Row({"cell_id": "a", "repeat": 1})])

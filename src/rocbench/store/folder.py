@@ -387,7 +387,7 @@ class RunFolder:
         path = self.path / "cells.parquet"
         if not rows and path.is_file():
             with reading.damage(path, reading.RESTORE):
-                return [Row(kept.row(row)) for row in pq.read_table(path).to_pylist()]
+                return reading.once(Row(kept.row(row)) for row in pq.read_table(path).to_pylist())
         return rows
 
     def _write_cells(self) -> None:

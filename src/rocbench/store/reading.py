@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rocbench import jsontext, textfile
 from rocbench.errors import InputError
 from rocbench.tables import kept
-from rocbench.tables.row import Row
+from rocbench.tables.row import Key, Row
 
 AGAIN = "then `bench sweep --resume` measures that cell again"
 REBUILD = "`bench sweep --resume` writes it anew from parts/"
@@ -68,6 +68,15 @@ def row(path: Path) -> Row:
     found = value(path, fix)
     with damage(path, fix):
         return Row(kept.row(found))
+
+
+def once(rows: Iterable[Row]) -> list[Row]:
+    """The rows of a run. Raises kept.Unlike: a measurement stands there twice, as in another table of the run."""
+    found: dict[Key, Row] = {}
+    for each in rows:
+        if found.setdefault(each.key, each) is not each:
+            raise kept.Unlike(f"cell {each.key[0]} repeat {each.key[1]} stands there twice")
+    return list(found.values())
 
 
 def json_files(folder: Path) -> list[Path]:

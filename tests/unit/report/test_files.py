@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
 from dataclasses import replace
@@ -103,6 +104,11 @@ def test_a_measured_run_has_no_banner(small_run):
     rows = tuple(row | {"simulated": False} for row in run.rows)
     made = document.build([replace(run, rows=rows)])
     assert "SIMULATED" not in page.html(made).partition("<body>")[2]
+
+
+def test_a_number_beyond_all_bounds_is_a_gap_in_the_page():
+    """JSON has no infinity, and a page with one would draw nothing."""
+    assert json.loads(page.script_json([{"y": (1.0, math.inf, math.nan)}])) == [{"y": [1.0, None, None]}]
 
 
 def test_words_from_files_cannot_become_markup():

@@ -1,1 +1,1 @@
-"""What people look at: the live view, report files, exports."""
+"""Output for people: the live view, report files, exports."""

@@ -1,4 +1,4 @@
-"""A plot before it is drawn: series with units, intervals and verdicts. Drawn by `plotly_page` and by `static`. Pure."""
+"""A chart as data: series with units, intervals and verdicts. `plotly_page` and `static` draw it. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Mark = Literal["valid", "unknown", "invalid"]
 Line = Literal["solid", "dash", "dot", "none"]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#4D4D4D")
-"""Okabe and Ito's colours, told apart by all common forms of colour blindness, without the yellow that white hides."""
+"""Okabe and Ito's colours, distinct in all common forms of colour blindness, without the pale yellow."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagon")
 GREY = -1
-"""Colour of what belongs to no series."""
+"""Colour of points that belong to no series."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line, cloud or row of points. Absent values are None, and leave a gap."""
+    """One line, cloud or row of points. An absent value is None and leaves a gap."""
 
     name: str
     x: tuple[float, ...]
@@ -32,18 +32,18 @@ class Series:
     symbol: int | None = None
     """Index into SYMBOLS; None draws no marks."""
     marks: tuple[Mark, ...] = ()
-    """One a point: filled, dotted or hollow. Empty means all valid."""
+    """One for each point: filled, dotted or hollow. Empty means all valid."""
     low: tuple[float | None, ...] = ()
     high: tuple[float | None, ...] = ()
-    """Ends of the 95 % interval, of y (of x in a panel with `rows`)."""
+    """Ends of the 95 % interval of y (of x in a panel with `rows`)."""
     hover: tuple[str, ...] = ()
     hover_all: str = ""
-    """One text for all points, with plotly's `%{x}` and `%{y}`, where `hover` is empty."""
+    """One text for all points, with plotly's `%{x}` and `%{y}`, used if `hover` is empty."""
     legend: bool = True
     step: bool = False
-    """Holds each value until the next x."""
+    """True if each value holds until the next x."""
     labels: tuple[str, ...] = ()
-    """Short text beside each point."""
+    """Short text next to each point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +51,33 @@ class Panel:
     """One pair of axes."""
 
     y_title: str
-    """With its unit."""
+    """Title of the y axis, with its unit."""
     series: tuple[Series, ...]
     log_y: bool = False
     rows: tuple[str, ...] = ()
-    """Names of rows, top first: then y of each point is the index of its row."""
+    """Names of rows, top first. If set, y of each point is the index of its row."""
     y_max: float | None = None
-    """Upper end of the axis, where it is known beforehand."""
+    """Upper end of the axis, if it is known in advance."""
     percent: bool = False
-    """y is a share, shown as a percentage."""
+    """True if y is a share, shown as a percentage."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One state of a chart: panels above one another over one x axis. A chart of several is switched by a menu."""
+    """One state of a chart: stacked panels that share one x axis. A menu switches between several views."""
 
     name: str
     panels: tuple[Panel, ...]
     x_title: str
     log_x: bool = False
     date_x: bool = False
-    """x is in seconds since 1970, UTC."""
+    """True if x is in seconds since 1970, UTC."""
     x_ticks: tuple[float, ...] = ()
-    """Levels to name on the axis; empty leaves it to the plotter."""
+    """Levels to label on the axis; if empty, the plotter chooses."""
     band: tuple[float, float] | None = None
     """The measured window, shaded."""
     zero: float | None = None
-    """A vertical line: no effect."""
+    """Position of a vertical line that means "no effect"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +85,19 @@ class Chart:
     """A plot with its explanation."""
 
     id: str
-    """Name of its files, and its anchor in the page."""
+    """Name of the chart's files, and its anchor in the page."""
     title: str
     caption: str
-    """What it shows, what is drawn how, and how to read it."""
+    """Explanation of the content, the symbols, and how to read them."""
     views: tuple[View, ...]
     synthetic: str = ""
     """The origin of figures that were not measured on a GPU: simulated, predicted, or both."""
     choose: str = ""
-    """What the menu of several views chooses: `cell`, `level`."""
+    """The thing that the menu of views selects: `cell`, `level`."""
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to draw."""
+        """Return whether there is nothing to draw."""
         return not any(series.x for view in self.views for panel in view.panels for series in panel.series)
 
 
@@ -107,12 +107,12 @@ def colour(index: int) -> str:
 
 
 def symbol(index: int) -> str:
-    """A series' mark, by plotly's name. Each time that the colours begin anew, marks are one further."""
+    """A series' mark, by plotly's name. The mark advances by one each time the colours start again."""
     return SYMBOLS[(index + index // len(PALETTE)) % len(SYMBOLS)]
 
 
 def spread_ticks(levels: tuple[float, ...], *, log: bool, share: float = 0.11) -> tuple[float, ...]:
-    """Of the levels, those that lie at least `share` of the axis apart, so that their labels do not touch."""
+    """The levels that are at least `share` of the axis apart, so that their labels do not overlap."""
     positions = sorted(
         (math.log10(level) if log else level, level) for level in set(levels) if level > 0 or not log
     )
@@ -127,7 +127,7 @@ def spread_ticks(levels: tuple[float, ...], *, log: bool, share: float = 0.11) -
 
 
 def log_ticks(values: Iterable[float | None], most: int = 9) -> tuple[float, ...]:
-    """1, 2, 5, 10, ... around positive values; finer within a decade, powers of ten alone over many."""
+    """1, 2, 5, 10, ... around positive values; finer within one decade, only powers of ten over many."""
     known = [value for value in values if value is not None and value > 0]
     if not known:
         return ()
@@ -147,7 +147,7 @@ def tick_text(value: float) -> str:
 
 
 def figure(value: float | None, unit: str = "") -> str:
-    """A figure for hover texts and tables: three significant digits or more, thousands apart."""
+    """A figure for hover texts and tables: at least three significant digits, with thousands separators."""
     if value is None or math.isnan(value):
         return units.ABSENT
     size = abs(value)

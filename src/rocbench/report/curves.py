@@ -1,4 +1,4 @@
-"""`cells` rows as curves: what was compared with what, level by level, with intervals and verdicts. Pure."""
+"""`cells` rows as curves: configurations compared level by level, with intervals and verdicts. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rocbench.tables.row import Row, figures, listed
 from rocbench.verdict.codes import INFORMING
 
 MOST_DRAWN = 12
-"""Curves of one chart: more cannot be told apart, and their legend would be larger than the plot."""
+"""Maximum curves in one chart: more are hard to distinguish, and the legend would outgrow the plot."""
 POOLED_FROM = 5
-"""From so many runs on, equal configurations of all runs are drawn as one, and the runs as a trend."""
+"""Number of runs from which equal configurations of all runs are drawn as one, and the runs as a trend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RunInfo:
     run_id: str
     begun_at: str
     synthetic: str = ""
-    """As `synthetic` has it of its rows."""
+    """Result of `synthetic` for the run's rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,18 @@ class Point:
 
     @property
     def mark(self) -> Mark:
-        """Valid when every row is; invalid when no other row is left."""
+        """The mark: valid if every row that is not invalid is valid, invalid if no such row is left."""
         if not self.rows:
             return "invalid"
         return "valid" if all(row.valid for row in self.rows) else "unknown"
 
     def interval(self, column: str) -> stats.Interval:
-        """Mean over repeats with its 95 % t interval, of rows that are not invalid; none for a p99 of too few requests."""
+        """Mean of the rows that are not invalid, with its 95 % t interval; no p99 of too few requests."""
         few = any(row.few_samples(column) for row in self.rows)
         return stats.mean_interval([] if few else figures(self.rows, column))
 
     def mean(self, column: str) -> float | None:
-        """Mean over repeats; None when the column is absent."""
+        """Mean over repeats; None if the column is absent."""
         found = self.interval(column).estimate
         return None if math.isnan(found) else found
 
@@ -64,7 +64,7 @@ class Curve:
     """One configuration under one workload over its levels."""
 
     name: str
-    """For legends and tables; ends in its origin where that is no measurement."""
+    """Name for legends and tables; it ends with the origin if the figures were not measured."""
     model: str
     workload: str
     shape: str
@@ -72,18 +72,18 @@ class Curve:
     run: str
     """Label of its run; empty when several runs are pooled."""
     origin: str
-    """As its rows have it."""
+    """Origin of the rows."""
     colour: int
     symbol: int
     points: tuple[Point, ...]
 
     @property
     def load(self) -> str:
-        """The workload, with the kind of its load where that is not the usual closed loop."""
+        """The workload, with the kind of its load unless it is the usual closed loop."""
         return load_name(self.workload, self.shape)
 
     def best(self, column: str = "output_throughput") -> Point | None:
-        """The point of highest mean, of those that are not invalid: valid ones first."""
+        """The point with the highest mean among points that are not invalid; valid points come first."""
         for wanted in ("valid", "unknown"):
             there = [p for p in self.points if p.mark == wanted and p.mean(column) is not None]
             if there:
@@ -92,7 +92,7 @@ class Curve:
 
 
 def reasons(rows: Iterable[Row]) -> str:
-    """The rows' codes, each once; those that only inform stand apart from those that decide."""
+    """The rows' codes, each once; informative codes are separate from codes that decide the verdict."""
     there = listed(rows)
     decide = [code for code in there if code not in INFORMING]
     inform = [code for code in there if code in INFORMING]
@@ -100,12 +100,12 @@ def reasons(rows: Iterable[Row]) -> str:
 
 
 def verdict_word(row: Row) -> str:
-    """`valid`, `unknown`, and louder `INVALID`."""
+    """The verdict as a word: `valid`, `unknown` or `INVALID`."""
     return row.word.upper() if row.word == "invalid" else row.word
 
 
 def load_notes(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """What the load generator had to say, each once however its numbers differ, with the rows that it said it of."""
+    """Notes of the load generator with their rows; notes that differ only in numbers are listed once."""
     found: dict[str, tuple[str, list[Row]]] = {}
     for row in rows:
         for note in kept.held(row, "load_notes"):
@@ -116,11 +116,11 @@ def load_notes(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def labels(
     manifests: Sequence[Mapping[str, Any]], versions: Sequence[str], folders: Sequence[str]
 ) -> list[str]:
-    """A short name for each run: that of its folder where a user gave it one, else what tells the runs apart.
+    """A short name for each run: its folder's name if a user chose it, else the properties that differ.
 
     Args:
         manifests: manifest.json of each run.
-        versions: vLLM versions of each run's rows, as one text.
+        versions: vLLM versions of each run's rows, joined as one text.
         folders: name of each run's folder.
     """
     if len(manifests) == 1:
@@ -141,12 +141,12 @@ def labels(
 
 
 def marked(name: str, where: str) -> str:
-    """A name that says where its figures come from, in every legend and table."""
+    """A name with the origin of its figures, for legends and tables."""
     return f"{name} ({where})" if where else name
 
 
 def load_name(workload: str, kind: str) -> str:
-    """`short`, `short, open loop`, `short, trace`: what tells the curves of one workload apart."""
+    """The name that distinguishes the curves of one workload: `short`, `short, open loop`, `short, trace`."""
     return workload if kind == "closed" else f"{workload}, {'trace' if kind == 'trace' else 'open loop'}"
 
 
@@ -162,7 +162,8 @@ def level_words(kind: str, value: float | None) -> str:
 def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
     """All curves of the runs, in the order of their servers in the plan.
 
-    Simulated, predicted and imported rows never share a curve with measured ones, nor rows of different hardware.
+    Simulated, predicted and imported rows never share a curve with measured rows. Rows of different hardware
+    never share a curve.
     """
     pooled = len(runs) >= POOLED_FROM
     many = len(runs) > 1 and not pooled
@@ -197,7 +198,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
 
 
 def _styles(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
-    """Index of the colour and the mark of each configuration: its own of both, so that neither alone has to tell."""
+    """Index of each configuration's colour and mark; each has its own of both, so that one alone suffices."""
     wanted = dict.fromkeys((name, where, run, source) for name, _, _, where, run, source in keys)
     return {key: index for index, key in enumerate(wanted)}
 
@@ -213,9 +214,9 @@ def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
 
 
 def drawn(mine: Sequence[Curve], most: int = MOST_DRAWN) -> tuple[list[Curve], str]:
-    """The curves of one chart, in order, and a sentence on those left out: the best ones, where there are too many.
+    """The curves of one chart, in order (the best if there are too many), and a sentence on those left out.
 
-    Where colours or marks of those that stay would not tell them apart, they get others.
+    Curves that stay get new colours or marks if theirs are not distinct.
     """
     kept = list(mine)
     if len(mine) > most:
@@ -229,7 +230,7 @@ def drawn(mine: Sequence[Curve], most: int = MOST_DRAWN) -> tuple[list[Curve], s
 
 
 def rank(point: Point | None) -> tuple[int, float]:
-    """Order of what did best: valid before unknown before nothing, then by throughput per GPU."""
+    """Sort key of a point: valid before unknown before absent, then by throughput per GPU."""
     if point is None:
         return 0, 0.0
     per_gpu = point.mean("output_throughput_per_gpu")

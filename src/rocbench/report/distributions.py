@@ -1,4 +1,4 @@
-"""TTFT and ITL as cumulative distributions, one view a level of the load. Pure; samples come from a function."""
+"""TTFT and ITL as cumulative distributions, one view per load level. Pure; samples come from a function."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rocbench.tables.row import Row, synthetic
 
 Floats = npt.NDArray[np.float64]
 Samples = Callable[[Row], tuple[Floats, Floats]]
-"""A row's values in ms and how much each weighs; both empty where nothing was recorded."""
+"""A row's values in ms and their weights; both are empty if nothing was recorded."""
 
 LEVELS = 6
 ROWS = 3
-"""At most so many levels a chart, and rows (the latest) a distribution."""
+"""Maximum number of levels in a chart (LEVELS), and of rows, the latest, in a distribution (ROWS)."""
 
 _QUANTILES = np.unique(
     np.concatenate([[0.0, 0.001, 0.005], np.linspace(0.01, 0.99, 80), [0.995, 0.999, 0.9999, 1.0]])
@@ -78,7 +78,7 @@ def _charts(
 
 
 def chosen_levels(mine: Sequence[Curve]) -> list[float]:
-    """The highest level first, then others spread over the range, at most LEVELS."""
+    """At most LEVELS levels: the highest first, then others spread over the range."""
     levels = sorted({p.level for curve in mine for p in curve.points if p.rows})
     if len(levels) > LEVELS:
         places = np.linspace(0, len(levels) - 1, LEVELS).round().astype(int)
@@ -111,7 +111,7 @@ def _taken(point: Point, samples: Samples) -> tuple[Floats, Floats]:
 
 
 def weighted_quantiles(values: Floats, weights: Floats, shares: Floats) -> Floats:
-    """The smallest value that at least each share of the weight does not exceed."""
+    """Quantile for each share: the smallest value that at least this share of the weight does not exceed."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
     places = np.searchsorted(reached / reached[-1], shares - 1e-12)

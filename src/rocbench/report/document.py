@@ -1,4 +1,4 @@
-"""A whole report as values: its words, charts and tables, ready to be written as a page or as Markdown."""
+"""A whole report as data: text, charts and tables, ready to be written as a page or as Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rocbench.tables.row import Row
 
 @dataclass(slots=True)
 class Section:
-    """A heading with what stands under it, in order."""
+    """A heading with its content, in order."""
 
     id: str
     title: str
@@ -32,13 +32,13 @@ class Document:
     title: str
     subtitle: str
     banner: tuple[str, str]
-    """What no reader may miss: a word and a sentence; both empty where every row was measured."""
+    """Warning for every reader: a word and a sentence; both are empty if every row was measured."""
     summary: tuple[Table, ...]
     sections: tuple[Section, ...]
     servers: tuple[tuple[str, str, Table], ...]
-    """Server, its command line, and the provenance of each flag."""
+    """For each server: its name, its command line, and the provenance of each flag."""
     after: tuple[Table, ...]
-    """Environment and definitions."""
+    """Tables of the environment and of definitions."""
 
     def charts(self) -> list[Chart]:
         """Every plot, in order."""
@@ -46,11 +46,11 @@ class Document:
 
 
 def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
-    """The report on some runs.
+    """Build the report on some runs.
 
     Args:
         runs: as `material.read` gives them.
-        limits: the SLO; without any, the sweeps' own is taken.
+        limits: the SLO; if empty, the sweeps' own SLO.
     """
     found = curves([(run.info, run.rows) for run in runs])
     rows = [row for run in runs for row in run.rows]
@@ -168,7 +168,7 @@ def _renamed(chart: Chart, run: RunData, runs: Sequence[RunData]) -> Chart:
 
 
 def _comparison(runs: Sequence[RunData]) -> Section:
-    """Each run against the first; among many runs, the last against the latest before it that has a cell of it."""
+    """Each run against the first; among many runs, the last against the latest that shares a cell with it."""
     section = Section("comparison", "Comparison")
     if len(runs) < 2:
         return section
@@ -185,7 +185,7 @@ def _comparison(runs: Sequence[RunData]) -> Section:
 
 
 def _servers(runs: Sequence[RunData]) -> list[tuple[str, str, Table]]:
-    """Each server command once, with the runs that it is of: runs of the same plan launch the same servers."""
+    """Each server command once, with its runs: runs of the same plan launch the same servers."""
     found: dict[tuple[str, str], tuple[Table, list[str]]] = {}
     for run in runs:
         for server, line, table in tables.commands(run.plan):

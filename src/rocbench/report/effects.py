@@ -1,4 +1,4 @@
-"""What a change does: effects of an ablation, and one run against another, as rows of intervals. Pure."""
+"""Effects of a change: of an ablation, or of one run against another, as rows of intervals. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HELD = (
 def ablation(
     frame: pd.DataFrame, factors: Mapping[str, Sequence[Any]], settings: compare.Settings | None = None
 ) -> tuple[list[Chart], list[Table]]:
-    """Effects of the factors of a run, as a chart and a table; a note in place of both where there are none."""
+    """Effects of a run's factors as a chart and a table, or a note if there are none."""
     try:
         result = ablate.ablate(frame, factors, settings)
     except InputError as error:
@@ -75,11 +75,11 @@ def _ablation_table(result: ablate.Ablation) -> Table:
 def comparison(
     a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], settings: compare.Settings | None = None
 ) -> tuple[list[Chart], list[Table]]:
-    """Run B against run A, cell by cell; the reason in place of it where they are not to be compared.
+    """Run B against run A, cell by cell, or the reason why they are not comparable.
 
     Args:
         a: label and `cells` of the base.
-        b: the same of the other.
+        b: the same for the other run.
         settings: metrics and minimum effect.
     """
     (name_a, cells_a), (name_b, cells_b) = a, b
@@ -132,7 +132,7 @@ def _comparison_table(
 
 
 def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
-    """What differs between the sides; of flags and variables only those that do."""
+    """Differences between the sides; only the flags and variables that differ are listed."""
     try:
         x, y = (jsontext.parse(side[1], finite=False) for side in (a, b))
     except InputError:  # most are no JSON
@@ -150,7 +150,7 @@ def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
 def forest(
     ident: str, title: str, caption: str, named: Sequence[tuple[str, Mapping[Any, Any]]], synthetic: str
 ) -> Chart:
-    """Effects with their intervals as rows, a view a metric; colour and mark tell the verdict."""
+    """Effects with their intervals as rows, one view for each metric; colour and mark show the verdict."""
     metrics = list(dict.fromkeys(row["metric"] for _, row in named))
     views = []
     for metric in metrics:
@@ -194,11 +194,11 @@ def _percent(share: float) -> float | None:
 
 
 NAMED = ("model", "workload", "load_shape")
-"""Columns whose values say what they are."""
+"""Columns whose values need no label."""
 
 
 def _place(row: Mapping[Any, Any], shown: Sequence[str]) -> str:
-    """Where an effect was measured: `w, 64 users, tp 8`. Lengths go without saying where the workload is named."""
+    """The cell of an effect: `w, 64 users, tp 8`. Lengths are omitted if the workload is named."""
     told = []
     for name in shown:
         if plain(row[name]) == units.ABSENT or ("workload" in shown and name in {"isl", "osl", "images"}):

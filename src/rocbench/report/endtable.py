@@ -1,7 +1,7 @@
-"""The end table of a sweep: per configuration the levels with throughput, latency, share of the bound and verdict.
+"""The end table of a sweep: levels of each configuration with throughput, latency, bound share and verdict.
 
-Repeats are one line: the mean and how far its 95 % interval reaches. Narrow terminals get fewer columns, never
-wrapped ones.
+Repeats are one line: the mean and the half width of its 95 % interval. Narrow terminals get fewer columns;
+lines never wrap.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rocbench.tables.row import Row, figures, listed
 from rocbench.verdict.codes import meaning
 
 NARROW = 110
-"""Below so many columns only what decides is shown."""
+"""Terminal width, in characters, below which only the deciding columns are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Shown:
 
     heading: str
     column: str
-    """Column of `cells`; empty for those computed here."""
+    """Column of `cells`; empty if it is computed here."""
     digits: int
     wide: bool
-    """Only where there is room."""
+    """True if the column is shown only on a wide terminal."""
 
 
 COLUMNS = (
@@ -55,11 +55,11 @@ MADE_UP = {
     "predicted": "PREDICTED: these figures were computed in virtual time; nothing ran",
 }
 LEVELS = {"closed": "users", "open": "requests/s", "trace": "load"}
-"""What the first column counts, by the shape of the load."""
+"""Unit of the first column, by the shape of the load."""
 
 
 def show(rows: Iterable[Row], console: Console) -> None:
-    """Print the table, then what each code in it means."""
+    """Print the table, then the meaning of each code in it."""
     kept = disambiguated(row for row in rows if not row.discarded)
     found = curves([(RunInfo("", "", ""), kept)])
     for warning in warnings(row.origin for row in kept):
@@ -70,13 +70,13 @@ def show(rows: Iterable[Row], console: Console) -> None:
 
 
 def warnings(origins: Iterable[str]) -> list[str]:
-    """The lines above figures that were not measured on a GPU."""
+    """The warning lines above figures that were not measured on a GPU."""
     there = set(origins)
     return [line for name, line in MADE_UP.items() if name in there]
 
 
 def lines(found: Sequence[Curve], width: int) -> list[Text]:
-    """The table as lines no longer than the width."""
+    """The table as lines that fit the width."""
     repeats = any(len(point.rows) > 1 for curve in found for point in curve.points)
     shown = [c for c in COLUMNS if (width >= NARROW or not c.wide) and (repeats or c.heading != "±")]
     headings = [c.heading for c in shown]
@@ -123,7 +123,7 @@ def _cell(point: Point, rows: Sequence[Row], shown: Shown) -> str:
 
 
 def verdict_text(point: Point) -> Text:
-    """`valid`, `INVALID codes`, `unknown codes`; `2 of 3 invalid: codes` where repeats differ."""
+    """`valid`, `INVALID codes`, `unknown codes`; `2 of 3 invalid: codes` if repeats differ."""
     bad = len(point.invalid)
     codes = reasons(point.invalid if bad else point.rows)
     if bad and point.rows:

@@ -1,4 +1,4 @@
-"""Many runs over time: one figure of each configuration by the day, and where it moved. Pure."""
+"""Many runs over time: one figure of each configuration by day, and its change points. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms")
 
 
 def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart], list[Table]]:
-    """The best level of each configuration over all runs, a chart a workload, and the change points."""
+    """The best level of each configuration over all runs, one chart per workload, and the change points."""
     days = {run.run_id: seconds(run.begun_at) for run in runs}
     unit = {column.name: column.unit for column in columns.CELLS}
     made, moved = [], []
@@ -51,7 +51,7 @@ def charts(found: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Chart]
 
 
 def _nights(curve: Curve, metric: str, days: dict[str, float]) -> list[tuple[float, stats.Interval, Row]]:
-    """When each run began, its figure at the curve's best level, and a row of it, oldest first."""
+    """Start of each run, its figure at the curve's best level, and one of its rows, oldest first."""
     point = curve.best()
     by_run: dict[str, list[Row]] = {}
     for row in point.rows if point else ():
@@ -103,7 +103,7 @@ def _changes(curve: Curve, metric: str, days: dict[str, float]) -> list[tuple[st
 
 
 def seconds(begun_at: str) -> float:
-    """ISO time as seconds since 1970; 0 where there is none."""
+    """ISO time as seconds since 1970; 0 if there is none."""
     try:
         return datetime.datetime.fromisoformat(begun_at).timestamp()
     except ValueError:

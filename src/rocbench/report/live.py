@@ -25,7 +25,7 @@ from rocbench.units import duration, number, percent
 
 
 class Screen(Protocol):
-    """What the conductor tells, as it happens."""
+    """Receiver of the conductor's events as they happen."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -35,29 +35,29 @@ class Screen(Protocol):
         """A run begins."""
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
-        """What a server that starts is doing, and how much of it is done."""
+        """Report the state of a starting server, and the share that is done."""
 
     def cell(self, run: Run, index: int, total: int) -> None:
         """A cell begins, the `index`-th of all."""
 
     def load(self, progress: Progress) -> None:
-        """How its load goes, a few times a second."""
+        """Report the progress of the cell's load, a few times a second."""
 
     def beside(self, facts: Mapping[str, float]) -> None:
-        """The server's and the GPUs' own view: running, waiting, KV (share), power (W)."""
+        """Report readings of the server and the GPUs: running, waiting, KV (share), power (W)."""
 
     def group(self, lines: Mapping[str, str]) -> None:
-        """What each group is doing, by its node and name, where several run at once."""
+        """Report the state of each group, by its node and name, if several run at once."""
 
     def row(self, row: Row) -> None:
         """A row is finished."""
 
     def note(self, text: str) -> None:
-        """Something to know, as it comes."""
+        """Report a note."""
 
 
 def progress_parts(progress: Progress) -> list[str]:
-    """`measure 12 s`, `in flight 1,000`, `12,345 tok/s`, `TTFT 120 ms`, ..."""
+    """The progress as short texts: `measure 12 s`, `in flight 1,000`, `12,345 tok/s`, `TTFT 120 ms`, ..."""
     parts = [
         f"{progress.phase} {duration(progress.elapsed_s)}",
         f"in flight {number(progress.in_flight)}",
@@ -72,12 +72,12 @@ def progress_parts(progress: Progress) -> list[str]:
 
 
 def progress_line(progress: Progress) -> str:
-    """The parts in one line, for logs."""
+    """The parts as one line, for logs."""
     return "  ".join(progress_parts(progress))
 
 
 def row_line(row: Row) -> str:
-    """One finished row in one line."""
+    """One finished row as one line."""
     codes = reasons([row])
     return (
         f"{one_line(str(row['key']))}: {number(row.get('output_throughput'), 0)} output tok/s, "
@@ -107,47 +107,47 @@ class PlainScreen:
         print(text, file=sys.stderr, flush=True)
 
     def begin(self, plan: Plan, folder: str) -> None:
-        """Say what will be done."""
+        """Show the plan of the run."""
         simulated = " (SIMULATED)" if plan.sweep.server.kind == "simulated" else ""
         self._say(
             f"{plan.sweep.name}{simulated}: {plan.runs} measurements on {len(plan.launches)} launches -> {folder}"
         )
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
-        """Say what the server is doing, when it changes."""
+        """Log the server's state when it changes."""
         line = one_line(f"[{launch.group.server_id}] {text}")
         if line != self._text:
             self._text = line
             self._say(line)
 
     def cell(self, run: Run, index: int, total: int) -> None:
-        """Say which cell begins."""
+        """Log the cell that begins."""
         self._beat = time.monotonic()
         discarded = " (discarded)" if run.discarded else ""
         self._say(f"[{index}/{total}] {one_line(run.cell.key)} repeat {run.repeat}{discarded}")
 
     def load(self, progress: Progress) -> None:
-        """Now and then how it goes."""
+        """Log the progress now and then."""
         if time.monotonic() - self._beat >= self.HEARTBEAT_S:
             self._beat = time.monotonic()
             self._say(f"    {progress_line(progress)}")
 
     def beside(self, facts: Mapping[str, float]) -> None:
-        """The server's own view; too much for a log."""
+        """Do nothing: the server's readings are too many for a log."""
 
     def group(self, lines: Mapping[str, str]) -> None:
-        """Now and then what each group is doing."""
+        """Log the state of each group now and then."""
         if time.monotonic() - self._beat >= self.HEARTBEAT_S:
             self._beat = time.monotonic()
             for name, line in lines.items():
                 self._say(one_line(f"    {name}: {line}"))
 
     def row(self, row: Row) -> None:
-        """Say the result."""
+        """Log the result."""
         self._say(f"    {row_line(row)}")
 
     def note(self, text: str) -> None:
-        """Say a warning as it comes."""
+        """Log a warning."""
         self._say(f"! {text}")
 
 
@@ -218,7 +218,7 @@ class LiveScreen:
         return f"cell {self._index} of {self._total}" + (f", about {duration(left)} left" if left else "")
 
     def begin(self, plan: Plan, folder: str) -> None:
-        """Say what will be done."""
+        """Show the plan of the run."""
         mark = " [yellow]SIMULATED[/]" if plan.sweep.server.kind == "simulated" else ""
         self._began = time.monotonic()
         known = [run.cell.estimate.duration_s or 0.0 for launch in plan.launches for run in launch.runs]
@@ -227,14 +227,14 @@ class LiveScreen:
             self._head = f"[bold]{escape(plan.sweep.name)}[/]{mark}  -> {escape(folder)}"
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
-        """What the server is doing."""
+        """Show the server's state."""
         with self._lock:
             self._server, self._share = one_line(f"{launch.group.server_id[3:]}: {text}"), share
             self._key, self._load, self._beside = "", [], []
             self._rates.clear()
 
     def cell(self, run: Run, index: int, total: int) -> None:
-        """Which cell begins."""
+        """Show the cell that begins."""
         with self._lock:
             self._cell_began = time.monotonic()
             self._index, self._total, self._share = index, total, None
@@ -245,28 +245,28 @@ class LiveScreen:
             self._rates.clear()
 
     def load(self, progress: Progress) -> None:
-        """How the load goes."""
+        """Show the progress of the load."""
         with self._lock:
             self._load = progress_parts(progress)
             self._rates.append(progress.output_tokens_per_s or 0.0)
 
     def beside(self, facts: Mapping[str, float]) -> None:
-        """The server's own view: running, waiting, KV use, power."""
+        """Show the server's readings: running, waiting, KV use, power."""
         with self._lock:
             self._beside = [_fact(name, value) for name, value in facts.items()]
 
     def group(self, lines: Mapping[str, str]) -> None:
-        """What each group is doing, one line each."""
+        """Show the state of each group, one line each."""
         with self._lock:
             self._groups = [f"{name}: {line}" for name, line in lines.items()]
 
     def row(self, row: Row) -> None:
-        """A finished row scrolls by."""
+        """Print a finished row above the live lines."""
         style = {"valid": "green", "invalid": "red", "unknown": "yellow"}[row.word]
         self._console.print(Text(row_line(row), style=style))
 
     def note(self, text: str) -> None:
-        """A warning scrolls by."""
+        """Print a warning above the live lines."""
         self._console.print(Text(f"! {text}", style="yellow"))
 
 
@@ -281,7 +281,7 @@ def _fact(name: str, value: float) -> str:
 
 
 def fitted(parts: list[str], width: int, indent: str) -> list[str]:
-    """Parts in as few lines as the width allows; what follows the first line is set under its first part."""
+    """Parts on as few lines as the width allows; later lines align with the first part of the first line."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + 3 + len(part) < width:
@@ -292,7 +292,7 @@ def fitted(parts: list[str], width: int, indent: str) -> list[str]:
 
 
 def time_left(estimates: list[float], done: int, elapsed_s: float) -> float | None:
-    """Seconds left: the time so far, scaled by the cells' estimates; by their number where there are none."""
+    """Seconds left: elapsed time scaled by the cells' estimates, or by their number without estimates."""
     if done < 1 or done >= len(estimates):
         return None
     weights = estimates if all(estimates) else [1.0] * len(estimates)
@@ -300,7 +300,7 @@ def time_left(estimates: list[float], done: int, elapsed_s: float) -> float | No
 
 
 def bar(share: float, width: int) -> str:
-    """`━━━━━╸    ` for a share of 0 to 1."""
+    """A bar, `━━━━━╸    `, for a share of 0 to 1."""
     filled = max(0.0, min(1.0, share)) * width
     whole = int(filled)
     half = "╸" if filled - whole >= 0.5 else ""

@@ -1,4 +1,4 @@
-"""A report as Markdown, with the static plots beside it. Pure."""
+"""A report as Markdown that links to the static plots. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Files = Mapping[str, Sequence[tuple[str, str]]]
 
 
 def text(document: Document, files: Files, folder: str) -> str:
-    """report.md.
+    """The text of report.md.
 
     Args:
         document: the report.
         files: the plots' files, from `static.write`.
-        folder: where they lie, relative to report.md.
+        folder: the plots' folder, relative to report.md.
     """
     parts = [f"# {line(document.title)}", line(document.subtitle)]
     if document.banner[0]:

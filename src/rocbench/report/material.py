@@ -1,4 +1,4 @@
-"""What a report reads from run folders: rows at once, requests and readings only where a plot asks for them."""
+"""Run folders as a report reads them: rows at once, requests and readings only if a plot needs them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rocbench.tables.row import Row, records, synthetic
 
 Floats = npt.NDArray[np.float64]
 MOST_REQUESTS = 20_000
-"""Of one row's requests, at most so many (evenly taken) make its distribution."""
+"""Maximum requests of one row in its distribution, evenly sampled."""
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 NOTHING = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """One run, read but for its large tables."""
+    """One run without its large tables."""
 
     info: RunInfo
     folder: RunFolder
@@ -39,11 +39,11 @@ class RunData:
     plan: Mapping[str, Any]
     manifest: Mapping[str, Any]
     searches: tuple[Mapping[str, Any], ...] = ()
-    """What the sweep's search for a load that meets its limits found, a server and workload each."""
+    """Results of the sweep's searches for a load that meets its limits, one per server and workload."""
 
 
 def read_runs(folders: Sequence[RunFolder]) -> list[RunData]:
-    """All runs, oldest first, each with a label that tells it from the others; no text of theirs has controls."""
+    """All runs, oldest first, each with a unique label; their texts have no control characters."""
     found = []
     for folder in folders:
         cells = visible_table(folder.cells())
@@ -83,7 +83,7 @@ def read_runs(folders: Sequence[RunFolder]) -> list[RunData]:
 
 
 class Readings:
-    """The large tables of some runs, a row's part at a time."""
+    """The large tables of some runs, read for one row at a time."""
 
     def __init__(self, runs: Sequence[RunData]) -> None:
         self._folders = {run.info.run_id: run.folder for run in runs}
@@ -107,7 +107,7 @@ class Readings:
         return spans, np.ones(len(spans))
 
     def itl(self, row: Row) -> tuple[Floats, Floats]:
-        """Bins of the ITL histogram: middle in ms, tokens in it."""
+        """Bins of the ITL histogram: middle in ms, and number of tokens."""
         frame = self._table(row, "histograms", ("metric", "middle_ms", "tokens"))
         if frame.empty:
             return NOTHING, NOTHING
@@ -115,7 +115,7 @@ class Readings:
         return mine["middle_ms"].to_numpy(dtype=float), mine["tokens"].to_numpy(dtype=float)
 
     def course(self, row: Row) -> Course | None:
-        """What went on around a row's window; None where no stamp of it is known."""
+        """Time series around a row's window; None if no timestamp of the window is known."""
         start_ns, duration = self._start_ns(row), row.get("duration_s")
         if start_ns is None or not duration:
             return None
@@ -154,7 +154,7 @@ def _seconds(stamps: pd.Series[Any], start_ns: int) -> Floats:
 
 
 def _power(gpu: pd.DataFrame, start_ns: int) -> tuple[Floats, Floats]:
-    """Watts of all GPUs together, by reading; a reading that lacks a GPU is left out."""
+    """Total power of all GPUs in W, for each reading; a reading that lacks a GPU is left out."""
     if gpu.empty:
         return NOTHING, NOTHING
     known = gpu.dropna(subset=["power_w"])

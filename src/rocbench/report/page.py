@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs no network: plotly.js and all data stand in it."""
+"""A report as one HTML file that needs no network: it contains plotly.js and all data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rocbench.report.plotly_page import figures
 from rocbench.report.table import sentence
 
 MOST_ROWS = 400
-"""Rows of a table in the page; more would make it slow to open."""
+"""Maximum rows of a table in the page; more would make it slow to open."""
 
 
 def html(document: Document) -> str:
@@ -40,7 +40,7 @@ def html(document: Document) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A value as it goes into the page: escaped by jinja, and without controls; what is HTML already stays."""
+    """A value for the page without control characters: HTML stays, and jinja escapes everything else."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -54,7 +54,7 @@ def code(text: str) -> Markup:
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand inside a script element: `<` cannot end it. A number beyond all bounds is a gap."""
+    """JSON for a script element: `<` is escaped and cannot end the element. Infinity becomes a gap."""
     return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 

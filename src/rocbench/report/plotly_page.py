@@ -1,4 +1,4 @@
-"""A chart as plotly.js draws it: plain JSON values, one figure a view. Pure."""
+"""A chart for plotly.js: plain JSON values, one figure for each view. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ INK, GRID = "#1f2328", "#e4e7eb"
 GAP = 0.05
 """Between panels, as a share of the height."""
 HEIGHT, PANEL_HEIGHT, ROW_HEIGHT, LEGEND_LINE = 440, 165, 30, 19
-"""Pixels: of a chart of one panel, of each of several panels, of each row of effects, of a line of the legend."""
+"""Pixels of a chart of one panel, of each of several panels, of each row of effects, of a legend line."""
 
 _SUFFIX = {"valid": "", "unknown": "-open-dot", "invalid": "-open"}
 _DASH = {"solid": "solid", "dash": "dash", "dot": "dot"}
 
 
 def figures(chart: Chart) -> list[Json]:
-    """`[{name, data, layout, height, legend, rows, log}]`, one a view; a wide page adds `legend` to `height`."""
+    """`[{name, data, layout, height, legend, rows, log}]` per view; a wide page adds `legend` to `height`."""
     return [_figure(view) for view in chart.views]
 
 
@@ -57,7 +57,7 @@ def _figure(view: View) -> Json:
 
 
 def _legend_height(data: list[Json]) -> int:
-    """Pixels of the legend's lines beyond three, for which there is room; plotly sets its columns by the longest name."""
+    """Pixels of legend lines after the third (three have room); plotly sets columns by the longest name."""
     names = [trace["name"] for trace in data if trace["showlegend"]]
     columns = max(1, int(1090 / (7 * max(map(len, names), default=1) + 50)))
     return LEGEND_LINE * max(0, -(-len(names) // columns) - 3)
@@ -134,7 +134,7 @@ def _y_axis(panel: Panel) -> Json:
 
 
 def _around_one(values: list[float | None]) -> Json:
-    """The range of a log axis of one value: by itself plotly takes a decade to each side, more than the ticks are for."""
+    """Range of a log axis for one value: plotly's default is a decade to each side, wider than the ticks."""
     known = {value for value in values if value is not None and value > 0}
     if len(known) != 1:
         return {}
@@ -254,5 +254,5 @@ def _iso(seconds: float) -> str:
 
 
 def _short(value: float | None) -> float | None:
-    """Five significant digits: more cannot be seen, and costs bytes."""
+    """The value to five significant digits: more are not visible and cost bytes."""
     return None if value is None else float(f"{value:.5g}")

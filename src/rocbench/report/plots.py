@@ -28,19 +28,19 @@ MARKS = (
 LOAD = {"closed": "concurrency, users", "open": "rate asked for, requests/s", "trace": "trace"}
 INVALID: tuple[Mark, ...] = ("invalid",)
 SHORT = 1.15
-"""A bound at one level is drawn from so much below it to so much above."""
+"""Factor below and above a level between which its bound is drawn, if there is only one level."""
 LABELS_UP_TO = 40
-"""Marks of more levels than this would cover one another's labels."""
+"""Maximum levels with labels; with more, the marks would cover the labels."""
 
 
 def slug(*parts: str) -> str:
-    """A file name and anchor from words."""
+    """A file name and anchor made from words."""
     text = "-".join(parts).lower()
     return "-".join("".join(c if c.isalnum() or c == "." else " " for c in text).split())
 
 
 def throughput(found: Sequence[Curve]) -> list[Chart]:
-    """Output tokens/s against the load, one chart a workload."""
+    """Output tokens/s against the load, one chart for each workload."""
     made = [_throughput(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
     return [chart for chart in made if not chart.empty]
 
@@ -184,13 +184,13 @@ def _reasons(rows: Iterable[Row]) -> str:
 
 
 def pareto(found: Sequence[Curve]) -> list[Chart]:
-    """Throughput per GPU against tokens/s that one user sees, one chart a workload."""
+    """Throughput per GPU against tokens/s per user, one chart for each workload."""
     charts = [_pareto(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
     return [chart for chart in charts if not chart.empty]
 
 
 def pace(point: Point) -> float | None:
-    """Output tokens/s that a user sees: 1000 / median TPOT in ms."""
+    """Output tokens/s per user: 1000 / median TPOT in ms."""
     tpot = point.mean("median_tpot_ms")
     return 1000 / tpot if tpot else None
 
@@ -242,7 +242,7 @@ def _pareto_series(curve: Curve, column: str) -> Series:
 
 
 def _labelled(series: list[Series]) -> list[Series]:
-    """Marks that lie on one another share one label; too many marks have none."""
+    """The series with labels: marks at the same place share one label; too many marks have none."""
     if sum(len(s.x) for s in series) > LABELS_UP_TO:
         return [replace(s, labels=()) for s in series]
     near = [
@@ -270,7 +270,7 @@ def _decades(values: Iterable[float | None]) -> float:
 
 
 def frontier(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats in both, by x."""
+    """The points that no other point beats in both x and y, sorted by x."""
     kept: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (-point[0], -point[1])):
         if not kept or y > kept[-1][1]:

@@ -1,4 +1,4 @@
-"""Charts as PNG and SVG files by matplotlib: for papers and READMEs, made where there is no browser."""
+"""Charts as PNG and SVG files, drawn by matplotlib for papers and READMEs without a browser."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rocbench.store import writing
 
 INK, GRID = "#1f2328", "#e4e7eb"
 WIDTH = 8.0
-"""Inches; 150 dots each in PNG."""
+"""Width of a chart in inches, with 150 dots per inch in PNG."""
 DPI = 150
 LEGEND_LINE = 0.17
-"""Inches of a line of the legend; the first three have their place already."""
+"""Height of a legend line in inches; the first three already have room."""
 VIEWS = 4
-"""Of a chart with a menu, at most so many views become files; the page has all."""
+"""Maximum views of a chart with a menu that become files; the page has all of them."""
 
 _MARKERS = {
     "circle": "o",
@@ -114,7 +114,7 @@ def draw(chart: Chart, view: View) -> Figure:
 
 
 def _legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
-    """The title, and below it each name once, as many beside one another as fit."""
+    """Draw the title, and below it each name once, in as many columns as fit."""
     entries: dict[str, Any] = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -132,7 +132,7 @@ def _legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
 
 
 def _columns(names: Collection[str]) -> int:
-    """As many names beside one another as fit."""
+    """Number of names that fit in one line."""
     longest = max(map(len, names), default=0)
     return max(1, min(len(names), int(125 / (longest + 8))))
 

@@ -1,5 +1,6 @@
-"""Every table that a study needs, of any runs (`bench report --study`): what was studied, what came out, how far it
-holds. Of `rocbench.study`, which replays published studies, it knows nothing. Pure.
+"""Every table that a study needs, of any runs (`bench report --study`): subjects, results and limits.
+
+Independent of `rocbench.study`, which replays published studies. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Json = Mapping[str, Any]
 
 
 def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> list[Table]:
-    """All tables of a study; those without a row are left out."""
+    """All tables of a study; tables without rows are left out."""
     found = curves([(run.info, run.rows) for run in runs])
     rows = [row for run in runs for row in run.rows]
     manifests = [run.manifest for run in runs]
@@ -51,7 +52,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> list[Table]:
     return [table for table in made if table.rows]
 
 
-# --- what was studied
+# --- subjects
 
 
 def hardware(manifests: Sequence[Json]) -> Table:
@@ -119,7 +120,7 @@ def _unlike(manifests: Sequence[Json], name: str) -> list[Json]:
 
 
 def _profiles(manifests: Sequence[Json]) -> list[tuple[str, Json, Architecture]]:
-    """Each model once, with what its config.json says; models whose profile says too little are left out."""
+    """Each model once, with the facts of its config.json; models with incomplete profiles are left out."""
     found: dict[str, tuple[str, Json, Architecture]] = {}
     for manifest in manifests:
         for name, profile in (manifest.get("profiles") or {}).items():
@@ -174,7 +175,7 @@ def _billions(count: float) -> str:
 
 
 def kv_cache(manifests: Sequence[Json]) -> Table:
-    """KV cache a token needs, by architecture."""
+    """KV cache that a token needs, by architecture."""
     rows = tuple(
         (
             name,
@@ -197,7 +198,7 @@ def kv_cache(manifests: Sequence[Json]) -> Table:
 
 
 def configurations(runs: Sequence[RunData]) -> list[Table]:
-    """Each server's flags with who set them and why."""
+    """Each server's flags with their origin and reason."""
     found: dict[str, Table] = {}
     for run in runs:
         for server, line, table in tables.commands(run.plan):

@@ -30,7 +30,7 @@ _SPREAD = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms
 
 
 def workloads(runs: Sequence[RunData]) -> Table:
-    """What a request was, and how long each cell was measured."""
+    """Requests of each workload, and the measured time of each cell."""
     rows: dict[tuple[str, ...], None] = {}
     for run in runs:
         load = (run.plan.get("sweep") or {}).get("load") or {}
@@ -53,7 +53,7 @@ def workloads(runs: Sequence[RunData]) -> Table:
 
 
 def _bounds(row: Row) -> dict[str, Any]:
-    """What ended a row's load beside the time, absent where nothing did."""
+    """Limits other than time that ended a row's load; absent if there were none."""
     said = kept.held(row, "load_spec")
     return {
         "max_requests": row.get("max_requests"),
@@ -82,7 +82,7 @@ def _workload(workload: Mapping[str, Any], load: Mapping[str, Any]) -> tuple[str
 
 
 def _prompts(workload: Mapping[str, Any]) -> str:
-    """Whether a prompt came more than once."""
+    """The reuse of prompts, as text."""
     pool, shared = workload.get("prompt_pool"), workload.get("shared_prefix_ratio")
     if pool:
         return f"{pool:,}, again and again"
@@ -96,7 +96,7 @@ def _length(length: Mapping[str, Any]) -> str:
 
 
 def by_workload(found: Sequence[Curve]) -> list[Table]:
-    """One table a workload: every configuration at every level."""
+    """One table for each workload: every configuration at every level."""
     return [
         _results(
             slug("results", "workload", workload),
@@ -109,7 +109,7 @@ def by_workload(found: Sequence[Curve]) -> list[Table]:
 
 
 def by_model(found: Sequence[Curve]) -> list[Table]:
-    """One table a model: every workload at every level."""
+    """One table for each model: every workload at every level."""
     return [
         _results(
             slug("results", "model", model),
@@ -143,7 +143,7 @@ def _figures(point: Point) -> tuple[str, ...]:
 
 
 def verdict_of(point: Point) -> str:
-    """`valid`, `unknown` or `INVALID`, with the codes of what was left out."""
+    """`valid`, `unknown` or `INVALID`, with the codes of the rows left out."""
     codes = [code for code in listed(point.invalid) if code in VOIDING]
     if not point.rows:
         return f"INVALID: {', '.join(codes)}"
@@ -151,11 +151,11 @@ def verdict_of(point: Point) -> str:
     return point.mark + left
 
 
-# --- how far it holds
+# --- reliability and limits
 
 
 def reliability(found: Sequence[Curve]) -> Table:
-    """Requests, tokens and failures of each configuration, over all rows, invalid ones too."""
+    """Requests, tokens and failures of each configuration, over all rows, including invalid rows."""
     rows = []
     for curve in found:
         mine = [row for point in curve.points for row in (*point.rows, *point.invalid)]
@@ -204,7 +204,7 @@ def _failures(rows: Sequence[Row]) -> str:
 
 
 def variability(found: Sequence[Curve]) -> Table:
-    """Spread of the repeats of each cell, where there are several."""
+    """Spread of the repeats of each cell that has several."""
     rows = []
     for curve in found:
         for point in curve.points:
@@ -254,7 +254,7 @@ def _range(point: Point) -> str:
 
 
 def bounds(found: Sequence[Curve]) -> Table:
-    """Physical limits beside what was reached: KV capacity, roofline, power."""
+    """Physical limits next to measured values: KV capacity, roofline, power."""
     rows = tuple(
         (
             curve.name,
@@ -288,7 +288,7 @@ def bounds(found: Sequence[Curve]) -> Table:
 
 
 def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:
-    """What the reader must not conclude from these figures."""
+    """Limits of the results: conclusions that these figures do not support."""
     said = []
     origins = {row.origin for row in rows}
     if "simulated" in origins:

@@ -1,4 +1,4 @@
-"""What a reader wants first: the best configuration, saturation, SLO capacity, and what is invalid and why. Pure."""
+"""The summary: best configuration, saturation, SLO capacity, and invalid rows with their reasons. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from rocbench.tables.row import Row, figures, listed, server_number
 from rocbench.verdict.codes import CODES, meaning
 
 GOOD_SHARE = 0.99
-"""Share of requests that must meet the sweep's SLO for a level to count as within it."""
+"""Share of requests that must meet the sweep's SLO for a level to meet it."""
 GAIN = 0.05
-"""A doubling of the load that brings less is past the saturation point."""
+"""Minimum gain of a doubling of the load, as a share; below it the level is saturated."""
 
 
 def with_interval(interval: stats.Interval) -> str:
@@ -89,7 +89,7 @@ def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:
 
 
 def saturation(found: Sequence[Curve], gain: float = GAIN) -> Table:
-    """Where a doubling of the load brings less than `gain` more, for each curve of two levels or more."""
+    """Saturation point of each curve of at least two levels: doubling the load brings less than `gain`."""
     rows = []
     for curve in found:
         if curve.shape == "trace" or len(curve.points) < 2:
@@ -120,7 +120,7 @@ def saturation(found: Sequence[Curve], gain: float = GAIN) -> Table:
 
 
 def gain_of(plans: Iterable[Mapping[str, Any]]) -> float:
-    """What the sweeps say a doubling must bring; the usual 5 % where they say nothing, or not the same."""
+    """Gain that the sweeps require of a doubling; 5 % if they set none, or different ones."""
     there = {float((plan.get("sweep") or {}).get("saturation_gain") or GAIN) for plan in plans}
     return there.pop() if len(there) == 1 else GAIN
 
@@ -139,10 +139,10 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
     Args:
         found: curves.
         limits: on columns of `cells`.
-        words: the SLO for people.
+        words: the SLO as text.
 
     Raises:
-        InputError: a limit is on a column that holds no numbers.
+        InputError: a limit is on a column without numbers.
     """
     rows = []
     for curve in found:
@@ -197,7 +197,7 @@ def _no_higher(curve: Curve) -> str:
 
 
 def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limit]) -> str:
-    """The limits that a level failed, or on both sides of which its repeats lie."""
+    """The limits that a level failed, or that its repeats straddle."""
     told = []
     for limit in limits:
         if limit.judge(_figures(point, limit.metric)) != outcome:
@@ -214,10 +214,10 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
 
 
 def searched(runs: Iterable[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, Any]]]]) -> Table:
-    """What each sweep's search found: the largest load shown to meet its limits, and the smallest that did not.
+    """Results of each sweep's search: the largest load shown to meet its limits, the smallest that failed.
 
     Args:
-        runs: of each its name, its rows and its search.json.
+        runs: each run's name, rows and search.json.
     """
     listed = list(runs)
     lines = []
@@ -251,7 +251,7 @@ def searched(runs: Iterable[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, 
 
 
 def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:
-    """The SLO of the runs' sweeps, judged by the share of requests that met it; empty when there is none, or several."""
+    """The one SLO of the runs' sweeps, by the share of requests that met it; empty for none or several."""
     there = []
     for plan in plans:
         wanted = (plan.get("sweep") or {}).get("slo") or {}
@@ -271,7 +271,7 @@ def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:
 
 
 def doubts(rows: Sequence[Row]) -> Table:
-    """Every reason code of the rows: how many, where, what it means, what to do."""
+    """Every reason code of the rows: count, cells, meaning and remedy."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         for code in row.codes:
@@ -301,14 +301,14 @@ def doubts(rows: Sequence[Row]) -> Table:
 
 
 def failed(rows: Sequence[Row]) -> Table:
-    """What each server said that could not be measured, in the words of its row."""
+    """Message of each server that could not be measured, from its row."""
     told = _by_text(rows, "failure_message")
     lines = [(_where(mine), str(len(mine)), " ".join(text.split())) for text, mine in told.items()]
     return Table("failed", "Cells that could not be measured", ("cells", "rows", "why"), tuple(lines))
 
 
 def errors(rows: Sequence[Row]) -> Table:
-    """What failed requests were answered, in the servers' own words."""
+    """Answers to failed requests, in the servers' own words."""
     told = _by_text(rows, "common_error")
     lines = [
         (_where(mine), f"{sum(figures(mine, 'common_error_count')):,.0f}", said)
@@ -320,7 +320,7 @@ def errors(rows: Sequence[Row]) -> Table:
 
 
 def notes(rows: Sequence[Row]) -> Table:
-    """What the load generator had to say of its cells."""
+    """Notes of the load generator on the cells."""
     lines = [(_where(mine), str(len(mine)), said) for said, mine in load_notes(rows).items()]
     return Table("notes", "Notes of the load", ("cells", "rows", "note"), tuple(lines))
 

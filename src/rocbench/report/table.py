@@ -13,35 +13,35 @@ from rocbench import harmless, plaintable
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells are ready to be shown. Units stand in the header."""
+    """A table of text. Cells are ready for display; units are in the header."""
 
     id: str
-    """Name of its files."""
+    """Name of the table's files."""
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     bad: frozenset[int] = frozenset()
-    """Rows that are invalid: struck in the page, marked by their words elsewhere."""
+    """Invalid rows: struck through in the page, marked by text elsewhere."""
 
     def numeric(self, column: int) -> bool:
-        """Whether a column holds figures, to be set flush right."""
+        """Return whether a column holds figures, which are right-aligned."""
         cells = [row[column] for row in self.rows if row[column] not in {"", "-"}]
         return bool(cells) and all(_FIGURE.match(cell) for cell in cells)
 
     def aligned(self) -> Iterator[tuple[str, bool]]:
-        """Each heading and whether its column is flush right."""
+        """Each heading, and True if its column is right-aligned."""
         for index, name in enumerate(self.header):
             yield name, self.numeric(index)
 
     def classes(self) -> Iterator[tuple[str, str]]:
-        """Each heading and its column's kind: `n` figures, `s` words that stay on one line, `t` text."""
+        """Each heading and its column's kind: `n` figures, `s` words on one line, `t` text."""
         for index, (name, flush) in enumerate(self.aligned()):
             longest = max((len(row[index]) for row in self.rows), default=0)
             yield name, "n" if flush else "s" if longest <= SHORT else "t"
 
     def without_constant(self, column: str) -> Table:
-        """Without a column that says the same in every row; the heading says it instead."""
+        """The table without a column whose value is the same in every row; the heading has the value."""
         index = self.header.index(column)
         said = {row[index] for row in self.rows}
         if len(said) != 1:
@@ -54,7 +54,7 @@ class Table:
         return replace(self, title=title, header=others(self.header), rows=tuple(map(others, self.rows)))
 
     def without_absent(self) -> Table:
-        """Without columns in which no row has anything."""
+        """The table without columns that are empty in every row."""
         kept = [i for i in range(len(self.header)) if any(row[i] not in {"", "-"} for row in self.rows)]
         if not self.rows or len(kept) == len(self.header):
             return self
@@ -62,7 +62,7 @@ class Table:
         return replace(self, header=header, rows=tuple(tuple(row[i] for i in kept) for row in self.rows))
 
     def cut(self, most: int, rest: str) -> Table:
-        """At most so many rows, with a note on where the rest is."""
+        """The table with at most `most` rows, and a note on the location of the rest."""
         if len(self.rows) <= most:
             return self
         note = f"the first {most:,} of {len(self.rows):,} rows; {rest}"
@@ -71,16 +71,16 @@ class Table:
 
 
 TEX_LINE = 90
-"""Characters that a line of a paper has room for."""
+"""Characters that fit in a line of a paper."""
 SHORT = 34
-"""Characters of a cell that need not wrap."""
+"""Maximum characters of a cell that does not wrap."""
 _FIGURE = re.compile(
     r"^([<>≈±+-]?\d[\d,.]*(e-\d+)?(%| [A-Za-z/]+)?( ± [\d,.]+%?)?( \[[^]]*\])?|\(n=[\d,]+\))$"
 )
 
 
 def table_markdown(table: Table, heading: str = "###") -> str:
-    """A GitHub table under its heading, notes below."""
+    """A GitHub table below its heading, followed by the notes."""
     lines = [f"{heading} {harmless.safe_markdown(table.title)}", ""] if table.title else []
     if table.rows:
         lines += [plaintable.markdown_table(table.header, table.rows), ""]
@@ -89,13 +89,13 @@ def table_markdown(table: Table, heading: str = "###") -> str:
 
 
 def sentence(note: str) -> str:
-    """A note with its capital and full stop."""
+    """A note with a capital letter and a full stop."""
     stop = "" if note.endswith((".", "!", "?")) else "."
     return f"{note[:1].upper()}{note[1:]}{stop}"
 
 
 def as_csv(table: Table) -> str:
-    """Header and rows without thousands commas; a figure and the half width of its interval are two columns."""
+    """CSV without thousands commas; a figure and the half width of its interval are two columns."""
     split = [any(" ± " in row[index] for row in table.rows) for index in range(len(table.header))]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -123,7 +123,7 @@ def _plain(cell: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs table, to be included where a paper wants it; columns of long text are paragraphs."""
+    """A booktabs table to include in a paper; columns of long text are paragraphs."""
     columns = "".join(_tex_columns(table))
     lines = [
         r"\begin{table}",
@@ -142,7 +142,7 @@ def latex(table: Table) -> str:
 
 
 def _tex_columns(table: Table) -> Iterator[str]:
-    """`r` for figures, `l` for words, and `p` for text: columns of text share what a line has left, by their length."""
+    """`r` for figures, `l` for words, `p` for text: text columns share the line's rest by their length."""
     kinds = [kind for _, kind in table.classes()]
     longest = [max(len(row[index]) for row in (table.header, *table.rows)) for index in range(len(kinds))]
     short = sum(length for length, kind in zip(longest, kinds, strict=True) if kind != "t")

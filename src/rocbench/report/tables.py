@@ -17,7 +17,7 @@ from rocbench.tables.row import Row
 Json = Mapping[str, Any]
 
 CELL_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    # column, heading, how it is shown
+    # column, heading, format
     ("output_throughput", "output tok/s", "figure"),
     ("output_throughput_per_gpu", "tok/s/GPU", "figure"),
     ("roofline_share", "of roofline", "percent"),
@@ -37,7 +37,7 @@ CELL_COLUMNS: tuple[tuple[str, str, str], ...] = (
 
 
 def runs(infos: Sequence[RunInfo], manifests: Sequence[Json], counts: Sequence[int]) -> Table:
-    """What was read."""
+    """The runs that the report covers."""
     rows = tuple(
         (
             marked(info.label, info.synthetic),
@@ -56,11 +56,11 @@ def runs(infos: Sequence[RunInfo], manifests: Sequence[Json], counts: Sequence[i
 
 
 def cells(rows: Sequence[Row], names: Mapping[str, str]) -> Table:
-    """Every row with its figures and verdict; columns that no row has are left out.
+    """Every row with its figures and verdict; columns that are empty in all rows are left out.
 
     Args:
         rows: `cells` rows.
-        names: run_id to label; a column of runs is shown when there are several.
+        names: run_id to label; several runs get a column of runs.
     """
     shown = [c for c in CELL_COLUMNS if any(row.get(c[0]) is not None for row in rows)]
     several = len(names) > 1
@@ -118,7 +118,7 @@ def verdict_words(row: Row) -> str:
 
 
 def commands(plan: Json) -> list[tuple[str, str, Table]]:
-    """Each server: its id, its command as one line for a shell, and why each flag is there."""
+    """Each server: its id, its command as one line for a shell, and the reason for each flag."""
     found = []
     for server in plan.get("servers") or ():
         if server.get("argv"):
@@ -166,7 +166,7 @@ def _flag(value: Any) -> str:
 
 
 def environment(manifests: Sequence[Json]) -> Table:
-    """Facts of the nodes, one column a run; facts that all runs share once."""
+    """Facts of the nodes, one column for each run; facts that all runs share are listed once."""
     flat = [dict(_flattened(m.get("node") or {})) | _hardware(m) for m in manifests]
     names = list(dict.fromkeys(name for facts in flat for name in facts))
     rows = []
@@ -207,7 +207,7 @@ def _flattened(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 
 def definitions() -> Table:
-    """What each figure of the report is, from the columns' own table."""
+    """Definition of each figure in the report, from the table of columns."""
     wanted = {column for column, _, _ in CELL_COLUMNS} | {
         "goodput",
         "roofline_output_throughput",

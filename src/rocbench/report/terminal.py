@@ -1,4 +1,4 @@
-"""A console on which text of others is text: its control characters are shown, not obeyed."""
+"""A console that shows control characters in external text instead of obeying them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rocbench.harmless import visible
 
 
 class Terminal(Console):
-    """rich's console on standard output or error, without highlighting. What rich itself sends to steer is kept."""
+    """rich's console on standard output or error, without highlighting. rich's own control codes are kept."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         stream = sys.stderr if stderr else sys.stdout

@@ -1,4 +1,4 @@
-"""What went on around one measured window: requests, tokens, KV cache, power. Pure."""
+"""Time series around one measured window: requests, tokens, KV cache, power. Pure."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ POINTS = 240
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What was recorded of one row. Times in s from the start of the measured window; empty where nothing was."""
+    """Recorded series of one row; empty if not recorded. Times are in s from the measured window's start."""
 
     duration_s: float
     sent_s: Floats
     end_s: Floats
     tokens_per_s: Floats
-    """Of each whole second of the window."""
+    """Tokens in each whole second of the window."""
     server: dict[str, tuple[Floats, Floats]]
     """Times and values of num_requests_running, num_requests_waiting and kv_cache_usage_perc."""
     power: tuple[Floats, Floats]
-    """Times and watts of the server's GPUs together."""
+    """Times, and total power of the server's GPUs in W."""
 
 
 def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> list[Chart]:
-    """One chart with a view of the best cell of each curve."""
+    """One chart with a view for the best cell of each curve."""
     views, origins = [], set()
     cells = chosen(found)
     left = f" Of {len(cells)} configurations the first {CELLS} are shown." if len(cells) > CELLS else ""
@@ -59,7 +59,7 @@ def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> 
 
 
 def chosen(found: Sequence[Curve]) -> list[tuple[Curve, Row]]:
-    """The best point of each curve by its first valid row."""
+    """Each curve with a row of its best point: the last valid row, else the last row."""
     rows = []
     for curve in found:
         point = curve.best()
@@ -103,7 +103,7 @@ def _in_flight(course: Course) -> Series:
 
 
 def in_flight_at(times: Floats, sent: Floats, end: Floats) -> Floats:
-    """Requests sent and not yet ended at each time; an end that is not known (NaN) never comes."""
+    """Requests in flight at each time; a request with an unknown end (NaN) stays in flight."""
     ended = np.searchsorted(np.sort(end[np.isfinite(end)]), times, side="right")
     return np.asarray(np.searchsorted(np.sort(sent), times, side="right") - ended, dtype=float)
 
@@ -130,7 +130,7 @@ def _line(
 
 
 def thinned(x: Floats, y: Floats, points: int = POINTS) -> tuple[Floats, Floats]:
-    """At most `points` of a series: the mean of each of equal stretches."""
+    """At most `points` points of a series: the means of equal sections."""
     if len(x) <= points:
         return x, y
     parts = np.array_split(np.arange(len(x)), points)

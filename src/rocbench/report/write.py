@@ -18,18 +18,18 @@ PLOTS, STUDY = "plots", "study"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where a report went."""
+    """Paths of a written report."""
 
     paths: tuple[Path, ...]
-    """report.html first."""
+    """Paths of all files, report.html first."""
     plots: int
-    """Each as PNG and SVG."""
+    """Number of plots, each as PNG and SVG."""
     banner: tuple[str, str]
-    """As the report shows it; empty words where every row was measured."""
+    """The banner as the report shows it; empty texts if every row was measured."""
 
     @property
     def simulated(self) -> bool:
-        """Whether some row of it comes from no GPU."""
+        """Return whether some rows were not measured on a GPU."""
         return bool(self.banner[0])
 
 
@@ -41,11 +41,11 @@ def report(
     with_study: bool = False,
     own: Sequence[Table] = (),
 ) -> Written:
-    """Write the report on some runs into `out`. `own` are tables that a study adds to its own.
+    """Write the report on some runs into `out`. `own` are additional tables of a study.
 
     Raises:
-        InputError: another user's folder or link stands in the place of one of its folders.
-        EnvironmentFault: it cannot be written.
+        InputError: another user's folder or a link is at the path of one of the report's folders.
+        EnvironmentFault: the report cannot be written.
     """
     runs = material.read_runs(folders)
     made = document.build(runs, limits)
@@ -62,7 +62,7 @@ def report(
 
 
 def _study(made: Sequence[Table], out: Path, banner: tuple[str, str]) -> tuple[Path, ...]:
-    """study.md with every table of a study, and each as CSV and LaTeX in `study/`."""
+    """Write study.md with every table of a study, and each table as CSV and LaTeX in `study/`."""
     for number, each in enumerate(made, start=1):
         stem = f"{number:02d}-{each.id}"
         writing.shown(out / STUDY / f"{stem}.csv", table.as_csv(each))

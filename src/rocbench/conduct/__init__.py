@@ -1,1 +1,1 @@
-"""A plan carried out: each launch, each cell, what remains, interrupts."""
+"""Execution of a plan: each launch, each cell, the remaining runs, interrupts."""

@@ -1,4 +1,4 @@
-"""From planned values to what the launcher and the load take. Decides nothing that the plan has not decided."""
+"""Conversion of planned values to inputs of the launcher and the load; it decides nothing itself."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ SIMULATOR = (sys.executable, "-m", "rocbench.sim", "serve")
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """What the command line says of the client, beside the sweep."""
+    """Client options of the command line, in addition to the sweep."""
 
     tokenizer: str | None = None
     vocab_size: int | None = None
     cpus: tuple[int, ...] | None = None
     load_hosts: int | None = None
-    """Ray nodes that the load comes from; None for this machine."""
+    """Ray nodes that send the load; None for this machine."""
     ray_address: str | None = None
 
 
 def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = None) -> ServerSpec:
-    """The server of a group, its files in `folder`."""
+    """The server of a group, with its files in `folder`."""
     server = sweep.server
     profile = group.profile
     argv, env = settings_of(group)
@@ -98,10 +98,10 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
 
 
 def settings_of(group: Group) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What a group's server is started with: argv behind `vllm serve`, and variables; none for one that runs already.
+    """Arguments after `vllm serve`, and variables, of a group's server; empty if it already runs.
 
     Raises:
-        InputError: a value was masked in the run folder that is resumed, and this shell has it not.
+        InputError: a value was masked in the resumed run folder, and this shell does not have it.
     """
     if group.resolution is None:
         return (), {}
@@ -110,11 +110,11 @@ def settings_of(group: Group) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def reach_attached(server: Server) -> None:
-    """Refuse before a run begins what would fail for each of its cells: a server that cannot be reached.
+    """Refuse an unreachable server before the run begins, because every cell would fail.
 
     Raises:
-        ServerFault: why not; a secret that the server repeats is masked.
-        InputError: its key or a variable of its headers is missing, or it wants another.
+        ServerFault: the server is not reachable; a secret in its message is masked.
+        InputError: its key or a variable of its headers is missing, or it expects another one.
     """
     spec = ServerSpec(
         "attached",
@@ -135,20 +135,20 @@ def reach_attached(server: Server) -> None:
 def server_secrets(
     server: Server, *environments: Mapping[str, str], known: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Values that must reach no file and no screen: of secret-named variables, of the key and of headers.
+    """Values that must not reach a file or screen: of secret-named variables, the key and headers.
 
     Args:
-        known: ordinary text, of which no word is taken for a secret.
+        known: ordinary text; none of its words is treated as a secret.
     """
     also = [api_key(server), *headers.secrets(server.headers, os.environ)]
     return secret_values(dict(os.environ), *environments, also=also, known=known)
 
 
 def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ...]:
-    """GPUs of this node by index, among those that the environment lets be seen; empty on a CPU.
+    """Indices of this node's GPUs for the server, among those visible in the environment; empty on a CPU.
 
     Raises:
-        NodeFault: too few can be seen, or are free.
+        NodeFault: too few GPUs are visible or free.
     """
     if server.kind not in ("process", "container") or group.resolution is None or group.hardware is None:
         return ()
@@ -168,18 +168,18 @@ def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ..
 
 
 def _local(model: str) -> str:
-    """A model's folder by its absolute path, which needs no shell and is the same in a container; else its id."""
+    """Absolute path of a model's folder, which needs no shell and is the same in a container; else its id."""
     path = Path(model).expanduser()
     return str(path.absolute()) if model.startswith(("~", "./", "../")) or path.exists() else model
 
 
 def _weight_bytes(group: Group) -> float | None:
-    """Bytes to have on disk; None where the profile does not say."""
+    """Bytes of the weights on disk; None if the profile does not give them."""
     return group.profile.checkpoint.bytes if group.profile else None
 
 
 def _served_name(group: Group) -> str:
-    """`--served-model-name` where set, else what stands after `serve`; the name as given where attached."""
+    """`--served-model-name` if set, else the argument after `serve`; the given name if attached."""
     if group.resolution is None:
         return group.model
     for entry in group.resolution.args:
@@ -189,7 +189,7 @@ def _served_name(group: Group) -> str:
 
 
 def api_key(server: Server) -> str | None:
-    """The key from the variable that the settings name.
+    """The API key, from the variable that the settings name.
 
     Raises:
         InputError: the variable is not set.
@@ -205,10 +205,10 @@ def api_key(server: Server) -> str | None:
 
 
 def _kept_value(name: str, value: str) -> str:
-    """A variable's value; what was masked in the run folder that is resumed is taken from the shell.
+    """A variable's value; a value masked in the resumed run folder comes from the shell.
 
     Raises:
-        InputError: it is not set there, or is another than the run began with.
+        InputError: the shell does not set it, or its value differs from the run's first one.
     """
     if MASK not in value:
         return value
@@ -229,7 +229,7 @@ def _kept_words(argv: tuple[str, ...]) -> tuple[str, ...]:
     """A server's arguments.
 
     Raises:
-        InputError: one was masked in the run folder that is resumed.
+        InputError: an argument was masked in the resumed run folder.
     """
     for before, word in zip(("", *argv), argv, strict=False):
         if MASK in word:
@@ -242,16 +242,16 @@ def _kept_words(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def profile_json(profile: schema.ModelProfile) -> dict[str, Any]:
-    """A profile as it goes on disk: of the variables that it sets, the values that may be shown."""
+    """A profile as stored on disk: secret values of its variables are masked."""
     found = profile.model_dump(mode="json")
     return found | {"serve": masked(found["serve"])}
 
 
 def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str, object]:
-    """What the simulated server needs to know beside its argv (read from the file that ROCBENCH_SIM names).
+    """Input of the simulated server in addition to its argv (read from the file that ROCBENCH_SIM names).
 
     Args:
-        start: names this start among those of the run: each has noise of its own.
+        start: name of this start within the run; each start has its own noise.
     """
     return {
         "profile": profile_json(group.profile) if group.profile else None,
@@ -284,9 +284,9 @@ def load_spec(
 
 
 def own_tokenizer(group: Group, sweep: Sweep, workload: schema.Workload) -> str | None:
-    """The folder with the model's own tokenizer, where prompts are text and a real server has it on this machine.
+    """Folder of the model's own tokenizer, if prompts are text and a real server has it on this machine.
 
-    Without it text has its tokens estimated, and image tokens, which are the rest, are off by as much.
+    Without it, text tokens are estimated, and image tokens, which are the rest, have the same error.
     """
     text = workload.images is not None or workload.dataset is not None or workload.api == "chat"
     if not text or sweep.server.kind not in ("process", "container") or group.resolution is None:
@@ -328,7 +328,7 @@ def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientO
 
 
 def most_requests(cell: Cell) -> int | None:
-    """Requests after which a level bound by count ends; None for one bound by duration."""
+    """Requests after which a level limited by count ends; None if it is limited by duration."""
     load = cell.load
     if load.max_requests is None or load.max_requests_per_user is None:
         return load.max_requests
@@ -336,7 +336,7 @@ def most_requests(cell: Cell) -> int | None:
 
 
 def vocabulary(group: Group) -> int | None:
-    """Vocabulary size by the profile, else by its config; None without a profile."""
+    """Vocabulary size from the profile, else from its config; None without a profile."""
     if group.profile is None:
         return None
     config = group.profile.config
@@ -346,7 +346,7 @@ def vocabulary(group: Group) -> int | None:
 
 
 def request_plan(workload: schema.Workload) -> RequestPlan:
-    """A workload as the load generator takes it."""
+    """A workload as input of the load generator."""
     images, dataset = workload.images, workload.dataset
     return RequestPlan(
         isl=_lengths(workload.isl),
@@ -379,7 +379,7 @@ def _shape(cell: Cell) -> Shape:
 
 
 def expected_hits(workload: schema.Workload, result: LoadResult) -> float:
-    """Prompt tokens that a shared prefix lets the server find in its cache; 0 unless the workload shares one."""
+    """Prompt tokens that the server can find in its prefix cache; 0 unless the workload shares a prefix."""
     if workload.dataset is not None and workload.dataset.multi_turn:
         return float("inf")
     prompts = result.requests["prompt_tokens"]

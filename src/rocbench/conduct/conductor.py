@@ -1,4 +1,4 @@
-"""One launch after the other: start the server, measure what is missing, search what is searched, store each cell."""
+"""One launch after the other: start the server, measure missing runs, do the searches, store each cell."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ from rocbench.tables.row import Key, Row
 from rocbench.verdict.codes import SPOILED
 
 MESSAGE_CHARS = 2000
-"""Kept of why a cell could not be measured."""
+"""Characters kept of the reason why a cell could not be measured."""
 RESTARTS = 2
-"""How often a server that is lost during the run is started again: a large model takes half an hour to load."""
+"""Maximum restarts of a server that is lost during the run: a large model takes half an hour to load."""
 LOST = {
     "server_died": "the server died during the run",
     "server_unresponsive": "the server stopped answering during the run",
 }
-"""By what ended a window: how a server was lost. Only one whose process is seen to have ended died."""
+"""Text for a lost server, by the cause that ended the window. "Died" needs a process seen to have ended."""
 REPLACED = "another server answers there than before"
-"""Of a server that someone else runs: the cells that are left are measured on the one that answers now."""
+"""Text for an attached server that changed: the remaining cells are measured on the one that answers now."""
 DYING_S = 3.0
-"""A connection that broke may be the first sign of a process that is ending; so long it is watched."""
+"""Seconds to watch the process after a broken connection, which may be the first sign of its end."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
@@ -64,7 +64,7 @@ def now() -> str:
 
 @dataclass(slots=True)
 class Conductor:
-    """A run under way. `redo` holds the rows on disk that are to be measured again."""
+    """A run in progress. `redo` holds the rows on disk that are measured again."""
 
     plan: Plan
     client: ClientOptions
@@ -74,31 +74,31 @@ class Conductor:
     node: str | None
     redo: set[Key]
     late: frozenset[Key] = frozenset()
-    """What comes after everything else: a resumed run measures what is missing before what was invalid."""
+    """Runs that come last: a resumed run measures missing rows before invalid ones."""
     goal: Goal = field(init=False)
     retries: int = field(init=False)
-    """How many more measurements may be made again."""
+    """Number of retries left."""
     index: int = 0
     lost: str = ""
-    """How the server was lost that served last."""
+    """Loss of the latest server, in words."""
     held: int = 0
-    """Measurements during which the server stayed the same."""
+    """Number of measurements during which the server stayed the same."""
     said: set[str] = field(default_factory=set)
-    """What the screen was told already, to say it once."""
+    """Notes already shown, so that each is shown once."""
 
     def __post_init__(self) -> None:
         self.goal = Goal.of(self.plan)
         self.retries = self.plan.sweep.retries
 
     def todo(self, launch: Launch, *, with_late: bool = True) -> list[Run]:
-        """The runs of a launch that are to be made now."""
+        """The runs of a launch that are due now."""
         return self.goal.todo(launch, self.folder.rows, self.redo, self.late, with_late=with_late)
 
     def launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool = True) -> None:
-        """One server's life with its runs and searches. A server that fails costs its own cells only.
+        """Start one server, and make its runs and searches. A server that fails costs only its own cells.
 
-        One that is lost during the run is started again for the cells that are left, a few times; one that someone else
-        runs is asked again.
+        A server that is lost during the run is restarted a few times for the remaining cells; an attached server is
+        contacted again.
 
         Raises:
             DiskFault: results or the server's files cannot be written.
@@ -144,7 +144,7 @@ class Conductor:
             self._note(lost.text())
 
     def _unforeseen(self, error: Exception) -> EnvironmentFault:
-        """An exception that nobody expected, as the fault of the server around which it came up."""
+        """An unexpected exception as a fault of the server during which it occurred."""
         self.folder.log(now(), "unforeseen", traceback=traceback.format_exception(error))
         text = redacted(f"{type(error).__name__}: {error}", self.folder.secrets)
         return EnvironmentFault(
@@ -156,7 +156,7 @@ class Conductor:
     def _serve(
         self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], guard: SignalGuard
     ) -> bool:
-        """Start the server and measure on it; False when it was lost and left something to do."""
+        """Start the server and measure on it; False if it was lost and runs remain."""
         spec = bind.server_spec(launch.group, self.plan.sweep, folder)
         with ExitStack() as stack:
             tell = lambda text, share: self.screen.server(launch, text, share)  # noqa: E731
@@ -181,7 +181,7 @@ class Conductor:
         searches: list[Workload],
         error: BenchError,
     ) -> None:
-        """Say why, and store a row without figures for all that cannot be measured."""
+        """Report the reason, and store a row without figures for each run that cannot be measured."""
         self._say(error.text())
         self.folder.log(now(), "server_failed", server=folder.name, message=error.text())
         todo = todo + [run for workload in searches if (run := self._next(launch, workload)[1])]
@@ -201,10 +201,10 @@ class Conductor:
         session: measure.Session,
         guard: SignalGuard,
     ) -> bool:
-        """Run what is missing; False when the server was lost on the way."""
+        """Make the missing runs; False if the server was lost meanwhile."""
         for run in todo:
             guard.check()
-            # Asked again: a repeat may have become superfluous by those before it.
+            # Checked again: earlier repeats may have made this one superfluous.
             wanted = run.discarded or self._missing(run)
             if wanted and not self._run(launch, run, running, session, guard):
                 return False
@@ -213,7 +213,7 @@ class Conductor:
     def _run(
         self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, guard: SignalGuard
     ) -> bool:
-        """Measure one cell and store it; False when the server was lost under it, or is another one now."""
+        """Measure one cell and store it; False if the server was lost or replaced."""
         attached = self.plan.sweep.server.kind == "attached"
         if attached and (changed := measure.replaced(session)):
             return self._replaced(run, changed)
@@ -224,12 +224,12 @@ class Conductor:
             measure.check_length(running, run)
             measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen)
         except Interrupted:
-            # Its cell stays missing, to be resumed.
+            # The cell stays missing, for a resumed run.
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
             raise
         except EnvironmentFault as error:
-            # The server was lost around the load, and the cells after it get a new one; or it refuses this cell and the
-            # next may ask for something else; or a load worker was lost.
+            # The server was lost around the load, and later cells get a new one; or it refuses this cell but may
+            # take the next; or a load worker was lost.
             guard.check()
             return self._not_loaded(launch, run, running, error)
         columns = rows.columns(self.plan, launch, run, running, measured) | {"node": self.node}
@@ -266,14 +266,14 @@ class Conductor:
         return True
 
     def _replaced(self, run: Run, why: str) -> bool:
-        """Another server answers: the cells that are left are to ask it what it is. Always False."""
+        """Note that another server answers, so that the remaining cells identify it. Always False."""
         self.lost = REPLACED
         self.folder.log(now(), "server_changed", cell=run.cell.key, repeat=run.repeat, why=why)
         self._note(f"{run.cell.key}: another server answers than before: {why}")
         return False
 
     def _not_loaded(self, launch: Launch, run: Run, running: RunningServer, error: EnvironmentFault) -> bool:
-        """Store why a cell could not be loaded; False when its server was lost."""
+        """Store the reason why a cell could not be loaded; False if its server was lost."""
         by_server, unreachable = isinstance(error, ServerFault), isinstance(error, ServerUnreachable)
         deadline = time.monotonic() + (DYING_S if unreachable and running.pid else 0)
         while running.exit_code() is None and time.monotonic() < deadline:
@@ -292,14 +292,14 @@ class Conductor:
         self.screen.note(redacted(text, self.folder.secrets))
 
     def _say(self, text: str, about: str = "") -> None:
-        """A note that is the same for many cells, once; `about` is what they have in common, if not all of it."""
+        """Show a note once that is the same for many cells; `about` is the common part if they differ."""
         text = redacted(text, self.folder.secrets)
         if (about or text) not in self.said:
             self.said.add(about or text)
             self.screen.note(text)
 
     def _say_errors(self, row: Row, base_url: str) -> None:
-        """The server's own words where requests failed by more than a few, with what follows from them."""
+        """Show the server's own words if more than a few requests failed, with the fix for their cause."""
         said = str(row.get("common_error") or "")
         if said and {"error_rate", "no_measurement"}.intersection(row.codes):
             status = re.match(r"(\d{3}): ", said)
@@ -309,7 +309,7 @@ class Conductor:
             self._say(f"{row['key']}: {count}, most often with: {said}{fix}", metrics.kind_of(said))
 
     def _prompts(self, identity: Identity) -> str:
-        """Names the prompts of a measurement: a server may still hold those of an attempt before it."""
+        """Name of a measurement's prompts: the server may still cache the prompts of an earlier attempt."""
         before = self.folder.attempts(identity) + len(self.folder.manifest.get("resumed", ()))
         return f"{self.run_id}.{before}" if before else self.run_id
 
@@ -333,7 +333,7 @@ class Conductor:
         *,
         fresh: bool,
     ) -> bool:
-        """Measure level after level until the search has its answer; False when the server was lost on the way."""
+        """Measure level after level until the search has its answer; False if the server was lost."""
         while True:
             guard.check()
             step, run = self._next(launch, workload)
@@ -355,7 +355,7 @@ class Conductor:
                 return True  # as it would be at every other level
 
     def _next(self, launch: Launch, workload: Workload) -> tuple[Step, Run | None]:
-        """The search's next step and its measurement; None when it has ended."""
+        """The search's next step and its run; the run is None if the search has ended."""
         step = self._step(launch, workload)
         if step.level is None:
             return step, None
@@ -381,7 +381,7 @@ class Conductor:
         return self.plan.sweep.load.shape.kind == "closed"
 
     def _rows_of(self, launch: Launch, workload: Workload) -> list[Row]:
-        """Rows on disk of one server and workload at whatever level; those to be measured again are left out."""
+        """Rows on disk of one server and workload at all levels, without those to be measured again."""
         found: list[Row] = []
         for row in self.folder.rows:
             if row.level is None or row.discarded or row.get("workload") != workload.name:
@@ -393,7 +393,7 @@ class Conductor:
         return found
 
     def _write_searches(self) -> None:
-        """Put the state of every search on disk."""
+        """Write the state of every search to disk."""
         self.folder.write_json("search.json", self.searches())
 
     def searches(self) -> list[dict[str, Any]]:
@@ -420,7 +420,7 @@ class Conductor:
         ]
 
     def answered(self) -> set[str]:
-        """Cells of searches: there a row that says "overloaded" is an answer, not a fault."""
+        """Cells of searches, in which an overloaded row is an answer, not a fault."""
         return {
             str(row["cell_id"])
             for launch in self.plan.launches

@@ -1,4 +1,4 @@
-"""The files that a plan names, opened before any server starts: each cell's requests are made once, and not sent."""
+"""Check of a plan's files before any server starts: each cell's requests are made once, and not sent."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rocbench.load.spec import Dialect, LoadSpec, Target, Trace
 from rocbench.plan.expand import Cell, Group, Plan, PlanFault, Run, level_of
 
 _NOBODY = "http://127.0.0.1:9"
-"""No request is sent there."""
+"""Placeholder address; no request is sent to it."""
 
 
 def examined(plan: Plan, client: ClientOptions) -> Plan:
-    """The plan with what is wrong with its datasets, traces and tokenizers, and with what is to be told of them."""
+    """The plan with the faults of its datasets, traces and tokenizers, and the notes on them."""
     faults: dict[PlanFault, None] = {}
     notes: dict[str, None] = {}
     seen = set()
@@ -67,7 +67,7 @@ def _spec(plan: Plan, group: Group, cell: Cell, client: ClientOptions) -> LoadSp
 
 
 def _told(error: InputError) -> tuple[str, str]:
-    """(place, message) of a fault."""
+    """Place and message of a fault."""
     return error.where, error.what + (f"\n  fix: {error.fix}" if error.fix else "")
 
 
@@ -79,13 +79,13 @@ def _unsent_dataset(workload: str) -> str:
 
 
 def _longest(group: Group) -> int | None:
-    """--max-model-len as a number, where the plan sets it."""
+    """--max-model-len as a number, if the plan sets it."""
     limit = group.resolution.flag("max-model-len") if group.resolution else None
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
 
 def _too_long(source: RequestFactory, limit: int, model: str) -> Iterator[str]:
-    """What the server will refuse, by the lengths that the file tells."""
+    """Note on requests that the server will refuse because of their lengths in the file."""
     turns = [turn for talk in source.talks for turn in talk]
     beyond = sum((turn.isl or 0) + (turn.osl or 0) > limit for turn in turns)
     if beyond:

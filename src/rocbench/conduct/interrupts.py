@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals that end a run: raised where it stands, or, while other nodes drain, told to who waits for them."""
+"""Ctrl-C and other signals that end a run: they raise, or set an event while other nodes drain."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ STOPS = (
     signal.SIGTERM,
     signal.SIGHUP,  # a closed terminal
     signal.SIGQUIT,  # Ctrl-\\
-    signal.SIGUSR1,  # schedulers warn by these before the time is up: Slurm, LSF and Grid Engine, as they are told
+    signal.SIGUSR1,  # Slurm, LSF and Grid Engine can be set to warn with these before the time is up
     signal.SIGUSR2,
     signal.SIGXCPU,
 )
-"""Signals that would end this process, or that a scheduler sends before it does, and leave its server behind."""
+"""Signals that end this process, or warn of its end by a scheduler, and would leave its server behind."""
 
 
 def catch(handler: Callable[[int, FrameType | None], object]) -> dict[int, Any]:
-    """Lets a handler take every signal that ends a run; gives the handlers before it.
+    """Set a handler for every signal that ends a run; return the previous handlers.
 
-    A SIGHUP that is ignored stays ignored: nohup was asked for a run that outlives its terminal.
+    A SIGHUP that is ignored stays ignored: nohup lets a run outlive its terminal.
     """
     stops = [n for n in STOPS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in stops}
 
 
 class SignalGuard:
-    """A signal raises, so that a start, a wait for a server and a load all end at once, whoever is stuck in them.
+    """Context in which a signal raises, so that a start, a wait for a server or a load ends at once.
 
-    Inside `draining` the first one only sets the event.
+    Inside `draining`, the first signal only sets the event.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class SignalGuard:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
-            if handler is not None:  # one that is not Python's cannot be put back
+            if handler is not None:  # a handler that is not Python's cannot be restored
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -61,7 +61,7 @@ class SignalGuard:
 
     @contextmanager
     def draining(self) -> Iterator[threading.Event]:
-        """A stretch in which the caller sees the event and ends by itself."""
+        """Context in which the caller watches the event and ends by itself."""
         self._draining = True
         try:
             yield self.event
@@ -69,10 +69,10 @@ class SignalGuard:
             self._draining = False
 
     def check(self) -> None:
-        """Raise if a stop was asked for.
+        """Raise if a stop was requested.
 
         Raises:
-            Interrupted: it was.
+            Interrupted: a stop was requested.
         """
         if self.event.is_set():
             raise Interrupted(SAID)

@@ -1,4 +1,4 @@
-"""One cell on a running server: everything that watches is opened, the load is driven, everything is read out."""
+"""One cell on a running server: start all monitors, drive the load, read all monitors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from rocbench.tables.parts import Identity, parts_of
 
 @dataclass(slots=True)
 class Session:
-    """A running server with what was proved of it, and the telemetry of its GPUs."""
+    """A running server with its verified settings and the telemetry of its GPUs."""
 
     group: Group
     running: RunningServer
@@ -41,14 +41,14 @@ class Session:
     proved: proof.Proof
     telemetry: gpu.Telemetry
     secrets: tuple[str, ...] = ()
-    """Masked in whatever the server said."""
+    """Values to mask in the server's output."""
     notes: list[str] = field(default_factory=list)
     told: changes.Told = field(default_factory=changes.Told)
-    """What the server said of itself when it was reached."""
+    """The server's description of itself when it was reached."""
     held: bool = False
-    """Whether a cell was measured on it."""
+    """True if a cell was measured on the server."""
     seen: Sequence[ServerSample] = ()
-    """Readings of the cell before: several servers that answer in turn are known by them."""
+    """Readings of the previous cell: they reveal several servers that answer in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,22 @@ class Measured:
 
     result: LoadResult
     columns: dict[str, Any]
-    """Columns of `cells` from the server's, the node's and the proof's point of view."""
+    """Columns of `cells` that come from the server, the node and the proof."""
     prefix_caching: bool | None
     expected_hits: float
     server: tuple[ServerSample, ...]
     gpus: tuple[GpuSample, ...]
     doubted: frozenset[str] = frozenset()
-    """Columns of which the server says two things: no estimate takes their place."""
+    """Columns for which the server contradicts itself: no estimate replaces them."""
 
     def parts(self, identity: Identity) -> dict[str, pa.Table]:
-        """The tables to put on disk."""
+        """The tables to write to disk."""
         return parts_of(identity, self.result, self.server, self.gpus)
 
 
 @contextmanager
 def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolder) -> Iterator[Session]:
-    """Prove the server once, keep what was found beside its log, and watch its GPUs while it runs."""
+    """Prove the server once, store the proof next to its log, and watch its GPUs while it runs."""
     expected = group.resolution.expected() if group.resolution else {}
     proved = proof.prove(running, expected)
     folder.write_json(f"servers/{running.spec.folder.name}/resolved.json", proved.as_json())
@@ -86,7 +86,7 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
 
 
 def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen: Screen) -> Measured:
-    """Drive one cell's load and read out everything beside it."""
+    """Drive one cell's load, and read all monitors."""
     running = session_.running
     reset = proof.reset_prefix_cache(running)
     spec = bind.load_spec(session_.group, session_.sweep, run, running, run_id, client)
@@ -157,7 +157,7 @@ def _health_watch(running: RunningServer) -> HealthWatch:
 
 
 def _of_gpus(telemetry: gpu.Telemetry, samples: Sequence[GpuSample], result: LoadResult) -> dict[str, Any]:
-    """The GPUs' power in the window, and whether others used them."""
+    """The GPUs' power in the window, and the use of them by others."""
     start_ns, end_ns = result.window.start_ns, result.window.end_ns
     return {
         **power.window_columns(samples, start_ns, end_ns, result.output_tokens_in_window),
@@ -167,7 +167,7 @@ def _of_gpus(telemetry: gpu.Telemetry, samples: Sequence[GpuSample], result: Loa
 
 
 def _comparable(scraper: scrape.Scraper) -> list[ServerSample]:
-    """The server's readings, where one process counted them all."""
+    """The server's readings, if one process counted them all."""
     return scraper.samples if counters.of_one_process(scraper.samples) else []
 
 
@@ -177,7 +177,7 @@ def _read_out(
     log: logwatch.LogWatch,
     edges: tuple[ServerSample | None, ServerSample | None],
 ) -> dict[str, Any]:
-    """What the server's metrics and its log say of the window; of the whole load by its readings at both edges."""
+    """Columns of the window from the server's metrics and log; of the whole load, from the edge readings."""
     return {
         **scrape.window_view(scraper.samples, window.start_ns, window.end_ns),
         **scrape.load_view(*(edges if _comparable(scraper) else (None, None))),
@@ -188,7 +188,7 @@ def _read_out(
 
 
 def _sameness(session_: Session, scraper: scrape.Scraper, ended_by: str, *, died: bool) -> dict[str, Any]:
-    """Whether the server is still the one that the session began with; the readings are kept for the next cell."""
+    """Columns on whether the session's server is still the same; the readings are kept for the next cell."""
     answers = ended_by not in {"interrupted", "server_unresponsive", "server_died"}
     now = changes.ask(session_.running, session_.secrets) if answers else changes.Told()
     columns = sameness_columns(session_, scraper.samples, now, died=died)
@@ -197,7 +197,7 @@ def _sameness(session_: Session, scraper: scrape.Scraper, ended_by: str, *, died
 
 
 def replaced(session_: Session) -> str:
-    """How an attached server is another one than in the cell before; empty where it is not, or that is not known."""
+    """Evidence that an attached server was replaced since the previous cell; empty if there is none."""
     if session_.running.spec.kind != "attached" or not session_.held:
         return ""
     running = session_.running
@@ -209,9 +209,9 @@ def replaced(session_: Session) -> str:
 def sameness_columns(
     session_: Session, samples: Sequence[ServerSample], now: changes.Told, *, died: bool
 ) -> dict[str, Any]:
-    """Whether the cell had one server from its beginning to its end, as columns of `cells`.
+    """Columns of `cells` on whether the cell had the same server from beginning to end.
 
-    A process of ours is watched; of another's it is known only by what it tells.
+    bench watches its own process; it knows another's only by the server's answers.
     """
     found = _changes(session_, samples, now)
     restarted = counters.restarted(samples)
@@ -228,7 +228,7 @@ def sameness_columns(
 
 
 def _changes(session_: Session, samples: Sequence[ServerSample], now: changes.Told) -> list[str]:
-    """What shows that another server answers than before, in words."""
+    """Evidence, in words, that another server answers than before."""
     found = changes.differences(session_.told, now)
     if counters.restarted([*session_.seen, *samples]):
         found.append("its process began anew, by its metrics")
@@ -239,11 +239,11 @@ def check_length(running: RunningServer, run: Run) -> None:
     """Refuse, before any load, a cell whose requests are longer than the server takes.
 
     Raises:
-        RequestRefused: its prompt and answer together are above the max_model_len that /v1/models tells.
+        RequestRefused: its prompt and answer together exceed the max_model_len of /v1/models.
     """
     limit, workload = running.max_model_len, run.cell.workload
     if limit is None or workload.dataset is not None or run.cell.load.shape.kind == "trace":
-        return  # lengths of files are known request by request
+        return  # the lengths in files are known for each request
     isl, osl = (length.high or length.mean for length in (workload.isl, workload.osl))
     if isl + osl > limit:
         raise RequestRefused(
@@ -253,9 +253,9 @@ def check_length(running: RunningServer, run: Run) -> None:
 
 
 def how_it_ended(ended_by: str, health: HealthWatch) -> str:
-    """What ended a load that the server did not outlive, or that it left unanswered; empty where neither is so.
+    """Cause that ended a load if the server died or stopped answering; else empty.
 
-    Only a process that is seen to have ended is called dead.
+    The server died only if its process was seen to have ended.
     """
     if health.died and ended_by in {"interrupted", "server_unresponsive"}:
         return "server_died"
@@ -263,7 +263,7 @@ def how_it_ended(ended_by: str, health: HealthWatch) -> str:
 
 
 def ceiling_columns(workers: int) -> dict[str, Any]:
-    """This machine's calibrated ceiling for so many workers; empty where `bench calibrate` has not run."""
+    """This machine's calibrated limit for this many workers; empty if `bench calibrate` has not run."""
     found = calibrate.load()
     if found is None:
         return {}
@@ -274,7 +274,7 @@ def ceiling_columns(workers: int) -> dict[str, Any]:
 
 
 def proved_columns(proved: proof.Proof) -> dict[str, Any]:
-    """What the proof after start says, as columns of `cells`."""
+    """The result of the proof after start, as columns of `cells`."""
     return {
         "plan_differences": proved.differences,
         "kv_capacity_tokens": proved.found.get("kv_capacity_tokens"),
@@ -295,7 +295,7 @@ class _Edges:
     last: cpu.CpuReading | None = None
 
     def seen(self, phase: str) -> None:
-        """Told of every progress: reads at the first of the window and at the first after it."""
+        """Take a reading at the first progress of the window and at the first after it."""
         if phase == "measure" and self.first is None:
             members = self.running.processes()
             self.first = cpu.read_cpu(members)
@@ -313,12 +313,12 @@ class _Edges:
 
 
 def _says_simulated(samples: Sequence[ServerSample]) -> bool:
-    """A simulated server says so in its metrics, also where somebody else started it; one that died said so before."""
+    """Return whether a server's metrics say that it is simulated, even if others started it or it died."""
     return any(name.startswith("sim_") for sample in samples for name in sample.values)
 
 
 def _shown(sample: ServerSample, gpus: Sequence[GpuSample]) -> dict[str, float]:
-    """What the live view shows of the server and its GPUs."""
+    """Readings of the server and its GPUs for the live view."""
     names = {
         "num_requests_running": "running",
         "num_requests_waiting": "waiting",

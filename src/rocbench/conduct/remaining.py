@@ -1,9 +1,9 @@
-"""What of a plan is still to measure, given the rows that are on disk. Pure.
+"""The runs of a plan that are still to be made, given the rows on disk. Pure.
 
-A measurement is known by its cell, its repeat, and whether it was to be discarded. One that is on disk is not made
-again, unless its row is invalid and the run was resumed: then it comes after all that is missing, so that a run that is
-ended again and again gets on. A discarded one has no worth of its own: it is made when its
-server is started anew and a repeat that counts is to follow.
+A measurement is identified by its cell, its repeat, and its discarded mark. A measurement on disk is not made
+again, unless its row is invalid and the run was resumed. It then comes after all missing ones, so that a run
+that is interrupted repeatedly makes progress. A discarded measurement has no value of its own: it is made if its
+server is started again and a repeat that counts follows.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from rocbench.tables.row import Key, Row, figures, judged
 
 
 def key_of_run(run: Run) -> Key:
-    """Cell, repeat, discarded."""
+    """Key of a run: cell, repeat, discarded."""
     return run.cell.cell_id, run.repeat, run.discarded
 
 
 def invalid(rows: Iterable[Row]) -> set[Key]:
-    """What a resumed run measures again."""
+    """Keys of invalid rows, which a resumed run measures again."""
     return {row.key for row in rows if row.valid is False}
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """How often each cell is measured."""
+    """Number of repeats that each cell needs."""
 
     repeats: int
     until: Until | None
     together: Mapping[str, frozenset[str]]
-    """Cell id to the cells that go on as long as any of them must: the arms at one level of the load."""
+    """Cell id to cells that continue while any of them must: the arms at one load level."""
 
     @classmethod
     def of(cls, plan: Plan) -> Goal:
@@ -47,7 +47,7 @@ class Goal:
         return cls(plan.sweep.repeats, plan.sweep.until, together)
 
     def missing(self, run: Run, rows: Sequence[Row], redo: set[Key]) -> bool:
-        """Whether a run that counts is still to be made."""
+        """Return whether a run that counts is still to be made."""
         key = key_of_run(run)
         if any(row.key == key for row in rows):
             return key in redo
@@ -57,7 +57,7 @@ class Goal:
         return not all(self.narrow(cell_id, rows) for cell_id in cells)
 
     def narrow(self, cell_id: str, rows: Sequence[Row]) -> bool:
-        """Whether a cell's repeats give a narrow enough interval."""
+        """Return whether a cell's repeats give a narrow enough interval."""
         assert self.until is not None
         mine = judged(row for row in rows if row["cell_id"] == cell_id and not row.discarded)
         return stats.narrow_enough(figures(mine, self.until.metric), self.until.interval_half_width)
@@ -71,14 +71,14 @@ class Goal:
         *,
         with_late: bool = True,
     ) -> list[Run]:
-        """The runs of a launch that are to be made on its server, in order; empty when it need not be started.
+        """The due runs of a launch, in order; empty if its server need not be started.
 
         Args:
             launch: one server with its runs in the order of the plan.
-            rows: what is on disk.
-            redo: of these, what is measured again.
-            late: what comes after all others.
-            with_late: whether it is made now at all.
+            rows: rows on disk.
+            redo: keys of rows that are measured again.
+            late: keys of runs that come after all others.
+            with_late: include the late runs.
         """
         counted = [run for run in launch.runs if not run.discarded and self.missing(run, rows, redo)]
         first = _after_discarded(launch, [run for run in counted if key_of_run(run) not in late])
@@ -87,6 +87,6 @@ class Goal:
 
 
 def _after_discarded(launch: Launch, counted: Sequence[Run]) -> list[Run]:
-    """These runs, with the discarded ones of their cells."""
+    """These runs, with the discarded runs of their cells."""
     cells = {run.cell.cell_id for run in counted}
     return [run for run in launch.runs if (run.cell.cell_id in cells if run.discarded else run in counted)]

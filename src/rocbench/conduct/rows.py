@@ -1,4 +1,4 @@
-"""What goes on disk of a plan and of a measured cell: rows, plan.json, manifest.json. Pure: facts in, values out."""
+"""Stored form of a plan and a measured cell: rows, plan.json, manifest.json. Pure: facts in, values out."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
 Columns = dict[str, Any]
-"""A row in the making."""
+"""A row under construction."""
 
 
 def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
-    """What a cell is, before anything was measured."""
+    """Columns that describe a cell before it is measured."""
     group, cell = launch.group, run.cell
     facts = group.resolution.facts if group.resolution else None
     profile, workload = group.profile, cell.workload
@@ -74,7 +74,7 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
 
 
 def _workload_spec(workload: Workload) -> Columns:
-    """What a request is beside the columns `isl`, `osl` and `images`, without defaults."""
+    """Properties of a request in addition to the columns `isl`, `osl` and `images`, without defaults."""
     means = {"isl": {"mean"}, "osl": {"mean"}, "images": {"count"}}
     kept = workload.model_dump(
         mode="json", exclude_defaults=True, exclude={"name": True, "note": True, **means}
@@ -83,7 +83,7 @@ def _workload_spec(workload: Workload) -> Columns:
 
 
 def _load_spec(load: Load) -> Columns:
-    """How requests are sent and what ends them, without defaults; how long is measured changes no figure's meaning."""
+    """Sending and ending of requests, without defaults; durations do not change a figure's meaning."""
     bounds = load.model_dump(
         mode="json", exclude_defaults=True, include={"wave", "max_requests", "max_requests_per_user"}
     )
@@ -95,14 +95,14 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def gpus(group: Group) -> int | None:
-    """GPUs that a group's server uses; None where that is unknown, and on a CPU."""
+    """GPUs that a group's server uses; None if unknown, and on a CPU."""
     if group.resolution is None or group.hardware is None or group.hardware.gpu is None:
         return None
     return group.resolution.facts.gpus_needed
 
 
 def aiter_label(group: Group) -> str | None:
-    """`on`, `off`, or `on,moe=off`: the parts that are not as the main switch says."""
+    """`on`, `off`, or `on,moe=off`: the main switch, and the parts that differ from it."""
     if group.resolution is None or group.resolution.facts.platform != "rocm":
         return None
     facts = group.resolution.facts
@@ -129,7 +129,7 @@ def columns(plan: Plan, launch: Launch, run: Run, running: RunningServer, measur
 
 
 def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Mapping[str, Any]) -> Columns:
-    """A cell's load as a row, judged. `server` are the columns that say what answered."""
+    """A cell's load as a row, judged. `server` are the columns that describe the server."""
     cell = run.cell
     slo = {name: value for name, value in plan.sweep.slo.model_dump().items() if value is not None}
     found = tags(plan, launch, run)
@@ -166,7 +166,7 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
 
 
 def _share(group: Group, found: Columns, sweep: Sweep) -> Share | None:
-    """The largest share of a physical limit that the row's figures take."""
+    """The largest share of a physical limit that the row's figures reach."""
     if found.get("simulated") and sweep.simulation.speed > 1:
         return None
     if group.profile is None or group.hardware is None or group.resolution is None:
@@ -175,7 +175,7 @@ def _share(group: Group, found: Columns, sweep: Sweep) -> Share | None:
 
 
 def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Columns:
-    """The physical limits beside the figures; the proof's KV size wins over the estimate."""
+    """The physical limits next to the figures; the proof's KV size takes precedence over the estimate."""
     estimate = cell.estimate
     bound = estimate.roofline_output_throughput
     output = found.get("output_throughput")
@@ -187,7 +187,7 @@ def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Columns:
 
 
 def failed_columns(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Columns:
-    """A cell whose server failed or refused it, or whose load did: its tags, and why there is no figure."""
+    """A row for a cell whose server or load failed or refused it: its tags, and the reason."""
     found = tags(plan, launch, run)
     by_load = isinstance(error, LoadFault)
     failed = "" if isinstance(error, RequestRefused) else "load_failed" if by_load else "server_failed"
@@ -202,7 +202,7 @@ def failed_columns(plan: Plan, launch: Launch, run: Run, server: str, error: Ben
 
 
 def plan_json(plan: Plan, overrides: Overrides, shard: str | None) -> dict[str, Any]:
-    """The plan as it goes on disk; `stored` reads back what it was made from."""
+    """The plan as stored on disk; `stored` reads its sources back."""
     sweep = masked(plan.sweep.model_dump(mode="json"))
     sweep["server"]["headers"] = dict(plan.sweep.server.headers)  # names of variables, never their values
     return {
@@ -271,7 +271,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
 
 
 def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides a result, beside the plan. `node` comes from an allow-list (probe.environment)."""
+    """Everything that decides a result, except the plan. `node` is from an allow-list (probe.environment)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
@@ -287,7 +287,7 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
 
 
 def called(plan: Plan) -> list[str]:
-    """What a plan names openly: models, workloads, where the server is. No word of it is taken for a secret."""
+    """Public names of a plan: models, workloads, server address. Their words are not treated as secrets."""
     server = plan.sweep.server
     found = [*plan.sources.models, *plan.sources.workloads, *plan.sweep.workloads, plan.sweep.name]
     found += [profile.hf_id for profile in plan.sources.models.values()]
@@ -302,7 +302,7 @@ def called(plan: Plan) -> list[str]:
 
 
 def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why this bench makes other cells of a stored plan that holds values which are not shown now, and what to do."""
+    """Reason and fix if a stored plan holds values that are masked now, which changes its cells; else None."""
     given = [(server.get("env") or {}).items() for server in plan_.get("servers") or ()]
     names = dict.fromkeys(name for env in given for name, value in env if marked(name, value) != value)
     if not names:
@@ -318,12 +318,12 @@ _NO_PLAN = (AttributeError, KeyError, TypeError, ValueError)
 
 
 def _checked(kind: type[Options], found: Any) -> Options:
-    """What a file holds as such a dataclass, the type of each value checked. Raises one of _NO_PLAN."""
+    """A file's content as a `kind`, with the type of each value checked. Raises one of _NO_PLAN."""
     return TypeAdapter(kind).validate_python(asdict(kind(**found)))
 
 
 def _why(error: Exception) -> str:
-    """In a line, with the place where one is known."""
+    """The error in one line, with the place if known."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return ": ".join((".".join(map(str, first["loc"])), first["msg"]))[:200]
@@ -334,7 +334,7 @@ def client(plan_: Mapping[str, Any]) -> ClientOptions:
     """The client's options as plan.json keeps them.
 
     Raises:
-        InputError: they are none of this bench.
+        InputError: the options are not valid in this version of bench.
     """
     try:
         return _checked(ClientOptions, plan_.get("client") or {})
@@ -345,10 +345,10 @@ def client(plan_: Mapping[str, Any]) -> ClientOptions:
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
-    """The plan of a run folder, made again from what it was made from: the same cells with the same ids.
+    """The plan of a run folder, made again from its sources: the same cells with the same ids.
 
     Raises:
-        InputError: these are no plan and no manifest of this bench.
+        InputError: the files are not a plan and a manifest of this version of bench.
     """
     try:
         hardware = manifest_["hardware"]

@@ -1,4 +1,4 @@
-"""The conductor: for each server, for each cell: launch, load, probe, judge, store. One fault never ends a sweep."""
+"""A run: for each server, for each cell: launch, load, probe, judge, store. No fault ends a sweep."""
 
 from __future__ import annotations
 
@@ -33,50 +33,50 @@ from rocbench.units import some
 
 RESULTS = Path("results")
 NOT_SERVED = frozenset({"server_failed", "request_refused", "load_failed"})
-"""Codes that stand first in the row of a cell that no server would take, or that could not be loaded."""
+"""First codes in the row of a cell that no server accepted, or that could not be loaded."""
 
 Conduct = Callable[[Conductor, SignalGuard], None]
-"""Makes every measurement that a run still lacks."""
+"""Function that makes every missing measurement of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanPart:
-    """What this run is a part of: a run whose servers are dealt out over nodes."""
+    """Membership of this run in a larger run whose servers are distributed over nodes."""
 
     run_id: str
     node: str
     scratch: Path
-    """Where this node keeps what it measures of that run."""
+    """Folder in which this node stores its measurements of the larger run."""
     rows: tuple[Row, ...] = ()
-    """Measured elsewhere already; not made again."""
+    """Rows already measured elsewhere, which are not measured again."""
     servers: tuple[str, ...] = ()
-    """Names of server folders that are taken."""
+    """Names of server folders that are in use."""
     late: frozenset[Key] = frozenset()
-    """Measured there before, and invalid: made again after everything else."""
+    """Keys of invalid rows measured elsewhere; they are measured again after everything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the command line says beside the plan."""
+    """Options of the command line in addition to the plan."""
 
     out: Path | None = None
-    """The run folder: new, or with `resume` the one to continue."""
+    """The run folder: new, or with `resume` the folder to resume."""
     resume: bool = False
     client: ClientOptions = field(default_factory=ClientOptions)
     overrides: Overrides = field(default_factory=Overrides)
-    """What the command line set above the YAML; kept, so that a resumed run has the same cells."""
+    """Command-line settings that override the YAML; stored, so that a resumed run has the same cells."""
     shard: str | None = None
     reap: bool = False
-    """End servers that an earlier bench left behind."""
+    """Stop servers that an earlier bench left behind."""
     despite_doctor: bool = False
     stands: frozenset[Key] = frozenset()
-    """Invalid rows that a resumed run leaves as they are."""
+    """Keys of invalid rows that a resumed run leaves unchanged."""
     part: PlanPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended."""
+    """Result of a run."""
 
     folder: Path
     cells: pd.DataFrame
@@ -85,15 +85,15 @@ class Outcome:
 
 
 def new_run_id(sweep: str) -> str:
-    """`20260301-221530-quick-1f3a`."""
+    """A new run id: `20260301-221530-quick-1f3a`."""
     at = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return f"{at}-{sweep}-{secrets.token_hex(2)}"
 
 
 def one_by_one(conductor: Conductor, guard: SignalGuard) -> None:
-    """Every launch on this node, in the plan's order: first what is missing, then what was invalid.
+    """Make every launch on this node, in the plan's order: first missing rows, then invalid ones.
 
-    A server that has both is started twice, but for the last that lacks something.
+    A server that has both is started twice, except the last one with missing rows.
     """
     launches = conductor.plan.launches
     lacking = [one for one in launches if conductor.todo(one, with_late=False) or one.searches]
@@ -109,15 +109,15 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
     """Run every launch of a plan and write the run folder.
 
     Args:
-        plan: what to run.
-        options: what the command line says beside it.
-        screen: told as it goes.
-        elsewhere: makes the measurements on other nodes; this one is then neither locked nor examined.
+        plan: the plan to run.
+        options: options of the command line.
+        screen: receives the progress.
+        elsewhere: makes the measurements on other nodes; this node is then neither locked nor examined.
 
     Raises:
         InputError: the folder holds another run.
-        ServerFault: the server that is to run already cannot be reached: nothing is written then.
-        NodeFault: another bench writes it, holds the node, or left a server on it.
+        ServerFault: a server that should already run is not reachable; nothing was written.
+        NodeFault: another bench writes the folder, holds the node, or left a server on it.
         Interrupted: after everything measured was written and every server was stopped.
     """
     _refuse_many_hosts(plan)
@@ -152,7 +152,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
 
 @contextmanager
 def _resumable(folder: RunFolder) -> Iterator[None]:
-    """What ends a run that nobody foresaw tells how to go on."""
+    """Add the command that resumes the run to an unexpected exception."""
     try:
         yield
     except BenchError:
@@ -163,10 +163,10 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
 
 
 def _ask_for_what_is_not_kept(conductor: Conductor) -> None:
-    """Refuse before anything is measured what no server of this run could be started with.
+    """Refuse, before anything is measured, a plan that lacks a secret that a server needs to start.
 
     Raises:
-        InputError: a run folder keeps no secret, and this shell lacks the one that is needed.
+        InputError: a run folder stores no secrets, and this shell lacks the needed one.
     """
     for launch in conductor.plan.launches:
         if conductor.goal.todo(launch, conductor.folder.rows, conductor.redo):
@@ -174,15 +174,15 @@ def _ask_for_what_is_not_kept(conductor: Conductor) -> None:
 
 
 def _ours(plan: Plan) -> bool:
-    """Whether the servers are real ones that this run starts on this node."""
+    """Return whether this run starts real servers on this node."""
     return plan.sweep.server.kind in {"process", "container"}
 
 
 def _refuse_many_hosts(plan: Plan) -> None:
-    """A server over several nodes is started here only where vLLM's Ray executor takes care of the other hosts.
+    """Refuse a server over several nodes, unless vLLM's Ray executor starts it on the other hosts.
 
     Raises:
-        InputError: one needs a command on each host.
+        InputError: a server needs a command on each host.
     """
     for group in plan.groups if _ours(plan) else ():
         found = group.resolution
@@ -195,12 +195,12 @@ def _refuse_many_hosts(plan: Plan) -> None:
 
 
 def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
-    """Find servers that an earlier bench left behind; end them if asked, else say so and refuse a shared node.
+    """Find servers that an earlier bench left behind; stop them if asked, else report or refuse.
 
-    Simulated servers of the run that is resumed are ended without being asked: nobody else can use them.
+    Simulated servers of the resumed run are stopped without `--reap`: nobody else can use them.
 
     Raises:
-        NodeFault: one lives, and this run starts real servers.
+        NodeFault: such a server runs, and this run starts real servers.
     """
     resumed = options.part.scratch if options.part else options.out if options.resume else None
     mine = resumed.resolve() if resumed and not _ours(plan) else None
@@ -215,7 +215,7 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
 def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -> RunFolder:
     """The run folder, new or resumed, held until the stack ends, with its plan and manifest.
 
-    The manifest comes last: a folder that has one can be resumed.
+    The manifest is written last: a folder with a manifest can be resumed.
     """
     if options.resume and options.out is not None:
         folder = RunFolder.open(options.out, to_go_on=True)
@@ -245,7 +245,7 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
 
 
 def _say_lost(folder: RunFolder, screen: Screen) -> None:
-    """Name the rows whose requests are gone: their figures stand, and cannot be checked any more.
+    """List the rows whose requests are missing: their figures remain, but can no longer be checked.
 
     Raises:
         InputError: a part is damaged.
@@ -259,7 +259,7 @@ def _say_lost(folder: RunFolder, screen: Screen) -> None:
 
 
 def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> Conductor:
-    """Ready to go on where the folder's rows end. An invalid row of a resumed run is measured again."""
+    """A conductor that continues after the folder's rows. A resumed run measures invalid rows again."""
     manifest = folder.manifest
     here = (manifest.get("resumed") or [manifest])[-1]["node"]
     node = None if plan.sweep.server.kind == "attached" else here.get("node")
@@ -275,7 +275,7 @@ def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolde
 
 
 def _finish(folder: RunFolder, conductor: Conductor) -> None:
-    """Write what goes over all cells."""
+    """Write the files that cover all cells."""
     folder.finish()
     cells = folder.cells()
     if not cells.empty:
@@ -286,7 +286,7 @@ def _finish(folder: RunFolder, conductor: Conductor) -> None:
 
 
 def _say_wide(conductor: Conductor, screen: Screen) -> None:
-    """Name the cells whose interval is still too wide after the most repeats."""
+    """List the cells whose interval is still too wide after the maximum number of repeats."""
     until = conductor.plan.sweep.until
     cells = [cell for group in conductor.plan.groups for cell in group.cells] if until else []
     wide = [cell.key for cell in cells if not conductor.goal.narrow(cell.cell_id, conductor.folder.rows)]
@@ -298,7 +298,7 @@ def _say_wide(conductor: Conductor, screen: Screen) -> None:
 
 
 def _secrets(plan: Plan) -> tuple[str, ...]:
-    """Values that must never reach a file: secret-named variables, here and in the servers' environments, the key, headers."""
+    """Values that must never reach a file: secret-named variables, here and of the servers; the key; headers."""
     given = [group.resolution.environment() for group in plan.groups if group.resolution]
     found = bind.server_secrets(plan.sweep.server, *given, known=rows.called(plan))
     for group in plan.groups:
@@ -316,7 +316,7 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
     """Check the node before real servers are started on its GPUs, and keep the outcome in the manifest.
 
     Raises:
-        NodeFault: a `must` check failed before a nightly.
+        NodeFault: a `must` check failed before a nightly run.
     """
     hardware = plan.groups[0].hardware if plan.groups else None
     if plan.sweep.server.kind not in ("process", "container") or hardware is None or hardware.gpu is None:
@@ -335,7 +335,7 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
 
 
 def _environs(plan: Plan) -> list[dict[str, str]]:
-    """What each of the plan's servers is started with. A container inherits nothing that a check of the node reads."""
+    """Environment of each of the plan's servers. A container inherits nothing that a node check reads."""
     inherited = dict(os.environ) if plan.sweep.server.kind == "process" else {}
     return [
         inherited | (group.resolution.environment() if group.resolution else {})
@@ -345,11 +345,11 @@ def _environs(plan: Plan) -> list[dict[str, str]]:
 
 
 def exit_code(all_rows: Iterable[Row], answered: Collection[str] = ()) -> Exit:
-    """0 when no row is invalid, 1 when one is or nothing was measured, 4 when no server took any cell at all.
+    """0 if no row is invalid, 1 if one is or nothing was measured, 4 if no server accepted any cell.
 
     Args:
         all_rows: rows of the run.
-        answered: cells of a search whose invalid row says that the server cannot take the load: no fault.
+        answered: cells of a search; there an overloaded server is an answer, not a fault.
     """
     judged = [row for row in all_rows if not row.discarded]
     if judged and all(NOT_SERVED.intersection(row.codes[:1]) for row in judged):

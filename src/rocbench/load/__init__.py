@@ -1,4 +1,4 @@
-"""The load generator: `drive(spec)` loads a server and gives a `LoadResult`. Nothing here launches a server."""
+"""The load generator: `drive(spec)` loads a server and returns a `LoadResult`. It does not launch servers."""
 
 from rocbench.load.driver import drive
 from rocbench.load.spec import LoadSpec, Progress

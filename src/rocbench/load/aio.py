@@ -1,7 +1,7 @@
-"""The aiohttp transport: for https, proxies and systems other than Linux. The same records, stamps of user space.
+"""The aiohttp transport: for https, proxies and systems other than Linux. The records are the same.
 
-A stamp is taken when the event loop hands over the bytes, so it is late by whatever the loop was busy with;
-`LoadResult.transport` tells the two apart.
+User space takes the stamps: a stamp is taken when the event loop hands over the bytes, so it is late while
+the loop is busy. `LoadResult.transport` names the transport.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rocbench.records import Failure, Resend
 _TICK_NS = 10_000_000
 _CONNECT_S = 30.0
 _MOST_LINE, _MOST_HEADERS = 1 << 16, 1 << 16
-"""Of an answer's head; all of it together is bounded where its bytes come in (`aioconn`)."""
+"""Maximum bytes in an answer's head; `aioconn` bounds the whole head as its bytes arrive."""
 
 
 class AioLoop:
@@ -43,7 +43,7 @@ class AioLoop:
         self.headers = bodies.headers(self.spec.target)
         proxy = proxy_of(self.where)
         self.way: dict[str, Any] = {"allow_redirects": False}
-        """How each request goes: not to where a redirect points, and by the environment's proxy if there is one."""
+        """aiohttp options of each request: no redirects, and the environment's proxy if there is one."""
         if proxy is not None:
             user, _, password = (proxy.credentials or "").partition(":")
             auth = aiohttp.BasicAuth(user, password, "utf-8") if proxy.credentials else None
@@ -63,7 +63,7 @@ class AioLoop:
                 pass
 
     def open_session(self, *, fresh: bool = False) -> aiohttp.ClientSession:
-        """A session without limits of its own, `fresh` if it keeps no connection."""
+        """Open a session without limits of its own; a `fresh` one keeps no connection."""
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self.connected)
         trace.on_connection_reuseconn.append(self.reused)
@@ -82,7 +82,7 @@ class AioLoop:
         )
 
     async def turn(self) -> bool:
-        """One turn: what is due, what the driver says, what can wait; False when the work is done."""
+        """Run one turn: due sends, the driver's command, deferred work; return False when all is done."""
         work, pacing = self.work, self.pacing
         if self.fault is not None:
             raise self.fault
@@ -113,20 +113,20 @@ class AioLoop:
         return True
 
     def start(self, request: Request) -> None:
-        """Begin a request as a task of its own."""
+        """Begin a request as its own task."""
         answer = Answer()
         task = asyncio.get_running_loop().create_task(self.request(request, answer))
         self.running[task] = (request, answer)
         task.add_done_callback(self.done)
 
     def done(self, task: asyncio.Task[None]) -> None:
-        """A request's task is over; what nobody foresaw must not leave its user waiting without a word."""
+        """End a request's task; report an unexpected error, so that its user does not wait forever."""
         self.running.pop(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.fault = self.fault or fault
 
     async def abort(self) -> None:
-        """Cut everything that is in flight."""
+        """Cut all requests in flight."""
         cut = [under_way for task, under_way in self.running.items() if task.cancel()]
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self.running, return_exceptions=True)
@@ -167,7 +167,7 @@ class AioLoop:
         self.pacing.over(FinishedRequest(request, answer, request.sent_ns, end_ns, complete, failure, error))
 
     def once_more(self, request: Request, trip: Trip) -> bool:
-        """Whether to send a request again whose kept connection ended without a byte of its answer."""
+        """Return whether to send a request again: its kept connection ended before any byte of the answer."""
         if not trip.left:
             self.idle_closed()
             return True
@@ -178,11 +178,11 @@ class AioLoop:
         return True
 
     def idle_closed(self) -> None:
-        """The server closed a connection that was kept."""
+        """Count a kept connection that the server closed."""
         self.work.idle_closes += 1
 
     async def exchange(self, request: Request, answer: Answer, trip: Trip) -> bool:
-        """One POST; True when the body came to its end, False when it is read no further. Raises what aiohttp raises."""
+        """Do one POST; return True if the body came to its end. Raises what aiohttp raises."""
         session = self.fresh if request.resent else self.session
         assert session is not None
         headers = {**self.headers, "X-Request-Id": request.name}
@@ -210,22 +210,22 @@ class AioLoop:
         return True
 
     def note_sent(self, request: Request, sent_ns: int) -> None:
-        """Book a request that is about to be written."""
+        """Record the send time of a request that is about to be written."""
         self.work.talking += 1
         self.work.sent(request, sent_ns, clocked=not isinstance(self.work.feed.shape, Closed))
 
     async def connected(self, session: Any, context: Any, params: Any) -> None:
-        """aiohttp has opened a connection for a request."""
+        """Note that aiohttp opened a connection for a request."""
         self.work.opened += 1
         context.trace_request_ctx[0].ready = True
 
     async def reused(self, session: Any, context: Any, params: Any) -> None:
-        """aiohttp has taken a kept connection for a request."""
+        """Note that aiohttp took a kept connection for a request."""
         trip: Trip = context.trace_request_ctx[0]
         trip.kept = trip.ready = True
 
     async def written(self, session: Any, context: Any, params: Any) -> None:
-        """aiohttp is about to write a request; the head goes with the first piece of the body."""
+        """Note that aiohttp is about to write a request; the head goes with the first piece of the body."""
         trip, request = context.trace_request_ctx
         if not trip.left:
             trip.left = True
@@ -233,7 +233,7 @@ class AioLoop:
 
 
 def _broken(trip: Trip) -> Failure:
-    """How an answer broke off: it never came, or by a reset, or by a polite end or what is no HTTP."""
+    """Classify a broken answer: none came, a reset, an orderly close, or bytes that are not HTTP."""
     if not trip.ready:
         return Failure.CONNECT
     if not trip.answered or trip.ended is Resend.RESET:
@@ -242,7 +242,7 @@ def _broken(trip: Trip) -> Failure:
 
 
 def run_aiohttp(work: Work) -> None:
-    """Run a worker's load on uvloop where it is, else on asyncio's own loop."""
+    """Run a worker's load on uvloop if it is installed, else on the asyncio loop."""
     loop_factory: Any = None
     with suppress(ImportError):
         import uvloop

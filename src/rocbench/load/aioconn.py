@@ -1,4 +1,4 @@
-"""How a server ended a connection of aiohttp's, which its exceptions do not tell."""
+"""The way in which a server ended an aiohttp connection; aiohttp's exceptions do not say it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rocbench.records import Resend
 
 
 class Trip:
-    """One request's way: which connection it got, whether that had been kept, and whether it has left."""
+    """The connection of one request: whether it was a kept one, and whether the request was written."""
 
     __slots__ = ("kept", "left", "line", "ready")
 
@@ -30,25 +30,25 @@ class Trip:
 
     @property
     def answered(self) -> bool:
-        """A byte of the answer came."""
+        """True if a byte of the answer has arrived."""
         return self.line is not None and self.line.any_bytes
 
     @property
     def ended(self) -> Resend | None:
-        """How the server ended the connection; None while it stands."""
+        """The way in which the server ended the connection; None while it is open."""
         return self.line.ended if self.line is not None else None
 
 
 TRIP: ContextVar[Trip] = ContextVar("trip")
-"""The trip of the task that runs."""
+"""The trip of the running task."""
 
 
 class HeadTooLarge(aiohttp.ClientError):
-    """The head of an answer, with whatever comes before it, has no end."""
+    """The answer's head, with the bytes before it, exceeds the limit."""
 
 
 def head_too_large(error: BaseException | None) -> bool:
-    """Whether an answer failed for the size of its head."""
+    """Return whether an answer failed because its head is too large."""
     while error is not None:
         if isinstance(error, HeadTooLarge | LineTooLong):
             return True
@@ -57,7 +57,7 @@ def head_too_large(error: BaseException | None) -> bool:
 
 
 class Line(ResponseHandler):
-    """aiohttp's end of one connection."""
+    """aiohttp's side of one connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, idle_closed: Callable[[], None]) -> None:
         super().__init__(loop)
@@ -65,25 +65,25 @@ class Line(ResponseHandler):
         self.any_bytes = False
         self.ended: Resend | None = None
         self._bare = 0
-        """Bytes since the answer's body last grew: its head, the size of a chunk, a trailer."""
+        """Bytes since the answer's body last grew: head, chunk sizes or trailer."""
         self._grown: tuple[Any, int] = (None, 0)
-        """The body, and how many bytes of it there were."""
+        """The body and its number of bytes at the last look."""
 
     @property
     def idle(self) -> bool:
-        """It is kept: the last answer came whole, and nothing was asked since."""
+        """True if the connection is kept: the last answer is complete, and no request followed."""
         whole = self._payload is not None and self._payload.is_eof()
         return self.any_bytes and whole and not self._should_close and self.transport is not None
 
     def set_response_params(self, **params: Any) -> None:
-        """A request is about to be written."""
+        """Prepare for a request that is about to be written."""
         self.any_bytes = False
         self._bare, self._grown = 0, self._body()
         TRIP.get().line = self
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Count received bytes."""
         self.any_bytes = True
         super().data_received(data)
         before, self._grown = self._grown, self._body()
@@ -94,7 +94,7 @@ class Line(ResponseHandler):
             self.transport.close()
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
-        """The connection has failed. A fault in a body's trailer aiohttp does not tell the reader of the body."""
+        """Handle a failed connection. aiohttp hides a fault in a body's trailer from the body's reader."""
         super().set_exception(exc, *cause)
         body = self._payload
         if body is not None and not body.is_eof() and body.exception() is None:
@@ -103,7 +103,7 @@ class Line(ResponseHandler):
             body.set_exception(error)
 
     def eof_received(self) -> None:
-        """The server closed; what reaches a closed socket is thrown away: an end, then a reset (EPIPE)."""
+        """Note that the server closed. A closed socket discards its input: an end, then a reset (EPIPE)."""
         error = 0
         if (sock := self._socket()) is not None:
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -111,7 +111,7 @@ class Line(ResponseHandler):
         super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone."""
+        """Note that the connection is gone."""
         if exc is not None and self.ended is None:
             self.ended = Resend.RESET
         if self.idle:
@@ -119,7 +119,7 @@ class Line(ResponseHandler):
         super().connection_lost(exc)
 
     def is_connected(self) -> bool:
-        """Whether it can still be used: the server may have closed it, and the loop not have read so yet."""
+        """Return whether the connection is usable; a close by the server may still be unread by the loop."""
         idle, connected = self.idle, super().is_connected()
         if idle and connected:
             connected = (sock := self._socket()) is None or not _ended(sock.fileno())
@@ -137,7 +137,7 @@ class Line(ResponseHandler):
 
 
 def _ended(fd: int) -> bool:
-    """Whether the other side has closed or reset. Only Linux tells of a close that was not read yet."""
+    """Return whether the other side has closed or reset. Only Linux reports a close that was not read yet."""
     if not hasattr(select, "POLLRDHUP"):
         return False
     poller = select.poll()
@@ -146,7 +146,7 @@ def _ended(fd: int) -> bool:
 
 
 class TcpConnector(aiohttp.TCPConnector):
-    """Connections that tell how they ended."""
+    """A connector whose connections record how they ended."""
 
     def __init__(self, idle_closed: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)

@@ -1,12 +1,12 @@
-"""One answer, read event by event: stamps, token counts, and how it ended. Pure.
+"""One answer, read event by event: stamps, token counts, and its outcome. Pure.
 
-An event counts as received when the last byte of the blank line that ends it was. A token event is one that
-holds text, reasoning or a tool call, or whose usage or token ids say that tokens were added (a token may
-have no text of its own); a role chunk is neither. Text always sets the stamps, whatever the counts say.
+An event is received when the last byte of its closing blank line is received. A token event holds text,
+reasoning or a tool call, or its usage or token ids say that tokens were added (a token may have no text). A
+role chunk is not a token event. Text always sets the stamps, independent of the counts.
 
-Tokens come from usage (of each event where the server gives it), else from token ids, never from the number of
-events. Where text came without a count of its own, the next count that grows is shared out evenly over it. Counts
-and text that contradict each other raise a doubt (`doubts`), and a count that cannot be true is no count.
+Tokens come from usage (of each event where the server gives it), else from token ids, never from the number
+of events. If text came without a count, the next count that grows is shared out evenly over it. Counts and
+text that contradict each other raise a doubt (`doubts`); an impossible count is ignored.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rocbench.load.othertext import OtherText, other_text
 from rocbench.records import BURST_EVENTS, BURST_TOKENS, NONE, Doubt, Failure
 
 _KEEP = 5000
-"""Characters of an error's text: more than are told of it, for secrets are masked in them before they are cut."""
+"""Characters kept of an error's text: more than are shown, as secrets are masked before the text is cut."""
 MOST_EVENT = 8 << 20
-"""Bytes of one event, or of a body that is one value. The largest there are hold the ids of a prompt: 7 MB a million."""
+"""Bytes of one event, or of a body that is one value. The largest hold a prompt's ids: 7 MB per million."""
 MOST_EVENTS = 1 << 20
-"""Events of one answer that carry tokens: more than any model's context."""
+"""Token events of one answer: more than the context of any model."""
 _MOST_REFUSAL = 1 << 20
 """Bytes of a body whose status is not 200."""
 COMPLETE = frozenset(
@@ -34,7 +34,7 @@ COMPLETE = frozenset(
         "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens", "model_length", "tool_use",  # others' words
     }
 )  # fmt: skip
-"""`finish_reason`s of a complete answer."""
+"""`finish_reason` values of a complete answer."""
 ABORTED = frozenset(
     {
         "abort", "error",  # vLLM's
@@ -42,13 +42,13 @@ ABORTED = frozenset(
         "aborted", "cancelled", "canceled", "failed", "timeout", "insufficient_system_resource",  # others' words
     }
 )  # fmt: skip
-"""`finish_reason`s of an answer that the server broke off."""
+"""`finish_reason` values of an answer that the server aborted."""
 BURST_NS = 50_000
-"""Tokens that follow one another faster were not streamed as they were made: 20,000 tokens/s of one answer."""
+"""Tokens with smaller gaps were not streamed as they were generated: 20,000 tokens/s in one answer."""
 
 
 class Answer:
-    """The state of one answer. RequestQueue it with pieces of the body, then ask `verdict` and `doubts`."""
+    """The state of one answer. Feed it pieces of the body, then ask `verdict` and `doubts`."""
 
     __slots__ = (
         "_blanks",
@@ -85,16 +85,16 @@ class Answer:
     def __init__(self) -> None:
         self.status = NONE
         self.plain = False
-        """The body is no event stream: kept whole, as an error's text or one JSON value. What the head says of it is
-        overruled by how the body of a 200 begins."""
+        """The body is not an event stream: it is kept whole, as an error's text or one JSON value. The first
+        bytes of a 200 body overrule its headers."""
         self.stamps = array("q")
-        """When each token event was received, ns."""
+        """Receive time of each token event, in ns."""
         self.counts = array("i")
-        """Tokens of each token event; 0 where the event did not say."""
+        """Tokens of each token event; 0 if the event did not say."""
         self.counted = 0
-        """Completion tokens told so far, by usage or token ids of single events."""
+        """Completion tokens reported so far, by usage or by the token ids of single events."""
         self.uncounted = False
-        """Some text came without any count."""
+        """True if some text came without a count."""
         self.first_chunk_ns = self.first_token_ns = self.last_token_ns = self.last_ns = NONE
         self.completion_tokens = self.prompt_tokens = self.cached_tokens = self.image_tokens = NONE
         self.finish_reason: str | None = None
@@ -103,30 +103,31 @@ class Answer:
         self.error = ""
         self.body = bytearray()
         self._rest = bytearray()
-        """An event of which not all has come."""
+        """Bytes of an incomplete event."""
         self._kind_known = False
         self._untold = 0
-        """Last token events whose tokens are not told yet."""
+        """Number of the last token events without a token count."""
         self._stalled = 0
-        """Events with text whose usage counted no more than before."""
+        """Events with text whose usage count did not grow."""
         self._fell = False
-        """A count was lower than one before it."""
+        """True if a count was lower than an earlier count."""
         self._grew = False
-        """A count was higher than one before it."""
+        """True if a count was higher than an earlier count."""
         self._summed = False
-        """The last usage came in an event of its own: it sums up."""
+        """True if the last usage came in its own event: it is the total."""
         self._blanks = 0
         """Events whose `finish_reason` is an empty string."""
         self._other = ""
-        """The name under which text of an unknown kind came."""
+        """The name of text of an unknown kind."""
         self._doubts = Doubt(0)
 
     # --- bytes in
 
     def take(self, pieces: Sequence[bytes], stamps: Sequence[int]) -> None:
-        """Pieces of the body, in order, and when each was received.
+        """Take pieces of the body, in order, with their receive times.
 
-        The hot path: one event in one piece that adds tokens by its usage. Everything else goes the long way.
+        The hot path is an event in one piece that adds tokens by its usage. All other pieces take the slow
+        path.
         """
         add_stamp, add_count, typed = self.stamps.append, self.counts.append, TYPED.decode
         counted = self.counted
@@ -157,14 +158,14 @@ class Answer:
             self.too_large(f"the answer has more than {MOST_EVENTS:,} events with tokens")
 
     def _sync(self, counted: int) -> None:
-        """Write back what the hot path kept aside."""
+        """Write back the state that the hot path kept in local variables."""
         if counted != self.counted:
             self.counted = self.completion_tokens = counted
             self.last_token_ns = self.stamps[-1]
             self._grew, self._summed = True, False
 
     def piece(self, data: bytes, stamp: int) -> None:
-        """A piece of the body, in order, and when it was received."""
+        """Take a piece of the body, in order, with its receive time."""
         if not self._kind_known and self.status in {200, NONE}:
             self._rest += data
             data = bytes(self._rest)
@@ -188,12 +189,12 @@ class Answer:
             self.too_large(f"an event is larger than {MOST_EVENT >> 20} MiB")
 
     def too_large(self, what: str) -> None:
-        """There is more of it than of any answer: it has failed, and nothing more is kept of it."""
+        """Fail the answer because `what` is too large; stop keeping its bytes."""
         self._fail(Failure.TOO_LARGE, what)
         self._rest.clear()
 
     def _block(self, block: bytes, stamp: int) -> None:
-        """The lines of one event."""
+        """Handle the lines of one event."""
         kind, payload = fields(block)
         if not payload:
             return  # a reader of server-sent events dispatches nothing for empty data: a heartbeat
@@ -202,7 +203,7 @@ class Answer:
         self.event(payload, stamp)
 
     def event(self, payload: bytes, stamp: int) -> None:
-        """One event's data."""
+        """Handle the data of one event."""
         if payload == b"[DONE]":
             self.done = True
             return
@@ -223,7 +224,7 @@ class Answer:
             self._look_for_text(payload, known=False)
 
     def _usage(self, usage: Usage, *, alone: bool) -> int | None:
-        """Take a usage; how many tokens its count added, None where it holds no count that can be added."""
+        """Take a usage; return the tokens that its count added, or None if it has no usable count."""
         if usage.prompt_tokens is not None:
             self.prompt_tokens = usage.prompt_tokens
         if usage.prompt_tokens_details is not None:
@@ -241,7 +242,7 @@ class Answer:
         return done - self.counted
 
     def _choice(self, choice: Choice, told: int | None, payload: bytes, stamp: int) -> None:
-        """Count what a choice adds, if it adds anything."""
+        """Count the tokens that a choice adds."""
         if choice.finish_reason is not None:
             self._finish(choice.finish_reason)
         if choice.message is not None and choice.delta is None:
@@ -266,9 +267,9 @@ class Answer:
             self._share(told, self._untold + 1)
 
     def _look_for_text(self, payload: bytes, *, known: bool = True) -> bool:
-        """Whether an event without known text holds some under another name; an unknown name raises a doubt.
+        """Return whether an event without known text has text under another name; doubt unknown names.
 
-        In an event without choices no name is known.
+        Without choices, every name is unknown.
         """
         name, kind = other_text(payload)
         if kind is OtherText.UNKNOWN or (kind is OtherText.TEXT and not known):
@@ -284,7 +285,7 @@ class Answer:
         self._untold = 0
 
     def _finish(self, reason: str) -> None:
-        """Why the answer ended; an empty reason never replaces a word."""
+        """Record why the answer ended; an empty reason never replaces a word."""
         if reason:
             self.finish_reason = reason
             return
@@ -306,11 +307,11 @@ class Answer:
 
     @property
     def all_said(self) -> bool:
-        """Nothing is missing of a body that only the connection's end can end."""
+        """True if a body that only the connection's end can end has everything it needs."""
         return self.done or self.plain or bool(self.finish_reason)
 
     def end(self) -> None:
-        """The body is complete: read a last event without its blank line, or a body that is no stream."""
+        """End a complete body: read a last event without a blank line, or a body that is not a stream."""
         if self.plain:
             body = bytes(self.body.strip())
             if self.status == 200 and body:
@@ -327,10 +328,10 @@ class Answer:
                 self.failure, self.error = Failure.TRUNCATED, "the answer ended inside an event"
 
     def output_tokens(self) -> int:
-        """Tokens of the answer: usage, else token ids; NONE if neither came, or what came cannot be true.
+        """Tokens of the answer: usage, else token ids; NONE if neither came, or the count is impossible.
 
-        A sum below the number of events with text is believed only where it was told on its own, at the end, or
-        grew with the text.
+        A sum below the number of events with text is believed only if it came in its own event, at the end,
+        or grew with the text.
         """
         total, events = self.completion_tokens, len(self.stamps)
         if total < 0:
@@ -343,15 +344,15 @@ class Answer:
         return NONE if events else total
 
     def _texts(self) -> int:
-        """Token events, less those that may have shown the text of a token that was counted before."""
+        """Token events, less those that may have shown the text of an already counted token."""
         events = len(self.stamps)
         return events - min(self._stalled, _held_back(events))
 
     def token_counts(self) -> array[int]:
-        """Tokens of each token event; zeros where nobody told. Ask for them when all is in.
+        """Tokens of each token event; zeros if the server gave no counts. Call it after the last piece.
 
-        What was not told is shared out evenly over the events that did not say; what the sum has beyond the events'
-        own counts belongs to the last one.
+        Missing counts are shared out evenly over the events without one; what the sum has beyond the events'
+        own counts belongs to the last event.
         """
         total, events = self.output_tokens(), len(self.counts)
         if not events:
@@ -369,7 +370,7 @@ class Answer:
         return self.counts
 
     def doubts(self, osl_asked: int) -> Doubt:
-        """What contradicts a completed answer. Ask before `token_counts`."""
+        """Contradictions in a completed answer. Call it before `token_counts`."""
         found, told, events = self._doubts, self.completion_tokens, len(self.stamps)
         if events and told >= 0:
             leap = told - self.counted if self.counted and not self._untold else 0
@@ -391,9 +392,9 @@ class Answer:
         """The failure class of the ended answer, None for success.
 
         Args:
-            complete: the body's end was received.
-            osl_asked: tokens asked for.
-            ignore_eos: the server was told not to stop before them.
+            complete: True if the body's end was received.
+            osl_asked: requested tokens.
+            ignore_eos: True if the server was told not to stop earlier.
         """
         if self.status not in {200, NONE}:
             self.error = self._status_error()
@@ -428,7 +429,7 @@ class Answer:
 
 
 def _held_back(events: int) -> int:
-    """How many of so many events may show text held back from tokens that were counted before."""
+    """Maximum number of events that may show text held back from already counted tokens."""
     return 1 + events // 10
 
 

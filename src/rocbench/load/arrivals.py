@@ -15,7 +15,7 @@ def intended_ns(
 ) -> Iterator[int]:
     """Endless send times in ns after the start, never decreasing; their mean gap is 1 / rate.
 
-    constant: k / rate, k = 0, 1, ...; the others sum up gaps drawn from a gamma distribution with shape
+    constant: k / rate, k = 0, 1, ...; the others are sums of gaps drawn from a gamma distribution with shape
     `burstiness` and mean 1 / rate (shape 1, exponential gaps, is Poisson), as vLLM's `--burstiness`.
     """
     if arrival == "constant":
@@ -33,7 +33,7 @@ def intended_ns(
 
 
 def share(times: Iterator[int], worker: int, workers: int) -> Iterator[tuple[int, int]]:
-    """(index, time) of every `workers`-th arrival, so that all workers together send the whole schedule."""
+    """(index, time) of every `workers`-th arrival; all workers together send the whole schedule."""
     for index, at in enumerate(times):
         if index % workers == worker:
             yield index, at

@@ -55,7 +55,7 @@ def path(where: Endpoint, *, is_chat: bool) -> str:
 
 
 def headers(target: Target) -> dict[str, str]:
-    """Headers common to all requests. Raises nothing; a newline in a value is cut with what follows."""
+    """Headers common to all requests. A header value is cut at a newline."""
     found = {
         "Content-Type": "application/json",
         "Accept": "text/event-stream",
@@ -68,7 +68,7 @@ def headers(target: Target) -> dict[str, str]:
 
 
 def head_template(target: Target, where: Endpoint, *, is_chat: bool) -> bytes:
-    """The HTTP head up to where the request's id and length go."""
+    """The HTTP head up to the place of the request's id and length."""
     lines = [f"POST {path(where, is_chat=is_chat)} HTTP/1.1", f"Host: {where.authority}"]
     lines += [f"{name}: {value}" for name, value in headers(target).items()]
     return ("\r\n".join(lines) + "\r\n").encode("latin-1")

@@ -1,9 +1,9 @@
-"""This machine's ceiling as a load client: the most tokens/s and users at which one worker's stamps stay true.
+"""The capacity of this machine as a load client: the most tokens/s and users with true stamps in one worker.
 
-The reference server runs beside one worker. Levels grow until one is not true any more: ITL p99 off by more
-than 0.5 ms, TTFT p50 by 5 ms or p99 by 10 ms, concurrency by 2 %, more than 1 % of reads holding several
-events, or the worker busy (running, or waiting for a CPU) more than 90 % of the time. Where the schedule
-server itself can no longer keep its schedule, the ceiling is at least the last true level, and `limited_by`
+The reference server runs next to one worker. The levels grow until one is no longer true: ITL p99 off by more
+than 0.5 ms, TTFT p50 by 5 ms or p99 by 10 ms, concurrency by 2 %, more than 1 % of reads with several
+events, or the worker busy (running, or waiting for a CPU) more than 90 % of the time. If the reference
+server can no longer keep its schedule, the ceiling is at least the last true level, and `limited_by`
 says so.
 """
 
@@ -30,9 +30,9 @@ from rocbench.records import LoadResult, Phase
 
 VERSION = 1
 RATES = ((250, 50), (500, 50), (1000, 50), (1500, 50), (1000, 25), (1500, 25), (2000, 25), (2000, 20))
-"""(users, step in ms) of growing tokens/s."""
+"""(users, step in ms) of levels with growing tokens/s."""
 CROWDS = ((2000, 200), (4000, 400), (6000, 600), (10_000, 1000))
-"""(users, step in ms) of growing users at about 10,000 tokens/s."""
+"""(users, step in ms) of levels with growing users at about 10,000 tokens/s."""
 FloatArray = npt.NDArray[np.float64]
 _TOKENS = 60
 _LONGEST_S = 20.0
@@ -40,32 +40,32 @@ _LONGEST_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class LoadLevel:
-    """One level: what was asked, and how far the client was from the truth."""
+    """One level: the requested load, and the client's errors against the truth."""
 
     users: int
     step_ms: float
     tokens_per_s: float
     cpu_us_per_token: float
     busy_share: float
-    """CPU and waiting for a CPU, of wall time."""
+    """CPU time plus waiting for a CPU, as a share of wall time."""
     itl_p99_off_ms: float
     ttft_p50_off_ms: float
     ttft_p99_off_ms: float
     concurrency_off: float
-    """Share of the asked concurrency."""
+    """Share of the requested concurrency."""
     coalesced_share: float
     failed: int
     server_late_ms: float
-    """99th percentile of how much longer than its step the reference server took."""
+    """99th percentile of the reference server's step time beyond the nominal step."""
 
     @property
     def true(self) -> bool:
-        """The client told the truth."""
+        """True if the client's figures match the truth."""
         return not self.failed and not self.faults
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What was not true."""
+        """The figures that were not true."""
         limits = (
             ("ITL p99", self.itl_p99_off_ms, 0.5),
             ("TTFT p50", self.ttft_p50_off_ms, 5.0),
@@ -78,13 +78,13 @@ class LoadLevel:
 
     @property
     def server_held(self) -> bool:
-        """The reference server kept its steps."""
+        """True if the reference server kept its steps."""
         return self.server_late_ms <= self.step_ms / 2
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCalibration:
-    """What one machine's worker can do."""
+    """The capacity of one worker on one machine."""
 
     version: int
     host: str
@@ -100,7 +100,7 @@ class ClientCalibration:
     levels: tuple[LoadLevel, ...]
 
     def ceiling(self, workers: int) -> tuple[float, int]:
-        """(tokens/s, users) of so many workers, each on a CPU of its own."""
+        """(tokens/s, users) of `workers` workers, each on its own CPU."""
         useful = min(workers, self.cpus)
         return self.worker_tokens_per_s * useful, self.worker_users * useful
 
@@ -178,7 +178,7 @@ def _measure(
 
 
 def judge(users: int, step_ms: float, result: LoadResult, truth: Truth) -> LoadLevel:
-    """How far a result is from the truth. Pure."""
+    """Compare a result with the truth. Pure."""
     worker = result.workers[0]
     rows = result.requests
     measured = rows[(rows["phase"] == Phase.MEASURED) & (rows["failure"] < 0)]
@@ -216,7 +216,7 @@ def _off(told: FloatArray, true: FloatArray, q: float) -> float:
 
 
 def _in_flight(result: LoadResult) -> float:
-    """Time-weighted mean of requests in flight over the window."""
+    """Time-weighted mean of requests in flight in the window."""
     start, end = result.window.start_ns, result.window.end_ns
     sent = np.clip(result.requests["sent_ns"], start, end)
     ended = np.clip(result.requests["end_ns"], start, end)
@@ -227,14 +227,14 @@ def _in_flight(result: LoadResult) -> float:
 
 
 def path() -> Path:
-    """Where this machine's calibration is kept: `$ROCBENCH_CACHE`, else `~/.cache/rocbench`."""
+    """The file of this machine's calibration, in `$ROCBENCH_CACHE`, else `~/.cache/rocbench`."""
     folder = os.environ.get("ROCBENCH_CACHE")
     base = Path(folder) if folder else Path.home() / ".cache" / "rocbench"
     return base / f"calibration-{platform.node() or 'host'}.json"
 
 
 def save(calibration: ClientCalibration) -> Path:
-    """Keep a calibration; written whole or not at all."""
+    """Save a calibration; the file is written whole or not at all."""
     where = path()
     where.parent.mkdir(parents=True, exist_ok=True)
     file, fresh = tempfile.mkstemp(".tmp", where.stem, where.parent)  # others may write into $ROCBENCH_CACHE
@@ -246,7 +246,7 @@ def save(calibration: ClientCalibration) -> Path:
 
 
 def load() -> ClientCalibration | None:
-    """This machine's calibration; None if there is none, or one of another CPU or form."""
+    """This machine's calibration; None if it is missing, or is of another CPU or format."""
     try:
         kept = json.loads(path().read_text(encoding="utf-8"))
         if kept["version"] != VERSION or kept["cpu_model"] != _cpu_model():

@@ -1,4 +1,4 @@
-"""Whether the wall clock was set while a load ran: realtime against monotonic, read so that a pause is no step."""
+"""Steps of the wall clock during a load: realtime against monotonic, read so that a pause is not a step."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 
 Clock = Callable[[], int]
 TIGHT_NS = 2_000
-"""A pair of readings this close together is good enough; as a rule the first is."""
+"""A pair of readings this close together is good enough; usually the first pair is."""
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Realtime less monotonic, in ns, and how wrong that may be."""
+    """Realtime minus monotonic, in ns, and its error bound."""
 
     ns: int
     bound_ns: int
 
     def moved_from(self, base: Difference) -> int:
-        """How far the difference surely moved: what the readings' own pauses may explain is no step."""
+        """The certain part of the difference's change: the part that the readings' pauses do not explain."""
         return max(0, abs(self.ns - base.ns) - self.bound_ns - base.bound_ns)
 
 
 def difference(realtime: Clock = time.time_ns, monotonic: Clock = time.monotonic_ns) -> Difference:
-    """The tightest of a few readings of realtime between two of monotonic.
+    """The tightest of a few readings of realtime between two readings of monotonic.
 
-    The process may be stopped for any time between two readings. Realtime was read at some moment between the two
-    of monotonic, so half of what lies between them bounds the error, however long the stop was.
+    The process may be stopped for any time between two readings. Realtime was read between the two readings
+    of monotonic, so half the time between them bounds the error, for any length of the stop.
     """
     best: Difference | None = None
     for _ in range(_TRIES):
@@ -44,7 +44,7 @@ def difference(realtime: Clock = time.time_ns, monotonic: Clock = time.monotonic
 
 
 class StepWatch:
-    """The largest step of the wall clock since it was made."""
+    """The largest step of the wall clock since this object was made."""
 
     def __init__(self, realtime: Clock = time.time_ns, monotonic: Clock = time.monotonic_ns) -> None:
         self._clocks = (realtime, monotonic)

@@ -1,4 +1,4 @@
-"""One socket of the wire transport and the answer that is read from it."""
+"""One socket of the wire transport and the answer read from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rocbench.load.requestfactory import Request
 
 
 class Connection:
-    """One socket and the answer it is reading."""
+    """One socket and the answer that it reads."""
 
     __slots__ = (
         "address",
@@ -35,13 +35,13 @@ class Connection:
         self.reads: list[bytes] = []
         self.stamps: list[bytes] = []
         self.careful = True
-        """Each read may be the end: the head is not complete, or the body is not chunked."""
+        """Each read may be the end: the head is incomplete, or the body is not chunked."""
         self.unsent: memoryview | None = None
         self.served = 0
-        """Answers received whole."""
+        """Complete answers received."""
 
     def parse(self) -> bool:
-        """Work through the recorded reads; False where the answer turns out to be broken."""
+        """Parse the recorded reads; return False if the answer is broken."""
         if self.reads:
             self.framing.feed(self.reads, self.stamps)
             self.reads.clear()
@@ -50,4 +50,4 @@ class Connection:
 
 
 Entry = tuple[Callable[[int, int], Any], Callable[[bytes], None], Callable[[bytes], None], Connection]
-"""(recvmsg, keep the bytes, keep the stamp, connection): what the hot path needs, looked up once."""
+"""(recvmsg, keep the bytes, keep the stamp, connection): the calls of the hot path, looked up once."""

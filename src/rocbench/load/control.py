@@ -1,8 +1,8 @@
 """The block of shared memory between the driver and its workers: int64 cells, each written by one side only.
 
 The driver writes the command and the window's edges; each worker writes its own counters. An edge is
-announced some time before it comes, so a worker that still reads it as unset knows that everything it has
-received so far lies before it. The block is small and plain, so that an agent on another host can mirror it.
+announced before its time, so a worker that still reads it as unset knows that everything received so far
+lies before it. The block is small and plain, so that an agent on another host can mirror it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from enum import IntEnum
 from typing import Final
 
 UNSET: Final = 2**62
-"""An edge that is not yet announced: later than any stamp."""
+"""An edge that is not yet announced; later than any stamp."""
 
 
 class Command(IntEnum):
-    """What the workers shall do."""
+    """Commands of the driver to the workers."""
 
     WAIT = 0
     RUN = 1
     DRAIN = 2
-    """Send nothing new; let what is in flight end."""
+    """Send nothing new; let the requests in flight end."""
     ABORT = 3
     """Close everything now and report."""
 
@@ -33,7 +33,7 @@ class Head(IntEnum):
 
     COMMAND = 0
     GO_NS = 1
-    """When users start, CLOCK_REALTIME."""
+    """Start time of the users, CLOCK_REALTIME."""
     START_NS = 2
     END_NS = 3
 
@@ -47,12 +47,12 @@ class Count(IntEnum):
     COMPLETED = 3
     FAILED = 4
     CONNECT_FAILED = 5
-    """Of the failed, those that reached no server."""
+    """Failed requests that reached no server."""
     OUTPUT_TOKENS = 6
     BEGUN = 7
     """Requests that began in the measured window."""
     OUTSTANDING = 8
-    """Of those, still in flight or waiting to be sent; exact only once TAIL_SEEN is set."""
+    """Requests of the window that are in flight or waiting to be sent; exact only once TAIL_SEEN is set."""
     TURNED_OVER = 9
     """Closed loop: users that have ended a request."""
     TTFT_SUM_NS = 10
@@ -61,15 +61,15 @@ class Count(IntEnum):
     TPOT_COUNT = 13
     TAIL_SEEN = 14
     EXHAUSTED = 15
-    """No request is left to be sent: bound by count, or the trace is at its end."""
+    """Set when no request is left to send: bound by count, or the trace has ended."""
     WAITING = 16
     """Open loop: requests that are due but wait for room."""
     TALKING = 17
-    """Of those in flight, the ones whose connection stands."""
+    """Requests in flight whose connection is established."""
     BEAT = 18
-    """Grows as long as the worker goes round its loop."""
+    """A counter that grows while the worker's loop runs."""
     OVER = 19
-    """The worker has left its loop: only its report is to come."""
+    """Set when the worker has left its loop; only its report is missing."""
 
 
 _HEAD_CELLS = 16
@@ -77,7 +77,7 @@ _WORKER_CELLS = 32
 
 
 class Control:
-    """The block. `create` in the driver, `attach` in a worker that inherited the file descriptor."""
+    """The block: call `create` in the driver, `attach` in a worker that inherited the file descriptor."""
 
     __slots__ = ("_map", "cells", "fd", "workers")
 
@@ -89,7 +89,7 @@ class Control:
 
     @classmethod
     def create(cls, workers: int) -> Control:
-        """A fresh block, nothing announced."""
+        """Create a block with nothing announced."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("rocbench-control")
         else:
@@ -110,6 +110,6 @@ class Control:
         return sum(self.cells[_HEAD_CELLS + count :: _WORKER_CELLS].tolist())
 
     def close(self) -> None:
-        """Give the memory back. Views of it must be gone or the map stays until they are."""
+        """Release the memory. The map stays until all views of it are gone."""
         self.cells.release()
         os.close(self.fd)

@@ -1,4 +1,4 @@
-"""Which CPUs the load workers run on, so that they and the server's ranks leave one another alone."""
+"""CPU placement of the load workers, so that they and the server's ranks do not disturb each other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LEAST_CPUS = 8
-"""Below so many there is nothing to keep apart: the kernel places the workers."""
+"""Minimum CPUs for a placement; with fewer, the kernel places the workers."""
 MOST_CPUS = 65_536
-"""Of one machine: Linux is built for 8,192 at most."""
+"""CPUs of one machine: Linux is built for at most 8,192."""
 _NODES = Path("/sys/devices/system/node")
 _CPUS = Path("/sys/devices/system/cpu")
 
@@ -25,14 +25,14 @@ def pick(
     """`count` CPUs for the client, one per core, on one NUMA node if it fits; None if too few are free. Pure.
 
     Args:
-        count: CPUs wanted.
+        count: number of CPUs needed.
         available: CPUs this process may use.
-        taken: CPUs that the server's ranks are bound to, or ran on last.
+        taken: CPUs that the server's ranks are bound to, or last ran on.
         nodes: NUMA node to its CPUs.
         siblings: CPU to the hardware threads of its core, itself among them.
 
     A core counts as taken when any of its threads is. Nodes with the fewest taken CPUs come first, then those
-    with higher numbers; within a node the highest CPUs, for servers bind from below.
+    with higher numbers; within a node the highest CPUs, because servers bind from below.
     """
     busy = {thread for cpu in taken for thread in siblings.get(cpu, (cpu,))}
     free = [
@@ -59,7 +59,7 @@ def usable() -> set[int]:
 
 
 def for_client(count: int, server_pids: Collection[int] = ()) -> tuple[int, ...] | None:
-    """CPUs for `count` workers beside a server whose processes are `server_pids`; None to leave it to the kernel."""
+    """CPUs for `count` workers, apart from the processes `server_pids`; None leaves it to the kernel."""
     available = usable()
     if len(available) < max(LEAST_CPUS, 2 * count):
         return None
@@ -73,7 +73,7 @@ def for_client(count: int, server_pids: Collection[int] = ()) -> tuple[int, ...]
 
 
 def off_server(available: Collection[int], bound: Collection[Collection[int]]) -> set[int]:
-    """The CPUs that a server leaves to us: all that none of its processes may use; all there are if that is none. Pure.
+    """The CPUs that no process of the server may use; all available CPUs if there are none. Pure.
 
     Args:
         available: CPUs this process may use.
@@ -84,9 +84,9 @@ def off_server(available: Collection[int], bound: Collection[Collection[int]]) -
 
 @contextmanager
 def kept_off(server_pids: Collection[int]) -> Iterator[None]:
-    """While it is open, this thread, and what it starts, keeps off the CPUs that the server is bound to.
+    """Keep this thread, and the threads that it starts, off the server's CPUs while the context is open.
 
-    Not the load's workers alone take CPU: their driver reads the server's metrics and shows the progress.
+    The driver needs CPU time as well as the workers: it reads the server's metrics and shows the progress.
     """
     available = usable()
     bound = []
@@ -105,7 +105,7 @@ def kept_off(server_pids: Collection[int]) -> Iterator[None]:
 
 
 def _last_cpus(pid: int) -> set[int]:
-    """Where a process's threads ran last (field 39 of /proc/PID/task/TID/stat)."""
+    """CPUs on which a process's threads last ran (field 39 of /proc/PID/task/TID/stat)."""
     found = set()
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with suppress(OSError):
@@ -133,7 +133,7 @@ def _siblings(cpus: Collection[int]) -> dict[int, list[int]]:
 
 
 def cpu_list(text: str) -> list[int]:
-    """CPU numbers of the kernel's form `0-3,8`. Raises ValueError for anything else, and for more than `MOST_CPUS`."""
+    """CPU numbers of the kernel's form `0-3,8`. Raises ValueError for other text or over `MOST_CPUS` CPUs."""
     found: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")

@@ -1,4 +1,4 @@
-"""Prompts, conversations and traces from files of JSON. docs/load.md has the shapes."""
+"""Prompts, conversations and traces from JSON files. docs/load.md describes the formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Unit = Literal["s", "ms"]
 Found = TypeVar("Found")
 
 _LOG = logging.getLogger(__name__)
-"""Told by itself on stderr, where a caller takes no notes."""
+"""Logs to stderr for callers that take no notes."""
 
 _ROLES = {
     "human": "user",
@@ -29,7 +29,7 @@ _ROLES = {
     "bard": "assistant",
     "system": "system",
 }
-"""Roles by their names in OpenAI's and ShareGPT's form, the answering products of the latter among them."""
+"""Roles by their names in OpenAI's and ShareGPT's formats; some ShareGPT files name the answering product."""
 _SPOKEN = ("conversations", "conversation", "messages")
 _PROMPTS = ("prompt", "prompt_token_ids")
 _ANSWERS = ("completion", "response")
@@ -38,7 +38,7 @@ _SESSIONS = ("session_id", "delay", "delay_ms", "parent_chat_id")
 _NS = {"s": 10**9, "ms": 10**6}
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds"}
 _LONGEST_NS = 10 * 366 * 86400 * 10**9
-"""No trace lasts ten years; its times must fit 64 bits."""
+"""Maximum length of a trace, ten years: its times must fit 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class Turn:
     """One request of a conversation."""
 
     messages: tuple[tuple[str, str], ...] = ()
-    """(role, content) of everything before and with this turn."""
+    """(role, content) of all messages up to this turn, this turn included."""
     ids: tuple[int, ...] | None = None
-    """The prompt as token ids, where the file has those."""
+    """The prompt as token ids, if the file has them."""
     answer: str | None = None
-    """The recorded answer; its length is the answer's length asked for."""
+    """The recorded answer; its length is the requested answer length."""
     isl: int | None = None
     osl: int | None = None
 
@@ -60,13 +60,13 @@ class Arrival:
     """One line of a trace."""
 
     at_ns: int
-    """After the trace's first line."""
+    """Time after the first line of the trace."""
     turn: Turn
 
 
 @dataclass(slots=True)
 class _Shares:
-    """Prompt tokens that requests have in common by their hash_ids."""
+    """Shared prompt tokens of the requests, by their hash_ids."""
 
     tokens: int = 0
     shared: float = 0.0
@@ -81,29 +81,29 @@ class _Shares:
 
     @property
     def percent(self) -> float:
-        """Of all prompt tokens."""
+        """Shared tokens, as a percentage of all prompt tokens."""
         return 100 * self.shared / self.tokens
 
 
 @dataclass(slots=True)
 class Reader:
-    """How a file is read, and what of it is to be told."""
+    """Settings for reading a file, and counts for its notes."""
 
     path: str
     skip_bad: bool = False
-    """Leave out entries that cannot be used, and tell how many."""
+    """Skip unusable entries, and report their number."""
     vocab_size: int | None = None
-    """Token ids beyond it are refused."""
+    """Token ids from this value on are refused."""
     taken: int = 0
     left_out: int = 0
     first_left_out: str = ""
     without_length: int = 0
     not_read: Counter[str] = field(default_factory=Counter)
-    """Keys that hold what is not used, each with the reason."""
+    """Keys that hold unused values, each with the reason."""
     shares: _Shares = field(default_factory=_Shares)
 
     def each(self, use: Callable[[Mapping[str, Any], str], Found]) -> Iterator[Found]:
-        """What `use` makes of every entry, given with its place. Raises InputError with it, unless `skip_bad`."""
+        """Give the result of `use` for each entry. Raises InputError with the place, unless `skip_bad`."""
         for where, text in entries.read_entries(self.path):
             try:
                 found = use(entries.parsed(text, where), where)
@@ -122,7 +122,7 @@ class Reader:
             )
 
     def notes(self) -> Iterator[str]:
-        """What a user must know beside the entries."""
+        """Notes for the user about the entries."""
         entries_ = self.taken + self.left_out
         if self.left_out:
             yield f"{self.path}: {self.left_out} of {entries_} entries are left out; the first: {self.first_left_out}"
@@ -156,9 +156,9 @@ def conversations(
         path: the file.
         shape: prompt, sharegpt or trace.
         multi_turn: keep the turns after the first.
-        skip_bad: leave out what cannot be used; else InputError is raised with its line.
+        skip_bad: skip unusable entries; else InputError is raised with the line.
         vocab_size: token ids must lie below it.
-        tell: takes each line that a user must know before the load.
+        tell: takes each line for the user before the load.
     """
     reader = Reader(path, skip_bad, vocab_size)
 
@@ -199,18 +199,18 @@ def trace(
 ) -> list[Arrival]:
     """The lines of a trace in order of time.
 
-    `timestamp_s` is in seconds, `timestamp_ms` in milliseconds. A bare `timestamp` is in `unit`; without one in
-    milliseconds where whole numbers stand beside hash_ids, as in Mooncake's traces.
+    `timestamp_s` is in seconds, `timestamp_ms` in milliseconds. A bare `timestamp` is in `unit`; without
+    `unit`, whole numbers with hash_ids, as in Mooncake's traces, are milliseconds.
 
     Args:
         path: the file.
         unit: of a bare `timestamp`.
-        skip_bad: leave out what cannot be used; else InputError is raised with its line.
+        skip_bad: skip unusable lines; else InputError is raised with the line.
         vocab_size: token ids must lie below it.
-        guess: take whole numbers for milliseconds and fractions for seconds where nothing tells the unit; else
+        guess: if nothing states the unit, take whole numbers for milliseconds and fractions for seconds; else
             InputError is raised.
-        speed: what the replay's length is divided by where it is told.
-        tell: takes each line that a user must know before the load: file, unit and length of the replay, and more.
+        speed: divisor of the replay's length in the notes.
+        tell: takes each line for the user before the load: file, unit and length of the replay, and more.
     """
     reader = Reader(path, skip_bad, vocab_size)
 
@@ -263,7 +263,7 @@ def _unit_of(name: str, bare: Unit) -> Unit:
 
 
 def _unit(path: str, lines: Sequence[_Line], stated: Unit | None, *, guess: bool) -> tuple[Unit, str]:
-    """The unit of a bare `timestamp`, and how the lines' units are known."""
+    """The unit of a bare `timestamp`, and the source of the lines' units."""
     names = {line.name for line in lines} - {"timestamp"}
     bare = [line for line in lines if line.name == "timestamp"]
     for name in sorted(names):
@@ -338,7 +338,7 @@ def _prompt(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
 
 
 def _ids(prompt: list[object], name: str, where: str, vocab_size: int | None) -> tuple[int, ...]:
-    """Token ids. Raises InputError for what is none: a server refuses it, or reads it as text."""
+    """Token ids. Raises InputError for other values: a server refuses them, or reads them as text."""
     found = []
     for place, value in enumerate(prompt):
         token = None if isinstance(value, str) else fields.whole(value)

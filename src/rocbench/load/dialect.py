@@ -1,7 +1,7 @@
-"""Learns, with one short request, which body fields a server takes and what it says of token counts.
+"""Learn the body fields that a server accepts and its token counts, with one short request.
 
-vLLM takes all of ours; a plain OpenAI-shaped server may answer 400 to fields it does not know. What is refused
-is left out, one thing after the other, and the notes of the result say so.
+vLLM accepts all our fields; a plain OpenAI-shaped server may answer 400 to unknown fields. Refused fields
+are omitted, one after the other, and the notes of the result say so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rocbench.redact import redacted
 from rocbench.units import one_line
 
 PROBE_ID = 2**40
-"""request_id of the first probe; their rows are warm-up."""
+"""request_id of the first probe; rows of probes are warm-up."""
 
 _LADDER: tuple[dict[str, bool], ...] = (
     {},
@@ -38,7 +38,7 @@ _LADDER: tuple[dict[str, bool], ...] = (
     {"include_usage": False, "continuous_usage": False},
     {"vllm_fields": False, "include_usage": False, "continuous_usage": False},
 )
-"""What is left out, one after the other, where a refusal names no field."""
+"""Omissions to try, one after the other, if a refusal names no field."""
 _NAMES = {
     "continuous_usage_stats": {"continuous_usage": False},
     "stream_options": {"include_usage": False, "continuous_usage": False},
@@ -47,40 +47,40 @@ _NAMES = {
 }
 """Fields by their names in a refusal."""
 _PASSING = {429, *range(500, 600)} - {501, 505}
-"""Statuses of a server that is merely troubled: what it takes is not known."""
+"""Statuses of a server with a temporary problem: they do not say which fields it accepts."""
 _FEW = 3
-"""A refusal that names more fields than this repeats the whole body, and names none."""
+"""Maximum fields that a refusal names; one with more repeats the whole body, and counts as naming none."""
 _UNKNOWN = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|deprecated", re.IGNORECASE
 )
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _BROKEN = {Failure.TRUNCATED, Failure.IN_BAND_ERROR, Failure.ABORTED}
-"""Failures of a probe that another try may not meet."""
+"""Failures of a probe that may not recur in another try."""
 _ELSEWHERE = "give the base URL of the API itself; a gateway or a login before it may want a key (--api-key-env, --header)"
 _SAID = 300
-"""Characters kept of the words of what is no completion."""
+"""Characters kept of an answer that is not a completion."""
 _TRIES = 3
 _TOKENS = 4
 _MORE_TOKENS = 32
-"""Asked for when all tokens of the first probe came in one event: speculation does not make so many at once."""
+"""Tokens requested if all tokens of the first probe came in one event; speculation makes fewer at once."""
 _WORDS = (8, 40)
 
 
 @dataclass(slots=True)
 class Learned:
-    """What the probe found."""
+    """Results of the probe."""
 
     dialect: Dialect
     addresses: tuple[tuple[int, object], ...]
-    """The server's addresses, the one that answered first; none where a proxy or aiohttp looks them up."""
+    """The server's addresses, the first to answer first; empty if a proxy or aiohttp resolves them."""
     text_cost: TextCost | None
     notes: tuple[str, ...]
     ended: tuple[FinishedRequest, ...]
-    """The probes that the server answered, for their rows."""
+    """The answered probes, for their rows."""
 
 
 class Probe:
-    """Sends probes one at a time, by blocking calls."""
+    """Sends probes one at a time, with blocking calls."""
 
     def __init__(self, spec: LoadSpec, transport: str) -> None:
         self.spec = spec
@@ -90,13 +90,13 @@ class Probe:
         self.addresses = addresses(self.where) if self.direct else ()
         self.asked = 0
         self.location = ""
-        """Where the last answer points, if it is a redirect."""
+        """Target of the last answer, if it is a redirect."""
         self.whole = False
-        """The last answer's body came to its end."""
+        """True if the last answer's body was complete."""
         self.ended: list[FinishedRequest] = []
 
     def ask(self, words: int, dialect: Dialect, tokens: int = _TOKENS) -> Answer:
-        """One probe. Raises OSError if the server cannot be reached."""
+        """Send one probe. Raises OSError if the server cannot be reached."""
         self.asked += 1
         payload, isl = self.source.probe(words, dialect, PROBE_ID + self.asked, tokens)
         sent = time.time_ns()
@@ -110,7 +110,7 @@ class Probe:
         return answer
 
     def said(self, answer: Answer) -> str:
-        """The words of a failed answer, without secrets: they are still to be cut."""
+        """The text of a failed answer, without secrets and not yet cut."""
         return redacted(answer.error, self.spec.secrets)
 
     def _over_socket(self, payload: bytes) -> Answer:
@@ -200,7 +200,7 @@ def learn(spec: LoadSpec, transport: str) -> Learned:
 
 
 def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answer | None]:
-    """The richest dialect that the server takes, and its answer (None if the server is merely troubled)."""
+    """The richest dialect that the server accepts, and its answer (None for a temporary problem)."""
     url, message = probe.spec.target.base_url, ""
     dialect = Dialect()
     tried: set[Dialect] = set()
@@ -231,14 +231,14 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
 
 
 def _no_completion(answer: Answer) -> Failure | None:
-    """Why an answer is no completion, though it may have said 200; None if it is one, be it without text."""
+    """The reason why an answer is not a completion, even with status 200; None if it is one."""
     failure = answer.verdict(complete=True, osl_asked=0, ignore_eos=False)
     textless = failure is Failure.EARLY_STOP and answer.finish_reason is not None
     return None if textless else failure
 
 
 def _nonsense(probe: Probe, answer: Answer, failure: Failure) -> RequestRefused:
-    """What answers is no model: every request of the load would be answered so, by the thousand."""
+    """The error for a server that is not a model: it would answer all requests of the load in this way."""
     words = one_line(
         _MARKUP.sub(" ", redacted(answer.body.decode("utf-8", "replace"), probe.spec.secrets)), _SAID
     )
@@ -256,7 +256,7 @@ def _nonsense(probe: Probe, answer: Answer, failure: Failure) -> RequestRefused:
 
 
 def _refusal(probe: Probe, answer: Answer, words: str = "") -> RequestRefused:
-    """The server's own words, and what follows from them."""
+    """The error for a refusal: the server's own words, and their consequence."""
     url, api = probe.spec.target.base_url, "chat" if probe.source.is_chat else "completions"
     cause = causes.of_status(
         answer.status, words or probe.said(answer), url, location=probe.location, api=api
@@ -265,7 +265,7 @@ def _refusal(probe: Probe, answer: Answer, words: str = "") -> RequestRefused:
 
 
 def _next(dialect: Dialect, said: str, tried: set[Dialect], spec: LoadSpec) -> Dialect | None:
-    """What to ask next: without the fields that a refusal names, else without others, one after the other."""
+    """The next dialect to try: without the fields that a refusal names, else the next on the ladder."""
     named = [name for name in _NAMES if name in said]
     if "continuous_usage_stats" in named and "stream_options" in named:
         named.remove("stream_options")  # where the other stands
@@ -291,7 +291,7 @@ def _next(dialect: Dialect, said: str, tried: set[Dialect], spec: LoadSpec) -> D
 
 
 def _left_out(dialect: Dialect, message: str) -> list[str]:
-    """What the server was not sent, or by another name, as notes."""
+    """Notes on fields that were omitted or sent under another name."""
     without = []
     if not dialect.vllm_fields:
         without.append("ignore_eos and min_tokens")
@@ -308,7 +308,7 @@ def _left_out(dialect: Dialect, message: str) -> list[str]:
 
 
 def _ask(probe: Probe, words: int, dialect: Dialect, url: str, tokens: int = _TOKENS) -> Answer | None:
-    """An answer, after a few tries; None if it never came whole. Raises ServerUnreachable if nobody answers."""
+    """An answer, after a few tries; None if none was complete. Raises ServerUnreachable."""
     answer = None
     for attempt in range(_TRIES):
         try:
@@ -328,9 +328,9 @@ def _ask(probe: Probe, words: int, dialect: Dialect, url: str, tokens: int = _TO
 
 
 def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> None:
-    """Raises RequestRefused if the server sends an answer in one piece: it has no TTFT and no TPOT to measure.
+    """Raise RequestRefused if the server sends an answer in one piece: it has no TTFT and no TPOT.
 
-    A replay of a finished answer in many events cannot be told from a fast server here; its rows tell.
+    A replay of a finished answer in many events looks like a fast server here; its rows show the difference.
     """
     if len(answer.stamps) != 1 or answer.failure is not None:
         return
@@ -350,7 +350,7 @@ def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> 
 
 
 def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]) -> Dialect:
-    """Ask for token ids where usage does not come with each chunk."""
+    """Request token ids if usage does not come with each chunk."""
     wanted = replace(dialect, token_ids=True)
     answer = _ask(probe, words, wanted, probe.spec.target.base_url) or Answer()
     if answer.status == 200 and answer.stamps and not answer.uncounted:
@@ -366,7 +366,7 @@ def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]
 
 
 def _text_cost(probe: Probe, dialect: Dialect, first: Answer) -> TextCost | None:
-    """What words cost in tokens, from two probes of unlike lengths."""
+    """The cost of words in tokens, from two probes of different lengths."""
     second = _ask(probe, _WORDS[1], dialect, probe.spec.target.base_url) or Answer()
     if first.prompt_tokens < 0 or second.prompt_tokens < 0:
         return None

@@ -1,8 +1,8 @@
-"""`drive`: probes the server, starts the workers, watches them, and merges what they report.
+"""`drive`: probes the server, starts the workers, watches them, and merges their reports.
 
     connect -> warm-up -> measure -> tail -> drain
 
-Warm-up lasts until every user has ended a request (open loop: until as many requests have ended as were ever
+Warm-up lasts until every user has ended a request (open loop: until the ended requests reach the maximum
 in flight). The tail keeps the load full, unmeasured, until the last request that began in the window is over.
 """
 
@@ -29,7 +29,7 @@ from rocbench.load.workerpool import WorkerPool
 from rocbench.records import LoadResult, RequestArray, Window
 
 _SPARE_FILES = 64
-"""Open files that a process needs beside its connections."""
+"""Open files that a process needs in addition to its connections."""
 
 
 def drive(
@@ -38,12 +38,12 @@ def drive(
     stop: threading.Event | None = None,
     agents: Sequence[Agent] = (),
 ) -> LoadResult:
-    """Load a server as `spec` says and give what was measured.
+    """Load a server as `spec` says and return the measurements.
 
     Args:
         spec: the load.
         on_progress: called four times a second from this thread.
-        stop: when set, the load ends within seconds and what was measured is given
+        stop: when set, the load ends within seconds and the measurements are returned
             (`window.ended_by` is "interrupted"); so does KeyboardInterrupt.
         agents: load hosts that send the load in place of this machine.
 
@@ -100,7 +100,7 @@ def _worker_spec(
 
 
 def _probe_rows(learned: Learned, control: Control) -> RequestArray:
-    """The probes' rows, as warm-up of worker 0."""
+    """The rows of the probes, as warm-up of worker 0."""
     spare = memoryview(bytearray(8 * 32)).cast("q")
     tally = Tally(0, control.cells, spare, ignore_eos=False, keep_stamps=False)
     for ended in learned.ended:
@@ -109,7 +109,7 @@ def _probe_rows(learned: Learned, control: Control) -> RequestArray:
 
 
 def _to_last_answer(window: Window, reports: list[WorkerReport]) -> Window:
-    """A window bound by count ends with the last answer."""
+    """End a window that is bound by count at the last answer."""
     if window.ended_by != "count":
         return window
     ends = [int(report.rows["end_ns"].max()) for report in reports if len(report.rows)]

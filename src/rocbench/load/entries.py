@@ -1,4 +1,4 @@
-"""The entries of a file of JSON: one a line, or the elements of one array. Each with its place, in bounded memory."""
+"""The entries of a JSON file with their places: one per line, or an array's elements. Memory is bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import orjson
 from rocbench.errors import InputError
 
 MOST_BYTES = 2 << 30
-"""Of one file, unpacked: each load worker holds its prompts in memory."""
+"""Bytes of one file, uncompressed: each load worker holds its prompts in memory."""
 LONGEST = 64 << 20
 """Bytes of one entry."""
 _CHUNK = 1 << 20
@@ -30,11 +30,11 @@ _OTHER = {
     b"\xff\xfe": "UTF-16: write it as UTF-8, with `iconv -f UTF-16 -t UTF-8`",
     b"\xfe\xff": "UTF-16: write it as UTF-8, with `iconv -f UTF-16 -t UTF-8`",
 }
-"""First bytes of files that are no JSON in UTF-8, and what to do with them."""
+"""First bytes of files that are not JSON in UTF-8, and their remedies."""
 _GZIP = b"\x1f\x8b"
 _UTF8_MARK = b"\xef\xbb\xbf"
 _TOKEN = re.compile(rb'"(?:[^"\\]+|\\.)*+("?)|[{}\[\]]', re.DOTALL)
-"""A string (its group is empty where the end is not there yet) or a bracket."""
+"""A string (its group is empty if its end is not read yet) or a bracket."""
 _BLANK = re.compile(rb"[ \t\r\n]*")
 _BARE = re.compile(rb"[^,\]\s]+")
 
@@ -42,7 +42,7 @@ _BARE = re.compile(rb"[^,\]\s]+")
 def read_entries(path: str) -> Iterator[tuple[str, bytes]]:
     """(place, text) of each entry; the place is `FILE:LINE`, in an array with the entry's number.
 
-    gzip is unpacked. Raises InputError for what is no such file, or has no end.
+    gzip is unpacked. Raises InputError for a file of another kind, or an entry without an end.
     """
     try:
         with _opened(path) as file:
@@ -65,7 +65,7 @@ def _is_array(line: bytes) -> bool:
 
 
 def parsed(text: bytes, where: str) -> Mapping[str, Any]:
-    """An entry as its keys and values. Raises InputError if it is no JSON object."""
+    """An entry's keys and values. Raises InputError if it is not a JSON object."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -138,13 +138,13 @@ def _lines(path: str, file: BinaryIO, number: int, text: bytes) -> Iterator[tupl
 
 
 class _Array:
-    """The elements of one JSON array, found by their brackets; each is parsed by itself."""
+    """The elements of one JSON array, found by their brackets; each is parsed separately."""
 
     def __init__(self, path: str, file: BinaryIO, line: int, text: bytes) -> None:
         self.path, self.file = path, file
         self.line, self.text = line, text
         self.counted = 0
-        """Up to here the lines of the text are counted."""
+        """Offset up to which lines are counted."""
         self.at = text.index(b"[") + 1
         self.size = len(text)
         self.number = 0
@@ -176,13 +176,13 @@ class _Array:
         return f"{self.path}:{self.line} (entry {self.number or 1})"
 
     def _forget(self) -> None:
-        """Let go of what has been read."""
+        """Discard the text that has been read."""
         if self.at > _CHUNK and 2 * self.at > len(self.text):
             self.line += self.text.count(b"\n", self.counted, self.at)
             self.text, self.at, self.counted = self.text[self.at :], 0, 0
 
     def _more(self) -> bool:
-        """Read on; False at the file's end."""
+        """Read more; return False at the end of the file."""
         chunk = self.file.read(max(_CHUNK, len(self.text) - self.at))
         self.size += len(chunk)
         _bound(self.size, self.path)
@@ -190,7 +190,7 @@ class _Array:
         return bool(chunk)
 
     def _next_sign(self, *, at_end: bool = False) -> bytes:
-        """The next byte that is not blank, which stays; empty at the file's end."""
+        """The next byte that is not blank, not consumed; empty at the end of the file."""
         while True:
             found = _BLANK.match(self.text, self.at)
             self.at = found.end() if found else self.at
@@ -202,7 +202,7 @@ class _Array:
                 raise InputError("the array has no end: the file was cut?", where=self._where())
 
     def _end(self, where: str) -> int:
-        """Where the element that begins here ends."""
+        """End position of the element that begins here."""
         if self.text[self.at : self.at + 1] not in (b"{", b"[", b'"'):
             while (found := _BARE.match(self.text, self.at)) and found.end() == len(self.text):
                 if not self._more():

@@ -1,4 +1,4 @@
-"""One SSE event's JSON as far as a benchmark needs it. Pure."""
+"""The fields of one SSE event's JSON that a benchmark needs. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import msgspec
 from rocbench.load.othertext import holds_text
 
 MOST = 1 << 30
-"""No count of tokens is greater."""
+"""Maximum token count."""
 NO_COUNT = -1
-"""In place of a count that is none: a fraction, less than zero, beyond all measure, no number."""
+"""Replaces an impossible count: a fraction, negative, too large, or not a number."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
@@ -51,7 +51,7 @@ class Choice(msgspec.Struct, gc=False):
     text: str | None = None
     delta: Delta | None = None
     message: Delta | None = None
-    """In answers that do not stream."""
+    """In answers that are not streamed."""
     finish_reason: str | None = None
     token_ids: list[int] | None = None
 
@@ -83,7 +83,7 @@ NO_EVENT = Event()
 
 
 def decode(payload: bytes | bytearray) -> Event:
-    """The event. Raises ValueError when it is not JSON, or nested too deeply; fields of unexpected types count as absent."""
+    """The event. Raises ValueError if it is not JSON, or nested too deep; mistyped fields count as absent."""
     try:
         return TYPED.decode(payload)
     except msgspec.ValidationError:
@@ -97,7 +97,7 @@ def decode(payload: bytes | bytearray) -> Event:
 
 
 def _lenient(value: Any) -> Event:
-    """An event of unusual types: what can be read of it."""
+    """The readable parts of an event with unexpected types."""
     if not isinstance(value, dict):
         raise ValueError("an event must be a JSON object")  # noqa: TRY004 - it is the wire that is wrong
     event = Event(error=value.get("error"), object=_text(value.get("object")), message=value.get("message"))
@@ -142,7 +142,7 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    """A count of tokens; None where there is none, NO_COUNT for what cannot be one."""
+    """A token count; None if absent, NO_COUNT if impossible."""
     if value is None:
         return None
     if isinstance(value, str) and value.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""Server-sent events out of the bytes of a body: where one ends, what its lines say, and whether a body has any. Pure."""
+"""Server-sent events in the bytes of a body: their ends, their fields, and the check for a stream. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 BOM = b"\xef\xbb\xbf"
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z))(?:\r\n|\n|\r(?!\n|\Z))")
 _BLANK_BYTES = 3
-"""Of a blank line that more bytes make whole, so many can have come before."""
+"""Maximum bytes of an incomplete blank line."""
 _FIELDS = (b"data", b"event", b"id", b"retry")
 _MOST_BLANKS = 4096
-"""Bytes of white space that a body may begin with while it is not known what it is."""
+"""Leading bytes of white space after which the kind of a body is decided."""
 
 
 def blocks(rest: bytearray, data: bytes) -> list[bytes]:
-    """The events that `data` makes whole, as blocks of lines; `rest` keeps what is left, for the next call.
+    """The events that `data` completes, as blocks of lines; `rest` keeps the bytes after them.
 
-    What was kept was looked through already, so time is linear however the bytes are cut: only the end of it can be
+    The kept bytes were already searched, so time is linear for any cuts between bytes: only their end can be
     the beginning of a blank line.
     """
     found, at = [], 0
@@ -36,7 +36,7 @@ def blocks(rest: bytearray, data: bytes) -> list[bytes]:
 
 
 def fields(block: bytes) -> tuple[bytes, bytes]:
-    """(event, data) of one event's lines; comments and other fields are left out."""
+    """(event, data) of one event's lines; comments and other fields are skipped."""
     values, kind = [], b""
     for line in block.splitlines():
         name, _, value = line.partition(b":")
@@ -49,7 +49,7 @@ def fields(block: bytes) -> tuple[bytes, bytes]:
 
 
 def is_plain(data: bytes, hinted: bool) -> bool | None:
-    """Whether a body that begins so is one value and no event stream; None while too little came to tell."""
+    """Return whether a body that begins so is one value, not an event stream; None if too little came."""
     if BOM.startswith(data[:3]) and len(data) < len(BOM):
         return None
     start = data.removeprefix(BOM).lstrip()

@@ -1,4 +1,4 @@
-"""Numbers of an entry as files really write them: taken as they are, or refused by name. Pure."""
+"""Numbers of an entry in the forms that files really contain: accepted, or refused by name. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rocbench.redact import redacted
 OUTPUT_KEYS = ("output_len", "output_length", "output_tokens", "max_tokens", "osl")
 INPUT_KEYS = ("input_len", "input_length", "input_tokens", "isl")
 MOST_TOKENS = 10_000_000
-"""Of a prompt or an answer; no model has a longer context."""
+"""Tokens of a prompt or an answer; no model has a longer context."""
 _LINE = 60
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
@@ -43,9 +43,9 @@ def number(value: object) -> int | float | None:
 
 
 def length(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> int | None:
-    """The length under the first of these names that is there; None where none is.
+    """The length under the first of these names that is present; None if none is.
 
-    Raises InputError if it is no length: another one in its place would be sent in silence.
+    Raises InputError if it is not a length: a default in its place would go unnoticed.
     """
     name = next((name for name in names if name in row), None)
     if name is None:
@@ -60,14 +60,14 @@ def length(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> int | 
 
 
 def others(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
-    """Keys that look like a length, hold a number and are none of these: one may have been meant."""
+    """Other keys that look like a length and hold a number: the file may mean one of them."""
     for name, value in row.items():
         if name not in names and _LIKE_A_LENGTH.search(name) and number(value) is not None:
             yield name
 
 
 def disagree(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(name that counts, other name) where two of these names give unlike lengths."""
+    """(name that counts, other name) for each of these names with a different length."""
     there = [name for name in names if name in row]
     for name in there[1:]:
         if whole(row[name]) != whole(row[there[0]]):
@@ -75,7 +75,7 @@ def disagree(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[s
 
 
 def shown(value: object) -> str:
-    """A value as JSON writes it, in a line: masked, and cut between words, for a part of a key would stay a secret."""
+    """A value as one line of JSON: masked, and cut between words, as a part of a key would stay a secret."""
     text = redacted(json.dumps(value, ensure_ascii=False, default=str))
     if len(text) <= _LINE:
         return text

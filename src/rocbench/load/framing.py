@@ -1,4 +1,4 @@
-"""HTTP/1.1 answers out of recorded reads. Pure: bytes and stamps in, an `Answer` filled."""
+"""HTTP/1.1 answers from recorded reads. Pure: bytes and stamps in, an `Answer` filled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rocbench.load.answer import MOST_EVENT, Answer
 from rocbench.records import Failure
 
 MOST_HEAD = 256 << 10
-"""Bytes of an answer's head, and of all that may stand between two pieces of its body or after the last."""
+"""Bytes of an answer's head, and of the bytes between two pieces of its body or after the last piece."""
 HEAD_TOO_LARGE = f"the head of the answer is larger than {MOST_HEAD >> 10} KiB"
 _unpack = struct.Struct("qq").unpack
 _iter_unpack = struct.Struct("qq").iter_unpack
@@ -27,8 +27,8 @@ def stamp_ns(raw: bytes) -> int:
 class Framing:
     """The answers of one connection, one after the other.
 
-    httptools decides where a body ends, so text that looks like an end is only text. The parser lives as long
-    as its connection: it and this object refer to one another, and the collector is off in the window.
+    httptools decides the end of a body, so text that looks like an end is only text. The parser lives as long
+    as its connection: it and this object refer to each other, and the garbage collector is off in the window.
     """
 
     __slots__ = (
@@ -64,20 +64,20 @@ class Framing:
         self._chunked = self._length = False
         self._plain = True
         self._bare = 0
-        """Bytes since the last that were of the body."""
+        """Bytes since the last byte of the body."""
         self._inflate: zlib._Decompress | None = None
         self.broken = ""
         self.location = ""
-        """Where a redirect points."""
+        """Target of a redirect."""
 
     @property
     def streams(self) -> bool:
-        """The rest of the body is chunked, so that its end shows in the bytes' own end."""
+        """True if the rest of the body is chunked, so that its own bytes show its end."""
         return self.headers_complete and self._chunked
 
     @property
     def open_ended(self) -> bool:
-        """Only the connection's end will end the body."""
+        """True if only the connection's end will end the body."""
         return self.headers_complete and not self._chunked and not self._length
 
     def feed(self, reads: Sequence[bytes], stamps: Sequence[bytes]) -> None:
@@ -120,7 +120,7 @@ class Framing:
             answer.end()
 
     def _expand(self, pieces: list[bytes]) -> None:
-        """Undo the compression of a body that nobody asked to be compressed."""
+        """Decompress a body that was compressed without a request for it."""
         assert self._inflate is not None
         inflate = self._inflate
         try:
@@ -132,7 +132,7 @@ class Framing:
             pieces[:] = [b""] * len(pieces)
 
     def eof(self) -> None:
-        """The server closed: that ends a body that has no other end, once it has said all."""
+        """Handle the server's close: it ends a complete body that has no other end."""
         if self.open_ended and not self.complete:
             self.answer.end()
             self.complete = self.answer.all_said
@@ -140,7 +140,7 @@ class Framing:
     # --- httptools' calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """Take one header."""
         lower = name.lower()
         if lower == b"transfer-encoding":
             self._chunked = b"chunked" in value.lower()
@@ -154,7 +154,7 @@ class Framing:
             self._inflate = zlib.decompressobj(47 if b"gzip" in value.lower() else zlib.MAX_WBITS)
 
     def on_headers_complete(self) -> None:
-        """All headers are there."""
+        """Note the end of the headers."""
         status = self._parser.get_status_code()
         if status < 200 or self.complete:
             return
@@ -163,7 +163,7 @@ class Framing:
         self.answer.plain = self._plain or status != 200
 
     def on_message_complete(self) -> None:
-        """The answer is whole (or a 100 Continue was)."""
+        """Note the end of the answer, or of a 100 Continue."""
         if self.headers_complete and not self.complete:
             self.complete = True
             self.keep_alive = self._parser.should_keep_alive()

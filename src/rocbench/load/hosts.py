@@ -1,8 +1,8 @@
 """Load from several hosts: the same workers and the same control block on each, kept in step by their agents.
 
-Send to receive happens on one host, so latencies need no common clock. The window does: its edges are announced
-ahead and told to each host in its own clock, by an offset measured as NTP does (the exchange with the shortest way
-there and back); half that way bounds the error. Rows come back in the driver's clock.
+Sending and receiving happen on one host, so latencies need no common clock. The window does: its edges are
+announced ahead, and each host gets them in its own clock, by an offset measured as NTP does (the exchange
+with the shortest round trip); half the round trip bounds the error. Rows come back in the driver's clock.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from rocbench.load.workerpool import WorkerPool
 from rocbench.records import NONE, LoadHost
 
 AHEAD_NS = 1_000_000_000
-"""How long before it comes an edge of the window is announced: longer than any exchange with a host takes."""
+"""Time between the announcement of a window edge and the edge: longer than any exchange with a host."""
 PINGS = 60
 EXCHANGE_EVERY_S = 0.02
 _END_S = 2.0
-"""How long the end of a load waits for hosts, twice: one that does not answer has workers that see the end by themselves."""
+"""Time that the end of a load waits for hosts, twice: workers of a silent host see the end by themselves."""
 _TIMES = (Head.GO_NS, Head.START_NS, Head.END_NS)
 _FIRST = (Count.READY, Count.TAIL_SEEN, Count.EXHAUSTED)
-"""Flags that are read before the counters they vouch for."""
+"""Flags that are read before the counters that they confirm."""
 _STAMPS = ("intended_ns", "sent_ns", "first_chunk_ns", "first_token_ns", "last_token_ns", "end_ns")
 
 Report = WorkerReport | BenchError
 
 
 class Agent(Protocol):
-    """What a load host can be asked. Every call may raise OSError when the host is gone."""
+    """The calls to a load host. Every call may raise OSError if the host is gone."""
 
     name: str
     cpus: int
 
     def clock(self) -> int:
-        """Its CLOCK_REALTIME in ns."""
+        """The host's CLOCK_REALTIME in ns."""
 
     def start(self, specs: Sequence[WorkerSpec], workers: int) -> None:
-        """Start these workers, of so many over all hosts."""
+        """Start these workers; `workers` is the number over all hosts."""
 
     def exchange(self, head: Sequence[int]) -> tuple[list[list[int]], bool]:
-        """Take the driver's cells, in this host's clock; give each worker's, and whether all have reported."""
+        """Send the driver's cells, in this host's clock; return the workers' and True if all reported."""
 
     def reports(self) -> list[Report]:
-        """What its workers reported, once all have."""
+        """The reports of the host's workers, once all have reported."""
 
     def end(self) -> None:
-        """Leave no worker behind."""
+        """End all workers."""
 
 
 class HostSide:
-    """A load host's end: it runs in the agent's process there."""
+    """The load host's side; it runs in the agent's process on that host."""
 
     def __init__(self) -> None:
         self._control: Control | None = None
@@ -98,7 +98,7 @@ class HostSide:
         return counters, done
 
     def reports(self) -> list[Report]:
-        """What each worker reported; a fault for one that died."""
+        """The report of each worker; a fault for a worker that died."""
         assert self._crew is not None
         return [
             member.report or LoadFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
@@ -106,7 +106,7 @@ class HostSide:
         ]
 
     def end(self) -> None:
-        """End the workers and give the memory back."""
+        """End the workers and release the memory."""
         if self._crew is not None:
             self._crew.__exit__(None, None, None)
             self._crew = None
@@ -117,14 +117,14 @@ class HostSide:
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """How far a host's clock is ahead of ours, and how wrong that can be."""
+    """The host's clock minus ours, and the error bound."""
 
     ns: int
     bound_ns: int
 
 
 def offset(agent: Agent, pings: int = PINGS) -> Offset:
-    """Ask the host's clock many times; the shortest way there and back tells best."""
+    """Ask the host's clock many times; use the exchange with the shortest round trip."""
     best: Offset | None = None
     for _ in range(pings):
         before = time.time_ns()
@@ -139,7 +139,7 @@ def offset(agent: Agent, pings: int = PINGS) -> Offset:
 
 @dataclass(slots=True)
 class _Host:
-    """One host as the driver sees it."""
+    """The driver's view of one host."""
 
     agent: Agent
     specs: list[WorkerSpec]
@@ -147,12 +147,12 @@ class _Host:
     reports: list[Report] | None = None
     fault: BenchError | None = None
     lag_ns: int = 0
-    """The longest time in which the host was told nothing."""
+    """The longest time without a message to the host."""
     thread: threading.Thread | None = field(default=None, repr=False)
 
 
 class HostsCrew:
-    """All workers on all hosts; used as `WorkerPool` is."""
+    """All workers on all hosts, with the interface of `WorkerPool`."""
 
     def __init__(self, specs: Sequence[WorkerSpec], control: Control, agents: Sequence[Agent]) -> None:
         self.control = control
@@ -193,7 +193,7 @@ class HostsCrew:
         _within(_END_S, enders)
 
     def _keep_in_step(self, host: _Host) -> None:
-        """Until its workers have reported: tell a host what the driver says and take in what it counts."""
+        """Exchange the driver's commands and a host's counters until its workers have reported."""
         told = time.monotonic_ns()
         try:
             while not self._ending:
@@ -220,16 +220,16 @@ class HostsCrew:
 
     @property
     def ready(self) -> bool:
-        """All workers have made their first requests."""
+        """True if all workers have made their first requests."""
         return self.control.total(Count.READY) == len(self.members)
 
     @property
     def done(self) -> bool:
-        """All hosts have handed over all reports."""
+        """True if all hosts have handed over all reports."""
         return all(host.reports is not None or host.fault is not None for host in self._hosts)
 
     def check(self) -> None:
-        """Raise what a worker reported as an error, or LoadFault for a host that is gone."""
+        """Raise an error that a worker reported, or LoadFault for a host that is gone."""
         for host in self._hosts:
             if host.fault is not None:
                 raise host.fault
@@ -238,7 +238,7 @@ class HostsCrew:
                     raise report
 
     def reports(self) -> list[WorkerReport]:
-        """Every worker's report in the driver's clock, once `done`."""
+        """All workers' reports in the driver's clock, once `done`."""
         self.check()
         return [
             _in_our_clock(report, host)
@@ -248,7 +248,7 @@ class HostsCrew:
         ]
 
     def hosts(self) -> tuple[LoadHost, ...]:
-        """Each host with its clock's offset: measured again now, so that a drift is in the bound."""
+        """Each host with the offset of its clock, measured again now, so that the bound includes a drift."""
         found = []
         for host in self._hosts:
             again = offset(host.agent)
@@ -262,7 +262,7 @@ class HostsCrew:
         return tuple(found)
 
     def notes(self) -> list[str]:
-        """Hosts that were told nothing for longer than edges are announced ahead."""
+        """Hosts without a message for longer than edges are announced ahead."""
         return [
             f"load host {host.agent.name} was out of reach for {host.lag_ns / 1e9:.1f} s: an edge of the window "
             "may have come too late there"
@@ -272,7 +272,7 @@ class HostsCrew:
 
 
 def _within(seconds: float, threads: Sequence[threading.Thread]) -> None:
-    """Wait so long for all of them together."""
+    """Join all threads within one common time limit."""
     until = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
@@ -296,7 +296,7 @@ def _in_our_clock(report: WorkerReport, host: _Host) -> WorkerReport:
 
 
 def spread(agents: Sequence[Agent], workers: int | None, wanted: int) -> int:
-    """Workers over all hosts: as asked, else `wanted`, the same on each, at most one per CPU."""
+    """Number of workers over all hosts: as asked, else `wanted`, the same on each, at most one per CPU."""
     if workers is not None:
         return max(workers, len(agents))
     each = -(-wanted // len(agents))

@@ -1,4 +1,4 @@
-"""Synthetic images: real PNG or JPEG files, each with its own pixels, so that no server's image cache helps."""
+"""Synthetic images: real PNG or JPEG files, each with different pixels, so that image caches do not help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TILES = 16
 
 
 def picture(plan: Images, key: Key, number: int, index: int) -> bytes:
-    """The file of image `index` of request `number`: a mosaic of random colours of the size asked."""
+    """The file of image `index` of request `number`: a mosaic of random colours in the requested size."""
     colours = key.generator("image", number * 1000 + index).integers(
         0, 256, (_TILES, _TILES, 3), dtype=np.uint8
     )
@@ -29,6 +29,6 @@ def picture(plan: Images, key: Key, number: int, index: int) -> bytes:
 
 
 def data_url(plan: Images, key: Key, number: int, index: int) -> str:
-    """The picture as a data URL, as chat messages take it."""
+    """The picture as a data URL for chat messages."""
     encoded = base64.b64encode(picture(plan, key, number, index)).decode("ascii")
     return f"data:image/{plan.format};base64,{encoded}"

@@ -1,4 +1,4 @@
-"""The machine the load runs on: transport, open-file limit, worker count, CPUs."""
+"""The load's machine: transport, open-file limit, worker count, CPUs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rocbench.load.cpus import usable
 from rocbench.load.spec import Closed, LoadSpec
 
 USERS_PER_WORKER = 1000
-"""Users that one worker holds truly without a calibration: 40,000 tokens/s on one core of 2023."""
+"""Users of one worker with true stamps, without a calibration: 40,000 tokens/s on one core of 2023."""
 
 _MANY_FILES = 1 << 20
-"""Asked for where there is no hard limit: the kernel's own default of `fs.nr_open`."""
+"""Files to request if there is no hard limit: the kernel's default of `fs.nr_open`."""
 
 
 def raise_file_limit() -> int:
@@ -31,7 +31,7 @@ def raise_file_limit() -> int:
 
 
 def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
-    """The transport of a load. Raises InputError if the wire is asked for where it cannot be."""
+    """The transport of a load. Raises InputError if the wire is requested but not possible."""
     where = place(spec.target.base_url)
     proxied = proxy_of(where) is not None
     possible = sys.platform == "linux" and where.scheme == "http" and not proxied
@@ -46,9 +46,9 @@ def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
 
 
 def choose_workers(spec: LoadSpec) -> int:
-    """Worker processes of a load: as asked, else by the users that one worker holds, at most one per CPU.
+    """Worker processes of a load: as asked, else by the users per worker, at most one per CPU.
 
-    One worker holds as many users as `bench calibrate` found on this machine; without a calibration, 1,000.
+    Users per worker come from `bench calibrate` on this machine; without a calibration, 1,000.
     """
     if spec.workers is not None:
         return spec.workers
@@ -57,7 +57,7 @@ def choose_workers(spec: LoadSpec) -> int:
 
 
 def wanted_workers(spec: LoadSpec) -> int:
-    """Worker processes that the users of a load need, however many CPUs there are."""
+    """Worker processes that the users of a load need, independent of the number of CPUs."""
     calibration = calibrate.load()
     each = calibration.worker_users if calibration and calibration.worker_users else USERS_PER_WORKER
     users = spec.shape.users if isinstance(spec.shape, Closed) else each

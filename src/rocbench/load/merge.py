@@ -1,4 +1,4 @@
-"""The workers' reports as one LoadResult. Pure."""
+"""Merges the workers' reports into one LoadResult. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rocbench.records import Histogram, Int64Array, LoadHost, LoadResult, Phase,
 
 
 def phases(began_ns: Int64Array, window: Window) -> Int64Array:
-    """Phase of each request from when it began."""
+    """Phase of each request by its start."""
     tail = np.where(began_ns < window.end_ns, Phase.MEASURED, Phase.TAIL)
     return np.where(began_ns < window.start_ns, Phase.WARMUP, tail)
 
@@ -31,7 +31,7 @@ def merge(
     notes: Sequence[str],
     hosts: tuple[LoadHost, ...] = (),
 ) -> LoadResult:
-    """All rows in order of sending, phases set, counts added up."""
+    """All rows in order of sending, with phases set and counts summed."""
     rows = np.concatenate([probes, *(report.rows for report in reports)])
     rows = rows[np.argsort(rows["sent_ns"], kind="stable")]
     rows["phase"] = phases(rows["intended_ns"], window)

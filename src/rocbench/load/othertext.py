@@ -1,6 +1,6 @@
-"""Text that an event holds under another name than the usual ones. Pure.
+"""Text that an event holds under an unusual name. Pure.
 
-Read only for events that show neither text nor a token count, so once or twice an answer.
+Read only for events without text and without a token count, so once or twice per answer.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import msgspec
 
 
 class OtherText(Enum):
-    """What was found."""
+    """The kind of text found."""
 
     NOTHING = 0
     TEXT = 1
-    """Text under a name that is known to hold some."""
+    """Text under a known other name."""
     UNKNOWN = 2
-    """Text under a name that is not known."""
+    """Text under an unknown name."""
 
 
 _KNOWN = re.compile(r"reason|think|thought|refusal|transcript|^(content|text|audio)$")
@@ -36,7 +36,7 @@ _NO_TEXT = re.compile(
 
 
 def other_text(payload: bytes) -> tuple[str, OtherText]:
-    """Name and kind of what an event holds that may be text."""
+    """Name and kind of the possible text in an event."""
     try:
         return _other_text(msgspec.json.decode(payload))
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ def _other_text(value: dict[str, Any]) -> tuple[str, OtherText]:
 
 
 def holds_text(value: Any) -> bool:
-    """Whether a JSON value holds words, at any depth."""
+    """Return whether a JSON value holds words, at any depth."""
     if isinstance(value, dict):
         return any(holds_text(part) for name, part in value.items() if not _NO_TEXT.match(name))
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Who sends when: users' starts, refill, backing off, arrivals by the clock, room. Shared by both transports."""
+"""Timing of requests in both transports: users' starts, refill, back-off, arrivals by the clock, room."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rocbench.load.work import Work
 
 NEVER = 2**63 - 1
 _GAP_NS = 50_000_000
-"""Between requests of a trace that waited for room, while requests fail."""
+"""Gap between requests of a trace that waited for room, while requests fail."""
 
 
 class Pacing:
-    """Calls `start` with each request whose time has come. Times are ns of CLOCK_MONOTONIC."""
+    """Calls `start` with each request at its time. Times are ns of CLOCK_MONOTONIC."""
 
     def __init__(self, work: Work, start: Callable[[Request], None]) -> None:
         self.work = work
@@ -30,7 +30,7 @@ class Pacing:
         self._order = count()
         self.sending = True
         self._held_ns = 0
-        """Open loop: until when nothing that waits for room is sent, because requests fail; 0 while they do not."""
+        """Open loop: requests waiting for room are held until then, as requests fail; 0 while none fail."""
         shape, workers = self.feed.shape, self.feed.workers
         self._gap_ns = round(1e9 * workers / shape.rate) if isinstance(shape, Open) else _GAP_NS
         self._closed_loop = isinstance(self.feed.shape, Closed)
@@ -47,11 +47,11 @@ class Pacing:
 
     @property
     def planned(self) -> int:
-        """Requests that wait for their time."""
+        """Number of requests that wait for their time."""
         return len(self._timers)
 
     def next_due(self) -> int:
-        """When the next request is due; NEVER when none is planned."""
+        """Time of the next due request; NEVER if none is planned."""
         if not self.sending:
             return NEVER
         due = self._timers[0][0] if self._timers else NEVER
@@ -61,7 +61,7 @@ class Pacing:
         return due if arrival is None else min(due, arrival)
 
     def start_due(self, now: int) -> None:
-        """Send what is due."""
+        """Send the due requests."""
         if not self.sending:
             return
         while self._timers and self._timers[0][0] <= now:
@@ -82,7 +82,7 @@ class Pacing:
                 work.waiting.append(due)
 
     def over(self, ended: FinishedRequest) -> None:
-        """A request is over: refill first, book-keep later."""
+        """Handle the end of a request: refill first, then the bookkeeping."""
         work, before = self.work, ended.request
         work.in_flight -= 1
         ended.failure = work.tally.judge(ended)
@@ -101,7 +101,7 @@ class Pacing:
             self._begin(request)
 
     def _start_waiting(self, now: int) -> None:
-        """Send what waits for room: at once, but where requests fail no faster than the clock would."""
+        """Send requests that wait for room: at once, or at the clock's pace while requests fail."""
         work = self.work
         while work.waiting and work.in_flight < work.room and now >= self._held_ns:
             request = work.waiting.popleft()

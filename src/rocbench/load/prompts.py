@@ -1,4 +1,4 @@
-"""Prompts: lengths drawn, token ids and words that no two requests share.
+"""Prompts: drawn lengths, and token ids and words that no two requests share.
 
 Pure: everything follows from a `Key` (run, cell, repeat, seed) and the request's number.
 """
@@ -27,12 +27,12 @@ LONGEST_TAIL = 64
 _FILLER_PLACES = 1 << 16
 
 BLIND_IDS = (1000, 4000)
-"""Used where nothing is known of the vocabulary: ordinary ids in every tokenizer of the profiles."""
+"""Ids for an unknown vocabulary: ordinary ids in every tokenizer of the profiles."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What makes the prompts of one cell and repeat unlike those of any other."""
+    """The identity that makes the prompts of one cell and repeat different from all others."""
 
     run_id: str
     cell_id: str
@@ -40,28 +40,28 @@ class Key:
     seed: int
 
     def digest(self, purpose: str, number: int, size: int = 64) -> bytes:
-        """`size` (at most 64) bytes that depend on every part."""
+        """`size` (at most 64) bytes that depend on all parts of the key."""
         text = f"{self.run_id}\0{self.cell_id}\0{self.repeat}\0{self.seed}\0{purpose}\0{number}"
         return hashlib.blake2b(text.encode(), digest_size=size).digest()
 
     @cached_property
     def offset(self) -> int:
-        """Where the first indices of the cell's prompts begin to run through the vocabulary."""
+        """Index at which the cell's first indices start to run through the vocabulary."""
         return int.from_bytes(self.digest("offset", 0, 8), "little")
 
     def generator(self, purpose: str, number: int) -> np.random.Generator:
-        """A random generator of its own for each purpose and number."""
+        """A separate random generator for each purpose and number."""
         return np.random.Generator(
             np.random.PCG64(int.from_bytes(self.digest(purpose, number, 16), "little"))
         )
 
 
 def allowed_ids(vocab_size: int | None, special: frozenset[int]) -> IdArray:
-    """Ids that may stand in a prompt. Without a tokenizer the ends of the vocabulary are left out.
+    """Ids allowed in a prompt. Without a tokenizer the ends of the vocabulary are excluded.
 
-    Special ids stand in the lowest few or in the highest 1 % of a vocabulary (Llama 3 from 128,000 of 128,256,
-    Qwen3 from 151,643 of 151,936, DeepSeek-V3 from 128,000 of 129,280), so a tenth below, at most 1,000, and
-    5 % above are avoided.
+    Special ids are the lowest few or the highest 1 % of a vocabulary (Llama 3 from 128,000 of 128,256, Qwen3
+    from 151,643 of 151,936, DeepSeek-V3 from 128,000 of 129,280), so the lowest tenth, at most 1,000, and the
+    highest 5 % are avoided.
     """
     if vocab_size is None:
         low, high = BLIND_IDS
@@ -87,12 +87,12 @@ def length(plan: Lengths, key: Key, purpose: str, number: int) -> int:
 
 
 def expected_osl(plan: RequestPlan) -> float | None:
-    """Mean output tokens of all requests that could be drawn; None where a file or the model decides."""
+    """Mean output tokens of all possible requests; None if a file or the model decides."""
     return expected(plan.osl) if plan.dataset is None and plan.ignore_eos else None
 
 
 def expected(plan: Lengths) -> float:
-    """Mean of what `length` draws."""
+    """Mean of the values that `length` draws."""
     low, high = plan.low or 1, plan.high
     if plan.kind == "fixed":
         return float(plan.mean)
@@ -111,27 +111,27 @@ def expected(plan: Lengths) -> float:
 
 
 def shared_length(ratio: float, isl: int) -> int:
-    """Tokens of a prompt that are shared; at least one token stays its own."""
+    """Number of shared tokens of a prompt; at least one token stays unshared."""
     return min(round(ratio * isl), isl - 1) if ratio > 0 else 0
 
 
 def common_indices(vocabulary: int, size: int, key: Key) -> IndexArray:
-    """The cell's common text, of which each prompt shares the first part; the same for every length."""
+    """The cell's common text; each prompt shares its first part. It is the same for every length."""
     return key.generator("shared", 0).integers(0, vocabulary, size)
 
 
 def filler(vocabulary: int, longest: int, key: Key) -> IndexArray:
-    """Random indices that prompts of at most `longest` take their rest from, each at a place of its own."""
+    """Random indices for the rest of prompts of at most `longest` tokens, each from a different place."""
     return key.generator("filler", 0).integers(0, vocabulary, _FILLER_PLACES + longest)
 
 
 def indices(vocabulary: int, size: int, key: Key, number: int, rest: IndexArray) -> IndexArray:
-    """`size` indices below `vocabulary` that belong to request `number` alone.
+    """`size` indices below `vocabulary` that only request `number` has.
 
-    The first runs through the vocabulary one by one, so that within a cell not even a block of one token is
-    shared until it wraps around; the 15 after it are a hash of everything in the key, so that no two requests
-    of any cell share a block of 16. What follows comes from the cell's `filler`: a cache finds a block only
-    after all those before it, so these need not be unique, and drawing them anew would cost the client 25 us.
+    The first runs through the vocabulary one by one, so that in a cell not even a block of one token is
+    shared until it wraps around; the next 15 are a hash of the whole key, so that no two requests
+    of any cell share a block of 16. The rest comes from the cell's `filler`: a cache finds a block only
+    after all blocks before it, so the rest need not be unique, and new draws would cost the client 25 us.
     """
     digest = key.digest("block", number)
     hashed = np.frombuffer(digest, dtype=np.uint32) % vocabulary
@@ -167,11 +167,11 @@ WORDS = tuple(
     what wheel when where which while white who whole why will wind with without wood word work world would write
     year yes yet you young your""".split()
 )
-"""Common English words: with a space before it, each is one token in the usual vocabularies."""
+"""Common English words: with a leading space, each is one token in the usual vocabularies."""
 
 
 def text(words: tuple[str, ...], chosen: IndexArray) -> str:
-    """Words by their indices, each with a space before it."""
+    """Words by their indices, each with a leading space."""
     return "".join([" " + words[index] for index in chosen.tolist()])
 
 

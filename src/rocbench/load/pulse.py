@@ -1,36 +1,36 @@
-"""Whether the workers still go round their loops, by a counter that each of them keeps."""
+"""Detection of workers that hang, by a counter that each worker increments in its loop."""
 
 from __future__ import annotations
 
 from rocbench.load.control import Control, Count
 
 PREPARE_S = 600.0
-"""How long workers may take to make their first requests: a large dataset is read and tokenized first."""
+"""Maximum time for workers to make their first requests: a large dataset is read and tokenized first."""
 STUCK_S = 30.0
-"""A loop is gone round a hundred times a second; one that stands still for so long will not go on."""
+"""Maximum silence of a loop; it normally runs a hundred times a second."""
 REPORT_S = 120.0
-"""How long the reports may take: rows of a million requests are 100 MB."""
+"""Maximum time for the reports: rows of a million requests are 100 MB."""
 HURRY_S = 3.0
-"""All of these, once somebody waits at a terminal for the end."""
+"""Replaces all of these limits while somebody waits at a terminal for the end."""
 _LOOK_S = 1.0
-"""A driver that was itself stopped has seen nothing for so long at most."""
+"""Maximum time counted per look, in case the driver itself was stopped."""
 
 
 class Pulse:
-    """Told of the time again and again, says which worker hangs."""
+    """Names the worker that hangs; call `look` repeatedly with the time."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
         self._beats = [0] * control.workers
         self._silent_s = [0.0] * control.workers
         self._waited_s = 0.0
-        """Since something as a whole last changed: workers being ready, being over."""
+        """Time since the last common change: workers ready or over."""
         self._stage = (False, False)
         self._last_s: float | None = None
         self.hurry = False
 
     def look(self, now_s: float) -> str:
-        """What stands still, in words; empty as long as all goes on."""
+        """Describe what hangs; empty while everything runs."""
         passed = 0.0 if self._last_s is None else min(max(0.0, now_s - self._last_s), _LOOK_S)
         self._last_s = now_s
         counters = [self._control.counters(worker) for worker in range(self._control.workers)]

@@ -6,7 +6,7 @@ Every running stream gets one chunk in each step, as a batching engine does; a r
 step after it arrived and gets its first token `--prefill-steps` later. It prints `ready PORT` once it
 listens. `GET /truth` gives an npz file (`Truth` reads it) with, for each request, when the kernel received
 it and when each chunk was really written, and for each step how late the server itself was.
-One process, one epoll loop, bytes request ahead, so that it keeps its schedule beside a client on two cores.
+One process, one epoll loop, answers made in advance: it keeps its schedule next to a client on two cores.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def now_ns() -> int:
 
 
 class Connection:
-    """One client's socket, its unread request and its unsent answer."""
+    """A client's socket, its unread request and its unsent answer."""
 
     __slots__ = ("arrived_ns", "inbox", "sock", "unsent")
 
@@ -58,7 +58,7 @@ class Connection:
 
 @dataclass(slots=True)
 class Stream:
-    """One answer under way, and its truth."""
+    """A running answer, and its truth."""
 
     connection: Connection
     request_id: str
@@ -96,7 +96,7 @@ class ScheduleServer:
         self.stopping = False
 
     def run(self) -> None:
-        """Serve until told to stop: steps at their time, the network between them."""
+        """Serve until told to stop: steps at their times, network input between them."""
         due, step = now_ns() + self.schedule.step_ns, 0
         while not self.stopping:
             wait_ns = due - now_ns()
@@ -166,7 +166,7 @@ class ScheduleServer:
             room -= 1
 
     def end(self, stream: Stream) -> None:
-        """Send what closes the answer, or break it as its fault says."""
+        """Send the end of the answer, or break it as its fault says."""
         self.ended.append(stream)
         connection = stream.connection
         match stream.fault:
@@ -213,7 +213,7 @@ class ScheduleServer:
     def stream(
         self, connection: Connection, request_id: str, chat: bool, request: dict[str, object]
     ) -> Stream:
-        """Decide an answer: its length, chunks and fault."""
+        """Choose an answer: its length, chunks and fault."""
         schedule = self.schedule
         total = int(request.get("max_tokens") or request.get("max_completion_tokens") or schedule.tokens)  # type: ignore[call-overload]
         fault = None if "probe" in request_id else self.draw_fault()
@@ -241,7 +241,7 @@ class ScheduleServer:
         )
 
     def draw_fault(self) -> ScriptedFault | None:
-        """The fault of the next request, by the shares asked for."""
+        """The fault of the next request, drawn by the requested shares."""
         if not self.schedule.faults:
             return None
         at = self.random.random()
@@ -263,7 +263,7 @@ class ScheduleServer:
         return tuple(sizes)
 
     def plain(self, connection: Connection, path: bytes) -> None:
-        """The answers that are no streams."""
+        """The answers that are not streams."""
         if path == b"/truth":
             self.send(connection, script.plain_response(self.truth(), b"application/octet-stream"))
         elif path == b"/v1/models":
@@ -276,7 +276,7 @@ class ScheduleServer:
             self.send(connection, script.plain_response(b"{}"))
 
     def truth(self) -> bytes:
-        """All that is known so far, as an npz file."""
+        """The truth so far, as an npz file."""
         streams = self.ended + self.running
         out = io.BytesIO()
         sent = [stream.position for stream in streams]
@@ -296,7 +296,7 @@ class ScheduleServer:
     # --- the network
 
     def accept(self) -> None:
-        """Take all connections that wait."""
+        """Accept all waiting connections."""
         while True:
             try:
                 sock, _ = self.listener.accept()
@@ -309,7 +309,7 @@ class ScheduleServer:
             self.poller.register(sock.fileno(), select.EPOLLIN)
 
     def read(self, connection: Connection) -> None:
-        """Read what came and begin the request once it is whole."""
+        """Read the input and begin the request once it is whole."""
         try:
             data, ancillary, _, _ = connection.sock.recvmsg(1 << 20, 64)
         except BlockingIOError:
@@ -333,7 +333,7 @@ class ScheduleServer:
             self.begin(connection, head, body)
 
     def send(self, connection: Connection, data: bytes) -> None:
-        """Send now what the socket takes and keep the rest."""
+        """Send the bytes that the socket takes and keep the rest."""
         if connection.unsent:
             connection.unsent += data
             return
@@ -345,13 +345,13 @@ class ScheduleServer:
             self.send_failed(connection, data, error)
 
     def send_failed(self, connection: Connection, data: bytes, error: OSError) -> None:
-        """The socket is full (send later) or gone (the read that follows will tell)."""
+        """Handle a full socket (send later) or a closed one (the next read shows it)."""
         if isinstance(error, BlockingIOError) and connection.sock.fileno() >= 0:
             connection.unsent = data
             self.poller.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def flush(self, connection: Connection) -> None:
-        """Send what is left over."""
+        """Send the kept bytes."""
         data, connection.unsent = connection.unsent, b""
         self.poller.modify(connection.sock.fileno(), select.EPOLLIN)
         self.send(connection, data)
@@ -362,7 +362,7 @@ class ScheduleServer:
         self.close(connection)
 
     def close(self, connection: Connection) -> None:
-        """Close and forget a connection and the answer that runs on it."""
+        """Close and forget a connection and its running answer."""
         fd = connection.sock.fileno()
         if fd >= 0:
             del self.connections[fd]
@@ -379,7 +379,7 @@ def _has(request: dict[str, object], name: str) -> bool:
 
 
 def _words(request: dict[str, object]) -> int:
-    """Prompt tokens where the prompt is text: its words."""
+    """Prompt tokens of a text prompt: its number of words."""
     if "messages" in request:
         return len(json.dumps(request["messages"]).split())
     return len(str(request.get("prompt")).split())

@@ -1,4 +1,4 @@
-"""The requests of one cell, each made from its number alone, so that any worker can make any of them."""
+"""The requests of one cell, each made from its number alone, so that any worker can make any request."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Request:
     osl_asked: int
     images: int
     text_tokens: int
-    """Prompt tokens of the text as far as known, to tell the image's tokens; NONE if not."""
+    """Known prompt tokens of the text, to derive the image's tokens; NONE if unknown."""
     name: str
     """The X-Request-Id header."""
     payload: bytes
-    """The body, or the whole HTTP request for the wire. Dropped once sent."""
+    """The body, or the whole HTTP request for the wire. Dropped after sending."""
     talk: int = NONE
     """Number of the conversation's first request."""
     rest: tuple[Turn, ...] = ()
-    """Turns of the conversation that are still to come."""
+    """Remaining turns of the conversation."""
     intended_ns: int = NONE
     sent_ns: int = NONE
-    """When it was first sent, whatever became of that attempt."""
+    """Time of the first send attempt."""
     resent: Resend | None = None
-    """Sent once already, on a kept connection that ended so."""
+    """Reason for a second send: the kept connection of the first ended in this way."""
 
 
 class RequestFactory:
@@ -61,9 +61,9 @@ class RequestFactory:
         self.words: Vocabulary = vocabulary(spec.target)
         self.name = self.key.digest("name", 0, 4).hex()
         self.notes: list[str] = []
-        """What a user must know of the files, before the load."""
+        """Notes on the files for the user, before the load."""
         self.times_ns: list[int] = []
-        """When each request of a trace arrives, after the first."""
+        """Arrival time of each request of a trace, after the first."""
         self.talks = self._talks()
         size = len(self.words.words if self.is_chat else self.words.ids)
         self.size = size
@@ -108,7 +108,7 @@ class RequestFactory:
         return [talks[index] for index in order.tolist()]
 
     def _look_at(self, path: str, talks: list[tuple[Turn, ...]]) -> None:
-        """Refuse prompts that this API cannot send, and tell of lengths that cannot be known."""
+        """Refuse prompts that this API cannot send, and note unknown lengths."""
         turns = [turn for talk in talks for turn in talk]
         if self.is_chat and any(turn.ids is not None for turn in turns):
             raise InputError(
@@ -122,7 +122,7 @@ class RequestFactory:
             )
 
     def _longest(self) -> int:
-        """Most tokens of a synthetic prompt."""
+        """Maximum tokens of a synthetic prompt."""
         isl = self.plan.isl
         bound = isl.high or (isl.mean * 2 if isl.kind == "uniform" else isl.mean)
         if isl.kind == "lognormal" and isl.high is None:
@@ -132,7 +132,7 @@ class RequestFactory:
     def make(self, number: int, user: int, first_share: float = 1.0) -> Request:
         """Request `number` of the cell, the first turn of its conversation.
 
-        `first_share` below 1 shortens the answer: users that start together come apart by it.
+        `first_share` below 1 shortens the answer, so that users that start together spread out.
         """
         if not self.talks:
             return self._make(number, user, Turn(), first_share=first_share)
@@ -140,7 +140,7 @@ class RequestFactory:
         return self._make(number, user, turns[0], rest=turns[1:], first_share=first_share)
 
     def next_turn(self, number: int, before: Request) -> Request:
-        """The next turn of a conversation, under a number of its own."""
+        """The next turn of a conversation, under a new number."""
         return self._make(
             number,
             before.user,
@@ -151,7 +151,7 @@ class RequestFactory:
         )
 
     def probe(self, words: int, dialect: Dialect, number: int, tokens: int) -> tuple[bytes, int]:
-        """(payload, text tokens or NONE) of a short request that asks which fields the server takes."""
+        """(payload, text tokens or NONE) of a short request that tests which fields the server accepts."""
         chosen = self._own(number, words)
         base = bodies.fields(self.plan, dialect, self.spec.target.model, tokens)
         if self.is_chat:
@@ -164,7 +164,7 @@ class RequestFactory:
         ), isl
 
     def again(self, request: Request) -> bytes:
-        """The payload of a request whose bytes are gone already."""
+        """The payload of a request whose bytes were already dropped."""
         said, rest = Turn(), request.rest
         if self.talks:
             turns = self.talks[request.talk % len(self.talks)]
@@ -234,7 +234,7 @@ class RequestFactory:
         return max(1, round((isl - self.cost.overhead) / self.cost.per_word))
 
     def _text_tokens(self, number: int) -> int:
-        """Estimate of the text's tokens where the probe found the cost of words, else NONE."""
+        """Estimate of the text's tokens if the probe found the cost of words, else NONE."""
         if self.cost is NO_COST or self.talks:
             return NONE
         count = self._word_count(prompts.length(self.plan.isl, self.key, "isl", number))
@@ -277,7 +277,7 @@ class RequestFactory:
         return prompts.text(self.words.words, chosen).strip()
 
     def _answer_length(self, said: Turn, number: int) -> int:
-        """The length recorded with the prompt, else that of the recorded answer, else the plan's."""
+        """The length recorded with the prompt, else the length of the recorded answer, else the plan's."""
         if said.osl is not None:
             return said.osl
         encoded = self.words.encode(said.answer) if said.answer is not None else None

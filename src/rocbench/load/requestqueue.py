@@ -1,7 +1,7 @@
-"""Which request is next and when: users, arrivals, trace. One per worker; it reads no clock.
+"""The order and times of requests: users, arrivals, trace. One queue per worker; it reads no clock.
 
-A worker makes the requests whose number leaves its index when divided by the number of workers, so that all
-workers together send each request of the schedule once, and none asks another.
+A worker makes the requests whose number, divided by the number of workers, leaves the worker's index. So all
+workers together send each request of the schedule once, without communication.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rocbench.records import NONE
 
 _STOCK_BYTES = 64 << 20
 _LEAST_STAGGER = 0.02
-"""Minimum share of its length that a staggered first answer has."""
+"""Minimum share of its full length for a staggered first answer."""
 
 
 class RequestQueue:
-    """The requests of one worker, made ahead of time and handed out in order."""
+    """The requests of one worker, made in advance and handed out in order."""
 
     def __init__(self, spec: WorkerSpec, *, wire: bool) -> None:
         load = spec.load
@@ -32,7 +32,7 @@ class RequestQueue:
         self._ready: deque[Request] = deque()
         self._ready_bytes = 0
         self.exhausted = False
-        """No request is left to be made."""
+        """True if no request is left to make."""
         self.users = self._users()
         self.firsts: list[tuple[int, Request]] = []
         """Closed loop: (time after the start in ns, first request) of each user, once `prepare` has run."""
@@ -43,7 +43,7 @@ class RequestQueue:
         return list(range(self.index, self.shape.users, self.workers))
 
     def _scheduled(self) -> Iterator[tuple[int, int]]:
-        """(number, time after the start in ns) of this worker's requests; time 0 under closed loop."""
+        """(number, time after the start in ns) of this worker's requests; time 0 in a closed loop."""
         pairs: Iterator[tuple[int, int]]
         match self.shape:
             case Closed():
@@ -60,7 +60,7 @@ class RequestQueue:
         return _until(pairs, self.plan.max_requests)
 
     def prepare(self) -> None:
-        """Make what the start needs: every user's first request, and a stock for what follows."""
+        """Make the requests for the start: every user's first request, and a stock for later."""
         ramp_ns = 0 if self.plan.wave else round((self.plan.ramp_s or 0) * 1e9)
         shares = self._first_shares()
         for user in self.users:
@@ -75,11 +75,11 @@ class RequestQueue:
             pass
 
     def _first_shares(self) -> list[float] | None:
-        """The share of its length that each user's first answer has; None where they are whole.
+        """The share of its full length for each user's first answer; None if first answers are whole.
 
-        A fixed length in lockstep would keep all users in one wave. A stationary load has its users spread
+        A fixed length in lockstep would keep all users in one wave. The users of a stationary load are spread
         evenly over their requests, so without a ramp the first answers are cut to evenly spaced shares, in a
-        shuffled order. They are warm-up, so nothing is measured on them.
+        shuffled order. They are warm-up, so they are not measured.
         """
         whole = self.plan.ramp_s is not None or self.plan.wave or self.plan.max_requests is not None
         if whole or not isinstance(self.shape, Closed):
@@ -89,7 +89,7 @@ class RequestQueue:
         return [max((place + 1) / users, _LEAST_STAGGER) for place in order.tolist()]
 
     def stock(self) -> bool:
-        """Make one request ahead; False when there are enough."""
+        """Make one request in advance; return False if the stock is full."""
         enough = max(64, len(self.users))
         if self.exhausted or len(self._ready) >= enough or self._ready_bytes > _STOCK_BYTES:
             return False
@@ -101,7 +101,7 @@ class RequestQueue:
         return True
 
     def take(self, user: int = NONE) -> Request | None:
-        """The next request, for `user`; None when all were handed out."""
+        """The next request, for `user`; None if all were handed out."""
         if self._ready:
             made: Request | None = self._ready.popleft()
             assert made is not None
@@ -114,17 +114,17 @@ class RequestQueue:
 
     @property
     def finished(self) -> bool:
-        """Every request has been handed out."""
+        """True if every request has been handed out."""
         return self.exhausted and not self._ready
 
     def next_at_ns(self) -> int | None:
-        """Open loop and trace: when the next request is due, after the start; None when there is none."""
+        """Open loop and trace: time of the next due request, after the start; None if there is none."""
         if not self._ready and not self.stock():
             return None
         return self._ready[0].intended_ns
 
     def after(self, before: Request) -> Request | None:
-        """What a user sends once `before` has ended: the next turn, or a new request; None under open loop."""
+        """The user's request after `before`: the next turn, or a new request; None in an open loop."""
         if before.rest:
             pair = next(self._numbers, None) if isinstance(self.shape, Closed) else None
             number = pair[0] if pair else before.request_id + (before.turn + 1) * 2**32

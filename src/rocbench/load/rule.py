@@ -1,8 +1,8 @@
-"""When a window begins and ends, and how long a load goes on after it. Pure: `watch` and `sim.predict` ask the same.
+"""Begin and end of a window, and the length of the load after it. Pure: `watch` and `sim.predict` use it.
 
-An open loop above the server's capacity has a queue that grows for as long as the load is sent, so nothing that
-waits for the queue may be without a bound: neither the warm-up nor the tail nor the drain. Each bound is a share of
-the window, and never less than a few requests' time, so that a load of long requests is not cut.
+An open loop above the server's capacity has a queue that grows while the load is sent, so every phase that
+waits for the queue has a bound: warm-up, tail and drain. Each bound is a share of the window, but at least
+the time of a few requests, so that a load of long requests is not cut.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Literal
 from rocbench.load.spec import Closed, Open, RequestPlan, Shape, WindowPlan
 
 HALF = 0.5
-"""An open loop warms up and keeps its load up after the window for at most half a window each."""
+"""Share of a window that bounds the warm-up and the tail of an open loop."""
 WARM_TIMES = 2.0
 TAIL_TIMES = 1.5
 DRAIN_TIMES = 6.0
 LEAST_S = 2.0
-"""No tail and no drain is cut before."""
+"""Minimum bound of tail and drain, in seconds."""
 MANY_TIMES = 12.0
 """Longer than the longest of a few hundred requests with lognormal lengths of sigma 1, in mean times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the load has counted so far."""
+    """Counts of the load so far."""
 
     ended: int = 0
     turned_over: int = 0
@@ -35,13 +35,13 @@ class Seen:
     begun: int = 0
     """Requests that began in the window."""
     first_end_s: float | None = None
-    """From the start to the first end of a request: at least what an idle server takes to the first token."""
+    """Time from the start to the first end of a request: at least the TTFT of an idle server."""
     tpot_s: float | None = None
-    """Mean time per output token of the requests that have ended."""
+    """Mean time per output token of the ended requests."""
 
 
 def request_s(requests: RequestPlan, seen: Seen) -> float | None:
-    """About how long a request takes that does not queue; None while none has ended."""
+    """Estimated time of a request that does not queue; None if none has ended."""
     if seen.first_end_s is None:
         return None
     return seen.first_end_s + (seen.tpot_s or 0.0) * requests.osl.mean
@@ -50,10 +50,10 @@ def request_s(requests: RequestPlan, seen: Seen) -> float | None:
 def warm(
     shape: Shape, plan: WindowPlan, seen: Seen, since_s: float, request: float | None
 ) -> Literal["no", "yes", "cut"]:
-    """Whether the warm-up is over, `since_s` after the start; `cut` where it ends for its bound.
+    """Return whether the warm-up is over, `since_s` after the start; `cut` if its bound ends it.
 
-    Closed loop: when every user has ended a request. Open loop: when as many have ended as were ever in flight,
-    which a load of twice the capacity never reaches.
+    Closed loop: it is over when every user has ended a request. Open loop: when the ended requests reach the
+    maximum in flight, which never happens in a load of twice the capacity.
     """
     if since_s > plan.max_duration_s:
         return "cut"
@@ -68,7 +68,7 @@ def warm(
 
 
 def warmup_cut(shape: Shape, seen: Seen, after_s: float) -> str:
-    """The note of a warm-up that did not end by itself."""
+    """The note for a warm-up that was cut."""
     if isinstance(shape, Closed):
         return f"warm-up was cut after {after_s:.3g} s: {seen.turned_over} users had ended a request"
     return (
@@ -78,14 +78,14 @@ def warmup_cut(shape: Shape, seen: Seen, after_s: float) -> str:
 
 
 def wanting(shape: Shape, plan: WindowPlan, seen: Seen) -> bool:
-    """Fewer requests have begun in the window than a level needs."""
+    """Return whether fewer requests have begun in the window than a level needs."""
     return isinstance(shape, Closed) and seen.begun < plan.min_requests_per_user * shape.users
 
 
 def end(
     shape: Shape, plan: WindowPlan, seen: Seen, since_s: float, ahead_s: float
 ) -> tuple[float, str] | None:
-    """The window's end, announced `ahead_s` before it, and why; None while it goes on. Both since its start."""
+    """The window's end, announced `ahead_s` before it, and its reason; None before. Both since its start."""
     soon, most = since_s + ahead_s, max(plan.max_duration_s, 0.001)
     still = wanting(shape, plan, seen)
     if soon >= most:
@@ -98,16 +98,16 @@ def end(
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """How long and how much is sent after the window, and how long is then waited for what is in flight."""
+    """Bounds of the load after the window: time and number of requests sent, and time of the drain."""
 
     tail_s: float
     tail_requests: int
     drain_s: float | None
-    """None: as long as a request may take."""
+    """None: the maximum time of a request."""
 
 
 def after(shape: Shape, plan: WindowPlan, seen: Seen, window_s: float, request: float | None) -> After:
-    """The bounds of tail and drain. A closed loop's queue does not grow: it is given more time, and drains whole."""
+    """The bounds of tail and drain. A closed loop's queue does not grow: its tail is longer, its drain whole."""
     closed = isinstance(shape, Closed)
     share, times = (1.0, MANY_TIMES) if closed else (HALF, TAIL_TIMES)
     tail_s = max(share * window_s, times * (request or 0.0), LEAST_S)

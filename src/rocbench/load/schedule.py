@@ -1,4 +1,4 @@
-"""The reference server from outside: what it is told, starting it, and reading the truth it wrote down."""
+"""The client side of the reference server: its settings, its start, and the truth that it recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rocbench.errors import EnvironmentFault
 from rocbench.load.script import ScriptedFault
 
 SO_TIMESTAMPNS = 35
-"""Socket option of Linux for receive stamps by the kernel; the socket module has no name for it."""
+"""Linux socket option for kernel receive stamps; the socket module has no name for it."""
 
 FAULTS = tuple(ScriptedFault)
 """`Truth.fault` is an index into this, or -1."""
@@ -28,45 +28,45 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How the reference server behaves."""
+    """Settings of the reference server."""
 
     step_ns: int
     tokens: int = 100
-    """Answer length where the request names none."""
+    """Answer length if the request names none."""
     max_running: int = 100_000
     prefill_steps: int = 2
     """Steps between joining the batch and the first token."""
     chunk_tokens: tuple[int, int] = (1, 1)
-    """Least and most tokens of a chunk, drawn for each chunk."""
+    """Minimum and maximum tokens of a chunk, drawn for each chunk."""
     continuous_usage: bool = True
-    """False: as a server that knows only the last usage event."""
+    """False imitates a server that sends only the last usage event."""
     final_usage: bool = True
     allow_token_ids: bool = True
     faults: tuple[tuple[ScriptedFault, float], ...] = ()
     """Share of requests that fail in each class."""
     refuse_fields: tuple[str, ...] = ()
-    """Body fields that are answered with 400, as a strict server does."""
+    """Body fields that get status 400, as from a strict server."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the reference server really did. One entry per request, in the order in which they ended."""
+    """Record of the reference server's actions. One entry per request, in order of their ends."""
 
     ids: npt.NDArray[np.str_]
     """The X-Request-Id header of each request."""
     arrived_ns: Int64Array
-    """When the kernel received the request's last bytes."""
+    """Kernel receive time of the request's last bytes."""
     prompt_tokens: Int64Array
     fault: npt.NDArray[np.int8]
     chunks: Int64Array
-    """Chunks with tokens that were sent."""
+    """Number of sent chunks with tokens."""
     times_ns: Int64Array
     """Write time of each chunk, request after request."""
     sizes: Int64Array
-    """Tokens of each chunk, likewise."""
+    """Tokens of each chunk, in the same order."""
     steps: Int64Array
-    """(steps, 4): when each step was due, began and ended, in ns, and the streams it ran."""
+    """(steps, 4): due time, begin and end of each step, in ns, and its number of streams."""
 
     @classmethod
     def fetch(cls, base_url: str) -> Truth:
@@ -78,7 +78,7 @@ class Truth:
 
     @property
     def tokens(self) -> int:
-        """Tokens sent in all."""
+        """Total tokens sent."""
         return int(self.sizes.sum())
 
     @property
@@ -87,7 +87,7 @@ class Truth:
         return np.concatenate(([0], np.cumsum(self.chunks)))[:-1].astype(np.int64)
 
     def ttft_ms(self) -> npt.NDArray[np.float64]:
-        """First chunk's write less the request's arrival, of requests that got a chunk."""
+        """First chunk's write time minus the request's arrival, for requests with a chunk."""
         some = self.chunks > 0
         return (self.times_ns[self.starts[some]] - self.arrived_ns[some]) / 1e6
 
@@ -102,7 +102,7 @@ class Truth:
 
 @contextmanager
 def serving(arguments: Sequence[str] = ()) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run a reference server with command-line `arguments`; gives its base URL and process, and ends it."""
+    """Run a reference server with command-line `arguments`; give its base URL and process; end it."""
     command = [sys.executable, "-m", "rocbench.load.reference", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stdout is not None

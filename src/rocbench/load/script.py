@@ -1,4 +1,4 @@
-"""What the reference server says: the bytes of one vLLM-shaped answer, token by token, framed as HTTP chunks.
+"""The answers of the reference server: the bytes of one vLLM-shaped answer, token by token, as HTTP chunks.
 
 Pure: the same arguments give the same bytes. Shapes are those of vLLM 0.32's `/v1/completions` and
 `/v1/chat/completions` with `stream_options.continuous_usage_stats`.
@@ -19,7 +19,7 @@ HEAD = (
 
 
 class ScriptedFault(StrEnum):
-    """How an answer is made to fail; the values are those of `records.Failure`."""
+    """The way in which an answer fails; the values are those of `records.Failure`."""
 
     HTTP_STATUS = "http_status"
     IN_BAND_ERROR = "in_band_error"
@@ -32,7 +32,7 @@ class ScriptedFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides an answer's bytes."""
+    """The parameters of an answer's bytes."""
 
     chat: bool
     prompt_tokens: int
@@ -51,7 +51,7 @@ class Script:
     opening: bytes
     """HTTP head and, for chat, the role chunk."""
     chunks: tuple[bytes, ...]
-    """One for each step; the last has a finish_reason."""
+    """One for each step; the last one has a finish_reason."""
     closing: bytes
     """Usage, [DONE] and the end of the body."""
 
@@ -71,7 +71,7 @@ def _usage(shape: Shape, done: int) -> dict[str, int]:
 
 
 def event(shape: Shape, index: int, done: int, finish: str | None) -> bytes:
-    """The JSON of chunk `index`, after which `done` tokens have come."""
+    """The JSON of chunk `index`, with `done` tokens sent up to and including it."""
     text = " tok" * shape.sizes[index]
     choice: dict[str, object] = {"index": 0}
     if shape.chat:
@@ -129,19 +129,19 @@ def write(shape: Shape, *, finish: str = "length") -> Script:
 
 
 def error_event() -> bytes:
-    """What vLLM sends after a 200 when its engine dies, then the end of the body."""
+    """The event that vLLM sends after a 200 when its engine dies, then the end of the body."""
     message = "EngineCore encountered an issue. See stack trace (above) for the root cause."
     error = {"error": {"message": message, "type": "InternalServerError", "param": None, "code": 500}}
     return frame(_json(error)) + frame(b"[DONE]") + END
 
 
 def broken_event() -> bytes:
-    """An event that is no JSON, then the end of the body."""
+    """An event that is not JSON, then the end of the body."""
     return frame(b'{"id":"cmpl-x","choices":[{"ind') + frame(b"[DONE]") + END
 
 
 def error_response(status: int, message: str) -> bytes:
-    """A whole answer with a status other than 200, as vLLM words it."""
+    """A whole answer with a status other than 200, in vLLM's words."""
     body = _json(
         {"error": {"message": message, "type": "InternalServerError", "param": None, "code": status}}
     )

@@ -1,8 +1,8 @@
-"""When tokens came, over all streams, in little memory: the first and the last stamp of each tenth of a second. Pure.
+"""Token times over all streams in little memory: the first and last stamp of each tenth of a second. Pure.
 
-A stall of the server shows in no percentile: each stream has one long gap among thousands. What tells is a stretch in
-which no stream had a token. Times are ns since the window's start, so that those of load hosts with clocks of their
-own go together.
+A stall of the server does not show in percentiles: each stream has one long gap among thousands. It shows as
+a stretch without a token on any stream. Times are ns since the window's start, so that the times of load
+hosts with different clocks agree.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def _none() -> Int64Array:
 
 @dataclass(slots=True)
 class Heard:
-    """The first and last token of each slot; a slot without any has first > last."""
+    """The first and last token of each slot; an empty slot has first > last."""
 
     first: Int64Array = field(default_factory=_none)
     last: Int64Array = field(default_factory=_none)
 
     def add(self, times: Int64Array) -> None:
-        """Take in tokens' times, in any order."""
+        """Add token times, in any order."""
         if not len(times):
             return
         slots = times // SLOT_NS
@@ -39,7 +39,7 @@ class Heard:
         np.maximum.at(self.last, slots, times)
 
     def merge(self, other: Heard) -> None:
-        """Take in another worker's."""
+        """Merge another worker's times."""
         self._reach(len(other.first))
         size = len(other.first)
         self.first[:size] = np.minimum(self.first[:size], other.first)
@@ -52,7 +52,7 @@ class Heard:
             self.last = np.concatenate([self.last, np.full(more, -1, dtype=np.int64)])
 
     def silences(self, length_ns: int) -> Int64Array:
-        """(n, 2): start and end of each stretch of [0, length) longer than a slot in which no token came."""
+        """(n, 2): start and end of each stretch of [0, length) without a token that is longer than a slot."""
         some = np.flatnonzero((self.last >= 0) & (self.first < length_ns))
         begins = np.concatenate([[0], self.last[some]])
         ends = np.concatenate([self.first[some], [length_ns]])

@@ -1,6 +1,6 @@
-"""The sockets of one worker: connections, what is sent on them, and what is read from them.
+"""The sockets of one worker: connections, sending and reading.
 
-Everything is non-blocking and edge-triggered. What an answer means is told to `over`, once for each request.
+Everything is non-blocking and edge-triggered. `over` gets the outcome of each request once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from rocbench.records import NONE, Failure, Resend
 
 _READ = 65536
 _AT_ONCE = 4
-"""Reads of one socket in one turn: nothing else is read or sent meanwhile."""
+"""Reads of one socket in one turn; other sockets wait meanwhile."""
 _CONNECT_S = 30.0
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-"""Edge-triggered: the kernel does not ask each socket again after it was read. So each must be read to its end."""
+"""Edge-triggered: the kernel reports a read socket only after new input, so each must be read to its end."""
 
 
 class Sockets:
@@ -36,7 +36,7 @@ class Sockets:
 
     Args:
         work: the worker's state.
-        over: called with each request that is over.
+        over: called with each finished request.
     """
 
     def __init__(self, work: Work, over: Callable[[FinishedRequest], None]) -> None:
@@ -51,22 +51,22 @@ class Sockets:
         self.connect_ns = round(min(work.spec.load.request_timeout_s, _CONNECT_S) * 1e9)
         self.closed_loop = isinstance(work.spec.load.shape, Closed)
         self.backlog = 0
-        """Bytes received and not yet parsed, about."""
+        """Approximate bytes received and not yet parsed."""
 
     def connections(self) -> Iterator[Connection]:
         """Every open connection."""
         return (entry[3] for entry in tuple(self.table.values()))
 
     def running(self) -> Iterator[Request]:
-        """Every request that is in flight."""
+        """Every request in flight."""
         return (entry[3].request for entry in self.table.values() if entry[3].request is not None)
 
     def measure_backlog(self) -> None:
-        """Take stock of what waits to be parsed."""
+        """Measure the bytes that wait to be parsed."""
         self.backlog = sum(len(data) for connection in self.connections() for data in connection.reads)
 
     def expire(self, now: int) -> None:
-        """Give up what took too long."""
+        """Fail requests that exceeded their time limit."""
         for deadlines, connecting in ((self.deadlines, False), (self.connect_deadlines, True)):
             while deadlines and deadlines[0][0] <= now:
                 _, connection, request = deadlines.popleft()
@@ -76,7 +76,7 @@ class Sockets:
     # --- receiving
 
     def receive(self, events: list[tuple[int, int]]) -> None:
-        """Record what came. The hot path: everything else waits."""
+        """Record received bytes. The hot path: all other work waits."""
         table, ready = self.table, select.EPOLLIN
         size = 0
         for fd, event in events:
@@ -104,9 +104,9 @@ class Sockets:
         self.work.reads += len(events)
 
     def drain(self, connection: Connection) -> None:
-        """Read a socket to its end: there was more than one read's worth, or the server has closed.
+        """Read a socket to its end: it had more than one read's worth, or the server has closed.
 
-        One that does not come to its end lets the others go first: the poll tells of it again.
+        A socket that does not come to its end lets the others go first: the poll reports it again.
         """
         for _ in range(_AT_ONCE):
             if connection.sock.fileno() < 0:
@@ -128,12 +128,12 @@ class Sockets:
             self.poller.modify(connection.sock.fileno(), wanted)
 
     def read_failed(self, connection: Connection, error: OSError) -> None:
-        """Nothing to read after all, or the connection is gone."""
+        """Handle a failed read: no data after all, or the connection is gone."""
         if not isinstance(error, BlockingIOError):
             self.lost(connection, error)
 
     def user_stamp(self) -> bytes:
-        """A stamp in place of a missing one of the kernel's (the first packets after it was asked for)."""
+        """A user-space stamp in place of a missing kernel stamp (the first packets after it is enabled)."""
         return struct.pack("qq", *divmod(realtime_ns(), 1_000_000_000))
 
     def unusual(self, connection: Connection, event: int) -> None:
@@ -153,7 +153,7 @@ class Sockets:
             self.drain(connection)
 
     def check(self, connection: Connection) -> None:
-        """See whether the answer is complete."""
+        """Check whether the answer is complete."""
         if connection.request is None:
             self.lost(connection, None)  # nothing was asked: what comes tells why the server closes
             return
@@ -171,7 +171,7 @@ class Sockets:
             connection.careful = not framing.streams
 
     def complete(self, connection: Connection) -> None:
-        """The answer is whole: free the connection and let the user go on."""
+        """Finish a whole answer: free the connection and let the user go on."""
         request, framing = connection.request, connection.framing
         assert request is not None
         answer = framing.answer
@@ -185,7 +185,7 @@ class Sockets:
         self.over(ended)
 
     def fail(self, connection: Connection, failure: Failure, message: str) -> None:
-        """The answer failed: close the connection and let the user go on."""
+        """Fail the answer: close the connection and let the user go on."""
         request = connection.request
         assert request is not None
         answer = connection.framing.answer
@@ -206,7 +206,7 @@ class Sockets:
         self.over(ended)
 
     def lost(self, connection: Connection, error: OSError | None) -> None:
-        """The server closed (error None) or reset the connection."""
+        """Handle a connection that the server closed (error None) or reset."""
         request = connection.request
         if request is None:
             self.work.idle_closes += connection.sock.fileno() >= 0
@@ -233,7 +233,7 @@ class Sockets:
             self.fail(connection, Failure.TRUNCATED, "the connection ended inside the answer")
 
     def timed_out(self, connection: Connection) -> None:
-        """No end in time; an answer that said [DONE] and left its body open is complete all the same."""
+        """Handle a time-out; an answer that said [DONE] and left its body open is complete all the same."""
         if connection.connecting:
             self.unreachable(connection, errno.ETIMEDOUT)
             return
@@ -250,7 +250,7 @@ class Sockets:
     # --- sending
 
     def start(self, request: Request) -> None:
-        """Send a request on a kept connection that still stands, else on a new one."""
+        """Send a request on a kept connection that is still open, else on a new one."""
         while self.idle:
             connection = self.idle.pop()
             if _stands(connection.sock):
@@ -260,7 +260,7 @@ class Sockets:
         self.connect(request, 0)
 
     def connect(self, request: Request, address: int) -> None:
-        """Open a connection for a request, to the server's address of that index."""
+        """Open a connection for a request, to the server's address with that index."""
         family, where = self.work.spec.addresses[address]
         try:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -284,7 +284,7 @@ class Sockets:
             self.unreachable(connection, error_number)
 
     def connected(self, connection: Connection) -> None:
-        """The connection stands: send its request."""
+        """Send the request on its new connection."""
         request = connection.request
         assert request is not None
         connection.connecting = False
@@ -293,7 +293,7 @@ class Sockets:
         self.transmit(connection, request)
 
     def unreachable(self, connection: Connection, error_number: int) -> None:
-        """One address does not answer: try the next, or give up."""
+        """Handle an address that does not answer: try the next, or give up."""
         request, address = connection.request, connection.address + 1
         assert request is not None
         connection.request = None
@@ -304,7 +304,7 @@ class Sockets:
             self.never_connected(request, error_number)
 
     def never_connected(self, request: Request, error_number: int) -> None:
-        """A request that reached no server."""
+        """Fail a request that reached no server."""
         now, text = realtime_ns(), f"{errno.errorcode.get(error_number, error_number)}: cannot connect"
         self.work.sent(request, now, clocked=not self.closed_loop)
         sent_ns = request.sent_ns
@@ -314,7 +314,7 @@ class Sockets:
         self.over(ended)
 
     def transmit(self, connection: Connection, request: Request) -> None:
-        """Send a request. Nothing stands between the stamp and the send."""
+        """Send a request. The stamp directly precedes the send."""
         connection.request = request
         connection.careful = True
         connection.framing.begin(Answer())
@@ -339,7 +339,7 @@ class Sockets:
         self.book(connection, request, sent_ns)
 
     def book(self, connection: Connection, request: Request, sent_ns: int) -> None:
-        """What may follow a send."""
+        """Do the bookkeeping after a send."""
         if connection.unsent is None:
             request.payload = b""
         self.work.talking += 1
@@ -347,7 +347,7 @@ class Sockets:
         self.deadlines.append((time.monotonic_ns() + self.timeout_ns, connection, request))
 
     def send_rest(self, connection: Connection) -> None:
-        """Go on with a body that did not fit the socket's buffer."""
+        """Send more of a body that did not fit the socket's buffer."""
         if connection.unsent is None:
             return
         try:
@@ -374,7 +374,7 @@ class Sockets:
             self.idle.remove(connection)
 
     def abort(self) -> None:
-        """Cut everything that is in flight."""
+        """Cut all requests in flight."""
         for _, _, _, connection in tuple(self.table.values()):
             if connection.request is not None:
                 connection.parse()
@@ -384,7 +384,7 @@ class Sockets:
 
 
 def _stands(sock: socket.socket) -> bool:
-    """False once the server has closed a kept connection, or said something that nobody asked for (a 408)."""
+    """False if the server closed a kept connection, or sent something unrequested (a 408)."""
     try:
         sock.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
@@ -395,7 +395,7 @@ def _stands(sock: socket.socket) -> bool:
 
 
 def _how(connection: Connection, error: OSError | None) -> Resend:
-    """How a connection was lost. What comes to a closed socket is thrown away: an end, then a reset (EPIPE)."""
+    """The way in which a connection was lost. Input to a closed socket is discarded: an end, then EPIPE."""
     if isinstance(error, BrokenPipeError):
         return Resend.UNREAD
     if error is not None:

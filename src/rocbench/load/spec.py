@@ -1,4 +1,4 @@
-"""What a load is: plain frozen values that can be pickled to a worker, here or on another host."""
+"""The parameters of a load: plain frozen values that can be pickled to a worker, here or on another host."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Target:
     model: str
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Further headers of each request; they may hold secrets."""
+    """Additional headers of each request; they may hold secrets."""
     insecure: bool = False
-    """Take any TLS certificate."""
+    """Accept any TLS certificate."""
     vocab_size: int | None = None
     tokenizer: str | None = None
-    """Path of a `tokenizer.json`, or of the folder that holds it."""
+    """Path of a `tokenizer.json`, or of its folder."""
     special_ids: frozenset[int] = frozenset()
-    """Ids never sent, beside those that the tokenizer itself calls special."""
+    """Ids never sent, in addition to the tokenizer's own special ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,19 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Prompts from a file of JSON (docs/load.md has the shapes)."""
+    """Prompts from a JSON file (docs/load.md describes the formats)."""
 
     path: str
     shape: Literal["prompt", "sharegpt", "trace"] = "prompt"
     multi_turn: bool = False
-    """Send all turns of a conversation one after the other, each with what came before."""
+    """Send all turns of a conversation one after the other, each with the turns before it."""
     skip_bad: bool = False
-    """Leave out entries that cannot be used, and tell how many; else one of them ends the load."""
+    """Skip unusable entries and report their number; else an unusable entry ends the load."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPlan:
-    """What one request is."""
+    """The parameters of a request."""
 
     isl: Lengths
     osl: Lengths
@@ -73,17 +73,17 @@ class RequestPlan:
     api: Literal["auto", "completions", "chat"] = "auto"
     """auto: chat with images or a multi-turn dataset, else completions with token ids."""
     shared_prefix_ratio: float = 0.0
-    """Share of the prompt that all requests of the cell have in common: the cache hit ratio asked for."""
+    """Share of the prompt that all requests of the cell have in common: the requested cache hit ratio."""
     prompt_pool: int | None = None
-    """Prompts and images are taken in turn from so many; None makes each unique."""
+    """Number of prompts and images, which requests take in turn; None makes each unique."""
     ignore_eos: bool = True
     temperature: float = 0.0
     extra_body: Mapping[str, object] = field(default_factory=dict)
-    """Further fields of each request's body."""
+    """Additional fields of each request's body."""
 
     @property
     def resolved_api(self) -> Api:
-        """The API that is really used."""
+        """The API in use."""
         if self.api != "auto":
             return self.api
         many_turns = self.dataset is not None and self.dataset.multi_turn
@@ -92,7 +92,7 @@ class RequestPlan:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """N users; each sends its next request when the last has ended."""
+    """N users; each sends its next request when its last one has ended."""
 
     users: int
 
@@ -106,7 +106,7 @@ class Open:
     burstiness: float = 1.0
     """Shape of the gamma distribution of the gaps: 1 is Poisson, lower is burstier."""
     max_in_flight: int | None = None
-    """Requests due beyond it wait; their lateness is in their rows."""
+    """Due requests beyond it wait; their lateness is in their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,10 @@ class Trace:
     path: str
     speed: float = 1.0
     unit: Literal["s", "ms"] | None = None
-    """Of a bare `timestamp`; None takes what the file's form tells, and refuses it where that tells nothing."""
+    """Unit of a bare `timestamp`; None derives it from the file's format, and refuses a file that does not
+    tell it."""
     skip_bad: bool = False
-    """Leave out lines that cannot be used, and tell how many; else one of them ends the load."""
+    """Skip unusable lines and report their number; else an unusable line ends the load."""
 
 
 Shape = Closed | Open | Trace
@@ -126,7 +127,7 @@ Shape = Closed | Open | Trace
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
-    """When the measured window begins and ends."""
+    """Rules for the begin and end of the measured window."""
 
     duration_s: float = 30.0
     """Minimum window length."""
@@ -135,23 +136,24 @@ class WindowPlan:
     min_requests_per_user: float = 5.0
     """The window is extended until this many requests per user have begun in it."""
     max_requests: int | None = None
-    """Bound by count instead: so many requests in all, every one measured, without warm-up."""
+    """Bound by count instead: number of requests in all, every one measured, without warm-up."""
     ramp_s: float | None = None
-    """Users start over so many seconds. None: all at once, each with a first answer of random length (unmeasured),
+    """Time over which users start. None: all at once, each with a first answer of random length (unmeasured),
     which spreads them over one request's time."""
     wave: bool = False
-    """Start all at once with full lengths, so that fixed lengths march in one wave."""
+    """Start all users at once with full lengths, so that fixed lengths run in one wave."""
     max_tail_s: float | None = None
-    """How long the load is kept up after the window for its last requests; None follows the window (`load.rule`)."""
+    """Time for which the load continues after the window for its last requests; None follows the window
+    (`load.rule`)."""
     max_tail_requests: int | None = None
-    """How many requests are sent for that; None follows the window."""
+    """Maximum number of requests sent in that time; None follows the window."""
     max_drain_s: float | None = None
-    """How long is waited for what is then in flight; None: a window (open loop), or as long as a request may take."""
+    """Maximum wait for requests then in flight; None: a window (open loop), or a request's maximum time."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """One cell's load."""
+    """The load of one cell."""
 
     target: Target
     requests: RequestPlan
@@ -169,20 +171,20 @@ class LoadSpec:
     """CPUs for the workers, one each in turn; None leaves them to the kernel."""
     keep_stamps: bool = False
     request_timeout_s: float = 600.0
-    """From sent to the last byte."""
+    """Time limit from the send to the last byte."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Values that are masked in the words of the server before they are cut."""
+    """Values that are masked in the server's text before it is cut."""
     probe: bool = True
-    """Ask the server first, with one short request, which body fields it takes."""
+    """Test with one short request which body fields the server accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a load stands, for a live view. Rates and latencies are of the last interval; None if it had none."""
+    """State of a load for a live view. Rates and latencies are of the last interval; None if it had none."""
 
     phase: Literal["connect", "warm-up", "measure", "tail", "drain"]
     elapsed_s: float
-    """Since the phase began."""
+    """Time since the phase began."""
     in_flight: int
     completed: int
     failed: int
@@ -194,38 +196,38 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The body fields that a server takes."""
+    """The body fields that a server accepts."""
 
     include_usage: bool = True
     continuous_usage: bool = True
     vllm_fields: bool = True
     """`ignore_eos` and `min_tokens`."""
     length_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the answer's length is asked for by."""
+    """The field for the requested answer length."""
     temperature: bool = True
-    """False sends none: the server's own sampling holds."""
+    """False omits it: the server's own sampling applies."""
     token_ids: bool = False
-    """`return_token_ids`, asked for only where usage does not come with each chunk."""
+    """`return_token_ids`, requested only if usage does not come with each chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextCost:
-    """What text costs in tokens, learned by the probe: tokens = words * per_word + overhead."""
+    """Cost of text in tokens, learned by the probe: tokens = words * per_word + overhead."""
 
     per_word: float
     overhead: float
     """The chat template's own tokens."""
     exact: bool
-    """The probe's prompt tokens fit the formula to the token."""
+    """True if the formula gives the probe's exact prompt tokens."""
 
 
 NO_COST = TextCost(per_word=1.0, overhead=0.0, exact=False)
-"""Nothing learned: a word is taken for a token."""
+"""Used if nothing was learned: a word counts as a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Everything one worker needs. It can be pickled; a worker may run on another host."""
+    """All parameters of one worker. It can be pickled; a worker may run on another host."""
 
     load: LoadSpec
     index: int
@@ -233,8 +235,8 @@ class WorkerSpec:
     transport: Literal["wire", "aiohttp"]
     dialect: Dialect
     addresses: tuple[tuple[int, object], ...]
-    """(address family, socket address), the one that answered first."""
+    """(address family, socket address), the one that answered the probe first."""
     text_cost: TextCost | None = None
     cpu: int | None = None
     parent_pid: int = 0
-    """The worker ends itself when this process is no longer its parent; 0 for none."""
+    """The worker ends itself when its parent is no longer this process; 0 for none."""

@@ -1,4 +1,4 @@
-"""What a worker keeps of ended requests: rows, histograms and counts inside the window; the bytes are gone."""
+"""A worker's record of ended requests: rows, histograms and counts in the window. The bytes are dropped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rocbench.records import (
 from rocbench.redact import cut
 
 ERROR_CHARS = 500
-"""Kept of the words of a failed request."""
+"""Characters kept of a failed request's text."""
 _ZERO_GAP_NS = 100_000
 _FLUSH_TOKENS = 20_000
 _FLUSH_ROWS = 4096
@@ -42,13 +42,13 @@ class FinishedRequest:
     end_ns: int
     complete: bool
     failure: Failure | None = None
-    """A failure of the connection; those of the answer are found later."""
+    """A failure of the connection; failures of the answer are found later."""
     error: str = ""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What lies in the window, of one worker."""
+    """Counts of one worker inside the window."""
 
     itl: Histogram = field(default_factory=Histogram)
     icl: Histogram = field(default_factory=Histogram)
@@ -62,12 +62,12 @@ class Counts:
 
 @lru_cache(maxsize=256)
 def _kept(text: str, secrets: tuple[str, ...]) -> str:
-    """What is kept of an error's text: many requests fail with the same."""
+    """The kept part of an error's text; cached, because many requests fail with the same text."""
     return cut(text, ERROR_CHARS, secrets)
 
 
 class Tally:
-    """Rows and counts. `add` takes an ended request; `flush` works through what was added, in one go."""
+    """Rows and counts. `add` takes an ended request; `flush` processes all added requests at once."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Tally:
         self._chunks: list[RequestArray] = []
 
     def judge(self, ended: FinishedRequest) -> Failure | None:
-        """How a request failed; None when it completed."""
+        """The failure of a request; None if it completed."""
         if ended.failure is not None:
             return ended.failure
         asked = ended.request.osl_asked
@@ -108,7 +108,7 @@ class Tally:
         self._keep(ended, failure, good=failure is None)
 
     def cut(self, request: Request, answer: Answer) -> None:
-        """A request that we gave up ourselves, sent or not: it neither failed nor ended, and its tokens count."""
+        """Record a request that we gave up, sent or not: it neither failed nor ended; its tokens count."""
         self._keep(FinishedRequest(request, answer, request.sent_ns, NONE, complete=False), None, good=False)
 
     def _keep(self, ended: FinishedRequest, failure: Failure | None, *, good: bool) -> None:
@@ -119,7 +119,7 @@ class Tally:
             self.flush()
 
     def rows(self) -> RequestArray:
-        """All rows so far, in the order in which they ended."""
+        """All rows so far, in order of their ends."""
         self.flush()
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, dtype=REQUEST_DTYPE)
 
@@ -180,7 +180,7 @@ class Tally:
     # --- in batches
 
     def flush(self) -> None:
-        """Work through what was added: gaps into histograms, tokens into the window.
+        """Process the added requests: gaps into histograms, tokens into the window.
 
         The window's edges are read here, after every stamp that is counted here was taken: an edge that is
         not yet announced is later than all of them.

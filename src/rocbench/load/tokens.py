@@ -1,4 +1,4 @@
-"""What may stand in a prompt: token ids, and words that cost one token each."""
+"""The vocabulary of prompts: token ids, and words that cost one token each."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rocbench.load.prompts import WORDS, IdArray, allowed_ids
 from rocbench.load.spec import Target
 
 LARGEST = 256 << 20
-"""Bytes of a tokenizer.json: those of the largest vocabularies have 33 MB."""
+"""Bytes of a tokenizer.json; those of the largest vocabularies have 33 MB."""
 _PLAIN_WORD = re.compile(r"[a-z]{3,12}")
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The ids and words that prompts are made of."""
+    """The ids and words of the prompts."""
 
     ids: IdArray
     words: tuple[str, ...]
@@ -37,7 +37,7 @@ class Vocabulary:
 
 
 def vocabulary(target: Target) -> Vocabulary:
-    """Read the tokenizer where there is one. Raises InputError if it cannot be read."""
+    """Read the tokenizer, if there is one. Raises InputError if it cannot be read."""
     if target.tokenizer is None:
         return Vocabulary(allowed_ids(target.vocab_size, target.special_ids), WORDS, words_exact=False)
     tokenizer = read_tokenizer_file(target.tokenizer)
@@ -53,7 +53,7 @@ def vocabulary(target: Target) -> Vocabulary:
 
 
 def read_tokenizer_file(path: str) -> Any:
-    """The tokenizer of a `tokenizer.json` or of the folder that holds it."""
+    """The tokenizer of a `tokenizer.json` or of its folder."""
     from tokenizers import Tokenizer
 
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
@@ -74,10 +74,10 @@ def read_tokenizer_file(path: str) -> Any:
 
 
 def single_token_words(tokenizer: Any) -> tuple[str, ...]:
-    """Lower-case words that cost one token each, also beside one another; none if the tokenizer has too few.
+    """Lower-case words that cost one token each, also next to each other; none if the tokenizer has too few.
 
-    Vocabularies that split text at spaces (all of GPT-2's kind) then give n tokens for n words, whatever the
-    words. That is checked on a sample of them in one text.
+    Vocabularies that split text at spaces (all of GPT-2's kind) then give n tokens for any n of these words.
+    A sample of them in one text checks this.
     """
     found = []
     for token, index in sorted(

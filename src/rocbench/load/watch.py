@@ -1,4 +1,4 @@
-"""Watches the workers' counters and decides when the window begins and ends. It sends and receives nothing."""
+"""Watches the workers' counters and decides the begin and end of the window. Sends and receives nothing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from rocbench.records import Window
 PhaseName = Literal["connect", "warm-up", "measure", "tail", "drain"]
 
 AHEAD_NS = 100_000_000
-"""How long before it comes an edge is announced: longer than any pause between reading the clock and writing it."""
+"""Time between the announcement of an edge and the edge: longer than a pause between clock read and write."""
 _WATCH_S = 0.01
 _PROGRESS_NS = 250_000_000
 _SILENT_NS = 5_000_000_000
-"""No connection, nothing completed and only failed connections for so long: there is nobody to be loaded."""
+"""Time without a connection or a completion, and with failed connections only, after which the load ends."""
 _LAST_CALL_NS = 10_000_000_000
-"""How long a drain may outlast the requests' own timeout."""
+"""Time that a drain may outlast the requests' own timeout."""
 
 
 class Watch:
@@ -56,7 +56,7 @@ class Watch:
         self.ended_by = "never_began"
         self.notes: list[str] = []
         self.counted = self.plan.max_requests is not None or isinstance(self.shape, Trace)
-        """Bound by count: everything is measured."""
+        """Bound by count: all requests are measured."""
         self.peak_in_flight = 0
         self._go_ns = 0
         self._first_end_s: float | None = None
@@ -70,9 +70,9 @@ class Watch:
         self._shown = [0] * len(Count)
 
     def run(self) -> Window:
-        """Take the workers through all phases. The window's end is unset cells' `now` if it never came.
+        """Take the workers through all phases and return the window; an edge that never came is set to now.
 
-        Raises LoadFault when a worker hangs.
+        Raises LoadFault if a worker hangs.
         """
         interrupted = False
         while True:
@@ -130,7 +130,7 @@ class Watch:
         self._enter("measure" if self.counted else "warm-up", go)
 
     def _seen(self, now: int) -> rule.Seen:
-        """The workers' counters as the rule takes them."""
+        """The workers' counters in the form of the rule."""
         total = self.control.total
         self.peak_in_flight = max(self.peak_in_flight, total(Count.IN_FLIGHT))
         ended = total(Count.COMPLETED) + total(Count.FAILED)
@@ -206,7 +206,7 @@ class Watch:
         return self.timeout_ns + _LAST_CALL_NS
 
     def _cut(self) -> None:
-        """The drain has lasted long enough: what is in flight is cut, and keeps a row without an end."""
+        """Cut the requests in flight when the drain reaches its bound; each keeps a row without an end."""
         if self.cells[Head.COMMAND] == Command.ABORT:
             return
         left = self.control.total(Count.OUTSTANDING)
@@ -222,7 +222,7 @@ class Watch:
         return total(Count.TAIL_SEEN) == len(self.pool.members) and total(Count.OUTSTANDING) == 0
 
     def _interrupt(self, ended_by: str) -> None:
-        """End the load now, keeping what was measured."""
+        """End the load now, and keep the measurements."""
         if self.cells[Head.END_NS] == UNSET:
             if self.cells[Head.START_NS] != UNSET:
                 self.cells[Head.END_NS] = time.time_ns() + self.ahead_ns
@@ -246,7 +246,7 @@ class Watch:
         self.phase, self.phase_since_ns = phase, now
 
     def _unresponsive(self) -> bool:
-        """Whether nobody answers. That its process ended is not seen from here, and not said."""
+        """Return whether no server answers. The end of its process is not visible here, and not reported."""
         total = self.control.total
         completed, refused = total(Count.COMPLETED), total(Count.CONNECT_FAILED)
         now = time.monotonic_ns()
@@ -257,7 +257,7 @@ class Watch:
         return now - self._alive_ns > _SILENT_NS
 
     def _show(self, now: int) -> None:
-        """Tell the caller where the load stands."""
+        """Report the state of the load to the caller."""
         if self.on_progress is None or now - self._shown_ns < _PROGRESS_NS:
             return
         totals = [self.control.total(count) for count in Count]
@@ -281,7 +281,7 @@ class Watch:
 
 
 def users_asked(spec: LoadSpec) -> int | None:
-    """Most requests that the load can have in flight; None when nothing bounds them."""
+    """Maximum requests that the load can have in flight; None if nothing bounds them."""
     match spec.shape:
         case Closed(users):
             return users

@@ -1,8 +1,8 @@
-"""The wire transport: one epoll loop over plain sockets, receive stamps by the kernel.
+"""The wire transport: one epoll loop over plain sockets, with receive stamps by the kernel.
 
-During a burst only (bytes, stamp) is kept for each read; framing, SSE and JSON are parsed in the pauses, and
-only what may be the end of an answer is looked at once, so that its user's next request leaves in time. A
-loop that runs late stamps nothing late: SO_TIMESTAMPNS gives the time at which the kernel received the last
+During a burst each read only keeps (bytes, stamp); framing, SSE and JSON are parsed in the pauses, and
+only the possible end of an answer is examined at once, so that its user's next request leaves in time. A
+late loop does not delay the stamps: SO_TIMESTAMPNS gives the time at which the kernel received the last
 packet of a read.
 """
 
@@ -21,7 +21,7 @@ from rocbench.load.work import Work, realtime_ns
 _TICK_NS = 10_000_000
 _SCAN_NS = 100_000_000
 _PARSE_FROM = 16
-"""Reads of a running answer that are worth parsing in one go."""
+"""Minimum reads of a running answer for parsing in one go."""
 _BACKLOG_BYTES = 64 << 20
 """Unparsed bytes beyond which parsing no longer waits for a pause."""
 _GATHER_NS = 1_000_000
@@ -38,7 +38,7 @@ class WireLoop:
         self.next_scan_ns = 0
 
     def over(self, ended: FinishedRequest) -> None:
-        """A request is over."""
+        """Handle the end of a request."""
         self.pacing.over(ended)
 
     # --- the loop
@@ -73,9 +73,9 @@ class WireLoop:
                 work.pause(woke, ended)
 
     def gather(self, woke: int) -> bool:
-        """A burst trickles in: work or sleep for a moment and read many at once, for each poll costs 5 us.
+        """Gather a slow burst: work or sleep for a moment and read many at once, as each poll costs 5 us.
 
-        The kernel stamps what comes meanwhile.
+        The kernel stamps the input meanwhile.
         """
         until = woke + _GATHER_NS
         while (left := until - time.monotonic_ns()) > 0:
@@ -85,7 +85,7 @@ class WireLoop:
         return True
 
     def wait_s(self, now: int, next_tick: int) -> float:
-        """How long the poll may block: to the next tick, or just short of the next send.
+        """Maximum time for the poll to block: to the next tick, or just short of the next send.
 
         epoll counts in whole milliseconds; the last part before a send is slept exactly.
         """
@@ -101,7 +101,7 @@ class WireLoop:
         return 0.001
 
     def tick(self, now: int) -> bool:
-        """Talk to the driver and look after timeouts; False when the work is done."""
+        """Talk to the driver and check timeouts; return False when the work is done."""
         at = realtime_ns()
         self.work.planned = self.pacing.planned
         command = self.work.tick(at)
@@ -119,7 +119,7 @@ class WireLoop:
     # --- what can wait
 
     def use_pause(self, now: int) -> bool:
-        """Do one piece of the work that could wait; False when there is none."""
+        """Do one piece of deferred work; return False if there is none."""
         work = self.work
         if work.ended:
             work.tally.add(work.ended.popleft())
@@ -141,7 +141,7 @@ class WireLoop:
         return False
 
     def parse_all(self) -> None:
-        """Parse without waiting for a pause: memory is bounded first."""
+        """Parse without waiting for a pause, to bound memory."""
         for connection in self.sockets.connections():
             if not connection.parse():
                 self.sockets.check(connection)

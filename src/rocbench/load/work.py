@@ -1,4 +1,4 @@
-"""What both transports share: the control block, the counters, the tally, and what a worker knows of itself."""
+"""Shared parts of both transports: control block, counters, tally, and the worker's own figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rocbench.load.tally import Counts, FinishedRequest, Tally
 from rocbench.records import NONE, Failure, Int64Array, RequestArray, Resend, WorkerStats
 
 RESEND_WITHIN_NS = 1_000_000_000
-"""A kept connection that had grown too old fails within a trip there and back; later the server gave the request up."""
+"""Maximum age of a resend: a stale connection fails within a round trip; later, the server gave up."""
 
 
 def realtime_ns() -> int:
@@ -30,7 +30,7 @@ def realtime_ns() -> int:
 
 @dataclass(slots=True)
 class WorkerReport:
-    """What a worker hands back."""
+    """The report of a worker."""
 
     rows: RequestArray
     errors: dict[int, str]
@@ -38,9 +38,9 @@ class WorkerReport:
     stats: WorkerStats
     stamps: dict[int, Int64Array] | None
     cut: int
-    """Requests in flight that were cut by an abort."""
+    """Requests in flight that an abort cut."""
     never_sent: int
-    """Open loop: requests that were due and never sent."""
+    """Open loop: due requests that were never sent."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class _Usage:
 
 
 def cpu_wait_s() -> float | None:
-    """Seconds this process was ready to run and waited for a CPU, since it began; None where not told."""
+    """Seconds in which this process was ready and waited for a CPU, since it began; None if unknown."""
     try:
         return int(Path("/proc/self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
@@ -82,7 +82,7 @@ class Work:
         )
         self.ended: deque[FinishedRequest] = deque()
         self.waiting: deque[Request] = deque()
-        """Open loop: requests that are due and wait for room."""
+        """Open loop: due requests that wait for room."""
         self.room = _room(load.shape, spec.index, spec.workers)
         self.in_flight = self.talking = self.opened = self.idle_closes = self.reads = 0
         self.longest_pause_ns = 0
@@ -113,7 +113,7 @@ class Work:
         return Command(cells[Head.COMMAND])
 
     def pause(self, began_ns: int, ended_ns: int) -> None:
-        """Note a stretch in which nothing was received or sent."""
+        """Record a stretch in which nothing was received or sent."""
         if ended_ns - began_ns > self.longest_pause_ns and self._end is None:
             self.longest_pause_ns = ended_ns - began_ns
 
@@ -123,12 +123,12 @@ class Work:
         )
 
     def sent(self, request: Request, at_ns: int, *, clocked: bool) -> None:
-        """Count a request that is sent, or that could not be; what is sent again was counted the first time.
+        """Count a request that is sent, or could not be sent; a resent request was counted the first time.
 
         Args:
             request: the request.
-            at_ns: when that was.
-            clocked: requests are sent by the clock, so that this one was due at its own time.
+            at_ns: time of the send.
+            clocked: True if requests are sent by the clock, so that this one was due at its own time.
         """
         if request.resent is not None:
             return
@@ -140,31 +140,31 @@ class Work:
             self.counters[Count.BEGUN] += 1
 
     def may_resend(self, request: Request) -> bool:
-        """Whether a request lost on a kept connection, without a byte of its answer, is sent again."""
+        """Return whether to resend a request lost on a kept connection, without a byte of its answer."""
         return request.resent is None and realtime_ns() - request.sent_ns < RESEND_WITHIN_NS
 
     def resend(self, request: Request, how: Resend) -> None:
-        """Make a request ready to be sent again, on a new connection."""
+        """Prepare a request to be sent again, on a new connection."""
         request.resent = how
         request.payload = request.payload or self.feed.source.again(request)
         self.talking -= 1
 
     def cut(self, request: Request, answer: Answer) -> None:
-        """Give up a request in flight. Under closed loop one that waits for its connection was never due."""
+        """Give up a request in flight. In a closed loop, one that waits for its connection was never due."""
         if request.intended_ns != NONE:
             self.cuts += request.sent_ns != NONE
             self.tally.cut(request, answer)
 
     def over(self, ended: FinishedRequest) -> None:
-        """Take in a request that is over; its row is made in a pause."""
+        """Take in a finished request; its row is made in a pause."""
         self.talking -= ended.failure is not Failure.CONNECT
         self.ended.append(ended)
         self.turned_over.add(ended.request.user)
 
     def backoff_ns(self, user: int, failure: Failure | None) -> int:
-        """How long a user waits after a failure of any kind, so that no server is hammered: 0, 50 ms, ... 1 s.
+        """Back-off of a user after a failure of any kind, so that no server is hammered: 0, 50 ms, ... 1 s.
 
-        A first failure of an answer costs nothing, or a share of failures would lower the load.
+        The first failure of an answer costs nothing; otherwise a share of failures would lower the load.
         """
         if failure is None:
             if self.strikes:
@@ -179,19 +179,19 @@ class Work:
         return now_ns >= self.cells[Head.END_NS]
 
     def outstanding(self, in_flight: Iterable[Request]) -> None:
-        """Publish how many requests of the window are not over; only in the tail."""
+        """Publish the number of unfinished requests of the window; only in the tail."""
         start, end = self.cells[Head.START_NS], self.cells[Head.END_NS]
         left = sum(start <= request.intended_ns < end for request in chain(in_flight, self.waiting))
         self.counters[Count.OUTSTANDING] = left
         self.counters[Count.TAIL_SEEN] = 1
 
     def settle(self) -> None:
-        """Work through everything that is over."""
+        """Process all finished requests."""
         while self.ended:
             self.tally.add(self.ended.popleft())
 
     def report(self) -> WorkerReport:
-        """Hand everything back."""
+        """Build the worker's report."""
         self.settle()
         for request in self.waiting:
             self.tally.cut(request, Answer())
@@ -227,7 +227,7 @@ class Work:
 
 
 def _room(shape: object, index: int, workers: int) -> int:
-    """Most requests in flight of this worker."""
+    """Maximum requests in flight for this worker."""
     if isinstance(shape, Open) and shape.max_in_flight is not None:
         return max(1, (shape.max_in_flight + workers - 1 - index) // workers)
     return 1 << 40

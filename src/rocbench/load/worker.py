@@ -1,6 +1,6 @@
 """One worker process: `python -m rocbench.load.worker CONTROL_FD WORKERS` with a pickled WorkerSpec on stdin.
 
-It writes its pickled WorkerReport to stdout. What it prints goes to stderr.
+It writes its pickled WorkerReport to stdout. Its other output goes to stderr.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rocbench.load.work import Work, WorkerReport
 
 
 def run(spec: WorkerSpec, control: Control) -> WorkerReport:
-    """Do one worker's share of a load and report. Raises InputError if its requests cannot be made."""
+    """Do one worker's share of a load. Raises InputError if its requests cannot be made."""
     raise_file_limit()
     if spec.cpu is not None and hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
@@ -58,7 +58,7 @@ def _aiohttp() -> Callable[[Work], None]:
 
 
 def _wait_for_go(work: Work) -> bool:
-    """Wait until the driver says run; False if it says stop instead."""
+    """Wait until the driver says run; return False if it says stop instead."""
     while (command := work.tick(0)) is Command.WAIT:
         time.sleep(0.002)
     if command is not Command.RUN:

@@ -1,4 +1,4 @@
-"""The worker processes of one load on this machine: started, fed their specs, read, and always ended."""
+"""The worker processes of one load on this machine: starts, feeds, reads and always ends them."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Member:
 
     @property
     def done(self) -> bool:
-        """The worker has reported or died."""
+        """True if the worker has reported or died."""
         return not self._thread.is_alive()
 
     def why_dead(self) -> str:
-        """The last line the process wrote to stderr."""
+        """The last line that the process wrote to stderr."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self.process.poll()}, {self._fault}"
@@ -68,7 +68,7 @@ class Member:
             self.process.kill()
 
     def end(self) -> None:
-        """Leave no process behind."""
+        """Kill the process and wait for its end."""
         self.kill()
         self._thread.join(timeout=5)
         try:
@@ -110,16 +110,16 @@ class WorkerPool:
 
     @property
     def ready(self) -> bool:
-        """All workers have made their first requests."""
+        """True if all workers have made their first requests."""
         return self.control.total(Count.READY) == len(self.members)
 
     @property
     def done(self) -> bool:
-        """All workers have reported."""
+        """True if all workers have reported."""
         return all(member.done for member in self.members)
 
     def check(self) -> None:
-        """Raise what a worker reported as an error, or LoadFault for one that died."""
+        """Raise an error that a worker reported, or LoadFault for a worker that died."""
         for member in self.members:
             if isinstance(member.report, BenchError):
                 raise member.report
@@ -127,6 +127,6 @@ class WorkerPool:
                 raise LoadFault(f"load worker {member.index} ended unexpectedly: {member.why_dead()}")
 
     def reports(self) -> list[WorkerReport]:
-        """Every worker's report, once `done`."""
+        """All workers' reports, once `done`."""
         self.check()
         return [member.report for member in self.members if isinstance(member.report, WorkerReport)]

@@ -107,7 +107,7 @@ class After:
 
 
 def after(shape: Shape, plan: WindowPlan, seen: Seen, window_s: float, request: float | None) -> After:
-    """The bounds of tail and drain. A closed loop's queue does not grow: its tail is longer, its drain whole."""
+    """The bounds of tail and drain. A closed loop's queue does not grow: it gets more tail and a whole drain."""
     closed = isinstance(shape, Closed)
     share, times = (1.0, MANY_TIMES) if closed else (HALF, TAIL_TIMES)
     tail_s = max(share * window_s, times * (request or 0.0), LEAST_S)

@@ -1,1 +1,1 @@
-"""What is measured beside the load: the server's own metrics, its log, the GPUs, the node."""
+"""Measurements next to the load: the server's metrics, its log, the GPUs, the node."""

@@ -1,7 +1,7 @@
 """GPU readings by the `amdsmi` Python library (extra `amd`): cheaper than the command, same values.
 
-Calls as in amdsmi 7.0.2 (py-interface/amdsmi_interface.py). Each value is asked for on its own: a call that this
-GPU, driver or partition does not know leaves that value absent and the others there.
+Calls as in amdsmi 7.0.2 (py-interface/amdsmi_interface.py). Each value has its own call: a call that this
+GPU, driver or partition does not support leaves only that value absent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rocbench.records import GpuSample
 
 _MIB = 1024**2
 _WATTS = 100_000
-"""More than any socket draws."""
+"""Power above that of any socket."""
 _RESIDENCIES = (
     "prochot_residency_acc",
     "socket_thm_residency_acc",
@@ -24,7 +24,7 @@ _RESIDENCIES = (
 
 
 class Library:
-    """The library, initialised. Raises OSError when it cannot be used here, whatever the reason."""
+    """The initialised library. Raises OSError if it cannot be used here, for any reason."""
 
     def __init__(self) -> None:
         try:
@@ -38,11 +38,11 @@ class Library:
             raise OSError("amdsmi finds no GPU")
 
     def read(self, at_ns: int) -> list[tuple[GpuSample, int | None]]:
-        """A reading of each GPU, with its throttle residency."""
+        """Read each GPU, with its throttle residency."""
         return [self._one(index, handle, at_ns) for index, handle in enumerate(self._handles)]
 
     def sockets(self) -> Sockets:
-        """Which GPUs are parts of one socket."""
+        """Group the GPUs by socket."""
         return grouped({index: self._identity(handle) for index, handle in enumerate(self._handles)})
 
     def _identity(self, handle: Any) -> Identity:
@@ -71,7 +71,7 @@ class Library:
         return told.upper() if told.upper().endswith("PX") else ""
 
     def close(self) -> None:
-        """Lets go of the library."""
+        """Close the library."""
         self._ask("amdsmi_shut_down")
 
     def _one(self, index: int, handle: Any, at_ns: int) -> tuple[GpuSample, int | None]:
@@ -129,7 +129,7 @@ class Library:
 
 
 def _number(value: Any) -> float | None:
-    """A number; None for "N/A" and for the all-ones patterns by which firmware says that it has no value."""
+    """A number; None for "N/A" and for the all-ones patterns that firmware gives for a missing value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return None if value in (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF) else float(value)

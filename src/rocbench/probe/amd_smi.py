@@ -1,8 +1,8 @@
-"""The `amd-smi` command: asked with a time limit, its JSON read in both shapes.
+"""The `amd-smi` command: called with a time limit, its JSON read in both shapes.
 
-Leaves are `{"value": N, "unit": "W"}`, a bare value, or "N/A"; a whole section may be "N/A" too. The top level is a
-list (ROCm up to 6.x) or `{"gpu_data": [...]}` (from 7.0.2, ROCm/amdsmi#134). Other text may stand around the JSON on
-standard output: ROCm 6.4 to 7.0 warn there of missing groups (ROCm/amdsmi#114).
+Leaves are `{"value": N, "unit": "W"}`, a bare value, or "N/A"; a whole section may be "N/A" too. The top
+level is a list (ROCm up to 6.x) or `{"gpu_data": [...]}` (from 7.0.2, ROCm/amdsmi#134). Standard output may
+hold other text around the JSON: ROCm 6.4 to 7.0 print warnings of missing groups there (ROCm/amdsmi#114).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rocbench.records import GpuSample
 
 TIMEOUT_S = 10.0
 REST_S = 60.0
-"""A tool that hung is not asked again for so long: a sick driver would cost every question its time-out."""
+"""Pause after a tool hung: with a sick driver every call would cost its full time-out."""
 _MIB = 1024**2
 
 _THROTTLES = ("prochot", "socket_thermal", "vr_thermal", "hbm_thermal")
-"""Power (ppt) is left out: under full load an MI300-class GPU runs at its power cap, by design and always."""
+"""Power (ppt) is excluded: under full load an MI300-class GPU runs at its power cap by design."""
 
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07)|\ufeff|\r")
@@ -33,29 +33,29 @@ _MOST_WARNINGS = 20
 _LONGEST = 300
 
 _warnings: dict[str, None] = {}
-"""What the tool wrote beside its JSON, each line once, in order."""
+"""Text that the tool wrote next to its JSON, each line once, in order."""
 _OPENS = re.compile(r"[\[{]")
 _last_words: dict[str, str] = {}
 _hung: dict[str, float] = {}
-"""Tools that hung, and until when (monotonic) they are left alone."""
+"""Tools that hung, each with the end of its pause (monotonic)."""
 
 
 def available() -> bool:
-    """Whether the command is on PATH."""
+    """Return whether the command is on PATH."""
     return shutil.which("amd-smi") is not None
 
 
 def rests() -> bool:
-    """Whether the command hung lately, and is not asked for a while."""
+    """Return whether the command hung recently and is paused."""
     return _hung.get("amd-smi", 0.0) > time.monotonic()
 
 
 def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
-    """Standard output of a tool; None when it is missing, fails, or takes too long.
+    """Standard output of a tool; None if it is missing, fails, or takes too long.
 
-    What it writes beside its JSON, on either output, is kept for `warnings`.
+    Other text next to its JSON, on either output, is kept for `warnings`.
 
-    A tool that hangs in the driver cannot even be killed, so nothing here waits for its end.
+    A tool that hangs in the driver cannot even be killed, so this function does not wait for its end.
     """
     hung = _hung
     if hung.get(argv[0], 0.0) > time.monotonic():
@@ -93,18 +93,18 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
 
 
 def warnings() -> list[str]:
-    """What amd-smi wrote beside its JSON since this process began, each line once, with the fix where it is known."""
+    """Text from amd-smi next to its JSON since this process began, each line once, with the fix if known."""
     return [f"amd-smi says: {line}{_fix(line)}" for line in _warnings]
 
 
 def last_words() -> str:
-    """What amd-smi said when it last gave no answer, with the fix where it is known; empty where it said nothing."""
+    """The last error text of amd-smi, with the fix if known; empty if it gave none."""
     line = _last_words.get("amd-smi", "")
     return line and line + _fix(line)
 
 
 def _said(line: str) -> str:
-    """A line in words; empty where it holds none, and for all but the last line of a traceback."""
+    """A line as plain text; empty without words, and for all but the last line of a traceback."""
     text = _ANSI.sub("", line)
     frame = text.startswith((" ", "\t", "Traceback")) or not re.search(r"\w", text)
     return "" if frame else text.strip()[:_LONGEST]
@@ -119,7 +119,7 @@ def _fix(line: str) -> str:
 
 
 def documents(text: str) -> tuple[list[Any], str]:
-    """Every JSON list and object of a text, whatever stands around and between them, and that other text. Pure."""
+    """Every JSON list and object in a text, and the text around and between them. Pure."""
     text = _ANSI.sub("", text)
     decoder = json.JSONDecoder()
     found: list[Any] = []
@@ -141,15 +141,15 @@ def documents(text: str) -> tuple[list[Any], str]:
 
 
 def ask(*words: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]] | None:
-    """Rows of `amd-smi WORDS --json`, one a GPU; None when it does not answer."""
+    """Rows of `amd-smi WORDS --json`, one per GPU; None if it does not answer."""
     out = run(["amd-smi", *words, "--json"], timeout_s)
     return None if out is None else rows(out)
 
 
 def rows(text: str) -> list[dict[str, Any]] | None:
-    """Rows of either shape, `gpu` a number in each; None for anything else. Pure.
+    """Rows of either shape, each with a number as `gpu`; None for anything else. Pure.
 
-    A row that does not say its GPU is no row: whose reading it is cannot be told.
+    A row without its GPU is dropped: it cannot be assigned.
     """
     listed: list[Any] | None = None
     for data in documents(text)[0]:
@@ -166,7 +166,7 @@ def rows(text: str) -> list[dict[str, Any]] | None:
 
 
 def leaf(row: Any, *path: str) -> Any:
-    """Value at a path, its unit dropped; None for N/A and for whatever is not there. Pure."""
+    """Value at a path, without its unit; None for N/A and for missing values. Pure."""
     for key in path:
         row = row.get(key) if isinstance(row, dict) else None
     if isinstance(row, dict):
@@ -175,7 +175,7 @@ def leaf(row: Any, *path: str) -> Any:
 
 
 def number(row: Any, *path: str) -> float | None:
-    """A leaf as a finite number; None where it is none. Pure."""
+    """A leaf as a finite number; None if it is not one. Pure."""
     try:
         value = float(leaf(row, *path))
     except (OverflowError, TypeError, ValueError):
@@ -210,16 +210,16 @@ def sample_of(row: dict[str, Any], at_ns: int) -> GpuSample:
 
 
 def _throttled(throttle: Any) -> bool | None:
-    """Whether a thermal or emergency limit is in force; None where the tool does not tell."""
+    """Return whether a thermal or emergency limit is in force; None if the tool does not tell."""
     known = [leaf(throttle, f"{name}_violation_status") for name in _THROTTLES]
     told = [str(status).upper() for status in known if status is not None]
     return any(status in ("ACTIVE", "TRUE", "1") for status in told) if told else None
 
 
 def residency(row: dict[str, Any]) -> int | None:
-    """Time spent under thermal or emergency limits, as the accumulators count it; None without them. Pure.
+    """Time spent under thermal or emergency limits, by the accumulators; None without them. Pure.
 
-    A difference between two readings shows what a status read once a second would miss.
+    The difference between two readings shows events that a status read once a second would miss.
     """
     throttle = row.get("throttle")
     counts = [number(throttle, f"{name}_accumulated") for name in _THROTTLES]
@@ -230,7 +230,7 @@ def residency(row: dict[str, Any]) -> int | None:
 def processes_of(rows_: list[dict[str, Any]]) -> dict[int, list[tuple[int | None, str]]]:
     """GPU to (pid, name) of the processes on it, from `amd-smi process`. Pure.
 
-    A GPU whose list is not told is left out; a pid that is not told is None.
+    A GPU without a list is omitted; an unknown pid is None.
     """
     found: dict[int, list[tuple[int | None, str]]] = {}
     for row in rows_:
@@ -247,11 +247,11 @@ def processes_of(rows_: list[dict[str, Any]]) -> dict[int, list[tuple[int | None
 
 
 def who(pid: int | None, name: str) -> str:
-    """A process of `processes_of` in words. Pure."""
+    """A process of `processes_of` as text. Pure."""
     return f"{name} (pid {'not told' if pid is None else pid})"
 
 
 def entries(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """The entries of a list in a row; none where the tool gives something else for it. Pure."""
+    """The entries of a list in a row; empty if the tool gives something else for it. Pure."""
     listed = row.get(key)
     return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []

@@ -1,4 +1,4 @@
-"""Why a server does not answer, or refuses: said as what it is, in the server's own words, with what to do."""
+"""Reasons why a server does not answer, or refuses: the cause, the server's own words, and the remedy."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _WANTS_CERTIFICATE = {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERT
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What is wrong, and what to do about it."""
+    """A cause and its remedy."""
 
     what: str
     fix: str
     lasting: bool = True
-    """Waiting a moment would not help."""
+    """True if waiting would not help."""
 
 
 def of_error(error: BaseException, base_url: str) -> Cause:
-    """Why no answer came. May try a TLS handshake, to tell a port that speaks TLS from one that hangs up."""
+    """The reason for a missing answer. May try a TLS handshake, to tell a TLS port from one that hangs up."""
     where = place(base_url)
     reason = error.__cause__ if isinstance(error, NoConnection) and error.__cause__ else error
     proxy = proxy_of(where)
@@ -121,7 +121,7 @@ def _of_name(reason: socket.gaierror, host: str) -> Cause:
 
 
 def _of_tunnel(told: str, at: str, where: Endpoint) -> Cause:
-    """A proxy that does not let the connection through: `Tunnel connection failed: 407 ...`."""
+    """The cause for a proxy that refuses the connection: `Tunnel connection failed: 407 ...`."""
     found = re.search(r"failed: (\d{3})", told)
     status = int(found[1]) if found else 0
     if status == 407:
@@ -166,7 +166,7 @@ def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
 
 
 def _speaks_tls(where: Endpoint) -> bool:
-    """Whether a TLS handshake gets an answer on the server's port."""
+    """Return whether a TLS handshake gets an answer on the server's port."""
     try:
         with (
             socket.create_connection((where.host, where.port), _HANDSHAKE_S) as sock,
@@ -183,14 +183,14 @@ def _speaks_tls(where: Endpoint) -> bool:
 
 
 def of_status(status: int, words: str, base_url: str, *, location: str = "", api: str = "") -> Cause:
-    """Why a server refuses, by its status, its words and where it points.
+    """The reason for a server's refusal, from its status, its words and its redirect.
 
     Args:
         status: of its answer.
         words: the message of its answer.
-        base_url: where it was asked.
+        base_url: base URL of the request.
         location: the header of a redirect.
-        api: `completions` or `chat` where a completion was asked for.
+        api: `completions` or `chat` if the request was for a completion.
     """
     where, said = place(base_url), _said(status, words)
     if 300 <= status < 400:
@@ -238,13 +238,13 @@ def of_status(status: int, words: str, base_url: str, *, location: str = "", api
 
 
 def _said(status: int, words: str) -> str:
-    """`400: text`, or the status alone where nothing was said."""
+    """`400: text`, or the status alone if there is no text."""
     text = one_line(words.removeprefix(f"{status}:"))
     return f"{status}: {text}" if text else f"HTTP {status} {http.client.responses.get(status, '')}".strip()
 
 
 def _redirect(status: int, location: str, base_url: str) -> Cause:
-    """A redirect is not followed: each request of the load would go two ways."""
+    """The cause for a redirect. Redirects are not followed: each request of the load would be sent twice."""
     target = base_of(location, base_url)
     if target is None:
         return Cause(
@@ -309,7 +309,7 @@ _IDS = re.compile(
 
 
 def _advice(words: str, api: str) -> str:
-    """What follows from a refusal's words."""
+    """The remedy for a refusal, from its words."""
     if _TOO_LONG.search(words):
         return "lower --isl or --osl: together they must fit the server's longest context"
     if _TEMPERATURE.search(words):

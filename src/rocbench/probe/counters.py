@@ -1,4 +1,4 @@
-"""What a server's counters tell of itself: in one process they only grow, and it began once. Pure.
+"""Consistency of a server's counters: in one process they only grow, and the process began once. Pure.
 
 Readings are taken one after the other, and are given in that order.
 """
@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from rocbench.records import ServerSample
 
 STARTED = "process_start_time_seconds"
-"""Of prometheus_client itself: when the process began that answers."""
+"""Start time of the answering process, from prometheus_client."""
 _TOKENS = ("generation_tokens_total", "prompt_tokens_total")
 _ROUNDING = 1e-9
-"""A sum over engines depends on their order in its last digits."""
+"""Relative tolerance: the last digits of a sum over engines depend on their order."""
 
 
 def is_counter(name: str) -> bool:
-    """Whether a value only grows: a counter, or the sum, count or bucket of a histogram."""
+    """Return whether a value only grows: a counter, or the sum, count or bucket of a histogram."""
     return name.endswith(("_total", "_sum", "_count")) or "_bucket:" in name
 
 
 def fallen(samples: Sequence[ServerSample]) -> tuple[str, ...] | None:
-    """Counters that a reading gives lower than the one before it; None where no counter was read twice."""
+    """Counters that are lower in a reading than in the one before; None if no counter was read twice."""
     last: dict[str, float] = {}
     fell: dict[str, None] = {}
     compared = False
@@ -40,16 +40,16 @@ def fallen(samples: Sequence[ServerSample]) -> tuple[str, ...] | None:
 
 
 def of_one_process(samples: Sequence[ServerSample]) -> bool:
-    """Whether nothing shows that the readings are of more than one process, so that differences mean something."""
+    """Return whether all readings may be of one process, so that differences are meaningful."""
     started = {sample.values[STARTED] for sample in samples if STARTED in sample.values}
     return len(started) <= 1 and not fallen(samples)
 
 
 def restarted(samples: Sequence[ServerSample]) -> bool | None:
-    """Whether another process answers than did before: it says a later start, or its token counters begin anew.
+    """Return whether a new process answers: it reports a later start, or its token counters begin anew.
 
-    Of several that answer in turn, as behind a gateway, each comes again: then nothing is known, as where there is
-    neither a start nor a counter in two readings.
+    Several processes that answer in turn, as behind a gateway, give None: each comes again. None also without
+    a start and without a counter in two readings.
     """
     started = [sample.values[STARTED] for sample in samples if STARTED in sample.values]
     if len(started) > 1:

@@ -1,4 +1,4 @@
-"""What the server's processes use of the CPU: at 1,000 streams the API server is often the real limit."""
+"""CPU use of the server's processes: at 1,000 streams the API server is often the real limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CpuReading:
 
 
 def read_cpu(members: Iterable[ProcessIdentity]) -> CpuReading:
-    """Reads /proc for the server's processes, leader first (`RunningServer.processes()`)."""
+    """Read /proc for the server's processes, leader first (`RunningServer.processes()`)."""
     cpu_s: dict[ProcessIdentity, float] = {}
     roles: dict[ProcessIdentity, str] = {}
     for index, member in enumerate(members):
@@ -44,8 +44,8 @@ def role_of(command: str, *, leader: bool) -> str:
 def view(before: CpuReading, after: CpuReading) -> dict[str, float | None]:
     """Share of one core that the busiest process of each role used between two readings. Pure.
 
-    Above 1 for a process with several busy threads. None where no process of that role is seen (an attached
-    server, a container whose processes are hidden).
+    Above 1 for a process with several busy threads. None if no process of that role is visible (an attached
+    server, a container with hidden processes).
     """
     seconds = (after.at_ns - before.at_ns) / 1e9
     busiest: dict[str, float] = {}

@@ -1,10 +1,11 @@
-"""How long the server's threads were ready to run while others had their CPU (column `server_cpu_wait_share`).
+"""Time for which the server's threads waited for a CPU that other threads used (`server_cpu_wait_share`).
 
-The kernel adds up for each thread how long it ran, and how long it was ready and did not run
-(/proc/PID/task/TID/schedstat). Not all of that is loss: 64 OpenMP threads on 4 CPUs wait for one another. So a wait
-is shared out by who ran meanwhile on the CPUs that the thread may use: the server's own threads, or all else (the
-time that these CPUs were not idle, less what the server itself ran). What a CPU quota held back (`cpu.max`, `cpu.cfs_quota_us`) is lost to
-the server as what others took. The column is of the thread that lost most, so idle threads beside it change nothing.
+The kernel sums for each thread the time that it ran, and the time that it was ready and did not run
+(/proc/PID/task/TID/schedstat). Not all of that is loss: 64 OpenMP threads on 4 CPUs wait for each other. So a
+wait is divided between the threads that ran meanwhile on the CPUs that the thread may use: the server's own
+threads, and all others (the busy time of these CPUs, minus the server's part). Time held back by a CPU quota
+(`cpu.max`, `cpu.cfs_quota_us`) counts as lost to others. The column is the share of the thread that lost
+most, so idle threads do not change it.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ from rocbench.server.spec import ProcessIdentity
 
 PERIOD_S = 1.0
 COST = 0.01
-"""The share of one CPU that readings may take: a slow one is followed by a longer pause."""
+"""Maximum share of one CPU for readings: a slow reading is followed by a longer pause."""
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _QUOTA_STATS = {"throttled_usec": 1e6, "throttled_time": 1e9}
-"""What `cpu.stat` calls the time held back in control groups of version 2 and 1, and its units a second."""
+"""Names in `cpu.stat` of the time held back, in control groups of version 2 and 1, and their units per
+second."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadTime:
-    """What one thread ran and waited since its start, in seconds, and the CPUs that it may use."""
+    """Run time and wait time of one thread since its start, in seconds, and the CPUs that it may use."""
 
     run_s: float
     wait_s: float
@@ -48,9 +50,9 @@ class Reading:
     threads: Mapping[tuple[int, int], ThreadTime]
     """By pid and thread id."""
     idle_s: Mapping[int, float]
-    """CPU to the seconds since boot in which it ran no thread: it was idle, or served interrupts."""
+    """CPU to the seconds since boot without a running thread: idle, or serving interrupts."""
     throttled_s: Mapping[str, float]
-    """Control group to the seconds that its CPU quota held it back, summed over CPUs."""
+    """Control group to the seconds held back by its CPU quota, summed over CPUs."""
 
 
 def read_cpu_wait(
@@ -59,7 +61,7 @@ def read_cpu_wait(
     cgroups: Path = _CGROUPS,
     affinity: Callable[[int], Collection[int]] | None = None,
 ) -> Reading:
-    """Reads the threads of these processes. What has ended is left out; so is all on a kernel without schedstat."""
+    """Read the threads of these processes. Ended ones are skipped; all are in a kernel without schedstat."""
     allowed = affinity or getattr(os, "sched_getaffinity", None)
     threads: dict[tuple[int, int], ThreadTime] = {}
     groups: set[Path] = set()
@@ -80,7 +82,7 @@ def read_cpu_wait(
 
 
 def _quota_groups(text: str, cgroups: Path) -> set[Path]:
-    """The control groups of /proc/PID/cgroup that may have a CPU quota, those above them too."""
+    """The control groups of /proc/PID/cgroup that may have a CPU quota, with their parents."""
     found = set()
     for line in text.splitlines():
         number, _, rest = line.partition(":")
@@ -110,8 +112,8 @@ def _is_quota(line: str) -> bool:
 def _idle_s(proc: Path) -> dict[int, float]:
     """Idle, iowait, irq and softirq time of each CPU (proc_stat(5)).
 
-    Of the fields only idle time is measured where a CPU stops its tick; user and system time are counted at the
-    ticks, and a server that is woken by a client at its ticks would be counted twice over.
+    Only idle time is measured exactly on a CPU that stops its tick; user and system time are counted at the
+    ticks, so a server that a client wakes at its ticks would be counted twice.
     """
     found = {}
     with suppress(OSError, ValueError, IndexError):
@@ -125,7 +127,7 @@ def _idle_s(proc: Path) -> dict[int, float]:
 
 @dataclass(slots=True)
 class Account:
-    """What each thread ran and waited between the first reading and the last; pure."""
+    """Run and wait time of each thread between the first reading and the last; pure."""
 
     first: Reading
     last: Reading = field(init=False)
@@ -135,7 +137,7 @@ class Account:
         self.last = self.first
 
     def add(self, reading: Reading) -> None:
-        """A later reading. A thread that was not there before began in between; one that has ended keeps its sum."""
+        """Add a later reading. A new thread began in between; an ended thread keeps its sum."""
         for key, now in reading.threads.items():
             before = self.last.threads.get(key)
             if before is None or now.run_s < before.run_s or now.wait_s < before.wait_s:
@@ -147,12 +149,12 @@ class Account:
         self.last = reading
 
     def wait_share(self) -> float | None:
-        """The greatest share of the time that any one thread waited for what others took; None without readings.
+        """The largest share of the time that any thread waited because of others; None without readings.
 
-        wait x others / (others + own), where `own` is what the server's other threads ran on the thread's CPUs, and
-        `others` what all else ran there while the server wanted to run: it is taken to want as much then as in the
-        rest of the time, of which it ran a part and left the CPUs idle for the other. Waits up to what a quota held
-        back count whole.
+        wait x others / (others + own): `own` is the run time of the server's other threads on the thread's
+        CPUs, and `others` the run time of all else there while the server wanted to run. The server is
+        assumed to want as much then as in the rest of the time, in which it either ran or left the CPUs idle.
+        Waits up to the time held back by a quota count in full.
         """
         seconds = self.last.at_s - self.first.at_s
         if seconds <= 0 or not self.spent:
@@ -182,7 +184,7 @@ class Account:
         return worst / seconds
 
     def _own(self) -> dict[int, float]:
-        """CPU to the seconds that the server ran on it; a thread that may use several is taken to use them alike."""
+        """CPU to the seconds that the server ran on it; a thread is assumed to use all its CPUs equally."""
         own: dict[int, float] = {}
         for thread in self.spent.values():
             for cpu in thread.cpus:
@@ -192,7 +194,7 @@ class Account:
 
 @dataclass(slots=True)
 class CpuWait:
-    """Keeps the account of a window, each second while it is open, between `begin` and `end`."""
+    """Account of a window, updated each second while open, between `begin` and `end`."""
 
     members: Callable[[], tuple[ProcessIdentity, ...]]
     period_s: float = PERIOD_S
@@ -213,20 +215,20 @@ class CpuWait:
             self._thread.join(timeout=10.0)
 
     def begin(self, members: tuple[ProcessIdentity, ...]) -> None:
-        """The window's first moment. Without a thread to be seen there is no account: who comes later is no measure."""
+        """Begin the window. Without a visible thread there is no account: later threads cannot measure it."""
         reading = read_cpu_wait(members)
         with self._lock:
             self.account = Account(reading) if reading.threads else None
 
     def end(self, members: tuple[ProcessIdentity, ...]) -> None:
-        """The window's last moment."""
+        """End the window."""
         with self._lock:
             if self.account is not None and not self._over:
                 self.account.add(read_cpu_wait(members))
             self._over = True
 
     def view(self) -> dict[str, float | None]:
-        """Columns of `cells`; None where no process of the server can be seen."""
+        """Columns of `cells`; None if no process of the server is visible."""
         return {"server_cpu_wait_share": self.account.wait_share() if self.account else None}
 
     def _run(self) -> None:

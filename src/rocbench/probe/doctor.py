@@ -1,4 +1,4 @@
-"""Checks of a node before a run: each passes, fails or cannot be told, with what to do. It changes nothing.
+"""Checks of a node before a run: each passes, fails or is unknown, with a remedy. They change nothing.
 
 Sources: AMD's system health check and MI300X/MI325X system acceptance guides, InferenceX's launch scripts,
 vLLM's ROCm documentation.
@@ -22,9 +22,9 @@ def examine(
     """All checks, in the order of the table in docs/node.md.
 
     Args:
-        root: where /proc, /sys, /dev and /opt are read; another folder in tests.
-        gpus: how many the node should have.
-        environs: environments that servers will be started with, of whose outcomes the worst counts; none takes
+        root: folder of /proc, /sys, /dev and /opt; another folder in tests.
+        gpus: number of GPUs that the node should have.
+        environs: environments that servers will be started with; the worst result counts. Empty takes
             this process's.
     """
     there = (root / "dev/kfd").exists()
@@ -43,10 +43,10 @@ def _severity(check: Check) -> int:
 
 
 def failed_musts(checks: Iterable[Check]) -> list[Check]:
-    """Checks that stop a nightly unless it is told to go on."""
+    """Failed checks that stop a nightly run unless it is told to continue."""
     return [check for check in checks if check.need == "must" and check.status == "fail"]
 
 
 def as_json(checks: Iterable[Check]) -> list[dict[str, Any]]:
-    """For the manifest and for `bench doctor --json`."""
+    """The checks for the manifest and for `bench doctor --json`."""
     return [asdict(check) for check in checks]

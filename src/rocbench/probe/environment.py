@@ -1,4 +1,5 @@
-"""What a node is, by an allow-list: everything that can decide a result, and nothing that can hold a secret."""
+"""Description of a node by an allow-list: all facts that can affect a result, and none that can hold a
+secret."""
 
 from __future__ import annotations
 
@@ -46,10 +47,10 @@ STATIC_KEYS = {
 
 
 def collect(root: Path = Path("/")) -> dict[str, Any]:
-    """The node, for the manifest. What cannot be read is left out, never guessed.
+    """The node, for the manifest. Unreadable values are omitted, never guessed.
 
     Args:
-        root: where /proc, /sys and /opt are read; another folder in tests.
+        root: folder of /proc, /sys and /opt; another folder in tests.
     """
     gpus_ = gpus(amd_smi.ask("static") if amd_smi.available() else None, _firmware())
     said = amd_smi.warnings()
@@ -67,7 +68,7 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def code(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:
-    """Which rocbench this is: a hash of its files, and where it runs from a git checkout the commit.
+    """The version of rocbench: a hash of its files, and in a git checkout the commit.
 
     Args:
         package: the package's folder.
@@ -99,7 +100,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that decide how ROCm, RCCL, AITER, torch or vLLM run: those of the table in `rocbench.variables`. Pure."""
+    """Variables that affect ROCm, RCCL, AITER, torch or vLLM, by the table in `rocbench.variables`. Pure."""
     return {name: redacted_value(value) for name, value in sorted(environ.items()) if shown(name)}
 
 
@@ -143,7 +144,7 @@ def rocm(root: Path = Path("/")) -> dict[str, str]:
 
 
 def gpus(static: list[dict[str, Any]] | None, mec: Mapping[int, str]) -> list[dict[str, Any]]:
-    """One entry a GPU from `amd-smi static`; empty without it. Serial numbers are left out. Pure."""
+    """One entry per GPU from `amd-smi static`; empty without it. Serial numbers are omitted. Pure."""
     found = []
     for row in static or []:
         entry: dict[str, Any] = {"gpu": row["gpu"]}
@@ -170,7 +171,7 @@ def mec_firmware(rows: list[dict[str, Any]] | None) -> dict[int, str]:
 
 
 def text(path: Path) -> str:
-    """A small file's text; empty when it is not there or may not be read."""
+    """A small file's text; empty if it is missing or unreadable."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -184,7 +185,7 @@ def chosen(switch: str) -> str:
 
 
 def _cmdline(line: str) -> str:
-    """The kernel's words that matter to GPUs and timing; others may hold what nobody asked for."""
+    """The kernel parameters that affect GPUs and timing; others may be private."""
     names = (
         "iommu",
         "amd_iommu",

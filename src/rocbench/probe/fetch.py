@@ -1,7 +1,7 @@
 """One HTTP request, blocking: for health, metrics, models and the load's probe, never for the load itself.
 
-It goes the way that the load goes: by the same proxy or none, with the same check of the server's certificate.
-Whatever the server does, an exchange is over when its time is, and takes no more bytes than it may.
+It takes the same way as the load: the same proxy or none, with the same check of the server's certificate.
+Every exchange is bounded in time and bytes, independent of the server's behaviour.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 from rocbench.address import Endpoint, Proxy, place, proxy_of, tls_context
 
 CONNECT_S = 5.0
-"""Seconds that a connection may take, TLS and the way through a proxy included."""
+"""Time limit for a connection, including TLS and a proxy."""
 MOST_BYTES = 8 << 20
-"""Bytes of an answer, its head included: vLLM's metrics are 60 kB an engine, a gateway's list of models less than 1 MB."""
+"""Bytes of an answer with its head: vLLM's metrics are 60 kB per engine, a gateway's model list <1 MB."""
 _PIECE = 1 << 16
 
 
 class NoConnection(OSError):
-    """No connection to the server stands; the reason is the cause of this error."""
+    """No connection to the server could be made; the `__cause__` of this error is the reason."""
 
 
 class TooLarge(OSError):
-    """The answer is larger than any such answer is; it was not read to its end."""
+    """The answer is larger than any valid answer; it was not read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> Any:
-        """The body as JSON; None where it is none that can be kept: too deep, or text that is no Unicode."""
+        """The body as JSON; None if it is not usable JSON: nested too deeply, or text that is not Unicode."""
         return read_json(self.body)
 
 
 def read_json(data: bytes) -> Any:
-    """A server's bytes as JSON; None where they are none, are nested too deeply, or hold half a surrogate pair. Pure."""
+    """A server's bytes as JSON; None if not JSON, too deeply nested, or with half a surrogate pair. Pure."""
     try:
         value = json.loads(data.decode("utf-8-sig"))
         if b"\\u" in data:
@@ -58,7 +58,7 @@ def read_json(data: bytes) -> Any:
 
 
 def root_of(base_url: str) -> str:
-    """The server's root: without a trailing slash and without the `/v1` that OpenAI clients want."""
+    """The server's root: without a trailing slash and without the `/v1` of OpenAI clients."""
     return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -74,16 +74,15 @@ def exchange(
     insecure: bool = False,
     most_bytes: int = MOST_BYTES,
 ) -> Iterator[http.client.HTTPResponse]:
-    """Sends one request (`body` as JSON, or bytes as they are) on a connection of its own; the answer is unread.
+    """Send one request (`body` as JSON, or bytes as they are) on a new connection; the answer is unread.
 
     Args:
-        timeout_s: for all of it, the answer's last byte included; a connection has CONNECT_S, or less where this is
-            less.
-        insecure: take any certificate.
+        timeout_s: limit for the whole exchange; the connection alone has at most CONNECT_S.
+        insecure: accept any certificate.
         most_bytes: of the answer, its head included.
 
     Raises:
-        NoConnection: no connection stands.
+        NoConnection: no connection could be made.
         TooLarge: the answer has more bytes than that.
         TimeoutError: it did not end in time.
         OSError: no answer, or one that is not HTTP.
@@ -122,7 +121,7 @@ def exchange(
 def _connection(
     where: Endpoint, proxy: Proxy | None, *, insecure: bool, timeout_s: float
 ) -> http.client.HTTPConnection:
-    """A connection to the server, or to the proxy before it, not yet made."""
+    """A connection to the server, or to its proxy, not yet opened."""
     host, port = (proxy.host, proxy.port) if proxy else (where.host, where.port)
     if where.scheme != "https":
         return http.client.HTTPConnection(host, port, timeout=timeout_s)
@@ -144,7 +143,7 @@ def fetch(
     timeout_s: float = 5.0,
     insecure: bool = False,
 ) -> Answer:
-    """One request and its whole answer, of MOST_BYTES at most. Raises what `exchange` does."""
+    """One request and its whole answer, of at most MOST_BYTES. Raises what `exchange` does."""
     with exchange(
         base_url, path, method=method, headers=headers, body=body, timeout_s=timeout_s, insecure=insecure
     ) as response:
@@ -153,9 +152,9 @@ def fetch(
 
 
 def read_body(response: http.client.HTTPResponse) -> bytes:
-    """The rest of an answer, piece by piece: room is made for what came, not for what its head announces.
+    """The rest of an answer, piece by piece: memory grows with received bytes, not the announced length.
 
-    Raises IncompleteRead (what came is in `partial`) where the connection ended before the body did.
+    Raises IncompleteRead (the received bytes are in `partial`) if the connection ended before the body.
     """
     pieces: list[bytes] = []
     try:
@@ -169,7 +168,7 @@ def read_body(response: http.client.HTTPResponse) -> bytes:
 
 
 def left_s(until_s: float) -> float:
-    """Seconds until an answer must have ended, by the monotonic clock. Raises TimeoutError when there are none."""
+    """Seconds until the answer's deadline, by the monotonic clock. Raises TimeoutError if none are left."""
     left = until_s - time.monotonic()
     if left <= 0:
         raise TimeoutError("the answer did not end in time")
@@ -177,18 +176,18 @@ def left_s(until_s: float) -> float:
 
 
 class _Bounds:
-    """What is left of an exchange's time and bytes, whoever reads its answer."""
+    """Remaining time and bytes of an exchange, for any reader of its answer."""
 
     def __init__(self, until_s: float, most_bytes: int) -> None:
         self._until_s = until_s
         self._most = self._left = most_bytes
 
     def left_s(self) -> float:
-        """Seconds. Raises TimeoutError when there are none."""
+        """Remaining seconds. Raises TimeoutError if none are left."""
         return left_s(self._until_s)
 
     def took(self, count: int) -> None:
-        """Book bytes. Raises TooLarge when they are too many."""
+        """Count bytes. Raises TooLarge if there are too many."""
         self._left -= count
         if self._left < 0:
             raise TooLarge(f"the answer is larger than {self._most / (1 << 20):g} MiB")
@@ -199,7 +198,7 @@ class _Bounds:
 
 
 class _Reader(io.RawIOBase):
-    """A socket's bytes within bounds, as the file that http.client reads."""
+    """A socket's bytes within bounds, in the form of the file that http.client reads."""
 
     def __init__(self, sock: socket.socket, bounds: _Bounds) -> None:
         self._sock, self._bounds = sock, bounds
@@ -208,21 +207,21 @@ class _Reader(io.RawIOBase):
         )  # keeps the socket open when its connection lets go of it
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """As a socket gives it."""
+        """Same as the method of a socket."""
         return io.BufferedReader(self, _PIECE)
 
     def readable(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """What came; waits no longer than is left."""
+        """Read available bytes; wait at most for the remaining time."""
         self._sock.settimeout(self._bounds.left_s())
         count = self._file.readinto(buffer) or 0
         self._bounds.took(count)
         return count
 
     def close(self) -> None:
-        """Give up the socket."""
+        """Release the socket."""
         self._file.close()
         super().close()

@@ -1,7 +1,7 @@
 """Telemetry of the GPUs that a server uses, once a second, by the amdsmi library or the `amd-smi` command.
 
-It never fails a run: what cannot be read is absent, a tool that hangs is given up with a note, and on a machine
-without an AMD GPU it is off and says so once.
+It never fails a run: unreadable values are absent, a tool that hangs is abandoned with a note, and on a
+machine without an AMD GPU telemetry is off and says so once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rocbench.settings.schema import Hardware
 
 PERIOD_S = 1.0
 EDGE_S = 3.0
-"""How far outside a window a reading may lie and still tell the energy at its edge."""
+"""Maximum distance of a reading from a window whose edge energy it may give."""
 FIRST_S = 20.0
 _GIVE_UP_AFTER = 3
 _SHARED_EVERY = 10
@@ -41,41 +41,41 @@ _said: set[str] = set()
 
 @dataclass(slots=True)
 class Telemetry:
-    """Readings while it is open. Without a source it stays empty."""
+    """Readings while the context is open. Without a source it stays empty."""
 
     read: Callable[[int], Reading | None] | None = None
     gpus: tuple[int, ...] = ()
     """Indices kept; empty keeps all."""
     sockets: Sockets = field(default_factory=Sockets)
     cap_w: float | None = None
-    """Power limit of one socket, where the tool tells none of its own."""
+    """Power limit of one socket, used if the tool does not tell it."""
     own_pids: Callable[[], set[int]] = set
     attached: bool = False
-    """Nobody knows the server's processes: those listed at the first look may be its own, a later one is not."""
+    """The server's processes are unknown: those at the first look may be its own, later ones are not."""
     notes: list[str] = field(default_factory=list)
     samples: list[GpuSample] = field(default_factory=list)
     power_note: str = ""
-    """A note on the power: whole sockets, or why there is no figure."""
+    """A note on the power: whole sockets, or the reason for a missing figure."""
     looks: list[tuple[int, bool | None]] = field(default_factory=list)
-    """(ns, whether another process was on these GPUs) of each look that was answered."""
+    """(ns, True if another process was on these GPUs) of each answered look."""
     failed_reads: int = 0
     _told: int = 0
     _there: set[int | None] | None = field(default=None, repr=False)
-    """Processes that an attached server was found with."""
+    """Processes at the first look at an attached server."""
     _residency: dict[int, int] = field(default_factory=dict, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
     _last_ns: int = 0
 
     def start(self) -> None:
-        """Begins to read, in a thread that nothing waits for."""
+        """Start to read, in a thread that nothing waits for."""
         if self.read is not None:
             self._last_ns = time.time_ns()
             self._thread = threading.Thread(target=self._run, daemon=True, name="gpu")
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends; a thread stuck in the driver is left behind."""
+        """Stop reading; a thread stuck in the driver is abandoned."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
@@ -83,8 +83,8 @@ class Telemetry:
     def between(self, start_ns: int, end_ns: int) -> list[GpuSample]:
         """Readings of a window, and up to 3 s before and after it, for the energy at its edges.
 
-        Waits for the first reading after the window, as a rule less than a second: without it the accumulator
-        would not reach to its end.
+        Waits for the first reading after the window, usually less than a second: without it the accumulator
+        would not reach the end of the window.
         """
         edge_ns = int(EDGE_S * 1e9)
         while self._last_ns < end_ns and time.time_ns() < end_ns + edge_ns and self._reads():
@@ -96,7 +96,7 @@ class Telemetry:
         ]
 
     def power_columns(self) -> dict[str, float | int | str | None]:
-        """Columns of `cells` that say whose power it is."""
+        """Columns of `cells` that say which power was measured."""
         used = set(self.gpus) or {sample.gpu for sample in self.samples}
         if not used or not self.sockets.of.keys() >= used:
             return {"power_note": self.power_note or None}
@@ -113,7 +113,7 @@ class Telemetry:
         return self._thread is not None and self._thread.is_alive()
 
     def shared(self, start_ns: int, end_ns: int) -> bool | None:
-        """Column `gpu_shared`: another process was on these GPUs; None where that cannot be told."""
+        """Column `gpu_shared`: another process was on these GPUs; None if unknown."""
         edge_ns = int(3 * _SHARED_EVERY * PERIOD_S * 1e9)
         before = [(at_ns, seen) for at_ns, seen in self.looks if start_ns - edge_ns <= at_ns < start_ns]
         told = [seen for _, seen in before[-1:]]
@@ -121,7 +121,7 @@ class Telemetry:
         return True if True in told else None if not told or None in told else False
 
     def news(self) -> list[str]:
-        """Notes that were made since the last call, and what amd-smi said for the first time."""
+        """Notes since the last call, and new warnings of amd-smi."""
         self.notes += [note for warning in amd_smi.warnings() for note in _once(warning)]
         fresh = self.notes[self._told :]
         self._told += len(fresh)
@@ -140,7 +140,7 @@ class Telemetry:
             self._note_once(f"GPU telemetry given up: {failed} readings in a row failed or took too long")
 
     def take(self) -> bool:
-        """One reading; False when there was none."""
+        """Take one reading; return False if there was none."""
         assert self.read is not None
         before = time.time_ns()
         reading = self.read(before)
@@ -166,7 +166,7 @@ class Telemetry:
         return True
 
     def _throttled(self, sample: GpuSample, residency: int | None) -> bool | None:
-        """Throttled since the last reading, by the accumulator; by the status where there is none."""
+        """Throttling since the last reading, by the accumulator; by the status if there is none."""
         if residency is None:
             return sample.throttled
         last = self._residency.get(sample.gpu)
@@ -201,7 +201,7 @@ class Telemetry:
 
 @contextmanager
 def telemetry(running: RunningServer, hardware: Hardware | None) -> Iterator[Telemetry]:
-    """Reads the GPUs that a running server uses, for as long as the context is open.
+    """Read the GPUs that a running server uses, while the context is open.
 
     Off for a simulated server, on CPU hardware, and for a server on another machine.
     """
@@ -233,11 +233,11 @@ def _telemetry(running: RunningServer, hardware: Hardware | None) -> Telemetry:
 
 
 Source = tuple[Callable[[int], Reading | None], Callable[[], Sockets]]
-"""Reads the GPUs; tells their sockets."""
+"""(reader of the GPUs, reader of their sockets)."""
 
 
 def source() -> tuple[Source | None, str]:
-    """How GPUs can be read here, and its name; (None, why not)."""
+    """The reader of GPUs on this machine and its name; (None, reason) without one."""
     try:
         library = Library()
     except OSError as error:
@@ -259,9 +259,9 @@ def _by_command(at_ns: int) -> Reading | None:
 
 
 def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str, Sockets]:
-    """A source that gave a reading, its name and what one reading costs, and the sockets; (None, why not, none).
+    """A source that gave a reading, its name and cost, and the sockets; else (None, reason, none).
 
-    Tried in a thread that is left behind when it does not come back: with a hung driver even opening the
+    Tried in a thread that is abandoned if it does not return: with a hung driver even opening the
     library never returns.
     """
     outcome: list[tuple[Callable[[int], Reading | None] | None, str, Sockets]] = []
@@ -296,7 +296,7 @@ def _cpu_s() -> float:
 
 
 def _used_by(running: RunningServer) -> tuple[int, ...]:
-    """GPUs on which the server's own processes are listed; empty (all) where that cannot be told.
+    """GPUs on which the server's own processes are listed; empty (all) if unknown.
 
     The processes of an attached server are not known: its GPUs are those that are in use.
     """

@@ -1,6 +1,6 @@
 """Checks of the GPUs, from what amd-smi says. Pure: the answers are arguments.
 
-A value that one GPU does not tell leaves its check unknown, unless another GPU fails it already.
+A missing value of one GPU leaves its check unknown, unless another GPU fails it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rocbench.probe.checks import Check, judged
 Row = dict[str, Any]
 Rows = list[Row]
 Cards = list[dict[str, Any]]
-"""The GPUs as `environment.gpus` gives them."""
+"""The GPUs in the form of `environment.gpus`."""
 Asked = Mapping[str, Rows | None]
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -29,7 +29,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 MEC_FIRMWARE = 177
 IDLE_VRAM = 0.02
-"""Share of VRAM that an idle GPU may hold (driver and firmware: some 300 MiB)."""
+"""Maximum share of VRAM in use on an idle GPU (driver and firmware: some 300 MiB)."""
 _ASK = "see what amd-smi says of it: static, metric, process, bad-pages, firmware"
 _HEALTH = "rocm.docs.amd.com how-to/rocm-for-ai/system-health-check"
 
@@ -38,10 +38,10 @@ def checks(asked: Asked, *, there: bool, tool: bool, wanted: int, environ: Mappi
     """All GPU checks.
 
     Args:
-        asked: rows of each question's answer; None where amd-smi did not answer.
-        there: whether /dev/kfd exists.
-        tool: whether amd-smi is on PATH.
-        wanted: GPUs that the node should have.
+        asked: rows of each question's answer; None if amd-smi did not answer.
+        there: True if /dev/kfd exists.
+        tool: True if amd-smi is on PATH.
+        wanted: number of GPUs that the node should have.
         environ: the environment that servers will be started with.
     """
     cards = environment.gpus(asked.get("static"), environment.mec_firmware(asked.get("firmware")))
@@ -238,15 +238,15 @@ def _each(
     fix: str,
     source: str = _HEALTH,
 ) -> Check:
-    """A check of each GPU on its own.
+    """Check each GPU separately.
 
     Args:
         id_: of the check.
-        cards: the GPUs that are there.
-        bad: GPU to what is wrong with it, each in words; None where it does not tell.
-        absent: why nothing could be asked; empty where it could.
-        fine_want: what is found where nothing is wrong, and what is expected.
-        fix: what to do about what is wrong.
+        cards: the GPUs of the node.
+        bad: GPU to its faults, each as text; None if it does not tell.
+        absent: reason why no GPU could be asked; empty if they could.
+        fine_want: the finding without faults, and the expected value.
+        fix: the remedy for the faults.
         source: of the check.
     """
     told = {gpu: words for gpu, words in bad.items() if words is not None}
@@ -265,7 +265,7 @@ def _each(
 
 
 def _missing(cards: Cards, told: Mapping[int, Any]) -> str:
-    """Words for the GPUs that do not tell; empty where all do."""
+    """Text on the GPUs with a missing value; empty if all have it."""
     silent = [str(card["gpu"]) for card in cards if card["gpu"] not in told]
     if not told or len(silent) == len(cards):
         return "not told"
@@ -273,12 +273,12 @@ def _missing(cards: Cards, told: Mapping[int, Any]) -> str:
 
 
 def _told(found: str, missing: str, absent: str) -> str:
-    """What was found and who did not tell; where nothing was, why."""
+    """The finding and the missing GPUs; without a finding, the reason."""
     return "; ".join(filter(None, (found, missing))) if found else absent or missing
 
 
 def _tally(values: Iterable[str]) -> str:
-    """`gfx942`, or `gfx90a (1), gfx942 (7)` where they differ."""
+    """`gfx942`, or `gfx90a (1), gfx942 (7)` if they differ."""
     counts = Counter(values)
     return ", ".join(f"{value} ({count})" if len(counts) > 1 else value for value, count in counts.items())
 

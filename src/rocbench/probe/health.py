@@ -1,8 +1,8 @@
-"""Watches during a cell whether the server lives and says that it is well, at no cost that a row would show.
+"""Watches in a cell that the server lives and reports itself healthy, at no cost that a row would show.
 
-Behind a gateway `/health` may run the models (LiteLLM asks every deployment for a completion), so what is asked is a path
-that was found to cost nothing. Tokens that flow are a proof of life themselves: a check that a busy server leaves
-without an answer is then counted, and is no failure.
+Behind a gateway `/health` may run the models (LiteLLM asks every deployment for a completion), so the watch
+requests a path that was found to cost nothing. Flowing tokens prove life themselves: a check without an
+answer from a busy server is then counted, but is not a failure.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from rocbench.probe.fetch import fetch
 
 PERIOD_S = 1.0
 _FLOW_S = 1.5
-"""Tokens seen so long before a failed check still say that the server worked."""
+"""Maximum age of tokens that prove, at a failed check, that the server worked."""
 _SPARE = 10.0
-"""After a check that took a while nothing is asked for so many times as long, and at most `_REST_S`."""
+"""Pause after a slow check, as a multiple of its time, at most `_REST_S`."""
 _REST_S = 30.0
 _TOO_MANY = 429
 _GIVE_UP_AFTER = 10
-"""Failed checks in a row, while no answer completes, after which the load is ended: nothing comes any more."""
+"""Consecutive failed checks, without a completed answer, after which the load is ended."""
 
 
 @dataclass(slots=True)
 class HealthWatch:
-    """Asks each second for the process and for a path of the server, while it is open.
+    """Checks the process and a path of the server each second, while the context is open.
 
     Args:
-        path: what says that the server is well; empty asks nothing, and only the process is watched.
+        path: path that tells the server's health; empty watches the process only.
         exit_code: None while the process runs (always None for an attached server).
-        stop: set as soon as the server is dead or answers nothing, so that the load ends instead of failing request by
-            request.
+        stop: set as soon as the server is dead or does not answer, so that the load ends instead of failing
+            request by request.
     """
 
     base_url: str
@@ -45,25 +45,25 @@ class HealthWatch:
     stop: threading.Event = field(default_factory=threading.Event)
     period_s: float = PERIOD_S
     timeout_s: float = 10.0
-    """Generous: an API server that streams to 1,000 users answers late without being ill."""
+    """Generous: an API server that streams to 1,000 users answers late, but is healthy."""
     path: str = "/health"
     checks: int = 0
-    """Looks at the process."""
+    """Number of looks at the process."""
     asked: list[tuple[int, float]] = field(default_factory=list)
-    """(ns of CLOCK_REALTIME, seconds that it took), each request to the server."""
+    """(ns of CLOCK_REALTIME, duration in seconds) of each request to the server."""
     unanswered: list[tuple[int, str]] = field(default_factory=list)
-    """(ns, why) each check that had no answer while tokens flowed."""
+    """(ns, reason) of each check without an answer while tokens flowed."""
     failures: list[tuple[int, str]] = field(default_factory=list)
-    """(ns of CLOCK_REALTIME, what was wrong), each failed check."""
+    """(ns of CLOCK_REALTIME, fault) of each failed check."""
     died: str = ""
-    """How the server's process ended; empty while it lives, and for one that is not ours to see."""
+    """The end of the server's process; empty while it lives, and for a process that is not visible."""
     unresponsive: str = ""
-    """Why nothing was to be waited for any more from a server that may live."""
+    """The reason to stop waiting for a server that may still live."""
     _in_a_row: int = 0
     _rest_s: float = 0.0
     _seen: int = 0
     _flowed_s: float = -1e9
-    """When the load last made progress (monotonic)."""
+    """Time of the load's last progress (monotonic)."""
     _end: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -82,7 +82,7 @@ class HealthWatch:
             self.check()
 
     def view(self, start_ns: int, end_ns: int) -> dict[str, int | float | bool | None]:
-        """Columns of `cells`: checks inside the window, and whether the server's process ended in the cell."""
+        """Columns of `cells`: checks in the window, and True if the server's process ended in the cell."""
 
         def inside(at_ns: int) -> bool:
             return start_ns <= at_ns < end_ns
@@ -97,13 +97,13 @@ class HealthWatch:
         }
 
     def answered(self, progress: int) -> None:
-        """Told how far the load is (requests complete, tokens): a server that goes on is alive, whatever it says."""
+        """Take the load's progress (requests complete, tokens): a server that makes progress is alive."""
         if progress > self._seen:
             self._seen, self._in_a_row = progress, 0
             self._flowed_s = time.monotonic()
 
     def check(self) -> None:
-        """One look at process and path."""
+        """Check the process and the path once."""
         self.checks += 1
         code = self.exit_code()
         if code is not None:

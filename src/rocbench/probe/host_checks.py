@@ -158,7 +158,7 @@ def _governor(root: Path) -> Check:
 
 
 def _idle_states(root: Path) -> Check:
-    """C2 is slow to wake from: `cpupower idle-set -d 2` switches it off."""
+    """Check of idle states. C2 is slow to wake from: `cpupower idle-set -d 2` switches it off."""
     folder = root / "sys/devices/system/cpu/cpu0/cpuidle"
     states = {
         text(state / "name").strip(): text(state / "disable").strip() for state in folder.glob("state[0-9]*")
@@ -199,7 +199,7 @@ def _versions(root: Path) -> Check:
 
 
 def _tools() -> list[Check]:
-    """Bandwidth and stress tests take minutes and heat GPUs, so they are named, never run."""
+    """Checks of tools. Bandwidth and stress tests take minutes and heat GPUs, so they are only named."""
     tools = {
         "rccl_tests": (
             "all_reduce_perf",

@@ -1,4 +1,4 @@
-"""Asks amd-smi which GPUs it lists and of which socket each is."""
+"""Identification of the GPUs that amd-smi lists, and of their sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CAP = (
 
 
 def sockets() -> Sockets:
-    """The sockets of this node by the command `amd-smi`; empty where it tells nothing."""
+    """The sockets of this node from the command `amd-smi`; empty if it tells nothing."""
     told: dict[int, list[dict[str, Any]]] = {}
     for question in ("list", "static"):
         for row in amd_smi.ask(question) or []:
@@ -29,7 +29,7 @@ def sockets() -> Sockets:
 
 
 def identity_of(*rows: dict[str, Any]) -> Identity:
-    """One GPU's identity by its rows of `amd-smi list` and `amd-smi static`. Pure."""
+    """One GPU's identity from its rows of `amd-smi list` and `amd-smi static`. Pure."""
     partition = _first(rows, _PARTITION)
     cap_w = next((w for row in rows for place in _CAP if (w := amd_smi.number(row, *place))), None)
     return Identity(

@@ -1,7 +1,7 @@
-"""A line of a server's log: how serious its writer called it, what it says, and whether a text in it is a report.
+"""Parsing of a line of a server's log: its severity, its text, and whether a text in it reports an event.
 
-Servers log in vLLM's form, Python's, uvicorn's, glog's, as JSON or as logfmt, and drivers write whatever they like.
-A text that stands in a line below ERROR, in an advice or in quotation marks did not happen. Pure.
+Servers log in vLLM's form, Python's, uvicorn's, glog's, as JSON or as logfmt; drivers write in any form.
+A text in a line below ERROR, in advice or in quotation marks is not an event. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Severity(IntEnum):
-    """As its writer called it."""
+    """Severity that the writer stated."""
 
     DEBUG = 10
     INFO = 20
@@ -25,18 +25,18 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line, read."""
+    """A parsed line."""
 
     level: Severity | None
-    """None where the line does not say: what a driver, a shell or an uncaught exception writes."""
+    """None if the line has no level: lines of a driver, a shell or an uncaught exception."""
     text: str
-    """Without process, time, level and file; of a JSON line its message and its exception."""
+    """Text without process, time, level and file; of a JSON line its message and its exception."""
     writer: str = ""
-    """The process that wrote it, as the line names it."""
+    """The writing process, as named in the line."""
 
     @property
     def quiet(self) -> bool:
-        """Whether its writer called it less than an error."""
+        """True if the writer's level is below ERROR."""
         return self.level is not None and self.level < Severity.ERROR
 
 
@@ -63,7 +63,7 @@ _COLLECTOR = re.compile(
     rf"^{_STAMP} (?:stdout|stderr) [FP] |^[\w.-]+\s*\| (?=\S)"
     r"|^[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \S+ [\w./-]+(?:\[\d+\])?: "
 )
-"""What a container runtime, compose or the journal puts before a line."""
+"""Prefix of a line from a container runtime, compose or the journal."""
 _HEADS = (
     # vLLM: INFO 01-20 10:00:00 [file.py:12] text; the indentation after the file is a traceback's own
     re.compile(rf"^({_LEVEL})\s+{_STAMP}(?:\s+\[[^\]]*\])? ?"),
@@ -91,7 +91,7 @@ _JSON_LEVEL = re.compile(r'"(?:level|levelname|severity|lvl)"\s*:\s*"(\w+)"', re
 
 
 def entries(lines: Iterable[str]) -> Iterator[tuple[str, Entry]]:
-    """Each line with what it says; the code that a traceback or a warning shows is left out."""
+    """Each line with its entry; code lines of a traceback or a warning are skipped."""
     code: dict[str, bool] = {}
     for line in lines:
         found = entry(line)
@@ -109,7 +109,7 @@ def _is_warning(text: str) -> bool:
 
 
 def entry(line: str) -> Entry:
-    """What one line says."""
+    """Parse one line."""
     rest = _COLLECTOR.sub("", _ANSI.sub("", line), count=1)
     match = _WRITER.match(rest)
     writer = "" if match is None else match[1].strip()
@@ -119,7 +119,7 @@ def entry(line: str) -> Entry:
 
 
 def _headed(rest: str) -> tuple[Severity | None, str]:
-    """The level that stands before the text, and the text."""
+    """The level before the text, and the text."""
     match = _GLOG.match(rest)
     if match is not None:
         return _GLOG_LEVELS[match[1]], rest[match.end() :]
@@ -131,7 +131,7 @@ def _headed(rest: str) -> tuple[Severity | None, str]:
 
 
 def _structured(rest: str) -> tuple[Severity | None, str] | None:
-    """Level and text of a JSON or logfmt line; None where it is neither."""
+    """Level and text of a JSON or logfmt line; None if it is neither."""
     stripped = rest.strip()
     if stripped.startswith("{"):
         try:
@@ -186,7 +186,7 @@ def _unquoted(value: str) -> str:
 # --- whether a text in a line reports, or only talks of it
 
 _RAISED = re.compile(r"^\s*(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)|^\s*\w+: error: ")
-"""How an exception ends its traceback, and how a command refuses its arguments."""
+"""Last line of an exception's traceback, or a command's refusal of its arguments."""
 _HINT = re.compile(
     r"^\W*(?:hints?|tips?|notes?|advice|suggestions?|remember|recommendation)\b\s*[:!-]", re.IGNORECASE
 )
@@ -206,7 +206,7 @@ _OPENS, _CLOSES = re.compile(r"(?:^|[\s(\[{=:,])'"), re.compile(r"'(?=$|[\s)\]},
 
 
 def reports(found: Entry, start: int) -> bool:
-    """Whether what stands at this place of the line's text happened, by the line's level and form."""
+    """Return whether the text at this place reports an event, by the line's level and form."""
     if found.quiet:
         return False
     sentence = _SENTENCE.split(found.text[:start])[-1]
@@ -218,7 +218,7 @@ def reports(found: Entry, start: int) -> bool:
 
 
 def _quoted(before: str) -> bool:
-    """Whether quotation marks are open at the end of a text."""
+    """Return whether quotation marks are open at the end of a text."""
     if before.count('"') % 2 or before.count("`") % 2:
         return True
     return len(_OPENS.findall(before)) > len(_CLOSES.findall(before))

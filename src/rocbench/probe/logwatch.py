@@ -1,4 +1,4 @@
-"""Follows a server's log from an offset, in bounded pieces, and notes what a measured window must know."""
+"""Follows a server's log from an offset, in bounded pieces, and counts lines that matter to a window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 from rocbench.probe import loglines
 
 PIECE_BYTES = 4 * 1024**2
-"""Most that is read at once. A log that grows faster than it is read is skipped forward, and that is counted."""
+"""Maximum bytes of one read. If a log grows faster, the follower skips forward and counts that."""
 
 _LINE_END = re.compile(rb"[\r\n]+")
 _LONGEST_LINE = 4096
@@ -29,7 +29,7 @@ class LogFollower:
     _rest: bytes = field(default=b"", repr=False)
 
     def lines(self) -> list[str]:
-        """Complete lines since the last call, at most `PIECE_BYTES` of them; empty when there is no file."""
+        """Complete lines since the last call, at most `PIECE_BYTES` of them; empty without a file."""
         try:
             size = self.path.stat().st_size
             if size - self.offset > 2 * PIECE_BYTES:
@@ -58,16 +58,16 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("preemption", re.compile(r"\bpreempted\b|[Pp]reemption")),
 )
 _FATAL = re.compile(r"^\s*Traceback|Memory access fault|\bFatal\b|\b(?:ERROR|CRITICAL)\b")
-"""What is an error where a line does not say how serious it is."""
+"""Pattern of an error in a line without a level."""
 _KEPT_LINES = 200
 _COLUMNS = {"jit_lines": "jit", "compile_lines": "compile", "error_lines": "error"}
 _PIECES = 3
-"""Read at each look: all that `LogFollower` does not skip, so that no line is put off to a later look."""
+"""Pieces read per look: all that `LogFollower` does not skip, so that no line waits for a later look."""
 _POLL_S = 0.25
 
 
 def kind_of(line: str) -> str | None:
-    """`jit`, `compile`, `preemption` or `error` for a line that a measured window must know of. Pure."""
+    """`jit`, `compile`, `preemption` or `error` for a line that matters to a measured window. Pure."""
     for kind, pattern in _KINDS:
         if pattern.search(line):
             return kind
@@ -78,29 +78,29 @@ def kind_of(line: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class LogLook:
-    """What was written between two looks at the log (ns of CLOCK_REALTIME)."""
+    """Lines written between two looks at the log (ns of CLOCK_REALTIME)."""
 
     after_ns: int
     before_ns: int
     counts: Mapping[str, int]
-    """Kind to lines."""
+    """Kind to number of lines."""
     skipped: bool = False
-    """The log grew faster than it is read: some of it was not seen."""
+    """True if the log grew faster than it is read: a part of it was not seen."""
 
 
 @dataclass(slots=True)
 class LogWatch:
     """Looks at a server's log four times a second while it is open, and counts the lines that matter.
 
-    AITER's lines carry no time, so a line's time is that of the look. Of each kind the first 200 lines are kept;
-    all are counted. Without a log (attached server) nothing is seen, and `view` says None.
+    AITER's lines have no time, so a line's time is that of the look. The first 200 lines of each kind are
+    kept; all are counted. Without a log (attached server) nothing is seen, and `view` gives None.
     """
 
     path: Path | None
     looks: list[LogLook] = field(default_factory=list)
-    """Those at which there was something to tell."""
+    """Looks with lines to count."""
     lines: dict[str, list[str]] = field(default_factory=dict)
-    """Kind to lines."""
+    """Kind to its kept lines."""
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -120,8 +120,8 @@ class LogWatch:
     def view(self, start_ns: int, end_ns: int) -> dict[str, int | None]:
         """Lines of each kind inside the window, as columns of `cells`.
 
-        A line that may have been written inside counts: a build that is noted at the edge lasted seconds. None
-        where there is no log, and where none was seen but some of the log was skipped.
+        A line that may have been written inside counts: a build logged at the edge lasted seconds. None
+        without a log, and if no line was seen but a part of the log was skipped.
         """
         if self.path is None:
             return dict.fromkeys(_COLUMNS)

@@ -1,8 +1,8 @@
-"""The server's own view, from /metrics: sampled each second by a thread, and read exactly at the edges of a load.
+"""The server's own figures from /metrics: sampled each second by a thread, and read at the edges of a load.
 
-Names are vLLM's without the `vllm:` prefix (`generation_tokens_total`), the simulated server's own with `sim_`
-for `rocbench_sim:`. Values are summed over engines (data parallelism), shares (`..._perc`) are the highest.
-Of histograms, sum and count are kept, and the buckets of the time to first token.
+Names are vLLM's without the `vllm:` prefix (`generation_tokens_total`); the simulated server's own have
+`sim_` for `rocbench_sim:`. Values are summed over engines (data parallelism); shares (`..._perc`) are the
+maximum. Of histograms, sum and count are kept, and the buckets of the time to first token.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from rocbench.units import one_line
 
 PERIOD_S = 1.0
 LOST_S = 5.0
-"""Without a reading for so long, the metrics are called lost: at 1,000 streams one answer may well be late."""
+"""Gap between readings after which the metrics are lost: at 1,000 streams one late answer is normal."""
 
 _SETTLE_S = 0.05
 _PREFIXES = {"vllm:": "", "rocbench_sim:": "sim_"}
 _TTFT = "time_to_first_token_seconds"
 _LATE = 2
-"""So many readings in vain, and none before them: the cell is not to wait for more."""
+"""Failed readings, with no success before them, after which the cell stops waiting for more."""
 _MOST = 2.0**53
-"""No count, share or time is greater: what is added to a greater number is lost."""
+"""Maximum of a count, share or time: beyond it a float loses additions."""
 
 
 def parse(text: str) -> dict[str, float]:
-    """Prometheus text -> name to value; a value that no metric can have is absent. Pure. Raises ValueError.
+    """Prometheus text -> name to value; an impossible value is absent. Pure. Raises ValueError.
 
-    Only lines that are kept go through the parser: 2 ms instead of 12 ms for vLLM's 600 lines.
+    Only the needed lines go through the parser: 2 ms instead of 12 ms for vLLM's 600 lines.
     """
     values: dict[str, float] = {}
     for metric in _families([line for line in text.splitlines() if _wanted(line)]):
@@ -59,7 +59,7 @@ def parse(text: str) -> dict[str, float]:
 
 
 def _families(lines: Sequence[str]) -> list[Metric]:
-    """Lines as the parser reads them. Raises ValueError, also for a number that is no float."""
+    """Parse the lines. Raises ValueError, also for a number that is not a float."""
     try:
         families = list(text_string_to_metric_families("\n".join(lines) + "\n"))
         for metric in families:
@@ -87,7 +87,7 @@ def _short(name: str) -> str:
 
 
 def labels(text: str, name: str) -> list[dict[str, str]]:
-    """Labels of each line of a metric (`vllm:cache_config_info`, one an engine); empty when it is absent. Pure.
+    """Labels of each line of a metric (`vllm:cache_config_info`, one per engine); empty if absent. Pure.
 
     Raises ValueError.
     """
@@ -97,9 +97,9 @@ def labels(text: str, name: str) -> list[dict[str, str]]:
 
 @dataclass(slots=True)
 class Scraper:
-    """Reads a server's metrics each second while it is open. A server without them gives no samples.
+    """Reads a server's metrics each second while it is open. A server without metrics gives no samples.
 
-    Metrics that are too large, or never come whole, are not asked for again: each reading would cost as much.
+    Metrics that are too large, or never complete, are not requested again: each reading would cost as much.
 
     with Scraper(running.base_url, running.headers) as scraper:
         before = scraper.read_now()
@@ -115,11 +115,11 @@ class Scraper:
     failed_reads: int = 0
     last_error: str = ""
     given_up: bool = False
-    """They are too large to be read, or do not come."""
+    """True if the metrics are too large to be read, or do not arrive."""
     fastest_ms: float | None = None
-    """The shortest time that a reading took: no exchange with the server can be faster by much."""
+    """The shortest duration of a reading: an exchange with the server cannot be much faster."""
     _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """Readings do not overlap, so that a counter is never seen to fall by the order of two answers."""
+    """Readings do not overlap, so that two answers in the wrong order do not look like a falling counter."""
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -134,11 +134,11 @@ class Scraper:
             self._thread.join(timeout=10.0)
 
     def view(self) -> dict[str, int | str | None]:
-        """Columns of `cells`: readings that failed, and why the last of them did."""
+        """Columns of `cells`: failed readings, and the reason of the last failure."""
         return {"metrics_failed": self.failed_reads, "metrics_note": self.last_error or None}
 
     def read_now(self) -> ServerSample | None:
-        """One reading now, also kept; None (and counted) when the endpoint does not answer as it should."""
+        """Take and keep one reading; None (and counted) if the endpoint does not answer as expected."""
         with self._one:
             return None if self.given_up else self._read()
 
@@ -164,7 +164,7 @@ class Scraper:
         return sample
 
     def read_settled(self, timeout_s: float = 2.0) -> ServerSample | None:
-        """A reading whose token counters no longer move, for the edge after the drain.
+        """A reading after the token counters have settled, for the edge after the drain.
 
         vLLM counts a step's tokens after it has handed them to the streams (v1/engine/async_llm.py,
         output_handler), so the last answer may be complete before its tokens are counted.
@@ -194,8 +194,8 @@ def window_view(
 ) -> dict[str, float | bool | None]:
     """The server's gauges inside [start, end) of the measured window, as columns of `cells`. Pure.
 
-    None for a gauge that was never seen. `metrics_lost` is True where the readings stop, or have a hole of
-    more than 5 s, and None where the server never gave any.
+    A gauge without a value is None. `metrics_lost` is True if the readings stop, or have a gap of
+    more than 5 s, and None if the server never gave any.
     """
     inside = [sample for sample in samples if start_ns <= sample.at_ns < end_ns]
 
@@ -223,7 +223,7 @@ def _lost(stamps: Sequence[int], start_ns: int, end_ns: int) -> bool | None:
 def load_view(before: ServerSample | None, after: ServerSample | None) -> dict[str, float | None]:
     """The server's counters over a whole load, from before the first send to after the drain. Pure.
 
-    The token counts are what the client's own are held against. None where an edge, or the name, is missing.
+    The client's token counts are compared with these. None if an edge or the name is missing.
     """
 
     def delta(*names: str) -> float | None:

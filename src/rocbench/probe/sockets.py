@@ -1,7 +1,7 @@
-"""Which GPUs of amd-smi are parts of one socket. Pure.
+"""Sockets of the GPUs that amd-smi lists. Pure.
 
-A GPU in DPX, QPX or CPX mode is listed once for each partition, and power and energy that stand beside a partition are
-the whole socket's (AMD SMI, "GPU partitioning"): over a node they may be counted once a socket only.
+A GPU in DPX, QPX or CPX mode is listed once per partition, and the power and energy listed with a partition
+are those of the whole socket (AMD SMI, "GPU partitioning"): a sum over a node must count each socket once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from rocbench.records import GpuSample
 
 _BDF = re.compile(r"^(?:([0-9a-f]+):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-9a-f]+)$", re.IGNORECASE)
 _NO_SERIAL = re.compile(r"^(?:(?:0x)?(?:0+|f+)?|N/A)$", re.IGNORECASE)
-"""What firmware without a serial number says."""
+"""Text that firmware gives instead of a serial number."""
 WHOLE = "SPX"
 """The mode in which a socket is one GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells one listed GPU's socket. Empty or None where the tool does not say."""
+    """Properties that identify a listed GPU's socket. Empty or None if the tool does not tell."""
 
     bdf: str = ""
     serial: str = ""
@@ -29,35 +29,36 @@ class Identity:
     mode: str = ""
     """SPX, DPX, TPX, QPX or CPX."""
     cap_w: float | None = None
-    """Most that the socket may draw."""
+    """Maximum power of the socket."""
 
     @property
     def slot(self) -> str:
-        """The PCI device without its function, which numbers partitions; empty where it is not told."""
+        """The PCI device without its function, which numbers partitions; empty if unknown."""
         match = _BDF.match(self.bdf.strip())
         return "" if match is None else f"{int(match[1] or '0', 16):x}:{match[2]}:{match[3]}".lower()
 
     @property
     def known_serial(self) -> str:
-        """The serial number; empty where it is none."""
+        """The serial number; empty if it is not a real one."""
         return "" if _NO_SERIAL.match(self.serial.strip()) else self.serial.strip().lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """GPU to its socket, which has the number of its lowest GPU. A GPU that is not there may share any socket."""
+    """GPU to its socket, which has the number of its lowest GPU. A missing GPU may share any socket."""
 
     of: Mapping[int, int] = field(default_factory=dict)
     caps_w: Mapping[int, float] = field(default_factory=dict)
-    """Socket to the most that it may draw."""
+    """Socket to its maximum power."""
     partitioned: frozenset[int] = frozenset()
-    """GPUs that are but a part of their socket, whether its others are listed or not."""
+    """GPUs that are only a part of their socket, also if the other parts are not listed."""
 
     def counted_once(self, samples: Sequence[GpuSample], used: Iterable[int]) -> list[GpuSample]:
-        """Samples with the power and energy of each socket at its lowest GPU of those used, and nowhere else.
+        """Samples with the power and energy of each socket only at the lowest of its used GPUs.
 
-        A partition that does not tell its socket's power (secondary ones as a rule do not) is helped by another. Where
-        it is not known whose power a figure is, there is none; a GPU that is the only one listed is a socket.
+        If a partition does not tell its socket's power (secondary ones usually do not), another one's value
+        is used. If the owner of a figure is unknown, the figure is absent; a GPU that is the only one listed
+        is a socket.
         """
         wanted = set(used) or {sample.gpu for sample in samples}
         alone = len(samples) == 1
@@ -87,13 +88,13 @@ class Sockets:
         return found
 
     def cap_w(self, gpus: Iterable[int]) -> float | None:
-        """Most that the sockets of these GPUs may draw together; None where one does not tell."""
+        """Maximum total power of the sockets of these GPUs; None if one does not tell."""
         sockets = {self.of.get(gpu, gpu) for gpu in gpus}
         caps = [self.caps_w[socket] for socket in sockets if socket in self.caps_w]
         return sum(caps) if sockets and len(caps) == len(sockets) else None
 
     def note(self, used: Iterable[int], listed: Iterable[int]) -> str:
-        """A note on the power of these GPUs; empty where each is a socket of its own."""
+        """A note on the power of these GPUs; empty if each is its own socket."""
         gpus, there = sorted(set(used)), sorted(set(listed))
         unsure = [gpu for gpu in gpus if gpu not in self.of]
         if unsure and len(there) < 2:
@@ -115,7 +116,7 @@ class Sockets:
 
 
 def grouped(identities: Mapping[int, Identity]) -> Sockets:
-    """GPUs by socket. Those of which nothing tells it are left out."""
+    """GPUs grouped by socket. GPUs without any identifying property are omitted."""
     slots: dict[str, list[int]] = {}
     of: dict[int, int] = {}
     for gpu, identity in sorted(identities.items()):
@@ -137,7 +138,7 @@ def grouped(identities: Mapping[int, Identity]) -> Sockets:
 
 
 def _apart(members: Sequence[Identity]) -> bool | None:
-    """Whether GPUs at one PCI slot (or of one serial number) are sockets of their own; None where nothing tells."""
+    """Return whether GPUs of one PCI slot (or one serial number) are separate sockets; None if unknown."""
     if len(members) == 1:
         return True
     serials = [member.known_serial for member in members]

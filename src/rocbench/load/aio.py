@@ -130,7 +130,7 @@ class AioLoop:
         cut = [under_way for task, under_way in self.running.items() if task.cancel()]
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self.running, return_exceptions=True)
-        for request, answer in cut:  # only now is it known which of them have left
+        for request, answer in cut:  # before this it is unknown which of them were written
             self.work.cut(request, answer)
 
     # --- one request
@@ -145,7 +145,7 @@ class AioLoop:
             complete = await self.exchange(request, answer, trip)
         except TimeoutError:
             if answer.done:
-                # All is said, and only the body's own end never came.
+                # The answer is complete; only the end of the body is missing.
                 answer.end()
                 complete = True
             else:
@@ -205,7 +205,7 @@ class AioLoop:
                     got.close()
                     return False
             else:
-                got.close()  # nothing but the server's closing would end this body
+                got.close()  # only the server's close would end this body
             answer.end()
         return True
 

@@ -30,16 +30,16 @@ _MOST_REFUSAL = 1 << 20
 COMPLETE = frozenset(
     {
         "stop", "length", "tool_calls", "function_call",  # OpenAI's
-        "repetition",  # vLLM: the same tokens over and over, which it takes for a stop
-        "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens", "model_length", "tool_use",  # others' words
+        "repetition",  # vLLM: repeated tokens, which it treats as a stop
+        "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens", "model_length", "tool_use",  # others
     }
 )  # fmt: skip
 """`finish_reason` values of a complete answer."""
 ABORTED = frozenset(
     {
         "abort", "error",  # vLLM's
-        "content_filter",  # OpenAI's: a part was left out
-        "aborted", "cancelled", "canceled", "failed", "timeout", "insufficient_system_resource",  # others' words
+        "content_filter",  # OpenAI's: a part was removed
+        "aborted", "cancelled", "canceled", "failed", "timeout", "insufficient_system_resource",  # others
     }
 )  # fmt: skip
 """`finish_reason` values of an answer that the server aborted."""
@@ -133,7 +133,7 @@ class Answer:
         counted = self.counted
         usual = not self.plain and not self._rest and not self._untold and self.first_token_ns >= 0
         for piece, stamp in zip(pieces, stamps, strict=True):
-            # Were there more than one line of data in it, it would not be JSON.
+            # With more than one line of data it would not be JSON.
             if usual and piece[:6] == b"data: " and piece[-2:] == b"\n\n":
                 try:
                     event = typed(piece[6:-2])
@@ -405,7 +405,7 @@ class Answer:
             self.error = "the answer ended without a finish_reason or [DONE]"
             return Failure.TRUNCATED
         tokens, reason = self.output_tokens(), self.finish_reason
-        # An empty reason says nothing: in many events it stands for null, alone at the end it hides the true one.
+        # An empty reason is null in many events; alone at the end it hides the true reason.
         hidden = reason == "" and self._blanks == 1 and tokens < osl_asked
         if hidden or _word(reason) in ABORTED:
             self.error = (

@@ -223,7 +223,7 @@ def _in_flight(result: LoadResult) -> float:
     return float((ended - sent).sum() / max(1, end - start))
 
 
-# --- kept on disk
+# --- the file
 
 
 def path() -> Path:
@@ -252,7 +252,7 @@ def load() -> ClientCalibration | None:
         if kept["version"] != VERSION or kept["cpu_model"] != _cpu_model():
             return None
         return ClientCalibration(**{**kept, "levels": tuple(LoadLevel(**level) for level in kept["levels"])})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last where there is no home folder
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # RuntimeError: there is no home folder
         return None
 
 

@@ -67,7 +67,7 @@ def for_client(count: int, server_pids: Collection[int] = ()) -> tuple[int, ...]
     for pid in server_pids:
         with suppress(OSError, ValueError, IndexError):
             bound = os.sched_getaffinity(pid)
-            # A process that may run anywhere tells nothing by its mask; where it last ran does.
+            # The mask of a process that may run anywhere says nothing; its last CPUs do.
             taken |= bound if len(bound) < len(available) else _last_cpus(pid)
     return pick(count, available, taken, _nodes(), _siblings(available))
 

@@ -15,7 +15,7 @@ NO_COUNT = -1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
-# Typed decoding skips what it is not asked for: 0.6 us for an event of vLLM's, against 1.1 us for all of it.
+# Typed decoding skips unused fields: 0.6 us for an event of vLLM, against 1.1 us for all of it.
 
 
 class PromptDetails(msgspec.Struct, gc=False):
@@ -116,7 +116,7 @@ def _lenient_details(details: Any) -> PromptDetails | None:
     if not isinstance(details, dict):
         return None
     by_kind = details.get("multimodal_tokens")
-    if isinstance(by_kind, dict):  # vLLM tells tokens of each kind of input
+    if isinstance(by_kind, dict):  # vLLM counts the tokens of each kind of input
         by_kind = by_kind.get("image")
     counts = (_count(value) for value in (details.get("cached_tokens"), by_kind, details.get("image_tokens")))
     return PromptDetails(*(None if count == NO_COUNT else count for count in counts))

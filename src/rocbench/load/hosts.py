@@ -279,7 +279,7 @@ def _within(seconds: float, threads: Sequence[threading.Thread]) -> None:
 
 
 def _end(agent: Agent) -> None:
-    with suppress(OSError):  # it is gone, and its workers see that
+    with suppress(OSError):  # the host is gone, and its workers notice
         agent.end()
 
 

@@ -29,7 +29,7 @@ _NO_TEXT = re.compile(
     r"^(role|name|index|id|.*_id|type|object|event|status|model|created|provider|system_fingerprint|service_tier"
     r"|format|expires_at|.*signature.*|finish_reason|.*_finish_reason|stop_reason|matched_stop|logprobs"
     r"|usage|.*_usage|timings|metrics|seed"
-    # What is told beside the text.
+    # Information next to the text.
     r"|annotations|citations|search_results|.*filter_results|.*_results|prompt.*|token_ids|kv_transfer_params"
     r"|warnings?|x_.*)$"
 )

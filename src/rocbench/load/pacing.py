@@ -77,7 +77,7 @@ class Pacing:
             if work.in_flight < work.room and not work.waiting:
                 self._begin(due)
             else:
-                # What waits is made anew when its turn comes: its bytes could fill the memory.
+                # The bytes of waiting requests could fill the memory: they are made again at their turn.
                 due.payload = b""
                 work.waiting.append(due)
 

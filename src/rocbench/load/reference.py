@@ -319,7 +319,7 @@ class ScheduleServer:
         if not data:
             self.close(connection)
             return
-        # The very first packets after stamps were asked for may come without one.
+        # The first packets after stamps were enabled may come without a stamp.
         connection.arrived_ns = stamp_ns(ancillary[0][2]) if ancillary else now_ns()
         connection.inbox += data
         end = connection.inbox.find(b"\r\n\r\n")

@@ -103,7 +103,7 @@ class RequestFactory:
         self._look_at(path, talks)
         if isinstance(shape, Trace):
             return talks
-        # Each repeat begins elsewhere in the file, in an order of its own.
+        # Each repeat begins at another place in the file, in another order.
         order = self.key.generator("order", 0).permutation(len(talks))
         return [talks[index] for index in order.tolist()]
 
@@ -257,7 +257,7 @@ class RequestFactory:
         messages = list(said.messages)
         if self.is_chat:
             if unique:
-                # The same words in each turn of a conversation, which may share its own past.
+                # All turns of a conversation have the same words: a turn may share its own past.
                 nonce = self._nonce_words(talk)
                 messages[0] = (messages[0][0], f"{nonce}\n{messages[0][1]}")
             return bodies.chat(base, messages, self._images(number)), NONE

@@ -107,12 +107,12 @@ class After:
 
 
 def after(shape: Shape, plan: WindowPlan, seen: Seen, window_s: float, request: float | None) -> After:
-    """The bounds of tail and drain. A closed loop's queue does not grow: it gets more tail and a whole drain."""
+    """The bounds of tail and drain. The queue of a closed loop does not grow, so it gets longer bounds."""
     closed = isinstance(shape, Closed)
     share, times = (1.0, MANY_TIMES) if closed else (HALF, TAIL_TIMES)
     tail_s = max(share * window_s, times * (request or 0.0), LEAST_S)
     drain_s = None if closed else max(window_s, DRAIN_TIMES * (request or 0.0), LEAST_S)
-    number = float(seen.begun)  # open loop: what is due may not have found room to begin
+    number = float(seen.begun)  # open loop: due requests may still wait for room
     if isinstance(shape, Closed):
         number = max(number, shape.users)
     elif isinstance(shape, Open):

@@ -155,7 +155,7 @@ class Sockets:
     def check(self, connection: Connection) -> None:
         """Check whether the answer is complete."""
         if connection.request is None:
-            self.lost(connection, None)  # nothing was asked: what comes tells why the server closes
+            self.lost(connection, None)  # there was no request: the input says why the server closes
             return
         connection.parse()
         framing = connection.framing
@@ -164,7 +164,7 @@ class Sockets:
         elif framing.broken:
             self.fail(connection, Failure.TRUNCATED, framing.broken)
         elif framing.open_ended and framing.answer.done:
-            # Nothing but the server's closing would end this body, and all is said.
+            # Only the server's close would end this body, and the answer is complete.
             framing.answer.end()
             self.complete(connection)
         else:
@@ -199,7 +199,7 @@ class Sockets:
             error=message,
         )
         if answer.failure is not None or answer.status not in {200, NONE}:
-            # What the answer itself said (an error, broken JSON, a status) is the better reason.
+            # The answer's own fault (an error, broken JSON, a status) is the better reason.
             ended.failure, ended.error = None, ""
         connection.request = None
         self.close(connection)
@@ -325,7 +325,7 @@ class Sockets:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            if connection.served:  # nothing has left
+            if connection.served:  # nothing was sent
                 connection.request = None
                 self.lost(connection, error)
                 self.start(request)

@@ -173,7 +173,7 @@ class Watch:
     def _all_over(self) -> bool:
         total = self.control.total
         exhausted = total(Count.EXHAUSTED) == len(self.pool.members)
-        # All may be handed out before the first is counted as in flight: what was sent must also have ended.
+        # All requests may be handed out before the first counts as in flight: sent ones must have ended.
         answered = 0 < total(Count.SENT) <= total(Count.COMPLETED) + total(Count.FAILED)
         return exhausted and answered and total(Count.IN_FLIGHT) == 0 and total(Count.WAITING) == 0
 
@@ -234,7 +234,7 @@ class Watch:
         self._after = rule.After(0.0, 0, None)
         self._enter("drain", time.time_ns())
 
-    # --- what is seen
+    # --- observations
 
     def _stopped(self) -> bool:
         return self.stop is not None and self.stop.is_set()

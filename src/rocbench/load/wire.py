@@ -116,7 +116,7 @@ class WireLoop:
             return self.work.in_flight > 0
         return True
 
-    # --- what can wait
+    # --- deferred work
 
     def use_pause(self, now: int) -> bool:
         """Do one piece of deferred work; return False if there is none."""

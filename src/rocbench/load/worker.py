@@ -29,7 +29,7 @@ def run(spec: WorkerSpec, control: Control) -> WorkerReport:
             os.sched_setaffinity(0, {spec.cpu})
     work = Work(spec, control)
     work.feed.prepare()
-    # All that takes time is done before the worker is ready, so that the first send is not late by it.
+    # Slow work is done before the worker is ready, so that it does not delay the first send.
     transport = _wire() if spec.transport == "wire" else _aiohttp()
     work.counters[Count.READY] = 1
     if _wait_for_go(work):
@@ -41,7 +41,7 @@ def run(spec: WorkerSpec, control: Control) -> WorkerReport:
 def _wire() -> Callable[[Work], None]:
     from rocbench.load.wire import WireLoop  # needs epoll, which only Linux has
 
-    # No cycles are made on the way of a request, so nothing piles up without the collector.
+    # A request makes no reference cycles, so memory does not grow without the collector.
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -71,11 +71,11 @@ def _wait_for_go(work: Work) -> bool:
 
 def main() -> None:
     """Read the spec, run, report."""
-    # What is typed, and what a scheduler sends, goes to the whole process group; the driver alone decides what it means.
+    # Ctrl-C and a scheduler's signals go to the whole process group; only the driver acts on them.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     control = Control(int(sys.argv[1]), int(sys.argv[2]))
-    # The report has its pipe to itself: whatever a library prints goes to stderr.
+    # The report has its own pipe: the output of libraries goes to stderr.
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     spec: WorkerSpec = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it

@@ -32,7 +32,7 @@ class Library:
             self._smi.amdsmi_init()
             self._handles = list(self._smi.amdsmi_get_processor_handles())
         except Exception as error:
-            # Missing package, missing libamd_smi.so, no driver: each version raises something else.
+            # Missing package, missing libamd_smi.so, no driver: each version raises another error.
             raise OSError(f"amdsmi cannot be used: {error}") from error
         if not self._handles:
             raise OSError("amdsmi finds no GPU")

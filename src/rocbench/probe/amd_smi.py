@@ -236,7 +236,7 @@ def processes_of(rows_: list[dict[str, Any]]) -> dict[int, list[tuple[int | None
     for row in rows_:
         told = [entry.get("process_info") for entry in entries(row, "process_list")]
         known = [info for info in told if isinstance(info, dict)]
-        # An empty list, or a sentence in place of a process: nobody is there.
+        # An empty list, or a sentence in place of a process: no process.
         if known or row.get("process_list") == [] or any(info not in (None, "N/A", "") for info in told):
             pids = [number(info, "pid") for info in known]
             names = [str(leaf(info, "name") or "?") for info in known]

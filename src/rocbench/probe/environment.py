@@ -19,9 +19,7 @@ from rocbench.probe import amd_smi
 from rocbench.redact import redacted_value
 from rocbench.variables import shown
 
-_PACKAGES = (
-    "aiohttp numpy orjson pandas pyarrow uvloop".split()
-)  # of the client; the server's own are asked of it
+_PACKAGES = "aiohttp numpy orjson pandas pyarrow uvloop".split()  # of the client; the server reports its own
 
 _CODE = (".py", ".yaml", ".jinja", ".html", ".css", ".js")
 
@@ -77,7 +75,7 @@ def code(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:
     for path in sorted(path for path in package.rglob("*") if path.suffix in _CODE):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     found: dict[str, Any] = {"sha256": digest.hexdigest()}
-    # An installed package can lie inside the checkout of something else.
+    # An installed package can lie inside another project's checkout.
     if package.parent.name == "src" and (package.parents[1] / ".git").exists():
         commit, changes = _git(package, "rev-parse", "HEAD"), _git(package, "status", "--porcelain", ".")
         found |= {"commit": commit} if commit else {}

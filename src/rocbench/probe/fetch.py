@@ -202,9 +202,7 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, bounds: _Bounds) -> None:
         self._sock, self._bounds = sock, bounds
-        self._file = sock.makefile(
-            "rb", buffering=0
-        )  # keeps the socket open when its connection lets go of it
+        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open when its connection releases it
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Same as the method of a socket."""

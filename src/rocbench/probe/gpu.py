@@ -36,7 +36,7 @@ Reading = list[tuple[GpuSample, int | None]]
 """A sample of each GPU, and its throttle residency."""
 
 _said: set[str] = set()
-# One run makes one telemetry a server; that there is no GPU is worth one line, not one a server.
+# A run makes one telemetry per server; a missing GPU is reported once, not for each server.
 
 
 @dataclass(slots=True)
@@ -148,7 +148,7 @@ class Telemetry:
             self.failed_reads += 1
             return False
         at_ns = (before + time.time_ns()) // 2
-        # A GPU that a reading leaves out has no value: a sum over the others is not the server's.
+        # A GPU without a value in a reading: a sum over the others is not the server's.
         listed = [sample.gpu for sample, _ in reading]
         left_out = set(self.gpus) - set(listed)
         self.samples += [GpuSample(at_ns, gpu) for gpu in sorted(left_out)]

@@ -187,7 +187,7 @@ def _ecc(cards: Cards, rows: Rows | None, absent: str) -> Check:
 def _links(cards: Cards, rows: Rows | None, absent: str) -> Check:
     def errors(row: Row) -> float | None:
         replays = amd_smi.number(row, "pcie", "replay_count")
-        # Newer tools give N/A for xGMI on healthy nodes, so only PCIe must be told.
+        # Newer tools give N/A for xGMI on healthy nodes, so only PCIe is required.
         xgmi = amd_smi.leaf(row, "xgmi_err") not in (None, 0, "AMDSMI_XGMI_STATUS_NO_ERRORS")
         return (replays or 0) + xgmi if xgmi or replays is not None else None
 

@@ -74,7 +74,7 @@ class HealthWatch:
 
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._end.set()
-        if kind is not None:  # the cell was given up, and nobody asks what this watch saw
+        if kind is not None:  # the cell was given up, and the watch's findings are unused
             return
         if self._thread is not None:
             self._thread.join(timeout=self.timeout_s + 5.0)
@@ -133,7 +133,7 @@ class HealthWatch:
         if status == 200:
             return
         why = why or f"{self.path} says HTTP {status}"
-        # A server that works and has no time for us is busy; one that says that it is ill is ill.
+        # A server that works and does not answer is busy; one that reports itself unhealthy is unhealthy.
         if status in (0, _TOO_MANY) and self._flowed_s >= began_s - _FLOW_S:
             self.unanswered.append((time.time_ns(), why))
         else:

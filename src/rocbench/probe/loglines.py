@@ -65,7 +65,7 @@ _COLLECTOR = re.compile(
 )
 """Prefix of a line from a container runtime, compose or the journal."""
 _HEADS = (
-    # vLLM: INFO 01-20 10:00:00 [file.py:12] text; the indentation after the file is a traceback's own
+    # vLLM: INFO 01-20 10:00:00 [file.py:12] text; the indentation after the file belongs to a traceback
     re.compile(rf"^({_LEVEL})\s+{_STAMP}(?:\s+\[[^\]]*\])? ?"),
     # uvicorn and logging's own: INFO:     text, WARNING:root:text
     re.compile(rf"^({_LEVEL}):(?:[\w.]+:)?\s*"),
@@ -183,7 +183,7 @@ def _unquoted(value: str) -> str:
     return value[1:-1].replace('\\"', '"') if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-# --- whether a text in a line reports, or only talks of it
+# --- reports of events, as opposed to mentions
 
 _RAISED = re.compile(r"^\s*(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)|^\s*\w+: error: ")
 """Last line of an exception's traceback, or a command's refusal of its arguments."""

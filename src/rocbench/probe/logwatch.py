@@ -153,7 +153,7 @@ class LogWatch:
                     kept = self.lines.setdefault(kind, [])
                     if len(kept) < _KEPT_LINES:
                         kept.append(line[:500])
-        # The time after reading: what was written meanwhile is not older.
+        # The time after reading: lines written meanwhile are not older.
         look = LogLook(after_ns, time.time_ns(), counts, follower.skipped_bytes > skipped)
         if look.counts or look.skipped:
             self.looks.append(look)

@@ -49,7 +49,7 @@ def parse(text: str) -> dict[str, float]:
             if not math.isfinite(sample.value):
                 continue
             if "le" in sample.labels:
-                float(sample.labels["le"])  # the views take it for a number
+                float(sample.labels["le"])  # the views need a number
                 name = f"{name}:{sample.labels['le']}"
             if name.endswith("_perc"):
                 values[name] = max(sample.value, values.get(name, -math.inf))
@@ -130,7 +130,7 @@ class Scraper:
 
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._stop.set()
-        if self._thread is not None and kind is None:  # else nobody reads what it still finds
+        if self._thread is not None and kind is None:  # else its findings are unused
             self._thread.join(timeout=10.0)
 
     def view(self) -> dict[str, int | str | None]:

@@ -1,1 +1,1 @@
-"""From settings to what will be run: server groups, cells, ids, order, shards, and what they will cost."""
+"""The plan: server groups, cells, ids, order, shards and cost, made from the settings."""

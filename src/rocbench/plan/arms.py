@@ -1,12 +1,12 @@
-"""Whether the arms of an ablation differ in their factor alone. Pure.
+"""Check that the arms of an ablation differ in their factor alone. Pure.
 
 A factor can change more than itself: from vLLM 0.23 a KV connector also takes another attention backend, block size 1
 selects AITER's MLA kernel up to 0.17, and a rule may add a flag to one arm only. Then the effect is not the factor's,
 and the plan stops with the difference named, unless the sweep accepts it by name (`also_changes`). Where a rule can
 pin what would change (offload on and off), it does.
 
-What belongs to a factor is not held against it: AITER is kernels, attention among them; a version is all it brings.
-Both are told as notes.
+A factor's own consequences are allowed and told as notes: AITER covers kernels, attention among them; a
+version covers everything that it brings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FACTS = {
     "dcp": "dcp",
     "ep": "ep",
 }
-"""What of a server is compared by what is in force, whoever set it, and its name among the rules' facts."""
+"""Settings compared by the value in force, whoever set it, with their names among the rules' facts."""
 FLAGS_OF_FACTS = {
     "tensor_parallel_size": "tp",
     "pipeline_parallel_size": "pp",
@@ -45,12 +45,12 @@ FLAGS_OF_FACTS = {
 }
 AITER = ("aiter", "env.VLLM_ROCM_USE_AITER*", "env.AITER_*")
 OFFLOAD = ("kv_offloading_*", "kv_transfer_config*", "disable_hybrid_kv_cache_manager")
-"""The size alone makes the other flags necessary."""
+"""Flags that the size alone makes necessary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that two arms have otherwise."""
+    """A setting that differs between two arms."""
 
     name: str
     before: Any
@@ -64,11 +64,12 @@ class Difference:
 
 
 def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...], tuple[str, ...]]:
-    """Faults of arms that differ in more than their factor, and notes on what a factor brings by its nature.
+    """Return faults of arms that differ in more than their factor, and notes on what a factor brings by its
+    nature.
 
     Args:
-        groups: those of one entry of `models`: two entries may differ in anything.
-        sweep: its factors, and what may change with them.
+        groups: the groups of one entry of `models`; two entries may differ in anything.
+        sweep: its factors, and the settings that may change with them.
     """
     faults: dict[PlanFault, None] = {}
     notes: dict[str, None] = {}
@@ -88,7 +89,8 @@ def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...],
 
 
 def compares_offload(sweep: Sweep) -> bool:
-    """Whether servers with and without KV offload are compared, so that all need the same attention kernel."""
+    """Return whether servers with and without KV offload are compared, so that all need one attention kernel.
+    """
     axes = {
         *sweep.factors,
         *sweep.matrix.product,
@@ -99,7 +101,7 @@ def compares_offload(sweep: Sweep) -> bool:
 
 
 def _pairs(groups: Sequence[Group], sweep: Sweep) -> Iterator[tuple[str, Group, Group]]:
-    """(factor, arm at its base, other arm): arms that differ in this factor only."""
+    """Yield (factor, arm at its base, other arm) for arms that differ in this factor only."""
     there = [g for g in groups if g.resolution is not None and all(name in g.axes for name in sweep.factors)]
     for one, other in itertools.permutations(there, 2):
         changed = [name for name in {**one.axes, **other.axes} if one.axes.get(name) != other.axes.get(name)]
@@ -110,7 +112,7 @@ def _pairs(groups: Sequence[Group], sweep: Sweep) -> Iterator[tuple[str, Group, 
 
 
 def differences(one: Resolution, other: Resolution) -> list[Difference]:
-    """Everything in force that two servers have otherwise, by its canonical name."""
+    """Return every setting in force that differs between two servers, by its canonical name."""
     settings = [_settings(resolution) for resolution in (one, other)]
     found = []
     for name in dict.fromkeys([*FACTS, *settings[0], *settings[1]]):
@@ -126,7 +128,7 @@ def differences(one: Resolution, other: Resolution) -> list[Difference]:
 
 
 def _settings(resolution: Resolution) -> Mapping[str, tuple[Any, str]]:
-    """Flags and variables by canonical name, with what set them where that was not the user."""
+    """Return flags and variables by canonical name, with their origin where it is not the user."""
     flags = {canonical(entry.name): entry for entry in resolution.args}
     variables = {f"env.{entry.name}": entry for entry in resolution.env}
     return {
@@ -136,7 +138,9 @@ def _settings(resolution: Resolution) -> Mapping[str, tuple[Any, str]]:
 
 
 def canonical(name: str) -> str:
-    """`--block-size`, `block-size` and `block_size` are one; a flag that is a fact has the fact's name."""
+    """Return the canonical name: `--block-size`, `block-size` and `block_size` are the same; a flag that is a
+    fact has the fact's name.
+    """
     if name.startswith("env."):
         return name
     plain = name.lstrip("-").replace("-", "_")
@@ -144,7 +148,7 @@ def canonical(name: str) -> str:
 
 
 def _belongs(name: str, factor: str) -> bool:
-    """Whether a difference is the factor itself, or what it brings by its nature."""
+    """Return whether a difference is the factor itself, or a consequence of it by its nature."""
     factor = canonical(factor)
     if factor in {"vllm", name} or name.startswith(f"{factor}."):
         return True

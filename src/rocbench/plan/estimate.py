@@ -1,4 +1,4 @@
-"""What a cell can do at best and how long it will take, before it runs. Pure; the formulas are in `physics/`."""
+"""Estimates before a run: a cell's bounds and its duration. Pure; the formulas are in `physics/`."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from rocbench.units import size
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is known of a cell beforehand; None where the hardware or the model says nothing."""
+    """The estimate of a cell; None where the hardware or the model does not give it."""
 
     image_tokens: int = 0
-    """Of one request, on top of its ISL."""
+    """Image tokens of one request, in addition to its ISL."""
     kv_capacity_tokens: int | None = None
-    """Of one engine, as its log says it."""
+    """KV tokens of one engine, as its log reports them."""
     users_that_fit: int | None = None
     """Users whose ISL, images and OSL fit into the KV caches of all engines; more are queued or preempted."""
     roofline_output_throughput: float | None = None
     """Upper bound of output tokens/s: no server on this hardware can exceed it."""
     roofline_limiter: str | None = None
-    """What bounds it: memory, compute, collectives or latency."""
+    """The limiting resource: memory, compute, collectives or latency."""
     ttft_bound_ms: float | None = None
-    """Least TTFT of one request alone."""
+    """Minimum TTFT of a single request."""
     duration_s: float | None = None
     """Warm-up, window, tail and drain, with steps at the assumed share of the speed that physics expects."""
     server_load_s: float | None = None
     cannot_fit: str | None = None
-    """Why the cell cannot run at all."""
+    """The reason that the cell cannot run at all."""
     in_doubt: str | None = None
-    """What of the model's shape is not understood, and that the cell is planned though by that shape it would not run."""
+    """The parts of the model's shape that are not understood. The cell is planned although it would not run
+    with that shape.
+    """
 
 
 NOTHING_KNOWN = Estimate()
@@ -53,7 +55,7 @@ def estimate(
     concurrency: int | None,
     assume: Assume | None = None,
 ) -> Estimate:
-    """Capacity, bound and time of one cell on hardware whose physics are known."""
+    """Estimate capacity, bound and time of one cell on hardware whose physics are known."""
     assume = assume or Assume()
     if hardware.gpu is None:
         return Estimate(duration_s=3 * load.duration_s, server_load_s=60.0)
@@ -94,7 +96,7 @@ def estimate(
 
 
 def _in_doubt(profile: ModelProfile, reason: str | None, doubts: Sequence[str]) -> str:
-    """What of a model is not understood, and what that means for its plan."""
+    """Describe the parts of a model that are not understood, and the consequence for its plan."""
     said = f"{profile.name}: its shape is not fully understood ({'; '.join(doubts)})"
     if reason is None:
         return f"{said}: capacity, bound and time are in doubt"
@@ -102,21 +104,21 @@ def _in_doubt(profile: ModelProfile, reason: str | None, doubts: Sequence[str]) 
 
 
 def shape_doubts(profile: ModelProfile) -> tuple[str, ...]:
-    """What of a profile's shape and weights is not understood."""
+    """Return the parts of a profile's shape and weights that are not understood."""
     return weights.doubts(from_config(profile.config), profile.checkpoint)
 
 
 def kv_capacity(profile: ModelProfile, hardware: Hardware, resolution: Resolution) -> kv.KvCapacity | None:
-    """The KV cache of one engine; None where the hardware's physics or the settings that decide it are unknown."""
+    """The KV cache of one engine; None where the hardware's physics or a deciding setting is unknown."""
     args = resolution.flags()
-    # Their defaults differ by version: with neither known, no capacity is told rather than one assumed.
+    # Their defaults differ by version: with neither known, no capacity is reported.
     if resolution.facts.vllm is None and not settled(args):
         return None
     return kv_capacity_of(profile, hardware, args, resolution.facts.vllm, resolution.facts.block_size)
 
 
 def settled(args: Mapping[str, object]) -> bool:
-    """Whether flags (names without dashes) say the two whose defaults decide a KV cache."""
+    """Return whether flags (names without dashes) set the two values whose defaults decide a KV cache."""
     return bool(args.get("gpu-memory-utilization") and args.get("max-num-batched-tokens"))
 
 
@@ -127,7 +129,7 @@ def kv_capacity_of(
     vllm: str | None,
     block_size: int | None = None,
 ) -> kv.KvCapacity | None:
-    """The KV cache of one engine by its flags (names without dashes); None where no physics is claimed."""
+    """Return the KV cache of one engine by its flags (names without dashes); None without known physics."""
     arch = from_config(profile.config)
     batched = _int(args.get("max-num-batched-tokens")) or 8192
     length = _length(args)
@@ -152,9 +154,11 @@ def kv_capacity_of(
 
 
 def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resolution: Resolution) -> str | None:
-    """Why vLLM ends at start for want of GPU memory, and what to do; None where it does not, or nothing is known.
+    """Say why vLLM exits at start for lack of GPU memory, and what to do; None where it does not, or nothing
+    is known.
 
-    The derived capacity errs on the high side (docs/physics.md): what it cannot hold, the server cannot.
+    The derived capacity errs on the high side (docs/physics.md): if the cache does not fit it, it does not
+    fit the server.
     """
     if capacity is None:
         return None
@@ -180,13 +184,13 @@ def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resoluti
 
 
 def prompt_images(workload: Workload, profile: ModelProfile) -> int:
-    """Tokens of a request's images, on top of its ISL."""
+    """Return the tokens of a request's images, in addition to its ISL."""
     images = workload.images
     return image_tokens(profile.config, images.count, images.width, images.height) if images else 0
 
 
 def request_shape(workload: Workload, profile: ModelProfile) -> RequestShape:
-    """The mean request of a workload, with its images; a shared prefix counts as cached."""
+    """Return the mean request of a workload, with its images; a shared prefix counts as cached."""
     seen = prompt_images(workload, profile)
     longest = seen + (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
     varies = "lognormal" in (workload.isl.kind, workload.osl.kind)
@@ -200,7 +204,8 @@ def request_shape(workload: Workload, profile: ModelProfile) -> RequestShape:
 
 
 def _duration_s(model: StepModel, shape: RequestShape, load: Load, users: int, efficiency: float) -> float:
-    """Warm-up and tail of about two requests' time, and a window of the asked turnovers at least.
+    """Return seconds: warm-up and tail of about two requests' time, and a window of at least the requested
+    turnovers.
 
     In a steady closed loop each step decodes all users and computes users x ISL / OSL prompt tokens.
     """
@@ -214,7 +219,7 @@ def _duration_s(model: StepModel, shape: RequestShape, load: Load, users: int, e
 
 
 def _length(args: Mapping[str, object]) -> int | None:
-    """--max-model-len; None where the server finds it out (unset, auto, -1)."""
+    """Return --max-model-len; None where the server derives it (unset, auto, -1)."""
     length = _int(args.get("max-model-len"))
     return length if length and length > 0 else None
 

@@ -1,4 +1,4 @@
-"""Sweep -> Plan: every server and cell in order, with stable ids and every fault at once. Pure.
+"""Expand a sweep into a plan: every server and cell in order, with stable ids and all faults at once. Pure.
 
 A *group* is one server configuration with all its cells. A *launch* is one start of a group's server and the
 runs (cell and repeat) made on it, in order: restarts, interleaving and ablation blocks are all lists of launches.
@@ -60,7 +60,7 @@ __all__ = [
 
 
 def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -> Plan:
-    """The whole plan; faults are collected, not raised, so that a user sees all at once."""
+    """Return the whole plan. Faults are collected, not raised, so that a user sees all of them at once."""
     overrides = overrides or Overrides()
     groups: list[Group] = []
     faults: list[PlanFault] = []
@@ -116,7 +116,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
 
 
 def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
-    """Axis combinations of one model: the matrix, times the ablation's arms, plus `include`."""
+    """Return the axis combinations of one model: the matrix, times the ablation's arms, plus `include`."""
     arms = ablate.arms(sweep.factors, sweep.design) if sweep.factors else [{}]
     combined: list[Axes] = [dict(axes) | dict(arm) for axes in matrix.expand(sweep.matrix) for arm in arms]
     combined += [
@@ -174,7 +174,7 @@ def _request(
     model: SweepModel,
     axes: Axes,
 ) -> ServeRequest:
-    """Everything that decides the flags. Later wins: sweep, model entry, axis, command line."""
+    """Collect everything that decides the flags. Later wins: sweep, model entry, axis, command line."""
     assert sources.hardware is not None
     axis_env = {name[4:]: str(value) for name, value in axes.items() if name.startswith("env.")}
     axis_args = {
@@ -208,7 +208,7 @@ def _request(
 
 
 def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge flag layers; `block_size`, `block-size` and `--block-size` are one flag."""
+    """Merge flag layers; `block_size`, `block-size` and `--block-size` are the same flag."""
     merged: dict[str, Any] = {}
     for layer in layers:
         flags: dict[str, Any] = {}
@@ -250,9 +250,11 @@ def _cells(
 def _loads_apart(
     sweep: Sweep, model: SweepModel, blocks: Sequence[tuple[Sweep, SweepModel]], axes: Axes
 ) -> list[dict[str, Axes]]:
-    """For each block, by workload: in what its load is unlike that of others which measure the same level.
+    """Return for each block, by workload, how its load differs from that of other blocks which measure the
+    same level.
 
-    It stands in the key as an axis does, for otherwise two cells had the same. The sweep's own load stays unnamed.
+    It is part of the key like an axis, because otherwise two cells would have the same key. The sweep's own
+    load is not named.
     """
     takers: dict[str, dict[Level, set[int]]] = {}
     for index, (part, entry) in enumerate(blocks):
@@ -289,7 +291,7 @@ def _searches(
     group: Group,
     skipped: list[Skip],
 ) -> Iterator[Workload]:
-    """Workloads with a search whose lowest level this server can run."""
+    """Yield workloads with a search whose lowest level this server can run."""
     if sweep.search is None:
         return
     for name in _workloads(sweep, model, axes):
@@ -309,7 +311,7 @@ def _workloads(sweep: Sweep, model: SweepModel, axes: Axes) -> list[str]:
 
 
 def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str) -> bool:
-    """Whether neither the matrix excludes a cell nor --only leaves it out."""
+    """Return whether a cell is selected: the matrix does not exclude it and --only does not leave it out."""
     facts = dict(group.axes) | {
         "model": group.model,
         "workload": workload,
@@ -320,7 +322,9 @@ def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, lev
 
 
 def _asked_for(sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes) -> bool:
-    """Whether any cell of an impossible server was selected: a server that nobody selected causes no error."""
+    """Return whether a cell of an impossible server was selected: a server that nobody selected causes no
+    error.
+    """
     server_axes = _server_axes(axes)
     group = Group("", model.profile, None, None, None, server_axes, None, ())
     name = configuration_name(model.profile, server_axes)
@@ -341,14 +345,16 @@ def _asked_for(sweep: Sweep, sources: Sources, overrides: Overrides, model: Swee
 
 
 def level_of(sweep: Sweep, value: float) -> Level:
-    """A number as a level of this sweep: users, or requests/s."""
+    """Return a number as a level of this sweep: users, or requests/s."""
     return Level(rate=float(value)) if sweep.load.shape.kind == "open" else Level(concurrency=int(value))
 
 
 def cell_at(
     sweep: Sweep, group: Group, workload: Workload, level: Level, load: Axes | None = None
 ) -> Cell | Skip:
-    """One cell of a server with its identity and estimate, or why it cannot run there; `load` stands in its key."""
+    """Return one cell of a server with its identity and estimate, or the reason that it cannot run; `load` is
+    part of its key.
+    """
     key = "/".join(
         [configuration_name(group.model, {**group.axes, **(load or {})}), workload.name, level.label]
     )
@@ -385,7 +391,7 @@ def _levels(sweep: Sweep, model: SweepModel, axes: Axes) -> list[Level]:
 
 
 def _cannot_run(group: Group, workload: Workload) -> str | None:
-    """Why a cell makes no sense on this server, or None."""
+    """Return the reason that a cell makes no sense on this server, or None."""
     if group.profile is not None and workload.images and "vision_config" not in group.profile.config:
         return "the model takes no images"
     if group.resolution is not None:
@@ -403,7 +409,7 @@ def _flag(resolution: Resolution, name: str) -> Any:
 
 
 def _selected(only: str | None, key: str) -> bool:
-    """`MODEL/CELL-PATTERN`: shell wildcards on the key; a part alone matches a model or a prefix."""
+    """Match `MODEL/CELL-PATTERN`: shell wildcards on the key; a part alone matches a model or a prefix."""
     if only is None:
         return True
     from fnmatch import fnmatchcase

@@ -1,4 +1,4 @@
-"""What is wrong with a plan: flags, GPUs, images, axes and cells that cannot be. Pure."""
+"""Faults of a plan: impossible flags, GPUs, images, axes and cells. Pure."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from rocbench.variables import MORE, is_secret
 
 
 def unknown_to_vllm(sweep: Sweep, group: Group, overrides: Overrides) -> str | None:
-    """What the simulated vLLM's argument parser says of a server's flags; None where it takes them.
+    """Return the error of the simulated vLLM's argument parser for a server's flags; None if it accepts them.
 
-    A real one is asked itself: a build can have flags that no release has.
+    A real server is not checked here: a build can have flags that no release has.
     """
     known = group.resolution is not None and group.vllm is not None
     if sweep.server.kind != "simulated" or overrides.force or not known:
@@ -37,7 +37,7 @@ def unknown_to_vllm(sweep: Sweep, group: Group, overrides: Overrides) -> str | N
 
 
 def no_image(group: Group) -> str:
-    """A server in a container whose image nobody names."""
+    """Fault: a server in a container has no image."""
     return (
         f"its profile names no container image for vLLM {group.vllm or 'unknown'}\n"
         "  fix: server.image, by digest (name@sha256:...), or `image` in the profile's serve entry"
@@ -45,7 +45,7 @@ def no_image(group: Group) -> str:
 
 
 def wrong_gpus(group: Group, server: Server) -> str | None:
-    """What is wrong with the GPUs that are named for a server; None where nothing is, or none are."""
+    """Return the fault in the GPUs that are named for a server; None if there is none, or no GPU is named."""
     if server.gpus is None or group.resolution is None or group.hardware is None:
         return None
     facts, there = group.resolution.facts, group.hardware.gpus
@@ -61,7 +61,7 @@ def wrong_gpus(group: Group, server: Server) -> str | None:
 
 
 def nothing_left(only: str | None, skipped: list[Skip]) -> str:
-    """Why a plan has no cell."""
+    """Say why a plan has no cell."""
     if only:
         return f"no cell matches --only {only!r}"
     if not skipped:
@@ -70,7 +70,7 @@ def nothing_left(only: str | None, skipped: list[Skip]) -> str:
 
 
 def without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[PlanFault]:
-    """Options that only the start of a server could carry out."""
+    """Yield options that take effect only when a server is started."""
     if sweep.server.kind != "attached":
         return
     given = {
@@ -83,7 +83,7 @@ def without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[PlanFault]:
 
 
 def hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
-    """Axes whose values are never written down: their cells could not be told apart, nor resumed."""
+    """Yield axes whose values are never written down: their cells could not be distinguished or resumed."""
     for name in (*sweep.matrix.axes(), *sweep.factors):
         if hides(name):
             yield PlanFault(
@@ -100,7 +100,7 @@ def _how_to_show(axis: str) -> str:
 
 
 def twice(groups: list[Group]) -> Iterator[PlanFault]:
-    """Cells that are the same on two servers: measured once, they would count as both."""
+    """Yield cells that are the same on two servers: one measurement would count as both."""
     seen: dict[str, Group] = {}
     for group, cell in ((each, cell) for each in groups for cell in each.cells):
         other = seen.setdefault(cell.cell_id, group)
@@ -114,7 +114,7 @@ def twice(groups: list[Group]) -> Iterator[PlanFault]:
 
 
 def raise_faults(plan: Plan) -> None:
-    """Stop when anything is wrong, with all of it in one message.
+    """Raise all faults of a plan in one message.
 
     Raises:
         ConfigError: the plan has faults.

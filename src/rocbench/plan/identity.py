@@ -1,4 +1,4 @@
-"""What tells configurations and cells apart: a name for people, and an id that hashes everything that decides. Pure."""
+"""Identity of configurations and cells: a readable name, and a hash of everything that decides. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rocbench.settings.schema import CELL_AXES, Sweep, Workload
 
 
 def configuration_name(model: str, axes: Axes) -> str:
-    """A model with the axis values that make its server; masked where they may not be shown."""
+    """Return a model with the axis values that make its server; masked where they may not be shown."""
     shown = ",".join(f"{k}={masked_axis(k, _plain(v))}" for k, v in axes.items() if k not in CELL_AXES)
     return f"{model}@{shown}" if shown else model
 
@@ -37,11 +37,11 @@ _NOT_DECIDING = {
     "headers",
     "insecure",
 }
-"""How a server is reached and started on this node; what it is stands in its flags and version."""
+"""Settings of how a server is reached and started on this node; its flags and version decide its identity."""
 
 
 def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
-    """Hash of everything that decides a cell's result; the same cell has the same id in every run."""
+    """Hash everything that decides a cell's result; the same cell has the same id in every run."""
     profile = group.profile
     decides = {
         "model": profile.hf_id if profile else group.model,
@@ -65,7 +65,7 @@ def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> st
 
 
 def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without what is absent, false or empty: a key that is added later, off unless set, changes no id."""
+    """Settings without absent, false or empty values: a key added later, off unless set, changes no id."""
     kept = {name: _said(value) if isinstance(value, dict) else value for name, value in settings.items()}
     return {
         name: value

@@ -1,9 +1,10 @@
 """The order of all measurements: restarts, interleaving, arms, discarded repeats. Pure; the seed is the sweep's.
 
-`restart` decides how often a server is started: once (`never`), once a repeat, or once a cell and repeat. `order`
-decides what follows what: as written; `interleaved`, every second repeat backwards, so that a linear drift of the node
-falls on all alike; or `random`, by the seed. Both hold for the cells of one server, and for the servers themselves
-where they are started more than once. Arms of an ablation always run interleaved, on servers of their own.
+`restart` decides how often a server is started: once (`never`), once per repeat, or once per cell and repeat.
+`order` decides the sequence: as written; `interleaved`, with every second repeat reversed, so that a linear
+drift of the node affects all alike; or `random`, by the seed. Both apply to the cells of one server, and to
+the servers themselves where they are started more than once. Arms of an ablation always run interleaved, on
+servers of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 def launches(sweep: Sweep, groups: Sequence[Group]) -> Iterator[Launch]:
-    """Every start of a server with its runs, in order."""
+    """Yield every start of a server with its runs, in order."""
     rng = random.Random(sweep.seed)
     if sweep.factors:
         yield from _arms(sweep, groups, rng)
@@ -37,7 +38,7 @@ def launches(sweep: Sweep, groups: Sequence[Group]) -> Iterator[Launch]:
 
 
 def _arms(sweep: Sweep, groups: Sequence[Group], rng: random.Random) -> Iterator[Launch]:
-    """Each repeat measures every arm of a model once, every second repeat in reverse (A B B A)."""
+    """Measure every arm of a model once in each repeat, every second repeat in reverse (A B B A)."""
     for model in dict.fromkeys(group.model for group in groups):
         arms = [group for group in groups if group.model == model]
         for repeat, index in ablate.abba_order(len(arms), _most(sweep), sweep.seed):
@@ -45,7 +46,7 @@ def _arms(sweep: Sweep, groups: Sequence[Group], rng: random.Random) -> Iterator
 
 
 def _restarted(sweep: Sweep, group: Group, repeat: int, rng: random.Random) -> Iterator[Launch]:
-    """One repeat of a group's cells on a fresh server, or each cell on one of its own."""
+    """Yield one repeat of a group's cells on a fresh server, or each cell on its own server."""
     if sweep.restart != "per_cell":
         if group.cells:
             yield Launch(group, _runs(sweep, group.cells, [repeat], rng))
@@ -55,7 +56,7 @@ def _restarted(sweep: Sweep, group: Group, repeat: int, rng: random.Random) -> I
 
 
 def _runs(sweep: Sweep, cells: Sequence[Cell], repeats: Iterable[int], rng: random.Random) -> tuple[Run, ...]:
-    """The runs on one server; the first repeat after its load comes twice where it is to be discarded."""
+    """The runs on one server; the first repeat after its load is doubled where it is to be discarded."""
     runs: list[Run] = []
     for n, repeat in enumerate(repeats):
         ordered = _ordered(sweep, cells, repeat, rng)
@@ -79,5 +80,5 @@ def _repeats(sweep: Sweep) -> range:
 
 
 def _most(sweep: Sweep) -> int:
-    """Most repeats of a cell: those asked for, or as many as it may take until the interval is narrow."""
+    """The maximum repeats of a cell: the requested number, or the limit until the interval is narrow."""
     return sweep.until.max if sweep.until else sweep.repeats

@@ -1,4 +1,4 @@
-"""What a plan is made of: cells, groups, launches, runs. Values only; `expand` makes them. Pure."""
+"""The parts of a plan: cells, groups, launches, runs. Values only; `expand` makes them. Pure."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Group:
     vllm: str | None
     axes: dict[str, Any]
     resolution: Resolution | None
-    """None where the server is not ours to start."""
+    """None where bench does not start the server."""
     cells: tuple[Cell, ...]
     searches: tuple[Workload, ...] = ()
-    """Workloads whose largest load is searched for; its cells come up while it is measured."""
+    """Workloads whose maximum load is searched for; their cells are found while it is measured."""
 
     def image(self, sweep: Sweep) -> str | None:
-        """The container image: the sweep's, else what the profile names for this version."""
+        """Return the container image: the sweep's, else the one that the profile names for this version."""
         if sweep.server.image or self.profile is None or self.vllm is None:
             return sweep.server.image
         entries = (e for e in self.profile.serve if Range.parse(e.vllm).holds(self.vllm))
@@ -72,12 +72,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measurement: a cell and which repeat it is, counted from 1."""
+    """One measurement: a cell and its repeat, counted from 1."""
 
     cell: Cell
     repeat: int
     discarded: bool = False
-    """The first measurement after a load, kept apart from all judgement."""
+    """True for the first measurement after a load, which is kept apart from all judgement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class PlanFault:
-    """Something that stops the plan."""
+    """A fault that stops the plan."""
 
     where: str
     message: str
@@ -100,7 +100,7 @@ class PlanFault:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A cell left out, and why."""
+    """A skipped cell, and the reason."""
 
     key: str
     reason: str
@@ -108,7 +108,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The profiles a sweep names, already read: plan.expand reads no files."""
+    """The profiles that a sweep names, already read: plan.expand reads no files."""
 
     models: Mapping[str, ModelProfile]
     workloads: Mapping[str, Workload]
@@ -117,7 +117,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a sweep will do."""
+    """The servers and runs of a sweep."""
 
     sweep: Sweep
     sources: Sources
@@ -126,16 +126,16 @@ class Plan:
     faults: tuple[PlanFault, ...] = ()
     skipped: tuple[Skip, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must know beside it."""
+    """Notes for the reader."""
 
     @property
     def runs(self) -> int:
-        """Measurements in all; those of a search come on top."""
+        """Number of measurements; those of a search are not included."""
         return sum(len(launch.runs) for launch in self.launches)
 
     @property
     def estimate_s(self) -> float | None:
-        """Node time of all launches, loads and measurements; None where something of it is not known."""
+        """Node time of all launches, loads and measurements; None where a part is not known."""
         if any(launch.searches for launch in self.launches):
             return None
         total = 0.0
@@ -149,7 +149,7 @@ class Plan:
 
 
 def _load_s(sweep: Sweep, group: Group) -> float | None:
-    """Seconds a start takes: as told for the simulated server, none for a running one, else from the weights."""
+    """Seconds of a start: as set for the simulated server, none for a running one, else from the weights."""
     match sweep.server.kind:
         case "simulated":
             return sweep.simulation.load_s + 2.0
@@ -161,7 +161,7 @@ def _load_s(sweep: Sweep, group: Group) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the command line sets above the YAML."""
+    """Values from the command line that override the YAML."""
 
     vllm: str | None = None
     hardware: str | None = None

@@ -9,14 +9,14 @@ from rocbench.errors import InputError
 from rocbench.plan.expand import Group, Plan
 
 MOST = 10_000
-"""Shards: more than any queue takes as one job array, and than a plan has servers."""
+"""Maximum shards: more than any queue accepts as one job array, and than a plan has servers."""
 
 
 def parse(text: str) -> tuple[int, int]:
-    """`2/4` as (2, 4), counted from 1.
+    """Parse `2/4` as (2, 4), counted from 1.
 
     Raises:
-        InputError: it is no such pair.
+        InputError: it is not such a pair.
     """
     try:
         index, total = (int(part) for part in text.split("/"))
@@ -32,7 +32,7 @@ def parse(text: str) -> tuple[int, int]:
 
 
 def shard(plan: Plan, index: int, total: int) -> Plan:
-    """The part of a plan that shard `index` of `total` runs.
+    """Return the part of a plan that shard `index` of `total` runs.
 
     A server's cells stay together, so that it is loaded once; the arms of an ablation stay on one node, so that
     they can be compared. The longest pieces are dealt out first, each to the shard with the least so far.
@@ -49,7 +49,7 @@ def shard(plan: Plan, index: int, total: int) -> Plan:
 
 
 def together(plan: Plan) -> dict[str, list[Group]]:
-    """The groups that must run on one node, by a name of theirs: one server's cells, all arms of an ablation."""
+    """Return the groups that must run on one node, by name: one server's cells, all arms of an ablation."""
     pieces: dict[str, list[Group]] = {}
     for group in plan.groups:
         pieces.setdefault(group.model if plan.sweep.factors else group.server_id, []).append(group)
@@ -57,13 +57,13 @@ def together(plan: Plan) -> dict[str, list[Group]]:
 
 
 def longest_first(plan: Plan) -> list[str]:
-    """Names of `together`, the longest first: what begins last should be short."""
+    """Return the names of `together`, longest first: the last piece to begin should be short."""
     pieces = together(plan)
     return sorted(pieces, key=lambda name: (-_seconds(plan, pieces[name]), name))
 
 
 def part(plan: Plan, servers: Collection[str]) -> Plan:
-    """The part of a plan that has these servers, by id."""
+    """Return the part of a plan that has these servers, by id."""
     return replace(
         plan,
         groups=tuple(group for group in plan.groups if group.server_id in servers),
@@ -72,7 +72,7 @@ def part(plan: Plan, servers: Collection[str]) -> Plan:
 
 
 def _seconds(plan: Plan, groups: list[Group]) -> float:
-    """Estimated time of groups; a minute a measurement where nothing is known."""
+    """Return the estimated time of groups; a minute per measurement where nothing is known."""
     names = {group.server_id for group in groups}
     runs = [run for launch in plan.launches if launch.group.server_id in names for run in launch.runs]
     loads = sum(group.cells[0].estimate.server_load_s or 0.0 for group in groups if group.cells)

@@ -1,1 +1,1 @@
-"""Whether a row can be believed, and by which codes."""
+"""The verdict on a row: valid, invalid or unknown, with reason codes."""

@@ -1,7 +1,8 @@
-"""What a check of the verdict is, and the kinds that many codes share. Pure.
+"""The type of a verdict check, and the kinds that many codes share. Pure.
 
-A check takes the evidence and says True (it is so), False (it is not, or the check has no meaning here) or None (the
-evidence is missing, so nobody knows). Those of one code each are in `loadchecks` and `serverchecks`.
+A check takes the evidence and returns True (it fires), False (it does not fire, or has no meaning here) or
+None (the evidence is missing, so the answer is unknown). Checks of a single code are in `loadchecks` and
+`serverchecks`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LATE_SHARE = 0.01
 
 
 def above(name: str, limit: float) -> Check:
-    """Fires when the share is above the limit; unknown when it is absent."""
+    """Return a check that fires when the share is above the limit; unknown when it is absent."""
 
     def check(e: Evidence) -> bool | None:
         value = getattr(e, name)
@@ -27,7 +28,7 @@ def above(name: str, limit: float) -> Check:
 
 
 def positive(name: str) -> Check:
-    """Fires when the figure is above 0 or true; unknown when it is absent."""
+    """Return a check that fires when the figure is above 0 or true; unknown when it is absent."""
 
     def check(e: Evidence) -> bool | None:
         value = getattr(e, name)
@@ -45,10 +46,10 @@ def on_gpu(name: str) -> Check:
 
 
 def mark(name: str) -> Check:
-    """Fires when the mark is set; an absent mark is not set."""
+    """Return a check that fires when the mark is set; an absent mark is not set."""
     return lambda e: bool(getattr(e, name))
 
 
 def ended_by(how: str) -> Check:
-    """Fires when the window ended so."""
+    """Return a check that fires when the window ended in this way."""
     return lambda e: None if e.window_ended_by is None else e.window_ended_by == how

@@ -1,4 +1,4 @@
-"""What a reason code is. Pure."""
+"""The type of a reason code. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Effect = Literal["voids", "informs", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One reason: what it means, when it is given, what to do, and what it does to the row."""
+    """One reason: its meaning, its condition, the remedy, and its effect on the row."""
 
     id: str
     effect: Effect
     needed: bool
-    """Whether `valid = true` needs this check made."""
+    """True if `valid = true` needs this check made."""
     meaning: str
     threshold: str
     action: str

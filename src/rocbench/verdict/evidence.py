@@ -1,4 +1,4 @@
-"""What is known about one cell and repeat, for the verdict. Pure."""
+"""The evidence about one cell and repeat, for the verdict. Pure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known about one cell and repeat; None is unknown. Names and units are those of the `cells` columns."""
+    """The evidence about one cell and repeat; None is unknown. Names and units as in the `cells` columns."""
 
     # what it is
     server_kind: str | None = None
     simulated: bool | None = None
     predicted: bool | None = None
-    """True: no client and no server ran, so nothing of theirs can be late or wrong."""
+    """True: no client and no server ran, so neither can be late or wrong."""
     imported: bool | None = None
     platform: str | None = None
-    """rocm or cpu, as the hardware profile says."""
+    """rocm or cpu, from the hardware profile."""
     load_shape: str | None = None
-    """closed, open or trace; None is taken as closed when a concurrency was asked for."""
+    """closed, open or trace; None is treated as closed if a concurrency was requested."""
     images: int | None = None
     ignore_eos: bool | None = None
     """False: the server may end early, and the output length is not checked."""
     dataset: bool | None = None
-    """True: prompts come from a file, and the nominal lengths mean nothing."""
+    """True: prompts come from a file, and the nominal lengths have no meaning."""
     # the load
     concurrency: float | None = None
     achieved_concurrency: float | None = None
@@ -95,7 +95,7 @@ class Evidence:
     server_output_tokens: float | None = None
     server_prompt_tokens: float | None = None
     prefix_caching: bool | None = None
-    """False: the server said that it has no prefix cache."""
+    """False: the server reported that it has no prefix cache."""
     prefix_cache_hits: float | None = None
     prefix_cache_hits_expected: float = 0.0
     external_prefix_cache_hits: float | None = None
@@ -114,46 +114,50 @@ class Evidence:
     server_cpu_wait_share: float | None = None
     server_failed: bool | None = None
     load_failed: bool | None = None
-    """True: it never answered, or failed before the cell began."""
+    """True: the server never answered, or failed before the cell began."""
     request_refused: bool | None = None
-    """True: it lives, and refused the cell's first request."""
+    """True: the server runs, and refused the cell's first request."""
     health_failures: int | None = None
     server_restarted: bool | None = None
     counters_fell: str | None = None
-    """The server's counters that fell, joined by `;`; empty when none did."""
+    """The server's counters that decreased, joined by `;`; empty if none did."""
     metrics_lost: bool | None = None
     jit_lines: int | None = None
     compile_lines: int | None = None
     simulator_late_share: float | None = None
     plan_differences: str | None = None
-    """What differs, joined by `;`; empty when proof after start found all as planned; None without proof."""
+    """The differences, joined by `;`; empty if proof after start found none; None without proof."""
     forced_rules: bool | None = None
     # the machine
     roofline_share: float | None = None
-    """The largest share of any figure that physics bounds."""
+    """The maximum share over all figures that physics bounds."""
     mean_power_w: float | None = None
     power_cap_w: float | None = None
     energy_disagreement: float | None = None
     shape_doubts: str | None = None
-    """What of the model's shape, from which the bounds follow, is not understood."""
+    """The parts of the model's shape that are not understood; the bounds follow from the shape."""
     throttled: bool | None = None
     gpu_shared: bool | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, object], **more: object) -> Evidence:
-        """The evidence that a `cells` row holds (NaN and NA are absent), with what only the conductor knows."""
+        """Return the evidence that a `cells` row holds (NaN and NA are absent), with the facts that only the
+        conductor has.
+        """
         known = {**row, **more}
         names = {f.name for f in fields(cls)}
         return cls(**{n: v for n, v in known.items() if n in names and not _absent(v)})  # type: ignore[arg-type]
 
     @property
     def closed(self) -> bool:
-        """Whether users wait for their answers (closed loop)."""
+        """True if users wait for their answers (closed loop)."""
         return self.load_shape == "closed" or (self.load_shape is None and self.concurrency is not None)
 
 
 def _absent(value: object) -> bool:
-    """None, NaN, and pandas' NA and NaT, which are not equal to themselves and have no truth value."""
+    """Return whether a value is None, NaN, or pandas' NA or NaT, which are not equal to themselves and have
+    no truth value.
+    """
     return (
         value is None
         or type(value).__name__ in {"NAType", "NaTType"}

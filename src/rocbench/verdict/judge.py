@@ -1,8 +1,8 @@
-"""Whether a row may be believed: evidence -> valid (true, false, unknown) and reason codes. Pure.
+"""Judge a row: evidence -> valid (true, false, unknown) and reason codes. Pure.
 
-A check that fires either *voids* the row, *informs* (the figure is true, but the reader should know this), or makes
-it *unknown*. A check that could not be made is never taken as passed: it is listed, and when it is one that `true`
-needs, the row is unknown. The codes are in `codes`, their checks and thresholds in `checks`.
+A check that fires *voids* the row, *informs* (the figure is true, but the reader should know this), or makes
+it *unknown*. A check that could not be made never counts as passed: it is listed, and if `true` needs it, the
+row is unknown. The codes are in `codes`, their checks and thresholds in `checks`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ __all__ = ["Evidence", "Verdict", "judge", "meaning"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`valid` is None when it is unknown."""
+    """The verdict on a row. `valid` is None when it is unknown."""
 
     valid: bool | None
     reasons: tuple[str, ...]
-    """Codes that fired: those that void first, then those that make unknown, then those that inform."""
+    """Codes that fired: first those that void, then those that make unknown, then those that inform."""
     unknown: tuple[str, ...]
     """Codes whose check could not be made (column `unknown_checks`)."""
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Hold the evidence against every code."""
+    """Check the evidence against every code."""
     outcomes = [(code, code.check(evidence)) for code in CODES]
     fired = {
         effect: [code.id for code, outcome in outcomes if outcome and code.effect == effect]

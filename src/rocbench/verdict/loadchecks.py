@@ -1,4 +1,4 @@
-"""The checks of a run and its load: was it measured, was it the load that was asked for, did the client keep up. Pure."""
+"""Checks of a run and its load: the run was measured, the load was as requested, the client kept up. Pure."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ PER_USER = 5.0
 ERROR_RATE = 0.01
 OFF_SHARE = 0.01
 PAUSE_MS = {"wire": 250.0, "aiohttp": 50.0}
-"""Kernel stamps stay true while a worker sleeps and only its sends are late; user-space stamps are late themselves."""
+"""Kernel stamps stay correct while a worker sleeps, only its sends are late; user-space stamps are late too.
+"""
 CLOCK_STEP_MS = 1.0
 COALESCED = 0.05
 DRIFT = 0.05
 LITTLE = 0.1
 LATE_HARM = 0.1
-"""Lateness of this share of the mean gap, or of the TTFT, changes what was measured."""
+"""Lateness of this share of the mean gap, or of the TTFT, changes the measurement."""
 GROWS = 0.02
-"""A queue that grows by less than this share of what is offered is taken for level."""
+"""A queue counts as level if it grows by less than this share of the offered load."""
 NOISES = 1.3
-"""Standard deviations of chance. Two figures must pass it that chance seldom moves the same way: below capacity they do
-in at most 2 % of windows (benchmarks/overload.py)."""
+"""Standard deviations of chance. Two figures must exceed it that chance seldom moves in the same direction:
+below capacity they do in at most 2 % of windows (benchmarks/overload.py).
+"""
 IDLE = 0.2
-"""A server that was idle for this share of the window's second half has capacity left."""
+"""A server that was idle for this share of the window's second half has spare capacity."""
 UNSERVED = 0.12
 NOISY = 0.11
-"""Beyond it a load 20 % above capacity cannot be told from one below it."""
+"""Beyond this noise, a load 20 % above capacity cannot be distinguished from a load below it."""
 RATE_BIAS = 0.01
 TOKEN_RATE_GAP = 0.05
-"""Sound closed loops of 1 to 1,000 users lie within 3 %, by the chance of their lengths."""
+"""Sound closed loops of 1 to 1,000 users are within 3 %, by the chance of their lengths."""
 TEMPLATE_TOKENS = 64
-"""What a chat template may add to a prompt."""
+"""Tokens that a chat template may add to a prompt."""
 
 
 def no_measurement(e: Evidence) -> bool | None:
-    """No measured window, or no completed request in it."""
+    """There was no measured window, or no completed request in it."""
     if e.window_ended_by == "never_began":
         return True
     return None if e.completed is None else e.completed == 0
 
 
 def server_changed(e: Evidence) -> bool | None:
-    """The server's process ended in the cell, or another one answered at its end."""
+    """The server's process ended in the cell, or another process answered at its end."""
     return True if e.window_ended_by == "server_died" else e.server_restarted
 
 
 def counters_fell(e: Evidence) -> bool | None:
-    """A counter of the server went down in the cell."""
+    """A counter of the server decreased in the cell."""
     if e.predicted:
         return False
     return None if e.counters_fell is None else bool(e.counters_fell)
@@ -61,7 +63,7 @@ def health_failed(e: Evidence) -> bool | None:
 
 
 def concurrency_not_delivered(e: Evidence) -> bool | None:
-    """The time-weighted mean in flight is not what was asked for."""
+    """The time-weighted mean in flight differs from the requested concurrency."""
     if not e.closed:
         return False
     if e.concurrency is None or e.achieved_concurrency is None:
@@ -76,7 +78,7 @@ def _per_user(e: Evidence) -> float | None:
 
 
 def too_few_requests(e: Evidence) -> bool | None:
-    """Fewer than 5 requests a user (studies with 100 requests at 1,000 users measured 100 users)."""
+    """Fewer than 5 requests per user (studies with 100 requests at 1,000 users measured 100 users)."""
     if not e.closed:
         return False
     per_user = _per_user(e)
@@ -91,7 +93,9 @@ def error_rate(e: Evidence) -> bool | None:
 
 
 def requests_resent(e: Evidence) -> bool | None:
-    """Requests that the server may have read were lost and sent again; with the failed ones they are too many."""
+    """Requests that the server may have read were lost and sent again; together with the failed requests they
+    are too many.
+    """
     if e.completed is None or e.failed is None or e.resent_after_reset is None:
         return None
     resent = e.resent_after_reset + (e.resent_after_close or 0)
@@ -99,7 +103,7 @@ def requests_resent(e: Evidence) -> bool | None:
 
 
 def wrong_input_length(e: Evidence) -> bool | None:
-    """Prompts differ from what was asked: exactly for token ids, loosely for text, whose template adds tokens."""
+    """Prompts differ from the requested length: exactly for token ids, loosely for text (chat template)."""
     if e.isl_off_share is not None:
         return e.isl_off_share > OFF_SHARE
     if e.dataset:
@@ -110,21 +114,21 @@ def wrong_input_length(e: Evidence) -> bool | None:
 
 
 def wrong_output_length(e: Evidence) -> bool | None:
-    """Answers differ from what was asked; without ignore_eos the server may end early."""
+    """Answers differ from the requested length; without ignore_eos the server may end early."""
     if e.ignore_eos is False:
         return False
     return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
 
 
 def natural_lengths(e: Evidence) -> bool | None:
-    """Answers ended where the model ended them, and not all where the limit was."""
+    """Answers ended where the model ended them, and not all at the limit."""
     if e.ignore_eos is not False or e.dataset:
         return False
     return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
 
 
 def client_saturated(e: Evidence) -> bool | None:
-    """The client was busy, starved, asleep, or above the ceiling that calibration found."""
+    """The client was busy, starved, asleep, or above the ceiling from calibration."""
     if e.predicted:
         return False
     pause = e.client_longest_pause_ms
@@ -142,7 +146,7 @@ def client_saturated(e: Evidence) -> bool | None:
 
 
 def open_file_limit(e: Evidence) -> bool | None:
-    """A worker may not open as many sockets as it has users, and a few files more."""
+    """A worker's file limit is below its users plus a few files."""
     if e.predicted:
         return False
     if e.open_file_limit is None or e.concurrency is None:
@@ -151,7 +155,7 @@ def open_file_limit(e: Evidence) -> bool | None:
 
 
 def clock_stepped(e: Evidence) -> bool | None:
-    """Realtime moved against monotonic time."""
+    """CLOCK_REALTIME moved against monotonic time."""
     return None if e.clock_step_ms is None else abs(e.clock_step_ms) > CLOCK_STEP_MS
 
 
@@ -174,7 +178,7 @@ def late_sends(e: Evidence) -> bool | None:
 
 
 def _lateness_matters(e: Evidence) -> bool:
-    """The mean lateness is no small part of the mean gap between sends, or of the TTFT; True where nobody knows."""
+    """Return whether the mean lateness is no small part of the mean gap or of the TTFT; True if unknown."""
     if e.mean_lateness_ms is None:
         return True
     rate = e.arrival_rate
@@ -184,17 +188,18 @@ def _lateness_matters(e: Evidence) -> bool:
 
 
 def _growth_share(e: Evidence) -> float | None:
-    """By what share of the asked rate the number in flight grew."""
+    """Return the growth of the number in flight as a share of the requested rate."""
     if e.backlog_slope_per_s is None or not e.arrival_rate:
         return None
     return e.backlog_slope_per_s / e.arrival_rate
 
 
 def overloaded(e: Evidence) -> bool | None:
-    """Open loop: the queue grew and less was served than offered, by more than the arrivals' own noise, and it showed.
+    """Open loop: the queue grew and less was served than offered, by more than the arrivals' noise, and
+    latency grew too.
 
-    It shows in latency: each request more in flight makes all slower. Where it does not, long requests have only not
-    yet begun to end.
+    Each request more in flight makes all requests slower. If latency does not grow, long requests have only
+    not begun to end yet.
     """
     if e.closed:
         return False
@@ -208,11 +213,12 @@ def overloaded(e: Evidence) -> bool | None:
 def backlog_unsure(e: Evidence) -> bool | None:
     """Open loop: nothing shows that the queue does not grow.
 
-    A queue that was often empty late does not. Else less was served than offered by as much as a load of 1.14
-    times the capacity leaves. Or latency grew, and either a little less was served while more came to be in flight than
-    chance puts there in a load that nothing queues in, or the arrivals are so few, or so uneven, that chance could hide
-    a load of 1.2 times the capacity. Or the queue grew by little but surely: arrivals that chance hardly moves, as
-    constant gaps are, show a load of 1.01 times the capacity.
+    A queue that was often empty late shows that it does not. Otherwise the check fires if less was served
+    than offered by as much as a load of 1.14 times the capacity leaves. It also fires if latency grew, and
+    either a little less was served while more requests came to be in flight than chance explains in a load
+    without queueing, or the arrivals are so few, or so uneven, that chance could hide a load of 1.2 times the
+    capacity. It also fires if the queue grew by little but surely: arrivals with little randomness, such as
+    constant gaps, reveal a load of 1.01 times the capacity.
     """
     growth, unserved, noise = _growth_share(e), e.unserved_share, e.arrival_noise_share
     if e.closed or e.load_shape == "trace" or growth is None or unserved is None or noise is None:
@@ -232,28 +238,29 @@ def backlog_unsure(e: Evidence) -> bool | None:
 
 
 def unfinished(e: Evidence) -> bool | None:
-    """Too many requests of the window never ended: latencies are of those that did."""
+    """Too many requests of the window never ended: latencies cover only the requests that did."""
     if e.unfinished is None or e.completed is None:
         return None
     return e.unfinished > ERROR_RATE * (e.completed + (e.failed or 0) + e.unfinished)
 
 
 def rate_biased(e: Evidence) -> bool | None:
-    """Closed loop: so few requests of so unlike lengths that a rate of them reads too high."""
+    """Closed loop: requests are so few and their lengths so different that their rate reads too high."""
     return e.rate_bias_share is not None and e.rate_bias_share > RATE_BIAS
 
 
 def token_rate_unsure(e: Evidence) -> bool | None:
-    """Closed loop: tokens/s is not requests/s times their length, for the window's edges fall between bursts."""
+    """Closed loop: tokens/s differs from requests/s times length, as the window's edges fall between bursts.
+    """
     return e.token_rate_gap_share is not None and abs(e.token_rate_gap_share) > TOKEN_RATE_GAP
 
 
 def littles_law(e: Evidence) -> bool | None:
-    """L = lambda W is off by more than 10 %, or than what a window cuts off at its edges.
+    """L = lambda W is off by more than 10 %, or than the part that a window cuts off at its edges.
 
-    One request a user; of few users also the slowest ones, whose cut-off parts do not average out:
-    2 x p99 / mean / (requests per user x sqrt(users)). Under open loop what the edges cut off is the queue there: it
-    counts where the queue grows beyond chance.
+    That part is one request per user; with few users also the slowest requests, whose cut-off parts do not
+    average out: 2 x p99 / mean / (requests per user x sqrt(users)). In an open loop the edges cut off the
+    queue: it counts where the queue grows beyond chance.
     """
     ratio, in_flight = e.littles_law_ratio, e.achieved_concurrency or e.concurrency
     if ratio is None and in_flight and e.request_throughput is not None and e.mean_e2el_ms is not None:
@@ -270,7 +277,7 @@ def littles_law(e: Evidence) -> bool | None:
 
 
 def not_steady(e: Evidence) -> bool | None:
-    """The interval of the drift between the window's halves lies wholly beyond the threshold."""
+    """The interval of the drift between the window's halves is entirely beyond the threshold."""
     if e.drift_low is None or e.drift_high is None:
         return None
     much = DRIFT if e.closed else max(DRIFT, 2 * (e.arrival_noise_share or 0.0))

@@ -1,4 +1,4 @@
-"""The checks of the server: its answers, counters, speed against the hardware, and what disturbed it. Pure."""
+"""Checks of the server: its answers, counters, speed against the hardware, and disturbances. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from rocbench.verdict.checks import BUSY, LATE_SHARE
 from rocbench.verdict.evidence import Evidence
 
 POWER_SLACK = 0.10
-"""By so much the mean of a window may lie above the cap, which firmware holds over milliseconds only."""
+"""Share by which the mean of a window may exceed the cap, which firmware enforces over milliseconds only."""
 POWER_APART = 0.25
-"""Readings a second apart may miss so much of what the accumulator counts."""
+"""Share of the accumulator's count that readings a second apart may miss."""
 STARVED = 0.1
-"""A thread on the way of every token that waits 10 % of the time makes tokens up to 10 % later, as much as LITTLE allows.
-A machine's own housekeeping takes up to 6 % of a server's CPU where two are all there are; a busy loop takes over 40 %."""
+"""A thread in the path of every token that waits 10 % of the time makes tokens up to 10 % later, as much as
+LITTLE allows. A machine's own housekeeping takes up to 6 % of a server's CPU on two cores; a busy loop takes
+over 40 %.
+"""
 COUNTERS = 0.001
 DOUBTED = 0.01
 IN_ONE_PIECE = 0.05
@@ -23,11 +25,14 @@ AT_THE_END = 0.999
 FIRST_CHUNK = 0.05
 FROM_SERVER_MS = 25.0
 FROM_SERVER = 0.25
-"""How much longer the client may wait than the server says, beside the way there and back: the server's clock begins
-when it has read the request, and ends before the answer is written."""
+"""Share by which the client may wait longer than the server reports, in addition to the network round trip:
+the server's clock begins after it has read the request, and ends before the answer is written.
+"""
 BEFORE_SERVER_MS = 5.0
 BEFORE_SERVER = 0.05
-"""How much earlier than the server says an answer may come: nothing explains it but what the two counted at an edge."""
+"""Share by which an answer may come earlier than the server reports; only the requests that the two count
+differently at an edge explain it.
+"""
 TPOT_OFF_MS = 1.0
 TPOT_OFF = 0.1
 OMITTED = 1.5
@@ -36,7 +41,7 @@ P99_SAMPLES = min_samples(99)
 
 
 def server_stalled(e: Evidence) -> bool | None:
-    """No stream had a token for longer than a sound server is silent, and the client did not sleep meanwhile."""
+    """No stream had a token for longer than a sound server is silent, while the client did not sleep."""
     if e.longest_silence_ms is None or e.stall_limit_ms is None:
         return None
     slept = e.client_longest_pause_ms or 0.0
@@ -44,7 +49,8 @@ def server_stalled(e: Evidence) -> bool | None:
 
 
 def coordinated_omission(e: Evidence) -> bool | None:
-    """Closed loop: stalls that its own p99 TTFT hardly shows, for while nobody is answered nobody asks."""
+    """Closed loop: stalls that its own p99 TTFT hardly shows, as users who wait for an answer send nothing.
+    """
     if not e.closed:
         return False
     if e.p99_ttft_by_clock_ms is None or e.p99_ttft_ms is None:
@@ -53,7 +59,7 @@ def coordinated_omission(e: Evidence) -> bool | None:
 
 
 def prefix_cache_hits(e: Evidence) -> bool | None:
-    """More cached prompt tokens than were asked for; the server's counter before the client's usage."""
+    """More cached prompt tokens than requested; the server's counter precedes the client's usage."""
     if e.prefix_caching is False:
         return False
     hits = e.prefix_cache_hits if e.prefix_cache_hits is not None else e.cached_tokens
@@ -68,7 +74,7 @@ def prefix_cache_hits(e: Evidence) -> bool | None:
 
 
 def token_count_disagrees(e: Evidence) -> bool | None:
-    """Server and client counted other tokens, beyond what failed requests may have had unseen."""
+    """Server and client counted different tokens, beyond those that failed requests may have had unseen."""
     if e.predicted:  # there is one count, and the server's goes on to what was in flight at the end
         return False
     if e.server_output_tokens is None or e.client_output_tokens is None:
@@ -82,7 +88,7 @@ def token_count_disagrees(e: Evidence) -> bool | None:
 
 
 def not_streamed(e: Evidence) -> bool | None:
-    """Answers came in one piece. Of an imported row: the first token of several came with the last."""
+    """Answers came in one piece. For an imported row: the first of several tokens came with the last."""
     if e.one_piece_share is not None:
         return e.one_piece_share > IN_ONE_PIECE
     at_once = e.median_tpot_ms == 0
@@ -92,17 +98,19 @@ def not_streamed(e: Evidence) -> bool | None:
 
 
 def first_chunk_of_many(e: Evidence) -> bool | None:
-    """TPOT divides by tokens of the first chunk, before which there was no gap: it is too low by their share."""
+    """The first chunk held several tokens. TPOT divides by them although no gap preceded them: it is too low
+    by their share.
+    """
     if e.first_chunk_tokens is None or e.osl_had is None:
         return None
     return e.osl_had > 1 and (e.first_chunk_tokens - 1) / (e.osl_had - 1) > FIRST_CHUNK
 
 
 def server_latency_disagrees(e: Evidence) -> bool | None:
-    """The client's mean TTFT, E2EL or TPOT of the same requests is not the server's.
+    """The client's mean TTFT, E2EL or TPOT differs from the server's for the same requests.
 
-    An API process that uses a whole core holds requests up before the server's clock begins, which explains a late
-    TTFT and E2EL.
+    An API process that uses a whole core delays requests before the server's clock begins, which explains a
+    late TTFT and E2EL.
     """
     if e.predicted:
         return False
@@ -122,12 +130,12 @@ def server_latency_disagrees(e: Evidence) -> bool | None:
 
 
 def _may_add(e: Evidence, server_ms: float) -> float:
-    """What lies between the client and the server's clock, ms."""
+    """Return the time between the client and the server's clock, in ms."""
     return FROM_SERVER_MS + (e.server_answer_ms or 0) + FROM_SERVER * server_ms
 
 
 def _median_ttft_disagrees(e: Evidence) -> bool | None:
-    """Where no requests could be matched: the median lies far outside the server's bucket, which is of all phases."""
+    """Without matched requests: the median is far outside the server's bucket, which covers all phases."""
     low, high = e.server_median_ttft_low_ms, e.server_median_ttft_high_ms
     if e.median_ttft_ms is None or low is None or high is None or not math.isfinite(high):
         return None
@@ -135,7 +143,7 @@ def _median_ttft_disagrees(e: Evidence) -> bool | None:
 
 
 def server_differs(e: Evidence) -> bool | None:
-    """Proof after start found a difference; an attached server has no plan to differ from."""
+    """Proof after start found a difference; an attached server has no plan to compare with."""
     if e.plan_differences is None:
         return False if e.server_kind == "attached" else None
     return bool(e.plan_differences)
@@ -151,8 +159,8 @@ def simulator_late(e: Evidence) -> bool | None:
 def queued(e: Evidence) -> bool | None:
     """The server ran fewer requests than were in flight, and queued the rest.
 
-    Read once a second, a request that only waits for the next step is seen now and then in every server: the
-    queue must stand in most readings.
+    With one reading per second, a request that only waits for the next step appears now and then in every
+    server: the queue must appear in most readings.
     """
     if e.server_running_max is None or e.server_waiting_median is None:
         return None
@@ -166,7 +174,7 @@ def few_samples(e: Evidence) -> bool | None:
 
 
 def above_hardware_limit(e: Evidence) -> bool | None:
-    """A figure is above its physical bound; a bound from a shape that is not understood says nothing."""
+    """A figure is above its physical bound; a bound from a shape that is not understood does not count."""
     if e.platform == "cpu":
         return False
     return None if e.roofline_share is None or e.shape_doubts else e.roofline_share > 1
@@ -185,7 +193,7 @@ def power_above_cap(e: Evidence) -> bool | None:
 
 
 def power_disagrees(e: Evidence) -> bool | None:
-    """The two ways to measure energy do not fit together; without meaning where there is one."""
+    """The two ways to measure energy disagree; without meaning if there is only one."""
     return e.energy_disagreement is not None and abs(e.energy_disagreement) > POWER_APART
 
 
@@ -199,7 +207,8 @@ def frontend_saturated(e: Evidence) -> bool | None:
 def server_starved(e: Evidence) -> bool | None:
     """A thread of the server was ready to run and had no CPU, because others or a quota took it.
 
-    The simulated server sleeps between its steps and counts those that waiting made late: only then was it starved.
+    The simulated server sleeps between its steps and counts the steps that waiting made late: it was starved
+    only if there are any.
     """
     if e.predicted or (e.simulated and simulator_late(e) is False):
         return False

@@ -1,1 +1,1 @@
-"""Sweeps over several nodes on Ray. `ray` is imported in here only, and only when it is asked for."""
+"""Sweeps over several nodes on Ray. `ray` is imported only in this package, and only on request."""

@@ -1,4 +1,4 @@
-"""The Ray cluster: joined, its nodes by name, and what a task asks for to have a node alone."""
+"""The Ray cluster: joining it, its nodes by name, and the resources that give a task a node of its own."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rocbench.plan.planned import Plan
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of the cluster that lives."""
+    """A live node of the cluster."""
 
     node_id: str
     name: str
-    """Its host name; with the first digits of its Ray id where several nodes of the cluster share a host."""
+    """Its host name; with the first digits of its Ray id if several nodes of the cluster share a host."""
     address: str
     resources: Mapping[str, float]
 
 
 def ray() -> Any:
-    """The library.
+    """Return the library.
 
     Raises:
         EnvironmentFault: it is not installed.
@@ -39,7 +39,8 @@ def ray() -> Any:
 
 @contextmanager
 def joined(address: str | None) -> Iterator[Any]:
-    """The library, joined to a cluster; left at the end unless the caller had joined it before.
+    """Yield the library, joined to a cluster; leave the cluster at the end unless the caller had joined it
+    before.
 
     Args:
         address: `HOST:PORT` of the head, or None for the cluster that this machine is part of.
@@ -73,7 +74,7 @@ def joined(address: str | None) -> Iterator[Any]:
 
 
 def nodes() -> list[Node]:
-    """The nodes that live, by name."""
+    """Return the live nodes, by name."""
     alive = [entry for entry in ray().nodes() if entry["Alive"]]
     hosts = collections.Counter(entry["NodeManagerHostname"] for entry in alive)
     found = [
@@ -91,17 +92,18 @@ def nodes() -> list[Node]:
 
 
 def named(host: str, node_id: str, *, shared: bool) -> str:
-    """A node's name: its host's, and which of the Ray nodes there it is where there are several."""
+    """Return a node's name: its host's name, and the Ray node's own id if the host has several."""
     return f"{host}/{node_id[:8]}" if shared else host
 
 
 def here() -> str:
-    """The Ray id of this process's node."""
+    """Return the Ray id of this process's node."""
     return str(ray().get_runtime_context().get_node_id())
 
 
 def demand(plan: Plan, resource: str | None, found: list[Node]) -> dict[str, Any]:
-    """What a task asks for: a named resource, else all GPUs or all CPUs of a node, so that it has no neighbour.
+    """Return the resources of a task: a named resource, else all GPUs or all CPUs of a node, to have no
+    neighbour.
 
     Raises:
         InputError: no node has it.

@@ -1,7 +1,7 @@
-"""A run over the nodes of a Ray cluster: pieces handed out, measurements taken in, what a dead node left moved.
+"""A run over the nodes of a Ray cluster: hand out pieces, collect measurements, move the work of a dead node.
 
-Ray decides where a piece runs. Words come back through an inbox on this node: a measurement counts once it is in
-there, and is on disk here before its piece is handed out again.
+Ray decides where a piece runs. Messages come back through an inbox on this node: a measurement counts when it
+is in the inbox, and is on disk here before its piece is handed out again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from rocbench.variables import more
 
 LOOK_EVERY_S = 0.25
 ATTEMPTS = 4
-"""How many nodes may die under one piece."""
+"""Maximum number of nodes that may die while they run a piece."""
 AFTER_ENDED_S = 10.0
-"""How long the last words of a task that has ended may take."""
+"""Maximum time for the last messages of a task that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """Which cluster, and what a server asks of it."""
+    """The cluster, and the resources that a server needs there."""
 
     address: str | None = None
     resource: str | None = None
@@ -45,7 +45,7 @@ class FleetOptions:
 
 @dataclass(slots=True)
 class Piece:
-    """Servers that stay on one node, and how far they are."""
+    """Servers that stay on one node, and their progress."""
 
     name: str
     plan: Plan
@@ -54,24 +54,24 @@ class Piece:
     attempt: int = 0
     task: Any = None
     at: str = ""
-    """The node that runs it, by name."""
+    """Name of the node that runs it."""
     line: str = "waiting for a node"
     ended: NodeEnded | None = None
     moves: list[str] = field(default_factory=list)
-    """Which nodes ended before it was done, and why."""
+    """Nodes that ended before the piece was done, with the reasons."""
     sick: set[str] = field(default_factory=set)
     """Nodes that refused it."""
     known: set[str] = field(default_factory=set)
-    """Server folders that are here."""
+    """Server folders that are already here."""
 
 
 def run_on_ray(plan: Plan, options: RunOptions, fleet: FleetOptions, screen: Screen) -> Outcome:
-    """Run a plan on the nodes of a Ray cluster, into one run folder here.
+    """Run a plan on the nodes of a Ray cluster, into one local run folder.
 
     Raises:
-        InputError: no node has what its servers ask for.
+        InputError: no node has the resources that the servers need.
         EnvironmentFault: Ray is missing, no cluster answers, or a piece could not be run anywhere.
-        Interrupted: after every node has stopped its server and handed over what it measured.
+        Interrupted: after every node has stopped its server and returned its measurements.
     """
     if fleet.aa_nodes and options.resume:
         raise InputError("--aa-nodes cannot be resumed", fix="start it anew")
@@ -103,7 +103,7 @@ def _pieces(plan: Plan) -> list[Piece]:
 
 
 def _on_every_node(plan: Plan, nodes: Sequence[Node]) -> list[Piece]:
-    """The whole plan for each node; repeats are counted on, so that each measurement is one of its own."""
+    """Return the whole plan for each node; repeats are numbered on, so that each measurement is unique."""
     most = max((run.repeat for launch in plan.launches for run in launch.runs), default=0)
     if plan.sweep.until is not None or plan.sweep.search is not None:
         raise InputError(
@@ -126,7 +126,7 @@ def _on_every_node(plan: Plan, nodes: Sequence[Node]) -> list[Piece]:
 
 
 class Executor:
-    """The side that hands out pieces and takes in words."""
+    """The side that hands out pieces and collects messages."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Executor:
         self._conductor: Conductor
 
     def run(self, conductor: Conductor, guard: SignalGuard) -> None:
-        """Hand out every piece that lacks something, and go on until all have ended."""
+        """Hand out every incomplete piece, and continue until all have ended."""
         self._conductor = conductor
         with guard.draining() as stop:
             for piece in sorted(
@@ -169,10 +169,10 @@ class Executor:
             raise Interrupted(SAID)
 
     def raise_failed(self) -> None:
-        """Raise when a piece could not be run anywhere; what was measured is on disk.
+        """Raise if a piece could not be run anywhere; its measurements are on disk.
 
         Raises:
-            EnvironmentFault: one could not.
+            EnvironmentFault: a piece could not be run.
         """
         if self._failed:
             raise EnvironmentFault(
@@ -217,20 +217,20 @@ class Executor:
         piece.task = self._ray.remote(_task).options(**asked).remote(job, self._inbox)
 
     def _well(self, piece: Piece) -> Node | None:
-        """A node that has not refused the piece, where one has."""
+        """Return a node that has not refused the piece, if another one has."""
         if not piece.sick:
             return None
         return next((n for n in cluster.nodes() if n.name not in piece.sick and _fits(n, self._demand)), None)
 
     def _stop(self) -> None:
-        """Ask every node to stop as Ctrl-C would: loads drain, servers end, measurements come in."""
+        """Ask every node to stop as Ctrl-C would: loads drain, servers end, measurements are returned."""
         self._stopping = True
         self._screen.note("stopping every node; what was measured comes in first")
         for piece in self._pieces.values():
             if piece.task is not None:
                 self._ray.cancel(piece.task, force=False)
 
-    # --- taking in
+    # --- collecting
 
     def _take_in(self) -> None:
         for envelope in self._ray.get(self._inbox.empty.remote()):
@@ -286,7 +286,7 @@ class Executor:
             self._failed.append(error)
 
     def _why(self, piece: Piece) -> str | None:
-        """Why a task ended otherwise than by itself."""
+        """Return why a task did not end by itself."""
         try:
             self._ray.get(piece.task)
         except self._ray.exceptions.TaskCancelledError:
@@ -299,7 +299,7 @@ class Executor:
         return None
 
     def _died(self, piece: Piece, why: str) -> None:
-        """Hand out what is left of a piece again, or give it up."""
+        """Hand out the rest of a piece again, or give it up."""
         node = piece.at or "a node"
         self._conductor.folder.log(now(), "node_died", piece=piece.name, node=node, reason=why)
         piece.moves.append(f"{node} died")
@@ -315,7 +315,7 @@ class Executor:
             self._hand_out(piece)
 
     def _refused(self, piece: Piece, error: NodeFault) -> None:
-        """A node is busy or sick: try another that is not, else give up."""
+        """Try another node after a busy or sick node refused the piece, else give up."""
         self._conductor.folder.log(now(), "node_refused", node=piece.at, reason=error.text())
         self._screen.note(f"{piece.at} refuses {piece.name}: {error.text()}")
         piece.sick.add(piece.at)
@@ -340,7 +340,7 @@ def _facts(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inbox(library: Any) -> Any:
-    """The actor on this node that keeps words until they are fetched."""
+    """Return the actor on this node that keeps messages until they are fetched."""
     affinity = library.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     options = {"num_cpus": 0, "max_concurrency": 1}
     options["scheduling_strategy"] = affinity(node_id=cluster.here(), soft=False)
@@ -348,23 +348,23 @@ def _inbox(library: Any) -> Any:
 
 
 class Inbox:
-    """Words that were said and not yet heard."""
+    """Messages that were sent and not yet fetched."""
 
     def __init__(self) -> None:
         self._letters: list[Envelope] = []
 
     def put(self, envelope: Envelope) -> None:
-        """Keep a word."""
+        """Keep a message."""
         self._letters.append(envelope)
 
     def empty(self) -> list[Envelope]:
-        """All words so far, in the order they came."""
+        """Return all messages so far, in order of arrival."""
         envelopes, self._letters = self._letters, []
         return envelopes
 
 
 def _task(job: Job, inbox: Any) -> None:
-    """What Ray runs on a node."""
+    """Run a job on a node; called by Ray."""
     from rocbench.fleet import node
 
     library = cluster.ray()

@@ -14,19 +14,19 @@ from rocbench.load.hosts import Agent, HostSide, Report
 from rocbench.load.spec import WorkerSpec
 
 ANSWER_S = 60.0
-"""How long a load host may take to answer before it counts as gone."""
+"""Maximum time for a load host to answer before it counts as gone."""
 
 
 class Actor(HostSide):
-    """A load host's end as a Ray actor."""
+    """The load host's side, as a Ray actor."""
 
     def cpus(self) -> int:
-        """CPUs that its workers may use."""
+        """Return the CPUs that its workers may use."""
         return len(os.sched_getaffinity(0))
 
 
 class RayAgent:
-    """A load host, asked through Ray."""
+    """A load host that is reached through Ray."""
 
     def __init__(self, node: cluster.Node) -> None:
         self._ray = cluster.ray()
@@ -37,28 +37,28 @@ class RayAgent:
         self.cpus = int(self._ask(self._actor.cpus))
 
     def clock(self) -> int:
-        """Its CLOCK_REALTIME in ns."""
+        """Return its CLOCK_REALTIME in ns."""
         return int(self._ask(self._actor.clock))
 
     def start(self, specs: Sequence[WorkerSpec], workers: int) -> None:
-        """Start these workers, of so many over all hosts."""
+        """Start these workers, of `workers` over all hosts."""
         self._ask(self._actor.start, list(specs), workers)
 
     def exchange(self, head: Sequence[int]) -> tuple[list[list[int]], bool]:
-        """Tell it the driver's cells; hear its workers'."""
+        """Send it the driver's cells, and return those of its workers."""
         counters, done = self._ask(self._actor.exchange, list(head))
         return counters, bool(done)
 
     def reports(self) -> list[Report]:
-        """What its workers reported."""
+        """Return the reports of its workers."""
         return list(self._ask(self._actor.reports))
 
     def end(self) -> None:
-        """Leave no worker behind."""
+        """Stop all its workers."""
         self._ask(self._actor.end)
 
     def leave(self) -> None:
-        """End the actor too."""
+        """Stop the actor too."""
         self._ray.kill(self._actor)
 
     def _ask(self, method: Any, *words: Any) -> Any:
@@ -70,10 +70,10 @@ class RayAgent:
 
 @contextmanager
 def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tuple[Agent, ...]]:
-    """So many load hosts on nodes of their own, this machine's last; none when `count` is None.
+    """Yield `count` load hosts, each on its own node, this machine's last; none when `count` is None.
 
     Raises:
-        InputError: the cluster has fewer nodes, or the server listens where only this machine reaches it.
+        InputError: the cluster has fewer nodes, or the server listens where only this machine can reach it.
         EnvironmentFault: Ray is not installed, or no cluster answers.
     """
     if count is None:

@@ -1,4 +1,4 @@
-"""What a node is told and what it tells. Plain values that can be pickled; both sides run the same version."""
+"""Messages to and from a node. Plain values that can be pickled; both sides run the same version."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ class Job:
 
     piece: str
     attempt: int
-    """How many nodes have tried before."""
+    """Number of nodes that have tried before."""
     version: str
-    """rocbench's, on the side that sends."""
+    """rocbench's version on the sending side."""
     run_id: str
     plan: Plan
     client: ClientOptions
     overrides: Overrides
     names: dict[str, str] = field(default_factory=dict)
-    """Ray id of a node to its name."""
+    """Names of nodes by Ray id."""
     rows: tuple[Row, ...] = ()
     servers: tuple[str, ...] = ()
     late: frozenset[Key] = frozenset()
-    """What is measured after everything else."""
+    """Measurements that come after everything else."""
     reap: bool = False
     despite_doctor: bool = False
     shown: str = ""
-    """Variables that are listed on the side that sends, beside those that always are (`variables.show_more`)."""
+    """Variables listed on the sending side, in addition to those that always are (`variables.show_more`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A node has begun: which, and what it is."""
+    """A node has begun: its name and its facts."""
 
     node: str
     manifest: dict[str, Any]
@@ -50,14 +50,14 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What it is doing, for the live view."""
+    """The node's current activity, for the live view."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something to know."""
+    """A note for the user."""
 
     text: str
 
@@ -73,7 +73,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class NodeEnded:
-    """The node has ended, by itself."""
+    """The node has ended by itself."""
 
     error: BenchError | None
     servers: bytes
@@ -87,7 +87,7 @@ Word = Begun | Line | Note | Measured | NodeEnded
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A word and who says it."""
+    """A message with its sender."""
 
     piece: str
     attempt: int

@@ -1,4 +1,4 @@
-"""What runs on a node: the same run as on one machine, into a folder of its own, told cell by cell to whoever sent it."""
+"""The work on a node: the same run as on one machine, in its own folder, sent cell by cell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINE_EVERY_S = 1.0
 
 
 class Reporter:
-    """A screen that tells it all to the sender: rows with their parts, and now and then a line."""
+    """A screen that sends everything to the sender: rows with their parts, and occasional progress lines."""
 
     def __init__(self, node: str, say: Callable[[Word], None], known: set[Key]) -> None:
         self._node = node
@@ -45,34 +45,34 @@ class Reporter:
         return None
 
     def begin(self, plan: Plan, folder: str) -> None:
-        """Tell what this node is."""
+        """Send the facts of this node."""
         self._folder = Path(folder)
         manifest = RunFolder.open(self._folder).manifest
         self._say(Begun(self._node, {name: manifest.get(name) for name in ("node", "doctor")}))
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
-        """A server that starts."""
+        """Report a server that starts."""
         done = "" if share is None else f" {share:.0%}"
         self._line(f"{launch.group.server_id[3:]}: {text}{done}")
 
     def cell(self, run: Run, index: int, total: int) -> None:
-        """A cell begins."""
+        """Report a cell that begins."""
         discarded = " (discarded)" if run.discarded else ""
         self._key = f"{run.cell.key} repeat {run.repeat}{discarded}"
         self._line(self._key, at_once=True)
 
     def load(self, progress: Progress) -> None:
-        """How its load goes."""
+        """Report the progress of the load."""
         self._line(f"{self._key}: {progress_line(progress)}")
 
     def beside(self, facts: Mapping[str, float]) -> None:
-        """The server's own view stays on the node."""
+        """Do nothing: the server's own view stays on the node."""
 
     def group(self, lines: Mapping[str, str]) -> None:
-        """Nothing runs beside this."""
+        """Do nothing: no other group runs at the same time."""
 
     def row(self, row: Row) -> None:
-        """Hand over every measurement that was not handed over yet."""
+        """Send every measurement that was not sent yet."""
         assert self._folder is not None
         folder = RunFolder.open(self._folder)
         for found in folder.rows:
@@ -82,7 +82,7 @@ class Reporter:
                 self._known.add(found.key)
 
     def note(self, text: str) -> None:
-        """Something to know."""
+        """Send a note."""
         self._say(Note(f"{self._node}: {text}"))
 
     def _line(self, text: str, *, at_once: bool = False) -> None:
@@ -93,7 +93,7 @@ class Reporter:
 
 
 def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
-    """Run a job on this node. What was measured has been told by the time this returns, whatever happened."""
+    """Run a job on this node. All measurements have been sent when this returns, even after an error."""
     show_more(job.shown)
     scratch = Path(tempfile.gettempdir()) / f"rocbench-{job.run_id}"
     out = scratch / f"{job.piece}.{job.attempt}"

@@ -157,8 +157,7 @@ def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resoluti
     """Say why vLLM exits at start for lack of GPU memory, and what to do; None where it does not, or nothing
     is known.
 
-    The derived capacity errs on the high side (docs/physics.md): if the cache does not fit it, it does not
-    fit the server.
+    The derived capacity errs on the high side (docs/physics.md): what does not fit it does not fit the server.
     """
     if capacity is None:
         return None

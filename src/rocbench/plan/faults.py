@@ -23,7 +23,7 @@ from rocbench.variables import MORE, is_secret
 def unknown_to_vllm(sweep: Sweep, group: Group, overrides: Overrides) -> str | None:
     """Return the error of the simulated vLLM's argument parser for a server's flags; None if it accepts them.
 
-    A real server is not checked here: a build can have flags that no release has.
+    A real vLLM checks its flags itself: a build can have flags that no release has.
     """
     known = group.resolution is not None and group.vllm is not None
     if sweep.server.kind != "simulated" or overrides.force or not known:

@@ -1,4 +1,4 @@
-"""The run folder: the only place that knows its paths and formats.
+"""The run folder: the only package that knows its paths and formats.
 
     results/<run-id>/
       manifest.json            versions, node, resolved configuration; no secrets
@@ -11,11 +11,12 @@
       timeline.parquet         output tokens per second of the window
       summary.csv              one row per cell and metric: mean, interval, CoV, n
       search.json              the state of each search for the load that meets an SLO
-      parts/                   the same tables, one file per cell and repeat, as they were measured
+      parts/                   the same tables, one file per cell and repeat, as measured
       servers/<id>/            command.sh, environment.json, server.log, resolved.json
-      log.jsonl                what happened, one line per event
-      replaced.jsonl           rows that were measured again, as they were
+      log.jsonl                events, one per line
+      replaced.jsonl           rows that were measured again, in their former state
 
-Rows are written after each cell, because a later one may fail, and atomically, because anything may die. A cell is
-there once its row is (parts/cells/): parts without a row are of a cell that was cut off, and are never read.
+Rows are written after each cell, because a later cell may fail, and atomically, because any process may die.
+A cell exists when its row exists (parts/cells/): parts without a row belong to an interrupted cell, and are
+never read.
 """

@@ -1,4 +1,4 @@
-"""Cell rows as a frame, and a cells file by itself."""
+"""Cell rows as a frame, and reading a single cells file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rocbench.tables import kept
 
 
 def read_cells(path: Path) -> pd.DataFrame:
-    """A cells file by itself: cells.csv or cells.parquet, wherever it was copied to.
+    """Read a cells file by itself: cells.csv or cells.parquet, from any place.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a cells file.
     """
     held = io.BytesIO(textfile.read_bytes(path, most=LARGEST))
     try:
@@ -41,18 +41,18 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Cell rows as a frame: documented columns first, one dtype a column."""
+    """Return cell rows as a frame: documented columns first, one dtype per column."""
     documented = [column.name for column in CELLS]
     extra = sorted({name for row in rows for name in row} - set(documented))
     held = {name: [row.get(name) for row in rows] for name in documented}
     held |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}
     frame = pd.DataFrame(held)
-    # The copy joins the columns of one type, each of which comes as a block of its own.
+    # The copy joins the columns of one type, each of which is a separate block before.
     return frame.convert_dtypes().copy()
 
 
 def _of_one_kind(values: list[Any]) -> list[Any]:
-    """Values of a column that anybody may have named so: truths, numbers or, where they are not all of a kind, text."""
+    """Return values of a column with a free name: booleans, numbers or, if the kinds are mixed, text."""
     kinds = {
         bool if isinstance(value, bool) else str if isinstance(value, str) else float
         for value in values

@@ -1,4 +1,4 @@
-"""One run on disk: its rows, their parts and what stands beside them, read and written."""
+"""One run on disk: its rows, their parts and its other files, read and written."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ from rocbench.tables.row import Key, Row
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 SHAPES = {"manifest.json": kept.MANIFEST, "plan.json": kept.PLAN, "search.json": kept.SEARCHES}
 OWNERS = "let its owner resume it, or copy it once you have read its plan.json"
-"""What to do about a run of another user's."""
+"""The remedy for a run that another user owns."""
 REBUILD_BYTES = 32 * 1024**2
-"""Joined tables are rebuilt after each cell while they are smaller than this, then at the end of the run."""
+"""Joined tables are rebuilt after each cell while they are smaller than this; otherwise at the end of the
+run.
+"""
 
 
 class RunFolder:
@@ -41,15 +43,15 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.secrets: tuple[str, ...] = ()
-        """Values that must not reach a file; each is masked in the texts of whatever is written here."""
+        """Values that must not reach a file; each is masked in all texts written here."""
         self._rows: list[Row] = []
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """A new run folder.
+        """Create a new run folder.
 
         Raises:
-            InputError: the folder holds a run already, is a file, or another user has put something into it.
+            InputError: the folder already holds a run, is a file, or another user has put something into it.
             DiskFault: it cannot be written.
         """
         if (path / "manifest.json").exists():
@@ -71,10 +73,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, *, to_go_on: bool = False) -> RunFolder:
-        """A run folder that exists. `to_go_on`: to carry out its plan and to write into it.
+        """Open an existing run folder. `to_go_on`: to carry out its plan and to write into it.
 
         Raises:
-            InputError: it is none, or a file of it is damaged; or it is to go on, and is another user's.
+            InputError: it is not a run folder, a file of it is damaged, or it is to be resumed and is another
+            user's.
         """
         if to_go_on:
             writing.refuse_anothers_run(path, OWNERS)
@@ -94,7 +97,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the folder for writing; what a killed writer left half-written is removed.
+        """Hold the folder for writing, and remove the half-written files of a killed writer.
 
         Raises:
             NodeFault: another bench is writing it.
@@ -117,11 +120,11 @@ class RunFolder:
         writing.whole(self.path / name, self._json(value, indent=2).encode() + b"\n")
 
     def sha256(self, name: str) -> str:
-        """Hash of a file that was written, as hexadecimal digits."""
+        """Return the hash of a written file, as hexadecimal digits."""
         return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
 
     def _json(self, value: Any, indent: int | None = None) -> str:
-        """Secrets are masked in the values, never in the JSON that is made of them."""
+        """Return JSON. Secrets are masked in the values, never in the resulting JSON."""
 
         def other(held: Any) -> Any:
             return redacted_data(writing.plain(held), self.secrets)
@@ -129,7 +132,7 @@ class RunFolder:
         return json.dumps(redacted_data(value, self.secrets), indent=indent, default=other)
 
     def _cell_value(self, value: Any) -> Any:
-        """A value of a row; some columns hold JSON."""
+        """Return a value of a row; some columns hold JSON."""
         if isinstance(value, str) and value[:1] in ("{", "["):
             with suppress(ValueError, RecursionError):
                 held = json.loads(value)
@@ -138,10 +141,10 @@ class RunFolder:
         return harmless.whole(redacted(value, self.secrets)) if isinstance(value, str) else value
 
     def read_json(self, name: str) -> Any:
-        """Read `name`; None when it is not there.
+        """Read `name`; None if it is missing.
 
         Raises:
-            InputError: it is damaged, or holds what no bench writes.
+            InputError: it is damaged, or holds content that bench never writes.
         """
         path = self.path / name
         if not path.is_file():
@@ -153,19 +156,19 @@ class RunFolder:
 
     @staticmethod
     def is_one(path: Path) -> bool:
-        """Whether a folder is a run folder: it has a manifest."""
+        """Return whether a folder is a run folder: it has a manifest."""
         return (path / "manifest.json").is_file()
 
     @property
     def plan(self) -> dict[str, Any]:
-        """The plan as it was written down; empty in a folder that has none."""
+        """Return the plan as written; empty in a folder without one."""
         return dict(self.read_json("plan.json") or {})
 
     def whole_plan(self) -> dict[str, Any]:
-        """The plan, where nothing can be done without.
+        """Return the plan where it is required.
 
         Raises:
-            InputError: there is none.
+            InputError: the plan is missing.
         """
         plan = self.plan
         if not plan:
@@ -178,11 +181,11 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was written down of the run when it began; empty in a folder that has nothing of it."""
+        """Return the facts of the run from its beginning; empty in a folder without a manifest."""
         return dict(self.read_json("manifest.json") or {})
 
     def server_folder(self, server_id: str) -> Path:
-        """`servers/<id>/`, made when missing. A restart gets a folder of its own: `<id>.2`, `<id>.3`."""
+        """Return `servers/<id>/`, created if missing. A restart gets its own folder: `<id>.2`, `<id>.3`."""
         folder, n = self.path / "servers" / server_id, 1
         while (folder / "command.sh").exists():
             n += 1
@@ -209,7 +212,7 @@ class RunFolder:
 
     @property
     def rows(self) -> list[Row]:
-        """The cell rows so far."""
+        """Return the cell rows so far."""
         return list(self._rows)
 
     def write_cell(
@@ -220,10 +223,11 @@ class RunFolder:
         *,
         tables: bool = True,
     ) -> Row:
-        """Put one measured cell on disk: its parts first, then its row, so that no row lacks its data. Gives the row.
+        """Write one measured cell to disk: its parts first, then its row, so that no row lacks its data.
+        Return the row.
 
         Args:
-            tables: write the joined tables too; many cells at once are quicker joined by `finish` alone.
+            tables: write the joined tables too; for many cells, joining once in `finish` is faster.
         """
         for name in TABLES:
             path = self.path / "parts" / name / f"{identity.stem}.parquet"
@@ -249,16 +253,16 @@ class RunFolder:
         return row
 
     def attempts(self, identity: Identity) -> int:
-        """How often a cell and repeat were measured so far."""
+        """Return how often a cell and repeat were measured so far."""
         old = self._there((identity.cell_id, identity.repeat, identity.discarded))
         return int(old.get("attempt") or 1) if old else 0
 
     def _there(self, key: Key) -> Row | None:
-        """The row of a cell and repeat."""
+        """Return the row of a cell and repeat."""
         return next((row for row in self._rows if row.key == key), None)
 
     def _replace(self, row: Row) -> dict[str, Any]:
-        """Keep the row that this one replaces; gives the columns that tell of it and of those before it."""
+        """Keep the row that this one replaces; return the columns that describe it and its predecessors."""
         attempt, before = int(row.get("attempt") or 1), row.listed("replaced_reasons")
         old = self._there(row.key)
         if old is not None:
@@ -268,7 +272,7 @@ class RunFolder:
         return {"attempt": attempt, "replaced_reasons": ";".join(dict.fromkeys(before)) or None}
 
     def finish(self) -> None:
-        """Write every table again, from the rows and parts that are there."""
+        """Write every table again, from the existing rows and parts."""
         self._write_cells()
         for name in TABLES:
             self.join(name)
@@ -278,7 +282,7 @@ class RunFolder:
         writing.whole(self.path / name, harmless.as_csv(frame).encode())
 
     def join(self, name: str) -> None:
-        """Rebuild `<name>.parquet` from the parts of all cells that are there, one row group per part."""
+        """Rebuild `<name>.parquet` from the parts of all existing cells, one row group per part."""
         done = {row.identity.stem for row in self._rows}
         parts = sorted(part for part in (self.path / "parts" / name).glob("*.parquet") if part.stem in done)
         target = self.path / f"{name}.parquet"
@@ -298,12 +302,12 @@ class RunFolder:
                     tables = [schema.empty_table(), reading.part(part, name)]
                     writer.write_table(pa.concat_tables(tables, promote_options="permissive"))
         except InputError as error:
-            # Of a part that was sound when the run was opened: it costs no other cell.
+            # The part was sound when the run was opened: it costs no other cell.
             target.unlink(missing_ok=True)  # it would lack what was measured since
             self._append("log.jsonl", {"event": "not_joined", "table": name, "message": error.text()})
 
     def check_parts(self) -> list[Row]:
-        """Rows whose requests are gone, before anything is written beside them.
+        """Return rows whose requests are missing, before anything else is written.
 
         Raises:
             InputError: a part is damaged.
@@ -321,7 +325,7 @@ class RunFolder:
     # --- a run's parts, from one folder into another
 
     def take_over(self, rows: Sequence[Row], servers: Sequence[str]) -> None:
-        """Begin where another folder of the same run stands: its rows without their parts, its servers' names."""
+        """Start from another folder of the same run: its rows without their parts, its servers' names."""
         for row in rows:
             self.write_cell(row.identity, row, {}, tables=False)
         if rows:
@@ -332,22 +336,22 @@ class RunFolder:
             (path / "command.sh").touch()
 
     def measured(self, row: Row) -> tuple[Identity, dict[str, pa.Table]]:
-        """The parts of one of this folder's rows, as `write_cell` takes them."""
+        """Return the parts of one of this folder's rows, as `write_cell` takes them."""
         paths = {name: self._part(name, row) for name in TABLES}
         return row.identity, {
             name: reading.part(path, name) for name, path in paths.items() if path.is_file()
         }
 
     def _part(self, name: str, row: Row) -> Path:
-        """Where a part of a row is."""
+        """Return the path of a row's part."""
         return self.path / "parts" / name / f"{row.identity.stem}.parquet"
 
     def server_names(self) -> tuple[str, ...]:
-        """The folders under servers/."""
+        """Return the folders under servers/."""
         return tuple(sorted(path.name for path in (self.path / "servers").iterdir() if path.is_dir()))
 
     def servers_packed(self, but: Sequence[str] = ()) -> bytes:
-        """servers/ as a tar archive, without those named."""
+        """Return servers/ as a tar archive, without the named folders."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
             for name in self.server_names():
@@ -356,18 +360,18 @@ class RunFolder:
         return packed.getvalue()
 
     def unpack_servers(self, packed: bytes) -> None:
-        """Put what `servers_packed` gave beside what is here."""
+        """Unpack the archive of `servers_packed` into servers/."""
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(self.path / "servers", filter="data")
 
     def events(self) -> list[dict[str, Any]]:
-        """log.jsonl, line by line."""
+        """Return log.jsonl, line by line."""
         path = self.path / "log.jsonl"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         return [jsontext.parse(line, str(path), finite=False) for line in lines]
 
     def copy_into(self, other: RunFolder) -> None:
-        """Copy what was measured here, and its servers' files, into another run folder."""
+        """Copy the measurements, and their servers' files, into another run folder."""
         for row in self._rows:
             stem = row.identity.stem
             paths = [self.path / "parts" / "cells" / f"{stem}.json", *(self._part(n, row) for n in TABLES)]
@@ -396,11 +400,13 @@ class RunFolder:
         writing.table(self.path / "cells.parquet", pa.Table.from_pandas(frame, preserve_index=False))
 
     def cells(self) -> pd.DataFrame:
-        """The cell rows as a frame, columns in their documented order, absent values as missing."""
+        """Return the cell rows as a frame, columns in their documented order, absent values as missing."""
         return frame_of(self._rows)
 
     def table(self, name: str, columns: Sequence[str] | None = None, **filters: Any) -> pd.DataFrame:
-        """One of TABLES as a frame, optionally some columns or one cell and repeat; empty when it was not recorded."""
+        """Return one of TABLES as a frame, optionally some columns or one cell and repeat; empty if it was
+        not recorded.
+        """
         path = self.path / f"{name}.parquet"
         if not path.is_file():
             return pd.DataFrame()

@@ -1,4 +1,5 @@
-"""Files of a run that may be damaged: read within bounds, and what is wrong told with what to do about it."""
+"""Read files of a run that may be damaged: within bounds, with messages that say the damage and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +20,28 @@ AGAIN = "then `bench sweep --resume` measures that cell again"
 REBUILD = "`bench sweep --resume` writes it anew from parts/"
 RESTORE = "restore the file from a copy, or leave this run out"
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, pa.ArrowException)
-"""What the readers of Parquet and CSV raise of damaged files."""
+"""Exceptions that the readers of Parquet and CSV raise for damaged files."""
 LARGEST = 1 << 30
-"""Bytes of a file that is read as a whole; a plan of ten thousand cells has 0.1 GiB."""
+"""Maximum bytes of a file that is read as a whole; a plan of ten thousand cells has 0.1 GiB."""
 MOST_VALUES = 50_000_000
 
 
 def again(part: Path) -> str:
-    """What to do about a part that is damaged."""
+    """Say what to do about a damaged part."""
     return f"delete it and parts/cells/{part.stem}.json, {AGAIN}"
 
 
 def damaged(path: Path, why: str, fix: str) -> InputError:
-    """What to say of a file that is damaged."""
+    """Return the error for a damaged file."""
     return InputError(f"this file is damaged: {why}", where=str(path), fix=fix)
 
 
 @contextmanager
 def damage(path: Path, fix: str) -> Iterator[None]:
-    """Whatever goes wrong with reading a file, as its damage.
+    """Turn any error in reading a file into an error that reports the damage.
 
     Raises:
-        InputError: something did.
+        InputError: the file could not be read.
     """
     try:
         yield
@@ -49,12 +50,12 @@ def damage(path: Path, fix: str) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """An exception's first line."""
+    """Return an exception's first line."""
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def value(path: Path, fix: str) -> Any:
-    """What a file of JSON holds. Raises InputError."""
+    """Return the content of a JSON file. Raises InputError."""
     try:
         text = textfile.read_text(path, most=LARGEST)
         return jsontext.parse(text, finite=False, most=MOST_VALUES)
@@ -63,7 +64,7 @@ def value(path: Path, fix: str) -> Any:
 
 
 def row(path: Path) -> Row:
-    """A row of `cells`, checked. Raises InputError."""
+    """Return a row of `cells`, checked. Raises InputError."""
     fix = f"delete it, {AGAIN}"
     found = value(path, fix)
     with damage(path, fix):
@@ -71,7 +72,7 @@ def row(path: Path) -> Row:
 
 
 def once(rows: Iterable[Row]) -> list[Row]:
-    """The rows of a run. Raises kept.Unlike: a measurement stands there twice, as in another table of the run."""
+    """The rows of a run. Raises kept.Unlike: a measurement is there twice, as in another table of the run."""
     found: dict[Key, Row] = {}
     for each in rows:
         if found.setdefault(each.key, each) is not each:
@@ -80,7 +81,7 @@ def once(rows: Iterable[Row]) -> list[Row]:
 
 
 def json_files(folder: Path) -> list[Path]:
-    """Those of a folder, where there is one. Raises PermissionError, which a glob is silent about."""
+    """Return the JSON files of a folder, if it exists. Raises PermissionError, which a glob hides."""
     try:
         return [path for path in folder.iterdir() if path.suffix == ".json"]
     except PermissionError:
@@ -90,12 +91,12 @@ def json_files(folder: Path) -> list[Path]:
 
 
 def by_time(paths: Iterable[Path]) -> list[Path]:
-    """Files as they were written, oldest first."""
+    """Return files in the order in which they were written, oldest first."""
     return sorted(paths, key=lambda path: path.lstat().st_mtime_ns)
 
 
 def schema(path: Path, name: str, fix: str) -> pa.Schema:
-    """A table's columns, which stand at its end, checked; its rows are not read."""
+    """Return a table's columns, which are at its end, checked; its rows are not read."""
     with damage(path, fix):
         schema = pq.read_schema(path)
         kept.check_table(name, schema)
@@ -103,7 +104,7 @@ def schema(path: Path, name: str, fix: str) -> pa.Schema:
 
 
 def part(path: Path, name: str) -> pa.Table:
-    """A part's rows, to the last of them."""
+    """Return all rows of a part."""
     with damage(path, again(path)):
         table = pq.read_table(path)
         kept.check_table(name, table.schema)
@@ -112,7 +113,7 @@ def part(path: Path, name: str) -> pa.Table:
 
 
 def together(name: str, schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.Schema:
-    """The columns of several files of one table.
+    """Return the columns of several files of one table.
 
     Raises:
         InputError: a column is text in one and numbers in another.

@@ -1,4 +1,4 @@
-"""Many run folders: found under one folder, and one table of all of them."""
+"""Many run folders: search them under one folder, and read them as one table."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def find(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
-    """Every run folder under `root`, oldest first; a run folder itself is a list of one.
+    """Return every run folder under `root`, oldest first; a run folder itself is a list of one.
 
     Args:
-        root: where they lie.
-        left_out: told of each of several that cannot be read; without it the first such one is an error.
+        root: the folder to search.
+        left_out: called for each of several that cannot be read; without it the first one is an error.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is no run, or one is damaged.
         OSError: it may not be read.
     """
     if (root / "manifest.json").is_file():
@@ -56,7 +56,7 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 
 def dataset(folders: Sequence[RunFolder], name: str) -> Dataset | None:
-    """One of TABLES over several runs, not read yet; None when no run recorded it.
+    """Return one of TABLES over several runs, not read yet; None when no run recorded it.
 
     A column that only some runs have is null in the others; numbers of two types are read as the wider one.
 

@@ -1,4 +1,4 @@
-"""Files of a run, written whole or not at all, and copied from one folder into another."""
+"""Write files of a run atomically, and copy them from one folder into another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def copy(paths: Iterable[Path], root: Path, other: Path) -> None:
 
 
 def full(path: Path, error: OSError) -> DiskFault:
-    """What to say of a file that was not written."""
+    """Return the error for a file that could not be written."""
     room = error.errno in (errno.ENOSPC, errno.EDQUOT)
     fix = (
         "free space, then resume with `bench sweep --resume`" if room else "give a folder that can be written"
@@ -40,12 +40,13 @@ def full(path: Path, error: OSError) -> DiskFault:
 
 
 def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
-    """Nothing is written through a link of another user's, nor into a folder of another's that may hold such links.
+    """Refuse to write through another user's link, or into another user's folder that may hold such links.
 
-    An empty folder of another user is fine (a mounted one). Inside a run folder no link is followed, whoever's it is.
+    An empty folder of another user is fine (a mounted one). Inside a run folder no link is followed, whoever
+    owns it.
 
     Raises:
-        InputError: it would be.
+        InputError: the path has such a link or folder.
     """
     path, inside = path.absolute(), False
     for place in (*reversed(path.parents), path):
@@ -68,7 +69,7 @@ def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
 
 
 def refuse_anothers_run(path: Path, fix: str = "choose another --out") -> None:
-    """The same of a whole run folder, which is to be filled or filled further: its plan is carried out.
+    """Apply the same check to a whole run folder that is to be filled or resumed: its plan is carried out.
 
     Raises:
         InputError: it is another user's, or something in it is, or is a link.
@@ -83,7 +84,7 @@ def refuse_anothers_run(path: Path, fix: str = "choose another --out") -> None:
 
 
 def _refuse(place: Path, found: os.stat_result, fix: str, *, links: bool, folders: bool) -> None:
-    """What is another user's here; of `links` this user's own too."""
+    """Refuse anything of another user's here; with `links` this user's own links too."""
     strange, link = _strange(found.st_uid), stat.S_ISLNK(found.st_mode)
     if not (link and (links or strange)) and not (folders and strange):
         return
@@ -97,7 +98,7 @@ def _refuse(place: Path, found: os.stat_result, fix: str, *, links: bool, folder
 
 
 def _strange(owner: int) -> bool:
-    """Whether somebody else than this user and root owns it."""
+    """Return whether somebody other than this user and root owns it."""
     return owner not in (os.geteuid(), 0)
 
 
@@ -108,11 +109,11 @@ def _is_run(path: Path) -> bool:
 
 
 def made(folder: Path) -> Path:
-    """A folder for a report or an export, made when missing.
+    """Return a folder for a report or an export, created if missing.
 
     Raises:
-        InputError: another user's folder or link stands there (`refuse_anothers`).
-        OSError: it cannot be made.
+        InputError: another user's folder or link is there (`refuse_anothers`).
+        OSError: it cannot be created.
     """
     refuse_anothers(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def made(folder: Path) -> Path:
 
 
 def shown(path: Path, data: bytes | str) -> Path:
-    """Write a file of a report or an export, whole or not at all, in the place of whatever stands there.
+    """Write a file of a report or an export atomically, and replace an existing one.
 
     Unlike the files of a run it has the permissions that the shell asks for.
 
@@ -140,14 +141,14 @@ def shown(path: Path, data: bytes | str) -> Path:
 
 
 def last_byte(file: BinaryIO) -> bytes:
-    """The byte that a file ends with."""
+    """Return the last byte of a file."""
     file.seek(-1, os.SEEK_END)
     return file.read(1)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when it is whole. Raises DiskFault."""
+    """Yield a new file that replaces `path` when it is complete. Raises DiskFault."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb", opener=private.fresh) as file:
@@ -167,7 +168,7 @@ def table(path: Path, table: pa.Table) -> None:
 
 
 def whole(path: Path, data: bytes) -> None:
-    """Write a file, and wait until it is on the disk. Raises DiskFault."""
+    """Write a file, and wait until it is on disk. Raises DiskFault."""
     with replacing(path) as file:
         file.write(data)
         file.flush()
@@ -175,7 +176,7 @@ def whole(path: Path, data: bytes) -> None:
 
 
 def plain(value: Any) -> Any:
-    """JSON form of the few other types that rows hold."""
+    """Return the JSON form of the few other types that rows hold."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):

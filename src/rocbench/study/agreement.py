@@ -1,4 +1,4 @@
-"""Published tables against predicted rows: which cell is which level, and how far each figure is off. Pure."""
+"""Published tables against predicted rows: the cell of each level, and the error of each figure. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rocbench.tables.row import Row, figures
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a published level stands in a plan."""
+    """The place of a published level in a plan."""
 
     curve: Curve
     users: int
@@ -24,7 +24,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One published level beside its prediction. Tokens/s and seconds; None where not published."""
+    """One published level with its prediction. Tokens/s and seconds; None where not published."""
 
     curve: Curve
     users: int
@@ -35,21 +35,21 @@ class Line:
     p99_s: float | None
     predicted_p99_s: float
     in_flight: float
-    """Mean requests in flight that the prediction has, whatever was declared."""
+    """Mean requests in flight of the prediction, regardless of the declared number."""
 
     @property
     def error(self) -> float:
-        """Of total tokens/s: predicted / published - 1."""
+        """Error of total tokens/s: predicted / published - 1."""
         return self.predicted_total / self.total - 1
 
     @property
     def p99_error(self) -> float | None:
-        """Of p99 E2EL, likewise."""
+        """Error of p99 E2EL, likewise."""
         return None if self.p99_s is None else self.predicted_p99_s / self.p99_s - 1
 
 
 def places(curve: Curve, plan: Plan) -> list[Place]:
-    """The cells of a plan that a curve's levels are, in its order.
+    """Return the cells of a plan that match a curve's levels, in its order.
 
     Raises:
         ValueError: a level has no cell.
@@ -74,7 +74,7 @@ def _same_aiter(curve: Curve, group: Group) -> bool:
 
 
 def lines(tables: Tables, plans: Mapping[str, Plan], rows: Iterable[Row]) -> list[Line]:
-    """Every published level beside the mean of its predicted repeats.
+    """Return every published level with the mean of its predicted repeats.
 
     Args:
         tables: the published ones.
@@ -130,7 +130,7 @@ class Summary:
 
 
 def summaries(found: Sequence[Line]) -> list[Summary]:
-    """Errors of what was fitted and of what was held out, by model and together."""
+    """Return the errors of the fitted and of the held-out levels, by model and together."""
     made = []
     for held_out, word in ((False, "fitted"), (True, "held out")):
         mine = [line for line in found if line.curve.held_out == held_out and not line.curve.peak]
@@ -142,7 +142,7 @@ def summaries(found: Sequence[Line]) -> list[Summary]:
 
 
 def summary(name: str, found: Sequence[Line]) -> Summary:
-    """Median and largest of |error|."""
+    """Return the median and the maximum of |error|."""
     errors = [abs(line.error) for line in found]
     p99 = [abs(error) for line in found if (error := line.p99_error) is not None]
     return Summary(

@@ -1,4 +1,4 @@
-"""What of a study fits into a budget of node time: questions in the order of what they decide. Pure."""
+"""The questions of a study that fit into a budget of node time, in the order of what they decide. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rocbench.study.schema import Question
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A question with what it costs beyond those before it."""
+    """A question with its cost in addition to the questions before it."""
 
     question: Question
     added: Time
@@ -23,18 +23,18 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What fits."""
+    """The questions that fit."""
 
     choices: tuple[Choice, ...]
     parts: tuple[Part, ...]
-    """With the runs that are kept."""
+    """Parts with the runs that are kept."""
     total: Time
 
 
 def choose(
     parts: Sequence[Part], questions: Sequence[Question], budget_s: float, nodes: Callable[[Part], NodeOf]
 ) -> Chosen:
-    """Take questions in order as long as each still fits; one that does not is passed over, not the end."""
+    """Take questions in order while each fits; skip a question that does not fit, and try the next."""
     priced = [_Priced(part, nodes(part)) for part in parts]
     total = Time()
     choices = []
@@ -76,7 +76,7 @@ class _Priced:
         ]
 
     def cost(self, question: Question) -> Time:
-        """What a question adds: its runs, and the starts that nothing kept needs yet."""
+        """Return what a question adds: its runs, and the starts that no kept run needs yet."""
         wanted = self._wanted(question)
         started = {number for number, *_ in self._kept}
         starts = {number: launch for number, launch, _ in wanted if number not in started}
@@ -88,7 +88,7 @@ class _Priced:
         self._kept |= {_key(number, run) for number, _, run in self._wanted(question)}
 
     def left(self) -> Part | None:
-        """The part with what is kept; None for nothing."""
+        """Return the part with its kept runs; None if there is none."""
         if not self._kept:
             return None
         cells = {(cell, repeat, discarded) for _, cell, repeat, discarded in self._kept}

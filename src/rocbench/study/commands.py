@@ -1,4 +1,4 @@
-"""`bench study`: plan, run and report a whole study, and hold its published tables against their prediction."""
+"""`bench study`: plan, run and report a whole study, and compare its published tables with a prediction."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _parts(
     *,
     small: bool = False,
 ) -> list[Part]:
-    """The study's parts; all faults of all plans in one message."""
+    """Return the study's parts; all faults of all plans come in one message."""
     from rocbench.commands import planning
     from rocbench.study import parts
 
@@ -84,7 +84,7 @@ def _parts(
 
 
 def _nodes(part: Part) -> NodeOf:
-    """Step times of a part's servers, by its calibration."""
+    """Return the step times of a part's servers, by its calibration."""
     from rocbench.predict import predicting
     from rocbench.sim import calibration
 
@@ -93,7 +93,7 @@ def _nodes(part: Part) -> NodeOf:
 
 
 def _seconds(text: str) -> float:
-    """`8h`, `90m` or `30s` as seconds."""
+    """Parse `8h`, `90m` or `30s` as seconds."""
     try:
         seconds = float(text[:-1]) * {"h": 3600.0, "m": 60.0, "s": 1.0}[text[-1:]]
     except (ValueError, KeyError):
@@ -104,7 +104,7 @@ def _seconds(text: str) -> float:
 
 
 def _show_commands(made: Sequence[Part]) -> None:
-    """Each server's command once, with the parts that start it."""
+    """Print each server's command once, with the parts that start it."""
     from rocbench import console
     from rocbench.server.command import shell_line
 
@@ -185,7 +185,7 @@ def _show_choices(chosen: Chosen, price: float | None) -> None:
 
 
 def published(found: StudyFolder, calibration: str | None) -> tuple[Tables, Mapping[str, Plan]]:
-    """A study's tables, and the plan in virtual time of each sweep that they are of.
+    """Return a study's tables, and for each of their sweeps the plan in virtual time.
 
     Raises:
         InputError: the study has no tables.
@@ -269,14 +269,14 @@ def report(
 
 
 def _small(scale: str) -> bool:
-    """Whether the study is the reduced one."""
+    """Return whether the study is the reduced one."""
     if scale not in SCALES:
         raise InputError(f"no scale {scale!r}", where="--scale", fix=f"known: {', '.join(SCALES)}")
     return scale == "small"
 
 
 def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: Path, *, small: bool) -> None:
-    """The report on all runs, and what of their figures comes from the harness."""
+    """Return the report on all runs, with the artefacts that come from the harness."""
     from rocbench import console
     from rocbench.report import write
     from rocbench.report.table import table_markdown
@@ -318,7 +318,7 @@ def errors(
 
 
 def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[Line]:
-    """Every published level beside its prediction."""
+    """Return every published level with its prediction."""
     from rocbench.predict import predicting
     from rocbench.study import agreement
 
@@ -328,7 +328,7 @@ def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[
 
 
 def calibration(study: str, base: Calibration, name: str | None) -> Calibration | None:
-    """What `bench calibrate-model STUDY` writes; None where this is no study."""
+    """Return the calibration that `bench calibrate-model STUDY` writes; None if the name is not a study."""
     from rocbench.study import fitting, folder
 
     if study not in folder.names() and not (Path(study) / "study.yaml").is_file():

@@ -1,4 +1,4 @@
-"""Run a study's parts one after the other, each into a run folder of its own, and go on where one was left."""
+"""Run a study's parts in sequence, each into its own run folder, and resume the parts on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Done:
 def run(
     parts: Sequence[Part], out: Path, screen: Screen, *, virtual: bool = False, reap: bool = False
 ) -> list[Done]:
-    """Run every part; one that is already on disk is resumed: what is missing, and what is invalid but by design.
+    """Run every part; a part on disk is resumed: missing rows, and invalid rows unless they are invalid by
+    design.
 
     Raises:
         InputError: a part's folder holds another run; nothing was started then.
@@ -42,7 +43,7 @@ def run(
 
 
 def _refuse_another(part: Part, path: Path, *, virtual: bool) -> None:
-    """Rows of two scales, budgets or kinds of server must not become repeats of one another.
+    """Refuse a folder of another kind: rows of two scales, budgets or kinds of server are not repeats.
 
     Raises:
         InputError: the folder holds a run that was made otherwise.
@@ -64,7 +65,9 @@ def _refuse_another(part: Part, path: Path, *, virtual: bool) -> None:
 
 
 def _told(plan: Mapping[str, Any], *, predicted: bool) -> str:
-    """How a plan's rows are made, and how many: `predicted, 57 runs, requests of up to 607 + 128 tokens`."""
+    """Describe the kind and number of a plan's rows: `predicted, 57 runs, requests of up to 607 + 128
+    tokens`.
+    """
     kind = predicting.KIND if predicted else plan["sweep"]["server"]["kind"]
     count = sum(len(launch["runs"]) for launch in plan["launches"])
     loads = [cell["workload"] for server in plan["servers"] for cell in server["cells"]]
@@ -92,19 +95,19 @@ def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -
 
 
 def _by_design(part: Part, folder: RunFolder) -> frozenset[Key]:
-    """Rows that only their method voids."""
+    """Return rows that only their method makes invalid."""
     return frozenset(row.key for row in folder.rows if VOIDING.intersection(row.codes) <= part.by_design)
 
 
 def _complete(part: Part, folder: RunFolder, stands: frozenset[Key]) -> bool:
-    """Whether every run of the part that counts is on disk, and none is to be made again."""
+    """Return whether every run of the part that counts is on disk, and none must be repeated."""
     done = {row.key for row in folder.rows}
     done -= remaining.invalid(folder.rows) - stands
     return all(remaining.key_of_run(run) in done for _, run in runs_of(part.plan) if not run.discarded)
 
 
 def folders(out: Path, parts: Sequence[Part]) -> list[tuple[Part, RunFolder]]:
-    """The run folders of those parts that have been run.
+    """Return the run folders of the parts that have been run.
 
     Raises:
         InputError: there is none.

@@ -1,8 +1,8 @@
-"""Eight ways in which a study's figures can come from its harness, each looked for in its rows. Pure.
+"""Eight artefacts of a harness that a study's figures can show, each looked for in its rows. Pure.
 
-Each check takes the rows of `cells` of one or more runs and says where the artefact is, from what the rows say about
-themselves: requests in flight, how the window ended, repeats, lengths, cache hits. Rows of a method that has none of
-them give no finding.
+Each check takes the rows of `cells` of one or more runs and locates the artefact from the rows themselves:
+requests in flight, how the window ended, repeats, lengths, cache hits. Rows of a method without artefacts
+give no finding.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from rocbench.tables.row import Row, figures, listed
 
 SAME = 0.05
-"""In flight, or throughput, alike within this share."""
+"""Share within which in-flight figures, or throughputs, count as equal."""
 UNDELIVERED = 0.95
-"""Fewer in flight than this share of the users declared: they were not there."""
+"""Fewer requests in flight than this share of the declared users: the users were not delivered."""
 FLAT = 0.02
-"""More users bring no more than this."""
+"""More users gain at most this share: the curve is flat."""
 EXPLAINS = 0.5
-"""Answers that differ by less than this share of what repeats do are not why these differ."""
+"""Answer lengths that vary by less than this share of the variation of repeats do not explain it."""
 GAIN = 0.05
-"""The study's own rule: a level that brings less than this over the one before is saturated."""
+"""The study's own rule: a level that gains less than this over the previous level is saturated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A way to be misled."""
+    """A way to be misled by a harness."""
 
     id: str
     what: str
@@ -48,7 +48,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A level of a curve, repeats taken together."""
+    """A level of a curve; its repeats are combined."""
 
     users: int
     in_flight: float
@@ -57,22 +57,22 @@ class Point:
     rows: tuple[Row, ...]
 
     def mean(self, column: str) -> float | None:
-        """Over repeats; None where no row has it."""
+        """Return the mean over repeats; None where no row has the column."""
         values = figures(self.rows, column)
         return statistics.fmean(values) if values else None
 
     def spread(self, column: str) -> float | None:
-        """Coefficient of variation over repeats; None for fewer than two."""
+        """Return the coefficient of variation over repeats; None for fewer than two."""
         return _cov(self.rows, column) if len(figures(self.rows, column)) > 1 else None
 
 
 def examine(rows: Sequence[Row], headline: str) -> list[Finding]:
-    """Every finding of every check. `headline` is the column that is called throughput."""
+    """Return every finding of every check. `headline` is the column that the study calls throughput."""
     return [finding for fault in FAULTS for finding in fault.check(judged(rows), headline)]
 
 
 def judged(rows: Sequence[Row]) -> list[Row]:
-    """Rows with figures that count."""
+    """Return rows with figures that count."""
     return [row for row in rows if row.figure("output_throughput") and not row.discarded]
 
 
@@ -80,7 +80,7 @@ def judged(rows: Sequence[Row]) -> list[Row]:
 
 
 def curves(rows: Sequence[Row]) -> dict[str, list[Point]]:
-    """Levels in order of users, by server, workload and how many requests a level had at most."""
+    """Return levels in order of users, by server, workload and maximum number of requests per level."""
     found: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
         if (users := row.figure("concurrency")) is not None:
@@ -115,7 +115,7 @@ def _throughput(point: Point, headline: str) -> float:
 
 
 def _codes(points: Sequence[Point], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Those of the wanted codes that every point carries in some row."""
+    """Return the wanted codes that every point carries in some row."""
     carried = [listed(point.rows) for point in points]
     return tuple(code for code in wanted if all(code in codes for codes in carried))
 
@@ -134,7 +134,7 @@ def _plateau(rows: Sequence[Row], _: str) -> Iterator[Finding]:
 
 
 def _alike(points: Sequence[Point]) -> Iterator[list[Point]]:
-    """Runs of two and more neighbouring levels with the same in flight, fewer than the last declared."""
+    """Yield runs of two or more neighbouring levels with equal requests in flight, fewer than declared."""
     group: list[Point] = []
     for point in points:
         near = group and abs(point.in_flight / group[-1].in_flight - 1) < SAME
@@ -170,7 +170,7 @@ def _wave(rows: Sequence[Row], headline: str) -> Iterator[Finding]:
 
 
 def _knee(rows: Sequence[Row], headline: str) -> Iterator[Finding]:
-    """Saturation called where no more requests were in flight than before."""
+    """A saturation claim where no more requests were in flight than before."""
     for name, points in curves(rows).items():
         for before, point in itertools.pairwise(points):
             if _throughput(point, headline) >= (1 + GAIN) * _throughput(before, headline):
@@ -200,7 +200,7 @@ def _headline(rows: Sequence[Row], headline: str) -> Iterator[Finding]:
 
 
 def _cached(rows: Sequence[Row], _: str) -> Iterator[Finding]:
-    """Prompts that were found, not computed."""
+    """Prompts that came from the cache and were not computed."""
     for name, points in curves(rows).items():
         hit = [point for point in points if _hits(point) > SAME]
         if hit:
@@ -218,7 +218,7 @@ def _hits(point: Point) -> float:
 
 
 def _lengths(rows: Sequence[Row], _: str) -> Iterator[Finding]:
-    """Repeats that differ because their answers do."""
+    """Repeats that differ because their answers differ."""
     for name, points in curves(rows).items():
         for point in points:
             if len(point.rows) < 2 or not _codes([point], ("natural_lengths",)):
@@ -260,7 +260,7 @@ def _condition(rows: Sequence[Row], _: str) -> Iterator[Finding]:
 
 
 def _client(rows: Sequence[Row], _: str) -> Iterator[Finding]:
-    """A client that never has the users in flight, though requests were enough."""
+    """A client that never reaches the declared users in flight, although there were enough requests."""
     for name, points in curves(rows).items():
         for point in points:
             began = _mean(point.rows, "requests_per_user") * point.users

@@ -1,4 +1,4 @@
-"""Fit a study's calibration to its published tables, without those that are held out."""
+"""Fit a study's calibration to its published tables, without the held-out tables."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from rocbench.study.agreement import places
 from rocbench.study.schema import Answers, Curve, Tables
 
 FREE = ("bandwidth", "step_overhead_ms", "sequence_overhead_us")
-"""Tables of total throughput and p99 of whole requests, whose prompts were cached, tell nothing of how fast prompts
-are computed, nor of the links: `compute` and `communication` stay as assumed."""
+"""Parameters that are fitted. Tables of total throughput and p99 of whole requests with cached prompts say
+nothing about the speed of prompts or links: `compute` and `communication` keep their assumed values.
+"""
 NEVER_ENDS = 1e9
 """Tokens of an answer that only the limit ends."""
 
@@ -31,7 +32,7 @@ class ModelFit:
 
 
 def observations(curves: Iterable[Curve], plans: Mapping[str, Plan], cal: Calibration) -> list[Observation]:
-    """Each published level as something to be predicted: total tokens/s, and p99 E2EL where published."""
+    """Return each published level as an observation: total tokens/s, and p99 E2EL where published."""
     found = []
     for curve in curves:
         plan = plans[curve.sweep]
@@ -56,7 +57,7 @@ def observations(curves: Iterable[Curve], plans: Mapping[str, Plan], cal: Calibr
 
 
 def fit_tables(tables: Tables, plans: Mapping[str, Plan], cal: Calibration) -> Iterator[ModelFit]:
-    """One fit for each model, to the curves that are not held out; it begins at what `cal` assumes."""
+    """Yield one fit for each model, to the curves that are not held out; it begins at the values of `cal`."""
     for model in dict.fromkeys(curve.model for curve in tables.curves):
         curves = [curve for curve in tables.curves if curve.model == model and not curve.held_out]
         if not curves:
@@ -67,7 +68,7 @@ def fit_tables(tables: Tables, plans: Mapping[str, Plan], cal: Calibration) -> I
 
 
 def _when(curves: list[Curve], plans: Mapping[str, Plan]) -> When:
-    """What a model's fit holds for: its GPU, and AITER as in its tables, or either where they have both."""
+    """The conditions of a model's fit: its GPU, and AITER as in its tables, or either if they have both."""
     facts = [
         place.group.resolution.facts
         for curve in curves
@@ -83,7 +84,7 @@ def _when(curves: list[Curve], plans: Mapping[str, Plan]) -> When:
 
 
 def with_answers(efficiency: Efficiency, answers: Answers | None) -> Efficiency:
-    """An efficiency whose answers end as told; without a word, at the limit alone."""
+    """Return an efficiency whose answers end as stated; without a statement, only at the limit."""
     if answers is None:
         return efficiency.model_copy(update={"answer_median": NEVER_ENDS, "answer_sigma": 0.0})
     return efficiency.model_copy(update={"answer_median": answers.median, "answer_sigma": answers.sigma})
@@ -92,7 +93,7 @@ def with_answers(efficiency: Efficiency, answers: Answers | None) -> Efficiency:
 def calibration(
     name: str, title: str, fits: Iterable[ModelFit], tables: Tables, base: Calibration
 ) -> Calibration:
-    """The study's calibration: its fits, and the variation between runs that its tables imply."""
+    """Return the study's calibration: its fits, and the variation between runs that its tables imply."""
     listed = list(fits)
     note = (
         f"Fitted to published tables ({title}), by predicting them under the study's own method; no row of a node"

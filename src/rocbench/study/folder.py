@@ -33,7 +33,7 @@ def read(name: str) -> StudyFolder:
     """A study by name, or by the path of its folder.
 
     Raises:
-        ConfigError: there is none, or a file of it is wrong.
+        ConfigError: there is no such study, or one of its files is wrong.
     """
     path = _path_of(name)
     study = yamlfile.load(path / "study.yaml", Study)

@@ -1,7 +1,7 @@
-"""Node time of a plan, from the physics and the load times: what of it is measured, and what it costs. Pure.
+"""Node time of a plan, from the physics and the load times: its measured share, and its cost. Pure.
 
-A closed loop's steady state is taken as one step repeated: all users decode one token, and as many prompt tokens are
-computed as come in with a token of each, users x ISL / OSL. Warm-up is one turnover, the tail another.
+A closed loop's steady state is modelled as one repeated step: all users decode one token, and for each token
+users x ISL / OSL prompt tokens are computed. Warm-up is one turnover, the tail another.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rocbench.sim.costs import Batch
 from rocbench.sim.node import Node
 
 BESIDE_S = 5.0
-"""A cell's own: the cache is reset, the server asked for its fields, users are connected, results written."""
+"""Fixed time of a cell: reset the cache, read the server's fields, connect users, write results."""
 NO_LOAD_S = 600.0
-"""A start whose model's size is not known."""
+"""Time of a start if the model's size is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class Time:
 
     measured_s: float = 0.0
     rest_s: float = 0.0
-    """Warm-up, tail, and what lies between cells."""
+    """Warm-up, tail, and the time between cells."""
     load_s: float = 0.0
     loads: int = 0
     runs: int = 0
 
     @property
     def total_s(self) -> float:
-        """All of it."""
+        """The total."""
         return self.measured_s + self.rest_s + self.load_s
 
     @property
@@ -52,11 +52,11 @@ class Time:
 
 
 NodeOf = Callable[[Group], Node]
-"""The simulated server of a group: its step times."""
+"""Maps a group to its simulated server, which gives the step times."""
 
 
 def of_plan(plan: Plan, node_of: NodeOf) -> Time:
-    """Node time of a whole plan."""
+    """Return the node time of a whole plan."""
     nodes = {group.server_id: node_of(group) for group in plan.groups}
     total = Time()
     for launch in plan.launches:
@@ -68,13 +68,13 @@ def of_plan(plan: Plan, node_of: NodeOf) -> Time:
 
 
 def load_s(group: Group) -> float:
-    """Seconds of one start."""
+    """Return the seconds of one start."""
     known = group.cells[0].estimate.server_load_s if group.cells else None
     return NO_LOAD_S if known is None else known
 
 
 def of_cell(cell: Cell, node: Node) -> Time:
-    """One measurement of a cell."""
+    """Return the time of one measurement of a cell."""
     load = cell.load
     users = min(cell.level.concurrency or 1, node.engine.max_num_seqs)
     most = bind.most_requests(cell)
@@ -89,7 +89,7 @@ def of_cell(cell: Cell, node: Node) -> Time:
 
 
 def request_s(cell: Cell, node: Node, users: int) -> float:
-    """Seconds from a request's sending to its last token in a steady loop of so many users."""
+    """Return seconds from sending a request to its last token, in a steady loop of `users` users."""
     workload = cell.workload
     isl, osl = float(workload.isl.mean), float(workload.osl.mean)
     images = 0.0

@@ -27,7 +27,7 @@ class Part:
     plan: Plan
     overrides: Overrides
     by_design: frozenset[str] = frozenset()
-    """As the method has it."""
+    """Reason codes that the method causes by design."""
 
     @property
     def id(self) -> str:
@@ -44,17 +44,17 @@ def parts(
     kind: Kind | None = None,
     small: bool = False,
 ) -> list[Part]:
-    """Every part, in order.
+    """Return every part, in order.
 
     Args:
         folder: the study.
         read: reads profiles.
         method, variant: only these.
-        kind: how servers are had, in place of what the sweeps say.
+        kind: kind of server, in place of the sweeps' own.
         small: reduced, for the simulated server.
 
     Raises:
-        ConfigError: nothing of that name.
+        ConfigError: no part has that name.
     """
     found = [
         _part(folder, read, (name, method_), variant_, sweep, kind, folder.study.small if small else None)
@@ -117,7 +117,7 @@ def _part(
 
 
 def reduced(sweep: Sweep, small: Small) -> Sweep:
-    """A part's sweep with fewer models and levels, shorter windows and faster simulated servers."""
+    """Return a part's sweep with fewer models and levels, shorter windows and faster simulated servers."""
     kept = small.models.get(sweep.name)
     models = tuple(m for m in sweep.models if kept is None or _profile(m) in kept)
     blocks = tuple(
@@ -161,7 +161,7 @@ def _shorter(workload: Workload, small: Small) -> Workload:
 
 
 def only(plan: Plan, keep: Callable[[Run], bool]) -> Plan:
-    """The plan with the runs that are kept, and without servers that nothing is left to run on."""
+    """Return the plan with the kept runs, without servers that have no run left."""
     launches = tuple(
         Launch(launch.group, runs, launch.searches)
         for launch in plan.launches
@@ -173,7 +173,7 @@ def only(plan: Plan, keep: Callable[[Run], bool]) -> Plan:
 
 
 def runs_of(plan: Plan) -> Iterator[tuple[Launch, Run]]:
-    """Every run with the launch it is made on."""
+    """Yield every run with its launch."""
     for launch in plan.launches:
         for run in launch.runs:
             yield launch, run

@@ -1,4 +1,4 @@
-"""What a study's own rows say beside the report: its artefacts, and its figures beside the published ones. Pure."""
+"""A study's own rows in addition to the report: artefacts, and figures next to the published ones. Pure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ JUDGED = "a difference is no verdict: bench ablate RUN --factor aiter=off,on --i
 
 
 def artefacts(study: Study, runs: Runs) -> Table:
-    """Which of the eight artefacts each method's rows show, where, and by which code."""
+    """Return the artefacts that each method's rows show, with place and code."""
     found = {
         name: [
             finding
@@ -85,9 +85,10 @@ def artefacts(study: Study, runs: Runs) -> Table:
 
 
 def void(study: Study, runs: Runs) -> list[Table]:
-    """Figures of methods that void their rows, which no other table has: they stand for the method, not for the server.
+    """Return figures of methods that void their rows, which no other table has: they describe the method, not
+    the server.
 
-    Every level, and where a part has AITER off and on, the arms beside one another.
+    Every level is listed; where a part has AITER off and on, both arms are in one row.
     """
     parts = [(part, faults.judged(rows)) for part, rows in runs if study.methods[part.method].by_design]
     found = [(part, faults.curves(rows)) for part, rows in parts]
@@ -127,7 +128,7 @@ def _void_cells(part: Part, name: str, point: Point) -> tuple[str, ...]:
 
 
 def _arms(part: Part, curves: Mapping[str, Sequence[Point]]) -> Iterator[tuple[str, ...]]:
-    """Each level that has AITER off and on."""
+    """Yield each level that has AITER off and on."""
     for name, points in curves.items():
         on = {point.users: point for point in curves.get(name.replace(" AITER off", " AITER on"), ())}
         for off in points if " AITER off" in name else ():
@@ -146,7 +147,7 @@ def _arms(part: Part, curves: Mapping[str, Sequence[Point]]) -> Iterator[tuple[s
 
 
 def _place(part: Part, point: Point) -> str:
-    """The part, and where its figures come from."""
+    """Return the part, and the origin of its figures."""
     return marked(part.id, point.rows[0].origin)
 
 
@@ -155,7 +156,7 @@ def _figure(value: float | None) -> str:
 
 
 def published(tables: Tables | None, runs: Runs) -> list[Table]:
-    """The rows of replayed sweeps beside what was published, and the errors by model."""
+    """Return the rows of replayed sweeps next to the published figures, and the errors by model."""
     if tables is None:
         return []
     plans = {part.sweep: part.plan for part, _ in runs}
@@ -169,7 +170,7 @@ def published(tables: Tables | None, runs: Runs) -> list[Table]:
 
 
 def summary(lines: Sequence[Line]) -> Table:
-    """Errors of total tokens/s and p99 by model, fitted and held out."""
+    """Return the errors of total tokens/s and p99 by model, fitted and held out."""
     header = ("", "levels", "median error of total tok/s", "largest", "median error of p99")
     rows = tuple(
         (s.name, str(s.levels), f"{s.median:.1%}", f"{s.largest:.1%}", _percent(s.p99_median))
@@ -179,7 +180,7 @@ def summary(lines: Sequence[Line]) -> Table:
 
 
 def line_cells(line: Line) -> tuple[str, ...]:
-    """One level as LINES has it."""
+    """Return one level with the columns of LINES."""
     curve = line.curve
     arm = f" AITER {curve.aiter}" if curve.aiter else ""
     return (

@@ -12,37 +12,37 @@ from rocbench.settings.strict import FolderName, Strict
 
 
 class Variant(Strict):
-    """One vLLM that a method is run on."""
+    """A vLLM version on which a method is run."""
 
     name: FolderName
     vllm: VersionText | None = None
     """None: the versions that the sweeps name."""
     calibration: str | None = None
-    """For predictions and the simulated server; None: the one that the sweeps name."""
+    """Calibration of predictions and the simulated server; None: the one that the sweeps name."""
 
 
 class Method(Strict):
-    """How a study is measured."""
+    """A way of measuring a study."""
 
     what: str
     headline: Literal["output_throughput", "total_token_throughput"]
-    """The column that it calls throughput."""
+    """The column that the method calls throughput."""
     sweeps: tuple[str, ...]
     """Names of files in `sweeps/`."""
     variants: tuple[Variant, ...]
     by_design: tuple[str, ...] = ()
-    """Codes that void rows of this method whatever the server does: to measure such a row again would change nothing."""
+    """Codes that void rows of this method on any server: repeating such a row changes nothing."""
 
 
 class Question(Strict):
-    """Something to be decided, and the cells that decide it. A budget takes questions in their order."""
+    """A question with the cells that decide it. A budget takes questions in their order."""
 
     asks: str
     method: str
     variant: str
     sweep: str
     models: tuple[str, ...] = ()
-    """None named is all."""
+    """Empty means all models."""
     workloads: tuple[str, ...] = ()
     concurrency: tuple[Users, ...] = ()
     repeats: Repeats = 1
@@ -52,18 +52,18 @@ class Small(Strict):
     """The study reduced, so that it runs on the simulated server in minutes."""
 
     parts: tuple[str, ...] = ()
-    """Parts kept (`corrected-runs-0.14.1`); none named is all."""
+    """Parts kept (`corrected-runs-0.14.1`); empty means all."""
     models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Part to the models kept; a part not named keeps all."""
+    """Models kept, by part; a part that is not named keeps all."""
     concurrency: dict[str, tuple[Users, ...]] = Field(default_factory=dict)
-    """Workload to the levels kept; a workload not named is left out."""
+    """Levels kept, by workload; a workload that is not named is left out."""
     repeats: Repeats = 2
     duration_s: Seconds = 4.0
     min_requests_per_user: float = Field(default=5.0, gt=0, le=1e6)
     divisor: Tokens = 1
-    """Prompts (but not images) and answers are shortened by it."""
+    """Divisor of the lengths of prompts (without images) and answers."""
     speed: Factor = 1.0
-    """How many times as fast the simulated server is."""
+    """Speed of the simulated server, as a factor."""
 
 
 class Study(Strict):
@@ -82,24 +82,24 @@ PublishedRow = tuple[int, float, float | None, float | None]
 
 
 class Curve(Strict):
-    """Levels of one model and workload as they were published."""
+    """Published levels of one model and workload."""
 
     page: str
     sweep: str
     model: str
     workload: str
     requests: Requests
-    """Requests of a level, at most."""
+    """Maximum number of requests of a level."""
     aiter: Literal["on", "off"] | None = None
     held_out: bool = False
     """Left out of the fit, and predicted from it."""
     peak: bool = False
-    """Only this figure was readable: its level and lengths are inferred."""
+    """True: only this figure was readable; its level and lengths are inferred."""
     rows: tuple[PublishedRow, ...] = Field(min_length=1)
 
 
 class Answers(Strict):
-    """Answers that end by themselves: lognormal."""
+    """Lengths of answers that end by themselves: lognormal."""
 
     median: float = Field(gt=0, le=1e8)
     """Tokens."""
@@ -108,10 +108,10 @@ class Answers(Strict):
 
 
 class Tables(Strict):
-    """All published tables of a study, and what else of it decides a replay."""
+    """All published tables of a study, and the other facts that decide a replay."""
 
     answers: dict[str, Answers] = Field(default_factory=dict)
-    """Model to how long its answers are; those of a model not named end at the limit."""
+    """Answer lengths by model; answers of a model that is not named end at the limit."""
     run_cv: dict[str, Variation] = Field(default_factory=dict)
-    """Model, or `MODEL@aiter=on`, to the coefficient of variation between runs that its tables imply."""
+    """Coefficient of variation between runs that the tables imply, by model or `MODEL@aiter=on`."""
     curves: tuple[Curve, ...]

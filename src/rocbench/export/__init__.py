@@ -1,1 +1,1 @@
-"""Rows in the shapes of other tools, with their names and units."""
+"""Rows in the formats of other tools, with their names and units."""

@@ -1,7 +1,7 @@
-"""JSON in the shape of AIPerf's `profile_export_aiperf.json`: `{metric: {unit, avg, p50, ..., count}}`.
+"""JSON in the format of AIPerf's `profile_export_aiperf.json`: `{metric: {unit, avg, p50, ..., count}}`.
 
-Metric tags and units: aiperf 0.13.0, `aiperf/metrics/types` and `common/models/export_models.py` (schema 1.4). What
-AIPerf calls inter-token latency is TPOT here, and its inter-chunk latency is ICL.
+Metric tags and units: aiperf 0.13.0, `aiperf/metrics/types` and `common/models/export_models.py` (schema
+1.4). AIPerf's inter-token latency is TPOT here, and its inter-chunk latency is ICL.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
 def spread(name: str, unit: str, ours: str, said: str) -> Field:
-    """A metric of every request, with its distribution."""
+    """Return a metric of every request, with its distribution."""
     return Field(name, unit, said, lambda source: _summary(source.latencies[ours], unit))
 
 
 def single(name: str, unit: str, said: str, value: Any) -> Field:
-    """A metric of the whole run: `avg` alone."""
+    """Return a metric of the whole run: `avg` alone."""
 
     def wrapped(source: Source) -> dict[str, Any] | None:
         figure = value(source)
@@ -83,7 +83,7 @@ FIELDS: tuple[Field, ...] = (
 
 
 def export(source: Source) -> dict[str, Any]:
-    """One file. AIPerf allows further keys: `metadata` says what the row is and whether it may be believed."""
+    """Return one file. AIPerf allows further keys: `metadata` has the row's identity and verdict."""
     found: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
     found["benchmark_id"] = f"{source.get('run_id')}/{source.get('cell_id')}/{source.get('repeat')}"
     found |= {field.name: value for field in FIELDS if (value := field.value(source)) is not None}
@@ -109,5 +109,5 @@ def export(source: Source) -> dict[str, Any]:
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """`<cell>/profile_export_aiperf.json` of each row."""
+    """Return `<cell>/profile_export_aiperf.json` of each row."""
     return {f"{source.stem}/profile_export_aiperf.json": export(source) for source in sources}

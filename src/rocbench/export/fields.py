@@ -1,4 +1,4 @@
-"""A field of another tool's format: its name there, its unit there, and where it comes from here."""
+"""A field of another tool's format: its name there, its unit there, and its source here."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ class Field:
     name: str
     unit: str
     ours: str
-    """Columns of `cells`, or what it is computed from; for docs/exports.md."""
+    """Columns of `cells`, or the inputs of the computation; for docs/exports.md."""
     value: Callable[[Source], Any]
 
 
 def same(name: str, unit: str, column: str | None = None) -> Field:
-    """A key that is one of our columns, in the same unit."""
+    """Return a key that is one of our columns, in the same unit."""
     ours = column or name
     return Field(name, unit, f"`{ours}`", lambda source: source.get(ours))
 
 
 def fixed(name: str, value: Any) -> Field:
-    """A key that says the same for every row."""
+    """Return a key with the same value for every row."""
     return Field(
         name, "", f"`{json.dumps(value)}`" if isinstance(value, bool) else f"`{value}`", lambda _: value
     )
 
 
 def record(fields: Iterable[Field], source: Source) -> dict[str, Any]:
-    """The keys that have a value."""
+    """Return the keys that have a value."""
     found = ((field.name, field.value(source)) for field in fields)
     return {name: value for name, value in found if value is not None}
 
 
 def field_lines(fields: Iterable[Field]) -> list[str]:
-    """Lines of a mapping table."""
+    """Return the lines of a mapping table."""
     rows = [f"| `{field.name}` | {field.unit} | {field.ours} |" for field in fields]
     return ["| Key | Unit | From |", "|---|---|---|", *rows]

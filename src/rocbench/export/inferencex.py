@@ -1,4 +1,4 @@
-"""The row of InferenceX (`agg_*.json`), which vLLM's perf-eval shares but for a few keys.
+"""The row of InferenceX (`agg_*.json`), which vLLM's perf-eval shares except for a few keys.
 
 Keys and units: SemiAnalysisAI/InferenceX utils/process_result.py and utils/aggregate_power.py, 843c625;
 vllm-project/perf-eval lib/ingest_perf.py, bbd3fc7. Latencies are in seconds, and lose their suffix.
@@ -156,11 +156,11 @@ def _speculation(config: Any) -> str:
 
 
 def takes(source: Source) -> bool:
-    """Whether the format has a place for a row: one without users has no `conc`."""
+    """Return whether the format has a place for a row: a row without users has no `conc`."""
     return source.get("concurrency") is not None
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """`agg_<cell>.json` of each closed-loop row, and `rows.json` with all of them."""
+    """Return `agg_<cell>.json` of each closed-loop row, and `rows.json` with all of them."""
     found = {f"agg_{source.stem}.json": record(FIELDS, source) for source in sources if takes(source)}
     return found | {"rows.json": list(found.values())}

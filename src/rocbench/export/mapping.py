@@ -1,4 +1,4 @@
-"""docs/exports.md: every key of every format, and where it comes from."""
+"""docs/exports.md: every key of every format, and its source."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _TIDY = """## csv-long
 
 
 def mapping_page() -> str:
-    """The page."""
+    """Return the page."""
     parts = [
         _HEAD,
         _VLLM,

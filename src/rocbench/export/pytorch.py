@@ -1,4 +1,4 @@
-"""Records of the PyTorch benchmark database: one a metric, with the values of all repeats of a cell.
+"""Records of the PyTorch benchmark database: one per metric, with the values of all repeats of a cell.
 
 Keys: https://github.com/pytorch/pytorch/wiki/How-to-integrate-with-PyTorch-OSS-benchmark-database, and vLLM's own
 writer (vllm/benchmarks/lib/utils.py, `convert_to_pytorch_benchmark_format`, v0.32.0).
@@ -62,7 +62,7 @@ MAPPING: tuple[Field, ...] = (
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """`benchmark_results.json`: every record of every cell."""
+    """Return `benchmark_results.json`: every record of every cell."""
     cells: dict[str, list[Source]] = {}
     for source in sources:
         cells.setdefault(str(source.get("cell_id")), []).append(source)

@@ -1,4 +1,4 @@
-"""One measured row as the exports see it: its columns, its plan, and distributions from its requests."""
+"""One measured row for the exports: its columns, its plan, and distributions from its requests."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ REQUEST_COLUMNS = (
 
 
 def whole(value: float) -> int | None:
-    """The nearest whole number; None of what is too large for a float, or is no number."""
+    """Return the nearest whole number; None if the value is too large for a float, or not a number."""
     return round(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Values and how much each weighs. Statistics are None where there is no value."""
+    """Values and their weights. Statistics are None if there is no value."""
 
     values: Floats
     weights: Floats | None = None
-    """None: each counts once, and percentiles interpolate linearly, as numpy's and vLLM's do."""
+    """None: each counts once, and percentiles interpolate linearly, as in numpy and vLLM."""
 
     @property
     def count(self) -> int | None:
-        """How many values."""
+        """Number of values."""
         return whole(len(self.values) if self.weights is None else float(self.weights.sum())) or None
 
     @property
@@ -61,7 +61,7 @@ class Distribution:
 
     @property
     def std(self) -> float | None:
-        """Standard deviation of the population, as numpy and vLLM take it."""
+        """Standard deviation of the population, as in numpy and vLLM."""
         if self.mean is None:
             return None
         return float(np.sqrt(np.average((self.values - self.mean) ** 2, weights=self.weights)))
@@ -90,32 +90,32 @@ NOTHING = Distribution(np.empty(0))
 
 @dataclass(frozen=True)
 class Source:
-    """One row with everything an export may ask of it."""
+    """One row with all data that an export may need."""
 
     row: Row
     server: Mapping[str, Any]
-    """Its entry in plan.json; empty where the server was not ours."""
+    """Its entry in plan.json; empty if bench did not start the server."""
     manifest: Mapping[str, Any]
     load: Callable[[str], pd.DataFrame] = field(repr=False)
-    """A table of the run folder, of this row only."""
+    """Reads a table of the run folder, only this row's part."""
 
     def get(self, column: str) -> Any:
-        """A column of `cells`; None when it is absent."""
+        """Return a column of `cells`; None if it is absent."""
         return self.row.get(column)
 
     def scaled(self, column: str, factor: float) -> float | None:
-        """A column times a factor; None when it is absent."""
+        """Return a column times a factor; None if it is absent."""
         value = self.row.figure(column)
         return None if value is None else value * factor
 
     @property
     def simulated(self) -> bool:
-        """Whether no GPU was measured: the simulated server answered, or the row is a prediction."""
+        """True if no GPU was measured: the simulated server answered, or the row is a prediction."""
         return bool(self.origin)
 
     @property
     def origin(self) -> str:
-        """`predicted` or `simulated` where no GPU was measured, else empty."""
+        """`predicted` or `simulated` if no GPU was measured, else empty."""
         return synthetic([self.row.origin])
 
     @property
@@ -127,7 +127,7 @@ class Source:
 
     @cached_property
     def hf_id(self) -> str:
-        """The checkpoint's name; the profile's where no profile is kept."""
+        """The checkpoint's name; the profile's name if no profile is kept."""
         profile = (self.manifest.get("profiles") or {}).get(self.row.get("model")) or {}
         return str(profile.get("hf_id") or self.row.get("model"))
 
@@ -137,12 +137,12 @@ class Source:
         return dict(kept.held(self.row, "serve_args"))
 
     def parallel(self, flag: str) -> int:
-        """A size of parallelism; 1 when the flag is not set."""
+        """Return a parallelism size; 1 if the flag is not set."""
         return int(self.flags.get(flag) or 1)
 
     @cached_property
     def chat(self) -> bool:
-        """Whether requests went to /v1/chat/completions."""
+        """True if requests went to /v1/chat/completions."""
         cells = self.server.get("cells") or ()
         mine = (c["workload"] for c in cells if c.get("cell_id") == self.row.get("cell_id"))
         workload: Mapping[str, Any] = next(mine, {})

@@ -1,4 +1,4 @@
-"""Rows for other programs: CSV with one line a figure, and JSON with one line a row. Pure."""
+"""Rows for other programs: CSV with one line per figure, and JSON with one line per row. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IDENTITY = (
 
 
 def csv_long(sources: Iterable[Source]) -> str:
-    """Identity, then `metric`, `unit`, `better` and `value`: one line for each figure that is there."""
+    """Return identity, then `metric`, `unit`, `better` and `value`: one line for each present figure."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*IDENTITY, "metric", "unit", "better", "value"])
@@ -54,7 +54,7 @@ def _cell(value: object) -> object:
 
 
 def jsonl(sources: Iterable[Source]) -> str:
-    """One JSON object a row, with every column that has a value."""
+    """Return one JSON object per row, with every column that has a value."""
     return "".join(json.dumps(_present(source), default=str) + "\n" for source in sources)
 
 

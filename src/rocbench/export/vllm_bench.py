@@ -37,7 +37,7 @@ def _statistics() -> Iterable[Field]:
 
 
 def _statistic(source: Source, name: str, kind: str) -> float | None:
-    """The row's own column where there is one, else from the requests."""
+    """Return the row's own column if there is one, else compute it from the requests."""
     if kind != "std" and source.get(f"{kind}_{name}_ms") is not None:
         return float(source.get(f"{kind}_{name}_ms"))
     there = source.latencies[name]
@@ -104,7 +104,7 @@ FIELDS: tuple[Field, ...] = (
 )
 
 METADATA: tuple[Field, ...] = (
-    # what `--metadata KEY=VALUE` would add: plots group by them
+    # keys that `--metadata KEY=VALUE` would add: plots group by them
     Field("tensor_parallel_size", "", "`tp`", lambda s: s.get("tp")),
     Field(
         "pipeline_parallel_size",
@@ -130,13 +130,13 @@ METADATA: tuple[Field, ...] = (
 
 
 def result(source: Source) -> dict[str, Any]:
-    """One `run=N.json`. Axes of the matrix stand beside the metadata, each a key of its own."""
+    """Return one `run=N.json`. Axes of the matrix are separate keys next to the metadata."""
     axes = kept.held(source.row, "axes")
     return record(FIELDS, source) | record(METADATA, source) | {str(k): v for k, v in axes.items()}
 
 
 def folder(source: Source) -> str:
-    """`SERVE--<configuration>-BENCH--<workload>-<level>`."""
+    """Return `SERVE--<configuration>-BENCH--<workload>-<level>`."""
     key = str(source.get("key") or source.get("cell_id"))
     serve, _, bench = key.rpartition("/")[0].rpartition("/")
     name = f"SERVE--{serve}-BENCH--{bench}-{key.rpartition('/')[2]}"
@@ -144,7 +144,7 @@ def folder(source: Source) -> str:
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """Path to JSON: `run=N.json` of each row, and the `summary.json` of its cell."""
+    """Return paths with their JSON: `run=N.json` of each row, and the `summary.json` of its cell."""
     cells: dict[str, list[dict[str, Any]]] = {}
     found: dict[str, Any] = {}
     for source in sources:

@@ -1,4 +1,4 @@
-"""`bench export`: the rows of a run as files of another tool."""
+"""`bench export`: write the rows of a run as files of another tool."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ FORMATS = (*JSON_FORMATS, *TEXT_FORMATS)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """The result of an export."""
 
     files: tuple[Path, ...]
     rows: int
     left_out: dict[str, int]
-    """Why rows were not written, and how many for each reason."""
+    """Number of rows that were not written, by reason."""
     origins: frozenset[str]
-    """Where the figures come from, as rows say it."""
+    """The origins of the figures, as the rows report them."""
 
 
 def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) -> Exported:
@@ -54,7 +54,8 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
         invalid: write invalid rows too; the csv-long and jsonl formats hold the verdict and always have them.
 
     Raises:
-        InputError: no such format, no row can be written, or another user's folder or link stands where one is to be.
+        InputError: there is no such format, no row can be written, or another user's folder or link is in the
+        way.
         EnvironmentFault: the files cannot be written.
     """
     if wanted not in FORMATS:
@@ -81,7 +82,7 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
 
 
 def _left_out(source: Source, wanted: str, *, invalid: bool) -> str:
-    """Why a row is not written; empty for one that is."""
+    """Return why a row is not written; empty if it is."""
     if not invalid and source.row.valid is False:
         return "invalid rows"
     if not invalid and not source.get("completed"):
@@ -92,7 +93,7 @@ def _left_out(source: Source, wanted: str, *, invalid: bool) -> str:
 
 
 def sources(folder: RunFolder, *, apart: bool = False) -> list[Source]:
-    """Each row of a run, discarded repeats left out; `apart` for formats whose files are named by the keys."""
+    """Each row of a run, without discarded repeats; `apart` for formats whose files are named by the keys."""
     plan, manifest = folder.read_json("plan.json") or {}, folder.read_json("manifest.json") or {}
     image = {"image": ((plan.get("sweep") or {}).get("server") or {}).get("image")}
     servers = {server["server_id"]: server | image for server in plan.get("servers") or ()}
@@ -105,7 +106,7 @@ def sources(folder: RunFolder, *, apart: bool = False) -> list[Source]:
 
 
 def _server_id(name: str, known: dict[str, Any]) -> str:
-    """A restart's folder `<id>.2` belongs to `<id>`."""
+    """Return the server of a folder name: a restart's folder `<id>.2` belongs to `<id>`."""
     return name if name in known else name.rpartition(".")[0]
 
 

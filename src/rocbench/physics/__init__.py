@@ -1,5 +1,5 @@
-"""What a node can do at best, from a model's architecture and published hardware figures. Pure functions.
+"""The physical limits of a node, from a model's architecture and published hardware figures. Pure functions.
 
-`layout` says how a model is spread, `weights` and `kv` count bytes, `steps` times an engine step, `roofline`
-bounds throughput. Formulas stand in the docstrings, their derivation in docs/physics.md.
+`layout` distributes a model over GPUs, `weights` and `kv` count bytes, `steps` times an engine step,
+`roofline` bounds throughput. The docstrings have the formulas, docs/physics.md their derivation.
 """

@@ -1,4 +1,4 @@
-"""What one token asks of one GPU: bytes read, floating-point operations, bytes sent. Pure.
+"""The demand of one token on one GPU: bytes read, floating-point operations, bytes sent. Pure.
 
 Attention's demand depends on how many tokens a query attends to, c. It is a sum of terms a x min(c, k): k is
 infinite for full attention, the window for sliding layers, the number of chosen tokens for sparse ones.
@@ -19,13 +19,13 @@ ALL = math.inf
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """`each` per attended token, for at most `limit` of them."""
+    """A cost of `each` per attended token, for at most `limit` tokens."""
 
     each: float
     limit: float = ALL
 
     def mean(self, low: float, high: float) -> float:
-        """Mean of each x min(c, limit) for c spread evenly over [low, high]."""
+        """Return the mean of each x min(c, limit) for c spread evenly over [low, high]."""
         k = self.limit
         if high <= k:
             return self.each * (low + high) / 2
@@ -46,11 +46,11 @@ class Rates:
 
 
 def rates(arch: Architecture, gpu: Gpu, checkpoint: Checkpoint, layout: Layout, *, bound: bool) -> Rates:
-    """The dense peaks that apply, FLOP/s.
+    """Return the dense peaks that apply, in FLOP/s.
 
     FP8 weights run at the FP8 peak, others at BF16; INT4 weights are widened to BF16 (W4A16). MXFP4 experts
-    run at the FP4 peak where there is one, else widened to BF16. The bound grants MXFP4 the fastest peak of
-    the GPU, and attention over an FP8 cache the FP8 peak, whether a kernel reaches that or not.
+    run at the FP4 peak if there is one, else widened to BF16. The bound gives MXFP4 the fastest peak of the
+    GPU, and attention over an FP8 cache the FP8 peak, even if no kernel reaches it.
     """
     bf16 = gpu.flops.get("bf16") or gpu.flops["fp16"]
     fp8 = gpu.flops.get("fp8", bf16)
@@ -70,7 +70,7 @@ def rates(arch: Architecture, gpu: Gpu, checkpoint: Checkpoint, layout: Layout, 
 
 
 def linear_flops(arch: Architecture, layout: Layout) -> float:
-    """FLOPs of one token's matrices on one rank, head and routed experts left out: 2 x weights held."""
+    """FLOPs of one token's matrices on one rank, without head and routed experts: 2 x weights held."""
     p, tp = arch.parts, layout.tp
     split = (p.attention + p.dense_mlp + p.shared_experts) / tp
     split += p.kv_projection / min(tp, max(1, arch.num_kv_heads))
@@ -145,7 +145,7 @@ def indexer_flops(arch: Architecture, layout: Layout) -> float:
 
 
 def state_bytes(arch: Architecture, layout: Layout, *, bound: bool) -> float:
-    """Bytes that one sequence's linear layers read and write in a step on one rank; the least possible for a bound."""
+    """Bytes that one sequence's linear layers read and write in a step on one rank; a minimum for a bound."""
     width = kv.LEAST_STATE_BYTES if bound else kv.STATE_BYTES
     return 2.0 * arch.linear_layers * arch.linear_state * width / layout.tp / layout.pp
 
@@ -154,7 +154,9 @@ def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: b
     """Seconds per token of the all-reduces, one after each mixer and each MLP.
 
     Each rank sends 2 (tp - 1) / tp of hidden x bytes over min(links, tp - 1) links. Two bytes a number; the
-    bound grants 4 bits (quick reduce with INT4, VLLM_ROCM_QUICK_REDUCE_QUANTIZATION). Latency is left out.
+    Each rank sends 2 (tp - 1) / tp of hidden x bytes over min(links, tp - 1) links. A number has two bytes;
+    the bound assumes 4 bits (quick reduce with INT4, VLLM_ROCM_QUICK_REDUCE_QUANTIZATION). Latency is left
+    out.
     """
     if layout.tp == 1:
         return 0.0
@@ -164,7 +166,7 @@ def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: b
 
 
 def _attended(arch: Architecture) -> list[tuple[float, float, KvGroup]]:
-    """(layers, limit, group): how many layers attend to at most how many tokens; fractions for compressed layers."""
+    """Layers with the tokens they attend to: (layers, limit, group); fractions for compressed layers."""
     topk = arch.index_topk or ALL
     if arch.compress_ratios:
         group = arch.kv_groups[0]
@@ -187,7 +189,7 @@ def _attended(arch: Architecture) -> list[tuple[float, float, KvGroup]]:
 
 
 def _merged(terms: list[Term]) -> list[Term]:
-    """Terms of the same limit added up, nothing left that is zero."""
+    """Add up terms with the same limit, and drop zero terms."""
     limits = sorted({term.limit for term in terms})
     summed = [Term(sum(t.each for t in terms if t.limit == limit), limit) for limit in limits]
     return [term for term in summed if term.each]

@@ -25,7 +25,7 @@ INDEXER_RESERVED = (Version("0.23"), Version("0.30"))
 STATE_BYTES = 4
 """Bytes of a number in a linear layer's state (FP32; inferred)."""
 LEAST_STATE_BYTES = 2
-"""The same where `--mamba-ssm-cache-dtype`, or its `auto` for some models, takes a 16-bit type."""
+"""The same if `--mamba-ssm-cache-dtype`, or its `auto` for some models, selects a 16-bit type."""
 
 
 def latent_entry_bytes(arch: Architecture, layout: Layout) -> float:
@@ -36,11 +36,12 @@ def latent_entry_bytes(arch: Architecture, layout: Layout) -> float:
 
 
 def kv_bytes_per_token(arch: Architecture, kv_bytes: float = 2.0) -> float:
-    """KV bytes of one token over the whole model, nothing replicated, the indexer left out.
+    """KV bytes of one token over the whole model, without replication and without the indexer.
 
     GQA: sum over layers of KV heads x (key + value) x bytes. MLA: layers x (kv_lora_rank + rope) x bytes.
-    DeepSeek V4: sum over layers of head dim x bytes / compression ratio; layers without compression keep a
-    window only. Linear layers keep a state, not tokens. Sliding layers are counted in full, as in a short sequence.
+    DeepSeek V4: sum over layers of head dim x bytes / compression ratio; layers without compression keep only
+    a window. Linear layers keep a state, not tokens. Sliding layers are counted in full, as in a short
+    sequence.
     """
     if arch.compress_ratios:
         return sum(1 / ratio for ratio in arch.compress_ratios if ratio > 0) * arch.head_dim * kv_bytes
@@ -74,7 +75,8 @@ def kv_bytes_per_token_per_rank(arch: Architecture, layout: Layout) -> float:
     """KV bytes of one more token on one rank, indexer and loaded MTP layers included.
 
     MLA: the whole latent on every rank, shared out only by dcp. GQA: max(1, KV heads / tp) heads, so that
-    fewer heads than ranks are copied (dcp shares the copies out). Layers are divided by pp.
+    MLA: the whole latent on every rank, distributed only by dcp. GQA: max(1, KV heads / tp) heads, so that
+    fewer heads than ranks are copied (dcp distributes the copies). Layers are divided by pp.
     """
     return sequence_bytes_per_rank(arch, layout, 1.0, with_state=False)
 
@@ -85,6 +87,7 @@ def sequence_bytes_per_rank(
     """Bytes that a sequence of `tokens` holds on one rank.
 
     Sliding layers hold min(tokens, window); DeepSeek V4's layers each hold such a window besides their
+    Sliding layers hold min(tokens, window); DeepSeek V4's layers each hold such a window in addition to their
     compressed entries; linear layers hold a state of fixed size, split over tp (`with_state`).
     """
     draft = arch.mtp_layers if layout.mtp else 0
@@ -105,7 +108,7 @@ def sequence_bytes_per_rank(
 
 
 def entry_per_rank(arch: Architecture, group: KvGroup, layout: Layout) -> float:
-    """Bytes of one layer's entry for one token on one rank, before dcp shares it out."""
+    """Bytes of one layer's entry for one token on one rank, before dcp distributes it."""
     if arch.family == "mla_compressed":
         fp8 = layout.kv_dtype in ("fp8", "fp8_ds_mla")
         return V4_ENTRY if fp8 else arch.head_dim * KV_BYTES["bf16"]
@@ -117,7 +120,7 @@ def entry_per_rank(arch: Architecture, group: KvGroup, layout: Layout) -> float:
 
 @dataclass(frozen=True, slots=True)
 class KvCapacity:
-    """How many tokens of KV one engine (one data-parallel rank) holds, and where the rest of the HBM went.
+    """KV tokens that one engine (one data-parallel rank) holds, and the use of the rest of the HBM.
 
     Bytes are of one GPU. `inferred` names the items that no source states.
     """
@@ -126,7 +129,7 @@ class KvCapacity:
     kv_bytes: float
     hbm_bytes: float
     outside: float
-    """HBM beyond gpu_memory_utilization, left to others."""
+    """HBM beyond gpu_memory_utilization, left to other processes."""
     weights: float
     activations: float
     indexer_workspace: float
@@ -137,13 +140,13 @@ class KvCapacity:
 
     @property
     def fits(self) -> bool:
-        """Whether the weights leave any room for KV."""
+        """Return whether the weights leave any room for KV."""
         return self.tokens > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Bytes per GPU that vLLM takes besides weights and KV, where they are known; None derives or assumes."""
+    """Bytes per GPU that vLLM takes in addition to weights and KV, if known; None: derived or assumed."""
 
     activations: float | None = None
     graphs: float | None = None
@@ -165,13 +168,13 @@ def kv_capacity_tokens(
     reserve: Reserve | None = None,
     kv_cache_memory_bytes: float | None = None,
 ) -> KvCapacity | None:
-    """KV capacity of one engine; None where the hardware profile has no GPU, or no layer a cache.
+    """Return the KV capacity of one engine; None if the hardware profile has no GPU, or no layer has a cache.
 
     kv_bytes = HBM x utilization - weights - activations - indexer workspace - graphs - overhead;
-    tokens = kv_bytes / bytes per token, rounded down to whole blocks. Where layers hold different numbers of
+    tokens = kv_bytes / bytes per token, rounded down to whole blocks. If layers hold different numbers of
     tokens (sliding, linear, compressed), tokens = int(kv_bytes / bytes of a sequence of max_model_len x
     max_model_len), as vLLM reports it from 0.20 on (v0.33.0 v1/core/kv_cache_utils.py).
-    `--kv-cache-memory-bytes` says the bytes of each GPU itself, whatever the utilization.
+    `--kv-cache-memory-bytes` sets the bytes of each GPU itself, regardless of the utilization.
     """
     if hardware.gpu is None:
         return None
@@ -189,7 +192,7 @@ def kv_capacity_tokens(
     whole = sequence_bytes_per_rank(arch, layout, length)
     uneven = arch.sliding_layers or arch.linear_layers or arch.compress_ratios
     if not (whole if uneven else per_token):
-        return None  # a shape without a cache: nothing is claimed of it
+        return None  # a shape without a cache: no capacity is known
     tokens = room / whole * length if uneven else room / per_token
     derived = {
         "activations": known.activations,
@@ -216,7 +219,7 @@ def _or(given: float | None, derived: float) -> float:
 
 
 def users_that_fit(capacity: KvCapacity, arch: Architecture, layout: Layout, tokens: int) -> int:
-    """Sequences of `tokens` (ISL + OSL, image tokens too) that one engine holds before it preempts."""
+    """Return sequences of `tokens` (ISL + OSL, image tokens too) that one engine holds before it preempts."""
     return int(capacity.kv_bytes // sequence_bytes_per_rank(arch, layout, float(tokens)))
 
 
@@ -225,7 +228,8 @@ def activation_bytes(arch: Architecture, layout: Layout, batched_tokens: int, se
 
     Per batched token, BF16: four hidden vectors (residual, its sum, normed, output), the wider of the
     attention's (q and its output) and the MLP's; with experts a hidden vector in and out and gate, up and
-    product for each of the k experts' shards. Besides, three FP32 copies of the logits of `seqs` sequences.
+    product for each of the k experts' shards. In addition, three FP32 copies of the logits of `seqs`
+    sequences.
     """
     hidden, tp = arch.hidden_size, layout.tp
     value = arch.v_head_dim or arch.head_dim
@@ -238,10 +242,11 @@ def activation_bytes(arch: Architecture, layout: Layout, batched_tokens: int, se
 
 
 def graph_bytes(arch: Architecture) -> float:
-    """Captured graphs: 20 MiB a layer, at least 0.5 GiB. Inferred: vLLM's log has 1 to 3 GiB for such models.
+    """Captured graphs: 20 MiB per layer, at least 0.5 GiB. Inferred: vLLM's log has 1 to 3 GiB for such
+    models.
 
     From 0.20 on vLLM subtracts its own estimate before it sizes the cache
-    (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is on); before, graphs came out of the rest of the HBM.
+    (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is on); before 0.20, graphs used the rest of the HBM.
     """
     return max(0.5 * GIB, 20 * 1024**2 * arch.num_layers)
 
@@ -254,7 +259,7 @@ def overhead_bytes(layout: Layout) -> float:
 def known_reserve(
     arch: Architecture, vllm: str | None, *, max_num_batched_tokens: int, max_model_len: int
 ) -> Reserve:
-    """What a vLLM version is known to take on ROCm besides weights and KV; nothing where it is unknown.
+    """Return the memory that a vLLM version takes on ROCm in addition to weights and KV; nothing if unknown.
 
     Before 0.20 graphs were not subtracted from the room for KV. From 0.23 to 0.29 the sparse indexer reserves
     its logits.
@@ -270,7 +275,7 @@ def known_reserve(
 
 
 def rocm_indexer_workspace(batched_tokens: int, max_model_len: int) -> float:
-    """Logits of the sparse indexer that vLLM 0.23 to 0.29 reserve on gfx942 and gfx950.
+    """Bytes of the sparse indexer's logits that vLLM 0.23 to 0.29 reserve on gfx942 and gfx950.
 
     batched_tokens x max_model_len x 4 bytes, and 512 MiB of prefill logits (v0.29.0
     v1/attention/ops/rocm_aiter_mla_sparse.py:860-886, VLLM_SPARSE_INDEXER_MAX_LOGITS_MB). Absent from 0.30 on.

@@ -1,4 +1,4 @@
-"""How a model is spread over GPUs and in which precision it runs. Pure."""
+"""The layout of a model: distribution over GPUs, and precision. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KvDtype = Literal["bf16", "fp8", "fp8_ds_mla", "int8", "int4", "int3"]
 KV_BYTES: dict[KvDtype, float] = {
     "bf16": 2.0, "fp8": 1.0, "fp8_ds_mla": 1.0, "int8": 1.0, "int4": 0.5, "int3": 0.375
 }  # fmt: skip
-"""Bytes of one cached number. `fp8_ds_mla` has a layout of its own, see `kv.latent_entry_bytes`."""
+"""Bytes of one cached number. `fp8_ds_mla` has its own layout, see `kv.latent_entry_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Layout:
     dp: int = 1
     ep: bool = False
     dcp: int = 1
-    """Decode context parallelism: ranks of a tensor-parallel group that share out the KV of each sequence."""
+    """Decode context parallelism: ranks of a tensor-parallel group that divide the KV of each sequence."""
     kv_dtype: KvDtype = "bf16"
     online_fp8: bool = False
     """16-bit weights quantised to FP8 while loading (`--quantization fp8`)."""
@@ -57,14 +57,14 @@ class Layout:
 
 
 def from_args(args: Mapping[str, object]) -> Layout:
-    """The layout that `vllm serve` arguments ask for.
+    """Return the layout that `vllm serve` arguments request.
 
     Args:
-        args: names with or without dashes in front, `-` or `_` alike, as in a resolution or a profile.
+        args: names with or without leading dashes, `-` or `_` alike, as in a resolution or a profile.
 
     Raises:
-        ValueError: a number that is none.
-        InputError: a speculative config that is no JSON.
+        ValueError: a value is not a number.
+        InputError: a speculative config is not JSON.
     """
     known = {name.lstrip("-").replace("_", "-"): value for name, value in args.items()}
     speculation = known.get("speculative-config")
@@ -87,9 +87,9 @@ def from_args(args: Mapping[str, object]) -> Layout:
 
 
 def kv_dtype(name: str) -> KvDtype:
-    """The cache precision behind a `--kv-cache-dtype` value; `auto` is the model's own 16 bits.
+    """Return the cache precision for a `--kv-cache-dtype` value; `auto` is the model's own 16 bits.
 
-    Of two precisions (`turboquant_k8v4`) the smaller counts and scales are left out, so that no bound is too low.
+    Of two precisions (`turboquant_k8v4`) the smaller one counts, without scales, so that no bound is too low.
     """
     if name == "fp8_ds_mla":
         return "fp8_ds_mla"

@@ -1,8 +1,8 @@
-"""The most a node can give: throughput at each concurrency, TTFT, and whether a measured row exceeds it. Pure.
+"""Upper bounds of a node: throughput at each concurrency, TTFT, and a measured row's share of them. Pure.
 
-Two questions, two answers. The bound is what no server can beat and may void a row: the fewest distinct
-experts, no latency, every read and computation overlapped. The expectation is what a step should take
-(`steps.StepModel`) and serves planning and the simulated server.
+There are two answers. The bound is a limit that no server can exceed, and it may void a row: the fewest
+distinct experts, no latency, every read and computation overlapped. The expectation is the expected time of a
+step (`steps.StepModel`); planning and the simulated server use it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ class RequestShape:
     """Prompt tokens, image tokens included."""
     osl: float
     cached: float = 0.0
-    """Prompt tokens whose KV was there already: not computed, so not bounded."""
+    """Prompt tokens whose KV is already cached: not computed, so not bounded."""
     image_tokens: float = 0.0
     accepted_per_step: float = 1.0
     """Tokens that a decode step gives one sequence: above 1 with speculation."""
     longest: int | None = None
-    """The longest ISL + OSL, where it is known. None takes the model's own limit, which loosens the bound of
-    layers that attend to a limited number of tokens."""
+    """The maximum ISL + OSL, where known. None uses the model's own limit, which loosens the bound of layers
+    that attend to a limited number of tokens.
+    """
 
     @property
     def uncached(self) -> float:
@@ -50,7 +51,7 @@ class RequestShape:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What no server exceeds, over all data-parallel ranks."""
+    """The limits that no server exceeds, over all data-parallel ranks."""
 
     output_throughput: float
     """Output tokens/s."""
@@ -58,7 +59,7 @@ class Bound:
     """Computed tokens/s: uncached prompt tokens and output tokens."""
     requests_per_s: float
     ttft_s: float
-    """Prefill of one request's uncached tokens, alone."""
+    """Prefill of one request's uncached tokens, without other load."""
     step_s: float
     """A decode step with all users at their mean context."""
     limiter: str
@@ -75,7 +76,7 @@ def bound(
     *,
     users: int | None = None,
 ) -> Bound | None:
-    """The upper bound of a closed loop's steady state; None where the hardware profile has no GPU.
+    """Return the upper bound of a closed loop's steady state; None if the hardware profile has no GPU.
 
     Each request needs `uncached` prompt tokens, `steps` decode steps and their attention. Of one engine with
     at most B sequences in flight, with times as `StepModel` bounds them:
@@ -119,13 +120,14 @@ def bound(
 
 
 def _demands(model: StepModel, shape: RequestShape, batch: float, context: float) -> dict[str, float]:
-    """Seconds of each resource that one request needs."""
+    """Return the seconds of each resource that one request needs."""
     steps, queries = shape.steps, shape.steps * model.queries
     computed = shape.uncached + queries
     held = model.weights_s + model.head_s + model.least_experts_s
     spare = max(0.0, model.cached_s - held)
-    # Weights that fit the last-level cache leave room for KV: a step of B sequences then reads B kv - spare, but
-    # lasts no less than one of a single sequence, t; B / max(t, B kv - spare) is at most (1 + spare / t) / kv.
+    # Weights that fit the last-level cache leave room for KV: a step of B sequences then reads B kv - spare,
+    # but takes at least as long as a step of a single sequence, t; B / max(t, B kv - spare) is at most (1 +
+    # spare / t) / kv.
     kept = 1 + spare / model.cost(0, 0, 1, context) if spare else 1.0
     read = steps / batch * max(0.0, held - model.cached_s)
     read += steps * (model.kv_terms[0] * context + model.state_s) / kept
@@ -138,12 +140,12 @@ def _demands(model: StepModel, shape: RequestShape, batch: float, context: float
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How much of a hardware limit a measured figure takes."""
+    """The share of a hardware limit that a measured figure takes."""
 
     value: float
     """1 is the limit."""
     what: str
-    """Which figure, against which limit."""
+    """The figure and the limit."""
 
 
 def output_limit(
@@ -156,10 +158,11 @@ def output_limit(
     *,
     accepted_per_step: float = 1.0,
 ) -> tuple[float, str] | None:
-    """The most output tokens/s and what limits them; None without a GPU.
+    """Return the maximum output tokens/s and what limits them; None without a GPU.
 
-    Of requests of known shape it is `bound`. Of unknown ones what needs no lengths: each token passes all
-    matrices once, and a step, which reads all weights, gives each sequence `accepted_per_step` tokens at most.
+    For requests of known shape it is `bound`. For unknown shapes it uses only facts that need no lengths:
+    each token passes all matrices once, and a step, which reads all weights, gives each sequence at most
+    `accepted_per_step` tokens.
     """
     if hardware.gpu is None:
         return None
@@ -185,12 +188,12 @@ def roofline_share(
     accepted_per_step: float = 1.0,
     tpot_s: float | None = None,
 ) -> Share | None:
-    """The largest share of a limit that a row's figures take; None where nothing can be checked.
+    """Return the maximum share of a limit that a row's figures take; None if nothing can be checked.
 
-    Output tokens/s stand against `output_limit`. Tokens/s in total stand against the peak FLOP/s: each token
-    that was computed passes all matrices once (2 x active parameters without embedding and head). Cached prompt
-    tokens are taken off where `shape` tells how many; where nothing tells, a total is taken as it is claimed,
-    as tokens that were computed. A TPOT stands against a decode step of one sequence alone.
+    Output tokens/s are compared with `output_limit`. Total tokens/s are compared with the peak FLOP/s: each
+    computed token passes all matrices once (2 x active parameters without embedding and head). Cached prompt
+    tokens are subtracted if `shape` says how many; otherwise the total counts as computed tokens. A TPOT is
+    compared with a decode step of one sequence alone.
 
     Args:
         accepted_per_step: tokens that a decode step gives one sequence; above 1 with speculation.
@@ -235,5 +238,5 @@ def _compute_share(
 
 
 def _computed_s(model: StepModel) -> float:
-    """Seconds that one engine's matrices take for a token."""
+    """Return the seconds that one engine's matrices take for a token."""
     return model.linear_s + model.expert_compute_s

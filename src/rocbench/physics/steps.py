@@ -1,4 +1,4 @@
-"""How long an engine step takes at best (bound) and as physics would have it (expectation). Pure; seconds."""
+"""The time of an engine step: the minimum (bound), and the expected time by physics. Pure; seconds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """One step's time in seconds, with its parts. Reads and compute overlap, so parts do not add up to `total`.
+    """One step's time in seconds, with its parts. Reads and compute overlap: parts do not add up to `total`.
 
     bound: max(weights + experts + kv - what the last-level cache may keep, all compute, collectives, loading).
     expectation: max(weights, linear) + max(experts, expert_compute) + max(kv, decode attention)
-    + prefill attention + collectives + vision + overhead, and no less than loading.
+    + prefill attention + collectives + vision + overhead, and at least loading.
     """
 
     total: float
     weights: float
-    """Reading all weights but routed experts."""
+    """Reading all weights except routed experts."""
     experts: float
     """Reading the routed experts that are visited."""
     kv: float
@@ -113,7 +113,7 @@ class StepModel:
     def _terms(
         self, terms: tuple[Term, ...], rate: float, longest: float, extra: Term | None = None
     ) -> tuple[float, tuple[tuple[float, float], ...]]:
-        """(seconds per attended token, (seconds per attended token, limit) for the limited ones)."""
+        """Return (seconds per attended token, (seconds per attended token, limit) for the limited ones)."""
         everything = [Term(t.each / rate, t.limit) for t in terms] + ([extra] if extra else [])
         if self.bound:
             return sum(t.each * min(1.0, t.limit / longest) for t in everything), ()
@@ -121,10 +121,10 @@ class StepModel:
         return plain, tuple((t.each, t.limit) for t in everything if t.limit != demand.ALL)
 
     def expert_share(self, tokens: float) -> float:
-        """Share of the routed experts that `tokens` visit.
+        """Return the share of the routed experts that `tokens` visit.
 
-        Bound: k / E, all tokens choose the same. Expectation: 1 - (1 - k/E)^tokens, each chooses at random;
-        data-parallel ranks share the experts, so tokens of all of them count.
+        Bound: k / E, all tokens choose the same experts. Expectation: 1 - (1 - k/E)^tokens, each token
+        chooses at random; data-parallel ranks share the experts, so tokens of all ranks count.
         """
         if tokens <= 0 or not self.experts_s:
             return 0.0
@@ -143,7 +143,7 @@ class StepModel:
         image_tokens: float = 0.0,
         loaded_tokens: float = 0.0,
     ) -> float:
-        """Seconds of one step.
+        """Return the seconds of one step.
 
         Args:
             prefill_tokens: prompt tokens computed.
@@ -187,7 +187,7 @@ class StepModel:
     def _parts(
         self, prefill: float, pairs: float, seqs: float, context: float, images: float, loaded: float
     ) -> tuple[float, float, float, float, float, float, float, float, float, float, float]:
-        """The parts of StepCost in order, without the total."""
+        """Return the parts of StepCost in order, without the total."""
         tokens = prefill + seqs * self.queries
         plain, limited = self.kv_terms
         kv_s = plain * context + self.kv_write_s * tokens + self.state_s * seqs
@@ -244,7 +244,7 @@ class StepModel:
         return max(loading, total)
 
     def decode_s(self, seqs: int, context: FloatArray) -> FloatArray:
-        """Seconds of steps that only decode `seqs` sequences, one for each total context in tokens."""
+        """Return the seconds of steps that only decode `seqs` sequences, for each total context in tokens."""
         stages = self._stages
         share = context / stages
         n = seqs / stages

@@ -27,7 +27,7 @@ class WeightBytes:
     attention: float = 0.0
     """Split attention projections and linear-attention layers, KV projections with their copies."""
     replicated: float = 0.0
-    """MLA down-projections, indexers, routers, norms: the same on each rank."""
+    """MLA down-projections, indexers, routers, norms: identical on each rank."""
     mlp: float = 0.0
     """Dense MLPs and shared experts."""
     experts: float = 0.0
@@ -37,17 +37,19 @@ class WeightBytes:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The total."""
         return float(sum(getattr(self, f.name) for f in fields(self)))
 
 
 def doubts(arch: Architecture, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What of a model's shape and weights is not understood. While there is any, no figure from it refuses or voids."""
+    """Return the parts of a model's shape and weights that are not understood. If there are any, no figure
+    from it refuses or voids.
+    """
     return (*arch.unknown, *checkpoint.unsure)
 
 
 def quantised_bytes(checkpoint: Checkpoint) -> float:
-    """Bytes of one quantised weight with its share of the scales.
+    """Return the bytes of one quantised weight with its share of the scales.
 
     fp8_block: 1 + 4 / (rows x columns), an FP32 scale per block (128 x 128 unless given).
     fp8_channel: 1, the scales per channel are left out (under 0.1 %).

@@ -1,1 +1,1 @@
-"""A plan in virtual time, and the efficiencies that fit it to rows."""
+"""Predictions: a plan in virtual time, and efficiencies fitted to rows."""

@@ -1,9 +1,10 @@
-"""Fit how far steps stay behind the physical bound to measured levels, by predicting these again and again. Pure.
+"""Fit the ratio of steps to the physical bound to measured levels, by repeated prediction. Pure.
 
-What is fitted, one set a model: the shares of bandwidth, compute and links that are reached, and what a step and each
-of its sequences cost besides. Residuals are log(predicted / measured) of the figures given, so that a level of 10
-users weighs as much as one of 1,000. A weak prior holds what the levels do not decide at its assumed value; the
-fit's own error, from the Jacobian at the optimum, says which those are.
+One set of parameters is fitted per model: the achieved shares of bandwidth, compute and links, and the
+additional cost of a step and of each of its sequences. Residuals are log(predicted / measured) of the given
+figures, so that a level of 10 users has the same weight as one of 1,000. A weak prior keeps parameters that
+the levels do not decide at the assumed value; the fit's own error, from the Jacobian at the optimum,
+identifies them.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sequence_overhead_us": (0.5, 3000.0),
 }
 PRIOR_SIGMA = math.log(4)
-"""The prior: a parameter is within a factor of 4 of what was assumed (one sigma)."""
+"""The prior: a parameter is within a factor of 4 of its assumed value (one sigma)."""
 FIGURE_SIGMA = 0.05
-"""A figure is matched to 5 % (one sigma): noise of the rows, and what the model leaves out."""
+"""A figure is matched to 5 % (one sigma): noise of the rows, and effects that the model leaves out."""
 DRAWS = 5
-"""Where answer lengths are drawn, a level is predicted so many times."""
+"""Predictions per level if answer lengths are drawn at random."""
 MOVED = 0.5
-"""A parameter is decided by the levels where its error is under half of the prior's."""
+"""The levels decide a parameter if its error is under this share of the prior's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,12 @@ class Parameter:
     high: float
     """95 % interval by the Jacobian; wide where the levels do not decide it."""
     decided: bool
-    """False: it stayed about where it was assumed."""
+    """False: the parameter stayed close to its assumed value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """How far one figure of one level is off."""
+    """The error of one figure of one level."""
 
     level: str
     figure: str
@@ -90,20 +91,20 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What came out for one model."""
+    """The result for one model."""
 
     efficiency: Efficiency
     parameters: tuple[Parameter, ...]
     misses: tuple[Miss, ...]
 
     def median_error(self, figure: str | None = None) -> float:
-        """Median of |error|, over one figure or all."""
+        """Return the median of |error|, over one figure or all."""
         errors = [abs(miss.error) for miss in self.misses if figure in (None, miss.figure)]
         return float(np.median(errors)) if errors else math.nan
 
 
 def at(observation: Observation, efficiency: Efficiency) -> Node:
-    """The observation's server with another efficiency."""
+    """Return the observation's server with another efficiency."""
     node = observation.node
     model = StepModel(
         node.arch,
@@ -118,7 +119,7 @@ def at(observation: Observation, efficiency: Efficiency) -> Node:
 
 
 def figures(observation: Observation, efficiency: Efficiency) -> dict[str, float]:
-    """What the level would show with this efficiency; NaN for what it has not. Drawn answers: mean of several draws."""
+    """Figures of the level with this efficiency; NaN if missing. Drawn answers: mean of several draws."""
     drawn = not observation.spec.requests.ignore_eos and efficiency.answer_sigma > 0
     node = at(observation, efficiency)
     rows = [
@@ -143,9 +144,9 @@ def fit(
 
     Args:
         observations: levels of one model; figures above 0.
-        assumed: where the fit begins and what the prior holds to; what is not free is kept.
+        assumed: the start of the fit and the centre of the prior; parameters that are not free keep it.
         free: parameters to fit.
-        on_round: told the root mean square of the residuals after each evaluation.
+        on_round: called with the root mean square of the residuals after each evaluation.
     """
     start = np.array([math.log(max(getattr(assumed, name), LIMITS[name][0])) for name in free])
     low = np.array([math.log(LIMITS[name][0]) for name in free])
@@ -180,7 +181,7 @@ def _efficiency(assumed: Efficiency, free: Sequence[str], x: FloatArray) -> Effi
 
 
 def _logs(predicted: Sequence[Mapping[str, float]], observations: Sequence[Observation]) -> FloatArray:
-    """log(predicted / measured) of every figure; a figure that cannot be predicted counts as a factor of e."""
+    """log(predicted / measured) of every figure; a figure without a prediction counts as a factor of e."""
     logs = [
         math.log(mine[name] / value) if mine[name] > 0 else 1.0
         for mine, observation in zip(predicted, observations, strict=True)
@@ -205,7 +206,7 @@ def _parameters(free: Sequence[str], x: FloatArray, jacobian: FloatArray) -> tup
 
 
 def misses(observations: Sequence[Observation], efficiency: Efficiency) -> tuple[Miss, ...]:
-    """Every figure of every level, as measured and as predicted."""
+    """Return every figure of every level, as measured and as predicted."""
     return tuple(
         Miss(observation.name, name, observation.figures[name], value)
         for observation in observations
@@ -215,6 +216,6 @@ def misses(observations: Sequence[Observation], efficiency: Efficiency) -> tuple
 
 
 def document(calibration: Calibration) -> str:
-    """A calibration as the text of its file."""
+    """Return a calibration as the text of its file."""
     told = calibration.model_dump(mode="json", exclude_defaults=True)
     return str(yaml.safe_dump(told, sort_keys=False, width=110, allow_unicode=True))

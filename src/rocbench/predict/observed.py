@@ -1,4 +1,4 @@
-"""Measured rows as levels to fit a calibration to, and fits as a calibration."""
+"""Measured rows as levels for a calibration fit, and fits as a calibration."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rocbench.sim.calibration import Calibration, Factor, When
 from rocbench.tables.row import Row, figures
 
 FIGURES = ("output_throughput", "median_tpot_ms", "median_ttft_ms")
-"""What a level is matched by: rate and TPOT tell of decoding, TTFT of prompts."""
+"""Figures that a level is matched by: rate and TPOT describe decoding, TTFT describes prompts."""
 
 
 def servers(
     plan: Plan, rows: Sequence[Row], cal: Calibration
 ) -> Iterator[tuple[Group, When, list[Observation]]]:
-    """Each server of a run with its measured levels, repeats taken together.
+    """Yield each server of a run with its measured levels; repeats are combined.
 
     Raises:
-        ConfigError: a server that no vLLM of its version would start, or that cannot be predicted.
+        ConfigError: vLLM of that version would not start such a server, or it cannot be predicted.
     """
     for group in plan.groups:
         runs = {
@@ -53,7 +53,7 @@ def servers(
 
 
 def _figures(cell_id: str, rows: Sequence[Row]) -> dict[str, float]:
-    """The mean over repeats of each figure that is there."""
+    """Return the mean over repeats of each present figure."""
     mine = [row for row in rows if row.get("cell_id") == cell_id]
     found = {}
     for name in FIGURES:
@@ -64,7 +64,7 @@ def _figures(cell_id: str, rows: Sequence[Row]) -> dict[str, float]:
 
 
 def when(group: Group) -> When:
-    """What a fit to this server's rows holds for."""
+    """Return the conditions of a fit to this server's rows."""
     facts = group.resolution.facts if group.resolution else None
     if facts is None:
         return When(model=group.model)
@@ -74,10 +74,10 @@ def when(group: Group) -> When:
 def calibration(
     name: str, note: str, base: Calibration, fits: Sequence[tuple[When, Fit, str]]
 ) -> Calibration:
-    """A calibration of fits; elsewhere it is as `base` assumes.
+    """Return a calibration made of fits; elsewhere it is equal to `base`.
 
     Args:
-        fits: what each holds for, the fit, and what it was fitted to.
+        fits: for each fit its conditions, the fit, and its observations.
     """
     factors = tuple(Factor(when=facts, why=why, fitted=fit.efficiency) for facts, fit, why in fits)
     errors = {str(facts.model): round(fit.median_error(), 4) for facts, fit, _ in fits}

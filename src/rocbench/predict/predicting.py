@@ -1,7 +1,7 @@
-"""The conductor of predictions: a plan's cells in virtual time, without HTTP, as rows of a run folder.
+"""The conductor of predictions: run a plan's cells in virtual time, without HTTP, into rows of a run folder.
 
-The scheduler, the lengths, the windows, the metrics and the verdict are those of a run on the simulated server;
-only the clock is missing. What a row says hangs on the calibration, which it names.
+The scheduler, the lengths, the windows, the metrics and the verdict are those of a run on the simulated
+server; only the clock is missing. A row depends on the calibration, which it names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rocbench.tables.row import Key, Row
 
 KIND = "predicted"
 RUN_ID = "predicted"
-"""Stands for the run in what is drawn at random, so that a prediction comes out the same each time."""
+"""Replaces the run id in random draws, so that a prediction is the same each time."""
 NO_VERSION = "what a server does hangs on its vLLM version, and none is given\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
 WORLD = Client()
 TARGET = Target(base_url="http://127.0.0.1:0", model=KIND)
@@ -55,9 +55,10 @@ class Predicted:
 
 
 def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, name: str | None = None) -> Plan:
-    """The sweep's plan on the simulated server, with the calibration `name` in place of the sweep's own.
+    """Return the sweep's plan on the simulated server, with the calibration `name` in place of the sweep's
+    own.
 
-    A server whose vLLM version is not known is a fault of it: there is nothing to predict.
+    A server with an unknown vLLM version is a fault of the plan: it cannot be predicted.
     """
     simulation = sweep.simulation
     if name is not None:
@@ -70,7 +71,8 @@ def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, nam
 
 
 def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()) -> Iterator[Predicted]:
-    """Every run of a plan in its order, but for those that are known. A server that would refuse to start gives failed rows.
+    """Yield every run of a plan in order, without known runs. A server that would refuse to start gives
+    failed rows.
 
     Raises:
         InputError: a load that needs real prompts or a clock.
@@ -109,15 +111,15 @@ def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> 
 
 
 def load_of(sweep: Sweep, run_: Run) -> LoadSpec:
-    """The load of one cell, as a client would drive it."""
+    """Return the load of one cell, as a client would drive it."""
     return replace(bind.load_on(TARGET, sweep, run_, RUN_ID, ClientOptions()), probe=False)
 
 
 def node_of(group: Group, sweep: Sweep, cal: Calibration, seed: int = 0) -> Node:
-    """The simulated server of a group, resolved from the argv that a real one would get.
+    """Return the simulated server of a group, resolved from the argv that a real server would get.
 
     Raises:
-        ConfigError: vLLM of that version would refuse to start so.
+        ConfigError: vLLM of that version would refuse these flags.
     """
     if group.resolution is None:
         raise ConfigError("a running server cannot be predicted", where=group.server_id)
@@ -145,7 +147,7 @@ def _marks(launch: Launch, run_: Run) -> Columns:
 
 
 def _columns(node: Node, found: Prediction) -> Columns:
-    """What the server's own view and the proof after start would say."""
+    """Return the columns of the server's own view and of the proof after start."""
     server = found.server
     return {
         "plan_differences": "",
@@ -170,16 +172,17 @@ def _columns(node: Node, found: Prediction) -> Columns:
 
 
 def _seed(*parts: object) -> int:
-    """A seed that follows from what it is for."""
+    """Return a seed that follows from its purpose."""
     text = "\0".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "little")
 
 
 def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> RunFolder:
-    """Predict a plan into a run folder: the same tables as a measured run, but for what only a real one has.
+    """Predict a plan into a run folder: the tables of a measured run, without the parts that only a real run
+    has.
 
     Raises:
-        InputError: the folder holds a run already.
+        InputError: the folder already holds a run.
     """
     if out is not None and RunFolder.is_one(out):
         raise InputError("this folder holds a run already", where=str(out), fix="choose another --out")
@@ -196,7 +199,7 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
 
 
 def go_on(plan_: Plan, folder: RunFolder) -> RunFolder:
-    """Predict what a folder that was begun lacks."""
+    """Predict the missing runs of an unfinished folder."""
     run_id = folder.manifest["run_id"]
     for found in predictions(plan_, known={row.key for row in folder.rows}):
         identity = Identity(run_id, found.run.cell.cell_id, found.run.repeat, found.run.discarded)

@@ -1,6 +1,6 @@
-"""Where a server is and how it is reached: its base URL taken apart, its addresses, its proxy, how TLS is checked.
+"""The address of a server and the way to it: its base URL in parts, its addresses, its proxy, its TLS checks.
 
-One rule for the load and for every call beside it (health, metrics, models).
+The load and every other call (health, metrics, models) use the same rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Endpoint:
     host: str
     port: int
     path: str
-    """What stands before `/v1/...`, without a slash at its end."""
+    """The part before `/v1/...`, without a slash at its end."""
 
     @property
     def authority(self) -> str:
@@ -47,7 +47,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that stands between this machine and a server."""
+    """A proxy between this machine and a server."""
 
     scheme: str
     host: str
@@ -57,20 +57,20 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Without its credentials."""
+        """Its URL without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
     def headers(self) -> dict[str, str]:
-        """What it is sent beside the request."""
+        """Headers that the proxy gets in addition to the request."""
         if self.credentials is None:
             return {}
         return {"Proxy-Authorization": "Basic " + base64.b64encode(self.credentials.encode()).decode()}
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """A host as an address, in the short forms too (`127.1`); None for a name."""
+    """Return a host as an address, in the short forms too (`127.1`); None for a name."""
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -82,9 +82,10 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def proxy_of(where: Endpoint) -> Proxy | None:
-    """The proxy that `http_proxy`, `https_proxy` and `no_proxy` name for a server; None where there is none.
+    """Return the proxy that `http_proxy`, `https_proxy` and `no_proxy` name for a server; None if there is
+    none.
 
-    Loopback addresses and sockets in files never have one.
+    Loopback addresses and Unix sockets never have a proxy.
 
     Raises:
         InputError: its address cannot be used.
@@ -118,7 +119,7 @@ def proxy_of(where: Endpoint) -> Proxy | None:
 
 
 def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
-    """How a server's certificate is checked: by this machine's authorities and SSL_CERT_FILE, or not at all."""
+    """Return the TLS checks for a server: this machine's authorities and SSL_CERT_FILE, or no checks."""
     context = ssl.create_default_context()
     if insecure:
         context.check_hostname = False
@@ -127,7 +128,7 @@ def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
 
 
 def place(base_url: str) -> Endpoint:
-    """Take a base URL apart. Raises InputError if it is none."""
+    """Parse a base URL. Raises InputError if it is not valid."""
     parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
     try:
         port = parts.port
@@ -142,7 +143,7 @@ def place(base_url: str) -> Endpoint:
 
 
 def addresses(where: Endpoint) -> tuple[tuple[int, object], ...]:
-    """(family, socket address) of each address the name has. Raises ServerUnreachable if it has none."""
+    """(family, socket address) of each address of the name. Raises ServerUnreachable if it has none."""
     try:
         found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 
 LISTED = sys.argv[1:] in (["-h"], ["--help"])
-"""Only the list of commands is needed."""
+"""True if only the list of commands is needed."""
 MEASURE = "Measure"
 READ = "Results"
 JUDGE = "Judgement"
@@ -47,7 +47,7 @@ NODE = "This machine"
 
 
 def _add(name: str, panel: str, command: Callable[..., None], settings: dict[str, Any] | None = None) -> None:
-    """Add a command; for their list without its options, whose types take a third of the time to read."""
+    """Add a command; without options for the list, because reading their types takes a third of the time."""
 
     def listed() -> None:
         pass
@@ -96,7 +96,7 @@ def options(
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Every signal that ends bench ends it as Ctrl-C does, so that no server is left behind."""
+    """Turn every signal that ends bench into Ctrl-C, so that no server is left behind."""
     raise KeyboardInterrupt
 
 
@@ -108,7 +108,7 @@ def _without_secrets(text: str) -> str:
 
 
 def main() -> None:
-    """Run a command, and exit as it ended: with a code of docs/exit-codes.md and without a traceback, whatever happens."""
+    """Run a command, and exit with a code of docs/exit-codes.md, always without a traceback."""
     show_more(os.environ.get(MORE, ""))
     interrupts.catch(_interrupt)
     stdio.prepare()
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def _ended() -> int:
-    """Run a command; its exit code. Every error ends here, as one message."""
+    """Run a command; return its exit code. Every error ends here, as one message."""
     try:
         code = _run()
         sys.stdout.flush()
@@ -139,8 +139,8 @@ def _run() -> int:
     """Run a command.
 
     Raises:
-        InputError: an argument is no text.
-        Exception: whatever the command raises. Of a broken pipe or a stream's end typer would make exit code 1.
+        InputError: an argument is not text.
+        Exception: any error of the command. Of a broken pipe or a stream's end typer would make exit code 1.
     """
     for word in sys.argv[1:]:
         try:

@@ -1,4 +1,4 @@
-"""The screen: tables for people. The only module beside `report/` that prints; everything it shows was computed elsewhere."""
+"""The screen: tables for people. Only this module and `report/` print; they compute nothing."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from rocbench.tables.row import Row, records
 from rocbench.units import ABSENT, duration, number, percent
 
 NARROWEST = 20
-"""Columns that every table is given: in none, as some terminals claim to have, nothing would be shown."""
+"""Minimum columns of every table: some terminals report none, and nothing would be shown."""
 
 
 def out() -> Console:
-    """Standard output; as wide as COLUMNS or the terminal says, 160 in files and pipes."""
+    """Standard output; its width is COLUMNS or the terminal's, 160 in files and pipes."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     console = Terminal(width=width)
     console.width = max(NARROWEST, console.width)
@@ -42,14 +42,14 @@ def out() -> Console:
 
 
 def screen() -> Screen:
-    """The live view on a terminal, plain lines elsewhere. On standard error: the table goes to standard output."""
+    """The live view on a terminal, else plain lines. On standard error, as the table uses standard output."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return LiveScreen()
     return PlainScreen()
 
 
 def show_plan(plan: Plan) -> None:
-    """Every server with its command and cells, in order."""
+    """Print every server with its command and cells, in order."""
     console = out()
     sweep = plan.sweep
     console.print(
@@ -73,7 +73,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def _assumptions(plan: Plan) -> list[str]:
-    """What the time estimate assumes, and where to set it."""
+    """Return the assumptions of the time estimate, and where to set them."""
     assume = plan.sweep.assume
     known = [g for g in plan.groups if g.hardware is not None and g.hardware.gpu is not None]
     if not known:
@@ -114,7 +114,7 @@ def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> Non
 
 
 def _command_lines(resolution: Resolution, server: Server) -> list[str]:
-    """What each host runs, by the command that the sweep sets; HEAD_IP stands for the address of the first."""
+    """Return each host's command, as the sweep sets it; HEAD_IP stands for the address of the first host."""
     environment = resolution.environment()
     ours = server.kind in ("process", "container")
     hosts = multinode.host_commands(resolution, (ours and server.command) or ("vllm",))
@@ -126,7 +126,7 @@ def _command_lines(resolution: Resolution, server: Server) -> list[str]:
 
 
 def _search_line(sweep: Sweep) -> str:
-    """What a search looks for, and within which bounds."""
+    """Return the goal of a search, and its bounds."""
     wanted = sweep.search
     assert wanted is not None
     unit = "requests/s" if sweep.load.shape.kind == "open" else "users"
@@ -141,7 +141,7 @@ _CELL = ("cell", "id", "ISL", "OSL", "KV capacity", "users that fit", "bound tok
 
 
 def _show_cells(console: Console, cells: Iterable[Cell]) -> None:
-    """A table, or two lines a cell where it is too wide: a plan hides no value."""
+    """Print a table, or two lines per cell if it is too wide: a plan hides no value."""
     rows = [_cell_texts(cell) for cell in cells]
     widths = [max(len(text) for text in column) for column in zip(_CELL, *rows, strict=True)]
     if 2 + sum(widths) + 2 * len(widths) > console.width:
@@ -160,7 +160,7 @@ def _show_cells(console: Console, cells: Iterable[Cell]) -> None:
 
 
 _FROM_FILE = "in file"
-"""In place of a length that each request has of its own."""
+"""Replaces a length that each request has of its own."""
 
 
 def _cell_texts(cell: Cell) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def _cell_texts(cell: Cell) -> tuple[str, ...]:
 
 
 def show_cells(cells: pd.DataFrame, folder: Path) -> None:
-    """The end table: per model the levels, throughput, latency, verdict."""
+    """Print the end table: per model the levels, throughput, latency, verdict."""
     console = out()
     if cells.empty:
         console.print(f"no cell was measured; see {folder}")
@@ -191,13 +191,13 @@ def show_cells(cells: pd.DataFrame, folder: Path) -> None:
 
 
 def show_warnings(origins: Iterable[str]) -> None:
-    """What no reader of figures may miss, by where they come from."""
+    """Print the warnings that every reader of figures needs, by the origin of the figures."""
     for line in endtable.warnings(origins):
         out().print(f"[yellow]{line}[/]")
 
 
 def show_summary(table: pd.DataFrame, origins: Iterable[str]) -> None:
-    """Mean, interval, CoV and n of each cell and metric."""
+    """Print mean, interval, CoV and n of each cell and metric."""
     show_warnings(origins)
     keys = [str(name) for name in table.columns[: list(table.columns).index("metric")]]
     shown = render.varying(table, keys) or keys[:1]
@@ -226,12 +226,12 @@ def _heading(column: str) -> str:
 
 
 def _show_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table in which no word is broken: rows that are too long go on below themselves."""
+    """Print a table in which no word is broken: long rows continue on further lines."""
     print(plaintable.text(header, rows, out().width))
 
 
 def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], gain: float) -> None:
-    """The answer of each search, and where each curve saturates."""
+    """Print the answer of each search, and the saturation point of each curve."""
     for found in searches:
         say(_answer(found))
     curves = capacity.curves(cells, gain)
@@ -264,7 +264,7 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
 
 
 def _answer(found: Mapping[str, Any]) -> str:
-    """One search in one line."""
+    """Return one search in one line."""
     limits = ", ".join(found["limits"])
     shown = "no level was shown to meet it"
     if found["best"] is not None:
@@ -279,7 +279,7 @@ def _float(value: Any) -> float | None:
 
 
 def _between(low: float | None, high: float | None, level: float | None) -> str:
-    """An interval of levels; its upper end is open where some resamples never saturate."""
+    """Return an interval of levels; its upper end is open if some resamples never saturate."""
     if low is None and high is None:
         return "-"
     return f"[{number(low, 0)}, {'beyond' if high is None and level is not None else number(high, 0)}]"
@@ -288,7 +288,7 @@ def _between(low: float | None, high: float | None, level: float | None) -> str:
 def show_rows(
     headers: list[str], rows: list[list[str]], title: str = "", whole: Collection[str] = ()
 ) -> None:
-    """A plain table of text; columns named in `whole` are not broken where the terminal is narrow."""
+    """Print a plain table of text; columns named in `whole` are not broken on a narrow terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title or None)
     for header in headers:
         table.add_column(header, overflow="fold", no_wrap=header in whole)
@@ -298,18 +298,18 @@ def show_rows(
 
 
 def say(text: str) -> None:
-    """One line on standard output."""
+    """Print one line on standard output."""
     out().print(escape(text))
 
 
 @cache
 def environment_secrets() -> tuple[str, ...]:
-    """Secrets of this process's environment."""
+    """Return secrets of this process's environment."""
     return secret_values(os.environ)
 
 
 def show_frame(frame: pd.DataFrame) -> None:
-    """A frame as a plain table; absent values as a dash."""
+    """Print a frame as a plain table; absent values as a dash."""
     rows = [["-" if pd.isna(v) else _plain(v) for v in row] for row in frame.itertuples(index=False)]
     show_rows([str(column) for column in frame.columns], rows)
 
@@ -319,7 +319,7 @@ def _plain(value: Any) -> str:
 
 
 def show_history(table: pd.DataFrame, metric: str) -> None:
-    """Each series over the runs, with its change points."""
+    """Print each series over the runs, with its change points."""
     series_of = list(table.columns[: list(table.columns).index("begun_at")])
     for (key, *_), series in table.groupby(series_of, sort=False, dropna=False):
         say(str(key))

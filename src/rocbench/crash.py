@@ -1,4 +1,4 @@
-"""What nobody caught: a fault of the user's files or machine after all, or a crash of bench, written down for a report."""
+"""Uncaught errors: a fault of the user's files or machine, or a crash of bench, written down for a report."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from rocbench.errors import BenchError, EnvironmentFault, InputError
 
 _UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
-"""The path given is none that can be used."""
+"""The given path cannot be used."""
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
-"""This machine does not let us use it."""
+"""This machine refuses access."""
 _OPEN_FILES = (errno.EMFILE, errno.ENFILE)
 _SHOWN = 120
 """Characters of a path that a message shows."""
@@ -24,9 +24,9 @@ _LINE = 300
 
 
 def foreseen(error: BaseException) -> BenchError | None:
-    """The fault that an error of the operating system comes to; None where it is a crash.
+    """Return the fault behind an error of the operating system; None if it is a crash.
 
-    A file that is named and cannot be used is no fault of bench, wherever it comes up.
+    A named file that cannot be used is never a fault of bench.
     """
     if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):
         return EnvironmentFault("this user has no home folder", fix="set HOME")
@@ -48,19 +48,19 @@ _NO_FOLDER = InputError("the working folder is gone", fix="change to one that ex
 
 
 def _working_folder() -> bool:
-    """Whether the folder that bench was started in still exists."""
+    """Return whether the folder in which bench was started still exists."""
     with suppress(FileNotFoundError):
         return bool(Path.cwd())
     return False
 
 
 def _short(text: str) -> str:
-    """A path with its middle cut out where it is long."""
+    """Return a path with its middle cut out if it is long."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
 
 
 def message(error: BaseException) -> str:
-    """What a user is told of a crash: the kind, one line, where the traceback is, and what the error notes."""
+    """The message for a crash: the kind, one line, the place of the traceback, and the notes of the error."""
     from rocbench.redact import redacted
     from rocbench.server.secretvalues import secret_values
 
@@ -76,7 +76,7 @@ def message(error: BaseException) -> str:
 
 
 def _write(text: str) -> str | None:
-    """A new file with a traceback that its owner alone may read, in the state folder; None where none can be written."""
+    """Write the traceback to a new private file in the state folder; None if no file can be written."""
     from rocbench.server.state import state_dir
 
     at = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")

@@ -33,16 +33,16 @@ class Exit(IntEnum):
     """A fault of bench itself: EX_SOFTWARE of sysexits.h."""
     INTERRUPTED = 130
     READER_GONE = 141
-    """As a shell tells of a command that SIGPIPE ended."""
+    """The code that a shell reports for a command that SIGPIPE ended."""
 
 
 class BenchError(Exception):
     """An error a user can act on.
 
     Args:
-        what: what happened, one sentence.
-        where: file, line and key, flag, or log path; empty when there is no place.
-        fix: what to do about it; empty when nothing is known.
+        what: the event, in one sentence.
+        where: file, line and key, flag, or log path; empty if there is no place.
+        fix: the remedy; empty if nothing is known.
     """
 
     exit_code: Exit = Exit.ENVIRONMENT
@@ -66,7 +66,7 @@ class InputError(BenchError):
 
 
 class ConfigError(InputError):
-    """A YAML file that does not say what it must."""
+    """A YAML file with wrong content."""
 
 
 class EnvironmentFault(BenchError):
@@ -81,7 +81,7 @@ class ServerFault(EnvironmentFault):
     Args:
         where: path of its log.
         code: id of the known cause in `configs/failures.yaml`; empty when none is known.
-        line: the log line that tells the cause.
+        line: the log line that shows the cause.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", code: str = "", line: str = "") -> None:
@@ -89,7 +89,7 @@ class ServerFault(EnvironmentFault):
         super().__init__(what, where=where, fix=fix)
 
     def text(self) -> str:
-        """What happened; what to do; the log and its telling line."""
+        """Return the event, the remedy, and the log with its relevant line."""
         log = f"  log: {self.where}" if self.where else ""
         if log and self.line:
             log = f"{log}: {self.line}"
@@ -97,14 +97,14 @@ class ServerFault(EnvironmentFault):
 
 
 class RequestRefused(ServerFault):
-    """A server that lives refuses what a cell asks of it: another cell may ask for something else."""
+    """A running server refuses a cell's request: another cell may ask for something else."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", code: str = "request_refused") -> None:
         super().__init__(what, where=where, fix=fix, code=code)
 
 
 class ServerUnreachable(ServerFault):
-    """No answer comes from a server at all: whether it lives is not known."""
+    """No answer comes from a server: its state is not known."""
 
 
 class LoadFault(EnvironmentFault):
@@ -112,7 +112,7 @@ class LoadFault(EnvironmentFault):
 
 
 class DiskFault(EnvironmentFault):
-    """Results cannot be written: whatever would be measured from now on would be lost."""
+    """Results cannot be written: all further measurements would be lost."""
 
 
 class NodeFault(EnvironmentFault):
@@ -126,6 +126,6 @@ class Interrupted(BenchError):
 
 
 class ReaderGone(BenchError):
-    """Standard output was a pipe, and its reader has closed it (`bench rules | head`): nobody is left to tell."""
+    """Standard output was a pipe, and its reader has closed it (`bench rules | head`): no reader is left."""
 
     exit_code = Exit.READER_GONE

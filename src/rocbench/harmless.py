@@ -1,6 +1,7 @@
-"""Text of somebody else (names of models and profiles, words of servers) made harmless for each kind of output. Pure.
+"""Make foreign text (names of models and profiles, output of servers) harmless for each kind of output. Pure.
 
-In parquet and JSON it stays as it is. Each kind of output has one function here, called where that output is made.
+Parquet and JSON keep it unchanged. Each kind of output has one function here, called where that output is
+made.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what prints one line needs no tables
+if TYPE_CHECKING:  # a module that prints one line needs no tables
     import pandas as pd
 
 _CODE = re.compile(r"<U\+([0-9A-F]{4,6})>")
 _KINDS = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
-"""Categories of characters that change what is around them, or are none: controls, marks of direction, halves of pairs."""
+"""Categories of characters that change their surroundings, or are not characters: controls, marks of
+direction, halves of pairs.
+"""
 
 
 _COMMAND = re.compile(
@@ -24,14 +27,15 @@ _COMMAND = re.compile(
     r"|stop-commands|echo|debug|notice|warning|error)(?:\s[^\n]*?)?::)",
     re.IGNORECASE,
 )
-"""Where a line begins to be a command to what runs it: `::error::`, `##[error]` (GitHub), `##vso[...]` (Azure)."""
+"""Start of a line that a CI runner obeys: `::error::`, `##[error]` (GitHub), `##vso[...]` (Azure)."""
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
-    """Text in which each character that a terminal, a reader or a CI runner would obey is shown as `<U+001B>`.
+    """Return text in which each character that a terminal, a reader or a CI runner would obey is shown as
+    `<U+001B>`.
 
     Args:
-        text: of whatever origin.
+        text: of any origin.
         keep: controls that stay.
     """
     if "::" in text or "##" in text:
@@ -42,7 +46,7 @@ def visible(text: str, keep: str = "\n\t") -> str:
 
 
 def one_line(text: str) -> str:
-    """The same of a name or a message that must not begin a line of its own: no control stays."""
+    """The same for a name or a message that must not begin a new line: no control stays."""
     return visible(text, keep="")
 
 
@@ -58,7 +62,7 @@ def visible_data(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON for standard output, the same value when it is read back; no part of it is a command to a CI runner."""
+    """JSON for standard output, the same value when read back; no part of it is a command to a CI runner."""
     text = json.dumps(value, indent=2)
     return _COMMAND.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -81,7 +85,7 @@ def _code(char: str) -> str:
     return f"<U+{ord(char):04X}>"
 
 
-# --- CSV: what a spreadsheet would take for a formula gets an apostrophe in front; all of it can be undone
+# --- CSV: text that a spreadsheet would read as a formula gets a leading apostrophe; all of it can be undone
 
 _FORMULA = re.compile(r"'*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]")
 _FIGURE = re.compile(r"[+-]?[\d .,%±\[\]<>+-]*")
@@ -89,14 +93,14 @@ _FIGURE = re.compile(r"[+-]?[\d .,%±\[\]<>+-]*")
 
 
 def csv_text(text: str) -> str:
-    """One cell of a CSV file. `from_csv` gives back what it was."""
+    """Return one cell of a CSV file. `from_csv` restores it."""
     shown = _CODE.sub(lambda found: f"{_code('<')}{found[0][1:]}", text)
     shown = visible(shown, keep="\n")
     return f"'{shown}" if _FORMULA.match(shown) and not _FIGURE.fullmatch(shown) else shown
 
 
 def from_csv(text: str) -> str:
-    """What a cell was before `csv_text`."""
+    """Return a cell as it was before `csv_text`."""
     bare = text[1:] if text.startswith("'") and _FORMULA.match(text) else text
     return _CODE.sub(_decoded, bare)
 
@@ -107,7 +111,7 @@ def _decoded(found: re.Match[str]) -> str:
 
 
 def as_csv(frame: pd.DataFrame) -> str:
-    """A table as CSV; absent values are empty, numbers as they are."""
+    """Return a table as CSV; absent values are empty, numbers unchanged."""
     named = _texts(frame, csv_text).rename(columns=lambda name: csv_text(str(name)))
     text = named.to_csv(index=False)
     assert text is not None
@@ -115,12 +119,12 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def undone(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table that `as_csv` wrote, as it was before."""
+    """Return a table that `as_csv` wrote, as it was before."""
     return _texts(frame, from_csv).rename(columns=lambda name: from_csv(str(name)))
 
 
 def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """The table with its texts changed, and everything else as it is; most columns need no change, and cost little."""
+    """Return the table with its texts changed, and the rest as it is; most columns cost little."""
     changed = frame.copy(deep=False)
     for place, dtype in enumerate(frame.dtypes):
         if str(dtype) in {"object", "str", "string"}:
@@ -137,12 +141,13 @@ _SPAN = re.compile(r"(`[^`]+`)")
 _BACKSLASH = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=[A-Za-z0-9])")
-"""GitHub tells whom it names."""
+"""A mention, which notifies a user on GitHub."""
 _LINK = re.compile(r"\](?=[(:\[])")
 
 
 def safe_markdown(text: str) -> str:
-    """One line of Markdown, also in a cell of a table: no HTML, link, picture, mention or column of its own.
+    """Return one line of Markdown, also for a cell of a table: no HTML, link, picture, mention or extra
+    column.
 
     `Words in backticks` stay code.
     """
@@ -162,7 +167,7 @@ def _plain_markdown(text: str) -> str:
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A block of code that its text cannot end."""
+    """Return a block of code that its text cannot end."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{visible(text)}\n{fence}"
@@ -193,13 +198,13 @@ _TEX = {
 
 
 def latex(text: str) -> str:
-    """Text of one paragraph of LaTeX, without a command of its own; also at the beginning of a table's row."""
+    """Return text of one paragraph of LaTeX, without commands; also at the beginning of a table's row."""
     words = "".join(_TEX.get(c, c) for c in " ".join(visible(text).split()))
     words = re.sub("-(?=-)", "-{}", words)  # two dashes would be one, a longer one
     return f"{{}}{words}" if words.startswith(("[", "*")) else words
 
 
 def plotly(text: str) -> str:
-    """Text of a chart in the page: plotly takes some HTML, and `%{name}` for a value."""
+    """Return text for a chart in the page: plotly reads some HTML, and `%{name}` as a value."""
     shown = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return shown.replace("%{", "%&#123;")

@@ -60,15 +60,15 @@ class Exchange:
         self.method = method
         self.path, _, self.query = target.partition("?")
         self.headers = headers
-        """Names in lower case."""
+        """Header names in lower case."""
         self.body = b""
         self.closed = False
-        """The answer is complete, or the client has gone."""
+        """True if the answer is complete, or the client has gone."""
         self.on_close: Callable[[], None] | None = None
         """Called once if the client goes before the answer is complete."""
 
     def json(self) -> Any:
-        """The body as JSON; raises ValueError when it is not."""
+        """Return the body as JSON; raise ValueError if it is not."""
         return json.loads(self.body)
 
     def respond(
@@ -78,13 +78,13 @@ class Exchange:
         content_type: str = "application/json",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        """Answer whole, with a Content-Length."""
+        """Send a whole answer, with a Content-Length."""
         length = ("Content-Length", str(len(body)))
         self._send(_head(status, (("Content-Type", content_type), length, *headers)) + body)
         self._finish()
 
     def respond_json(self, status: int, value: object) -> None:
-        """Answer with a value as JSON."""
+        """Send a value as JSON."""
         self.respond(status, json.dumps(value).encode())
 
     def begin_stream(self, status: int = 200, content_type: str = "text/event-stream; charset=utf-8") -> None:
@@ -98,7 +98,7 @@ class Exchange:
             self._send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def write_raw(self, data: bytes) -> None:
-        """Send bytes as they are, for answers that are framed already or broken on purpose."""
+        """Send bytes unchanged, for answers that are already framed, or broken on purpose."""
         self._send(data)
 
     def end(self) -> None:
@@ -108,11 +108,11 @@ class Exchange:
         self._finish()
 
     def close(self) -> None:
-        """Send what is written, then close the connection (a FIN), whatever was promised."""
+        """Send the written bytes, then close the connection (a FIN), even if more was promised."""
         self._connection.drop()
 
     def abort(self) -> None:
-        """Drop the connection at once, as a crash does: what is unsent is lost."""
+        """Drop the connection at once, as a crash does: unsent bytes are lost."""
         self._connection.abort()
 
     def reset(self) -> None:
@@ -121,7 +121,7 @@ class Exchange:
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait in this process because the client reads slower than we write."""
+        """Bytes in this process that wait because the client reads slower than we write."""
         return self._connection.unsent_bytes()
 
     def _send(self, data: bytes) -> None:
@@ -134,7 +134,7 @@ class Exchange:
             self._connection.answered(self)
 
     def lost(self) -> None:
-        """The client has gone."""
+        """Handle a client that has gone."""
         if not self.closed:
             self.closed = True
             if self.on_close is not None:
@@ -218,7 +218,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def answered(self, exchange: Exchange) -> None:
-        """An exchange is complete: take the next one, or close when the client asked for that."""
+        """Handle a complete exchange: take the next one, or close if the client asked for that."""
         if exchange is not self._current:
             return
         self._current = None
@@ -267,7 +267,7 @@ class _Connection(asyncio.Protocol):
             self._failed(exchange, error)
 
     def _failed(self, exchange: Exchange, error: Exception) -> None:
-        """Answer 500 where nothing was sent; else break the stream off, so that it cannot look complete."""
+        """Answer 500 if nothing was sent; else break the stream off, so that it cannot look complete."""
         if exchange.closed:
             return
         if exchange.streaming:

@@ -1,4 +1,4 @@
-"""Rows measured by other tools: read, marked as imported, and held against every check that their data allow. Pure."""
+"""Rows of other tools: read, marked as imported, and checked as far as their data allow. Pure."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ VLLM_KEYS = {
     "failed": "failed",
     "request_throughput": "request_throughput",
     "request_goodput": "goodput",
-    "request_goodput:": "goodput",  # as benchmark_serving.py wrote it
+    "request_goodput:": "goodput",  # the form of benchmark_serving.py
     "output_throughput": "output_throughput",
     "total_token_throughput": "total_token_throughput",
 }
 
 
 def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
-    """A result of `vllm bench serve` as a row.
+    """Return a result of `vllm bench serve` as a row.
 
     Raises:
-        InputError: it is no such result.
+        InputError: it is not such a result.
     """
     missing = [key for key in ("output_throughput", "num_prompts") if key not in _mapping(data)]
     if missing:
@@ -66,7 +66,7 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
         row["requests_per_user"] = data["num_prompts"] / data["max_concurrency"]
         latency = data.get("mean_e2el_ms")
         if latency and data.get("request_throughput"):
-            # Little's law: the tool does not say how many were in flight.
+            # Little's law: the tool does not report the number in flight.
             row["achieved_concurrency"] = data["request_throughput"] * latency / 1e3
     if str(data.get("request_rate")) not in ("inf", "None"):
         row["request_rate"] = _figure("request_rate", data["request_rate"], where)
@@ -75,9 +75,11 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
 
 
 def _ended(data: Mapping[str, Any]) -> Row:
-    """`failed` of a result: what it says, the errors it lists, or what was sent and did not complete, whichever is most.
+    """Return `failed` of a result: its own value, its listed errors, or sent requests that did not complete,
+    whichever is most.
 
-    Older results have no `failed`, as those of `benchmark_serving.py`. `completed` is what is left, where it is not told.
+    Older results have no `failed`, like those of `benchmark_serving.py`. `completed` is the rest, if it is
+    missing.
     """
     told = [data["failed"]] if data.get("failed") is not None else []
     errors = data.get("errors")
@@ -93,7 +95,8 @@ def _ended(data: Mapping[str, Any]) -> Row:
 
 
 def _counted(row: Row) -> Row:
-    """What of `completed`, `failed` and `success_rate` follows from the others; what does not stays unknown."""
+    """Derive `completed`, `failed` and `success_rate` from each other if possible, else leave them unknown.
+    """
     completed, failed, share = (row.get(name) for name in ("completed", "failed", "success_rate"))
     if completed is not None and failed is not None:
         return {"success_rate": completed / (completed + failed)} if completed + failed else {}
@@ -109,10 +112,10 @@ def _counted(row: Row) -> Row:
 
 
 def checked(row: Mapping[str, Any], where: str) -> Row:
-    """A row whose figures are numbers, whose names are text, and that says how fast something was.
+    """Return a row whose figures are numbers, whose names are text, and that has a speed.
 
     Raises:
-        InputError: a column is no such thing, or there is no figure at all; the message names the column.
+        InputError: a column has the wrong type, or there is no figure at all; the message names the column.
     """
     found = {name: value for name, value in row.items() if not _absent(value)}
     if not any(name in found for name in _RESULTS):
@@ -137,10 +140,10 @@ def checked(row: Mapping[str, Any], where: str) -> Row:
 
 
 def _figure(name: str, value: Any, where: str) -> float | int:
-    """A number of a column or key, whole where it counts things.
+    """Return a number of a column or key, a whole one if it is a count.
 
     Raises:
-        InputError: it is none, is not finite, or is less than can be.
+        InputError: it is not a number, not finite, or below the minimum.
     """
     try:
         figure = float("nan") if isinstance(value, bool | list | dict) else float(value)
@@ -157,7 +160,7 @@ def _figure(name: str, value: Any, where: str) -> float | int:
 
 
 def _flags(value: Any, where: str) -> dict[str, Any]:
-    """`serve_args` as a mapping."""
+    """Return `serve_args` as a mapping."""
     try:
         found = jsontext.parse(value) if isinstance(value, str) else None
     except InputError:
@@ -172,7 +175,7 @@ def _mapping(data: Any) -> Mapping[str, Any]:
 
 
 def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, source: str) -> Row:
-    """A row with what a cell has besides: marks, physics, verdict."""
+    """Return a row with the other columns of a cell: marks, physics, verdict."""
     found = {name: value for name, value in row.items() if not _absent(value)}
     found |= {"imported": True, "server_kind": found.get("server_kind") or "imported", "source": source}
     found.setdefault("simulated", False)
@@ -204,7 +207,7 @@ def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, 
 
 
 def numbered(rows: list[Row]) -> list[Row]:
-    """Rows of one cell that carry the same repeat are repeats of it: numbered on, so that none replaces another."""
+    """Number on rows of one cell that carry the same repeat, so that none replaces another."""
     taken: set[tuple[str, int]] = set()
     found: list[Row] = []
     for row in rows:
@@ -218,27 +221,27 @@ def numbered(rows: list[Row]) -> list[Row]:
 
 _COUNTS = frozenset({"tp", "repeat", "concurrency"})
 _KNOWN = kept.NUMBERS | kept.TRUTHS | kept.TEXTS
-"""Columns that a check may be decided by."""
+"""Columns that can decide a check."""
 _TEXTS = frozenset({"model", "hardware", "precision", "workload"})
 _RESULTS = (
     "output_throughput", "total_token_throughput", "request_throughput",
     *(f"{statistic}_{name}_ms" for name in columns.LATENCIES for statistic in columns.STATISTICS),
 )  # fmt: skip
-"""Columns that say how fast something was: a row has one of them at least."""
+"""Columns that give a speed: a row has at least one of them."""
 _VLLM_FIGURES = (
     "num_prompts", "completed", "failed", "duration", "total_input_tokens", "total_output_tokens", "request_throughput",
     "mean_e2el_ms", "max_concurrency", "spec_decode_acceptance_length",
 )  # fmt: skip
-"""Numbers of `vllm bench serve` that others are worked out from."""
+"""Numbers of `vllm bench serve` from which others are computed."""
 _DECIDES = (
     "model", "key", "source", "concurrency", "request_rate", "workload", "isl", "osl", "images", "tp", "aiter",
     "precision", "vllm_version", "hardware", "serve_args", "serve_env",
 )  # fmt: skip
-"""Columns that make two imported rows two cells."""
+"""Columns whose difference makes two imported rows two cells."""
 
 
 def _args(row: Row, profile: ModelProfile) -> dict[str, Any]:
-    """Flags that decide the limits: as the row has them, else as its precision says."""
+    """Return flags that decide the limits: from the row, else from its precision."""
     if isinstance(row.get("serve_args"), str):
         return {name.lstrip("-"): value for name, value in kept.held(row, "serve_args").items()}
     online = profile.checkpoint.quantization == "none" and row.get("precision", profile.precision) == "fp8"

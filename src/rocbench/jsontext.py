@@ -1,6 +1,6 @@
-"""JSON of somebody else as plain data, within bounds: no text can hang, exhaust or crash what reads it. Pure.
+"""Read foreign JSON as plain data, within bounds: no text can hang, exhaust or crash its reader. Pure.
 
-Everything outside the hot path of the load reads JSON with it: files, options, answers of tools.
+Everything outside the hot path of the load reads JSON with it: files, options, output of tools.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from rocbench.errors import InputError
 
 DEEPEST = 64
-"""Levels of lists and objects. Configs have 6; 900 and more exhaust whatever walks through them."""
+"""Maximum levels of lists and objects. Configs have 6; 900 and more exhaust code that walks through them."""
 MOST_DIGITS = 20
-"""Digits of a whole number: 64 bits. Longer ones overflow every float and array that they come to."""
+"""Maximum digits of a whole number: 64 bits. Longer ones overflow every float and array."""
 MOST_VALUES = 1_000_000
-"""Values of one text, about 0.2 GB of memory. A plan of ten thousand cells has as many."""
+"""Maximum values of one text, about 0.2 GB of memory. A plan of ten thousand cells has as many."""
 
 _LONG = re.compile(rf"\d{{{MOST_DIGITS + 1}}}")
 _LARGE = re.compile(r"[eE]\+?\d{3}|\d{300}")
@@ -27,7 +27,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _Unusable(ValueError):
-    """What is wrong, and the words of the text that show where."""
+    """The fault, and the words of the text that show its place."""
 
     def __init__(self, what: str, shown: str) -> None:
         super().__init__(what)
@@ -43,19 +43,20 @@ def parse(
     most: int = MOST_VALUES,
     repeated: list[str] | None = None,
 ) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
     Args:
-        text: UTF-8 where it is bytes; a byte order mark is skipped.
-        where: file or option, for the message; the line is added where there are several.
-        fix: what to do about a text that cannot be used.
-        finite: refuse NaN and Infinity, which are no JSON. Python's tools write them.
-        most: values that it may hold.
+        text: UTF-8 if it is bytes; a byte order mark is skipped.
+        where: file or option, for the message; the line is added if there are several.
+        fix: the remedy for a text that cannot be used.
+        finite: refuse NaN and Infinity, which are not JSON. Python's tools write them.
+        most: maximum number of values.
         repeated: gets each key that an object names again, of which the last value counts; None refuses them.
 
     Raises:
-        InputError: it is no JSON, names a key again, nests deeper than `DEEPEST`, or holds more than `most`
-            values, a whole number of more than `MOST_DIGITS` digits, a number beyond a float, or half a character.
+        InputError: it is not JSON, names a key again, nests deeper than `DEEPEST`, or holds more than `most`
+            values, a whole number of more than `MOST_DIGITS` digits, a number beyond a float, or half a
+            character.
     """
     words = _decoded(text, where, fix)
     try:
@@ -94,7 +95,7 @@ def _decoded(text: str | bytes, where: str, fix: str) -> str:
 
 
 def _bounded(text: str, most: int) -> None:
-    """Refuse by size before anything is built; commas within strings count, too."""
+    """Refuse by size before anything is built; commas within strings count too."""
     if len(text) > most and sum(map(text.count, "[{,")) > most:
         raise _Unusable(f"more than {most:,} values", "")
 
@@ -135,7 +136,7 @@ def _not_finite(word: str) -> float:
 
 
 def _walk(value: Any, *, with_text: bool) -> None:
-    """Refuse what nests too deep, and, asked for it, half characters."""
+    """Refuse too deep nesting and, on request, half characters."""
     level: list[Any] = [[value]]
     for _ in range(DEEPEST + 2):
         inner: list[Any] = []
@@ -166,7 +167,7 @@ def _short(text: str) -> str:
 
 
 def _at(where: str, text: str, position: int) -> str:
-    """The place with its line, where the text has several."""
+    """Return the place with its line, if the text has several."""
     if not where or position < 0 or "\n" not in text.strip():
         return where
     return f"{where}:{text.count(chr(10), 0, position) + 1}"

@@ -1,4 +1,4 @@
-"""All runs under a results folder as one table: history, SQL, and shards put together. Run folders are enough by themselves."""
+"""All runs under a results folder as one table: history, SQL, merged shards. It needs only run folders."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from rocbench.tables.row import Key, figures, judged, records
 
 
 def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
-    """Every run folder under `root`, oldest first; a run folder itself is a list of one.
+    """Return every run folder under `root`, oldest first; a run folder itself is a list of one.
 
     Args:
-        root: where they lie.
-        left_out: told of each of several that cannot be read; without it the first such one is an error.
+        root: the folder to search.
+        left_out: called for each of several that cannot be read; without it the first one is an error.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is no run, or one is damaged.
         OSError: it may not be read.
     """
     return find(root, left_out)
 
 
 def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
-    """The cell rows of runs, with when each run began, and its folder's name."""
+    """Return the cell rows of runs, with each run's beginning and its folder's name."""
     frames = []
     for folder in folders:
         frame = folder.cells()
@@ -47,11 +47,11 @@ def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
 
 
 SERIES = ("key", "simulated", "predicted", "imported", "hardware", "model_revision", "isl", "osl", "images")
-"""Rows that agree in these are one series; the vLLM version, flags and node may move on within it."""
+"""Columns that identify a series; the vLLM version, flags and node may change within it."""
 
 
 def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]) -> pd.DataFrame:
-    """One row per cell and run, oldest first within its series.
+    """Return one row per cell and run, oldest first within its series.
 
     Columns: SERIES, then begun_at, run, cell_id, vllm_version, mean and std over valid repeats, n, changed (the cell is
     configured otherwise than in the run before), and change (the relative change of level where a change point lies).
@@ -92,7 +92,7 @@ def history(folders: Sequence[RunFolder], metric: str, wanted: Mapping[str, str]
 
 
 def _with_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its change points, which are looked for in each series by itself."""
+    """Return the table with its change points, which are searched in each series separately."""
     table["change"] = float("nan")
     if table.empty:
         return table
@@ -107,18 +107,20 @@ _WALLED = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
-"""What keeps a query at the tables that it was given: no file, no network, no extension."""
+"""Settings that keep a query within its tables: no file, no network, no extension."""
 
 
 def query(folders: Sequence[RunFolder], sql: str, *, files: bool = False) -> pd.DataFrame:
-    """The answer to a SQL query over the tables `cells`, `requests`, `server_metrics`, `gpu`, `histograms`, `timeline`.
+    """Return the answer to a SQL query over the tables `cells`, `requests`, `server_metrics`, `gpu`,
+    `histograms`, `timeline`.
 
-    The tables are handed to DuckDB as Arrow data, not as paths: a path that it may read it may overwrite too.
+    The tables are given to DuckDB as Arrow data, not as paths: it could also overwrite a path that it may
+    read.
 
     Args:
         folders: the runs.
         sql: the query.
-        files: let it read and write files, load extensions and change settings, as DuckDB does by itself.
+        files: let it read and write files, load extensions and change settings, as DuckDB does by default.
 
     Raises:
         InputError: DuckDB refuses the query.
@@ -142,7 +144,7 @@ def query(folders: Sequence[RunFolder], sql: str, *, files: bool = False) -> pd.
 
 
 def _refused(error: duckdb.Error) -> InputError:
-    """What DuckDB says of a query, and how to lift what `query` itself forbids."""
+    """Return DuckDB's error about a query, and how to lift the limits that `query` itself sets."""
     what = str(error).splitlines()[0]
     walled = isinstance(error, duckdb.PermissionException) or "configuration has been locked" in what
     return InputError(
@@ -155,9 +157,9 @@ def _refused(error: duckdb.Error) -> InputError:
 
 
 def merge(paths: Sequence[Path], out: Path) -> RunFolder:
-    """Put shards of one plan together: every cell and repeat once, with its parts and servers.
+    """Merge shards of one plan: every cell and repeat once, with its parts and servers.
 
-    A measurement that no shard has is missing in the merged run too; `bench sweep --resume` makes it.
+    A measurement that no shard has is also missing in the merged run; `bench sweep --resume` makes it.
 
     Raises:
         InputError: the folders are not of one plan, or two hold the same measurement.
@@ -195,7 +197,7 @@ def merge(paths: Sequence[Path], out: Path) -> RunFolder:
 
 
 def _one_plan(shards: Sequence[RunFolder]) -> Plan:
-    """The whole plan that these are shards of."""
+    """Return the whole plan of these shards."""
     first = _decides(shards[0])
     for shard in shards[1:]:
         other = _decides(shard)
@@ -210,7 +212,7 @@ def _one_plan(shards: Sequence[RunFolder]) -> Plan:
 
 
 def _decides(shard: RunFolder) -> dict[str, str]:
-    """What a plan is made of, as comparable text."""
+    """Return the parts of a plan that decide, as comparable text."""
     plan, manifest = shard.whole_plan(), shard.manifest
     there = {name: plan.get(name) for name in ("sweep", "overrides", "client")}
     there |= {name: manifest.get(name) for name in ("profiles", "workloads", "hardware")}
@@ -231,7 +233,7 @@ def _refuse_twice(shards: Sequence[RunFolder]) -> None:
 
 
 def latest_before(folder: RunFolder, folders: Sequence[RunFolder]) -> RunFolder | None:
-    """The newest run of the same sweep that began before this one, on the same hardware, simulated as it is."""
+    """The newest earlier run of the same sweep on the same hardware, simulated if this one is."""
     mine = folder.manifest
 
     def alike(other: Mapping[str, Any]) -> bool:

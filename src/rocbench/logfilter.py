@@ -1,13 +1,15 @@
-"""A server's output on its way into its log, without secrets: `python -m rocbench.logfilter FD`.
+"""Filter secrets out of a server's output on its way into its log: `python -m rocbench.logfilter FD`.
 
-A process of its own: it lives as long as anything holds the other end of the pipe, so a server whose `bench` was killed
-writes on, and what it writes is still filtered. It ends when the last writer has. What comes in is always taken, also
-when the disk is full, so that no server waits for its log; what could not be written is counted in the log itself.
+It is a separate process that lives as long as any process holds the other end of the pipe. So a server whose
+`bench` was killed continues to write, and its output is still filtered. It ends after the last writer. It
+always accepts input, even on a full disk, so that no server waits for its log; output that could not be
+written is counted in the log itself.
 
 Args:
-    FD: a file in memory that holds JSON: `secrets`, values to mask; `variables`, name to value, of which the value is
-        masked; `died`, how the filter before this one ended (empty: there was none). Once it is read, the file holds one
-        byte: whether bytes have been read that are not written yet (`AT_REST` where none are).
+    FD: a file in memory that holds JSON: `secrets`, values to mask; `variables`, name to value, of which the
+        value is masked; `died`, how the filter before this one ended (empty: there was none). Once it is
+        read, the file holds one byte: whether bytes have been read that are not written yet (`AT_REST` if
+        none).
 """
 
 from __future__ import annotations
@@ -23,36 +25,37 @@ from collections.abc import Mapping, Sequence
 from rocbench.redact import MASK, hinted, redacted, written_forms
 
 LONGEST_LINE = 64 * 1024
-"""Bytes of a line that are held until its end comes; of a longer one what has come is written, less `HELD`."""
+"""Maximum bytes held until a line ends; of a longer line everything is written except the last `HELD`."""
 HELD = 4096
 _DUMPS = (("=", ""), ("': '", "'"), ("': \"", '"'), ('": "', '"'))
-"""How an environment is printed: NAME=value, and as Python (with either mark) and JSON write a mapping."""
+"""Forms of a printed environment: NAME=value, and as Python (with either mark) and JSON write a mapping."""
 AT_REST = b"\0"
 _BUSY = b"\1"
 _READ = 256 * 1024
 _DEAF = tuple(getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 PIPE".split())
 _NUMBERS = b"0123456789,[]"
-"""What makes up lists of token ids; the words of a log differ in little else."""
+"""Characters of lists of token ids; the words of a log differ in little else."""
 _MOST_WORDS = 50_000
 _LONGEST_WORD = 200
 
 
 class Lines:
-    """Bytes in, masked bytes out, in whole lines.
+    """Mask bytes, and return them in whole lines.
 
-    Masking costs 500 ns a byte, and a server that logs its requests logs megabytes a second. So it is done only in lines
-    that hold a suspicious word, and each word is looked at once: a log says the same words again and again, but for numbers.
+    Masking costs 500 ns per byte, and a server that logs its requests logs megabytes per second. So only
+    lines with a suspicious word are masked, and each word is checked once: a log repeats the same words,
+    except numbers.
     """
 
     def __init__(
         self, secrets: Sequence[str], variables: Mapping[str, str] | None = None, *, begun: bool = False
     ) -> None:
-        """Makes a filter.
+        """Make a filter.
 
         Args:
-            begun: the first line has begun before: what comes of it is dropped, as it may be the end of a secret.
+            begun: the first line began earlier: the rest of it is dropped, as it may be the end of a secret.
         """
-        # Any bytes come; as latin-1 they are text, and go out as they came.
+        # The bytes are arbitrary; as latin-1 they are text, and are written unchanged.
         self._secrets = tuple(_latin(secret) for secret in secrets)
         dumps = {
             f"{_latin(name)}{between}": ([_latin(form) for form in _longest_first(value)], after)
@@ -70,7 +73,7 @@ class Lines:
         self._words = tuple({_skeleton(text) for text in texts if text not in self._phrases})
         names = {_skeleton(_latin(name).encode("latin-1")) for name in variables or {}}
         self._names = {name: tuple(name + end for end in (b"=", b"':", b'":')) for name in names}
-        # Over several lines: no line alone shows it.
+        # Over several lines: no single line shows it.
         self._tall = tuple(secret for secret in self._secrets if _is_tall(secret))
         self._low = tuple(secret for secret in self._secrets if not _is_tall(secret))
         self._tall_dumps = tuple(
@@ -84,7 +87,7 @@ class Lines:
         self._begun = begun
 
     def take(self, data: bytes) -> bytes:
-        """What can be written after these bytes have come."""
+        """Return the bytes that can be written after this input."""
         if self._begun:
             _, end, data = data.partition(b"\n")
             self._begun = not end
@@ -92,13 +95,13 @@ class Lines:
         end_at = max(self._rest.rfind(b"\n"), self._rest.rfind(b"\r")) + 1
         done, self._rest = self._masked(self._rest[:end_at]), self._rest[end_at:]
         if len(self._rest) > LONGEST_LINE + self._held:
-            # Whatever is whole is masked by now, and what is not begins in the bytes that are held.
+            # Everything whole is masked by now, and the rest begins in the held bytes.
             masked = self._masked(self._rest)
             done, self._rest = done + masked[: -self._held], masked[-self._held :]
         return done
 
     def end(self) -> bytes:
-        """What is left when nothing more comes."""
+        """Return the rest at the end of the input."""
         done, self._rest = self._masked(self._rest), b""
         return done
 
@@ -118,7 +121,7 @@ class Lines:
             for number, line in enumerate(lines)
             if phrased or not suspects.isdisjoint(_skeleton(line).split())
         ]
-        # Together: what is looked for is looked for once. No mask takes or makes the end of a line.
+        # Together: common searches are made once. No mask removes or adds the end of a line.
         done = self._masked_lines(b"".join(lines[number] for number in chosen), b"\n".join(suspects))
         for number, line in zip(chosen, done.splitlines(keepends=True), strict=True):
             lines[number] = line
@@ -129,7 +132,7 @@ class Lines:
         return redacted(text, self._low, suspects.decode("latin-1")).encode("latin-1")
 
     def _without_dumps(self, text: str) -> str:
-        """Each value masked that stands behind its variable's name, also where two of them overlap."""
+        """Mask each value that follows its variable's name, also where two of them overlap."""
         done, at = [], 0
         found = self._heads.search(text) if self._dumps else None
         while found is not None:
@@ -144,7 +147,7 @@ class Lines:
         return "".join([*done, text[at:]]) if done else text
 
     def _suspects(self, data: bytes) -> set[bytes]:
-        """Words, without their digits, of which a secret or its name may be a part."""
+        """Return words, without their digits, that may be part of a secret or its name."""
         new = set(_skeleton(data).split()) - self._innocent
         any_is = self._hinted(b"\n".join(new))
         suspects = {word for word in new if self._hinted(word)} if any_is else set()
@@ -176,7 +179,7 @@ def _is_tall(text: str) -> bool:
 
 
 class Log:
-    """A file that may refuse what is written; counted, and told in it as soon as there is room."""
+    """A file that may refuse writes; losses are counted, and reported in it when there is room."""
 
     def __init__(self, file: int) -> None:
         self.file = file
@@ -184,7 +187,7 @@ class Log:
         self.why = ""
 
     def write(self, data: bytes) -> None:
-        """Write all of it, or count what is lost."""
+        """Write all of it, or count the loss."""
         if self.lost:
             note = f"\n[bench: {self.lost} bytes of this log could not be written: {self.why}]\n".encode()
             if self._write(note) == len(note):
@@ -206,7 +209,7 @@ def _latin(text: str) -> str:
 
 
 def main() -> None:
-    """From standard input to standard output, until its end."""
+    """Filter standard input to standard output, until its end."""
     for number in _DEAF:
         signal.signal(number, signal.SIG_IGN)
     state = int(sys.argv[1])

@@ -26,7 +26,7 @@ KEPT = re.compile(
     r"|no_rope_layer_interval|.*hidden_act|hidden_activation|activation_function|mamba_ssm_(cache_)?dtype|use_mamba_kernels"
     r"|parallel_attn_output|time_step_rank|spatial_merge_size"
 )
-"""Fields that are kept though they decide no dimension: what names the model, its limits, and what rules ask for."""
+"""Fields that are kept though they decide no dimension: the model's name, its limits, and inputs of rules."""
 NOT_KEPT = re.compile(r"vision_(start|end).*")
 FIRST_VLLM = {
     "deepseek_v32": "0.11.2",
@@ -38,14 +38,14 @@ FIRST_VLLM = {
     "minimax_m3_vl": "0.24.0",
     "qwen3_5_moe": "0.17.1",
 }
-"""First release whose model registry has the architecture, of those that were read (0.11.2 to 0.33.0)."""
+"""First release whose model registry has the architecture, among the read releases (0.11.2 to 0.33.0)."""
 TARGET_HBM = 256 * GIB
 WEIGHT_SHARE = 0.6
 LABELS = {"none": "bf16", "fp8_block": "fp8", "fp8_channel": "fp8", "int4_group": "int4", "mxfp4": "mxfp4"}
 
 
 def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: Sequence[str] = ()) -> str:
-    """A whole profile as YAML, with what could not be told as comments and under `unconfirmed`.
+    """Return a whole profile as YAML, with unknown facts as comments and under `unconfirmed`.
 
     Args:
         config: the parsed `config.json`.
@@ -53,7 +53,7 @@ def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: S
         repeated: keys that the file names again in one object.
 
     Raises:
-        ConfigError: the config lacks a field that no model can be described without.
+        ConfigError: the config lacks a field that every model description needs.
     """
     arch = from_config(config)
     checkpoint, doubts = detect_checkpoint(config)
@@ -113,7 +113,7 @@ def _spread(arch: Architecture, checkpoint: Checkpoint) -> tuple[int, int]:
 
 
 def _kept(config: Mapping[str, Any], *, nested: bool = False) -> dict[str, Any]:
-    """All fields but those that decide nothing: one that is not understood must stay in doubt in the profile."""
+    """Return all fields except those that decide nothing: an unknown field must keep the profile in doubt."""
     filled = kind_of(config.get("model_type")).fills
     kept: dict[str, Any] = {}
     for key, value in config.items():
@@ -149,7 +149,7 @@ def _comments(arch: Architecture, checkpoint: Checkpoint, profile: ModelProfile)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Lists of numbers and short words on one line, everything else over several."""
+    """Lists of numbers and short words on one line, the rest over several."""
 
 
 def _sequence(dumper: _Dumper, data: list[Any] | tuple[Any, ...]) -> yaml.SequenceNode:

@@ -12,9 +12,10 @@ INDENT = 4
 
 
 def text(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Aligned columns; a column whose cells all begin like numbers is set flush right.
+    """Return aligned columns; a column whose cells all begin like numbers is set flush right.
 
-    Where that is wider than `width` characters, a row goes on below itself: nothing is cut, and no word is broken.
+    If that is wider than `width` characters, a row continues on further lines: nothing is cut, and no word is
+    broken.
     """
     header, rows = shown(header), [shown(row) for row in rows]
     columns = list(zip(header, *rows, strict=True)) if rows else [(name,) for name in header]
@@ -44,12 +45,12 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
 
 
 def shown(cells: Sequence[str]) -> list[str]:
-    """Cells of one line each."""
+    """Return cells of one line each."""
     return [harmless.one_line(cell) for cell in cells]
 
 
 def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
-    """Columns that stand in one line, as many as fit; all of them without a width."""
+    """Return the columns of each line, as many as fit; all of them without a width."""
     parts: list[list[int]] = [[]]
     used = 0
     for index, wide in enumerate(widths):
@@ -62,7 +63,7 @@ def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub table."""
+    """Return a GitHub table."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(harmless.safe_markdown, cells)) + " |"

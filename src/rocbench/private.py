@@ -1,6 +1,6 @@
-"""Files of a run: they may hold what a server or a user said, so they are their owner's alone (0600) unless asked.
+"""Permissions of a run's files: the owner's alone (0600) by default, as they may hold private text.
 
-$ROCBENCH_UMASK asks: 027 lets the group read. The shell's own umask decides nothing here.
+$ROCBENCH_UMASK changes that: 027 lets the group read. The shell's own umask has no effect.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ ASKED = "ROCBENCH_UMASK"
 
 
 def mode() -> int:
-    """Permissions of a new file.
+    """Return the permissions of a new file.
 
     Raises:
-        InputError: $ROCBENCH_UMASK is no umask that leaves the owner reading and writing.
+        InputError: $ROCBENCH_UMASK is not a umask that leaves the owner reading and writing.
     """
     given = os.environ.get(ASKED) or "077"
     try:
@@ -35,7 +35,7 @@ def mode() -> int:
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open(..., opener=)`: the file has its permissions before anything is in it. A link is refused."""
+    """For `open(..., opener=)`: the file has its permissions before it has content. A link is refused."""
     wanted = mode()
     file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if os.fstat(file).st_mode & 0o777 != wanted:
@@ -45,7 +45,7 @@ def opener(path: str, flags: int) -> int:
 
 
 def fresh(path: str, flags: int) -> int:
-    """The same for a temporary file: whatever stands there, perhaps by another user, goes first."""
+    """The same for a temporary file: an existing file, perhaps another user's, is removed first."""
     Path(path).unlink(missing_ok=True)
     return opener(path, flags | os.O_EXCL)
 

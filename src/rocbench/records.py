@@ -1,7 +1,7 @@
-"""The waist of the project: everything before makes records, everything after only reads them.
+"""The records of a load: all code before makes them, all code after only reads them.
 
-One `LoadResult` is what one cell's load gave: a row per request (`REQUEST_DTYPE`), histograms of the
-gaps between tokens, counts inside the measured window, and what the client knows about itself.
+One `LoadResult` is the result of one cell's load: a row per request (`REQUEST_DTYPE`), histograms of the gaps
+between tokens, counts inside the measured window, and the client's own measurements.
 
 All stamps are int64 nanoseconds of CLOCK_REALTIME; `NONE` (-1) means absent. Absent is not zero.
 """
@@ -22,7 +22,7 @@ NONE = -1
 
 
 class Phase(IntEnum):
-    """When a request began, as to the measured window."""
+    """The begin of a request relative to the measured window."""
 
     WARMUP = 0
     MEASURED = 1
@@ -31,7 +31,7 @@ class Phase(IntEnum):
 
 
 class Failure(StrEnum):
-    """Why a request does not count as completed. One class each, none counted as success."""
+    """The reason that a request does not count as completed. One class each; none counts as success."""
 
     HTTP_STATUS = "http_status"
     IN_BAND_ERROR = "in_band_error"
@@ -43,18 +43,18 @@ class Failure(StrEnum):
     CONNECT = "connect"
     ABORTED = "aborted"
     TOO_LARGE = "too_large"
-    """Its head, an event or all of it is larger than any answer is; it was not read to its end."""
+    """Its head, an event or all of it is larger than any answer; it was not read to its end."""
 
 
 class Resend(StrEnum):
-    """How the kept connection ended on which a request was sent first, before a byte of its answer came."""
+    """The end of the kept connection on which a request was sent first, before a byte of its answer came."""
 
     RESET = "reset"
     """It was reset: the server may have seen the request."""
     CLOSED = "closed"
     """It was closed in order: the server may have seen the request."""
     UNREAD = "unread"
-    """The server had closed it before the request came, and its kernel threw the request away."""
+    """The server had closed it before the request came, and its kernel discarded the request."""
 
 
 RESENDS = tuple(Resend)
@@ -65,22 +65,23 @@ FAILURES = tuple(Failure)
 
 
 class Doubt(IntFlag):
-    """What contradicts a completed request's row."""
+    """Contradictions in a completed request's row."""
 
     USAGE = 1
     """Its counts and its text contradict each other."""
     ONE_PIECE = 2
     """All of it came at once."""
     UNKNOWN_TEXT = 4
-    """Text came under a name that is not known, and set no stamp."""
+    """Text came under an unknown name, and set no stamp."""
     END = 8
-    """Why it ended was not told, or in a word that is not known."""
+    """The reason of its end is missing or unknown."""
 
 
 BURST_EVENTS = 4
 BURST_TOKENS = 16
-"""From so many events, or so many tokens in fewer (speculation gives several at once), it can be told whether an
-answer came in one piece."""
+"""Minimum events, or tokens in fewer events (speculation gives several at once), to decide if an answer came
+in one piece.
+"""
 
 REQUEST_DTYPE = np.dtype(
     [
@@ -122,7 +123,7 @@ RequestArray = npt.NDArray[np.void]
 class Histogram:
     """Counts on a logarithmic grid from 1 us to 10,000 s, relative width 0.1 %; values under 1 us in bin 0.
 
-    Memory is bounded whatever the number of tokens. `add` takes nanoseconds.
+    Memory is bounded for any number of tokens. `add` takes nanoseconds.
     """
 
     counts: Int64Array = field(default_factory=lambda: np.zeros(Histogram.bins(), dtype=np.int64))
@@ -136,13 +137,13 @@ class Histogram:
 
     @staticmethod
     def bin_of(gaps_ns: npt.NDArray[np.int64]) -> Int64Array:
-        """Bin index of each gap in ns."""
+        """Return the bin index of each gap in ns."""
         scaled = np.log(np.maximum(gaps_ns, 1) / 1e3) / np.log(1.001)
         bins: Int64Array = np.clip(np.floor(scaled).astype(np.int64) + 1, 0, Histogram.bins() - 1)
         return bins
 
     def add(self, gaps_ns: npt.NDArray[np.int64], weights: npt.NDArray[np.int64] | None = None) -> None:
-        """Count gaps (ns); `weights` is how many tokens each gap stands for."""
+        """Count gaps (ns); `weights` is the number of tokens of each gap."""
         if not len(gaps_ns):
             return
         if weights is None:
@@ -162,11 +163,11 @@ class Histogram:
         self.sum_ns += other.sum_ns
 
     def mean_ns(self) -> float:
-        """Exact mean in ns; NaN when empty."""
+        """Return the exact mean in ns; NaN when empty."""
         return self.sum_ns / self.total if self.total else float("nan")
 
     def percentile_ns(self, q: float) -> float:
-        """The q-th percentile (0 to 100) in ns, at the middle of its bin; NaN when empty."""
+        """Return the q-th percentile (0 to 100) in ns, at the middle of its bin; NaN when empty."""
         if not self.total:
             return float("nan")
         rank = max(1, int(np.ceil(q / 100 * self.total)))
@@ -178,14 +179,14 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """What one load worker knows about itself, over the measured window."""
+    """One load worker's data about itself, over the measured window."""
 
     worker: int
     host: str
     cpu_s: float
     wall_s: float
     longest_pause_ms: float
-    """Maximum time between two returns to the poll, a stall in which nothing was read or sent."""
+    """Maximum time between two returns to the poll: a stall without reads or sends."""
     connections_opened: int
     reads: int
     coalesced_reads: int
@@ -199,21 +200,21 @@ class WorkerStats:
 
 @dataclass(frozen=True, slots=True)
 class LoadHost:
-    """A host that load came from beside the driver's own."""
+    """A load host other than the driver's own."""
 
     name: str
     workers: int
     clock_offset_ms: float
-    """How far its clock is ahead of the driver's."""
+    """Lead of its clock over the driver's."""
     clock_bound_ms: float
-    """How wrong that can be, drift during the load included."""
+    """Error bound of the offset, including drift during the load."""
     silence_ms: float
-    """The longest time in which it was told nothing."""
+    """The longest time without a message to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The measured window, [start, end) in ns of CLOCK_REALTIME, and why it ended."""
+    """The measured window, [start, end) in ns of CLOCK_REALTIME, and the reason of its end."""
 
     start_ns: int
     end_ns: int
@@ -229,7 +230,7 @@ class Window:
 
 @dataclass(slots=True)
 class LoadResult:
-    """Everything one cell's load gave."""
+    """The full result of one cell's load."""
 
     requests: RequestArray
     """REQUEST_DTYPE, every request of every phase, in order of sent_ns."""
@@ -241,7 +242,7 @@ class LoadResult:
     icl: Histogram
     """Gaps between chunks that carried tokens, of the same requests."""
     output_tokens_in_window: int
-    """Tokens of completed and failed requests whose stamps lie in the window, whenever the request began."""
+    """Tokens of completed and failed requests with stamps in the window, whenever the request began."""
     input_tokens_in_window: int
     """Prompt tokens less image tokens, of requests whose first token's stamp lies in the window."""
     image_tokens_in_window: int
@@ -258,13 +259,14 @@ class LoadResult:
     stamps: dict[int, Int64Array] | None = None
     """request_id to token stamps (ns), only with `keep_stamps`."""
     hosts: tuple[LoadHost, ...] = ()
-    """Where the load came from; empty for the driver's own host."""
+    """Origins of the load; empty for the driver's own host."""
     rate_asked: float | None = None
-    """Open loop: requests/s asked for."""
+    """Open loop: requested requests/s."""
     osl_mean: float | None = None
-    """Mean output tokens of the lengths that requests are drawn from; None where nobody knows it."""
+    """Mean output tokens of the lengths that requests are drawn from; None if unknown."""
     silences: Int64Array | None = None
-    """(n, 2): start and end of each stretch of the window longer than 100 ms in which no token of any stream came."""
+    """(n, 2): start and end of each stretch of the window longer than 100 ms without a token of any stream.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,7 @@ class ServerSample:
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """One reading of one GPU. None where the tool said N/A."""
+    """One reading of one GPU. None if the tool reported N/A."""
 
     at_ns: int
     gpu: int
@@ -291,5 +293,6 @@ class GpuSample:
     throttled: bool | None = None
     ecc_uncorrectable: int | None = None
     socket: int | None = None
-    """Lowest GPU of its socket among those that the server uses: it alone holds the socket's power and energy. None
-    where each GPU is a socket, as far as is known."""
+    """Lowest GPU of its socket among those that the server uses: it alone holds the socket's power and
+    energy. None if each GPU is a socket, as far as known.
+    """

@@ -1,6 +1,6 @@
-"""Keeps secrets out of everything that is written: argv, environment, logs, answers of servers. Pure.
+"""Keep secrets out of everything that is written: argv, environment, logs, answers of servers. Pure.
 
-What is masked, is masked in values, before they become JSON and before they are cut.
+Values are masked before they become JSON and before they are cut.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _MARKED = re.compile(r"\*\*\*(?:sha256:[0-9a-f]{8})?")
 
 _SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
 _LINE_END = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""Where a text has another line, as `str.splitlines` has it."""
+"""Line ends of a text, as in `str.splitlines`."""
 _MARGIN = 4096
-"""Characters beyond a cut that are looked at for what it would go through."""
+"""Characters beyond a cut that are searched for a secret across the cut."""
 
 _Q = r"(?:\\*[\"'])?"
 """A quotation mark, also escaped."""
@@ -44,19 +44,19 @@ _BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _BASIC = re.compile(r"\b(basic\s+)([\w+/=-]{8,})", re.IGNORECASE)
 _NUMBER = re.compile(r"\d{1,4}(?:[./]\d{1,4})?%?")
 _COUNTED = frozenset("pass credential credentials authorization auth".split())
-"""What logs put before a count or a status: `PASS: 5`, `credentials: 401 Client Error`."""
+"""Words that logs put before a count or a status: `PASS: 5`, `credentials: 401 Client Error`."""
 _SPEECH = frozenset(
     "a an cannot expected has holds is it its list must needs no not string takes that the these this too value VALUE".split()
 )
-"""What a sentence about a name goes on with: `X_TOKEN: must be text`, `give KEY=VALUE`."""
+"""Words that continue a sentence about a name: `X_TOKEN: must be text`, `give KEY=VALUE`."""
 _BARE_USERINFO = re.compile(
     r"(?<![^\s,;='\"(\[{])[\w.%+~-]*:(?![/\s])[^\s\"'<>]{1,200}@(?!sha256:)(?=[\w\[*])"
 )
-"""`user:password@host` without a scheme; no path (`/a:/b@c`), and no image's digest."""
+"""`user:password@host` without a scheme; not a path (`/a:/b@c`), and not an image's digest."""
 _USERINFO = re.compile(
     r"(://)(?:[^\s/?#\"'<>]*@|[^\s/?#\"'<>@:\[]*:(?!\d{1,5}(?:[/?#]|$))[^\s\"'<>@]{1,200}@)"
 )
-"""A password may hold `/` and `?` where nobody has quoted them; what stands behind a port is a path."""
+"""A password may hold `/` and `?` without quoting; text behind a port is a path."""
 _KNOWN_SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
     r"|xox[abeprs]-[\w-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{30,}|nvapi-[\w-]{16,}"
@@ -66,16 +66,16 @@ _KNOWN_SHAPES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How a secret shows itself, and words without which no text holds it: they are found much faster."""
+    """The pattern of a kind of secret, and words that every such text holds: they are found much faster."""
 
     pattern: re.Pattern[str]
-    """Looks no further than the line that it begins in."""
+    """Matches no further than the line in which it begins."""
     mask: Callable[[re.Match[str]], str]
     words: tuple[str, ...]
-    """It begins with one of these; a variable's name holds one."""
+    """Words with which it begins; a variable's name holds one."""
     any_case: bool = True
     inside: bool = False
-    """The word may stand anywhere in the name that it begins with."""
+    """True if the word may be anywhere in the name with which it begins."""
 
     def masked(self, text: str, lowered: str, among: str) -> str:
         starts = self._starts(text, lowered, among)
@@ -93,7 +93,7 @@ class _Shape:
         return "".join([*done, text[at:]]) if done else text
 
     def _starts(self, text: str, lowered: str, among: str) -> list[int]:
-        """Where it may begin, in order."""
+        """Return the places where it may begin, in order."""
         where = lowered if self.any_case else text
         starts: set[int] = set()
         for word in self.words:
@@ -104,13 +104,13 @@ class _Shape:
         return sorted(starts)
 
     def hinted(self, text: str, lowered: str) -> bool:
-        """Whether a text may hold one."""
+        """Return whether a text may hold one."""
         where = lowered if self.any_case else text
         return any(word in where for word in self.words)
 
 
 def _name_start(text: str, at: int) -> int:
-    """Where the name of a variable begins that goes on at a place."""
+    """Return the start of a variable's name that includes this place."""
     least = max(0, at - _LONGEST_NAME)
     while at > least and text[at - 1] in _OF_NAMES:
         at -= 1
@@ -118,18 +118,20 @@ def _name_start(text: str, at: int) -> int:
 
 
 def _lowered(text: str) -> str:
-    """In lower case, each character where it was: of all, this one alone becomes two."""
+    """Return lower case with the same positions: of all characters, only this one becomes two."""
     return text.replace("\u0130", "i").lower()
 
 
 def redacted(text: str, secrets: Iterable[str] = (), among: str | None = None) -> str:
-    """The text with `***` in place of each secret, and of what shows itself to be one: users and passwords of URLs,
-    bearer tokens, keys by their shape (`hf_...`), what stands behind a secret's name (`"api_key": "..."`).
+    """Return the text with `***` in place of each secret, and of each text with the form of a secret: users
+    and passwords of URLs, bearer tokens, keys by their shape (`hf_...`), values after a secret's name
+    (`"api_key": "..."`).
 
     Args:
         text: of any length.
         secrets: known ones.
-        among: words of the text, each among them that may show one (`hinted`): a long text is searched for no other.
+        among: the words of the text that may show a secret (`hinted`), all of them: a long text is searched
+            for no other words.
     """
     for secret in secrets:
         if secret in text:
@@ -144,17 +146,19 @@ def redacted(text: str, secrets: Iterable[str] = (), among: str | None = None) -
 
 
 def redacted_value(value: str, secrets: Iterable[str] = ()) -> str:
-    """A variable's value, also without the user and password of `user:password@host`; a text may say `a:b@c` of anything."""
+    """Mask a variable's value, also in `user:password@host`; in free text `a:b@c` may mean anything."""
     return _BARE_USERINFO.sub(f"{MASK}@", redacted(value, secrets))
 
 
 def bare_userinfo(value: str) -> list[str]:
-    """Each `user:password` of a value that a host follows and no scheme precedes."""
+    """Return each `user:password` of a value that precedes a host and follows no scheme."""
     return [found[0][:-1] for found in _BARE_USERINFO.finditer(value)]
 
 
 def written_forms(value: str) -> set[str]:
-    """How a text stands between quotation marks of JSON and of Python, also of one in the other or in itself."""
+    """Return the forms of a text between quotation marks of JSON and of Python, also of one nested in the
+    other or in itself.
+    """
     forms = {value}
     for _ in range(2):
         forms |= {form for text in forms for form in _quoted_forms(text)}
@@ -164,19 +168,19 @@ def written_forms(value: str) -> set[str]:
 def _quoted_forms(text: str) -> Iterator[str]:
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
-    # Python writes ' as it is, or escaped where the text holds both marks.
+    # Python writes ' unchanged, or escaped if the text holds both marks.
     parts = [repr(part)[1:-1] for part in text.split("'")]
     yield "'".join(parts)
     yield "\\'".join(parts)
 
 
 def cut(text: str, length: int, secrets: Iterable[str] = ()) -> str:
-    """The first characters of a text, no part of a secret among them: it is masked before it is cut."""
+    """Return the first characters of a text, without any part of a secret: it is masked before it is cut."""
     return redacted(text[: length + _MARGIN], secrets)[:length]
 
 
 def redacted_data(value: Any, secrets: Sequence[str] = ()) -> Any:
-    """Nested data with secrets masked in every text; the names of fields stay, so that it can be read back."""
+    """Return nested data with secrets masked in every text; field names stay, so that it can be read back."""
     if isinstance(value, str):
         return redacted(value, secrets)
     if isinstance(value, Mapping):
@@ -196,7 +200,7 @@ def _masked_worth(found: re.Match[str]) -> str:
 
 
 def _is_told(name: str, found: re.Match[str], group: int) -> bool:
-    """Whether a count or a sentence follows the name, and no value."""
+    """Return whether a count or a sentence follows the name, and no value."""
     worth, text = found[group], found.string
     if worth in _SPEECH:
         around = text[found.start(group) - 1] + text[found.end() : found.end() + 2]
@@ -205,7 +209,7 @@ def _is_told(name: str, found: re.Match[str], group: int) -> bool:
 
 
 def _masked_basic(found: re.Match[str]) -> str:
-    """With the mask where it is base64 of `user:password`; `basic functionality` is none."""
+    """Return the match with the mask, if it is base64 of `user:password`; `basic functionality` is not."""
     text = found[2].rstrip("=")
     try:
         plain = base64.b64decode(text[: len(text) // 4 * 4], altchars=b"-_", validate=False)
@@ -221,7 +225,7 @@ def _masked_variable(found: re.Match[str]) -> str:
 
 
 def _unquoted(worth: str) -> str:
-    """The mask, behind the quotation mark that the value began with."""
+    """Return the mask, after the value's opening quotation mark."""
     opening = re.match(r"\\*[\"']", worth)
     return (opening[0] if opening else "") + MASK
 
@@ -258,13 +262,13 @@ _SHAPES = (
 
 
 def hinted(text: str) -> bool:
-    """Whether a text may hold what shows itself to be a secret; most texts do not, and that is quickly seen."""
+    """Return whether a text may hold the form of a secret; most texts do not, and that is quickly seen."""
     lowered = _lowered(text)
     return any(shape.hinted(text, lowered) for shape in _SHAPES)
 
 
 def lift_secrets(command: Sequence[str], env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Moves `--api-key X` and `--hf-token X` out of argv into VLLM_API_KEY and HF_TOKEN.
+    """Move `--api-key X` and `--hf-token X` out of argv into VLLM_API_KEY and HF_TOKEN.
 
     argv is readable by every user of the node (`ps`), and vLLM logs its non-default arguments.
     """
@@ -284,10 +288,10 @@ def lift_secrets(command: Sequence[str], env: Mapping[str, str]) -> tuple[tuple[
 def lift_flags(
     args: Mapping[str, Any], env: Mapping[str, str], where: str = ""
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The same of flags by name, before anything is written or shown of them.
+    """The same for flags by name, before they are written or shown.
 
     Raises:
-        InputError: several keys, of which the environment can hold one.
+        InputError: there are several keys, of which the environment can hold one.
     """
     kept, lifted = dict(args), dict(env)
     for name, value in args.items():
@@ -306,7 +310,7 @@ def lift_flags(
 
 
 def masked_argv(command: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
-    """argv with secrets masked in each word, and what follows a flag whose name tells of a secret."""
+    """Return argv with secrets masked in each word, and values masked after a flag with a secret's name."""
     found, behind = [], False
     for word in command:
         flag, equals, value = word.partition("=")
@@ -322,14 +326,14 @@ def masked_argv(command: Sequence[str], secrets: Sequence[str] = ()) -> list[str
 
 
 def masked_entry(name: str, value: Any) -> Any:
-    """The value of a flag (named with its dashes) or of a variable, masked where it may not be shown."""
+    """Return the value of a flag (named with its dashes) or of a variable, masked if it may not be shown."""
     if not name.startswith("-"):
         return value if value is None else marked(name, str(value))
     return _all_masked(value) if hides(name.lstrip("-")) else masked(value)
 
 
 def masked(value: Any) -> Any:
-    """Nested settings with whatever stands under a secret's name masked, and in `env` all but what may be shown."""
+    """Mask every value under a secret's name in nested settings, and in `env` all unlisted variables."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, list | tuple):
@@ -348,12 +352,12 @@ def _masked_setting(name: str, held: Any) -> Any:
 
 
 def hides(name: str) -> bool:
-    """Whether the value of a setting, flag or axis (`env.NAME`) is never shown."""
+    """Return whether the value of a setting, flag or axis (`env.NAME`) is never shown."""
     return not shown(name[4:]) if name.startswith("env.") else is_secret(name)
 
 
 def masked_axis(name: str, text: str) -> str:
-    """The value of an axis, flag or variable (`env.NAME`) within a sentence or a key."""
+    """Return the value of an axis, flag or variable (`env.NAME`) for a sentence or a key."""
     if hides(name):
         return MASK
     return redacted_value(text) if name.startswith("env.") else redacted(text)
@@ -368,10 +372,10 @@ def _all_masked(held: Any) -> Any:
 
 
 def usable_key(key: str, where: str = "") -> str:
-    """An API key without the line's end that files and CI secrets bring along.
+    """Return an API key without the line end that files and CI secrets add.
 
     Raises:
-        InputError: no header can carry it. The key is not told.
+        InputError: no header can carry it. The message does not show the key.
     """
     key = key.strip()
     if not (key.isascii() and key.isprintable()):
@@ -384,20 +388,21 @@ def usable_key(key: str, where: str = "") -> str:
 
 
 def masked_environment(env: Mapping[str, str], secrets: Sequence[str] = ()) -> dict[str, str]:
-    """The environment: values of the variables that may be shown (`rocbench.variables`), of all others a mask."""
+    """The environment: values of variables that may be shown (`rocbench.variables`), for others a mask."""
     return {name: redacted_value(value, secrets) if shown(name) else MASK for name, value in env.items()}
 
 
 def marked_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a user sets for a server, each as `marked` has it."""
+    """Return the variables that a user sets for a server, each in the form of `marked`."""
     return {name: marked(name, value) for name, value in env.items()}
 
 
 def marked(name: str, value: str) -> str:
-    """A variable's value as files of a run hold it, by which two values can be told apart.
+    """Return a variable's value in the form for files of a run, by which two values can be distinguished.
 
-    That of a listed variable; of another the mask with a short hash (`***sha256:ab12cd34`). The mask alone where the
-    name or the value tells of a secret: a short one could be guessed from its hash. What is marked stays so.
+    A listed variable keeps its value; another gets the mask with a short hash (`***sha256:ab12cd34`). Only
+    the mask is written if the name or the value indicates a secret: a short one could be guessed from its
+    hash. A marked value stays unchanged.
     """
     if shown(name):
         return redacted_value(value)

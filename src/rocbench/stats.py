@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its interval; NaN where the data give none."""
+    """An estimate with its interval; NaN if the data give none."""
 
     estimate: float
     low: float
@@ -53,13 +53,13 @@ class Effect:
     df: float = NAN
 
     def relative(self) -> Effect:
-        """From a difference of logarithms to a relative change: exp(x) - 1."""
+        """Convert a difference of logarithms to a relative change: exp(x) - 1."""
         with np.errstate(over="ignore"):  # an end beyond all figures is infinite
             estimate, low, high = (float(np.expm1(x)) for x in (self.estimate, self.low, self.high))
         return Effect(estimate, low, high, self.p, self.df)
 
     def share_of(self, base: float) -> Effect:
-        """From a difference of figures to a share of the base's mean; all NaN where that is not positive."""
+        """Convert a difference of figures to a share of the base's mean; all NaN if that is not positive."""
         if not base > 0:
             return _NO_EFFECT
         return Effect(self.estimate / base, self.low / base, self.high / base, self.p, self.df)
@@ -81,7 +81,7 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
 
 
 def narrow_enough(values: Values, relative_half_width: float) -> bool:
-    """Whether repeats can end: at least 3, and the mean's 95 % interval within +- the wanted share of it."""
+    """Return whether repeats can end: at least 3, and the mean's 95 % interval within the requested share."""
     interval = mean_interval(values)
     return interval.n >= 3 and interval.relative_half_width <= relative_half_width
 
@@ -94,7 +94,8 @@ def bca_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval of a percentile (0 to 100), or of the mean when None.
+    """Return the bias-corrected and accelerated bootstrap interval of a percentile (0 to 100), or of the mean
+    when None.
 
     Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987). NaN ends for n < 2. Equal values give an
     interval of no width. A percentile of few values is coarse: see `min_samples`.
@@ -184,9 +185,10 @@ def relative_effect(
 ) -> Effect:
     """Relative change of b against a, b/a - 1, of geometric means, by Welch on logarithms or by bootstrap.
 
-    A figure of 0 has no logarithm, and is a total loss, not an absent one: the difference of means is then judged, as a
-    share of a's mean. All NaN when an arm has fewer than 2 values, one is not finite, or a's mean is not positive. Of 2
-    values a bootstrap knows only three resamples, which finds effects where there are none: they are judged by Welch.
+    A figure of 0 has no logarithm, and is a total loss, not an absent one: then the difference of means is
+    judged, as a share of a's mean. All NaN when an arm has fewer than 2 values, one is not finite, or a's
+    mean is not positive. Two values have only three bootstrap resamples, which finds effects where there are
+    none: they are judged by Welch.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
@@ -360,7 +362,8 @@ def _power(spread: float, effect: float, n: int, alpha: float) -> float:
 
 
 def min_samples(q: float, confidence: float = CONFIDENCE) -> int:
-    """Least samples for a two-sided interval of the q-th percentile (0 to 100) that needs no distribution.
+    """Minimum samples for a two-sided interval of the q-th percentile (0 to 100) without assuming a
+    distribution.
 
     The largest of n samples lies above the percentile with 1 - (q/100)^n, which must reach (1 + confidence) / 2:
     368 samples for p99, 72 for p95, 36 for p90 (David and Nagaraja, Order Statistics, 7.1).

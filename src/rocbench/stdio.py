@@ -1,4 +1,4 @@
-"""Standard streams of a process that may have been started without them, or whose reader may go: a pipe, a full disk."""
+"""Standard streams that may be missing at the start, or whose reader may go: a pipe, a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIX = {errno.EBADF: "give it somewhere to go, for example > /dev/null"}
 
 
 class _Unfiltered:
-    """A stream for who makes control sequences of his own; everything else is the stream's."""
+    """A stream for code that makes its own control sequences; everything else is the stream's."""
 
     def __init__(self, stream: _Shown) -> None:
         self._stream = stream
@@ -29,31 +29,31 @@ class _Unfiltered:
 
 
 class _Shown(io.TextIOWrapper):
-    """A stream on which control characters are shown, not obeyed: names and words of others reach it."""
+    """A stream on which control characters are shown, not obeyed: foreign names and words reach it."""
 
     def write(self, text: str, /) -> int:
-        """Write text. Raises as `pass_on` does."""
+        """Write text. Raises like `pass_on`."""
         self.pass_on(visible(text))
         return len(text)
 
     def pass_on(self, text: str) -> int:
-        """Write text as it is."""
+        """Write text unchanged."""
         return super().write(text)
 
     @property
     def rich_proxied_file(self) -> _Unfiltered:
-        """What rich writes to in place of this; `report.terminal` keeps its texts from being obeyed."""
+        """The stream that rich writes to instead; `report.terminal` keeps its texts from being obeyed."""
         return _Unfiltered(self)
 
 
 class _Output(_Shown):
-    """Standard output. What cannot be written is a fault of its own kind, never taken for one of a file or a socket."""
+    """Standard output. A failed write is its own kind of fault, never taken for one of a file or a socket."""
 
     def pass_on(self, text: str) -> int:
-        """Write text as it is.
+        """Write text unchanged.
 
         Raises:
-            ReaderGone: it was a pipe, and nobody reads it any more.
+            ReaderGone: it was a pipe, and its reader has closed it.
             DiskFault: it cannot be written.
         """
         try:
@@ -62,7 +62,7 @@ class _Output(_Shown):
             raise _lost(error) from None
 
     def flush(self) -> None:
-        """Pass on what was written. Raises as `write` does."""
+        """Pass on the written text. Raises like `write`."""
         try:
             super().flush()
         except OSError as error:
@@ -70,7 +70,7 @@ class _Output(_Shown):
 
 
 class _Closed(_Output):
-    """Standard output that was closed before the start: like a full one, it cannot be written."""
+    """Standard output that was closed before the start: like a full disk, it cannot be written."""
 
     def pass_on(self, text: str) -> int:
         """Refuse text. Raises DiskFault."""
@@ -80,10 +80,10 @@ class _Closed(_Output):
 
 
 class _Errors(_Shown):
-    """Standard error. What cannot be written there cannot be told anywhere, and stops nothing."""
+    """Standard error. A failed write cannot be reported anywhere, and stops nothing."""
 
     def pass_on(self, text: str) -> int:
-        """Write text as it is, if it can be written."""
+        """Write text unchanged, if it can be written."""
         try:
             return super().pass_on(text)
         except OSError:
@@ -91,7 +91,7 @@ class _Errors(_Shown):
             return len(text)
 
     def flush(self) -> None:
-        """Pass on what was written, if it can be."""
+        """Pass on the written text, if possible."""
         try:
             super().flush()
         except OSError:
@@ -99,10 +99,10 @@ class _Errors(_Shown):
 
 
 def prepare() -> None:
-    """Put these in place of sys.stdout and sys.stderr; a stream that is closed is opened on /dev/null.
+    """Replace sys.stdout and sys.stderr with these; a closed stream is opened on /dev/null.
 
-    Text for a standard output that is closed is a fault, as on a full disk; for a standard error it is lost. Text that
-    the locale's encoding cannot hold is written with its escapes.
+    Text for a closed standard output is a fault, as on a full disk; for a closed standard error it is lost.
+    Text that the locale's encoding cannot hold is written with escapes.
     """
     output = _Closed if getattr(sys, "stdout", None) is None else _Output
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -125,7 +125,7 @@ def _as(kind: type[_Output | _Errors], stream: TextIO | None) -> TextIO:
 
 
 def _lost(error: OSError) -> ReaderGone | DiskFault:
-    """Why standard output cannot be written. From now on it goes nowhere, so that Python's last flush is quiet."""
+    """The fault of a failed write; later output is discarded, so that Python's last flush is quiet."""
     _discard(1)
     if isinstance(error, BrokenPipeError):
         return ReaderGone("whoever read standard output has gone")
@@ -137,7 +137,7 @@ def _lost(error: OSError) -> ReaderGone | DiskFault:
 
 
 def _discard(number: int) -> None:
-    """Let a file descriptor lead to /dev/null."""
+    """Redirect a file descriptor to /dev/null."""
     null = os.open(os.devnull, os.O_RDWR)
     if null != number:
         os.dup2(null, number)

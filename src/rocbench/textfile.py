@@ -1,4 +1,4 @@
-"""A file that somebody names, read within bounds: a folder, pipe, device or far too large file is told at once."""
+"""Read a named file within bounds: a folder, pipe, device or far too large file gives an error at once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from rocbench.errors import InputError
 from rocbench.units import size
 
 LARGEST = 16 << 20
-"""Bytes of a file that a person writes or a model brings: the largest config.json has 0.3 MiB."""
+"""Maximum bytes of a file that a person writes or a model brings: the largest config.json has 0.3 MiB."""
 
 
 def read_bytes(path: Path, *, most: int = LARGEST, fix: str = "") -> bytes:
-    """What a regular file holds.
+    """Return the content of a regular file.
 
     Args:
         path: links are followed; `~` is not expanded.
-        most: bytes that it may hold.
-        fix: what to do where there is no such file.
+        most: maximum number of bytes.
+        fix: the remedy if there is no such file.
 
     Raises:
-        InputError: there is no such file, it is no regular file, holds more than `most` bytes, or cannot be read.
+        InputError: there is no such file, it is not a regular file, holds more than `most` bytes, or cannot
+            be read.
     """
     try:
         # A pipe without a writer would wait for ever.
@@ -87,7 +88,7 @@ def read_json(
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path names a regular file; False also for a name that no file can have, and one that is not allowed."""
+    """Return whether a path names a regular file; False also for an impossible or forbidden name."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -95,5 +96,5 @@ def is_file(path: Path) -> bool:
 
 
 def _shown(path: Path) -> str:
-    """A path as a message may hold it."""
+    """Return a path in the form for a message."""
     return str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

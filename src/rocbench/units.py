@@ -13,7 +13,7 @@ ABSENT = "-"
 
 
 def number(value: float | int | None, digits: int = 1) -> str:
-    """`12,345.6`, or a dash for a value that is absent (None or NaN). Without digits, two of a value below 10."""
+    """`12,345.6`, or a dash for an absent value (None or NaN). Without digits: two for a value below 10."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
     if isinstance(value, int):
@@ -24,13 +24,13 @@ def number(value: float | int | None, digits: int = 1) -> str:
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """The first of the names, and how many more there are."""
+    """Return the first of the names, and the number of the rest."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def one_line(text: str, longest: int = 500) -> str:
-    """Words of somebody else as one line for a screen, a row or a page: no control character reaches a terminal."""
+    """Foreign text as one line for a screen, a row or a page: no control character reaches a terminal."""
     shown = "".join(
         " " if char.isspace() or unicodedata.category(char)[0] == "C" else char
         for char in text[: 8 * longest]
@@ -40,7 +40,7 @@ def one_line(text: str, longest: int = 500) -> str:
 
 
 def parameters(count: float, digits: int = 2) -> str:
-    """Parameters as `405.85B`, `12.30M`, or whole below a million."""
+    """Format parameters as `405.85B`, `12.30M`, or whole below a million."""
     for unit, scale in (("B", 1e9), ("M", 1e6)):
         if count >= scale:
             return f"{count / scale:,.{digits}f}{unit}"
@@ -48,14 +48,14 @@ def parameters(count: float, digits: int = 2) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share from 0 to 1 as `12.3%`, or a dash."""
+    """Format a share from 0 to 1 as `12.3%`, or a dash."""
     if share is None or math.isnan(share):
         return ABSENT
     return f"{100 * share:.{digits}f}%"
 
 
 def duration(seconds: float | None) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`, or a dash."""
+    """Format seconds as `45 s`, `3 min 20 s`, `2 h 05 min`, or a dash."""
     if seconds is None or math.isnan(seconds):
         return ABSENT
     whole = round(seconds)
@@ -67,7 +67,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(n_bytes: float | None) -> str:
-    """Bytes as `1.5 GiB`, `20 MiB`, `312 B`, or a dash."""
+    """Format bytes as `1.5 GiB`, `20 MiB`, `312 B`, or a dash."""
     if n_bytes is None or math.isnan(n_bytes):
         return ABSENT
     for unit, scale in (("TiB", 1024**4), ("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):

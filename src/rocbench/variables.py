@@ -1,4 +1,4 @@
-"""The variables whose values may be written down and shown: those that decide a result. Of every other, the name. Pure."""
+"""Variables whose values may be written and shown: they decide a result. Others are shown by name. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Variables of one program: all that begin so, and single ones by their names."""
+    """Variables of one program, by prefixes and by single names."""
 
     what: str
     prefixes: tuple[str, ...] = ()
@@ -58,10 +58,10 @@ SHOWN = (
     ),
     Family("rocbench", ("ROCBENCH_",)),
 )  # fmt: skip
-"""The one table. A variable of these whose name tells of a secret (VLLM_API_KEY) is shown by its name alone."""
+"""The only table. A variable with a secret's name (VLLM_API_KEY) is shown by its name alone."""
 
 MORE = "ROCBENCH_SHOWN"
-"""Names more variables (A,B) of which a user says that their values are no secrets."""
+"""Names more variables (A,B) that the user declares not to be secrets."""
 _more: set[str] = set()
 _PREFIXES = tuple(prefix for family in SHOWN for prefix in family.prefixes)
 _NAMES = frozenset(name for family in SHOWN for name in family.names)
@@ -76,37 +76,37 @@ _SECRET_PART = re.compile(
     r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|PW|KEY|CREDENTIAL|WEBHOOK|AUTH|DSN|COOKIE)S?\d*$(?<!TOKENS)"
     r"|^(?:PAT|CREDS|BEARER|SIGNATURE|SAS|JWT)\d*$"
 )
-"""Also grown together with the word before: GHTOKEN, BINDPW."""
+"""Matches also words joined to the word before: GHTOKEN, BINDPW."""
 _COUNT = frozenset("THRESHOLD LIMIT BUDGET COUNT SIZE RATE LEN LENGTH ID IDS PARALLELISM".split())
-"""What follows TOKEN where tokens are counted."""
+"""Words that follow TOKEN where tokens are counted."""
 _PLAIN = frozenset("BYPASS COMPASS".split())
 _CONNECTION_STRING = re.compile(r"(?:^|_)CONN(?:ECTION)?_?STR(?:ING)?(?:_|$)")
 _PLACE = frozenset("FILE PATH DIR SOCK HOME".split())
 
 
 def show_more(names: str) -> None:
-    """Take more variables as listed (`A,B`), in place of those that were named before."""
+    """List more variables (`A,B`), in place of those that were named before."""
     _more.clear()
     _more.update(name.strip() for name in names.split(","))
 
 
 def more() -> str:
-    """The variables that `show_more` was given."""
+    """Return the variables that `show_more` was given."""
     return ",".join(sorted(_more))
 
 
 def shown(name: str) -> bool:
-    """Whether a variable's value may be written down and shown."""
+    """Return whether a variable's value may be written down and shown."""
     listed = name in _NAMES or name.startswith(_PREFIXES) or name in _more
     return listed and not is_secret(name)
 
 
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
-    """Whether a name says that what it names is a secret: of a variable (PGPASSWORD, OPENAI_API_KEY_1), flag or field.
+    """Return whether a name denotes a secret: of a variable (PGPASSWORD, OPENAI_API_KEY_1), flag or field.
 
-    What is written in capitals is a variable, where a word in the middle counts: HF_TOKEN_READ. In a flag or a field
-    only the last does: `image_token_id` is a number.
+    A name in capitals is a variable, and a word in the middle counts: HF_TOKEN_READ. In a flag or a field
+    only the last word counts: `image_token_id` is a number.
     """
     if name in {"PWD", "OLDPWD"}:  # folders
         return False
@@ -123,5 +123,5 @@ def is_secret(name: str) -> bool:
 
 
 def names_a_place(name: str) -> bool:
-    """Whether a variable's name says that its value is the place of a secret: GOOGLE_CREDENTIALS_FILE, SSH_AUTH_SOCK."""
+    """Return whether a variable's name denotes a secret's place: GOOGLE_CREDENTIALS_FILE, SSH_AUTH_SOCK."""
     return name.rpartition("_")[2] in _PLACE

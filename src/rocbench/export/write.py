@@ -55,7 +55,7 @@ def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) 
 
     Raises:
         InputError: there is no such format, no row can be written, or another user's folder or link is in the
-        way.
+            way.
         EnvironmentFault: the files cannot be written.
     """
     if wanted not in FORMATS:

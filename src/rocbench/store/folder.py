@@ -77,7 +77,7 @@ class RunFolder:
 
         Raises:
             InputError: it is not a run folder, a file of it is damaged, or it is to be resumed and is another
-            user's.
+                user's.
         """
         if to_go_on:
             writing.refuse_anothers_run(path, OWNERS)

@@ -124,7 +124,7 @@ def _ended() -> int:
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+    except Exception as error:  # noqa: BLE001 - every error is reported
         fault = error if isinstance(error, BenchError) else crash.foreseen(error)
         if fault is None:
             print(crash.message(error), file=sys.stderr)

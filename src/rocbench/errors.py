@@ -11,7 +11,7 @@ BenchError
  |    +-- NodeFault        4  the node is busy or sick
  |    +-- DiskFault        4  results cannot be written
  +-- Interrupted         130  Ctrl-C or another signal that ends a run
- +-- ReaderGone          141  whoever reads standard output has gone
+ +-- ReaderGone          141  the reader of standard output has gone
 
 Any other exception is a crash (`crash`): code 70. Each message says what happened, where, and what to do. Only the CLI exits the process.
 """

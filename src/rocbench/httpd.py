@@ -11,8 +11,8 @@ r"""A small asyncio HTTP/1.1 server for servers that stream: httptools for parsi
     server = await serve(handle, "127.0.0.1", 0)
     server.port; await server.close()
 
-The handler is called once the whole body is there. It may return at once and keep the exchange: whoever
-holds it answers later, by plain calls without await. Connections are kept alive; a second request on a
+The handler is called once the whole body is there. It may return at once and keep the exchange, to answer
+later by plain calls without await. Connections are kept alive; a second request on a
 connection waits until the first is answered. It runs on asyncio's own loop and on uvloop's.
 """
 

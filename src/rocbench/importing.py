@@ -193,7 +193,7 @@ def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, 
         share = limits.share(profile, hardware, args, found)
         found["limit"] = share.what if share else None
         found.setdefault("roofline_output_throughput", limits.most_output(profile, hardware, args, found))
-        if settled(args) and "kv_capacity_tokens" not in found:  # told by its flags, not assumed
+        if settled(args) and "kv_capacity_tokens" not in found:  # set by its flags, not assumed
             capacity = kv_capacity_of(profile, hardware, args, found.get("vllm_version"))
             found["kv_capacity_tokens"] = capacity.tokens if capacity else None
     told = {name: value for name, value in found.items() if name in _KNOWN}

@@ -31,7 +31,7 @@ def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> li
 
     Raises:
         InputError: there is no run, or one is damaged.
-        OSError: it may not be read.
+        OSError: it is not readable.
     """
     return find(root, left_out)
 

@@ -227,7 +227,7 @@ def main() -> None:
     while True:
         os.pwrite(state, AT_REST, 0)
         select.select([source], [], [])
-        os.pwrite(state, _BUSY, 0)  # before it is read: whoever finds the pipe empty finds this
+        os.pwrite(state, _BUSY, 0)  # written before the pipe is read: a reader of the empty pipe sees it
         data = os.read(source, _READ)
         if not data:
             break

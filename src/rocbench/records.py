@@ -109,7 +109,7 @@ REQUEST_DTYPE = np.dtype(
         ("http_status", "i2"),
         ("failure", "i1"),  # index into FAILURES, or NONE
         ("resent", "i1"),  # index into RESENDS, or NONE
-        ("first_tokens", "i4"),  # tokens in the first event that carried some; 0 where nobody told
+        ("first_tokens", "i4"),  # tokens in the first event that carried some; 0 if unknown
         ("doubts", "i1"),  # Doubt
     ]
 )

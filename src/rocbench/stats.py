@@ -332,7 +332,7 @@ def cov(values: Values) -> float:
 def needed_n(
     cov_a: float, cov_b: float, effect: float, *, power: float = 0.8, alpha: float = 0.05, most: int = 10_000
 ) -> int | None:
-    """Repeats per arm that find a relative effect with the wanted power, by the two-sample t test.
+    """Repeats per arm that find a relative effect with the required power, by the two-sample t test.
 
     Power of the noncentral t, ncp = effect / sqrt((cov_a^2 + cov_b^2) / n) (Cohen, Statistical Power Analysis, 1988).
     None when a CoV is unknown or more than `most` repeats would be needed.

@@ -98,7 +98,7 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
     scratch = Path(tempfile.gettempdir()) / f"rocbench-{job.run_id}"
     out = scratch / f"{job.piece}.{job.attempt}"
     try:
-        make_own(scratch, named_by="TMPDIR")  # its name can be guessed, and anybody may write beside it
+        make_own(scratch, named_by="TMPDIR")  # its name can be guessed, and any user may write next to it
     except BenchError as fault:
         say(NodeEnded(fault, b"", ()))
         return

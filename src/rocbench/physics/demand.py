@@ -153,7 +153,6 @@ def state_bytes(arch: Architecture, layout: Layout, *, bound: bool) -> float:
 def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: bool) -> float:
     """Seconds per token of the all-reduces, one after each mixer and each MLP.
 
-    Each rank sends 2 (tp - 1) / tp of hidden x bytes over min(links, tp - 1) links. Two bytes a number; the
     Each rank sends 2 (tp - 1) / tp of hidden x bytes over min(links, tp - 1) links. A number has two bytes;
     the bound assumes 4 bits (quick reduce with INT4, VLLM_ROCM_QUICK_REDUCE_QUANTIZATION). Latency is left
     out.

@@ -74,7 +74,6 @@ def _index_entry(arch: Architecture) -> float:
 def kv_bytes_per_token_per_rank(arch: Architecture, layout: Layout) -> float:
     """KV bytes of one more token on one rank, indexer and loaded MTP layers included.
 
-    MLA: the whole latent on every rank, shared out only by dcp. GQA: max(1, KV heads / tp) heads, so that
     MLA: the whole latent on every rank, distributed only by dcp. GQA: max(1, KV heads / tp) heads, so that
     fewer heads than ranks are copied (dcp distributes the copies). Layers are divided by pp.
     """
@@ -86,7 +85,6 @@ def sequence_bytes_per_rank(
 ) -> float:
     """Bytes that a sequence of `tokens` holds on one rank.
 
-    Sliding layers hold min(tokens, window); DeepSeek V4's layers each hold such a window besides their
     Sliding layers hold min(tokens, window); DeepSeek V4's layers each hold such a window in addition to their
     compressed entries; linear layers hold a state of fixed size, split over tp (`with_state`).
     """

@@ -53,8 +53,8 @@ class StepModel:
         max_context: the longest sequence; only the bound needs it, for layers that attend to a limited
             number of tokens: the sum of min(c, k) over sequences is at least sum(c) x min(1, k / longest).
             None takes the model's own limit.
-        collective_latency_s: seconds of each all-reduce besides its bytes; expectation only.
-        overhead_s: seconds of each step besides; expectation only.
+        collective_latency_s: seconds of each all-reduce in addition to its bytes; expectation only.
+        overhead_s: additional seconds of each step; expectation only.
 
     Raises:
         ValueError: the hardware profile has no GPU.

@@ -5,7 +5,7 @@ selects AITER's MLA kernel up to 0.17, and a rule may add a flag to one arm only
 and the plan stops with the difference named, unless the sweep accepts it by name (`also_changes`). Where a rule can
 pin what would change (offload on and off), it does.
 
-A factor's own consequences are allowed and told as notes: AITER covers kernels, attention among them; a
+A factor's own consequences are allowed, and reported as notes: AITER covers kernels, attention among them; a
 version covers everything that it brings.
 """
 

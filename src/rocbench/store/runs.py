@@ -25,7 +25,7 @@ def find(root: Path, left_out: Callable[[InputError], None] | None = None) -> li
 
     Raises:
         InputError: there is no run, or one is damaged.
-        OSError: it may not be read.
+        OSError: it is not readable.
     """
     if (root / "manifest.json").is_file():
         return [RunFolder.open(root)]

@@ -52,7 +52,7 @@ def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
     for place in (*reversed(path.parents), path):
         try:
             found = place.lstat()
-        except OSError:  # it is to be made, or cannot be: whoever makes it says so
+        except OSError:  # it does not exist yet: the code that creates it reports any fault
             return
         _refuse(place, found, fix, links=inside, folders=inside)
         a_run = _is_run(place)

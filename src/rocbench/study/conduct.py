@@ -110,7 +110,7 @@ def folders(out: Path, parts: Sequence[Part]) -> list[tuple[Part, RunFolder]]:
     """Return the run folders of the parts that have been run.
 
     Raises:
-        InputError: there is none.
+        InputError: no part has been run.
     """
     found = [(part, RunFolder.open(out / part.id)) for part in parts if RunFolder.is_one(out / part.id)]
     if not found:

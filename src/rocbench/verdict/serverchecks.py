@@ -75,7 +75,7 @@ def prefix_cache_hits(e: Evidence) -> bool | None:
 
 def token_count_disagrees(e: Evidence) -> bool | None:
     """Server and client counted different tokens, beyond those that failed requests may have had unseen."""
-    if e.predicted:  # there is one count, and the server's goes on to what was in flight at the end
+    if e.predicted:  # there is one count; the server's includes tokens of requests in flight at the end
         return False
     if e.server_output_tokens is None or e.client_output_tokens is None:
         return None

@@ -97,8 +97,8 @@ class Conductor:
     def launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool = True) -> None:
         """Start one server, and make its runs and searches. A server that fails costs only its own cells.
 
-        A server that is lost during the run is restarted a few times for the remaining cells; an attached server is
-        contacted again.
+        A server that is lost during the run is restarted a few times for the remaining cells; an attached
+        server is contacted again.
 
         Raises:
             DiskFault: results or the server's files cannot be written.
@@ -228,8 +228,8 @@ class Conductor:
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
             raise
         except EnvironmentFault as error:
-            # The server was lost around the load, and later cells get a new one; or it refuses this cell but may
-            # take the next; or a load worker was lost.
+            # The server was lost around the load, and later cells get a new one; or it refuses this cell but
+            # may take the next; or a load worker was lost.
             guard.check()
             return self._not_loaded(launch, run, running, error)
         columns = rows.columns(self.plan, launch, run, running, measured) | {"node": self.node}

@@ -2,8 +2,8 @@
 
 A measurement is identified by its cell, its repeat, and its discarded mark. A measurement on disk is not made
 again, unless its row is invalid and the run was resumed. It then comes after all missing ones, so that a run
-that is interrupted repeatedly makes progress. A discarded measurement has no value of its own: it is made if its
-server is started again and a repeat that counts follows.
+that is interrupted repeatedly makes progress. A discarded measurement has no value of its own: it is made if
+its server is started again and a repeat that counts follows.
 """
 
 from __future__ import annotations

@@ -302,7 +302,7 @@ def called(plan: Plan) -> list[str]:
 
 
 def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Reason and fix if a stored plan holds values that are masked now, which changes its cells; else None."""
+    """Reason and fix if a stored plan holds values that are masked now, which changes its cells."""
     given = [(server.get("env") or {}).items() for server in plan_.get("servers") or ()]
     names = dict.fromkeys(name for env in given for name, value in env if marked(name, value) != value)
     if not names:

@@ -298,7 +298,7 @@ def _say_wide(conductor: Conductor, screen: Screen) -> None:
 
 
 def _secrets(plan: Plan) -> tuple[str, ...]:
-    """Values that must never reach a file: secret-named variables, here and of the servers; the key; headers."""
+    """Values that must never reach a file: secret-named variables, here and of the servers, key, headers."""
     given = [group.resolution.environment() for group in plan.groups if group.resolution]
     found = bind.server_secrets(plan.sweep.server, *given, known=rows.called(plan))
     for group in plan.groups:

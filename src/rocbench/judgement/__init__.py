@@ -1,1 +1,1 @@
-"""From rows to decisions: better, worse, same, cannot tell."""
+"""Decisions from rows: better, worse, same, cannot tell."""

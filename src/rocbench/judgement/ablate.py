@@ -1,18 +1,18 @@
-"""What a factor does: designs, the order of arms, and effects from interleaved repeats. Pure.
+"""Effects of factors: designs, the order of arms, and effects from interleaved repeats. Pure.
 
-A factor is a setting with levels, the first of which is its base (`aiter: [off, on]`). An arm is one level of every
-factor. Arms run interleaved: each repeat measures every arm once, and every second repeat runs them in reverse order
-(A B B A), so that a drift of the node that is linear in time falls on all arms alike.
+A factor is a setting with levels; the first level is its base (`aiter: [off, on]`). An arm is one level of
+every factor. Arms run interleaved: each repeat measures every arm once, and every second repeat runs them in
+reverse order (A B B A), so that a drift of the node that is linear in time falls on all arms alike.
 
-Effects come from differences *within* a repeat: what a repeat shares (temperature, time of day, cache state) cancels,
-and arms may vary differently. With y the logarithm of the metric, in repeat r:
+Effects come from differences *within* a repeat: conditions shared by a repeat (temperature, time of day,
+cache state) cancel, and the variability of arms may differ. With y the logarithm of the metric, in repeat r:
 
     full, one_at_a_time   d_r = mean y(factor at level, others alike) - mean y(factor at base, others alike)
     leave_one_out         d_r = y(all at their last level) - y(this factor at its base, the rest at their last)
     pairwise              as one_at_a_time, and the interaction d_r = y(ab) - y(a) - y(b) + y(base)
 
 and the effect is exp(mean d) - 1 with Student's t interval over repeats (Box, Hunter and Hunter, Statistics for
-Experimenters, ch. 3-5). Holm's correction goes over all effects, and over all ratios of spread, apart.
+Experimenters, ch. 3-5). Holm's correction covers all effects, and separately all ratios of spread.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ SpreadWord = Literal["more variable", "less variable", "same", "cannot tell"]
 
 LEVEL_COLUMNS = (*MATCH, *MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport")
 PROVEN = ("attention_backend", "block_size", "kv_cache_dtype")
-"""What only its own factor may change, as the server said after its start."""
+"""Facts reported by the started server that only their own factor may change."""
 SAME_SPREAD = 2.0
-"""Standard deviations within this ratio of each other (with their whole interval) count as the same."""
+"""Ratio of standard deviations below which (with the whole interval) variability counts as the same."""
 FEW = "fewer than 2 repeats in which every arm was measured"
 
 
@@ -69,11 +69,11 @@ FEW = "fewer than 2 repeats in which every arm was measured"
 
 
 def arms(factors: Levels, design: Design) -> list[Arm]:
-    """The arms of a design, the base first; no arm twice.
+    """The arms of a design, the base first, each once.
 
-    full: every combination. one_at_a_time: the base, and each other level alone. leave_one_out: every factor at its
-    last level, and each factor back at its base alone. pairwise: one_at_a_time, and each pair of other levels, which
-    shows how two factors interact.
+    full: every combination. one_at_a_time: the base, and each other level alone. leave_one_out: every factor
+    at its last level, and each single factor back at its base. pairwise: one_at_a_time, and each pair of
+    other levels, which shows the interaction of two factors.
 
     Raises:
         InputError: a factor has fewer than 2 levels.
@@ -102,9 +102,9 @@ def arms(factors: Levels, design: Design) -> list[Arm]:
 
 
 def abba_order(arms: int, repeats: int, seed: int) -> list[tuple[int, int]]:
-    """(repeat, arm) in the order to run them, repeats from 1, arms from 0.
+    """Pairs (repeat, arm) in the order to run them; repeats count from 1, arms from 0.
 
-    Odd repeats run a random permutation (`seed`), the even repeat after it runs the same backwards.
+    Each odd repeat runs a random permutation (`seed`); the even repeat after it runs the same in reverse.
     """
     rng = random.Random(seed)
     order: list[tuple[int, int]] = []
@@ -119,7 +119,7 @@ def abba_order(arms: int, repeats: int, seed: int) -> list[tuple[int, int]]:
 
 
 def confounded(there: Sequence[tuple[Arm, Mapping[str, Any]]]) -> tuple[str, ...]:
-    """What arms change beside their factor, one sentence each.
+    """Facts that arms change in addition to their factor, one sentence each.
 
     Args:
         there: each arm, bases first, with facts that only its own factor may change (attention back end, block size,
@@ -163,19 +163,19 @@ class Ablation:
     notes: tuple[str, ...]
     settings: Settings
     synthetic: str
-    """As in a comparison."""
+    """Origin of figures that were not measured on a GPU, as in a comparison."""
 
 
 def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = None) -> Ablation:
     """Effects of factors from the `cells` rows of an interleaved run.
 
     Args:
-        frame: one row per cell and repeat; factor levels stand in `axes` (JSON) or in columns of their own.
+        frame: one row per cell and repeat; factor levels are in `axes` (JSON) or in columns of their own.
         factors: name to levels, base first.
         settings: metrics, minimum effect, alpha.
 
     Raises:
-        InputError: a factor is nowhere in the rows, no two arms share a level of the load, or a repeat is there twice.
+        InputError: a factor is not in the rows, no two arms share a load level, or a repeat occurs twice.
     """
     settings = settings or Settings()
     directions = settings.directions()
@@ -213,7 +213,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
 
 
 def _level(row: Row, factor: str) -> Any:
-    """A row's level: as the plan set it (axes), else the column of that name."""
+    """A row's level of a factor: the plan's value (axes), else the column of that name."""
     value = row.get(f"axis.{factor}", row.get(factor))
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else plain_value(value)
 
@@ -223,7 +223,7 @@ def _at_factors(row: Row, factors: Levels) -> bool:
 
 
 def _level_columns(rows: list[Row], factors: Levels) -> list[str]:
-    """LEVEL_COLUMNS, and each other setting in which rows of one arm differ: what is not a factor is never mixed."""
+    """LEVEL_COLUMNS, and each other setting that differs within one arm, so that only factors are mixed."""
     names = [name for name in LEVEL_COLUMNS if any(row.get(name) is not None for row in rows)]
     flags = dict.fromkeys(name for row in rows for name in row if name.startswith("flag "))
     for name in (*axes_of(rows), *SETTINGS, *flags):
@@ -233,7 +233,7 @@ def _level_columns(rows: list[Row], factors: Levels) -> list[str]:
 
 
 def _by_arms(groups: Iterable[list[Row]], factors: Levels) -> list[list[Row]]:
-    """Groups of rows, each parted into its arms."""
+    """Groups of rows, each divided into its arms."""
     return [
         [row for row in rows if _arm(row, factors) == arm]
         for rows in groups
@@ -242,10 +242,10 @@ def _by_arms(groups: Iterable[list[Row]], factors: Levels) -> list[list[Row]]:
 
 
 def _refuse_twice(rows: list[Row], factors: Levels) -> None:
-    """Stop where two rows claim to be the same repeat of the same arm: one would replace the other.
+    """Refuse two rows for the same repeat of the same arm: one would replace the other.
 
     Raises:
-        InputError: they do.
+        InputError: there are such rows.
     """
     seen: set[tuple[Group, Any, Any]] = set()
     for row in rows:
@@ -267,7 +267,7 @@ def _arms_of(rows: list[Row], factors: Levels) -> list[Group]:
 
 
 def _contrasts(there: list[Group], factors: Levels) -> list[Contrast]:
-    """Every effect that these arms show: of a level against its factor's base, and of two levels together."""
+    """Every contrast of these arms: of a level against its factor's base, and of two levels together."""
     names = list(factors)
     base = {name: str(plain_value(_named(levels[0]))) for name, levels in factors.items()}
     known = [dict(zip(names, arm, strict=True)) for arm in there]
@@ -296,7 +296,7 @@ def _named(level: Any) -> Any:
 
 
 def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, settings: Settings) -> Line:
-    """One row of the table, its verdicts still open."""
+    """One row of the table, without its verdicts."""
     sides = [
         [tuple(arm[name] for name in factors) for arm in side] for side in (contrast.plus, contrast.minus)
     ]
@@ -344,7 +344,7 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
 def _shares(
     y: Mapping[tuple[Group, Any], float], base: Sequence[Group], contrast: Contrast
 ) -> dict[tuple[Group, Any], float]:
-    """Figures as shares of the base's mean, where one is 0: it has no logarithm, and is a total loss. Empty without a base."""
+    """Figures as shares of the base's mean, used if one is 0 and has no logarithm. Empty without a base."""
     figures = [figure for (arm, _), figure in y.items() if arm in base]
     mean = sum(figures) / len(figures) if figures else 0.0
     if mean <= 0 or contrast.interaction:
@@ -357,12 +357,12 @@ def _mean(y: Mapping[tuple[Group, Any], float], side: Sequence[Group], repeat: A
 
 
 def _by_arm(y: Mapping[tuple[Group, Any], float], side: Sequence[Group]) -> list[list[float]]:
-    """The logarithms of each arm of a side: their spread is relative, as a coefficient of variation is."""
+    """The logarithms of each arm of a side: their spread is relative, like a coefficient of variation."""
     return [[value for (a, _), value in y.items() if a == arm] for arm in dict.fromkeys(side)]
 
 
 def decide_spread(spread: stats.Spread, p_adjusted: float, alpha: float) -> SpreadWord:
-    """Whether variability differs: by Brown-Forsythe (adjusted) and the F interval together; same within 2x."""
+    """Verdict on variability, by Brown-Forsythe (adjusted) and the F interval together; same within 2x."""
     if math.isnan(spread.low) or math.isnan(p_adjusted):
         return "cannot tell"
     if p_adjusted < alpha and not spread.low <= 1 <= spread.high:
@@ -390,14 +390,14 @@ def _settle(rows: list[Line], directions: Mapping[str, Better], settings: Settin
 
 
 def _beside(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
-    """Axes that change with an arm and are no factor: what they do cannot be told from the factor's effect."""
+    """Notes on axes that change with an arm and are not factors: their effect is mixed with the factor's."""
     others = [name for name in axes_of(rows) if name.removeprefix("axis.") not in factors]
     mixed = [name for name in others if any(tells_apart(name, cells) for cells in by(rows, levels).values())]
     return [f"{name} changes with the arms too, and its effect is in theirs" for name in mixed]
 
 
 def _as_served(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
-    """What servers were found to have otherwise beside the factors, by the proof after start."""
+    """Notes on differences between servers in addition to the factors, by the proof after start."""
     order = {name: [str(plain_value(_named(level))) for level in values] for name, values in factors.items()}
     notes: dict[str, None] = {}
     for cells in by(rows, levels).values():

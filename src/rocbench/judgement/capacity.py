@@ -1,4 +1,4 @@
-"""Throughput over load: where a server's curves saturate, and what a row says of its level. Pure."""
+"""Throughput over load: saturation of a server's curves, and the meaning of a row for its level. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rocbench.tables.row import Row, records
 
 LEVELS = ("concurrency", "request_rate")
 NOT_DELIVERED = {"concurrency_not_delivered", "client_saturated", "open_file_limit", "late_sends"}
-"""Codes that say: what was asked for may not have been put on the server."""
+"""Codes of a load that may not have reached the server in full."""
 OVERLOADED = {"closed": {"error_rate"}, "open": {"error_rate", "overloaded", "littles_law", "not_steady"}}
-"""Codes that are an answer where a limit is searched: the server cannot take this load, by the load's shape."""
+"""Codes that answer a search, by the load's shape: the server cannot take this load."""
 METRIC = "output_throughput"
 
 Said = Literal["figures", "overloaded", "not delivered", "invalid"]
 
 
 def said(row: Row) -> Said:
-    """What a row tells of its level: figures, that the server is overloaded, or why it tells nothing."""
+    """Meaning of a row for its level: figures, an overloaded server, or the reason why it means nothing."""
     if row.valid is not False:
         return "figures"
     if OVERLOADED.get(str(row.get("load_shape")), set()).intersection(row.codes):
@@ -31,9 +31,10 @@ def said(row: Row) -> Said:
 
 
 def curves(frame: pd.DataFrame, gain: float = 0.05) -> pd.DataFrame:
-    """The saturation point of every curve: a row per server and workload measured at 2 levels or more.
+    """The saturation point of every curve: a row per server and workload measured at 2 or more levels.
 
-    Columns: what tells curves apart, levels, peak (output tokens/s), saturation, low, high (95 % interval), note.
+    Columns: properties that differ between curves, levels, peak (output tokens/s), saturation, low, high (95
+    % interval), note.
 
     Args:
         frame: `cells` rows.

@@ -1,8 +1,9 @@
 """Two sets of measured cells -> better, worse, same, or cannot tell, per cell and metric. Pure.
 
-Cells are matched by what they are: model, workload and load level, and whatever else tells the cells of one side
-apart. What differs between the sides must be what is compared (version, flags, precision, ...): a difference that
-makes figures incomparable (other hardware, another checkpoint, a simulated server, ...) is refused, by name.
+Cells are matched by model, workload, load level, and every other property that differs between the cells of
+one side. The sides must differ only in the compared settings (version, flags, precision, ...). A difference
+that makes figures incomparable (other hardware, another checkpoint, a simulated server, ...) is refused by
+name.
 
 The verdict of one cell and metric, with the effect's 95 % interval and p adjusted by Holm over all cells and metrics:
 
@@ -34,11 +35,11 @@ Group = tuple[Any, ...]
 """Values of the columns that rows are grouped by."""
 
 MATCH = ("model", "workload", "concurrency", "request_rate", "load_shape")
-"""Two cells are the same point of two runs when these agree."""
+"""Columns that agree in two cells that are the same point of two runs."""
 REQUEST = ("isl", "osl", "images", "workload_spec")
-"""What a request is."""
+"""Columns that describe a request."""
 GUARDS = (*MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport", "node", "slo")
-"""A difference in one of these makes figures incomparable, unless it is allowed by name; `slo` only those of goodput."""
+"""Columns whose difference makes figures incomparable, unless allowed by name; `slo` only affects goodput."""
 WHY = {
     "simulated": "a simulated server measures no GPU",
     "predicted": "a prediction measures nothing",
@@ -50,10 +51,10 @@ WHY = {
     "load_spec": "requests were sent, or ended, otherwise",
     "slo": "goodput counts by other limits",
 } | dict.fromkeys(REQUEST, "another request")
-"""What a difference in a guard means."""
+"""Meaning of a difference in a guard."""
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
-"""What a comparison is usually about: settings, axes of the matrix and flags are reported, never refused."""
+"""Columns of flags and variables. Differing settings, axes and flags are reported, never refused."""
 NO_BASE = "the base is 0: no relative change"
 DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
 
@@ -64,7 +65,7 @@ ADVISED_REPEATS = 5
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a comparison judges."""
+    """Settings of a comparison."""
 
     metrics: tuple[str, ...] = DEFAULT_METRICS
     min_effect: float = MIN_EFFECT
@@ -77,7 +78,7 @@ class Settings:
     seed: int = 0
 
     def directions(self) -> dict[str, Better]:
-        """Which way each metric is better.
+        """Direction in which each metric is better.
 
         Raises:
             InputError: a metric is not a result.
@@ -95,7 +96,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The verdicts as a tidy table (one row per cell and metric), and what a reader must know beside it."""
+    """The verdicts as a tidy table (one row per cell and metric), with differences and notes."""
 
     table: pd.DataFrame
     """Key columns, then metric, n_a, n_b, mean_a, mean_b, cov_a, cov_b, effect, low, high, p, p_holm, verdict,
@@ -108,7 +109,7 @@ class Comparison:
     notes: tuple[str, ...]
     settings: Settings
     synthetic: str
-    """The origin of figures that were not measured on a GPU, as the function of that name has it."""
+    """The origin of figures that were not measured on a GPU, from the function of that name."""
 
     def count(self, word: Word) -> int:
         """How many verdicts are `word`."""
@@ -122,12 +123,12 @@ def compare(
 
     Args:
         a: `cells` rows of one or more runs, one row per cell and repeat.
-        b: the same of the other side.
-        settings: metrics, minimum effect, method, and what may differ.
-        notes: told before its own.
+        b: the same for the other side.
+        settings: metrics, minimum effect, method, and guards that may differ.
+        notes: notes to place before the comparison's own.
 
     Raises:
-        InputError: the sides are unlike, share no cell, or a metric is none.
+        InputError: the sides are not comparable, share no cell, or a metric is unknown.
     """
     settings = settings or Settings()
     directions = settings.directions()
@@ -159,7 +160,7 @@ def compare(
 
 
 def split(frame: pd.DataFrame, column: str, a: object, b: object) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two arms of one run in which `column` is `a` and `b`, compared as text.
+    """The rows of one run in which `column` is `a`, and those in which it is `b`, compared as text.
 
     Raises:
         InputError: there is no such column, or no row with such a value.
@@ -179,12 +180,12 @@ def split(frame: pd.DataFrame, column: str, a: object, b: object) -> tuple[pd.Da
 
 
 def axes_of(rows: Iterable[Row]) -> list[str]:
-    """The axes that rows stand at, as `records` names them."""
+    """The axes of the rows, as `records` names them."""
     return sorted({name for row in rows for name in row if name.startswith("axis.")})
 
 
 def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
-    """MATCH, and each further column that tells apart two cells of one side which those before it take for one."""
+    """MATCH, and each further column that distinguishes two cells of one side that earlier columns do not."""
     keys = [name for name in MATCH if any(row.get(name) is not None for row in (*a, *b))]
     for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS, "key"):
         groups = [cells for side in (a, b) for cells in by(side, keys).values()]
@@ -194,13 +195,13 @@ def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
 
 
 def tells_apart(name: str, rows: list[Row]) -> bool:
-    """Whether cells (by id) have different values; repeats of one cell may differ, as on two nodes."""
+    """Return whether cells (by id) have different values; repeats of one cell may differ, as on two nodes."""
     firsts = {row.get("cell_id"): row for row in reversed(rows)}
     return len({plain_value(row.get(name)) for row in firsts.values()}) > 1
 
 
 def by(rows: Iterable[Row], names: Sequence[str]) -> dict[Group, list[Row]]:
-    """Rows grouped by columns, in the order they come."""
+    """Rows grouped by columns, in their original order."""
     groups: dict[Group, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(plain_value(row.get(name)) for name in names), []).append(row)
@@ -215,7 +216,7 @@ def plain_value(value: Any) -> Any:
 
 
 def label(keys: Sequence[str], key: Sequence[Any]) -> str:
-    """A cell by its key columns, for people: `model=x workload=y concurrency=64`."""
+    """A cell's key columns as text: `model=x workload=y concurrency=64`."""
     return " ".join(f"{name}={value}" for name, value in zip(keys, key, strict=True) if value is not None)
 
 
@@ -266,7 +267,7 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], settings: Settings)
 
 
 def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
-    """Configuration columns whose values are not those of the other side; of flags and variables each by its name."""
+    """Configuration columns whose values differ between the sides; each flag and variable by its name."""
     sides = [[row | flags_of(row) for row in side] for side in (a, b)]
     flags = dict.fromkeys(name for side in sides for row in side for name in row if name.startswith("flag "))
     configured = [*SETTINGS, *flags, *axes_of([*a, *b])]
@@ -275,20 +276,20 @@ def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
         x, y = (_values_of(side, name) for side in sides)
         absent = "unknown" if name in SETTINGS else "not set"
         told = (", ".join(x) or absent, ", ".join(y) or absent)
-        # An axis of the matrix is often a column or a flag too: told once.
+        # An axis of the matrix is often also a column or a flag: report it once.
         if x != y and not (name.startswith("axis.") and told in found.values()):
             found[name.removeprefix("flag ")] = told
     return found
 
 
 def flags_of(row: Row) -> dict[str, str]:
-    """A row's flags and variables, each under a name of its own: `flag --block-size`."""
+    """A row's flags and variables, each under its own name: `flag --block-size`."""
     told = [held(row, name) for name in FLAGS]
     return {f"flag {name}": str(value) for flags in told for name, value in flags.items()}
 
 
 def _repeat_notes(rows: list[Row]) -> list[str]:
-    """A warning where repeats share a server: they then say nothing about how servers differ."""
+    """A warning if repeats share a server: they do not show how servers differ between starts."""
     several = any((row.figure("repeat") or 0) > 1 for row in rows)
     if several and any(row.get("restart") == "never" for row in rows):
         return [
@@ -301,7 +302,7 @@ def _repeat_notes(rows: list[Row]) -> list[str]:
 
 
 def _judge_cell(key: Line, metric: str, a: list[Row], b: list[Row], settings: Settings) -> Line:
-    """One row of the table, its verdict still open: Holm needs all p-values first."""
+    """One row of the table, without its verdict: Holm needs all p-values first."""
     (x, dropped_a, unknown_a), (y, dropped_b, unknown_b) = (
         _figures(side, metric, settings) for side in (a, b)
     )
@@ -327,18 +328,18 @@ def _judge_cell(key: Line, metric: str, a: list[Row], b: list[Row], settings: Se
 
 
 def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
-    """Values that may be judged, how many rows were left out as invalid, and how many are of unknown validity."""
+    """Values that may be judged, the number of invalid rows left out, and of rows with unknown validity."""
     there = kept(rows, settings)
     return figures(there, metric), len(rows) - len(there), sum(row.valid is None for row in there)
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
-    """The fewest behind a latency in any row: the figure of repeats is the mean of each one's own, not that of all requests."""
+    """Minimum samples behind a latency in any row: the mean of repeats averages each repeat's own figure."""
     return min((n for row in rows if (n := row.samples(metric)) is not None), default=None)
 
 
 def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
-    """A warning for each percentile that is judged on fewer requests than it needs, on any side of any cell."""
+    """A warning for each percentile that has fewer requests than it needs, on any side of any cell."""
     told = []
     for metric in settings.metrics:
         least = least_samples(metric)
@@ -381,10 +382,11 @@ def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha
 
 
 def needed(cov_a: float, cov_b: float, n: int, settings: Settings, tests: int) -> int | None:
-    """Repeats a side, more than n, that tell no effect from one of twice the minimum with 80 % power.
+    """Repeats per side, more than n, that distinguish no effect from twice the minimum with 80 % power.
 
-    No effect must then be "same" (both ends of its interval within the minimum, hence 90 % for each), and twice the
-    minimum better or worse at Holm's strictest level. An effect of just the minimum stays open however many there are.
+    No effect must then be "same" (both ends of its interval within the minimum, hence 90 % for each), and
+    twice the minimum better or worse at Holm's strictest level. An effect of exactly the minimum stays open
+    with any number of repeats.
     """
     least, alpha = settings.min_effect, settings.alpha
     same = stats.needed_n(cov_a, cov_b, least, power=0.9, alpha=alpha)

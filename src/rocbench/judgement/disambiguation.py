@@ -1,7 +1,7 @@
-"""Server configurations of one run that go by the same name, and what tells them apart. Pure.
+"""Server configurations of one run with the same name, and the facts that distinguish them. Pure.
 
 A key names the model and its axes (`MODEL@axis=value/WORKLOAD/LEVEL`). Two entries of one profile (tp 4 and tp 8) have
-neither axes nor another name, so that their cells share their keys: what differs is then told as an axis would be.
+neither axes nor different names, so that their cells share their keys: differences are then shown like axes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rocbench.tables import kept
 from rocbench.tables.row import Row
 
 COLUMNS = {"precision": "precision", "tp": "tp", "aiter": "aiter", "vllm_version": "vllm"}
-"""What a configuration is told by before its flags: column, and its name as an axis."""
+"""Facts that distinguish configurations before their flags: column, and its name as an axis."""
 
 
 def disambiguated(rows: Iterable[Row]) -> list[Row]:
-    """The rows, in whose keys unlike servers of one run have unlike names; keys that were clear stay as they are.
+    """The rows, with keys that distinguish different servers of one run; unambiguous keys stay unchanged.
 
-    Servers that nothing tells apart (each took some cells of one configuration) keep their name.
+    Servers without a difference (each took some cells of one configuration) keep their name.
     """
     listed = list(rows)
     servers: dict[tuple[Any, str], dict[str, dict[str, str]]] = {}
@@ -41,7 +41,7 @@ def disambiguated(rows: Iterable[Row]) -> list[Row]:
 
 
 def _facts(row: Row) -> dict[str, str]:
-    """What a row says of its server's configuration, by the names of axes."""
+    """A row's facts on its server's configuration, by names of axes."""
     there = {shown: row.get(column) for column, shown in COLUMNS.items()}
     for column in FLAGS:
         for name, value in kept.held(row, column).items():
@@ -50,7 +50,7 @@ def _facts(row: Row) -> dict[str, str]:
 
 
 def _names(servers: Sequence[Mapping[str, str]]) -> list[str]:
-    """The fewest of the facts, the first ones first, by which servers that differ in any differ."""
+    """Names of the fewest facts that distinguish all servers that differ; earlier facts take precedence."""
     chosen: list[str] = []
     for name in dict.fromkeys([*COLUMNS.values(), *(name for facts in servers for name in facts)]):
         groups: dict[tuple[str | None, ...], set[str | None]] = {}

@@ -9,8 +9,9 @@ A relative rule compares each cell with the same cell of the baseline (`compare`
 A limit (`p99_ttft_ms <= 2000`) holds each cell's repeats against a number: pass or regression when the interval of
 their mean lies on one side of it; one repeat is judged by its value.
 
-Void rows have no figures to judge, and every skipped row is listed. Where it was the server that failed, that is judged by
-itself: a cell that failed in every row is a regression when the baseline's did in none, else it cannot be told.
+Void rows have no figures to judge, and every skipped row is listed. A failed server is judged separately: a
+cell that failed in every row is a regression if the baseline's cell failed in no row, else the outcome is
+cannot tell.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ _LIMIT_WORDS: dict[Outcome, Word] = {
 }
 SERVER_RULE = "the server does not fail"
 FAILING = SERVER_FAULTS - {"server_failed"}
-"""Faults of a server that ran: one that never answered may have lacked something on its node."""
+"""Faults of a server that ran. A server that never answered may have lacked something on its node."""
 MEASURED = frozenset({"success_rate", "goodput_share"})
-"""Shares that count failed requests: of a row that is void by failures they are still true."""
+"""Shares that count failed requests: they remain true for a row that is void because of failures."""
 _ALONG = FAILING | {
     "no_measurement",
     "concurrency_not_delivered",
@@ -62,7 +63,7 @@ _ALONG = FAILING | {
     "not_steady",
     "token_count_disagrees",
 }
-"""Codes that failing requests bring with them."""
+"""Codes that accompany failing requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +78,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """Every item, and what they come to."""
+    """Every item and the overall outcome."""
 
     items: tuple[Item, ...]
     notes: tuple[str, ...]
     policy: Literal["report", "pass", "fail"]
     synthetic: str
-    """As in a comparison."""
+    """Origin of figures that were not measured on a GPU, as in a comparison."""
 
     @property
     def outcome(self) -> Word:
-        """regression when any item is, else cannot tell when any is."""
+        """"regression" if any item is, else "cannot tell" if any item is, else "pass"."""
         words = {item.outcome for item in self.items}
         if "regression" in words:
             return "regression"
@@ -95,7 +96,7 @@ class GateResult:
 
     @property
     def exit_code(self) -> Exit:
-        """0 pass, 1 regression, 3 cannot tell, or what the policy makes of that."""
+        """0 pass, 1 regression, 3 cannot tell, or the policy's code for it."""
         undecided = {"report": Exit.CANNOT_TELL, "pass": Exit.DONE, "fail": Exit.DONE_WITH_FAULTS}[
             self.policy
         ]
@@ -110,10 +111,10 @@ def gate(
     rules: GateRules | None = None,
     notes: Sequence[str] = (),
 ) -> GateResult:
-    """Hold a run's `cells` against a baseline's and against limits; `notes` are told beside the gate's own.
+    """Check a run's `cells` against a baseline's and against limits; `notes` are added to the gate's own.
 
     Raises:
-        InputError: relative rules without a baseline, sides that may not be compared, or a rule that meets no cell.
+        InputError: relative rules without a baseline, incomparable sides, or a rule that matches no cell.
     """
     rules = rules or GateRules()
     if rules.relative and baseline is None:
@@ -131,7 +132,7 @@ def gate(
 
 
 def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, None]) -> list[Item]:
-    """What the run's void rows tell of the server; notes name all of them, and those that were measured again."""
+    """Items on server failures in the run's void rows; notes name all void rows, and those measured again."""
     rows, before = records(run), records(baseline) if baseline is not None else []
     keys = key_columns(before, rows)
     bases, items = by(before, keys), []
@@ -157,7 +158,7 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
 
 
 def _codes(row: Row) -> frozenset[str]:
-    """Codes that void a row; empty when it is not void."""
+    """Codes that void a row; empty if it is not void."""
     if row.valid is not False:
         return frozenset()
     return VOIDING.intersection(row.codes) or frozenset({"no reason stated"})
@@ -168,13 +169,13 @@ def _list(found: Sequence[frozenset[str]]) -> str:
 
 
 def _failed(row: Row) -> bool:
-    """Whether a row is void by the server's doing, and by nothing else."""
+    """Return whether a row is void only because of the server."""
     codes = _codes(row)
     return bool(codes & FAILING) and codes <= _ALONG
 
 
 def without_baseline(run: pd.DataFrame, rules: GateRules, why: str) -> GateResult:
-    """The limits alone, where there is no baseline yet: what the relative rules ask cannot be told."""
+    """The limits alone, if there is no baseline yet: the relative rules are "cannot tell"."""
     limits = gate(run, None, rules.model_copy(update={"relative": ()}))
     if not rules.relative:
         return limits
@@ -230,7 +231,7 @@ def _text(rule: RelativeRule) -> str:
 
 
 def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> Word:
-    """From the effect and its interval, turned so that a loss is positive."""
+    """Outcome from the effect and its interval, with the sign of a loss positive."""
     way: Better | None = better(rule.metric)
     ends = [row["effect"], row["low"], row["high"]]
     if any(math.isnan(x) for x in ends) or math.isnan(p):
@@ -242,9 +243,10 @@ def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> Word:
 
 
 def _needed(row: Line, rule: RelativeRule, alpha: float, tests: int) -> int | None:
-    """Repeats a side, more than there were, that decide with 80 % power should the change stay where it lies.
+    """Repeats per side, more than there were, that decide with 80 % power if the change stays the same.
 
-    A loss below the rule's must be told from the rule's, a larger one from none, at Holm's strictest level.
+    A loss below the rule's must be distinguished from the rule's, a larger loss from none, at Holm's
+    strictest level.
     """
     if math.isnan(row["effect"]):
         return None

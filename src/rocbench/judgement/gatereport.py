@@ -15,7 +15,7 @@ _SHOWN = {"pass": "pass", "regression": "**regression**", "cannot tell": "cannot
 
 
 def junit(result: GateResult, name: str = "bench gate") -> str:
-    """JUnit XML: a test case per item; a regression fails, what cannot be told is skipped (or fails, by policy)."""
+    """JUnit XML: a test case per item; "regression" fails, "cannot tell" is skipped (or fails, by policy)."""
     failing = [item for item in result.items if _fails(item, result)]
     skipped = [item for item in result.items if item.outcome == "cannot tell" and item not in failing]
     counts = {"tests": len(result.items), "failures": len(failing), "skipped": len(skipped), "errors": 0}
@@ -46,7 +46,7 @@ def _fails(item: Item, result: GateResult) -> bool:
 
 
 def gate_page(result: GateResult, title: str = "Performance gate") -> str:
-    """A summary for a pull request: the outcome, then what needs eyes first."""
+    """A summary for a pull request: the outcome, then the items that need attention first."""
     order = {"regression": 0, "cannot tell": 1, "pass": 2}
     items = sorted(result.items, key=lambda item: order[item.outcome])
     counts = ", ".join(f"{sum(i.outcome == word for i in items)} {word}" for word in order)
@@ -75,7 +75,7 @@ def _line(item: Item) -> list[str]:
 
 
 def as_dict(result: GateResult) -> Mapping[str, Any]:
-    """For JSON."""
+    """The result as JSON values."""
     return {
         "outcome": result.outcome,
         "policy": result.policy,

@@ -1,4 +1,4 @@
-"""gate.yaml: what a gate holds a run to. Pure."""
+"""gate.yaml: the rules of a gate. Pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Where = dict[str, Any]
 
 
 class Strict(BaseModel):
-    """Frozen, and refuses unknown keys."""
+    """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RelativeRule(Strict):
-    """How much worse than the baseline a metric may become."""
+    """Maximum loss of a metric against the baseline."""
 
     metric: str
     worse_by: Share = 0.05
     where: Where = {}
-    """Columns to a value or a list of values; empty means every cell."""
+    """Mapping of columns to a value or a list of values; empty means every cell."""
 
     @field_validator("worse_by")
     @classmethod
@@ -67,7 +67,7 @@ class GateRules(Strict):
     alpha: float = Field(default=ALPHA, gt=0, lt=1)
     method: stats.Method = "welch"
     cannot_tell: Literal["report", "pass", "fail"] = "report"
-    """What a verdict that the data do not allow means for the exit code: 3, 0 or 1."""
+    """Effect of "cannot tell" on the exit code: 3, 0 or 1."""
     allow: tuple[str, ...] = ()
     """Guards that may differ from the baseline's (see docs/statistics.md)."""
     relative: tuple[RelativeRule, ...] = (
@@ -87,7 +87,7 @@ def parse_limit(text: str) -> Limit:
     """`p99_ttft_ms <= 2000` as a Limit.
 
     Raises:
-        ValueError: it cannot be read, or names no column.
+        ValueError: the text is not a limit, or does not name a column.
     """
     match = _LIMIT.match(text)
     if match is None:

@@ -1,7 +1,7 @@
-"""What a published table of means can and cannot tell: two arms, per level, with CoVs known only within bounds. Pure.
+"""Verdicts on a published table of means: two arms, per level, with CoVs known only within bounds. Pure.
 
-A table that states "CoV 1-5 %" says nothing of the CoV at one level, so every level is judged twice: with the
-smallest spreads that the statement allows and with the largest. Only what both say is told.
+A table that states "CoV 1-5 %" does not give the CoV at one level, so every level is judged twice: with the
+smallest spreads that the statement allows, and with the largest. A verdict is given only if both agree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Share = float
 
 
 class Strict(BaseModel):
-    """Frozen, and refuses unknown keys."""
+    """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class Level(Strict):
 
 
 class PublishedTable(Strict):
-    """A table as it was published."""
+    """A published table."""
 
     title: str
     source: str
@@ -58,7 +58,7 @@ class PublishedTable(Strict):
     better: Literal["higher", "lower"] = "higher"
     repeats: int = Field(gt=1, le=1000)
     requests: int | None = Field(default=None, gt=0, le=10_000_000)
-    """Requests per level and run: no more than so many were ever in flight."""
+    """Requests per level and run, which is also the maximum ever in flight."""
     base: ArmSpread
     arm: ArmSpread
     levels: tuple[Level, ...] = Field(min_length=1)
@@ -66,14 +66,15 @@ class PublishedTable(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the table tells."""
+    """Verdicts on the table."""
 
     table: pd.DataFrame
     """One row per level, and one per group of levels that were one condition: levels, n, effect, low and high (with
-    the largest spreads), verdict (told whatever the spreads), at_low, at_high (verdicts with the smallest and the
+    the largest spreads), verdict (the same for all spreads), at_low, at_high (verdicts with the smallest and
+    the
     largest spreads), p_holm_low, p_holm_high, n_needed, sd_ratio_low, sd_ratio_high, spread, note."""
     spread_ratio: tuple[float, float, float]
-    """Over all levels together: the least ratio of standard deviations that the bounds allow, with its 95 % interval."""
+    """Minimum ratio of standard deviations over all levels that the bounds allow, with its 95 % interval."""
     spread: SpreadWord
     notes: tuple[str, ...]
 
@@ -114,7 +115,7 @@ def read(table: PublishedTable, *, min_effect: float = MIN_EFFECT, alpha: float 
 
 
 def _one_condition(table: PublishedTable) -> tuple[Level, ...]:
-    """Levels at or above the number of requests: none had more in flight than the others. Empty unless several."""
+    """Levels at or above the number of requests: all had the same number in flight. Empty unless several."""
     if table.requests is None:
         return ()
     capped = tuple(level for level in table.levels if level.concurrency >= table.requests)
@@ -151,7 +152,7 @@ def _words(
     min_effect: float,
     alpha: float,
 ) -> tuple[list[Word], list[float]]:
-    """Verdicts and adjusted p: Holm over all levels, and for a group over it and the levels outside it."""
+    """Verdicts and adjusted p: Holm over all levels; for a group, over it and the levels outside it."""
     p = [effect.p for effect in effects]
     single = [i for i, group in enumerate(groups) if len(group) == 1]
     adjusted = dict(zip(single, stats.holm([p[i] for i in single]), strict=True))
@@ -171,7 +172,7 @@ def _needed(table: PublishedTable, min_effect: float, alpha: float) -> int | Non
 def _spreads(
     table: PublishedTable, group: Sequence[Level], alpha: float
 ) -> tuple[stats.Spread, stats.Spread]:
-    """Least and largest ratio of standard deviations, arm over base, that the bounds allow."""
+    """Minimum and maximum ratio of standard deviations, arm over base, that the bounds allow."""
     n = (table.repeats - 1) * len(group) + 1
     least = stats.spread_from_moments((table.base.cov[1], n), (table.arm.cov[0], n), 1 - alpha)
     most = stats.spread_from_moments((table.base.cov[0], n), (table.arm.cov[1], n), 1 - alpha)
@@ -179,13 +180,13 @@ def _spreads(
 
 
 def _told(spreads: tuple[stats.Spread, stats.Spread], levels: int, alpha: float) -> SpreadWord:
-    """The verdict on variability that both ends of the bounds give, by F with Bonferroni over the levels."""
+    """The verdict on variability on which both ends of the bounds agree, by F with Bonferroni over levels."""
     words = {decide_spread(spread, min(1.0, spread.p_f * levels), alpha) for spread in spreads}
     return words.pop() if len(words) == 1 else "cannot tell"
 
 
 def _pooled_spread(table: PublishedTable, alpha: float) -> stats.Spread:
-    """The least ratio over all levels together: each level adds its degrees of freedom."""
+    """The minimum ratio over all levels together: each level adds its degrees of freedom."""
     least, most = _spreads(table, table.levels, alpha)
     if least.ratio >= 1:
         return least

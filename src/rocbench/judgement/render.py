@@ -28,7 +28,7 @@ def comparison(
     names: tuple[str, str] = ("A", "B"),
     width: int | None = None,
 ) -> str:
-    """The verdicts of a comparison, what differs, and what a reader must know; text rows are folded at `width`."""
+    """The verdicts of a comparison, the differences, and notes; text rows are folded at `width`."""
     a, b = names
     frame = result.table
     shown = varying(frame, result.keys) or list(result.keys[:1])
@@ -92,7 +92,7 @@ def effects(result: Ablation) -> tuple[list[str], list[list[str]]]:
 
 
 def ablation(result: Ablation, *, as_markdown: bool = False, width: int | None = None) -> str:
-    """The effects of an ablation, and whether variability differs; text rows are folded at `width`."""
+    """The effects of an ablation, and verdicts on variability; text rows are folded at `width`."""
     frame = result.table
     header, rows = effects(result)
     dropped = int(frame["dropped"].max())
@@ -108,7 +108,7 @@ def ablation(result: Ablation, *, as_markdown: bool = False, width: int | None =
 def reading(
     table: PublishedTable, result: Reading, *, as_markdown: bool = False, width: int | None = None
 ) -> str:
-    """What a published table tells, level by level, with the least and the largest spreads it allows."""
+    """Verdicts on a published table, level by level, with the smallest and the largest spreads it allows."""
     header = [
         "concurrency",
         "n",
@@ -146,7 +146,7 @@ def reading(
 
 
 def as_json(frame: pd.DataFrame, **more: Any) -> str:
-    """A table's rows and what stands beside it; absent figures are null."""
+    """A table's rows and additional values as JSON; absent figures are null."""
     rows = [{str(name): _null(value) for name, value in row.items()} for row in frame.to_dict("records")]
     return json.dumps({**more, "rows": rows}, indent=2, default=str) + "\n"
 
@@ -163,39 +163,39 @@ def _table(
 
 
 def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Columns that tell rows apart; the others would fill a table with one value."""
+    """Columns whose values differ between rows; the others would repeat one value."""
     return [name for name in names if len({str(value) for value in frame[name]}) > 1]
 
 
 def _join(table: str, lines: Sequence[str], *, as_markdown: bool) -> str:
-    """A table, and lines below it; empty ones are left out."""
+    """A table, and lines below it; empty lines are left out."""
     told = [f"* {harmless.safe_markdown(line)}" if as_markdown else line for line in lines if line]
     return "\n".join([table, "", *told]) + "\n"
 
 
 def plain(value: Any) -> str:
-    """A key's value: 64.0 is 64, an absent one a dash."""
+    """A key's value as text: 64.0 is 64, an absent value a dash."""
     if isinstance(value, float) and value.is_integer():
         return f"{int(value):,}"
     return units.ABSENT if value is None or value != value else str(value)  # noqa: PLR0124 (NaN)
 
 
 def _figure(value: float) -> str:
-    """Four digits that matter, none of a large number's cut."""
+    """A figure to four significant digits; a large number keeps all its digits."""
     if not math.isfinite(value):
         return units.ABSENT if math.isnan(value) else str(value)
     return units.number(value, max(0, 3 - math.floor(math.log10(abs(value))))) if value else "0"
 
 
 def change(row: Any) -> tuple[str, str]:
-    """Effect and interval, as signed percentages."""
+    """Effect and interval as signed percentages."""
     if math.isnan(row["effect"]):
         return units.ABSENT, units.ABSENT
     return f"{row['effect']:+.1%}", f"[{row['low']:+.1%}, {row['high']:+.1%}]"
 
 
 def verdict(row: Any) -> str:
-    """The word, and what would be needed where the data do not tell."""
+    """The verdict, and the repeats needed if it is "cannot tell"."""
     n = row.get("n_needed")
     if row["verdict"] == "cannot tell" and n is not None and not math.isnan(n):
         return f"cannot tell ({repeats_told(n)})"

@@ -11,13 +11,14 @@ from rocbench.judgement.compare import DEFAULT_METRICS, Line, by, key_columns, s
 from rocbench.tables.row import Row, figures, judged, least_samples, records
 
 MOST_REPEATS = 100
-"""Repeats a side above which a cell is not worth its time: at three minutes each, both sides take a night of ten hours."""
+"""Maximum useful repeats per side of a cell: at three minutes each, both sides take ten hours."""
 BCA_FROM = 10
-"""Repeats from which a bootstrap of percentiles is better than t: of fewer it is too narrow (Hesterberg 2015)."""
+"""Repeats from which a bootstrap of percentiles is better than t; with fewer it is too narrow
+(Hesterberg 2015)."""
 
 
 def repeats_told(n: float) -> str:
-    """`n of about 12`, or that nobody should make so many."""
+    """Needed repeats as text: `n of about 12`, or advice against so many."""
     if n > MOST_REPEATS:
         return f"not worth measuring: more than {MOST_REPEATS} repeats a side"
     return f"n of about {n:g}"
@@ -28,9 +29,10 @@ def summary(
 ) -> pd.DataFrame:
     """One row per cell and metric: key columns, metric, n, mean, low, high, interval, cov, samples, dropped, note.
 
-    The interval of the mean over repeats is Student's t, for percentiles of 10 and more repeats a BCa bootstrap;
-    `interval` says which. A percentile that stands on too few requests has no figure, and `note` says how many it
-    has and would need; `samples` counts the requests behind a latency, in the repeat that has the fewest.
+    The interval of the mean over repeats is Student's t, for percentiles of 10 and more repeats a BCa
+    bootstrap; `interval` names the method. A percentile of too few requests has no figure, and `note` gives
+    the number it has and needs; `samples` counts the requests behind a latency, in the repeat that has the
+    fewest.
     """
     rows = records(frame)
     keys = key_columns(rows, [])

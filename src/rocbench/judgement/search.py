@@ -1,7 +1,7 @@
 """The search for the largest load that meets an SLO, from the rows of one server and workload. Pure.
 
-The rows on disk are all the state there is: the next level follows from them, so that a search that was cut off goes
-on where it was. `slo` holds the search itself; this says what a row means to it.
+The rows on disk are the whole state: the next level follows from them, so that an interrupted search can
+resume. `slo` holds the search itself; this module converts rows to its trials.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from rocbench.settings.goals import Search
 from rocbench.tables.row import Row, figures, listed
 
 FAR = 1e6
-"""A figure so many times over its limit stands for "overloaded": it fails alone, and is unclear beside one that met it."""
+"""Multiple of the limit that represents "overloaded": it fails alone, and is unclear with one that passed."""
 
 
 def limits(search: Search) -> tuple[Limit, ...]:
-    """The limits, each on the side on which its column is worse."""
+    """The limits of a search, each on the side on which its column is worse."""
     return tuple(
         Limit(name, "<=" if better(name) == "lower" else ">=", value) for name, value in search.slo.items()
     )
 
 
 def trial(row: Row, wanted: Sequence[Limit]) -> Trial:
-    """What a row says to the search."""
+    """A row as a trial of the search."""
     level = row.level or 0.0
     match said(row):
         case "figures":
@@ -42,12 +42,12 @@ def trial(row: Row, wanted: Sequence[Limit]) -> Trial:
 
 
 def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) -> Step:
-    """What to measure next, or the end with its reason.
+    """The next level to measure, or the end with its reason.
 
     Args:
-        rows: of one server and workload, discarded ones left out.
-        search: limits and bounds.
-        whole: levels are users, not requests/s.
+        rows: rows of one server and workload, without discarded ones.
+        search: limits and bounds of the search.
+        whole: True if levels are users, not requests/s.
         used: measurements that count against `max_measurements`.
     """
     wanted, settings = limits(search), _settings(search, whole=whole)
@@ -69,7 +69,7 @@ def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) ->
 
 
 def _again(level: float, rows: Sequence[Row], search: Search) -> bool:
-    """Whether a level was measured less often than asked for, or once and in vain."""
+    """Return whether a level has fewer repeats than requested, or only one, which is invalid."""
     mine = [said(row) for row in rows if row.level == level]
     if mine == ["invalid"]:
         return True
@@ -88,7 +88,7 @@ def _settings(search: Search, *, whole: bool) -> SearchSettings:
 
 
 def report(rows: Sequence[Row], search: Search, step: Step, *, whole: bool, gain: float) -> dict[str, Any]:
-    """The state of a search for `search.json`: the answer, why it ended, and every level with its outcome."""
+    """The state of a search for `search.json`: the answer, the reason for its end, each level's outcome."""
     wanted, settings = limits(search), _settings(search, whole=whole)
     trials = [trial(row, wanted) for row in rows]
     levels = []
@@ -130,7 +130,7 @@ _UNTOLD: Mapping[str, Any] = {
 
 
 def stored(found: Any) -> list[dict[str, Any]]:
-    """The searches of a `search.json`, whichever version wrote it: what one does not say has its place. Pure."""
+    """The searches of a `search.json` of any version; missing entries get defaults. Pure."""
     searches = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
     return [
         {

@@ -1,9 +1,9 @@
-"""The largest load that meets an SLO, and where more load stops paying. Pure: trials in, the next level out.
+"""The largest load that meets an SLO, and the saturation point. Pure: trials in, the next level out.
 
-Search: double the level until one fails, then bisect between the largest that passed and the smallest that failed.
-A level whose repeats straddle the limit is measured again before it is decided, and one that stays undecided counts
-as failed: a capacity is promised only where it was shown. A level whose load was not delivered by the client tells
-nothing of the server: it ends the doubling and is reported as such.
+Search: double the level until one fails, then bisect between the largest that passed and the smallest that
+failed. A level whose repeats straddle the limit is measured again before it is decided. A level that stays
+undecided counts as failed, because a capacity must be shown. A level whose load the client did not deliver
+does not describe the server: it ends the doubling and is reported as such.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Limit:
 
     @property
     def upper(self) -> bool:
-        """Whether the metric must stay below."""
+        """Return whether the metric must stay below the limit."""
         return self.comparison.startswith("<")
 
     def met(self, figure: float) -> bool:
-        """Whether one figure meets the limit."""
+        """Return whether one figure meets the limit."""
         match self.comparison:
             case "<=":
                 return figure <= self.value
@@ -55,10 +55,10 @@ class Limit:
     def judge(
         self, figures: Sequence[float], confidence: float = stats.CONFIDENCE, *, margin: float = 0.0
     ) -> Outcome:
-        """Repeats against the limit: pass or fail when the mean's t interval lies on one side of it, else unclear.
+        """Judge repeats: pass or fail if the mean's t interval lies on one side of the limit, else unclear.
 
         One repeat has no interval: it is judged by its value, and is unclear within `margin` (a share) of the limit.
-        For a share such as 0.99 the margin is of what it lacks to 1: there is nothing above.
+        For a share such as 0.99 the margin applies to its distance from 1, the maximum.
         """
         if not figures:
             return "unclear"
@@ -78,9 +78,9 @@ class Trial:
 
     level: float
     figures: Mapping[str, float | None]
-    """Metric to value."""
+    """Value of each metric."""
     delivered: bool = True
-    """False when the row says that the users (or the rate) were not delivered, or the client was saturated."""
+    """False if the users (or the rate) were not delivered, or the client was saturated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +90,24 @@ class SearchSettings:
     low: float = 1
     high: float = 4096
     relative_step: float = 0.05
-    """Bisection ends when the bracket is this narrow, or one user wide."""
+    """Width of the bracket, as a share, at which bisection ends; it also ends at one user."""
     max_repeats: int = 5
     margin: float = 0.05
-    """A single repeat within this share of a limit is measured again."""
+    """Distance from a limit, as a share, within which a single repeat is measured again."""
     whole: bool = True
-    """Levels are whole numbers (users)."""
+    """True if levels are whole numbers (users)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: measure `level`, or stop."""
+    """The next step: measure `level`, or stop."""
 
     level: float | None
-    """None when the search has ended."""
+    """The next level; None if the search has ended."""
     best: float | None
     """Largest level shown to meet every limit so far."""
     failed: float | None
-    """Smallest level above it that did not."""
+    """Smallest level above `best` that did not."""
     why: str
 
 
@@ -153,7 +153,7 @@ def _below(failed: float, settings: SearchSettings, why: str) -> Step:
 
 
 def _middle(best: float, failed: float, settings: SearchSettings) -> float | None:
-    """Geometric middle of the bracket, or None when it is narrow enough."""
+    """Geometric middle of the bracket, or None if it is narrow enough."""
     if failed / best - 1 <= settings.relative_step or (settings.whole and failed - best <= 1):
         return None
     middle = _rounded(math.sqrt(best * failed), settings)
@@ -167,7 +167,7 @@ def _rounded(level: float, settings: SearchSettings) -> float:
 def outcome_of(
     trials: Sequence[Trial], level: float, limits: Sequence[Limit], settings: SearchSettings
 ) -> Outcome:
-    """Whether a level meets every limit, by all its repeats."""
+    """Outcome of a level against every limit, by all its repeats."""
     mine = [trial for trial in trials if trial.level == level]
     delivered = [trial for trial in mine if trial.delivered]
     if not delivered:
@@ -190,13 +190,13 @@ def outcome_of(
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """Where more users bring less than the wanted gain."""
+    """The load above which more users bring less than the required gain."""
 
     level: float | None
-    """The smallest level from which on a doubling brings less; None when no level is so."""
+    """The smallest level from which on a doubling brings less; None if there is none."""
     low: float | None
     high: float | None
-    """95 % interval by bootstrap over repeats; `high` is None when some resamples never saturate."""
+    """95 % interval by bootstrap over repeats; `high` is None if some resamples never saturate."""
     peak: float | None
     """Highest mean throughput of a delivered level."""
     excluded: tuple[float, ...]
@@ -216,12 +216,12 @@ def saturation(
 
     Level i is saturated when every later step, scaled to a doubling of the level, brings less than `gain`:
     (T[j+1] / T[j]) ^ (1 / log2(L[j+1] / L[j])) - 1 < gain for all j >= i. The interval resamples each level's repeats
-    (percentile bootstrap; Efron and Tibshirani 1993, ch. 13); it is absent when a level has one repeat.
+    (percentile bootstrap; Efron and Tibshirani 1993, ch. 13); it is absent if a level has one repeat.
 
     Args:
         throughput: level to the figures of its repeats.
-        delivered: level to whether its users were really in flight; a level whose users were not says nothing of
-            saturation and is left out by name (100 requests at 1,000 users "saturate" at 100).
+        delivered: level to True if its users were really in flight. Other levels do not describe saturation
+            and are left out by name (100 requests at 1,000 users "saturate" at 100).
         gain: share that a doubling must bring.
         resamples: bootstrap resamples.
         seed: of the bootstrap.
@@ -248,7 +248,7 @@ def saturation(
 def _knee(
     levels: Sequence[float], means: np.ndarray[tuple[int], np.dtype[np.float64]], gain: float
 ) -> int | None:
-    """Index of the first level from which on no doubling pays; None when the last step still does."""
+    """Index of the first level from which on no doubling reaches `gain`; None if the last step still does."""
     doublings = np.log2(np.array(levels[1:]) / np.array(levels[:-1]))
     pays = (means[1:] / means[:-1]) ** (1 / doublings) - 1 >= gain
     if pays[-1]:

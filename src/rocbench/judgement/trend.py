@@ -12,7 +12,7 @@ from rocbench.stats import NAN, Values
 
 @dataclass(frozen=True, slots=True)
 class ChangePoint:
-    """Where a series moved: the first index of the new level, the change from the segment before it, relative, and its p."""
+    """A change of a series: first index of the new level, relative change from the last segment, and p."""
 
     index: int
     change: float
@@ -22,11 +22,12 @@ class ChangePoint:
 def change_points(
     series: Values, *, alpha: float = 0.01, shortest: int = 3, permutations: int = 999, seed: int = 0
 ) -> list[ChangePoint]:
-    """Where a series of nightly figures changed its level, in order of index.
+    """Change points of a series of nightly figures, in order of index.
 
-    Binary segmentation: the split with the largest t statistic is kept when fewer than alpha of random orders of the
-    same values have a split as large, and both sides are searched again (the approach of Fleming et al., "Hunter",
-    ICPE 2023, and Matteson and James, JASA 109, 2014). The permutations account for the search over all splits.
+    Binary segmentation: the split with the largest t statistic is kept if less than alpha of random orders of
+    the same values have a split as large, and both sides are searched again (the approach of Fleming et al.,
+    "Hunter", ICPE 2023, and Matteson and James, JASA 109, 2014). The permutations account for the search over
+    all splits.
     """
     x = np.asarray(series, dtype=float)
     rng = np.random.default_rng(seed)
@@ -55,7 +56,7 @@ def change_points(
 
 
 def _best_split(x: npt.NDArray[np.float64], shortest: int) -> tuple[float, int]:
-    """Largest two-sample t statistic (pooled variance) over all splits, and where."""
+    """Largest two-sample t statistic (pooled variance) over all splits, and its index."""
     n = len(x)
     x = x - x.mean()
     left = np.arange(shortest, n - shortest + 1)

@@ -1,1 +1,1 @@
-"""From records to rows: metrics, columns and what they mean."""
+"""Conversion of records to rows: metrics, columns and their meaning."""

@@ -1,14 +1,14 @@
-"""The client's latencies beside the server's own, of the same requests. Pure; absent is None, never zero.
+"""The client's and the server's latencies of the same requests. Pure; absent is None, never zero.
 
-The server's histograms tell sum and count. Between two readings they hold the first tokens and the ends of requests
-that came in that time, and the client has stamps of the same: so both means are of the same requests, but for what lies
-within a reading's own length of an edge. Where the counts differ by more than that, the server answered somebody else as
-well, or told of a part of the load (one replica of several), and there is nothing to compare.
+The server's histograms give sum and count. Between two readings they hold the first tokens and the ends of
+requests in that time, and the client has stamps of the same events. So both means cover the same requests,
+except those within a reading's own length of an edge. If the counts differ by more, the server also answered
+other clients, or reported only a part of the load (one replica of several), and there is nothing to compare.
 
 Names by vLLM's versions: `request_time_per_output_token_seconds` is the mean of a request, as our TPOT.
-`inter_token_latency_seconds` (before 0.11 `time_per_output_token_seconds`) holds one gap for each step of the engine:
-it lies between the client's time per token and its time per chunk, which are the same where a step makes one token.
-The server's clock begins when it has read the request and ends before the answer is written.
+`inter_token_latency_seconds` (before 0.11 `time_per_output_token_seconds`) holds one gap for each engine
+step: it is between the client's time per token and its time per chunk, which are equal if a step makes one
+token. The server's clock begins after it has read the request and ends before it writes the answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS = (
 )
 
 Pair = tuple[float, float]
-"""A mean by the client and by the server, ms."""
+"""A mean by the client and by the server, in ms."""
 
 
 def matched(rows: RequestArray, samples: Sequence[ServerSample], window: Window) -> Row:
@@ -48,7 +48,7 @@ def matched(rows: RequestArray, samples: Sequence[ServerSample], window: Window)
     Args:
         rows: requests of all phases.
         samples: readings of the server's metrics, from before the load to after it.
-        window: the measured one; readings inside it are taken where they hold enough requests, else all.
+        window: the measured window; readings inside it are used if they hold enough requests, else all.
     """
     row: Row = dict.fromkeys(COLUMNS)
     spans = list(_spans(samples, window))
@@ -69,7 +69,7 @@ def _first(spans: Sequence[_Span], ask: Callable[[_Span], Pair | None]) -> Pair 
 
 
 def _spans(samples: Sequence[ServerSample], window: Window) -> Iterator[_Span]:
-    """Between the outermost readings inside the window, then between the outermost of all."""
+    """The span between the outermost readings inside the window, then between the outermost of all."""
     ordered = sorted(samples, key=lambda sample: sample.at_ns)
     for some in ([s for s in ordered if window.start_ns <= s.at_ns < window.end_ns], ordered):
         if len(some) > 1:
@@ -83,7 +83,7 @@ class _Span:
         self.before, self.after = before, after
 
     def requests(self, rows: RequestArray) -> int | None:
-        """Requests whose first token lies in it, where the server counted as many."""
+        """Requests whose first token is in the span; None if the server counted a different number."""
         mine = int(self._inside(rows, "first_token_ns").sum())
         return mine if self._agree(_TTFT, mine) else None
 
@@ -102,7 +102,7 @@ class _Span:
         return _mean_ms(mine["last_token_ns"] - mine["sent_ns"]), self._mean_ms(_E2EL)
 
     def tpot(self, rows: RequestArray) -> Pair | None:
-        """Mean TPOT. Of an answer of one token vLLM tells zero, which is none."""
+        """Mean TPOT. vLLM reports zero for an answer of one token, which has no TPOT."""
         ended = self._ended(rows)
         mine = ended[ended["output_tokens"] > 1]
         if not len(mine):
@@ -115,7 +115,7 @@ class _Span:
         return None
 
     def gap(self, rows: RequestArray) -> Pair | None:
-        """Mean time between tokens where the server tells it of each of its steps: the client's nearest to it."""
+        """Mean time between tokens, if the server reports it for each step: the client's nearest value."""
         mine = self._ended(rows)
         mine = mine[(mine["output_tokens"] > 1) & (mine["chunks"] > 1)]
         name = next((name for name in _GAPS if self._gained(f"{name}_count") > 0), None)

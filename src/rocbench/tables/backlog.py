@@ -1,15 +1,15 @@
-"""Whether an open loop's queue grows: arrivals against what was served, and the slope of what is in flight. Pure.
+"""Growth of an open loop's queue: arrivals against served requests; slope of requests in flight. Pure.
 
-Above capacity neither rate, latency nor concurrency tells by itself: what ends fits what ends, whatever waits. Two
-figures do. The slope of the requests in flight (least squares over the window) is how many more arrive a second than
-end; and what was served falls short of what the asked rate offers. Each alone is moved by chance, for arrivals come
-unevenly: a burst makes the slope, few arrivals the shortfall. Above capacity both stand, since what a full server
-serves does not follow the arrivals.
+Above capacity, rate, latency and concurrency alone show nothing: they agree for the requests that end,
+however many wait. Two figures show it. The slope of the requests in flight (least squares over the window) is
+the number of arrivals per second minus the number of ends; and served requests fall short of the requested
+rate. Chance moves each figure alone, because arrivals are uneven: a burst causes a slope, few arrivals a
+shortfall. Above capacity both occur, because the output of a full server does not follow the arrivals.
 
-What chance does: over T seconds the sum of arrivals less services is a random walk with the variance
-rate x T x (ca2 + cs2), squared coefficients of variation of the gaps between arrivals and of the work of a request
-(the diffusion limit of a queue: Whitt, Stochastic-Process Limits, 2002, ch. 9); and a load that nothing queues in
-has as many in flight as chance puts there, up to twice their mean more or less (variance, Poisson).
+The effect of chance: over T seconds the sum of arrivals minus services is a random walk with the variance
+rate x T x (ca2 + cs2), squared coefficients of variation of the gaps between arrivals and of the work of a
+request (the diffusion limit of a queue: Whitt, Stochastic-Process Limits, 2002, ch. 9). In a load without a
+queue the number in flight is also random and adds up to twice its mean (variance, Poisson).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _FEW_GAPS = 5
 _FEW_REQUESTS = 10
 _CENSORED = 0.05
 _REQUEST_TIMES = 5
-"""A count of requests starts on an empty server: only a replay of so many requests' times has a level to grow from."""
+"""Minimum span of a count of requests, in request times: it starts on an empty server, without a level."""
 
 
 def columns(result: LoadResult, mean_in_flight: object) -> Row:
-    """The columns that tell whether the queue grows; all absent under closed loop, or where nothing can be told."""
+    """The columns on the growth of the queue; all are absent under closed loop, or if they are unknown."""
     row: Row = dict.fromkeys(NAMES)
     rows = result.requests
     mine = rows[(rows["user"] == NONE) & (rows["intended_ns"] != NONE)]
@@ -81,7 +81,7 @@ def columns(result: LoadResult, mean_in_flight: object) -> Row:
 
 
 def _span(result: LoadResult, mine: RequestArray) -> tuple[int, int] | None:
-    """The stretch that is judged: the window; of a count of requests, from the first end to the last arrival."""
+    """The judged span: the window, or for a count of requests from the first end to the last arrival."""
     window = result.window
     if not len(mine) or window.seconds <= 0:
         return None
@@ -93,23 +93,24 @@ def _span(result: LoadResult, mine: RequestArray) -> tuple[int, int] | None:
         return None
     start, end = int(ended["end_ns"].min()), min(int(mine["intended_ns"].max()), window.end_ns)
     lasting = float(np.median(ended["end_ns"] - ended["intended_ns"]))
-    # Of a queue that grows, the median is of the growing: the first requests tell what one takes.
+    # In a growing queue the median grows too: the first requests show the time of one.
     first = float(np.median((ended["end_ns"] - ended["intended_ns"])[: max(1, len(ended) // 10)]))
     return (start, end) if end - start > _REQUEST_TIMES * min(lasting, first) else None
 
 
 def _slope(begin: Int64Array, stop: Int64Array, start: int, end: int) -> float:
-    """Least squares of the number in flight over time, in requests/s: 12 / T^3 x integral of (t - T/2) N(t) dt."""
+    """Least-squares slope of requests in flight, in requests/s: 12 / T^3 x integral of (t - T/2) N(t) dt."""
     length = (end - start) / 1e9
     a, b = (begin - start) / 1e9 - length / 2, (stop - start) / 1e9 - length / 2
     return float(12 / length**3 * np.where(b > a, b**2 - a**2, 0.0).sum() / 2)
 
 
 def _latency_slope(due: RequestArray) -> float | None:
-    """Least squares of the time that a request of mean length takes, from its intended send, over that send; in s/s.
+    """Least-squares slope of the time of a request of mean length over its intended send, in s/s.
 
-    Where more in flight makes no request slower, more come to be in flight for another reason than a lack of capacity:
-    long requests that have not yet begun to end. Absent where too few ended, or too many never did.
+    The time starts at the intended send. If more requests in flight do not make requests slower, their number
+    grows for a reason other than capacity: long requests have not yet begun to end. Absent if too few
+    requests ended, or too many never did.
     """
     done = due[(due["end_ns"] != NONE) & (due["failure"] == NONE) & (due["first_token_ns"] != NONE)]
     if len(done) < max(_FEW_REQUESTS, (1 - _CENSORED) * len(due)):
@@ -130,7 +131,7 @@ def _cv2(values: npt.NDArray[np.generic]) -> float:
 
 
 def _served(result: LoadResult, mine: RequestArray, start: int, end: int) -> float:
-    """Requests' worth of work served: tokens over the mean length asked for, where tokens are known; else ends."""
+    """Served work in requests: tokens over the mean requested length if tokens are known, else ends."""
     whole = (start, end) == (result.window.start_ns, result.window.end_ns)
     tokens = result.output_tokens_in_window if whole else 0
     mean = result.osl_mean
@@ -144,7 +145,7 @@ def _served(result: LoadResult, mine: RequestArray, start: int, end: int) -> flo
 
 
 def _idle(begin: Int64Array, stop: Int64Array, start: int, end: int) -> float:
-    """Share of [start, end) in which nothing was in flight."""
+    """Share of [start, end) without requests in flight."""
     order = np.argsort(begin, kind="stable")
     begin, stop = np.maximum(begin[order], start), np.maximum(stop[order], start)
     covered = np.maximum.accumulate(stop)
@@ -157,10 +158,10 @@ def _idle(begin: Int64Array, stop: Int64Array, start: int, end: int) -> float:
 
 
 def explained(result: LoadResult) -> FloatArray:
-    """Output tokens in each whole second of the window, had each request that came taken the usual time.
+    """Output tokens expected in each whole second of the window if each request took the usual time.
 
-    An open loop's throughput follows its arrivals: what they explain is no drift. Each request's tokens are spread
-    from its intended send + the median TTFT, at the median TPOT.
+    An open loop's throughput follows its arrivals: changes that they explain are not drift. Each request's
+    tokens are spread from its intended send + the median TTFT, at the median TPOT.
     """
     rows, seconds = result.requests, len(result.tokens_per_second)
     mine = rows[(rows["user"] == NONE) & (rows["intended_ns"] != NONE)]
@@ -181,7 +182,7 @@ def explained(result: LoadResult) -> FloatArray:
 
 
 def _ramp(at: FloatArray, begin: FloatArray, speed: FloatArray) -> FloatArray:
-    """Sum of speed x (t - begin) over all that have begun, at each time."""
+    """Sum of speed x (t - begin) over all requests that have begun, at each time."""
     order = np.argsort(begin)
     begin, speed = begin[order], speed[order]
     sums = np.concatenate([[0.0], np.cumsum(speed)]), np.concatenate([[0.0], np.cumsum(speed * begin)])

@@ -1,4 +1,4 @@
-"""What the files of a run folder must hold to be read, and the first thing in one that is otherwise. Pure."""
+"""Required content of the files of a run folder, and the first deviation in a file. Pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rocbench.records import GpuSample
 Shape = Any
 """`str`, `bool`, `float` (any number), `dict`, `list`, `[shape of each]`, `{name: shape}` with `*` for all other names.
 
-What is absent or null fits every shape: readers do without.
+Absent and null values fit every shape: readers handle them.
 """
 
 
 class Unlike(ValueError):
-    """What is otherwise than it must be, in words of the file."""
+    """A deviation from the required content, in the terms of the file."""
 
 
 MANIFEST: Shape = {
@@ -91,7 +91,7 @@ def check(value: Any, shape: Shape, at: str = "") -> None:
     """Compare a value with its shape.
 
     Raises:
-        Unlike: it is otherwise; names the first place, as `servers[0].argv`.
+        Unlike: the value deviates; names the first place, such as `servers[0].argv`.
     """
     if value is None or shape is None:
         return
@@ -111,7 +111,7 @@ def check(value: Any, shape: Shape, at: str = "") -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: its beginning, on one line."""
+    """A value for a message: its beginning, on one line."""
     text = ascii(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -128,7 +128,7 @@ JSON: Mapping[str, Shape] = {
     "load_spec": {"max_requests_per_user": float},
     "load_notes": [str],
 }
-"""Columns that hold an object or a list as text."""
+"""Columns that hold an object or a list as JSON text."""
 TEXTS = frozenset(JSON) | frozenset(
     "run_id cell_id model family precision aiter vllm_version hardware server_kind workload reasons "
     "unknown_checks window_ended_by transport server_changes counters_fell attention_backend kv_cache_dtype "
@@ -142,24 +142,24 @@ NUMBERS = frozenset(column.name for column in CELLS if column.unit) | frozenset(
     "error_lines jit_lines compile_lines health_failures connections_opened idle_closes load_hosts open_file_limit "
     "calibrated_users health_checks health_unanswered metrics_failed gpu_sockets".split()
 )
-"""Columns that are counted or calculated with. What a column holds that is in none of these is not checked."""
+"""Columns that hold numbers. The values of columns in none of these groups are not checked."""
 
 _STEM = re.compile(r"[\w=@,+-][\w.=@,+-]{0,119}")
-"""A cell's id is part of the names of its files."""
+"""Pattern of a cell's id, which is part of its files' names."""
 _MOST_REPEATS = 1_000_000
 _MOST = 2**63
 _LARGEST = 1e30
-"""Of a figure: squares and products of such are numbers still."""
+"""Maximum magnitude of a figure: its squares and products are still finite."""
 
 
 def row(found: Any) -> dict[str, Any]:
-    """A row of `cells` as readers may take it: text is text, a number one that a table holds, NaN and infinity absent.
+    """A row of `cells`, checked for readers: text is text, numbers fit a table, NaN and infinity are absent.
 
     Args:
-        found: what a file holds.
+        found: content of a file.
 
     Raises:
-        Unlike: it is no row; names the column.
+        Unlike: it is not a row; names the column.
     """
     if not isinstance(found, dict):
         raise Unlike("it is no object")
@@ -176,13 +176,13 @@ def row(found: Any) -> dict[str, Any]:
 
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A frame's rows, each absent value as None. Column by column: of 220 columns six times as fast as by frames."""
+    """A frame's rows, each absent value as None. Column by column, six times as fast for 220 columns."""
     columns = {str(name): list(map(_present, column.tolist())) for name, column in frame.items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _present(value: Any) -> Any:
-    """A value; None for what pandas has for an absent one."""
+    """The value, or None for pandas' absent values."""
     absent = value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
     return None if absent else value
 
@@ -227,10 +227,10 @@ def _text(name: str, value: Any) -> str:
 
 
 def held(row: Mapping[str, Any], name: str) -> Any:
-    """What one of a row's columns of JSON holds, empty where it is absent.
+    """The content of one of a row's JSON columns; empty if absent.
 
     Raises:
-        InputError: it is no such JSON; only of rows that no run folder held.
+        InputError: it is not such JSON; only for rows that are not from a run folder.
     """
     text = row.get(name)
     if not isinstance(text, str) or not text:
@@ -244,7 +244,7 @@ def held(row: Mapping[str, Any], name: str) -> Any:
     return found
 
 
-# --- tables beside them
+# --- other tables
 
 IDENTITY = ("cell_id", "repeat", "discarded")
 NEEDED: Mapping[str, tuple[str, ...]] = {
@@ -257,7 +257,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "histograms": ("metric", "middle_ms", "tokens"),
     "timeline": ("second", "output_tokens"),
 }
-"""Columns without which a table tells nothing; later versions add to them."""
+"""Required columns of each table; later versions may have more columns."""
 _MORE: Mapping[str, tuple[str, ...]] = {
     "requests": tuple(column.name for column in REQUESTS),
     "gpu": GpuSample.__slots__,
@@ -267,14 +267,14 @@ _TABLE_TRUTHS = frozenset({"discarded", "throttled"})
 
 
 def check_table(name: str, schema: pa.Schema) -> None:
-    """Compare a table's columns with what readers take them for; columns that are not documented may hold anything.
+    """Compare a table's columns with the types that readers expect; undocumented columns may hold anything.
 
     Args:
         name: one of NEEDED.
         schema: its columns.
 
     Raises:
-        Unlike: a column is missing, there twice, or of another type.
+        Unlike: a column is missing, occurs twice, or has another type.
     """
     names = list(schema.names)
     for column in (*IDENTITY, *NEEDED[name], *names):

@@ -1,4 +1,4 @@
-"""Hold a row's figures against what the hardware can do. Pure; the formulas are in `physics/roofline.py`."""
+"""A row's figures against the hardware's limits. Pure; the formulas are in `physics/roofline.py`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rocbench.settings.schema import Hardware, ModelProfile
 from rocbench.tables.row import number
 
 Columns = Mapping[str, Any]
-"""A row, which may be in the making."""
+"""A row, which may be incomplete."""
 
 
 def share(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], row: Columns) -> Share | None:
-    """The largest share of a physical limit that a row's figures take; above 1 the row cannot be.
+    """The largest share of a physical limit that a row's figures reach; above 1 the row is impossible.
 
-    Tokens that the server found in its prefix cache, where it says so, are not counted as computed.
+    Tokens that the server reports as found in its prefix cache do not count as computed.
 
     Args:
         args: the server's flags, names without dashes.
@@ -44,7 +44,7 @@ def share(profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], ro
 def most_output(
     profile: ModelProfile, hardware: Hardware, args: Mapping[str, Any], row: Columns
 ) -> float | None:
-    """The most output tokens/s that a row's server can give its users; None where no physics is claimed."""
+    """The maximum output tokens/s of a row's server; None if there is no physical model."""
     most = roofline.output_limit(
         from_config(profile.config),
         profile.checkpoint,
@@ -58,14 +58,14 @@ def most_output(
 
 
 def _output(row: Columns) -> float | None:
-    """Output tokens/s; of a row that has only requests/s and the output length, their product."""
+    """Output tokens/s; if a row has only requests/s and the output length, their product."""
     told, requests = number(row.get("output_throughput")), number(row.get("request_throughput"))
     osl = number(row.get("osl_had")) or number(row.get("osl"))
     return requests * osl if told is None and requests is not None and osl else told
 
 
 def _tpot_s(row: Columns) -> float | None:
-    """The TPOT of most requests. Rows of our own stand by their output rate, which the same stamps give."""
+    """The typical TPOT of an imported row; bench's own rows use their output rate, from the same stamps."""
     if not row.get("imported"):
         return None
     found = (number(row.get(f"{statistic}_tpot_ms")) for statistic in ("median", "mean", "p90", "p95", "p99"))
@@ -86,7 +86,7 @@ def _shape(row: Columns) -> RequestShape | None:
 
 
 def _per_step(row: Columns) -> float:
-    """Tokens a decode step gives one sequence: as told, else with speculation by how often a chunk carried several."""
+    """Tokens per decode step and sequence: as reported, else with speculation the mean tokens per chunk."""
     told = number(row.get("spec_tokens_per_step"))
     if told is not None:
         return max(1.0, told)
@@ -95,7 +95,7 @@ def _per_step(row: Columns) -> float:
 
 
 def _total(row: Columns, output: float | None) -> float | None:
-    """Output and text prompt tokens/s; a row that has only the sum (other tools) is taken at its word."""
+    """Output and text prompt tokens/s; the sum as given if a row has only that (other tools)."""
     inputs = number(row.get("input_throughput"))
     if output is not None and inputs is not None:
         return output + inputs

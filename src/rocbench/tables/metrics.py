@@ -1,10 +1,11 @@
-"""LoadResult -> the columns of one cell. Pure; absent is None, never zero.
+"""Columns of one cell from its LoadResult. Pure; absent is None, never zero.
 
 Two populations, never mixed:
 
-* Throughput counts what is *stamped in the window*, whenever its request began: tokens by their own stamps, requests
-  by their end. Under closed loop the rate of requests is not counted, for a window that begins and ends with requests
-  holds too many of them, but follows from Little's law: achieved concurrency / mean time in flight (`_request_rate`).
+* Throughput counts events *stamped in the window*, whenever their request began: tokens by their own stamps,
+  requests by their end. Under closed loop the rate of requests is not counted, because a window that begins
+  and ends with requests holds too many of them. It follows from Little's law: achieved concurrency / mean
+  time in flight (`_request_rate`).
 * Latencies, completed, failed and goodput are of requests that *began in the window* (Phase.MEASURED).
 
 Formulas, per completed request, as `vllm bench serve` has them (vllm/benchmarks/serve.py `calculate_metrics` and
@@ -54,21 +55,21 @@ Row = dict[str, float | int | str | bool | None]
 FloatArray = npt.NDArray[np.float64]
 
 UNTOLD = 0.01
-"""Share of answers that may have no token count before output tokens/s is absent."""
+"""Maximum share of answers without a token count; above it, output tokens/s is absent."""
 LATE_MS = 10.0
-"""A send this long after its intended time is late."""
+"""Delay in ms after the intended time from which a send is late."""
 
 _DIFFERS = re.compile(r"\b(?:[0-9a-f]{8,}|[0-9a-f-]{32,}|\w*-[0-9a-f]{6,}\w*)\b|\d+", re.IGNORECASE)
-"""Numbers, and ids of requests."""
+"""Parts of errors that differ between requests: numbers and ids."""
 _PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 
 
 def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] | None = None) -> Row:
-    """The columns of one cell and repeat that follow from its load.
+    """The columns of one cell and repeat that come from its load.
 
     Args:
-        result: what the load gave.
-        gpus: GPUs that the server uses, None when unknown.
+        result: result of the load.
+        gpus: GPUs that the server uses; None if unknown.
         slo: limits of one request for goodput, in ms: `ttft_ms`, `tpot_ms`, `e2el_ms`.
     """
     rows, window = result.requests, result.window
@@ -117,7 +118,7 @@ def _failures(indices: npt.NDArray[np.int8]) -> str:
 
 
 def _errors(result: LoadResult, failed: BoolArray) -> Row:
-    """What failed requests said most often, and how often; of the whole load where none of the window failed."""
+    """Most common error of failed requests and its count; of the whole load if none failed in the window."""
     mine = failed if failed.any() else result.requests["failure"] != NONE
     said = [text for i in result.requests["request_id"][mine].tolist() if (text := result.errors.get(i))]
     alike = Counter(kind_of(text) for text in said)
@@ -129,12 +130,12 @@ def _errors(result: LoadResult, failed: BoolArray) -> Row:
 
 
 def kind_of(text: str) -> str:
-    """An error without what differs from request to request: numbers and ids."""
+    """An error without the parts that differ between requests: numbers and ids."""
     return _DIFFERS.sub("#", text)
 
 
 def _resent(rows: RequestArray, began: BoolArray) -> Row:
-    """Requests sent again, by cause; and how many requests the server should have read."""
+    """Requests sent again, by cause, and the number of requests that the server should have read."""
     counts = {how: int((began & (rows["resent"] == index)).sum()) for index, how in enumerate(RESENDS)}
     reached = (rows["sent_ns"] != NONE) & (rows["failure"] != FAILURES.index(Failure.CONNECT))
     again = (rows["resent"] != NONE) & (rows["resent"] != RESENDS.index(Resend.UNREAD))
@@ -150,13 +151,13 @@ def _resent(rows: RequestArray, began: BoolArray) -> Row:
 
 
 def _counted(rows: RequestArray) -> bool:
-    """Whether nearly every answer told how many tokens it had: what did not tell counts for nothing in the sums."""
+    """Return whether nearly every answer has a token count: answers without one add nothing to the sums."""
     untold = (rows["output_tokens"] == NONE) & (rows["chunks"] > 0)
     return bool(untold.sum() <= UNTOLD * len(rows))
 
 
 def _throughput(result: LoadResult, gpus: int | None, *, counted: bool) -> Row:
-    """Tokens and requests stamped in the window, per second of it; of tokens nobody counted there is no figure."""
+    """Tokens and requests stamped in the window, per second of it; tokens without a count have no figure."""
     rows, window = result.requests, result.window
     seconds = window.seconds if window.seconds > 0 else None
     ended_here = (rows["end_ns"] >= window.start_ns) & (rows["end_ns"] < window.end_ns)
@@ -178,7 +179,7 @@ def in_flight(sent_ns: Int64Array, end_ns: Int64Array, window: Window) -> tuple[
     """Time-weighted mean and peak of requests in flight inside the window, exact from events.
 
     mean = sum of each request's overlap with the window / window. A request without an end (NONE) stays in flight;
-    one never sent (NONE) never was. At one instant, ends count before starts.
+    one never sent (NONE) is never in flight. At one instant, ends count before starts.
     """
     sent = sent_ns != NONE
     start = np.clip(sent_ns[sent], window.start_ns, window.end_ns)
@@ -200,7 +201,8 @@ def _in_flight_columns(
 ) -> Row:
     """Achieved and peak concurrency, and Little's law from rate and mean time in flight against the integral.
 
-    The rate is that of ends, under open loop that of arrivals: above capacity what ends fits what ends.
+    The rate is that of ends; under open loop that of arrivals, because above capacity ends always agree with
+    ends.
     """
     if window.seconds <= 0:
         return {"achieved_concurrency": None, "peak_concurrency": None, "littles_law_ratio": None}
@@ -222,7 +224,7 @@ def _in_flight_columns(
 
 
 def _between_ms(later: Int64Array, earlier: Int64Array) -> FloatArray:
-    """later - earlier in ms where both stamps exist."""
+    """later - earlier in ms, for rows with both stamps."""
     known = (later != NONE) & (earlier != NONE)
     return np.asarray((later[known] - earlier[known]) / 1e6, dtype=float)
 
@@ -236,7 +238,7 @@ def _tpot_ms(rows: RequestArray) -> FloatArray:
 
 
 def _describe(name: str, values: FloatArray, wanted: Iterable[str] = _PERCENTILES) -> Row:
-    """mean, the wanted percentiles and n of values in ms; None when there are none."""
+    """Mean, the requested percentiles and n of values in ms; None if there are none."""
     wanted = list(wanted)
     row: Row = {f"mean_{name}_ms": float(values.mean()) if len(values) else None}
     points = np.percentile(values, [_PERCENTILES[w] for w in wanted]) if len(values) else [None] * len(wanted)
@@ -252,7 +254,7 @@ def _describe_histogram(name: str, histogram: Histogram, wanted: Iterable[str] =
 
 
 def _latencies(rows: RequestArray, itl: Histogram, icl: Histogram) -> Row:
-    """Latency columns of completed requests that began in the window, and how far their stamps can be trusted."""
+    """Latency columns of completed requests that began in the window, and the reliability of their stamps."""
     sent = rows["sent_ns"]
     gaps = int((np.maximum(rows["chunks"], 1) - 1).sum())
     chunks = int(np.maximum(rows["chunks"], 0).sum())
@@ -271,7 +273,7 @@ def _latencies(rows: RequestArray, itl: Histogram, icl: Histogram) -> Row:
 
 
 def _open_loop(rows: RequestArray, completed: BoolArray, began: BoolArray) -> Row:
-    """Latency from the intended send and lateness; None under closed loop, where users wait for their answers.
+    """Latency from the intended send, and lateness; None under closed loop, in which users wait for answers.
 
     Latency from the intended time is free of coordinated omission (Tene, wrk2).
     """
@@ -326,7 +328,7 @@ def _goodput(
 
 
 def _lengths(rows: RequestArray, completed: BoolArray) -> Row:
-    """Lengths asked and had, and the client's token totals over all phases (for the server's counters)."""
+    """Requested and actual lengths; the client's token totals over all phases (for the server's counters)."""
     mine = rows[completed]
     text = _text_tokens(mine)
     unsure = (rows["failure"] != NONE) | (rows["end_ns"] == NONE)
@@ -345,7 +347,7 @@ def _lengths(rows: RequestArray, completed: BoolArray) -> Row:
 
 
 def _text_tokens(rows: RequestArray) -> npt.NDArray[np.int32]:
-    """Prompt tokens less image tokens; NONE where images were sent and their tokens are not known."""
+    """Prompt tokens minus image tokens; NONE if images were sent and their tokens are not known."""
     text = rows["prompt_tokens"] - np.maximum(rows["image_tokens"], 0)
     unknown = (rows["prompt_tokens"] == NONE) | ((rows["images"] > 0) & (rows["image_tokens"] == NONE))
     return np.where(unknown, NONE, text).astype(np.int32)
@@ -366,7 +368,7 @@ def _off_share(asked: npt.NDArray[np.int32], had: npt.NDArray[np.int32]) -> floa
     return _ratio((asked[known] != had[known]).sum(), known.sum())
 
 
-# --- what contradicts the rows
+# --- contradictions
 
 
 def _doubts(rows: RequestArray) -> Row:
@@ -394,9 +396,9 @@ def _doubts(rows: RequestArray) -> Row:
 
 
 def _steadiness(tokens_per_second: Int64Array | Sequence[int], explained: FloatArray | None) -> Row:
-    """Drift between the window's halves with its interval, and the spread of whole seconds.
+    """Drift between the window's halves with its interval, and the spread over whole seconds.
 
-    Open loop: of what is left when the tokens that the arrivals explain are taken off (`explained`).
+    Under open loop the tokens that the arrivals explain (`explained`) are subtracted first.
 
     drift = (mean of the second half - mean of the first) / mean of all. Each half is cut into up to 5 batches, since
     neighbouring seconds are not independent (batch means; Law, Simulation Modeling and Analysis, 9.5.3), and the
@@ -422,7 +424,7 @@ def _steadiness(tokens_per_second: Int64Array | Sequence[int], explained: FloatA
 
 
 def _client(result: LoadResult) -> Row:
-    """What the client knows about itself."""
+    """The client's facts about itself."""
     workers = result.workers
     tokens = sum(w.tokens for w in workers)
     cpu = sum(w.cpu_s for w in workers)

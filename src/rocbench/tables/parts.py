@@ -1,4 +1,4 @@
-"""What was measured in one cell as tables, one a kind: the parts that the run folder keeps. Pure."""
+"""The measurements of one cell as tables, one for each kind: the parts that the run folder stores. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rocbench.records import (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What ties a row of any table to its cell."""
+    """The columns that link a row of any table to its cell."""
 
     run_id: str
     cell_id: str
@@ -33,12 +33,12 @@ class Identity:
 
     @property
     def stem(self) -> str:
-        """File name of its parts."""
+        """File name of the parts, without a suffix."""
         return f"{self.cell_id}-{self.repeat:03d}" + ("-discarded" if self.discarded else "")
 
 
 _WORDS: dict[str, tuple[Failure, ...] | tuple[Resend, ...]] = {"failure": FAILURES, "resent": RESENDS}
-"""Columns that are written as words, and what their numbers mean."""
+"""Columns that are written as words, and the meaning of their numbers."""
 
 
 def parts_of(
@@ -144,7 +144,7 @@ def _gpu(samples: Iterable[GpuSample]) -> pa.Table | None:
     listed = list(samples)
     if not listed:
         return None
-    # Types are given: a column that is absent throughout one cell must fit the next cell's.
+    # Types are explicit: a column that is absent throughout one cell must match the next cell's.
     return pa.table(
         {
             name: pa.array([getattr(s, name) for s in listed], _GPU_TYPES.get(name, pa.float64()))

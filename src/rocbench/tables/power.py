@@ -1,9 +1,9 @@
 """Energy, power and temperature of the measured window from GPU readings. Pure; watts, joules, degrees Celsius.
 
-Energy comes from the GPUs' accumulators, read at both edges of the window (a reading lies up to a second beside an
-edge, so the accumulator is interpolated there), and is cross-checked with the integral of the power readings. A sum
-over sockets is absent when one lacks its reading: half a node is no node. GPUs that are partitions of one socket share
-its power and energy, which stand at the lowest of them.
+Energy comes from the GPUs' accumulators, read at both edges of the window (a reading is up to a second away
+from an edge, so the accumulator is interpolated there), and is cross-checked with the integral of the power
+readings. A sum over sockets is absent if one socket lacks its reading. GPUs that are partitions of one socket
+share its power and energy, which the lowest of them has.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from rocbench.records import GpuSample
 
 HOLE_S = 5.0
-"""A longer stretch without power readings leaves the integral unknown."""
+"""Maximum gap between power readings, in s; a longer gap leaves the integral unknown."""
 EDGE_S = 3.0
-"""A reading this far from the window's edge still stands for it in the integral."""
+"""Maximum distance of a reading from the window's edge, in s, to represent the edge in the integral."""
 
 Row = dict[str, float | bool | str | None]
 EnergyOf = Callable[[Sequence[GpuSample], int, int], float | None]
@@ -62,7 +62,7 @@ def window_columns(samples: Sequence[GpuSample], start_ns: int, end_ns: int, out
 def accumulated_j(samples: Sequence[GpuSample], start_ns: int, end_ns: int) -> float | None:
     """One GPU's energy by its accumulator, interpolated at both edges.
 
-    None without a reading on the far side of each edge, or when the accumulator fell (a reset of the driver).
+    None without a reading on the far side of each edge, or if the accumulator fell (a reset of the driver).
     """
     known = [(s.at_ns, s.energy_j) for s in samples if s.energy_j is not None]
     if not known or known[0][0] > start_ns or known[-1][0] < end_ns:
@@ -75,9 +75,9 @@ def accumulated_j(samples: Sequence[GpuSample], start_ns: int, end_ns: int) -> f
 
 
 def integrated_j(samples: Sequence[GpuSample], start_ns: int, end_ns: int) -> float | None:
-    """One GPU's energy as the integral of its power (trapezoids), ends held for up to 3 s.
+    """One GPU's energy as the integral of its power (trapezoids), with ends held for up to 3 s.
 
-    None where readings are missing for longer: 3 s at an edge, 5 s between.
+    None if readings are missing for longer: 3 s at an edge, 5 s between.
     """
     known = [(s.at_ns, s.power_w) for s in samples if s.power_w is not None]
     if len(known) < 2:

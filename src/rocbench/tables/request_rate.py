@@ -1,11 +1,12 @@
 """Requests per second under closed loop, without the bias of a count. Pure.
 
-A window begins when the last user has ended a request and ends when enough have begun, so it holds too many short
-requests and too many ends: with one user and lengths of lognormal spread (sigma 1) a count over the window reads up to
-29 % too high. By Little's law users / time in flight is the rate; the time is that of requests that *began* in the
-window, which does not hang on where its edges fall (Wald's identity: whether a request begins is known before its
-length). Where the mean of the lengths drawn is known, the time is brought to it along the line of time over length
-(a control variate), so that a window of short requests is not taken for a fast server.
+A window begins when the last user has ended a request and ends when enough have begun, so it holds too many
+short requests and too many ends: with one user and lengths of lognormal spread (sigma 1) a count over the
+window is up to 29 % too high. By Little's law, users / time in flight is the rate. The time is that of
+requests that *began* in the window, which does not depend on the position of its edges (Wald's identity:
+whether a request begins is known before its length). If the mean of the drawn lengths is known, the time is
+adjusted to it along the line of time over length (a control variate), so that a window of short requests does
+not look like a fast server.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Row = dict[str, float | int | str | bool | None]
 FloatArray = npt.NDArray[np.float64]
 
 DELIVERED = 0.1
-"""Little's law is asked only where about all users were in flight."""
+"""Maximum deviation of the concurrency from the users, as a share, for which Little's law is used."""
 
 
 def columns(result: LoadResult, began: BoolArray, in_flight: object, counted: object) -> Row:
@@ -59,10 +60,11 @@ def columns(result: LoadResult, began: BoolArray, in_flight: object, counted: ob
 
 
 def _under_full_load(mine: RequestArray, last_sent: int) -> FloatArray:
-    """Seconds from send to end, for requests that outlived the tail as if the load had lasted.
+    """Seconds from send to end; for requests that outlived the tail, as if the load had continued.
 
-    A tail that its bound ended leaves the longest requests to an emptying server, which ends them many times faster:
-    their remaining tokens are taken at the time per token of the others. A tail that was not cut leaves one at most.
+    A tail that reached its limit leaves the longest requests to an emptying server, which ends them many
+    times faster: their remaining tokens are counted at the time per token of the others. A tail that was not
+    cut leaves at most one.
     """
     times: FloatArray = (mine["end_ns"] - mine["sent_ns"]) / 1e9
     long = (mine["failure"] == NONE) & (mine["output_tokens"] > 1) & (mine["first_token_ns"] != NONE)
@@ -78,11 +80,11 @@ def _under_full_load(mine: RequestArray, last_sent: int) -> FloatArray:
 
 
 def _bias(cv2: float, requests: int, per_user: float, ended_by: str) -> float:
-    """About how much too high 1 / (mean of so many times) reads, relative.
+    """Approximate relative bias of 1 / (mean of `requests` times), which is too high.
 
-    cv2 / n, where the number ended the window (Jensen's inequality). Where its duration did, only the last request of
-    each user is cut at a place that hangs on its length, which is of second order: the variance of a residual time, of
-    a lognormal time (1 + cv2)^3 / 3 - (1 + cv2)^2 / 4, over n x requests a user.
+    cv2 / n if the number ended the window (Jensen's inequality). If its duration did, only the last request
+    of each user is cut at a place that depends on its length, which is of second order: the variance of a
+    residual time, for a lognormal time (1 + cv2)^3 / 3 - (1 + cv2)^2 / 4, over n x requests per user.
     """
     by_count = cv2 / requests
     if ended_by != "duration":

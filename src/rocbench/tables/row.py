@@ -1,7 +1,8 @@
-"""One row of `cells` as what it says: its verdict and codes, its level, what it is a row of, its figures. Pure.
+"""One row of `cells` with its meaning: verdict and codes, level, identity, figures. Pure.
 
-Everything that reads a row reads it here; what writes one makes a dict of columns. Nothing that a column holds makes
-these fail: what is no number is no figure, what is no text lists nothing, and what is absent is None.
+All readers of a row use this module; writers make a dict of columns. No content of a column makes these
+functions fail: a value that is not a number is not a figure, a value that is not text lists nothing, and
+absent is None.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from rocbench.tables import kept
 from rocbench.tables.parts import Identity
 
 Key = tuple[str, int, bool]
-"""Cell, repeat, discarded: what a measurement is known by within a run."""
+"""Identity of a measurement within a run: cell, repeat, discarded."""
 Origin = Literal["", "predicted", "simulated", "imported"]
 Shape = Literal["closed", "open", "trace"]
 Word = Literal["valid", "invalid", "unknown"]
 
 MARKS: tuple[Origin, ...] = ("predicted", "simulated", "imported")
-"""What a row is not, unless it says so."""
+"""Origins of a row other than a measurement, which the row must state."""
 LEAST_SAMPLES = {f"p{q}_": stats.min_samples(q) for q in (99, 95, 90)}
-"""Least requests behind a percentile, by the prefix of its column."""
+"""Minimum requests behind a percentile, by the prefix of its column."""
 
 
 @dataclass(frozen=True, eq=False)
 class Row(Mapping[str, Any]):
-    """One cell and repeat. As a mapping it has its columns as the table holds them."""
+    """One cell and repeat. As a mapping it has its columns as in the table."""
 
     columns: Mapping[str, Any]
 
@@ -44,7 +45,7 @@ class Row(Mapping[str, Any]):
         return self.columns[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A column as it is held."""
+        """A column's value as stored."""
         return self.columns.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
@@ -56,7 +57,7 @@ class Row(Mapping[str, Any]):
     def __or__(self, more: Mapping[str, Any]) -> Row:
         return Row({**self.columns, **more})
 
-    # --- what it is a row of
+    # --- its identity
 
     @property
     def key(self) -> Key:
@@ -65,17 +66,17 @@ class Row(Mapping[str, Any]):
 
     @property
     def identity(self) -> Identity:
-        """The key with the run: what its parts are named by."""
+        """The key with the run, from which its parts are named."""
         return Identity(str(self.get("run_id")), *self.key)
 
     @property
     def discarded(self) -> bool:
-        """Whether judgement leaves it out: a first repeat after a load."""
+        """Return whether judgement ignores the row: a first repeat after a model load."""
         return self.get("discarded") is True
 
     @property
     def origin(self) -> Origin:
-        """Where its figures come from; empty for a row that was measured here."""
+        """The origin of its figures; empty for a row that was measured here."""
         return next((name for name in MARKS if self.get(name) is True), "")
 
     @property
@@ -86,7 +87,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def server(self) -> str:
-        """The number of its server in the plan: a restart has the folder `01-model.2`."""
+        """The number of its server in the plan; a restart has the folder `01-model.2`."""
         return server_number(self)
 
     # --- its load
@@ -99,7 +100,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def shape(self) -> Shape:
-        """The kind of its load, which says what its level counts."""
+        """The kind of its load, which determines the unit of its level."""
         known: dict[str, Shape] = {"closed": "closed", "open": "open", "trace": "trace"}
         usual: Shape = "open" if self.figure("concurrency") is None else "closed"
         return known.get(text(self.get("load_shape")), usual)
@@ -108,7 +109,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def valid(self) -> bool | None:
-        """None when it is unknown."""
+        """True if the row is valid; None if unknown."""
         value = self.get("valid")
         return value if isinstance(value, bool) else None
 
@@ -119,11 +120,11 @@ class Row(Mapping[str, Any]):
 
     @cached_property
     def codes(self) -> tuple[str, ...]:
-        """Its reason codes: those that void first, then those that make unknown, then those that inform."""
+        """Its reason codes: first voiding ones, then those that make it unknown, then informative ones."""
         return self.listed("reasons")
 
     def listed(self, column: str) -> tuple[str, ...]:
-        """What a column joined by `;` holds, each once."""
+        """The entries of a column joined by `;`, each once."""
         return tuple(dict.fromkeys(filter(None, text(self.get(column)).split(";"))))
 
     # --- its figures
@@ -138,12 +139,12 @@ class Row(Mapping[str, Any]):
         return None if count is None or not metric.endswith("_ms") else int(count)
 
     def few_samples(self, column: str) -> bool:
-        """Whether a column is a p99 of too few requests, by its verdict."""
+        """Return whether a column is a p99 of too few requests, by the row's verdict."""
         return column.startswith("p99") and "few_samples_p99" in self.codes
 
 
 def number(value: Any) -> float | None:
-    """A value as a number; None for what is none, NaN among it."""
+    """A value as a number; None if it is not a number, or NaN."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:
@@ -154,12 +155,12 @@ def number(value: Any) -> float | None:
 
 
 def server_number(named: Mapping[str, Any]) -> str:
-    """The number of a server in its plan, of a row or a search."""
+    """The number in the plan of the server of a row or a search."""
     return (text(named.get("server_id")) or text(named.get("server"))).partition("-")[0]
 
 
 def text(value: Any) -> str:
-    """A value as text; empty for what is none."""
+    """A value as text; empty if it is not text."""
     return value if isinstance(value, str) else ""
 
 
@@ -168,7 +169,7 @@ def least_samples(metric: str) -> int | None:
     return next((n for prefix, n in LEAST_SAMPLES.items() if metric.startswith(prefix)), None)
 
 
-# --- of many
+# --- functions over many rows
 
 
 def records(frame: pd.DataFrame) -> list[Row]:
@@ -181,12 +182,12 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 
 def figures(rows: Iterable[Row], column: str) -> list[float]:
-    """The figures of a column that are there."""
+    """The figures of a column that are present."""
     return [value for row in rows if (value := row.figure(column)) is not None]
 
 
 def listed(rows: Iterable[Row], column: str = "reasons") -> list[str]:
-    """What a column joined by `;` holds in any row, each once."""
+    """The entries of a column joined by `;` over all rows, each once."""
     return list(dict.fromkeys(part for row in rows for part in row.listed(column)))
 
 
@@ -196,5 +197,5 @@ def judged(rows: Iterable[Row]) -> list[Row]:
 
 
 def synthetic(origins: Iterable[str]) -> str:
-    """Those of the origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
+    """The origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
     return " and ".join(sorted({"predicted", "simulated"} & set(origins)))

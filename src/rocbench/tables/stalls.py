@@ -1,8 +1,8 @@
-"""Stretches in which no stream had a token though requests were in flight, and what users by the clock would have met.
+"""Stalls: periods with requests in flight and no token in any stream, and their effect on users by the clock.
 
-A closed loop hides a stall: while nobody is answered nobody asks, so few requests meet it (coordinated omission;
-Tene, "How NOT to Measure Latency"). The stamps tell what arrivals at the same rate would have met: those due in a
-stall of s seconds wait for the rest of it. Pure.
+A closed loop hides a stall: users without an answer send nothing, so few requests meet it (coordinated
+omission; Tene, "How NOT to Measure Latency"). The stamps show the waits of arrivals at the same rate: an
+arrival during a stall of s seconds waits for the rest of it. Pure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GAPS = 5.0
 
 
 def columns(result: LoadResult, completed: BoolArray, median_icl_ms: object) -> Row:
-    """The longest silence, what counts as a stall here, and what share of the window stalls took."""
+    """The longest silence, the minimum length of a stall here, and the share of the window in stalls."""
     names = ("longest_silence_ms", "stall_limit_ms", "stalled_share", "p99_ttft_by_clock_ms")
     row: Row = dict.fromkeys(names)
     window = result.window
@@ -44,7 +44,7 @@ def columns(result: LoadResult, completed: BoolArray, median_icl_ms: object) -> 
 
 
 def _limit_ms(mine: RequestArray, median_icl_ms: float) -> float | None:
-    """How long a sound server may be silent: while it computes the longest prompt alone, or between chunks.
+    """Maximum silence of a sound server: while it computes the longest prompt alone, or between chunks.
 
     Three times the median TTFT, scaled to the longest prompt, five times the median gap between chunks, and at
     least a second.
@@ -84,7 +84,7 @@ def _with_something_in_flight(silences: Int64Array, rows: RequestArray, start: i
 
 
 def _p99_by_clock(mine: RequestArray, stalls_ms: FloatArray, seconds: float) -> float | None:
-    """p99 of TTFT had the requests come by the clock at the same rate: those due in a stall wait for its rest."""
+    """p99 of TTFT for arrivals by the clock at the same rate: arrivals in a stall wait for its rest."""
     known = (mine["first_token_ns"] != NONE) & (mine["sent_ns"] != NONE)
     ttft = (mine["first_token_ns"] - mine["sent_ns"])[known] / 1e6
     if not len(ttft):
@@ -96,5 +96,5 @@ def _p99_by_clock(mine: RequestArray, stalls_ms: FloatArray, seconds: float) -> 
 
 
 def _due(stalls_ms: FloatArray, rate: float) -> list[tuple[float, int]]:
-    """Each stall with how many requests would have come in it."""
+    """Each stall with the number of requests that would have arrived in it."""
     return [(stall, max(1, round(rate * stall / 1e3))) for stall in stalls_ms.tolist()]

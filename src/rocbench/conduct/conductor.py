@@ -352,7 +352,7 @@ class Conductor:
             if not self._run(launch, run, running, session, guard):
                 return False
             if self.folder.rows[-1].codes == ("request_refused",):
-                return True  # as it would be at every other level
+                return True  # every other level would fail too
 
     def _next(self, launch: Launch, workload: Workload) -> tuple[Step, Run | None]:
         """The search's next step and its run; the run is None if the search has ended."""
@@ -361,7 +361,7 @@ class Conductor:
             return step, None
         sweep = self.plan.sweep
         cell = expand.cell_at(sweep, launch.group, workload, expand.level_of(sweep, step.level))
-        assert isinstance(cell, Cell)  # the plan tried the lowest level; what fits does not hang on the level
+        assert isinstance(cell, Cell)  # the plan tried the lowest level; the fit does not depend on it
         taken = {
             int(row["repeat"]) for row in self._rows_of(launch, workload) if row["cell_id"] == cell.cell_id
         }

@@ -142,7 +142,7 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
         found["started_at"] = at.isoformat(timespec="milliseconds")
     found |= physics_columns(cell, found)
     found |= dict.fromkeys(measured.doubted & found.keys())
-    if found.get("simulated") and plan.sweep.simulation.speed > 1:  # faster than the hardware on purpose
+    if found.get("simulated") and plan.sweep.simulation.speed > 1:  # deliberately faster than hardware
         found |= {"roofline_output_throughput": None, "roofline_share": None}
     share = _share(launch.group, found, plan.sweep)
     if share is not None and share.value > 1:
@@ -296,7 +296,7 @@ def called(plan: Plan) -> list[str]:
         if group.resolution:
             argv, levels = group.resolution.argv(), [str(value) for value in group.axes.values()]
             served = [word for flag, word in pairwise(argv) if flag == "--served-model-name"]
-            found += [argv[0], *(name for name in served if name not in levels)]  # an axis may hold no secret
+            found += [argv[0], *(name for name in served if name not in levels)]  # axes cannot hold secrets
     found += [entry.path for entry in plan.sweep.models if isinstance(entry, SweepModel) and entry.path]
     return [*found, redacted(server.base_url or ""), *(server.command or ())[:1]]
 

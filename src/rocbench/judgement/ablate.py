@@ -381,7 +381,7 @@ def _settle(rows: list[Line], directions: Mapping[str, Better], settings: Settin
         effect = stats.Effect(row["effect"], row["low"], row["high"], row["p"])
         word: Word = decide(effect, p, directions[row["metric"]], settings.min_effect, settings.alpha)
         row["p_holm"], row["verdict"] = p, word
-        each = row.pop("cov_pair") / math.sqrt(2)  # of one arm, had both the same
+        each = row.pop("cov_pair") / math.sqrt(2)  # of one arm, if both are equal
         row["n_needed"] = needed(each, each, row["n"], settings, tests) if word == "cannot tell" else None
         spread = stats.Spread(
             row["sd_ratio"], row["sd_low"], row["sd_high"], row.pop("p_f"), row["p_brown_forsythe"]

@@ -33,8 +33,8 @@ def said(row: Row) -> Said:
 def curves(frame: pd.DataFrame, gain: float = 0.05) -> pd.DataFrame:
     """The saturation point of every curve: a row per server and workload measured at 2 or more levels.
 
-    Columns: properties that differ between curves, levels, peak (output tokens/s), saturation, low, high (95
-    % interval), note.
+    Columns: properties that differ between curves, levels, peak (output tokens/s), saturation, low, high
+    (95 % interval), note.
 
     Args:
         frame: `cells` rows.

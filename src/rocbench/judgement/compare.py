@@ -1,4 +1,4 @@
-"""Two sets of measured cells -> better, worse, same, or cannot tell, per cell and metric. Pure.
+"""Comparison of two sets of measured cells: better, worse, same, or cannot tell, per cell and metric. Pure.
 
 Cells are matched by model, workload, load level, and every other property that differs between the cells of
 one side. The sides must differ only in the compared settings (version, flags, precision, ...). A difference
@@ -112,7 +112,7 @@ class Comparison:
     """The origin of figures that were not measured on a GPU, from the function of that name."""
 
     def count(self, word: Word) -> int:
-        """How many verdicts are `word`."""
+        """Number of verdicts that are `word`."""
         return int((self.table["verdict"] == word).sum())
 
 
@@ -233,7 +233,7 @@ def _nothing_shared(a: list[Row], b: list[Row]) -> str:
     return "the two sides share no cell" + (f" ({'; '.join(told)})" if told else "")
 
 
-# --- what may be compared
+# --- comparability
 
 
 def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], settings: Settings) -> list[str]:

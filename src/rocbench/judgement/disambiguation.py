@@ -56,7 +56,7 @@ def _names(servers: Sequence[Mapping[str, str]]) -> list[str]:
         groups: dict[tuple[str | None, ...], set[str | None]] = {}
         for facts in servers:
             groups.setdefault(tuple(facts.get(n) for n in chosen), set()).add(facts.get(name))
-        unknown = {None} if name in COLUMNS.values() else set()  # of a flag, absence is a value
+        unknown = {None} if name in COLUMNS.values() else set()  # for a flag, absence is a value
         if any(len(values - unknown) > 1 for values in groups.values()):
             chosen.append(name)
     return chosen

@@ -3,8 +3,8 @@
 A relative rule compares each cell with the same cell of the baseline (`compare`):
 
     regression   the change is for the worse (p < alpha after Holm over all rules and cells) and at least `worse_by`
-    pass         the worse end of the interval lies within `worse_by`, so that a loss as large is ruled out
-    cannot tell  anything else: too few repeats, too much noise, invalid rows, a cell that is missing
+    pass         the worse end of the interval lies within `worse_by`, so that such a loss is ruled out
+    cannot tell  anything else: too few repeats, too much noise, invalid rows, a missing cell
 
 A limit (`p99_ttft_ms <= 2000`) holds each cell's repeats against a number: pass or regression when the interval of
 their mean lies on one side of it; one repeat is judged by its value.
@@ -88,7 +88,7 @@ class GateResult:
 
     @property
     def outcome(self) -> Word:
-        """"regression" if any item is, else "cannot tell" if any item is, else "pass"."""
+        """The worst outcome of all items: regression, then cannot tell, then pass."""
         words = {item.outcome for item in self.items}
         if "regression" in words:
             return "regression"

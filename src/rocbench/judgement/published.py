@@ -71,8 +71,7 @@ class Reading:
     table: pd.DataFrame
     """One row per level, and one per group of levels that were one condition: levels, n, effect, low and high (with
     the largest spreads), verdict (the same for all spreads), at_low, at_high (verdicts with the smallest and
-    the
-    largest spreads), p_holm_low, p_holm_high, n_needed, sd_ratio_low, sd_ratio_high, spread, note."""
+    the largest spreads), p_holm_low, p_holm_high, n_needed, sd_ratio_low, sd_ratio_high, spread, note."""
     spread_ratio: tuple[float, float, float]
     """Minimum ratio of standard deviations over all levels that the bounds allow, with its 95 % interval."""
     spread: SpreadWord

@@ -11,10 +11,9 @@ from rocbench.judgement.compare import DEFAULT_METRICS, Line, by, key_columns, s
 from rocbench.tables.row import Row, figures, judged, least_samples, records
 
 MOST_REPEATS = 100
-"""Maximum useful repeats per side of a cell: at three minutes each, both sides take ten hours."""
+"""Maximum useful repeats per side of a cell: at three minutes each, both sides take a night of ten hours."""
 BCA_FROM = 10
-"""Repeats from which a bootstrap of percentiles is better than t; with fewer it is too narrow
-(Hesterberg 2015)."""
+"""Repeats from which a percentile bootstrap is better than t; below, it is too narrow (Hesterberg 2015)."""
 
 
 def repeats_told(n: float) -> str:

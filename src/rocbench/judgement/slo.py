@@ -37,7 +37,7 @@ class Limit:
 
     @property
     def upper(self) -> bool:
-        """Return whether the metric must stay below the limit."""
+        """True if the metric must stay below the limit."""
         return self.comparison.startswith("<")
 
     def met(self, figure: float) -> bool:
@@ -220,8 +220,8 @@ def saturation(
 
     Args:
         throughput: level to the figures of its repeats.
-        delivered: level to True if its users were really in flight. Other levels do not describe saturation
-            and are left out by name (100 requests at 1,000 users "saturate" at 100).
+        delivered: True for each level whose users were really in flight. Other levels do not describe
+            saturation and are left out by name (100 requests at 1,000 users "saturate" at 100).
         gain: share that a doubling must bring.
         resamples: bootstrap resamples.
         seed: of the bootstrap.

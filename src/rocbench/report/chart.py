@@ -97,7 +97,7 @@ class Chart:
 
     @property
     def empty(self) -> bool:
-        """Return whether there is nothing to draw."""
+        """True if there is nothing to draw."""
         return not any(series.x for view in self.views for panel in view.panels for series in panel.series)
 
 

@@ -94,7 +94,7 @@ def _series(curve: Curve, level: float, samples: Samples, unit: str) -> Series |
     if not len(values):
         return None
     x = weighted_quantiles(values, weights, _QUANTILES)
-    positive = x > 0  # a log axis has no place for 0
+    positive = x > 0  # a log axis cannot show 0
     return Series(
         curve.name,
         tuple(_short(v) for v in x[positive]),

@@ -105,7 +105,7 @@ def _banner(origins: set[str]) -> tuple[str, str]:
 def _rows(runs: Sequence[RunData], rows: Sequence[Row]) -> Section:
     names = {run.info.run_id: run.info.label for run in runs}
     if len(runs) >= POOLED_FROM:
-        rows = [row for run in reversed(runs) for row in run.rows]  # the latest first: a long table is cut
+        rows = [row for run in reversed(runs) for row in run.rows]  # latest first: long tables are cut
     counts = [len(run.rows) for run in runs]
     read = tables.runs([run.info for run in runs], [run.manifest for run in runs], counts)
     return Section("rows", "Rows", tables=[read, tables.cells(rows, names)])

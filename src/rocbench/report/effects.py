@@ -135,7 +135,7 @@ def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
     """Differences between the sides; only the flags and variables that differ are listed."""
     try:
         x, y = (jsontext.parse(side[1], finite=False) for side in (a, b))
-    except InputError:  # most are no JSON
+    except InputError:  # most are not JSON
         x, y = None, None
     if isinstance(x, dict) and isinstance(y, dict):
         names = [flag for flag in {**x, **y} if x.get(flag) != y.get(flag)]

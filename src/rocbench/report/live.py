@@ -169,7 +169,7 @@ class LiveScreen:
         self._began = self._cell_began = time.monotonic()
         self._estimates: list[float] = []
         self._index = self._total = 0
-        # last, because it renders once while it is made
+        # last, because its constructor renders once
         self._live = Live(
             console=self._console,
             refresh_per_second=self.REFRESH_PER_S,

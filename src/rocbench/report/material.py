@@ -149,7 +149,7 @@ class Readings:
 
 
 def _seconds(stamps: pd.Series[Any], start_ns: int) -> Floats:
-    """Nanoseconds as seconds from the window's start; NaN where absent."""
+    """Nanoseconds as seconds from the window's start; NaN if absent."""
     return np.asarray((stamps.to_numpy(dtype=float, na_value=np.nan) - start_ns) / 1e9, dtype=float)
 
 
@@ -159,7 +159,7 @@ def _power(gpu: pd.DataFrame, start_ns: int) -> tuple[Floats, Floats]:
         return NOTHING, NOTHING
     known = gpu.dropna(subset=["power_w"])
     count = known["gpu"].nunique()
-    # readings of one sweep over the GPUs lie close together: take each GPU's n-th reading as one
+    # readings of one pass over the GPUs are close in time: combine each GPU's n-th reading
     known = known.sort_values("at_ns").assign(nth=known.sort_values("at_ns").groupby("gpu").cumcount())
     by = known.groupby("nth").agg(at_ns=("at_ns", "mean"), power_w=("power_w", "sum"), gpus=("gpu", "size"))
     whole = by[by["gpus"] == count]

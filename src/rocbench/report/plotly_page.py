@@ -156,7 +156,7 @@ def _trace(series: Series, panel: Panel, view: View) -> Json:
         "y": [_short(y) for y in series.y],
         "mode": _mode(series),
     }
-    if not series.x:  # a line that stands in the legend for others
+    if not series.x:  # a line that represents others in the legend
         trace |= {"x": [None], "y": [None]}
     if series.line != "none":
         trace["line"] = {

@@ -83,7 +83,7 @@ def _throughput(workload: str, shape: str, every: list[Curve]) -> Chart:
 def _with_bound(curve: Curve) -> list[Series]:
     series = measured(curve, "output_throughput")
     bound = [(p.level, _bound(p)) for p in curve.points if p.level and _bound(p)]
-    if len(bound) == 1:  # a line of one point is not seen
+    if len(bound) == 1:  # a line of one point is invisible
         ((level, limit),) = bound
         bound = [(level / SHORT, limit), (level * SHORT, limit)]
     if bound:

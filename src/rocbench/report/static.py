@@ -57,7 +57,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "svg.hashsalt": "rocbench",
-    "text.parse_math": False,  # a name with $ in it is no formula
+    "text.parse_math": False,  # a name with $ is not a formula
 }
 
 
@@ -152,7 +152,7 @@ def _panel(ax: Axes, panel: Panel, view: View) -> None:
     elif panel.log_y:
         # ticks reach beyond the data; the axis must not
         known = [y for s in panel.series for y in (*s.y, *s.high, *s.low) if y is not None and y > 0]
-        if known:  # a cell whose row failed has its name here, and no figure
+        if known:  # a cell whose row failed has a name and no figure
             ax.set_ylim(min(known) / 1.4, max(known) * 1.4)
     else:
         highest = max((y for s in panel.series for y in (*s.y, *s.high) if y is not None), default=1.0)

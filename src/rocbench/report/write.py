@@ -29,7 +29,7 @@ class Written:
 
     @property
     def simulated(self) -> bool:
-        """Return whether some rows were not measured on a GPU."""
+        """True if some rows were not measured on a GPU."""
         return bool(self.banner[0])
 
 

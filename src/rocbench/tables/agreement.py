@@ -5,7 +5,7 @@ requests in that time, and the client has stamps of the same events. So both mea
 except those within a reading's own length of an edge. If the counts differ by more, the server also answered
 other clients, or reported only a part of the load (one replica of several), and there is nothing to compare.
 
-Names by vLLM's versions: `request_time_per_output_token_seconds` is the mean of a request, as our TPOT.
+Names by vLLM version: `request_time_per_output_token_seconds` is the mean of a request, like bench's TPOT.
 `inter_token_latency_seconds` (before 0.11 `time_per_output_token_seconds`) holds one gap for each engine
 step: it is between the client's time per token and its time per chunk, which are equal if a step makes one
 token. The server's clock begins after it has read the request and ends before it writes the answer.
@@ -83,7 +83,7 @@ class _Span:
         self.before, self.after = before, after
 
     def requests(self, rows: RequestArray) -> int | None:
-        """Requests whose first token is in the span; None if the server counted a different number."""
+        """Requests whose first token is in the span; None if the server's count does not agree."""
         mine = int(self._inside(rows, "first_token_ns").sum())
         return mine if self._agree(_TTFT, mine) else None
 

@@ -39,7 +39,7 @@ _FEW_GAPS = 5
 _FEW_REQUESTS = 10
 _CENSORED = 0.05
 _REQUEST_TIMES = 5
-"""Minimum span of a count of requests, in request times: it starts on an empty server, without a level."""
+"""Minimum span of a count of requests, in request times: from an empty server a shorter one has no level."""
 
 
 def columns(result: LoadResult, mean_in_flight: object) -> Row:
@@ -64,9 +64,7 @@ def columns(result: LoadResult, mean_in_flight: object) -> Row:
     variance = offered * (variation + _cv2(due["osl_asked"])) + min(
         2 * mean_in_flight * variation, 2 * offered
     )
-    noise = math.sqrt(variance) * (
-        1 if result.rate_asked else 2
-    )  # a rate that is estimated moves with the arrivals
+    noise = math.sqrt(variance) * (1 if result.rate_asked else 2)  # an estimated rate follows the arrivals
     half = Z95 * noise / seconds
     return row | {
         "arrival_rate": rate,

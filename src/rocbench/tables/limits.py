@@ -79,7 +79,7 @@ def _shape(row: Columns) -> RequestShape | None:
         return None
     pictures, requests = number(row.get("image_token_throughput")), number(row.get("request_throughput"))
     if pictures and requests:
-        isl += pictures / requests  # their prefill must be computed; that the tower saw each is not known
+        isl += pictures / requests  # their prefill is computed; the tower may have skipped some
     hits, prompts = number(row.get("prefix_cache_hits")), number(row.get("server_prompt_tokens"))
     cached = isl * min(1.0, hits / prompts) if hits and prompts else 0.0
     return RequestShape(isl, osl, cached, accepted_per_step=_per_step(row))

@@ -40,7 +40,7 @@ def window_columns(samples: Sequence[GpuSample], start_ns: int, end_ns: int, out
     counted = _sum_over_sockets(samples, start_ns, end_ns, accumulated_j)
     integral = _sum_over_sockets(samples, start_ns, end_ns, integrated_j)
     if counted == 0 and integral:
-        counted = None  # an accumulator that stands still while power is drawn counts nothing
+        counted = None  # an accumulator that is constant under load does not count
     energy = counted if counted is not None else integral
     row["peak_power_w"] = _peak_w(inside, len({_socket(sample) for sample in samples}))
     row["hottest_c"] = max(
@@ -110,7 +110,7 @@ def _sum_over_sockets(
 
 
 def _peak_w(inside: Sequence[GpuSample], sockets: int) -> float | None:
-    """Highest sum over all sockets of readings taken together (they share their stamp)."""
+    """Highest sum over all sockets of simultaneous readings (with the same stamp)."""
     sums: dict[int, list[float]] = {}
     for sample in inside:
         if sample.power_w is not None:

@@ -71,7 +71,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def discarded(self) -> bool:
-        """Return whether judgement ignores the row: a first repeat after a model load."""
+        """True if judgement ignores the row: a first repeat after a load."""
         return self.get("discarded") is True
 
     @property
@@ -94,7 +94,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def level(self) -> float | None:
-        """Users asked for, or requests/s; None for a trace."""
+        """Requested users, or requests/s; None for a trace."""
         users = self.figure("concurrency")
         return self.figure("request_rate") if users is None else users
 

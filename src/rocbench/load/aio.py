@@ -120,7 +120,8 @@ class AioLoop:
         task.add_done_callback(self.done)
 
     def done(self, task: asyncio.Task[None]) -> None:
-        """End a request's task; report an unexpected error, so that its user does not wait forever."""
+        """Take an ended task; an unexpected error becomes the worker's fault, so that its user does not wait
+        on."""
         self.running.pop(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.fault = self.fault or fault

@@ -24,9 +24,9 @@ _KEEP = 5000
 MOST_EVENT = 8 << 20
 """Bytes of one event, or of a body that is one value. The largest hold a prompt's ids: 7 MB per million."""
 MOST_EVENTS = 1 << 20
-"""Token events of one answer: more than the context of any model."""
+"""Maximum token events of one answer: more than the context of any model."""
 _MOST_REFUSAL = 1 << 20
-"""Bytes of a body whose status is not 200."""
+"""Maximum bytes of a body with a status other than 200."""
 COMPLETE = frozenset(
     {
         "stop", "length", "tool_calls", "function_call",  # OpenAI's

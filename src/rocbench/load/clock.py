@@ -20,7 +20,7 @@ class Difference:
     bound_ns: int
 
     def moved_from(self, base: Difference) -> int:
-        """The certain part of the difference's change: the part that the readings' pauses do not explain."""
+        """The change of the difference, less the part that the readings' own pauses may explain."""
         return max(0, abs(self.ns - base.ns) - self.bound_ns - base.bound_ns)
 
 

@@ -59,7 +59,7 @@ def usable() -> set[int]:
 
 
 def for_client(count: int, server_pids: Collection[int] = ()) -> tuple[int, ...] | None:
-    """CPUs for `count` workers, apart from the processes `server_pids`; None leaves it to the kernel."""
+    """CPUs for `count` workers that the server's processes do not use; None leaves it to the kernel."""
     available = usable()
     if len(available) < max(LEAST_CPUS, 2 * count):
         return None

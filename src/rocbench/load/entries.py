@@ -15,9 +15,9 @@ import orjson
 from rocbench.errors import InputError
 
 MOST_BYTES = 2 << 30
-"""Bytes of one file, uncompressed: each load worker holds its prompts in memory."""
+"""Maximum bytes of one file, uncompressed: each load worker holds its prompts in memory."""
 LONGEST = 64 << 20
-"""Bytes of one entry."""
+"""Maximum bytes of one entry."""
 _CHUNK = 1 << 20
 _SHAPES = "one JSON object a line, or one JSON array of objects"
 _OTHER = {

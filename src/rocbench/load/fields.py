@@ -14,7 +14,7 @@ from rocbench.redact import redacted
 OUTPUT_KEYS = ("output_len", "output_length", "output_tokens", "max_tokens", "osl")
 INPUT_KEYS = ("input_len", "input_length", "input_tokens", "isl")
 MOST_TOKENS = 10_000_000
-"""Tokens of a prompt or an answer; no model has a longer context."""
+"""Maximum tokens of a prompt or an answer; no model has a longer context."""
 _LINE = 60
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")

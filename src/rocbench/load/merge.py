@@ -14,7 +14,7 @@ from rocbench.records import Histogram, Int64Array, LoadHost, LoadResult, Phase,
 
 
 def phases(began_ns: Int64Array, window: Window) -> Int64Array:
-    """Phase of each request by its start."""
+    """Phase of each request, from the time at which it began."""
     tail = np.where(began_ns < window.end_ns, Phase.MEASURED, Phase.TAIL)
     return np.where(began_ns < window.start_ns, Phase.WARMUP, tail)
 

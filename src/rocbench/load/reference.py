@@ -130,7 +130,7 @@ class ScheduleServer:
     # --- the engine
 
     def step(self, number: int) -> None:
-        """One engine step: join, then one chunk to each running stream."""
+        """Run one engine step: join, then one chunk to each running stream."""
         joining, running = self.joining, self.running
         while joining and joining[0].joins_at <= number:
             running.append(joining.popleft())
@@ -263,7 +263,7 @@ class ScheduleServer:
         return tuple(sizes)
 
     def plain(self, connection: Connection, path: bytes) -> None:
-        """The answers that are not streams."""
+        """Answer a request whose answer is not a stream."""
         if path == b"/truth":
             self.send(connection, script.plain_response(self.truth(), b"application/octet-stream"))
         elif path == b"/v1/models":

@@ -24,7 +24,7 @@ from rocbench.records import NONE, Failure, Resend
 
 _READ = 65536
 _AT_ONCE = 4
-"""Reads of one socket in one turn; other sockets wait meanwhile."""
+"""Maximum reads of one socket in one turn; other sockets wait meanwhile."""
 _CONNECT_S = 30.0
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -137,7 +137,7 @@ class Sockets:
         return struct.pack("qq", *divmod(realtime_ns(), 1_000_000_000))
 
     def unusual(self, connection: Connection, event: int) -> None:
-        """A poll result other than plain input."""
+        """Handle a poll result other than plain input."""
         if connection.connecting:
             if not event & select.EPOLLOUT:
                 return  # told of a closed socket that had this number: every end of connecting is writable
@@ -395,7 +395,7 @@ def _stands(sock: socket.socket) -> bool:
 
 
 def _how(connection: Connection, error: OSError | None) -> Resend:
-    """The way in which a connection was lost. Input to a closed socket is discarded: an end, then EPIPE."""
+    """The way in which a connection was lost. A closed socket drops its input: an end, then a reset (EPIPE)."""
     if isinstance(error, BrokenPipeError):
         return Resend.UNREAD
     if error is not None:

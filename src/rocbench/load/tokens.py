@@ -15,7 +15,7 @@ from rocbench.load.prompts import WORDS, IdArray, allowed_ids
 from rocbench.load.spec import Target
 
 LARGEST = 256 << 20
-"""Bytes of a tokenizer.json; those of the largest vocabularies have 33 MB."""
+"""Maximum bytes of a tokenizer.json; those of the largest vocabularies have 33 MB."""
 _PLAIN_WORD = re.compile(r"[a-z]{3,12}")
 
 

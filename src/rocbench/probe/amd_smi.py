@@ -98,7 +98,7 @@ def warnings() -> list[str]:
 
 
 def last_words() -> str:
-    """The last error text of amd-smi, with the fix if known; empty if it gave none."""
+    """The error text of amd-smi from its last failure, with the fix if known; empty if it gave none."""
     line = _last_words.get("amd-smi", "")
     return line and line + _fix(line)
 

@@ -1,4 +1,4 @@
-"""Watches in a cell that the server lives and reports itself healthy, at no cost that a row would show.
+"""Watches the server's process and health during a cell, at no cost that a row would show.
 
 Behind a gateway `/health` may run the models (LiteLLM asks every deployment for a completion), so the watch
 requests a path that was found to cost nothing. Flowing tokens prove life themselves: a check without an

@@ -1,1 +1,1 @@
-"""A model by its Hugging Face config: family, dimensions, parameters."""
+"""A model from its Hugging Face config: family, dimensions, parameters."""

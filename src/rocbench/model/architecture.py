@@ -1,4 +1,4 @@
-"""What a Hugging Face `config.json` says about a model: family, dimensions, parameters. Pure."""
+"""A model's architecture from its Hugging Face `config.json`: family, dimensions, parameters. Pure."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ MLA_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class KvGroup:
-    """Layers whose KV entries are alike."""
+    """Layers with the same KV entries."""
 
     layers: int
     heads: int
     """Query heads."""
     kv_heads: int
     key: int
-    """Numbers of one head's key."""
+    """Size of one head's key."""
     value: int
     attends: int | None = None
-    """Tokens that a query attends to at most (a window, a chunk); None attends to all."""
+    """Maximum tokens that a query attends to (a window, a chunk); None attends to all."""
     keeps: int | None = None
-    """Tokens that are kept at most; chunked layers attend to a chunk and keep all, as vLLM does by default."""
+    """Maximum tokens kept; None keeps all. Chunked layers attend to a chunk and keep all, vLLM's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The numbers that decide memory, speed and which rules hold. None where the config has no such thing."""
+    """The numbers that decide memory, speed and matching rules. None if the config has no such feature."""
 
     model_type: str
     architectures: tuple[str, ...]
@@ -57,7 +57,7 @@ class Architecture:
     num_kv_heads: int
     """KV heads as published; 1 for a latent (MLA) cache."""
     head_dim: int
-    """Of a key; with MLA the query's whole head (qk_nope + qk_rope)."""
+    """Size of a key; with MLA the query's whole head (qk_nope + qk_rope)."""
     vocab_size: int
     intermediate_size: int
     q_lora_rank: int | None = None
@@ -75,16 +75,16 @@ class Architecture:
     indexer_head_dim: int | None = None
     index_topk: int | None = None
     indexer_layers: int = 0
-    """Layers with an indexer of their own (and its cache)."""
+    """Layers with their own indexer (and its cache)."""
     kv_groups: tuple[KvGroup, ...] = ()
-    """Layers with a KV cache, alike ones together; of MLA layers only their number counts."""
+    """Layers with a KV cache, grouped by shape; for MLA layers only their number counts."""
     sublayers: int = 0
     """Mixers and MLPs; each ends in an all-reduce."""
     sliding_window: int | None = None
     linear_layers: int = 0
-    """Layers with a state of fixed size (Mamba, GDN, KDA, convolutions), instead of a KV cache or beside it."""
+    """Layers with a state of fixed size (Mamba, GDN, KDA, convolutions), with or without a KV cache."""
     linear_state: int = 0
-    """Numbers in the state that one sequence keeps in one linear layer."""
+    """Size of the state of one sequence in one linear layer, in numbers."""
     compress_ratios: tuple[int, ...] = ()
     """Tokens per cache entry of each layer (DeepSeek V4); 0 keeps the sliding window only."""
     max_position_embeddings: int | None = None
@@ -92,19 +92,19 @@ class Architecture:
     vision: bool = False
     vision_params: int = 0
     vision_merge: int = 1
-    """Side of the square of patches that becomes one token of the language model."""
+    """Side of the square of patches that forms one token of the language model."""
     vision_patch: int | None = None
     """Side of a patch in pixels."""
     total_params: float = 0.0
-    """Language model parameters, MTP layers left out."""
+    """Language model parameters, without MTP layers."""
     active_params: float = 0.0
     mtp_layers: int = 0
     parts: Parts = field(default_factory=Parts)
     unknown: tuple[str, ...] = ()
-    """What of the config is not understood, each by its field's name. While there is any, no figure that follows from
-    this shape refuses or voids anything."""
+    """Parts of the config that are not understood, by field name. While there are any, figures from this shape
+    cannot refuse or void results."""
     notes: tuple[str, ...] = ()
-    """How figures are meant."""
+    """Notes on the meaning of the figures."""
 
     @property
     def sliding_layers(self) -> int:
@@ -118,22 +118,22 @@ class Architecture:
 
     @property
     def moe(self) -> bool:
-        """Whether the model has routed experts."""
+        """True if the model has routed experts."""
         return self.num_experts is not None
 
     @property
     def mla(self) -> bool:
-        """Whether the KV cache is a latent (dense, sparse or compressed MLA, or the MLA layers of a hybrid)."""
+        """True if the KV cache is a latent (dense, sparse or compressed MLA, or the MLA layers of a hybrid)."""
         return self.family.startswith("mla") or (self.family == "hybrid" and self.kv_lora_rank is not None)
 
     @property
     def mtp_params(self) -> float:
-        """Parameters of the multi-token-prediction layers, embedding and head not counted again."""
+        """Parameters of the multi-token-prediction layers, without embedding and head (already counted)."""
         return self.parts.mtp
 
 
 _derived: dict[tuple[str, bool], Architecture] = {}
-"""What was derived lately: a plan asks for the same model in each cell, and it takes some ms."""
+"""Cache of recent results: a plan asks for the same model in each cell, and deriving it takes some ms."""
 
 
 def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Architecture:
@@ -144,7 +144,7 @@ def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Arc
         mla_disabled: VLLM_MLA_DISABLE is set, so MLA models run as multi-head attention.
 
     Raises:
-        ConfigError: an indispensable field is missing or no number, or any field holds what cannot be counted with; the
+        ConfigError: a required field is missing or not a number, or a field has an unusable value; the
             message names it.
     """
     asked = (repr(config), mla_disabled)
@@ -226,7 +226,7 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
 
 
 def _lead(layered: Sequence[Block]) -> Block:
-    """The layer whose heads stand for the model's: the one with the widest cache that keeps all tokens."""
+    """The layer whose heads represent the model: the one with the widest cache that keeps all tokens."""
     attending = [b for b in layered if b.attends] or [Block(heads=1, kv_heads=1, key=1, value=1)]
     whole = [b for b in attending if b.mixer != "sliding"] or attending
     return max(whole, key=lambda b: b.kv_heads * (b.key + b.value))
@@ -240,7 +240,7 @@ def _widest(fields: Fields, layered: Sequence[Block]) -> int:
 
 
 def _kv_groups(fields: Fields, layered: Sequence[Block], *, padded: bool) -> tuple[KvGroup, ...]:
-    """Layers with a cache by what they keep; without MLA its values are padded to the size of keys."""
+    """Layers with a cache, grouped by its contents; without MLA its values are padded to the size of keys."""
     padded = padded and fields.number("kv_lora_rank") is not None
     window = fields.number("sliding_window", "sliding_window_size")
     chunk = fields.number("attention_chunk_size")
@@ -256,13 +256,13 @@ def _kv_groups(fields: Fields, layered: Sequence[Block], *, padded: bool) -> tup
 
 
 def _classes(named: Any) -> tuple[str, ...]:
-    """Architecture classes; one alone may stand as text."""
+    """Architecture classes; a single one may be given as text."""
     listed = named if isinstance(named, list | tuple) else [named]
     return tuple(name for name in listed if isinstance(name, str))
 
 
 def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> ProcessTree:
-    """The attention family, as vLLM decides it.
+    """The attention family, by vLLM's own rules.
 
     Source: vLLM v0.33.0 transformers_utils/model_arch_config_convertor.py:294-342 (MLA by model type and
     `kv_lora_rank`, V4 kind by `compress_ratios`) and config/model.py:2068 (`VLLM_MLA_DISABLE`).
@@ -292,7 +292,7 @@ def _indexer(fields: Fields) -> tuple[int | None, int | None, int | None]:
 
 
 def _notes(family: ProcessTree, layered: Sequence[Block]) -> tuple[str, ...]:
-    """How the figures are meant, one sentence each."""
+    """Notes on the meaning of the figures, one sentence each."""
     notes = []
     if family == "hybrid":
         notes.append(
@@ -304,7 +304,7 @@ def _notes(family: ProcessTree, layered: Sequence[Block]) -> tuple[str, ...]:
 
 
 def _unknown(fields: Fields, family: ProcessTree) -> tuple[str, ...]:
-    """What of the config is not understood, one sentence each, by the field's name first."""
+    """Parts of the config that are not understood, one sentence each, starting with the field name."""
     doubts = []
     kind = fields.model_type or None
     if kind not in KINDS:

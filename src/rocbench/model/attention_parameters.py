@@ -18,7 +18,7 @@ INDEXED_RATIO = 4
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Parameters of one attention layer by how vLLM spreads them (see `parameters.Parts`)."""
+    """Parameters of one attention layer, by their distribution in vLLM (see `parameters.Parts`)."""
 
     split: int = 0
     kv: int = 0
@@ -43,7 +43,7 @@ def grouped(config: Fields, block: Block) -> Layer:
 
 
 def _gate(config: Fields, block: Block) -> int:
-    """Columns of the projection that gates the attention's output."""
+    """Number of columns of the projection that gates the attention's output."""
     numbers, heads = block.heads * block.value, block.heads
     if not config.kind.gate:
         return heads if config.flag("use_head_wise_attn_gate") else 0
@@ -58,7 +58,7 @@ def _sinks(config: Fields, block: Block) -> bool:
 
 
 def _head_norms(config: Fields, block: Block) -> int:
-    """Norms of q and k."""
+    """Parameters of the norms of q and k."""
     kind, query, key = config.kind, block.heads * block.key, block.kv_heads * block.key
     if kind.qk_norm_flag and not config.flag(
         kind.qk_norm_flag, default=kind.qk_norm_flag == "use_qk_norm_default"
@@ -75,7 +75,7 @@ def _head_norms(config: Fields, block: Block) -> int:
 
 
 def mla(config: Fields) -> Layer:
-    """Multi-head latent attention with its indexer, if it has one: q_a, q_b, kv_a, kv_b, o (and K3's gate)."""
+    """Multi-head latent attention, with any indexer: q_a, q_b, kv_a, kv_b, o (and K3's gate)."""
     hidden, heads = config.need("hidden_size"), config.need("num_attention_heads")
     latent, value = config.need("kv_lora_rank"), config.need("v_head_dim")
     nope, rope = config.need("qk_nope_head_dim"), config.number("qk_rope_head_dim") or 0
@@ -127,9 +127,9 @@ def indexer(config: Fields) -> int:
 
 
 def indexer_layers(config: Fields, layers: int) -> int:
-    """Layers with an indexer of their own; the others reuse an earlier layer's choice.
+    """Number of layers with their own indexer; the others reuse an earlier layer's choice.
 
-    Layer i reuses where `index_topk_pattern[i]` is "S", or else where `max(i - offset + 1, 0) % freq` is not 0
+    Layer i reuses it if `index_topk_pattern[i]` is "S", or else if `max(i - offset + 1, 0) % freq` is not 0
     (vLLM v0.33.0 models/deepseek_v2.py:1145-1156). GLM-5.2 has 21 of 78 by `indexer_types`.
     """
     sparse = config.raw("sparse_attention_config")
@@ -161,6 +161,6 @@ def _spaced(config: Fields, layers: int) -> int:
 
 
 def compress_ratios(config: Fields, layers: int) -> tuple[int, ...]:
-    """DeepSeek V4: how many tokens become one cache entry, per layer; 0 keeps the sliding window only."""
+    """DeepSeek V4: tokens per cache entry of each layer; 0 keeps the sliding window only."""
     ratios = config.listed("compress_ratios")
     return tuple(int(ratio) for ratio in ratios[:layers]) if ratios else ()

@@ -1,7 +1,7 @@
-"""Read fields of a Hugging Face `config.json` under all the names they go by, and note which were read. Pure.
+"""Read fields of a Hugging Face `config.json` under all their names, and record which were read. Pure.
 
-A field that could decide parameters, KV bytes or compute and was read by nobody is not understood: `Fields.unread`
-names it, and every figure from that config is in doubt. Fields that decide nothing of the kind are listed here.
+A field that could affect parameters, KV bytes or compute and that no code read is not understood:
+`Fields.unread` names it, and every figure from that config is in doubt. This module lists the fields without such an effect.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from rocbench.errors import ConfigError
 from rocbench.model.kinds import kind_of
 
 TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
-"""Where multimodal configs keep the language model's part."""
+"""Keys of the language model's part in multimodal configs."""
 
 OTHER_KINDS = ("n_head", "n_layer", "n_embd", "num_heads", "num_layers", "d_model", "state_size", "ssm_cfg")
-"""Fields of T5 and Mamba kinds, by which those give their dimensions."""
+"""Fields with the dimensions of T5 and Mamba kinds."""
 
 LARGEST = 2**32
-"""Of any count or size in a config: positions reach 10 million, and some configs write 2**31 for "no limit"."""
+"""Maximum count or size in a config: positions reach 10 million, and some configs write 2**31 for "no limit"."""
 
 ASIDE = re.compile(
-    # what a file says of itself, of training and of sampling
+    # metadata of the file, training and sampling
     r"_.*|architectures|model_type|auto_map|transformers_version|(torch_)?dtype|torchscript|.*_implementation"
     r"|use_cache|return_.*|output_(attentions|hidden_states|router_logits|scores)|id2label|label2id|problem_type"
     r"|finetuning_task|task_specific_params|pruned_heads|prefix|use_bfloat16|tf_legacy_loss|is_decoder|tokenizer.*"
@@ -36,12 +36,12 @@ ASIDE = re.compile(
     r"|suppress_tokens|begin_suppress_tokens|remove_invalid_values|chunk_size_feed_forward|gradient_checkpointing"
     r"|summary_.*|attn_pdrop|bias_dropout_fusion|use_parallel_residual|parallel_attn_output|.*fused_.*|fused?_.*"
     r"|quantization_config|expert_dtype|compression_config|language_model_only|num_reward_heads|num_logits_to_keep|keep_.*"
-    # positions: they move numbers, and have none of their own
+    # positions: they change numbers, and have no parameters
     r"|(\w+_)?rope_(theta|scaling|parameters|type|pct|percent|ratio|interleave|interleaved|local_base_freq|base|is_neox_style|emb_base)"
     r"|rotary_(dim|pct|percent|emb_base|percentage|emb_fraction|embedding_base)|partial_rotary_factors?|original_max_position_embeddings|initial_context_length"
     r"|max_sequence_length|model_max_length|max_seq_len|seq_length|seq_len|n_ctx|no_rope_layers|no_rope_layer_interval"
     r"|alibi|use_mrope|mrope_.*|position_embedding_type|max_window_layers|use_dynamic_ntk|use_logn_attn|yarn_.*|attn_factor"
-    # factors, clamps, activations and how experts are chosen
+    # factors, clamps, activations and the choice of experts
     r"|.*softcap(ping)?|.*_multipliers?|.*scaling(_factor)?|.*_scale|scale_.*|.*_(alpha|beta)_factor|.*_logit_scale|logits?_.*"
     r"|query_pre_attn_scalar|attention_softmax_in_fp32|scale_attn_.*|reorder_and_upcast_attn|clip_qkv|attn_temperature_tuning|floor_scale"
     r"|(\w+_)?(hidden_act|act|activation|hidden_activation|activation_function)|swiglu_(limit|alpha)s?(_shared)?|activation_situ_.*|fp32_.*|.*_in_fp32|.*_fp32_.*"
@@ -51,16 +51,16 @@ ASIDE = re.compile(
     r"|hc_(eps|sinkhorn_iters|post_alpha)|mamba_(hidden_act|ssm_cache_dtype|ssm_dtype|chunk_size|norm_before_gate)|use_(mamba_kernels|mambapy|associative_scan|bidirectional_attention|triton\w*|cache_\w+|flash_attn\w*)"
     r"|time_step_(floor|limit|max|min|rank)|chunk_size|block_size|use_gemma_norm|mla_use_nope|mla_scale_\w+|pad_vocab_\w+|train_.*|enable_moe_fp32_combine|enable_lm_head_fp32"
     r"|layernorm_\w+before_\w*|apply_residual_connection_post_layernorm|slow_but_exact|do_layer_norm_before|_remove_final_layer_norm|layer_norm_elementwise_affine|norm_type|hidden_dropout_prob"
-    # what belongs to a tower of images or sound, which is counted apart
+    # fields of a vision or audio tower, which is counted separately
     r"|vision_config|(image|video|vision|mm|visual|img|media|patch)_.*|projector_.*|multimodal_.*|.*_placeholder|process_image_mode|ignore_index|spatial_merge_size|use_unified_vision_chunk|vl_.*"
 )
-"""Fields that decide neither parameters nor KV bytes nor compute of the language model."""
+"""Fields without effect on parameters, KV bytes or compute of the language model."""
 SWITCHES = re.compile(
     r"use_\w+|enable_\w+|\w*_?bias|\w*_?qk_norm\w*|qk_layernorm|is_encoder_decoder|is_encoder|add_\w+|tie_\w+"
     r"|mtp_\w+|attention_k_eq_v|sandwich_norm|parallel_attn|multi_query|\w+_enabled|latent_\w+|attn_output_gate"
     r"|cross_attention_hidden_size|\w+_gate|\w+_adapters?"
 )
-"""Names of switches: off, they add nothing."""
+"""Names of switches, which add nothing when off."""
 PARTS: Mapping[str, re.Pattern[str]] = {
     "attn_config": re.compile(r"kv_n_heads|rope\w*|alibi\w*|attn_impl|attn_uses_sequence_id|prefix_lm"),
     "ffn_config": re.compile(
@@ -71,16 +71,16 @@ PARTS: Mapping[str, re.Pattern[str]] = {
         r"num_heads|head_dim|short_conv_kernel_size|(kda|full_attn)_layers|use_full_rank_gate|(gate_)?lower_bound|(use_)?safe_gate"
     ),
 }
-"""Nested settings that are read, and their keys that are understood."""
+"""Nested settings that are read, with their known keys."""
 PLAIN_PARTS = {"attn_type": ("multihead_attention", "grouped_query_attention"), "ffn_type": ("mptmlp",)}
-"""Keys of nested settings with the words that change nothing."""
+"""Keys of nested settings with the values that change nothing."""
 ACTIVATIONS = re.compile(
     r"silu|swish|swiglu|swigluoai|gelu\w*|geglu|relu2?|quick_gelu|xielu|situ|xIELU|squared_relu"
 )
 
 
 class Fields:
-    """A config's language-model part (nested `text_config` or the config itself), outer fields behind it."""
+    """A config's language-model part (nested `text_config` or the config itself), then the outer fields."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         nested = next((config[key] for key in TEXT_KEYS if isinstance(config.get(key), Mapping)), None)
@@ -93,21 +93,21 @@ class Fields:
         self.seen: set[str] = set()
         self.doubts: dict[str, str] = {}
         self.last = ""
-        """Name that was asked for last."""
+        """The last requested name."""
 
     def doubt(self, name: str, why: str) -> None:
-        """Note that a field is not understood; the first reason stands."""
+        """Record that a field is not understood; the first reason is kept."""
         self.doubts.setdefault(name, why)
 
     def names(self, *names: str) -> list[str]:
-        """`names`, each behind the name that the model type has for it."""
+        """`names`, each after the model type's own name for it."""
         own = self.kind.names
         return [way for name in names for way in ((own[name], name) if own.get(name) else (name,))]
 
     def raw(self, *names: str) -> Any:
-        """The first of `names` that is there and not null, in the text part, then outside; else None.
+        """Value of the first of `names` that is not null, in the text part, then outside; else None.
 
-        A field that is left out, not null, is what transformers fills in for the model type.
+        An absent field, unlike a null one, has the value that transformers fills in for the model type.
         """
         ways = self.names(*names)
         self.last = names[0]
@@ -122,15 +122,15 @@ class Fields:
         return None
 
     def _saw(self, ways: list[str], value: Any) -> None:
-        """Mark what was read, and other names that say the same."""
+        """Mark the read name, and other names with the same value."""
         for source in (self.text, self.outer):
             self.seen.update(name for name in ways if name in source and source[name] == value)
 
     def need(self, *names: str) -> int:
-        """A positive whole number that the model cannot be described without.
+        """A positive whole number that every model needs.
 
         Raises:
-            ConfigError: none of `names` is there, or it is no positive whole number.
+            ConfigError: none of `names` is present, or the value is not a positive whole number.
         """
         value = self.number(*names)
         if value is None:
@@ -154,10 +154,10 @@ class Fields:
         return value
 
     def number(self, *names: str) -> int | None:
-        """A whole number, or None where the config has none of `names`, or has a list or mapping (a doubt).
+        """A whole number; None if the config has none of `names`, or a list or mapping (a doubt).
 
         Raises:
-            ConfigError: there is a value and it is no whole number.
+            ConfigError: the value is not a whole number.
         """
         value = self.raw(*names)
         if value is None:
@@ -171,26 +171,26 @@ class Fields:
         return next((name for name in self.names(*names) if self.text.get(name) is not None), names[0])
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """A switch; `default` where the config does not say."""
+        """A switch; `default` if the config does not have it."""
         value = self.raw(name)
         return default if value is None else bool(value)
 
     def switch(self, what: bool | str) -> bool:
-        """A trait of the model type: always, never, or as a flag says."""
+        """A property of the model type: always, never, or by a flag."""
         return self.flag(what) if isinstance(what, str) else what
 
     def listed(self, name: str) -> list[Any] | None:
-        """A list, or None where the config has none."""
+        """A list; None if the config has none."""
         value = self.raw(name)
         return list(value) if isinstance(value, list | tuple) else None
 
     def part(self, name: str) -> Mapping[str, Any]:
-        """A nested mapping; empty where there is none."""
+        """A nested mapping; empty if absent."""
         value = self.raw(name)
         return value if isinstance(value, Mapping) else {}
 
     def part_number(self, part: str, name: str) -> int | None:
-        """A count in a nested mapping; None where it is not given, or is none (a doubt)."""
+        """A count in a nested mapping; None if it is absent, or not a number (a doubt)."""
         value = self.part(part).get(name)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST):
             return value
@@ -198,7 +198,7 @@ class Fields:
         return None
 
     def parts_unread(self) -> dict[str, list[str]]:
-        """Keys of nested settings that may decide something and that nobody understands."""
+        """Unknown keys of nested settings that may have an effect."""
         found = {
             part: [
                 str(key)
@@ -214,7 +214,7 @@ class Fields:
         return {part: sorted(keys) for part, keys in found.items() if keys}
 
     def unread(self) -> list[str]:
-        """Fields that may decide something and that nobody read."""
+        """Unread fields that may have an effect."""
         sources = [self.text] if self.text is self.outer else [self.text, self.outer]
         return list(
             dict.fromkeys(
@@ -233,7 +233,7 @@ def whole(value: Any, name: str) -> int:
     """A field's value as a whole number.
 
     Raises:
-        ConfigError: it is none, or larger than `LARGEST`.
+        ConfigError: it is not one, or is larger than `LARGEST`.
     """
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not plain or not math.isfinite(value) or value != int(value):
@@ -244,12 +244,12 @@ def whole(value: Any, name: str) -> int:
 
 
 def aside(name: str) -> bool:
-    """Whether a field decides neither parameters nor KV bytes nor compute of the language model."""
+    """True if a field has no effect on parameters, KV bytes or compute of the language model."""
     return ASIDE.fullmatch(name) is not None
 
 
 def _nothing(name: str, value: Any) -> bool:
-    """Whether a value adds nothing: null, empty, a zero count, or a switch that is off."""
+    """True if a value adds nothing: null, empty, a zero count, or a switch that is off."""
     if value is None or value in ("", [], {}, ()):
         return True
     if value is False:

@@ -1,4 +1,4 @@
-"""How many tokens an image becomes. Pure."""
+"""Token counts of images. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ImageRule:
-    """How many tokens an image costs: one per `factor` x `factor` pixels, within the pixel bounds.
+    """Rule for the tokens of an image: one per `factor` x `factor` pixels, within the pixel bounds.
 
     Source: `smart_resize` of transformers' Qwen2VLImageProcessor.
     """
@@ -18,10 +18,10 @@ class ImageRule:
     min_pixels: int
     max_pixels: int
     extra: int = 2
-    """Start and end marks."""
+    """Number of start and end marks."""
 
     def tokens(self, width: int, height: int) -> int:
-        """Tokens of one image, with its marks."""
+        """Number of tokens of one image, with its marks."""
         rows, columns = self._grid(height), self._grid(width)
         pixels = rows * columns * self.factor**2
         if pixels > self.max_pixels:
@@ -39,9 +39,9 @@ class ImageRule:
 
 
 def image_rule(config: Mapping[str, Any]) -> ImageRule:
-    """Image tokens by patch and merge size; pixel bounds are the processors' defaults.
+    """The rule from patch and merge size; pixel bounds are the processors' defaults.
 
-    Source: `preprocessor_config.json` of Qwen3-VL (4,096 to 16,777,216 pixels); others are taken alike.
+    Source: `preprocessor_config.json` of Qwen3-VL (4,096 to 16,777,216 pixels); others are assumed to be the same.
     """
     vision = config.get("vision_config")
     vision = vision if isinstance(vision, Mapping) else {}
@@ -51,11 +51,11 @@ def image_rule(config: Mapping[str, Any]) -> ImageRule:
 
 
 def image_tokens(config: Mapping[str, Any], count: int, width: int, height: int) -> int:
-    """Prompt tokens of the images of one request; 0 for a model that takes none."""
+    """Prompt tokens of the images of one request; 0 for a model without image input."""
     return count * image_rule(config).tokens(width, height) if config.get("vision_config") else 0
 
 
 def _side(value: Any) -> int | None:
-    """A whole number of pixels or patches, or the first of several; None where it is none."""
+    """A whole number of pixels or patches, or the first of several; None for any other value."""
     first = value[0] if isinstance(value, list | tuple) and value else value
     return first if isinstance(first, int) and not isinstance(first, bool) and 0 < first < 10_000 else None

@@ -1,8 +1,8 @@
-"""How each model type that was checked differs from Llama where its config.json does not say so. Pure.
+"""Differences of each checked model type from Llama that its config.json does not give. Pure.
 
-Entries were held against the parameters that transformers 5.19 declares for the type, or published ones where it has no
-such type (tests/fixtures/published_parameters.yaml), and against vLLM's
-implementation of it (v0.32 and v0.33). A type that is not here is counted as a plain transformer, in doubt.
+Entries were checked against the parameters that transformers 5.19 declares for the type, or published ones if it
+does not have the type (tests/fixtures/published_parameters.yaml), and against vLLM's implementation of it (v0.32 and
+v0.33). A type that is not listed here is counted as a plain transformer, in doubt.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Switch = bool | str
-"""Always, never, or as the config's flag of this name says."""
+"""Always, never, or by the config's flag of this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a model type has that its config leaves out."""
+    """Properties of a model type that its config leaves out."""
 
     qkv_bias: Switch = "attention_bias"
     out_bias: Switch = "attention_bias"
     mlp_bias: Switch = "mlp_bias"
     qk_norm: Literal["", "head", "whole", "heads"] = ""
-    """Norms of q and k: one vector for each head's numbers, one over all heads, or one for each head."""
+    """Norms of q and k: one vector of a head's size, one over all heads, or one for each head."""
     qk_norm_flag: str = ""
-    """Flag without which those norms are not there."""
+    """Flag that enables those norms."""
     norms: int = 2
-    """Norms of a layer with two sublayers, vectors of the hidden size; half of them where it has one."""
+    """Norms of a layer with two sublayers, vectors of the hidden size; half of them in a layer with one."""
     norm_bias: bool = False
     once: int = 1
-    """Vectors of the hidden size beside the layers: the last norm, a norm of the embedding."""
+    """Vectors of the hidden size outside the layers: the last norm, a norm of the embedding."""
     gated: bool = True
-    """The MLP has a gate besides its up and down projections; relu2 and GELU MLPs of two matrices have none."""
+    """True if the MLP has a gate besides up and down projections; two-matrix relu2 and GELU MLPs do not."""
     wide: int = 0
-    """Width of the MLP in hidden sizes where no field says."""
+    """Width of the MLP in hidden sizes if no field gives it."""
     gate: Literal["", "numbers", "head"] = ""
-    """Attention output is gated: for each number of a head, or for each head."""
+    """Gate of the attention output: for each number of a head, or for each head."""
     sinks: bool = False
-    """One attention sink for each head."""
+    """True if each head has an attention sink."""
     router_bias: bool = False
-    """The router has a correction (or a bias) for each expert."""
+    """True if the router has a correction (or a bias) for each expert."""
     expert_bias: bool = False
     dense_too: bool = False
-    """A layer with experts has its dense MLP beside them, with norms of their own (Gemma 4)."""
+    """True if a layer with experts also has a dense MLP, with separate norms (Gemma 4)."""
     shared_gate: bool = False
-    """A sigmoid gate of the shared expert."""
+    """True if the shared expert has a sigmoid gate."""
     tied: bool = False
-    """Output projection is the embedding where the config does not say."""
+    """True if the output projection is the embedding by default."""
     head_bias: Switch = False
     slides: Literal["", "all", "half", "pattern", "upper"] = ""
-    """Which layers slide over `sliding_window` where no list says: all, every other, all but every n-th
+    """Layers that slide over `sliding_window` if no list gives them: all, every other, all but every n-th
     (`sliding_window_pattern`), those from `max_window_layers` on. Otherwise unknown."""
     pattern: int = 0
-    """n of `pattern` where the config does not say."""
+    """n of `pattern` if the config does not give it."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Fields under names of the type's own."""
+    """Fields to the type's own names for them."""
     fills: Mapping[str, Any] = field(default_factory=dict)
-    """What transformers takes for a field that is left out (not for one that is null)."""
+    """Values that transformers fills in for absent fields (not for null ones)."""
 
 
 _HALF_NORMED = {"qk_norm": "head", "gate": "numbers", "shared_gate": True}
@@ -296,11 +296,11 @@ OWNERS: tuple[tuple[str, str], ...] = (
     (r"multi_query_group_num", "chatglm"),
     (r"qkv_bias", "qwen2_moe"),
 )  # fmt: skip
-"""Fields that only some model types have, and which; elsewhere nobody knows what they would mean."""
+"""Fields that only some model types have, with these types; elsewhere their meaning is unknown."""
 
 
 def foreign(model_type: str, name: str) -> bool:
-    """Whether a field belongs to other model types than this one, of those that were checked."""
+    """True if a field belongs only to other checked model types."""
     return any(
         re.fullmatch(pattern, name) is not None and model_type not in owners.split()
         for pattern, owners in OWNERS

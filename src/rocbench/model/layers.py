@@ -1,8 +1,8 @@
-"""What each layer of a model is: which mixer, with which heads, and which MLP. Pure.
+"""The layers of a model: the mixer, the heads and the MLP of each. Pure.
 
-Every published way to say so is read here: lists of words, patterns of letters or digits, intervals with offsets,
-per-layer mappings. A word or a form that is not known is a doubt by the field's name, and the layer is taken for
-plain attention.
+This module reads every published form: lists of words, patterns of letters or digits, intervals with offsets,
+per-layer mappings. An unknown word or form is a doubt under the field's name, and the layer counts as plain
+attention.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from rocbench.model.hfconfig import Fields
 from rocbench.model.mlps import Mlp, mlps_of
 
 MOST_LAYERS = 1000
-"""The deepest published model has 126; each is counted by itself, in a tenth of a millisecond."""
+"""Maximum number of layers. The deepest published model has 126; counting a layer takes 0.1 ms."""
 Mixer = Literal["full", "sliding", "chunked", "linear", "beside", "none"]
-"""Attention to all, to a window, within chunks; a state instead of a cache; both side by side; no mixer."""
+"""Attention to all, to a window, within chunks; a state instead of a cache; both in parallel; no mixer."""
 
 KV_HEADS = (
     "num_key_value_heads",
@@ -31,7 +31,7 @@ KV_HEADS = (
 MAMBA = ("mamba_d_state", "mamba_n_heads", "mamba_num_heads", "ssm_state_size")
 """Fields of models with Mamba layers."""
 LIGHTNING = ("minimax", "minimax_text_01", "minimax_m1")
-"""Model types whose layers are linear but for a few."""
+"""Model types with mostly linear layers."""
 WORDS: Mapping[str, Mixer] = {
     **dict.fromkeys(("full_attention", "attention", "full", "global_attention", "global", "indexed_attention", "deepseek_sparse_attention", "F", "*"), "full"),
     **dict.fromkeys(("sliding_attention", "sliding_window_attention", "sliding", "local_attention", "local", "swa", "S"), "sliding"),
@@ -40,13 +40,13 @@ WORDS: Mapping[str, Mixer] = {
     **dict.fromkeys(("moe", "mlp", "E", "-"), "none"),
 }  # fmt: skip
 ALONE: Mapping[str, Mlp] = {"moe": "experts", "E": "experts", "mlp": "dense", "-": "dense"}
-"""Words of layers that are an MLP and nothing else; where they are used, a mixer stands alone too."""
+"""Words for layers with only an MLP; in models that use them, a mixer is also a separate layer."""
 WORD_FIELDS = ("layers_block_type", "layer_types", "hybrid_override_pattern", "block_types")
 DIGIT_FIELDS: Mapping[str, tuple[Mixer, Mixer]] = {
     "attn_type_list": ("linear", "full"),
     "hybrid_layer_pattern": ("full", "sliding"),
 }
-"""Lists of 0 and 1, and what those mean (MiniMax-Text-01, MiMo V2)."""
+"""Lists of 0 and 1, and the meaning of both (MiniMax-Text-01, MiMo V2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,18 @@ class Block:
     heads: int = 0
     kv_heads: int = 0
     key: int = 0
-    """Numbers of a key (and a query) of one head."""
+    """Size of a key (and a query) of one head."""
     value: int = 0
     values: bool = True
-    """Values have a projection of their own."""
+    """True if values have their own projection."""
     width: int | None = None
-    """Of its dense MLP, where it differs from layer to layer."""
+    """Width of its dense MLP, if it differs between layers."""
     linears: int = 0
-    """Attention and MLP that one square matrix each replaces (Nemotron-NAS)."""
+    """Number of attentions and MLPs replaced by one square matrix each (Nemotron-NAS)."""
 
     @property
     def attends(self) -> bool:
-        """Whether it has a KV cache."""
+        """True if it has a KV cache."""
         return self.mixer not in ("linear", "none")
 
 
@@ -118,7 +118,7 @@ def _words(fields: Fields) -> tuple[str, list[str]] | None:
 
 
 def _count(fields: Fields, words: tuple[str, list[str]] | None) -> int:
-    """Layers: as said, else as many as the list of them has."""
+    """Number of layers: as given, else the length of their list."""
     if fields.raw("num_hidden_layers") is None and words is not None:
         return len(words[1])
     count = fields.need("num_hidden_layers")
@@ -130,7 +130,7 @@ def _count(fields: Fields, words: tuple[str, list[str]] | None) -> int:
 def _mixers(
     fields: Fields, words: tuple[str, list[str]] | None, count: int
 ) -> tuple[list[Mixer], list[Mlp] | None]:
-    """The mixer of each layer, and the MLPs where words of their own say those."""
+    """The mixer of each layer, and the MLPs if separate words give them."""
     if words is not None:
         name, listed = words
         unknown = sorted(set(listed) - WORDS.keys())
@@ -156,7 +156,7 @@ def _mixers(
 
 
 def _placed(fields: Fields, count: int) -> list[Mixer]:
-    """Mixers by numbers: which layers attend, an interval, or a window's own rule."""
+    """Mixers from numbers: a list of attending layers, an interval, or the rule of a window."""
     settings = fields.part("linear_attn_config")
     linear = settings.get("kda_layers")
     if linear is not None:
@@ -179,7 +179,7 @@ def _placed(fields: Fields, count: int) -> list[Mixer]:
 
 
 def _mamba(fields: Fields, count: int) -> list[Mixer]:
-    """Mamba fields without a list: beside attention in each layer (Falcon-H1), or alone (Bamba)."""
+    """Mixers from Mamba fields without a list: with attention in each layer (Falcon-H1), or alone (Bamba)."""
     if fields.model_type == "bamba":
         return ["linear"] * count
     if fields.model_type != "falcon_h1":
@@ -188,8 +188,8 @@ def _mamba(fields: Fields, count: int) -> list[Mixer]:
 
 
 def _slid(fields: Fields, count: int) -> list[Mixer]:
-    """Full attention, but for layers that a window or chunks limit."""
-    if fields.raw("compress_ratios") is not None:  # each layer has a window besides
+    """Full attention, except in layers limited by a window or chunks."""
+    if fields.raw("compress_ratios") is not None:  # each layer also has a window
         return ["full"] * count
     window, chunk = fields.number("sliding_window"), fields.number("attention_chunk_size")
     if chunk and not window:
@@ -227,7 +227,7 @@ def _pattern(fields: Fields, count: int) -> int:
 
 
 def _chunked(fields: Fields, count: int) -> list[Mixer]:
-    """Llama 4: layers with rotary positions attend within chunks; a 0 or every n-th has none and attends to all."""
+    """Llama 4: layers with rotary positions attend within chunks; a 0, or every n-th, has none and attends to all."""
     if fields.kind.fills.get("attention_chunk_size") is None:
         fields.doubt("attention_chunk_size", "no field says which layers it holds for")
         return ["full"] * count
@@ -238,7 +238,7 @@ def _chunked(fields: Fields, count: int) -> list[Mixer]:
 
 
 def _windowed(fields: Fields, mixers: list[Mixer]) -> list[Mixer]:
-    """Sliding layers whose window is not given are in doubt; a window that no layer uses is read."""
+    """Doubt sliding layers without a given window; mark a window that no layer uses as read."""
     window = fields.number("sliding_window", "sliding_window_size")
     fields.raw("use_sliding_window")
     if "sliding" in mixers:
@@ -252,7 +252,7 @@ def _windowed(fields: Fields, mixers: list[Mixer]) -> list[Mixer]:
 
 
 def _heads(fields: Fields, mixer: Mixer) -> Block:
-    """Heads and their sizes of one mixer; sliding layers and full ones may have different ones."""
+    """Heads of one mixer and their sizes, which may differ between sliding and full layers."""
     plain = _plain_heads(fields)
     if mixer == "sliding":
         key = fields.number("swa_head_dim") or plain.key
@@ -290,7 +290,7 @@ def _plain_heads(fields: Fields) -> Block:
 
 
 def kv_heads(fields: Fields) -> int | None:
-    """KV heads as published; None where the config has none, which is as many as heads."""
+    """KV heads as published; None if the config has none, which means as many as query heads."""
     nested = fields.part_number("attn_config", "kv_n_heads")
     if nested:
         return nested
@@ -309,7 +309,7 @@ def kv_heads(fields: Fields) -> int | None:
 
 
 def _first_of(fields: Fields, name: str) -> int:
-    """A number, or the greatest of one for each layer."""
+    """A number, or the maximum of a list with one per layer."""
     said = fields.raw(name)
     if isinstance(said, list | tuple) and said and all(isinstance(n, int) for n in said):
         return max(int(n) for n in said)
@@ -317,7 +317,7 @@ def _first_of(fields: Fields, name: str) -> int:
 
 
 def _per_layer(fields: Fields, count: int, *names: str) -> list[int] | None:
-    """A number for each layer, where one of `names` lists them."""
+    """A number for each layer, if one of `names` lists them."""
     for name in names:
         said = fields.raw(name) if name else None
         if not isinstance(said, list | tuple):

@@ -1,4 +1,4 @@
-"""Which layers have routed experts and which a dense MLP, as a config.json says it. Pure."""
+"""Layers with routed experts and layers with a dense MLP, from a config.json. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Mlp = Literal["dense", "experts", "none"]
 
 
 def experts(fields: Fields) -> int | None:
-    """Routed experts of a layer, under the names vLLM knows (transformers_utils/config.py, v0.33.0), or None."""
+    """Routed experts per layer, under vLLM's names (transformers_utils/config.py, v0.33.0), or None."""
     nested = fields.part_number("ffn_config", "moe_num_experts")
     if nested:
         return nested
@@ -22,7 +22,7 @@ def experts(fields: Fields) -> int | None:
 
 
 def mlps_of(fields: Fields, count: int) -> list[Mlp]:
-    """Which layers have routed experts (the rest are dense)."""
+    """The MLP of each layer: routed experts or dense."""
     if not experts(fields):
         return ["dense"] * count
     listed = _listed_experts(fields, count)
@@ -36,7 +36,7 @@ def mlps_of(fields: Fields, count: int) -> list[Mlp]:
 
 
 def _agree(fields: Fields, listed: list[bool], first: list[bool], count: int) -> None:
-    """A list and numbers that place the experts must say the same; numbers that are filled in say nothing."""
+    """Doubt a list and numbers that place the experts differently; filled-in numbers do not count."""
     for name in ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"):
         if fields.text.get(name) is not None and listed != first:
             fields.doubt(name, "contradicts the list of layers with experts")
@@ -49,7 +49,7 @@ def _agree(fields: Fields, listed: list[bool], first: list[bool], count: int) ->
 
 
 def _listed_experts(fields: Fields, count: int) -> list[bool] | None:
-    """By a list: `mlp_layer_types`, `moe_layer_freq`, `moe_layers`, `moe_layers_enum`."""
+    """Expert layers from a list: `mlp_layer_types`, `moe_layer_freq`, `moe_layers`, `moe_layers_enum`."""
     for name in ("mlp_layer_types", "moe_layer_freq"):
         listed = fields.listed(name)
         if listed is None:
@@ -68,7 +68,7 @@ def _listed_experts(fields: Fields, count: int) -> list[bool] | None:
 
 
 def _from_first(fields: Fields, count: int) -> list[bool]:
-    """Layers from a first to a last one (`first_k_dense_replace`, `num_dense_layers`, Ernie's indices)."""
+    """Expert layers from a first to a last one (`first_k_dense_replace`, `num_dense_layers`, Ernie's indices)."""
     names = (
         "first_k_dense_replace",
         "moe_first_k_dense_replace",
@@ -81,7 +81,7 @@ def _from_first(fields: Fields, count: int) -> list[bool]:
 
 
 def _at_intervals(fields: Fields, count: int) -> list[bool]:
-    """Every n-th layer, counted as each model type counts, but for `mlp_only_layers`."""
+    """Expert layers at every n-th layer, by each model type's way of counting, except `mlp_only_layers`."""
     dense: Sequence[Any] = fields.listed("mlp_only_layers") or ()
     every = fields.number("moe_layer_freq") or 1
     period, offset = fields.number("expert_layer_period") or 1, fields.number("expert_layer_offset") or 0

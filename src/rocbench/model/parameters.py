@@ -1,6 +1,6 @@
-"""Count a model's parameters from its config, sorted by how vLLM spreads them over GPUs. Pure.
+"""Count a model's parameters from its config, grouped by their distribution over GPUs in vLLM. Pure.
 
-Counts are exact for the published architecture where this code knows it: each matrix, bias and norm as the
+Counts are exact for published architectures that this code knows: each matrix, bias and norm as the
 model's vLLM implementation declares them (v0.33.0, vllm/model_executor/models and vllm/models). The unit is
 parameters.
 """
@@ -44,21 +44,21 @@ EXPERTS_OF_THE_WIDTH = {
         "dbrx",
     ),
 }
-"""Model types whose `intermediate_size` is that of an expert."""
+"""Model types with the width of an expert in `intermediate_size`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Parameters of a whole model. Each field is one way of being spread over ranks."""
+    """Parameters of a whole model. Each field has one way of distribution over ranks."""
 
     embedding: float = 0.0
     """Token embedding. vLLM splits the vocabulary over tensor-parallel ranks."""
     head: float = 0.0
-    """Output projection, split likewise; 0 where it is the embedding."""
+    """Output projection, split in the same way; 0 if it is the embedding."""
     attention: float = 0.0
     """Projections with a dimension of query heads, and linear-attention layers: split over ranks."""
     kv_projection: float = 0.0
-    """Key and value projections: split over KV heads, copied where there are fewer heads than ranks."""
+    """Key and value projections: split over KV heads, copied if there are fewer heads than ranks."""
     attention_replicated: float = 0.0
     """MLA down-projections (q_a, kv_a), compressors: a whole copy on each rank."""
     indexer: float = 0.0
@@ -71,7 +71,7 @@ class Parts:
     norms: float = 0.0
     """Norms and other vectors, learned positions: a whole copy on each rank."""
     mtp: float = 0.0
-    """Multi-token-prediction layers, not loaded unless speculation asks for them."""
+    """Multi-token-prediction layers, loaded only for speculative decoding."""
     mtp_experts: float = 0.0
     """The routed experts among `mtp`."""
     vision: float = 0.0
@@ -91,7 +91,7 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
         blocks: its layers.
 
     Raises:
-        ConfigError: an indispensable field is missing.
+        ConfigError: a required field is missing.
     """
     hidden, layers = config.need("hidden_size"), len(blocks)
     embedding = config.need("vocab_size") * hidden
@@ -143,7 +143,7 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
 
 
 def _attention(config: Fields, blocks: Sequence[Block]) -> list[tuple[int, Layer]]:
-    """(how many, one layer) of each kind; the full-attention kind last."""
+    """(number of layers, one layer) of each kind; the full-attention kind last."""
     layers = len(blocks)
     ratios = attention.compress_ratios(config, layers)
     if ratios:
@@ -166,7 +166,7 @@ def _attention(config: Fields, blocks: Sequence[Block]) -> list[tuple[int, Layer
 
 
 def _shape(block: Block) -> Block:
-    """What decides a layer's attention parameters."""
+    """The properties that decide a layer's attention parameters."""
     return Block(block.mixer, "none", block.heads, block.kv_heads, block.key, block.value, block.values)
 
 
@@ -190,7 +190,7 @@ def _norms(config: Fields, blocks: Sequence[Block], hidden: int) -> int:
 
 
 def tied(config: Fields) -> bool:
-    """Whether the output projection is the embedding."""
+    """True if the output projection is the embedding."""
     name = "tie_word_embeddings"
     if config.text.get(name) is not None and config.outer.get(name) not in (None, config.text[name]):
         config.doubt(name, "differs between the model and its language part")
@@ -199,7 +199,7 @@ def tied(config: Fields) -> bool:
 
 
 def experts_per_token(config: Fields) -> int:
-    """Routed experts that each token visits."""
+    """Number of routed experts per token."""
     nested = config.part_number("ffn_config", "moe_top_k")
     if nested:
         return nested
@@ -219,7 +219,7 @@ def expert_width(config: Fields) -> int:
 
 
 def shared_width(config: Fields) -> int:
-    """Intermediate size of all shared experts of a layer together; 0 where there are none."""
+    """Total intermediate size of the shared experts of a layer; 0 if there are none."""
     if config.model_type in NO_SHARED_EXPERTS:
         config.raw("shared_intermediate_size")
         return 0
@@ -240,7 +240,7 @@ def shared_width(config: Fields) -> int:
 
 
 def mtp_layers(config: Fields) -> int:
-    """Multi-token-prediction layers that the checkpoint has."""
+    """Number of multi-token-prediction layers in the checkpoint."""
     names = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
     number = config.number(*names) or 0
     for name in ("mtp_layers_block_type", "mtp_hybrid_override_pattern"):
@@ -251,7 +251,7 @@ def mtp_layers(config: Fields) -> int:
             ["*", "E"],
         ):
             config.doubt(name, f"is {pattern!r}")
-    if config.model_type == "minimax_m2":  # it names modules that it was published without
+    if config.model_type == "minimax_m2":  # it names modules that were not published
         config.raw("use_mtp")
         config.raw("mtp_transformer_layers")
         return 0
@@ -273,7 +273,7 @@ def _dense(config: Fields, hidden: int, width: int | None) -> int:
 
 
 def _adjusted(config: Fields, width: int) -> int:
-    """LFM2: two thirds of the width, times a factor, up to a whole multiple."""
+    """Width of LFM2: two thirds of the width, times a factor, rounded up to a multiple."""
     width = int(2 * width / 3)
     factor = config.raw("block_ffn_dim_multiplier")
     if isinstance(factor, int | float):
@@ -289,7 +289,7 @@ def _mlp_bias(config: Fields, hidden: int, width: int) -> int:
 
 
 def _matrices(config: Fields) -> int:
-    """Matrices of an MLP or an expert: gate, up and down, or up and down alone."""
+    """Number of matrices of an MLP or an expert: gate, up and down, or only up and down."""
     for name in ("hidden_act", "mlp_hidden_act", "hidden_activation", "activation_function"):
         act = config.raw(name)
         if isinstance(act, str) and ACTIVATIONS.fullmatch(act) is None:
@@ -298,7 +298,7 @@ def _matrices(config: Fields) -> int:
 
 
 def _moe(config: Fields, hidden: int) -> tuple[int, int, int]:
-    """(routed experts, shared experts, router) of one layer."""
+    """Parameters of (routed experts, shared experts, router) in one layer."""
     number, width, matrices = experts(config) or 0, expert_width(config), _matrices(config)
     latent = config.number("routed_expert_hidden_size", "moe_latent_size")
     each, router = matrices * (latent or hidden) * width, hidden * number
@@ -319,7 +319,7 @@ def _moe(config: Fields, hidden: int) -> tuple[int, int, int]:
 
 
 def _per_layer_inputs(config: Fields, hidden: int, layers: int) -> int:
-    """Gemma 4's small models: an embedding for each layer, mixed in behind a gate."""
+    """Parameters of the per-layer embeddings of Gemma 4's small models, mixed in after a gate."""
     size = config.number("hidden_size_per_layer_input")
     if not size:
         config.raw("vocab_size_per_layer_input")

@@ -1,4 +1,4 @@
-"""Count one layer that keeps a state instead of a KV cache, and the numbers of that state. Pure.
+"""Count the parameters of a layer with a state instead of a KV cache, and the numbers in that state. Pure.
 
 Gated delta nets (Qwen3-Next, Qwen3.5), Kimi delta attention, lightning attention (MiniMax-Text-01), Mamba 1 and 2,
 and short convolutions (LFM2), as vLLM declares them (v0.32.0, layers/mamba/mamba_utils.py and the models' files).
@@ -16,7 +16,7 @@ CONV = ("mamba_d_conv", "conv_kernel")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One layer: parameters that are split over ranks, vectors, and the numbers that one sequence keeps."""
+    """One layer: parameters split over ranks, vectors, and the numbers in the state of one sequence."""
 
     split: int = 0
     norms: int = 0
@@ -27,12 +27,12 @@ class State:
 
     @property
     def numbers(self) -> int:
-        """All that one sequence keeps."""
+        """Total numbers in the state of one sequence."""
         return self.recurrent + self.window
 
 
 def state(config: Fields) -> State | None:
-    """One linear layer by the fields that its kind has; None (a doubt) where they are not all there."""
+    """One linear layer from the fields of its kind; None (a doubt) if a field is missing."""
     try:
         for has, count in (
             (bool(config.part("linear_attn_config")) or config.number("linear_num_heads") is not None, _kda),

@@ -9,9 +9,9 @@ from rocbench.model.hfconfig import Fields
 
 
 def tower_parameters(config: Fields) -> int | None:
-    """Parameters of the vision tower with its projector; None where the config does not say enough.
+    """Parameters of the vision tower with its projector; None if the config lacks fields.
 
-    A tower of plain ViT blocks with biases: patch embedding, positions, per block qkv, projection, a two-matrix
+    The tower has plain ViT blocks with biases: patch embedding, positions, per block qkv, projection, a two-matrix
     MLP and two norms; a merger of `merge` x `merge` patches, and Qwen3-VL's deepstack mergers
     (vLLM v0.33.0 qwen2_vl.py, qwen3_vl.py, kimi_k25_vit.py).
     """
@@ -40,7 +40,7 @@ def tower_parameters(config: Fields) -> int | None:
 
 
 def merge(tower: Mapping[str, Any]) -> int:
-    """Side of the square of patches that becomes one token."""
+    """Side of the square of patches that forms one token."""
     kernel = tower.get("merge_kernel_size")
     return int(kernel[0]) if kernel else int(tower.get("spatial_merge_size") or 1)
 
@@ -62,11 +62,11 @@ KNOWN_TOWERS = {
         "kimi_vl",
     ),
 }
-"""Model types whose tower is counted as published."""
+"""Model types with a tower count that matches the published one."""
 
 
 def tower_doubt(config: Fields) -> list[str]:
-    """What of the tower is not understood."""
+    """Parts of the tower that are not understood."""
     if tower_parameters(config) is None:
         return ["the vision tower's dimensions are not all given"]
     kind = str(config.outer.get("model_type"))

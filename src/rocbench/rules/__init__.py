@@ -1,1 +1,1 @@
-"""Which flags and variables a model needs on this GPU and vLLM version, and why."""
+"""Flags and variables that a model needs on a GPU and vLLM version, with the reasons."""

@@ -22,10 +22,10 @@ class AiterPart:
     env: str
     defaults: tuple[tuple[Range, bool], ...]
     off_at: tuple[str, ...] = ()
-    """Of a variable that names a mode: the values that mean off. Empty: it is a boolean."""
+    """Values that mean off, for a variable that names a mode. Empty: the variable is a boolean."""
 
     def default(self, vllm: str | None) -> bool | None:
-        """On or off when nothing sets it; None when the version decides and is unknown."""
+        """The default state; None if it depends on the version and that is unknown."""
         values = {value for _, value in self.defaults}
         if len(values) == 1:
             return values.pop()
@@ -34,7 +34,7 @@ class AiterPart:
         return next((value for span, value in self.defaults if span.holds(vllm)), None)
 
     def read(self, text: str) -> bool:
-        """Whether this text of the variable switches the part on."""
+        """True if this text of the variable turns the part on."""
         return text.strip().lower() not in self.off_at if self.off_at else truthy(text)
 
 
@@ -43,10 +43,10 @@ def translate(
 ) -> tuple[dict[str, str], list[str]]:
     """Variables for a setting, and the parts that this version does not have.
 
-    A map switches its parts, and AITER itself on: a part acts only below the master.
+    A map sets its parts and turns AITER itself on: a part acts only if the master switch is on.
 
     Raises:
-        InputError: the setting is neither on, off nor a map, or names no part.
+        InputError: the setting is neither on, off nor a map, or names an unknown part.
     """
     setting = _spoken(setting)
     if isinstance(setting, str):
@@ -87,7 +87,7 @@ def _spoken(setting: Any) -> str | dict[str, str]:
 def effective(
     env: Mapping[str, str], vllm: str | None, parts: Mapping[str, AiterPart], names: Names
 ) -> dict[str, bool | None]:
-    """Each part as it acts: below the master, by its variable or its default. None when the version decides."""
+    """The effective state of each part: its variable or default, if the master is on. None if unknown."""
     master = truthy(env.get(MASTER))
     found: dict[str, bool | None] = {}
     for name, part in parts.items():

@@ -1,7 +1,7 @@
-"""Which attention backend a vLLM version chooses, and with which block size. Read from each version's selection.
+"""Attention backend and block size that a vLLM version chooses, by its own selection code.
 
 Sources: vllm/platforms/rocm.py `get_attn_backend_cls` (0.12-0.17), `_get_backend_priorities` (0.18 on), and
-`validate_configuration` of the backends; vllm/platforms/cpu.py. The choice is checked after start against the log.
+`validate_configuration` of the backends; vllm/platforms/cpu.py. The proof after start checks it in the log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OWN_BACKENDS = ("deepseek_v4", "deepseek_v41", "minimax_m3", "minimax_m3_vl", "s
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the selection looks at."""
+    """The inputs of the selection."""
 
     platform: str
     vllm: str | None
@@ -31,7 +31,7 @@ class Question:
     sinks: bool
     encoder_decoder: bool
     asked: str
-    """--attention-backend, or VLLM_ATTENTION_BACKEND where it is still read, in capitals; empty: not asked."""
+    """--attention-backend, or VLLM_ATTENTION_BACKEND in versions that read it, in capitals; empty: not given."""
     kv_cache_dtype: str
     block_size: int | None
     aiter: bool
@@ -42,17 +42,17 @@ class Question:
 
     @property
     def mla(self) -> bool:
-        """Whether attention is MLA."""
+        """True if attention is MLA."""
         return self.family.startswith("mla")
 
     def part(self, name: str) -> bool:
-        """Whether an AITER part acts; unknown counts as off."""
+        """True if an AITER part acts; unknown counts as off."""
         return bool(self.parts.get(name))
 
 
 @dataclass(frozen=True, slots=True)
 class BackendChoice:
-    """The backend, why, and where that is written; name None when it cannot be known."""
+    """The backend, its reason and source; the name is None if unknown."""
 
     name: str | None
     reason: str
@@ -60,7 +60,7 @@ class BackendChoice:
 
 
 def choose(asked: Question) -> BackendChoice:
-    """The backend of this version for this model and these settings."""
+    """The backend that this version chooses for this model and these settings."""
     if asked.vllm is None:
         return BackendChoice(None, "the vLLM version is unknown", "")
     if asked.platform == "cpu":
@@ -98,7 +98,7 @@ def _dense_mla(asked: Question, *, old: bool) -> BackendChoice:
 
 
 def _old_gqa(asked: Question) -> BackendChoice:
-    """0.12 to 0.18: by the AITER switches."""
+    """The choice of 0.12 to 0.18: by the AITER switches."""
     source = "v0.14.1 platforms/rocm.py:253-286; v0.18.1 platforms/rocm.py:309"
     if asked.part("unified_attention"):
         return BackendChoice("ROCM_AITER_UNIFIED_ATTN", "AITER and its UNIFIED_ATTENTION part are on", source)
@@ -110,7 +110,7 @@ def _old_gqa(asked: Question) -> BackendChoice:
 
 
 def _fa_fits(asked: Question) -> bool:
-    """Backends are held against head size, sinks and kind only from 0.18; before, the switch alone decided."""
+    """True if ROCM_AITER_FA fits. Before 0.18, head size, sinks and kind did not count."""
     assert asked.vllm is not None
     if Range.parse("<0.18").holds(asked.vllm):
         return True
@@ -119,7 +119,7 @@ def _fa_fits(asked: Question) -> bool:
 
 
 def _gqa(asked: Question) -> BackendChoice:
-    """0.19 on: ROCM_ATTN first, whatever the AITER switch says."""
+    """The choice of 0.19 and later: ROCM_ATTN first, regardless of the AITER switch."""
     assert asked.vllm is not None
     source = "v0.33.0 platforms/rocm.py:556-571"
     no_connector = not (asked.kv_connector and Range.parse(">=0.23").holds(asked.vllm))
@@ -142,12 +142,12 @@ def _gqa(asked: Question) -> BackendChoice:
 
 
 def default_block_size(choice: BackendChoice, asked: Question) -> int | None:
-    """The KV block size of this version when none is given; None when it cannot be known."""
+    """The default KV block size of this version; None if unknown."""
     if asked.platform == "cpu":
         return 16 if asked.mla else 128
     if choice.name is None:
         return None
     assert asked.vllm is not None
-    if Range.parse("<0.19").holds(asked.vllm):  # the platform set 64 for the switch, whatever the backend
+    if Range.parse("<0.19").holds(asked.vllm):  # the platform set 64 for the switch, regardless of the backend
         return 64 if asked.part("unified_attention") else 16
     return 64 if choice.name == "ROCM_AITER_UNIFIED_ATTN" else 16

@@ -5,12 +5,12 @@
       backend: ROCM_AITER_*                # a glob
       heads: {lt: 16, not: {in: [4, 8]}}   # numbers: lt le gt ge in multiple_of divides not any
       rocm: ">=7.2.1,<7.14"                # versions: a PEP 440 range
-      flags: {block-size: given}           # a flag as it stands: given, absent, or a test of its value
+      flags: {block-size: given}           # a flag: given, absent, or a test of its value
       env: {VLLM_ROCM_USE_AITER: true}     # a variable: given, absent, true/false as vLLM reads it, or its text
-      any: [{...}, {...}]                  # one of these; `not: {...}` none of it
+      any: [{...}, {...}]                  # one of these; `not: {...}` is the opposite
 
-Everything listed must hold. A test answers True, False or None: None when a fact is unknown, which is not False.
-Unknown names, wrong types and empty ranges are errors when the table is read.
+All entries must hold. A test returns True, False or None; None means that a fact is unknown.
+Reading the table raises errors for unknown names, wrong types and empty ranges.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ GIVEN, ABSENT = "given", "absent"
 
 
 class View(Protocol):
-    """What a condition looks at."""
+    """The facts and settings that a condition tests."""
 
     def fact(self, name: str) -> Any:
-        """The fact, None when unknown."""
+        """The fact; None if unknown."""
 
     def flag(self, leaf: str) -> Any:
-        """The flag's value, None when not given."""
+        """The flag's value; None if not given."""
 
     def variable(self, name: str) -> str | None:
-        """The variable's text, None when not given."""
+        """The variable's text; None if not given."""
 
 
 class ConditionError(ValueError):
-    """A condition that cannot be: the key and what is wrong with it."""
+    """An invalid condition: its key and the error."""
 
     def __init__(self, key: str, what: str) -> None:
         self.key, self.what = key, what
@@ -58,11 +58,11 @@ class Condition:
     checks: tuple[tuple[str, Callable[[View], bool | None]], ...]
 
     def holds(self, view: View) -> bool | None:
-        """True, False, or None when an unknown fact decides."""
+        """True, False, or None if an unknown fact decides."""
         return _all(check(view) for _, check in self.checks)
 
     def unknown(self, view: View) -> list[str]:
-        """The keys that an unknown fact leaves open."""
+        """The keys that are undecided because a fact is unknown."""
         return [key for key, check in self.checks if check(view) is None]
 
 
@@ -179,10 +179,10 @@ def _variable(name: str, raw: Any, names: Names) -> Callable[[View], bool | None
 
 
 def parse_test(key: str, raw: Any, kind: FactKind, choices: Iterable[str] = ()) -> Test:
-    """A test of one value of `kind`, a text of `choices` where there are any.
+    """A test of one value of `kind`; a text must be one of `choices`, if any.
 
     Raises:
-        ConditionError: the test cannot be of this kind.
+        ConditionError: the test does not fit the kind.
     """
     if isinstance(raw, list):
         tests = [parse_test(key, part, kind, choices) for part in _listed(key, raw)]

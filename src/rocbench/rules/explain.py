@@ -1,4 +1,4 @@
-"""A resolution as rows to read, two of them held side by side, the rule table listed, and flags held against a vLLM."""
+"""Rows that explain a resolution, changes between two, the list of rules, a check with an installed vLLM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rocbench.rules.table import Rule, RuleTable
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One flag or variable: value, why, who set it, and where that is written."""
+    """One flag or variable: value, reason, provenance and source."""
 
     name: str
     value: str
@@ -37,28 +37,28 @@ def _row(entry: Entry) -> Row:
 
 
 def shown(value: Any) -> str:
-    """A value as a reader writes it: true and false in small letters."""
+    """A value as text: true and false in lower case."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What differs between two resolutions: a flag, a variable, a fact or a finding."""
+    """A difference between two resolutions: a flag, a variable, a fact or a finding."""
 
     kind: Literal["flag", "env", "fact", "contradiction", "warning", "label"]
     name: str
     before: str
-    """Empty: not there."""
+    """Empty: absent."""
     after: str
     why: str
-    """Why it is as it is after; before, when it went."""
+    """The reason for the value after; for the value before, if it was removed."""
 
 
 _TOLD = ("backend", "block_size", "heads", "offload_usable_gib")
 
 
 def diff(before: Resolution, after: Resolution) -> tuple[Change, ...]:
-    """What changed from one resolution to the other: values, the facts that follow, and what rules say."""
+    """Changes from one resolution to the other: values, resulting facts, and findings of rules."""
     changes = [*_entries("flag", before.args, after.args), *_entries("env", before.env, after.env)]
     for name in _TOLD:
         old, new = getattr(before.facts, name), getattr(after.facts, name)
@@ -113,7 +113,7 @@ def list_rules(
     historical: bool | None = None,
     text: str = "",
 ) -> tuple[Rule, ...]:
-    """Rules by id (a glob), platform, version, severity, being historical, and a word in any of their keys."""
+    """Rules by id (a glob), platform, version, severity, historical state, and a word in any key."""
     return tuple(
         rule
         for rule in table.rules
@@ -127,7 +127,7 @@ def list_rules(
 
 
 def effects(rule: Rule) -> str:
-    """What a rule does, in one line."""
+    """The effects of a rule, in one line."""
     raw: Mapping[str, Any] = rule.raw
     kinds = ("set", "unset", "forbid", "allow", "require", "replace", "offer")
     words = [f"{kind} {_listed(raw[kind])}" for kind in kinds if kind in raw]
@@ -136,7 +136,7 @@ def effects(rule: Rule) -> str:
 
 
 def condition(rule: Rule) -> str:
-    """When a rule holds, in one line."""
+    """The condition of a rule, in one line."""
     return _listed(rule.raw.get("when", {})) or "always"
 
 
@@ -158,15 +158,15 @@ _OPTION = re.compile(r"(?<![\w-])--([a-z0-9][a-z0-9_-]*)")
 def check_installed(
     resolution: Resolution, help_text: str, env_names: Iterable[str], names: Names
 ) -> tuple[str, ...]:
-    """What of a resolution the installed vLLM does not know. Empty: it knows all of it.
+    """Flags and variables of a resolution that the installed vLLM lacks; empty if it has all.
 
     Args:
-        help_text: what `vllm serve --help=all` prints.
+        help_text: the output of `vllm serve --help=all`.
         env_names: the names in `vllm.envs.environment_variables`.
-        names: the names known here, which tell vLLM's variables from those of HIP, RCCL or AITER.
+        names: the known names, which separate vLLM's variables from those of HIP, RCCL or AITER.
 
     Returns:
-        One sentence for each flag or variable that is missing there.
+        One sentence for each missing flag or variable.
     """
     options = {option.replace("_", "-") for option in _OPTION.findall(help_text)}
     known = set(env_names)

@@ -1,4 +1,4 @@
-"""The facts that rules speak of: what is known of the model, the node and the settings as they stand."""
+"""The facts that rules use: those of the model, the node and the current settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything a condition can ask. None is unknown, never "no"."""
+    """All facts that a condition can test. None means unknown, never "no"."""
 
     # the node
     platform: str
@@ -38,7 +38,7 @@ class Facts:
     model_type: str
     architecture: str
     architecture_missing: bool | None
-    """The architecture is newer than this vLLM."""
+    """True if the architecture is newer than this vLLM."""
     first_vllm: str | None
     family: str
     mla: bool
@@ -53,14 +53,14 @@ class Facts:
     head_dim: int
     quantization: str
     online_quantization: bool
-    """`--quantization fp8` on a checkpoint of 16 bits."""
+    """True for `--quantization fp8` on a 16-bit checkpoint."""
     weight_block: int | None
     moe_shard: float | None
-    """Rows of one expert on one rank: moe_intermediate_size / (TP x DP), whole with expert parallel.
+    """Rows of one expert on one rank: moe_intermediate_size / (TP x DP); all rows with expert parallel.
 
     Source: FusedMoEParallelConfig.make of vLLM, which flattens TP across DP."""
     moe_shard_remainder: float | None
-    """moe_shard modulo the weight block; 0 where weights are not block-quantised."""
+    """moe_shard modulo the weight block; 0 if weights are not block-quantised."""
     weights_gb: float | None
     # the layout
     tp: int
@@ -70,26 +70,26 @@ class Facts:
     ep: bool
     # the settings
     backend_asked: str
-    """By --attention-backend, or by VLLM_ATTENTION_BACKEND where it is still read; empty: vLLM chooses."""
+    """--attention-backend, or VLLM_ATTENTION_BACKEND in versions that read it; empty: vLLM chooses."""
     backend_known: bool | None
-    """This vLLM has a back end of the name asked for."""
+    """True if this vLLM has a back end with the requested name."""
     kv_connector: bool
-    """KV cache is handed to a connector: offload, or another engine."""
+    """True if the KV cache goes to a connector: offload, or another engine."""
     kv_cache_dtype_known: bool | None
-    """This vLLM has the KV cache dtype."""
+    """True if this vLLM has the KV cache dtype."""
     backend: str | None
     backend_reason: str
     backend_source: str
     backend_if_offloaded: str | None
     own_backend: bool
-    """The model brings its own attention backend."""
+    """True if the model has its own attention backend."""
     block_size: int | None
     max_model_len: int | None
     kv_cache_dtype: str
     prefix_caching: bool
     spec_decode: bool
     visible_devices_differ: bool
-    """HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES are both given and not equal; an empty one is not given."""
+    """True if HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES are both given, not empty, and differ."""
     aiter: bool
     aiter_linear: bool | None
     aiter_moe: bool | None
@@ -104,15 +104,15 @@ class Facts:
     aiter_fusion_shared_experts: bool | None
     aiter_custom_ar: bool | None
     offload: bool
-    """KV cache is offloaded to host memory."""
+    """True if the KV cache is offloaded to host memory."""
     offload_by: str
     """size_flag (--kv-offloading-size), transfer_config, or none."""
     offload_connector: str
     offload_gib: float | None
     mla_copies: float
-    """How often the ranks hold an MLA cache: TP / DCP."""
+    """Copies of an MLA cache over the ranks: TP / DCP."""
     offload_usable_gib: float | None
-    """What is left of it when an MLA cache is kept so often."""
+    """Usable GiB of the offload with that many copies of an MLA cache."""
     # the context
     offload_compared: bool
     multi_turn: bool
@@ -139,23 +139,23 @@ CLOSED: dict[str, tuple[str, ...]] = {
     "quantization": get_args(Checkpoint.model_fields["quantization"].annotation),
     "offload_by": ("size_flag", "transfer_config", "none"),
 }
-"""Facts that have one of these values."""
+"""Facts with a fixed set of values."""
 VALUE_OF = {
     "backend": "attention-backend",
     "backend_asked": "attention-backend",
     "backend_if_offloaded": "attention-backend",
     "kv_cache_dtype": "kv-cache-dtype",
 }
-"""Facts that have one of the values of a flag."""
+"""Facts whose values are those of a flag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What does not change while rules fill in settings."""
+    """The constants of a resolution: they do not change while rules fill in settings."""
 
     profile: ModelProfile
     architecture: Architecture
-    """As MLA unless VLLM_MLA_DISABLE is given."""
+    """With MLA if the model has it, unless VLLM_MLA_DISABLE is set."""
     hardware: Hardware
     vllm: str | None
     nodes: int
@@ -164,7 +164,7 @@ class Subject:
     names: Names
     parts: Mapping[str, aiter.AiterPart]
     first_vllm: Mapping[str, str]
-    """Architecture class to the first vLLM release read that has it."""
+    """Architecture class to the first checked vLLM release that has it."""
 
 
 def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -> Facts:
@@ -226,7 +226,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
 
 
 def _of_node(subject: Subject, needed: int) -> dict[str, Any]:
-    """The facts of the GPUs, of which the ranks need so many."""
+    """The facts of the GPUs; the ranks need `needed` of them."""
     hardware = subject.hardware
     gpus = hardware.gpus * subject.nodes
     return {
@@ -243,7 +243,7 @@ def _of_node(subject: Subject, needed: int) -> dict[str, Any]:
 
 
 def _of_model(subject: Subject) -> dict[str, Any]:
-    """The facts of the model, and of what this vLLM knows of it."""
+    """The facts of the model, and of its support in this vLLM."""
     arch, profile = subject.architecture, subject.profile
     first = profile.vllm_min or next((subject.first_vllm.get(name) for name in arch.architectures), None)
     return {
@@ -278,7 +278,7 @@ def _of_checkpoint(subject: Subject, flags: Mapping[str, Any], shard: float | No
 def _of_offload(
     subject: Subject, offloading: tuple[bool, str, str, float | None], *, tp: int, dcp: int
 ) -> dict[str, Any]:
-    """The facts of KV on the host, of which each rank's copy of MLA's takes its part."""
+    """The facts of KV offload to the host, where each rank's MLA copy takes a part."""
     offload, by, connector, gib = offloading
     return {
         "offload": offload,
@@ -293,7 +293,7 @@ def _of_offload(
 
 
 def _of_aiter(parts: Mapping[str, bool | None]) -> dict[str, Any]:
-    """Each part of AITER: on, off, or not known."""
+    """Each part of AITER: on, off, or None if unknown."""
     return {f"aiter_{name}": parts.get(name) for name in _PARTS}
 
 
@@ -321,7 +321,8 @@ def _model_type(profile: ModelProfile) -> str:
 
 
 def _missing(first: str | None, vllm: str | None, read: Sequence[str]) -> bool | None:
-    """None too for a release that was not read, between the last without and the first with the architecture."""
+    """True if this vLLM lacks the architecture. None if unknown, as for an unchecked release between the last
+    one without it and the first one with it."""
     if first is None:
         return False
     if vllm is None:
@@ -384,7 +385,7 @@ def _prefill_decode(flags: Mapping[str, Any], env: Mapping[str, str], vllm: str 
 
 
 def _offload(flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[bool, str, str, float | None]:
-    """Whether KV cache is offloaded, how, by which connector, and how many GiB."""
+    """KV offload: True if active, the method, the connector, and the GiB."""
     connector = str(flags.get("kv-transfer-config.kv_connector") or "")
     size = flags.get("kv-offloading-size")
     if isinstance(size, int | float) and size > 0:

@@ -1,7 +1,7 @@
 """Serve flags as leaves: `-`, `_` and dotted spellings are one flag, and JSON flags are merged key by key.
 
 `tensor_parallel_size`, `tp` and `--tensor-parallel-size` are `tensor-parallel-size`. The keys of a JSON flag are
-leaves of their own (`compilation-config.cudagraph_mode`), so that a rule can fill one beside a user's others.
+leaves of their own (`compilation-config.cudagraph_mode`), so that a rule can set one next to a user's others.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Kind = Literal["bool", "switch", "int", "float", "str", "json"]
 """A switch is a boolean without a `--no-` form: False leaves it unset."""
 _HUMAN = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT])")
 LARGEST = 2**63
-"""Of any flag's number: what vLLM and PyTorch hold in 64 bits."""
+"""Maximum number of any flag: vLLM and PyTorch use 64 bits."""
 _SAME = {"attention-config.backend": "attention-backend"}
-"""A JSON flag's keys that are a flag of their own too; vLLM refuses both at once."""
+"""Keys of JSON flags that are also separate flags; vLLM refuses both at once."""
 _SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A flag or variable: its type, and the first and last release read that has it (None: no such bound)."""
+    """A flag or variable: its type, and the first and last checked release that has it (None: no bound)."""
 
     kind: Kind = "str"
     since: str | None = None
@@ -42,7 +42,7 @@ class Name:
 
     @property
     def tested_as(self) -> Literal["bool", "int", "float", "str"]:
-        """The type that a rule's test of its value has."""
+        """The type of a rule's test of its value."""
         match self.kind:
             case "switch":
                 return "bool"
@@ -54,13 +54,13 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """All flags and variables of the releases read."""
+    """All flags and variables of the checked releases."""
 
     releases: tuple[str, ...]
     flags: Mapping[str, Name]
     env: Mapping[str, Name]
     values: Mapping[str, Mapping[str, Name]] = field(default_factory=dict)
-    """What a flag takes, where it takes no other."""
+    """Allowed values of flags with a fixed set."""
 
     def aliases(self) -> dict[str, str]:
         """Short names to full ones."""
@@ -68,9 +68,9 @@ class Names:
 
 
 def lives(name: str, vllm: str | None, names: Names) -> bool:
-    """Whether this vLLM version has a flag (any leaf of it) or variable; an unknown version: whether any has.
+    """True if this vLLM version, or any if it is unknown, has a flag (any leaf of it) or variable.
 
-    A name last seen in 0.16.0 is taken to live until the next release that was read.
+    A name last seen in 0.16.0 is assumed to exist until the next checked release.
     """
     return _lives(
         names.env.get(name) if name.isupper() else names.flags.get(name.partition(".")[0]), vllm, names
@@ -78,7 +78,7 @@ def lives(name: str, vllm: str | None, names: Names) -> bool:
 
 
 def takes(flag: str, value: str, vllm: str | None, names: Names) -> bool | None:
-    """Whether this vLLM version takes a value of a flag; None for one that only a release not read could have."""
+    """True if this vLLM version accepts a value of a flag; None if only an unchecked release could."""
     known = names.values.get(flag)
     if known is None or _lives(known.get(value), vllm, names):
         return True
@@ -97,7 +97,7 @@ def _lives(entry: Name | None, vllm: str | None, names: Names) -> bool:
 
 
 def canonical(name: str, names: Names) -> tuple[str, bool]:
-    """The leaf a spelling means, and False when it is the `no-` form of a boolean flag."""
+    """The leaf of a spelling, and False if it is the `no-` form of a boolean flag."""
     root, dot, path = name.strip().lstrip("-").partition(".")
     root = root.replace("_", "-")
     aliases = names.aliases()
@@ -114,7 +114,7 @@ def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str,
     """Arguments as leaves.
 
     Raises:
-        InputError: the same flag twice with two values, or a value that its type cannot be.
+        InputError: a flag has two values, or a value does not fit its type.
     """
     found: dict[str, Any] = {}
     for name, value in args.items():
@@ -130,7 +130,7 @@ def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str,
 
 
 def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
-    """The value as its flag's type: strings from a command line become numbers, booleans, JSON."""
+    """The value in its flag's type: strings from a command line become numbers, booleans or JSON."""
     known = names.flags.get(leaf)
     if value is None or known is None:
         return value
@@ -175,7 +175,7 @@ _TRUTH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0"
 
 
 def _number(text: str, wrong: InputError) -> int | float | str:
-    """As vLLM reads it: 2k is 2000, 2K is 2048, and a fraction goes with the small letters only.
+    """A number as vLLM reads it: 2k is 2000, 2K is 2048; only lower-case suffixes allow a fraction.
 
     Source: human_readable_int of vLLM.
     """
@@ -209,7 +209,7 @@ def _spread(leaf: str, value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def join(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Whole flags from leaves: the keys of a JSON flag in one mapping, at the place of the first."""
+    """Whole flags from leaves: the keys of a JSON flag in one mapping, at the position of the first."""
     joined: dict[str, Any] = {}
     for leaf, value in values:
         root, *path = leaf.split(".")
@@ -238,7 +238,7 @@ def _words(root: str, value: Any) -> list[str]:
         return [f"--{root}" if value else f"--no-{root}"]
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
     if text.startswith("-") and not isinstance(value, int | float):
-        return [f"--{root}={text}"]  # by itself it would be another option
+        return [f"--{root}={text}"]  # as a separate word it would be another option
     return [f"--{root}", text]
 
 

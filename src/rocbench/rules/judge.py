@@ -1,4 +1,4 @@
-"""What rules say about settings: contradictions, warnings, what is undecided, what is offered, labels."""
+"""Findings of rules about settings: contradictions, warnings, undecided rules, offers, labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rocbench.rules.truth import truthy
 
 @dataclass(slots=True)
 class Judgement:
-    """What rules say, by what follows from it."""
+    """Findings of rules, by consequence."""
 
     contradictions: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Judgement:
 
 
 def judge(state: State) -> Judgement:
-    """Hold every rule against the settings. A hard error contradicts, everything else warns."""
+    """Check the settings against every rule. A hard error is a contradiction, any other finding a warning."""
     said = Judgement()
     for rule in state.table.rules:
         answer = state.holds(rule)
@@ -48,12 +48,12 @@ def judge(state: State) -> Judgement:
 
 
 def _acts_alone(rule: Rule) -> bool:
-    """Whether a rule says something though nothing in the settings goes against it."""
+    """True if a rule has a finding even though no setting violates it."""
     return bool(rule.fills or rule.refuse or rule.warn or rule.label or rule.needs)
 
 
 def _open(state: State, rule: Rule) -> str:
-    """Why a rule is undecided."""
+    """The reason why a rule is undecided."""
     unknown = [key for key in rule.when.unknown(state) if key not in {"any", "not"}]
     if rule.covers(state.facts.platform, state.facts.vllm) is None and rule.span is not None:
         return f"holds for vLLM {rule.span.text}, and the version is unknown"
@@ -61,7 +61,7 @@ def _open(state: State, rule: Rule) -> str:
 
 
 def _against(state: State, rule: Rule) -> Iterator[str]:
-    """What in the settings goes against a rule that holds."""
+    """The settings that violate a rule that holds."""
     for fill in rule.fills:
         held = state.find(fill.name)
         wanted = state.filled(fill.value)

@@ -1,4 +1,4 @@
-"""Reads the rule table that is shipped with the package. The one module of `rules` that reads files."""
+"""Read the rule table of the package. This is the only module of `rules` that reads files."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _DATA = {
     "defaults.yaml",
     "reasons.yaml",
 }
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
 
 
 @lru_cache(maxsize=1)
 def shipped() -> RuleTable:
-    """The table of the package, read once."""
+    """The rule table of the package, read once."""
     return read_rules(FOLDER)
 
 
 def read_rules(folder: Path) -> RuleTable:
-    """The table of a folder: the data files, and every other YAML file as rules, in the order of their names.
+    """The rule table of a folder: the data files, and all other YAML files as rules, sorted by name.
 
     Raises:
-        RuleTableError: a file is missing, is no YAML, or holds a rule that cannot be.
+        RuleTableError: a file is missing, is not YAML, or holds an invalid rule.
     """
     names = parse_names("names.yaml", _yaml(folder / "names.yaml"), _yaml(folder / "environment.yaml")["env"])
     rules = tuple(

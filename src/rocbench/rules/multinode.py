@@ -1,9 +1,10 @@
-"""One server over several nodes: what each host runs. Pure.
+"""Commands of each host for one server over several nodes. Pure.
 
-By multiprocessing every host runs `vllm serve` with the same flags, its rank and the first host's address; all but the
-first serve nothing (`--headless`). Data-parallel ranks follow from the node's rank (v0.14.1 engine/arg_utils.py:1460-1540
-and docs/serving/parallelism_scaling.md:134-153; v0.33.0 engine/arg_utils.py:2399-2455 and :140-159; vLLM PR 23691).
-By Ray the hosts join a cluster, and the first runs the one command (v0.14.1 and v0.33.0
+With multiprocessing, every host runs `vllm serve` with the same flags, its rank and the first host's address;
+only the first serves requests (the others are `--headless`). Data-parallel ranks follow from the node's rank
+(v0.14.1 engine/arg_utils.py:1460-1540 and docs/serving/parallelism_scaling.md:134-153; v0.33.0
+engine/arg_utils.py:2399-2455 and :140-159; vLLM PR 23691).
+With Ray, the hosts join a cluster, and the first runs the only command (v0.14.1 and v0.33.0
 docs/serving/parallelism_scaling.md, "Running vLLM on a Ray cluster").
 """
 
@@ -16,18 +17,18 @@ from rocbench.errors import ConfigError
 from rocbench.rules.resolution import Resolution
 
 HEAD = "HEAD_IP"
-"""Stands for the first host's address where it is not known yet."""
+"""Placeholder for the first host's address while it is unknown."""
 RAY_PORT = 6379
 
 
 @dataclass(frozen=True, slots=True)
 class HostCommand:
-    """What one host runs, in order."""
+    """The commands of one host, in order."""
 
     host: int
     """Counted from 0; host 0 answers requests."""
     commands: tuple[tuple[str, ...], ...]
-    """argv each; the last one stays."""
+    """The argv of each; the last command keeps running."""
 
 
 def host_commands(
@@ -36,7 +37,7 @@ def host_commands(
     """The commands of every host of a server, host 0 first; one host for a server on one node.
 
     Args:
-        resolution: what the rules gave.
+        resolution: the result of the rules.
         program: the words before `serve`.
         head: address of host 0 that the others reach.
 
@@ -77,5 +78,5 @@ def host_commands(
 
 
 def by_ray(resolution: Resolution) -> bool:
-    """Whether vLLM's Ray executor runs the server: then one command starts it all."""
+    """True if vLLM's Ray executor runs the server: then one command starts all hosts."""
     return resolution.flags().get("distributed-executor-backend") == "ray"

@@ -1,4 +1,4 @@
-"""What is said about settings beside the rule table: unknown versions, flags, variables and AITER parts."""
+"""Findings about settings outside the rule table: unknown versions, flags, variables and AITER parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARG_UTILS, ENVS = "vllm/engine/arg_utils.py", "vllm/envs.py"
 
 
 def version(vllm: str | None, names: Names) -> list[Finding]:
-    """An unknown, development, unread, too old or too new version."""
+    """Findings on a version that is unknown, unchecked, in development, too old or too new."""
     first, last = names.releases[0], names.releases[-1]
     if vllm is None:
         what = "the vLLM version is unknown: rules and defaults that hang on it are left undecided"
@@ -39,7 +39,7 @@ def version(vllm: str | None, names: Names) -> list[Finding]:
 
 
 def _read(vllm: str, names: Names) -> bool:
-    """Whether a release of the same minor version was read."""
+    """True if a release of the same minor version was checked."""
     minor = release(vllm).release[:2]
     return any(release(one).release[:2] == minor for one in names.releases)
 
@@ -99,7 +99,7 @@ def missing_part(part: str, table: RuleTable, vllm: str | None) -> Finding:
 
 
 def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
-    """Parts switched on below a master that is off."""
+    """Parts turned on while the master switch is off."""
     on = set(switched_on)
     return [
         Finding(
@@ -115,12 +115,12 @@ def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
 
 
 def idle_off_rocm(env: Iterable[str], platform: str) -> list[Finding]:
-    """Variables of ROCm given where there is none."""
+    """ROCm variables given on a platform without ROCm."""
     idle = [name for name in env if name.startswith(ROCM_ONLY)]
     what = f"only ROCm reads {', '.join(idle)}: no effect on platform {platform}"
     return [Finding("unknown-env", "method", what, "", ENVS)] if idle and platform != "rocm" else []
 
 
 def aiter_off_rocm(platform: str) -> Finding:
-    """AITER asked for where there is none."""
+    """AITER requested on a platform without it."""
     return Finding("aiter-part", "method", f"aiter has no meaning on platform {platform}: not set", "", "")

@@ -1,7 +1,8 @@
 """YAML data to a checked rule table: an unknown name, a wrong type or an empty range is an error. Pure.
 
-No pydantic models: nearly every check holds a value against the names and facts of vLLM's releases and tells file, rule
-and key; models would save the few checks of plain types and need each of their errors put into that form.
+It uses no pydantic models: nearly every check compares a value with the names and facts of vLLM's releases and
+reports file, rule and key. Models would save the few checks of plain types, and each of their errors would need
+that form.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _EFFECTS = frozenset("set unset forbid allow require replace refuse warn offer l
 
 
 def parse_rules(file: str, data: Any, names: Names) -> tuple[Rule, ...]:
-    """The rules of one YAML file: `platform:` for all of them and a list `rules:`.
+    """The rules of one YAML file: `platform:` for all of them, and the list `rules:`.
 
     Raises:
-        RuleTableError: with file, rule id and key.
+        RuleTableError: a rule is invalid; names file, rule id and key.
     """
     if not isinstance(data, Mapping) or not isinstance(data.get("rules"), list):
         raise RuleTableError("must have a list `rules`", where=file)
@@ -45,7 +46,7 @@ def parse_rules(file: str, data: Any, names: Names) -> tuple[Rule, ...]:
 
 
 class _Reader:
-    """Reads one rule; knows its place for errors."""
+    """Reader of one rule, which knows its location for errors."""
 
     def __init__(self, file: str, raw: Mapping[str, Any], names: Names) -> None:
         self.file, self.raw, self.names = file, raw, names
@@ -140,7 +141,7 @@ class _Reader:
         return value
 
     def name(self, key: str, name: str) -> str:
-        """A flag's leaf or a variable, known to vLLM at some release."""
+        """A flag's leaf or a variable that some vLLM release has."""
         if name.isupper():
             if name not in self.names.env:
                 raise self.fail(f"{key}.{name}", f"is not a variable{nearest(name, self.names.env)}")
@@ -182,7 +183,7 @@ class _Reader:
         return tuple(found)
 
     def test(self, key: str, name: str, raw: Any) -> Test:
-        """A test of a flag's or variable's value; a variable against bounds is read as a number."""
+        """A test of a flag's or variable's value; a variable with bounds is read as a number."""
         leaf = self.name(key, name)
         kind = "str" if leaf.isupper() else self.names.flags[leaf.partition(".")[0]].tested_as
         try:
@@ -196,7 +197,7 @@ class _Reader:
             raise self.fail(error.key, error.what) from None
 
     def check_known_throughout(self, key: str, leaf: str) -> None:
-        """A rule may set only what every release of its range has."""
+        """Checks that every release of the rule's range has the name that the rule sets."""
         for version in self.names.releases:
             if self.span is not None and not self.span.holds(version):
                 continue
@@ -243,7 +244,7 @@ def _shown(raw: Any) -> str:
 
 
 def parse_names(file: str, data: Mapping[str, Any], other: Mapping[str, str]) -> Names:
-    """`names.yaml` and the variables that others than vLLM read."""
+    """`names.yaml`, and the variables that programs other than vLLM read."""
 
     def name(raw: Mapping[str, Any], kind: Any) -> Name:
         return Name(raw.get("type", kind), raw.get("since"), raw.get("until"), tuple(raw.get("also", ())))
@@ -277,7 +278,7 @@ def parse_parts(file: str, data: Mapping[str, Any], names: Names) -> dict[str, A
 
 
 def parse_defaults(file: str, data: Mapping[str, Any], names: Names) -> tuple[Default, ...]:
-    """`defaults.yaml`: what is pinned, per version and platform."""
+    """`defaults.yaml`: the pinned defaults, per version and platform."""
     found: list[Default] = []
     for raw in data["defaults"]:
         reader = _Reader(file, {"id": raw.get("flag", "?"), "platform": "any"} | raw, names)
@@ -292,7 +293,7 @@ def parse_defaults(file: str, data: Mapping[str, Any], names: Names) -> tuple[De
 
 
 def parse_reasons(file: str, data: Mapping[str, Any], names: Names) -> dict[str, str | dict[str, str]]:
-    """`reasons.yaml`: what a value does, by name, or by name and value."""
+    """`reasons.yaml`: the effect of a value, by name, or by name and value."""
     found: dict[str, str | dict[str, str]] = {}
     for key, raw in data["reasons"].items():
         reader = _Reader(file, {"id": "reasons"}, names)

@@ -1,4 +1,4 @@
-"""What goes into a resolution and what comes out of it."""
+"""The input and the output of a resolution."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Provenance = Literal["user", "profile", "rule", "default"]
 
 @dataclass(frozen=True, slots=True)
 class ServeRequest:
-    """Everything that decides a server's flags."""
+    """All inputs that decide a server's flags."""
 
     profile: ModelProfile
     hardware: Hardware
     vllm: str | None
-    """None: unknown. Then what hangs on the version is left undecided, not assumed."""
+    """None: unknown. Then settings that depend on the version stay undecided."""
     tp: int | None = None
-    """None takes the variant's, else the profile's."""
+    """Tensor-parallel size; None takes the variant's, else the profile's."""
     aiter: Any = None
     """None, on, off, or a map of parts to on/off."""
     user_args: Mapping[str, FlagValue] = ()  # type: ignore[assignment]
-    """Keys with or without dashes, `-` or `_` alike. None unsets what the profile gives."""
+    """Keys with or without dashes, with `-` or `_`. None unsets the profile's value."""
     user_env: Mapping[str, str] = ()  # type: ignore[assignment]
     nodes: int = 1
     force: bool = False
     offload_compared: bool = False
-    """KV offload on and off are compared: both arms must run the same attention kernel."""
+    """True if KV offload on and off are compared: both arms must run the same attention kernel."""
     multi_turn: bool = False
-    """The workload comes back to its own earlier answers."""
+    """True if the workload reuses its own earlier answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A flag (name with its dashes; a JSON flag's key after a dot) or a variable, and who set it."""
+    """A flag (name with its dashes; a JSON flag's key after a dot) or a variable, with its origin."""
 
     name: str
     value: Any
@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule says about the settings."""
+    """A statement of a rule about the settings."""
 
     rule: str
     severity: Severity
@@ -60,13 +60,13 @@ class Finding:
     source: str
 
     def text(self) -> str:
-        """One line: the rule, what, and what to do."""
+        """One line: the rule, the problem, and the fix."""
         return f"[{self.rule}] {self.message}" + (f" Fix: {self.fix}" if self.fix else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A server's final arguments and environment, each with its origin, and what rules say about them."""
+    """A server's final arguments and environment, each with its origin, and the findings of rules."""
 
     model: str
     args: tuple[Entry, ...]
@@ -75,17 +75,17 @@ class Resolution:
     """Hard errors: they stop the plan. Empty when forced."""
     warnings: tuple[Finding, ...]
     undecided: tuple[Finding, ...]
-    """Rules that may hold: the version, or a fact they ask for, is unknown."""
+    """Rules that may hold: the version, or a fact that they test, is unknown."""
     offers: tuple[Finding, ...]
-    """What could be set besides, with its price."""
+    """Optional settings, with their cost."""
     accuracy_labels: tuple[str, ...]
     facts: Facts
     forced: bool
     note: str = ""
-    """What the profile says of all it sets for this version."""
+    """The profile's note on its settings for this version."""
 
     def argv(self) -> tuple[str, ...]:
-        """What stands after `vllm serve`."""
+        """The arguments after `vllm serve`."""
         return (self.model, *render((entry.name.lstrip("-"), entry.value) for entry in self.args))
 
     def environment(self) -> dict[str, str]:
@@ -97,13 +97,13 @@ class Resolution:
         return join((entry.name.lstrip("-"), entry.value) for entry in self.args)
 
     def flag(self, name: str) -> Any:
-        """The value of a whole flag, given without dashes; None when it is not set."""
+        """The value of a whole flag, named without dashes; None if it is not set."""
         return self.flags().get(name)
 
     def expected(self) -> dict[str, Any]:
-        """What the proof after start must find; None where nothing can be expected.
+        """Values that the proof after start must find; None expects nothing.
 
-        The CPU has one backend a family, and vLLM's log names only that of MLA: none is expected there.
+        The CPU has one backend per family, and vLLM's log names only that of MLA: none is expected there.
         """
         return {
             "vllm": self.facts.vllm,

@@ -1,4 +1,4 @@
-"""Settings and rules to a server's final arguments: user over profile over rule over pinned default. Pure."""
+"""A server's final arguments: user over profile over rule over pinned default. Pure."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _FIRST = (
     "kv-offloading-size",
     "disable-hybrid-kv-cache-manager",
 )
-"""These flags come first, in this order; the others follow by name."""
+"""The first flags, in this order; the others follow by name."""
 
 
 def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution:
     """The final arguments and environment of a server, with provenance, warnings and contradictions.
 
     Raises:
-        InputError: a setting that cannot be read, or two that contradict each other.
+        InputError: a setting cannot be read, or two contradict each other.
     """
     table = rules if rules is not None else shipped()
     state = State(request, table, subject_of(request, table))
@@ -71,7 +71,7 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
 
 
 def _fill(state: State) -> None:
-    """Let rules fill what nobody set, until none has anything to add. Facts follow every addition."""
+    """Let rules fill unset settings until none adds any. Facts are gathered again after each addition."""
     growing = True
     while growing:
         growing = False
@@ -96,14 +96,14 @@ def _moved(state: State, rule: Rule) -> Iterator[Fill]:
 
 
 def _pin(state: State) -> None:
-    """Write out the defaults of this version, so that they are seen and do not move."""
+    """Write out the defaults of this version, so that they are visible and fixed."""
     if not any(rule.pin and state.holds(rule) for rule in state.table.rules):
         return
     open_ = {f.name for rule in state.table.rules if state.holds(rule) is None for f in rule.fills}
     for default in state.table.defaults:
         if default.platform not in {"any", state.facts.platform} or state.find(default.flag) is not None:
             continue
-        if default.flag in open_:  # a rule may want another value: not ours to decide
+        if default.flag in open_:  # a rule may need another value, so none is pinned
             continue
         if default.span is not None and (
             state.facts.vllm is None or not default.span.holds(state.facts.vllm)

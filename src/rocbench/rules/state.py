@@ -1,4 +1,4 @@
-"""Settings as they grow: the profile's, the user's, then what rules and pinned defaults fill in."""
+"""Growing settings: the profile's, the user's, then those of rules and pinned defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rocbench.settings.schema import ServeVariant
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value and who set it."""
+    """A value and its origin."""
 
     value: Any
     provenance: Provenance
@@ -31,7 +31,7 @@ class Setting:
 
 @dataclass(slots=True)
 class State:
-    """Settings as they grow. A value of None is an explicit "leave it unset"."""
+    """Growing settings. A value of None explicitly leaves a setting unset."""
 
     request: ServeRequest
     table: RuleTable
@@ -42,7 +42,7 @@ class State:
     facts: Facts = None  # type: ignore[assignment]
 
     def look(self) -> None:
-        """Gather the facts anew."""
+        """Gather the facts again."""
         self.facts = gather(
             self.subject,
             {name: s.value for name, s in self.flags.items() if s.value is not None},
@@ -50,37 +50,37 @@ class State:
         )
 
     def fact(self, name: str) -> Any:
-        """A fact; None when unknown."""
+        """A fact; None if unknown."""
         return getattr(self.facts, name)
 
     def flag(self, leaf: str) -> Any:
-        """A flag's value; {} for a JSON flag of which keys are given; None when it is not given."""
+        """A flag's value; {} for a JSON flag with some keys given; None if it is not given."""
         setting = self.flags.get(leaf)
         if setting is None and any(name.startswith(f"{leaf}.") for name in self.flags):
             return {}
         return setting.value if setting else None
 
     def variable(self, name: str) -> str | None:
-        """A variable's text; None when it is not given."""
+        """A variable's text; None if it is not given."""
         setting = self.env.get(name)
         return setting.value if setting else None
 
     def settings(self, name: str) -> dict[str, Setting]:
-        """The settings that `name` belongs to: variables are in upper case."""
+        """The mapping that holds `name`: that of variables if it is in upper case, else that of flags."""
         return self.env if name.isupper() else self.flags
 
     def find(self, name: str) -> Setting | None:
-        """The setting of a flag or variable; a scalar at the root stands for all keys below it."""
+        """The setting of a flag or variable; a scalar at the root covers all keys below it."""
         held = self.settings(name)
         return held.get(name) or held.get(name.partition(".")[0])
 
     def holds(self, rule: Rule) -> bool | None:
-        """Whether a rule applies: its platform, version and condition."""
+        """True if a rule applies by platform, version and condition; None if undecided."""
         answers = (rule.covers(self.facts.platform, self.facts.vllm), rule.when.holds(self))
         return False if False in answers else None if None in answers else True
 
     def say(self, text: str, value: Any = None) -> str:
-        """A message with facts filled in; `{value}` is the setting's that it is about."""
+        """A message with facts filled in; `{value}` is that of its setting."""
         return text.replace("{value}", str(value)).format_map(_Shown(self.facts)) if "{" in text else text
 
     def filled(self, value: Any) -> Any:
@@ -93,7 +93,7 @@ class State:
 
 
 class _Shown(dict[str, Any]):
-    """Facts as text; numbers without a needless decimal."""
+    """Facts as text; whole numbers without decimals."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class _Shown(dict[str, Any]):
 
 
 def subject_of(request: ServeRequest, table: RuleTable) -> Subject:
-    """What stays as it is while settings grow."""
+    """The constants of a request while settings grow."""
     variant = variant_of(request)
     env = (dict(variant.env) if variant else {}) | dict(request.user_env)
     return Subject(
@@ -125,14 +125,14 @@ def subject_of(request: ServeRequest, table: RuleTable) -> Subject:
 
 
 def variant_of(request: ServeRequest) -> ServeVariant | None:
-    """The first serve variant of the profile for this version; None when the version is unknown or has none."""
+    """The first serve variant of the profile for this version; None if the version is unknown or has none."""
     if request.vllm is None:
         return None
     return next((v for v in request.profile.serve if Range.parse(v.vllm).holds(request.vllm or "")), None)
 
 
 def take_profile(state: State) -> None:
-    """The profile's identity and its serve variant for this version."""
+    """Add the profile's identity and its serve variant for this version."""
     profile, names = state.request.profile, state.table.names
     where = f"profile {profile.name}"
     variant = variant_of(state.request)
@@ -156,13 +156,13 @@ def take_profile(state: State) -> None:
 
 
 def take_user(state: State) -> None:
-    """The user's arguments, variables, TP and AITER setting, over the profile's."""
+    """Add the user's arguments, variables, TP and AITER setting, over the profile's."""
     request, table = state.request, state.table
     for leaf, value in leaves(dict(request.user_args), table.names, "serve arguments").items():
         for name in [name for name in state.flags if _overlap(name, leaf)]:
             del state.flags[
                 name
-            ]  # a whole JSON flag takes the profile's keys with it, a key the profile's whole
+            ]  # a whole JSON flag replaces the profile's keys, a key the profile's whole flag
         state.flags[leaf] = Setting(value, "user", "asked for", "")
     if request.tp is not None:
         asked = state.flags["tensor-parallel-size"]
@@ -175,7 +175,7 @@ def take_user(state: State) -> None:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether one leaf lies below the other."""
+    """True if one leaf is below the other."""
     return one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 

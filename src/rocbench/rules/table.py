@@ -1,4 +1,4 @@
-"""The rule table: what a rule, a pinned default and their effects are."""
+"""The rule table: rules, pinned defaults and their effects."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Platform = Literal["any", "rocm", "cpu"]
 
 
 class RuleTableError(ConfigError):
-    """A rule that cannot be: with file, rule id and key."""
+    """An invalid rule, with file, rule id and key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Set `name` to `value` when nobody set it. Upper-case names are variables, the others flags."""
+    """Set `name` to `value` if it is unset. Upper-case names are variables, the others flags."""
 
     name: str
     value: Any
     accept: Test | None = None
-    """Other values that are as good."""
+    """Test of equally good values."""
 
     @property
     def is_env(self) -> bool:
-        """Whether this is a variable."""
+        """True if this is a variable."""
         return self.name.isupper()
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A value of `name` that meets `test` is a finding."""
+    """A finding for a value of `name` that meets `test`."""
 
     name: str
     test: Test
@@ -48,7 +48,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A variable whose job a flag has now: `value` of the flag, None to take the variable's own."""
+    """A variable replaced by a flag: `value` of the flag, or None to take the variable's value."""
 
     variable: str
     flag: str
@@ -57,7 +57,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. It fills what nobody set; against an explicit value it warns, or refuses when a hard error."""
+    """One rule. It fills unset settings; an explicit conflict is a warning, or refused if a hard error."""
 
     id: str
     file: str
@@ -65,7 +65,7 @@ class Rule:
     span: Range | None
     when: Condition
     raw: Mapping[str, Any]
-    """The YAML, for listing."""
+    """The YAML data, for lists of rules."""
     severity: Severity
     historical: bool
     message: str
@@ -76,18 +76,18 @@ class Rule:
     needs: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
     refuse: bool = False
-    """The condition itself is a finding of this severity."""
+    """True if the condition itself is a finding of this severity."""
     warn: bool = False
-    """The condition itself is a warning, whatever the severity."""
+    """True if the condition itself is a warning, regardless of the severity."""
     offers: tuple[Fill, ...] = ()
-    """Told, neither set nor warned about."""
+    """Settings that are shown; bench neither sets them nor warns about them."""
     label: str = ""
-    """Rows are labelled with it: it can change answers, not only speed."""
+    """Label of the rows: the setting can change answers, not only speed."""
     pin: bool = False
-    """Write out the defaults of `defaults.yaml`."""
+    """True if the rule writes out the defaults of `defaults.yaml`."""
 
     def covers(self, platform: str, vllm: str | None) -> bool | None:
-        """Whether platform and version are this rule's; None when the version is unknown and decides."""
+        """True if the rule covers platform and version; None if the version decides and is unknown."""
         if self.platform not in {"any", platform}:
             return False
         if self.span is None:
@@ -97,7 +97,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A default of vLLM that is pinned, so that two versions differ in vLLM and not in a default."""
+    """A pinned default of vLLM, so that a comparison of two versions does not compare defaults."""
 
     flag: str
     value: Any
@@ -109,7 +109,7 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class RuleTable:
-    """Everything that rules know."""
+    """All data of the rules."""
 
     names: Names
     parts: Mapping[str, AiterPart]
@@ -117,10 +117,10 @@ class RuleTable:
     rules: tuple[Rule, ...]
     defaults: tuple[Default, ...]
     reasons: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
-    """What a value does that a profile sets, by name, or by name and value (a glob)."""
+    """Effect of a value that a profile sets, by name, or by name and value (a glob)."""
 
     def reason(self, name: str, value: Any) -> str:
-        """The reason of a flag's or variable's value; empty where none is known."""
+        """The reason of a flag's or variable's value; empty if none is known."""
         found = self.reasons.get(name, "")
         if isinstance(found, str):
             return found
@@ -128,9 +128,9 @@ class RuleTable:
         return next((reason for shape, reason in found.items() if fnmatchcase(text, shape)), "")
 
     def rule(self, rule_id: str) -> Rule:
-        """The rule of this id.
+        """The rule with this id.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such rule.
         """
         return next(rule for rule in self.rules if rule.id == rule_id)

@@ -1,6 +1,6 @@
-"""vLLM versions against PEP 440 ranges.
+"""Comparison of vLLM versions with PEP 440 ranges.
 
-A version is reduced to the release it stands for: `0.14.1+rocm700` and `0.14.1.post1` are 0.14.1, `0.16.0rc2` and
+A version is reduced to its release: `0.14.1+rocm700` and `0.14.1.post1` are 0.14.1, `0.16.0rc2` and
 `0.16.0.dev4` are 0.16.0. PEP 440 alone would put a release candidate in neither `<0.16` nor `>=0.16`.
 """
 
@@ -16,10 +16,10 @@ from rocbench.errors import InputError
 
 
 def release(text: str) -> Version:
-    """The release that `text` stands for.
+    """The release of the version `text`.
 
     Raises:
-        InputError: `text` is no version.
+        InputError: `text` is not a version.
     """
     try:
         return Version(Version(text).base_version)
@@ -28,7 +28,7 @@ def release(text: str) -> Version:
 
 
 def is_development(text: str) -> bool:
-    """Whether `text` is a pre-release or development version."""
+    """True if `text` is a pre-release or development version."""
     version = Version(text)
     return version.is_prerelease or version.is_devrelease
 
@@ -45,7 +45,7 @@ class Range:
         """Read a range.
 
         Raises:
-            ValueError: `text` is no range.
+            ValueError: `text` is not a range.
         """
         try:
             return cls(text, SpecifierSet(text))
@@ -53,9 +53,9 @@ class Range:
             raise ValueError(f"{text!r} is not a version range such as '>=0.14,<0.18'") from None
 
     def holds(self, version: str) -> bool:
-        """Whether the release of `version` lies in the range."""
+        """True if the release of `version` is in the range."""
         return self.specifiers.contains(release(version), prereleases=True)
 
     def any_of(self, versions: Sequence[str]) -> bool:
-        """Whether one of `versions` lies in the range."""
+        """True if one of `versions` is in the range."""
         return any(self.holds(version) for version in versions)

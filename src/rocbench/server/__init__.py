@@ -1,4 +1,4 @@
-"""A server is a context manager, whatever its kind: it is up inside the `with`, and proved gone after it.
+"""Servers of every kind as context managers: up inside the `with`, proved gone after it.
 
 with server.start(spec, on_progress) as running:
     drive(running.base_url, ...)
@@ -25,11 +25,11 @@ __all__ = ["RunningServer", "ServerSpec", "start"]
 
 @contextmanager
 def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[RunningServer]:
-    """Starts a server (or attaches to one), waits until it answers, and stops it whatever happens.
+    """Starts a server (or attaches to one), waits until it answers, and always stops it.
 
     Args:
-        spec: which server, and where its files go.
-        on_progress: told of loading steps read from its log, with the share done where known.
+        spec: the server, and the folder for its files.
+        on_progress: receives the loading steps read from its log, with the share done if known.
 
     Raises:
         EnvironmentFault: the model is not available, or the container runtime is missing.
@@ -56,7 +56,7 @@ def start(spec: ServerSpec, on_progress: OnProgress | None = None) -> Iterator[R
 
 
 def _stop(launched: Launched) -> StopReport:
-    """Stops it even when an interrupt falls into the stop itself; the interrupt is raised afterwards."""
+    """Stops it even if an interrupt arrives during the stop; raises the interrupt afterwards."""
     try:
         return launched.stop()
     except (KeyboardInterrupt, Interrupted):

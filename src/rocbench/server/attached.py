@@ -1,4 +1,4 @@
-"""A server that someone else runs: used, never stopped."""
+"""A server that someone else runs. bench uses it and never stops it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 
 REFUSED_S = 1.0
-"""Seconds an attached server may refuse connections: it is up already, or the URL is wrong."""
+"""Seconds for which an attached server may refuse connections: it is up already, or the URL is wrong."""
 LOADING_S = 60.0
-"""Seconds it, or the gateway before it, may say that it is not ready yet."""
+"""Seconds for which it, or the gateway in front of it, may answer "not ready"."""
 HEALTH, MODELS = "/health", "/v1/models"
 LIVENESS = ("/health/liveliness", "/health/live", "/livez")
-"""Of gateways whose /health asks their models: LiteLLM, and what Kubernetes asks of others."""
+"""Liveness paths of gateways whose /health asks their models: LiteLLM's and the usual Kubernetes ones."""
 _SHORT_BYTES = 64
-"""vLLM's own answer is empty; one that lists deployments has asked them."""
+"""Maximum size of a plain health answer. vLLM's is empty; a gateway that lists deployments has asked them."""
 _ANSWER_S = 4.0
 _MODELS_S = 10.0
 _POLL_S = 0.25
 _LOOKS = 3
-"""How often its processes are looked for: one that loads does not listen yet."""
+"""Number of searches for its processes: a server that is loading does not listen yet."""
 
 
 def reach(spec: ServerSpec) -> str:
-    """Waits shortly until a server answers, and gives the path that says at no cost that it lives; empty for none.
+    """Waits briefly for an answer; returns a health path that costs the server nothing, or "".
 
-    `/health` is asked of what says to be vLLM alone: behind a gateway it may run the models.
+    `/health` is used only if the server identifies itself as vLLM: a gateway may run its models for it.
 
     Raises:
-        ServerFault: it cannot be reached, or does not serve; with what stands in the way.
-        InputError: it wants another key.
+        ServerFault: it cannot be reached, or does not serve; the message gives the reason.
+        InputError: it expects another key.
     """
     url, began = checked(spec.base_url or ""), time.monotonic()
     while True:
@@ -65,7 +65,7 @@ def notes_on(path: str) -> list[str]:
 
 
 def _first_word(spec: ServerSpec, url: str) -> tuple[str, Answer]:
-    """The health of a server that says its version as vLLM does, else its models; and the path asked."""
+    """The path asked and the answer: health of a server with a /version like vLLM's, else its models."""
     try:
         said = _get(spec, url, "/version", _ANSWER_S).json()
         if isinstance(said, dict) and "version" in said:
@@ -76,7 +76,7 @@ def _first_word(spec: ServerSpec, url: str) -> tuple[str, Answer]:
 
 
 def _free_path(spec: ServerSpec, url: str, path: str, answer: Answer) -> str:
-    """What may be asked each second: vLLM's own health, a gateway's liveness, or the list of models."""
+    """A path cheap enough for each second: vLLM's health, a gateway's liveness, or the list of models."""
     if path == HEALTH and answer.status == 200 and len(answer.body) <= _SHORT_BYTES:
         return HEALTH
     for liveness in LIVENESS:
@@ -90,7 +90,7 @@ def _free_path(spec: ServerSpec, url: str, path: str, answer: Answer) -> str:
 
 
 def checked(base_url: str) -> str:
-    """The server's root. Raises InputError where no request can be sent there."""
+    """The server's root. Raises InputError if no request can be sent there."""
     if not _is_url(base_url):
         raise InputError(
             f"{base_url!r} is not the URL of a server",
@@ -101,12 +101,12 @@ def checked(base_url: str) -> str:
 
 
 def models(spec: ServerSpec, url: str) -> Answer:
-    """What /v1/models says.
+    """The answer of /v1/models.
 
     Raises:
-        TooLarge, TimeoutError: it does not end.
+        TooLarge, TimeoutError: the answer does not end.
         ServerFault: it does not answer.
-        InputError: it wants another key.
+        InputError: it expects another key.
     """
     try:
         answer = _get(spec, url, MODELS, _MODELS_S)
@@ -122,7 +122,7 @@ def models(spec: ServerSpec, url: str) -> Answer:
 
 
 def _check_models(spec: ServerSpec, url: str) -> None:
-    """For a server whose /health says nothing: /v1/models must answer."""
+    """Checks that /v1/models answers, for a server whose /health says nothing."""
     answer = models(spec, url)
     if answer.status == 404:
         raise ServerFault(
@@ -150,7 +150,7 @@ def _of_answer(spec: ServerSpec, answer: Answer, url: str) -> causes.Cause:
 
 
 class AttachedServer:
-    """The same face as a server of ours, with nothing behind it to start or stop."""
+    """An attached server with the interface of a launched one; it starts and stops nothing."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self.spec = spec
@@ -170,11 +170,11 @@ class AttachedServer:
         self.spec.folder.mkdir(parents=True, exist_ok=True)
 
     def exit_code(self) -> int | None:
-        """Always None: it is not our child."""
+        """Always None: it is not a child process."""
         return None
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
-        """Those that listen at its URL on this machine, and what they started; none where they cannot be seen."""
+        """Local processes that listen at its URL, and their descendants; none if they are not visible."""
         if self._family is None and self._looks:
             self._looks -= 1
             leader = listener.leader_of(self.base_url)
@@ -187,12 +187,12 @@ class AttachedServer:
 
 
 def _is_url(text: str) -> bool:
-    """Whether a request can be sent there: http or https, a host, and a port and path as they may be."""
+    """True if a request can be sent there: http or https, a host, and a valid port and path."""
     try:
         url = urlsplit(text)
         (url.hostname or "").encode(
             "idna"
-        )  # raises for what is no host's name, as `port` for what is no port
+        )  # raises for an invalid host name, as `port` for an invalid port
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and url.path.isascii()
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""What a server that someone else runs says it is, asked again: it may have been replaced since."""
+"""The identity of an attached server, asked again: it may have been replaced."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _ANSWER_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What it says; None where it does not."""
+    """The identity that a server reports; None for each fact that it does not report."""
 
     version: str | None = None
     model: str | None = None
-    """The name that is measured; `not served` where the list of models lacks it."""
+    """The measured name; `not served` if the list of models lacks it."""
     root: str | None = None
-    """What stands behind that name: a path, or a name of the hub."""
+    """The model behind that name: a path, or a name on the hub."""
     max_model_len: str | None = None
 
 
 def ask(running: RunningServer, secrets: Sequence[str] = ()) -> Told:
-    """What an attached server says of itself now; nothing of a server of ours, whose process is watched."""
+    """The identity an attached server reports now; empty for a launched one, whose process is watched."""
     if running.spec.kind != "attached":
         return Told()
     version = _json(running, "/version").get("version")
@@ -36,10 +36,10 @@ def ask(running: RunningServer, secrets: Sequence[str] = ()) -> Told:
 
 
 def told(version: Any, listed: Any, served_name: str, secrets: Sequence[str] = ()) -> Told:
-    """The same of what it answered, whatever that is. Pure."""
+    """The identity from its answers, of any form. Pure."""
 
     def text(value: Any) -> str | None:
-        """One line of it, masked and cut."""
+        """One line of a value, masked and truncated."""
         return one_line(cut(str(value), 100, secrets)) if isinstance(value, str | int) else None
 
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
@@ -50,7 +50,7 @@ def told(version: Any, listed: Any, served_name: str, secrets: Sequence[str] = (
 
 
 def differences(before: Told, now: Told) -> list[str]:
-    """`version was 0.14.1, is 0.15.0`, for each fact that both tell and that is not the same. Pure."""
+    """`version was 0.14.1, is 0.15.0`, for each fact that both report and that differs. Pure."""
     later = asdict(now)
     return [
         f"{name} was {value}, is {later[name]}"

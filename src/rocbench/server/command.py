@@ -1,4 +1,4 @@
-"""What is executed, and how it is written down: argv with its address, and a line that can be pasted. Pure."""
+"""The executed command and its written form: argv with its address, and a line to paste. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flag_value(command: Sequence[str], flag: str) -> str | None:
 
 
 def with_address(command: Sequence[str], host: str, port: int) -> tuple[str, ...]:
-    """argv with `--host` and `--port` appended where it has none of its own."""
+    """argv with `--host` and `--port` appended if it has none."""
     extra: list[str] = []
     if flag_value(command, "--host") is None:
         extra += ["--host", host]
@@ -36,7 +36,7 @@ def with_address(command: Sequence[str], host: str, port: int) -> tuple[str, ...
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address (`127.0.0.1`, `::1`, `localhost`)."""
+    """True if only this machine can reach an address (`127.0.0.1`, `::1`, `localhost`)."""
     if host == "localhost":
         return True
     try:
@@ -54,10 +54,10 @@ def launch_environment(
     gpus: Sequence[int] = (),
     inherited: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """What is added to what the server inherits: the spec's, and what the launcher itself needs.
+    """The variables added to the server's environment: the spec's, and those that the launcher needs.
 
-    Development mode opens endpoints that reset caches, so it is set on a loopback address only. Whatever
-    the spec says wins, but for the GPUs: they were chosen among those that it lets the server see.
+    Development mode opens endpoints that reset caches, so it is set on a loopback address only. The spec's
+    values win, except for the GPUs: they were chosen among those that the spec makes visible.
     """
     added: dict[str, str] = {}
     if dev_mode and is_loopback(host):
@@ -70,8 +70,8 @@ def launch_environment(
 def shell_line(command: Sequence[str], env: Mapping[str, str], secrets: Sequence[str] = ()) -> str:
     """`NAME=value ... word word`, quoted for a POSIX shell.
 
-    The value of a variable that may not be shown stands as `"${NAME?}"`, and a secret inside a word as
-    `"${SECRET_1?}"`: whoever pastes the line sets them, and is told which are missing.
+    The value of a secret variable becomes `"${NAME?}"`, and a secret inside a word `"${SECRET_1?}"`: the user
+    who pastes the line sets them, and the shell names the missing ones.
     """
     count = itertools.count(1)
     assignments = [
@@ -88,7 +88,7 @@ def shell_line(command: Sequence[str], env: Mapping[str, str], secrets: Sequence
 
 
 _NAME = re.compile(r"--[\w-]{1,60}|[A-Z][A-Z0-9_]{1,60}")
-"""Of a flag or a variable."""
+"""Name of a flag or a variable."""
 
 
 def _asked_for(name: str) -> str:

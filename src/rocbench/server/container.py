@@ -1,4 +1,4 @@
-"""A server in a container of docker or podman, with what ROCm needs, and caches that outlive it."""
+"""A server in a docker or podman container, with the devices and mounts of ROCm, and persistent caches."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
 STOP_MARGIN_S = 15.0
-"""`docker stop` gets the grace and this much: 60 s with the default grace of 45 s."""
+"""Seconds that `docker stop` gets on top of the grace: 60 s in all with the default grace of 45 s."""
 PULL_S = 2 * 3600.0
-"""An image of 30 GB at 4 MB/s."""
+"""Seconds to pull an image: 30 GB at 4 MB/s."""
 _CALL_S = 60.0
 
 CACHES = {
@@ -34,11 +34,11 @@ CACHES = {
     "TRITON_CACHE_DIR": "/cache/triton",
     "AITER_JIT_DIR": "/cache/aiter",
 }
-"""Variable to folder inside the container, for what is compiled at the first start and must not be again."""
+"""Variable to folder inside the container, for files compiled once and reused."""
 HF_HOME, HF_HUB = "/cache/huggingface", "/cache/hub"
 
 # With AITER_JIT_DIR set, AITER imports kernels from there only (aiter/jit/core.py, get_module_custom_op), so
-# those that the image brings are copied in once; else each would be built again, for minutes.
+# the kernels of the image are copied in once; else each would be built again, for minutes.
 _SEED_AND_RUN = (
     'd=$(python3 -c "import importlib.util as u;'
     "print(u.find_spec('aiter').submodule_search_locations[0])\" 2>/dev/null)"
@@ -59,14 +59,14 @@ def run_argv(
     groups: Sequence[str] = ("video", "render"),
     ipc_host: bool = True,
 ) -> tuple[str, ...]:
-    """argv that runs a server's command in a container. Pure.
+    """The argv that runs a server's command in a container. Pure.
 
     Args:
-        command: full argv as inside the image, its first word too: no image's entrypoint is relied on.
+        command: full argv inside the image, with its first word: the image's entrypoint is not used.
         port: published on 127.0.0.1 only.
-        env_names: passed by name; values come through the client's environment, so no secret is in argv.
+        env_names: variables passed by name; the client's environment has the values, so argv has no secret.
         mounts: host folder to container folder.
-        groups: owners of the devices, by number where the image may not know the name.
+        groups: groups that own the devices, by number if the image may lack the name.
         ipc_host: False gives 16 GiB of shared memory instead of the host's.
     """
     words = [runtime, "run", "--name", name]
@@ -83,7 +83,7 @@ def run_argv(
 
 
 class ContainerServer:
-    """One container, its client in the foreground so that its log is ours. The same face as a local server."""
+    """One container, with the interface of a local server. Its client in the foreground carries the log."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self.spec = spec
@@ -105,10 +105,10 @@ class ContainerServer:
         return int(found) if found and found.isdigit() and int(found) > 0 else None
 
     def launch(self) -> None:
-        """Finds (or pulls) the image, notes its digest, runs it.
+        """Finds (or pulls) the image, records its digest, and runs it.
 
         Raises:
-            InputError: no image is named.
+            InputError: the spec names no image.
             EnvironmentFault: the runtime is missing or does not answer, or the image is not available.
             NodeFault: the port is taken.
         """
@@ -126,7 +126,7 @@ class ContainerServer:
             gpus=self.spec.gpus,
         )
         mounts = self._mounts()
-        # Folders of the host are mounted, and have names of their own inside.
+        # Folders of the host are mounted, under other names inside.
         env = {**_inherited(os.environ), **CACHES, **env, "HF_HOME": HF_HOME}
         env["HF_HUB_CACHE"] = HF_HUB if HF_HUB in mounts.values() else f"{HF_HOME}/hub"
         devices = [device for device in ("/dev/kfd", "/dev/dri") if Path(device).exists()]
@@ -146,7 +146,7 @@ class ContainerServer:
         self._run(argv, env)
 
     def exit_code(self) -> int | None:
-        """The container's exit code, which its client hands on; None while it runs."""
+        """The container's exit code, passed on by its client; None while it runs."""
         code = self._client.poll() if self._client else None
         if self._log is not None:
             self._log.look() if code is None else self._log.drain()
@@ -164,7 +164,7 @@ class ContainerServer:
         return self._family.refresh()
 
     def stop(self) -> StopReport:
-        """`stop` with its time, `rm -f`, and proof that the container and its processes are gone.
+        """Runs `stop` with its grace, then `rm -f`, and proves that the container and its processes are gone.
 
         Raises:
             ServerFault: the container or a process of it is still there.
@@ -208,7 +208,7 @@ class ContainerServer:
         return self.spec.image
 
     def _digest(self, image: str) -> str | None:
-        """The image's repository digest, pulling the image when it is not there."""
+        """The image's repository digest; pulls the image if it is missing."""
         asked = (
             "image",
             "inspect",
@@ -233,7 +233,7 @@ class ContainerServer:
         return digest
 
     def _pull(self, image: str) -> bool:
-        """Whether the runtime says that it has the image now. Raises EnvironmentFault after `PULL_S`."""
+        """Pulls an image; True if the runtime has it now. Raises EnvironmentFault after `PULL_S`."""
         log = self._opened_log({})
         try:
             pulled = subprocess.run(
@@ -255,7 +255,7 @@ class ContainerServer:
         return pulled.returncode == 0
 
     def _mounts(self) -> dict[str, str]:
-        """Hugging Face cache, compile caches of this very image, and the model where it is a path."""
+        """Hugging Face cache, compile caches of this image, and the model if it is a path."""
         env = {**os.environ, **self.spec.env}
         key = re.sub(r"[^a-zA-Z0-9]+", "-", self.image_digest or "image")[-24:].strip("-")
         kept = Path.home() / ".cache" / "rocbench" / key
@@ -312,7 +312,7 @@ class ContainerServer:
             self._log = None
 
     def _call(self, *words: str, timeout_s: float = _CALL_S) -> str | None:
-        """Output of a runtime command; None when it failed or hung."""
+        """Output of a runtime command; None if it failed or hung."""
         with suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(
                 [self.spec.runtime, *words], capture_output=True, text=True, timeout=timeout_s, check=False
@@ -337,13 +337,13 @@ def _with_blobs(model: Path) -> Path:
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a container gets of the launcher's own environment: access to the hub, nothing else."""
+    """Variables that a container gets from the launcher's environment: only those for access to the hub."""
     names = ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_ENDPOINT")
     return {name: environ[name] for name in names if name in environ}
 
 
 def _device_groups(devices: Sequence[str]) -> tuple[str, ...]:
-    """Groups that own the devices, as numbers: the image may call them otherwise, or not know them."""
+    """Groups that own the devices, as numbers: the image may name them otherwise or not at all."""
     found = {Path(device).stat().st_gid for device in devices}
     nodes = Path("/dev/dri").glob("renderD*") if "/dev/dri" in devices else ()
     found |= {node.stat().st_gid for node in nodes}

@@ -1,4 +1,4 @@
-"""Which processes of this machine listen where a URL points: how an attached server's own processes are found."""
+"""Search for an attached server's processes: those of this machine that listen at its URL."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ RELAYS = frozenset(
     "caddy conmon containerd docker-proxy envoy gvproxy haproxy kubectl nginx pasta rootlessport slirp4netns socat ssh"
     " sshd traefik".split()
 )
-"""Programs that hand connections on: what they listen for is answered by another process, maybe elsewhere."""
+"""Programs that forward connections: another process answers, perhaps on another machine."""
 
 _LISTENS = "0A"
 _PROC = Path("/proc")
 
 
 def leader_of(base_url: str, proc: Path = _PROC) -> int | None:
-    """Pid of the server behind a URL of this machine, its first process where several listen.
+    """Pid of the server behind a URL of this machine; the first process if several listen.
 
-    None where the URL is of another machine, where only a relay listens here, and where the kernel doesn't tell: other
-    users' sockets are seen by root only.
+    None if the URL points to another machine, if only a relay listens here, or if the kernel hides it: only root
+    sees other users' sockets.
     """
     url = urlsplit(base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -38,7 +38,7 @@ def leader_of(base_url: str, proc: Path = _PROC) -> int | None:
 
 
 def _is_here(host: str) -> bool:
-    """Whether a host's name or address is one of this machine: only those can be bound."""
+    """True if a host name or address belongs to this machine: only those can be bound."""
     with suppress(OSError, UnicodeError):
         for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
             with suppress(OSError), socket.socket(family, kind) as probe:
@@ -60,7 +60,7 @@ def _sockets(port: int, proc: Path) -> set[str]:
 
 
 def _holders(inodes: set[str], proc: Path) -> set[int]:
-    """Processes that have one of these sockets open, as far as they can be seen."""
+    """Visible processes that have one of these sockets open."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     found = set()
     for folder in proc.iterdir() if wanted else ():

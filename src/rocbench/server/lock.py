@@ -1,7 +1,7 @@
-"""One run a node, and one server a GPU: locks that the kernel lets go of when their holder dies.
+"""Locks for one run per node and one server per GPU. The kernel releases them when their holder dies.
 
-The files are shared by all users of the node, so they are locked and nothing more: nothing is written into them, and
-nothing is read out of them. Who holds one, the kernel tells.
+All users of the node share the files, so they are only locked: never written and never read. The
+kernel names the holder.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from rocbench.server.state import no_plain_file, open_unlinked, removal, shared_
 
 _LOCKS = Path("/proc/locks")
 _TRIES = 20
-"""How often a lock is taken anew because its file was removed meanwhile."""
+"""Number of attempts to take a lock whose file is removed meanwhile."""
 
 
 @contextmanager
 def node_lock(*, wait_s: float = 0.0, shared: bool = False) -> Iterator[None]:
-    """Holds the node, so that a nightly and a person do not measure each other.
+    """Holds the node, so that two runs, such as a nightly and a manual one, do not disturb each other.
 
     Args:
-        wait_s: how long to wait for another holder.
-        shared: beside others that share it, as servers that nobody measures; never beside a run.
+        wait_s: seconds to wait for another holder.
+        shared: hold it together with other shared holders (servers without a measurement), never with a run.
 
     Raises:
-        NodeFault: another run holds it, and is named; or somebody put something else in the place of the lock's file.
+        NodeFault: another run holds it, and is named; or the lock's file was replaced by something else.
     """
     with _held("node", "the node", wait_s, shared=shared):
         yield
@@ -43,7 +43,7 @@ def node_lock(*, wait_s: float = 0.0, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def gpu_locks(gpus: Sequence[int]) -> Iterator[None]:
-    """Holds GPUs by index, so that no two servers of ours ever share one, whoever runs them. Raises NodeFault."""
+    """Holds GPUs by index, so that no two bench servers of any user share one. Raises NodeFault."""
     with ExitStack() as stack:
         for gpu in sorted(set(gpus)):
             stack.enter_context(_held(f"gpu-{gpu}", f"GPU {gpu}", 0.0))
@@ -51,10 +51,10 @@ def gpu_locks(gpus: Sequence[int]) -> Iterator[None]:
 
 
 def choose_gpus(count: int, available: Sequence[int]) -> tuple[int, ...]:
-    """The first `count` GPUs of `available` that no server of ours holds.
+    """The first `count` GPUs of `available` that no bench server holds.
 
-    Nearest indices are taken. On an 8-GPU MI300 node every pair is linked directly (xGMI, ~48 GB/s usable a
-    link), so any choice is as good; with fewer than 8 only the links among the chosen are used.
+    Nearest indices are taken. On an 8-GPU MI300 node every pair is linked directly (xGMI, ~48 GB/s usable per
+    link), so all choices are equal; with fewer than 8 only the links among the chosen are used.
 
     Raises:
         NodeFault: fewer are free.
@@ -92,7 +92,7 @@ def _held(name: str, what: str, wait_s: float, *, shared: bool = False) -> Itera
 
 
 def _locked(name: str, how: int) -> int | None:
-    """The lock's file, locked; None when another holds it."""
+    """The lock's file, locked; None if another process holds it."""
     for _ in range(_TRIES):
         path, file = _open(name)
         if not _try(path, file, how):
@@ -105,12 +105,12 @@ def _locked(name: str, how: int) -> int | None:
 
 
 def _open(name: str) -> tuple[Path, int]:
-    """The lock's file, made when missing so that every user may lock it. Raises NodeFault."""
+    """The lock's file, created if missing so that every user can lock it. Raises NodeFault."""
     path = shared_dir() / f"rocbench-{name}.lock"
     for _ in range(_TRIES):
         try:
             # Not with O_CREAT first: in a sticky folder the kernel refuses that for a file of another user
-            # (fs.protected_regular). To lock it, reading is enough; NFS alone wants more, of its owner.
+            # (fs.protected_regular). Read access is enough to lock it; only NFS needs more, from its owner.
             try:
                 return path, open_unlinked(path, os.O_RDWR)
             except PermissionError:
@@ -131,7 +131,7 @@ def _make(path: Path) -> None:
     except OSError as error:
         raise unwritable(path, error) from None
     with suppress(OSError):
-        os.fchmod(file, 0o644)  # whatever the umask: all users of the node lock it
+        os.fchmod(file, 0o644)  # regardless of the umask: all users of the node lock it
     os.close(file)
 
 
@@ -146,7 +146,7 @@ def _try(path: Path, file: int, how: int) -> bool:
 
 
 def _still_there(path: Path, file: int) -> bool:
-    """Whether the next one who comes will find this very file: a cleaner of old files may have removed it."""
+    """True if the path still leads to this file: a cleaner of old files may have removed it."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(file))
     except FileNotFoundError:
@@ -165,7 +165,7 @@ def _not_lockable(path: Path, error: OSError) -> NodeFault:
 
 
 def _holder_of(name: str) -> str | None:
-    """Who holds a GPU; None when nobody does. Two who ask at once are not in one another's way."""
+    """The holder of a GPU; None without one. Simultaneous queries do not block each other."""
     path, file = _open(name)
     try:
         return None if _try(path, file, fcntl.LOCK_SH) else _who(name)
@@ -186,7 +186,7 @@ def _who(name: str) -> str:
 
 
 def _holders(file: os.stat_result, table: Path = _LOCKS) -> list[int]:
-    """Pids of those who hold a lock (flock) on a file, as far as the kernel lets them be seen (proc_locks(5))."""
+    """Pids of the visible processes that hold a lock (flock) on a file (proc_locks(5))."""
     same_file: list[int] = []
     same_number: list[int] = []
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
@@ -199,12 +199,12 @@ def _holders(file: os.stat_result, table: Path = _LOCKS) -> list[int]:
             if inode == str(file.st_ino):
                 same_number.append(int(words[4]))
                 same_file += [int(words[4])] if where == device else []
-    # Some file systems (btrfs, overlayfs) tell one device there and another to stat.
+    # Some file systems (btrfs, overlayfs) report one device there and another in stat.
     return sorted(set(same_file or same_number))
 
 
 def _holder(pid: int) -> str:
-    """`alice (uid 1001), pid 4711: bench sweep nightly, since 2026-03-01 01:17`. All but the words is the kernel's."""
+    """`alice (uid 1001), pid 4711: bench sweep nightly, since 2026-03-01 01:17`, all but the words from the kernel."""
     uid = processes.user_of(pid)
     who = "another user" if uid is None else user_name(uid)
     words = " ".join(_words(processes.arguments(pid)))
@@ -216,7 +216,7 @@ def _holder(pid: int) -> str:
 
 
 def _words(argv: Sequence[str]) -> list[str]:
-    """The first words of a command line, without the interpreter and its folders: a process may call itself anything."""
+    """The first words of a command line, without the interpreter and folders. A process can set them."""
     words = masked_argv(argv)
     if words and Path(words[0]).name.startswith("python"):
         words = [word for word in words[1:] if word != "-m"]

@@ -1,4 +1,4 @@
-"""A server's log: opened for its owner alone, and filtered before it reaches the disk (`rocbench.logfilter`)."""
+"""A server's log: readable by its owner only, filtered before it reaches the disk (`rocbench.logfilter`)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rocbench.server.state import open_log
 from rocbench.variables import shown
 
 DRAIN_S = 10.0
-"""So long a server that has died is waited for to have its last words written."""
+"""Seconds to wait for the last lines of a dead server."""
 IDLE_S = 0.5
-"""All that was written has been in the log for so long: a process that lives holds the pipe."""
+"""Seconds without unwritten output, after which the wait ends: a living process still holds the pipe."""
 END_S = 5.0
-"""The same where every process of the server is gone: then a stranger holds the pipe."""
+"""The same after every process of the server is gone: an unrelated process holds the pipe."""
 FULL_S = 1.0
-"""A pipe that is half full at every look for so long is filled faster than it is emptied."""
+"""Seconds of a pipe half full at every check, after which it counts as filled faster than it is emptied."""
 FULL = (
     "the server logs faster than its log is filtered: it may have waited for its log, and latencies hold that time; "
     "let it log less"
@@ -42,23 +42,23 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 class LogPipe:
-    """The end of a pipe that a server writes to, and the process that carries it into the log.
+    """The pipe end that a server writes to, and the process that copies it into the log.
 
-    What several processes of a server write at once stays apart only up to 4096 bytes (PIPE_BUF), as in any pipe.
+    Simultaneous writes of several processes stay separate only up to 4096 bytes (PIPE_BUF), as in any pipe.
     """
 
     def __init__(
         self, path: Path, spec: ServerSpec, env: Mapping[str, str], notes: list[str] | None = None
     ) -> None:
-        """Opens the log, and starts its filter.
+        """Opens the log and starts its filter.
 
         Args:
-            env: what the server gets beside this process's environment.
-            notes: gets what the server's user must know of its log.
+            env: the server's variables on top of this process's environment.
+            notes: receives the notes on its log for the user.
 
         Raises:
             OSError: the log cannot be opened.
-            NodeFault: it is a link, or no regular file.
+            NodeFault: it is a link, or not a regular file.
         """
         self._spec, self._env = spec, env
         self._notes = notes if notes is not None else []
@@ -80,13 +80,13 @@ class LogPipe:
             raise
 
     def close(self) -> None:
-        """Our own end, once the server has it: then the filter ends with the last process of the server."""
+        """Closes this process's end once the server has it, so that the filter ends with the server."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def look(self) -> None:
-        """Start another filter where one has died, else the server waits for ever; note a pipe that stays full."""
+        """Replace a dead filter, else the server blocks forever; note a pipe that stays full."""
         if not self._looking.acquire(blocking=False):
             return  # another thread looks
         try:
@@ -96,13 +96,13 @@ class LogPipe:
             self._looking.release()
 
     def drain(self) -> None:
-        """Wait, once, until what a dead server wrote is in the log; a worker of it may still hold the pipe."""
+        """Wait, once, until a dead server's output is in the log; a worker of it may still hold the pipe."""
         if not self._drained:
             self._drained = True
             self._wait(IDLE_S)
 
     def end(self) -> None:
-        """Wait for the filter's end, when all processes of the server are gone."""
+        """Wait for the filter's end after all processes of the server are gone."""
         self.close()
         try:
             self._wait(END_S)
@@ -110,8 +110,8 @@ class LogPipe:
             with self._looking:
                 self._ended = True
                 if self._filter.poll() is None:
-                    self._filter.kill()  # what holds the pipe has nothing to do with the server any more
-                with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: it is not waited for
+                    self._filter.kill()  # the holder of the pipe no longer belongs to the server
+                with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: do not wait for it
                     self._filter.wait(timeout=END_S)
                 self._let_go()
 
@@ -121,7 +121,7 @@ class LogPipe:
             if now - self._started_at > _RESTART_S:
                 code = self._filter.returncode
                 died = f"signal {-code}" if code < 0 else f"exit code {code}"
-                with suppress(OSError):  # no memory for a process: at the next look
+                with suppress(OSError):  # no memory for a process: retry at the next look
                     self._filter = self._started(died)
                     self._notes.append(
                         f"the filter of the server's log ended ({died}): the log may lack lines"
@@ -139,7 +139,7 @@ class LogPipe:
             self._notes.append(text)
 
     def _started(self, died: str) -> subprocess.Popen[bytes]:
-        """A filter at the pipe's other end; `died` says how the one before it ended."""
+        """A filter at the pipe's other end; `died` says how the previous one ended."""
         self._started_at = time.monotonic()
         state = _told(self._spec, self._env, died)
         try:
@@ -150,7 +150,7 @@ class LogPipe:
                 stderr=self._log,
                 pass_fds=(state,),
                 env=_plain_environment(),
-                process_group=0,  # a Ctrl-C at the terminal is not for it
+                process_group=0,  # a Ctrl-C at the terminal does not reach it
             )
         except BaseException:
             os.close(state)
@@ -168,7 +168,7 @@ class LogPipe:
         self._out = self._state = -1
 
     def _wait(self, idle_s: float) -> None:
-        """Until the filter has ended with the last writer, or has had nothing to do for so long."""
+        """Waits until the filter has ended with the last writer, or has been idle for `idle_s` seconds."""
         until = time.monotonic() + DRAIN_S
         idle = time.monotonic() + idle_s
         while not self._ended and self._filter.poll() != 0 and time.monotonic() < min(until, idle):
@@ -178,7 +178,7 @@ class LogPipe:
             time.sleep(_POLL_S)
 
     def _behind(self) -> bool:
-        """Whether anything that was written to the pipe is not in the log yet, unfinished lines apart."""
+        """True if output in the pipe is not in the log yet, apart from unfinished lines."""
         # In this order: the filter says that it is busy before it reads.
         return self._unread() > 0 or (self._state >= 0 and os.pread(self._state, 1, 0) != AT_REST)
 
@@ -192,7 +192,7 @@ class LogPipe:
 
 
 def _plain_environment() -> dict[str, str]:
-    """Only what Python needs: a process that outlives us need not hold our secrets."""
+    """Only the variables that Python needs: a process that outlives bench must not hold its secrets."""
     kept = {
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ
     }
@@ -200,7 +200,7 @@ def _plain_environment() -> dict[str, str]:
 
 
 def _told(spec: ServerSpec, env: Mapping[str, str], died: str) -> int:
-    """A file in memory with what the filter must know: neither a command line nor a disk ever holds it."""
+    """A file in memory with the filter's settings, which never reach a command line or a disk."""
     surroundings = {**os.environ, **env}
     told = {
         "secrets": of_server(spec, env),

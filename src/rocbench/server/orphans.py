@@ -1,4 +1,4 @@
-"""Servers that outlived their `bench`: written down when started, found and ended by the next one of the same user."""
+"""Servers that outlived their `bench`: recorded at the start, ended by the user's next `bench`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from rocbench.server.stop import stop_family
 _RECORD = re.compile(r"server-\d+-\d+\.json")
 _CONTAINER = re.compile(r"(rocbench-\d+-[a-zA-Z0-9_.-]+)?")
 _LARGEST = 4 << 20
-"""Bytes of a record: a server has some hundred processes at most, and a command line of some kB."""
+"""Maximum bytes of a record: a server has a few hundred processes at most, and a command line of some kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A server of ours whose `bench` is gone."""
+    """A server whose `bench` is gone."""
 
     leader: ProcessIdentity
     members: tuple[ProcessIdentity, ...]
-    """Who of it lives; the leader may be dead and its workers not."""
+    """Its living processes; the leader may be dead and its workers alive."""
     model: str
     base_url: str
     folder: str
@@ -39,22 +39,22 @@ class Orphan:
     started_at: float
     """Seconds since the epoch."""
     container: str = ""
-    """Its name, where it runs in one."""
+    """Name of its container; empty without one."""
     runtime: Runtime = "docker"
     by_group: bool = True
-    """Whether the process group of the leader's number is the server's, beyond doubt."""
+    """True if the process group of the leader's number certainly is the server's."""
     doubt: str = ""
-    """Why the process may not be the server that was written down; it is then told, and left alone."""
+    """Reason to doubt that the process is the recorded server; it is then reported and left alone."""
 
     def text(self) -> str:
-        """One line for people."""
+        """One line for the user."""
         pids = ", ".join(str(member.pid) for member in self.members)
         who = f"container {self.container}" if self.container else f"pids {pids}"
         return f"{self.model} at {self.base_url} ({who}), log {self.folder}/server.log"
 
 
 def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container: str = "") -> None:
-    """Writes a server down before anything else can go wrong. In a container, `leader` is its client.
+    """Records a server before anything else can fail. For a container, `leader` is its client.
 
     Raises:
         NodeFault: there is no room for the record, or its folder is not this user's.
@@ -75,15 +75,15 @@ def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container
     for _ in range(100):
         if seen["argv"] or not processes.is_alive(leader):
             break
-        time.sleep(0.001)  # the kernel has only begun to execute it
+        time.sleep(0.001)  # the kernel has only started to execute it
         seen = _as_seen((leader,))
     _write(_name(leader.pid), record | seen)
 
 
 def note(members: Sequence[ProcessIdentity]) -> None:
-    """Adds to a server's record who belongs to it (its leader first), so that they are known without the leader.
+    """Adds a server's processes (leader first) to its record, which then names them without the leader.
 
-    What cannot be written is left out: a measurement does not end for it.
+    A failed write is ignored: it does not end a measurement.
     """
     with suppress(NodeFault), opened_state_dir() as (_, folder):
         name = _name(members[0].pid)
@@ -93,13 +93,13 @@ def note(members: Sequence[ProcessIdentity]) -> None:
 
 
 def forget(pid: int) -> None:
-    """Strikes a server out: it was proved gone."""
+    """Removes the record of a server that was proved gone."""
     with opened_state_dir() as (_, folder), suppress(FileNotFoundError):
         os.unlink(_name(pid), dir_fd=folder)
 
 
 def find() -> tuple[Orphan, ...]:
-    """Servers of this user whose `bench` is gone but of whom a process lives. Records of servers long gone are removed."""
+    """Servers of this user that live without their `bench`. Removes records of ended servers."""
     found = []
     with opened_state_dir() as (_, folder):
         names = os.listdir(folder)  # noqa: PTH208 - of the very folder that was checked
@@ -117,11 +117,11 @@ def find() -> tuple[Orphan, ...]:
 
 
 def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
-    """Ends an orphan as `stop_family` does. The filter of its log ends with it.
+    """Ends an orphan with `stop_family`. The filter of its log ends with it.
 
     Raises:
-        NodeFault: it may be something else than what was written down, or runs as another user; nothing was ended then.
-        ServerFault: something of it stays.
+        NodeFault: it may not be the recorded server, or runs as another user; nothing was ended.
+        ServerFault: a process of it stays.
     """
     if orphan.doubt:
         pid = orphan.leader.pid
@@ -146,9 +146,9 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
 
 
 def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None]) -> None:
-    """Ends an orphan if that was asked for, and refuses to start a server beside it if not.
+    """Ends an orphan if asked to; otherwise refuses to start another server next to it.
 
-    One of which it is not sure that it is a server of ours is told, and neither ended nor in the way.
+    A doubtful orphan is reported; it is not ended and does not block the start.
 
     Raises:
         NodeFault: it lives on.
@@ -163,7 +163,7 @@ def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None])
 
 
 def _check_permitted(orphan: Orphan) -> None:
-    """A command may have changed its user, as by sudo. Raises NodeFault."""
+    """Raises NodeFault if the command changed its user, for example by sudo."""
     users = {processes.user_of(member.pid) for member in orphan.members} - {None}
     if os.geteuid() != 0 and (others := users - {os.geteuid()}):
         names = ", ".join(user_name(uid) for uid in others if uid is not None)
@@ -188,7 +188,7 @@ def _name(pid: int) -> str:
 
 
 def _as_seen(members: Sequence[ProcessIdentity]) -> dict[str, Any]:
-    """What tells a server's processes from all others, as the kernel shows them now."""
+    """The facts that identify a server's processes, as the kernel shows them now."""
     pid = members[0].pid
     return {
         "uid": processes.user_of(pid),
@@ -212,7 +212,7 @@ def _write(name: str, record: dict[str, Any]) -> None:
 
 
 def _load(name: str, folder: int) -> dict[str, Any] | None:
-    """A record of this user's own; None for any other file, and for what is no record."""
+    """A record of this user; None for any other file or content."""
     try:
         file = open_unlinked(name, os.O_RDONLY, folder=folder)
         with os.fdopen(file, "rb") as text:
@@ -225,10 +225,10 @@ def _load(name: str, folder: int) -> dict[str, Any] | None:
 
 
 def _read(record: dict[str, Any]) -> Orphan | None:
-    """The orphan a record tells of, without members when its server is gone; None while its bench lives.
+    """The orphan of a record, without members if its server is gone; None while its bench lives.
 
-    None also for a record of another pid namespace of this boot (a container's): only there can it be told. And for
-    one that names what `bench` never starts.
+    Also None for a record of another pid namespace of this boot (a container's), which only that namespace can
+    check, and for one that names a program that `bench` never starts.
     """
     here = processes.pid_space()
     try:
@@ -273,13 +273,13 @@ def _identity(told: Any) -> ProcessIdentity:
 def _living(
     leader: ProcessIdentity, known: Sequence[ProcessIdentity], record: dict[str, Any]
 ) -> tuple[tuple[ProcessIdentity, ...], bool, str]:
-    """Who of a server lives, whether the group of its leader's number is its own, and what is doubtful about it."""
+    """Living processes of a server, if the group of its leader's number is its own, and the doubt."""
     if processes.is_alive(leader):
         uid, argv = processes.user_of(leader.pid), processes.fingerprint(leader.pid)
         if (uid, argv) == (record.get("uid"), record.get("argv")):
             return ProcessTree(leader).refresh(), True, ""
         return (leader,), False, _unlike(leader.pid, record)
-    # A pid that nobody has may have been another's meanwhile, and what is left of its group that other's.
+    # A free pid may have been reused meanwhile, and its group may be that of the other process.
     seen = {member.pid: member for member in known if processes.is_alive(member)}
     seen = {pid: member for pid, member in seen.items() if processes.user_of(pid) == record.get("uid")}
     rows = [processes.read_process(pid) for pid in seen]

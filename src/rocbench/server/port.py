@@ -1,4 +1,4 @@
-"""A free TCP port, or who holds it."""
+"""A free TCP port, or the holder of a taken one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rocbench.server.spec import ServerSpec
 
 
 def free_port(host: str) -> int:
-    """A port that nothing listens on at this moment, chosen by the kernel."""
+    """A port without a listener at this moment, chosen by the kernel."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
@@ -27,14 +27,14 @@ def choose_port(spec: ServerSpec) -> int:
 
 
 def check_port(host: str, port: int) -> None:
-    """Makes sure a port can be bound.
+    """Checks that a port can be bound.
 
     Raises:
-        NodeFault: it is taken; its holder is named where the kernel tells.
+        NodeFault: it is taken; the message names its holder if the kernel shows it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do; without it a port in TIME_WAIT of the last server would look taken.
+        # As in servers; without it a port in TIME_WAIT of the last server would look taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -46,7 +46,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def holder(port: int) -> str:
-    """`held by pid 123 (python -m http.server)`, or that it cannot be told."""
+    """`held by pid 123 (python -m http.server)`, or a note that the holder is unknown."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:

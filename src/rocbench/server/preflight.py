@@ -1,4 +1,4 @@
-"""What can be known to fail before a server is started: the model's files, room for them, the token to get them."""
+"""Checks before a server starts: the model's files, disk space for them, the token to download them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rocbench.server.spec import ServerSpec
 from rocbench.units import size
 
 _MARGIN = 1.05
-"""Of the weights' bytes: tokenizer and partial downloads come on top."""
+"""Factor on the weights' bytes, for the tokenizer and partial downloads."""
 
 
 def check_model(spec: ServerSpec, environ: Mapping[str, str] | None = None) -> None:
-    """Checks that the model is there or can be downloaded. Reads the disk, asks no network.
+    """Checks that the model is present or can be downloaded. Reads the disk, without network access.
 
     Raises:
-        EnvironmentFault: the path does not exist, a token or the network is needed and not available.
+        EnvironmentFault: the path does not exist, or a token or the network is needed and not available.
         NodeFault: too little disk space to download it.
     """
     env = {**(os.environ if environ is None else environ), **spec.env}
@@ -46,25 +46,25 @@ def check_model(spec: ServerSpec, environ: Mapping[str, str] | None = None) -> N
 
 
 def is_cached(model: str, env: Mapping[str, str]) -> bool:
-    """Whether a snapshot of the model stands in the hub's cache."""
+    """True if the hub's cache holds a snapshot of the model."""
     snapshots = hub_cache(env) / f"models--{model.replace('/', '--')}" / "snapshots"
     return any(snapshots.glob("*/config.json"))
 
 
 def hub_cache(env: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps models: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
+    """The model folder of huggingface_hub: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
     chosen = env.get("HF_HUB_CACHE")
     return Path(chosen).expanduser() if chosen else hf_home(env) / "hub"
 
 
 def hf_home(env: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps all it has: HF_HOME, else huggingface in XDG_CACHE_HOME, else in ~/.cache."""
+    """The base folder of huggingface_hub: HF_HOME, else huggingface in XDG_CACHE_HOME, else in ~/.cache."""
     home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(home).expanduser()
 
 
 def token(env: Mapping[str, str]) -> bool:
-    """Whether a token is at hand: HF_TOKEN, or the file that `hf auth login` writes."""
+    """True if a token is available: HF_TOKEN, or the file that `hf auth login` writes."""
     if env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN"):
         return True
     stored = env.get("HF_TOKEN_PATH") or hub_cache(env).parent / "token"

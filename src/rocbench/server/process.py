@@ -22,12 +22,12 @@ from rocbench.server.stop import KILL_WAIT_S, stop_family
 
 
 class LocalServer:
-    """One server process in a process group of its own. `launch`, then `stop` whatever happens.
+    """One server process in its own process group. Call `launch`, then always `stop`.
 
-    It stays in our session. A session of its own would be a scheduling group of its own where the kernel makes
-    autogroups, and the client's group then waits for as long as vLLM's processes spin on the same CPUs: whole
-    answers came in one burst, TTFT 110 ms for 6 ms. Within one group neither waits for the other, and both
-    keep their share against everything else on the machine.
+    It stays in the session of bench. In a session of its own, a kernel with autogroups makes it a separate
+    scheduling group, and the client's group waits while vLLM's processes spin on the same CPUs: whole answers
+    came in one burst, with a TTFT of 110 ms instead of 6 ms. In one group neither waits for the other, and
+    both keep their share against everything else on the machine.
     """
 
     def __init__(self, spec: ServerSpec) -> None:
@@ -40,7 +40,7 @@ class LocalServer:
         self._popen: subprocess.Popen[bytes] | None = None
         self._family: ProcessTree | None = None
         self._noted: set[ProcessIdentity | tuple[str, ...]] | None = None
-        """Processes, and the leader's command lines, that the server's record holds; None where it has none."""
+        """Processes and leader's command lines in the server's record; None without a record."""
         self._log_start = 0
         self._log: LogPipe | None = None
 
@@ -51,15 +51,15 @@ class LocalServer:
 
     @property
     def log_start(self) -> int:
-        """Where this start's lines begin in the log (a restarted server appends)."""
+        """Offset of this start's lines in the log (a restarted server appends)."""
         return self._log_start
 
     def launch(self) -> None:
-        """Starts the process and writes down what was started.
+        """Starts the process and records it.
 
         Raises:
             NodeFault: the port is taken.
-            ServerFault: the executable is missing or may not be run.
+            ServerFault: the executable is missing or not permitted to run.
         """
         port = choose_port(self.spec)
         check_port(self.spec.host, port)
@@ -78,14 +78,14 @@ class LocalServer:
         self._start(command, env)
 
     def exit_code(self) -> int | None:
-        """None while the leader runs (or was never started). Once it has ended, its last words are in the log."""
+        """Exit code, once its last lines are in the log; None while the leader runs or before the start."""
         code = self._popen.poll() if self._popen else None
         if self._log is not None:
             self._log.look() if code is None else self._log.drain()
         return code
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
-        """Leader and descendants that live, leader first; who is new among them is written down."""
+        """Living leader and descendants, leader first; records the new ones."""
         if self._log is not None:
             self._log.look()
         living = self._family.refresh() if self._family else ()
@@ -97,11 +97,11 @@ class LocalServer:
         return living
 
     def stop(self) -> StopReport:
-        """SIGTERM, the grace, SIGKILL, proof; then its log is whole. Raises ServerFault."""
+        """Stops it: SIGTERM, the grace, SIGKILL, proof; its log is then complete. Raises ServerFault."""
         if self._popen is None:
             return StopReport("already_gone", 0.0)
         self._noted = None
-        # An interrupt may fall between the start and the note of who was started.
+        # An interrupt may arrive between the start and the record of the process.
         family = self._family or ProcessTree(processes.identity_of(self._popen.pid))
         try:
             report = stop_family(family, grace_s=self.spec.grace_s, reap=self._popen.poll)
@@ -138,7 +138,7 @@ class LocalServer:
 
 
 def write_launch_files(folder: Path, command: tuple[str, ...], env: dict[str, str]) -> None:
-    """Writes `command.sh`, which can be pasted, and `environment.json`: what was added, secrets masked."""
+    """Writes `command.sh` (a line to paste) and `environment.json` (the added variables, secrets masked)."""
     folder.mkdir(parents=True, exist_ok=True)
     secrets = secret_values(env, os.environ)
     line = shell_line(command, env, secrets)

@@ -1,4 +1,4 @@
-"""Processes as the Linux kernel lists them: who they are, to what group they belong, what CPU they used."""
+"""Processes as the Linux kernel lists them: identity, process group, CPU time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProcessRow:
     group: int
     session: int
     cpu_s: float
-    """User and system time, its threads included, its children not."""
+    """User and system time in seconds, with its threads, without its children."""
     started: int
     """Clock ticks since boot."""
     threads: int = 1
@@ -36,21 +36,21 @@ class ProcessRow:
 
     @property
     def alive(self) -> bool:
-        """False for a zombie: it holds no memory and no GPU, only a line in the table.
+        """False for a zombie: it holds no memory and no GPU, only a row in the table.
 
-        A process whose first thread has ended is listed as a zombie too, while its other threads still run.
+        A process whose first thread has ended is also listed as a zombie while its other threads run.
         """
         return self.state not in ("Z", "X", "x") or self.threads > 1
 
 
 def read_process(pid: int, proc: Path = Path("/proc")) -> ProcessRow | None:
-    """The row of one pid; None when there is no such process."""
+    """The row of one pid; None if there is no such process."""
     try:
         with open(proc / str(pid) / "stat", "rb") as file:
             text = file.read().decode(errors="replace")
     except OSError:
         return None
-    # The name stands in parentheses and may hold anything, also parentheses and blanks.
+    # The name is in parentheses and may hold any characters, also parentheses and blanks.
     name, _, rest = text.partition("(")[2].rpartition(")")
     words = rest.split()
     ticks = int(words[11]) + int(words[12])
@@ -75,19 +75,19 @@ def table() -> dict[int, ProcessRow]:
 
 
 def identity_of(pid: int) -> ProcessIdentity:
-    """Who has this pid now; a start time of -1 when nobody has, which matches no process."""
+    """The process that has this pid now; a start time of -1, which matches no process, if the pid is free."""
     row = read_process(pid)
     return row.identity if row else ProcessIdentity(pid, -1)
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether this very process still runs: same pid, same start, not a zombie."""
+    """True if the same process still runs: same pid, same start, not a zombie."""
     row = read_process(identity.pid)
     return row is not None and row.started == identity.started and row.alive
 
 
 def arguments(pid: int) -> tuple[str, ...]:
-    """The words of the command line as the kernel has them now; empty when the process is gone or hidden."""
+    """The words of the command line as the kernel has them now; empty if the process is gone or hidden."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             text = file.read().decode(errors="replace")
@@ -97,24 +97,24 @@ def arguments(pid: int) -> tuple[str, ...]:
 
 
 def fingerprint(pid: int) -> list[str]:
-    """The command line as a file may hold it: its program, and a hash of all words, for a flag can hold a secret.
+    """The command line for a file: its program, and a hash of all words, because a flag can hold a secret.
 
-    Empty when the process is gone or hidden.
+    Empty if the process is gone or hidden.
     """
     words = arguments(pid)
     return [words[0], hashlib.sha256("\0".join(words).encode()).hexdigest()] if words else []
 
 
 def command_line(pid: int) -> str:
-    """The command line as `ps` shows it, without secrets and control characters; empty when the process is gone or hidden."""
+    """The command line as in `ps`, without secrets and control characters; empty if gone or hidden."""
     text = " ".join(masked_argv(arguments(pid))).strip()
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def user_of(pid: int) -> int | None:
-    """The real user id of a process; None when it is gone or hidden.
+    """The real user id of a process; None if it is gone or hidden.
 
-    Not the owner of /proc/<pid>, which is root's where a process has changed its user (proc(5)).
+    Not the owner of /proc/<pid>, which is root if the process has changed its user (proc(5)).
     """
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
@@ -125,26 +125,26 @@ def user_of(pid: int) -> int | None:
 
 
 def pid_space() -> str:
-    """Names the boot and the pid namespace: identities mean nothing in any other."""
+    """Name of the boot and the pid namespace: identities are valid only within them."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return f"{file.read().strip()} {Path('/proc/self/ns/pid').readlink()}"
 
 
 @dataclass(slots=True)
 class ProcessTree:
-    """A server's first process and everything it ever started, as far as it was seen.
+    """A server's first process and all processes it started, as far as they were seen.
 
-    Members are descendants of the leader, and those of its process group or session where it leads one:
+    Members are descendants of the leader, and members of its process group or session if it leads one:
     workers whose parent was killed are no longer descendants, but keep group and session.
     """
 
     leader: ProcessIdentity
     seen: dict[int, ProcessIdentity] = field(default_factory=dict)
     by_group: bool = True
-    """False where nothing shows that the group of the leader's number still is the server's."""
+    """False if there is no evidence that the group of the leader's number still is the server's."""
 
     def refresh(self) -> tuple[ProcessIdentity, ...]:
-        """Looks for new members; returns those that live, the leader first."""
+        """Looks for new members; returns the living ones, leader first."""
         rows = table()
         self._note_members(rows)
         living = [
@@ -155,7 +155,7 @@ class ProcessTree:
     def _note_members(self, rows: dict[int, ProcessRow]) -> None:
         leader = rows.get(self.leader.pid)
         if leader is not None and leader.started != self.leader.started:
-            return  # the pid is another's now, which it cannot be while a member of our group lives
+            return  # another process has the pid now, which is impossible while a member of the group lives
         children: dict[int, list[ProcessRow]] = {}
         for row in rows.values():
             children.setdefault(row.parent, []).append(row)

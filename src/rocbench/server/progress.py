@@ -1,4 +1,4 @@
-"""What a starting vLLM is doing, read from its log lines. Pure."""
+"""Loading steps of a starting vLLM, read from its log lines. Pure."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _STEPS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def step_of(line: str) -> tuple[str, float | None] | None:
-    """(`loading weights 5/11`, 0.45) for a log line that tells of progress; None for any other.
+    """(`loading weights 5/11`, 0.45) for a log line that reports progress; None for any other.
 
-    Lines as in vLLM 0.14.1 and 0.33.0 (model_loader, gpu_model_runner, kv_cache_utils, core) and of tqdm.
+    The lines are those of vLLM 0.14.1 and 0.33.0 (model_loader, gpu_model_runner, kv_cache_utils, core) and of tqdm.
     """
     for pattern, text in _STEPS:
         match = pattern.search(line)

@@ -1,7 +1,7 @@
-"""What a running server really has, from itself: its configuration, its metrics, its log. Held against the plan.
+"""The actual settings of a running server, from its configuration, metrics and log, compared with the plan.
 
-A flag that was asked for is not proof: vLLM changes block size, prefix caching or the attention back end on its
-own (`CPU MLA backend requires block_size=16, overriding user-specified block_size=1.`), and says so in a log line.
+A requested flag is not proof: vLLM changes block size, prefix caching or the attention back end on its
+own (`CPU MLA backend requires block_size=16, overriding user-specified block_size=1.`), and logs it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rocbench.server.versions import packages_of
 from rocbench.variables import shown
 
 _NAMED_BACKENDS = {
-    # v0.14.1 platforms/rocm.py:187-300 names its choice in words
+    # v0.14.1 platforms/rocm.py:187-300 logs its choice in words
     "Aiter Flash Attention": "ROCM_AITER_FA",
     "AITER MLA": "ROCM_AITER_MLA",
     "Triton MLA": "TRITON_MLA",
@@ -45,13 +45,13 @@ _BLOCK_SIZE = re.compile(
 )
 _KV_DTYPE = re.compile(r"Using (fp8\w*) data type to store kv cache", re.IGNORECASE)
 _ROUNDING = 0.01
-"""Most that the two decimals of the logged concurrency may hide of a KV size that is read from it."""
+"""Maximum share of a KV size that the rounding of the logged concurrency to two decimals may hide."""
 _BLOCKS = 0.02
-"""Two figures of one cache differ by so much when requests fill whole blocks."""
+"""Share by which two figures of one cache differ when requests fill whole blocks."""
 _WEIGHTS = re.compile(r"Model loading took (\d{1,9}(?:\.\d+)?) GiB")
 
 _CONFIG = {
-    # section of vllm_config: keys that decide a result; everything else in /server_info is left out
+    # section of vllm_config: keys that affect a result; everything else in /server_info is left out
     "cache_config": (
         "block_size cache_dtype enable_prefix_caching gpu_memory_utilization num_gpu_blocks kv_cache_size_tokens "
         "kv_offloading_size kv_offloading_backend cpu_offload_gb swap_space prefix_caching_hash_algo"
@@ -77,10 +77,10 @@ _LABELS = {
     "enable_prefix_caching": "prefix_caching",
     "cache_dtype": "kv_cache_dtype",
 }
-"""Labels of cache_config_info, and the facts that they tell."""
+"""Labels of cache_config_info, and the facts that they give."""
 _MOST = 1 << 53
 _ASK_S = 10.0
-"""Of a server that nobody loads yet."""
+"""Timeout in seconds for requests to a server without load."""
 _ALIKE = ({"auto", "bfloat16"}, {"fp8", "fp8_e4m3"})
 _ENVIRONMENT = re.compile(
     r"^VLLM_(?:ROCM_|USE_|MLA_|SERVER_DEV_MODE|ENGINE_READY|KV_OFFLOAD|CPU_|V1_|WORKER_)"
@@ -89,31 +89,31 @@ _ENVIRONMENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was found, what differs from the plan, and what could not be told."""
+    """Facts found, differences from the plan, and facts that are unknown."""
 
     found: dict[str, Any]
     """backend, backends, block_size, prefix_caching, kv_cache_dtype, kv_capacity_tokens, weights_gib_per_rank, vllm."""
     mismatches: tuple[str, ...] = ()
     """`block_size is 16, planned 1`."""
     unknown: tuple[str, ...] = ()
-    """Names that the plan expects and the server does not tell."""
+    """Names that the plan expects and the server does not report."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Chosen keys of vllm_config and vllm_env, by an allow-list: /server_info also holds tokens."""
+    """Keys of vllm_config and vllm_env on an allow-list: /server_info also holds tokens."""
     packages: dict[str, str] = field(default_factory=dict)
     """Versions of vLLM, torch, Triton, AITER in the server's own Python."""
     image_digest: str | None = None
     doubts: Mapping[str, str] = field(default_factory=dict)
-    """Name to how the server contradicts itself. A name that is in `found` too has the better of its figures."""
+    """Name to the server's contradiction. If the name is also in `found`, that is the better figure."""
 
     @property
     def differences(self) -> str | None:
-        """Column `plan_differences`: empty when all is as planned, None when something could not be told."""
+        """Column `plan_differences`: empty if all is as planned, None if a fact is unknown."""
         if self.mismatches:
             return ";".join(self.mismatches)
         return None if self.unknown else ""
 
     def as_json(self) -> dict[str, Any]:
-        """For `resolved.json`."""
+        """The proof as data for `resolved.json`."""
         return {
             "found": self.found,
             "mismatches": list(self.mismatches),
@@ -126,7 +126,7 @@ class Proof:
 
 
 def prove(running: RunningServer, expected: Mapping[str, object]) -> Proof:
-    """Asks the server what it has, and holds that against the plan.
+    """Asks the server for its settings and compares them with the plan.
 
     Args:
         expected: name to value, names as in `Proof.found` or of a key in `Proof.config`; a value of None
@@ -152,8 +152,8 @@ def facts(
 ) -> dict[str, Any]:
     """Facts from /server_info (None without it), the labels of cache_config_info, and the log. Pure.
 
-    The metrics come first: they tell what the engine resolved. Names that nobody tells are left out, and so are those
-    of which a server says two things; `doubts` is told what.
+    The metrics come first: they show what the engine resolved. Names that no source gives are left out, as are
+    those with contradictory values, which are added to `doubts`.
     """
     doubts = {} if doubts is None else doubts
     section = _section(info, "cache_config")
@@ -177,7 +177,7 @@ def facts(
 
 
 def _of_all_engines(cache: Sequence[Mapping[str, str]], doubts: dict[str, str]) -> dict[str, str]:
-    """Labels of cache_config_info; what its engines tell differently is left out."""
+    """Labels of cache_config_info; those that differ between engines are left out."""
     label: dict[str, str] = {}
     for name, fact in _LABELS.items():
         values = sorted({engine[name] for engine in cache if engine.get(name, "None") != "None"})
@@ -189,7 +189,7 @@ def _of_all_engines(cache: Sequence[Mapping[str, str]], doubts: dict[str, str]) 
 
 
 def _kv_dtype(told: Any, log: Sequence[str], doubts: dict[str, str]) -> Any:
-    """The KV cache's type; None where the log names one that the configuration does not."""
+    """The KV cache's type; None if the log names one that the configuration does not."""
     logged = {m[1].lower() for m in map(_KV_DTYPE.search, log) if m}
     if told is None or not logged or any(_same("kv_cache_dtype", told, name) for name in logged):
         return told
@@ -198,7 +198,7 @@ def _kv_dtype(told: Any, log: Sequence[str], doubts: dict[str, str]) -> Any:
 
 
 def backends_in(log: Sequence[str]) -> list[str]:
-    """Attention back ends that the log names, in order, without repetition. Pure."""
+    """Attention back ends named in the log, in order, without repetition. Pure."""
     names = []
     for line in log:
         words, name = _IN_WORDS.search(line), _BY_NAME.search(line)
@@ -211,7 +211,7 @@ def backends_in(log: Sequence[str]) -> list[str]:
 def compare(
     found: Mapping[str, Any], expected: Mapping[str, object]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(mismatches, unknown) of what was found against what was planned. Pure."""
+    """(mismatches, unknown) between the facts found and the plan. Pure."""
     mismatches, unknown = [], []
     for name, want in expected.items():
         if want is None:
@@ -225,7 +225,7 @@ def compare(
 
 
 def chosen_config(info: Any) -> dict[str, Any]:
-    """The keys of /server_info that are stored. Pure."""
+    """The stored keys of /server_info. Pure."""
     chosen: dict[str, Any] = {}
     for name, keys in _CONFIG.items():
         section = _section(info, name)
@@ -249,8 +249,8 @@ def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: f
     """Empties the prefix cache between cells.
 
     Returns:
-        `reset`: the server says so (0.26 and later). `unproved`: it answers 200 and says nothing, as up to 0.25,
-        also when blocks were held: the next cell's hits are the proof. `refused`: blocks stayed held.
+        `reset`: the server confirms it (0.26 and later). `unproved`: it answers 200 without a result, as
+        up to 0.25, even if blocks were held: the next cell's hits are the proof. `refused`: blocks stayed held.
         `unavailable`: no such endpoint (no development mode).
     """
     for attempt in range(attempts):
@@ -299,7 +299,7 @@ def _text(running: RunningServer, path: str) -> str:
 
 
 def _cache_labels(metrics: str) -> list[dict[str, str]]:
-    """Labels of cache_config_info; none where its lines cannot be read, as those of a gateway."""
+    """Labels of cache_config_info; none if its lines cannot be read, as on a gateway."""
     try:
         return labels(metrics, "vllm:cache_config_info")
     except ValueError:
@@ -317,7 +317,7 @@ def _kv_tokens(
 ) -> int | None:
     """KV cache in tokens, over all engines: from the metrics (0.24 and later), the log, else blocks x size.
 
-    None where two of them contradict each other.
+    None if two of them contradict each other.
     """
     section = _section(info, "cache_config")
     ranks = _integer(_section(info, "parallel_config").get("data_parallel_size")) or 1
@@ -341,10 +341,10 @@ def _kv_tokens(
 
 
 def _kv_logged(log: Sequence[str], engines: int) -> tuple[int | None, str]:
-    """KV cache in tokens by the log, summed over its engines, and what in the log contradicts itself.
+    """KV cache in tokens by the log, summed over its engines, and any contradiction in the log.
 
-    Up to vLLM 0.19 the size of hybrid models is logged too small, since blocks are counted as if layer groups shared
-    them evenly (vllm#40691). The concurrency on the line below is right, and later versions derive the size from it.
+    Up to vLLM 0.19 the size of hybrid models is logged too small, because blocks are counted as if layer groups
+    shared them evenly (vllm#40691). The concurrency on the line below is right, and later versions derive the size from it.
     """
     sizes: dict[str, list[int]] = {}
     requests: dict[str, tuple[int, float]] = {}
@@ -358,7 +358,7 @@ def _kv_logged(log: Sequence[str], engines: int) -> tuple[int | None, str]:
     names = sorted(sizes.keys() | requests.keys())
     if not names:
         return None, ""
-    # Engines may log under one name; and one engine a line a worker, of which all have the smallest.
+    # Engines may log under one name; one engine logs a line per worker, and all use the smallest.
     alike = len(names) == 1 and len(sizes.get(names[0], ())) == engines and len(set(sizes[names[0]])) == 1
     if len(names) < engines and not alike:
         return None, f"the log tells {len(names)} of {engines} engines"
@@ -369,14 +369,14 @@ def _kv_logged(log: Sequence[str], engines: int) -> tuple[int | None, str]:
 
 
 def _one_engine(size: int | None, most: tuple[int, float] | None) -> tuple[int | None, str]:
-    """One engine's KV cache by the two figures of its log, and how they disagree."""
+    """One engine's KV cache by the two figures of its log, and their disagreement."""
     if most is None:
         return size, ""
     length, times = most
     derived = int(times * length)
     if size is not None and abs(size - derived) <= 0.005 * length + _BLOCKS * max(size, derived):
         return size, ""
-    # What two decimals leave open is too much for a cache of a few requests.
+    # The rounding of two decimals is too coarse for a cache of a few requests.
     sure = times > 0 and 0.005 / times <= _ROUNDING
     taken = f"{derived:,} is taken" if sure else "neither is taken"
     told = (
@@ -397,7 +397,7 @@ def _same(name: str, have: Any, want: object) -> bool:
 
 
 def _integer(value: Any) -> int | None:
-    """A number of blocks, tokens or ranks; None for what is none, or beyond all measure."""
+    """A number of blocks, tokens or ranks; None for any other value, or one out of range."""
     try:
         found = int(value)
     except (TypeError, ValueError, OverflowError):

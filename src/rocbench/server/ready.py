@@ -1,4 +1,4 @@
-"""Waits until a server really answers: its process lives, /health is 200, one tiny completion comes through."""
+"""Wait until a server really answers: its process lives, /health is 200, a tiny completion succeeds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ DYING_S = 3.0
 _HEALTH = "/health"
 _POLL_S = 0.25
 _PROMPT_IDS = [1000, 1001, 1002, 1003]
-"""Ids that all but toy vocabularies have, and fewer than any KV block holds, so nothing is left cached."""
+"""Prompt ids in all but toy vocabularies; fewer than a KV block holds, so nothing stays cached."""
 
 
 class Launched(Protocol):
-    """What a local process, a container and an attached server share."""
+    """The common interface of a local process, a container and an attached server."""
 
     spec: ServerSpec
     log_path: Path | None
@@ -49,17 +49,17 @@ class Launched(Protocol):
         """Starts it."""
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Its exit code; None while it runs."""
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Its living processes."""
 
     def stop(self) -> StopReport:
-        """Ends it and proves that."""
+        """Ends it and proves its end."""
 
 
 class _Waiting:
-    """One start: its deadline, its log, its progress, and the checks made at every look."""
+    """One start: its deadline, log and progress, and the checks of every poll."""
 
     def __init__(self, launched: Launched, on_progress: OnProgress | None) -> None:
         self.launched = launched
@@ -74,15 +74,15 @@ class _Waiting:
 
     @property
     def seconds(self) -> float:
-        """Since launch."""
+        """Seconds since launch."""
         return time.monotonic() - self.began
 
     def look(self, doing: str) -> None:
-        """Reports progress; raises ServerFault when the process is gone or the time is over."""
+        """Reports progress; raises ServerFault if the process is gone or the time is over."""
         code = self.launched.exit_code()
         self._report()
         if time.monotonic() - self._counted > FAMILY_S:
-            # Whoever is seen now is found again at the stop, even if its parent is dead by then.
+            # A process seen now is found again at the stop, even if its parent is dead by then.
             self.launched.processes()
             self._counted = time.monotonic()
         if code is not None:
@@ -94,7 +94,7 @@ class _Waiting:
             raise self.fault(f"{self.spec.model}: {doing} after {self.spec.ready_timeout_s:.0f} s{step}")
 
     def fault(self, what: str) -> ServerFault:
-        """The error with the log's known cause."""
+        """The error, with the known cause from the log."""
         return server_fault(what, self.launched.log_path, self.launched.log_start)
 
     def _report(self) -> None:
@@ -107,7 +107,7 @@ class _Waiting:
 
 
 def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) -> RunningServer:
-    """Polls process and health together, asks who is served, and makes one completion.
+    """Polls process and health together, asks for the served models, and makes one completion.
 
     Raises:
         ServerFault: died, not ready in time, refused the completion, or serves another model.
@@ -123,7 +123,7 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
     served = _served_name(waiting.spec, models)
     completed_s = None
     if not is_attached:
-        # An attached server is in use already, and its counters are to show what the load did and nothing else.
+        # An attached server is in use already, and its counters must show the load alone.
         began = time.monotonic()
         _complete(waiting, served)
         completed_s = time.monotonic() - began
@@ -150,7 +150,7 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
 
 
 def _wait_healthy(waiting: _Waiting) -> str:
-    """Waits for /health, which costs vLLM nothing, and gives it."""
+    """Waits for /health, which costs vLLM nothing, and returns the path."""
     while True:
         waiting.look("the server is not healthy")
         try:
@@ -167,13 +167,13 @@ def _fetch(waiting: _Waiting, path: str, timeout_s: float) -> Answer:
 
 
 def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
-    """Names that the server serves, and the max_model_len of the one that is asked for where it tells."""
+    """Served names, and the max_model_len of the requested one if the server reports it."""
     spec, url = waiting.spec, waiting.launched.base_url
     try:
         answer = (
             attached.models(spec, url) if spec.kind == "attached" else _fetch(waiting, "/v1/models", 10.0)
         )
-    except (TooLarge, TimeoutError) as error:  # it is there: only what it serves is not known
+    except (TooLarge, TimeoutError) as error:  # it is up: only its models are unknown
         waiting.launched.notes.append(f"which models the server serves is not known: /v1/models: {error}")
         return (), None
     except OSError as error:
@@ -210,7 +210,7 @@ def _version(waiting: _Waiting) -> str | None:
 
 
 def _complete(waiting: _Waiting, model: str) -> None:
-    """One tiny streamed completion, the process watched beside it: the first may compile kernels for minutes."""
+    """Makes one tiny streamed completion while watching the process: it may compile kernels for minutes."""
     ask = {"model": model, "max_tokens": 2, "temperature": 0, "stream": True}
     message = {"role": "user", "content": "Hello"}
     attempts: list[tuple[str, dict[str, Any]]] = [
@@ -232,14 +232,14 @@ def _complete(waiting: _Waiting, model: str) -> None:
 
 
 def _let_it_die(waiting: _Waiting) -> None:
-    """A connection that broke may be the first sign of a process that is ending: that is then the better reason."""
+    """Waits briefly for the process to end: a broken connection may be its first sign."""
     deadline = time.monotonic() + DYING_S
     while time.monotonic() < deadline and waiting.launched.exit_code() is None:
         time.sleep(_POLL_S)
 
 
 def _attempt(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int, str]:
-    """(status, "") for a completion that ended well, else (status or 0, what went wrong)."""
+    """(status, "") for a successful completion, else (status or 0, the reason)."""
     result: list[tuple[int, str]] = []
 
     def ask() -> None:
@@ -248,7 +248,7 @@ def _attempt(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int
         except OSError as error:
             result.append((0, str(error) or type(error).__name__))
 
-    # In a thread, so that a process that dies or hangs under the request is seen at once.
+    # In a thread, so that a process that dies or hangs during the request is seen at once.
     thread = threading.Thread(target=ask, daemon=True, name="first-completion")
     thread.start()
     while thread.is_alive():
@@ -258,7 +258,7 @@ def _attempt(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int
 
 
 def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int, str]:
-    # Longer than what is left: the wait itself ends the attempt, and says so.
+    # Longer than the time left: the wait itself ends the attempt, and reports it.
     timeout = max(1.0, waiting.spec.ready_timeout_s - waiting.seconds) + 5.0
     with exchange(
         waiting.launched.base_url,

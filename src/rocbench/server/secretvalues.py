@@ -1,4 +1,4 @@
-"""Which values of this process's environment are searched for in texts: secrets that no ordinary text holds."""
+"""Secret values of this process's environment to mask in texts; values in ordinary text do not count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rocbench.server.spec import ServerSpec
 from rocbench.variables import is_secret, names_a_place, shown
 
 SHORTEST = 8
-"""Shorter values would mask ordinary text wherever they happen to occur."""
+"""Minimum length in characters: shorter values would mask ordinary text."""
 _NUMBER = re.compile(r"[\d.:/-]{1,15}")
 _USERINFO = re.compile(r"://(\S*)@")
 _OWN = (".py", ".yaml", ".md", ".html", ".jinja")
@@ -30,12 +30,12 @@ def secret_values(
 ) -> tuple[str, ...]:
     """Secret values, longest first, so that no value is masked in part.
 
-    Those of variables whose name tells of a secret, users and passwords of URLs in any variable, and `also`. What is
-    short or stands in ordinary text (a word of this program, a number, the host's name) is none: it is not searched for,
-    and its variable is not written.
+    They are the values of variables with a secret's name, users and passwords of URLs in any variable, and
+    `also`. A value that is short or part of ordinary text (a word of this program, a number, the host's name) is
+    not one: it is not masked, and its variable is not written.
 
     Args:
-        known: further ordinary text: what a run is called by.
+        known: further ordinary text, such as the names of a run.
     """
     found = {value for value in also if value}
     for name, value in (item for env in environments for item in env.items()):
@@ -51,7 +51,7 @@ def secret_values(
 
 
 def of_server(spec: ServerSpec, *environments: Mapping[str, str]) -> tuple[str, ...]:
-    """What a server must not repeat: secrets of its environment, its key, and its headers."""
+    """Secrets that a server must not repeat: those of its environment, its key, and its headers."""
     return secret_values(spec.env, os.environ, *environments, also=[spec.api_key, *spec.headers.values()])
 
 
@@ -86,10 +86,10 @@ def _of_url(value: str) -> Iterator[str]:
 
 
 def _of_user(written: str) -> Iterator[str]:
-    """User and password, `written` as one, and the password."""
+    """User with password, `written` as one, and the password alone."""
     yield written
     for user in {written, unquote(written)}:
-        # As a proxy's header has it, without the end, which may be cut.
+        # As in a proxy's header, without the end, which may be cut.
         yield base64.b64encode(user.encode(errors="surrogateescape")).decode().rstrip("=")
     password = written.partition(":")[2]
     yield password
@@ -97,21 +97,21 @@ def _of_user(written: str) -> Iterator[str]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value as it stands in text, in JSON, in Python and in a URL."""
+    """The value as written in text, in JSON, in Python and in a URL."""
     yield from written_forms(value)
     yield quote(value, safe="")
 
 
 @cache
 def _own_text() -> str:
-    """This program's own text: no word of it is a secret, and masking one would damage what it writes."""
+    """This program's own text: its words are not secrets, and masking one would damage the output."""
     package = Path(__file__).parents[1]
     files = sorted(path for path in package.rglob("*") if path.suffix in _OWN)
     return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
 
 
 def _here() -> str:
-    """How this machine, its user and this folder are called."""
+    """The names of this machine, its user and this folder."""
     found = [socket.gethostname(), str(Path.home())]
     with suppress(OSError):
         found.append(str(Path.cwd()))

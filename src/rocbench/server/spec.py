@@ -1,4 +1,4 @@
-"""What a server is before it runs, and what it is while it runs."""
+"""The specification of a server, and the server while it runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rocbench.redact import lift_secrets, usable_key
 
 Kind = Literal["simulated", "process", "container", "attached"]
 Runtime = Literal["docker", "podman"]
-"""What a container may be run by: nothing else is ever executed for one."""
+"""Container runtimes; bench executes no other program for a container."""
 
 OnProgress = Callable[[str, float | None], None]
-"""Told what the server is doing (`loading weights 5/11`) and the share done, from 0 to 1, where known."""
+"""Callback with the current step (`loading weights 5/11`) and the share done, from 0 to 1, if known."""
 
 GRACE_S = 45.0
 """Seconds a server gets after SIGTERM. vLLM's engine core takes up to 15 s and its workers 9 s more
@@ -23,30 +23,30 @@ GRACE_S = 45.0
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """Everything that decides a server. The launcher adds `--host`, `--port` and nothing else to `command`."""
+    """All settings of a server. The launcher adds `--host`, `--port` and nothing else to `command`."""
 
     kind: Kind
     model: str
-    """What stands after `vllm serve`: a Hugging Face id or a path."""
+    """The argument of `vllm serve`: a Hugging Face id or a path."""
     folder: Path
-    """Its folder in the run folder, `servers/<id>/`; made when missing."""
+    """Its folder in the run folder, `servers/<id>/`; created if missing."""
     command: tuple[str, ...] = ()
     """Full argv, first word an executable (kind container: found inside the image). Empty when attached."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Only what is added to the launcher's own environment."""
+    """Only the variables added to the launcher's own environment."""
     served_name: str = ""
-    """Name in requests; empty takes the server's first model."""
+    """Name in requests; empty selects the server's first model."""
     host: str = "127.0.0.1"
     port: int | None = None
-    """None chooses a free one."""
+    """TCP port; None chooses a free one."""
     base_url: str | None = None
-    """Kind attached: where it is, http or https, with or without `/v1`."""
+    """Kind attached: its URL, http or https, with or without `/v1`."""
     api_key: str | None = field(default=None, repr=False)
-    """Sent as a bearer token. A launched server is given it as VLLM_API_KEY, never in argv."""
+    """Bearer token. A launched server gets it as VLLM_API_KEY, never in argv."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Kind attached: further headers of every request to it; they may hold secrets."""
+    """Kind attached: further headers for every request; they may hold secrets."""
     insecure: bool = False
-    """Kind attached: take any TLS certificate."""
+    """Kind attached: accept any TLS certificate."""
     ready_timeout_s: float = 3600.0
     grace_s: float = GRACE_S
     gpus: tuple[int, ...] = ()
@@ -54,50 +54,50 @@ class ServerSpec:
     image: str | None = None
     runtime: Runtime = "docker"
     dev_mode: bool = True
-    """Set VLLM_SERVER_DEV_MODE=1 where the host is a loopback address."""
+    """Set VLLM_SERVER_DEV_MODE=1 if the host is a loopback address."""
     gated: bool = False
     """The model needs HF_TOKEN to download."""
     weight_bytes: float | None = None
-    """Bytes to download when the model is not in the cache; None when unknown."""
+    """Bytes to download if the model is not in the cache; None if unknown."""
 
     def __post_init__(self) -> None:
-        # A key in argv would be seen by `ps`, by whoever prints this, and in vLLM's log of its arguments.
+        # A key in argv would be visible in `ps`, in a printed spec, and in vLLM's log of its arguments.
         command, env = lift_secrets(self.command, self.env)
         key = self.api_key or env.get("VLLM_API_KEY")
         if key:
             key = usable_key(key)
         if "VLLM_API_KEY" in env and key:
-            env["VLLM_API_KEY"] = key  # the server would ask for the line's end too
+            env["VLLM_API_KEY"] = key  # the server would expect the line's end too
         object.__setattr__(self, "command", command)
         object.__setattr__(self, "env", env)
         object.__setattr__(self, "api_key", key)
 
     @property
     def request_headers(self) -> dict[str, str]:
-        """Headers that every request to it needs."""
+        """Headers for every request to it."""
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         return key | dict(self.headers)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process that cannot be confused with a later one of the same pid."""
+    """A process identity that differs from any later process with the same pid."""
 
     pid: int
     started: int
-    """Start time in clock ticks since boot: unlike seconds since the epoch it never shifts with the clock."""
+    """Start time in clock ticks since boot, which do not shift with the clock as seconds since the epoch do."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopReport:
-    """How a server ended."""
+    """The way a server ended."""
 
     how: Literal["already_gone", "terminated", "killed", "left_running"]
-    """`left_running`: an attached server, which is not ours to stop."""
+    """`left_running`: an attached server, which bench does not stop."""
     seconds: float
     exit_code: int | None = None
     killed: tuple[int, ...] = ()
-    """pids that had to be killed after the leader was gone or its grace was over."""
+    """pids killed after the leader was gone or its grace was over."""
 
 
 @dataclass(slots=True)
@@ -111,23 +111,23 @@ class RunningServer:
     pid: int | None
     log_path: Path | None
     version: str | None
-    """What `/version` said; None where it has none."""
+    """The answer of `/version`; None without one."""
     ready_s: float
     """Seconds from launch to the first completed answer."""
     first_completion_s: float | None
-    """None for an attached server, of which none is asked."""
+    """Duration of the first completion; None for an attached server, which gets none."""
     models: tuple[str, ...] = ()
     max_model_len: int | None = None
     image_digest: str | None = None
     container: str = ""
-    """Its name, where it runs in one."""
+    """Name of its container; empty without one."""
     log_start: int = 0
     """Offset of this start's lines in the log."""
     health_path: str = "/health"
-    """What says at no cost that it is well; empty where nothing does."""
+    """Path of a health check that costs nothing; empty without one."""
     notes: list[str] = field(default_factory=list)
     exit_code: Callable[[], int | None] = field(default=lambda: None, repr=False)
-    """None while it runs (always for an attached server)."""
+    """Exit code; None while it runs (always for an attached server)."""
     processes: Callable[[], tuple[ProcessIdentity, ...]] = field(default=lambda: (), repr=False)
     """The server's processes on this machine, leader first."""
     stopped: StopReport | None = None
@@ -135,19 +135,19 @@ class RunningServer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that every request to it needs."""
+        """Headers for every request to it."""
         return self.spec.request_headers
 
     @property
     def simulated(self) -> bool:
-        """Whether its figures come from the simulated server."""
+        """True if its figures come from the simulated server."""
         return self.spec.kind == "simulated"
 
 
 def ready_timeout_s(total_params: float | None) -> float:
-    """Seconds a server may take to be ready: 600 s (vLLM's default) and 3 s per billion parameters.
+    """Maximum seconds until a server is ready: 600 s (vLLM's default) plus 3 s per billion parameters.
 
-    3,600 s for 1T, what vLLM's recipes set for models of that size; the same where the size is unknown.
+    This gives 3,600 s for 1T, as in vLLM's recipes for models of that size; the same if the size is unknown.
     """
     if total_params is None:
         return 3600.0

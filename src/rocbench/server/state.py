@@ -1,7 +1,7 @@
-"""Where `bench` keeps state on a node: a folder of each user's own, beside lock files that all users share.
+"""State of `bench` on a node: a private folder per user, and lock files that all users share.
 
-A GPU node is a shared machine, and anybody can put anything into /var/tmp. So a folder is used only if it is this
-user's, a record is read only if it is a regular file of this user's, and no link is followed.
+A GPU node is a shared machine, and any user can write to /var/tmp. So bench uses a folder only if this user owns
+it, reads a record only if it is a regular file of this user, and follows no links.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from rocbench import private
 from rocbench.errors import NodeFault
 
-_EVERYBODYS = "/var/tmp"  # noqa: S108 - one place for all users of a node is the point
+_EVERYBODYS = "/var/tmp"  # noqa: S108 - all users of a node need the same place
 _VARIABLE = "ROCBENCH_STATE"
 _OURS_ONLY = 0o700
 _KINDS = (
@@ -31,12 +31,12 @@ _KINDS = (
 
 
 def shared_dir() -> Path:
-    """Where the node's lock files stand: $ROCBENCH_STATE, else /var/tmp. Made when missing, for this user alone.
+    """The folder of the node's lock files: $ROCBENCH_STATE, else /var/tmp. Created if missing, private.
 
-    Not where $TMPDIR says: two runs that each have one of their own would not see one another.
+    Not $TMPDIR: two runs with different values would not see each other.
 
     Raises:
-        NodeFault: it cannot be made, or is another user's link.
+        NodeFault: it cannot be created, or is another user's link.
     """
     named = os.environ.get(_VARIABLE)
     if not named:
@@ -53,10 +53,10 @@ def shared_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """This user's own folder: `rocbench-<uid>` in `shared_dir()`, with mode 0700; that itself where no other may use it.
+    """This user's folder: `rocbench-<uid>` in `shared_dir()`, mode 0700; or a private `shared_dir()` itself.
 
     Raises:
-        NodeFault: it cannot be written, or what stands there is not this user's folder.
+        NodeFault: it cannot be written, or the path is not a folder of this user.
     """
     with opened_state_dir() as (path, _):
         return path
@@ -64,7 +64,7 @@ def state_dir() -> Path:
 
 @contextmanager
 def opened_state_dir() -> Iterator[tuple[Path, int]]:
-    """The same folder and a descriptor of it, so that nobody can put another in its place. Raises NodeFault."""
+    """The same folder with an open descriptor, so that it cannot be swapped. Raises NodeFault."""
     path = shared_dir()
     found = path.stat()
     if str(path) == _EVERYBODYS or found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
@@ -80,13 +80,13 @@ def opened_state_dir() -> Iterator[tuple[Path, int]]:
 
 
 def make_own(path: Path, *, named_by: str = _VARIABLE) -> None:
-    """Makes a folder that this user alone may use, or sees to it that the one that is there is such.
+    """Creates a folder for this user only, or checks that the existing one is.
 
     Args:
-        named_by: variable that names another place.
+        named_by: variable that sets another path.
 
     Raises:
-        NodeFault: it cannot be made, or is a link, no folder, or another user's.
+        NodeFault: it cannot be created, or is a link, not a folder, or another user's.
     """
     try:
         with suppress(FileExistsError):
@@ -102,7 +102,7 @@ def make_own(path: Path, *, named_by: str = _VARIABLE) -> None:
 
 
 def _opened(path: Path, named_by: str = _VARIABLE) -> int:
-    """A descriptor of a folder of this user's. Raises NodeFault."""
+    """A descriptor of a folder of this user. Raises NodeFault."""
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -114,15 +114,15 @@ def _opened(path: Path, named_by: str = _VARIABLE) -> int:
 
 
 def open_unlinked(path: Path | str, flags: int, *, folder: int | None = None) -> int:
-    """Opens a regular file that has this one name, made with mode 0600 where `flags` say so. No link is followed.
+    """Opens a regular file with a single name; `flags` may create it, with mode 0600. Follows no links.
 
     Args:
-        path: the file; below `folder` (an open folder) where one is given.
+        path: the file; relative to `folder` (an open folder) if given.
         flags: of `os.open`.
 
     Raises:
         OSError: it cannot be opened, as by `os.open`.
-        NodeFault: it is a link or no regular file, so that something else would be read or written.
+        NodeFault: it is a link or not a regular file, so that another file would be read or written.
     """
     more = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -139,22 +139,22 @@ def open_unlinked(path: Path | str, flags: int, *, folder: int | None = None) ->
 
 
 def open_log(path: Path) -> BinaryIO:
-    """A server's log, to be added to; its owner's alone unless asked (`rocbench.private`). Raises as `open_unlinked`."""
+    """A server's log, opened for appending, private by default (`rocbench.private`). Raises as `open_unlinked`."""
     mode = private.mode()
     file = open_unlinked(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    with suppress(OSError):  # another's file, or a file system without permissions
+    with suppress(OSError):  # another user's file, or a file system without permissions
         os.fchmod(file, mode)
     return os.fdopen(file, "ab")
 
 
 def no_plain_file(path: Path | str, folder: int | None = None) -> NodeFault:
-    """What to say of a path where a plain file is expected and something else stands."""
+    """The error for a path that should be a plain file and is not."""
     what, whose = _who_put_what(path, folder)
     return NodeFault(f"{path} is {what} of {whose}, where a plain file is expected", fix=removal(whose))
 
 
 def unwritable(path: Path, error: OSError | None = None, named_by: str = _VARIABLE) -> NodeFault:
-    """What to say of a folder of state that does not take what must be written."""
+    """The error for a state folder that cannot be written."""
     return NodeFault(
         f"{path} cannot be written{f': {error.strerror}' if error else ''}",
         fix=f"set {named_by} to a folder that you may write, with room in it (mode 1777 where users share it)",
@@ -162,7 +162,7 @@ def unwritable(path: Path, error: OSError | None = None, named_by: str = _VARIAB
 
 
 def user_name(uid: int) -> str:
-    """`alice (uid 1001)`; the number alone where it has no name."""
+    """`alice (uid 1001)`; the number alone without a name."""
     with suppress(KeyError):
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     return f"uid {uid}"
@@ -178,14 +178,14 @@ def _foreign(path: Path, error: OSError | None = None, named_by: str = _VARIABLE
 
 
 def removal(whose: str) -> str:
-    """What to do about something of a user's that is in the way."""
+    """The advice for a user's file that is in the way."""
     if whose == user_name(os.geteuid()):
         return "remove it"
     return f"let {whose} remove it" if whose == user_name(0) else f"let {whose} or root remove it"
 
 
 def _who_put_what(path: Path | str, folder: int | None = None) -> tuple[str, str]:
-    """Kind and owner of what stands there."""
+    """Kind and owner of the object at a path."""
     try:
         found = os.lstat(path) if folder is None else os.lstat(path, dir_fd=folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Stops a server and everything it started, and proves it."""
+"""Stop a server and all processes it started, and prove it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from rocbench.server.processes import ProcessTree
 from rocbench.server.spec import ProcessIdentity, StopReport
 
 KILL_WAIT_S = 15.0
-"""Seconds killed processes get to vanish. One that stays is stuck in the kernel, as under a hung GPU driver."""
+"""Seconds that killed processes get to vanish. One that stays is stuck in the kernel (a hung GPU driver)."""
 _POLL_S = 0.05
 _SLOWEST_POLL_S = 0.5
-"""Each look reads all of /proc: 60 ms on a node with 3,000 processes."""
+"""Maximum poll interval in seconds. Each poll reads all of /proc: 60 ms on a node with 3,000 processes."""
 
 
 def stop_family(
     family: ProcessTree, *, grace_s: float, reap: Callable[[], int | None] = lambda: None
 ) -> StopReport:
-    """SIGTERM to the leader, the grace, SIGKILL to the group and to every member left, then proof.
+    """Sends SIGTERM to the leader, waits the grace, sends SIGKILL to group and members, and proves their end.
 
-    Where the leader is dead already, nobody is left to tell the others: SIGTERM goes to each of them.
+    If the leader is dead already, each other member gets SIGTERM.
 
     Args:
-        family: the leader, which leads its own process group, and whoever it started.
-        grace_s: seconds from SIGTERM to SIGKILL, spent only while something lives.
-        reap: collects the leader's exit code when it is our child (`Popen.poll`).
+        family: the leader, which leads its own process group, and all processes it started.
+        grace_s: maximum seconds from SIGTERM to SIGKILL; shorter if all members end.
+        reap: collects the leader's exit code if it is a child process (`Popen.poll`).
 
-    A Ctrl-C during the grace ends the grace: the second one kills. It is raised again at the end.
+    A Ctrl-C during the grace ends it: the second Ctrl-C kills. It is raised again at the end.
 
     Raises:
-        ServerFault: something still lives after SIGKILL; each pid is named.
+        ServerFault: a process still lives after SIGKILL; the message names each pid.
     """
     began = time.monotonic()
     members = _living(family, reap)
@@ -69,14 +69,14 @@ def _terminate(family: ProcessTree, members: Sequence[ProcessIdentity]) -> None:
 
 
 def signal_one(identity: ProcessIdentity, number: signal.Signals) -> None:
-    """Sends a signal to this very process, not to a later one of the same pid."""
+    """Sends a signal to this process, not to a later one with the same pid."""
     if processes.is_alive(identity):
         with suppress(ProcessLookupError):
             os.kill(identity.pid, number)
 
 
 def _kill(family: ProcessTree) -> None:
-    """SIGKILL to the leader's process group, then to each member by identity (some leave the group)."""
+    """Sends SIGKILL to the leader's process group, then to each member by identity (some leave the group)."""
     members = family.refresh()
     if any(member.pid == family.leader.pid for member in members) or _group_is_ours(family, members):
         with suppress(ProcessLookupError, PermissionError):
@@ -86,7 +86,7 @@ def _kill(family: ProcessTree) -> None:
 
 
 def _group_is_ours(family: ProcessTree, members: Sequence[ProcessIdentity]) -> bool:
-    """Whether a living member still is in the leader's group, so that its number cannot be another's."""
+    """True if a living member is still in the leader's group, so that its number cannot be reused."""
     for member in members:
         with suppress(ProcessLookupError, PermissionError):
             if os.getpgid(member.pid) == family.leader.pid:
@@ -102,7 +102,7 @@ def _living(family: ProcessTree, reap: Callable[[], int | None]) -> tuple[Proces
 def _wait_gone(
     family: ProcessTree, reap: Callable[[], int | None], deadline: float
 ) -> tuple[ProcessIdentity, ...]:
-    """Polls until no member lives or the deadline (monotonic s) has passed; returns who is left."""
+    """Polls until no member lives or the deadline (monotonic s) has passed; returns the members left."""
     pause_s = _POLL_S
     while True:
         members = _living(family, reap)

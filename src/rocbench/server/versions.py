@@ -1,4 +1,4 @@
-"""Which vLLM, torch, AITER and Triton a server runs with: asked of its own Python, in its environment or image."""
+"""Versions of a server's vLLM, torch, AITER and Triton, from the Python of its environment or image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ASK = (
 
 
 def interpreter(program: str, path: str | None) -> list[str]:
-    """The Python that runs a script, found as a shell does: by its first line, else beside it; empty without one."""
+    """The Python of a script, found as by a shell: from its first line, else next to it; empty without one."""
     script = shutil.which(program, path=path)
     if script is None:
         return []
@@ -46,9 +46,9 @@ def interpreter(program: str, path: str | None) -> list[str]:
 
 
 def packages_of(running: RunningServer) -> dict[str, str]:
-    """Package to version; empty where the server's Python cannot be asked (attached, simulated).
+    """Package to version; empty if the server's Python is not accessible (attached, simulated).
 
-    In a container it is `python3`.
+    In a container, that Python is `python3`.
     """
     spec = running.spec
     if spec.kind == "process":

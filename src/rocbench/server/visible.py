@@ -1,8 +1,8 @@
-"""Which GPUs a process sees, as ROCm reads it from the environment, and how a server is bound to some of them. Pure.
+"""GPUs that a process sees by ROCm's variables, and the binding of a server to some of them. Pure.
 
-ROCR_VISIBLE_DEVICES picks among the node's GPUs, HIP_VISIBLE_DEVICES (CUDA_VISIBLE_DEVICES where that is empty) among
-those that it left, counted anew from 0. A list ends at its first entry that is no GPU (ROCm documentation, "GPU isolation
-techniques").
+ROCR_VISIBLE_DEVICES selects from the node's GPUs. HIP_VISIBLE_DEVICES (CUDA_VISIBLE_DEVICES if that is empty)
+selects from that result, counted from 0. A list ends at its first entry that is not a GPU (ROCm documentation,
+"GPU isolation techniques").
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _ROCR, _HIP = "ROCR_VISIBLE_DEVICES", ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVI
 
 
 def visible_gpus(env: Mapping[str, str], there: int) -> tuple[int, ...]:
-    """GPUs, by the node's own index, that a process with this environment sees of the node's `there`.
+    """GPUs, by node index, that a process with this environment sees on a node with `there` GPUs.
 
     Raises:
-        InputError: one is named by its UUID.
+        InputError: a GPU is given by its UUID.
     """
     seen = _picked(range(there), env, _ROCR)
     return _picked(seen, env, next((name for name in _HIP if env.get(name)), ""))
@@ -30,16 +30,16 @@ def told(env: Mapping[str, str]) -> str:
 
 
 def binding(gpus: Sequence[int], env: Mapping[str, str]) -> dict[str, str]:
-    """What binds a server that gets this environment to GPUs of the node. Both: vLLM refuses to start where they differ.
+    """Variables that bind a server with this environment to GPUs of the node.
 
-    (v0.33.0 platforms/rocm.py.)
+    Both are set: vLLM refuses to start if they differ (v0.33.0 platforms/rocm.py).
     """
     seen = _picked(range(max(gpus, default=-1) + 1), env, _ROCR)
     return dict.fromkeys(_HIP, ",".join(str(seen.index(gpu)) for gpu in gpus)) if gpus else {}
 
 
 def _picked(gpus: Sequence[int], env: Mapping[str, str], name: str) -> tuple[int, ...]:
-    """Those of `gpus` that a variable picks by their place; all where it is not set."""
+    """The `gpus` that a variable selects by position; all if it is not set."""
     picked: list[int] = []
     for word in env[name].split(",") if env.get(name) else ():
         if word.strip().startswith("GPU-"):

@@ -1,4 +1,4 @@
-"""Waits until the GPUs are empty before a server starts: the last one's memory comes back with a delay, or never."""
+"""Wait for empty GPUs before a server starts: memory of the last one is freed with a delay, or never."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from rocbench.server.spec import OnProgress
 from rocbench.units import GIB, size
 
 DRAIN_S = 300.0
-"""Seconds that memory gets to come back; InferenceX allows 15 minutes (benchmarks/benchmark_lib.sh)."""
+"""Seconds for memory to be freed; InferenceX allows 15 minutes (benchmarks/benchmark_lib.sh)."""
 BUSY_SHARE = 0.10
-"""Of a GPU's memory, when this process has not seen it idle before (as InferenceX)."""
+"""Maximum share of memory in use on an idle GPU whose baseline is unknown (as in InferenceX)."""
 SLACK_BYTES = GIB
 _POLL_S = 1.0
 
 _idle: dict[int, float] = {}
-# GPU to the least memory in use (bytes) that this process has seen on it: its idle baseline.
+# GPU to the minimum memory in use (bytes) that this process has seen on it: its idle baseline.
 
 
 def wait_idle(
     gpus: Sequence[int], on_progress: OnProgress | None = None, *, timeout_s: float = DRAIN_S
 ) -> None:
-    """Waits until each GPU's memory in use is back at its idle baseline. Returns at once where it cannot be read.
+    """Waits until each GPU's used memory is back at its idle baseline. Returns at once if it cannot be read.
 
     Args:
-        gpus: indices that the server will use; empty looks at all.
+        gpus: indices that the server will use; empty means all.
 
     Raises:
-        NodeFault: memory is still held after the time; by whom is named where amd-smi tells.
+        NodeFault: memory is still held after the time; the message names the holders that amd-smi shows.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -56,7 +56,7 @@ def _limit(gpu: int, total: float) -> float:
 
 
 def _used(gpus: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """GPU to (bytes in use, bytes in all); empty where it cannot be read."""
+    """GPU to (bytes in use, total bytes); empty if it cannot be read."""
     rows = amd_smi.ask("metric", "-m") if amd_smi.available() else None
     found = {}
     for row in rows or []:

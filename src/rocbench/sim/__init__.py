@@ -1,1 +1,1 @@
-"""A simulated vLLM server: its scheduler is pure and given the time; `http` serves it, `predict` runs it without HTTP."""
+"""A simulated vLLM server: a pure scheduler that receives the time, run by `http` or by `predict`."""

@@ -1,7 +1,7 @@
-"""`python -m rocbench.sim serve MODEL ...`: a vLLM server without a GPU, with the argv `vllm serve` would get.
+"""`python -m rocbench.sim serve MODEL ...`: a vLLM server without a GPU, with the argv of `vllm serve`.
 
-What it knows beside its argv (model profile, hardware, vLLM version, simulation settings, faults) is read from
-the JSON file that the variable ROCBENCH_SIM names.
+It reads everything else (model profile, hardware, vLLM version, simulation settings, faults) from the JSON
+file named by the variable ROCBENCH_SIM.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from rocbench.sim.refusals import Refusal
 
 
 def log(line: str, level: str = "INFO") -> None:
-    """Print a line as vLLM's logger does."""
+    """Print a line in the format of vLLM's logger."""
     stamp = datetime.now().astimezone().strftime("%m-%d %H:%M:%S")
     print(f"{level} {stamp} [sim] {line}", flush=True)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve until a signal comes; the exit code is vLLM's."""
+    """Serve until a signal arrives; return vLLM's exit code."""
     if not argv or argv[0] != "serve":
         print("usage: python -m rocbench.sim serve MODEL [flags of vllm serve]", file=sys.stderr)
         return 2
@@ -111,13 +111,13 @@ async def _serve(node: Node, context: Context) -> int:
 
 
 def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A fault of the simulation itself must not pass for a slow server: end at once."""
+    """End at once on an error of the simulation itself, which must not look like a slow server."""
     loop.default_exception_handler(context)
     os._exit(1)
 
 
 async def _load(app: SimServer, context: Context) -> int:
-    """Take as long as a load is told to take, then open the server. 1 if it was told to die."""
+    """Wait for the configured load time, then open the server. Return 1 if it is configured to die."""
     faults, load_s = context.faults, context.simulation.load_s
     for line in loglines.before_load(app.node):
         log(line)

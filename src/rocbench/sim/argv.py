@@ -1,4 +1,4 @@
-"""The argv of `vllm serve` into flags, refused as vLLM refuses it. Pure."""
+"""Parser for the argv of `vllm serve`, with vLLM's errors. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHORT = {
 
 
 class UsageError(Exception):
-    """What argparse prints before it exits with code 2."""
+    """The message that argparse prints before it exits with code 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ServeArgv:
         return value if isinstance(value, str) else None
 
     def integer(self, name: str, default: int) -> int:
-        """The flag as an integer. `32k` and `32K` are 32,000 and 32,768, as vLLM has it."""
+        """The flag as an integer. `32k` and `32K` are 32,000 and 32,768, as in vLLM."""
         value = self.text(name)
         return default if value is None else human_integer(value, name)
 
@@ -50,7 +50,7 @@ class ServeArgv:
             raise UsageError(f"argument --{name}: invalid float value: {value!r}") from None
 
     def switch(self, name: str, *, default: bool = False) -> bool:
-        """Whether a switch is on."""
+        """True if a switch is on."""
         value = self.flags.get(name)
         return value if isinstance(value, bool) else default
 
@@ -66,7 +66,7 @@ def human_integer(text: str, name: str) -> int:
 
 
 def parse(argv: Sequence[str], version: str, names: Names) -> ServeArgv:
-    """Parse what stands after `vllm serve`. Raises UsageError with argparse's words."""
+    """Parse the arguments after `vllm serve`. Raises UsageError with argparse's message."""
     flags: dict[str, FlagText] = {}
     model: str | None = None
     unknown: list[str] = []
@@ -120,7 +120,7 @@ def _is_flag(word: str) -> bool:
 
 
 def _kind(name: str, version: str, names: Names) -> Literal["value", "switch", "off"] | None:
-    """None if this version has no such flag; `off` is the `--no-` form of a switch."""
+    """Kind of a flag; None if this version does not have it; `off` is the `--no-` form of a switch."""
     if name.startswith("no-") and name not in names.flags:
         bare = name.removeprefix("no-")
         known = names.flags.get(bare)

@@ -1,6 +1,6 @@
-"""How far real steps stay behind the physical bound, as a named file says (`configs/calibrations/*.yaml`).
+"""Efficiency of real steps against the physical bound, from a named file (`configs/calibrations/*.yaml`).
 
-A calibration is assumed, or fitted to rows; `what` says which. Every figure of the simulated server hangs on it.
+A calibration is assumed, or fitted to rows; `what` says which. Every figure of the simulated server depends on it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Gpu, Hardware, Strict
 
 LEAST_SHARE = 1e-4
-"""Of a peak: a step of a large model takes minutes below it, and a predicted window never ends."""
+"""Minimum share of a peak: below it, a step of a large model takes minutes and no predicted window ends."""
 MOST_US = 1e7
-"""Ten seconds, in each step or for each request: no server so slow is worth a prediction."""
+"""Maximum overhead per step or per request in us: ten seconds. A slower server is not worth a prediction."""
 MOST_TOKENS = 1e9
-"""Of an answer: beyond every context length, so that none ends by itself."""
+"""Maximum tokens of an answer: above every context length, so that no answer ends by itself."""
 
 
 class Efficiency(Strict):
-    """Shares of the peaks that are reached, and what a step costs besides."""
+    """Achieved shares of the peaks, and the overheads of a step."""
 
     bandwidth: float = Field(ge=LEAST_SHARE, le=1)
     compute: float = Field(ge=LEAST_SHARE, le=1)
@@ -29,9 +29,9 @@ class Efficiency(Strict):
     collective_latency_us: float = Field(default=0.0, ge=0, le=MOST_US)
     step_overhead_ms: float = Field(default=0.0, ge=0, le=MOST_US / 1e3)
     sequence_overhead_us: float = Field(default=0.0, ge=0, le=MOST_US)
-    """Of each running sequence in each step."""
+    """Overhead per running sequence and step, in us."""
     api_request_ms: float = Field(default=0.0, ge=0, le=MOST_US / 1e3)
-    """Before the scheduler sees a request."""
+    """Time in ms before the scheduler sees a request."""
     run_cv: float = Field(default=0.0, ge=0, le=10)
     """Coefficient of variation of the speed between runs."""
     answer_median: float = Field(default=256.0, ge=1, le=MOST_TOKENS)
@@ -39,7 +39,7 @@ class Efficiency(Strict):
     answer_sigma: float = Field(default=1.0, ge=0, le=10)
 
     def derate(self, hardware: Hardware) -> Hardware:
-        """The hardware as fast as it is really used: physics on it gives expected times."""
+        """The hardware with its effective speeds: physics on it gives expected times."""
         gpu = hardware.gpu
         if gpu is None:
             return hardware
@@ -54,10 +54,10 @@ class Efficiency(Strict):
 
 
 class When(Strict):
-    """Where a factor applies; None is anywhere."""
+    """Facts for which a factor applies; None matches any."""
 
     model: str | None = None
-    """Name of the profile."""
+    """Name of the model profile."""
     family: str | None = None
     mla: bool | None = None
     moe: bool | None = None
@@ -68,7 +68,7 @@ class When(Strict):
 
 
 class Factor(Strict):
-    """Multiplies shares, adds to overheads; `run_cv` takes the place of the base's."""
+    """Correction that multiplies shares and adds to overheads; `run_cv` replaces the base's."""
 
     when: When
     why: str
@@ -81,7 +81,7 @@ class Factor(Strict):
     answer_median: float | None = Field(default=None, ge=1, le=MOST_TOKENS)
     answer_sigma: float | None = Field(default=None, ge=0, le=10)
     fitted: Efficiency | None = None
-    """Takes the place of the base and of all factors before it, where these facts were fitted."""
+    """Replaces the base and all earlier factors if these facts were fitted."""
 
 
 class Calibration(Strict):
@@ -93,10 +93,10 @@ class Calibration(Strict):
     base: Efficiency
     factors: tuple[Factor, ...] = ()
     errors: dict[str, float] = Field(default_factory=dict)
-    """Model to the median of |predicted / measured - 1| over what it was fitted to."""
+    """Model to the median of |predicted / measured - 1| over the fitted rows."""
 
     def efficiency(self, facts: When, flat: float | None = None) -> Efficiency:
-        """The efficiency for these facts. `flat` stands for all three shares, without overheads, where given."""
+        """The efficiency for these facts. `flat`, if given, replaces all three shares, without overheads."""
         if flat is not None:
             answers = {"answer_median": self.base.answer_median, "answer_sigma": self.base.answer_sigma}
             return Efficiency(bandwidth=flat, compute=flat, communication=flat, **answers)

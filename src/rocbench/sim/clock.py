@@ -1,4 +1,4 @@
-"""An alarm for an asyncio loop that is exact to some 50 us: uvloop's own timers count whole milliseconds."""
+"""An alarm for an asyncio loop, exact to about 50 us: uvloop's own timers have a resolution of 1 ms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Alarm:
         loop.add_reader(self._fd, self._fired)
 
     def set(self, at_s: float) -> None:
-        """Ring at `at_s`, at once if that is past. Replaces an earlier time."""
+        """Ring at `at_s`, or at once if that is past. Replaces an earlier time."""
         ns = max(1, int(at_s * 1e9))
         self._spec.value_s, self._spec.value_ns = divmod(ns, 1_000_000_000)
         self._libc.timerfd_settime(self._fd, _ABSOLUTE, self._pointer, None)

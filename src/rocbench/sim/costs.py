@@ -1,4 +1,4 @@
-"""How long an engine step takes: the seam between the scheduler and the physics. Pure."""
+"""Duration of an engine step: the interface between the scheduler and the physics. Pure."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Batch(NamedTuple):
-    """What one step computes."""
+    """The work of one step."""
 
     prefill_tokens: int
     prefill_pairs: float
     """Sum over prompt tokens of the tokens each attends to."""
     decode_seqs: int
     decode_context: int
-    """Tokens of KV that the decoding sequences read, summed over them."""
+    """KV tokens that the decoding sequences read, in total."""
     image_tokens: int = 0
     loaded_tokens: int = 0
     """Tokens whose KV is copied in from host memory."""
 
 
 class StepTimes(Protocol):
-    """Seconds that steps take."""
+    """Durations of steps, in seconds."""
 
     def step_s(self, batch: Batch) -> float:
         """Seconds of one step."""
@@ -42,7 +42,7 @@ class StepTimes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AffineTimes:
-    """Step times as a sum of costs per item, in seconds: tests, benchmarks and scripts/study-docs know them beforehand."""
+    """Step times as a sum of costs per item, in seconds; tests, benchmarks and scripts/study-docs use it."""
 
     step: float = 0.010
     prefill_token: float = 10e-6
@@ -85,7 +85,7 @@ class PhysicsTimes:
 
 
 class Noise:
-    """Factors on step times from a seed: one of each step's own, and one that lasts as long as a run.
+    """Factors on step times from a seed: one per step, and one for a whole run.
 
     Both are lognormal with mean 1 and a given coefficient of variation. A run begins when the server has been
     idle (`restart`). Several steps at once take the same factors as the same steps one by one.
@@ -112,7 +112,7 @@ class Noise:
         return factor
 
     def peek(self, steps: int) -> FloatArray:
-        """The next `steps` factors, left to be taken."""
+        """The next `steps` factors, without taking them."""
         if self._next + steps > len(self._factors):
             fresh = self._random.lognormal(self._mean, self._sigma, 4096 + steps)
             self._factors = np.concatenate((self._factors[self._next :], fresh))
@@ -120,5 +120,5 @@ class Noise:
         return self._run * self._factors[self._next : self._next + steps]
 
     def skip(self, steps: int) -> None:
-        """Take factors that `peek` showed."""
+        """Take `steps` factors that `peek` showed."""
         self._next += steps

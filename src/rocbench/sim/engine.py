@@ -1,13 +1,13 @@
-"""vLLM V1's scheduler as a pure core that is given the time.
+"""vLLM V1's scheduler as a pure core that receives the time.
 
 One step serves running sequences first, then admits waiting ones in order of arrival, within a budget of
-`max_num_batched_tokens`. Prompts are computed in chunks; a sequence whose prompt is done emits one token a
-step. When no block is free, the sequence admitted last is preempted and later recomputed
+`max_num_batched_tokens`. Prompts are computed in chunks; a sequence whose prompt is done emits one token
+per step. When no block is free, the sequence admitted last is preempted and later recomputed
 (`vllm/v1/core/sched/scheduler.py`, 0.14.1).
 
-All decoding sequences advance together, one token a step. So nothing is done per sequence and step: ends
-stand in a calendar keyed by step, needs for new blocks in a ring of `block_size` counters, and the context
-they read is one sum. Work is done only for a sequence that joins or leaves.
+All decoding sequences advance together, one token per step. So there is no work per sequence and step: a
+calendar keyed by step holds the ends, a ring of `block_size` counters the needs for new blocks, and one sum
+the context they read. Only a sequence that joins or leaves costs work.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from rocbench.sim.kvcache import BlockPool, OffloadTier
 from rocbench.sim.steps import Counters, EngineConfig, Plan, Sequence, StepOutcome
 
 LONGEST_RUN = 1024
-"""Most steps that one call may run."""
+"""Maximum steps that one call may run."""
 IDLE_S = 0.5
-"""After so long without work a new run begins (see `Noise`)."""
+"""Seconds without work after which a new run begins (see `Noise`)."""
 
 
 class Engine:
@@ -64,7 +64,7 @@ class Engine:
         self.waiting.append(sequence)
 
     def abort(self, sequence: Sequence) -> None:
-        """Forget a request wherever it is; one that has ended is left alone."""
+        """Drop a request in any state; a finished one stays as it is."""
         if sequence is self.prefilling:
             self.prefilling = None
             self._free(sequence, sequence.computed)
@@ -75,12 +75,12 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Requests that hold KV blocks."""
+        """Number of requests that hold KV blocks."""
         return len(self.decoding) + (self.prefilling is not None)
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do."""
+        """True if there is work to do."""
         return bool(self.decoding or self.waiting or self.prefilling)
 
     @property
@@ -97,7 +97,7 @@ class Engine:
     def step(self, now: float, until: float | None = None) -> StepOutcome | None:
         """Run the step that begins at `now` (seconds); None if there is nothing to do.
 
-        With `until`, steps that begin before it and differ only in the context they read are run in one go.
+        With `until`, one call runs all steps that begin before it and differ only in the context they read.
         """
         if not self.busy:
             return None
@@ -113,9 +113,9 @@ class Engine:
         return self._one(now, plan)
 
     def _hit_waits(self) -> bool:
-        """Whether the next sequence to admit finds cached blocks, and a seat.
+        """True if the next sequence to admit finds cached blocks and a seat.
 
-        Decoding may evict them, and then the sequence needs fewer blocks: it must be asked before every step.
+        Decoding may evict them, and then the sequence needs fewer blocks: check it before every step.
         """
         seat = len(self.decoding) < self.config.max_num_seqs
         return seat and bool(self.waiting) and self._cached(self.waiting[0])[0] > 0
@@ -143,7 +143,7 @@ class Engine:
         return outcome
 
     def _run(self, now: float, until: float, plan: Plan) -> StepOutcome:
-        """Decode until a sequence ends, blocks run short or `until` has come."""
+        """Decode until a sequence ends, blocks run short or `until` is reached."""
         decoding = len(self.decoding)
         steps = self._uneventful_steps()
         context = self._context + decoding * np.arange(1, steps + 1, dtype=np.float64)
@@ -179,7 +179,7 @@ class Engine:
         return max(1, int(np.searchsorted(np.cumsum(needs), free, side="right")))
 
     def _advance(self, steps: int, outcome: StepOutcome) -> None:
-        """Let all decoding sequences emit `steps` tokens; only the last step may end any."""
+        """Let all decoding sequences emit `steps` tokens; only the last step may end a sequence."""
         size = self.config.block_size
         if steps == 1:
             self.pool.take(self._grow[self._step % size])
@@ -206,7 +206,7 @@ class Engine:
     # --- prompts
 
     def _continue_prefill(self, sequence: Sequence, budget: int, now: float, plan: Plan) -> None:
-        """Plan the next chunk of the prompt that the last step left unfinished, then what fits beside it."""
+        """Plan the next chunk of the unfinished prompt of the last step, then the prompts that still fit."""
         chunk = min(sequence.needed() - sequence.computed, budget)
         more = self._blocks(sequence.computed + chunk) - self._blocks(sequence.computed)
         if more > self.pool.free - self._growth():
@@ -238,7 +238,7 @@ class Engine:
             sequence.held, sequence.named, sequence.computed = list(held), local, hit
             if sequence.scheduled_s is None:
                 self._count_admission(sequence, local, external, now)
-                plan.image_tokens += max(0, sequence.image_tokens - hit)  # images stand first
+                plan.image_tokens += max(0, sequence.image_tokens - hit)  # images come first
             plan.loaded_tokens += external * size
             plan.chunks.append((sequence, chunk))
             budget -= chunk
@@ -246,7 +246,7 @@ class Engine:
             self._name(sequence, hit + chunk)
 
     def _cached(self, sequence: Sequence) -> tuple[int, int]:
-        """Full blocks found on the GPU, and behind them in host memory. The last token is always computed."""
+        """Full blocks found on the GPU, then in host memory. The last token is always computed."""
         if not (self.config.prefix_caching and sequence.hashes):
             return 0, 0
         findable = sequence.hashes[: (sequence.needed() - 1) // self.config.block_size]
@@ -265,7 +265,7 @@ class Engine:
                 counters.external_hits += external * size
 
     def _computed(self, sequence: Sequence, chunk: int, outcome: StepOutcome) -> None:
-        """A chunk is done: the sequence emits a token, or its prompt goes on in the next step."""
+        """Finish a chunk: the sequence emits a token, or its prompt continues in the next step."""
         sequence.computed += chunk
         if self._tier and sequence.hashes:
             self._tier.store(sequence.hashes[: sequence.computed // self.config.block_size])
@@ -286,7 +286,7 @@ class Engine:
             self._join(sequence)
 
     def _name(self, sequence: Sequence, tokens: int) -> None:
-        """Make the full blocks of the first `tokens` findable."""
+        """Register the hashes of the full blocks of the first `tokens`, so that they can be found."""
         if not (self.config.prefix_caching and sequence.hashes):
             return
         full = sequence.hashes[sequence.named : tokens // self.config.block_size]
@@ -307,7 +307,7 @@ class Engine:
         self._ends[last][sequence.id] = sequence
 
     def _leave(self, sequence: Sequence, *, calendar: bool = True) -> None:
-        """Take a sequence out of the decoding ones and free its blocks."""
+        """Remove a sequence from the decoding ones and free its blocks."""
         del self.decoding[sequence.id]
         self._grow[(sequence.joined_step - sequence.computed) % self.config.block_size] -= 1
         done = self._step - sequence.joined_step

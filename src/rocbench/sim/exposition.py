@@ -84,7 +84,7 @@ class Buckets:
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, `times` times."""
+        """Count a value `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
@@ -96,7 +96,7 @@ def one_two_five(highest: int) -> tuple[float, ...]:
 
 
 class Histograms:
-    """All histograms that vLLM keeps by default and that a simulated server can fill."""
+    """The histograms that vLLM keeps by default and a simulated server can fill."""
 
     def __init__(self, max_model_len: int) -> None:
         tokens = one_two_five(max_model_len)
@@ -119,7 +119,7 @@ class Histograms:
 
 
 def labels(values: Mapping[str, str]) -> str:
-    """`{a="1",b="2"}`, names in order of the alphabet as the Prometheus client writes them."""
+    """`{a="1",b="2"}`, names in alphabetical order, as the Prometheus client writes them."""
     escaped = {
         name: value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
         for name, value in values.items()
@@ -128,7 +128,7 @@ def labels(values: Mapping[str, str]) -> str:
 
 
 class Exposition:
-    """Lines of one answer to /metrics. Values are given per engine, of which data parallelism has several."""
+    """Lines of one answer to /metrics. Values are per engine; data parallelism has several engines."""
 
     def __init__(self, model_name: str) -> None:
         self._model = model_name
@@ -162,12 +162,12 @@ class Exposition:
             self._line(name + "_sum", engine, buckets.total)
 
     def info(self, name: str, values: Sequence[Mapping[str, str]]) -> None:
-        """Gauges of 1 whose labels tell something."""
+        """Gauges of 1 that carry information in their labels."""
         self._head(name, "gauge", "")
         self._lines += [f"{name}{labels(told)} 1.0" for told in values]
 
     def plain(self, name: str, kind: str, value: float) -> None:
-        """A sample without labels, as the Prometheus client's own of the process."""
+        """A sample without labels, like the Prometheus client's process metrics."""
         self._head(name, kind, "")
         self._lines.append(f"{name} {float(value)!r}")
 

@@ -1,4 +1,4 @@
-"""The faults of `Faults` put to work: which request fails how, and what happens when."""
+"""Execution of the faults in `Faults`: the failure of each request, and the timed events."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BROKEN = b'data: {"id":"cmpl-broken","choices":[{"index":0,"text":" bro\n\n'
 
 
 class FaultPlan:
-    """Draws each request's fault from a seed of its own."""
+    """Draws each request's fault from a separate seed."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
         self.faults = faults
         self._random = random.Random(seed ^ 0x5EED)
 
     def draw(self) -> Failure | None:
-        """How the next request fails; None for a sound one."""
+        """The failure of the next request; None for a sound one."""
         if not self.faults.fail:
             return None
         mark = self._random.random()
@@ -35,11 +35,11 @@ class FaultPlan:
         return None
 
     def stops_early(self) -> bool:
-        """Whether the next request ends at half its length."""
+        """True if the next request ends at half its length."""
         return self._chance(self.faults.early_stop_share)
 
     def repeats_token(self) -> bool:
-        """Whether a token event is sent twice."""
+        """True if a token event is sent twice."""
         return self._chance(self.faults.duplicate_tokens)
 
     def _chance(self, share: float) -> bool:
@@ -47,7 +47,7 @@ class FaultPlan:
 
 
 class FaultyStream(Stream):
-    """A stream that breaks in the middle, or repeats tokens."""
+    """A stream that breaks off midway, or repeats tokens."""
 
     __slots__ = ("break_at", "dropped", "exchange", "failure", "plan")
 
@@ -58,7 +58,7 @@ class FaultyStream(Stream):
     dropped: Callable[[], None]
 
     def token(self) -> None:
-        """Send the next token, or break."""
+        """Send the next token, or break off."""
         if self.failure is not None and self.emitted >= self.break_at:
             self._break(self.failure)
             return
@@ -68,7 +68,7 @@ class FaultyStream(Stream):
         super().token()
 
     def finish(self, reason: str) -> None:
-        """End properly, unless it was to break."""
+        """End properly, unless it must break off."""
         if self.failure is None:
             super().finish(reason)
         else:
@@ -100,5 +100,5 @@ def leave_orphan() -> int:
 
 
 def die() -> None:
-    """End as a crash does: at once, with code 1."""
+    """End like a crash: at once, with code 1."""
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The simulated server's endpoints, as vLLM has them."""
+"""The simulated server's endpoints, as in vLLM."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from rocbench.sim.steps import Sequence
 from rocbench.sim.streams import DEAD, IntervalStream, Stream, Whole
 
 SLICE_S = 0.002
-"""Maximum time spent on new requests before the loop is given back, so that steps stay on time."""
+"""Maximum seconds spent on new requests before the loop continues, so that steps stay on time."""
 
 GENERATE = {"/v1/completions": False, "/v1/chat/completions": True}
-"""Path to whether it is a chat."""
+"""Path of each generation endpoint; True for chat."""
 
 
 class SimServer:
-    """Answers requests. `ready` opens it; until then everything but its existence is denied (503)."""
+    """Server that answers requests. Until `ready` opens it, the answers are 503."""
 
     def __init__(
         self, node: Node, context: Context, env: Mapping[str, str], loop: asyncio.AbstractEventLoop
@@ -51,7 +51,7 @@ class SimServer:
             )
             for noise in node.noises
         ]
-        """One for each data-parallel rank."""
+        """One engine for each data-parallel rank."""
         self._env = env
         self._loop = loop
         self._faults = FaultPlan(context.faults, context.seed)
@@ -66,7 +66,7 @@ class SimServer:
         self.extra_hits = 0
 
     def ready(self) -> None:
-        """The model is loaded."""
+        """Open the server: the model is loaded."""
         self._ready_s = now_s()
         faults = self.context.faults
         if faults.die_after_s is not None:
@@ -168,7 +168,7 @@ class SimServer:
     # --- generation
 
     def _drain(self) -> None:
-        """Start requests for as long as a slice lasts."""
+        """Start requests for the duration of a slice."""
         until = now_s() + SLICE_S
         while self._inbox:
             exchange, chat, received_s = self._inbox.popleft()
@@ -246,7 +246,7 @@ class SimServer:
         return stream
 
     def _length(self, request: ApiRequest) -> tuple[int, str]:
-        """Tokens to answer with and why it ends there, drawn where the end of text counts."""
+        """Length of the answer in tokens and the finish reason; drawn if the end of text counts."""
         if request.ignore_eos:
             return request.max_tokens, "length"
         drawn = round(
@@ -259,7 +259,7 @@ class SimServer:
         return max(drawn, request.min_tokens, 1), "stop"
 
     def _end(self, exchange: Exchange, status: int = 200, answer: dict[str, Any] | None = None) -> None:
-        """Complete an answer: the end of a stream, or the whole."""
+        """Complete an answer: the end of a stream, or a whole answer."""
         if answer is None:
             exchange.end()
         else:
@@ -270,7 +270,7 @@ class SimServer:
             die()
 
     def _engine_dies(self) -> None:
-        """Running streams get an error event, health says 503, and the process ends 7 s later."""
+        """Let the engine die: streams get an error event, health is 503, the process ends 7 s later."""
         self._dead = True
         for live in self.lives:
             for stream in live.streams():

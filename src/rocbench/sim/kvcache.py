@@ -1,8 +1,8 @@
 """Blocks of the paged KV cache with prefix caching, as vLLM V1 manages them (`vllm/v1/core/block_pool.py`). Pure.
 
 A block is free, or held by one or more sequences. A full block is known by its hash, which covers everything
-before it; it stays findable after its last holder has gone, until its memory is needed (least recently used
-first). Blocks without a hash are counted, not named.
+before it; it can be found after its last holder is gone, until its memory is needed (least recently used
+first). Blocks without a hash are only counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 
 class BlockPool:
-    """`total` blocks. `free` of them can be taken now; those that still hold a known prefix are among them."""
+    """A pool of `total` blocks. `free` of them can be taken now, even those with a known prefix."""
 
     __slots__ = ("_blank", "_idle", "_refs", "evictions", "total")
 
@@ -25,7 +25,7 @@ class BlockPool:
 
     @property
     def free(self) -> int:
-        """Blocks that can be taken now."""
+        """Number of blocks that can be taken now."""
         return self._blank + len(self._idle)
 
     @property
@@ -34,7 +34,7 @@ class BlockPool:
         return self.total - self._blank - len(self._idle)
 
     def match(self, hashes: Sequence[int]) -> int:
-        """How many leading hashes are in the cache."""
+        """Number of leading hashes that are in the cache."""
         refs, idle = self._refs, self._idle
         for position, block in enumerate(hashes):
             if block not in refs and block not in idle:
@@ -42,7 +42,7 @@ class BlockPool:
         return len(hashes)
 
     def idle_among(self, hashes: Sequence[int]) -> int:
-        """How many of these known hashes nobody holds; holding them lowers `free` by as many."""
+        """Number of these known hashes without a holder; holding them lowers `free` by as many."""
         return sum(block in self._idle for block in hashes)
 
     def hold(self, hashes: Sequence[int]) -> None:
@@ -75,7 +75,7 @@ class BlockPool:
         return new
 
     def release(self, held: Sequence[int], nameless: int) -> None:
-        """Let go of held hashes and of nameless blocks. Later blocks are evicted first, as vLLM does."""
+        """Release held hashes and nameless blocks. Later blocks are evicted first, as in vLLM."""
         refs, idle = self._refs, self._idle
         self._blank += nameless
         for block in reversed(held):
@@ -87,7 +87,7 @@ class BlockPool:
                 refs[block] = count - 1
 
     def forget(self) -> bool:
-        """Drop all known prefixes. False, and nothing is dropped, while a sequence holds a block."""
+        """Drop all known prefixes. Return False and drop nothing while a sequence holds a block."""
         if self.used:
             return False
         self._blank += len(self._idle)
@@ -96,7 +96,7 @@ class BlockPool:
 
 
 class OffloadTier:
-    """Blocks kept in host memory (`--kv-offloading-size`), least recently used first out."""
+    """Blocks kept in host memory (`--kv-offloading-size`); the least recently used is dropped first."""
 
     __slots__ = ("_blocks", "capacity")
 
@@ -105,7 +105,7 @@ class OffloadTier:
         self._blocks: OrderedDict[int, None] = OrderedDict()
 
     def match(self, hashes: Sequence[int]) -> int:
-        """How many leading hashes are here; those are then the most recently used."""
+        """Number of leading hashes held here; they become the most recently used."""
         found = 0
         for block in hashes:
             if block not in self._blocks:

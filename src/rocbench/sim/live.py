@@ -1,8 +1,8 @@
 """The engine in real time: steps on a schedule, tokens written when their step ends, lateness counted.
 
-A step begins where the last one ended, not when this process woke up, so that delays of this process
-do not add up. Where it falls behind by more than 10 ms and a tenth of the step, the delay is counted and the
-schedule moves on from there: the alternative would be a burst of steps that no real server shows.
+A step begins at the end of the last one, not when this process woke up, so that delays of this process
+do not add up. If it falls behind by more than 10 ms and a tenth of the step, the delay is counted and the
+schedule continues from there: the alternative would be a burst of steps that no real server shows.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from rocbench.sim.streams import Stream
 
 LATE_S = 0.010
 LATE_SHARE = 0.1
-"""A step is late when it is behind by more than `LATE_S` and by more than this share of its length."""
+"""A step is late if it is behind by more than `LATE_S` and by more than this share of its length."""
 
 
 @dataclass(slots=True)
 class Lateness:
-    """How far this process was behind its own schedule."""
+    """Delay of this process behind its own schedule."""
 
     steps: int = 0
     late_steps: int = 0
     late_s: float = 0.0
     max_late_s: float = 0.0
     emit_s: float = 0.0
-    """Time spent writing tokens."""
+    """Seconds spent writing tokens."""
 
 
 class LiveEngine:
@@ -52,7 +52,7 @@ class LiveEngine:
         engine.keep_decoders = True
 
     def submit(self, stream: Stream, received_s: float) -> None:
-        """Take a request that was received at `received_s`; the engine sees it after the API server's time."""
+        """Accept a request received at `received_s`; the engine sees it after the API server's time."""
         stream.arrived_s = received_s
         self._streams[stream.sequence.id] = stream
         self._arrivals.append(stream)
@@ -60,23 +60,23 @@ class LiveEngine:
             self._alarm.set(received_s + self._api_s)
 
     def abort(self, stream: Stream, reason: str = "abort") -> None:
-        """Drop a request that nobody reads any more."""
+        """Drop a request whose client is gone."""
         if self._streams.pop(stream.sequence.id, None) is not None:
             self.engine.abort(stream.sequence)
             self.finished[reason] += 1
 
     @property
     def load(self) -> int:
-        """Requests under way."""
+        """Number of running requests."""
         return len(self._streams)
 
     def streams(self) -> list[Stream]:
-        """All requests under way."""
+        """All running requests."""
         return list(self._streams.values())
 
     @property
     def waiting(self) -> int:
-        """Requests received that hold no KV blocks yet."""
+        """Number of received requests without KV blocks yet."""
         return len(self.engine.waiting) + len(self._arrivals)
 
     def _ring(self) -> None:

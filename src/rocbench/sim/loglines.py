@@ -1,4 +1,4 @@
-"""The lines of vLLM's log that carry figures, in the words of each version. Pure.
+"""The lines of vLLM's log that contain figures, in the wording of each version. Pure.
 
 Sources: v0.14.1 and v0.33.0 `v1/core/kv_cache_utils.py`, `v1/engine/core.py`, `v1/worker/gpu_model_runner.py`.
 """
@@ -31,7 +31,7 @@ OLD_BACKEND_LINES = {
     "ROCM_AITER_UNIFIED_ATTN": "Using Aiter Unified Attention backend.",
     "FLEX_ATTENTION": "Using FlexAttention backend.",
 }
-"""v0.14.1 platforms/rocm.py:209-294."""
+"""Backend lines of v0.14.1 platforms/rocm.py:209-294."""
 
 
 def backend_line(node: Node) -> str:
@@ -44,7 +44,7 @@ def backend_line(node: Node) -> str:
 
 
 def before_load(node: Node) -> list[str]:
-    """What is logged before the weights are loaded."""
+    """The lines before the weights are loaded."""
     engine = f"model='{node.argv.model}', tensor_parallel_size={node.layout.tp}, max_seq_len={node.limits.max_model_len}"
     return [
         f"vLLM API server version {node.version} (simulated by rocbench)",
@@ -55,14 +55,14 @@ def before_load(node: Node) -> list[str]:
 
 
 def warnings(node: Node) -> list[str]:
-    """What this server does not do although it was asked to."""
+    """Requested features that this server does not simulate."""
     if "speculative-config" in node.argv.flags or "spec-method" in node.argv.flags:
         return ["The simulated server does not speculate: it serves without draft tokens."]
     return []
 
 
 def after_load(node: Node, load_s: float) -> list[str]:
-    """What is logged once the weights are there, up to the last line before requests are taken."""
+    """The lines after the weights are loaded, up to the last one before requests are accepted."""
     version = Version(node.version)
     lines = [
         f"Loading weights took {load_s * 0.8:.2f} seconds",

@@ -1,4 +1,4 @@
-"""What /metrics of the simulated server shows: vLLM's names, then its own under `rocbench_sim:`."""
+"""The /metrics page of the simulated server: vLLM's names, then its own under `rocbench_sim:`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What vLLM of a given version makes of an argv on a given node: memory, blocks, limits, step times. Pure.
+"""Resolution of an argv by a vLLM version on a node: memory, blocks, limits, step times. Pure.
 
-The result decides everything the simulated server does; `Refusal` is what it says instead of starting.
+The result determines the simulated server; `Refusal` is its error instead of a start.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from rocbench.units import GIB
 
 
 class Context(Strict):
-    """The JSON that ROCBENCH_SIM names: what the simulated server knows beside its argv."""
+    """The JSON file named by ROCBENCH_SIM: the simulated server's inputs in addition to its argv."""
 
     profile: ModelProfile
     hardware: Hardware
@@ -61,20 +61,20 @@ class Node:
     engine: EngineConfig
     times: StepTimes
     noises: tuple[Noise | None, ...]
-    """Of each data-parallel rank; None without noise."""
+    """Noise of each data-parallel rank; None without noise."""
     efficiency: Efficiency
     limits: Limits
     dialect: Dialect
     kv_cache_dtype: str
     gpu_memory_utilization: float
     weights_gib: float
-    """Per rank."""
+    """Weights per rank in GiB."""
     kv_gib: float
-    """Memory for the KV cache per rank."""
+    """Memory for the KV cache per rank in GiB."""
     kv_tokens: int
     backend: str
     picked_block_size: bool
-    """vLLM chose the block size itself and says so (from 0.19)."""
+    """True if vLLM chose the block size itself and logs it (from 0.19)."""
     dev_mode: bool
     api_key: str | None
 
@@ -109,7 +109,7 @@ class Node:
         return told
 
     def config(self) -> dict[str, object]:
-        """What /server_info tells of the resolved configuration."""
+        """The resolved configuration in /server_info."""
         return {
             "model_config": {"model": self.argv.model, "max_model_len": self.limits.max_model_len},
             "cache_config": {
@@ -187,7 +187,7 @@ def _capacity(
     scheduler: Scheduler,
     block: int,
 ) -> KvCapacity:
-    """The KV cache of one engine. Raises Refusal where it, or the weights, do not fit."""
+    """The KV cache of one engine. Raises Refusal if it, or the weights, do not fit."""
     capacity = kv_capacity_tokens(
         arch,
         context.profile.checkpoint,
@@ -208,7 +208,7 @@ def _capacity(
     given = argv.integer("kv-cache-memory-bytes", 0)
     if given:
         capacity = replace(capacity, kv_bytes=given, tokens=int(length * given / needed))
-    if doubts(arch, context.profile.checkpoint):  # a shape that is not understood refuses nothing
+    if doubts(arch, context.profile.checkpoint):  # a shape in doubt refuses nothing
         held = max(capacity.kv_bytes, needed)
         fits = min(capacity.weights, capacity.hbm_bytes - capacity.overhead)
         capacity = replace(
@@ -219,7 +219,7 @@ def _capacity(
 
 
 class Scheduler(NamedTuple):
-    """Limits of a step."""
+    """Limits of a scheduler step."""
 
     budget: int
     seats: int

@@ -1,7 +1,7 @@
 """The simulated server under load in virtual time: no HTTP, no clock, the same scheduler. Pure.
 
-`drive` is to the engine what `load.drive` is to a server: the same warm-up, window and tail, the same lengths
-from the same keys, and the same kind of result. What a client and a network add is a constant turnaround.
+`drive` loads the engine as `load.drive` loads a server: the same warm-up, window and tail, the same lengths
+from the same keys, and the same kind of result. Client and network add a constant turnaround.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from rocbench.sim.steps import Counters, Sequence, StepOutcome
 from rocbench.sim.tokenlog import TokenLog, Tokens
 
 EPOCH_NS = 1_000_000_000 * 10**9
-"""Where virtual time begins."""
+"""Start of virtual time, in ns since the epoch."""
 AHEAD_S = 0.1
-"""How long before it comes the load generator announces an edge of its window."""
+"""Seconds by which the load generator announces an edge of its window in advance."""
 _LEAST_STAGGER = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What a request and its answer meet outside the engine."""
+    """The delays and limits of a request outside the engine."""
 
     turnaround_s: float = 0.001
-    """From an answer's last byte to the same user's next request."""
+    """Seconds from an answer's last byte to the same user's next request."""
     sends_per_s: float = math.inf
-    """So many requests a client can send at most; more wait for their turn, unsent."""
+    """Maximum requests per second that a client can send; further ones wait, unsent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a load would give, and what the server would have counted."""
+    """The predicted result of a load, and the counters of the server."""
 
     load: LoadResult
     server: Counters
@@ -55,9 +55,9 @@ class Prediction:
     """Maximum share of the KV blocks in use, 0 to 1."""
     running_peak: int
     waiting_peak: int
-    """Most requests that the scheduler ran, and queued, at once in the window."""
+    """Maximum number of requests that the scheduler ran, and queued, at once in the window."""
     waiting_median: int
-    """Requests queued in half of the window's time."""
+    """Median over the window's time of the queued requests."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +80,7 @@ class _Edges:
     end_s: float = math.inf
     ended_by: str = "never_began"
     drain_s: float = math.inf
-    """When nothing new is sent any more."""
+    """Time after which no new request is sent."""
 
 
 def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 0) -> Prediction:
@@ -88,9 +88,9 @@ def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 
 
     Args:
         spec: the load, as `load.drive` takes it; datasets and traces are refused.
-        node: the server; its noise goes on from where it stands.
+        node: the server; its noise continues from its current state.
         client: the world outside the engine.
-        seed: draws answer lengths where the end of text counts.
+        seed: for answer lengths if the end of text counts.
 
     Raises InputError for a load that needs real prompts.
     """
@@ -113,7 +113,7 @@ def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 
 
 
 def _median(seconds: Mapping[int, float]) -> int:
-    """The value below and above which half of the time was spent; 0 without any."""
+    """The median value, weighted by time; 0 without any."""
     left = sum(seconds.values()) / 2
     for value in sorted(seconds):
         left -= seconds[value]
@@ -124,7 +124,7 @@ def _median(seconds: Mapping[int, float]) -> int:
 
 @dataclass(slots=True)
 class _Run:
-    """One load under way."""
+    """One running load."""
 
     spec: LoadSpec
     node: Node
@@ -134,7 +134,7 @@ class _Run:
     kv_peak: float = 0.0
     running_peak: int = 0
     waiting_s: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
-    """Seconds of the window for which so many requests were queued."""
+    """Number of queued requests to the seconds of the window with that many."""
     edges: _Edges = field(default_factory=_Edges)
     ended: list[_Request] = field(default_factory=list)
     running: dict[int, _Request] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class _Run:
     # --- the loop
 
     def drive(self) -> None:
-        """Run to the last answer of the window's requests, or to what bounds tail and drain."""
+        """Run until the last answer of the window's requests, or the limit of tail and drain."""
         if self._counted:
             self.edges.start_s = 0.0
         if isinstance(self.spec.shape, Closed):
@@ -214,7 +214,7 @@ class _Run:
                 self.turned_over.add(request.user)
                 self._send(request.user, self.now + self.client.turnaround_s)
 
-    # --- the window, as load.watch has it
+    # --- the window, as in load.watch
 
     @property
     def _counted(self) -> bool:
@@ -244,7 +244,7 @@ class _Run:
         return self.now > edges.drain_s + drain_s
 
     def _next_edge(self) -> float:
-        """When the window's end may have to be announced; never while nothing waits for the clock."""
+        """Time of the next possible change of the window; infinite if none depends on the clock."""
         edges, window = self.edges, self.spec.window
         if edges.end_s < math.inf:
             times = (edges.end_s, edges.end_s + self.after.tail_s)
@@ -278,7 +278,7 @@ class _Run:
                 self._drain()
 
     def _drain(self) -> None:
-        """Send nothing new: what is due and found no room stays unsent."""
+        """Stop sending: due requests that found no room stay unsent."""
         self.edges.drain_s = self.now
         number = self.sent
         while self._next_s < min(self.now, self.edges.end_s):
@@ -316,14 +316,14 @@ class _Run:
             self._send(user, ramp_s * user / users, shares[user])
 
     def _send(self, user: int, at_s: float, share: float = 1.0) -> None:
-        """A user sends its next request, unless all of a count have been sent."""
+        """Send the next request of a user, unless a fixed count is exhausted."""
         if self._may_send():
             at_s = max(at_s, self._free_s)
             self._free_s = at_s + 1 / self.client.sends_per_s
             self._queue(self._make(self.sent, user, at_s, at_s, share))
 
     def _send_due(self) -> None:
-        """Send what the clock says; an arrival that finds no room in flight waits."""
+        """Send the requests that are due; an arrival waits if the in-flight limit is reached."""
         shape = self.spec.shape
         while isinstance(shape, Open) and self._next_s <= self.now and self._may_send():
             if shape.max_in_flight is not None and len(self.running) >= shape.max_in_flight:
@@ -362,7 +362,7 @@ class _Run:
         return max(1, round(self._random.lognormvariate(mean, efficiency.answer_sigma)))
 
     def _hashes(self, number: int, isl: int, tokens: int) -> tuple[int, ...]:
-        """Block hashes where prompts have something in common; a prompt of its own needs none."""
+        """Block hashes if prompts share a prefix; a unique prompt needs none."""
         size = self.node.engine.block_size
         if self.spec.requests.prompt_pool:
             first = (number % self.spec.requests.prompt_pool + 1) << 32
@@ -372,7 +372,7 @@ class _Run:
     # --- the result
 
     def result(self) -> LoadResult:
-        """What the load generator would report."""
+        """The result that the load generator would report."""
         tokens, edges = self.log.close(), self.edges
         window = Window(_ns(edges.start_s), _ns(edges.end_s), edges.ended_by)
         rows = self._rows(tokens, window)
@@ -442,7 +442,7 @@ class _Run:
 
 
 def _ns(seconds: Any) -> Any:
-    """Virtual seconds as the records' nanoseconds; NaN is absent."""
+    """Virtual seconds in nanoseconds, as in the records; NaN means absent."""
     if isinstance(seconds, np.ndarray):
         known = np.nan_to_num(seconds)
         return np.where(np.isnan(seconds), NONE, EPOCH_NS + np.round(known * 1e9).astype(np.int64))

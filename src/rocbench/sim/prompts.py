@@ -1,7 +1,7 @@
-"""Requests of the OpenAI API as the engine sees them, refused as vLLM refuses them. Pure.
+"""Requests of the OpenAI API as the engine sees them, with vLLM's errors. Pure.
 
-A token stands as four bytes: an id's, or a hash of a word. The simulated tokenizer counts words: whatever
-stands between spaces is one token, so that an answer sent back counts the same.
+A token is four bytes: its id, or a hash of a word. The simulated tokenizer counts words: any text between
+spaces is one token, so that an answer sent back counts the same.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rocbench.model.images import ImageRule
 
 TOKEN_BYTES = 4
 WORDS = tuple(b" %c%c%c" % (97 + i % 26, 97 + i // 26 % 26, 97 + i * 7 % 26) for i in range(997))
-"""Texts of the tokens that are answered with, in turn."""
+"""Texts of the answer tokens, in turn."""
 _WORD_TOKENS = tuple((hash(word.decode().strip()) & 0xFFFFFFFF).to_bytes(4, "little") for word in WORDS)
 FIRST_ID = 1000
-"""Ids of these tokens start here."""
+"""First id of these tokens."""
 CHAT_MARKS = 5
-"""Tokens that the chat template spends on a message."""
+"""Tokens that the chat template adds per message."""
 ONE_PROMPT = "The simulated server takes one prompt a request."
 
 
@@ -42,12 +42,12 @@ class ApiError(Exception):
 
 
 Words = Literal["0.14", "0.17", "0.32"]
-"""vLLM's messages as in 0.14.1 and 0.16; as in 0.20.2 to 0.30; as in 0.32 and 0.33."""
+"""Wording of vLLM's messages: that of 0.14.1 and 0.16; of 0.20.2 to 0.30; of 0.32 and 0.33."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What requests are checked against."""
+    """The limits for requests."""
 
     served_names: tuple[str, ...]
     max_model_len: int
@@ -55,7 +55,7 @@ class Limits:
     image: ImageRule | None
     max_images: int
     words: Words
-    """Whose messages are used."""
+    """Version of the messages."""
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class ApiRequest:
 
     chat: bool
     tokens: bytes
-    """The prompt, four bytes a token."""
+    """The prompt, four bytes per token."""
     image_tokens: int
     max_tokens: int
     min_tokens: int
@@ -74,7 +74,7 @@ class ApiRequest:
     continuous_usage: bool
     return_token_ids: bool
     by_id: bool
-    """The prompt came as token ids."""
+    """True if the prompt came as token ids."""
     salt: str
     model: str
 
@@ -141,7 +141,7 @@ def block_hashes(tokens: bytes, block_size: int, salt: str) -> tuple[int, ...]:
 
 
 def answer_tokens(offset: int, count: int, *, by_id: bool) -> bytes:
-    """The answer that starts with word `offset`, four bytes a token."""
+    """The answer that starts with word `offset`, four bytes per token."""
     places = [(offset + place) % len(WORDS) for place in range(count)]
     if by_id:
         return array("I", [FIRST_ID + place for place in places]).tobytes()
@@ -149,7 +149,7 @@ def answer_tokens(offset: int, count: int, *, by_id: bool) -> bytes:
 
 
 def text_tokens(text: str) -> bytes:
-    """A token for each word."""
+    """One token per word."""
     return array("I", [hash(word) & 0xFFFFFFFF for word in text.split()]).tobytes()
 
 
@@ -213,7 +213,7 @@ def _chat_prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, 
 
 
 def _mark(role: object) -> bytes:
-    """What the chat template puts before a message."""
+    """The tokens that the chat template puts before a message."""
     return text_tokens(f"<|{role}|>") * CHAT_MARKS
 
 
@@ -260,7 +260,7 @@ def _max_tokens(asked: Mapping[str, Any], prompt_tokens: int, limits: Limits, *,
             "Please request fewer output tokens."
         )
         raise ApiError(400, told, param=name)
-    cut = limits.words == "0.32"  # the answer is cut silently where prompt and answer are too long together
+    cut = limits.words == "0.32"  # the answer is cut silently if prompt and answer are too long together
     if prompt_tokens >= longest or (prompt_tokens + given > longest and not cut):
         raise _too_long(prompt_tokens, given, longest, limits, chat=chat)
     return min(given, longest - prompt_tokens)

@@ -1,7 +1,7 @@
-"""What real vLLM of a version refuses to start, with its words. Pure.
+"""Settings that a real vLLM version refuses to start with, and its messages. Pure.
 
-Rules of severity `hard_error` are held against the argv and environment as they are, without filling anything
-in. What no rule covers (lengths, memory) is checked here.
+Rules of severity `hard_error` are checked on the argv and environment as given, without filling in settings.
+Lengths and memory, which no rule covers, are checked here.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ NO_START_REFUSAL = {
     "cpu-mla-fp8": "the engine starts and dies at the first request",
     "cpu-moe-ep": "the engine starts and dies at the first request",
 }
-"""Hard errors that do not keep vLLM from starting, or that are refused elsewhere."""
+"""Hard errors that do not prevent the start of vLLM, or that are refused elsewhere."""
 NEEDED_FILLS = {"bs-sparse-1", "bs-m3", "off-hma-flag"}
-"""Rules whose setting vLLM does not start without."""
+"""Rules whose setting vLLM needs in order to start."""
 WORDS: dict[str, tuple[str, str | None]] = {
     "bs-sparse-1": ("AssertionError", None),
     "heads-16-128": ("AssertionError", None),
@@ -51,12 +51,12 @@ WORDS: dict[str, tuple[str, str | None]] = {
     ),
     "arch-min": ("ValueError", "Model architectures ['{architecture}'] are not supported for now."),
 }
-"""Exception and message where they are not ValueError and the rule's own."""
+"""Exception and message of rules for which they are not ValueError and the rule's text."""
 HELD_BACK = {"served-model-name", "host", "port", "api-key"}
 
 
 class Refusal(Exception):
-    """vLLM does not start: the last line of its traceback."""
+    """Refusal of vLLM to start, with the last line of its traceback."""
 
     def __init__(self, kind: str, message: str) -> None:
         self.line = f"{kind}: {message}"
@@ -65,7 +65,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the server is started with, and on what."""
+    """The settings and the node of a server start."""
 
     argv: ServeArgv
     env: Mapping[str, str]
@@ -74,11 +74,11 @@ class Asked:
     vllm: str
 
     def flags(self) -> dict[str, Any]:
-        """Flags as the rules take them."""
+        """Flags in the form that the rules use."""
         return {name: value for name, value in self.argv.flags.items() if name not in HELD_BACK}
 
     def variables(self) -> dict[str, str]:
-        """Environment that vLLM reads."""
+        """Environment variables that vLLM reads."""
         devices = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
         return {
             name: value for name, value in self.env.items() if name.startswith("VLLM_") or name in devices
@@ -86,7 +86,7 @@ class Asked:
 
 
 def facts_of(asked: Asked, table: RuleTable) -> Facts:
-    """The facts for the flags as they stand. Raises UsageError for a value that cannot be read."""
+    """The facts for the flags as given. Raises UsageError for a value that cannot be read."""
     off = asked.env.get("VLLM_MLA_DISABLE") == "1"
     subject = Subject(
         profile=asked.profile,
@@ -107,13 +107,13 @@ def facts_of(asked: Asked, table: RuleTable) -> Facts:
 
 
 def nodes_of(asked: Asked) -> int:
-    """Nodes of the server: as --nnodes says; those of the profile where Ray would find them."""
+    """Number of nodes: --nnodes, or those of the profile if Ray would find them."""
     by_ray = asked.flags().get("distributed-executor-backend") == "ray"
     return asked.profile.nodes if by_ray else asked.argv.integer("nnodes", 1)
 
 
 def check_rules(asked: Asked, table: RuleTable) -> None:
-    """Raise Refusal for the first hard error that keeps this vLLM from starting."""
+    """Raise Refusal for the first hard error that prevents the start of this vLLM."""
     bare = asked.profile.model_copy(
         update={"serve": (), "tp": 1, "max_model_len": None, "trust_remote_code": False, "revision": None}
     )
@@ -151,7 +151,7 @@ def _shown(facts: Facts) -> dict[str, Any]:
 def check_lengths(
     *, max_model_len: int, longest: int | None, budget: int, seats: int, chunked: bool, env: Mapping[str, str]
 ) -> None:
-    """Raise Refusal as vLLM's ModelConfig and SchedulerConfig do."""
+    """Raise Refusal in the same cases as vLLM's ModelConfig and SchedulerConfig."""
     if longest and max_model_len > longest and env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") != "1":
         raise Refusal(
             "ValueError",
@@ -176,7 +176,7 @@ def check_lengths(
 def check_memory(
     capacity: KvCapacity, *, max_model_len: int, sequence_bytes: float, version: Version
 ) -> None:
-    """Raise Refusal where weights do not fit, or the KV cache does not hold one sequence of the longest length."""
+    """Raise Refusal if the weights, or one sequence of maximum length in the KV cache, do not fit."""
     if capacity.weights + capacity.overhead > capacity.hbm_bytes:
         raise Refusal(
             "torch.OutOfMemoryError",

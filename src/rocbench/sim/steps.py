@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out of it. Pure."""
+"""The input and the output of the engine. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What the scheduler needs to know of the server's flags and memory."""
+    """The scheduler's settings, from the server's flags and memory."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -27,30 +27,30 @@ class EngineConfig:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One request inside the engine. The first block is the caller's, the second the engine's."""
+    """One request inside the engine. The caller sets the first block of fields, the engine the second."""
 
     id: int
     prompt_tokens: int
     output_tokens: int
-    """Tokens it will emit; at least 1."""
+    """Tokens that it will emit; at least 1."""
     hashes: tuple[int, ...] = ()
-    """Hashes of the full blocks of prompt and answer, each covering all before it; () is a prompt of its own."""
+    """Hashes of the full blocks of prompt and answer, each covering all before it; () for a unique prompt."""
     image_tokens: int = 0
-    """Tokens of the prompt that the vision encoder makes."""
+    """Prompt tokens from the vision encoder."""
 
     arrived_s: float = 0.0
     scheduled_s: float | None = None
     emitted: int = 0
     cached_tokens: int = 0
-    """Prompt tokens found in the prefix cache (GPU or host) when it was first admitted."""
+    """Prompt tokens found in the prefix cache (GPU or host) at the first admission."""
     preemptions: int = 0
     computed: int = 0
-    """Tokens whose KV is in the cache; while it decodes, as of the step at which it joined."""
+    """Tokens whose KV is in the cache; for a decoding sequence, as of the step at which it joined."""
     joined_step: int = 0
     held: list[int] = field(default_factory=list)
     """Hashes of blocks it holds; its other blocks are nameless."""
     named: int = 0
-    """How many of `hashes` have been looked at for `held`."""
+    """Number of `hashes` already checked for `held`."""
 
     def needed(self) -> int:
         """Tokens to compute before the next token can be emitted."""
@@ -59,14 +59,14 @@ class Sequence:
 
 @dataclass(slots=True)
 class StepOutcome:
-    """What one step, or a run of like steps, does. It lasts from `started_s` to `started_s + duration_s`."""
+    """The effect of one step, or of a run of similar steps, from `started_s` to `started_s + duration_s`."""
 
     started_s: float
     duration_s: float
     first_step: int
     """Index of the (first) step since the engine's start."""
     decoding: int
-    """How many sequences emit one token in each step, beside `prefilled`."""
+    """Number of sequences that emit one token in each step, besides `prefilled`."""
     preempted: list[Sequence]
     """Sequences that lost their blocks before the step; their last token came with the step before."""
     prefilled: list[Sequence] = field(default_factory=list)
@@ -78,11 +78,11 @@ class StepOutcome:
     prefill_tokens: int = 0
     steps: int = 1
     durations_s: FloatArray | None = None
-    """Each step's length where this is a run of several."""
+    """Each step's duration in a run of several steps."""
 
     @property
     def ends_s(self) -> float:
-        """When its (last) tokens are out."""
+        """Time at which its (last) tokens are out."""
         return self.started_s + self.duration_s
 
 

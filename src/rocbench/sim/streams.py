@@ -1,6 +1,6 @@
-"""Answers in vLLM's bytes: SSE events of a stream, built ahead as far as they can be, and whole answers.
+"""Answers as vLLM's bytes: SSE events of a stream, prebuilt as far as possible, and whole answers.
 
-Shapes follow `CompletionStreamResponse` and `ChatCompletionStreamResponse` as vLLM dumps them: 0.14.1 writes
+The shapes are those of vLLM's `CompletionStreamResponse` and `ChatCompletionStreamResponse`: 0.14.1 writes
 every field of a completion event, later versions only those that were set.
 """
 
@@ -24,26 +24,26 @@ DEAD = {
         "code": 500,
     }
 }
-"""What requests get when the engine dies (seen with vLLM 0.32 on the CPU)."""
+"""Answer to requests when the engine dies (seen with vLLM 0.32 on the CPU)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How this version's answers differ."""
+    """Version-specific properties of answers."""
 
     full_completion_events: bool
-    """Unset fields stand in completion events too (to 0.20.2; no longer in 0.24)."""
+    """True if completion events contain unset fields (to 0.20.2; no longer in 0.24)."""
     reasoning_content: bool
-    """The deprecated field stands beside `reasoning` (before 0.16)."""
+    """True if the deprecated field accompanies `reasoning` (before 0.16)."""
     prompt_details: bool
-    """`--enable-prompt-tokens-details`."""
+    """True with `--enable-prompt-tokens-details`."""
     reasoning_parser: bool
     all_details: bool = False
-    """Details also tell image tokens, and cached tokens when there are none (from 0.24)."""
+    """True if details include image tokens, and cached tokens even if there are none (from 0.24)."""
     interval: int = 1
-    """`--stream-interval`: tokens to an event."""
+    """`--stream-interval`: tokens per event."""
     force_usage: bool = False
-    """`--enable-force-include-usage`."""
+    """True with `--enable-force-include-usage`."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -52,7 +52,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Stream:
-    """One answer under way: `first`, `token`, ..., `finish` are called when the engine has emitted a token."""
+    """One running answer: the engine's tokens call `first`, `token`, ..., `finish`."""
 
     __slots__ = (
         "_counted",
@@ -128,7 +128,7 @@ class Stream:
             self.write(chunk(self._event(place, None)))
 
     def first(self) -> None:
-        """Send the first token's event, in a chat after the event that tells the role."""
+        """Send the first token's event; in a chat, send the event with the role before it."""
         self.emitted = 1
         events = self._event(0, None)
         if self.request.chat:
@@ -136,7 +136,7 @@ class Stream:
         self.write(chunk(events))
 
     def finish(self, reason: str) -> None:
-        """Send the last token's event, the usage if it was asked for, and the end."""
+        """Send the last token's event, the usage if requested, and the end."""
         self._finish(reason, 1)
 
     def _finish(self, reason: str, count: int) -> None:
@@ -151,7 +151,7 @@ class Stream:
         self.end()
 
     def fail(self) -> None:
-        """End as when the engine dies: an error event after status 200, then [DONE]."""
+        """End as after an engine crash: an error event after status 200, then [DONE]."""
         self.write(chunk(b"data: " + json.dumps(DEAD).encode() + b"\n\n" + DONE))
         self.end()
 
@@ -171,14 +171,14 @@ class Stream:
         return told
 
     def _halves(self) -> tuple[bytes, bytes]:
-        """What stands around the token's text, as one HTTP chunk of constant length."""
+        """The bytes around the token's text, as one HTTP chunk of constant length."""
         event = self._event(0, None)
         word = WORDS[self.offset]
         before, _, after = chunk(event).rpartition(word)
         return before, after
 
     def _template(self) -> bytes:
-        """The event with running usage; to be filled with text, total and output tokens."""
+        """Template of the event with running usage, for text, total and output tokens."""
         before, _, after = self._event(0, None).rpartition(WORDS[self.offset])
         prompt = self.sequence.prompt_tokens
         usage = b'"total_tokens":%d,"completion_tokens":%d' % (prompt + 1, 1)
@@ -238,7 +238,7 @@ class Stream:
 
 
 class IntervalStream(Stream):
-    """A stream with `--stream-interval` tokens to an event, but the first alone.
+    """A stream with `--stream-interval` tokens per event, and the first token alone.
 
     Source: v0.14.1 v1/engine/output_processor.py (make_request_output).
     """
@@ -249,12 +249,12 @@ class IntervalStream(Stream):
     sent: int
 
     def first(self) -> None:
-        """The first token is sent at once."""
+        """Send the first token at once."""
         super().first()
         self.sent = 1
 
     def token(self) -> None:
-        """Hold tokens back until there are enough for an event."""
+        """Hold tokens back until an event is full."""
         self.emitted += 1
         count = self.emitted - self.sent
         if count >= self.interval:
@@ -262,32 +262,32 @@ class IntervalStream(Stream):
             self.write(chunk(self._event(self.emitted - 1, None, count)))
 
     def finish(self, reason: str) -> None:
-        """Send what is held back with the last token."""
+        """Send the held tokens with the last one."""
         self._finish(reason, self.emitted + 1 - (self.sent if self.emitted else 0))
 
 
 class Whole(Stream):
-    """An answer that is sent in one piece, by `respond`."""
+    """An answer sent in one piece, by `respond`."""
 
     __slots__ = ("created", "respond")
 
     created: int
     respond: Callable[[int, dict[str, Any]], None]
-    """Takes status and body."""
+    """Callback with status and body."""
 
     def token(self) -> None:
-        """Nothing is sent before the end."""
+        """Do nothing: no data is sent before the end."""
         self.emitted += 1
 
     first = token
 
     def finish(self, reason: str) -> None:
-        """Send everything."""
+        """Send the whole answer."""
         self.emitted += 1
         self.respond(200, self._answer(reason))
 
     def fail(self) -> None:
-        """Nothing was sent yet, so the status can tell."""
+        """Answer with an error status, since no data was sent yet."""
         self.respond(500, DEAD)
 
     def _answer(self, reason: str) -> dict[str, Any]:

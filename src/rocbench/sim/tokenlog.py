@@ -1,4 +1,4 @@
-"""Which token came out when, kept per step and not per token. Pure.
+"""Output times of tokens, stored per step and not per token. Pure.
 
 A sequence that decodes emits one token in each step, so its tokens are an interval of steps: one interval, or
 several if it was preempted.
@@ -19,14 +19,14 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class TokenLog:
-    """Takes every outcome in order; then tells what it needs to be asked."""
+    """Log that takes every outcome in order and returns `Tokens`."""
 
     _ends: list[FloatArray] = field(default_factory=list)
     _open: dict[int, int] = field(default_factory=dict)
     _spans: list[tuple[int, int, int]] = field(default_factory=list)
 
     def step(self, outcome: StepOutcome) -> None:
-        """Note one outcome."""
+        """Record one outcome."""
         last = outcome.first_step + outcome.steps - 1
         if outcome.durations_s is None:
             self._ends.append(np.array([outcome.ends_s]))
@@ -41,7 +41,7 @@ class TokenLog:
             self._spans.append((sequence.id, self._open.pop(sequence.id), last))
 
     def close(self) -> Tokens:
-        """The whole log, tokens of sequences that still run included."""
+        """The whole log, including tokens of sequences that still run."""
         ends = np.concatenate(self._ends) if self._ends else np.zeros(0)
         spans = self._spans + [(number, first, len(ends) - 1) for number, first in self._open.items()]
         table = np.array(spans, dtype=np.int64).reshape(-1, 3)
@@ -57,7 +57,7 @@ class Tokens:
     spans: Int64Array
 
     def of(self, numbers: Int64Array) -> tuple[FloatArray, FloatArray, Int64Array]:
-        """When each sequence's first and last token came (NaN for one without any), and how many it had."""
+        """Times of each sequence's first and last token (NaN without tokens), and its number of tokens."""
         known, starts = np.unique(self.spans[:, 0], return_index=True)
         stops = np.append(starts[1:], len(self.spans)) - 1
         first, last = self.ends_s[self.spans[starts, 1]], self.ends_s[self.spans[stops, 2]]
@@ -71,14 +71,14 @@ class Tokens:
         return found
 
     def per_step(self) -> Int64Array:
-        """Tokens that came out at each step's end."""
+        """Number of tokens at each step's end."""
         change = np.zeros(len(self.ends_s) + 1, dtype=np.int64)
         np.add.at(change, self.spans[:, 1], 1)
         np.add.at(change, self.spans[:, 2] + 1, -1)
         return np.cumsum(change)[:-1]
 
     def silences(self, start_s: float, end_s: float, least_s: float) -> FloatArray:
-        """(n, 2): start and end of each stretch of a window longer than `least_s` in which no token came."""
+        """(n, 2): start and end of each period without tokens in a window, if longer than `least_s`."""
         ends = self.ends_s[self.per_step() > 0]
         marks = np.concatenate([[start_s], ends[(ends >= start_s) & (ends < end_s)], [end_s]])
         return np.stack([marks[:-1], marks[1:]], axis=1)[np.diff(marks) > least_s]

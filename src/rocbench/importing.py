@@ -95,8 +95,7 @@ def _ended(data: Mapping[str, Any]) -> Row:
 
 
 def _counted(row: Row) -> Row:
-    """Derive `completed`, `failed` and `success_rate` from each other if possible, else leave them unknown.
-    """
+    """Derive `completed`, `failed` and `success_rate` from each other if possible, else leave them unknown."""
     completed, failed, share = (row.get(name) for name in ("completed", "failed", "success_rate"))
     if completed is not None and failed is not None:
         return {"success_rate": completed / (completed + failed)} if completed + failed else {}

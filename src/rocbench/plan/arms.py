@@ -89,8 +89,7 @@ def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...],
 
 
 def compares_offload(sweep: Sweep) -> bool:
-    """Return whether servers with and without KV offload are compared, so that all need one attention kernel.
-    """
+    """Return whether servers with and without KV offload are compared, so that all need one attention kernel."""
     axes = {
         *sweep.factors,
         *sweep.matrix.product,

@@ -1,5 +1,4 @@
-"""Read files of a run that may be damaged: within bounds, with messages that say the damage and the remedy.
-"""
+"""Read files of a run that may be damaged: within bounds, with messages that say the damage and the remedy."""
 
 from __future__ import annotations
 

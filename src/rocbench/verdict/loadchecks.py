@@ -250,8 +250,7 @@ def rate_biased(e: Evidence) -> bool | None:
 
 
 def token_rate_unsure(e: Evidence) -> bool | None:
-    """Closed loop: tokens/s differs from requests/s times length, as the window's edges fall between bursts.
-    """
+    """Closed loop: tokens/s differs from requests/s times length, as the window's edges fall between bursts."""
     return e.token_rate_gap_share is not None and abs(e.token_rate_gap_share) > TOKEN_RATE_GAP
 
 

@@ -49,8 +49,7 @@ def server_stalled(e: Evidence) -> bool | None:
 
 
 def coordinated_omission(e: Evidence) -> bool | None:
-    """Closed loop: stalls that its own p99 TTFT hardly shows, as users who wait for an answer send nothing.
-    """
+    """Closed loop: stalls that its own p99 TTFT hardly shows, as users who wait for an answer send nothing."""
     if not e.closed:
         return False
     if e.p99_ttft_by_clock_ms is None or e.p99_ttft_ms is None:

@@ -54,6 +54,7 @@ def test_void_figures_of_other_methods_stay_withheld():
 def test_a_studys_own_tables_are_written_beside_the_others(tmp_path):
     """In study.md, and as files."""
     tables = results.void(study().study, [(REPLAY, ROWS)])
+    (tmp_path / "study").mkdir()
     write._study(tables, tmp_path, ("PREDICTED", "nothing ran"))
     assert "VOID: too_few_requests" in (tmp_path / "study.md").read_text()
     assert (tmp_path / "study" / "02-void-arms.csv").is_file()

@@ -148,6 +148,6 @@ def default_block_size(choice: BackendChoice, asked: Question) -> int | None:
     if choice.name is None:
         return None
     assert asked.vllm is not None
-    if Range.parse("<0.19").holds(asked.vllm):  # the platform set 64 for the switch, regardless of the backend
+    if Range.parse("<0.19").holds(asked.vllm):  # the platform set 64 for the switch, with any backend
         return 64 if asked.part("unified_attention") else 16
     return 64 if choice.name == "ROCM_AITER_UNIFIED_ATTN" else 16

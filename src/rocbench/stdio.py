@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -10,8 +9,6 @@ from typing import TextIO, cast
 
 from rocbench.errors import DiskFault, ReaderGone
 from rocbench.harmless import visible
-
-_FIX = {errno.EBADF: "give it somewhere to go, for example > /dev/null"}
 
 
 class _Unfiltered:
@@ -75,7 +72,7 @@ class _Closed(_Output):
     def pass_on(self, text: str) -> int:
         """Refuse text. Raises DiskFault."""
         if text:
-            raise _lost(OSError(errno.EBADF, "it is closed"))
+            raise _unwritable("it is closed", "redirect it, for example to /dev/null")
         return 0
 
 
@@ -129,11 +126,11 @@ def _lost(error: OSError) -> ReaderGone | DiskFault:
     _discard(1)
     if isinstance(error, BrokenPipeError):
         return ReaderGone("whoever read standard output has gone")
-    return DiskFault(
-        f"cannot write: {error.strerror or error}",
-        where="standard output",
-        fix=_FIX.get(error.errno or 0, "free space there"),
-    )
+    return _unwritable(error.strerror or str(error), "free space there")
+
+
+def _unwritable(why: str, fix: str) -> DiskFault:
+    return DiskFault(f"cannot write: {why}", where="standard output", fix=fix)
 
 
 def _discard(number: int) -> None:

@@ -134,7 +134,7 @@ def test_a_users_own_link_to_a_run_is_followed(tmp_path):
     begun(tmp_path / "disk")
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     assert len(RunFolder.open(tmp_path / "link", to_go_on=True).rows) == 1
-    assert writing.made(tmp_path / "link" / "report") == tmp_path / "link" / "report"
+    assert writing.output_folder(tmp_path / "link" / "report") == tmp_path / "link" / "report"
 
 
 @needs_root
@@ -142,7 +142,7 @@ def test_another_users_link_to_a_place_for_runs_is_not_followed(tmp_path):
     """Neither for a new run, nor for a report or an export."""
     (tmp_path / "link").symlink_to(empty(tmp_path / "victim"))
     given_away(tmp_path / "link")
-    for write in (RunFolder.create, writing.made):
+    for write in (RunFolder.create, writing.output_folder):
         with pytest.raises(InputError, match=f"link: this link belongs to another user .uid {UID}."):
             write(tmp_path / "link" / "run")
     assert not list((tmp_path / "victim").iterdir())
@@ -154,7 +154,7 @@ def test_a_file_for_people_takes_the_place_of_a_link(tmp_path):
     victim.write_text("mine")
     for name in ("report.md", ".report.md.tmp"):
         (tmp_path / name).symlink_to(victim)
-    writing.shown(tmp_path / "report.md", "text")
+    writing.output_file(tmp_path / "report.md", "text")
     assert victim.read_text() == "mine"
     assert not (tmp_path / "report.md").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "victim"]

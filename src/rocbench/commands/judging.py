@@ -285,9 +285,10 @@ def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str
     """
     from rocbench import ledger
     from rocbench.commands.reporting import left_out
+    from rocbench.store.runs import find as find_runs
 
     if name == "latest":
-        before = ledger.latest_before(run, ledger.runs(run.path.resolve().parent, left_out))
+        before = ledger.latest_before(run, find_runs(run.path.resolve().parent, left_out))
         return (before.cells() if before is not None else None), ()
     if Path(name).is_file():
         return _cells(name), ()

@@ -26,10 +26,11 @@ def history(
 ) -> None:
     """A metric over all runs, with the change points of each cell's series."""
     from rocbench import console, harmless, ledger
+    from rocbench.store.runs import find as find_runs
 
     asked = {"model": model, "workload": workload, "key": key}
     wanted = {name: value for name, value in asked.items() if value is not None}
-    table = ledger.history(ledger.runs(results, left_out), metric, wanted)
+    table = ledger.history(find_runs(results, left_out), metric, wanted)
     if table.empty:
         raise InputError("no valid row of such a cell", where=str(results))
     if csv:
@@ -54,8 +55,9 @@ def query(
 ) -> None:
     """Ask all runs a question in SQL (DuckDB). The query sees these tables and nothing else, unless told."""
     from rocbench import console, harmless, ledger
+    from rocbench.store.runs import find as find_runs
 
-    table = ledger.query(ledger.runs(results, left_out), sql, files=allow_files)
+    table = ledger.query(find_runs(results, left_out), sql, files=allow_files)
     if csv:
         typer.echo(harmless.as_csv(table), nl=False)
         return

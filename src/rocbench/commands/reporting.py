@@ -54,19 +54,19 @@ def find(names: list[str]) -> list[RunFolder]:
     Raises:
         InputError: a name means none.
     """
-    from rocbench import ledger
+    from rocbench.store.runs import find as find_runs
 
     found: dict[Path, RunFolder] = {}
     for name in names:
         if name == "latest" and not Path(name).exists():
-            folders = ledger.runs(RESULTS, left_out)[-1:]
+            folders = find_runs(RESULTS, left_out)[-1:]
         else:
             path = next((p for p in (Path(name), RESULTS / name) if p.is_dir()), None)
             if path is None:
                 raise InputError(
                     "no such run", where=name, fix=f"give a run folder, or a run id under {RESULTS}/"
                 )
-            folders = ledger.runs(path, left_out)
+            folders = find_runs(path, left_out)
         found |= {folder.path.resolve(): folder for folder in folders}
     return list(found.values())
 

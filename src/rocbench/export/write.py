@@ -124,9 +124,9 @@ def _loader(folder: RunFolder, row: Row) -> Callable[[str], pd.DataFrame]:
 def _write(out: Path, files: dict[str, str]) -> tuple[Path, ...]:
     try:
         for folder in dict.fromkeys((out, *((out / name).parent for name in files))):
-            writing.made(folder)
+            writing.output_folder(folder)
         for name, text in files.items():
-            writing.shown(out / name, text)
+            writing.output_file(out / name, text)
     except OSError as error:
         raise EnvironmentFault(f"cannot write: {error.strerror}", where=str(out)) from None
     return tuple(out / name for name in files)

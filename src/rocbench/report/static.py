@@ -67,7 +67,7 @@ def write(charts: Sequence[Chart], folder: Path) -> dict[str, list[tuple[str, st
     Returns:
         chart id to the view's name and the file's name without its suffix, in order.
     """
-    writing.made(folder)
+    writing.output_folder(folder)
     found: dict[str, list[tuple[str, str]]] = {}
     for chart in charts:
         for view in chart.views[:VIEWS]:
@@ -78,7 +78,7 @@ def write(charts: Sequence[Chart], folder: Path) -> dict[str, list[tuple[str, st
                 for kind, more in _KINDS.items():
                     drawn = io.BytesIO()
                     figure.savefig(drawn, format=kind, bbox_inches="tight", pad_inches=0.1, **more)
-                    writing.shown(folder / f"{stem}.{kind}", drawn.getvalue())
+                    writing.output_file(folder / f"{stem}.{kind}", drawn.getvalue())
             found.setdefault(chart.id, []).append((view.name, stem))
     return found
 

@@ -51,10 +51,10 @@ def report(
     made = document.build(runs, limits)
     try:
         for place in (out, out / PLOTS, *((out / STUDY,) if with_study else ())):
-            writing.made(place)
+            writing.output_folder(place)
         files = static.write(made.charts(), out / PLOTS)
-        html = writing.shown(out / "report.html", page.html(made))
-        text = writing.shown(out / "report.md", markdown.text(made, files, PLOTS))
+        html = writing.output_file(out / "report.html", page.html(made))
+        text = writing.output_file(out / "report.md", markdown.text(made, files, PLOTS))
         more = _study([*study.build(runs, limits), *own], out, made.banner) if with_study else ()
     except OSError as error:
         raise EnvironmentFault(f"cannot write the report: {error.strerror}", where=str(out)) from None
@@ -65,8 +65,8 @@ def _study(made: Sequence[Table], out: Path, banner: tuple[str, str]) -> tuple[P
     """Write study.md with every table of a study, and each table as CSV and LaTeX in `study/`."""
     for number, each in enumerate(made, start=1):
         stem = f"{number:02d}-{each.id}"
-        writing.shown(out / STUDY / f"{stem}.csv", table.as_csv(each))
-        writing.shown(out / STUDY / f"{stem}.tex", table.latex(each))
+        writing.output_file(out / STUDY / f"{stem}.csv", table.as_csv(each))
+        writing.output_file(out / STUDY / f"{stem}.tex", table.latex(each))
     head = ["# Tables of the study", "", f"> **{banner[0]}.** {banner[1]}\n" if banner[0] else ""]
     body = [table.table_markdown(each, "##") for each in made]
-    return (writing.shown(out / "study.md", "\n".join([*head, *body])),)
+    return (writing.output_file(out / "study.md", "\n".join([*head, *body])),)

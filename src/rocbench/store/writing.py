@@ -108,7 +108,7 @@ def _is_run(path: Path) -> bool:
     return False
 
 
-def made(folder: Path) -> Path:
+def output_folder(folder: Path) -> Path:
     """Return a folder for a report or an export, created if missing.
 
     Raises:
@@ -120,7 +120,7 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def shown(path: Path, data: bytes | str) -> Path:
+def output_file(path: Path, data: bytes | str) -> Path:
     """Write a file of a report or an export atomically, and replace an existing one.
 
     Unlike the files of a run it has the permissions that the shell asks for.

@@ -292,7 +292,7 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     for table in tables:
         console.show_rows(list(table.header), [list(map(str, row)) for row in table.rows], table.title)
     page = target / "report" / "artefacts.md"
-    writing.shown(page, "\n".join(table_markdown(table, "#") for table in tables))
+    writing.output_file(page, "\n".join(table_markdown(table, "#") for table in tables))
     for path in (*written.paths, page):
         console.say(str(path))
 

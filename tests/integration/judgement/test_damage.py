@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from rocbench.errors import Exit, InputError
-from rocbench.ledger import runs as find
+from rocbench.store.runs import find
 from strangers import needs_root, python
 from virtual import SMALL, World, bench, json_of
 

@@ -97,6 +97,9 @@ RUN_FOLDER_PATH = re.compile(r"[\w./{}-]*(\.parquet|cells\.csv|manifest\.json|pl
 BY_NAME = {".read_json", ".write_json", ".sha256"}
 """Methods of the store's run folder that are given a file's name."""
 STUDY = "rocbench.study"
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 450, 60, 12
+COMMANDS = ("commands", "study.commands")
+"""Typer takes each option of a command as a parameter of its function."""
 BANNED_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "manager", "core"}
 
 
@@ -303,6 +306,20 @@ def study_apart(modules: Modules) -> Iterator[str]:
             yield f"{module.name}:{node.lineno} names {node.value}"
 
 
+def too_long(modules: Modules) -> Iterator[str]:
+    """Rule 11: a file has at most 450 lines, a function 60 lines and 12 parameters; commands list their options."""
+    for module in modules.values():
+        if (lines := module.source.count("\n")) > MAX_FILE_LINES:
+            yield f"{module.name} has {lines} lines"
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or module.within(*COMMANDS):
+                continue
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            parameters = len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs])
+            if lines > MAX_FUNCTION_LINES or parameters > MAX_PARAMETERS:
+                yield f"{module.name}:{node.lineno} {node.name} has {lines} lines, {parameters} parameters"
+
+
 RULES = [
     outer_imports,
     impure_imports,
@@ -316,6 +333,7 @@ RULES = [
     package_imports,
     knots,
     study_apart,
+    too_long,
 ]
 
 
@@ -426,6 +444,9 @@ PLANTED = [
     (package_imports, "units", "from rocbench.settings import schema"),
     (package_imports, "probe.gpu", "from rocbench.server import orphans"),
     (package_imports, "conduct.run", "from rocbench import cli"),
+    (too_long, "stats", "x = 1\n" * 451),
+    (too_long, "stats", "def f():\n" + "    g()\n" * 60),
+    (too_long, "stats", "def f(a, b, c, d, e, f, g, h, i, j, k, *, l, m): ..."),
 ]
 
 
@@ -461,6 +482,7 @@ HARMLESS = [
     ("probe.gpu", "from rocbench.server.spec import RunningServer"),
     ("cli", "from importlib import import_module\nimport_module('rocbench.study.commands')"),
     ("study.commands", "import typer\nfrom rocbench.commands import predictions"),
+    ("commands.serving", "def f(a, b, c, d, e, f, g, h, i, j, k, *, l, m): ..."),
 ]
 
 

@@ -1,4 +1,7 @@
-"""What happens to a server under load, on a real one: each fault shows in the cell's columns, none is fatal."""
+"""The probes on a real server: a quiet cell, a death under load, the proof, a log of 1 GB.
+
+Failing health, lost metrics and kernel builds are in tests/integration/sweep/test_running_faults.py.
+"""
 
 import time
 from contextlib import contextmanager
@@ -56,14 +59,6 @@ def cell(make_spec):
     return open_cell
 
 
-def wait_until(true) -> None:
-    """Polls until something holds."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_nothing_happens(cell):
     """A quiet cell has no failure in any column, and the server's own figures are there."""
     with cell() as watched:
@@ -83,39 +78,6 @@ def test_nothing_happens(cell):
     assert (columns["jit_lines"], columns["compile_lines"], columns["error_lines"]) == (0, 0, 0)
     assert load_view(before, after)["prefix_cache_hits"] == 64
     assert cpu["server_frontend_cpu_share"] >= 0
-
-
-def test_health_503_in_mid_run(cell):
-    """/health that says 503 for a while is counted; the cell goes on."""
-    with cell() as watched:
-        watched.control("health", 503)
-        wait_until(lambda: watched.health.failures)
-        watched.control("health", 200)
-
-    assert watched.columns()["health_failures"] >= 1
-    assert watched.columns()["server_restarted"] is False
-
-
-def test_metrics_endpoint_gone(cell, monkeypatch):
-    """Metrics that go away are marked, the readings so far stay."""
-    monkeypatch.setattr("rocbench.probe.scrape.LOST_S", 0.2)
-    with cell() as watched:
-        wait_until(lambda: watched.scraper.samples)
-        watched.control("metrics", 404)
-        wait_until(lambda: watched.scraper.failed_reads > 12)
-        assert watched.scraper.read_now() is None
-
-    assert watched.columns()["metrics_lost"] is True
-    assert watched.columns()["server_running_max"] == 7
-
-
-def test_kernel_build_inside_the_window(cell):
-    """An AITER build under load is seen, with its line."""
-    with cell() as watched:
-        watched.control("build", 1)
-
-    assert watched.columns()["jit_lines"] == 1
-    assert "start build [module_1]" in watched.log.lines["jit"][0]
 
 
 def test_server_dies_in_the_window(cell):

@@ -26,7 +26,7 @@ from rocbench.column import Better
 from rocbench.columns import better
 from rocbench.errors import InputError
 from rocbench.tables.kept import held
-from rocbench.tables.row import MARKS, Row, figures, judged, least_samples, records, synthetic
+from rocbench.tables.row import MARKS, Row, figures, judged, needed_samples, records, synthetic, too_few
 
 Word = Literal["better", "worse", "same", "cannot tell"]
 Line = dict[str, Any]
@@ -334,23 +334,21 @@ def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[flo
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
-    """Minimum samples behind a latency in any row: the mean of repeats averages each repeat's own figure."""
+    """Minimum requests behind a latency in any row: the mean of repeats averages each repeat's own figure."""
     return min((n for row in rows if (n := row.samples(metric)) is not None), default=None)
 
 
 def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
     """A warning for each percentile that has fewer requests than it needs, on any side of any cell."""
-    told = []
+    notes = []
     for metric in settings.metrics:
-        least = least_samples(metric)
-        counts = [samples(kept(side, settings), metric) for side in sides] if least else []
-        few = [n for n in counts if n is not None and least is not None and n < least]
-        if few:
-            told.append(
-                f"{metric} stands on too few requests: {min(few)}, where {least} are needed;"
+        counts = [n for side in sides if (n := samples(kept(side, settings), metric)) is not None]
+        if counts and too_few(metric, min(counts)):
+            notes.append(
+                f"{metric} comes from too few requests: {min(counts)} of {needed_samples(metric)} needed;"
                 " it is little more than the slowest of them"
             )
-    return told
+    return notes
 
 
 def kept(rows: Iterable[Row], settings: Settings) -> list[Row]:

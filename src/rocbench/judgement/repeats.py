@@ -8,7 +8,7 @@ import pandas as pd
 
 from rocbench import stats
 from rocbench.judgement.compare import DEFAULT_METRICS, Line, by, key_columns, samples
-from rocbench.tables.row import Row, figures, judged, least_samples, records
+from rocbench.tables.row import Row, figures, judged, needed_samples, records, too_few
 
 MOST_REPEATS = 100
 """Maximum useful repeats per side of a cell: at three minutes each, both sides take a night of ten hours."""
@@ -46,13 +46,13 @@ def summary(
 
 def _line(rows: list[Row], metric: str) -> Line:
     values = figures(rows, metric)
-    count, least = samples(rows, metric), least_samples(metric)
-    if least is not None and count is not None and count < least:
+    count, needed = samples(rows, metric), needed_samples(metric)
+    if too_few(metric, count):
         absent = stats.mean_interval([])
-        return _columns(absent, "", stats.NAN, count, f"{count} requests a repeat, {least} are needed") | {
-            "n": len(values)
-        }
-    if least is not None and len(values) >= BCA_FROM:
+        return _columns(
+            absent, "", stats.NAN, count, f"{count} requests in a repeat, {needed} are needed"
+        ) | {"n": len(values)}
+    if needed is not None and len(values) >= BCA_FROM:
         return _columns(stats.bca_interval(values), "BCa", stats.cov(values), count, "")
     note = "one repeat has no interval" if len(values) == 1 else "" if values else "not measured"
     return _columns(stats.mean_interval(values), "t", stats.cov(values), count, note)

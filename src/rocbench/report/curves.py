@@ -49,7 +49,7 @@ class Point:
         return "valid" if all(row.valid for row in self.rows) else "unknown"
 
     def interval(self, column: str) -> stats.Interval:
-        """Mean of the rows that are not invalid, with its 95 % t interval; no p99 of too few requests."""
+        """Mean of the rows that are not invalid, with its 95 % t interval; no percentile of too few requests."""
         few = any(row.few_samples(column) for row in self.rows)
         return stats.mean_interval([] if few else figures(self.rows, column))
 

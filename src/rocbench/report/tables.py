@@ -103,7 +103,7 @@ def shown_value(row: Row, column: str, how: str) -> str:
         case "count":
             return f"{value:,.0f}"
         case "p99" if row.few_samples(column):
-            return f"(n={row.get('completed') or 0:,})"
+            return f"(n={row.samples(column):,})"
         case _:
             return figure(float(value))
 

@@ -8,6 +8,7 @@ absent is None.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,8 +29,7 @@ Word = Literal["valid", "invalid", "unknown"]
 
 MARKS: tuple[Origin, ...] = ("predicted", "simulated", "imported")
 """Origins of a row other than a measurement, which the row must state."""
-LEAST_SAMPLES = {f"p{q}_": stats.min_samples(q) for q in (99, 95, 90)}
-"""Minimum requests behind a percentile, by the prefix of its column."""
+_LATENCY = re.compile(r"(?:mean|median|p(?P<percentile>\d\d))_(?P<name>\w+)_ms")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +133,19 @@ class Row(Mapping[str, Any]):
         """A column as a number."""
         return number(self.get(column))
 
-    def samples(self, metric: str) -> int | None:
-        """Requests (or tokens) behind a latency, by its `<name>_n` column; None for other metrics."""
-        count = self.figure(f"{metric.removesuffix('_ms').split('_', 1)[-1]}_n")
-        return None if count is None or not metric.endswith("_ms") else int(count)
+    def samples(self, column: str) -> int | None:
+        """Requests behind a latency: completed ones, or those with a value if fewer. None for other columns.
+
+        Tokens and gaps of one request depend on each other, so ITL and ICL have no more samples than requests.
+        """
+        match = _LATENCY.fullmatch(column)
+        names = ("completed", f"{match['name']}_n") if match else ()
+        counts = [count for name in names if (count := self.figure(name)) is not None]
+        return int(min(counts)) if counts and math.isfinite(min(counts)) else None
 
     def few_samples(self, column: str) -> bool:
-        """Return whether a column is a p99 of too few requests, by the row's verdict."""
-        return column.startswith("p99") and "few_samples_p99" in self.codes
+        """True if a column is a percentile of too few requests (`too_few`)."""
+        return too_few(column, self.samples(column))
 
 
 def number(value: Any) -> float | None:
@@ -164,9 +169,16 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def least_samples(metric: str) -> int | None:
-    """Requests that a percentile needs; None for other metrics."""
-    return next((n for prefix, n in LEAST_SAMPLES.items() if metric.startswith(prefix)), None)
+def needed_samples(column: str) -> int | None:
+    """Requests that a percentile's column needs (`stats.min_samples`); None for all other columns."""
+    match = _LATENCY.fullmatch(column)
+    return stats.min_samples(float(match["percentile"])) if match and match["percentile"] else None
+
+
+def too_few(column: str, samples: int | None) -> bool:
+    """True if a column is a percentile of fewer requests than it needs; an unknown number is enough."""
+    needed = needed_samples(column)
+    return needed is not None and samples is not None and samples < needed
 
 
 # --- functions over many rows

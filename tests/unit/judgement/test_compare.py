@@ -88,7 +88,11 @@ def test_a_percentile_of_few_requests_is_told():
     """What a summary withholds is compared with a warning; of enough requests there is none."""
     settings = Settings(metrics=("p99_ttft_ms",))
     few, enough = (table(cells(metric="p99_ttft_ms", ttft_n=n)) for n in (100, 400))
-    assert compare(few, enough, settings).notes[0].startswith("p99_ttft_ms stands on too few requests: 100")
+    assert (
+        compare(few, enough, settings)
+        .notes[0]
+        .startswith("p99_ttft_ms comes from too few requests: 100 of 368")
+    )
     assert compare(enough, enough, settings).notes == ()
 
 

@@ -175,7 +175,7 @@ def test_a_limit_on_a_percentile_of_few_requests_is_told():
     """Twenty requests have no p99."""
     run = table(cells(1500, metric="p99_ttft_ms", n=1, ttft_n=20))
     result = gate.gate(run, None, GateRules(relative=(), limits=("p99_ttft_ms <= 2000",)))
-    assert "20, where 368 are needed" in result.notes[0]
+    assert "20 of 368 needed" in result.notes[0]
 
 
 def test_where_chooses_cells():

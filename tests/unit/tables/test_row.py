@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocbench.store.cells import frame_of
-from rocbench.tables.row import Row, figures, judged, least_samples, listed, number, records
+from rocbench.tables.row import Row, figures, judged, listed, needed_samples, number, records, too_few
+from rocbench.verdict.judge import Evidence, judge
 
 ROW = Row(
     {
@@ -23,10 +24,11 @@ ROW = Row(
         "valid": False,
         "reasons": "littles_law;few_samples_p99",
         "median_ttft_ms": 12.5,
+        "completed": 310,
         "ttft_n": 300,
     }
 )
-COLUMNS = "valid reasons unknown_checks concurrency request_rate load_shape key model server_id simulated predicted ttft_n".split()
+COLUMNS = "valid reasons unknown_checks concurrency request_rate load_shape key model server_id simulated predicted completed ttft_n".split()
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -81,7 +83,7 @@ def test_no_value_makes_it_fail(columns):
     assert row.samples("p99_ttft_ms") is None or isinstance(row.samples("p99_ttft_ms"), int)
     assert isinstance(row.configuration, str)
     assert "-" not in row.server
-    assert row.few_samples("p99_x_ms") == ("few_samples_p99" in row.codes)
+    assert row.few_samples("p99_x_ms") in {True, False}
 
 
 @given(st.lists(st.text("abc_", min_size=1), unique=True))
@@ -128,4 +130,20 @@ def test_many_rows():
     assert figures(rows, "median_ttft_ms") == [12.5, 1.0]
     assert listed(rows) == ["littles_law", "few_samples_p99", "a"]
     assert judged(rows) == rows[1:]
-    assert [least_samples(f"{p}_ttft_ms") for p in ("p99", "p95", "p90", "median")] == [368, 72, 36, None]
+
+
+def test_a_percentile_needs_requests():
+    """Completed ones, whatever its values count; a column that is not a percentile needs none."""
+    assert [needed_samples(f"{p}_ttft_ms") for p in ("p99", "p95", "p90", "median")] == [368, 72, 36, None]
+    assert [too_few("p95_e2el_ms", n) for n in (71, 72, None)] == [True, False, False]
+    assert Row({"completed": 100, "itl_n": 9000}).few_samples("p99_itl_ms")
+    assert Row({"completed": 400, "tpot_n": 300}).few_samples("p99_tpot_ms")
+    assert not Row({"completed": 400}).few_samples("p99_ttft_by_clock_ms")
+    assert not Row({"completed": 4}).few_samples("output_throughput")
+
+
+@pytest.mark.parametrize("completed", [1, 367, 368, 1000])
+def test_the_verdict_and_the_tables_hide_the_same_p99(completed):
+    """The reason code fires exactly where a table leaves a p99 out."""
+    fired = "few_samples_p99" in judge(Evidence(completed=completed)).reasons
+    assert fired == Row({"completed": completed}).few_samples("p99_ttft_ms") == (completed < 368)

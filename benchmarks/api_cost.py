@@ -21,14 +21,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rocbench import load
+from rocbench import load, processes
 from rocbench.load import bodies, driver
 from rocbench.load.dialect import learn
 from rocbench.load.spec import Closed, Dialect, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
 from rocbench.probe import cpu
 from rocbench.probe.scrape import Scraper
-from rocbench.server import listener, processes
-from rocbench.server.processes import ProcessTree
+from rocbench.processes import ProcessTree
+from rocbench.server import listener
 
 MODEL = "tiny-llama-gqa"
 ISL = OSL = 64

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "rocbench"
 Modules = dict[str, Module]
 
 FLOOR = (
-    "errors units records stats columns variables redact harmless jsontext textfile address private plaintable "
+    "errors units records stats columns variables redact harmless jsontext textfile address private processes plaintable "
     "column contextcolumns logfilter httpd stdio"
 ).split()
 """Modules that any other may import. They import only one another."""
@@ -54,11 +54,6 @@ MAY_IMPORT = {
 `*`: all that stands above it.
 """
 EXCEPTIONS = {
-    ("probe.cpu", "server.processes"): "sums the CPU time of the processes of a running server",
-    ("probe.cpu", "server.spec"): "as above: who these processes are",
-    ("probe.cpuwait", "server.spec"): "as above",
-    ("probe.gpu", "server.spec"): "reads the GPUs that a running server uses",
-    ("probe.host_checks", "server.orphans"): "the doctor looks for servers that an earlier bench left",
     (
         "conduct.measure",
         "fleet.load",
@@ -479,7 +474,7 @@ HARMLESS = [
     ("report.page", "from rich.table import Table"),
     ("report.page", '"""A page. Pure."""\nimport io\ndef f(run):\n    return io.StringIO(run.text())'),
     ("tables.metrics", "from rocbench.columns import CELLS\nfrom rocbench.physics.kv import capacity"),
-    ("probe.gpu", "from rocbench.server.spec import RunningServer"),
+    ("probe.gpu", "from rocbench.processes import ProcessIdentity"),
     ("cli", "from importlib import import_module\nimport_module('rocbench.study.commands')"),
     ("study.commands", "import typer\nfrom rocbench.commands import predictions"),
     ("commands.serving", "def f(a, b, c, d, e, f, g, h, i, j, k, *, l, m): ..."),

@@ -10,8 +10,8 @@ from rocbench import server
 from rocbench.errors import ServerFault
 from rocbench.probe.fetch import fetch
 from rocbench.probe.scrape import Scraper, load_view
+from rocbench.processes import is_alive
 from rocbench.server import orphans, proof
-from rocbench.server.processes import is_alive
 from rocbench.server.spec import ServerSpec
 from rocbench.server.versions import packages_of
 

@@ -33,7 +33,7 @@ def doctor(
     for orphan in left if reap else ():
         if not orphan.doubt:
             orphans.reap(orphan, grace_s=GRACE_S)
-    checks = examined.examine(gpus=gpus)
+    checks = examined.examine(left_servers=orphans.check(), gpus=gpus)
     if as_json:
         typer.echo(harmless.json_text(examined.as_json(checks)))
     else:

@@ -77,7 +77,10 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
     proved = proof.prove(running, expected)
     folder.write_json(f"servers/{running.spec.folder.name}/resolved.json", proved.as_json())
     with ExitStack() as stack:
-        telemetry = stack.enter_context(gpu.telemetry(running, group.hardware))
+        spec, url = running.spec, running.base_url
+        telemetry = stack.enter_context(
+            gpu.telemetry(spec.kind, url, spec.gpus, running.processes, group.hardware)
+        )
         notes = [*running.notes, *telemetry.news()]
         notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
         notes += [f"the server contradicts itself: {name}: {why}" for name, why in proved.doubts.items()]

@@ -321,7 +321,7 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
     hardware = plan.groups[0].hardware if plan.groups else None
     if plan.sweep.server.kind not in ("process", "container") or hardware is None or hardware.gpu is None:
         return
-    checks = doctor.examine(gpus=hardware.gpus, environs=_environs(plan))
+    checks = doctor.examine(left_servers=orphans.check(), gpus=hardware.gpus, environs=_environs(plan))
     manifest = folder.read_json("manifest.json")
     folder.write_json("manifest.json", manifest | {"doctor": doctor.as_json(checks)})
     failed = doctor.failed_musts(checks)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rocbench.server import processes
-from rocbench.server.spec import ProcessIdentity
+from rocbench import processes
+from rocbench.processes import ProcessIdentity
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from rocbench.server.spec import ProcessIdentity
+from rocbench.processes import ProcessIdentity
 
 PERIOD_S = 1.0
 COST = 0.01

@@ -17,12 +17,17 @@ from rocbench.probe.checks import Check
 
 
 def examine(
-    root: Path = Path("/"), *, gpus: int = 8, environs: Sequence[Mapping[str, str]] = ()
+    root: Path = Path("/"),
+    *,
+    left_servers: Check,
+    gpus: int = 8,
+    environs: Sequence[Mapping[str, str]] = (),
 ) -> list[Check]:
     """All checks, in the order of the table in docs/node.md.
 
     Args:
         root: folder of /proc, /sys, /dev and /opt; another folder in tests.
+        left_servers: the check for servers that an earlier bench left (`server.orphans.check`).
         gpus: number of GPUs that the node should have.
         environs: environments that servers will be started with; the worst result counts. Empty takes
             this process's.
@@ -35,7 +40,7 @@ def examine(
         for environ in environs or (os.environ,)
     ]
     worst = [max(each, key=_severity) for each in zip(*outcomes, strict=True)]
-    return [*worst, *host_checks.checks(root)]
+    return [*worst, *host_checks.checks(root, left_servers)]
 
 
 def _severity(check: Check) -> int:

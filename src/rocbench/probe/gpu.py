@@ -10,7 +10,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +19,8 @@ from rocbench.address import place
 from rocbench.probe import amd_smi, identify
 from rocbench.probe.amd_library import Library
 from rocbench.probe.sockets import Sockets
+from rocbench.processes import ProcessIdentity
 from rocbench.records import GpuSample
-from rocbench.server.spec import RunningServer
 from rocbench.settings.schema import Hardware
 
 PERIOD_S = 1.0
@@ -200,12 +200,23 @@ class Telemetry:
 
 
 @contextmanager
-def telemetry(running: RunningServer, hardware: Hardware | None) -> Iterator[Telemetry]:
+def telemetry(
+    kind: str,
+    base_url: str,
+    gpus: tuple[int, ...],
+    members: Callable[[], Iterable[ProcessIdentity]],
+    hardware: Hardware | None,
+) -> Iterator[Telemetry]:
     """Read the GPUs that a running server uses, while the context is open.
 
     Off for a simulated server, on CPU hardware, and for a server on another machine.
+
+    Args:
+        kind: of the server (`ServerSpec.kind`).
+        gpus: indices that it is bound to; empty if unknown.
+        members: its processes (`RunningServer.processes`).
     """
-    made = _telemetry(running, hardware)
+    made = _telemetry(kind, base_url, gpus, members, hardware)
     made.start()
     try:
         yield made
@@ -213,21 +224,32 @@ def telemetry(running: RunningServer, hardware: Hardware | None) -> Iterator[Tel
         made.stop()
 
 
-def _telemetry(running: RunningServer, hardware: Hardware | None) -> Telemetry:
-    if running.simulated or (hardware is not None and hardware.platform == "cpu"):
+def _telemetry(
+    kind: str,
+    base_url: str,
+    gpus: tuple[int, ...],
+    members: Callable[[], Iterable[ProcessIdentity]],
+    hardware: Hardware | None,
+) -> Telemetry:
+    attached = kind == "attached"
+    if kind == "simulated" or (hardware is not None and hardware.platform == "cpu"):
         return Telemetry()
-    if running.spec.kind == "attached" and not place(running.base_url).loopback:
+    if attached and not place(base_url).loopback:
         return Telemetry(notes=_once("GPU telemetry is off: the server runs on another machine"))
     read, how, sockets = _tried_source()
     if read is None:
         return Telemetry(notes=_once(f"GPU telemetry is off: {how}"))
+
+    def own_pids() -> set[int]:
+        return {member.pid for member in members()}
+
     return Telemetry(
         read=read,
-        gpus=running.spec.gpus or _used_by(running),
+        gpus=gpus or _used_by(own_pids(), attached=attached),
         sockets=sockets,
         cap_w=hardware.gpu.power_w if hardware is not None and hardware.gpu is not None else None,
-        own_pids=lambda: {member.pid for member in running.processes()},
-        attached=running.spec.kind == "attached",
+        own_pids=own_pids,
+        attached=attached,
         notes=_once(f"GPU telemetry once a second by {how}"),
     )
 
@@ -295,17 +317,19 @@ def _cpu_s() -> float:
     return time.thread_time() + children.ru_utime + children.ru_stime
 
 
-def _used_by(running: RunningServer) -> tuple[int, ...]:
+def _used_by(own_pids: set[int], *, attached: bool) -> tuple[int, ...]:
     """GPUs on which the server's own processes are listed; empty (all) if unknown.
 
     The processes of an attached server are not known: its GPUs are those that are in use.
     """
     rows = amd_smi.ask("process") if amd_smi.available() else None
-    own = {member.pid for member in running.processes()}
     listed = amd_smi.processes_of(rows or [])
-    any_one = running.spec.kind == "attached"
     return tuple(
-        sorted(gpu for gpu, there in listed.items() if own & {pid for pid, _ in there} or (any_one and there))
+        sorted(
+            gpu
+            for gpu, users in listed.items()
+            if own_pids & {pid for pid, _ in users} or (attached and users)
+        )
     )
 
 

@@ -6,10 +6,8 @@ import resource
 import shutil
 from pathlib import Path
 
-from rocbench.errors import NodeFault
 from rocbench.probe.checks import Check, judged
 from rocbench.probe.environment import chosen, rocm, text
-from rocbench.server import orphans
 from rocbench.units import GIB, size
 
 SHM_BYTES = 16 * GIB
@@ -19,15 +17,15 @@ _HEALTH = "rocm.docs.amd.com how-to/rocm-for-ai/system-health-check"
 _UNLIMITED = resource.RLIM_INFINITY
 
 
-def checks(root: Path) -> list[Check]:
-    """All host checks."""
+def checks(root: Path, left_servers: Check) -> list[Check]:
+    """All host checks, with the given one in its place."""
     return [
         _numa_balancing(root),
         _shared_memory(root),
         _memlock(),
         _stack(),
         _open_files(),
-        _orphans(),
+        left_servers,
         _cmdline(root),
         _governor(root),
         _idle_states(root),
@@ -104,23 +102,6 @@ def _open_files() -> Check:
         f"{OPEN_FILES:,}",
         "raise the hard limit of nofile: 1,000 users cost a file each on both sides",
         "ROCm/ATOM#1394",
-    )
-
-
-def _orphans() -> Check:
-    try:
-        found = orphans.find()
-    except NodeFault as error:
-        return Check("left_servers", "must", "unknown", error.what, "none", error.fix)
-    left = [orphan.text() for orphan in found if not orphan.doubt]
-    doubts = [orphan.doubt for orphan in found if orphan.doubt]
-    return judged(
-        "left_servers",
-        "must",
-        False if left else None if doubts else True,
-        "; ".join(left + doubts) or "none",
-        "none",
-        "bench sweep --reap ends them" if left else "look at it, and end it by hand if it is a server",
     )
 
 

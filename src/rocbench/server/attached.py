@@ -6,14 +6,15 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from rocbench import processes
 from rocbench.errors import InputError, ServerFault
 from rocbench.probe import causes
 from rocbench.probe.fetch import Answer, TooLarge, fetch, root_of
+from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.redact import redacted
-from rocbench.server import listener, processes
-from rocbench.server.processes import ProcessTree
+from rocbench.server import listener
 from rocbench.server.secretvalues import of_server
-from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.spec import ServerSpec, StopReport
 
 REFUSED_S = 1.0
 """Seconds for which an attached server may refuse connections: it is up already, or the URL is wrong."""

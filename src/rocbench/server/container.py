@@ -12,15 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from rocbench import processes
 from rocbench.errors import EnvironmentFault, InputError, Interrupted, ServerFault
-from rocbench.server import orphans, processes
+from rocbench.processes import ProcessIdentity, ProcessTree
+from rocbench.server import orphans
 from rocbench.server.command import launch_environment, with_address
 from rocbench.server.logpipe import LogPipe
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.preflight import hf_home, hub_cache
 from rocbench.server.process import write_launch_files
-from rocbench.server.processes import ProcessTree
-from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.spec import ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
 STOP_MARGIN_S = 15.0

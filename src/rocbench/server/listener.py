@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rocbench.server import processes
+from rocbench import processes
 
 RELAYS = frozenset(
     "caddy conmon containerd docker-proxy envoy gvproxy haproxy kubectl nginx pasta rootlessport slirp4netns socat ssh"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 
+from rocbench import processes
 from rocbench.errors import NodeFault
 from rocbench.redact import masked_argv
-from rocbench.server import processes
 from rocbench.server.state import no_plain_file, open_unlinked, removal, shared_dir, unwritable, user_name
 
 _LOCKS = Path("/proc/locks")

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+from rocbench import processes
 from rocbench.errors import NodeFault, ServerFault
-from rocbench.server import processes
-from rocbench.server.processes import ProcessTree
-from rocbench.server.spec import GRACE_S, ProcessIdentity, Runtime, ServerSpec, StopReport
+from rocbench.probe.checks import Check, judged
+from rocbench.processes import ProcessIdentity, ProcessTree
+from rocbench.server.spec import GRACE_S, Runtime, ServerSpec, StopReport
 from rocbench.server.state import open_unlinked, opened_state_dir, unwritable, user_name
 from rocbench.server.stop import stop_family
 
@@ -160,6 +161,24 @@ def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None])
         raise NodeFault(f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap")
     tell(f"ending a server that an earlier bench left behind: {orphan.text()}")
     reap(orphan, grace_s=GRACE_S)
+
+
+def check() -> Check:
+    """The check of `bench doctor` for servers that an earlier bench left."""
+    try:
+        found = find()
+    except NodeFault as error:
+        return Check("left_servers", "must", "unknown", error.what, "none", error.fix)
+    left = [orphan.text() for orphan in found if not orphan.doubt]
+    doubts = [orphan.doubt for orphan in found if orphan.doubt]
+    return judged(
+        "left_servers",
+        "must",
+        False if left else None if doubts else True,
+        "; ".join(left + doubts) or "none",
+        "none",
+        "bench sweep --reap ends them" if left else "look at it, and end it by hand if it is a server",
+    )
 
 
 def _check_permitted(orphan: Orphan) -> None:

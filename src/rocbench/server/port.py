@@ -6,8 +6,8 @@ import socket
 
 import psutil
 
+from rocbench import processes
 from rocbench.errors import NodeFault
-from rocbench.server import processes
 from rocbench.server.command import flag_value
 from rocbench.server.spec import ServerSpec
 

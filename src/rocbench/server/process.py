@@ -8,16 +8,16 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from rocbench import private
+from rocbench import private, processes
 from rocbench.errors import ServerFault
+from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.redact import masked_environment
-from rocbench.server import orphans, processes
+from rocbench.server import orphans
 from rocbench.server.command import launch_environment, shell_line, with_address
 from rocbench.server.logpipe import LogPipe
 from rocbench.server.port import check_port, choose_port
-from rocbench.server.processes import ProcessTree
 from rocbench.server.secretvalues import secret_values
-from rocbench.server.spec import ProcessIdentity, ServerSpec, StopReport
+from rocbench.server.spec import ServerSpec, StopReport
 from rocbench.server.stop import KILL_WAIT_S, stop_family
 
 

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from rocbench.errors import ServerFault
 from rocbench.probe.fetch import Answer, TooLarge, exchange, fetch, read_json
 from rocbench.probe.logwatch import LogFollower
+from rocbench.processes import ProcessIdentity
 from rocbench.redact import cut, redacted
 from rocbench.server import attached
 from rocbench.server.failures import server_fault
 from rocbench.server.progress import step_of
 from rocbench.server.secretvalues import of_server
-from rocbench.server.spec import OnProgress, ProcessIdentity, RunningServer, ServerSpec, StopReport
+from rocbench.server.spec import OnProgress, RunningServer, ServerSpec, StopReport
 from rocbench.units import one_line
 
 FAMILY_S = 5.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from rocbench.processes import ProcessIdentity
 from rocbench.redact import lift_secrets, usable_key
 
 Kind = Literal["simulated", "process", "container", "attached"]
@@ -77,15 +78,6 @@ class ServerSpec:
         """Headers for every request to it."""
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         return key | dict(self.headers)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
-    """A process identity that differs from any later process with the same pid."""
-
-    pid: int
-    started: int
-    """Start time in clock ticks since boot, which do not shift with the clock as seconds since the epoch do."""
 
 
 @dataclass(frozen=True, slots=True)

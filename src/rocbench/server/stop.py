@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from rocbench import processes
 from rocbench.errors import Interrupted, ServerFault
-from rocbench.server import processes
-from rocbench.server.processes import ProcessTree
-from rocbench.server.spec import ProcessIdentity, StopReport
+from rocbench.processes import ProcessIdentity, ProcessTree
+from rocbench.server.spec import StopReport
 
 KILL_WAIT_S = 15.0
 """Seconds that killed processes get to vanish. One that stays is stuck in the kernel (a hung GPU driver)."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from rocbench import processes
 from rocbench.errors import NodeFault
-from rocbench.server import orphans, processes
-from rocbench.server.processes import ProcessTree, identity_of
+from rocbench.processes import ProcessTree, identity_of
+from rocbench.server import orphans
 
 HERE = Path(__file__).parent
 STANDIN = HERE.parents[1] / "fixtures" / "servers" / "standin.py"

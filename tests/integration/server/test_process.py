@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rocbench import server
+from rocbench import processes, server
 from rocbench.errors import EnvironmentFault, Exit, InputError, Interrupted, NodeFault, ServerFault
 from rocbench.probe.fetch import fetch
-from rocbench.server import orphans, processes
+from rocbench.server import orphans
 from rocbench.server.lock import gpu_locks
 from rocbench.server.port import free_port
 

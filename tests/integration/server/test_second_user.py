@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rocbench.server import processes
+from rocbench import processes
 from rocbench.server.port import free_port
 from strangers import given_away, needs_root, python
 

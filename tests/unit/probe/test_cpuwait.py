@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from rocbench.probe import cpuwait
 from rocbench.probe.cpuwait import Account, CpuWait, Reading, ThreadTime
-from rocbench.server.processes import identity_of
-from rocbench.server.spec import ProcessIdentity
+from rocbench.processes import ProcessIdentity, identity_of
 
 ONE, ANY = frozenset({0}), frozenset({0, 1, 2, 3})
 FOUR, EIGHT = dict.fromkeys(range(4), 0.0), dict.fromkeys(range(8), 0.0)

@@ -7,6 +7,9 @@ import typer
 
 from rocbench.commands import node as commands
 from rocbench.probe import doctor
+from rocbench.probe.checks import Check
+
+NONE_LEFT = Check("left_servers", "must", "pass", "none", "none")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,7 @@ def node(tmp_path):
 
 def by_id(root, **more):
     """Checks by id."""
-    return {check.id: check for check in doctor.examine(root, environs=[{}], **more)}
+    return {check.id: check for check in doctor.examine(root, left_servers=NONE_LEFT, environs=[{}], **more)}
 
 
 def test_healthy_node(amd_smi_on_path, node):
@@ -172,9 +175,12 @@ def test_old_firmware_with_its_variable(amd_smi_on_path, answers, node):
     """Old compute firmware passes where servers get the variable that makes up for it."""
     answers("firmware", '"CP_MEC1","fw_version":"177"', '"CP_MEC1","fw_version":"155"')
 
-    checks = {c.id: c for c in doctor.examine(node, environs=[{"HSA_NO_SCRATCH_RECLAIM": "1"}])}
+    checks = {
+        c.id: c
+        for c in doctor.examine(node, left_servers=NONE_LEFT, environs=[{"HSA_NO_SCRATCH_RECLAIM": "1"}])
+    }
     assert checks["mec_firmware"].status == "pass"
-    one_without = doctor.examine(node, environs=[{"HSA_NO_SCRATCH_RECLAIM": "1"}, {}])
+    one_without = doctor.examine(node, left_servers=NONE_LEFT, environs=[{"HSA_NO_SCRATCH_RECLAIM": "1"}, {}])
     assert "mec_firmware" in [check.id for check in doctor.failed_musts(one_without)]
 
 
@@ -182,7 +188,9 @@ def test_visible_devices_differ(amd_smi_on_path, node):
     """vLLM does not start where the two variables name different devices."""
     checks = {
         c.id: c
-        for c in doctor.examine(node, environs=[{"HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "1"}])
+        for c in doctor.examine(
+            node, left_servers=NONE_LEFT, environs=[{"HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "1"}]
+        )
     }
 
     assert checks["visible_devices"].status == "fail"
@@ -225,7 +233,7 @@ def test_gpu_without_the_tool(no_amd_smi, node):
 
 def test_json(no_amd_smi, node):
     """Every check can be written as JSON, with what to do."""
-    written = doctor.as_json(doctor.examine(node, environs=[{}]))
+    written = doctor.as_json(doctor.examine(node, left_servers=NONE_LEFT, environs=[{}]))
 
     assert {"id", "need", "status", "found", "want", "fix", "source"} == set(written[0])
 

@@ -5,15 +5,13 @@ import sys
 import time
 import types
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from rocbench.probe import amd_library, gpu
+from rocbench.processes import identity_of
 from rocbench.records import GpuSample
-from rocbench.server.processes import identity_of
-from rocbench.server.spec import RunningServer, ServerSpec
 from rocbench.settings.schema import Hardware
 
 S = 1_000_000_000
@@ -30,16 +28,14 @@ def nothing(at_ns):
     """A source that never has a reading."""
 
 
-def running(kind="process", base_url="http://127.0.0.1:1", gpus=(), pids=()) -> RunningServer:
-    """A server that is not there."""
-    spec = ServerSpec(kind=kind, model="m", folder=Path(), gpus=gpus)
-    members = tuple(identity_of(pid) for pid in pids)
-    return RunningServer(spec, base_url, "m", None, None, None, 1.0, 0.1, processes=lambda: members)
+def running(kind="process", base_url="http://127.0.0.1:1", gpus=(), pids=()):
+    """The arguments of `telemetry` for a server without processes but these."""
+    return kind, base_url, gpus, lambda: tuple(map(identity_of, pids))
 
 
 def test_reads_by_command(amd_smi_on_path):
     """Without the library the command is used, on all GPUs of an unbound server, and its cost is stated."""
-    with gpu.telemetry(running(), None) as telemetry:
+    with gpu.telemetry(*running(), None) as telemetry:
         telemetry.take()
 
     assert {sample.gpu for sample in telemetry.samples} == set(range(8))
@@ -53,7 +49,7 @@ def test_section_that_is_not_told(amd_smi_on_path, answers):
     metric = answers.folder / "metric.json"
     metric.write_text(metric.read_text().replace('"clock":{', '"clock":"N/A","was":{'))
 
-    with gpu.telemetry(running(), None) as telemetry:
+    with gpu.telemetry(*running(), None) as telemetry:
         telemetry.take()
 
     assert {sample.clock_mhz for sample in telemetry.samples} == {None}
@@ -62,7 +58,7 @@ def test_section_that_is_not_told(amd_smi_on_path, answers):
 
 def test_only_the_servers_gpus(amd_smi_on_path):
     """Telemetry is bound to the devices that the server uses: a sum over all would halve TP4's efficiency."""
-    with gpu.telemetry(running(gpus=(4, 5)), None) as telemetry:
+    with gpu.telemetry(*running(gpus=(4, 5)), None) as telemetry:
         telemetry.take()
 
     assert {sample.gpu for sample in telemetry.samples} == {4, 5}
@@ -75,7 +71,7 @@ def test_gpus_by_process(amd_smi_on_path, answers):
         "process", f'{listed}"No running processes detected"}}]}}', f'{listed}{{"name":"VLLM","pid":1}}}}]}}'
     )
 
-    with gpu.telemetry(running(pids=(1,)), None) as telemetry:
+    with gpu.telemetry(*running(pids=(1,)), None) as telemetry:
         assert telemetry.gpus == (2,)
 
 
@@ -99,7 +95,7 @@ def test_processes_of_an_attached_server(amd_smi_on_path, answers):
     listed = '{{"gpu":2,"process_list":[{{"process_info":{}}}'.format
     one = '{"name":"VLLM","pid":4711}'
     answers("process", listed(nobody), listed(one))
-    made = gpu._telemetry(running(kind="attached"), None)
+    made = gpu._telemetry(*running(kind="attached"), None)
     now = time.time_ns()
 
     assert made.gpus == (2,)
@@ -138,7 +134,7 @@ def test_processes_that_are_not_told(amd_smi_on_path, answers):
 
 def test_off_without_a_gpu_said_once(no_amd_smi):
     """A machine without an AMD GPU says so once, not once a server."""
-    with gpu.telemetry(running(), None) as first, gpu.telemetry(running(), None) as second:
+    with gpu.telemetry(*running(), None) as first, gpu.telemetry(*running(), None) as second:
         assert len(first.notes) == 1
         assert "no /dev/kfd, no amd-smi" in first.notes[0]
         assert second.notes == []
@@ -157,7 +153,7 @@ def test_off_without_a_gpu_said_once(no_amd_smi):
 )
 def test_off_where_it_means_nothing(amd_smi_on_path, server, hardware):
     """A simulated server, CPU hardware and a server elsewhere have no GPU here to read."""
-    with gpu.telemetry(server, hardware) as telemetry:
+    with gpu.telemetry(*server, hardware) as telemetry:
         assert telemetry.read is None
 
 
@@ -166,7 +162,7 @@ def test_hanging_tool_is_given_up(amd_smi_on_path, monkeypatch):
     monkeypatch.setattr(gpu, "FIRST_S", 0.3)
     monkeypatch.setenv("AMD_SMI_HANG", "1")
 
-    with gpu.telemetry(running(), None) as telemetry:
+    with gpu.telemetry(*running(), None) as telemetry:
         assert telemetry.read is None
         assert "no reading came within" in telemetry.notes[0]
 
@@ -390,7 +386,7 @@ def test_partitions_of_one_socket(amd_smi_on_path, answers, fields, gpus, watts,
     (answers.folder / "list.json").write_text(cpx_list(*fields))
     (answers.folder / "static.json").write_text("[]")
     node = Hardware.model_construct(name="n", platform="rocm", gpus=8, gpu=SimpleNamespace(power_w=750.0))
-    with gpu.telemetry(running(gpus=gpus), node) as telemetry:
+    with gpu.telemetry(*running(gpus=gpus), node) as telemetry:
         telemetry.take()
         telemetry.stop()
 
@@ -409,7 +405,7 @@ def test_warning_of_the_tool_is_noted_once(amd_smi_on_path, answers):
         "WARNING: User is missing the following required groups: render, video.\n" + path.read_text()
     )
 
-    with gpu.telemetry(running(), None) as telemetry:
+    with gpu.telemetry(*running(), None) as telemetry:
         telemetry.take()
         notes = telemetry.news() + telemetry.news()
 

@@ -9,7 +9,7 @@ import pytest
 
 from rocbench.probe import cpu, health
 from rocbench.probe.health import HealthWatch
-from rocbench.server.spec import ProcessIdentity
+from rocbench.processes import ProcessIdentity
 
 S = 1_000_000_000
 FAR = 2**62

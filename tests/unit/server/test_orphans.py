@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rocbench import processes
 from rocbench.errors import NodeFault
-from rocbench.probe import host_checks
-from rocbench.server import orphans, processes
-from rocbench.server.processes import ProcessTree
-from rocbench.server.spec import ProcessIdentity, ServerSpec
+from rocbench.processes import ProcessIdentity, ProcessTree
+from rocbench.server import orphans
+from rocbench.server.spec import ServerSpec
 from rocbench.server.state import state_dir
 from strangers import given_away, needs_root
 
@@ -105,7 +105,7 @@ def test_a_process_that_is_not_what_the_record_says(tmp_path, process, changes):
     with pytest.raises(NodeFault, match=f"end it by hand: kill {process.pid}"):
         orphans.reap(orphan, grace_s=1.0)
     assert process.poll() is None
-    check = next(check for check in host_checks.checks(Path("/")) if check.id == "left_servers")
+    check = orphans.check()
     assert (check.status, check.found) == ("unknown", orphan.doubt)
 
 

@@ -8,9 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rocbench.redact import masked_argv
-from rocbench.server.spec import ProcessIdentity
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process identity that differs from any later process with the same pid."""
+
+    pid: int
+    started: int
+    """Start time in clock ticks since boot, which do not shift with the clock as seconds since the epoch do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from contextlib import suppress
 
 import pytest
 
+from rocbench import processes
 from rocbench.errors import Interrupted
-from rocbench.server import processes
-from rocbench.server.processes import ProcessTree
-from rocbench.server.spec import ProcessIdentity
+from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.server.stop import stop_family
 
 PARENT = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,13 +34,12 @@ def model_of(name, layout, hardware, **more):
 
 @given(NAMES, LAYOUTS, HARDWARE, st.integers(0, 16_384), TOKENS, st.integers(0, 512), TOKENS)
 def test_no_step_is_faster_than_its_bound(name, layout, hardware, prefill, before, seqs, context):
-    """The expected time of any step is at least the bound's, part by part where they mean the same."""
+    """The expected time of any step is at least the bound's."""
     step = (prefill, prefill * (before + prefill / 2), seqs, seqs * context)
     longest = before + prefill + context
     least = model_of(name, layout, hardware, bound=True, max_context=longest)
     mean = model_of(name, layout, hardware)
     assert least.cost(*step) <= mean.cost(*step) * (1 + 1e-9)
-    assert least.step_cost(*step).total == pytest.approx(least.cost(*step))
 
 
 @given(NAMES, LAYOUTS, HARDWARE, st.booleans(), st.integers(0, 8192), st.integers(1, 512), TOKENS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,9 @@ from rocbench.settings.schema import Checkpoint, Hardware
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class StepCost:
-    """One step's time in seconds, with its parts. Reads and compute overlap: parts do not add up to `total`.
+class StepParts(NamedTuple):
+    """The parts of one step's time, in seconds. Reads and compute overlap: the parts do not add up to the time."""
 
-    bound: max(weights + experts + kv - what the last-level cache may keep, all compute, collectives, loading).
-    expectation: max(weights, linear) + max(experts, expert_compute) + max(kv, decode attention)
-    + prefill attention + collectives + vision + overhead, and at least loading.
-    """
-
-    total: float
     weights: float
     """Reading all weights except routed experts."""
     experts: float
@@ -158,36 +151,21 @@ class StepModel:
             prefill_tokens, prefill_pairs = prefill_tokens / stages, prefill_pairs / stages
             decode_seqs, decode_context = decode_seqs / stages, decode_context / stages
         return stages * self._total(
-            self._parts(
+            self.parts(
                 prefill_tokens, prefill_pairs, decode_seqs, decode_context, image_tokens, loaded_tokens
             )
         )
 
-    def step_cost(
+    def parts(
         self,
-        prefill_tokens: float,
-        prefill_pairs: float,
-        decode_seqs: float,
-        decode_context: float,
-        image_tokens: float = 0.0,
-        loaded_tokens: float = 0.0,
-    ) -> StepCost:
-        """As `cost`, with the parts. With pipeline stages the parts are those of one stage and batch."""
-        s = self._stages
-        parts = self._parts(
-            prefill_tokens / s,
-            prefill_pairs / s,
-            decode_seqs / s,
-            decode_context / s,
-            image_tokens,
-            loaded_tokens,
-        )
-        return StepCost(s * self._total(parts), *parts)
-
-    def _parts(
-        self, prefill: float, pairs: float, seqs: float, context: float, images: float, loaded: float
-    ) -> tuple[float, float, float, float, float, float, float, float, float, float, float]:
-        """Return the parts of StepCost in order, without the total."""
+        prefill: float,
+        pairs: float,
+        seqs: float,
+        context: float,
+        images: float = 0.0,
+        loaded: float = 0.0,
+    ) -> StepParts:
+        """Return the parts of a step of one pipeline stage; arguments as of `cost`."""
         tokens = prefill + seqs * self.queries
         plain, limited = self.kv_terms
         kv_s = plain * context + self.kv_write_s * tokens + self.state_s * seqs
@@ -206,18 +184,18 @@ class StepModel:
             for each, limit in prefill_limited:
                 prefill_attention += each * prefill * min(limit, mean)
         sampled = seqs * self.queries if self.bound or not prefill else seqs * self.queries + 1
-        return (
-            self._read_s(tokens, seqs, sampled),
-            self.experts_s * self.expert_share(tokens),
-            kv_s,
-            self.linear_s * tokens + self.sample_s * sampled,
-            self.expert_compute_s * tokens,
-            attention * self.queries,
-            prefill_attention,
-            self.collective_s * tokens,
-            self.vision_s * images,
-            self.load_s * loaded,
-            self.fixed_s,
+        return StepParts(
+            weights=self._read_s(tokens, seqs, sampled),
+            experts=self.experts_s * self.expert_share(tokens),
+            kv=kv_s,
+            linear=self.linear_s * tokens + self.sample_s * sampled,
+            expert_compute=self.expert_compute_s * tokens,
+            decode_attention=attention * self.queries,
+            prefill_attention=prefill_attention,
+            collectives=self.collective_s * tokens,
+            vision=self.vision_s * images,
+            loading=self.load_s * loaded,
+            overhead=self.fixed_s,
         )
 
     def _read_s(self, tokens: float, seqs: float, sampled: float) -> float:
@@ -226,30 +204,30 @@ class StepModel:
             return 0.0
         return self.weights_s + (self.head_s if sampled else 0.0) + (self._draft_s if seqs else 0.0)
 
-    def _total(
-        self,
-        parts: tuple[float, float, float, float, float, float, float, float, float, float, float],
-    ) -> float:
-        weights_s, experts_s, kv_s, linear, expert, decode, prefill, collectives, vision, loading, fixed = (
-            parts
-        )
+    def _total(self, p: StepParts) -> float:
+        """Return the time of a step.
+
+        bound: max(weights + experts + kv - what the last-level cache may keep, all compute, collectives, loading).
+        expectation: max(weights, linear) + max(experts, expert_compute) + max(kv, decode attention)
+        + prefill attention + collectives + vision + overhead, and at least loading.
+        """
         if self.bound:
-            read = weights_s + experts_s + kv_s - self.cached_s
-            compute = linear + expert + decode + prefill + vision
-            return max(read, compute, collectives, loading, 0.0)
-        total = max(linear, weights_s)
-        total += max(expert, experts_s)
-        total += max(decode, kv_s)
-        total += prefill + collectives + vision + fixed
-        return max(loading, total)
+            read = p.weights + p.experts + p.kv - self.cached_s
+            compute = p.linear + p.expert_compute + p.decode_attention + p.prefill_attention + p.vision
+            return max(read, compute, p.collectives, p.loading, 0.0)
+        total = max(p.linear, p.weights)
+        total += max(p.expert_compute, p.experts)
+        total += max(p.decode_attention, p.kv)
+        total += p.prefill_attention + p.collectives + p.vision + p.overhead
+        return max(p.loading, total)
 
     def decode_s(self, seqs: int, context: FloatArray) -> FloatArray:
         """Return the seconds of steps that only decode `seqs` sequences, for each total context in tokens."""
         stages = self._stages
         share = context / stages
         n = seqs / stages
-        base = self._parts(0.0, 0.0, n, 0.0, 0.0, 0.0)
-        kv_s = base[2] + self.kv_terms[0] * share
+        base = self.parts(0.0, 0.0, n, 0.0)
+        kv_s = base.kv + self.kv_terms[0] * share
         attention = self.decode_terms[0] * share
         mean = share / n
         for each, limit in self.kv_terms[1]:
@@ -258,7 +236,10 @@ class StepModel:
             attention = attention + each * n * np.minimum(mean, limit)
         attention = attention * self.queries
         if self.bound:
-            read = base[0] + base[1] + kv_s - self.cached_s
-            return np.maximum(np.maximum(read, base[3] + base[4] + attention), base[7])
-        fixed = max(base[0], base[3]) + max(base[1], base[4]) + base[7] + base[10]
+            read = base.weights + base.experts + kv_s - self.cached_s
+            return np.maximum(
+                np.maximum(read, base.linear + base.expert_compute + attention), base.collectives
+            )
+        fixed = max(base.weights, base.linear) + max(base.experts, base.expert_compute)
+        fixed += base.collectives + base.overhead
         return stages * (fixed + np.maximum(kv_s, attention))

@@ -161,8 +161,6 @@ class Gpu(Strict):
     """Links from one GPU to its peers."""
     power_w: Annotated[float, Field(gt=0, le=1e6)]
     """Power limit of one GPU (TBP)."""
-    idle_power_w: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """Power of one GPU that does nothing."""
     host_bytes_per_s: Quantity | None = None
     """Host to GPU, one direction: how fast offloaded KV comes back at best."""
     cache_bytes: float = Field(default=0.0, ge=0, le=1e21)

@@ -19,8 +19,8 @@ from rocbench.httpd import Exchange
 from rocbench.records import Failure
 from rocbench.sim.clock import now_s
 from rocbench.sim.engine import Engine
-from rocbench.sim.exposition import Histograms
 from rocbench.sim.faultplan import FaultPlan, FaultyStream, die
+from rocbench.sim.histograms import Histograms
 from rocbench.sim.live import LiveEngine
 from rocbench.sim.metricspage import metrics_page
 from rocbench.sim.node import Context, Node
@@ -63,7 +63,6 @@ class SimServer:
         self._answered = 0
         self._received = 0
         self._dead = False
-        self.extra_hits = 0
 
     def ready(self) -> None:
         """Open the server: the model is loaded."""
@@ -199,7 +198,7 @@ class SimServer:
         exchange.on_close = lambda: live.abort(stream)
         if isinstance(stream, FaultyStream):
             stream.dropped = lambda: live.abort(stream, "error")
-        self.extra_hits += self.context.faults.extra_prefix_hits
+        live.extra_hits += self.context.faults.extra_prefix_hits
         live.submit(stream, received_s)
 
     def _stream(self, exchange: Exchange, request: ApiRequest, failure: Failure | None) -> Stream:

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Sequence
 class BlockPool:
     """A pool of `total` blocks. `free` of them can be taken now, even those with a known prefix."""
 
-    __slots__ = ("_blank", "_idle", "_refs", "evictions", "total")
+    __slots__ = ("_blank", "_idle", "_refs", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.evictions = 0
         self._blank = total
         self._refs: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
@@ -59,12 +58,9 @@ class BlockPool:
         """Take nameless blocks, evicting the least recently used prefixes. Raises ValueError beyond `free`."""
         if count > self.free:
             raise ValueError(f"{count} blocks asked, {self.free} free")
-        short = count - self._blank
-        if short > 0:
-            for _ in range(short):
-                self._idle.popitem(last=False)
-            self.evictions += short
-            self._blank += short
+        while self._blank < count:
+            self._idle.popitem(last=False)
+            self._blank += 1
         self._blank -= count
 
     def name(self, hashes: Iterable[int]) -> list[int]:

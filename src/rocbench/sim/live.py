@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rocbench.sim.clock import Alarm, now_s
 from rocbench.sim.engine import Engine
-from rocbench.sim.exposition import Histograms
+from rocbench.sim.histograms import Histograms
 from rocbench.sim.steps import StepOutcome
 from rocbench.sim.streams import Stream
 
@@ -41,9 +41,12 @@ class LiveEngine:
         self, engine: Engine, loop: asyncio.AbstractEventLoop, histograms: Histograms, api_s: float
     ) -> None:
         self.engine = engine
+        self.counters = engine.counters
         self.lateness = Lateness()
         self.finished: dict[str, int] = dict.fromkeys(("stop", "length", "abort", "error"), 0)
         self.histograms = histograms
+        self.extra_hits = 0
+        """Hits that a fault adds to the prefix cache's counter."""
         self._api_s = api_s
         self._streams: dict[int, Stream] = {}
         self._arrivals: deque[Stream] = deque()

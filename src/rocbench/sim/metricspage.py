@@ -4,72 +4,103 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from packaging.version import Version
 
-from rocbench.sim.exposition import Exposition
+from rocbench.sim.live import LiveEngine
 
 if TYPE_CHECKING:
     from rocbench.sim.http import SimServer
-    from rocbench.sim.live import LiveEngine
 
 _BEGAN = time.time()
+_METRICS: tuple[tuple[str, Literal["gauge", "counter"], Callable[[LiveEngine], float]], ...] = (
+    ("vllm:num_requests_running", "gauge", lambda live: live.engine.running),
+    ("vllm:num_requests_waiting", "gauge", lambda live: live.waiting),
+    ("vllm:kv_cache_usage_perc", "gauge", lambda live: live.engine.kv_usage),
+    ("vllm:prefix_cache_queries", "counter", lambda live: live.counters.prefix_queries),
+    ("vllm:prefix_cache_hits", "counter", lambda live: live.counters.prefix_hits + live.extra_hits),
+    ("vllm:external_prefix_cache_queries", "counter", lambda live: live.counters.external_queries),
+    ("vllm:external_prefix_cache_hits", "counter", lambda live: live.counters.external_hits),
+    ("vllm:num_preemptions", "counter", lambda live: live.counters.preemptions),
+    ("vllm:prompt_tokens", "counter", lambda live: live.counters.prompt_tokens),
+    ("vllm:generation_tokens", "counter", lambda live: live.counters.generation_tokens),
+    ("vllm:mm_cache_queries", "counter", lambda _: 0),
+    ("vllm:mm_cache_hits", "counter", lambda _: 0),
+    (
+        "vllm:prompt_tokens_cached",
+        "counter",
+        lambda live: live.counters.prefix_hits + live.counters.external_hits,
+    ),
+    ("rocbench_sim:steps", "counter", lambda live: live.lateness.steps),
+    ("rocbench_sim:late_steps", "counter", lambda live: live.lateness.late_steps),
+    ("rocbench_sim:late_seconds", "counter", lambda live: live.lateness.late_s),
+    ("rocbench_sim:max_late_seconds", "gauge", lambda live: live.lateness.max_late_s),
+    ("rocbench_sim:emit_seconds", "counter", lambda live: live.lateness.emit_s),
+)
+"""Name, type and value of the metrics with one sample per engine; docs/simulation.md has the simulator's own."""
+_SINCE = {"vllm:prompt_tokens_cached": Version("0.16")}
 
 
 def metrics_page(server: SimServer) -> str:
-    """The whole page."""
-    page = Exposition(server.node.limits.served_names[0])
-    page.plain("process_cpu_seconds_total", "counter", time.process_time())
-    page.plain("process_start_time_seconds", "gauge", _BEGAN)
+    """The page in Prometheus' text format.
+
+    The event loop that writes it also emits the tokens. The page of one engine takes 0.2 ms of CPU here and 2.4 ms
+    with prometheus_client's `generate_latest`.
+    """
+    return "".join(f"{line}\n" for line in _lines(server))
+
+
+def _lines(server: SimServer) -> Iterator[str]:
+    yield from _family("process_cpu_seconds_total", "counter", [("", "", time.process_time())])
+    yield from _family("process_start_time_seconds", "gauge", [("", "", _BEGAN)])
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    page.plain("process_resident_memory_bytes", "gauge", resident)
-    _engines(page, server)
-    for name in server.lives[0].histograms.names():
-        page.histogram(f"vllm:{name}", [getattr(live.histograms, name) for live in server.lives])
+    yield from _family("process_resident_memory_bytes", "gauge", [("", "", resident)])
+    version = Version(server.node.version)
+    model = f'model_name="{_escaped(server.node.limits.served_names[0])}"'
+    engines = [(f'engine="{number}"', live) for number, live in enumerate(server.lives)]
+    for name, kind, value in _METRICS:
+        if name not in _SINCE or version >= _SINCE[name]:
+            total = name + "_total" if kind == "counter" else name
+            yield from _family(total, kind, [("", f"{{{n},{model}}}", value(live)) for n, live in engines])
+    reasons = [
+        ("", f'{{{number},finished_reason="{reason}",{model}}}', count)
+        for number, live in engines
+        for reason, count in live.finished.items()
+    ]
+    yield from _family("vllm:request_success_total", "counter", reasons)
+    for name in vars(server.lives[0].histograms):
+        yield from _family(f"vllm:{name}", "histogram", _buckets(name, engines, model))
     config = server.node.cache_config(server.context.faults)
-    page.info("vllm:cache_config_info", [config | {"engine": str(n)} for n in range(len(server.lives))])
-    _own(page, server.lives)
-    return page.text()
+    infos = [config | {"engine": str(number)} for number in range(len(engines))]
+    yield from _family("vllm:cache_config_info", "gauge", [("", _labels(info), 1) for info in infos])
 
 
-def _engines(page: Exposition, server: SimServer) -> None:
-    def each(value: Callable[[LiveEngine], float]) -> list[float]:
-        return [value(live) for live in server.lives]
-
-    extra = server.extra_hits / len(server.lives)
-    page.gauge("vllm:num_requests_running", each(lambda e: e.engine.running), "Number of requests running.")
-    page.gauge("vllm:num_requests_waiting", each(lambda e: e.waiting), "Number of requests waiting.")
-    page.gauge("vllm:kv_cache_usage_perc", each(lambda e: e.engine.kv_usage), "1 means 100 percent usage.")
-    for name, field in (
-        ("prefix_cache_queries", "prefix_queries"),
-        ("external_prefix_cache_queries", "external_queries"),
-        ("external_prefix_cache_hits", "external_hits"),
-        ("num_preemptions", "preemptions"),
-        ("prompt_tokens", "prompt_tokens"),
-        ("generation_tokens", "generation_tokens"),
-    ):
-        page.counter(f"vllm:{name}", [getattr(live.engine.counters, field) for live in server.lives])
-    page.counter("vllm:prefix_cache_hits", each(lambda e: e.engine.counters.prefix_hits + extra))
-    page.counter("vllm:mm_cache_queries", [0.0] * len(server.lives))
-    page.counter("vllm:mm_cache_hits", [0.0] * len(server.lives))
-    if Version(server.node.version) >= Version("0.16"):
-        cached = each(lambda e: e.engine.counters.prefix_hits + e.engine.counters.external_hits)
-        page.counter("vllm:prompt_tokens_cached", cached)
-    page.by("vllm:request_success", "finished_reason", [live.finished for live in server.lives])
+def _family(name: str, kind: str, samples: Iterable[tuple[str, str, float]]) -> Iterator[str]:
+    """The lines of one metric; `samples` have a suffix of the name, the labels in braces, and the value."""
+    yield f"# HELP {name} {name}"
+    yield f"# TYPE {name} {kind}"
+    for suffix, labels, value in samples:
+        yield f"{name}{suffix}{labels} {float(value)!r}"
 
 
-def _own(page: Exposition, lives: Sequence[LiveEngine]) -> None:
-    late = [live.lateness for live in lives]
-    page.counter("rocbench_sim:steps", [x.steps for x in late], "Engine steps whose tokens were written.")
-    page.counter(
-        "rocbench_sim:late_steps", [x.late_steps for x in late], "Steps late by over 10 ms and a tenth."
-    )
-    page.counter(
-        "rocbench_sim:late_seconds", [x.late_s for x in late], "Seconds by which late steps were late."
-    )
-    page.gauge("rocbench_sim:max_late_seconds", [x.max_late_s for x in late], "Greatest lateness of a step.")
-    page.counter(
-        "rocbench_sim:emit_seconds", [x.emit_s for x in late], "Seconds spent on steps and their tokens."
-    )
+def _buckets(
+    name: str, engines: Iterable[tuple[str, LiveEngine]], model: str
+) -> Iterator[tuple[str, str, float]]:
+    for number, live in engines:
+        histogram = getattr(live.histograms, name)
+        count = 0
+        for edge, count in histogram.cumulative():
+            yield "_bucket", f'{{{number},le="{edge}",{model}}}', count
+        yield "_count", f"{{{number},{model}}}", count
+        yield "_sum", f"{{{number},{model}}}", histogram.total
+
+
+def _labels(values: Mapping[str, str]) -> str:
+    """`{a="1",b="2"}`, in alphabetical order as the Prometheus client writes them."""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(values.items())) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -25,13 +25,14 @@ def model(name: str, layout: Layout, *, bound: bool = False, **more: object) -> 
 def test_a_dense_decode_step_reads_the_weights():
     """Llama-405B in FP8 at tp 8: 50.7 GB of weights at 6 TB/s are 8.46 ms, whatever else happens."""
     layout = Layout(tp=8, online_fp8=True, kv_dtype="fp8")
-    step = model("llama-3.1-405b", layout, bound=True).step_cost(0, 0, 1, 1000)
+    least = model("llama-3.1-405b", layout, bound=True)
+    step = least.parts(0, 0, 1, 1000)
     arch = published.arch("llama-3.1-405b")
     layers = arch.parts.attention + arch.parts.kv_projection + arch.parts.dense_mlp
     held = layers / 8 + 2 * arch.parts.norms + 2 * arch.parts.head / 8
     assert step.weights == pytest.approx(held / MEMORY)
     assert step.kv == pytest.approx(1001 * 258_048 / 8 / MEMORY)
-    assert step.total == pytest.approx(step.weights + step.kv - 2**28 / MEMORY)
+    assert least.cost(0, 0, 1, 1000) == pytest.approx(step.weights + step.kv - 2**28 / MEMORY)
 
 
 def test_a_long_prefill_is_bound_by_compute():
@@ -39,20 +40,21 @@ def test_a_long_prefill_is_bound_by_compute():
     layout = Layout(tp=8, online_fp8=True)
     arch, n = published.arch("llama-3.1-405b"), 8192
     pairs = n * (n + 1) / 2
-    step = model("llama-3.1-405b", layout, bound=True).step_cost(n, pairs, 0, 0)
+    least = model("llama-3.1-405b", layout, bound=True)
+    step = least.parts(n, pairs, 0, 0)
     matrices = arch.parts.attention + arch.parts.kv_projection + arch.parts.dense_mlp
     assert step.linear == pytest.approx(2 * matrices * n / 8 / FP8_PEAK)
     assert step.prefill_attention == pytest.approx(4 * 128 * 128 * 126 * pairs / 8 / BF16)
-    assert step.total == pytest.approx(step.linear + step.prefill_attention)
+    assert least.cost(n, pairs, 0, 0) == pytest.approx(step.linear + step.prefill_attention)
 
 
 def test_all_reduces_take_their_bytes():
     """Two of tokens x hidden a layer, 2 x 7/8 of it over seven links; the bound grants four bits a number."""
     layout = Layout(tp=8)
-    expected = model("qwen3-235b", layout).step_cost(1000, 500_500, 0, 0).collectives
+    expected = model("qwen3-235b", layout).parts(1000, 500_500, 0, 0).collectives
     assert expected == pytest.approx(1000 * 2 * 94 * 1.75 * 4096 * 2 / LINKS)
-    assert model("qwen3-235b", layout, bound=True).step_cost(1000, 500_500, 0, 0).collectives == expected / 4
-    assert model("qwen3-235b", Layout()).step_cost(1000, 500_500, 0, 0).collectives == 0
+    assert model("qwen3-235b", layout, bound=True).parts(1000, 500_500, 0, 0).collectives == expected / 4
+    assert model("qwen3-235b", Layout()).parts(1000, 500_500, 0, 0).collectives == 0
 
 
 def test_experts_visited():
@@ -71,9 +73,9 @@ def test_experts_visited():
 def test_sparse_attention_reads_what_it_chose():
     """Beyond 2,048 tokens V3.2 reads no more latents, only more index keys."""
     sparse = model("deepseek-v3.2", Layout(tp=8))
-    short, long = (sparse.step_cost(0, 0, 10, 10 * n).kv for n in (4096, 65_536))
+    short, long = (sparse.parts(0, 0, 10, 10 * n).kv for n in (4096, 65_536))
     assert long - short == pytest.approx(10 * (65_536 - 4096) * 8_052 / MEMORY)
-    dense = model("deepseek-v3", Layout(tp=8)).step_cost(0, 0, 10, 10 * 65_536).kv
+    dense = model("deepseek-v3", Layout(tp=8)).parts(0, 0, 10, 10 * 65_536).kv
     assert dense > 5 * long
 
 
@@ -81,25 +83,26 @@ def test_the_bound_of_unequal_contexts_is_below_any_mix():
     """One long and 99 short sequences read less than 100 equal ones; the bound stays below both."""
     layout = Layout(tp=8)
     expected = model("deepseek-v3.2", layout)
-    mixed = expected.step_cost(0, 0, 99, 99 * 100).kv + expected.step_cost(0, 0, 1, 100_000).kv
+    mixed = expected.parts(0, 0, 99, 99 * 100).kv + expected.parts(0, 0, 1, 100_000).kv
     bound = model("deepseek-v3.2", layout, bound=True, max_context=163_840)
-    least = bound.step_cost(0, 0, 100, 99 * 100 + 100_000).kv
-    assert least <= mixed <= expected.step_cost(0, 0, 100, 99 * 100 + 100_000).kv
+    least = bound.parts(0, 0, 100, 99 * 100 + 100_000).kv
+    assert least <= mixed <= expected.parts(0, 0, 100, 99 * 100 + 100_000).kv
 
 
 def test_parts_make_the_total():
     """The bound overlaps everything; the expectation puts kernels after one another."""
     layout = Layout(tp=8)
     args = (2048, 2048 * 1024.0, 100, 200_000)
-    b, e = (model("deepseek-v3.2", layout, bound=which).step_cost(*args) for which in (True, False))
+    bound, expected = (model("deepseek-v3.2", layout, bound=which) for which in (True, False))
+    b, e = bound.parts(*args), expected.parts(*args)
     compute = b.linear + b.expert_compute + b.decode_attention + b.prefill_attention
-    assert b.total == max(b.weights + b.experts + b.kv - 2**28 / MEMORY, compute, b.collectives)
+    assert bound.cost(*args) == max(b.weights + b.experts + b.kv - 2**28 / MEMORY, compute, b.collectives)
     in_turn = max(e.weights, e.linear) + max(e.experts, e.expert_compute) + max(e.kv, e.decode_attention)
-    assert e.total == pytest.approx(in_turn + e.prefill_attention + e.collectives)
+    assert expected.cost(*args) == pytest.approx(in_turn + e.prefill_attention + e.collectives)
 
 
-def test_quick_answers_equal_the_itemised_ones():
-    """`cost`, `step_cost` and the vectorised `decode_s` agree."""
+def test_vectorised_decode_steps_equal_single_ones():
+    """`cost` and the vectorised `decode_s` agree."""
     for bound in (True, False):
         for name, layout in (
             ("deepseek-v3.2", Layout(tp=8)),
@@ -113,7 +116,6 @@ def test_quick_answers_equal_the_itemised_ones():
             several = one.decode_s(100, contexts)
             for context, seconds in zip(contexts, several, strict=True):
                 assert one.cost(0, 0, 100, context) == pytest.approx(seconds)
-                assert one.step_cost(0, 0, 100, context).total == pytest.approx(seconds)
 
 
 def test_latency_and_overhead_are_the_expectation_s():
@@ -130,21 +132,22 @@ def test_latency_and_overhead_are_the_expectation_s():
 def test_images_pass_the_tower():
     """An image token is four patches through the tower's parameters, shared out over the ranks."""
     arch = published.arch("qwen3-vl-235b")
-    step = model("qwen3-vl-235b", Layout(tp=8)).step_cost(1000, 500_500, 0, 0, image_tokens=900)
+    step = model("qwen3-vl-235b", Layout(tp=8)).parts(1000, 500_500, 0, 0, images=900)
     assert step.vision == pytest.approx(900 * 4 * 2 * arch.vision_params / 8 / BF16)
 
 
 def test_offloaded_kv_comes_over_pcie():
     """64 GB/s per GPU bring back a token's KV; a step lasts no less."""
-    step = model("deepseek-v3", Layout(tp=8)).step_cost(0, 0, 1, 100_000, loaded_tokens=100_000)
-    assert step.loading == pytest.approx(100_000 * 70_272 / 64e9)
-    assert step.total == step.loading
+    expected = model("deepseek-v3", Layout(tp=8))
+    loading_s = expected.parts(0, 0, 1, 100_000, loaded=100_000).loading
+    assert loading_s == pytest.approx(100_000 * 70_272 / 64e9)
+    assert expected.cost(0, 0, 1, 100_000, loaded_tokens=100_000) == loading_s
 
 
 def test_drafting_costs_its_layers():
     """Speculation with MTP reads the draft layer once per draft token and verifies all of them."""
-    plain = model("deepseek-v3", Layout(tp=8)).step_cost(0, 0, 10, 10_000)
-    draft = model("deepseek-v3", Layout(tp=8, mtp=True, speculative_tokens=3)).step_cost(0, 0, 10, 10_000)
+    plain = model("deepseek-v3", Layout(tp=8)).parts(0, 0, 10, 10_000)
+    draft = model("deepseek-v3", Layout(tp=8, mtp=True, speculative_tokens=3)).parts(0, 0, 10, 10_000)
     assert draft.linear == pytest.approx(4 * plain.linear)
     assert draft.weights > plain.weights
 
@@ -166,8 +169,10 @@ def test_no_gpu_no_physics():
 def test_the_last_level_cache_is_granted():
     """What fits 256 MB need not come from HBM each step: the bound has it, the expectation does not."""
     layout = Layout(tp=8)
-    step = model("gpt-oss-120b", layout, bound=True).step_cost(0, 0, 1, 1000)
-    assert step.total == pytest.approx(step.weights + step.experts + step.kv - 2**28 / MEMORY)
-    small = model("gpt-oss-120b", Layout(tp=8, pp=2), bound=True).step_cost(0, 0, 1, 1000)
+    least = model("gpt-oss-120b", layout, bound=True)
+    step = least.parts(0, 0, 1, 1000)
+    assert least.cost(0, 0, 1, 1000) == pytest.approx(step.weights + step.experts + step.kv - 2**28 / MEMORY)
+    staged = model("gpt-oss-120b", Layout(tp=8, pp=2), bound=True)
+    small = staged.parts(0, 0, 1, 1000)
     assert small.weights + small.experts < 2**28 / MEMORY
-    assert 0 < small.total < small.weights + small.experts
+    assert 0 < staged.cost(0, 0, 1, 1000) < small.weights + small.experts

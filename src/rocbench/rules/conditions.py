@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol
 
 from rocbench.rules.facts import CLOSED, KINDS, VALUE_OF
-from rocbench.rules.flags import Names, nearest
+from rocbench.rules.flags import Names, missing, nearest
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range
 
@@ -138,14 +138,13 @@ def _fact(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
 
 
 def _flag(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
-    root = name.partition(".")[0]
-    if root not in names.flags:
-        raise ConditionError(f"flags.{name}", f"is not a flag{nearest(root, names.flags)}")
+    if (hint := missing(name, None, names)) is not None:
+        raise ConditionError(f"flags.{name}", f"is not a flag{hint}")
     if raw == GIVEN:
         return lambda view: view.flag(name) is not None
     if raw == ABSENT:
         return lambda view: view.flag(name) is None
-    known = names.flags[root]
+    known = names.flags[name.partition(".")[0]]
     kind = _json_kind(raw) if known.kind == "json" else known.tested_as
     test = parse_test(f"flags.{name}", raw, kind, names.values.get(name, ()))
 

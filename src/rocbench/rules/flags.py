@@ -77,6 +77,24 @@ def lives(name: str, vllm: str | None, names: Names) -> bool:
     )
 
 
+def missing(name: str, vllm: str | None, names: Names) -> str | None:
+    """A hint on a flag (any leaf of it) or variable that this vLLM version lacks; None if it has it.
+
+    The hint names the releases with the name, or the nearest known name; it can be empty. Without a version,
+    the name is missing if no release has it.
+    """
+    if lives(name, vllm, names):
+        return None
+    known = names.env if name.isupper() else names.flags
+    root = name.partition(".")[0]
+    entry = known.get(root)
+    if entry is None:
+        return nearest(root, known)
+    if entry.since is not None and entry.until is not None:
+        return f" (only vLLM {entry.since} to {entry.until} have it)"
+    return f" (vLLM has it from {entry.since} on)" if entry.since else f" (vLLM had it until {entry.until})"
+
+
 def takes(flag: str, value: str, vllm: str | None, names: Names) -> bool | None:
     """True if this vLLM version accepts a value of a flag; None if only an unchecked release could."""
     known = names.values.get(flag)

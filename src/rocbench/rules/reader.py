@@ -15,7 +15,7 @@ from rocbench.errors import InputError
 from rocbench.rules.aiter import AiterPart
 from rocbench.rules.conditions import Condition, ConditionError, Test, parse, parse_test
 from rocbench.rules.facts import KINDS
-from rocbench.rules.flags import Name, Names, canonical, leaves, lives, nearest
+from rocbench.rules.flags import Name, Names, canonical, leaves, lives, missing, nearest
 from rocbench.rules.table import Bar, Default, Fill, Move, Platform, Rule, RuleTableError, Severity
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range
@@ -142,14 +142,9 @@ class _Reader:
 
     def name(self, key: str, name: str) -> str:
         """A flag's leaf or a variable that some vLLM release has."""
-        if name.isupper():
-            if name not in self.names.env:
-                raise self.fail(f"{key}.{name}", f"is not a variable{nearest(name, self.names.env)}")
-            return name
-        leaf = canonical(name, self.names)[0]
-        root = leaf.partition(".")[0]
-        if root not in self.names.flags:
-            raise self.fail(f"{key}.{name}", f"is not a flag{nearest(root, self.names.flags)}")
+        leaf = name if name.isupper() else canonical(name, self.names)[0]
+        if (hint := missing(leaf, None, self.names)) is not None:
+            raise self.fail(f"{key}.{name}", f"is not a {'variable' if name.isupper() else 'flag'}{hint}")
         return leaf
 
     def fills(self, key: str) -> tuple[Fill, ...]:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from rocbench.rules.flags import Names
-from rocbench.rules.versions import release
+from rocbench.rules.flags import Names, canonical, lives
 
 FlagText = str | bool | tuple[str, ...]
-_SHORT = {
-    "tp": "tensor-parallel-size",
-    "pp": "pipeline-parallel-size",
-    "ep": "enable-expert-parallel",
-    "q": "quantization",
-    "n": "nnodes",
-    "r": "node-rank",
-}
 
 
 class UsageError(Exception):
@@ -80,17 +70,16 @@ def parse(argv: Sequence[str], version: str, names: Names) -> ServeArgv:
             else:
                 unknown.append(word)
             continue
-        name, value = _split(word, names)
-        kind = _kind(name, version, names)
-        if kind is None:
+        spelling, equals, value = word.partition("=")
+        leaf, positive = canonical(spelling, names)
+        name = leaf.partition(".")[0]
+        if not lives(name, version, names):
             unknown.append(word)
-        elif kind == "off":
-            flags[name.removeprefix("no-")] = False
-        elif kind == "switch":
-            flags[name] = True
+        elif names.flags[name].kind in {"bool", "switch"}:
+            flags[name] = positive
         else:
-            values = [value] if value is not None else []
-            while value is None and position < len(argv) and not _is_flag(argv[position]):
+            values = [value] if equals else []
+            while not equals and position < len(argv) and not _is_flag(argv[position]):
                 values.append(argv[position])
                 position += 1
                 if name != "served-model-name":
@@ -106,33 +95,5 @@ def parse(argv: Sequence[str], version: str, names: Names) -> ServeArgv:
     return ServeArgv(chosen, flags)
 
 
-def _split(word: str, names: Names) -> tuple[str, str | None]:
-    """Name without dashes (`_` as `-`, short forms spelt out, dotted keys cut) and the value after `=`."""
-    name, equals, value = word.partition("=")
-    bare = name.lstrip("-").split(".")[0].replace("_", "-")
-    if bare not in names.flags:
-        bare = (_SHORT | names.aliases()).get(bare, bare)
-    return bare, value if equals else None
-
-
 def _is_flag(word: str) -> bool:
     return word.startswith("-") and not word[1:2].isdigit()
-
-
-def _kind(name: str, version: str, names: Names) -> Literal["value", "switch", "off"] | None:
-    """Kind of a flag; None if this version does not have it; `off` is the `--no-` form of a switch."""
-    if name.startswith("no-") and name not in names.flags:
-        bare = name.removeprefix("no-")
-        known = names.flags.get(bare)
-        return "off" if known and known.kind == "bool" and _kind(bare, version, names) else None
-    found = names.flags.get(name)
-    if found is None:
-        return None
-    at = release(version)
-    if found.since is not None and at < release(found.since):
-        return None
-    if found.until is not None:
-        later = names.releases[names.releases.index(found.until) + 1 :]
-        if later and at >= release(later[0]):
-            return None
-    return "switch" if found.kind in {"bool", "switch"} else "value"

@@ -295,7 +295,7 @@ def test_an_unknown_fact_leaves_its_rule_undecided():
 @pytest.mark.parametrize(
     ("vllm", "what"),
     [
-        ("0.16.0rc2", "0.16.0rc2 is a development version; rules are taken as for 0.16.0"),
+        ("0.16.0rc2", "0.16.0rc2 is a development version; the rules for 0.16.0 apply"),
         ("0.40.0", "is newer than 0.33.0"),
         ("0.11.0", "is older than 0.12.0"),
         ("0.15.1", "the source of vLLM 0.15.1 was not read"),
@@ -321,7 +321,7 @@ def test_local_versions_are_their_release():
 @pytest.mark.parametrize(
     ("args", "what"),
     [
-        ({"a-brand-new-flag": 3}, "--a-brand-new-flag is not a flag this tool knows for vLLM 0.33.0"),
+        ({"a-brand-new-flag": 3}, "--a-brand-new-flag is not a known flag of vLLM 0.33.0"),
         ({"max-num-seq": 3}, "did you mean max-num-seqs?"),
         ({"monokernel": True}, None),
     ],
@@ -344,7 +344,7 @@ def test_flags_and_variables_of_other_versions_are_told():
         env={"VLLM_USE_SIMPLE_KV_OFFLOAD": "1", "VLLM_MADE_UP": "1"},
     )
     said = " ".join(finding.message for finding in resolution.warnings)
-    assert "--monokernel is not a flag this tool knows for vLLM 0.14.1 (it is there from 0.33.0 on)" in said
+    assert "--monokernel is not a known flag of vLLM 0.14.1 (vLLM has it from 0.33.0 on)" in said
     assert "VLLM_USE_SIMPLE_KV_OFFLOAD is not a variable of vLLM 0.14.1" in said
     assert "VLLM_MADE_UP is not a variable" in said
 
@@ -352,7 +352,7 @@ def test_flags_and_variables_of_other_versions_are_told():
 @pytest.mark.parametrize(
     ("given", "what"),
     [
-        ({"env": {"vllm_rocm_use_aiter": "1"}}, "the variable is VLLM_ROCM_USE_AITER, and case counts"),
+        ({"env": {"vllm_rocm_use_aiter": "1"}}, "the variable is VLLM_ROCM_USE_AITER, and case matters"),
         ({"args": {"VLLM_ROCM_USE_AITER": "1"}}, "is set as env.VLLM_ROCM_USE_AITER"),
         (
             {"env": {"VLLM_ROCM_USE_AITER": "1", "HSA_NO_SCRATCH_RECLAIM": "1"}, "hardware": "cpu"},

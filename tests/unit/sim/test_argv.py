@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rocbench.rules.load import shipped
+from rocbench.rules.notices import unknown_names
 from rocbench.sim.argv import UsageError, parse
 
 NAMES = shipped().names
@@ -55,6 +56,19 @@ def test_a_flag_of_another_version_is_unknown():
     assert flags("m --moe-backend aiter", "0.33.0").text("moe-backend") == "aiter"
     with pytest.raises(UsageError, match="--moe-backend"):
         flags("m --moe-backend aiter", "0.14.1")
+
+
+@pytest.mark.parametrize("version", ["0.12.0", "0.16.0", "0.33.0"])
+def test_the_simulator_refuses_the_flags_that_the_plan_warns_about(version):
+    """One check of unknown flags: for flags of every release, and for one that no release has."""
+    for name in (*NAMES.flags, "max-num-seq"):
+        switch = name in NAMES.flags and NAMES.flags[name].kind in {"bool", "switch"}
+        try:
+            flags(f"org/model --{name}" if switch else f"org/model --{name} 1", version)
+            refused = False
+        except UsageError as error:
+            refused = f"unrecognized arguments: --{name}" in str(error)
+        assert refused == bool(unknown_names([name], [], version, NAMES)), name
 
 
 def test_a_value_that_is_no_number():

@@ -1,4 +1,4 @@
-"""Is a relay that spoils streams told, and nothing else? The client beside the server's own histograms.
+"""Does a row report a relay that changes streams, and only then? The client against the server's histograms.
 
     python benchmarks/answers.py --runs 20 [--url URL]
 

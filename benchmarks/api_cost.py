@@ -1,4 +1,4 @@
-"""What does a client cost the server's API process? CPU of each of real vLLM's processes a token, by how it is asked.
+"""How much CPU of the server's API process does a client use? CPU per token of each process of real vLLM, by client.
 
     python benchmarks/starvation.py serve --cpu -1       # in another shell
     python benchmarks/api_cost.py URL --vllm .venv-vllm
@@ -130,7 +130,7 @@ def peer(url: str, vllm: Path, users: int, requests: int) -> tuple[int, float, f
 
 
 def cost(url: str, leader: int, way: Way, vllm: Path, users: int, requests: int) -> Cost:
-    """One load, and what it cost the server."""
+    """One load and its cost for the server."""
     before = usage(leader)
     tokens, seconds, per_event = (
         peer(url, vllm, users, requests) if way.peer else ours(url, way, users, requests)

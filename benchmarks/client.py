@@ -1,4 +1,4 @@
-"""What load generators know about time: ours and its peers against the reference server, in one run.
+"""How exact are the times of load generators? `bench` and its peers against the reference server, in one run.
 
     python benchmarks/client.py                                   # our two transports
     python benchmarks/client.py --vllm .venv-vllm/bin/vllm --aiperf PATH --guidellm PATH --steps 50 25
@@ -51,7 +51,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a client says, in ms; None where it does not say."""
+    """The figures that a client reports, in ms; None where it reports none."""
 
     ttft_p50: float
     ttft_p99: float
@@ -75,7 +75,7 @@ Client = Callable[[Load, Path], Seen]
 
 
 def ours(transport: str) -> Client:
-    """Our own client, in a process of its own so that its start-up counts like a peer's."""
+    """The client of `bench`, in a separate process, so that its start-up counts like a peer's."""
 
     def run(load: Load, folder: Path) -> Seen:
         told = json.loads(
@@ -92,7 +92,7 @@ def vars_of(load: Load) -> dict[str, Any]:
 
 
 def one(transport: str, load: Load) -> None:
-    """Run our own client in this process and print what it says."""
+    """Run the client of `bench` in this process and print its figures."""
     result = drive(spec(transport, load, WindowPlan(max_requests=load.requests)))
     summary = metrics.summarise(result, gpus=None)
     assert summary
@@ -155,7 +155,7 @@ def aiperf(program: str) -> Client:
 
 
 def guidellm(program: str) -> Client:
-    """GuideLLM; it tells no gaps, only each request's mean."""
+    """GuideLLM; it reports no gaps, only each request's mean."""
 
     def run(load: Load, folder: Path) -> Seen:
         out = folder / "guidellm.json"
@@ -173,7 +173,7 @@ def guidellm(program: str) -> Client:
 
 
 def call(argv: list[str], folder: Path) -> str:
-    """Run a client with the small tokenizer in its Hugging Face cache; its output if it went well."""
+    """Run a client with the small tokenizer in its Hugging Face cache; its output if it succeeded."""
     env = {**os.environ, "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=900)
     if done.returncode:
@@ -270,7 +270,7 @@ def table(rows: list[Row]) -> str:
 
 
 def version(program: str, *arguments: str) -> str:
-    """What a peer says its version is."""
+    """The version that a peer reports."""
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=120)
     return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1] if done.returncode == 0 else "?"
 

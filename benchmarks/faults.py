@@ -1,4 +1,4 @@
-"""Is any request lost that nobody counts? Servers that reset, close, half-close or stall requests at random points.
+"""Is every lost request counted? Servers that reset, close, half-close or stall requests at random points.
 
     python benchmarks/faults.py --seeds 50
 
@@ -56,7 +56,7 @@ VOIDING = frozenset(
 
 
 class FaultyServer(ScheduleServer):
-    """The reference server, with a share of its requests lost in ways and at points that a seed draws."""
+    """The reference server, which loses a share of its requests; the seed draws how and when."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule, "127.0.0.1", 0)
@@ -66,24 +66,24 @@ class FaultyServer(ScheduleServer):
         chosen = [kind for kind in possible if draw.random() < 0.5]
         self.kinds = chosen or [possible[0]]
         self.held: list[tuple[int, Callable[[], object]]] = []
-        """What is to be done at which step."""
+        """The actions of each step."""
         self.lost: dict[int, str] = {}
         """Of running streams, by id(): how each is to end."""
         self.arrivals: list[tuple[str, int]] = []
-        """Every request that was read."""
+        """Every request that the server read."""
         self.unread = 0
-        """Requests that lay unread when their connection was ended; a new connection is opened for one."""
+        """Requests that were unread when their connection ended; the client opens a new connection for each."""
         self.idle_ends = 0
         self.loaded = False
         self.number = 0
 
     def draw(self, *points: str) -> tuple[str, str] | None:
-        """The fault of the next request, of those that come about at these points."""
+        """The next request's fault, among those that happen at these points."""
         kinds = [kind for kind in self.kinds if kind[1] in points]
         return self.random.choice(kinds) if kinds and self.random.random() < self.share else None
 
     def step(self, number: int) -> None:
-        """One engine step; what was held long enough goes on."""
+        """One engine step; streams that were held long enough continue."""
         self.number = number
         due = [act for at, act in self.held if at <= number]
         self.held = [(at, act) for at, act in self.held if at > number]
@@ -92,7 +92,7 @@ class FaultyServer(ScheduleServer):
         super().step(number)
 
     def hold(self, act: Callable[[], object]) -> None:
-        """Do it some steps later."""
+        """Schedule an action for a later step."""
         self.held.append((self.number + self.random.randint(*HELD_STEPS), act))
 
     def accept(self) -> None:
@@ -139,7 +139,7 @@ class FaultyServer(ScheduleServer):
         self.waiting.append(stream)
 
     def end(self, stream: Stream) -> None:
-        """End an answer, or lose it; a connection that stays may be ended once nothing is asked on it."""
+        """End an answer, or lose it; an idle connection may be closed afterwards."""
         how = self.lost.pop(id(stream), None)
         if how is not None:
             self.ended.append(stream)
@@ -153,7 +153,7 @@ class FaultyServer(ScheduleServer):
             self.lose(stream.connection, drawn[0])
 
     def lose(self, connection: Connection, how: str) -> None:
-        """End a connection so. One that stalls, or is held in mid-stream, is never answered to its end."""
+        """End a connection in this way. One that stalls, or is held during a stream, is never answered completely."""
         if connection.sock.fileno() < 0:
             return
         if how == "reset":
@@ -165,7 +165,7 @@ class FaultyServer(ScheduleServer):
                 connection.sock.shutdown(socket.SHUT_WR)
 
     def plain(self, connection: Connection, path: bytes) -> None:
-        """What was read, too."""
+        """Also counts the requests that were read."""
         if path != b"/seen":
             super().plain(connection, path)
             return
@@ -179,7 +179,7 @@ class FaultyServer(ScheduleServer):
 
 
 def _waits(sock: socket.socket) -> bool:
-    """Whether bytes lie unread."""
+    """True if the socket has unread bytes."""
     try:
         return bool(sock.recv(1, socket.MSG_PEEK))
     except OSError:
@@ -228,13 +228,13 @@ class Trial:
     kinds: str
     row: dict[str, Any]
     seen: int
-    """Requests that the server read, and connections that it ended before it had read theirs."""
+    """Requests that the server read, plus connections that it ended before reading their request."""
     counted: int
     """Completed, failed, resent and cut, of all phases."""
     cut: int
     """Of those cut: the server need not have read them."""
     idle_ends: int
-    """Connections that the server ended after an answer; a request may have overtaken it, unseen by both."""
+    """Connections that the server ended after an answer; a request may have been on its way, seen by neither side."""
     p99_ms: float
     true_p99_ms: float
     codes: tuple[str, ...]
@@ -263,7 +263,7 @@ class Trial:
 
 
 def counted(result: LoadResult) -> int:
-    """Requests that reached the server, as `requests_sent` has them, and connections that it ended at once."""
+    """Requests that reached the server, as in `requests_sent`, and connections that it ended at once."""
     row = metrics.summarise(result, gpus=None)
     refused = result.requests["failure"] == FAILURES.index(Failure.CONNECT)
     assert isinstance(row["requests_sent"], int)
@@ -283,7 +283,7 @@ def true_ttft_ms(result: LoadResult, truth: Truth, arrivals: dict[str, int]) -> 
 
 
 def trial(seed: int, transport: str, seconds: float, users: int, step_ms: float) -> Trial:
-    """Load one faulty server and hold what is counted against what it saw."""
+    """Load one faulty server and compare the row's counts with the server's."""
     with serving(seed, step_ms) as (url, server):
         spec = LoadSpec(
             target=Target(url, "truth", vocab_size=32_000),

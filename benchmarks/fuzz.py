@@ -40,13 +40,13 @@ from mutated_settings import Case
 LIMIT_S = 5.0
 """CPU time of one case, in seconds."""
 START_S = 5.0
-"""More of it for a new process, which imports everything first."""
+"""Extra time for a new process, which imports everything first."""
 WAITED_S = 60.0
-"""Wall time after which a case hangs, also on a machine that has other work."""
+"""Wall time after which a case counts as hung, also on a busy machine."""
 MEMORY = 1 << 30
-"""Bytes that the process of all cases may have had at most."""
+"""Maximum memory of the process that runs all cases, in bytes."""
 CODES = frozenset({0, 1, 2, 3, 4, 130})
-"""Exit codes of docs/exit-codes.md that an input may end with: not that of a crash."""
+"""Exit codes of docs/exit-codes.md that an input may cause: all but the crash."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Ended:
     """How a command ended."""
 
     code: int | str
-    """Exit code, or the exception that nobody foresaw."""
+    """Exit code, or the unexpected exception."""
     seconds: float
     told: str
     """The end of standard error, or the traceback."""
 
     @property
     def wrong(self) -> str:
-        """Why it must not end like this; empty where it may."""
+        """Reason why this outcome is a defect; empty if it is allowed."""
         if self.code not in CODES:
             return f"ended with {self.code}"
         if "Traceback (most recent call last)" in self.told:
@@ -70,12 +70,12 @@ class Ended:
 
 
 class TookTooLong(BaseException):
-    """A case that did not end in time; no handler of the program takes it for its own."""
+    """A case that did not end in time; no handler of the program catches it."""
 
 
 @functools.cache
 def bench() -> Any:
-    """The command line; to build it takes four times as long as a plan."""
+    """The command line application; building it takes four times as long as a plan."""
     from typer.main import get_command
 
     from rocbench import cli
@@ -132,7 +132,7 @@ def by_command_line(arguments: tuple[str, ...]) -> Ended:
 
 
 def _cpu_of_children() -> float:
-    """CPU time of the processes that were waited for, in seconds."""
+    """CPU time of child processes that ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -140,7 +140,7 @@ def _cpu_of_children() -> float:
 def run(
     cases: Iterator[Case], ends: Callable[[tuple[str, ...]], Ended], folder: Path, *, show: bool = False
 ) -> int:
-    """Run all cases and tell those that ended wrongly; how many they were."""
+    """Run all cases, print the failures, return their number."""
     with contextlib.redirect_stdout(io.StringIO()):  # everything is imported before the first is timed
         bench().main(["plan", "quick"], standalone_mode=False)
     counts: Counter[str] = Counter()
@@ -171,7 +171,7 @@ def run(
 
 
 def _kind(ended: Ended) -> str:
-    """What wrong ends have in common: the exception and the last line of ours that raised it."""
+    """Key that groups failures: the exception and the last line of this project in its traceback."""
     ours = [line.strip() for line in ended.told.splitlines() if "rocbench/" in line]
     return f"{ended.wrong} {ours[-1] if ours else ''}"
 
@@ -181,7 +181,7 @@ MODES: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
     "config": mutated_configs.cases,
     "run": mutated_runs.cases,
 }
-"""What makes cases: (first seed, number of seeds, folder to write in)."""
+"""Makers of cases: (first seed, number of seeds, folder to write in)."""
 
 
 def main() -> None:

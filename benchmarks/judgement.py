@@ -36,7 +36,7 @@ DIFFER, SPREAD = frozenset({"better", "worse"}), frozenset({"more variable", "le
 
 @dataclass(frozen=True)
 class Truth:
-    """What an arm really is: its speed against the base, and the coefficient of variation of repeats."""
+    """The truth of an arm: its speed relative to the base, and the coefficient of variation of repeats."""
 
     speed: float = 1.0
     cov: float = 0.01

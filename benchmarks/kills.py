@@ -1,4 +1,4 @@
-"""Does a sweep that is killed at any moment lose, tear or double a row, or leave a process? kill -9, then --resume.
+"""Does a sweep that is killed at a random moment lose, damage or duplicate a row, or leave a process? kill -9, then --resume.
 
     python benchmarks/kills.py --moments 50
 
@@ -38,7 +38,7 @@ Rows = list[dict[str, Any]]
 
 
 def killed_and_resumed(bench: Bench, rows_first: int, after_s: float) -> tuple[int, list[str]]:
-    """Begin a sweep, kill it, go on with it; how many rows the kill left, and what was wrong then or at the end."""
+    """Start a sweep, kill it, resume it; the number of rows after the kill, and all faults found then or at the end."""
     made = sweep(MODELS, concurrency=LEVELS)
     words = ("sweep", bench.write(made), "--out", str(bench.out))
     process = bench.begin(*words)
@@ -58,7 +58,7 @@ def killed_and_resumed(bench: Bench, rows_first: int, after_s: float) -> tuple[i
 
 
 def readable(out: Path) -> tuple[Rows, list[str]]:
-    """The rows of a run, and what each file that cannot be read says of itself."""
+    """The rows of a run, and the error of each unreadable file."""
     try:
         folder = RunFolder.open(out)
     except InputError as error:
@@ -75,7 +75,7 @@ def readable(out: Path) -> tuple[Rows, list[str]]:
 
 
 def wrong_rows(kept: Rows, rows: Rows) -> list[str]:
-    """Rows that are missing, there twice, or other than they were when bench was killed."""
+    """Rows that are missing, duplicated, or different from those at the kill."""
     keys = sorted((str(row["model"]), int(row["concurrency"])) for row in rows)
     found = [] if keys == sorted((m, level) for m in MODELS for level in LEVELS) else [f"rows: {keys}"]
     changed = [row["cell_id"] for row in kept if row["valid"] is not False and row not in rows]
@@ -83,7 +83,7 @@ def wrong_rows(kept: Rows, rows: Rows) -> list[str]:
 
 
 def wrong_files(folder: RunFolder) -> list[str]:
-    """Tables that hold other rows than the parts, cells that the log does not tell of, files half written."""
+    """Tables that differ from their parts, cells without a log entry, partly written files."""
     found = [f"{row['cell_id']} has no requests" for row in folder.check_parts()]
     if sorted(read_cells(folder.path / "cells.parquet")["cell_id"]) != sorted(folder.cells()["cell_id"]):
         found.append("cells.parquet holds other rows than parts/")
@@ -98,7 +98,7 @@ def wrong_files(folder: RunFolder) -> list[str]:
 
 
 def left(bench: Bench) -> list[str]:
-    """Processes that outlive it, and records of servers."""
+    """Processes that outlive the sweep, and records of servers."""
     until = time.monotonic() + GONE_S
     while bench.left() and time.monotonic() < until:
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What does a nasty server cost? Every mode of tests/nasty.py through `bench sweep`: the word, the time and the memory.
+"""What does a server with broken answers cost? Every mode of tests/nasty.py in `bench sweep`: message, time and memory.
 
     python benchmarks/nasty.py                                # all modes, as a table
     python benchmarks/nasty.py line_32mib metrics_50mb --transport aiohttp
@@ -30,7 +30,7 @@ from sweeps import Bench  # noqa: E402
 LIMIT_S = 90.0
 LIMIT_MB = 500.0
 RESENT = ("resent_after_reset", "resent_after_close", "resent_unread")
-"""Columns that count what went well the second time it was sent."""
+"""Columns that count requests that succeeded when they were sent again."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def trial(mode: Mode, transport: str) -> Trial:
 
 
 def _watch(pid: int, peak: list[float]) -> None:
-    """The most memory that a process and all it started held at once, MB."""
+    """Maximum memory of a process and its children together, in MB."""
     try:
         root = psutil.Process(pid)
         while root.is_running() and root.status() != psutil.STATUS_ZOMBIE:
@@ -125,7 +125,7 @@ def both_transports(modes: list[Mode]) -> int:
 
 
 def main() -> int:
-    """Run the modes that are named, or all."""
+    """Run the named modes, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("modes", nargs="*", default=list(MODES), metavar="MODE")
     parser.add_argument("--transport", choices=["wire", "aiohttp"], default="wire")

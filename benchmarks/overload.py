@@ -156,7 +156,7 @@ def _short(value: object) -> str:
 
 
 def bias(seeds: int) -> None:
-    """How far the rate of requests is from that of a long run, on average over windows."""
+    """Relative error of the request rate against a long run, as a mean over windows."""
     for case in (
         Case("128"),
         Case("512", osl=512),

@@ -26,7 +26,7 @@ STUDY = "mi325x-2603.10031"
 
 @dataclass(frozen=True)
 class Cost:
-    """What predicting a part took."""
+    """Cost of the prediction of one part."""
 
     name: str
     runs: int = 0

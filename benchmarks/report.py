@@ -26,7 +26,7 @@ LEVELS = (250, 500, 750, 1000)
 
 
 def make(root: Path, runs: int, requests: int) -> float:
-    """Write the runs; seconds it took."""
+    """Write the runs; return the seconds it took."""
     began = time.monotonic()
     each = max(6, requests // sum(LEVELS) - 4)
     models = ("deepseek-v3.2", "llama-3.1-405b", "qwen3-vl-235b")

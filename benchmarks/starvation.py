@@ -1,4 +1,4 @@
-"""Is a starved server told, and nothing else? Real vLLM on one core, the client on another, busy loops on either.
+"""Does a row report a starved server, and only then? Real vLLM on one core, the client on another, busy loops on either.
 
     python benchmarks/starvation.py serve            # in another shell of the same session; stays
     python benchmarks/starvation.py measure URL --runs 20
@@ -142,7 +142,7 @@ def show(what: str, row: dict[str, str], found: list[str]) -> None:
 
 
 def faults(what: str, row: dict[str, str], quiet: float) -> list[str]:
-    """What a row says that is not so."""
+    """Codes of a row that are wrong."""
     codes = set(row["reasons"].split(";"))
     starved = "server_starved" in codes
     found = []

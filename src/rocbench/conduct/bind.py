@@ -28,6 +28,7 @@ from rocbench.load.spec import (
     Trace,
     WindowPlan,
 )
+from rocbench.plan.estimate import max_requests
 from rocbench.plan.expand import Cell, Group, Run
 from rocbench.records import NONE, LoadResult
 from rocbench.redact import MASK, marked, masked, redacted, usable_key
@@ -308,7 +309,7 @@ def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientO
             duration_s=load.duration_s,
             max_duration_s=load.max_duration_s,
             min_requests_per_user=load.min_requests_per_user,
-            max_requests=most_requests(cell),
+            max_requests=max_requests(cell.load, cell.level.concurrency),
             ramp_s=load.ramp_s,
             wave=load.wave,
             max_tail_s=load.max_tail_s,
@@ -325,14 +326,6 @@ def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientO
         keep_stamps=load.keep_stamps,
         request_timeout_s=load.request_timeout_s,
     )
-
-
-def most_requests(cell: Cell) -> int | None:
-    """Requests after which a level limited by count ends; None if it is limited by duration."""
-    load = cell.load
-    if load.max_requests is None or load.max_requests_per_user is None:
-        return load.max_requests
-    return min(load.max_requests, load.max_requests_per_user * (cell.level.concurrency or 1))
 
 
 def vocabulary(group: Group) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rocbench.model.architecture import from_config
@@ -32,7 +32,7 @@ class Estimate:
     ttft_bound_ms: float | None = None
     """Minimum TTFT of a single request."""
     duration_s: float | None = None
-    """Warm-up, window, tail and drain, with steps at the assumed share of the speed that physics expects."""
+    """Warm-up, window and tail, with steps at the assumed share of the speed that physics expects."""
     server_load_s: float | None = None
     cannot_fit: str | None = None
     """The reason that the cell cannot run at all."""
@@ -43,6 +43,8 @@ class Estimate:
 
 
 NOTHING_KNOWN = Estimate()
+FIXED_S = 5.0
+"""Seconds of each measurement to reset the cache, read the server's fields, connect users and write results."""
 
 
 def estimate(
@@ -74,6 +76,12 @@ def estimate(
         return Estimate(cannot_fit=reason)
     if capacity is not None and not capacity.fits:
         capacity = None
+    model = StepModel(arch, profile.checkpoint, hardware, plan)
+
+    def request_s(users: int) -> float:
+        step_s = model.cost(*steady_step(workload, shape.image_tokens, users)) / assume.efficiency
+        return shape.osl * step_s
+
     best = roofline.bound(arch, profile.checkpoint, hardware, plan, concurrency, shape, users=seqs * plan.dp)
     return Estimate(
         image_tokens=int(shape.image_tokens),
@@ -82,12 +90,8 @@ def estimate(
         roofline_output_throughput=best.output_throughput if best else None,
         roofline_limiter=best.limiter if best else None,
         ttft_bound_ms=best.ttft_s * 1e3 if best else None,
-        duration_s=_duration_s(
-            StepModel(arch, profile.checkpoint, hardware, plan),
-            shape,
-            load,
-            min(concurrency or seqs, seqs),
-            assume.efficiency,
+        duration_s=sum(
+            measurement_s(load, min(concurrency or seqs, seqs), max_requests(load, concurrency), request_s)
         ),
         server_load_s=assume.start_s
         + weights.checkpoint_bytes(arch, profile.checkpoint) / assume.load_bytes_per_s,
@@ -202,19 +206,48 @@ def request_shape(workload: Workload, profile: ModelProfile) -> RequestShape:
     )
 
 
-def _duration_s(model: StepModel, shape: RequestShape, load: Load, users: int, efficiency: float) -> float:
-    """Return seconds: warm-up and tail of about two requests' time, and a window of at least the requested
-    turnovers.
+def max_requests(load: Load, concurrency: int | None) -> int | None:
+    """Return the requests after which a level ends; None if its duration ends it."""
+    if load.max_requests is None or load.max_requests_per_user is None:
+        return load.max_requests
+    return min(load.max_requests, load.max_requests_per_user * (concurrency or 1))
 
-    In a steady closed loop each step decodes all users and computes users x ISL / OSL prompt tokens.
+
+def steady_step(
+    workload: Workload, image_tokens: float, users: int
+) -> tuple[float, float, float, float, float]:
+    """Return the mean work of a step in a closed loop's steady state, as `StepModel.cost` takes it.
+
+    Each step decodes one token of every user and computes users x ISL / OSL prompt tokens. Prompts of a pool are
+    in the cache.
     """
-    isl, osl = shape.isl, shape.osl
-    prefill = users * isl / osl
-    images = users * shape.image_tokens / osl
-    step_s = model.cost(prefill, prefill * isl / 2, users, users * (isl + osl / 2), images) / efficiency
-    request_s = osl * step_s
-    window_s = max(load.duration_s, load.min_requests_per_user * request_s)
-    return min(window_s, load.max_duration_s) + 3 * request_s
+    isl, osl = workload.isl.mean + image_tokens, workload.osl.mean
+    computed = 0.0 if workload.prompt_pool else users / osl
+    prefill = computed * isl
+    return prefill, prefill * isl / 2, users, users * (isl + osl / 2), computed * image_tokens
+
+
+def measurement_s(
+    load: Load, users: int, requests: int | None, request_s: Callable[[int], float]
+) -> tuple[float, float]:
+    """Return seconds of one measurement: the measured ones, and the others.
+
+    A window has a warm-up and a tail of one turnover each. A level that ends after a number of requests is
+    measured as a whole.
+
+    Args:
+        users: requests in flight at once.
+        requests: the number that ends the level; None if a duration ends it.
+        request_s: maps users in a steady loop to the seconds of one request.
+    """
+    if requests is not None:
+        users = min(users, requests)
+        full, last = divmod(requests, users)
+        seconds = full * request_s(users) + (request_s(last) if last else 0.0)
+        return min(seconds, load.max_duration_s), FIXED_S
+    turnover = request_s(users)
+    window = min(max(load.duration_s, load.min_requests_per_user * turnover), load.max_duration_s)
+    return window, 2 * turnover + FIXED_S
 
 
 def _length(args: Mapping[str, object]) -> int | None:

@@ -1,21 +1,15 @@
-"""Node time of a plan, from the physics and the load times: its measured share, and its cost. Pure.
-
-A closed loop's steady state is modelled as one repeated step: all users decode one token, and for each token
-users x ISL / OSL prompt tokens are computed. Warm-up is one turnover, the tail another.
-"""
+"""Node time of a plan, from calibrated step times and load times: its measured share, and its cost. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rocbench.conduct import bind
+from rocbench.plan.estimate import max_requests, measurement_s, steady_step
 from rocbench.plan.expand import Cell, Group, Plan
 from rocbench.sim.costs import Batch
 from rocbench.sim.node import Node
 
-BESIDE_S = 5.0
-"""Fixed time of a cell: reset the cache, read the server's fields, connect users, write results."""
 NO_LOAD_S = 600.0
 """Time of a start if the model's size is not known."""
 
@@ -75,34 +69,14 @@ def load_s(group: Group) -> float:
 
 def of_cell(cell: Cell, node: Node) -> Time:
     """Return the time of one measurement of a cell."""
-    load = cell.load
     users = min(cell.level.concurrency or 1, node.engine.max_num_seqs)
-    most = bind.most_requests(cell)
-    if most is not None:
-        users = min(users, most)
-        full, last = divmod(most, users)
-        seconds = full * request_s(cell, node, users) + (request_s(cell, node, last) if last else 0.0)
-        return Time(measured_s=min(seconds, load.max_duration_s), rest_s=BESIDE_S, runs=1)
-    turnover = request_s(cell, node, users)
-    window = min(max(load.duration_s, load.min_requests_per_user * turnover), load.max_duration_s)
-    return Time(measured_s=window, rest_s=2 * turnover + BESIDE_S, runs=1)
+    requests = max_requests(cell.load, cell.level.concurrency)
+    measured, rest = measurement_s(cell.load, users, requests, lambda n: request_s(cell, node, n))
+    return Time(measured_s=measured, rest_s=rest, runs=1)
 
 
 def request_s(cell: Cell, node: Node, users: int) -> float:
     """Return seconds from sending a request to its last token, in a steady loop of `users` users."""
-    workload = cell.workload
-    isl, osl = float(workload.isl.mean), float(workload.osl.mean)
-    images = 0.0
-    if workload.images and node.limits.image:
-        picture = workload.images
-        images = picture.count * node.limits.image.tokens(picture.width, picture.height)
-    context = users * (isl + images + osl / 2)
-    computed, seen = (0.0, 0.0) if workload.prompt_pool else (users * (isl + images), users * images)
-    batch = Batch(
-        prefill_tokens=round(computed / osl),
-        prefill_pairs=computed / osl * (isl + images) / 2,
-        decode_seqs=users,
-        decode_context=round(context),
-        image_tokens=round(seen / osl),
-    )
-    return node.api_request_s + osl * node.times.step_s(batch)
+    prefill, pairs, _, context, images = steady_step(cell.workload, cell.estimate.image_tokens, users)
+    batch = Batch(round(prefill), pairs, users, round(context), round(images))
+    return node.api_request_s + cell.workload.osl.mean * node.times.step_s(batch)

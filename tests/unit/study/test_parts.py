@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rocbench.commands import planning
-from rocbench.conduct import bind
 from rocbench.errors import ConfigError
+from rocbench.plan.estimate import max_requests
 from rocbench.study import agreement, folder, parts
 from rocbench.tables.row import Row
 from studycases import NAME, all_parts, part, plan_of, study
@@ -56,7 +56,9 @@ def test_replay_is_bound_by_count_and_corrected_by_turnovers():
 def test_requests_of_a_level_follow_the_study():
     """300 while scaling, one a user but 450 at most while looking for saturation, 100 in the five runs."""
     cells = {
-        (cell.workload.name, cell.level.concurrency, cell.load.max_requests): bind.most_requests(cell)
+        (cell.workload.name, cell.level.concurrency, cell.load.max_requests): max_requests(
+            cell.load, cell.level.concurrency
+        )
         for found in all_parts()
         if found.method == "replay"
         for group in found.plan.groups
@@ -75,7 +77,7 @@ def test_the_thorough_replay_is_about_as_large_as_the_study():
         for run in launch.runs:
             workload = run.cell.workload
             images = 1026 * workload.images.count if workload.images else 0
-            sent = bind.most_requests(run.cell) or 0
+            sent = max_requests(run.cell.load, run.cell.level.concurrency) or 0
             requests += sent
             tokens += sent * (workload.isl.mean + images + workload.osl.mean)
     assert requests == pytest.approx(17_406, rel=0.2)

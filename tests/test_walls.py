@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "rocbench"
 Modules = dict[str, Module]
 
 FLOOR = (
-    "errors units records stats columns variables redact harmless jsontext textfile address private processes plaintable "
+    "errors units records stats columns variables redact harmless jsontext textfile baseurl address private processes plaintable "
     "column contextcolumns logfilter httpd stdio"
 ).split()
 """Modules that any other may import. They import only one another."""
@@ -74,7 +74,7 @@ IMPURE_LIBRARIES = set(
     "aiohttp asyncio duckdb glob http httpx logging multiprocessing os platform psutil requests secrets "
     "select selectors shutil signal socket ssl subprocess sys tempfile threading time urllib uuid uvloop".split()
 )
-PURE_PARTS = ("urllib.parse",)
+PURE_PARTS = ("urllib.parse", "socket.inet_aton")
 """Of these libraries, what only takes texts apart."""
 IMPURE_CALLS = set("print open io.open io.FileIO input breakpoint exec eval exit quit".split())
 IMPURE_METHODS = set(

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rocbench import __version__
+from rocbench.baseurl import root_of
 from rocbench.conduct import rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import ConfigError, InputError
@@ -56,7 +57,7 @@ def adhoc(
     except ValueError as error:
         raise InputError(str(error), where="--base-url") from None
     kept = {key: value for key, value in changes.items() if value is not None}
-    server = {"kind": "attached", "base_url": base_url.rstrip("/").removesuffix("/v1")}
+    server = {"kind": "attached", "base_url": root_of(base_url)}
     raw: dict[str, Any] = {
         "name": "adhoc",
         "server": server,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rocbench.address import place
+from rocbench import baseurl
 from rocbench.errors import InputError
 from rocbench.fleet import cluster
 from rocbench.load.hosts import Agent, HostSide, Report
@@ -91,7 +91,7 @@ def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tup
                 fix="ask for fewer, or add nodes",
             )
         far = [node.name for node in chosen if node.address != own]
-        if far and place(base_url).loopback:
+        if far and baseurl.parse(base_url).loopback:
             raise InputError(
                 f"{', '.join(far)} cannot reach {base_url}",
                 where="--load-hosts",

@@ -13,7 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from rocbench.address import place, proxy_of, tls_context
+from rocbench import baseurl
+from rocbench.address import proxy_of, tls_context
 from rocbench.load import bodies
 from rocbench.load.aioconn import TRIP, TcpConnector, Trip, head_too_large
 from rocbench.load.answer import Answer
@@ -37,7 +38,7 @@ class AioLoop:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.spec = work.spec.load
-        self.where = place(self.spec.target.base_url)
+        self.where = baseurl.parse(self.spec.target.base_url)
         is_chat = work.feed.source.is_chat
         self.url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=is_chat)}"
         self.headers = bodies.headers(self.spec.target)

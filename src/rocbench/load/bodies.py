@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rocbench.address import Endpoint
+from rocbench.baseurl import Endpoint
 from rocbench.load.spec import Dialect, RequestPlan, Target
 
 

@@ -13,7 +13,9 @@ import struct
 import time
 from dataclasses import dataclass, replace
 
-from rocbench.address import Endpoint, addresses, place
+from rocbench import baseurl
+from rocbench.address import addresses
+from rocbench.baseurl import Endpoint
 from rocbench.errors import RequestRefused, ServerUnreachable
 from rocbench.load import bodies
 from rocbench.load.answer import MOST_EVENT, Answer
@@ -84,7 +86,7 @@ class Probe:
 
     def __init__(self, spec: LoadSpec, transport: str) -> None:
         self.spec = spec
-        self.where: Endpoint = place(spec.target.base_url)
+        self.where: Endpoint = baseurl.parse(spec.target.base_url)
         self.direct = transport == "wire"
         self.source = RequestFactory(spec, Dialect(), wire=self.direct)
         self.addresses = addresses(self.where) if self.direct else ()

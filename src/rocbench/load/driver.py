@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from rocbench.address import addresses, place
+from rocbench import baseurl
+from rocbench.address import addresses
 from rocbench.load.control import Control
 from rocbench.load.dialect import Learned, learn
 from rocbench.load.hosts import AHEAD_NS as HOSTS_AHEAD_NS
@@ -55,7 +56,7 @@ def drive(
     if spec.probe:
         learned = learn(spec, transport)
     else:
-        there = addresses(place(spec.target.base_url)) if transport == "wire" else ()
+        there = addresses(baseurl.parse(spec.target.base_url)) if transport == "wire" else ()
         learned = Learned(Dialect(), there, None, (), ())
     workers = spread(agents, spec.workers, wanted_workers(spec)) if agents else choose_workers(spec)
     specs = [_worker_spec(spec, index, workers, transport, learned) for index in range(workers)]

@@ -6,7 +6,8 @@ import resource
 import sys
 from typing import Literal
 
-from rocbench.address import place, proxy_of
+from rocbench import baseurl
+from rocbench.address import proxy_of
 from rocbench.errors import InputError
 from rocbench.load import calibrate
 from rocbench.load.cpus import usable
@@ -32,7 +33,7 @@ def raise_file_limit() -> int:
 
 def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
     """The transport of a load. Raises InputError if the wire is requested but not possible."""
-    where = place(spec.target.base_url)
+    where = baseurl.parse(spec.target.base_url)
     proxied = proxy_of(where) is not None
     possible = sys.platform == "linux" and where.scheme == "http" and not proxied
     if spec.transport == "wire" and not possible:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rocbench.address import place
+from rocbench import baseurl
 from rocbench.errors import InputError
 from rocbench.load import bodies, datasets, prompts
 from rocbench.load.datasets import Turn
@@ -57,7 +57,9 @@ class RequestFactory:
         self.cost = text_cost or NO_COST
         self.key = Key(spec.run_id, spec.cell_id, spec.repeat, spec.seed)
         self.is_chat = self.plan.resolved_api == "chat"
-        self.head = bodies.head_template(spec.target, place(spec.target.base_url), is_chat=self.is_chat)
+        self.head = bodies.head_template(
+            spec.target, baseurl.parse(spec.target.base_url), is_chat=self.is_chat
+        )
         self.words: Vocabulary = vocabulary(spec.target)
         self.name = self.key.digest("name", 0, 4).hex()
         self.notes: list[str] = []

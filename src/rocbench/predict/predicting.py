@@ -38,7 +38,7 @@ RUN_ID = "predicted"
 """Replaces the run id in random draws, so that a prediction is the same each time."""
 NO_VERSION = "what a server does hangs on its vLLM version, and none is given\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
 WORLD = Client()
-TARGET = Target(base_url="http://127.0.0.1:0", model=KIND)
+TARGET = Target(base_url="http://127.0.0.1", model=KIND)
 
 Columns = dict[str, Any]
 

@@ -8,9 +8,12 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
-from rocbench.address import Endpoint, place, proxy_of, tls_context
+from rocbench import baseurl
+from rocbench.address import proxy_of, tls_context
+from rocbench.baseurl import Endpoint
+from rocbench.errors import InputError
 from rocbench.probe.fetch import NoConnection, TooLarge
 from rocbench.units import one_line
 
@@ -44,7 +47,7 @@ class Cause:
 
 def of_error(error: BaseException, base_url: str) -> Cause:
     """The reason for a missing answer. May try a TLS handshake, to tell a TLS port from one that hangs up."""
-    where = place(base_url)
+    where = baseurl.parse(base_url)
     reason = error.__cause__ if isinstance(error, NoConnection) and error.__cause__ else error
     proxy = proxy_of(where)
     at = f"the proxy {proxy.url}" if proxy else where.authority
@@ -192,7 +195,7 @@ def of_status(status: int, words: str, base_url: str, *, location: str = "", api
         location: the header of a redirect.
         api: `completions` or `chat` if the request was for a completion.
     """
-    where, said = place(base_url), _said(status, words)
+    where, said = baseurl.parse(base_url), _said(status, words)
     if 300 <= status < 400:
         return _redirect(status, location, base_url)
     if "plain HTTP request was sent to HTTPS port" in words or status == 426:
@@ -258,19 +261,18 @@ def _redirect(status: int, location: str, base_url: str) -> Cause:
 
 def base_of(location: str, base_url: str) -> str | None:
     """The base URL that a redirect's Location leads to: without the API's path, user, password and query. Pure."""
+    if not location or one_line(location) != location:
+        return None
     try:
-        parts, asked = urlsplit(location), urlsplit(base_url)
-        host, port = parts.hostname or asked.hostname or "", parts.port if parts.hostname else asked.port
-    except ValueError:
+        target = urlsplit(urljoin(base_url, location))
+        path = re.sub(
+            r"/(?:v1(?:/(?:chat/completions|completions|models))?|health|metrics|version)/?$", "", target.path
+        )
+        url = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{path.rstrip('/')}"
+        baseurl.parse(url)
+    except (ValueError, InputError):
         return None
-    if not location or not host or one_line(location) != location:
-        return None
-    scheme = parts.scheme or asked.scheme
-    path = re.sub(
-        r"/(?:v1(?:/(?:chat/completions|completions|models))?|health|metrics|version)/?$", "", parts.path
-    )
-    host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{host}{f':{port}' if port else ''}{path.rstrip('/')}"
+    return url
 
 
 _MODEL = re.compile(

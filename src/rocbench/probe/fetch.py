@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rocbench.address import Endpoint, Proxy, place, proxy_of, tls_context
+from rocbench import baseurl
+from rocbench.address import Proxy, proxy_of, tls_context
+from rocbench.baseurl import Endpoint
 
 CONNECT_S = 5.0
 """Time limit for a connection, including TLS and a proxy."""
@@ -57,11 +59,6 @@ def read_json(data: bytes) -> Any:
     return value
 
 
-def root_of(base_url: str) -> str:
-    """The server's root: without a trailing slash and without the `/v1` of OpenAI clients."""
-    return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
-
-
 @contextmanager
 def exchange(
     base_url: str,
@@ -88,7 +85,7 @@ def exchange(
         OSError: no answer, or one that is not HTTP.
         InputError: the proxy of the environment cannot be used.
     """
-    where = place(base_url)
+    where = baseurl.parse(base_url)
     proxy = proxy_of(where)
     connection = _connection(where, proxy, insecure=insecure, timeout_s=min(CONNECT_S, timeout_s))
     bounds = _Bounds(time.monotonic() + timeout_s, most_bytes)

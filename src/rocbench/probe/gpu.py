@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rocbench.address import place
+from rocbench import baseurl
 from rocbench.probe import amd_smi, identify
 from rocbench.probe.amd_library import Library
 from rocbench.probe.sockets import Sockets
@@ -234,7 +234,7 @@ def _telemetry(
     attached = kind == "attached"
     if kind == "simulated" or (hardware is not None and hardware.platform == "cpu"):
         return Telemetry()
-    if attached and not place(base_url).loopback:
+    if attached and not baseurl.parse(base_url).loopback:
         return Telemetry(notes=_once("GPU telemetry is off: the server runs on another machine"))
     read, how, sockets = _tried_source()
     if read is None:

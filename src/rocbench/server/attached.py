@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from rocbench import processes
+from rocbench import baseurl, processes
 from rocbench.errors import InputError, ServerFault
 from rocbench.probe import causes
-from rocbench.probe.fetch import Answer, TooLarge, fetch, root_of
+from rocbench.probe.fetch import Answer, TooLarge, fetch
 from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.redact import redacted
 from rocbench.server import listener
@@ -92,13 +91,8 @@ def _free_path(spec: ServerSpec, url: str, path: str, answer: Answer) -> str:
 
 def checked(base_url: str) -> str:
     """The server's root. Raises InputError if no request can be sent there."""
-    if not _is_url(base_url):
-        raise InputError(
-            f"{base_url!r} is not the URL of a server",
-            where="base_url",
-            fix="give scheme, host and port: http://127.0.0.1:8000",
-        )
-    return root_of(base_url)
+    baseurl.parse(base_url)
+    return baseurl.root_of(base_url)
 
 
 def models(spec: ServerSpec, url: str) -> Answer:
@@ -185,13 +179,3 @@ class AttachedServer:
     def stop(self) -> StopReport:
         """Leaves it running."""
         return StopReport("left_running", 0.0)
-
-
-def _is_url(text: str) -> bool:
-    """True if a request can be sent there: http or https, a host, and a valid port and path."""
-    try:
-        url = urlsplit(text)
-        (url.hostname or "").encode("idna")  # raises for an invalid host name, as `port` for an invalid port
-        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and url.path.isascii()
-    except ValueError:
-        return False

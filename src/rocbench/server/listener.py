@@ -5,9 +5,8 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from rocbench import processes
+from rocbench import baseurl, processes
 
 RELAYS = frozenset(
     "caddy conmon containerd docker-proxy envoy gvproxy haproxy kubectl nginx pasta rootlessport slirp4netns socat ssh"
@@ -25,11 +24,10 @@ def leader_of(base_url: str, proc: Path = _PROC) -> int | None:
     None if the URL points to another machine, if only a relay listens here, or if the kernel hides it: only root
     sees other users' sockets.
     """
-    url = urlsplit(base_url)
-    port = url.port or (443 if url.scheme == "https" else 80)
-    if not _is_here(url.hostname or ""):
+    where = baseurl.parse(base_url)
+    if not _is_here(where.host):
         return None
-    pids = _holders(_sockets(port, proc), proc)
+    pids = _holders(_sockets(where.port, proc), proc)
     rows = {pid: row for pid in pids if (row := processes.read_process(pid, proc)) is not None}
     first = min(
         (row for row in rows.values() if row.parent not in rows), key=lambda r: r.started, default=None

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rocbench import private, processes
+from rocbench.baseurl import authority
 from rocbench.errors import ServerFault
 from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.redact import masked_environment
@@ -72,8 +73,7 @@ class LocalServer:
             gpus=self.spec.gpus,
             inherited=os.environ,
         )
-        host = f"[{self.spec.host}]" if ":" in self.spec.host else self.spec.host
-        self.base_url = f"http://{host}:{port}"
+        self.base_url = f"http://{authority(self.spec.host, port)}"
         write_launch_files(self.spec.folder, command, env)
         self._start(command, env)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, model_validator
 
+from rocbench import baseurl
+from rocbench.errors import InputError
 from rocbench.settings import extent, headers
 from rocbench.settings.amounts import (
     Factor,
@@ -265,18 +266,11 @@ class Server(Strict):
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError where it is no URL of a server, or holds a secret, which would stand in plan.json."""
+    """Raise ValueError if it is not the URL of a server, or holds a secret, which would be in plan.json."""
     try:
-        parts = urlsplit(url)
-        port_fits = parts.port is None or parts.port > 0
-    except ValueError:  # its words may hold what was taken for the port
-        raise ValueError("`base_url` is no URL: its host or port cannot be read") from None
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(
-            "`base_url` takes no user, password or query: name the key's variable (api_key_env, --api-key-env)"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_fits:
-        raise ValueError("`base_url` is no URL of a server: give http://HOST:PORT or https://...")
+        baseurl.parse(url)
+    except InputError as error:  # without its place, which shows the URL
+        raise ValueError(f"`base_url` {error.what}; {error.fix}") from None
 
 
 class Sweep(Strict):

@@ -164,7 +164,7 @@ def test_8_a_client_test_with_ten_in_flight():
     """A client that sends 900/s to answers of 10 ms has ten in flight, whatever it declares."""
     echo = dataclasses.replace(node(LLAMA), times=AffineTimes(1e-4, 0.0, 0.0, 0.0))
     spec = LoadSpec(
-        Target("http://127.0.0.1:0", "echo"),
+        Target("http://127.0.0.1", "echo"),
         RequestPlan(Lengths(8), Lengths(100)),
         Closed(2000),
         WindowPlan(max_requests=1000),

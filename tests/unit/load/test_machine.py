@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rocbench.address import addresses, place
+from rocbench import baseurl
+from rocbench.address import addresses
 from rocbench.errors import InputError, Interrupted
 from rocbench.load import calibrate
 from rocbench.load.cpus import cpu_list, kept_off, off_server, pick
@@ -25,33 +26,9 @@ def spec(url="http://127.0.0.1:1", users=10, **changes):
     return LoadSpec(Target(url, "m"), RequestPlan(Lengths(1), Lengths(1)), Closed(users), **changes)
 
 
-@pytest.mark.parametrize(
-    ("url", "scheme", "authority", "prefix"),
-    [
-        ("http://h:80/v1/", "http", "h:80", ""),
-        ("127.0.0.1:8000", "http", "127.0.0.1:8000", ""),
-        ("https://h/base/v1", "https", "h:443", "/base"),
-        ("http://[::1]:9", "http", "[::1]:9", ""),
-    ],
-)
-def test_urls_are_taken_apart(url, scheme, authority, prefix):
-    """Scheme, Host header and path prefix of every kind of base URL."""
-    where = place(url)
-    assert (where.scheme, where.authority, where.path) == (scheme, authority, prefix)
-
-
-@pytest.mark.parametrize("url", ["", "ftp://h", "http://", "http://h:x"])
-def test_what_is_no_url_is_refused(url):
-    """Anything else is an error with an example."""
-    with pytest.raises(InputError, match="not a server's address"):
-        place(url)
-
-
-def test_loopback_is_known():
-    """This machine's own addresses, in all their forms."""
-    assert all(place(url).loopback for url in ("http://localhost:1", "http://127.9.9.9:1", "http://[::1]:1"))
-    assert not place("http://10.0.0.1:1").loopback
-    assert addresses(place("http://127.0.0.1:7"))[0][1] == ("127.0.0.1", 7)
+def test_addresses_of_a_name():
+    """Each with its family."""
+    assert addresses(baseurl.parse("http://127.0.0.1:7"))[0][1] == ("127.0.0.1", 7)
 
 
 def test_transport_follows_the_target(monkeypatch):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench.address import place, proxy_of
+from rocbench import baseurl
+from rocbench.address import proxy_of
 from rocbench.errors import InputError
 from rocbench.probe import causes
 from rocbench.probe.fetch import NoConnection
@@ -170,7 +171,7 @@ def test_who_has_a_proxy(monkeypatch, url, proxied):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.setenv(name, "http://us%40er:p%3Ass@proxy:3128")
     monkeypatch.setenv("no_proxy", "corp,exact:8080")
-    found = proxy_of(place(url))
+    found = proxy_of(baseurl.parse(url))
 
     assert (found is not None) is proxied
     if found is not None:
@@ -184,4 +185,4 @@ def test_proxies_that_cannot_be_used(monkeypatch, value):
     monkeypatch.setenv("http_proxy", value)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(InputError, match="http_proxy"):
-        proxy_of(place(URL))
+        proxy_of(baseurl.parse(URL))

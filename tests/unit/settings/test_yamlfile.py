@@ -112,11 +112,11 @@ def test_fault_names_file_line_and_key(tmp_path: Path, text: str, line: int, wor
     [
         ("http://user:PLANTED@host", "takes no user, password or query"),
         ("http://host/?api_key=PLANTED", "takes no user, password or query"),
-        ("http://user:PLAN/TED@host", "host or port cannot be read"),
-        ("http://127.0.0.1:99999", "host or port cannot be read"),
-        ("http://[::1:80", "host or port cannot be read"),
-        ("ftp://host", "no URL of a server"),
-        ("http://:80", "no URL of a server"),
+        ("http://user:PLAN/TED@host", "not the URL of a server"),
+        ("http://127.0.0.1:99999", "not the URL of a server"),
+        ("http://[::1:80", "not the URL of a server"),
+        ("ftp://host", "not the URL of a server"),
+        ("http://:80", "not the URL of a server"),
     ],
 )
 def test_urls_of_servers(tmp_path: Path, url: str, told: str) -> None:

@@ -17,7 +17,7 @@ Modules = dict[str, Module]
 
 FLOOR = (
     "errors units records stats columns variables redact harmless jsontext textfile baseurl address private processes plaintable "
-    "column contextcolumns logfilter httpd stdio"
+    "column logfilter httpd stdio"
 ).split()
 """Modules that any other may import. They import only one another."""
 MAY_IMPORT = {

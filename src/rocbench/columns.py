@@ -1,342 +1,308 @@
-"""Every column of `cells` and `requests`: its name, unit and meaning, in order. docs/results.md is made from it."""
+"""Every column of `cells` and `requests`, in order. docs/results.md is generated from it. Pure."""
 
 from __future__ import annotations
 
-from rocbench.column import Better, Column
-from rocbench.contextcolumns import CLIENT, PHYSICS, PROVENANCE, SERVER
+from rocbench.column import Better, Column, defined
 
 LATENCIES = {
-    "ttft": "time to first token: first non-empty text, reasoning or tool delta, from the send",
+    "ttft": "time to first token: from the send to the first non-empty text, reasoning or tool delta",
     "tpot": "time per output token: (E2EL - TTFT) / (output tokens - 1), of requests with more than one token",
-    "itl": "inter-token latency, weighted by tokens: the gap before a chunk of several is shared among them",
-    "e2el": "end-to-end latency: last token from the send",
+    "itl": "inter-token latency, weighted by tokens: the gap before a chunk of several tokens is divided among them",
+    "e2el": "end-to-end latency: from the send to the last token",
 }
 STATISTICS = ("mean", "median", "p90", "p95", "p99")
 
+_LOAD = defined("""
+run_id                      text               run
+cell_id                     text               hash of everything that defines the cell; equal in every run of the same cell
+repeat                      number             repeat of the cell, from 1
+model                       text               model profile
+family                      text               attention: mla_dense, mla_sparse, mla_compressed, gqa, mha, mqa, hybrid
+precision                   text               precision of the weights as they run: bf16, fp8, int4, mxfp4
+tp                          number             tensor-parallel size
+aiter                       text               AITER: on, off, or its parts
+vllm_version                text               vLLM version that the server reported, else the planned one
+hardware                    text               hardware profile
+server_kind                 text               simulated, process, container, attached, predicted, imported
+simulated                   bool               true if the simulated server answered: no GPU was measured
+workload                    text               workload profile
+isl                         tokens             text tokens of the prompt according to the workload (mean)
+osl                         tokens             output tokens according to the workload (mean)
+images                      number             images per request
+concurrency                 requests           requested users (closed loop); absent under open loop
 
-def _latency_columns() -> tuple[Column, ...]:
-    return tuple(
-        Column(f"{statistic}_{name}_ms", "ms", f"{statistic} of {meaning}", "lower")
-        for name, meaning in LATENCIES.items()
-        for statistic in STATISTICS
-    )
+achieved_concurrency        requests           time-weighted mean of the requests in flight over the window
+duration_s                  s                  length of the measured window
+completed                   requests           requests that began in the window and completed
+failed                      requests           requests that began in the window and failed
+success_rate                share higher       completed / (completed + failed)
+request_throughput          requests/s higher  completed requests per second. Closed loop: users in flight / mean time in flight of requests
+                                               that began in the window (Little's law), at the mean length that requests are drawn from if
+                                               that is known. Otherwise, or with users missing: requests that ended in the window, counted
+output_throughput           tokens/s higher    output tokens with time stamps in the window, per second: the main result
+input_throughput            tokens/s           text prompt tokens of requests whose first token is in the window, per second
+total_token_throughput      tokens/s           output + input + image tokens per second
+output_throughput_per_gpu   tokens/s higher    output_throughput / GPUs that the server uses
+""")
 
-
-_IDENTITY = (
-    Column("run_id", "", "the run"),
-    Column("cell_id", "", "hash of everything that decides the cell; equal in every run of the same cell"),
-    Column("repeat", "", "which repeat of the cell, from 1"),
-    Column("model", "", "model profile"),
-    Column("family", "", "attention: mla_dense, mla_sparse, mla_compressed, gqa, mha, mqa, hybrid"),
-    Column("precision", "", "weights as they run: bf16, fp8, int4, mxfp4"),
-    Column("tp", "", "tensor-parallel size"),
-    Column("aiter", "", "AITER: on, off, or its parts"),
-    Column("vllm_version", "", "vLLM version as the server said it, else as planned"),
-    Column("hardware", "", "hardware profile"),
-    Column("server_kind", "", "simulated, process, container, attached, predicted"),
-    Column("simulated", "", "true when the simulated server answered: no GPU was measured"),
-    Column("workload", "", "workload profile"),
-    Column("isl", "tokens", "text tokens of the prompt, as the workload says (mean)"),
-    Column("osl", "tokens", "output tokens, as the workload says (mean)"),
-    Column("images", "", "images per request"),
-    Column("concurrency", "requests", "users asked for (closed loop); absent under open loop"),
+_LATENCY = tuple(
+    Column(f"{statistic}_{name}_ms", "number", "ms", f"{statistic} of {meaning}", "lower")
+    for name, meaning in LATENCIES.items()
+    for statistic in STATISTICS
 )
 
-_LOAD = (
-    Column("achieved_concurrency", "requests", "time-weighted mean in flight over the window, from events"),
-    Column("duration_s", "s", "length of the measured window"),
-    Column("completed", "requests", "began in the window and completed"),
-    Column("failed", "requests", "began in the window and failed"),
-    Column("success_rate", "share", "completed / (completed + failed)", "higher"),
-    Column(
-        "request_throughput",
-        "requests/s",
-        "completed requests per second. Closed loop: users in flight / mean time in flight of requests that began in the"
-        " window (Little's law), at the mean length that requests are drawn from where that is known; elsewhere, or with"
-        " users missing: requests that ended in the window, counted",
-        "higher",
-    ),
-    Column(
-        "output_throughput",
-        "tokens/s",
-        "output tokens stamped in the window, per second: the headline",
-        "higher",
-    ),
-    Column(
-        "input_throughput", "tokens/s", "text prompt tokens of requests whose first token lies in the window"
-    ),
-    Column("total_token_throughput", "tokens/s", "output + input + image tokens per second"),
-    Column(
-        "output_throughput_per_gpu", "tokens/s", "output_throughput / GPUs that the server uses", "higher"
-    ),
-)
+_WINDOW = defined("""
+valid                       bool               true, false, or absent if unknown: see docs/verdicts.md
+reasons                     text               reason codes, joined by `;`: first those that void the row, then those that make it unknown,
+                                               then those that inform
+failures                    json               JSON: number of requests by failure class, of those that began in the window
+load_notes                  json               JSON list of the load generator's notes, such as what the server refused or what was cut
+unknown_checks              text               checks that could not be made, joined by `;`
 
-_VERDICT = (
-    Column("valid", "", "true, false, or unknown (absent): see docs/verdicts.md"),
-    Column("reasons", "", "codes, joined by `;`: first those that void the row, then those that inform"),
-    Column("failures", "", "JSON, failure class to count, of requests that began in the window"),
-    Column(
-        "load_notes",
-        "",
-        "JSON list of what the load generator had to say: what the server refused, what was cut",
-    ),
-    Column("unknown_checks", "", "checks that could not be made, joined by `;`"),
-)
+peak_concurrency            requests           maximum requests in flight in the window
+window_ended_by             text               duration, requests, count, max_duration, interrupted, server_died, server_unresponsive,
+                                               never_began
+unfinished                  requests           requests that began in the window and were cut when the load ended; no column has their latencies
+resent_after_reset          requests           requests that began in the window and were sent again: a kept-alive connection was reset before
+                                               the first byte of the answer
+resent_after_close          requests           requests that began in the window and were sent again: a kept-alive connection was closed before
+                                               the first byte of the answer
+resent_unread               requests           requests that began in the window and were sent again: the server had closed the connection
+                                               before they arrived
+requests_sent               requests           requests sent in all phases, including answered probes; a request sent again counts twice, unless
+                                               the first attempt was unread
+requests_per_user           requests           requests that began in the window / requested concurrency
+littles_law_ratio           number             requests ended (open loop: arrived) per second x mean time in flight / achieved concurrency
+rate_bias_share             share              estimate of how much too high request_throughput may be, because of few requests of different
+                                               lengths (closed loop)
+token_rate_gap_share        share              output_throughput / (request_throughput x output length) - 1: the possible effect of the window's
+                                               edges (closed loop)
+arrival_rate                requests/s         requested rate; for a trace, the rate of its arrivals (open loop)
+backlog_slope_per_s         requests/s         growth of the number of requests in flight per second, least squares over the window (open loop)
+backlog_slope_low_per_s     requests/s         lower end of its 95 % interval, from the noise of the arrivals
+backlog_slope_high_per_s    requests/s         upper end of its 95 % interval, from the noise of the arrivals
+unserved_share              share              1 - output tokens in the window / tokens offered at the requested rate (open loop); below 0 after
+                                               few arrivals
+arrival_noise_share         share              standard deviation of the backlog's random growth over the window / requests offered (open loop)
+latency_slope               s/s                growth of the time of a request of mean length, per second of later sending (open loop)
+idle_share                  share              share of the window's second half without requests in flight (open loop)
+longest_silence_ms          ms                 longest time in the window with a request in flight and no token in any stream
+stall_limit_ms              ms                 maximum silence of a healthy server: the largest of 1 s, 3 x the median TTFT scaled to the longest
+                                               prompt, 5 x the median gap between chunks
+stalled_share               share              share of the window in silences longer than stall_limit_ms
+p99_ttft_by_clock_ms        ms                 p99 TTFT if the same requests arrived on a schedule, so that some arrive during each stall
+                                               (closed loop)
+image_token_throughput      tokens/s           image tokens of requests whose first token is in the window, per second
+goodput                     requests/s higher  request_throughput x share of completed requests that met every limit of the SLO
+goodput_share               share higher       requests that met every limit / (completed + failed)
+drift                       share              (output tokens/s of the window's second half - first half) / mean; open loop: without the change
+                                               that the arrivals explain
+drift_low                   share              lower end of the 95 % interval of `drift`
+drift_high                  share              upper end of the 95 % interval of `drift`
+tokens_per_second_cov       share              standard deviation / mean of output tokens in whole seconds
 
-_WINDOW = (
-    Column("peak_concurrency", "requests", "most in flight at once in the window, from events"),
-    Column(
-        "window_ended_by",
-        "",
-        "duration, requests, count, max_duration, interrupted, server_died, server_unresponsive, never_began",
-    ),
-    Column(
-        "unfinished",
-        "requests",
-        "began in the window and were cut when the load ended: their latencies are in no column",
-    ),
-    Column(
-        "resent_after_reset",
-        "requests",
-        "began in the window and were sent again: a kept connection was reset before a byte of the answer",
-    ),
-    Column(
-        "resent_after_close",
-        "requests",
-        "began in the window and were sent again: a kept connection was closed before a byte of the answer",
-    ),
-    Column(
-        "resent_unread",
-        "requests",
-        "began in the window and were sent again: the server had closed the connection before they came",
-    ),
-    Column(
-        "requests_sent",
-        "requests",
-        "sent in all phases, probes that were answered included; twice where sent again, unless unread",
-    ),
-    Column("requests_per_user", "requests", "requests that began in the window / concurrency asked"),
-    Column(
-        "littles_law_ratio",
-        "",
-        "requests ended (open loop: come) per second x mean time in flight / achieved concurrency",
-    ),
-    Column(
-        "rate_bias_share",
-        "share",
-        "how much too high request_throughput may read for few requests of unlike lengths (closed loop)",
-    ),
-    Column(
-        "token_rate_gap_share",
-        "share",
-        "output_throughput / (request_throughput x output length) - 1 (closed loop): what the window's edges may have moved",
-    ),
-    Column("arrival_rate", "requests/s", "rate asked for; of a trace, that of its arrivals (open loop)"),
-    Column(
-        "backlog_slope_per_s",
-        "requests/s",
-        "by how many requests a second the number in flight grew, least squares over the window (open loop)",
-    ),
-    Column(
-        "backlog_slope_low_per_s", "requests/s", "lower end of its 95 % interval, by the arrivals' own noise"
-    ),
-    Column(
-        "backlog_slope_high_per_s", "requests/s", "upper end of its 95 % interval, by the arrivals' own noise"
-    ),
-    Column(
-        "unserved_share",
-        "share",
-        "1 - output tokens in the window / those that the rate asked for offers (open loop); below 0 after few arrivals",
-    ),
-    Column(
-        "arrival_noise_share",
-        "share",
-        "standard deviation of what chance adds to the backlog over the window / requests offered (open loop)",
-    ),
-    Column(
-        "latency_slope",
-        "s/s",
-        "by how much the time of a request of mean length grew for each second that it was sent later (open loop)",
-    ),
-    Column(
-        "idle_share", "share", "share of the window's second half in which nothing was in flight (open loop)"
-    ),
-    Column(
-        "longest_silence_ms",
-        "ms",
-        "longest time in the window without a token of any stream, with a request in flight",
-    ),
-    Column(
-        "stall_limit_ms",
-        "ms",
-        "how long a sound server may be silent: 1 s, 3 x the TTFT of the longest prompt, 5 x the gap between chunks",
-    ),
-    Column("stalled_share", "share", "share of the window that silences longer than that took"),
-    Column(
-        "p99_ttft_by_clock_ms",
-        "ms",
-        "p99 TTFT had the same requests come by the clock, so that some were due in each stall (closed loop)",
-    ),
-    Column(
-        "image_token_throughput", "tokens/s", "image tokens of requests whose first token lies in the window"
-    ),
-    Column(
-        "goodput",
-        "requests/s",
-        "request_throughput x share of completed requests within every limit",
-        "higher",
-    ),
-    Column("goodput_share", "share", "requests within every limit / (completed + failed)", "higher"),
-    Column(
-        "drift",
-        "share",
-        "second half's output tokens/s against the first half's, relative to the mean; open loop: less what the arrivals"
-        " explain",
-    ),
-    Column("drift_low", "share", "lower end of the 95 % interval of `drift`"),
-    Column("drift_high", "share", "upper end of the 95 % interval of `drift`"),
-    Column("tokens_per_second_cov", "share", "standard deviation / mean of output tokens in whole seconds"),
-)
+ttft_n                      number             number of values in the ttft columns
+tpot_n                      number             number of values in the tpot columns
+itl_n                       number             number of values in the itl columns: tokens
+e2el_n                      number             number of values in the e2el columns
+mean_icl_ms                 ms lower           mean inter-chunk latency: gap between chunks with tokens
+median_icl_ms               ms lower           median inter-chunk latency: gap between chunks with tokens
+p99_icl_ms                  ms lower           p99 inter-chunk latency: gap between chunks with tokens
+icl_n                       number             number of values in the icl columns: gaps
+mean_ttfc_ms                ms                 mean time to first chunk of any kind, such as the role chunk, from the send
+median_ttfc_ms              ms                 median time to first chunk of any kind, such as the role chunk, from the send
+p99_ttfc_ms                 ms                 p99 time to first chunk of any kind, such as the role chunk, from the send
+ttfc_n                      number             number of values in the ttfc columns
+median_ttft_intended_ms     ms lower           median TTFT from the intended send (open loop)
+p99_ttft_intended_ms        ms lower           p99 TTFT from the intended send (open loop)
+mean_lateness_ms            ms                 mean of sent - intended (open loop)
+p99_lateness_ms             ms                 p99 of sent - intended (open loop)
+late_sends                  requests           requests sent more than 10 ms after the intended time (open loop)
+dropped_sends               requests           requests intended in the window and never sent (open loop)
+zero_gap_share              share              gaps between chunks under 0.1 ms / all gaps between chunks
+coalesced_share             share              token events with the same time stamp as another / all token events
 
-_MORE_LATENCY = (
-    *(Column(f"{name}_n", "", f"how many values stand behind the {name} columns") for name in LATENCIES),
-    *(
-        Column(
-            f"{s}_icl_ms", "ms", f"{s} inter-chunk latency: gap between chunks that carried tokens", "lower"
-        )
-        for s in ("mean", "median", "p99")
-    ),
-    Column("icl_n", "", "how many values stand behind the icl columns"),
-    *(
-        Column(
-            f"{s}_ttfc_ms", "ms", f"{s} time to first chunk of any kind (the role chunk too), from the send"
-        )
-        for s in ("mean", "median", "p99")
-    ),
-    Column("ttfc_n", "", "how many values stand behind the ttfc columns"),
-    Column("median_ttft_intended_ms", "ms", "median TTFT from the intended send (open loop)", "lower"),
-    Column("p99_ttft_intended_ms", "ms", "p99 TTFT from the intended send (open loop)", "lower"),
-    Column("mean_lateness_ms", "ms", "mean of sent - intended (open loop)"),
-    Column("p99_lateness_ms", "ms", "p99 of sent - intended (open loop)"),
-    Column("late_sends", "requests", "sent more than 10 ms after the intended time (open loop)"),
-    Column("dropped_sends", "requests", "intended in the window and never sent (open loop)"),
-    Column("zero_gap_share", "share", "gaps between chunks under 0.1 ms / all gaps between chunks"),
-    Column("coalesced_share", "share", "token events that shared a stamp with another / all token events"),
-)
+isl_asked                   tokens             mean text tokens of prompts sent as token ids; absent if text was sent
+osl_asked                   tokens             mean requested output tokens
+isl_had                     tokens             mean text tokens of the prompt, counted by the server
+osl_had                     tokens             mean output tokens, counted by the server
+isl_off_share               share              share of completed requests whose prompt did not have the requested length
+osl_off_share               share              share of completed requests whose output did not have the requested length
+cached_tokens               tokens             prompt tokens that the server reported as cached; absent if it does not report them
+client_output_tokens        tokens             output tokens of all requests of all phases, to compare with the server's counters
+client_prompt_tokens        tokens             prompt tokens of all requests of all phases
+client_unsure_tokens        tokens             output tokens that failed and cut requests may have received beyond those counted
 
-_LENGTHS = (
-    Column("isl_asked", "tokens", "mean text tokens sent as ids; absent where text was sent"),
-    Column("osl_asked", "tokens", "mean output tokens asked for"),
-    Column("isl_had", "tokens", "mean text tokens of the prompt as the server counted them"),
-    Column("osl_had", "tokens", "mean output tokens as the server counted them"),
-    Column("isl_off_share", "share", "completed requests whose prompt was not as long as asked"),
-    Column("osl_off_share", "share", "completed requests whose output was not as long as asked"),
-    Column(
-        "cached_tokens",
-        "tokens",
-        "prompt tokens that the server said it had cached; absent where it does not say",
-    ),
-    Column(
-        "client_output_tokens",
-        "tokens",
-        "output tokens of all requests of all phases, for the server's counters",
-    ),
-    Column("client_prompt_tokens", "tokens", "prompt tokens of all requests of all phases"),
-    Column(
-        "client_unsure_tokens",
-        "tokens",
-        "output tokens that failed requests may have had beyond those counted",
-    ),
-)
+usage_disagrees_share       share              share of completed requests whose token counts and text contradict each other
+one_piece_share             share              share of completed requests whose answer came in one piece, of those long enough to decide
+unknown_text_share          share              share of completed requests with text under an unknown field name
+unknown_end_share           share              share of completed requests without a finish reason, or with an unknown one
+first_chunk_tokens          tokens             mean tokens of the first chunk with text: TPOT divides by all but one of them, though they have no gaps
+""")
 
-_ANSWERS = (
-    Column(
-        "usage_disagrees_share",
-        "share",
-        "completed requests whose token counts and text contradict each other",
-    ),
-    Column(
-        "one_piece_share",
-        "share",
-        "completed requests whose answer came at once, of those long enough to tell",
-    ),
-    Column("unknown_text_share", "share", "completed requests with text under a name that is not known"),
-    Column(
-        "unknown_end_share",
-        "share",
-        "completed requests that were not told why they ended, or in a word that is not known",
-    ),
-    Column(
-        "first_chunk_tokens",
-        "tokens",
-        "mean tokens of the first chunk with text: TPOT divides by all but one of them, and no gap stands for them",
-    ),
-)
+_CLIENT = defined("""
+transport                   text               wire (time stamps from the kernel) or aiohttp (time stamps in user space)
+client_workers              number             load worker processes
+load_hosts                  text               hosts that the load came from, joined by `;`, if several were used
+load_hosts_clock_ms         text               lead of each load host's clock over the driver's, in ms, joined by `;`
+load_hosts_clock_bound_ms   ms                 maximum error of these leads, and so of the window's edges on those hosts
+client_cpu_share_max        share              CPU time / wall time of the busiest worker
+client_busy_share_max       share              (CPU time + time waiting for a CPU) / wall time of the worst worker
+client_cpu_us_per_token     us                 CPU time of all workers / tokens they read
+client_longest_pause_ms     ms                 longest time in which a worker neither read nor sent
+connections_opened          number             connections opened in the window
+idle_closes                 number             kept-alive connections that the server closed in the window before their next request
+clock_step_ms               ms                 largest change between the realtime and the monotonic clock over the run
+open_file_limit             number             open-file limit of a load worker
+calibrated_tokens_per_s     tokens/s           maximum token rate of this client machine, from `bench calibrate`
+calibrated_users            number             maximum number of users with correct time stamps, from `bench calibrate`
+""")
 
+_SERVER = defined("""
+server_running_max          requests           maximum of running requests, from the server's gauge
+server_waiting_max          requests           maximum of queued requests, from the server's gauge
+server_waiting_median       requests           median of queued requests, from the server's gauge
+server_kv_usage_max         share              maximum KV cache usage, from the server's gauge
+server_output_tokens        tokens             output tokens from the server's counter, all phases of the cell
+server_prompt_tokens        tokens             prompt tokens from the server's counter, all phases of the cell
+prefix_cache_hits           tokens             prompt tokens found in the prefix cache, from the server's counter
+prefix_cache_hits_expected  tokens             hits that the workload's shared prefix explains; 0 without one
+prefix_cache_queries        tokens             prompt tokens looked up in the prefix cache, from the server's counter
+external_prefix_cache_hits  tokens             prompt tokens found in an offload tier, from the server's counter
+preemptions                 number             preempted requests, from the server's counter
+spec_acceptance             share              accepted / drafted speculative tokens
+server_frontend_cpu_share   share              CPU share of the server's busiest API process
+server_engine_cpu_share     share              CPU share of the server's busiest engine process
+server_worker_cpu_share     share              CPU share of the server's busiest worker process
+server_cpu_wait_share       share              time in which the server's longest-waiting thread was runnable without a CPU / the window
+server_mean_ttft_ms         ms                 mean TTFT from the server's histogram, all phases
+server_median_ttft_low_ms   ms                 lower bound of the histogram bucket with the server's median TTFT
+server_median_ttft_high_ms  ms                 upper bound of that bucket
+matched_requests            requests           requests whose first token came between two readings of the server's metrics, if both sides count
+                                               the same number
+matched_ttft_ms             ms                 mean TTFT of the matched requests, from the client
+matched_server_ttft_ms      ms                 mean TTFT of the matched requests, from the server's histogram
+matched_tpot_ms             ms                 mean TPOT of the matched requests, from the client
+matched_server_tpot_ms      ms                 mean TPOT of the matched requests, from the server's histogram; if it has only gaps between
+                                               steps, their mean (matched_tpot_ms is then the time per token or per chunk, whichever is nearer)
+matched_e2el_ms             ms                 mean E2EL of the matched requests, from the client
+matched_server_e2el_ms      ms                 mean E2EL of the matched requests, from the server's histogram
+server_answer_ms            ms                 shortest reading of the server's metrics: an upper bound of the network round trip
+health_failures             number             failed health checks in the window
+health_checks               number             health check requests sent in the window
+health_unanswered           number             health checks without an answer while tokens arrived: not counted as failures
+health_check_ms             ms                 median time of the health check requests
+server_restarted            bool               true if the server's process ended, or another server answered at the cell's end; absent if unknown
+server_changes              text               signs that another server answered
+counters_fell               text               the server's counters that decreased within the cell, joined by `;`; empty if none did, absent
+                                               without readings
+metrics_lost                bool               true if the server's metrics endpoint stopped answering in the cell
+metrics_failed              number             failed readings of the server's metrics in the cell
+metrics_note                text               error of the last failed reading
+jit_lines                   number             kernel builds (AITER, Triton) in the server's log inside the window
+compile_lines               number             torch.compile or graph captures in the server's log inside the window
+error_lines                 number             errors in the server's log inside the window
+simulator_late_share        share              share of steps that the simulated server finished too late
+attention_backend           text               attention backend that the server reported
+block_size                  tokens             KV block size that the server reported
+kv_cache_dtype              text               KV cache dtype that the server reported
+weights_gib_per_rank        GiB                weights on one rank, from the server's log
+prefix_cache_reset          text               result of emptying the prefix cache before the cell, and its proof
+plan_differences            text               differences between the running server and the plan, joined by `;`
+""")
 
-CELLS: tuple[Column, ...] = (
-    *_IDENTITY,
-    *_LOAD,
-    *_latency_columns(),
-    *_VERDICT,
-    *_WINDOW,
-    *_MORE_LATENCY,
-    *_LENGTHS,
-    *_ANSWERS,
-    *CLIENT,
-    *SERVER,
-    *PHYSICS,
-    *PROVENANCE,
-)
+_PHYSICS = defined("""
+kv_capacity_tokens          tokens             KV cache size over all engines
+roofline_output_throughput  tokens/s           upper bound of output_throughput on this hardware
+roofline_share              share higher       output_throughput / roofline_output_throughput
+shape_doubts                text               parts of the model's config or checkpoint that are not understood, joined by `; `
+mean_power_w                W lower            mean power of the server's GPUs together over the window
+gpu_sockets                 number             sockets whose power is counted: partitions of one GPU share one
+power_cap_w                 W                  power limit of those sockets together
+power_note                  text               note on the power: whole sockets, or the reason why there is no figure
+peak_power_w                W                  maximum power of the server's GPUs together in the window
+energy_j                    J                  energy of the server's GPUs over the window: difference of the accumulators, else integral of power
+energy_source               text               accumulator or integral
+energy_disagreement         share              integral of power / difference of the accumulators - 1, if both are available
+joules_per_output_token     J lower            energy_j / output tokens in the window
+hottest_c                   C                  maximum GPU hotspot or memory temperature in the window
+throttled                   bool               true if a GPU throttled in the window
+gpu_shared                  bool               true if other processes used the server's GPUs
+""")
 
-REQUESTS: tuple[Column, ...] = (
-    Column("run_id", "", "the run"),
-    Column("cell_id", "", "the cell"),
-    Column("repeat", "", "the repeat"),
-    Column("request_id", "", "unique within the cell and repeat"),
-    Column("worker", "", "load worker"),
-    Column("user", "", "closed-loop user; absent under open loop"),
-    Column("turn", "", "index in its conversation, 0 for single-turn"),
-    Column("phase", "", "when it began: 0 warm-up, 1 measured window, 2 tail (sent to keep the load full)"),
-    Column("intended_ns", "ns", "planned send; equals sent_ns under closed loop"),
-    Column("sent_ns", "ns", "read last before the first write of the first attempt; absent if never sent"),
-    Column("first_chunk_ns", "ns", "first SSE event of any kind"),
-    Column("first_token_ns", "ns", "first non-empty text, reasoning or tool delta"),
-    Column("last_token_ns", "ns", "last token"),
-    Column("end_ns", "ns", "last byte of the answer, or when the failure was known; absent if cut"),
-    Column("isl_asked", "tokens", "prompt tokens sent as ids; absent where text was sent"),
-    Column("osl_asked", "tokens", "output tokens asked for"),
-    Column("prompt_tokens", "tokens", "usage.prompt_tokens"),
-    Column("output_tokens", "tokens", "usage.completion_tokens, else counted token ids"),
-    Column("image_tokens", "tokens", "from the usage details, else prompt_tokens - isl_asked"),
-    Column("cached_tokens", "tokens", "usage.prompt_tokens_details.cached_tokens"),
-    Column("images", "", "images sent"),
-    Column("chunks", "", "SSE events that carried tokens"),
-    Column("zero_gaps", "", "gaps between chunks of less than 0.1 ms"),
-    Column("coalesced", "", "token events that shared a stamp with another"),
-    Column("http_status", "", "HTTP status"),
-    Column("failure", "", "failure class; absent for a completed request, and for one that was cut"),
-    Column(
-        "resent",
-        "",
-        "sent twice, since a kept connection ended so before its answer: reset, closed, unread; else absent",
-    ),
-    Column("error", "", "message of a failed request, cut to 500 characters"),
-    Column("first_tokens", "tokens", "tokens in the first event that carried some; 0 where nobody told"),
-    Column(
-        "doubts",
-        "",
-        "what contradicts the row, joined by `;`: usage (counts and text), one_piece (came at once), unknown_text, "
-        "end (not told why it ended)",
-    ),
-    Column("discarded", "", "true for a first repeat after a load that judgement leaves out"),
-)
+_PROVENANCE = defined("""
+key                         text               readable name: MODEL/WORKLOAD/LEVEL
+request_rate                requests/s         requested rate (open loop)
+load_shape                  text               closed, open or trace
+max_requests                requests           maximum total number of requests, for a load bound by count; absent if a window is measured
+workload_spec               json               JSON of the workload's other settings than `isl`, `osl` and `images`, without defaults
+load_spec                   json               JSON of the load's settings: how requests were sent and what ended them, without defaults
+slo                         json               JSON of the limits for goodput
+gpus                        number             GPUs that the server uses
+model_revision              text               revision of the checkpoint
+node                        text               host name of the server's node; its Ray node if several share a host
+moved                       text               nodes that died or refused before this cell was measured on another
+server_id                   text               folder under servers/
+axes                        json               JSON of the cell's values of the matrix axes and factors
+failure_message             text               reason why the cell was not measured: the server's failure, or its own words of refusal
+common_error                text               most frequent error of failed requests in the window (else in the load), on one line
+common_error_count          requests           requests with that error, ignoring numbers and ids
+serve_args                  json               JSON of the server's flags
+serve_env                   json               JSON of the environment variables set for the server
+restart                     text               restart of the server: never (repeats share a server), per_repeat or per_cell
+discarded                   bool               true for a first repeat after a load, which judgement leaves out
+attempt                     number             attempt, from 1; above 1, the row replaced one that is in replaced.jsonl
+replaced_reasons            text               reason codes of the rows that this one replaced, joined by `;`
+started_at                  text               UTC time at which the measured window began
+accuracy_labels             text               active settings that may change the answers, joined by `;`
+forced_rules                bool               true if --force overrode a rule that refuses
+predicted                   bool               true if nothing ran: the row comes from scheduler and physics in virtual time
+imported                    bool               true if another tool measured the row
+""")
+
+CELLS = (*_LOAD, *_LATENCY, *_WINDOW, *_CLIENT, *_SERVER, *_PHYSICS, *_PROVENANCE)
+
+REQUESTS = defined("""
+run_id                      text               run
+cell_id                     text               cell
+repeat                      number             repeat of the cell
+request_id                  number             unique within the cell and repeat
+worker                      number             load worker
+user                        number             closed-loop user; absent under open loop
+turn                        number             index in its conversation, 0 for single-turn
+phase                       number             phase in which it began: 0 warm-up, 1 measured window, 2 tail (sent to keep the load full)
+intended_ns                 ns                 planned send; equals sent_ns under closed loop
+sent_ns                     ns                 time stamp immediately before the first write of the first attempt; absent if never sent
+first_chunk_ns              ns                 first SSE event of any kind
+first_token_ns              ns                 first non-empty text, reasoning or tool delta
+last_token_ns               ns                 last token
+end_ns                      ns                 last byte of the answer, or the time at which the failure was known; absent if cut
+isl_asked                   tokens             prompt tokens sent as ids; absent if text was sent
+osl_asked                   tokens             requested output tokens
+prompt_tokens               tokens             usage.prompt_tokens
+output_tokens               tokens             usage.completion_tokens, else counted token ids
+image_tokens                tokens             from the usage details, else prompt_tokens - isl_asked
+cached_tokens               tokens             usage.prompt_tokens_details.cached_tokens
+images                      number             images sent
+chunks                      number             SSE events with tokens
+zero_gaps                   number             gaps between chunks of less than 0.1 ms
+coalesced                   number             token events with the same time stamp as another
+http_status                 number             HTTP status
+failure                     text               failure class; absent for a completed request, and for one that was cut
+resent                      text               end of the kept-alive connection after which it was sent again: reset, closed or unread; absent
+                                               if sent once
+error                       text               error message of a failed request, cut to 500 characters
+first_tokens                tokens             tokens in the first event with tokens; 0 if unknown
+doubts                      text               contradictions in the answer, joined by `;`: usage (counts and text), one_piece (came all at once),
+                                               unknown_text (unknown field name), end (no known finish reason)
+discarded                   bool               true for a first repeat after a load, which judgement leaves out
+""")
 
 _BETTER = {column.name: column.better for column in CELLS}
 
 
 def better(name: str) -> Better | None:
-    """Which way the column is better: `higher`, `lower`, or None when it is no result."""
+    """The better direction of a column of `cells`: `higher`, `lower`, or None if it is not a result."""
     return _BETTER.get(name)
 
 
@@ -356,15 +322,16 @@ _INTRODUCTION = """# Columns of the result tables
 
 Made by `scripts/generate-docs` from `src/rocbench/columns.py`.
 
-`cells` has one row per cell and repeat, `requests` one per request. A value that is absent was not measured or
-does not exist; it is never zero. Stamps are nanoseconds of CLOCK_REALTIME.
+`cells` has one row per cell and repeat, `requests` one per request. An absent value was not measured or does not
+exist; it is never zero. Time stamps are nanoseconds of CLOCK_REALTIME.
 
-In CSV files a text that a spreadsheet would take for a formula has an apostrophe in front, and a control character stands
-as `<U+001B>`; numbers are as they are. What reads `cells.csv` here undoes both; `cells.parquet` holds texts as they were.
+CSV files are safe to open in a spreadsheet: a text that would be read as a formula has an apostrophe in front, and a control
+character is written as `<U+001B>`. Numbers are unchanged. `bench` undoes both when it reads `cells.csv`; `cells.parquet` has the
+original texts.
 
-Throughput counts tokens whose stamps lie in the measured window, whenever their request began. Latencies are of
-completed requests that began in it. The names follow `vllm bench serve`; TPOT and ITL are as vLLM defines them
-(`vllm/benchmarks/serve.py`, `calculate_metrics`), which is not how AIPerf and GuideLLM use the words: what they
-call ITL is our TPOT. Where the first chunk holds many tokens, TPOT is lower than the time between tokens, and the row
-says so (`first_chunk_of_many`). Where a chunk holds several tokens, ITL weighs by tokens and ICL keeps vLLM's gaps of chunks.
+Throughput counts tokens with time stamps in the measured window, from all requests. Latencies are those of completed
+requests that began in it. The names follow `vllm bench serve`; TPOT and ITL are defined as in vLLM
+(`vllm/benchmarks/serve.py`, `calculate_metrics`). AIPerf and GuideLLM use the names differently: their ITL is TPOT here.
+If the first chunk holds many tokens, TPOT is lower than the time between tokens, and the row has the reason code
+`first_chunk_of_many`. If a chunk holds several tokens, ITL divides its gap among them; ICL has the gaps as in vLLM.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rocbench import columns
+from rocbench.column import Column, defined
 from rocbench.records import REQUEST_DTYPE
 
 
@@ -39,3 +40,20 @@ def test_every_field_of_a_request_is_documented():
     """The requests table explains each field of the records, in their order."""
     documented = [column.name for column in columns.REQUESTS if column.name in REQUEST_DTYPE.names]
     assert documented == list(REQUEST_DTYPE.names)
+
+
+def test_a_column_is_defined_on_a_line():
+    """A unit means a number, a type stands for itself, and an indented line continues the meaning."""
+    assert defined("""
+isl      tokens          text tokens
+goodput  requests/s higher  request_throughput x share
+                         of completed requests
+
+valid    bool            true, false or absent
+""") == (
+        Column("isl", "number", "tokens", "text tokens"),
+        Column(
+            "goodput", "number", "requests/s", "request_throughput x share of completed requests", "higher"
+        ),
+        Column("valid", "bool", "", "true, false or absent"),
+    )

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rocbench import jsontext
+from rocbench.column import Kind
 from rocbench.columns import CELLS, REQUESTS
 from rocbench.errors import InputError
 from rocbench.records import GpuSample
@@ -118,31 +119,24 @@ def shown(value: Any) -> str:
 
 # --- rows of cells
 
-TRUTHS = frozenset(
-    "simulated predicted imported discarded valid forced_rules server_restarted metrics_lost throttled gpu_shared".split()
-)
+
+def _of_kind(kind: Kind) -> frozenset[str]:
+    return frozenset(column.name for column in CELLS if column.kind == kind)
+
+
+TRUTHS = _of_kind("bool")
 """Columns of `cells` that are true, false or absent."""
 JSON: Mapping[str, Shape] = {
-    **dict.fromkeys("workload_spec slo axes serve_args serve_env".split(), dict),
+    **dict.fromkeys(_of_kind("json"), dict),
     "failures": {"*": float},
     "load_spec": {"max_requests_per_user": float},
     "load_notes": [str],
 }
-"""Columns that hold an object or a list as JSON text."""
-TEXTS = frozenset(JSON) | frozenset(
-    "run_id cell_id model family precision aiter vllm_version hardware server_kind workload reasons "
-    "unknown_checks window_ended_by transport server_changes counters_fell attention_backend kv_cache_dtype "
-    "plan_differences shape_doubts power_note energy_source key load_shape model_revision node moved server_id "
-    "failure_message common_error restart replaced_reasons started_at accuracy_labels limit source metrics_note "
-    "prefix_cache_reset".split()
-)
-"""Columns of text."""
-NUMBERS = frozenset(column.name for column in CELLS if column.unit) | frozenset(
-    "repeat tp images gpus attempt ttft_n tpot_n itl_n e2el_n icl_n ttfc_n littles_law_ratio client_workers preemptions "
-    "error_lines jit_lines compile_lines health_failures connections_opened idle_closes load_hosts open_file_limit "
-    "calibrated_users health_checks health_unanswered metrics_failed gpu_sockets".split()
-)
-"""Columns that hold numbers. The values of columns in none of these groups are not checked."""
+"""Columns with an object or a list as JSON text."""
+TEXTS = _of_kind("text") | frozenset(JSON) | {"limit", "source"}
+"""Columns of text; `limit` and `source` are columns of imported rows only."""
+NUMBERS = _of_kind("number")
+"""Columns of numbers."""
 
 _STEM = re.compile(r"[\w=@,+-][\w.=@,+-]{0,119}")
 """Pattern of a cell's id, which is part of its files' names."""
@@ -262,8 +256,13 @@ _MORE: Mapping[str, tuple[str, ...]] = {
     "requests": tuple(column.name for column in REQUESTS),
     "gpu": GpuSample.__slots__,
 }
-_TABLE_TEXTS = frozenset("run_id cell_id failure resent doubts error name metric".split())
-_TABLE_TRUTHS = frozenset({"discarded", "throttled"})
+_KINDS: Mapping[str, Kind] = {
+    **{column.name: column.kind for column in REQUESTS},
+    "name": "text",
+    "metric": "text",
+    "throttled": "bool",
+}
+"""Types of the tables' columns; all others are numbers."""
 
 
 def check_table(name: str, schema: pa.Schema) -> None:
@@ -282,16 +281,18 @@ def check_table(name: str, schema: pa.Schema) -> None:
             raise Unlike(f"column {shown(column)} is {'there twice' if column in names else 'missing'}")
     known = {*IDENTITY, *NEEDED[name], *_MORE.get(name, ())}
     for field in schema:
-        if field.name in known and not _of_kind(field.name, field.type):
+        if field.name in known and not _fits(field.name, field.type):
             raise Unlike(f"column {field.name} holds {field.type}")
 
 
-def _of_kind(name: str, kind: pa.DataType) -> bool:
+def _fits(name: str, found: pa.DataType) -> bool:
     types = pa.types
-    if types.is_null(kind):
+    if types.is_null(found):
         return True
-    if name in _TABLE_TEXTS:
-        return bool(types.is_string(kind) or types.is_large_string(kind))
-    if name in _TABLE_TRUTHS:
-        return bool(types.is_boolean(kind))
-    return bool(types.is_integer(kind) or types.is_floating(kind))
+    match _KINDS.get(name, "number"):
+        case "text":
+            return bool(types.is_string(found) or types.is_large_string(found))
+        case "bool":
+            return bool(types.is_boolean(found))
+        case _:
+            return bool(types.is_integer(found) or types.is_floating(found))

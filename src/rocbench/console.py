@@ -130,7 +130,7 @@ def _search_line(sweep: Sweep) -> str:
     wanted = sweep.search
     assert wanted is not None
     unit = "requests/s" if sweep.load.shape.kind == "open" else "users"
-    limits = ", ".join(str(limit) for limit in search.limits(wanted))
+    limits = ", ".join(str(limit) for limit in search.limits_of(wanted))
     return (
         f"the most {unit} from {wanted.low:g} to {wanted.high:g} with {limits}; "
         f"at most {wanted.max_measurements} measurements"

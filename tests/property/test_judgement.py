@@ -13,7 +13,8 @@ from cellrows import cells, table
 from rocbench import stats
 from rocbench.judgement.ablate import abba_order, arms
 from rocbench.judgement.compare import Settings, compare
-from rocbench.judgement.slo import Limit, SearchSettings, Trial, next_step, saturation
+from rocbench.judgement.slo import Limit, Trial, next_step, saturation
+from rocbench.settings.goals import Search
 
 figures = st.floats(1.0, 1e4)
 repeats = st.lists(figures, min_size=1, max_size=8)
@@ -124,10 +125,10 @@ def test_every_factor_moves_in_every_design(factors, design):
 def test_the_search_brackets_any_capacity(capacity, low, step):
     """Whatever the capacity, the search ends with a level below it and, unless it reached the top, one above."""
     limit = Limit("p99_ttft_ms", "<=", 1.0)
-    wanted = SearchSettings(low=low, high=4096, relative_step=step)
+    wanted = Search(slo={"p99_ttft_ms": 1.0}, low=low, high=4096, relative_step=step)
     trials = []
     for _ in range(200):
-        found = next_step(trials, (limit,), wanted)
+        found = next_step(trials, (limit,), wanted, whole=True)
         if found.level is None:
             break
         trials.append(Trial(found.level, {"p99_ttft_ms": 0.5 if found.level <= capacity else 2.0}))

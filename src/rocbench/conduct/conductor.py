@@ -426,5 +426,5 @@ class Conductor:
             for launch in self.plan.launches
             for workload in launch.searches
             for row in self._rows_of(launch, workload)
-            if capacity.said(row) == "overloaded"
+            if capacity.meaning(row) == "overloaded"
         }

@@ -9,7 +9,8 @@ import pandas as pd
 
 from rocbench.judgement import slo
 from rocbench.judgement.compare import by, key_columns
-from rocbench.tables.row import Row, records
+from rocbench.judgement.slo import by_level, level_list
+from rocbench.tables.row import Row, figures, records
 
 LEVELS = ("concurrency", "request_rate")
 NOT_DELIVERED = {"concurrency_not_delivered", "client_saturated", "open_file_limit", "late_sends"}
@@ -18,10 +19,10 @@ OVERLOADED = {"closed": {"error_rate"}, "open": {"error_rate", "overloaded", "li
 """Codes that answer a search, by the load's shape: the server cannot take this load."""
 METRIC = "output_throughput"
 
-Said = Literal["figures", "overloaded", "not delivered", "invalid"]
+Meaning = Literal["figures", "overloaded", "not delivered", "invalid"]
 
 
-def said(row: Row) -> Said:
+def meaning(row: Row) -> Meaning:
     """Meaning of a row for its level: figures, an overloaded server, or the reason why it means nothing."""
     if row.valid is not False:
         return "figures"
@@ -42,38 +43,38 @@ def curves(frame: pd.DataFrame, gain: float = 0.05) -> pd.DataFrame:
     """
     rows = [row for row in records(frame) if row.level is not None]
     names = [name for name in key_columns(rows, []) if name not in LEVELS]
-    found = []
-    for key, cells in by(rows, names).items():
-        if len({row.level for row in cells}) > 1:
-            found.append(dict(zip(names, key, strict=True)) | saturation(cells, gain))
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        [
+            dict(zip(names, key, strict=True)) | saturation(cells, gain)
+            for key, cells in by(rows, names).items()
+            if len(by_level(cells)) > 1
+        ]
+    )
 
 
 def saturation(rows: Iterable[Row], gain: float) -> dict[str, Any]:
     """The saturation point of one curve's rows, as columns."""
-    listed = [row for row in rows if row.level is not None]
-    figures: dict[float, list[float]] = {}
-    for row in listed:
-        if said(row) == "figures" and (output := row.figure(METRIC)) is not None:
-            figures.setdefault(row.level or 0.0, []).append(output)
-    delivered = dict.fromkeys(figures, True)
-    lost: set[float] = set()
-    for row in listed:
-        level = row.level or 0.0
-        if level not in figures:
-            (delivered.__setitem__(level, False) if said(row) == "not delivered" else lost.add(level))
-    lost -= delivered.keys()
-    found = slo.saturation(
-        figures | {level: [] for level, there in delivered.items() if not there}, delivered, gain=gain
-    )
-    notes = [found.note] if found.note else []
-    if lost:
-        notes.append("no valid row at " + ", ".join(f"{level:g}" for level in sorted(lost)))
+    levels = by_level(row for row in rows if row.level is not None)
+    throughput = {
+        level: figures((row for row in at_level if meaning(row) == "figures"), METRIC)
+        for level, at_level in levels.items()
+    }
+    delivered = {level: True for level, values in throughput.items() if values}
+    invalid = [
+        level
+        for level, at_level in levels.items()
+        if level not in delivered and all(meaning(row) != "not delivered" for row in at_level)
+    ]
+    curve = {level: values for level, values in throughput.items() if level not in invalid}
+    point = slo.saturation(curve, delivered, gain=gain)
+    notes = [point.note] if point.note else []
+    if invalid:
+        notes.append(f"no valid row at {level_list(invalid)}")
     return {
-        "levels": ", ".join(f"{level:g}" for level in sorted(figures)),
-        "peak": found.peak,
-        "saturation": found.level,
-        "low": found.low,
-        "high": found.high,
+        "levels": level_list(delivered),
+        "peak": point.peak,
+        "saturation": point.level,
+        "low": point.low,
+        "high": point.high,
         "note": "; ".join(notes),
     }

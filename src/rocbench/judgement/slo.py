@@ -1,22 +1,23 @@
 """The largest load that meets an SLO, and the saturation point. Pure: trials in, the next level out.
 
 Search: double the level until one fails, then bisect between the largest that passed and the smallest that
-failed. A level whose repeats straddle the limit is measured again before it is decided. A level that stays
-undecided counts as failed, because a capacity must be shown. A level whose load the client did not deliver
-does not describe the server: it ends the doubling and is reported as such.
+failed. A level whose repeats straddle the limit is measured again. A level that stays undecided counts as failed,
+because a capacity must be shown. A level whose load the client did not deliver does not describe the server: it
+ends the doubling and is reported as such.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
 from rocbench import stats
 from rocbench.columns import CELLS
+from rocbench.settings.goals import Search
 
 Outcome = Literal["pass", "fail", "unclear", "not delivered"]
 
@@ -83,19 +84,25 @@ class Trial:
     """False if the users (or the rate) were not delivered, or the client was saturated."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchSettings:
-    """Bounds of the search, in users or requests/s."""
+class _Measured(Protocol):
+    @property
+    def level(self) -> float | None: ...
 
-    low: float = 1
-    high: float = 4096
-    relative_step: float = 0.05
-    """Width of the bracket, as a share, at which bisection ends; it also ends at one user."""
-    max_repeats: int = 5
-    margin: float = 0.05
-    """Distance from a limit, as a share, within which a single repeat is measured again."""
-    whole: bool = True
-    """True if levels are whole numbers (users)."""
+
+T = TypeVar("T", bound=_Measured)
+
+
+def by_level(measurements: Iterable[T]) -> dict[float, list[T]]:
+    """Measurements grouped by their level, in ascending order; a measurement without a level has level 0."""
+    groups: dict[float, list[T]] = {}
+    for each in measurements:
+        groups.setdefault(each.level or 0.0, []).append(each)
+    return dict(sorted(groups.items()))
+
+
+def level_list(levels: Iterable[float]) -> str:
+    """Levels as text: `1, 8, 2.5`."""
+    return ", ".join(f"{level:g}" for level in levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +118,9 @@ class Step:
     why: str
 
 
-def next_step(
-    trials: Sequence[Trial], limits: Sequence[Limit], settings: SearchSettings | None = None
-) -> Step:
-    """The next level to measure, given everything measured so far."""
-    settings = settings or SearchSettings()
-    outcomes = {
-        level: outcome_of(trials, level, limits, settings) for level in sorted({t.level for t in trials})
-    }
+def next_step(trials: Sequence[Trial], limits: Sequence[Limit], search: Search, *, whole: bool) -> Step:
+    """The next level to measure, given all trials so far; `whole` levels are whole numbers (users)."""
+    outcomes = {level: outcome_of(at_level, limits, search) for level, at_level in by_level(trials).items()}
     best = max((level for level, outcome in outcomes.items() if outcome == "pass"), default=None)
     above = [
         level for level, outcome in outcomes.items() if outcome != "pass" and (best is None or level > best)
@@ -129,59 +131,52 @@ def next_step(
         return Step(unclear[0], best, failed, "repeats straddle a limit: measure again")
     if failed is None:
         if best is None:
-            return Step(settings.low, None, None, "begin at the lowest level")
-        if best >= settings.high:
+            return Step(search.low, None, None, "begin at the lowest level")
+        if best >= search.high:
             return Step(None, best, None, "every level up to the highest meets the limits")
-        return Step(min(best * 2, settings.high), best, None, "double")
+        return Step(min(best * 2, search.high), best, None, "double")
     why = (
         "the client did not deliver this load"
         if outcomes[failed] == "not delivered"
         else "a limit is not met"
     )
     if best is None:
-        return _below(failed, settings, why)
-    middle = _middle(best, failed, settings)
+        if failed <= search.low:
+            return Step(None, None, failed, f"at the lowest level {why}")
+        return Step(max(search.low, _rounded(failed / 2, whole=whole)), None, failed, "halve")
+    middle = _middle(best, failed, search.relative_step, whole=whole)
     if middle is None:
         return Step(None, best, failed, f"bracketed: at {failed:g} {why}")
     return Step(middle, best, failed, "bisect")
 
 
-def _below(failed: float, settings: SearchSettings, why: str) -> Step:
-    if failed <= settings.low:
-        return Step(None, None, failed, f"at the lowest level {why}")
-    return Step(max(settings.low, _rounded(failed / 2, settings)), None, failed, "halve")
-
-
-def _middle(best: float, failed: float, settings: SearchSettings) -> float | None:
+def _middle(best: float, failed: float, relative_step: float, *, whole: bool) -> float | None:
     """Geometric middle of the bracket, or None if it is narrow enough."""
-    if failed / best - 1 <= settings.relative_step or (settings.whole and failed - best <= 1):
+    if failed / best - 1 <= relative_step or (whole and failed - best <= 1):
         return None
-    middle = _rounded(math.sqrt(best * failed), settings)
-    return min(max(middle, best + 1), failed - 1) if settings.whole else middle
+    middle = _rounded(math.sqrt(best * failed), whole=whole)
+    return min(max(middle, best + 1), failed - 1) if whole else middle
 
 
-def _rounded(level: float, settings: SearchSettings) -> float:
-    return float(round(level)) if settings.whole else level
+def _rounded(level: float, *, whole: bool) -> float:
+    return float(round(level)) if whole else level
 
 
-def outcome_of(
-    trials: Sequence[Trial], level: float, limits: Sequence[Limit], settings: SearchSettings
-) -> Outcome:
-    """Outcome of a level against every limit, by all its repeats."""
-    mine = [trial for trial in trials if trial.level == level]
-    delivered = [trial for trial in mine if trial.delivered]
+def outcome_of(trials: Sequence[Trial], limits: Sequence[Limit], search: Search) -> Outcome:
+    """Outcome of one level against every limit, by all its repeats."""
+    delivered = [trial for trial in trials if trial.delivered]
     if not delivered:
         return "not delivered"
     judged = [
         limit.judge(
-            [v for t in delivered if (v := t.figures.get(limit.metric)) is not None], margin=settings.margin
+            [v for t in delivered if (v := t.figures.get(limit.metric)) is not None], margin=search.margin
         )
         for limit in limits
     ]
     if "fail" in judged:
         return "fail"
     if "unclear" in judged:
-        return "fail" if len(mine) >= settings.max_repeats else "unclear"
+        return "fail" if len(trials) >= search.max_repeats else "unclear"
     return "pass"
 
 
@@ -193,14 +188,14 @@ class Saturation:
     """The load above which more users bring less than the required gain."""
 
     level: float | None
-    """The smallest level from which on a doubling brings less; None if there is none."""
+    """The smallest level from which every doubling brings less; None if there is none."""
     low: float | None
     high: float | None
     """95 % interval by bootstrap over repeats; `high` is None if some resamples never saturate."""
     peak: float | None
     """Highest mean throughput of a delivered level."""
     excluded: tuple[float, ...]
-    """Levels left out because their users were not delivered."""
+    """Levels that are excluded because their users were not delivered."""
     note: str
 
 
@@ -220,35 +215,35 @@ def saturation(
 
     Args:
         throughput: level to the figures of its repeats.
-        delivered: True for each level whose users were really in flight. Other levels do not describe
-            saturation and are left out by name (100 requests at 1,000 users "saturate" at 100).
-        gain: share that a doubling must bring.
-        resamples: bootstrap resamples.
-        seed: of the bootstrap.
+        delivered: True for each level whose users were in flight. Other levels do not describe saturation (100
+            requests at 1,000 users "saturate" at 100) and are excluded by name.
+        gain: share of throughput that a doubling must bring.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
     """
     levels = sorted(level for level, figures in throughput.items() if figures and delivered.get(level, False))
     excluded = tuple(sorted(level for level in throughput if level not in levels))
-    note = "users were not delivered at " + ", ".join(f"{level:g}" for level in excluded) if excluded else ""
+    notes = [f"users were not delivered at {level_list(excluded)}"] if excluded else []
     means = np.array([float(np.mean(throughput[level])) for level in levels])
     peak = float(means.max()) if levels else None
     if len(levels) < 2:
-        return Saturation(None, None, None, peak, excluded, note or "fewer than two levels")
-    found = _knee(levels, means, gain)
-    level = levels[found] if found is not None else None
+        return Saturation(None, None, None, peak, excluded, "; ".join(notes) or "fewer than two levels")
+    knee = _knee(levels, means, gain)
+    level = levels[knee] if knee is not None else None
+    low = high = None
     if level is None:
-        note = "; ".join(part for part in (note, "not reached: the last doubling still pays") if part)
+        notes.append("not reached: the last doubling still brings the required gain")
     if min(len(throughput[level]) for level in levels) < 2:
-        return Saturation(
-            level, None, None, peak, excluded, "; ".join(p for p in (note, "no interval: n=1") if p)
-        )
-    low, high = _knee_interval(levels, throughput, gain, resamples, seed)
-    return Saturation(level, low, high, peak, excluded, note)
+        notes.append("no interval: n=1")
+    else:
+        low, high = _knee_interval(levels, throughput, gain, resamples, seed)
+    return Saturation(level, low, high, peak, excluded, "; ".join(notes))
 
 
 def _knee(
     levels: Sequence[float], means: np.ndarray[tuple[int], np.dtype[np.float64]], gain: float
 ) -> int | None:
-    """Index of the first level from which on no doubling reaches `gain`; None if the last step still does."""
+    """Index of the first level from which no doubling reaches `gain`; None if the last step reaches it."""
     doublings = np.log2(np.array(levels[1:]) / np.array(levels[:-1]))
     pays = (means[1:] / means[:-1]) ** (1 / doublings) - 1 >= gain
     if pays[-1]:

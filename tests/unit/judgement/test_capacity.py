@@ -38,7 +38,7 @@ def test_undelivered_users_are_said_and_not_called_saturation():
 
     assert found["saturation"] is None
     assert "users were not delivered at 64, 256, 1000" in found["note"]
-    assert "last doubling still pays" in found["note"]
+    assert "last doubling still brings" in found["note"]
 
 
 def test_invalid_levels_are_named_apart():
@@ -90,5 +90,5 @@ def test_nothing_makes_no_curve():
 def test_what_an_invalid_row_says(reasons, shape, said):
     """Requests that fail, or a queue that grows under open loop, are the server's answer; the rest is not."""
     row = Row({"valid": False, "reasons": reasons, "load_shape": shape})
-    assert capacity.said(row) == said
-    assert capacity.said(row | {"valid": None}) == "figures"
+    assert capacity.meaning(row) == said
+    assert capacity.meaning(row | {"valid": None}) == "figures"

@@ -172,7 +172,7 @@ def test_limits_stand_on_the_side_that_is_worse():
     """Latency from above, throughput and shares from below."""
     wanted = Search(slo={"p99_ttft_ms": 2000, "output_throughput": 500})
 
-    assert [str(limit) for limit in search.limits(wanted)] == [
+    assert [str(limit) for limit in search.limits_of(wanted)] == [
         "p99_ttft_ms <= 2000",
         "output_throughput >= 500",
     ]

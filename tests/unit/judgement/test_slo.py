@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rocbench.judgement.slo import Limit, SearchSettings, Trial, next_step, saturation
+from rocbench.judgement.slo import Limit, Trial, next_step, saturation
+from rocbench.settings.goals import Search
 
 TTFT = Limit("p99_ttft_ms", "<=", 2000.0)
 
 
-def run(measure, settings=None, limits=(TTFT,), most=60):
+SLO = {"p99_ttft_ms": 2000.0}
+
+
+def run(measure, limits=(TTFT,), most=60, *, whole=True, **bounds):
     """Follow the search to its end; `measure(level)` gives a Trial."""
+    search = Search(**{"slo": SLO, "high": 4096} | bounds)
     trials = []
     for _ in range(most):
-        step = next_step(trials, limits, settings)
+        step = next_step(trials, limits, search, whole=whole)
         if step.level is None:
             return step, trials
         trials.append(measure(step.level))
@@ -42,8 +47,8 @@ def test_noise_near_the_limit_is_measured_again():
 def test_undecided_levels_count_as_failed():
     """A level that straddles the limit whatever the repeats is no capacity that was shown."""
     flip = iter(range(1000))
-    settings = SearchSettings(low=8, high=8, max_repeats=4)
-    step, trials = run(lambda level: Trial(level, {"p99_ttft_ms": 1960 + 80 * (next(flip) % 2)}), settings)
+    bounds = {"low": 8, "high": 8, "max_repeats": 4}
+    step, trials = run(lambda level: Trial(level, {"p99_ttft_ms": 1960 + 80 * (next(flip) % 2)}), **bounds)
     assert step.best is None
     assert len(trials) == 4
 
@@ -57,21 +62,21 @@ def test_undelivered_users_end_the_doubling_and_are_named():
 
 def test_all_levels_pass():
     """A server that meets the limits up to the highest level ends there."""
-    step, _ = run(lambda level: Trial(level, {"p99_ttft_ms": 1.0}), SearchSettings(high=3000))
+    step, _ = run(lambda level: Trial(level, {"p99_ttft_ms": 1.0}), high=3000)
     assert (step.best, step.failed) == (3000, None)
 
 
 def test_no_level_passes():
     """Not even the lowest level: no best, and the reason."""
-    step, trials = run(lambda level: Trial(level, {"p99_ttft_ms": 9999.0}), SearchSettings(low=1))
+    step, trials = run(lambda level: Trial(level, {"p99_ttft_ms": 9999.0}), low=1)
     assert step.best is None
     assert len(trials) == 1
 
 
 def test_rates_need_not_be_whole():
     """An open loop's rate is bisected to the wanted width."""
-    settings = SearchSettings(low=0.5, high=64, whole=False, relative_step=0.02)
-    step, _ = run(lambda level: Trial(level, {"p99_ttft_ms": 1000 * level / 3.3}), settings)
+    bounds = {"low": 0.5, "high": 64, "relative_step": 0.02}
+    step, _ = run(lambda level: Trial(level, {"p99_ttft_ms": 1000 * level / 3.3}), whole=False, **bounds)
     assert step.best == pytest.approx(6.6, rel=0.03)
 
 

@@ -62,7 +62,7 @@ def test_levels_whose_users_were_not_delivered_are_no_saturation():
     (found,) = summary.saturation(of(row(50, 3000), row(100, 5000), *short)).rows
     assert found[2] == "-"
     assert "users were not delivered at 500, 1000" in found[-1]
-    assert "the last doubling still pays" in found[-1]
+    assert "the last doubling still brings the required gain" in found[-1]
 
 
 def test_levels_invalid_for_other_reasons_are_named_too():

@@ -22,9 +22,9 @@ from rocbench.load.hosts import AHEAD_NS as HOSTS_AHEAD_NS
 from rocbench.load.hosts import Agent, HostsCrew, spread
 from rocbench.load.machine import choose_transport, choose_workers, raise_file_limit, wanted_workers
 from rocbench.load.merge import merge
-from rocbench.load.spec import Dialect, LoadSpec, Progress, WorkerSpec
+from rocbench.load.spec import Closed, Dialect, LoadSpec, Open, Progress, WorkerSpec
 from rocbench.load.tally import Tally
-from rocbench.load.watch import AHEAD_NS, Watch, users_asked
+from rocbench.load.watch import AHEAD_NS, Watch
 from rocbench.load.work import WorkerReport
 from rocbench.load.workerpool import WorkerPool
 from rocbench.records import LoadResult, RequestArray, Window
@@ -79,7 +79,7 @@ def drive(
         transport=transport,
         clock_step_ns=watch.clock.step_ns,
         open_file_limit=limit,
-        notes=[*learned.notes, *watch.notes, *late, *_notes(spec, limit, reports)],
+        notes=[*learned.notes, *watch.rule.notes, *late, *_notes(spec, limit, reports)],
         hosts=hosts,
     )
 
@@ -121,8 +121,12 @@ def _notes(spec: LoadSpec, limit: int, reports: list[WorkerReport]) -> list[str]
     notes = []
     if spec.target.insecure:
         notes.append("the server's TLS certificate was not checked (insecure)")
-    asked = users_asked(spec)
-    needed = (asked or 0) // max(1, len(reports)) + _SPARE_FILES
+    match spec.shape:
+        case Closed(asked) | Open(max_in_flight=int(asked)):
+            pass
+        case _:
+            asked = 0  # nothing limits the requests in flight
+    needed = asked // max(1, len(reports)) + _SPARE_FILES
     if needed > limit:
         notes.append(
             f"a worker needs {needed} open files for {asked} users and may have {limit}: raise the hard limit "

@@ -15,8 +15,6 @@ from rocbench.load.spec import Closed, Open, Trace, WorkerSpec
 from rocbench.records import NONE
 
 _STOCK_BYTES = 64 << 20
-_LEAST_STAGGER = 0.02
-"""Minimum share of its full length for a staggered first answer."""
 
 
 class RequestQueue:
@@ -61,32 +59,17 @@ class RequestQueue:
 
     def prepare(self) -> None:
         """Make the requests for the start: every user's first request, and a stock for later."""
-        ramp_ns = 0 if self.plan.wave else round((self.plan.ramp_s or 0) * 1e9)
-        shares = self._first_shares()
-        for user in self.users:
-            pair = next(self._numbers, None)
-            if pair is None:
-                self.exhausted = True
-                break
-            assert isinstance(self.shape, Closed)
-            first = self.source.make(pair[0], user, shares[user] if shares is not None else 1.0)
-            self.firsts.append((ramp_ns * user // self.shape.users, first))
+        if isinstance(self.shape, Closed):
+            starts = arrivals.user_starts(self.shape.users, self.plan, self.source.key)
+            for user in self.users:
+                pair = next(self._numbers, None)
+                if pair is None:
+                    self.exhausted = True
+                    break
+                at_s, share = starts[user]
+                self.firsts.append((round(at_s * 1e9), self.source.make(pair[0], user, share)))
         while self.stock():
             pass
-
-    def _first_shares(self) -> list[float] | None:
-        """The share of its full length for each user's first answer; None if first answers are whole.
-
-        A fixed length in lockstep would keep all users in one wave. The users of a stationary load are spread
-        evenly over their requests, so without a ramp the first answers are cut to evenly spaced shares, in a
-        shuffled order. They are warm-up, so they are not measured.
-        """
-        whole = self.plan.ramp_s is not None or self.plan.wave or self.plan.max_requests is not None
-        if whole or not isinstance(self.shape, Closed):
-            return None
-        users = self.shape.users
-        order = self.source.key.generator("stagger", 0).permutation(users)
-        return [max((place + 1) / users, _LEAST_STAGGER) for place in order.tolist()]
 
     def stock(self) -> bool:
         """Make one request in advance; return False if the stock is full."""

@@ -144,7 +144,7 @@ class WindowPlan:
     """Start all users at once with full lengths, so that fixed lengths run in one wave."""
     max_tail_s: float | None = None
     """Time for which the load continues after the window for its last requests; None follows the window
-    (`load.rule`)."""
+    (`load.window`)."""
     max_tail_requests: int | None = None
     """Maximum number of requests sent in that time; None follows the window."""
     max_drain_s: float | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from rocbench.errors import InputError
-from rocbench.load import arrivals, prompts, rule
+from rocbench.load import arrivals, prompts
 from rocbench.load.merge import phases
 from rocbench.load.prompts import Key
 from rocbench.load.silence import SLOT_NS
 from rocbench.load.spec import Closed, LoadSpec, Open
+from rocbench.load.window import LoadCounts, WindowRule
 from rocbench.records import NONE, REQUEST_DTYPE, LoadResult, Phase, RequestArray, Window
 from rocbench.sim.engine import Engine
 from rocbench.sim.node import Node
@@ -31,8 +32,7 @@ from rocbench.sim.tokenlog import TokenLog, Tokens
 EPOCH_NS = 1_000_000_000 * 10**9
 """Start of virtual time, in ns since the epoch."""
 AHEAD_S = 0.1
-"""Seconds by which the load generator announces an edge of its window in advance."""
-_LEAST_STAGGER = 0.02
+"""Time between the announcement of a window edge and the edge, as in a load over HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,6 @@ class _Request:
     images: int
     first_s: float = math.nan
     end_s: float = math.nan
-
-
-@dataclass(slots=True)
-class _Edges:
-    start_s: float = math.inf
-    end_s: float = math.inf
-    ended_by: str = "never_began"
-    drain_s: float = math.inf
-    """Time after which no new request is sent."""
 
 
 def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 0) -> Prediction:
@@ -135,30 +126,29 @@ class _Run:
     running_peak: int = 0
     waiting_s: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
     """Number of queued requests to the seconds of the window with that many."""
-    edges: _Edges = field(default_factory=_Edges)
+    window: WindowRule = field(init=False)
     ended: list[_Request] = field(default_factory=list)
     running: dict[int, _Request] = field(default_factory=dict)
     engine: Engine = field(init=False)
     log: TokenLog = field(default_factory=TokenLog)
-    notes: list[str] = field(default_factory=list)
     never_sent: list[_Request] = field(default_factory=list)
     turned_over: set[int] = field(default_factory=set)
     begun: int = 0
-    outstanding: int = 0
     sent: int = 0
     peak_in_flight: int = 0
-    after: rule.After = field(default_factory=lambda: rule.After(0.0, 0, None))
-    _sent_at_end: int = 0
     _tpots: tuple[float, int] = (0.0, 0)
     _due: list[tuple[float, int, _Request]] = field(default_factory=list)
     _key: Key = field(init=False)
     _random: random.Random = field(init=False)
     _clock: Iterator[float] = field(default_factory=lambda: iter(()))
     _next_s: float = math.inf
+    _waiting: deque[float] = field(default_factory=deque)
+    """Open loop: times of due requests that wait for room in flight."""
     _free_s: float = 0.0
 
     def __post_init__(self) -> None:
         spec = self.spec
+        self.window = WindowRule(spec, AHEAD_S)
         self.engine = Engine(self.node.engine, self.node.times, self.node.noises[0])
         self._key = Key(spec.run_id, spec.cell_id, spec.repeat, spec.seed)
         self._random = random.Random(self.seed)
@@ -173,26 +163,24 @@ class _Run:
 
     def drive(self) -> None:
         """Run until the last answer of the window's requests, or the limit of tail and drain."""
-        if self._counted:
-            self.edges.start_s = 0.0
-        if isinstance(self.spec.shape, Closed):
-            self._start_users(self.spec.shape.users)
-        else:
-            self._next_s = next(self._clock)
+        self._start_users()
+        self._next_s = next(self._clock, math.inf)
         while not self._over():
             self._send_due()
             while self._due and self._due[0][0] <= self.now:
                 self.engine.add(heapq.heappop(self._due)[2].sequence, self.now)
-            until = min(self._due[0][0] if self._due else math.inf, self._next_s, self._next_edge())
+            until = min(
+                self._due[0][0] if self._due else math.inf, self._next_s, self.window.next_change_s(self.now)
+            )
             outcome = self.engine.step(self.now, until)
             if outcome is not None:
                 self._take(outcome)
             elif until < math.inf:
                 self.now = until
-            self._move_edges()
+            self._update_window()
 
     def _take(self, outcome: StepOutcome) -> None:
-        if self.edges.start_s <= outcome.ends_s < self.edges.end_s:
+        if self.window.start_s <= outcome.ends_s < self.window.end_s:
             self.kv_peak = max(self.kv_peak, self.engine.kv_usage)
             self.running_peak = max(self.running_peak, self.engine.running + len(outcome.finished))
             self.waiting_s[len(self.engine.waiting)] += outcome.ends_s - self.now
@@ -208,112 +196,64 @@ class _Run:
             if sequence.output_tokens > 1:
                 tpot_s = (self.now - request.first_s) / (sequence.output_tokens - 1)
                 self._tpots = (self._tpots[0] + tpot_s, self._tpots[1] + 1)
-            if self._measured(request):
-                self.outstanding -= 1
             if request.user >= 0:
                 self.turned_over.add(request.user)
                 self._send(request.user, self.now + self.client.turnaround_s)
 
-    # --- the window, as in load.watch
-
-    @property
-    def _counted(self) -> bool:
-        return self.spec.window.max_requests is not None
+    # --- the window
 
     def _measured(self, request: _Request) -> bool:
-        return self.edges.start_s <= request.intended_s < self.edges.end_s
+        return self.window.start_s <= request.intended_s < self.window.end_s
 
-    def _seen(self) -> rule.Seen:
+    def _counts(self) -> LoadCounts:
         total_s, count = self._tpots
-        return rule.Seen(
+        return LoadCounts(
             ended=len(self.ended),
             turned_over=len(self.turned_over),
             peak_in_flight=self.peak_in_flight,
             begun=self.begun,
             first_end_s=self.ended[0].end_s if self.ended else None,
             tpot_s=total_s / count if count else None,
+            sent=self.sent,
+            all_ended=not (self.running or self._waiting or self._may_send()),
+            outstanding=self._outstanding() if self.now >= self.window.end_s else None,
         )
 
+    def _outstanding(self) -> int:
+        """Requests of the window that have not ended, or wait for room in flight."""
+        times = [*(request.intended_s for request in self.running.values()), *self._waiting]
+        return sum(self.window.start_s <= at < self.window.end_s for at in times)
+
     def _over(self) -> bool:
-        edges = self.edges
-        if edges.end_s == math.inf:
-            return False
-        if self._counted or (self.now >= edges.end_s and not self.outstanding):
-            return True
-        drain_s = self.spec.request_timeout_s if self.after.drain_s is None else self.after.drain_s
-        return self.now > edges.drain_s + drain_s
+        return self.window.phase == "over" or (self.window.phase == "drain" and not self._outstanding())
 
-    def _next_edge(self) -> float:
-        """Time of the next possible change of the window; infinite if none depends on the clock."""
-        edges, window = self.edges, self.spec.window
-        if edges.end_s < math.inf:
-            times = (edges.end_s, edges.end_s + self.after.tail_s)
-            return min((at for at in times if at > self.now), default=math.inf)
-        if edges.start_s == math.inf:
-            return window.max_duration_s if self.now < window.max_duration_s else math.inf
-        times = (edges.start_s + window.duration_s - AHEAD_S, edges.start_s + window.max_duration_s - AHEAD_S)
-        return min((at for at in times if at > self.now), default=math.inf)
-
-    def _move_edges(self) -> None:
-        edges, window, shape = self.edges, self.spec.window, self.spec.shape
-        if edges.start_s == math.inf:
-            seen = self._seen()
-            warm = rule.warm(shape, window, seen, self.now, rule.request_s(self.spec.requests, seen))
-            if warm == "cut":
-                self.notes.append(rule.warmup_cut(shape, seen, self.now))
-            if warm != "no":
-                edges.start_s = self.now + AHEAD_S
-        elif edges.end_s == math.inf:
-            soon, most = self.now + AHEAD_S, edges.start_s + window.max_duration_s
-            if self._counted:
-                if (not self.running and not self._may_send()) or soon >= most:
-                    edges.end_s, edges.ended_by = self.now + 1e-9, "max_duration" if self.running else "count"
-                return
-            ends = rule.end(shape, window, self._seen(), self.now - edges.start_s, AHEAD_S)
-            if ends is not None:
-                self._end(edges.start_s + ends[0], ends[1])
-        elif self.now >= edges.end_s and edges.drain_s == math.inf:
-            sent = self.sent - self._sent_at_end
-            if self.now > edges.end_s + self.after.tail_s or sent > self.after.tail_requests:
-                self._drain()
+    def _update_window(self) -> None:
+        before = self.window.phase
+        self.window.update(self.now, self._counts())
+        if before == "tail" and self.window.phase == "drain":
+            self._drain()
 
     def _drain(self) -> None:
         """Stop sending: due requests that found no room stay unsent."""
-        self.edges.drain_s = self.now
-        number = self.sent
-        while self._next_s < min(self.now, self.edges.end_s):
-            self.never_sent.append(self._make(number, -1, math.nan, self._next_s))
-            self._next_s, number = next(self._clock), number + 1
+        self._collect_due()
+        due = [at for at in self._waiting if at < self.window.end_s]
+        self.never_sent = [self._make(self.sent + i, -1, math.nan, at) for i, at in enumerate(due)]
+        self._waiting.clear()
         self._next_s = math.inf
-        self.notes.append(
-            f"the tail was ended by its bound: {self.outstanding} requests of the window went on while nothing "
-            "new was sent"
-        )
-
-    def _end(self, end_s: float, ended_by: str) -> None:
-        seen, plan = self._seen(), self.spec
-        request_s = rule.request_s(plan.requests, seen)
-        self.edges.end_s, self.edges.ended_by = end_s, ended_by
-        self.after = rule.after(plan.shape, plan.window, seen, end_s - self.edges.start_s, request_s)
-        self._sent_at_end = self.sent
 
     # --- sending
 
     def _may_send(self) -> bool:
-        if self.edges.drain_s < math.inf:
+        if self.window.drain_s < math.inf:
             return False
         most = self.spec.window.max_requests
         return most is None or self.sent < most
 
-    def _start_users(self, users: int) -> None:
-        window = self.spec.window
-        ramp_s = 0.0 if window.wave else window.ramp_s or 0.0
-        shares = [1.0] * users
-        if window.ramp_s is None and not window.wave and not self._counted:
-            order = self._key.generator("stagger", 0).permutation(users)
-            shares = [max((place + 1) / users, _LEAST_STAGGER) for place in order.tolist()]
-        for user in range(users):
-            self._send(user, ramp_s * user / users, shares[user])
+    def _start_users(self) -> None:
+        if isinstance(self.spec.shape, Closed):
+            starts = arrivals.user_starts(self.spec.shape.users, self.spec.window, self._key)
+            for user, (at_s, share) in enumerate(starts):
+                self._send(user, at_s, share)
 
     def _send(self, user: int, at_s: float, share: float = 1.0) -> None:
         """Send the next request of a user, unless a fixed count is exhausted."""
@@ -322,16 +262,21 @@ class _Run:
             self._free_s = at_s + 1 / self.client.sends_per_s
             self._queue(self._make(self.sent, user, at_s, at_s, share))
 
+    def _collect_due(self) -> None:
+        """Move the arrivals that are due to the waiting ones."""
+        most = self.spec.window.max_requests or math.inf
+        while self._next_s <= self.now:
+            self._waiting.append(self._next_s)
+            self._next_s = next(self._clock) if self.sent + len(self._waiting) < most else math.inf
+
     def _send_due(self) -> None:
         """Send the requests that are due; an arrival waits if the in-flight limit is reached."""
-        shape = self.spec.shape
-        while isinstance(shape, Open) and self._next_s <= self.now and self._may_send():
-            if shape.max_in_flight is not None and len(self.running) >= shape.max_in_flight:
-                return
-            late = self._next_s < self.now - 1e-9 and shape.max_in_flight is not None
-            sent_s = self.now if late else self._next_s
-            self._queue(self._make(self.sent, -1, sent_s, self._next_s))
-            self._next_s = next(self._clock) if self._may_send() else math.inf
+        self._collect_due()
+        room = self.spec.shape.max_in_flight if isinstance(self.spec.shape, Open) else None
+        while self._waiting and (room is None or len(self.running) < room):
+            due_s = self._waiting.popleft()
+            late = due_s < self.now - 1e-9 and room is not None
+            self._queue(self._make(self.sent, -1, self.now if late else due_s, due_s))
 
     def _queue(self, request: _Request) -> None:
         self.sent += 1
@@ -339,7 +284,6 @@ class _Run:
         self.peak_in_flight = max(self.peak_in_flight, len(self.running))
         if self._measured(request):
             self.begun += 1
-            self.outstanding += 1
         heapq.heappush(self._due, (request.sent_s + self.node.api_request_s, request.number, request))
 
     def _make(self, number: int, user: int, sent_s: float, intended_s: float, share: float = 1.0) -> _Request:
@@ -373,14 +317,16 @@ class _Run:
 
     def result(self) -> LoadResult:
         """The result that the load generator would report."""
-        tokens, edges = self.log.close(), self.edges
-        window = Window(_ns(edges.start_s), _ns(edges.end_s), edges.ended_by)
+        tokens, start_s, end_s = self.log.close(), self.window.start_s, self.window.end_s
+        if self.window.ended_by == "count":
+            end_s = self.ended[-1].end_s + 1e-9  # ends with the last answer
+        window = Window(_ns(start_s), _ns(end_s), self.window.ended_by)
         rows = self._rows(tokens, window)
         measured = rows["request_id"][rows["phase"] == Phase.MEASURED].astype(np.int64)
         gaps = tokens.gaps(measured)
-        inside = (tokens.ends_s >= edges.start_s) & (tokens.ends_s < edges.end_s)
+        inside = (tokens.ends_s >= start_s) & (tokens.ends_s < end_s)
         counts = tokens.per_step()[inside]
-        seconds = (tokens.ends_s[inside] - edges.start_s).astype(np.int64)
+        seconds = (tokens.ends_s[inside] - start_s).astype(np.int64)
         per_second = np.bincount(seconds, weights=counts, minlength=int(window.seconds)).astype(np.int64)
         prompts_in = rows[
             (rows["first_token_ns"] >= window.start_ns) & (rows["first_token_ns"] < window.end_ns)
@@ -401,14 +347,14 @@ class _Run:
             workers=(),
             clock_step_ns=0,
             open_file_limit=0,
-            notes=tuple(self.notes),
+            notes=tuple(self.window.notes),
             rate_asked=self.spec.shape.rate if isinstance(self.spec.shape, Open) else None,
             osl_mean=prompts.expected_osl(self.spec.requests),
-            silences=_ns(tokens.silences(edges.start_s, edges.end_s, SLOT_NS / 1e9)),
+            silences=_ns(tokens.silences(start_s, end_s, SLOT_NS / 1e9)),
         )
 
     def _rows(self, tokens: Tokens, window: Window) -> RequestArray:
-        left = [request for request in self.running.values() if request.intended_s < self.edges.end_s]
+        left = [request for request in self.running.values() if request.intended_s < self.window.end_s]
         whole = [*self.ended, *left, *self.never_sent]
         rows = np.zeros(len(whole), dtype=REQUEST_DTYPE)
         first_s, last_s, emitted = tokens.of(np.array([request.number for request in whole], dtype=np.int64))

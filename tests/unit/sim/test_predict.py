@@ -97,6 +97,15 @@ def test_a_count_of_requests_is_measured_from_the_start():
     assert load.window.end_ns > load.requests["end_ns"].max()
 
 
+def test_a_count_that_reaches_the_maximum_duration_ends_its_requests():
+    """As in a real load: the requests that run then are ended, not cut."""
+    window = WindowPlan(max_requests=10_000, max_duration_s=3.0)
+    load = predict.drive(spec(Closed(8), window=window), SERVER).load
+    assert load.window.ended_by == "max_duration"
+    measured = load.requests[load.requests["phase"] == Phase.MEASURED]
+    assert (measured["end_ns"] != NONE).all()
+
+
 def test_an_open_loop_follows_its_clock():
     """Requests are sent at their times, whatever the answers do."""
     load = predict.drive(spec(Open(5.0, "constant"), window=WindowPlan(duration_s=20.0)), SERVER).load
@@ -107,11 +116,14 @@ def test_an_open_loop_follows_its_clock():
 
 
 def test_an_open_loop_with_a_bound_waits_for_room():
-    """Beyond it requests are sent late, and the lateness is in their rows."""
+    """Beyond it requests are sent late, and the lateness is in their rows; each request due in the window has a row."""
     shape = Open(50.0, "constant", max_in_flight=4)
-    rows = predict.drive(spec(shape, osl=100, window=WindowPlan(duration_s=5.0)), SERVER).load.requests
+    load = predict.drive(spec(shape, osl=100, window=WindowPlan(duration_s=5.0)), SERVER).load
+    rows = load.requests
+    assert (rows["phase"] == Phase.MEASURED).sum() == pytest.approx(50 * load.window.seconds, abs=1)
     assert (rows["sent_ns"] - rows["intended_ns"]).max() > 1e9
-    assert metrics.in_flight(rows["sent_ns"], rows["end_ns"], predict_window(rows))[1] <= 4
+    sent = rows[rows["end_ns"] != NONE]
+    assert metrics.in_flight(sent["sent_ns"], sent["end_ns"], predict_window(sent))[1] <= 4
 
 
 def predict_window(rows):

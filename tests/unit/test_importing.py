@@ -298,7 +298,7 @@ def test_a_row_s_own_model_goes_before_the_option(tmp_path: Path) -> None:
 
     assert ["llama-3.1-405b", "qwen3-235b", "qwen3-235b"] == [models[rate] for rate in (9, 8, 7)]
     assert (
-        "no profile matches the model 'lama-3.1-405b'; did you mean llama-3.1-405b? Its rows are taken as"
+        "no profile matches the model 'lama-3.1-405b'; did you mean llama-3.1-405b? Its rows use --model"
         in result.stderr
     )
 

@@ -1,4 +1,4 @@
-"""Resolve one model's server, and ask an installed vLLM what it knows."""
+"""Resolve one model's server, and query an installed vLLM for its flags and variables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rocbench import jsontext
-from rocbench.commands import options
 from rocbench.errors import EnvironmentFault
 from rocbench.plan.estimate import cannot_start, kv_capacity, shape_doubts
+from rocbench.plan.planned import Overrides
 from rocbench.redact import lift_flags
 from rocbench.rules import explain
 from rocbench.rules.load import shipped
@@ -23,19 +22,17 @@ _ENVS = "import json, vllm.envs as e; print(json.dumps(sorted(e.environment_vari
 _TIMEOUT_S = 180.0
 
 
-def resolution(
-    model: str, vllm: str | None, hardware: str | None, tp: int | None, aiter: Any, set_: list[str] | None
-) -> Resolution:
-    """The resolution of one model by its profile and the command line, and a warning where memory is too small."""
-    args, env = lift_flags(*options.settings(set_), where="--set")
-    profile, node = catalog.model(model), catalog.hardware(hardware or "mi325x")
+def resolution(model: str, overrides: Overrides) -> Resolution:
+    """Return the resolution of a model's profile and the command line; it warns if GPU memory is too small."""
+    args, env = lift_flags(overrides.args, overrides.env, where="--set")
+    profile, node = catalog.model(model), catalog.hardware(overrides.hardware or "mi325x")
     resolved = resolve(
         ServeRequest(
             profile=profile,
             hardware=node,
-            vllm=vllm,
-            tp=tp,
-            aiter=aiter,
+            vllm=overrides.vllm,
+            tp=overrides.tp,
+            aiter=overrides.aiter,
             user_args={name.replace("_", "-"): value for name, value in args.items()},
             user_env=env,
             nodes=profile.nodes,
@@ -47,24 +44,22 @@ def resolution(
     doubts = shape_doubts(profile)
     if doubts:
         reason += f"; but its shape is not fully understood ({'; '.join(doubts)})"
-    short = Finding("gpu-memory", "method" if doubts else "hard_error", reason, "", "docs/physics.md")
-    return replace(resolved, warnings=(*resolved.warnings, short))
+    too_small = Finding("gpu-memory", "method" if doubts else "hard_error", reason, "", "docs/physics.md")
+    return replace(resolved, warnings=(*resolved.warnings, too_small))
 
 
-def installed_version(vllm: str | None) -> str | None:
-    """What `vllm --version` says; None when no vLLM is named."""
-    if vllm is None:
-        return None
-    found = re.search(r"\d+\.\d+[\w.+]*", _run([vllm, "--version"]))
-    return found[0] if found else None
+def installed_version(vllm: str) -> str | None:
+    """Return the version that `vllm --version` prints; None if it prints none."""
+    match = re.search(r"\d+\.\d+[\w.+]*", _run([vllm, "--version"]))
+    return match[0] if match else None
 
 
 def check(resolved: Resolution, vllm: str) -> tuple[str, ...]:
-    """What of a resolution the vLLM at this path does not know."""
+    """Return the flags and variables of a resolution that the vLLM at this path does not know."""
     help_text = _run([vllm, "serve", "--help=all"])
     python = Path(vllm).parent / "python"
-    said = _run([str(python), "-c", _ENVS]).strip().rpartition("\n")[2]
-    names = jsontext.parse(said, str(python), fix="give the path of an installed `vllm`")
+    last_line = _run([str(python), "-c", _ENVS]).strip().rpartition("\n")[2]
+    names = jsontext.parse(last_line, str(python), fix="give the path of an installed `vllm`")
     return explain.check_installed(resolved, help_text, names, shipped().names)
 
 
@@ -83,7 +78,7 @@ def _run(argv: list[str]) -> str:
             f"no such program: {argv[0]}", fix="give the path of an installed `vllm`"
         ) from None
     except subprocess.TimeoutExpired:
-        raise EnvironmentFault(f"{' '.join(argv)} did not end within {_TIMEOUT_S:.0f} s") from None
+        raise EnvironmentFault(f"{' '.join(argv)} did not exit within {_TIMEOUT_S:.0f} s") from None
     except subprocess.CalledProcessError as error:
         last = (error.stderr or "").strip().splitlines()[-1:] or ["no message"]
         raise EnvironmentFault(f"{' '.join(argv)} failed: {last[0]}") from None

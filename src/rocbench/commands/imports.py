@@ -1,4 +1,4 @@
-"""`bench import`: rows of other tools."""
+"""`bench import`: rows measured by other tools."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rocbench import jsontext, textfile
-from rocbench.commands import options
 from rocbench.errors import Exit, InputError
 
 if TYPE_CHECKING:
@@ -17,21 +16,35 @@ if TYPE_CHECKING:
 
 
 LARGEST = 256 << 20
-"""Bytes of one file: results with the times of every token of 10,000 requests have 100 MB."""
+"""Maximum bytes of one file: results with the times of every token of 10,000 requests have 100 MB."""
 MOST_VALUES = 20_000_000
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="CSV with our columns, or `vllm bench serve` JSON.")],
-    out: Annotated[Path, typer.Option(help="The new run folder.")],
-    hardware: options.HardwareName = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model profile, where a row names none that is known.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="CSV with the columns of bench, or JSON of `vllm bench serve`."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Write this new run folder.")],
+    hardware: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Use this hardware profile. Default: the row's own, else none."),
     ] = None,
-    tp: options.Tp = None,
-    vllm: options.Vllm = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Use this model profile for rows without a known model."),
+    ] = None,
+    tp: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Set the tensor parallel size of rows that name none, in GPUs."),
+    ] = None,
+    vllm: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Set the vLLM version of rows that name none.")
+    ] = None,
 ) -> None:
-    """Take rows measured by other tools, mark them, and apply every check that their data allow."""
+    """Import rows measured by other tools, mark them, and apply every check that their data allow."""
     import datetime
 
     from rocbench import console, importing
@@ -39,27 +52,27 @@ def import_(
     from rocbench.store.folder import RunFolder
     from rocbench.tables.parts import Identity
 
-    given = {"tp": tp, "vllm_version": vllm}
-    fallback = _stated(model) if model is not None else None
+    given = {name: value for name, value in (("tp", tp), ("vllm_version", vllm)) if value is not None}
+    fallback = (_profile(model) or catalog.model(model)) if model is not None else None
     doubts: dict[str, None] = {}
     rows: list[dict[str, Any]] = []
     for path in files:
-        read = _read(path)
-        if not read:
-            raise InputError("holds no row", where=str(path))
-        for number, found in enumerate(read, start=1):
-            row = importing.checked(found, f"{path}: row {number}" if len(read) > 1 else str(path))
-            name = row.get("model")
-            own = _profile(name)
-            profile = own or fallback
-            if name is not None and own is None:
-                doubts[_doubt(str(name), fallback)] = None
-            named = hardware or row.get("hardware")
-            filled = {k: v for k, v in given.items() if v is not None} | row
+        records = _read(path)
+        if not records:
+            raise InputError("holds no rows", where=str(path))
+        for number, record in enumerate(records, start=1):
+            row = importing.checked(record, f"{path}: row {number}" if len(records) > 1 else str(path))
+            model_name = row.get("model")
+            profile = _profile(model_name)
+            if model_name is not None and profile is None:
+                doubts[_doubt(str(model_name), fallback)] = None
+            profile = profile or fallback
+            node = hardware or row.get("hardware")
+            filled = given | row
             if profile is not None:
                 filled["model"] = profile.name
-            known = catalog.hardware(str(named)) if named else None
-            rows.append(importing.complete(filled, profile, known, path.name))
+            hardware_profile = catalog.hardware(str(node)) if node else None
+            rows.append(importing.complete(filled, profile, hardware_profile, path.name))
     for doubt in doubts:
         typer.echo(doubt, err=True)
     rows = importing.numbered(rows)
@@ -79,10 +92,10 @@ def import_(
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file, by its ending.
+    """Return the rows of a CSV or JSON file, by its extension.
 
     Raises:
-        InputError: it cannot be read as such.
+        InputError: the file cannot be read.
     """
     from rocbench import importing
 
@@ -102,9 +115,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _json(text: str, where: str) -> Any:
-    """A JSON text, or one JSON text a line, as `vllm bench serve --append-result` leaves it.
+    """Parse JSON, or one JSON text per line, as `vllm bench serve --append-result` writes it.
 
-    NaN and Infinity are taken: the tool writes them.
+    NaN and Infinity are accepted: the tool writes them.
     """
     try:
         return jsontext.parse(text, where, finite=False, most=MOST_VALUES)
@@ -119,31 +132,22 @@ def _json(text: str, where: str) -> Any:
 
 
 def _profile(name: Any) -> ModelProfile | None:
-    """The profile of a name, a Hugging Face id included, whatever its case; None where there is none."""
+    """Return the profile of a name or Hugging Face id, in any case; None if there is none."""
     from rocbench.settings import catalog
 
-    found = catalog.named_model(name) if isinstance(name, str) else None
-    return catalog.model(found) if found else None
+    profile = catalog.named_model(name) if isinstance(name, str) else None
+    return catalog.model(profile) if profile else None
 
 
-def _stated(name: str) -> ModelProfile:
-    """The profile that --model names.
-
-    Raises:
-        ConfigError: there is none, with the nearest name.
-    """
-    from rocbench.settings import catalog
-
-    return _profile(name) or catalog.model(name)
-
-
-def _doubt(name: str, taken: ModelProfile | None) -> str:
-    """What becomes of rows of a model that has no profile."""
+def _doubt(name: str, fallback: ModelProfile | None) -> str:
+    """Return the warning about rows of a model without a profile."""
     from rocbench.rules.flags import nearest
     from rocbench.settings import catalog
 
     near = nearest(name.rpartition("/")[2].lower(), catalog.names("models")) or "."
-    kept = (
-        f"taken as --model {taken.name}" if taken else "held against no hardware limit; name one with --model"
+    effect = (
+        f"use --model {fallback.name}"
+        if fallback
+        else "are not checked against hardware limits; name a profile with --model"
     )
-    return f"no profile matches the model {name!r}{near} Its rows are {kept}"
+    return f"no profile matches the model {name!r}{near} Its rows {effect}"

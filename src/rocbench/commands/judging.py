@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from rocbench import harmless
+from rocbench.commands import options
 from rocbench.errors import EnvironmentFault, Exit, InputError
 
 if TYPE_CHECKING:
@@ -15,45 +18,44 @@ if TYPE_CHECKING:
 
     from rocbench.judgement.ablate import Levels
     from rocbench.judgement.compare import Settings
-    from rocbench.judgement.gaterules import GateRules
     from rocbench.store.folder import RunFolder
 
 Format = Literal["table", "csv", "json", "md"]
 
-Metrics = Annotated[
-    list[str] | None,
-    typer.Option("--metric", help="A column of cells; repeatable. Default: the headline ones."),
+MinEffect = Annotated[
+    str, typer.Option(metavar="SHARE", help="Treat a smaller relative change as no change: 2% or 0.02.")
 ]
-MinEffect = Annotated[str, typer.Option(help="Relative change that matters: 2% or 0.02.")]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option(metavar="WHAT", help="A difference that may be, by its column: hardware; repeatable."),
-]
-IncludeInvalid = Annotated[bool, typer.Option("--include-invalid", help="Judge invalid rows too.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="table, csv, json or md.")]
-Method = Annotated[
-    Literal["welch", "bootstrap"], typer.Option(help="Welch on logarithms, or a bootstrap of the difference.")
+FormatOption = Annotated[
+    Format, typer.Option("--format", metavar="FORMAT", help="Print a table, csv, json or md.")
 ]
 
 
 def compare(
-    a: Annotated[
-        str, typer.Argument(metavar="A", help="The base: a run, a folder of runs, or a cells file.")
-    ],
-    b: Annotated[str | None, typer.Argument(metavar="[B]", help="What is compared with it.")] = None,
+    a: Annotated[str, typer.Argument(metavar="A", help="Base: a run, a folder of runs, or a cells file.")],
+    b: Annotated[
+        str | None, typer.Argument(metavar="B", help="Compared with the base: a run, folder or cells file.")
+    ] = None,
     arms: Annotated[
         str | None,
         typer.Option(metavar="NAME[=BASE,LEVEL]", help="Compare two arms of A instead: aiter=off,on."),
     ] = None,
-    metric: Metrics = None,
+    metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
-    method: Method = "welch",
-    allow: Allow = None,
-    include_invalid: IncludeInvalid = False,
+    method: Annotated[
+        Literal["welch", "bootstrap"],
+        typer.Option(
+            metavar="METHOD",
+            help="Compute intervals with welch (on logarithms) or bootstrap (of the difference).",
+        ),
+    ] = "welch",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Allow this column to differ, for example hardware. Repeatable."),
+    ] = None,
+    include_invalid: options.IncludeInvalid = False,
     format_: FormatOption = "table",
 ) -> None:
-    """Compare runs cell by cell, on their repeats, with Holm's correction over all verdicts."""
-    from rocbench import console
+    """Compare runs cell by cell over their repeats, with Holm's correction over all verdicts."""
     from rocbench.judgement import compare as library
     from rocbench.judgement import render
 
@@ -70,108 +72,145 @@ def compare(
         assert arms is not None
         base, other, names = _split(_cells(a), arms, _planned_factors(a))
     result = library.compare(base, other, settings, notes)
-    match format_:
-        case "csv":
-            text = render.as_csv(result.table)
-        case "json":
-            beside: dict[str, Any] = {
-                "a": names[0],
-                "b": names[1],
-                "simulated": bool(result.synthetic),
-                "predicted": "predicted" in result.synthetic,
-                "differs": result.differs,
-                "only_a": result.only_a,
-                "only_b": result.only_b,
-                "notes": result.notes,
-            }
-            text = render.as_json(result.table, **beside)
-        case _:
-            text = render.comparison(
-                result, as_markdown=format_ == "md", names=names, width=console.out().width
-            )
-    typer.echo(text, nl=False)
-    raise typer.Exit(int(_code(result.table)))
+    facts = {
+        "a": names[0],
+        "b": names[1],
+        "simulated": bool(result.synthetic),
+        "predicted": "predicted" in result.synthetic,
+        "differs": result.differs,
+        "only_a": result.only_a,
+        "only_b": result.only_b,
+        "notes": result.notes,
+    }
+    _print_verdicts(result.table, format_, partial(render.comparison, result, names=names), facts)
 
 
 def ablate(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs of a sweep with factors.")
+        list[str] | None, typer.Argument(metavar="RUN...", help="Runs of a sweep with factors.")
     ] = None,
     factor: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=BASE,LEVEL...", help="Its levels, base first. Default: the sweep's factors."
+            metavar="NAME=BASE,LEVEL...",
+            help="Judge this factor at these levels, base first. Repeatable. Default: the sweep's factors.",
         ),
     ] = None,
     table: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Judge a published table of means instead (YAML).")
+        str | None,
+        typer.Option(metavar="FILE", help="Judge this published table of means (YAML) instead of runs."),
     ] = None,
-    metric: Metrics = None,
+    metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
-    include_invalid: IncludeInvalid = False,
+    include_invalid: options.IncludeInvalid = False,
     format_: FormatOption = "table",
 ) -> None:
-    """What each factor does: effect, interval and verdict, and whether variability differs."""
-    from rocbench import console
+    """Judge each factor of an ablation: effect, interval and verdict, and the change of variability."""
     from rocbench.judgement import ablate as library
     from rocbench.judgement import render
 
     if bool(runs) == (table is not None):
-        raise InputError("something to judge is needed", fix="give run folders, or --table FILE")
+        raise InputError("either runs or --table is needed", fix="give run folders, or --table FILE")
     settings = _settings(metric, min_effect, "welch", None, include_invalid)
     if table is not None:
         _published(table, settings, format_)
-        return
     assert runs is not None
     frame = _cells(*runs)
     factors: Levels = _factors(factor) if factor else _planned_factors(runs[0])
     if not factors:
         raise InputError("this run has no factors", where=runs[0], fix="name them: --factor aiter=off,on")
     result = library.ablate(frame, factors, settings)
+    facts = {
+        "factors": result.factors,
+        "simulated": bool(result.synthetic),
+        "predicted": "predicted" in result.synthetic,
+        "notes": result.notes,
+    }
+    _print_verdicts(result.table, format_, partial(render.ablation, result), facts)
+
+
+def _published(name: str, settings: Settings, format_: Format) -> NoReturn:
+    """Judge a published table of means, level by level."""
+    from rocbench.judgement import published, render
+    from rocbench.settings import catalog, yamlfile
+
+    table = yamlfile.load(catalog.path_of("published", name), published.PublishedTable)
+    result = published.read(table, min_effect=settings.min_effect, alpha=settings.alpha)
+    facts = {
+        "title": table.title,
+        "source": table.source,
+        "spread": result.spread,
+        "spread_ratio": result.spread_ratio,
+        "notes": result.notes,
+    }
+    _print_verdicts(result.table, format_, partial(render.reading, table, result), facts)
+
+
+def _print_verdicts(
+    table: pd.DataFrame, format_: Format, text: Callable[..., str], facts: Mapping[str, Any]
+) -> NoReturn:
+    """Print a table of verdicts and exit: 1 if anything is worse, 3 if every verdict is "cannot tell", else 0.
+
+    Args:
+        table: the verdicts; all of the CSV, and the rows of the JSON.
+        format_: the format.
+        text: renders text or Markdown; called with `as_markdown` and `width`.
+        facts: additional keys of the JSON.
+    """
+    from rocbench import console
+    from rocbench.judgement import render
+
     match format_:
         case "csv":
-            text = render.as_csv(result.table)
+            output = render.as_csv(table)
         case "json":
-            text = render.as_json(
-                result.table,
-                factors=result.factors,
-                simulated=bool(result.synthetic),
-                predicted="predicted" in result.synthetic,
-                notes=result.notes,
-            )
+            output = render.as_json(table, **facts)
         case _:
-            text = render.ablation(result, as_markdown=format_ == "md", width=console.out().width)
-    typer.echo(text, nl=False)
-    raise typer.Exit(int(_code(result.table)))
+            output = text(as_markdown=format_ == "md", width=console.out().width)
+    typer.echo(output, nl=False)
+    words = set(table["verdict"])
+    if "worse" in words:
+        raise typer.Exit(int(Exit.DONE_WITH_FAULTS))
+    raise typer.Exit(int(Exit.CANNOT_TELL if words == {"cannot tell"} else Exit.DONE))
 
 
 def gate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, or latest.")],
+    run: options.Run,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="A run, latest (the run before this one), or a cells file."),
+        typer.Option(
+            metavar="RUN",
+            help="Compare with this run, latest (the run before this one), or a cells file. "
+            "Default: check limits only.",
+        ),
     ] = None,
     rules: Annotated[
-        Path | None, typer.Option(help="gate.yaml; default: 5 % on throughput and TPOT, 10 % on TTFT.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Use the rules of this gate.yaml. Default: at most 5 % worse in throughput and TPOT, 10 % in TTFT.",
+        ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Markdown summary.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a Markdown summary to this file.")
+    ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Pass, regression, or cannot tell: exit code 0, 1 or 3."""
+    """Check a run against a baseline and limits. Exit code 0: pass, 1: regression, 3: cannot tell."""
     from rocbench.judgement import gate as library
     from rocbench.judgement import gatereport, gaterules
     from rocbench.settings import yamlfile
 
-    wanted: GateRules = yamlfile.load(rules, gaterules.GateRules) if rules else gaterules.GateRules()
-    held = _one(run)
-    cells = _filled(held.cells(), run)
-    against, notes = _baseline(held, baseline) if baseline is not None else (None, ())
+    gate_rules = yamlfile.load(rules, gaterules.GateRules) if rules else gaterules.GateRules()
+    folder = options.one_run(run)
+    cells = _filled(folder.cells(), run)
+    against, notes = _baseline(folder, baseline) if baseline is not None else (None, ())
     if baseline == "latest" and against is None:
-        result = library.without_baseline(cells, wanted, "there is no earlier run of this sweep")
+        result = library.without_baseline(cells, gate_rules, "there is no earlier run of this sweep")
     else:
-        result = library.gate(cells, against, wanted, notes)
-    title = f"Performance gate of {held.path.name}"
+        result = library.gate(cells, against, gate_rules, notes)
+    title = f"Performance gate of {folder.path.name}"
     if junit is not None:
         _write(junit, gatereport.junit(result, title))
     if markdown is not None:
@@ -180,7 +219,15 @@ def gate(
     raise typer.Exit(int(result.exit_code))
 
 
-# --- what was named
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path)) from None
+
+
+# --- settings
 
 
 def _settings(
@@ -190,17 +237,19 @@ def _settings(
     allow: list[str] | None,
     include_invalid: bool,
 ) -> Settings:
-    """Flags as settings.
+    """Return the options as settings.
 
     Raises:
-        InputError: a share or a guard cannot be read.
+        InputError: a share cannot be read, or a column is not a guard.
     """
     from rocbench.judgement.compare import DEFAULT_METRICS, GUARDS, Settings
 
     unknown = set(allow or ()) - set(GUARDS)
     if unknown:
         raise InputError(
-            f"no such guard: {', '.join(sorted(unknown))}", where="--allow", fix=f"one of {', '.join(GUARDS)}"
+            f"unknown guard: {', '.join(sorted(unknown))}",
+            where="--allow",
+            fix=f"give one of {', '.join(GUARDS)}",
         )
     return Settings(
         metrics=tuple(metric or DEFAULT_METRICS),
@@ -212,30 +261,22 @@ def _settings(
 
 
 def _share(text: str) -> float:
+    from rocbench.settings.goals import percent_as_share
+
     try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        share = float(percent_as_share(text))
     except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise InputError(f"cannot read {text!r}", where="--min-effect", fix="give a share: 2% or 0.02")
-    return value
+        share = -1.0
+    if not 0 <= share < 1:
+        raise options.unreadable(text, "--min-effect", "a share: 2% or 0.02")
+    return share
 
 
-def _folders(name: str) -> list[RunFolder]:
-    from rocbench.commands.reporting import find
-
-    return find([name])
-
-
-def _one(name: str) -> RunFolder:
-    folders = _folders(name)
-    if len(folders) != 1:
-        raise InputError("that is a folder of several runs", where=name, fix="name one of them")
-    return folders[0]
+# --- runs and their rows
 
 
 def _cells(*names: str) -> pd.DataFrame:
-    """The rows of runs, folders of runs, or cells files, together."""
+    """Return all rows of runs, folders of runs, or cells files."""
     import pandas as pd
 
     from rocbench.store.cells import read_cells
@@ -245,7 +286,7 @@ def _cells(*names: str) -> pd.DataFrame:
         if Path(name).is_file():
             frames.append(_filled(read_cells(Path(name)), name))
         else:
-            frames += [_filled(folder.cells(), str(folder.path)) for folder in _folders(name)]
+            frames += [_filled(folder.cells(), str(folder.path)) for folder in options.runs([name])]
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
@@ -256,91 +297,88 @@ def _filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _sides(a: str, b: str) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """The rows of both sides, and what is to be told of them; runs of one that lie in the other's folder are not pooled into it.
+    """Return the rows of both sides, and notes. A run of one side inside the other side's folder counts once.
 
     Raises:
-        InputError: both are the same runs.
+        InputError: both sides are the same runs.
     """
     if Path(a).is_file() or Path(b).is_file():
         return _cells(a), _cells(b), ()
-    one, other = ([str(folder.path.resolve()) for folder in _folders(name)] for name in (a, b))
+    one, other = ([str(folder.path.resolve()) for folder in options.runs([name])] for name in (a, b))
     only_a = [path for path in one if path not in other]
     only_b = [path for path in other if path not in one]
     if not only_a and not only_b:
         raise InputError(
-            "both sides are the same run", where=b, fix="name another, or compare its arms: --arms NAME"
+            "both sides are the same run", where=b, fix="name another run, or compare its arms: --arms NAME"
         )
     inner, outer = (b, a) if only_a else (a, b)
-    left = (f"{inner} lies in the folder {outer}, and was left out of it",)
-    return _cells(*(only_a or one)), _cells(*(only_b or other)), left if len(only_a) < len(one) else ()
+    notes = (f"{inner} is inside the folder {outer}, and was left out of it",)
+    return _cells(*(only_a or one)), _cells(*(only_b or other)), notes if len(only_a) < len(one) else ()
 
 
 def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
-    """The baseline's rows, and what is to be told of them; never the run's own, which are as good as themselves.
+    """Return the baseline's rows without the run's own, and notes.
 
-    `latest` is the newest run of the same sweep before this one, None where there is none.
+    `latest` is the newest run of the same sweep before this one; None if there is none.
 
     Raises:
-        InputError: the baseline is this very run.
+        InputError: the baseline is the run itself.
     """
     from rocbench import ledger
-    from rocbench.commands.reporting import left_out
-    from rocbench.store.runs import find as find_runs
+    from rocbench.store.runs import find
 
     if name == "latest":
-        before = ledger.latest_before(run, find_runs(run.path.resolve().parent, left_out))
+        before = ledger.latest_before(run, find(run.path.resolve().parent, options.skipped))
         return (before.cells() if before is not None else None), ()
     if Path(name).is_file():
         return _cells(name), ()
-    there = _folders(name)
-    others = [folder for folder in there if folder.path.resolve() != run.path.resolve()]
+    folders = options.runs([name])
+    others = [folder for folder in folders if folder.path.resolve() != run.path.resolve()]
     if not others:
         raise InputError("the baseline is the run itself", where=name, fix="name an earlier run, or latest")
-    left = ("the run itself lies in the baseline's folder, and was left out of it",)
-    return _cells(*(str(folder.path) for folder in others)), left if len(others) < len(there) else ()
+    notes = ("the run itself is inside the baseline's folder, and was left out of it",)
+    return _cells(*(str(folder.path) for folder in others)), notes if len(others) < len(folders) else ()
 
 
 # --- arms and factors
 
 
 def _planned_factors(name: str) -> Levels:
-    """The factors of the sweep that a run was made by; empty where there are none."""
+    """Return the factors of a run's sweep; empty if it has none."""
     if Path(name).is_file():
         return {}
-    plan = _folders(name)[0].read_json("plan.json") or {}
+    plan = options.runs([name])[0].read_json("plan.json") or {}
     return dict((plan.get("sweep") or {}).get("factors") or {})
 
 
 def _factors(items: list[str]) -> Levels:
-    """`aiter=off,on` as a factor and its levels."""
-    found = {}
+    """Parse `aiter=off,on` as a factor and its levels."""
+    factors = {}
     for item in items:
         name, equals, levels = item.partition("=")
         if not equals or len(levels.split(",")) < 2:
-            raise InputError(
-                f"cannot read {item!r}", where="--factor", fix="give NAME=BASE,LEVEL: aiter=off,on"
-            )
-        found[name] = [level.strip() for level in levels.split(",")]
-    return found
+            raise options.unreadable(item, "--factor", "NAME=BASE,LEVEL: aiter=off,on")
+        factors[name] = [level.strip() for level in levels.split(",")]
+    return factors
 
 
 def _split(
     frame: pd.DataFrame, arms: str, planned: Levels
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, str]]:
-    """Two arms of one run's rows, base first, and what to call them."""
+    """Return the rows of two arms, base first, and the names of the arms."""
     from rocbench.judgement import compare as library
 
     name, equals, text = arms.partition("=")
     frame = frame.assign(**{name: _levels_of(frame, name)})
     levels = [part.strip() for part in text.split(",")] if equals else _two(frame, name, planned)
     if len(levels) != 2:
-        raise InputError(f"cannot read {arms!r}", where="--arms", fix="give NAME=BASE,LEVEL: aiter=off,on")
+        raise options.unreadable(arms, "--arms", "NAME=BASE,LEVEL: aiter=off,on")
     base, other = library.split(frame, name, levels[0], levels[1])
     return base, other, (f"{name}={levels[0]}", f"{name}={levels[1]}")
 
 
 def _levels_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """The level of each row: as the plan set it (axes), else the column of that name."""
+    """Return the level of each row: from the plan's axes, else from the column of that name."""
     import pandas as pd
 
     from rocbench.judgement.compare import plain_value
@@ -348,19 +386,23 @@ def _levels_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
 
     cells = zip(frame["cell_id"], frame["axes"], strict=True)
     planned = [kept.held({"cell_id": cell, "axes": axes}, "axes").get(name) for cell, axes in cells]
-    there = list(frame[name]) if name in frame.columns else [None] * len(frame)
+    measured = list(frame[name]) if name in frame.columns else [None] * len(frame)
     if all(level is None for level in planned) and name not in frame.columns:
-        raise InputError(f"no arm or column {name!r} in the cells", where="--arms")
-    chosen = [one if one is not None else other for one, other in zip(planned, there, strict=True)]
+        raise InputError(f"the cells have no arm or column {name!r}", where="--arms")
+    chosen = [one if one is not None else other for one, other in zip(planned, measured, strict=True)]
     shown = [{True: "on", False: "off"}[v] if isinstance(v, bool) else plain_value(v) for v in chosen]
     return pd.Series(shown, index=frame.index, dtype=object)
 
 
 def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
-    """The two levels of an arm, base first, where they are no question."""
-    there = {str(level) for level in frame[name]}
+    """Return the two levels of an arm, base first.
+
+    Raises:
+        InputError: the rows do not have exactly two levels.
+    """
+    present = {str(level) for level in frame[name]}
     known = [{True: "on", False: "off"}[v] if isinstance(v, bool) else str(v) for v in planned.get(name, ())]
-    levels = known if there == set(known) else sorted(there)
+    levels = known if present == set(known) else sorted(present)
     if len(levels) != 2:
         raise InputError(
             f"{name} has {len(levels)} levels here: {', '.join(levels)}",
@@ -368,48 +410,3 @@ def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
             fix=f"name two, base first: --arms {name}={','.join(levels[:2])}",
         )
     return levels
-
-
-def _published(name: str, settings: Settings, format_: Format) -> None:
-    """What a published table of means tells, level by level."""
-    from rocbench import console
-    from rocbench.judgement import published, render
-    from rocbench.settings import catalog, yamlfile
-
-    table = yamlfile.load(catalog.path_of("published", name), published.PublishedTable)
-    result = published.read(table, min_effect=settings.min_effect, alpha=settings.alpha)
-    match format_:
-        case "csv":
-            text = render.as_csv(result.table)
-        case "json":
-            text = render.as_json(
-                result.table,
-                title=table.title,
-                source=table.source,
-                spread=result.spread,
-                spread_ratio=result.spread_ratio,
-                notes=result.notes,
-            )
-        case _:
-            text = render.reading(table, result, as_markdown=format_ == "md", width=console.out().width)
-    typer.echo(text, nl=False)
-    raise typer.Exit(int(_code(result.table)))
-
-
-# --- what comes of it
-
-
-def _code(table: pd.DataFrame) -> Exit:
-    """1 when something is worse, 3 when nothing could be told, else 0."""
-    words = set(table["verdict"])
-    if "worse" in words:
-        return Exit.DONE_WITH_FAULTS
-    return Exit.CANNOT_TELL if words == {"cannot tell"} else Exit.DONE
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentFault(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -1,7 +1,8 @@
-"""`bench profiles`: what the tool knows of models, hardware and workloads."""
+"""`bench profiles`, `bench explain` and `bench rules`: profiles, and the flags that follow from them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -12,7 +13,7 @@ from rocbench.commands import options
 from rocbench.errors import InputError
 
 profiles = typer.Typer(
-    no_args_is_help=True, help="Models, hardware, workloads and sweeps that the tool knows."
+    no_args_is_help=True, help="List, show and create profiles of models, hardware, workloads and sweeps."
 )
 
 KINDS = ("models", "hardware", "workloads", "sweeps")
@@ -20,17 +21,20 @@ KINDS = ("models", "hardware", "workloads", "sweeps")
 
 @profiles.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="models, hardware, workloads or sweeps.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="KIND", help="models, hardware, workloads or sweeps. Default: all."),
+    ] = None,
 ) -> None:
     """List profiles by kind."""
     from rocbench import console
     from rocbench.settings import catalog
 
     if kind is not None and kind not in KINDS:
-        raise InputError(f"no kind named {kind!r}", fix=f"one of {', '.join(KINDS)}")
-    for one in [kind] if kind else KINDS:
-        rows = [[name, _line(one, name)] for name in catalog.names(one)]
-        console.show_rows([one, ""], rows)
+        raise InputError(f"unknown kind {kind!r}", fix=f"give one of {', '.join(KINDS)}")
+    for listed in [kind] if kind else KINDS:
+        rows = [[name, _line(listed, name)] for name in catalog.names(listed)]
+        console.show_rows([listed, ""], rows)
 
 
 def _line(kind: str, name: str) -> str:
@@ -57,8 +61,10 @@ def _line(kind: str, name: str) -> str:
 
 
 @profiles.command("show")
-def show(name: str) -> None:
-    """Print a profile's YAML."""
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Profile of any kind.")],
+) -> None:
+    """Print the YAML of a profile."""
     from rocbench.settings import catalog
 
     for kind in KINDS:
@@ -68,22 +74,24 @@ def show(name: str) -> None:
             typer.echo(textfile.read_text(path), nl=False)
             return
     catalog.path_of("models", name)
-    raise InputError(f"no profile named {name!r}", fix="bench profiles list")
+    raise InputError(f"no profile named {name!r}", fix="bench profiles list shows all names")
 
 
 @profiles.command("new")
 def new(
-    config: Annotated[Path, typer.Argument(help="A Hugging Face config.json.")],
-    name: Annotated[str | None, typer.Option(help="The profile's name; default from the config.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A Hugging Face config.json.")],
+    name: Annotated[str | None, typer.Option(help="Name the profile. Default: from the config.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to this file. Default: standard output.")
+    ] = None,
 ) -> None:
-    """Make a model profile from a config.json, and say what it couldn't tell."""
+    """Create a model profile from a config.json, with a list of the facts that the config does not give."""
     from rocbench.newprofile import profile_text
 
-    repeated: list[str] = []  # transformers takes the last of them without a word
+    repeated: list[str] = []  # transformers silently takes the last of them
     data = textfile.read_json(config, fix="give a model's config.json", finite=False, repeated=repeated)
     if not isinstance(data, dict):
-        raise InputError("not a config.json: it holds no object", where=str(config))
+        raise InputError("not a config.json: it is not a JSON object", where=str(config))
     text = profile_text(data, name, repeated)
     if out is None:
         typer.echo(text, nl=False)
@@ -98,7 +106,7 @@ def new(
 
 
 def explain(
-    model: Annotated[str, typer.Argument(help="A model profile, see bench profiles list.")],
+    model: options.ModelName,
     vllm: options.Vllm = None,
     hardware: options.HardwareName = None,
     tp: options.Tp = None,
@@ -106,51 +114,60 @@ def explain(
     set_: options.SetText = None,
     diff: Annotated[
         tuple[str, str] | None,
-        typer.Option("--diff", metavar="OLD NEW", help="What changes between two versions."),
+        typer.Option("--diff", metavar="OLD NEW", help="Show the changes between two vLLM versions."),
     ] = None,
     check: Annotated[
         str | None,
-        typer.Option("--check", metavar="VLLM", help="Hold the flags against this installed `vllm`."),
+        typer.Option("--check", metavar="VLLM", help="Check the flags against this installed `vllm`."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Each flag and variable of a server: its value, why, who set it, and the source."""
+    """Explain each flag and variable of a server: its value, reason, origin and source."""
     from rocbench.commands import asking, rulesshown
     from rocbench.rules.versions import release
 
+    overrides = options.overrides(vllm, hardware, tp, aiter, set_)
     if diff is not None:
         for option, given in (("--vllm", vllm), ("--check", check)):
             if given is not None:
-                raise InputError("has no meaning beside --diff, which names both versions", where=option)
-        one = asking.resolution(model, diff[0], hardware, tp, options.aiter(aiter), set_)
-        other = asking.resolution(model, diff[1], hardware, tp, options.aiter(aiter), set_)
-        rulesshown.show_diff(model, diff, one, other, as_json=as_json)
+                raise InputError("cannot be combined with --diff, which names both versions", where=option)
+        old, new = (asking.resolution(model, replace(overrides, vllm=version)) for version in diff)
+        rulesshown.show_diff(model, diff, old, new, as_json=as_json)
         return
-    installed = asking.installed_version(check)
-    resolved = asking.resolution(model, vllm or installed, hardware, tp, options.aiter(aiter), set_)
+    installed = asking.installed_version(check) if check is not None else None
+    resolved = asking.resolution(model, replace(overrides, vllm=vllm or installed))
     rulesshown.show_resolution(resolved, as_json=as_json)
-    missing = asking.check(resolved, check) if check is not None else ()
+    unknown = asking.check(resolved, check) if check is not None else ()
     if vllm and installed and release(vllm) != release(installed):
         typer.echo(f"warning: the flags are for vLLM {vllm} (--vllm), but {check} is {installed}", err=True)
-    for line in missing:
+    for line in unknown:
         typer.echo(f"not in the installed vLLM: {line}", err=as_json)
-    if check is not None and not missing:
-        typer.echo("every flag and variable is known to the installed vLLM", err=as_json)
-    if resolved.contradictions or missing:
+    if check is not None and not unknown:
+        typer.echo("the installed vLLM knows every flag and variable", err=as_json)
+    if resolved.contradictions or unknown:
         raise typer.Exit(2)
 
 
 def rules(
-    name: Annotated[str, typer.Argument(help="A rule id or pattern.")] = "*",
-    vllm: options.Vllm = None,
-    platform: Annotated[str | None, typer.Option(help="rocm or cpu.")] = None,
-    severity: Annotated[str | None, typer.Option(help="hard_error, performance, accuracy or method.")] = None,
-    text: Annotated[str, typer.Option(help="A word in any part of the rule.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Rule id; * and ? are wildcards.")] = "*",
+    vllm: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="Select rules for this vLLM version, such as 0.14.1."),
+    ] = None,
+    platform: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Select rules for rocm or cpu.")
+    ] = None,
+    severity: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Select hard_error, performance, accuracy or method."),
+    ] = None,
+    text: Annotated[str, typer.Option(help="Select rules that contain this text.")] = "",
     historical: Annotated[
-        bool | None, typer.Option("--historical/--current", help="Only (not) historical.")
+        bool | None,
+        typer.Option("--historical/--current", help="Select only historical, or only current rules."),
     ] = None,
 ) -> None:
-    """List the rules: when each holds, what it does, and its source."""
+    """List the rules: their versions, conditions, effects and sources."""
     from rocbench.commands import rulesshown
     from rocbench.rules import explain as explained
     from rocbench.rules.load import shipped
@@ -161,8 +178,8 @@ def rules(
         ("--severity", severity, get_args(Severity)),
     ):
         if given is not None and given not in known:
-            raise InputError(f"cannot use {given!r}", where=option, fix=f"one of {', '.join(known)}")
-    found = explained.list_rules(
+            raise options.unreadable(given, option, f"one of {', '.join(known)}")
+    matches = explained.list_rules(
         shipped(),
         name=name,
         platform=platform,
@@ -171,6 +188,6 @@ def rules(
         historical=historical,
         text=text,
     )
-    if not found:
+    if not matches:
         raise InputError("no rule matches", fix="bench rules lists all")
-    rulesshown.show_rules(found)
+    rulesshown.show_rules(matches)

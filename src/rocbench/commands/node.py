@@ -7,17 +7,16 @@ from typing import Annotated
 import typer
 
 from rocbench import harmless
+from rocbench.commands import options
 from rocbench.errors import Exit, NodeFault
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs that the node should have.")] = 8,
-    reap: Annotated[
-        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
-    ] = False,
+    as_json: options.AsJson = False,
+    gpus: Annotated[int, typer.Option(min=0, help="Expect this number of GPUs.")] = 8,
+    reap: options.Reap = False,
 ) -> None:
-    """Check this node before a run: each check passes, fails or cannot be told. Changes nothing."""
+    """Check this node before a run: each check passes, fails or stays unknown. Changes nothing without --reap."""
     from rocbench import console
     from rocbench.probe import amd_smi
     from rocbench.probe import doctor as examined
@@ -25,12 +24,12 @@ def doctor(
     from rocbench.server.spec import GRACE_S
 
     try:
-        left = orphans.find()
-    except NodeFault:  # told by a check of its own
-        left = ()
+        found = orphans.find()
+    except NodeFault:  # a check reports it
+        found = ()
         if reap:
             raise
-    for orphan in left if reap else ():
+    for orphan in found if reap else ():
         if not orphan.doubt:
             orphans.reap(orphan, grace_s=GRACE_S)
     checks = examined.examine(left_servers=orphans.check(), gpus=gpus)
@@ -38,26 +37,24 @@ def doctor(
         typer.echo(harmless.json_text(examined.as_json(checks)))
     else:
         console.show_rows(
-            ["", "need", "check", "found", "wanted", "what to do"],
+            ["", "need", "check", "found", "expected", "fix"],
             [[c.status, c.need, c.id, c.found, c.want, c.fix] for c in checks],
         )
         for warning in amd_smi.warnings():
             console.say(warning)
-        for orphan in left:
-            done = "ended" if reap else "left behind by an earlier bench, end it with --reap"
-            console.say(f"left alone: {orphan.doubt}" if orphan.doubt else f"{done}: {orphan.text()}")
+        for orphan in found:
+            state = "stopped" if reap else "left behind by an earlier bench; stop it with --reap"
+            console.say(f"left alone: {orphan.doubt}" if orphan.doubt else f"{state}: {orphan.text()}")
     failed = examined.failed_musts(checks)
     if not as_json:
         unknown = sum(check.status == "unknown" for check in checks)
-        console.say(f"{len(checks)} checks: {len(failed)} must-checks failed, {unknown} cannot be told")
-    if failed or (not reap and any(not orphan.doubt for orphan in left)):
+        console.say(f"{len(checks)} checks: {len(failed)} must-checks failed, {unknown} unknown")
+    if failed or (not reap and any(not orphan.doubt for orphan in found)):
         raise typer.Exit(int(Exit.ENVIRONMENT))
 
 
-def calibrate(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Find what one load worker of this machine can deliver with true stamps, and keep it. About three minutes."""
+def calibrate(as_json: options.AsJson = False) -> None:
+    """Measure the load that one worker of this machine can send with accurate timestamps, and store it. Takes 3 minutes."""
     from dataclasses import asdict
 
     from rocbench import console
@@ -65,20 +62,20 @@ def calibrate(
     from rocbench.load import drive
     from rocbench.units import number
 
-    def tell(level: ceiling.LoadLevel) -> None:
+    def show(level: ceiling.LoadLevel) -> None:
         if not as_json:
             console.say(
                 f"{level.users:,} users, {level.step_ms:g} ms steps: {number(level.tokens_per_s, 0)} tokens/s, "
-                f"{level.cpu_us_per_token:.1f} us CPU a token, ITL p99 off by {level.itl_p99_off_ms:.2f} ms"
+                f"{level.cpu_us_per_token:.1f} us CPU per token, ITL p99 off by {level.itl_p99_off_ms:.2f} ms"
             )
 
-    found = ceiling.calibrate(drive, tell)
-    where = ceiling.save(found)
+    ceilings = ceiling.calibrate(drive, show)
+    path = ceiling.save(ceilings)
     if as_json:
-        typer.echo(harmless.json_text(asdict(found)))
+        typer.echo(harmless.json_text(asdict(ceilings)))
         return
     console.say(
-        f"one worker: stamps stay true up to {number(found.worker_tokens_per_s, 0)} tokens/s and "
-        f"{found.worker_users:,} users (limited by: {found.limited_by})"
+        f"one worker: timestamps are accurate up to {number(ceilings.worker_tokens_per_s, 0)} tokens/s and "
+        f"{ceilings.worker_users:,} users (limited by: {ceilings.limited_by})"
     )
-    console.say(f"kept in {where}")
+    console.say(f"written: {path}")

@@ -1,69 +1,140 @@
-"""Options that several commands share, and how their text becomes values."""
+"""Options and arguments that several commands share, and the values of their texts."""
 
 from __future__ import annotations
 
 import math
 import os
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from rocbench import jsontext
 from rocbench.errors import InputError
 
-Vllm = Annotated[str | None, typer.Option(help="vLLM version the servers have, for example 0.14.1.")]
-HardwareName = Annotated[str | None, typer.Option("--hardware", help="Hardware profile, for example mi325x.")]
-Tp = Annotated[int | None, typer.Option(min=1, max=1024, help="Tensor parallel size.")]
-AiterText = Annotated[str | None, typer.Option("--aiter", help="on, off, or parts: moe=off,mla=on.")]
-SetText = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A serve flag or env.NAME; repeatable.")
+if TYPE_CHECKING:
+    from rocbench.plan.planned import Overrides
+    from rocbench.store.folder import RunFolder
+
+RESULTS = Path("results")
+
+SweepFile = Annotated[
+    str | None, typer.Argument(metavar="SWEEP", help="Sweep: a name or a YAML file. Default: quick.")
 ]
-Api = Annotated[
-    str | None, typer.Option(help="completions (token ids, the default), or chat (text with its template).")
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Model profile; `bench profiles list models` lists them.")
 ]
-ExtraBody = Annotated[
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder, run id, or latest.")]
+Vllm = Annotated[
     str | None,
-    typer.Option(metavar="JSON", help="Further fields of each request's body: '{\"top_p\": 0.9}'."),
-]
-Header = Annotated[
-    list[str] | None,
     typer.Option(
-        metavar="'NAME: VALUE'",
-        help="A header of every request to --base-url, a secret by its variable: 'X-Api-Key: $MY_KEY'; repeatable.",
+        metavar="VERSION",
+        help="Derive flags for this vLLM version, such as 0.14.1. Default: the sweep's, else unknown.",
     ),
 ]
-Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Take any TLS certificate of --base-url; its rows say so.")
+HardwareName = Annotated[
+    str | None,
+    typer.Option(
+        "--hardware", metavar="NAME", help="Use this hardware profile. Default: the sweep's, else mi325x."
+    ),
+]
+Tp = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Set the tensor parallel size, in GPUs. Default: the profile's."),
+]
+AiterText = Annotated[
+    str | None,
+    typer.Option(
+        "--aiter",
+        metavar="SWITCH",
+        help="Switch AITER on or off, or parts of it: moe=off,mla=on. Default: by profile and rules.",
+    ),
+]
+SetText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a serve flag (block_size=64) or a variable (env.NAME=1). Repeatable.",
+    ),
+]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN", help="Select cells by MODEL or MODEL/WORKLOAD/LEVEL; * and ? are wildcards."
+    ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Go on against hard errors of the rules; rows are marked.")
+    bool, typer.Option("--force", help="Continue despite hard errors of the rules; rows are marked.")
 ]
+Reap = Annotated[bool, typer.Option("--reap", help="Stop servers that an earlier bench left running.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="COLUMN",
+        help="Show this column of cells. Repeatable. Default: output_throughput, median_ttft_ms, "
+        "median_tpot_ms, p99_e2el_ms.",
+    ),
+]
+IncludeInvalid = Annotated[bool, typer.Option("--include-invalid", help="Include invalid rows.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Number = TypeVar("Number", int, float)
 
 
-def aiter(text: str | None) -> Any:
-    """`on`, `off` or `moe=off,mla=on` as a setting.
+def overrides(
+    vllm: str | None,
+    hardware: str | None,
+    tp: int | None,
+    aiter: str | None,
+    set_: list[str] | None,
+    *,
+    only: str | None = None,
+    force: bool = False,
+) -> Overrides:
+    """Return the values of the options that override the YAML.
 
     Raises:
-        InputError: it is none of these.
+        InputError: `--aiter` or `--set` cannot be read.
+    """
+    from rocbench.plan.planned import Overrides
+
+    args, env = settings(set_)
+    return Overrides(
+        vllm=vllm,
+        hardware=hardware,
+        tp=tp,
+        aiter=aiter_switch(aiter),
+        args=args,
+        env=env,
+        force=force,
+        only=only,
+    )
+
+
+def aiter_switch(text: str | None) -> Any:
+    """Parse `on`, `off` or `moe=off,mla=on`.
+
+    Raises:
+        InputError: the text has another form.
     """
     if text is None or text in ("on", "off"):
         return text
     parts: dict[str, str] = {}
     for item in text.split(","):
-        part, _, value = item.partition("=")
-        if value not in ("on", "off"):
-            raise InputError(
-                f"cannot read {text!r}", where="--aiter", fix="give on, off, or parts: moe=off,mla=on"
-            )
-        parts[part.strip()] = value
+        part, _, switch = item.partition("=")
+        if switch not in ("on", "off"):
+            raise unreadable(text, "--aiter", "on, off, or parts: moe=off,mla=on")
+        parts[part.strip()] = switch
     return parts
 
 
 def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """`--set` items as serve arguments and environment. `true`, `false`, `none`, numbers and JSON are read as such.
+    """Parse `--set` items as serve arguments and environment. Values are read as by `value`.
 
     Raises:
-        InputError: an item is not KEY=VALUE, or its NAME is no variable's.
+        InputError: an item is not KEY=VALUE, or NAME cannot be the name of a variable.
     """
     from rocbench.settings.strict import variable  # pydantic, which `bench --help` does without
 
@@ -72,9 +143,7 @@ def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
     for item in items or []:
         key, equals, text = item.partition("=")
         if not equals or not key:
-            raise InputError(
-                f"cannot read {item!r}", where="--set", fix="give KEY=VALUE, for example block_size=64"
-            )
+            raise unreadable(item, "--set", "KEY=VALUE, for example block_size=64")
         if key.startswith("env."):
             try:
                 env[variable(key[4:])] = text
@@ -85,32 +154,11 @@ def settings(items: list[str] | None) -> tuple[dict[str, Any], dict[str, str]]:
     return args, env
 
 
-def requests(
-    api: str | None, extra_body: str | None, header: list[str] | None, *, insecure: bool
-) -> dict[str, Any]:
-    """What a request is and how it is sent, as changes of a sweep; None where nothing was said.
-
-    Raises:
-        InputError: a value cannot be read.
-    """
-    from rocbench.server.secretvalues import secret_values
-    from rocbench.settings import body, headers
-
-    if api not in {None, "completions", "chat"}:
-        raise InputError(f"no API {api!r}", where="--api", fix="give completions or chat")
-    return {
-        "api": api,
-        "extra_body": None if extra_body is None else body.parse(extra_body),
-        "headers": headers.parse(header, secret_values(dict(os.environ))) if header else None,
-        "insecure": insecure or None,
-    }
-
-
 def value(text: str) -> Any:
-    """A word as the value it stands for.
+    """Parse `true`, `false`, `none`, a number or JSON; any other word is text.
 
     Raises:
-        InputError: it begins as JSON or is a number, and is out of bounds.
+        InputError: a number or JSON is out of bounds or malformed.
     """
     words: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
@@ -123,31 +171,82 @@ def value(text: str) -> Any:
         return text
 
 
-def int_list(text: str, option: str) -> tuple[int, ...]:
-    """`1,64,1000` as positive integers.
+def requests(
+    api: str | None, extra_body: str | None, header: list[str] | None, *, insecure: bool
+) -> dict[str, Any]:
+    """Return the options that shape requests, as changes of a sweep; None for those not given.
 
     Raises:
-        InputError: it is no such list.
+        InputError: a value cannot be read.
+    """
+    from rocbench.server.secretvalues import secret_values
+    from rocbench.settings import body, headers
+
+    if api not in {None, "completions", "chat"}:
+        raise InputError(f"unknown API {api!r}", where="--api", fix="give completions or chat")
+    return {
+        "api": api,
+        "extra_body": None if extra_body is None else body.parse(extra_body),
+        "headers": headers.parse(header, secret_values(dict(os.environ))) if header else None,
+        "insecure": insecure or None,
+    }
+
+
+def positive(text: str, option: str, kind: type[Number], example: str) -> tuple[Number, ...]:
+    """Parse `1,64,1000` as positive numbers.
+
+    Raises:
+        InputError: the text is not such a list.
     """
     try:
-        values = tuple(int(part) for part in text.split(","))
+        values = tuple(kind(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if not values or min(values) < 1:
-        raise InputError(f"cannot read {text!r:.60}", where=option, fix="give positive numbers: 1,64,1000")
+    if not values or not all(0 < number < math.inf for number in values):
+        raise unreadable(text, option, f"positive numbers: {example}")
     return values
 
 
-def float_list(text: str, option: str) -> tuple[float, ...]:
-    """`0.5,2,8` as positive numbers.
+def unreadable(text: str, option: str, expected: str) -> InputError:
+    """Return the error for an option's text of another form than expected."""
+    return InputError(f"cannot read {text!r:.60}", where=option, fix=f"give {expected}")
+
+
+def runs(names: list[str]) -> list[RunFolder]:
+    """Return the run folders of RUN arguments, each once.
 
     Raises:
-        InputError: it is no such list.
+        InputError: a name matches no run.
     """
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or not all(0 < value < math.inf for value in values):
-        raise InputError(f"cannot read {text!r:.60}", where=option, fix="give positive numbers: 0.5,2,8")
-    return values
+    from rocbench.store.runs import find
+
+    by_path: dict[Path, RunFolder] = {}
+    for name in names:
+        if name == "latest" and not Path(name).exists():
+            folders = find(RESULTS, skipped)[-1:]
+        else:
+            path = next((path for path in (Path(name), RESULTS / name) if path.is_dir()), None)
+            if path is None:
+                raise InputError(
+                    "no such run", where=name, fix=f"give a run folder, or a run id under {RESULTS}/"
+                )
+            folders = find(path, skipped)
+        by_path |= {folder.path.resolve(): folder for folder in folders}
+    return list(by_path.values())
+
+
+def one_run(name: str) -> RunFolder:
+    """Return the run folder of a RUN argument.
+
+    Raises:
+        InputError: the name matches no run, or several.
+    """
+    folders = runs([name])
+    if len(folders) > 1:
+        raise InputError("this folder holds several runs", where=name, fix="name one of them")
+    return folders[0]
+
+
+def skipped(error: InputError) -> None:
+    """Warn of a damaged run among several; the others are still read."""
+    typer.echo(f"bench: this run is left out: {error.text()}", err=True)

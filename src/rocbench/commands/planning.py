@@ -1,4 +1,4 @@
-"""From what a user named (a sweep, overrides, a URL) to a plan. Reads the profiles; computes nothing."""
+"""Turn the user's input (a sweep, overrides, a URL) into a plan. Reads the profiles; computes nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from rocbench import __version__
 from rocbench.baseurl import root_of
+from rocbench.commands import options
 from rocbench.conduct import rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import ConfigError, InputError
@@ -18,7 +19,6 @@ from rocbench.plan import expand as planner
 from rocbench.plan.expand import Overrides, Plan, Sources
 from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload, check_url
-from rocbench.settings.yamltext import shown
 from rocbench.store.folder import RunFolder
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
@@ -27,12 +27,14 @@ SWEEP_KEYS = ("repeats", "seed", "concurrency", "rate")
 
 
 def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Plan:
-    """The plan of a named sweep, with the command line's changes above the YAML."""
+    """Return the plan of a sweep, with the values of the command line over those of the YAML."""
     sweep, path = catalog.sweep(name)
     changes = {key: value for key, value in (changes or {}).items() if value is not None}
-    sweep = _changed(sweep, changes, "command line")
+    sweep = _changed(sweep, changes)
     if sweep.load.shape.kind == "trace" and (lengths := {"isl", "osl"} & changes.keys()):
-        raise InputError(f"--{min(lengths)} has no effect on a trace: its lines say how long each request is")
+        raise InputError(
+            f"--{min(lengths)} has no effect on a trace: its lines give the length of each request"
+        )
     return planner.expand(sweep, sources(sweep, overrides, changes, path), overrides)
 
 
@@ -43,15 +45,15 @@ def adhoc(
     changes: Mapping[str, Any],
     overrides: Overrides,
 ) -> Plan:
-    """The plan of a sweep against a running server, without any YAML.
+    """Return the plan of a sweep against a running server, without a YAML file.
 
     Raises:
         InputError: the model or the levels are missing, or a value cannot be used.
     """
     if model is None:
-        raise InputError("--model is missing", fix="give the name the server knows, see GET /v1/models")
+        raise InputError("--model is missing", fix="give the model name of the server, see GET /v1/models")
     if not level:
-        raise InputError("--concurrency is missing", fix="give users, for example --concurrency 1,64,1000")
+        raise InputError("--concurrency is missing", fix="give numbers of users: --concurrency 1,64,1000")
     try:
         check_url(base_url)
     except ValueError as error:
@@ -69,49 +71,50 @@ def adhoc(
     try:
         sweep = Sweep.model_validate(raw | dict(level))
     except ValidationError as error:
-        raise InputError(_told(error), where="command line") from None
-    sweep = _changed(sweep, {k: v for k, v in kept.items() if k not in REQUEST_KEYS}, "command line")
-    plainest = Workload(
+        raise InputError(yamlfile.first_fault(error), where="command line") from None
+    sweep = _changed(sweep, {k: v for k, v in kept.items() if k not in REQUEST_KEYS})
+    default = Workload(
         name=f"{kept.get('isl', 512)}-{kept.get('osl', 128)}", isl=Length(mean=512), osl=Length(mean=128)
     )
-    workload = _reshaped(plainest, kept).model_copy(update={"name": plainest.name})
+    workload = _reshaped(default, kept).model_copy(update={"name": default.name})
     profile = catalog.model(model) if model in catalog.names("models") else None
     hardware = catalog.hardware(overrides.hardware) if overrides.hardware else None
-    found = Sources({model: profile} if profile else {}, {"adhoc": workload}, hardware)
-    return planner.expand(sweep, found, overrides)
+    return planner.expand(
+        sweep, Sources({model: profile} if profile else {}, {"adhoc": workload}, hardware), overrides
+    )
 
 
 def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
-    """The plan of a run folder, made again from what it keeps, and its client's options; those given here win.
+    """Return the plan of a run folder, built again from its files, and its client options with the given ones over them.
 
     Raises:
-        InputError: this bench makes another plan of it, so that old and new rows would not fit together.
+        InputError: this bench builds another plan, so old and new rows would not be comparable.
     """
     folder = RunFolder.open(run, to_go_on=True)
     kept = folder.whole_plan()
-    made = rows.stored(kept, folder.manifest)
-    if _runs(rows.plan_json(made, Overrides(), None)) != _runs(kept):
-        before = folder.manifest.get("rocbench")
+    plan = rows.stored(kept, folder.manifest)
+    if _runs(rows.plan_json(plan, Overrides(), None)) != _runs(kept):
+        version = folder.manifest.get("rocbench")
         if cause := rows.unlike(kept):
-            why, fix = cause
-        elif before == __version__:
-            why, fix = (
-                "plan.json was changed by hand, or the rules or profiles of this bench were",
+            reason, fix = cause
+        elif version == __version__:
+            reason, fix = (
+                "plan.json was edited, or the rules or profiles of this bench were",
                 "restore them",
             )
         else:
-            why, fix = "its rules, physics or defaults have changed", f"finish it with rocbench {before}"
+            reason, fix = "its rules, physics or defaults have changed", f"finish it with rocbench {version}"
         raise InputError(
-            f"this bench plans other cells than the run has: {why}",
+            f"this bench plans other cells than the run has: {reason}",
             where=str(run),
             fix=f"{fix}, or start a new run",
         )
     given = {name: value for name, value in asdict(client).items() if value is not None}
-    return made, replace(rows.client(kept), **given)
+    return plan, replace(rows.client(kept), **given)
 
 
 def _runs(plan_: Mapping[str, Any]) -> list[Any]:
-    """Launches and runs of plan.json, to be compared."""
+    """Return the servers and launches of plan.json, for a comparison."""
     servers = [
         [server.get(name) for name in ("server_id", "argv", "env")] for server in plan_.get("servers") or ()
     ]
@@ -121,10 +124,13 @@ def _runs(plan_: Mapping[str, Any]) -> list[Any]:
 def sources(
     sweep: Sweep, overrides: Overrides, changes: Mapping[str, Any] | None = None, file: Path | None = None
 ) -> Sources:
-    """Read every profile a sweep names; all faults of all files in one message.
+    """Read every profile of a sweep; all faults of all files come in one message.
 
     Args:
-        file: the sweep's file, to say on which line a name stands that is none.
+        sweep: the sweep.
+        overrides: values from the command line; only `hardware` is used.
+        changes: values from the command line for the workloads.
+        file: the sweep's file, for the line of an unknown name.
 
     Raises:
         ConfigError: a profile is missing or wrong.
@@ -134,9 +140,9 @@ def sources(
     named = [m if isinstance(m, SweepModel) else SweepModel(profile=m) for m in sweep.models]
     for place, entry in enumerate(named):
         try:
-            found = catalog.model(entry.profile)
+            profile = catalog.model(entry.profile)
             path = entry.path and str(Path(entry.path).expanduser())  # the printed command is quoted
-            models[entry.profile] = found.model_copy(update={"path": path}) if path else found
+            models[entry.profile] = profile.model_copy(update={"path": path}) if path else profile
         except ConfigError as error:
             if sweep.server.kind != "attached":
                 faults.append(_placed(error, file, ("models", place, "profile")))
@@ -155,28 +161,28 @@ def sources(
 
 
 def _workloads_named(sweep: Sweep, models: list[SweepModel]) -> dict[str, yamlfile.Location]:
-    """Every workload's name, and where in the sweep it stands first."""
+    """Return the name of every workload, and its first location in the sweep."""
     lists: dict[yamlfile.Location, Iterable[str]] = {("workloads",): sweep.workloads}
     lists |= {("models", place, "workloads"): entry.workloads or () for place, entry in enumerate(models)}
     lists |= {("blocks", place, "workloads"): block.workloads for place, block in enumerate(sweep.blocks)}
     lists |= {("matrix",): sweep.matrix.axes().get("workload", ())}
     lists |= {("factors",): sweep.factors.get("workload", ())}
-    found: dict[str, yamlfile.Location] = {}
+    locations: dict[str, yamlfile.Location] = {}
     for location, names in lists.items():
         for place, name in enumerate(names):
-            found.setdefault(name, (*location, place))
-    return found
+            locations.setdefault(name, (*location, place))
+    return locations
 
 
 def _placed(error: ConfigError, path: Path | None, location: yamlfile.Location) -> str:
-    """A fault with the line that names what is missing, unless it is in a file of its own."""
+    """Return the message of a fault, with the line of an unknown name; a fault inside a profile has its own place."""
     if path is None or error.where:
         return error.text()
     return ConfigError(error.what, where=yamlfile.place(path, location), fix=error.fix).text()
 
 
 def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:
-    """A workload with what the command line says of a request."""
+    """Return a workload with the request options of the command line."""
     update: dict[str, Any] = {key: changes[key] for key in ("api", "extra_body") if changes.get(key)}
     if changes.get("isl") and workload.dataset is not None:
         raise ConfigError(
@@ -194,24 +200,20 @@ def _reshaped(workload: Workload, changes: Mapping[str, Any]) -> Workload:
             workload.model_dump(exclude=set(update)) | update | {"name": f"{workload.name}*"}
         )
     except ValidationError as error:
-        raise InputError(_told(error), where="command line") from None
+        raise InputError(yamlfile.first_fault(error), where="command line") from None
 
 
-def _images(text: str | None) -> Images | None:
-    """`COUNTxWIDTHxHEIGHT` as images."""
-    if text is None:
-        return None
+def _images(text: str) -> Images:
+    """Parse `COUNTxWIDTHxHEIGHT`."""
     try:
         count, width, height = (int(part) for part in text.split("x"))
         return Images(count=count, width=width, height=height)
     except (ValueError, ValidationError):
-        raise InputError(
-            f"cannot read {text!r:.60}", where="--images", fix="give COUNTxWIDTHxHEIGHT: 1x512x512"
-        ) from None
+        raise options.unreadable(text, "--images", "COUNTxWIDTHxHEIGHT: 1x512x512") from None
 
 
-def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:
-    """A sweep with the command line's values, checked again."""
+def _changed(sweep: Sweep, changes: Mapping[str, Any]) -> Sweep:
+    """Return a sweep with the values of the command line, validated again."""
     raw = sweep.model_dump()
     for key in LOAD_KEYS:
         if key in changes:
@@ -236,13 +238,4 @@ def _changed(sweep: Sweep, changes: Mapping[str, Any], where: str) -> Sweep:
     try:
         return Sweep.model_validate(raw)
     except ValidationError as error:
-        raise InputError(_told(error), where=where) from None
-
-
-def _told(error: ValidationError) -> str:
-    """The first fault as `key: what is wrong`."""
-    fault = error.errors(include_url=False)[0]
-    key, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
-    message = f"{message[:1].lower()}{message[1:]}".replace("input should be", "must be")
-    got = f" (got {shown(fault['input'])})" if isinstance(fault["input"], str | int | float) else ""
-    return f"{key}: {message}{got}" if key else message
+        raise InputError(yamlfile.first_fault(error), where="command line") from None

@@ -1,4 +1,4 @@
-"""`bench predict` and `bench calibrate-model`: sweeps in virtual time, and what their step times hang on."""
+"""`bench predict` and `bench calibrate-model`: sweeps in virtual time, and the calibration of their step times."""
 
 from __future__ import annotations
 
@@ -17,90 +17,93 @@ if TYPE_CHECKING:
 
 Allow = Annotated[
     bool,
-    typer.Option("--allow-simulated", help="Fit to simulated rows too: a test of the fit, of no hardware."),
+    typer.Option("--allow-simulated", help="Accept simulated rows: this tests the fit, not the hardware."),
 ]
 
 Fitted = Callable[[str, "Calibration", str | None], "Calibration | None"]
 fitted_elsewhere: list[Fitted] = []
-"""Fits to something other than a run folder, given RUN, --from and --name; None where RUN is not theirs. A part that
-the core does not know (study/) adds its own."""
+"""Fits to sources other than run folders: called with RUN, --from and --name, they return None for a RUN of another
+kind. Packages that the core does not import (study/) add theirs."""
 
 
 def predict(
-    sweep: Annotated[
-        str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name or YAML file.")
-    ] = None,
+    sweep: options.SweepFile = None,
     calibration: Annotated[
-        str | None, typer.Option(help="Name or file of a calibration; default the sweep's own.")
+        str | None,
+        typer.Option(metavar="NAME", help="Use this calibration: a name or a file. Default: the sweep's."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write a run folder; without, only the table.")] = None,
-    only: Annotated[
-        str | None, typer.Option(help="Only cells that match MODEL or MODEL/WORKLOAD/LEVEL.")
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write this run folder. Default: print the table only.")
     ] = None,
+    only: options.Only = None,
     vllm: options.Vllm = None,
     hardware: options.HardwareName = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
     set_: options.SetText = None,
 ) -> None:
-    """Predict a sweep's tables in virtual time, from the simulated server's scheduler and physics. Runs nothing."""
+    """Predict a sweep's tables in virtual time, with the simulated server's scheduler and physics. Starts nothing."""
     from rocbench import console
     from rocbench.commands import planning
     from rocbench.plan.faults import raise_faults
-    from rocbench.plan.planned import Overrides
     from rocbench.predict import predicting
     from rocbench.report import endtable
     from rocbench.settings import catalog
     from rocbench.sim import calibration as calibrations
 
-    args, env = options.settings(set_)
-    chosen = Overrides(
-        vllm=vllm, hardware=hardware, tp=tp, aiter=options.aiter(aiter), args=args, env=env, only=only
-    )
-    named, _ = catalog.sweep(sweep)
-    made = predicting.plan(named, planning.sources(named, chosen), chosen, calibration)
-    raise_faults(made)
-    cal = calibrations.read_calibration(made.sweep.simulation.calibration)
+    overrides = options.overrides(vllm, hardware, tp, aiter, set_, only=only)
+    settings, _ = catalog.sweep(sweep)
+    plan = predicting.plan(settings, planning.sources(settings, overrides), overrides, calibration)
+    raise_faults(plan)
+    cal = calibrations.read_calibration(plan.sweep.simulation.calibration)
     if out is not None:
-        folder = predicting.write(made, out, chosen)
+        folder = predicting.write(plan, out, overrides)
         console.show_cells(folder.cells(), folder.path)
     else:
-        rows = [found.row for found in predicting.predictions(made)]
+        rows = [prediction.row for prediction in predicting.predictions(plan)]
         endtable.show(rows, console.out())
-    console.say(f"PREDICTED with calibration {cal.name}: {told(cal)}")
+    console.say(f"PREDICTED with calibration {cal.name}: {summary(cal)}")
 
 
-def told(cal: Calibration) -> str:
-    """What a calibration is, in a line."""
+def summary(cal: Calibration) -> str:
+    """Describe a calibration in one line."""
     if not cal.errors:
         return f"{cal.what}, not fitted to any row"
     errors = ", ".join(f"{model} {error:.1%}" for model, error in cal.errors.items())
-    return f"{cal.what}; median error on what it was fitted to: {errors}"
+    return f"{cal.what}; median error on the rows it was fitted to: {errors}"
 
 
 def calibrate_model(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run folder with measured rows, or a study's name.")
+        str, typer.Argument(metavar="RUN", help="Run folder with measured rows, or a study's name.")
     ],
-    name: Annotated[str | None, typer.Option(help="Name of the calibration; default from RUN.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; default NAME.yaml here.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name the calibration. Default: from RUN.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to this file. Default: NAME.yaml in the current folder."),
+    ] = None,
     assumed: Annotated[
-        str, typer.Option("--from", help="Calibration to begin at, and to hold to.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="Start from this calibration, and keep its values for what the rows do not decide.",
+        ),
     ] = "default",
     allow_simulated: Allow = False,
 ) -> None:
-    """Fit efficiencies (bandwidth, compute, links, overheads) to measured rows, and say how far they are off."""
+    """Fit efficiencies (bandwidth, compute, links, overheads) to measured rows, and print the remaining errors."""
     from rocbench import console
     from rocbench.predict import calibrating
     from rocbench.sim import calibration as calibrations
 
     if out is not None and not out.parent.is_dir():
-        raise InputError("its folder does not exist", where=str(out), fix=f"mkdir -p {out.parent}")
+        raise InputError("the folder of --out does not exist", where=str(out), fix=f"mkdir -p {out.parent}")
     base = calibrations.read_calibration(assumed)
-    others = (fitted(run, base, name) for fitted in fitted_elsewhere)
-    made = next(filter(None, others), None) or _of_run(Path(run), base, name, allow=allow_simulated)
-    target = out or Path(f"{made.name}.yaml")
-    target.write_text(calibrating.document(made), encoding="utf-8")
+    others = (fit(run, base, name) for fit in fitted_elsewhere)
+    calibration = next(filter(None, others), None) or _of_run(Path(run), base, name, allow=allow_simulated)
+    target = out or Path(f"{calibration.name}.yaml")
+    target.write_text(calibrating.document(calibration), encoding="utf-8")
     console.say(f"written: {target}; use it with --calibration {target}")
 
 
@@ -113,34 +116,34 @@ def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> C
     folder = RunFolder.open(run)
     rows = judged(row for row in folder.rows if not row.discarded)
     if not rows:
-        raise InputError("no row that could be fitted to", where=str(run))
+        raise InputError("no row can be fitted", where=str(run))
     if any(row.get("simulated") for row in rows) and not allow:
         raise InputError(
-            "these rows are simulated: a calibration fitted to them says nothing of hardware",
+            "these rows are simulated: a calibration fitted to them says nothing about hardware",
             where=str(run),
             fix="give a measured run, or --allow-simulated to test the fit",
         )
     plan = tables.stored(folder.plan, folder.manifest)
-    found = list(observed.servers(plan, rows, base))
-    alike = [group.server_id for group, when, _ in found if [w for _, w, _ in found].count(when) > 1]
+    servers = list(observed.servers(plan, rows, base))
+    alike = [group.server_id for group, when, _ in servers if [w for _, w, _ in servers].count(when) > 1]
     if alike:
         raise InputError(
-            f"servers {', '.join(alike)} differ in nothing that a calibration tells apart (model, AITER,"
-            " back end, GPU): one fit would hide the other",
+            f"servers {', '.join(alike)} have the same model, AITER, backend and GPU: a calibration cannot"
+            " distinguish them",
             where=str(run),
-            fix="give a run that has one of them",
+            fix="give a run with only one of them",
         )
     fits = []
-    for group, when, levels in found:
+    for group, when, levels in servers:
         fit = calibrating.fit(levels, levels[0].node.efficiency)
         show_fit(group.server_id, fit)
         fits.append((when, fit, f"fitted to {len(levels)} levels of {run.name}"))
-    note = f"Fitted to rows of {run.name}. For other servers it is as `{base.name}` assumes."
+    note = f"Fitted to rows of {run.name}. For other servers it assumes the values of `{base.name}`."
     return observed.calibration(name or run.name, note, base, fits)
 
 
 def show_fit(model: str, fit: Fit) -> None:
-    """Fitted values with their intervals, then each level's error."""
+    """Print the fitted values with their intervals, then the error of each level."""
     from rocbench import console
 
     console.show_rows(

@@ -1,4 +1,4 @@
-"""`bench report` and `bench export`: runs as files for people and for other tools."""
+"""`bench report` and `bench export`: runs as files for readers and for other tools."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rocbench.commands import options
 from rocbench.errors import InputError
 
 if TYPE_CHECKING:
     from rocbench.judgement.slo import Limit
-    from rocbench.store.folder import RunFolder
-
-RESULTS = Path("results")
-
-Runs = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="Run folders, a folder of them, run ids, or latest.")
-]
 
 
 def report(
-    runs: Runs,
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Run folders, a folder of run folders, run ids, or latest."),
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the report; default RUN/report, or report beside several runs."),
+        typer.Option(
+            metavar="DIR",
+            help="Write to this folder. Default: RUN/report; for several runs, report next to the last one.",
+        ),
     ] = None,
     study: Annotated[
-        bool, typer.Option("--study", help="Also the tables of a study: Markdown, CSV and LaTeX.")
+        bool, typer.Option("--study", help="Add the tables of a study as Markdown, CSV and LaTeX.")
     ] = False,
     slo: Annotated[
         list[str] | None,
-        typer.Option(metavar="LIMIT", help="'p99_ttft_ms <= 2000' in place of the sweep's SLO; repeatable."),
+        typer.Option(
+            metavar="LIMIT",
+            help="Use this limit, 'p99_ttft_ms <= 2000', instead of the sweep's SLO. Repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Write report.html, report.md and every plot as PNG and SVG."""
     from rocbench import console
     from rocbench.report import write
 
-    folders = find(runs)
+    folders = options.runs(runs)
     target = out or (folders[0].path if len(folders) == 1 else folders[-1].path.parent) / "report"
     written = write.report(folders, target, _limits(slo), with_study=study)
     if written.banner[0]:
@@ -46,34 +49,6 @@ def report(
     for path in written.paths:
         console.say(str(path))
     console.say(f"{written.plots} plots as PNG and SVG in {target / write.PLOTS}")
-
-
-def find(names: list[str]) -> list[RunFolder]:
-    """The run folders that these names mean, each once.
-
-    Raises:
-        InputError: a name means none.
-    """
-    from rocbench.store.runs import find as find_runs
-
-    found: dict[Path, RunFolder] = {}
-    for name in names:
-        if name == "latest" and not Path(name).exists():
-            folders = find_runs(RESULTS, left_out)[-1:]
-        else:
-            path = next((p for p in (Path(name), RESULTS / name) if p.is_dir()), None)
-            if path is None:
-                raise InputError(
-                    "no such run", where=name, fix=f"give a run folder, or a run id under {RESULTS}/"
-                )
-            folders = find_runs(path, left_out)
-        found |= {folder.path.resolve(): folder for folder in folders}
-    return list(found.values())
-
-
-def left_out(error: InputError) -> None:
-    """Name a damaged run among several; the others are read all the same."""
-    typer.echo(f"bench: this run is left out: {error.text()}", err=True)
 
 
 def _limits(texts: list[str] | None) -> list[Limit]:
@@ -86,25 +61,31 @@ def _limits(texts: list[str] | None) -> list[Limit]:
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, or latest.")],
+    run: options.Run,
     format_: Annotated[
-        str, typer.Option("--format", help="vllm-bench, inferencex, pytorch, aiperf, csv-long or jsonl.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Write vllm-bench, inferencex, pytorch, aiperf, csv-long or jsonl.",
+        ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder of the files; default RUN/export/FORMAT.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write to this folder. Default: RUN/export/FORMAT."),
+    ] = None,
     include_invalid: Annotated[
-        bool, typer.Option("--include-invalid", help="Write invalid rows too, in formats without a verdict.")
+        bool, typer.Option("--include-invalid", help="Include invalid rows in formats without a verdict.")
     ] = False,
 ) -> None:
     """Write a run's rows with the names and units of another tool (docs/exports.md)."""
     from rocbench import console
     from rocbench.export import write
 
-    folders = find([run])
-    if len(folders) > 1:
-        raise InputError("that is a folder of several runs", where=run, fix="name one of them")
-    target = out or folders[0].path / "export" / format_
-    done = write.export(folders[0], format_, target, invalid=include_invalid)
-    console.show_warnings(done.origins)
-    console.say(f"{done.rows} rows in {len(done.files)} files: {target}")
-    for reason, count in done.left_out.items():
+    folder = options.one_run(run)
+    target = out or folder.path / "export" / format_
+    written = write.export(folder, format_, target, invalid=include_invalid)
+    console.show_warnings(written.origins)
+    console.say(f"{written.rows} rows in {len(written.files)} files: {target}")
+    for reason, count in written.left_out.items():
         console.say(f"left out: {count} {reason}")

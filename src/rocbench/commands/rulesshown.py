@@ -1,4 +1,4 @@
-"""What rules make of a configuration, on the screen."""
+"""Print the resolution of a configuration, and the rules."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rocbench.rules.table import Rule
 
 
 def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
-    """Each flag and variable with its origin, then what rules say."""
+    """Print each flag and variable with its origin, then the findings of the rules."""
     rows = [replace(row, value=_shown(row.name, row.value)) for row in explain.explain(resolved)]
     facts = resolved.facts
     if as_json:
-        told = {
+        data = {
             "model": resolved.model,
             "vllm": facts.vllm,
             "hardware": facts.gpu or facts.platform,
@@ -36,12 +36,12 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
             "findings": _findings(resolved),
             "accuracy_labels": resolved.accuracy_labels,
         }
-        typer.echo(json_text(told))
+        typer.echo(json_text(data))
         return
     console = out()
     console.print(
         f"[bold]{escape(resolved.model)}[/]  vLLM {facts.vllm or 'unknown'}  {facts.gpu or facts.platform}  "
-        f"{facts.family}, {facts.heads} heads a rank, back end {facts.backend or 'unknown'}"
+        f"{facts.family}, {facts.heads} heads per rank, backend {facts.backend or 'unknown'}"
     )
     if facts.backend_reason:
         console.print(f"[dim]{escape(facts.backend_reason)}{_source(facts.backend_source)}[/]")
@@ -64,12 +64,12 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
 
 
 def _shown(name: str, value: str) -> str:
-    """A flag's or a variable's value, masked where it may not be shown; what is absent stays so."""
+    """Return the value of a flag or variable, masked if it is a secret; empty stays empty."""
     return redacted(str(masked_entry(name, value)), environment_secrets()) if value else value
 
 
 def _source(source: str) -> str:
-    """Where something is written, in brackets after it; nothing where no source is known."""
+    """Return a source in brackets; empty if there is none."""
     return f" ({escape(source)})" if source else ""
 
 
@@ -79,12 +79,12 @@ def _findings(resolved: Resolution) -> dict[str, list[dict[str, Any]]]:
 
 
 def show_diff(
-    model: str, versions: tuple[str, str], one: Resolution, other: Resolution, *, as_json: bool
+    model: str, versions: tuple[str, str], old: Resolution, new: Resolution, *, as_json: bool
 ) -> None:
-    """What changes from one version to another."""
+    """Print the changes between two versions."""
     changes = [
         replace(change, before=_shown(change.name, change.before), after=_shown(change.name, change.after))
-        for change in explain.diff(one, other)
+        for change in explain.diff(old, new)
     ]
     if as_json:
         typer.echo(json_text([asdict(change) for change in changes]))
@@ -99,7 +99,7 @@ def show_diff(
 
 
 def show_rules(rules: Iterable[Rule]) -> None:
-    """Rules as a table."""
+    """Print rules as a table."""
     show_rows(
         ["rule", "vLLM", "severity", "when", "does", "says", "source"],
         [

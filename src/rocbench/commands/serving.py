@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,15 +16,21 @@ from rocbench.commands import options
 from rocbench.errors import ServerFault
 
 if TYPE_CHECKING:
-    from rocbench.plan.expand import Plan
+    from rocbench.plan.expand import Overrides, Plan
 
 PASS_THROUGH: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback address.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Listen on this port of the loopback address.")]
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Write command, environment and log to this folder. Default: a temporary one."
+    ),
+]
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="A model profile, see bench profiles list.")],
+    model: options.ModelName,
     vllm: options.Vllm = None,
     hardware: options.HardwareName = None,
     tp: options.Tp = None,
@@ -31,54 +38,56 @@ def serve(
     set_: options.SetText = None,
     force: options.Force = False,
     port: Port = 8000,
-    command: Annotated[str, typer.Option(help="The `vllm` to run, for example /opt/venv/bin/vllm.")] = "vllm",
-    image: Annotated[str | None, typer.Option(help="Run in this container image instead.")] = None,
-    path: Annotated[str | None, typer.Option(help="A local folder that holds the model.")] = None,
-    log: Annotated[Path | None, typer.Option(help="Folder for command, environment and log.")] = None,
-    reap: Annotated[
-        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
-    ] = False,
+    command: Annotated[
+        str, typer.Option(metavar="PATH", help="Run this `vllm`, for example /opt/venv/bin/vllm.")
+    ] = "vllm",
+    image: Annotated[
+        str | None, typer.Option(help="Run in this container image instead of as a process.")
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Serve the model in this local folder. Default: the profile's Hugging Face id.",
+        ),
+    ] = None,
+    log: Log = None,
+    reap: options.Reap = False,
 ) -> None:
     """Launch one server with derived flags and stay in the foreground until Ctrl-C."""
     server: dict[str, Any] = {"kind": "process", "command": (command,)}
     if image is not None:
         server = {"kind": "container", "image": image}
-    plan = _one_server(model, vllm, hardware, tp, aiter, set_, force, server, {}, path)
+    overrides = options.overrides(vllm, hardware, tp, aiter, set_, force=force)
+    plan = _one_server(overrides, {"models": [{"profile": model, "path": path}], "server": server})
     with _on_this_node(reap=reap):
         _foreground(plan, port, log)
 
 
 def simulate(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="A model profile, see bench profiles list.")],
-    vllm: options.Vllm = None,
+    model: options.ModelName,
+    vllm: Annotated[str, typer.Option(metavar="VERSION", help="Simulate this vLLM version.")] = "0.14.1",
     hardware: options.HardwareName = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
     set_: options.SetText = None,
     force: options.Force = False,
     port: Port = 8000,
-    load_s: Annotated[float, typer.Option(min=0, max=1e6, help="Seconds that loading lasts.")] = 1.0,
+    load_s: Annotated[
+        float, typer.Option(min=0, max=1e6, help="Simulate a model load of this length, in seconds.")
+    ] = 1.0,
     noise_cv: Annotated[
-        float, typer.Option(min=0, max=10, help="Coefficient of variation of step times.")
+        float, typer.Option(min=0, max=10, help="Set the coefficient of variation of step times.")
     ] = 0.0,
-    speed: Annotated[float, typer.Option(min=1e-6, max=1e6, help="Divide all step times.")] = 1.0,
-    log: Annotated[Path | None, typer.Option(help="Folder for command, environment and log.")] = None,
+    speed: Annotated[float, typer.Option(min=1e-6, max=1e6, help="Divide all step times by this.")] = 1.0,
+    log: Log = None,
 ) -> None:
-    """Run the simulated server alone: vLLM's HTTP without a GPU. Serve flags can follow after `--`."""
+    """Run the simulated server alone: vLLM's HTTP API without a GPU. Serve flags may follow after `--`."""
+    flags = [*(set_ or []), *_extra(context.args)]
+    overrides = options.overrides(vllm, hardware, tp, aiter, flags, force=force)
     simulation = {"load_s": load_s, "noise_cv": noise_cv, "speed": speed}
-    args = _extra(context.args)
-    plan = _one_server(
-        model,
-        vllm or "0.14.1",
-        hardware,
-        tp,
-        aiter,
-        [*(set_ or []), *args],
-        force,
-        {"kind": "simulated"},
-        simulation,
-    )
+    plan = _one_server(overrides, {"models": [model], "simulation": simulation})
     _foreground(plan, port, log)
 
 
@@ -93,45 +102,21 @@ def _extra(words: list[str]) -> list[str]:
     return items
 
 
-def _one_server(
-    model: str,
-    vllm: str | None,
-    hardware: str | None,
-    tp: int | None,
-    aiter: str | None,
-    set_: list[str] | None,
-    force: bool,
-    server: dict[str, Any],
-    simulation: dict[str, Any],
-    path: str | None = None,
-) -> Plan:
+def _one_server(overrides: Overrides, settings: dict[str, Any]) -> Plan:
     from rocbench.commands import planning
     from rocbench.plan import expand as planner
     from rocbench.plan.faults import raise_faults
     from rocbench.settings.schema import Sweep
 
-    args, env = options.settings(set_)
-    overrides = planner.Overrides(
-        vllm=vllm, hardware=hardware, tp=tp, aiter=options.aiter(aiter), args=args, env=env, force=force
-    )
-    sweep = Sweep.model_validate(
-        {
-            "name": "serve",
-            "models": [{"profile": model, "path": path}],
-            "workloads": ["short"],
-            "concurrency": [1],
-            "server": server,
-            "simulation": simulation,
-        }
-    )
-    made = planner.expand(sweep, planning.sources(sweep, overrides), overrides)
-    raise_faults(made)
-    return made
+    sweep = Sweep.model_validate({"name": "serve", "workloads": ["short"], "concurrency": [1], **settings})
+    plan = planner.expand(sweep, planning.sources(sweep, overrides), overrides)
+    raise_faults(plan)
+    return plan
 
 
 @contextmanager
 def _on_this_node(*, reap: bool) -> Iterator[None]:
-    """Held against runs, which would measure this server's load with theirs; other servers may stand beside it."""
+    """Lock this node against runs, which would measure this server's load too; other servers may run."""
     from rocbench import console
     from rocbench.server import orphans
     from rocbench.server.lock import node_lock
@@ -144,7 +129,7 @@ def _on_this_node(*, reap: bool) -> Iterator[None]:
 
 @contextmanager
 def _files(log: Path | None) -> Iterator[Path]:
-    """Where a server's files go. A temporary folder outlives a server that failed: its log says why."""
+    """Yield the folder for a server's files. A temporary folder is kept if the server failed, for its log."""
     if log is not None:
         yield log
         return
@@ -161,7 +146,7 @@ def _files(log: Path | None) -> Iterator[Path]:
 
 
 def _foreground(plan: Plan, port: int, log: Path | None) -> None:
-    """Start the plan's only server, say where it is, wait for its end or Ctrl-C, stop it."""
+    """Start the plan's only server, print its URL, wait for its exit or Ctrl-C, stop it."""
     from rocbench import console
     from rocbench.conduct import bind
     from rocbench.server import start
@@ -179,18 +164,12 @@ def _foreground(plan: Plan, port: int, log: Path | None) -> None:
             )
             try:
                 while running.exit_code() is None:
-                    _wait()
+                    sleep(0.2)
             except KeyboardInterrupt:
                 console.say("stopping")
                 return
         raise server_fault(
-            f"the server ended by itself with exit code {running.exit_code()}",
+            f"the server exited by itself with exit code {running.exit_code()}",
             running.log_path,
             running.log_start,
         )
-
-
-def _wait() -> None:
-    import time
-
-    time.sleep(0.2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,96 +20,175 @@ if TYPE_CHECKING:
     from rocbench.plan.expand import Overrides, Plan
     from rocbench.report.live import Screen
 
-SweepFile = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name or YAML file.")]
-Only = Annotated[
-    str | None, typer.Option(help="Only cells that match MODEL or MODEL/WORKLOAD/LEVEL (wildcards).")
-]
-
 
 def plan(
-    sweep: SweepFile = None,
+    sweep: options.SweepFile = None,
     vllm: options.Vllm = None,
     hardware: options.HardwareName = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
     set_: options.SetText = None,
-    only: Only = None,
+    only: options.Only = None,
     force: options.Force = False,
 ) -> None:
-    """Print every cell in order, the exact server commands, and what they will cost. Starts nothing."""
+    """Print every cell in order, the exact server commands, and their cost in time. Starts nothing."""
     from rocbench import console
     from rocbench.commands import planning
     from rocbench.conduct.bind import ClientOptions
     from rocbench.conduct.inputs import examined
+    from rocbench.plan.faults import raise_faults
 
-    made = planning.plan(sweep, _overrides(vllm, hardware, tp, aiter, set_, only, force))
-    made = examined(made, ClientOptions())
-    console.show_plan(made)
-    _refuse(made)
+    overrides = options.overrides(vllm, hardware, tp, aiter, set_, only=only, force=force)
+    planned = examined(planning.plan(sweep, overrides), ClientOptions())
+    console.show_plan(planned)
+    raise_faults(planned)
 
 
 def sweep(
-    sweep: SweepFile = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder itself; default results/<run-id>.")] = None,
+    sweep: options.SweepFile = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write this run folder. Default: results/<run id>.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    only: Only = None,
+    only: options.Only = None,
     vllm: options.Vllm = None,
     hardware: options.HardwareName = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
     set_: options.SetText = None,
     force: options.Force = False,
-    base_url: Annotated[str | None, typer.Option(help="Measure a server that runs already.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model's name at --base-url.")] = None,
-    concurrency: Annotated[str | None, typer.Option(help="Users: 1,64,1000.")] = None,
-    rate: Annotated[str | None, typer.Option(help="Open loop instead: requests/s, 0.5,2,8.")] = None,
-    isl: Annotated[int | None, typer.Option(min=1, help="Input tokens.")] = None,
-    osl: Annotated[int | None, typer.Option(min=1, help="Output tokens.")] = None,
-    images: Annotated[
-        str | None, typer.Option(help="Images a request: 1x512x512 (count, width, height).")
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Measure this running server; launch none.")
     ] = None,
-    api: options.Api = None,
-    extra_body: options.ExtraBody = None,
-    header: options.Header = None,
-    insecure: options.Insecure = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Request this model of the server at --base-url.")
+    ] = None,
+    concurrency: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", help="Set the numbers of users (closed loop). Default: the sweep's."),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,...", help="Set the arrival rates (open loop), in requests/s. Default: the sweep's."
+        ),
+    ] = None,
+    isl: Annotated[
+        int | None,
+        typer.Option(min=1, help="Set the input length, in tokens. Default: the workload's, else 512."),
+    ] = None,
+    osl: Annotated[
+        int | None,
+        typer.Option(min=1, help="Set the output length, in tokens. Default: the workload's, else 128."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NxWxH",
+            help="Send this many images with each request, of this width and height in pixels: 1x512x512.",
+        ),
+    ] = None,
+    api: Annotated[
+        str | None,
+        typer.Option(
+            metavar="API",
+            help="Send token ids (completions) or text with the chat template (chat). Default: the workload's.",
+        ),
+    ] = None,
+    extra_body: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Add these fields to each request's body: '{\"top_p\": 0.9}'."),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'NAME: VALUE'",
+            help="Add this header to each request to --base-url; for a secret, name its variable: "
+            "'X-Api-Key: $MY_KEY'. Repeatable.",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Accept any TLS certificate of --base-url; rows are marked.")
+    ] = False,
     duration: Annotated[
-        float | None, typer.Option(min=0.1, help="Minimum window length, in seconds.")
+        float | None,
+        typer.Option(
+            min=0.1, help="Set the minimum window length, in seconds. Default: the sweep's, else 30."
+        ),
     ] = None,
     max_duration: Annotated[
-        float | None, typer.Option(min=0.1, help="Maximum window length, in seconds.")
+        float | None,
+        typer.Option(
+            min=0.1, help="Set the maximum window length, in seconds. Default: the sweep's, else 1800."
+        ),
     ] = None,
     max_requests: Annotated[
-        int | None, typer.Option(min=1, help="Bound by count instead of duration.")
+        int | None,
+        typer.Option(min=1, help="Measure this many requests instead of a duration; rows are marked."),
     ] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Measurements of each cell.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of prompts, order and arrivals.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, or a folder that has it.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure each cell this many times. Default: the sweep's, else 1."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Set the seed of prompts, order and arrivals. Default: the sweep's, else 0."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Use this tokenizer.json, or the one in this folder."),
+    ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(min=100, max=10_000_000, help="Vocabulary, for token-id prompts.")
+        int | None,
+        typer.Option(
+            min=100,
+            max=10_000_000,
+            help="Draw the token ids of prompts from a vocabulary of this size. Default: the profile's.",
+        ),
     ] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="Variable that holds the server's API key.")] = None,
-    transport: Annotated[str | None, typer.Option(help="auto, wire or aiohttp.")] = None,
-    client_cpus: Annotated[str | None, typer.Option(help="CPUs for the load workers: 0-3,8.")] = None,
-    keep_stamps: Annotated[bool, typer.Option("--keep-stamps", help="Keep every token's stamp.")] = False,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run folder: what is missing or invalid.")
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="Read the server's API key from this environment variable."),
     ] = None,
-    shard: Annotated[str | None, typer.Option(help="Run part I of N of the plan: 2/4.")] = None,
-    reap: Annotated[
-        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
+    transport: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Read sockets with auto, wire or aiohttp. Default: auto."),
+    ] = None,
+    client_cpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Run the load workers on these CPUs: 0-3,8. Default: chosen by bench."
+        ),
+    ] = None,
+    keep_stamps: Annotated[
+        bool, typer.Option("--keep-stamps", help="Store the timestamp of every token.")
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Resume this run folder: measure missing and invalid rows."),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Run part I of N of the plan: 2/4.")
+    ] = None,
+    reap: options.Reap = False,
     despite_doctor: Annotated[
         bool, typer.Option("--despite-doctor", help="Start a nightly on a node that fails its checks.")
     ] = False,
     executor: Annotated[
-        str, typer.Option(help="local, or ray: each server on a node of a Ray cluster.")
+        str,
+        typer.Option(metavar="NAME", help="Run servers on this node (local) or on a Ray cluster (ray)."),
     ] = "local",
-    address: Annotated[str | None, typer.Option(help="HOST:PORT of the Ray cluster's head.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Connect to the head of this Ray cluster."),
+    ] = None,
     resource: Annotated[
-        str | None, typer.Option(help="Ray resource that a server asks for: mi325x_node.")
+        str | None,
+        typer.Option(metavar="NAME", help="Request this Ray resource for each server: mi325x_node."),
     ] = None,
     load_hosts: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Send the load from so many nodes of a Ray cluster.")
+        int | None,
+        typer.Option(min=1, max=1000, help="Send the load from this many nodes of a Ray cluster."),
     ] = None,
     aa_nodes: Annotated[
         bool,
@@ -120,15 +198,13 @@ def sweep(
     ] = False,
 ) -> None:
     """Run a sweep: launch each server, load it, judge each row, write the run folder."""
+    from rocbench.commands import planning
     from rocbench.conduct.bind import ClientOptions
     from rocbench.conduct.run import RunOptions
     from rocbench.fleet.executor import FleetOptions
 
-    fleet = (
-        FleetOptions(address, resource, aa_nodes)
-        if _on_ray(executor, address, resource, aa_nodes, load_hosts)
-        else None
-    )
+    on_ray = _on_ray(executor, address, resource, aa_nodes, load_hosts)
+    levels = _levels(concurrency, rate)
     changes: dict[str, Any] = {
         "isl": isl,
         "osl": osl,
@@ -143,16 +219,7 @@ def sweep(
         "api_key_env": api_key_env,
         **options.requests(api, extra_body, header, insecure=insecure),
     }
-    asked = _Asked(
-        sweep=sweep,
-        base_url=base_url,
-        model=model,
-        level=_level(concurrency, rate),
-        changes=changes,
-        overrides=_overrides(vllm, hardware, tp, aiter, set_, only, force),
-        resume=resume,
-        shard=shard,
-    )
+    overrides = options.overrides(vllm, hardware, tp, aiter, set_, only=only, force=force)
     client = ClientOptions(
         tokenizer=tokenizer,
         vocab_size=vocab_size,
@@ -160,124 +227,115 @@ def sweep(
         load_hosts=load_hosts,
         ray_address=address if load_hosts is not None else None,
     )
+    if resume is not None:
+        _check_resume([out, sweep, base_url, model, shard, *levels, *changes.values()], overrides)
+        planned, client = planning.resumed(resume, client)
+    else:
+        planned = _planned(sweep, base_url, model, levels, changes, overrides)
     run_options = RunOptions(
         out=resume or out,
         resume=resume is not None,
         client=client,
-        overrides=asked.overrides,
+        overrides=overrides,
         shard=shard,
         reap=reap,
         despite_doctor=despite_doctor,
     )
-    if resume is not None and out is not None:
-        raise _beside_resume()
-    _sweep(asked, run_options, fleet, dry_run=dry_run)
+    fleet = FleetOptions(address, resource, aa_nodes) if on_ray else None
+    _sweep(planned, run_options, fleet, dry_run=dry_run)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What shall be measured, as the command line names it."""
+def _check_resume(conflicting: list[Any], overrides: Overrides) -> None:
+    """Refuse options that would change the plan of a resumed run."""
+    from rocbench.plan.planned import Overrides
 
-    sweep: str | None
-    base_url: str | None
-    model: str | None
-    level: Mapping[str, Any]
-    changes: Mapping[str, Any]
-    """Values that stand above those of the YAML."""
-    overrides: Overrides
-    resume: Path | None
-    shard: str | None
+    if any(value is not None for value in conflicting) or overrides != Overrides():
+        raise InputError(
+            "--resume takes the plan from the run folder",
+            fix="give only --reap, --client-cpus and --despite-doctor with it",
+        )
 
 
-def _sweep(asked: _Asked, run_options: RunOptions, fleet: FleetOptions | None, *, dry_run: bool) -> None:
-    """Plan and run what is asked for, here or on a Ray cluster, and show what came of it."""
+def _planned(
+    sweep: str | None,
+    base_url: str | None,
+    model: str | None,
+    levels: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    overrides: Overrides,
+) -> Plan:
+    from rocbench.commands import planning
+
+    if base_url is None:
+        if model is not None:
+            raise InputError("--model needs --base-url", fix="name models in the sweep, or use --only")
+        return planning.plan(sweep, overrides, {**levels, **changes})
+    if sweep is not None:
+        raise InputError(
+            "a SWEEP and --base-url exclude each other", fix="put base_url under `server:` in the sweep"
+        )
+    return planning.adhoc(base_url, model, levels, changes, overrides)
+
+
+def _sweep(planned: Plan, run_options: RunOptions, fleet: FleetOptions | None, *, dry_run: bool) -> None:
+    """Run a plan here or on a Ray cluster, and show its results."""
     from rocbench import console
     from rocbench.conduct.inputs import examined
     from rocbench.plan import shards
+    from rocbench.plan.faults import raise_faults
 
-    made, client = _planned(asked, run_options.client)
-    if asked.shard is not None:
-        made = shards.shard(made, *shards.parse(asked.shard))
+    if run_options.shard is not None:
+        planned = shards.shard(planned, *shards.parse(run_options.shard))
     if fleet is None and run_options.client.load_hosts is None:  # else other machines open the files
-        _check_client(client)
-        made = examined(made, client)
+        _check_client(run_options.client)
+        planned = examined(planned, run_options.client)
     if dry_run:
-        console.show_plan(made)
-    _refuse(made)
+        console.show_plan(planned)
+    raise_faults(planned)
     if dry_run:
         return
     with console.screen() as screen:
-        for note in made.notes:
+        for note in planned.notes:
             screen.note(note)
-        outcome = _run(made, replace(run_options, client=client), fleet, screen)
+        outcome = _run(planned, run_options, fleet, screen)
     console.show_cells(outcome.cells, outcome.folder)
-    console.show_capacity(outcome.cells, outcome.searches, made.sweep.saturation_gain)
+    console.show_capacity(outcome.cells, outcome.searches, planned.sweep.saturation_gain)
     if fleet is not None and fleet.aa_nodes:
         _show_between_nodes(outcome.cells)
     raise typer.Exit(int(outcome.exit_code))
 
 
-def _planned(asked: _Asked, client: ClientOptions) -> tuple[Plan, ClientOptions]:
-    """The plan, and the client's options, of which a run that is resumed keeps its own."""
-    from rocbench.commands import planning
-    from rocbench.plan.planned import Overrides
-
-    if asked.resume is not None:
-        given = [asked.sweep, asked.base_url, asked.model, asked.shard, *asked.level, *asked.changes.values()]
-        if any(value is not None for value in given) or asked.overrides != Overrides():
-            raise _beside_resume()
-        return planning.resumed(asked.resume, client)
-    if asked.base_url is not None:
-        if asked.sweep is not None:
-            raise InputError(
-                "a SWEEP and --base-url exclude each other", fix="put base_url under `server:` instead"
-            )
-        made = planning.adhoc(asked.base_url, asked.model, asked.level, asked.changes, asked.overrides)
-        return made, client
-    if asked.model is not None:
-        raise InputError("--model goes with --base-url", fix="name models in the sweep, or use --only")
-    return planning.plan(asked.sweep, asked.overrides, {**asked.level, **asked.changes}), client
-
-
-def _beside_resume() -> InputError:
-    return InputError(
-        "--resume takes the plan from the run folder",
-        fix="give nothing beside it but --reap, --client-cpus, --despite-doctor",
-    )
-
-
 def _on_ray(
     executor: str, address: str | None, resource: str | None, aa_nodes: bool, load_hosts: int | None
 ) -> bool:
-    """Whether the sweep runs on a Ray cluster."""
+    """Return True if the sweep runs on a Ray cluster."""
     if executor not in {"local", "ray"}:
-        raise InputError(f"no executor {executor!r}", where="--executor", fix="local or ray")
+        raise InputError(f"unknown executor {executor!r}", where="--executor", fix="give local or ray")
     if executor == "local" and (resource or aa_nodes or (address and load_hosts is None)):
-        raise InputError("--address, --resource and --aa-nodes go with --executor ray")
+        raise InputError("--address, --resource and --aa-nodes need --executor ray")
     if executor == "ray" and load_hosts is not None:
         raise InputError(
             "--load-hosts and --executor ray exclude each other",
-            fix="load hosts are nodes of their own: run that sweep from the server's node",
+            fix="run the sweep from the server's node: load hosts are other nodes",
         )
     return executor == "ray"
 
 
-def _run(made: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen: Screen) -> Outcome:
-    """Run a plan here, or on the nodes of a Ray cluster."""
+def _run(plan: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen: Screen) -> Outcome:
     from rocbench.conduct.run import run_plan
     from rocbench.fleet import cluster
     from rocbench.fleet.executor import run_on_ray
 
-    if fleet is None and run_options.client.load_hosts is not None:
-        with cluster.joined(run_options.client.ray_address):
-            return run_plan(made, run_options, screen)
-    if fleet is None:
-        return run_plan(made, run_options, screen)
-    return run_on_ray(made, run_options, fleet, screen)
+    if fleet is not None:
+        return run_on_ray(plan, run_options, fleet, screen)
+    if run_options.client.load_hosts is None:
+        return run_plan(plan, run_options, screen)
+    with cluster.joined(run_options.client.ray_address):
+        return run_plan(plan, run_options, screen)
 
 
 def _show_between_nodes(cells: pd.DataFrame) -> None:
-    """How unlike the nodes are: each against the first, with the same verdicts as any comparison."""
+    """Compare each node with the first, with the same verdicts as `bench compare`."""
     from rocbench.judgement import compare, render
 
     names = sorted(set(cells["node"].dropna().astype(str)))
@@ -288,44 +346,20 @@ def _show_between_nodes(cells: pd.DataFrame) -> None:
         typer.echo(render.comparison(compare.compare(a, b, settings), names=(names[0], other)), nl=False)
 
 
-def _overrides(
-    vllm: str | None,
-    hardware: str | None,
-    tp: int | None,
-    aiter: str | None,
-    set_: list[str] | None,
-    only: str | None,
-    force: bool,
-) -> Overrides:
-    from rocbench.plan.expand import Overrides
-
-    args, env = options.settings(set_)
-    return Overrides(
-        vllm=vllm,
-        hardware=hardware,
-        tp=tp,
-        aiter=options.aiter(aiter),
-        args=args,
-        env=env,
-        force=force,
-        only=only,
-    )
-
-
-def _level(concurrency: str | None, rate: str | None) -> dict[str, Any]:
+def _levels(concurrency: str | None, rate: str | None) -> dict[str, Any]:
     if concurrency is not None and rate is not None:
         raise InputError(
-            "--concurrency and --rate exclude each other", fix="closed loop or open loop, not both"
+            "--concurrency and --rate exclude each other", fix="give one: closed loop or open loop"
         )
     if concurrency is not None:
-        return {"concurrency": options.int_list(concurrency, "--concurrency")}
+        return {"concurrency": options.positive(concurrency, "--concurrency", int, "1,64,1000")}
     if rate is not None:
-        return {"rate": options.float_list(rate, "--rate")}
+        return {"rate": options.positive(rate, "--rate", float, "0.5,2,8")}
     return {}
 
 
 def _cpus(text: str | None) -> tuple[int, ...] | None:
-    """`0-3,8` as CPU numbers."""
+    """Parse `0-3,8` as CPU numbers."""
     from rocbench.load.cpus import cpu_list
 
     if text is None:
@@ -335,12 +369,12 @@ def _cpus(text: str | None) -> tuple[int, ...] | None:
     except ValueError:
         cpus = []
     if not cpus or min(cpus) < 0:
-        raise InputError(f"cannot read {text!r}", where="--client-cpus", fix="give CPU numbers: 0-3,8")
+        raise options.unreadable(text, "--client-cpus", "CPU numbers: 0-3,8")
     return tuple(cpus)
 
 
 def _check_client(client: ClientOptions) -> None:
-    """Refuse before any server starts what no load worker of this machine can use."""
+    """Refuse CPUs that this process may not use, before any server starts."""
     from rocbench.load import cpus
 
     usable = cpus.usable()
@@ -350,10 +384,3 @@ def _check_client(client: ClientOptions) -> None:
             where="--client-cpus",
             fix=f"name some of its {len(usable)} CPUs, {min(usable)} to {max(usable)}",
         )
-
-
-def _refuse(made: Plan) -> None:
-    """Say all faults at once and stop with the exit code of bad input."""
-    from rocbench.plan.faults import raise_faults
-
-    raise_faults(made)

@@ -5,32 +5,27 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from rocbench import stats
-from rocbench.columns import CELLS, better
+from rocbench.columns import CELLS
 from rocbench.judgement.compare import (
     ALPHA,
 )
 from rocbench.judgement.slo import COMPARISONS, Limit
-from rocbench.settings.goals import Share
+from rocbench.settings.goals import Result, Share
+from rocbench.settings.strict import Strict
 
 _LIMIT = re.compile(rf"^\s*(\w+)\s*({'|'.join(COMPARISONS)})\s*([-+0-9.eE]+)\s*$")
 Where = dict[str, Any]
 
 
-class Strict(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class RelativeRule(Strict):
     """Maximum loss of a metric against the baseline."""
 
-    metric: str
+    metric: Result
     worse_by: Share = 0.05
-    where: Where = {}
+    where: Where = Field(default_factory=dict)
     """Mapping of columns to a value or a list of values; empty means every cell."""
 
     @field_validator("worse_by")
@@ -40,19 +35,12 @@ class RelativeRule(Strict):
             raise ValueError(f"{worse_by:g} is {worse_by:.0%}, which no loss reaches; write 5% or 0.05")
         return worse_by
 
-    @field_validator("metric")
-    @classmethod
-    def _is_a_result(cls, name: str) -> str:
-        if better(name) is None:
-            raise ValueError(f"{name!r} is not a result that can be better or worse; see docs/results.md")
-        return name
-
 
 class LimitRule(Strict):
     """A limit that a metric must meet: `p99_ttft_ms <= 2000`."""
 
     limit: str
-    where: Where = {}
+    where: Where = Field(default_factory=dict)
 
     @field_validator("limit")
     @classmethod

@@ -12,20 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rocbench import stats
 from rocbench.column import Better
 from rocbench.judgement.ablate import SpreadWord, decide_spread
 from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Settings, Word, decide, needed
+from rocbench.settings.strict import Strict
 
 Share = float
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ArmSpread(Strict):

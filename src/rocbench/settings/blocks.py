@@ -1,4 +1,4 @@
-"""Blocks of a sweep: cells with workloads, levels or a load of their own, measured on the same servers."""
+"""Blocks of a sweep: cells with other workloads, levels or load, measured on the same servers."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ if TYPE_CHECKING:
 
 
 class Block(Strict):
-    """Some cells of a sweep. What is not said here is as the sweep has it."""
+    """Some cells of a sweep. A key that is not set has the sweep's value."""
 
     workloads: Annotated[tuple[str, ...], Once] = ()
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
     models: tuple[str, ...] = ()
-    """Profiles that it is for; none named is all."""
+    """Profiles of models to which the block applies; empty means all."""
     concurrency: Annotated[tuple[Users, ...], Once] = ()
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
     rate: Annotated[tuple[Rate, ...], Once] = ()
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
     load: dict[str, Any] = {}
-    """Keys of `load` that differ here; keys of cells say how, where another block takes the same level."""
+    """Keys of `load` that differ in this block. They appear in the keys of cells if another block has the same level."""
 
 
 def blocks_of(sweep: Sweep, model: SweepModel) -> list[tuple[Sweep, SweepModel]]:
-    """The sweep as each of its blocks sees it, for one model; the sweep itself without blocks."""
+    """Return one sweep per block for a model; the sweep itself if it has no blocks."""
     if not sweep.blocks:
         return [(sweep, model)]
     return [
-        _seen_by(block, sweep, model)
+        _with_block(block, sweep, model)
         for block in sweep.blocks
         if not block.models or model.profile in block.models
     ]
 
 
-def _seen_by(block: Block, sweep: Sweep, model: SweepModel) -> tuple[Sweep, SweepModel]:
-    ours = {name: value for name in ("workloads", "concurrency", "rate") if (value := getattr(block, name))}
+def _with_block(block: Block, sweep: Sweep, model: SweepModel) -> tuple[Sweep, SweepModel]:
+    update = {name: value for name in ("workloads", "concurrency", "rate") if (value := getattr(block, name))}
     load = type(sweep.load).model_validate(sweep.load.model_dump() | block.load)
     return (
-        sweep.model_copy(update=ours | {"load": load}),
-        model.model_copy(update=dict.fromkeys(ours)),
+        sweep.model_copy(update=update | {"load": load}),
+        model.model_copy(update=dict.fromkeys(update)),
     )

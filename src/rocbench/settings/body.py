@@ -1,4 +1,4 @@
-"""Further fields of each request's body, as a user names them. Pure."""
+"""User-defined fields of each request's body. Pure."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ OURS = {
     "min_tokens": "the workload's `ignore_eos`",
     "ignore_eos": "the workload's `ignore_eos`",
     "stream": "answers are always streamed",
-    "stream_options": "token counts are always asked for",
-    "return_token_ids": "token counts are always asked for",
+    "stream_options": "token counts are always requested",
+    "return_token_ids": "token counts are always requested",
     "n": "one answer is measured for each request",
     "best_of": "one answer is measured for each request",
     "use_beam_search": "one answer is measured for each request",
-    "echo": "a prompt that is repeated would count as output",
+    "echo": "an echoed prompt would count as output",
     "request_id": "each request has its own",
 }
-"""Fields that decide what is measured, and what decides them instead."""
+"""Fields that users may not set: they decide what is measured. Each with the setting that decides it."""
 
 
 def check(fields: Mapping[str, Any]) -> None:
-    """Refuse fields that are the load's own, and secrets, which would stand in files.
+    """Refuse fields that the load sets itself, and secrets, which would be written to files.
 
     Raises:
-        ValueError: which field, and what decides it.
+        ValueError: names the field and the setting that decides it.
     """
     for name in fields:
         if name in OURS:
@@ -42,28 +42,28 @@ def check(fields: Mapping[str, Any]) -> None:
     for name in _names(fields):
         if is_secret(name):
             raise ValueError(
-                f"`extra_body` may not hold {name!r}: a secret in a body would stand in files; give it as a header"
+                f"`extra_body` may not hold {name!r}: a secret in a body would be written to files; use a header"
             )
 
 
 def _names(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        for name, held in value.items():
+        for name, item in value.items():
             yield str(name)
-            yield from _names(held)
+            yield from _names(item)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _names(item)
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object.
 
     Raises:
-        InputError: it is none, or names a field twice.
+        InputError: the text is not a JSON object, or repeats a field.
     """
-    fix = "give an object: '{\"top_p\": 0.9}'"
-    found = jsontext.parse(text, "--extra-body", fix=fix)
-    if not isinstance(found, dict):
-        raise InputError("this is JSON, and no object", where="--extra-body", fix=fix)
-    return found
+    fix = "give a JSON object: '{\"top_p\": 0.9}'"
+    fields = jsontext.parse(text, "--extra-body", fix=fix)
+    if not isinstance(fields, dict):
+        raise InputError("is JSON, but not an object", where="--extra-body", fix=fix)
+    return fields

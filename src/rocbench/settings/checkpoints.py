@@ -1,7 +1,7 @@
-"""Tell from a `config.json` how a checkpoint's weights are stored. Pure.
+"""Storage of a checkpoint's weights, derived from its `config.json`. Pure.
 
-What is not understood (a method, a form, two precisions side by side, layers left out that weigh something) is a
-doubt by its key; the bits are then the nearest that the config names. Names of layers are never searched for words.
+Anything unknown (a method, a format, two precisions together, excluded layers of significant size) is a doubt that names
+its key; the bits are then the nearest that the config names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from rocbench.model import mlps
 from rocbench.model.hfconfig import Fields
 from rocbench.settings.schema import Checkpoint
 
-Found = tuple[Checkpoint, list[str]]
+Detected = tuple[Checkpoint, list[str]]
+"""A checkpoint, and doubts about it."""
 
 LEFT_OUT = (
     "ignore",
@@ -25,58 +26,59 @@ LEFT_OUT = (
     "exclude_modules",
     "llm_int8_skip_modules",
 )
-"""Keys that list layers which stay at 16 bits."""
+"""Keys that list layers of 16 bits."""
 LIGHT = re.compile(
     r"norm|embed|(^|[._])(lm_)?head|router|\bgate($|[.$*\\_]*(weight|bias)?$|\.e_score)|_gate\b|e_score|correction_bias|vis(ion|ual)|projector"
     r"|patch_|audio|mtp|eh_proj|conv1d|in_proj_(a|b|ba)\b|indexer|weights_proj|A_log|dt_bias|\bwte\b|\bwpe\b|ffn_gate_inp"
 )
-"""Modules that weigh next to nothing, or are counted at 16 bits anyway."""
+"""Modules of insignificant size, or counted at 16 bits in any case."""
 ATTENTION = re.compile(r"attn|attention|mixer")
 LAYER = re.compile(r"(?:layers|blocks|h)\.(\d+)")
 NVFP4_GROUP = 16
 MXFP4_BITS = 4.25
-"""With an 8-bit scale for each 32 weights."""
+"""4 bits, and an 8-bit scale for each 32 weights."""
 INT_GROUP = 128
 FLOATS = re.compile(r"(?:fp|float|mxfp|mx_fp|nvfp)(\d+)")
 
 
-def detect_checkpoint(config: Mapping[str, Any]) -> Found:
-    """The checkpoint's quantisation by `quantization_config`, and what of it is not understood."""
+def detect_checkpoint(config: Mapping[str, Any]) -> Detected:
+    """Return the quantisation in `quantization_config`, and doubts about it."""
     fields = Fields(config)
-    found = fields.raw("quantization_config") or fields.raw("compression_config")
-    if not found:
+    settings = fields.raw("quantization_config") or fields.raw("compression_config")
+    if not settings:
         return Checkpoint(), []
-    if not isinstance(found, Mapping):
-        what = f"only the word {found!r}" if isinstance(found, str) else f"{found!r}, no mapping"
-        return Checkpoint(), [f"checkpoint: `quantization_config` is {what}; 16 bits assumed"]
+    if not isinstance(settings, Mapping):
+        return Checkpoint(), [
+            f"checkpoint: `quantization_config` is {settings!r}, not a mapping; 16 bits assumed"
+        ]
     try:
-        stored, doubts = _by_method(fields, found)
+        stored, doubts = _by_method(fields, settings)
         if not 1 <= stored.bits <= 32:
             return Checkpoint(), [
                 f"checkpoint: `quantization_config` names {stored.bits:g} bits; 16 bits assumed"
             ]
-        return _with_left_out(fields, found, stored, doubts)
+        return _with_left_out(fields, settings, stored, doubts)
     except (ValueError, TypeError, KeyError, AttributeError, BenchError) as fault:
         return Checkpoint(), [
             f"checkpoint: `quantization_config` could not be read ({fault}); 16 bits assumed"
         ]
 
 
-def _by_method(fields: Fields, found: Mapping[str, Any]) -> Found:
-    nested = found.get("quantization")
+def _by_method(fields: Fields, settings: Mapping[str, Any]) -> Detected:
+    nested = settings.get("quantization")
     algorithm = str(
-        found.get("quant_algo") or (nested.get("quant_algo") if isinstance(nested, Mapping) else "")
+        settings.get("quant_algo") or (nested.get("quant_algo") if isinstance(nested, Mapping) else "")
     ).lower()
-    method = str(found.get("quant_method") or algorithm).lower().replace("-", "_")
+    method = str(settings.get("quant_method") or algorithm).lower().replace("-", "_")
     match method:
         case "fp8" | "deepseek_v4_fp8" | "fbgemm_fp8" | "ptpc_fp8":
             if fields.raw("expert_dtype") == "fp4":
                 return Checkpoint(quantization="mxfp4", bits=4, linear_bits=8), []
-            return _fp8(found.get("weight_block_size"))
+            return _fp8(settings.get("weight_block_size"))
         case "mxfp4" | "gpt_oss_mxfp4":
             return Checkpoint(quantization="mxfp4", bits=4), []
         case "compressed_tensors":
-            return _grouped_layers(found)
+            return _grouped_layers(settings)
         case (
             "awq"
             | "awq_marlin"
@@ -87,19 +89,19 @@ def _by_method(fields: Fields, found: Mapping[str, Any]) -> Found:
             | "moe_wna16"
             | "intel/auto_round"
         ):
-            return _integers(found, method)
+            return _integers(settings, method)
         case "quark":
-            return _quark(found)
+            return _quark(settings)
         case "bitsandbytes":
-            return _bitsandbytes(found)
+            return _bitsandbytes(settings)
         case "hqq":
-            return _hqq(found)
+            return _hqq(settings)
         case "experts_int8":
             return Checkpoint(quantization="none", bits=8, linear_bits=16), []
     if method.startswith("modelopt") or algorithm:
-        return _modelopt(found, algorithm)
-    assumed = count(_first(found, "bits", "num_bits", "w_bit", "nbits")) or (
-        4 if found.get("load_in_4bit") else 8
+        return _modelopt(settings, algorithm)
+    assumed = count(_first(settings, "bits", "num_bits", "w_bit", "nbits")) or (
+        4 if settings.get("load_in_4bit") else 8
     )
     return Checkpoint(bits=assumed), [_unknown(method, assumed)]
 
@@ -109,10 +111,10 @@ def _unknown(method: str, bits: float) -> str:
 
 
 def count(value: object) -> int | None:
-    """A number of bits or weights under any of its spellings (4, 4.0, "4", "4bit", "int4"); None where there is none.
+    """Return a number of bits or weights in any spelling (4, 4.0, "4", "4bit", "int4"); None for none.
 
     Raises:
-        ValueError: there is a value and no number in it.
+        ValueError: the value holds no number.
     """
     if value is None or isinstance(value, bool):
         return None
@@ -120,15 +122,15 @@ def count(value: object) -> int | None:
         return int(value)
     number = re.search(r"-?\d+", str(value))
     if number is None:
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return int(number[0])
 
 
-def _first(found: Mapping[str, Any], *names: str) -> Any:
-    return next((found[name] for name in names if found.get(name) is not None), None)
+def _first(settings: Mapping[str, Any], *names: str) -> Any:
+    return next((settings[name] for name in names if settings.get(name) is not None), None)
 
 
-def _fp8(block: object) -> Found:
+def _fp8(block: object) -> Detected:
     if block is None:
         return Checkpoint(quantization="fp8_channel", bits=8), []
     if (
@@ -141,39 +143,39 @@ def _fp8(block: object) -> Found:
 
 
 def _whole(bits: int, group: int | None, *, linear_too: bool = True) -> Checkpoint:
-    """Integers with a 16-bit scale for each group of weights; -1 is one scale a channel, too few to count."""
-    held = group if group is not None and group > 0 else None
+    """Integers with a 16-bit scale per group of weights; a group of -1 is one scale per channel, which is not counted."""
+    counted = group if group is not None and group > 0 else None
     if bits == 8:
-        return Checkpoint(quantization="none", bits=8 + (16 / held if held else 0))
-    linear = bits + (16 / held if held else 0) if linear_too else None
-    return Checkpoint(quantization="int4_group", bits=bits, group=held, linear_bits=linear)
+        return Checkpoint(quantization="none", bits=8 + (16 / counted if counted else 0))
+    linear = bits + (16 / counted if counted else 0) if linear_too else None
+    return Checkpoint(quantization="int4_group", bits=bits, group=counted, linear_bits=linear)
 
 
-def _integers(found: Mapping[str, Any], method: str) -> Found:
-    """AWQ, GPTQ and what is stored like them."""
+def _integers(settings: Mapping[str, Any], method: str) -> Detected:
+    """AWQ, GPTQ and methods with the same storage."""
     bits, group = (
-        count(_first(found, "bits", "w_bit", "wbits", "num_bits")),
-        count(_first(found, "group_size", "q_group_size")),
+        count(_first(settings, "bits", "w_bit", "wbits", "num_bits")),
+        count(_first(settings, "group_size", "q_group_size")),
     )
     doubts = []
     if bits is None or not 2 <= bits <= 8:
         doubts.append(f"checkpoint: {method} names {'no' if bits is None else bits} bits; 4 assumed")
         bits = 4
     doubts += [
-        f"checkpoint: `{name}` gives some layers a precision of their own"
+        f"checkpoint: `{name}` gives some layers another precision"
         for name in ("dynamic", "extra_config", "modules_in_block_to_quantize")
-        if found.get(name)
+        if settings.get(name)
     ]
     return _whole(bits, INT_GROUP if group is None else group), doubts
 
 
-def _grouped_layers(found: Mapping[str, Any]) -> Found:
-    """compressed-tensors: groups of layers, each with its weights' form."""
-    groups = found.get("config_groups")
+def _grouped_layers(settings: Mapping[str, Any]) -> Detected:
+    """compressed-tensors: groups of layers, each with a format of weights."""
+    groups = settings.get("config_groups")
     parts = (
         [part for part in groups.values() if isinstance(part, Mapping)] if isinstance(groups, Mapping) else []
     )
-    outer = str(found.get("format") or "")
+    outer = str(settings.get("format") or "")
     if not parts:
         if "mxfp4" in outer:
             return Checkpoint(quantization="mxfp4", bits=4), []
@@ -184,13 +186,13 @@ def _grouped_layers(found: Mapping[str, Any]) -> Found:
         names = ", ".join(f"{form[0].bits:g}" for form in forms)
         return stored, [
             *doubts,
-            f"checkpoint: the groups of `config_groups` differ ({names} bits); the widest is taken for all",
+            f"checkpoint: the groups of `config_groups` differ ({names} bits); the widest is assumed for all",
         ]
     return stored, doubts
 
 
-def _weights(stored: object, form: str) -> Found:
-    """One group's `weights` of compressed-tensors or ModelOpt."""
+def _weights(stored: object, form: str) -> Detected:
+    """`weights` of one group, of compressed-tensors or ModelOpt."""
     if not isinstance(stored, Mapping):
         return Checkpoint(), [f"checkpoint: `weights` is {stored!r}; 16 bits assumed"]
     bits, kind, group = (
@@ -215,58 +217,58 @@ def _weights(stored: object, form: str) -> Found:
     ]
 
 
-def _nvfp4(group: int | None) -> Found:
-    """FP4 with an FP8 scale for each 16 weights."""
+def _nvfp4(group: int | None) -> Detected:
+    """FP4, with an FP8 scale per 16 weights."""
     return Checkpoint(bits=4, group=group or NVFP4_GROUP), []
 
 
-def _modelopt(found: Mapping[str, Any], algorithm: str) -> Found:
-    groups = found.get("config_groups")
-    if found.get("quantized_layers") or "mixed" in algorithm:
+def _modelopt(settings: Mapping[str, Any], algorithm: str) -> Detected:
+    groups = settings.get("config_groups")
+    if settings.get("quantized_layers") or "mixed" in algorithm:
         return Checkpoint(bits=8), [
-            "checkpoint: `quantized_layers` gives layers precisions of their own; 8 bits assumed"
+            "checkpoint: `quantized_layers` gives layers different precisions; 8 bits assumed"
         ]
     if "mxfp8" in algorithm:
         return Checkpoint(bits=8.25), []
     if "nvfp4" in algorithm or "fp4" in algorithm:
-        group = count(found.get("group_size"))
+        group = count(settings.get("group_size"))
         stored, doubts = _nvfp4(group)
         return stored, [*doubts, "checkpoint: `quant_algo` NVFP4 is not known to run on this hardware"]
     if algorithm == "fp8" or algorithm.startswith("fp8_pe"):
-        return _fp8(found.get("weight_block_size"))
+        return _fp8(settings.get("weight_block_size"))
     if isinstance(groups, Mapping) and groups:
-        return _grouped_layers(found)
+        return _grouped_layers(settings)
     bits = 4 if "4" in algorithm else 8
     return Checkpoint(bits=bits), [
         f"checkpoint: `quant_algo` {algorithm!r} is not known; {bits} bits assumed"
     ]
 
 
-def _quark(found: Mapping[str, Any]) -> Found:
-    """AMD Quark: `global_quant_config.weight`, one entry or several that are applied one after the other."""
-    settings = found.get("global_quant_config")
-    weight = settings.get("weight") if isinstance(settings, Mapping) else None
+def _quark(settings: Mapping[str, Any]) -> Detected:
+    """AMD Quark: `global_quant_config.weight`, one entry or several that are applied in turn."""
+    nested = settings.get("global_quant_config")
+    weight = nested.get("weight") if isinstance(nested, Mapping) else None
     entries = list(weight) if isinstance(weight, list | tuple) else [weight]
     doubts = [
-        f"checkpoint: `{name}` gives some layers a precision of their own"
+        f"checkpoint: `{name}` gives some layers another precision"
         for name in ("layer_quant_config", "layer_type_quant_config")
-        if found.get(name)
+        if settings.get(name)
     ]
     read = [entry for entry in entries if isinstance(entry, Mapping)]
     if len(read) < len(entries):
         return Checkpoint(bits=8), [*doubts, f"checkpoint: Quark's `weight` is {weight!r}; 8 bits assumed"]
     forms = [_quark_weight(entry) for entry in read]
-    # Weights that are quantised twice (FP8, then INT4) are stored as the narrower.
+    # Weights that are quantised twice (FP8, then INT4) are stored in the narrower format.
     stored, unsure = min(forms, key=lambda form: form[0].bits)
     if len(forms) > 1:
         unsure = [
             *unsure,
-            f"checkpoint: Quark's `weight` has {len(forms)} entries; the narrowest is taken as stored",
+            f"checkpoint: Quark's `weight` has {len(forms)} entries; the narrowest is assumed",
         ]
     return stored, [*doubts, *unsure]
 
 
-def _quark_weight(entry: Mapping[str, Any]) -> Found:
+def _quark_weight(entry: Mapping[str, Any]) -> Detected:
     dtype, scheme = str(entry.get("dtype") or "").lower(), str(entry.get("qscheme") or "").lower()
     group = count(entry.get("group_size"))
     if dtype in ("fp4", "mxfp4", "mx_fp4"):
@@ -281,32 +283,34 @@ def _quark_weight(entry: Mapping[str, Any]) -> Found:
     return Checkpoint(bits=bits), [f"checkpoint: Quark's dtype {dtype!r} is not known; {bits} bits assumed"]
 
 
-def _bitsandbytes(found: Mapping[str, Any]) -> Found:
-    """Loaded as NF4 or INT8; whether the files are so too is not said."""
-    if found.get("load_in_8bit") and not found.get("load_in_4bit"):
+def _bitsandbytes(settings: Mapping[str, Any]) -> Detected:
+    """Loaded as NF4 or INT8; the config does not say if the files are quantised."""
+    if settings.get("load_in_8bit") and not settings.get("load_in_4bit"):
         return Checkpoint(bits=8), [
-            "checkpoint: bitsandbytes INT8 is quantised while it loads, if the files are not"
+            "checkpoint: bitsandbytes INT8 is quantised during the load if the files are not"
         ]
     return Checkpoint(bits=4), ["checkpoint: bitsandbytes is counted without its scales; 4 bits assumed"]
 
 
-def _hqq(found: Mapping[str, Any]) -> Found:
-    settings = found.get("quant_config")
-    inner = settings.get("weight_quant_params") if isinstance(settings, Mapping) else None
-    inner = inner if isinstance(inner, Mapping) else found
+def _hqq(settings: Mapping[str, Any]) -> Detected:
+    nested = settings.get("quant_config")
+    inner = nested.get("weight_quant_params") if isinstance(nested, Mapping) else None
+    inner = inner if isinstance(inner, Mapping) else settings
     bits, group = count(_first(inner, "nbits", "bits")), count(inner.get("group_size"))
     if bits is None:
         return Checkpoint(bits=8), ["checkpoint: hqq names no bits; 8 bits assumed"]
     return _whole(bits, group or 64), []
 
 
-def _with_left_out(fields: Fields, found: Mapping[str, Any], stored: Checkpoint, doubts: list[str]) -> Found:
-    """What stays at 16 bits: attention beside routed experts does so at little cost; anything else is a doubt."""
-    key, names = _left_out(found)
+def _with_left_out(
+    fields: Fields, settings: Mapping[str, Any], stored: Checkpoint, doubts: list[str]
+) -> Detected:
+    """Account for layers of 16 bits: attention next to routed experts is small; anything else is a doubt."""
+    key, names = _left_out(settings)
     heavy = [name for name in names if LIGHT.search(_last(name)) is None]
     moe = bool(mlps.experts(fields))
     attention = [name for name in heavy if ATTENTION.search(name)]
-    method = str(found.get("quant_method") or "").lower()
+    method = str(settings.get("quant_method") or "").lower()
     if stored.quantization == "mxfp4" and moe and not attention and method in ("quark", "compressed-tensors"):
         stored = stored.model_copy(update={"linear_bits": stored.linear_bits or MXFP4_BITS})
     if not heavy:
@@ -319,32 +323,32 @@ def _with_left_out(fields: Fields, found: Mapping[str, Any], stored: Checkpoint,
     if not moe and fields.raw("num_hidden_layers") is not None:
         return stored, [
             *doubts,
-            f"checkpoint: `{key}` leaves out the attention; the MLPs' bits are taken for all",
+            f"checkpoint: `{key}` leaves out the attention; the bits of the MLPs are assumed for all",
         ]
     sixteen = None if stored.quantization in ("int4_group", "mxfp4") else 16.0
     return stored.model_copy(update={"linear_bits": sixteen}), doubts
 
 
-def _left_out(found: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """(the key, names of the layers that stay at 16 bits)."""
+def _left_out(settings: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the key, and the names of the layers of 16 bits."""
     for key in LEFT_OUT:
-        named = found.get(key)
+        named = settings.get(key)
         if isinstance(named, Iterable) and not isinstance(named, str | Mapping) and named:
             return key, [str(name) for name in named]
     return "", []
 
 
 def _last(name: str) -> str:
-    """A module's name behind its layer's number, with a pattern's signs taken off."""
+    """Return a module's name after its layer number, without the characters of a pattern."""
     plain = re.sub(r"\\(.)", r"\1", name.removeprefix("re:")).replace(".*", "*")
     return re.split(r"(?:layers|blocks|h)\.(?:\d+|\*)\.", plain)[-1]
 
 
 def _everywhere(names: Iterable[str], fields: Fields) -> bool:
-    """Whether names without a layer's number are among them, or numbers of all layers."""
+    """Return True if a name has no layer number, or the names cover all layers."""
     numbers = [LAYER.search(name) for name in names]
     if any(number is None for number in numbers):
         return True
-    found = {int(number[1]) for number in numbers if number is not None}
+    layers = {int(number[1]) for number in numbers if number is not None}
     total = fields.raw("num_hidden_layers")
-    return isinstance(total, int) and found.issuperset(range(total))
+    return isinstance(total, int) and layers.issuperset(range(total))

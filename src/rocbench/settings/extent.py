@@ -1,4 +1,4 @@
-"""How many servers and measurements a sweep asks for, told before any of them is built. Pure."""
+"""Number of servers and measurements of a sweep, checked before its plan is built. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check(sweep: Sweep) -> None:
-    """Refuse what nobody can measure.
+    """Refuse a sweep that is too large to measure.
 
     Raises:
         ValueError: the sweep has more than `MOST_SERVERS` servers, or more than `MOST_RUNS` cells and repeats.
@@ -23,7 +23,7 @@ def check(sweep: Sweep) -> None:
     servers = len(sweep.models) * combined
     if servers > MOST_SERVERS:
         raise ValueError(
-            f"its axes make {_told(servers)} servers of {len(sweep.models)} models; {MOST_SERVERS:,} are the most"
+            f"its axes make {_shown(servers)} servers of {len(sweep.models)} models; at most {MOST_SERVERS:,} are allowed"
         )
     axes = {*matrix.product, *matrix.zip, *sweep.factors}
     cells = 0
@@ -40,12 +40,12 @@ def check(sweep: Sweep) -> None:
     runs = combined * cells * max(sweep.repeats, sweep.until.max if sweep.until else 1)
     if runs > MOST_RUNS:
         raise ValueError(
-            f"it asks for {_told(runs)} measurements (cells times repeats); {MOST_RUNS:,} are the most"
+            f"it needs {_shown(runs)} measurements (cells times repeats); at most {MOST_RUNS:,} are allowed"
         )
 
 
 def arms(sweep: Sweep) -> int:
-    """Combinations of an ablation's factors (`judgement.ablate.arms`); 1 without factors."""
+    """Return the number of arms of an ablation (`judgement.ablate.arms`); 1 without factors."""
     changes = sum(len(levels) - 1 for levels in sweep.factors.values())
     match sweep.design:
         case "full":
@@ -58,5 +58,5 @@ def arms(sweep: Sweep) -> int:
             return 1 + changes + changes * (changes - 1) // 2
 
 
-def _told(count: int) -> str:
+def _shown(count: int) -> str:
     return f"{count:,}" if count < 10**15 else "more than 10^15"

@@ -1,4 +1,4 @@
-"""Faults that the simulated server can be told to have, for the tests of what watches it. Data only."""
+"""Faults of the simulated server, for tests of its supervision. Data only."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ class Faults(Strict):
     """All off by default. Times are seconds since the server became ready."""
 
     die_at_load: bool = False
-    """Exit with code 1 and vLLM's words while the model loads."""
+    """Exit with code 1 and vLLM's message while the model loads."""
     hang_at_load: bool = False
     """Never become ready."""
     oom_at_load: str | None = None
-    """Die while loading with this message (an out of memory error)."""
+    """Exit while the model loads, with this message (an out-of-memory error)."""
     die_after_s: float | None = None
     die_after_requests: int | None = None
-    """Exit at once when so many requests have been answered."""
+    """Exit at once after this number of answered requests."""
     engine_dead_after_s: float | None = None
     """The engine dies: running streams get an error event, new requests 500, health 503; exit after 7 s."""
     health_503_after_s: float | None = None
     health_503_for_s: float = 1e9
     metrics_gone_after_s: float | None = None
-    """/metrics answers 404 from then on."""
+    """/metrics answers 404 from this time on."""
     jit_line_after_s: float | None = None
     """Print a line of an AITER build."""
     log_flood_bytes: int = Field(default=0, ge=0, le=1 << 40)
-    """Print so many bytes of log once ready."""
+    """Print this number of bytes to the log once ready."""
     fail: dict[Failure, float] = Field(default_factory=dict)
-    """Share of requests that fail, per class."""
+    """Share of requests that fail, by class of failure."""
     orphan: bool = False
     """Start a child that outlives the server, as worker processes outlive a killed API server."""
     slow_stop_s: float = 0.0
     ignore_sigterm: bool = False
     max_running: int | None = Field(default=None, gt=0)
-    """Run no more requests at once, whatever `--max-num-seqs` says."""
+    """Maximum number of running requests; overrides `--max-num-seqs`."""
     wrong_block_size: int | None = None
-    """Block size that cache_config_info tells."""
+    """Block size that `cache_config_info` reports."""
     wrong_backend: str | None = None
-    """Attention backend that the log tells."""
+    """Attention backend that the log names."""
     early_stop_share: float = 0.0
-    """Share of requests that end at half their length although told to ignore the end of text."""
+    """Share of requests that end at half their length despite `ignore_eos`."""
     extra_prefix_hits: int = 0
     """Tokens of prefix cache hits added for each request."""
     duplicate_tokens: float = 0.0
@@ -56,14 +56,16 @@ class Faults(Strict):
 
 
 def check(faults: Mapping[str, Any]) -> None:
-    """Refuse what the simulated server cannot have.
+    """Check the names and values of faults.
 
     Raises:
-        ValueError: an unknown fault, or a value that it does not take; the first.
+        ValueError: names the first unknown fault or invalid value.
     """
     try:
         Faults.model_validate(faults)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = ".".join(map(str, fault["loc"]))
-        raise ValueError(f"the simulated server has no fault `{name}` of {fault['input']!r:.60}") from None
+        raise ValueError(
+            f"the simulated server has no fault `{name}` with the value {fault['input']!r:.60}"
+        ) from None

@@ -1,4 +1,4 @@
-"""Profiles of models and of hardware, as frozen pydantic models."""
+"""Profiles of models and hardware, as frozen pydantic models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rocbench.settings.amounts import Gpus, Quantity, Tokens, Vocabulary
 from rocbench.settings.strict import Strict, Variable, Word
 
 FlagValue = bool | int | float | str | dict[str, Any] | None
-"""A serve argument: True for a bare flag, False for its `--no-` form, None to leave it unset, a dict as JSON."""
+"""Value of a serve argument: True for a bare flag, False for its `--no-` form, None for unset, a dict for JSON."""
 
 
 def _version(text: str) -> str:
@@ -39,152 +39,152 @@ VersionRange = Annotated[str, AfterValidator(_range)]
 
 
 class Checkpoint(Strict):
-    """How the weights are stored on disk."""
+    """Storage of the weights on disk."""
 
     quantization: Literal["none", "fp8_block", "fp8_channel", "int4_group", "mxfp4"] = "none"
-    """Scheme of the weights."""
+    """Quantisation scheme of the weights."""
     bits: float = Field(default=16, gt=0, le=64)
-    """Of one weight."""
+    """Bits of one weight."""
     block: tuple[Tokens, Tokens] | None = None
     """Weight block (rows, columns) of block quantisation, 128x128 for DeepSeek FP8."""
     group: Tokens | None = None
     """Group size of group quantisation."""
     linear_bits: Annotated[float, Field(gt=0, le=64)] | None = None
-    """Bits of a weight outside the routed experts, where it is not as expected: as the experts for FP8 and in
-    models without experts, 16 beside INT4 and MXFP4 experts."""
+    """Bits of a weight outside the routed experts. None: as the experts for FP8 and in models without experts, 16
+    with INT4 and MXFP4 experts."""
     bytes: Quantity | None = None
-    """Bytes of all weight files where known; else derived from the parameters."""
+    """Bytes of all weight files. None: derived from the parameters."""
     unsure: tuple[str, ...] = ()
-    """What of it is not understood, one sentence each. While there is any, no figure of its size refuses or voids."""
+    """Doubts about the storage, one sentence each. With any, no figure derived from the size refuses or voids."""
 
 
 class ServeVariant(Strict):
-    """Serve arguments and environment for a range of vLLM versions. The first that matches is taken."""
+    """Serve arguments and environment for a range of vLLM versions."""
 
     vllm: VersionRange
-    """Versions that it is for."""
+    """Versions to which the variant applies."""
     args: dict[str, FlagValue] = {}
-    """Keys without the leading dashes: `quantization: fp8`."""
+    """Serve arguments without the leading dashes: `quantization: fp8`."""
     env: dict[Variable, str] = {}
     """Environment variables."""
     image: Word | None = None
     """Container image."""
     tp: Gpus | None = None
-    """Tensor parallel size, in place of the profile's."""
+    """Tensor parallel size; replaces the profile's."""
     source: str
-    """Who says so: recipe, guide or file."""
+    """Source of the arguments: recipe, guide or file."""
     note: str = ""
-    """For its reader; told once above the table of `bench explain`."""
+    """Note for readers; `bench explain` prints it above its table."""
     why: dict[str, str] = {}
-    """Reason of a value, by the name of its flag or variable, where reasons.yaml does not fit."""
+    """Reasons of values by the name of the flag or variable; they replace those of reasons.yaml."""
 
 
 class Derived(Strict):
-    """What was computed from `config`, kept in a profile for its reader. Nothing reads it back."""
+    """Figures computed from `config`, for readers of a profile. `bench` does not use them."""
 
     family: str | None = None
     """Attention family."""
     total_params: float | None = None
-    """Language model, without multi-token-prediction layers."""
+    """Parameters of the language model, without multi-token-prediction layers."""
     active_params: float | None = None
-    """Used by one token."""
+    """Parameters that one token uses."""
     kv_bytes_per_token: float | None = None
-    """Whole model, 2 bytes a number, nothing replicated, the indexer left out."""
+    """KV cache bytes per token of the whole model: 2 bytes per number, no replication, without the indexer."""
     indexer_bytes_per_token: float | None = None
-    """Of a sparse attention's indexer."""
+    """Cache bytes per token of a sparse attention's indexer."""
 
 
 class ModelProfile(Strict):
-    """A model: identity, the Hugging Face config facts that decide its architecture, and how to serve it."""
+    """Model: identity, the fields of its Hugging Face config that decide its architecture, and serve arguments."""
 
     name: str
-    """As sweeps name it."""
+    """Name of the profile, as in sweeps."""
     hf_id: Word
-    """Hugging Face id; what stands after `vllm serve`."""
+    """Hugging Face id, the model argument of `vllm serve`."""
     revision: Word | None = None
-    """Commit of the checkpoint; None takes the newest."""
+    """Commit of the checkpoint. None: the newest."""
     path: Word | None = None
-    """A local folder that holds the model, served instead of `hf_id`."""
+    """Local folder of the model, served instead of `hf_id`."""
     gated: bool = False
-    """Needs HF_TOKEN to download."""
+    """The download needs HF_TOKEN."""
     trust_remote_code: bool = False
-    """The checkpoint brings code of its own."""
+    """The checkpoint contains Python code that vLLM must run."""
     config: dict[str, Any]
-    """Fields of `config.json` (nested text_config and vision_config as they are there)."""
+    """Fields of `config.json`, with text_config and vision_config nested as in it."""
     checkpoint: Checkpoint = Checkpoint()
-    """How its weights are stored."""
+    """Storage of the weights."""
     precision: str
     """Label of the weights as they run: bf16, fp8, int4, mxfp4."""
     total_params: Quantity | None = None
-    """As `active_params`."""
+    """Parameters. Set only if they cannot be derived from `config`."""
     active_params: Quantity | None = None
-    """Set only where the derivation from `config` cannot know them."""
+    """Parameters that one token uses. Set only if they cannot be derived from `config`."""
     tp: Gpus = 8
-    """Tensor parallel size, where nothing else is said."""
+    """Default tensor parallel size."""
     nodes: Gpus = 1
-    """Nodes that one server spans."""
+    """Nodes of one server."""
     max_model_len: Tokens | None = None
-    """Longest context to serve."""
+    """Maximum context length, in tokens."""
     vocab_size: Vocabulary | None = None
-    """Token ids to draw prompts from; None takes the config's."""
+    """Number of token ids to draw prompts from. None: as in the config."""
     vllm_min: VersionText | None = None
-    """First vLLM version that has the architecture."""
+    """First vLLM version that supports the architecture."""
     serve: tuple[ServeVariant, ...] = ()
-    """Arguments by vLLM version; the first that matches is taken."""
+    """Serve arguments by vLLM version; the first match applies."""
     sources: tuple[str, ...] = ()
-    """Where the facts come from."""
+    """Sources of the facts."""
     unconfirmed: tuple[str, ...] = ()
     """Facts that no source confirms."""
     derived: Derived | None = None
-    """What was computed from `config`, for the reader."""
+    """Figures computed from `config`, for readers."""
 
 
 # --- hardware
 
 
 class Gpu(Strict):
-    """One GPU. Dense peak FLOP/s per dtype; None where the vendor gives none."""
+    """One GPU, with the figures that the vendor publishes."""
 
     name: str
-    """As the vendor calls it."""
+    """Name, as the vendor writes it."""
     gfx: str
     """Architecture: `gfx942`."""
     hbm_bytes: Annotated[int, Field(gt=0, le=2**60)]
-    """Memory of one GPU."""
+    """Memory, in bytes."""
     hbm_bytes_per_s: Quantity
-    """Peak bandwidth of one GPU's memory."""
+    """Peak bandwidth of the memory, in bytes/s."""
     flops: dict[Literal["bf16", "fp16", "fp8", "int8", "fp4"], Quantity]
     """Dense peak FLOP/s by number format."""
     link_bytes_per_s: Quantity
-    """Usable bytes/s of one GPU-GPU link, one direction."""
+    """Bandwidth of one link between two GPUs, in bytes/s, one direction."""
     links: Gpus
     """Links from one GPU to its peers."""
     power_w: Annotated[float, Field(gt=0, le=1e6)]
-    """Power limit of one GPU (TBP)."""
+    """Power limit (TBP), in watts."""
     host_bytes_per_s: Quantity | None = None
-    """Host to GPU, one direction: how fast offloaded KV comes back at best."""
+    """Bandwidth from host to GPU, in bytes/s, one direction: the maximum for offloaded KV."""
     cache_bytes: float = Field(default=0.0, ge=0, le=1e21)
-    """Last-level cache: so much may stay from step to step and need not be read from HBM."""
+    """Last-level cache, in bytes: data that may remain in it between steps is not read from HBM."""
 
 
 class Hardware(Strict):
-    """A node. `gpu` is None for the CPU: the real engine runs there, and no physics is claimed."""
+    """Node. On a CPU node (`gpu` is None) the real engine runs, and no physical bounds apply."""
 
     name: str
-    """As sweeps name it."""
+    """Name of the profile, as in sweeps."""
     platform: Literal["rocm", "cpu"]
-    """What vLLM runs on there."""
+    """Platform of vLLM."""
     gpus: int = Field(ge=0, le=1024)
     """GPUs of one node."""
     gpu: Gpu | None = None
-    """None on the CPU."""
+    """GPU of the node. None: a CPU node."""
     rocm: VersionText | None = None
-    """ROCm of the host."""
+    """ROCm version of the host."""
     sources: tuple[str, ...] = ()
-    """Where the figures come from."""
+    """Sources of the figures."""
 
     @model_validator(mode="after")
     def _gpu_on_rocm(self) -> Hardware:
         if (self.platform == "rocm") != (self.gpu is not None):
-            raise ValueError("platform rocm needs a `gpu`, platform cpu has none")
+            raise ValueError("platform rocm needs a `gpu`; platform cpu must not have one")
         return self

@@ -1,4 +1,4 @@
-"""The reference of the YAML files as Markdown, made from the pydantic models: every key, its type, default and meaning."""
+"""Reference pages of the YAML files, generated from the pydantic models: every key, its type, default and meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import inspect
 import textwrap
 import types
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -15,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rocbench.settings import schema
+from rocbench.settings.yamlfile import reachable
 
 _WORDS = {
     int: "whole number",
@@ -32,7 +32,7 @@ def models() -> str:
     return _page(
         schema.ModelProfile,
         "Model profiles",
-        "`configs/models/*.yaml`: what a model is, and how it is served per vLLM version. `bench profiles new` writes one "
+        "`configs/models/*.yaml`: a model, and its serve arguments per vLLM version. `bench profiles new` writes a profile "
         "from a `config.json`.",
     )
 
@@ -40,13 +40,15 @@ def models() -> str:
 def hardware() -> str:
     """docs/reference/hardware.md."""
     return _page(
-        schema.Hardware, "Hardware profiles", "`configs/hardware/*.yaml`: what a node and its GPUs can do."
+        schema.Hardware,
+        "Hardware profiles",
+        "`configs/hardware/*.yaml`: the capabilities of a node and its GPUs.",
     )
 
 
 def workloads() -> str:
     """docs/reference/workloads.md."""
-    return _page(schema.Workload, "Workloads", "`configs/workloads/*.yaml`: what one request is.")
+    return _page(schema.Workload, "Workloads", "`configs/workloads/*.yaml`: the content of one request.")
 
 
 def sweeps() -> str:
@@ -54,39 +56,18 @@ def sweeps() -> str:
     return _page(
         schema.Sweep,
         "Sweeps",
-        "`configs/sweeps/*.yaml`: which models, on what, under which loads. `bench plan SWEEP` prints what follows from "
-        "one without starting anything.",
+        "`configs/sweeps/*.yaml`: models, hardware and loads to measure. `bench plan SWEEP` prints the resulting plan and "
+        "starts nothing.",
     )
 
 
 def _page(root: type[BaseModel], title: str, about: str) -> str:
     parts = [
         f"# {title}",
-        "Made by `scripts/generate-docs` from `src/rocbench/settings/schema.py`.",
-        f"{about} A key that is not listed is refused, so that a misspelt one is not lost.",
+        f"{about} Any other key is an error, so a misspelt key is never ignored.",
     ]
-    parts += [_model(model) for model in _reachable(root)]
+    parts += [_model(model) for model in reachable(root)]
     return "\n\n".join(parts) + "\n"
-
-
-def _reachable(root: type[BaseModel]) -> list[type[BaseModel]]:
-    """The model and those that its keys hold, in the order they are met."""
-    found: list[type[BaseModel]] = []
-    pending = [root]
-    while pending:
-        model = pending.pop(0)
-        if model not in found:
-            found.append(model)
-            for field in model.model_fields.values():
-                pending += [inner for inner in _models_in(field.annotation) if inner not in found]
-    return found
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
 
 
 def _model(model: type[BaseModel]) -> str:
@@ -110,16 +91,16 @@ def _model(model: type[BaseModel]) -> str:
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """The string that stands below each field, on one line."""
-    found: dict[str, str] = {}
+    """Return the docstring below each field, on one line."""
+    meanings: dict[str, str] = {}
     for cls in reversed([c for c in model.__mro__ if issubclass(c, BaseModel) and c is not BaseModel]):
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
         assert isinstance(body, ast.ClassDef)
         for node, after in zip(body.body, body.body[1:], strict=False):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_text(after):
                 text = ast.literal_eval(after.value)  # type: ignore[attr-defined]
-                found[node.target.id] = " ".join(text.split()).replace("|", "\\|")
-    return found
+                meanings[node.target.id] = " ".join(text.split()).replace("|", "\\|")
+    return meanings
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -148,7 +129,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _type(annotation: Any, metadata: Any = ()) -> str:
-    """A type in words, with its limits."""
+    """Describe a type and its limits in words."""
     words = _plain_type(annotation)
     for limit in metadata:
         words = _limited(words, limit)
@@ -166,8 +147,7 @@ def _limited(words: str, limit: Any) -> str:
         case Le(le=value):
             return f"{words} <= {value}"
         case _:
-            said = _VALIDATORS.get(getattr(getattr(limit, "func", None), "__name__", ""))
-            return said or words
+            return _VALIDATORS.get(getattr(getattr(limit, "func", None), "__name__", ""), words)
 
 
 def _plain_type(annotation: Any) -> str:

@@ -1,8 +1,5 @@
-"""The YAML files as frozen pydantic models. Unknown keys are refused: a misspelt key would be lost silently.
-
-A model profile (`configs/models/*.yaml`) says what a model is and how it is served per vLLM version, a hardware
-profile (`configs/hardware/*.yaml`) what a GPU can do (both in `profiles`). A workload (`configs/workloads/*.yaml`) says
-what a request is (`workloads`). A sweep (`configs/sweeps/*.yaml`) ties them.
+"""Sweeps (`configs/sweeps/*.yaml`) as frozen pydantic models. Unknown keys are refused: a misspelt key must not be
+ignored. Model and hardware profiles are in `profiles`, workloads in `workloads`; both are re-exported here.
 """
 
 from __future__ import annotations
@@ -43,11 +40,8 @@ from rocbench.settings.strict import Command, FolderName, Once, Strict, Variable
 from rocbench.settings.workloads import Dataset, Images, Length, Workload
 
 __all__ = [
-    "Aiter",
     "Assume",
-    "Block",
     "Checkpoint",
-    "ClosedLoop",
     "Dataset",
     "Derived",
     "FlagValue",
@@ -56,122 +50,113 @@ __all__ = [
     "Images",
     "Length",
     "Load",
-    "LoadShape",
     "Matrix",
     "ModelProfile",
     "OpenLoop",
-    "Search",
     "ServeVariant",
     "Server",
     "Simulation",
-    "Slo",
     "Strict",
     "Sweep",
     "SweepModel",
     "TraceReplay",
-    "Until",
     "VersionText",
     "Workload",
-    "all_have",
     "check_url",
 ]
 
 
 class ClosedLoop(Strict):
-    """N users, each sends its next request when the last has ended."""
+    """N users; each sends its next request when the previous one has ended."""
 
     kind: Literal["closed"] = "closed"
     """Closed loop."""
 
 
 class OpenLoop(Strict):
-    """Requests sent by the clock. The level of a cell is then the rate in requests/s."""
+    """Requests sent on a schedule. The level of a cell is the rate, in requests/s."""
 
     kind: Literal["open"]
     """Open loop."""
     arrival: Literal["constant", "poisson", "gamma"] = "poisson"
-    """Distribution of the gaps between sends."""
+    """Distribution of the time between requests."""
     burstiness: Factor = 1.0
-    """Shape of the gamma distribution; 1 is Poisson, lower is burstier."""
+    """Shape of the gamma distribution: 1 is Poisson, less is burstier."""
     max_in_flight: Users | None = None
-    """Requests due beyond it wait; their lateness is in the row."""
+    """Maximum number of requests in flight. Later ones wait; the row has their lateness."""
 
 
 class TraceReplay(Strict):
-    """Requests at the timestamps of a file."""
+    """Requests sent at the timestamps of a file."""
 
     kind: Literal["trace"]
-    """Requests at given times."""
+    """Trace replay."""
     path: str
-    """JSON Lines, or one JSON array; may be packed with gzip."""
+    """File with JSON Lines or one JSON array; may be compressed with gzip."""
     unit: Literal["s", "ms"] | None = None
-    """Of a bare `timestamp`. None takes milliseconds in Mooncake's form (whole numbers beside hash_ids), and refuses
-    any other."""
+    """Unit of a bare `timestamp`. None: milliseconds in the Mooncake format (whole numbers and hash_ids); any other
+    format is refused."""
     speed: Factor = 1.0
-    """Divide all gaps."""
+    """Divide all times between requests by this."""
     skip_bad: bool = False
-    """Leave out lines that cannot be used; how many is told. Else one of them stops the plan."""
+    """Skip lines that cannot be used, and report their number. Otherwise such a line stops the plan."""
 
 
 LoadShape = Annotated[ClosedLoop | OpenLoop | TraceReplay, Field(discriminator="kind")]
 
 
 class Load(Strict):
-    """How a cell is loaded and how long it is measured."""
+    """Load and measured window of a cell."""
 
     shape: LoadShape = ClosedLoop()
     """Closed loop, open loop or trace."""
     duration_s: Seconds = 30.0
-    """The least length of the measured window."""
+    """Minimum length of the measured window, in seconds."""
     max_duration_s: Seconds = 1800.0
-    """The greatest length of the window, and of the warm-up before it."""
+    """Maximum length of the window, and of the warm-up before it, in seconds."""
     min_requests_per_user: float = Field(default=5.0, ge=0, le=1e6)
-    """The window goes on until so many requests a user began in it."""
+    """Minimum number of requests per user that begin in the window."""
     max_requests: Requests | None = None
-    """Bound by count instead: so many requests in all, as the study did. The row is marked."""
+    """Total number of requests, instead of a duration, as in the study. Rows are marked."""
     max_requests_per_user: Requests | None = None
-    """With `max_requests`: no more than so many for each user of the level."""
+    """With `max_requests`: maximum number of requests per user of the level."""
     ramp_s: Wait | None = None
-    """Seconds over which users start; None staggers them over about one request's time."""
+    """Time over which users start, in seconds. None: about the duration of one request."""
     wave: bool = False
-    """Start all users at once, so that fixed lengths march in one wave."""
+    """Start all users at once: with fixed lengths, requests stay in step."""
     max_tail_s: Wait | None = None
-    """Maximum time, in seconds, for which the load is kept up after the window until its last request has ended.
-    None: half a window (closed loop: a whole one), and at least the time of a few requests."""
+    """Maximum time, in seconds, for which the load continues after the window, until its last request has ended.
+    None: half a window (closed loop: a whole window), and at least the time of a few requests."""
     max_tail_requests: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
-    """Maximum number of requests sent in that time. None: as many as come, or began, in the window."""
+    """Maximum number of requests sent in that time. None: as many as are due, or began, in the window."""
     max_drain_s: Wait | None = None
-    """Maximum time, in seconds, to wait for requests in flight once nothing new is sent; what is left is cut and
-    counted as unfinished. None: a window (closed loop: as long as a request may take)."""
+    """Maximum time, in seconds, to wait for requests in flight after the last send; the rest is cut off and counts as
+    unfinished. None: a window (closed loop: `request_timeout_s`)."""
     request_timeout_s: Seconds = 600.0
-    """From the send to the last byte."""
+    """Maximum time from the send to the last byte, in seconds."""
     transport: Literal["auto", "wire", "aiohttp"] = "auto"
-    """Who reads the socket; wire has the kernel's stamps."""
+    """HTTP client; wire uses the kernel's timestamps."""
     keep_stamps: bool = False
-    """Keep every token's stamp."""
-
-
-Aiter = Annotated[Literal["on", "off"] | dict[str, Literal["on", "off"]], Field()]
-"""`on`, `off`, or switches by part: `{moe: off, mla: on}`. YAML's bare on/off arrive as booleans."""
+    """Store the timestamp of every token."""
 
 
 AXIS_MOST = {"concurrency": 1_000_000, "rate": 1_000_000, "tp": 1024}
-"""Of an axis as of the setting of its name (`amounts`)."""
+"""Maximum value of an axis, as in `amounts`."""
 CELL_AXES = ("model", "workload", "concurrency", "rate")
-"""Axes that every cell has, whatever the matrix."""
+"""Axes of every cell, with or without a matrix."""
 
 
 class Matrix(Strict):
-    """Axes beside model, workload and concurrency: `aiter`, `tp`, `vllm`, or a serve argument's name."""
+    """Axes in addition to model, workload and concurrency: `aiter`, `tp`, `vllm`, or the name of a serve argument."""
 
     product: dict[str, tuple[Any, ...]] = {}
-    """Axis to values; every combination."""
+    """Values of each axis; every combination is used."""
     zip: dict[str, tuple[Any, ...]] = {}
-    """Axis to values of equal number; taken together, one by one."""
+    """Values of each axis, in lists of equal length; the first values form one combination, the second the next."""
     include: tuple[dict[str, Any], ...] = ()
-    """Combinations beside these."""
+    """Additional combinations."""
     exclude: tuple[dict[str, Any], ...] = ()
-    """Combinations left out: those that have all of an entry's values."""
+    """Combinations to leave out: those with all values of an entry."""
 
     @model_validator(mode="after")
     def _expands(self) -> Matrix:
@@ -179,85 +164,83 @@ class Matrix(Strict):
             if not values:
                 raise ValueError(f"`{'product' if name in self.product else 'zip'}.{name}` has no values")
         if twice := set(self.product) & set(self.zip):
-            raise ValueError(f"axis `{min(twice)}` stands in both product and zip")
+            raise ValueError(f"axis `{min(twice)}` is in both product and zip")
         if len({len(values) for values in self.zip.values()}) > 1:
             lengths = ", ".join(f"{name} {len(values)}" for name, values in self.zip.items())
-            raise ValueError(f"`zip` takes its lists together, but their lengths differ: {lengths}")
+            raise ValueError(f"the lists of `zip` must have equal lengths: {lengths}")
         return self
 
     def axes(self) -> dict[str, tuple[Any, ...]]:
-        """Every axis with all its values."""
-        found: dict[str, tuple[Any, ...]] = self.product | self.zip
+        """Return every axis with all its values."""
+        axes: dict[str, tuple[Any, ...]] = self.product | self.zip
         for name, value in (item for entry in self.include for item in entry.items()):
-            found[name] = (*found.get(name, ()), value)
-        return found
+            axes[name] = (*axes.get(name, ()), value)
+        return axes
 
 
 class SweepModel(Strict):
-    """A model of a sweep with its own settings."""
+    """Model of a sweep with its own settings."""
 
     profile: str
-    """Name of the model profile."""
+    """Model profile."""
     path: Word | None = None
-    """A local folder that holds the model, served instead of the profile's `hf_id`."""
+    """Local folder of the model, served instead of the profile's `hf_id`."""
     tp: Gpus | None = None
     """Tensor parallel size."""
     workloads: Annotated[tuple[str, ...], Once] | None = None
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
     concurrency: Annotated[tuple[Users, ...], Once] | None = None
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
     rate: Annotated[tuple[Rate, ...], Once] | None = None
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
     serve_args: dict[str, FlagValue] = {}
-    """On top of the sweep's."""
+    """Added to the sweep's."""
     env: dict[Variable, str] = {}
-    """On top of the sweep's."""
+    """Added to the sweep's."""
     aiter: Any = None
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
     vllm: VersionText | None = None
-    """In place of the sweep's."""
+    """Replaces the sweep's."""
 
 
 class Server(Strict):
-    """How the server is had."""
+    """Server: launched by `bench`, or already running."""
 
     kind: Literal["simulated", "process", "container", "attached"] = "simulated"
-    """Simulated, `vllm serve` as a process or in a container, or one that runs already."""
+    """Simulated server, `vllm serve` as a process or in a container, or a running server."""
     command: Command | None = None
-    """The command in place of `vllm` (kind process): an absolute path to an environment's `vllm`."""
+    """Command to run instead of `vllm` (kind process), for example the absolute path of an environment's `vllm`."""
     image: Word | None = None
-    """Container image, in place of the profile's."""
+    """Container image; replaces the profile's."""
     runtime: Literal["docker", "podman"] = "docker"
-    """Who runs containers."""
+    """Container runtime."""
     base_url: str | None = None
-    """Of a running server (kind attached)."""
+    """URL of a running server (kind attached)."""
     api_key_env: str | None = None
-    """Name of the variable that holds the key. The key itself never stands in a file."""
+    """Name of the environment variable with the API key. The key itself is never written to a file."""
     headers: dict[str, str] = {}
-    """Further headers of every request to a running server; a secret by its variable: `{X-Api-Key: $MY_KEY}`."""
+    """Additional headers of every request to a running server; for a secret, name its variable: `{X-Api-Key: $MY_KEY}`."""
     insecure: bool = False
-    """Take any TLS certificate of a running server."""
+    """Accept any TLS certificate of a running server."""
     ready_timeout_s: Seconds | None = None
-    """None allows 600 s and 3 s a billion parameters."""
+    """Maximum time of a server start, in seconds. None: 600 s plus 3 s per billion parameters."""
     dev_mode: bool = True
-    """Set VLLM_SERVER_DEV_MODE=1 (loopback only), for the proof after start and cache resets."""
+    """Set VLLM_SERVER_DEV_MODE=1 (loopback only): needed to verify settings after the start, and to reset caches."""
     gpus: tuple[int, ...] | None = None
-    """Indices of the GPUs to use; None takes free ones."""
+    """Indices of the GPUs to use. None: free GPUs."""
 
     @model_validator(mode="after")
-    def _is_somewhere(self) -> Server:
+    def _fits_kind(self) -> Server:
         if self.kind == "attached" and not self.base_url:
-            raise ValueError("`kind: attached` needs `base_url`, http://HOST:PORT of the running server")
+            raise ValueError("`kind: attached` needs `base_url`, the http://HOST:PORT of the running server")
         if self.kind != "attached" and self.base_url:
-            raise ValueError(
-                f"`base_url` is of a server that runs already: set `kind: attached`, not {self.kind}"
-            )
-        # Of the whole, not of the field: a field's value would stand in the message.
+            raise ValueError(f"`base_url` names a running server: set `kind: attached`, not {self.kind}")
+        # A validator of the field would put its value, perhaps a secret, into the message.
         if self.base_url is not None:
             check_url(self.base_url)
         if self.kind != "attached" and (self.headers or self.insecure):
             raise ValueError(
-                f"`headers` and `insecure` are of a server that runs already, not of kind {self.kind}"
+                f"`headers` and `insecure` need a running server (`kind: attached`), not {self.kind}"
             )
         headers.check(self.headers)
         if self.api_key_env and "authorization" in map(str.lower, self.headers):
@@ -266,91 +249,92 @@ class Server(Strict):
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError if it is not the URL of a server, or holds a secret, which would be in plan.json."""
+    """Raise ValueError if a text is not the URL of a server, or holds a secret, which would be written to plan.json."""
     try:
         baseurl.parse(url)
-    except InputError as error:  # without its place, which shows the URL
+    except InputError as error:  # without `where`, which shows the URL
         raise ValueError(f"`base_url` {error.what}; {error.fix}") from None
 
 
 class Sweep(Strict):
-    """A sweep: which models, on what, under which loads."""
+    """Sweep: models, hardware and loads."""
 
     name: FolderName
-    """Becomes part of the run id."""
+    """Name of the sweep; part of the run id."""
     vllm: VersionText | None = None
-    """Version that the servers have; flags are derived for it."""
+    """vLLM version of the servers; flags are derived for it."""
     hardware: str = "mi325x"
     """Hardware profile."""
     server: Server = Server()
-    """How servers are had."""
+    """Server of each configuration."""
     models: Annotated[tuple[str | SweepModel, ...], Once]
-    """Names of profiles, or entries with settings of their own."""
+    """Model profiles, or entries with their own settings."""
     workloads: Annotated[tuple[str, ...], Once] = ()
-    """Names of workloads."""
+    """Workloads."""
     concurrency: Annotated[tuple[Users, ...], Once] = ()
     """Levels of a closed loop: users."""
     rate: Annotated[tuple[Rate, ...], Once] = ()
     """Levels of an open loop: requests/s."""
     blocks: tuple[Block, ...] = ()
-    """Cells with workloads, levels or a load of their own, on the same servers; some block takes the sweep's levels."""
+    """Cells with other workloads, levels or load, on the same servers. At least one block must use the sweep's levels."""
     matrix: Matrix = Matrix()
-    """Further axes: each combination is a server."""
+    """Further axes; each combination is a server."""
     aiter: Any = None
-    """on, off, or a map of parts; None leaves it to the profile and the rules."""
+    """on, off, or a map of parts (`{moe: off, mla: on}`). None: by profile and rules."""
     serve_args: dict[str, FlagValue] = {}
-    """Flags of every server, without dashes; they win over profile and rules."""
+    """Flags of every server, without dashes; they override profile and rules."""
     env: dict[Variable, str] = {}
     """Environment variables of every server."""
     load: Load = Load()
-    """How long and in what shape each cell is loaded."""
+    """Load of each cell."""
     repeats: Repeats = 1
-    """Measurements of each cell."""
+    """Number of measurements of each cell."""
     until: Until | None = None
-    """Go on repeating until the interval is narrow enough."""
+    """Repeat until the interval is narrow enough."""
     retries: Annotated[int, Field(ge=0, le=10_000, validation_alias=AliasChoices("retries", "again"))] = 0
-    """Measurements of the run that may be repeated at once because this machine disturbed them. Old name: `again`."""
+    """Maximum number of measurements in the run that are retried at once because this machine disturbed them. Old name:
+    `again`."""
     discard_first: bool = False
-    """Measure each cell again after a load, and leave that out of all judgement."""
+    """Measure each cell one additional time, first, after a server start, and discard that measurement."""
     restart: Literal["never", "per_repeat", "per_cell"] = "never"
-    """When a server is started anew between repeats."""
+    """When a server is restarted between repeats."""
     order: Literal["as_given", "random", "interleaved"] = "as_given"
-    """Of the cells on a server; interleaved reverses every second repeat."""
+    """Order of the cells on a server; interleaved reverses every second repeat."""
     factors: dict[str, tuple[Any, ...]] = {}
-    """What an ablation switches: name to levels, the base first."""
+    """Factors of an ablation, each with its levels, base first."""
     design: Literal["full", "one_at_a_time", "leave_one_out", "pairwise"] = "full"
-    """Which combinations of the factors run."""
+    """Combinations of the factors to run."""
     also_changes: tuple[str, ...] = ()
-    """What the arms of `factors` may change beside their factor; anything else that differs stops the plan."""
+    """Settings that may differ between arms in addition to their factor; any other difference stops the plan."""
     slo: Slo = Slo()
     """Limits for goodput."""
     search: Search | None = None
-    """Look for the highest load that meets limits."""
+    """Find the highest load that meets limits."""
     saturation_gain: Share = 0.05
-    """A doubling of the load that brings less throughput than this is past the saturation point."""
+    """Minimum gain in throughput from a doubling of the load; with less, the load is past the saturation point."""
     seed: Seed = 0
-    """Of prompts, order and arrivals."""
+    """Seed of prompts, order and arrivals."""
     assume: Assume = Assume()
-    """What the plan's time estimate assumes."""
+    """Assumptions of the plan's time estimate."""
     simulation: Simulation = Simulation()
     """Settings of the simulated server."""
     nightly: bool = False
-    """Refuse to start on a node that fails its doctor."""
+    """Refuse to start on a node that fails `bench doctor`."""
     note: str = ""
-    """For its reader."""
+    """Note for readers of the file."""
 
     @model_validator(mode="after")
     def _has_levels(self) -> Sweep:
         loads = [Load.model_validate(self.load.model_dump() | block.load) for block in self.blocks]
-        takers = {"concurrency": "closed", "rate": "open"}
-        for name, kind in takers.items() if self.blocks else ():
-            taken = any(
+        kinds = {"concurrency": "closed", "rate": "open"}
+        for name, kind in kinds.items() if self.blocks else ():
+            used = any(
                 load.shape.kind == kind and not getattr(block, name)
                 for block, load in zip(self.blocks, loads, strict=True)
             )
-            if getattr(self, name) and not taken:
+            if getattr(self, name) and not used:
                 raise ValueError(
-                    f"no block takes the sweep's `{name}`: each has its own, or another load. Leave it out, or add the "
+                    f"no block uses the sweep's `{name}`: each has its own, or another load. Leave it out, or add the "
                     f"block `- {{{name}: {list(getattr(self, name))}}}`"
                 )
         if self.blocks and all(
@@ -358,19 +342,19 @@ class Sweep(Strict):
         ):
             return self
         kind, search = self.load.shape.kind, self.search is not None
-        if kind == "closed" and not (self.concurrency or all_have(self.models, "concurrency") or search):
+        if kind == "closed" and not (self.concurrency or _all_set(self.models, "concurrency") or search):
             raise ValueError("a closed loop needs `concurrency`, a list of users, or a `search`")
-        if kind == "open" and not (self.rate or all_have(self.models, "rate") or search):
+        if kind == "open" and not (self.rate or _all_set(self.models, "rate") or search):
             raise ValueError("an open loop (`load.shape`) needs `rate`, a list of requests/s, or a `search`")
         if not self.models:
             raise ValueError("`models` is empty")
         if not self.workloads:
             raise ValueError("`workloads` is empty")
-        for name, taker in takers.items() if not self.blocks else ():
+        for name, needed in kinds.items() if not self.blocks else ():
             given = getattr(self, name) or any(getattr(model, name, None) for model in self.models)
-            if given and kind != taker:
+            if given and kind != needed:
                 raise ValueError(
-                    f"`{name}` is of {'an open' if taker == 'open' else 'a closed'} loop, but `load.shape` is "
+                    f"`{name}` needs {'an open' if needed == 'open' else 'a closed'} loop, but `load.shape` is "
                     f"{kind}: leave one of them out"
                 )
         return self
@@ -378,19 +362,19 @@ class Sweep(Strict):
     @model_validator(mode="after")
     def _axes_exist(self) -> Sweep:
         if "model" in self.matrix.product | self.matrix.zip | self.factors:
-            raise ValueError("`model` is no axis: `models` lists them")
+            raise ValueError("`model` is not an axis: list models under `models`")
         axes = {"matrix": self.matrix.axes(), "factors": self.factors}
-        for where, name, values in ((w, n, v) for w, found in axes.items() for n, v in found.items()):
+        for where, name, values in ((w, n, v) for w, named in axes.items() for n, v in named.items()):
             if name.startswith("env."):
                 variable(name.removeprefix("env."))
             for value in values:
-                if noun := _not_of_axis(name, value):
-                    raise ValueError(f"`{where}`: axis {name!r} takes {noun}, not {value!r}")
+                if expected := _expected_by_axis(name, value):
+                    raise ValueError(f"`{where}`: axis {name!r} needs {expected}, not {value!r}")
         known = {*axes["matrix"], *axes["factors"], *CELL_AXES}
         for name in (name for entry in self.matrix.exclude for name in entry):
             if name not in known:
                 raise ValueError(
-                    f"`matrix.exclude` names {name!r}, which is no axis here: {', '.join(sorted(known))}"
+                    f"`matrix.exclude` names {name!r}, which is not an axis here: {', '.join(sorted(known))}"
                 )
         return self
 
@@ -401,27 +385,27 @@ class Sweep(Strict):
                 "`search` and `factors` exclude each other: arms are compared at the same levels"
             )
         if self.search is not None and self.load.shape.kind == "trace":
-            raise ValueError("a trace has no level to search")
+            raise ValueError("a trace has no levels to search")
         if self.until is not None and self.until.max < self.repeats:
-            raise ValueError("`until.max` is less than `repeats`")
+            raise ValueError("`until.max` must be at least `repeats`")
         extent.check(self)
         return self
 
 
-def _not_of_axis(axis: str, value: Any) -> str:
-    """What an axis takes, where the value is none of it."""
+def _expected_by_axis(axis: str, value: Any) -> str:
+    """Return the values that an axis accepts, if this is not one of them; else an empty text."""
     most = AXIS_MOST.get(axis, math.inf)
     number = not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= most
     match axis:
         case "concurrency" | "tp" if not (number and isinstance(value, int)):
             return f"whole numbers from 1 to {most:,}"
         case "rate" if not number:
-            return f"numbers above 0, to {most:,}"
+            return f"numbers above 0 and up to {most:,}"
         case "workload" if not isinstance(value, str):
             return "names of workloads"
     return ""
 
 
-def all_have(models: tuple[str | SweepModel, ...], field: str) -> bool:
-    """Whether every model of a sweep sets `field` for itself."""
+def _all_set(models: tuple[str | SweepModel, ...], field: str) -> bool:
+    """Return True if every model of a sweep sets a field itself."""
     return bool(models) and all(isinstance(m, SweepModel) and getattr(m, field) for m in models)

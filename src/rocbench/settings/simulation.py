@@ -1,4 +1,4 @@
-"""What a sweep says of the simulated server, and what its plan assumes of a real one."""
+"""Settings of the simulated server, and assumptions of a plan about a real one."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from rocbench.settings.strict import Strict
 
 
 class Assume(Strict):
-    """What a plan's time estimate assumes until it is measured. Nothing else reads it."""
+    """Assumptions of a plan's time estimate. Nothing else uses them."""
 
     load_bytes_per_s: Quantity = 2e9
-    """Rate at which a start reads the weights, all ranks together."""
+    """Rate at which a server start reads the weights, in bytes/s, all ranks together."""
     start_s: Wait = 120.0
-    """Seconds of a start beside the weights: engine, compilation, graph capture."""
+    """Time of a server start without the weights, in seconds: engine, compilation, graph capture."""
     efficiency: float = Field(default=0.5, gt=0, le=1)
-    """Share of the speed that physics expects of a step."""
+    """Speed of a step as a share of the speed that the physics expects."""
 
 
 class Simulation(Strict):
-    """Settings of the simulated server. They never touch a real one."""
+    """Settings of the simulated server. They do not affect a real one."""
 
     efficiency: float | None = Field(default=None, gt=0, le=1)
-    """Share of the physical bound that steps reach; None takes the named calibration's."""
+    """Share of the physical bound that steps reach. None: as in `calibration`."""
     calibration: str = "default"
-    """Named efficiencies of the step times."""
+    """Name of the calibration: the efficiencies of step times."""
     noise_cv: Variation = 0.0
     """Coefficient of variation of step times."""
     run_cv: Variation = 0.0
-    """Coefficient of variation of the whole server's speed, drawn anew after each time it was idle."""
+    """Coefficient of variation of the whole server's speed, drawn again after each idle time."""
     speed: Factor = 1.0
-    """Divide all step times; for tests."""
+    """Divide all step times by this; for tests."""
     load_s: Wait = 1.0
-    """Seconds that the model load is made to last."""
+    """Time of the model load, in seconds."""
     slowdown: Factor = 1.0
-    """Multiply all step times: a regression, for the gate's tests."""
+    """Multiply all step times by this: a regression, for tests of the gate."""
     faults: dict[str, dict[str, Any]] = {}
-    """Faults of each model's server (fields of `rocbench.settings.faults.Faults`), to test what watches servers."""
+    """Faults of each model's server (fields of `rocbench.settings.faults.Faults`), for tests of the supervision."""
 
     @model_validator(mode="after")
-    def _can_be_had(self) -> Simulation:
-        for each in self.faults.values():
-            sim_faults.check(each)
+    def _faults_exist(self) -> Simulation:
+        for faults in self.faults.values():
+            sim_faults.check(faults)
         return self

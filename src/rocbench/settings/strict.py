@@ -1,4 +1,4 @@
-"""What all models of YAML files have in common, and names that become files and variables."""
+"""Base class of all models of YAML files, and types for names that become files, words of commands and variables."""
 
 from __future__ import annotations
 
@@ -12,48 +12,57 @@ from pydantic.fields import FieldInfo
 T = TypeVar("T")
 
 LONGEST_NAME = 100
-"""Characters of a name that becomes part of a folder's; file systems take 255 bytes."""
+"""Maximum characters of a name that becomes part of a folder name; file systems allow 255 bytes."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Strict(BaseModel):
-    """Frozen, and refuses unknown keys and numbers without end."""
+    """Frozen model that refuses unknown keys, infinity and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _numbers_are_no_switches(cls, data: Any) -> Any:
-        """Refuse true and false where a number stands, for they would be taken as 1 and 0."""
+    def _numbers_are_not_booleans(cls, data: Any) -> Any:
+        """Refuse true and false for a number: pydantic would read them as 1 and 0."""
         for name, value in data.items() if isinstance(data, dict) else ():
             field = next((f for known, f in cls.model_fields.items() if name in _names(known, f)), None)
             values = value if isinstance(value, list | tuple) else (value,)
             if field is None or not any(isinstance(each, bool) for each in values):
                 continue
-            types = set(_types(field.annotation))
+            types = set(annotation_parts(field.annotation))
             if types & {int, float} and not types & {bool, Any}:
                 raise ValueError(f"`{name}` must be a number, not true or false")
         return data
 
 
 def _names(name: str, field: FieldInfo) -> list[str]:
-    """A field's name, and its old ones."""
+    """Return a field's name and its old names."""
     alias = field.validation_alias
     return [name, *(str(other) for other in (alias.choices if isinstance(alias, AliasChoices) else ()))]
 
 
-def _types(annotation: Any) -> Iterator[Any]:
-    """An annotation and everything in it."""
+def annotation_parts(annotation: Any) -> Iterator[Any]:
+    """Yield an annotation and every type in it."""
     yield annotation
     for part in getattr(annotation, "__args__", ()):
-        yield from _types(part)
+        yield from annotation_parts(part)
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models in an annotation."""
+    return [
+        part
+        for part in annotation_parts(annotation)
+        if isinstance(part, type) and issubclass(part, BaseModel)
+    ]
 
 
 def _folder(name: str) -> str:
     if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ValueError(
-            "it becomes part of a folder's name: 1 to "
-            f"{LONGEST_NAME} printable characters, no slash, no dot in front"
+            f"must have 1 to {LONGEST_NAME} printable characters, no slash and no dot in front: "
+            "it becomes part of a folder name"
         )
     return name
 
@@ -61,8 +70,8 @@ def _folder(name: str) -> str:
 def _word(text: str) -> str:
     if not text or text.startswith("-") or not text.isprintable():
         raise ValueError(
-            "it becomes a word of a command: printable characters, and no dash in front, with which it would be an option"
-            + (f"; a file is ./{text}" if text.startswith("-") and text.isprintable() else "")
+            "must have printable characters and no dash in front: it becomes a word of a command"
+            + (f"; write ./{text} for a file" if text.startswith("-") and text.isprintable() else "")
         )
     return text
 
@@ -72,14 +81,14 @@ def _command(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def variable(name: str) -> str:
-    """The name of an environment variable, if it is one.
+    """Return the name of an environment variable.
 
     Raises:
-        ValueError: no shell takes it.
+        ValueError: no shell accepts the name.
     """
     if not _VARIABLE.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no name of an environment variable: letters, digits and _, no digit first"
+            f"{name!r} is not a name for an environment variable: use letters, digits and _, and no digit first"
         )
     return name
 
@@ -92,19 +101,17 @@ def _once(values: tuple[T, ...]) -> tuple[T, ...]:
         if plain:
             seen.add(value)
         if twice:
-            raise ValueError(
-                f"{value!r} stands twice" if isinstance(value, str | int | float) else "two are the same"
-            )
+            raise ValueError(f"{value!r} is listed twice" if plain else "two items are equal")
     return values
 
 
 Once = AfterValidator(_once)
-"""Of a list: no value stands in it twice."""
+"""List without equal items."""
 FolderName = Annotated[str, AfterValidator(_folder)]
-"""A name that becomes part of a folder's."""
+"""Name that becomes part of a folder name."""
 Word = Annotated[str, AfterValidator(_word)]
-"""A word of a command that can be no option: an image, a model, a path."""
+"""Word of a command that cannot be read as an option: an image, a model, a path."""
 Command = Annotated[tuple[str, ...], AfterValidator(_command)]
-"""A command: a program, and words before those that are added."""
+"""A program, and its first arguments."""
 Variable = Annotated[str, AfterValidator(variable)]
-"""The name of an environment variable."""
+"""Name of an environment variable."""

@@ -1,4 +1,4 @@
-"""A workload (`configs/workloads/*.yaml`): what a request is."""
+"""Workloads (`configs/workloads/*.yaml`): the content of a request."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rocbench.settings.strict import Strict
 
 
 class Length(Strict):
-    """A token length: fixed, uniform or lognormal."""
+    """Length in tokens: fixed, uniform or lognormal."""
 
     kind: Literal["fixed", "uniform", "lognormal"] = "fixed"
-    """How lengths are drawn."""
+    """Distribution of the lengths."""
     mean: Tokens
-    """Tokens; of `fixed` each one's."""
+    """Mean length, in tokens; with `fixed` the length of every request."""
     low: Tokens | None = None
-    """Minimum length."""
+    """Minimum length, in tokens."""
     high: Tokens | None = None
-    """Maximum length."""
+    """Maximum length, in tokens."""
     sigma: float | None = Field(default=None, gt=0, le=5)
-    """Standard deviation of the underlying normal, for lognormal."""
+    """Standard deviation of the logarithm, for lognormal."""
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Length:
@@ -31,37 +31,37 @@ class Length(Strict):
         for name in ("low", "high", "sigma"):
             if getattr(self, name) is not None and name not in takes:
                 raise ValueError(
-                    f"`{name}` has no effect on a {self.kind} length: leave it out or set `kind`"
+                    f"`{name}` has no effect on a {self.kind} length: leave it out, or set `kind`"
                 )
         low, high = self.low or 1, self.high or self.mean
         if self.kind == "uniform":
             if self.low is None or self.high is None or low > high:
                 raise ValueError("a uniform length needs `low` <= `high`")
             if abs(2 * self.mean - low - high) > 1:
-                raise ValueError(f"`mean` of a uniform length is (low + high) / 2: {(low + high) / 2:g}")
+                raise ValueError(f"`mean` of a uniform length must be (low + high) / 2: {(low + high) / 2:g}")
         if self.kind == "lognormal" and not self.sigma:
             raise ValueError("a lognormal length needs `sigma`")
         if not low <= self.mean <= high:
-            raise ValueError("`mean` must lie between `low` and `high`")
+            raise ValueError("`mean` must be between `low` and `high`")
         return self
 
 
 class Images(Strict):
-    """Synthetic images, unique and real files."""
+    """Synthetic images. Each is unique, and a real PNG or JPEG file."""
 
     count: amounts.Images
-    """In each request."""
+    """Images in each request."""
     width: Pixels
-    """Pixels."""
+    """Width, in pixels."""
     height: Pixels
-    """Pixels."""
+    """Height, in pixels."""
     format: Literal["png", "jpeg"] = "jpeg"
     """File format."""
 
     @model_validator(mode="after")
     def _fit_into_memory(self) -> Images:
         if (pixels := self.count * self.width * self.height) > amounts.MOST_PIXELS:
-            raise ValueError(f"{pixels:,} pixels in one request; {amounts.MOST_PIXELS:,} are the most")
+            raise ValueError(f"{pixels:,} pixels in one request; at most {amounts.MOST_PIXELS:,} are allowed")
         return self
 
 
@@ -69,48 +69,48 @@ class Dataset(Strict):
     """Prompts from a file."""
 
     path: str
-    """JSON Lines, or one JSON array; may be packed with gzip."""
+    """File with JSON Lines or one JSON array; may be compressed with gzip."""
     shape: Literal["prompt", "sharegpt", "trace"] = "prompt"
-    """What its entries are."""
+    """Form of the entries."""
     multi_turn: bool = False
-    """Send all turns of a conversation, each with what came before."""
+    """Send all turns of a conversation, each with the earlier turns."""
     skip_bad: bool = False
-    """Leave out entries that cannot be used; how many is told. Else one of them stops the plan."""
+    """Skip entries that cannot be used, and report their number. Otherwise such an entry stops the plan."""
 
 
 class Workload(Strict):
-    """What one request is."""
+    """Content of one request."""
 
     name: str
-    """As sweeps name it."""
+    """Name of the workload, as in sweeps."""
     isl: Length
-    """Text tokens of the prompt; image tokens come on top."""
+    """Input length: text tokens of the prompt. Image tokens are added to it."""
     osl: Length
-    """Output tokens."""
+    """Output length."""
     images: Images | None = None
-    """None sends text only."""
+    """Images of each request. None: text only."""
     dataset: Dataset | None = None
-    """Prompts from a file, in place of random token ids."""
+    """Prompts from a file, instead of random token ids."""
     api: Literal["auto", "completions", "chat"] = "auto"
-    """auto: chat with images, else completions with token ids."""
+    """API of the requests. auto: chat with images, otherwise completions with token ids."""
     shared_prefix_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the prompt that all requests share. 0 unless the prefix cache is what is measured."""
+    """Share of the prompt that is the same in all requests. Set it only to measure the prefix cache."""
     prompt_pool: Prompts | None = None
-    """Take prompts (and images) in turn from so many, as harnesses with a fixed list do; None makes each unique."""
+    """Number of prompts (and images) that are sent in turn, as by tools with a fixed list. None: each is unique."""
     ignore_eos: bool = True
-    """Answers end at their length, not at the model's will."""
+    """Answers end at their output length, not at an end-of-sequence token."""
     temperature: float = Field(default=0.0, ge=0, le=100)
-    """Of sampling; 0 is greedy."""
+    """Sampling temperature; 0 is greedy."""
     extra_body: dict[str, Any] = {}
-    """Further fields of each request's body, as the server takes them: `{top_p: 0.9}`."""
+    """Additional fields of each request's body: `{top_p: 0.9}`."""
     note: str = ""
-    """For its reader."""
+    """Note for readers of the file."""
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Workload:
         if self.api == "completions" and self.images is not None:
-            raise ValueError("`images` are sent by chat only: leave `api` out, or set it to chat")
+            raise ValueError("`images` need the chat API: leave `api` out, or set it to chat")
         body.check(self.extra_body)
         if self.temperature and "temperature" in self.extra_body:
-            raise ValueError("`temperature` stands in `extra_body` too: keep one")
+            raise ValueError("`temperature` is also in `extra_body`: keep one")
         return self

@@ -1,4 +1,4 @@
-"""Read one YAML file into one frozen model; every fault with file, line and key."""
+"""Read one YAML file into one frozen model; every fault comes with file, line and key."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from pydantic import BaseModel, ValidationError
 from rocbench import textfile
 from rocbench.errors import ConfigError, InputError
 from rocbench.settings import yamltext
+from rocbench.settings.strict import models_in
 from rocbench.variables import is_secret, shown
 
 LARGEST = 512 << 10
-"""Bytes of one file: the largest that is shipped has 40,000, and a person writes them."""
-MOST_TOLD = 20
-"""Faults of one file in a message."""
+"""Maximum bytes of one file: the largest shipped file has 40,000, and people write them."""
+MOST_FAULTS = 20
+"""Maximum number of faults of one file in a message."""
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
 
 
 def load(path: Path, model: type[Model]) -> Model:
-    """Read `path` as `model`.
+    """Read a file as a model.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or does not fit; all faults in one message.
+        ConfigError: the file is missing, is not YAML, or does not fit the model; all faults in one message.
     """
     node, data = read_yaml(path)
     if not isinstance(data, dict):
@@ -40,10 +41,10 @@ def load(path: Path, model: type[Model]) -> Model:
 
 
 def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
-    """The file's node tree (for line numbers) and its plain data.
+    """Return a file's node tree (for line numbers) and its plain data.
 
     Raises:
-        ConfigError: the file cannot be read, is no YAML, or is out of bounds (`yamltext`).
+        ConfigError: the file cannot be read, is not YAML, or is out of bounds (`yamltext`).
     """
     try:
         text = textfile.read_text(path, most=LARGEST, fix="" if os.path.lexists(path) else _near_file(path))
@@ -53,8 +54,15 @@ def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
 
 
 def place(path: Path, location: Location) -> str:
-    """`FILE:LINE` of a key or an item."""
+    """Return `FILE:LINE` of a key or an item."""
     return f"{path}:{_line(read_yaml(path)[0], location)}"
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault as `key: message`."""
+    fault = error.errors(include_url=False)[0]
+    key = ".".join(map(str, fault["loc"]))
+    return f"{key}: {_message([fault])}" if key else _message([fault])
 
 
 def _near_file(path: Path) -> str:
@@ -68,7 +76,7 @@ def _near_file(path: Path) -> str:
 
 
 def _line(node: yaml.Node | None, location: Location) -> int:
-    """Line (from 1) of the deepest node on the way to `location`; a key's own line where it is a key."""
+    """Return the line (from 1) of the deepest node towards a location; for a key, the key's own line."""
     line = yamltext.line(node)
     for part in location:
         if isinstance(node, yaml.MappingNode):
@@ -84,85 +92,85 @@ def _line(node: yaml.Node | None, location: Location) -> int:
     return line
 
 
-_NOUNS = {
+_TYPE_WORDS = {
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
     "string": "text",
-    "dict": "keys with values",
-    "model": "keys with values",
+    "dict": "a mapping",
+    "model": "a mapping",
     "tuple": "a list",
 }
-"""Types as pydantic's fault types begin (`int_type`, `int_parsing`, `int_from_float`), in words."""
+"""Types by the first part of pydantic's fault types (`int_type`, `int_parsing`, `int_from_float`)."""
 
-_BEYOND = "unable to parse input string as an integer, exceeded maximum size"
-_OF_KEYS = {"extra_forbidden", "missing"}
+_TOO_LARGE = "unable to parse input string as an integer, exceeded maximum size"
+_KEY_FAULTS = {"extra_forbidden", "missing"}
 
 
-def _noun(fault: Any) -> str | None:
-    """The type that a value should have had; None for a fault of another kind."""
-    name, _, why = fault["type"].partition("_")
-    return _NOUNS.get(name) if why.endswith(("type", "parsing", "from_float")) else None
+def _expected_type(fault: Any) -> str | None:
+    """Return the type that a value should have; None for a fault of another kind."""
+    name, _, kind = fault["type"].partition("_")
+    return _TYPE_WORDS.get(name) if kind.endswith(("type", "parsing", "from_float")) else None
 
 
 def _explain(error: ValidationError, node: yaml.Node | None, model: type[BaseModel], path: Path) -> str:
-    """One line a key: where a key may be of several types, each of them has a fault."""
-    faults: dict[tuple[str, ...], list[Any]] = {}
-    for fault in error.errors(include_url=False)[: 10 * MOST_TOLD]:
-        faults.setdefault(_keys(node, fault["loc"]), []).append(fault)
+    """Return one line per key: pydantic reports one fault for each type that a key may have."""
+    by_key: dict[tuple[str, ...], list[Any]] = {}
+    for fault in error.errors(include_url=False)[: 10 * MOST_FAULTS]:
+        by_key.setdefault(_keys(node, fault["loc"]), []).append(fault)
     lines: list[str] = []
-    for keys, found in faults.items():
-        texts = [_unlisted(f["loc"], f["type"], model) for f in found if f["type"] in _OF_KEYS]
-        rest = [fault for fault in found if fault["type"] not in _OF_KEYS]
-        # What lies below a key tells that its type was right.
-        deeper = any(len(other) > len(keys) and other[: len(keys)] == keys for other in faults)
+    for keys, faults in by_key.items():
+        texts = [_key_message(f["loc"], f["type"], model) for f in faults if f["type"] in _KEY_FAULTS]
+        rest = [fault for fault in faults if fault["type"] not in _KEY_FAULTS]
+        # A fault below a key shows that the key itself has the right type.
+        deeper = any(len(other) > len(keys) and other[: len(keys)] == keys for other in by_key)
         if deeper or texts:
-            rest = [fault for fault in rest if not _noun(fault)]
+            rest = [fault for fault in rest if not _expected_type(fault)]
         if rest:
-            said = _said(rest)
-            texts.append(f"{'.'.join(keys)}: {said}" if keys else said)
-        lines += [f"{path}:{_line_of(node, found[0], text)}: {text}" for text in dict.fromkeys(texts)]
-    if len(lines) > MOST_TOLD:
-        lines = [*lines[:MOST_TOLD], f"{path}: more faults follow these {MOST_TOLD}"]
+            message = _message(rest)
+            texts.append(f"{'.'.join(keys)}: {message}" if keys else message)
+        lines += [f"{path}:{_line_of(node, faults[0], text)}: {text}" for text in dict.fromkeys(texts)]
+    if len(lines) > MOST_FAULTS:
+        lines = [*lines[:MOST_FAULTS], f"{path}: there are more than {MOST_FAULTS} faults"]
     return "\n".join(lines)
 
 
-def _unlisted(location: Location, kind: str, model: type[BaseModel]) -> str:
-    """A key too many or too few."""
+def _key_message(location: Location, kind: str, model: type[BaseModel]) -> str:
+    """Return the message for a missing or unknown key."""
     name = str(location[-1])
     if kind == "missing":
         return f"key {yamltext.shown(name)} is missing"
     near = difflib.get_close_matches(name, _fields(model), n=1, cutoff=0.6)
     if near == [name]:
-        return f"unknown key {name!r}; it is a key of another place (docs/reference)"
+        return f"unknown key {name!r} here; it belongs to another section (docs/reference)"
     return f"unknown key {yamltext.shown(name)}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
-def _said(faults: list[Any]) -> str:
-    """What one key must be, and what it is."""
-    others = [fault for fault in faults if not _noun(fault)]
+def _message(faults: list[Any]) -> str:
+    """Return what the value of a key must be, and the value."""
+    others = [fault for fault in faults if not _expected_type(fault)]
     if others:
-        told = [fault["msg"].removeprefix("Value error, ") for fault in others]
-        message = " or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in told))
+        texts = [fault["msg"].removeprefix("Value error, ") for fault in others]
+        message = " or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in texts))
         message = message.replace("input should be", "must be").replace(
-            _BEYOND, "is larger than any count may be"
+            _TOO_LARGE, "is too large for a count"
         )
     else:
-        message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_noun, faults))))
+        message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_expected_type, faults))))
     value = faults[0]["input"]
     fits = isinstance(value, str | int | float | bool) and not _hidden(faults[0]["loc"])
     return message + (f" (got {yamltext.shown(value)})" if fits else "")
 
 
 def _hidden(location: Location) -> bool:
-    """Whether what stands there is not shown: it has a secret's name, or is an unlisted variable."""
+    """Return True if a value is not shown: its name is that of a secret, or of an unlisted variable."""
     return any(is_secret(str(part)) for part in location) or (
         "env" in location and not shown(str(location[-1]))
     )
 
 
 def _line_of(node: yaml.Node | None, fault: Any, text: str) -> int:
-    """Line of a fault; of a whole mapping that of the first key in the file that its message names."""
+    """Return the line of a fault; for a fault of a mapping, that of the first key that its message names."""
     location: Location = fault["loc"]
     for named in re.findall(r"`([\w.]+)", text) if fault["type"] == "value_error" else ():
         inner = (*location, *named.split("."))
@@ -172,7 +180,7 @@ def _line_of(node: yaml.Node | None, fault: Any, text: str) -> int:
 
 
 def _keys(node: yaml.Node | None, location: Location) -> tuple[str, ...]:
-    """The location as written in the file: union tags that pydantic adds are left out."""
+    """Return a location as written in the file, without the union tags that pydantic adds."""
     parts: list[str] = []
     for part in location:
         if isinstance(node, yaml.MappingNode):
@@ -187,24 +195,17 @@ def _keys(node: yaml.Node | None, location: Location) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _fields(model: type[BaseModel], seen: set[type[BaseModel]] | None = None) -> list[str]:
-    """Every key name a model and its parts know, for the nearest-key hint."""
-    seen = seen if seen is not None else set()
-    if model in seen:
-        return []
-    seen.add(model)
-    names: list[str] = []
-    for name, info in model.model_fields.items():
-        names.append(name)
-        for part in _models_in(info.annotation):
-            names.extend(_fields(part, seen))
-    return names
+def _fields(model: type[BaseModel]) -> list[str]:
+    """Return every key of a model and its parts, for the hint at the nearest key."""
+    return [name for part in reachable(model) for name in part.model_fields]
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    found: list[type[BaseModel]] = []
-    for argument in getattr(annotation, "__args__", ()):
-        found.extend(_models_in(argument))
-    return found
+def reachable(root: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return a model and the models of its keys, in breadth-first order."""
+    models = [root]
+    for model in models:
+        for field in model.model_fields.values():
+            for part in models_in(field.annotation):
+                if part not in models:
+                    models.append(part)
+    return models

@@ -1,11 +1,12 @@
-"""YAML of somebody else as a tree of nodes and plain data, within bounds. Pure.
+"""Untrusted YAML as a tree of nodes and plain data, within bounds. Pure.
 
-A file names its values plainly: no tags, no dates, no numbers in base 60, no cycles. What it may hold is bounded as
-it is read, aliases counted as often as they stand, so that no text can hang, exhaust or crash what walks through it.
+Values are plain: no tags, dates, numbers in base 60 or cycles. Bounds are checked while the text is read, and an alias
+counts as its full content each time, so no text can hang, exhaust or crash a reader.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -21,9 +22,9 @@ from rocbench.errors import ConfigError
 from rocbench.jsontext import DEEPEST, MOST_DIGITS
 
 MOST_NODES = 10_000
-"""Keys and values of one file, which take a second to read. The largest that is shipped has a thousand."""
+"""Maximum number of keys and values in one file; they take a second to read. The largest shipped file has 1,000."""
 LONGEST_KEY = 200
-"""Characters of a key."""
+"""Maximum characters of a key."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -35,7 +36,7 @@ class _OutOfBounds(Exception):
 
 
 class _PlainResolver(BaseResolver):
-    """What a plain word is: a number, true, false, nothing, else text. A bare on/off/yes/no stays a word."""
+    """Reads a plain word as a number, true, false or null, otherwise as text; bare on/off/yes/no are text."""
 
 
 for _tag, _pattern, _first in (
@@ -55,27 +56,27 @@ for _tag, _pattern, _first in (
 
 
 class _BoundedComposer(Composer):
-    """Counts nodes and depth as it composes, and every alias as all that it stands for."""
+    """Counts nodes and depth while it composes; an alias counts as its full content."""
 
     def __init__(self) -> None:
         super().__init__()
         self.nodes = self.depth = self.deepest = 0
         self.anchored: dict[str, tuple[int, int]] = {}
-        """Anchor to the (nodes, levels) of what it names, once that has ended."""
+        """(nodes, levels) of each anchor's content, once it is complete."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[attr-defined]
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self.anchors and event.anchor not in self.anchored:
-                raise _OutOfBounds(f"*{event.anchor} stands within what it names, which has no end", mark)
+                raise _OutOfBounds(f"*{event.anchor} is inside its own anchor, which would never end", mark)
             nodes, levels = self.anchored.get(str(event.anchor), (0, 0))
             self._count(nodes, self.depth + levels, mark)
             return super().compose_node(parent, index)
         if (tag := event.tag) is not None and tag != "!":
-            fix = "write the value without it, text in quotes"
+            fix = "write the value without the tag; put text in quotes"
             raise _OutOfBounds(
-                f"the tag {shown(tag.replace('tag:yaml.org,2002:', '!!'))} is not taken", mark, fix
+                f"the tag {shown(tag.replace('tag:yaml.org,2002:', '!!'))} is not supported", mark, fix
             )
         self._count(1, self.depth + 1, mark)
         outside, before = self.deepest, self.nodes - 1
@@ -92,9 +93,9 @@ class _BoundedComposer(Composer):
         self.nodes += nodes
         self.deepest = max(self.deepest, depth)
         if depth > DEEPEST:
-            raise _OutOfBounds(f"lists and mappings lie in each other deeper than {DEEPEST} levels", mark)
+            raise _OutOfBounds(f"lists and mappings are nested deeper than {DEEPEST} levels", mark)
         if self.nodes > MOST_NODES:
-            raise _OutOfBounds(f"more than {MOST_NODES:,} keys and values, aliases written out", mark)
+            raise _OutOfBounds(f"more than {MOST_NODES:,} keys and values, with aliases expanded", mark)
 
 
 class _Constructor(SafeConstructor):
@@ -103,14 +104,14 @@ class _Constructor(SafeConstructor):
         value = super().construct_yaml_int(node) if len(digits) <= 100 else 10**MOST_DIGITS
         if abs(value) >= 10**MOST_DIGITS:
             raise _OutOfBounds(
-                f"a whole number of {len(digits)} digits; {MOST_DIGITS} are the most", node.start_mark
+                f"a whole number of {len(digits)} digits; at most {MOST_DIGITS} are allowed", node.start_mark
             )
         return value
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         value = super().construct_yaml_float(node)
         if value in (float("inf"), float("-inf")) and "inf" not in node.value.lower():
-            raise _OutOfBounds("larger than any number here may be", node.start_mark)
+            raise _OutOfBounds("the number is too large", node.start_mark)
         return value
 
 
@@ -131,14 +132,14 @@ class _Loader(_BoundedComposer, Reader, Scanner, Parser, _Constructor, _PlainRes
 
 
 def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
-    """The text's tree of nodes (for line numbers) and its plain data.
+    """Return a text's tree of nodes (for line numbers) and its plain data.
 
     Args:
         text: one document.
-        where: its file, for the message.
+        where: its file, for messages.
 
     Raises:
-        ConfigError: it is no YAML, or out of bounds; with the line.
+        ConfigError: the text is not YAML, or is out of bounds; with the line.
     """
     try:
         loader = _Loader(text)
@@ -152,30 +153,30 @@ def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
         raise ConfigError(error.what, where=f"{where}:{error.line}", fix=error.fix) from None
     except ReaderError as error:
         at = text.count("\n", 0, error.position) + 1
-        raise ConfigError("a control character stands here: this is no text", where=f"{where}:{at}") from None
+        raise ConfigError("a control character: this is not a text file", where=f"{where}:{at}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at_tab = "'\\t'" in str(error.problem)
         raise ConfigError(
             f"not valid YAML: {error.problem}",
             where=f"{where}:{mark.line + 1}" if mark else where,
-            fix="indent with spaces: YAML takes no tabs" if at_tab else "",
+            fix="indent with spaces: YAML does not allow tabs" if at_tab else "",
         ) from None
 
 
 def line(node: yaml.Node | None) -> int:
-    """Line, from 1, on which a node begins."""
+    """Return the line, from 1, on which a node begins."""
     return int(node.start_mark.line) + 1 if node is not None else 1
 
 
 def shown(text: object, longest: int = 60) -> str:
-    """A value or key as a message may hold it."""
-    said = repr(text)
-    return said if len(said) <= longest else f"{said[: longest - 3]}..."
+    """Return a value or key in the form for a message."""
+    quoted = repr(text)
+    return quoted if len(quoted) <= longest else f"{quoted[: longest - 3]}..."
 
 
 def _check(root: yaml.Node | None) -> None:
-    """Refuse keys that are no single word or stand twice, and characters that no file, variable or terminal takes."""
+    """Refuse keys that are not text or are repeated, and characters that files, variables or terminals do not accept."""
     seen: set[int] = set()
     waiting = [root]
     while waiting:
@@ -184,13 +185,13 @@ def _check(root: yaml.Node | None) -> None:
             continue
         seen.add(id(node))
         if isinstance(node, yaml.ScalarNode):
-            if found := _CONTROL.search(node.value):
-                raise _OutOfBounds(f"a control character ({found[0]!r}) in a text", node.start_mark)
+            if match := _CONTROL.search(node.value):
+                raise _OutOfBounds(f"a control character ({match[0]!r}) in a text", node.start_mark)
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
         elif isinstance(node, yaml.MappingNode):
             _check_keys([key for key, _ in node.value])
-            waiting += [each for pair in node.value for each in pair]
+            waiting += itertools.chain.from_iterable(node.value)
 
 
 def _check_keys(keys: list[yaml.Node]) -> None:
@@ -198,12 +199,12 @@ def _check_keys(keys: list[yaml.Node]) -> None:
     for key in keys:
         if not isinstance(key, yaml.ScalarNode):
             raise _OutOfBounds(
-                "a list or mapping stands where a key must", key.start_mark, "put text with braces in quotes"
+                "a key must be text, not a list or mapping", key.start_mark, "put text with braces in quotes"
             )
         if len(key.value) > LONGEST_KEY:
             raise _OutOfBounds(
-                f"a key of {len(key.value)} characters; {LONGEST_KEY} are the most", key.start_mark
+                f"a key of {len(key.value)} characters; at most {LONGEST_KEY} are allowed", key.start_mark
             )
         if key.value in names:
-            raise _OutOfBounds(f"key {shown(key.value)} stands twice", key.start_mark, "keep one of them")
+            raise _OutOfBounds(f"key {shown(key.value)} is given twice", key.start_mark, "keep one of them")
         names.add(key.value)

@@ -72,7 +72,7 @@ def test_a_difference_can_be_allowed_by_name(command, runs, real):
     assert said.code == 0
     assert "allowed" in said.out
     said = command("compare", runs.base, real, "--allow", "everything")
-    assert (said.code, "no such guard" in said.err) == (2, True)
+    assert (said.code, "unknown guard" in said.err) == (2, True)
 
 
 def test_formats(command, runs):
@@ -194,8 +194,8 @@ def test_published_table(command):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "something to judge"),
-        (("{base}", "--table", "x"), "something to judge"),
+        ((), "runs or --table is needed"),
+        (("{base}", "--table", "x"), "runs or --table is needed"),
         (("{base}",), "no factors"),
         (("{base}", "--factor", "aiter"), "NAME=BASE,LEVEL"),
         (("--table", "no-such"), "no published named"),

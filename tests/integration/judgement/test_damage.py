@@ -118,7 +118,7 @@ def test_an_edited_plan_is_told_from_an_older_bench(command, folder):
     plan = json_of(folder, "plan.json")
     edited = json.loads(json.dumps(plan).replace('"repeat": 1', '"repeat": 7'))
     (folder / "plan.json").write_text(json.dumps(edited))
-    assert "changed by hand" in command("sweep", "--resume", folder).err
+    assert "plan.json was edited" in command("sweep", "--resume", folder).err
 
     manifest = json_of(folder, "manifest.json") | {"rocbench": "0.0.1"}
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -18,7 +18,7 @@ def test_flags_and_variables() -> None:
 @pytest.mark.parametrize("item", ["env.=1", "env.A B=1", "env.1A=1", "env.A-B=1"])
 def test_names_that_no_shell_takes(item: str) -> None:
     """The plan prints a line to be pasted into a shell: such a name would be run as a command there."""
-    with pytest.raises(InputError, match="no name of an environment variable"):
+    with pytest.raises(InputError, match="not a name for an environment variable"):
         options.settings([item])
 
 
@@ -26,7 +26,7 @@ def test_names_that_no_shell_takes(item: str) -> None:
 def test_rates_without_end(text: str) -> None:
     """A rate is a positive number that ends."""
     with pytest.raises(InputError, match="cannot read"):
-        options.float_list(text, "--rate")
+        options.positive(text, "--rate", float, "0.5,2,8")
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,5 @@ def test_lists_of_numbers_out_of_bounds() -> None:
     """They do not fill a screen."""
     for text in ("9" * 5000, "1e30", "1," * 9000):
         with pytest.raises(InputError, match="--concurrency: cannot read") as told:
-            options.int_list(text, "--concurrency")
+            options.positive(text, "--concurrency", int, "1,64,1000")
         assert len(told.value.text()) < 200

@@ -52,7 +52,7 @@ LOADED = "name: mine\nmodels: [llama-3.1-405b]\nvllm: 0.14.1\nworkloads: [short]
         (
             "rate: [1]\nload: {shape: {kind: open}}\n",
             {"concurrency": [2]},
-            "`concurrency` is of a closed loop",
+            "`concurrency` needs a closed loop",
         ),
         ("load: {shape: {kind: trace, path: t.jsonl}}\n", {"osl": 5}, "--osl has no effect on a trace"),
     ],

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rocbench import console
-from rocbench.commands import asking, rulesshown
+from rocbench.commands import asking, options, rulesshown
 from rocbench.conduct import bind, rows
 from rocbench.errors import InputError, ServerFault
 from rocbench.plan.expand import Overrides
@@ -46,7 +46,8 @@ def test_a_key_among_the_flags_stands_nowhere(capsys):
     set_ = ["api-key=k3y", "hf-token=t0k", "env.AWS_SECRET_ACCESS_KEY=s3c"]
     for as_json in (True, False):
         rulesshown.show_resolution(
-            asking.resolution("qwen3-235b", "0.14.1", None, None, None, set_), as_json=as_json
+            asking.resolution("qwen3-235b", options.overrides("0.14.1", None, None, None, set_)),
+            as_json=as_json,
         )
 
     told = written + capsys.readouterr().out

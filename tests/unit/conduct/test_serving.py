@@ -49,14 +49,14 @@ def serve(monkeypatch, code=1, inside=lambda: None):
 
 def test_a_log_that_is_pointed_at_is_there(monkeypatch):
     """The folder of a server that failed stays; that of one that was stopped by hand does not."""
-    with pytest.raises(ServerFault, match="ended by itself with exit code 1") as caught:
+    with pytest.raises(ServerFault, match="exited by itself with exit code 1") as caught:
         serve(monkeypatch)
     assert "unlike any other" in Path(caught.value.where).read_text()
 
-    def by_hand():
+    def by_hand(_seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving, "_wait", by_hand)
+    monkeypatch.setattr(serving, "sleep", by_hand)
     _, there = serve(monkeypatch, code=None)
     assert not there
 

@@ -106,12 +106,12 @@ def test_a_search_comes_last_and_needs_no_levels():
     [
         ({"search": {"slo": {"model": 1}}}, "not a result"),
         ({"search": {"slo": {}}}, "at least 1"),
-        ({"search": {"slo": {"median_ttft_ms": 1}, "low": 8, "high": 4}}, "`low` is above `high`"),
-        ({"search": {"slo": {"median_ttft_ms": 1}, "repeats": 9}}, "more than `max_repeats`"),
+        ({"search": {"slo": {"median_ttft_ms": 1}, "low": 8, "high": 4}}, "`low` must be at most `high`"),
+        ({"search": {"slo": {"median_ttft_ms": 1}, "repeats": 9}}, "at most `max_repeats`"),
         ({"search": {"slo": {"median_ttft_ms": 1}}, "factors": {"a": [1, 2]}}, "exclude each other"),
-        ({"until": {"interval_half_width": "x%", "max": 5}}, "no share"),
+        ({"until": {"interval_half_width": "x%", "max": 5}}, "not a share"),
         ({"until": {"interval_half_width": "1%", "max": 2}}, "greater than or equal to 3"),
-        ({"until": {"interval_half_width": 0.01, "max": 4}, "repeats": 5}, "less than `repeats`"),
+        ({"until": {"interval_half_width": 0.01, "max": 4}, "repeats": 5}, "at least `repeats`"),
         ({"concurrency": []}, "or a `search`"),
     ],
 )

@@ -125,7 +125,7 @@ def test_servers_that_no_calibration_tells_apart_are_refused(tmp_path):
     predicting.write(predicting.plan(sweep, planning.sources(sweep, Overrides())), tmp_path / "run")
     rows = RunFolder.open(tmp_path / "run").rows
     assert len({row["server_id"] for row in rows}) == 2
-    with pytest.raises(InputError, match="tells apart"):
+    with pytest.raises(InputError, match="cannot distinguish"):
         predictions.calibrate_model(str(tmp_path / "run"), allow_simulated=True, assumed="default")
 
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from rocbench.commands import reporting
+from rocbench.commands import options, reporting
 from rocbench.errors import InputError
 from rocbench.report import write
 from strangers import given_away, needs_root
@@ -38,12 +38,12 @@ def test_report_on_several_runs(small_run, later_run, no_plots, tmp_path):
 def test_runs_are_found_by_folder_id_and_latest(nights, monkeypatch):
     """A path, a folder of runs, an id under results/, and the latest of these; each run once."""
     root = nights[0].path.parent
-    monkeypatch.setattr(reporting, "RESULTS", root)
-    assert [f.path.name for f in reporting.find(["night-3", str(root / "night-3")])] == ["night-3"]
-    assert len(reporting.find([str(root)])) == len(nights)
-    assert reporting.find(["latest"])[0].path.name == "night-13"
+    monkeypatch.setattr(options, "RESULTS", root)
+    assert [f.path.name for f in options.runs(["night-3", str(root / "night-3")])] == ["night-3"]
+    assert len(options.runs([str(root)])) == len(nights)
+    assert options.runs(["latest"])[0].path.name == "night-13"
     with pytest.raises(InputError, match="no such run"):
-        reporting.find(["yesterday"])
+        options.runs(["yesterday"])
 
 
 def test_a_limit_that_cannot_be_read_is_bad_input(small_run):

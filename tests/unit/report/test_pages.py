@@ -25,7 +25,7 @@ def test_a_generated_page_is_current_and_says_so(name):
 def test_every_key_of_a_sweep_is_in_the_reference():
     """No key that the schema takes is missing from the page, wherever it is nested."""
     text = reference.sweeps()
-    for model in reference._reachable(schema.Sweep):
+    for model in reference.reachable(schema.Sweep):
         assert issubclass(model, BaseModel)
         assert f"## {model.__name__}\n" in text
         for field in model.model_fields:

@@ -14,7 +14,7 @@ OPEN = {"rate": [2], "load": {"shape": {"kind": "open"}}}
 def test_levels_that_no_block_takes_are_refused():
     """Each block has users of its own, or sends by the clock: the sweep's users would be measured nowhere."""
     for blocks in ([{"concurrency": [2]}], [OPEN], [{"concurrency": [2]}, OPEN]):
-        with pytest.raises(ValidationError, match="no block takes the sweep's `concurrency`"):
+        with pytest.raises(ValidationError, match="no block uses the sweep's `concurrency`"):
             Sweep.model_validate(BASE | {"blocks": blocks})
 
 

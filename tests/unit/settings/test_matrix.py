@@ -31,7 +31,7 @@ def test_product_times_zip() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"zip": {"a": (1, 2), "b": (1,)}}, "lengths differ: a 2, b 1"),
+        ({"zip": {"a": (1, 2), "b": (1,)}}, "must have equal lengths: a 2, b 1"),
         ({"product": {"a": (1,)}, "zip": {"a": (1,)}}, "both product and zip"),
         ({"product": {"a": ()}}, "has no values"),
     ],

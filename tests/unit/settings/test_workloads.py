@@ -14,12 +14,12 @@ from rocbench.settings.schema import Length, Load, Sweep, Workload
         ({"mean": 5, "low": 1}, "`low` has no effect on a fixed length"),
         ({"mean": 5, "sigma": 1}, "`sigma` has no effect on a fixed length"),
         ({"kind": "uniform", "mean": 5, "low": 1, "high": 9, "sigma": 1}, "`sigma` has no effect"),
-        ({"kind": "uniform", "mean": 5, "low": 1, "high": 5}, "is .low . high. / 2: 3"),
+        ({"kind": "uniform", "mean": 5, "low": 1, "high": 5}, "must be .low . high. / 2: 3"),
         ({"kind": "uniform", "mean": 5, "low": 9, "high": 1}, "needs `low` <= `high`"),
         ({"kind": "lognormal", "mean": 5}, "needs `sigma`"),
         ({"kind": "lognormal", "mean": 5, "sigma": -1}, "greater than 0"),
-        ({"kind": "lognormal", "mean": 5, "sigma": 1, "low": 6}, "must lie between"),
-        ({"kind": "lognormal", "mean": 5, "sigma": 1, "high": 4}, "must lie between"),
+        ({"kind": "lognormal", "mean": 5, "sigma": 1, "low": 6}, "must be between"),
+        ({"kind": "lognormal", "mean": 5, "sigma": 1, "high": 4}, "must be between"),
         ({"mean": True}, "`mean` must be a number, not true or false"),
         ({"mean": 0}, "greater than 0"),
         ({"mean": 2.5}, "integer"),
@@ -48,7 +48,7 @@ def test_images_need_an_api_that_takes_them():
     images = {"count": 1, "width": 8, "height": 8}
     plain = {"name": "w", "isl": {"mean": 1}, "osl": {"mean": 1}, "images": images}
     assert Workload.model_validate(plain).images is not None
-    with pytest.raises(ValidationError, match="`images` are sent by chat only"):
+    with pytest.raises(ValidationError, match="`images` need the chat API"):
         Workload.model_validate(plain | {"api": "completions"})
 
 

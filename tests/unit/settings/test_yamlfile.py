@@ -57,41 +57,41 @@ def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
         ),
         (SWEEP.replace("[1, 8]", "[1, eight]"), 4, ["concurrency", "eight"]),
         (SWEEP.replace("duration_s: 5", "duration_s: -5"), 6, ["load.duration_s", "greater than 0", "-5"]),
-        (SWEEP + "name: twice\n", 7, ["'name' stands twice"]),
+        (SWEEP + "name: twice\n", 7, ["'name' is given twice"]),
         (SWEEP + "load: [\n", 8, ["not valid YAML"]),
         (SWEEP + "vllm: latest\n", 7, ["vllm", "not a version"]),
         ("models: [a]\nworkloads: [b]\nconcurrency: [1]\n", 1, ["key 'name' is missing"]),
         (SWEEP.replace("concurrency: [1, 8]\n", ""), 1, ["needs `concurrency`"]),
         (SWEEP + "  shape: {kind: sideways}\n", 7, ["load.shape", "sideways"]),
-        (SWEEP.replace("mine", "../../mine"), 1, ["name: it becomes part of a folder's name"]),
-        (SWEEP.replace("mine", ".mine"), 1, ["name: it becomes part of a folder's name"]),
+        (SWEEP.replace("mine", "../../mine"), 1, ["name: must have 1 to 100 printable characters"]),
+        (SWEEP.replace("mine", ".mine"), 1, ["name: must have 1 to 100 printable characters"]),
         (SWEEP.replace("5", ".inf"), 6, ["load.duration_s", "finite"]),
         (SWEEP + "until: {interval_half_width: .nan, max: 3}\n", 7, ["until.interval_half_width"]),
         (SWEEP.replace("[1, 8]", "[]"), 4, ["yaml:4: a closed loop needs `concurrency`"]),
         (SWEEP + "  shape: {kind: open}\n", 7, ["yaml:7: an open loop"]),
         (SWEEP.replace("[1, 8]", "4"), 4, ["concurrency: must be a list (got 4)"]),
         (SWEEP + "matrix:\n  product:\n    tp: []\n", 9, ["matrix: `product.tp` has no values"]),
-        (SWEEP + "matrix:\n  exclude: [{tpp: 3}]\n", 8, ["'tpp', which is no axis here"]),
+        (SWEEP + "matrix:\n  exclude: [{tpp: 3}]\n", 8, ["'tpp', which is not an axis here"]),
         (SWEEP + "server:\n  kind: attached\n", 8, ["server: ", "needs `base_url`"]),
         (SWEEP + "server: {base_url: 'http://h:1'}\n", 7, ["set `kind: attached`, not simulated"]),
-        (SWEEP.replace("8", "1"), 4, ["concurrency: 1 stands twice"]),
-        (SWEEP.replace("[short]", "[short, short]"), 3, ["workloads: 'short' stands twice"]),
+        (SWEEP.replace("8", "1"), 4, ["concurrency: 1 is listed twice"]),
+        (SWEEP.replace("[short]", "[short, short]"), 3, ["workloads: 'short' is listed twice"]),
         (
             SWEEP + "server:\n  kind: container\n  image: -v/:/host\n",
             9,
-            ["server.image", "it would be an option"],
+            ["server.image", "no dash in front"],
         ),
-        (SWEEP + "server: {image: --privileged}\n", 7, ["server.image", "it would be an option"]),
+        (SWEEP + "server: {image: --privileged}\n", 7, ["server.image", "no dash in front"]),
         (SWEEP + 'server: {image: "a\\nb"}\n', 7, ["server.image", "printable"]),
         (SWEEP + "server: {image: ''}\n", 7, ["server.image", "a word of a command"]),
-        (SWEEP + "server: {command: [-c, x]}\n", 7, ["server.command", "a file is ./-c"]),
+        (SWEEP + "server: {command: [-c, x]}\n", 7, ["server.command", "write ./-c for a file"]),
         (
             SWEEP.replace("models: [llama-3.1-405b]", "models: [{profile: a, path: --x}]"),
             2,
-            ["path", "a file is ./--x"],
+            ["path", "write ./--x for a file"],
         ),
-        (SWEEP + "env:\n  A B: x\n", 8, ["'A B' is no name of an environment variable"]),
-        (SWEEP + "matrix: {product: {env.: [1]}}\n", 1, ["'' is no name of an environment variable"]),
+        (SWEEP + "env:\n  A B: x\n", 8, ["'A B' is not a name for an environment variable"]),
+        (SWEEP + "matrix: {product: {env.: [1]}}\n", 1, ["'' is not a name for an environment variable"]),
     ],
 )
 def test_fault_names_file_line_and_key(tmp_path: Path, text: str, line: int, words: list[str]) -> None:
@@ -146,7 +146,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     [
         (
             SWEEP + "serve_args: {max_num_seqs: [1, 2]}\n",
-            "serve_args.max_num_seqs: must be true or false or a whole number or a number or text or keys with values",
+            "serve_args.max_num_seqs: must be true or false or a whole number or a number or text or a mapping",
         ),
         (
             SWEEP.replace("[llama-3.1-405b]", "[{profile: x, tpp: 4}]"),
@@ -195,5 +195,5 @@ def test_a_key_that_is_right_elsewhere_is_no_misspelling(tmp_path: Path) -> None
     """`tp` lies below `product` of a matrix, or is a model's own."""
     path = tmp_path / "sweep.yaml"
     path.write_text("name: x\nmodels: [quick]\nworkloads: [short]\nmatrix: {tp: [4, 8]}\n")
-    with pytest.raises(ConfigError, match=r"unknown key 'tp'; it is a key of another place"):
+    with pytest.raises(ConfigError, match=r"unknown key 'tp' here; it belongs to another section"):
         yamlfile.load(path, Sweep)

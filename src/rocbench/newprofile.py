@@ -138,7 +138,7 @@ def _comments(arch: Architecture, checkpoint: Checkpoint, profile: ModelProfile)
     index = kv.indexer_bytes_per_token(arch)
     lines = [
         f"{profile.name}: written from its config.json by `bench profiles new`.",
-        f"Parameters {params}; MTP layers ({parameters(arch.mtp_params)}) left out.",
+        f"Parameters {params}; MTP layers ({parameters(arch.parts.mtp)}) left out.",
         f"KV {number(kv.kv_bytes_per_token(arch), 0)} B/token at 2 bytes a number, indexer {number(index, 0)}.",
         f"Weights {size(held)} per GPU at tp {profile.tp}, the least that leaves 40 % of 256 GiB free.",
     ]

@@ -15,7 +15,7 @@ from rocbench.model.kinds import KINDS, foreign
 from rocbench.model.layers import MAMBA, Block, blocks
 from rocbench.model.mlps import experts
 from rocbench.model.parameters import Parts
-from rocbench.model.vision import merge, patch_side, tower_doubt
+from rocbench.model.vision import merge, tower_doubt
 
 ProcessTree = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
 
@@ -60,17 +60,12 @@ class Architecture:
     """Size of a key; with MLA the query's whole head (qk_nope + qk_rope)."""
     vocab_size: int
     intermediate_size: int
-    q_lora_rank: int | None = None
     kv_lora_rank: int | None = None
-    qk_nope_head_dim: int | None = None
     qk_rope_head_dim: int | None = None
     v_head_dim: int | None = None
     num_experts: int | None = None
     experts_per_token: int | None = None
-    num_shared_experts: int = 0
     moe_intermediate_size: int | None = None
-    dense_layers: int = 0
-    """Layers with a dense MLP before the MoE ones (first_k_dense_replace); all layers in a dense model."""
     indexer_heads: int | None = None
     indexer_head_dim: int | None = None
     index_topk: int | None = None
@@ -93,8 +88,6 @@ class Architecture:
     vision_params: int = 0
     vision_merge: int = 1
     """Side of the square of patches that forms one token of the language model."""
-    vision_patch: int | None = None
-    """Side of a patch in pixels."""
     total_params: float = 0.0
     """Language model parameters, without MTP layers."""
     active_params: float = 0.0
@@ -125,11 +118,6 @@ class Architecture:
     def mla(self) -> bool:
         """True if the KV cache is a latent (dense, sparse or compressed MLA, or the MLA layers of a hybrid)."""
         return self.family.startswith("mla") or (self.family == "hybrid" and self.kv_lora_rank is not None)
-
-    @property
-    def mtp_params(self) -> float:
-        """Parameters of the multi-token-prediction layers, without embedding and head (already counted)."""
-        return self.parts.mtp
 
 
 _derived: dict[tuple[str, bool], Architecture] = {}
@@ -190,16 +178,12 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
         head_dim=lead.key,
         vocab_size=fields.need("vocab_size"),
         intermediate_size=_widest(fields, layered),
-        q_lora_rank=fields.number("q_lora_rank"),
         kv_lora_rank=fields.number("kv_lora_rank"),
-        qk_nope_head_dim=fields.number("qk_nope_head_dim"),
         qk_rope_head_dim=fields.number("qk_rope_head_dim"),
         v_head_dim=fields.number("v_head_dim"),
         num_experts=routed,
         experts_per_token=per_token,
-        num_shared_experts=fields.number("n_shared_experts", "num_shared_experts") or 0,
         moe_intermediate_size=parameters.expert_width(fields) if routed else None,
-        dense_layers=len(layered) - sparse,
         indexer_heads=index_heads,
         indexer_head_dim=index_dim,
         index_topk=topk,
@@ -215,7 +199,6 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
         vision=tower is not None,
         vision_params=int(parts.vision),
         vision_merge=merge(tower) if tower else 1,
-        vision_patch=patch_side(tower) if tower else None,
         total_params=parts.total,
         active_params=parts.total - idle,
         mtp_layers=parameters.mtp_layers(fields),

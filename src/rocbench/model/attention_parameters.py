@@ -37,7 +37,8 @@ def grouped(config: Fields, block: Block) -> Layer:
     if config.switch(kind.qkv_bias) or config.flag("qkv_bias"):
         split, kv = split + query, kv + key + (value if block.values else 0)
     split += hidden if config.switch(kind.out_bias) else 0
-    if kind.sinks or _sinks(config, block):
+    sinks = "add_swa_attention_sink_bias" if block.mixer == "sliding" else "add_full_attention_sink_bias"
+    if kind.sinks or config.flag(sinks):
         split += block.heads
     return Layer(split=split, kv=kv, norms=_head_norms(config, block))
 
@@ -52,17 +53,10 @@ def _gate(config: Fields, block: Block) -> int:
     return numbers if config.kind.gate == "numbers" else heads
 
 
-def _sinks(config: Fields, block: Block) -> bool:
-    name = "add_swa_attention_sink_bias" if block.mixer == "sliding" else "add_full_attention_sink_bias"
-    return config.flag(name)
-
-
 def _head_norms(config: Fields, block: Block) -> int:
     """Parameters of the norms of q and k."""
     kind, query, key = config.kind, block.heads * block.key, block.kv_heads * block.key
-    if kind.qk_norm_flag and not config.flag(
-        kind.qk_norm_flag, default=kind.qk_norm_flag == "use_qk_norm_default"
-    ):
+    if kind.qk_norm_flag and not config.flag(kind.qk_norm_flag):
         return 0
     config.raw("qk_norm_type", "use_qk_norm")
     per_head = config.raw("qk_norm_type") == "per_head"

@@ -61,7 +61,6 @@ class Kind:
     """Values that transformers fills in for absent fields (not for null ones)."""
 
 
-_HALF_NORMED = {"qk_norm": "head", "gate": "numbers", "shared_gate": True}
 _GPT2 = {
     "hidden_size": "n_embd",
     "num_attention_heads": "n_head",
@@ -85,7 +84,6 @@ _ALL_BIASED: dict[str, Any] = {
 }
 _QWEN2 = Kind(qkv_bias=True, out_bias=False, slides="upper")
 _QWEN3 = Kind(qk_norm="head", slides="upper", fills={"head_dim": 128})
-_QWEN3_NEXT = Kind(**_HALF_NORMED, fills={"head_dim": 256})  # type: ignore[arg-type]
 _QWEN3_5 = Kind(qk_norm="head", gate="numbers", shared_gate=True, fills={"head_dim": 256})
 _DEEPSEEK = Kind(
     qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"first_k_dense_replace": 3, "n_shared_experts": 1}
@@ -222,7 +220,7 @@ KINDS: Mapping[str, Kind] = {
     "minimax_m3_vl": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
     "minimax_m3_text": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
     # hybrids
-    "qwen3_next": _QWEN3_NEXT,
+    "qwen3_next": _QWEN3_5,
     "qwen3_5": _QWEN3_5,
     "qwen3_5_text": _QWEN3_5,
     "qwen3_5_moe": _QWEN3_5,

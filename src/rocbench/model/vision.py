@@ -71,10 +71,3 @@ def tower_doubt(config: Fields) -> list[str]:
         return ["the vision tower's dimensions are not all given"]
     kind = str(config.outer.get("model_type"))
     return [] if kind in KNOWN_TOWERS else [f"the tower of {kind!r} was not checked"]
-
-
-def patch_side(tower: Mapping[str, Any]) -> int:
-    """Side of a patch in pixels."""
-    side = tower.get("patch_size") or 14
-    side = side[0] if isinstance(side, list | tuple) and side else side
-    return int(side) if isinstance(side, int | float) else 14

@@ -120,7 +120,7 @@ def entry_per_rank(arch: Architecture, group: KvGroup, layout: Layout) -> float:
 class KvCapacity:
     """KV tokens that one engine (one data-parallel rank) holds, and the use of the rest of the HBM.
 
-    Bytes are of one GPU. `inferred` names the items that no source states.
+    Bytes are of one GPU. Activations, graphs and overhead are inferred (docs/physics.md).
     """
 
     tokens: int
@@ -133,23 +133,11 @@ class KvCapacity:
     indexer_workspace: float
     graphs: float
     overhead: float
-    bytes_per_token: float
-    inferred: tuple[str, ...] = ("activations", "graphs", "overhead")
 
     @property
     def fits(self) -> bool:
         """Return whether the weights leave any room for KV."""
         return self.tokens > 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reserve:
-    """Bytes per GPU that vLLM takes in addition to weights and KV, if known; None: derived or assumed."""
-
-    activations: float | None = None
-    graphs: float | None = None
-    overhead: float | None = None
-    indexer_workspace: float | None = None
 
 
 def kv_capacity_tokens(
@@ -159,11 +147,11 @@ def kv_capacity_tokens(
     layout: Layout,
     gpu_memory_utilization: float = 0.9,
     *,
+    vllm: str | None = None,
     max_model_len: int | None = None,
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 1024,
     block_size: int = 16,
-    reserve: Reserve | None = None,
     kv_cache_memory_bytes: float | None = None,
 ) -> KvCapacity | None:
     """Return the KV capacity of one engine; None if the hardware profile has no GPU, or no layer has a cache.
@@ -173,30 +161,32 @@ def kv_capacity_tokens(
     tokens (sliding, linear, compressed), tokens = int(kv_bytes / bytes of a sequence of max_model_len x
     max_model_len), as vLLM reports it from 0.20 on (v0.33.0 v1/core/kv_cache_utils.py).
     `--kv-cache-memory-bytes` sets the bytes of each GPU itself, regardless of the utilization.
+
+    By version: before 0.20 graphs are not subtracted; from 0.23 to 0.29 the sparse indexer reserves its logits.
+    An unknown version subtracts graphs and no logits.
     """
     if hardware.gpu is None:
         return None
-    known = reserve or Reserve()
     hbm = float(hardware.gpu.hbm_bytes)
     length = max_model_len or arch.max_position_embeddings or 32768
     loaded = weights.weight_bytes_per_rank(arch, checkpoint, layout)
-    active = _or(known.activations, activation_bytes(arch, layout, max_num_batched_tokens, max_num_seqs))
-    graphs = _or(known.graphs, graph_bytes(arch))
-    overhead = _or(known.overhead, overhead_bytes(layout))
-    workspace = _or(known.indexer_workspace, 0.0)
-    room = hbm * gpu_memory_utilization - loaded - active - workspace - graphs - overhead
-    room = _or(kv_cache_memory_bytes, room)
+    active = activation_bytes(arch, layout, max_num_batched_tokens, max_num_seqs)
+    overhead = overhead_bytes(layout)
+    graphs, workspace = graph_bytes(arch), 0.0
+    if vllm is not None:
+        version = Version(vllm)
+        graphs = graphs if version >= GRAPHS_SUBTRACTED else 0.0
+        if arch.family == "mla_sparse" and INDEXER_RESERVED[0] <= version < INDEXER_RESERVED[1]:
+            workspace = rocm_indexer_workspace(max_num_batched_tokens, length)
+    room = kv_cache_memory_bytes
+    if room is None:
+        room = hbm * gpu_memory_utilization - loaded - active - workspace - graphs - overhead
     per_token = kv_bytes_per_token_per_rank(arch, layout)
     whole = sequence_bytes_per_rank(arch, layout, length)
     uneven = arch.sliding_layers or arch.linear_layers or arch.compress_ratios
     if not (whole if uneven else per_token):
         return None  # a shape without a cache: no capacity is known
     tokens = room / whole * length if uneven else room / per_token
-    derived = {
-        "activations": known.activations,
-        "graphs": known.graphs,
-        "overhead": known.overhead,
-    }
     return KvCapacity(
         tokens=max(0, int(tokens // block_size) * block_size),
         kv_bytes=max(0.0, room),
@@ -207,13 +197,7 @@ def kv_capacity_tokens(
         indexer_workspace=workspace,
         graphs=graphs,
         overhead=overhead,
-        bytes_per_token=whole / length if uneven else per_token,
-        inferred=tuple(name for name, given in derived.items() if given is None),
     )
-
-
-def _or(given: float | None, derived: float) -> float:
-    return derived if given is None else given
 
 
 def users_that_fit(capacity: KvCapacity, arch: Architecture, layout: Layout, tokens: int) -> int:
@@ -252,24 +236,6 @@ def graph_bytes(arch: Architecture) -> float:
 def overhead_bytes(layout: Layout) -> float:
     """Runtime and collective buffers: 1 GiB, and 2 GiB more with more than one GPU. Inferred."""
     return (3.0 if layout.gpus > 1 else 1.0) * GIB
-
-
-def known_reserve(
-    arch: Architecture, vllm: str | None, *, max_num_batched_tokens: int, max_model_len: int
-) -> Reserve:
-    """Return the memory that a vLLM version takes on ROCm in addition to weights and KV; nothing if unknown.
-
-    Before 0.20 graphs were not subtracted from the room for KV. From 0.23 to 0.29 the sparse indexer reserves
-    its logits.
-    """
-    if vllm is None:
-        return Reserve()
-    version = Version(vllm)
-    sparse = arch.family == "mla_sparse" and INDEXER_RESERVED[0] <= version < INDEXER_RESERVED[1]
-    return Reserve(
-        graphs=0.0 if version < GRAPHS_SUBTRACTED else None,
-        indexer_workspace=rocm_indexer_workspace(max_num_batched_tokens, max_model_len) if sparse else 0.0,
-    )
 
 
 def rocm_indexer_workspace(batched_tokens: int, max_model_len: int) -> float:

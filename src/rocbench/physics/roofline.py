@@ -55,13 +55,8 @@ class Bound:
 
     output_throughput: float
     """Output tokens/s."""
-    total_throughput: float
-    """Computed tokens/s: uncached prompt tokens and output tokens."""
-    requests_per_s: float
     ttft_s: float
     """Prefill of one request's uncached tokens, without other load."""
-    step_s: float
-    """A decode step with all users at their mean context."""
     limiter: str
     """memory, compute, collectives, or latency (too few users to fill the node)."""
 
@@ -107,14 +102,9 @@ def bound(
     rate = 1 / demands[limiter] if demands[limiter] else math.inf
     if alone and batch / alone < rate:
         rate, limiter = batch / alone, "latency"
-    rate *= layout.dp
-    finite = batch if math.isfinite(batch) else 0.0
     return Bound(
-        output_throughput=rate * shape.osl,
-        total_throughput=rate * (shape.uncached + shape.osl),
-        requests_per_s=rate,
+        output_throughput=rate * layout.dp * shape.osl,
         ttft_s=ttft,
-        step_s=model.cost(0, 0, finite, finite * mean_context),
         limiter=limiter,
     )
 

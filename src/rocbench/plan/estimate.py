@@ -134,26 +134,18 @@ def kv_capacity_of(
     block_size: int | None = None,
 ) -> kv.KvCapacity | None:
     """Return the KV cache of one engine by its flags (names without dashes); None without known physics."""
-    arch = from_config(profile.config)
-    batched = _int(args.get("max-num-batched-tokens")) or 8192
-    length = _length(args)
     return kv.kv_capacity_tokens(
-        arch,
+        from_config(profile.config),
         profile.checkpoint,
         hardware,
         layout.from_args(args),
         float(str(args.get("gpu-memory-utilization") or 0.9)),
-        max_model_len=length,
-        max_num_batched_tokens=batched,
+        vllm=vllm,
+        max_model_len=_length(args),
+        max_num_batched_tokens=_int(args.get("max-num-batched-tokens")) or 8192,
         max_num_seqs=_int(args.get("max-num-seqs")) or 1024,
         block_size=block_size or 16,
         kv_cache_memory_bytes=_int(args.get("kv-cache-memory-bytes")),
-        reserve=kv.known_reserve(
-            arch,
-            vllm,
-            max_num_batched_tokens=batched,
-            max_model_len=length or arch.max_position_embeddings or 32768,
-        ),
     )
 
 

@@ -45,13 +45,12 @@ Columns = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """One cell and repeat, judged; `prediction` is None where the server would not start."""
+    """One cell and repeat, judged; `measured` is None where the server would not start."""
 
     launch: Launch
     run: Run
     row: Row
     measured: Measured | None
-    prediction: Prediction | None = None
 
 
 def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, name: str | None = None) -> Plan:
@@ -107,7 +106,7 @@ def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> 
     )
     columns = rows.judged(plan_, launch, run_, measured, _marks(launch, run_))
     columns["started_at"] = None  # virtual time has no date
-    return Predicted(launch, run_, Row(columns), measured, found)
+    return Predicted(launch, run_, Row(columns), measured)
 
 
 def load_of(sweep: Sweep, run_: Run) -> LoadSpec:

@@ -16,7 +16,6 @@ from rocbench.model.architecture import Architecture, from_config
 from rocbench.model.images import image_rule
 from rocbench.physics.kv import (
     KvCapacity,
-    known_reserve,
     kv_bytes_per_token_per_rank,
     kv_capacity_tokens,
     sequence_bytes_per_rank,
@@ -194,20 +193,16 @@ def _capacity(
         context.hardware,
         layout,
         utilization,
+        vllm=context.vllm,
         max_model_len=length,
         max_num_batched_tokens=scheduler.budget,
         max_num_seqs=scheduler.seats,
         block_size=block,
-        reserve=known_reserve(
-            arch, context.vllm, max_num_batched_tokens=scheduler.budget, max_model_len=length
-        ),
+        kv_cache_memory_bytes=argv.integer("kv-cache-memory-bytes", 0) or None,
     )
     if capacity is None:
         raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
     needed = sequence_bytes_per_rank(arch, layout, length)
-    given = argv.integer("kv-cache-memory-bytes", 0)
-    if given:
-        capacity = replace(capacity, kv_bytes=given, tokens=int(length * given / needed))
     if doubts(arch, context.profile.checkpoint):  # a shape in doubt refuses nothing
         held = max(capacity.kv_bytes, needed)
         fits = min(capacity.weights, capacity.hbm_bytes - capacity.overhead)

@@ -125,7 +125,6 @@ def test_capacity_against_what_recipes_report(name, hardware, reported, within, 
     memory of MI355X). Settings left out are the defaults of 0.28 and 0.29.
     """
     layout = Layout(tp=8, mtp=True, kv_dtype=settings["kv_dtype"], speculative_tokens=5)
-    workspace = kv.rocm_indexer_workspace(16_384, settings["length"])
     capacity = kv.kv_capacity_tokens(
         published.arch(name),
         FP8,
@@ -135,14 +134,14 @@ def test_capacity_against_what_recipes_report(name, hardware, reported, within, 
         max_model_len=settings["length"],
         max_num_batched_tokens=16_384,
         max_num_seqs=settings["seqs"],
-        reserve=kv.Reserve(indexer_workspace=workspace),
+        vllm="0.29.0",
     )
     assert capacity.tokens == pytest.approx(reported, rel=within)
     assert capacity.tokens == derived  # as docs/physics.md has it
 
 
 def test_capacity_items_add_up():
-    """All of the HBM is accounted for, and what was assumed is named."""
+    """All of the HBM is accounted for."""
     capacity = kv.kv_capacity_tokens(published.arch("deepseek-v3"), FP8, MI325X, Layout(tp=8), 0.9)
     parts = (
         capacity.outside
@@ -154,15 +153,8 @@ def test_capacity_items_add_up():
         + capacity.kv_bytes
     )
     assert parts == pytest.approx(capacity.hbm_bytes)
-    assert capacity.inferred == ("activations", "graphs", "overhead")
     assert capacity.tokens % 16 == 0
     assert capacity.tokens * 70_272 <= capacity.kv_bytes
-    known = kv.kv_capacity_tokens(
-        *(published.arch("deepseek-v3"), FP8, MI325X, Layout(tp=8), 0.9),
-        reserve=kv.Reserve(activations=1 * GIB, graphs=0.0, overhead=0.0),
-    )
-    assert known.inferred == ()
-    assert known.graphs == 0
 
 
 def test_what_does_not_fit_has_no_tokens():
@@ -183,17 +175,21 @@ def test_users_that_fit():
     assert 1500 < users < 3000
 
 
-def test_what_a_version_takes_besides():
+def test_memory_that_depends_on_the_version():
     """Indexer logits from 0.23 to 0.29 for sparse models only; graphs count from 0.20 on."""
-    settings = dict(max_num_batched_tokens=16_384, max_model_len=524_288)
-    sparse, dense = published.arch("glm-5.2"), published.arch("deepseek-v3")
-    assert kv.known_reserve(sparse, "0.29.0", **settings).indexer_workspace == 32.5 * GIB
-    for version in ("0.22.1", "0.30.0", "0.33.0"):
-        assert kv.known_reserve(sparse, version, **settings).indexer_workspace == 0
-    assert kv.known_reserve(dense, "0.29.0", **settings).indexer_workspace == 0
-    assert kv.known_reserve(dense, "0.14.1", **settings).graphs == 0
-    assert kv.known_reserve(dense, "0.20.2", **settings).graphs is None
-    assert kv.known_reserve(dense, None, **settings) == kv.Reserve()
+
+    def capacity(name, vllm):
+        settings = dict(max_num_batched_tokens=16_384, max_model_len=524_288)
+        return kv.kv_capacity_tokens(
+            published.arch(name), FP8, MI325X, Layout(tp=8), 0.9, vllm=vllm, **settings
+        )
+
+    assert capacity("glm-5.2", "0.29.0").indexer_workspace == 32.5 * GIB
+    for version in ("0.22.1", "0.30.0", "0.33.0", None):
+        assert capacity("glm-5.2", version).indexer_workspace == 0
+    assert capacity("deepseek-v3", "0.29.0").indexer_workspace == 0
+    assert capacity("deepseek-v3", "0.14.1").graphs == 0
+    assert capacity("deepseek-v3", "0.20.2").graphs == capacity("deepseek-v3", None).graphs > 0
 
 
 @pytest.mark.parametrize(

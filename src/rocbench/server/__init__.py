@@ -13,10 +13,11 @@ from dataclasses import replace
 
 from rocbench.errors import Interrupted
 from rocbench.server.attached import AttachedServer
+from rocbench.server.launched import Launched
 from rocbench.server.lock import gpu_locks
 from rocbench.server.preflight import check_model
 from rocbench.server.process import LocalServer
-from rocbench.server.ready import Launched, wait_until_ready
+from rocbench.server.ready import wait_until_ready
 from rocbench.server.spec import OnProgress, RunningServer, ServerSpec, StopReport
 from rocbench.server.vram import wait_idle
 

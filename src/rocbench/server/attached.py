@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rocbench import baseurl, processes
 from rocbench.errors import InputError, ServerFault
 from rocbench.probe import causes
-from rocbench.probe.fetch import Answer, TooLarge, fetch
+from rocbench.probe.fetch import Answer, TooLarge
 from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.redact import redacted
 from rocbench.server import listener
+from rocbench.server.control import request
+from rocbench.server.launched import Launched
 from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import ServerSpec, StopReport
 
@@ -67,12 +68,12 @@ def notes_on(path: str) -> list[str]:
 def _first_word(spec: ServerSpec, url: str) -> tuple[str, Answer]:
     """The path asked and the answer: health of a server with a /version like vLLM's, else its models."""
     try:
-        said = _get(spec, url, "/version", _ANSWER_S).json()
+        said = request(spec, url, "/version", _ANSWER_S).json()
         if isinstance(said, dict) and "version" in said:
-            return HEALTH, _get(spec, url, HEALTH, _ANSWER_S)
+            return HEALTH, request(spec, url, HEALTH, _ANSWER_S)
     except (TimeoutError, TooLarge):  # it is not free, or not vLLM's
         pass
-    return MODELS, _get(spec, url, MODELS, _ANSWER_S)
+    return MODELS, request(spec, url, MODELS, _ANSWER_S)
 
 
 def _free_path(spec: ServerSpec, url: str, path: str, answer: Answer) -> str:
@@ -81,7 +82,7 @@ def _free_path(spec: ServerSpec, url: str, path: str, answer: Answer) -> str:
         return HEALTH
     for liveness in LIVENESS:
         try:
-            if _get(spec, url, liveness, _ANSWER_S).status == 200:
+            if request(spec, url, liveness, _ANSWER_S).status == 200:
                 return liveness
         except OSError:
             continue
@@ -104,7 +105,7 @@ def models(spec: ServerSpec, url: str) -> Answer:
         InputError: it expects another key.
     """
     try:
-        answer = _get(spec, url, MODELS, _MODELS_S)
+        answer = request(spec, url, MODELS, _MODELS_S)
     except (TooLarge, TimeoutError):
         raise
     except OSError as error:
@@ -129,10 +130,6 @@ def _check_models(spec: ServerSpec, url: str) -> None:
         raise ServerFault(f"{url}: {cause.what}", fix=cause.fix)
 
 
-def _get(spec: ServerSpec, url: str, path: str, timeout_s: float) -> Answer:
-    return fetch(url, path, headers=spec.request_headers, timeout_s=timeout_s, insecure=spec.insecure)
-
-
 def _of_answer(spec: ServerSpec, answer: Answer, url: str) -> causes.Cause:
     words = answer.body.decode("utf-8", "replace")
     said = answer.json()
@@ -144,18 +141,11 @@ def _of_answer(spec: ServerSpec, answer: Answer, url: str) -> causes.Cause:
     )
 
 
-class AttachedServer:
-    """An attached server with the interface of a launched one; it starts and stops nothing."""
+class AttachedServer(Launched):
+    """An attached server: bench starts and stops nothing."""
 
     def __init__(self, spec: ServerSpec) -> None:
-        self.spec = spec
-        self.log_path: Path | None = None
-        self.log_start = 0
-        self.notes: list[str] = []
-        self.image_digest: str | None = None
-        self.container = ""
-        self.pid: int | None = None
-        self.base_url = ""
+        super().__init__(spec)
         self._family: ProcessTree | None = None
         self._looks = _LOOKS
 
@@ -163,10 +153,6 @@ class AttachedServer:
         """Checks the URL's shape. Raises InputError."""
         self.base_url = checked(self.spec.base_url or "")
         self.spec.folder.mkdir(parents=True, exist_ok=True)
-
-    def exit_code(self) -> int | None:
-        """Always None: it is not a child process."""
-        return None
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Local processes that listen at its URL, and their descendants; none if they are not visible."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rocbench.probe.fetch import fetch
 from rocbench.redact import cut
+from rocbench.server import control
 from rocbench.server.spec import RunningServer
 from rocbench.units import one_line
 
@@ -30,8 +30,9 @@ def ask(running: RunningServer, secrets: Sequence[str] = ()) -> Told:
     """The identity an attached server reports now; empty for a launched one, whose process is watched."""
     if running.spec.kind != "attached":
         return Told()
-    version = _json(running, "/version").get("version")
-    listed = _json(running, "/v1/models").get("data")
+    spec, url = running.spec, running.base_url
+    version = control.read_object(spec, url, "/version", _ANSWER_S).get("version")
+    listed = control.read_object(spec, url, "/v1/models", _ANSWER_S).get("data")
     return told(version, listed, running.served_name, secrets)
 
 
@@ -57,18 +58,3 @@ def differences(before: Told, now: Told) -> list[str]:
         for name, value in asdict(before).items()
         if value is not None and later[name] is not None and later[name] != value
     ]
-
-
-def _json(running: RunningServer, path: str) -> dict[str, Any]:
-    try:
-        answer = fetch(
-            running.base_url,
-            path,
-            headers=running.headers,
-            timeout_s=_ANSWER_S,
-            insecure=running.spec.insecure,
-        )
-    except OSError:
-        return {}
-    said = answer.json() if answer.status == 200 else None
-    return said if isinstance(said, dict) else {}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from rocbench.redact import MASK, masked_argv, redacted_value
+from rocbench.server.spec import ServerSpec
 from rocbench.server.visible import binding
 from rocbench.variables import shown
 
@@ -46,25 +47,23 @@ def is_loopback(host: str) -> bool:
 
 
 def launch_environment(
-    env: Mapping[str, str],
-    *,
-    host: str,
-    dev_mode: bool,
-    api_key: str | None,
-    gpus: Sequence[int] = (),
-    inherited: Mapping[str, str] = MappingProxyType({}),
+    spec: ServerSpec, host: str, inherited: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
     """The variables added to the server's environment: the spec's, and those that the launcher needs.
 
     Development mode opens endpoints that reset caches, so it is set on a loopback address only. The spec's
     values win, except for the GPUs: they were chosen among those that the spec makes visible.
+
+    Args:
+        host: address to which the server's port is bound or published.
+        inherited: environment that the server gets as well.
     """
     added: dict[str, str] = {}
-    if dev_mode and is_loopback(host):
+    if spec.dev_mode and is_loopback(host):
         added["VLLM_SERVER_DEV_MODE"] = "1"
-    if api_key:
-        added["VLLM_API_KEY"] = api_key
-    return added | dict(env) | binding(gpus, {**inherited, **env})
+    if spec.api_key:
+        added["VLLM_API_KEY"] = spec.api_key
+    return added | dict(spec.env) | binding(spec.gpus, {**inherited, **spec.env})
 
 
 def shell_line(command: Sequence[str], env: Mapping[str, str], secrets: Sequence[str] = ()) -> str:

@@ -17,10 +17,9 @@ from rocbench.errors import EnvironmentFault, InputError, Interrupted, ServerFau
 from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.server import orphans
 from rocbench.server.command import launch_environment, with_address
-from rocbench.server.logpipe import LogPipe
+from rocbench.server.launched import ChildServer
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.preflight import hf_home, hub_cache
-from rocbench.server.process import write_launch_files
 from rocbench.server.spec import ServerSpec, StopReport
 from rocbench.server.stop import stop_family
 
@@ -83,21 +82,13 @@ def run_argv(
     return (*words, *command)
 
 
-class ContainerServer:
-    """One container, with the interface of a local server. Its client in the foreground carries the log."""
+class ContainerServer(ChildServer):
+    """One container. Its client, a child in the foreground, carries the log and the exit code."""
 
     def __init__(self, spec: ServerSpec) -> None:
-        self.spec = spec
-        self.log_path: Path | None = spec.folder / "server.log"
-        self.log_start = 0
-        self.notes: list[str] = []
-        self.image_digest: str | None = None
-        self.base_url = ""
+        super().__init__(spec)
         slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", spec.folder.name)
-        self.container = f"rocbench-{os.getpid()}-{secrets.token_hex(4)}-{slug}"  # never another's
-        self._log: LogPipe | None = None
-        self._client: subprocess.Popen[bytes] | None = None
-        self._family: ProcessTree | None = None
+        self.container = f"rocbench-{os.getpid()}-{secrets.token_hex(4)}-{slug}"  # unique on this machine
 
     @property
     def pid(self) -> int | None:
@@ -119,13 +110,7 @@ class ContainerServer:
         port = choose_port(self.spec)
         check_port("127.0.0.1", port)
         command = with_address(self.spec.command, "0.0.0.0", port)  # noqa: S104
-        env = launch_environment(
-            self.spec.env,
-            host="127.0.0.1",
-            dev_mode=self.spec.dev_mode,
-            api_key=self.spec.api_key,
-            gpus=self.spec.gpus,
-        )
+        env = launch_environment(self.spec, "127.0.0.1")
         mounts = self._mounts()
         # Folders of the host are mounted, under other names inside.
         env = {**_inherited(os.environ), **CACHES, **env, "HF_HOME": HF_HOME}
@@ -143,15 +128,7 @@ class ContainerServer:
             groups=_device_groups(devices),
         )
         self.base_url = f"http://127.0.0.1:{port}"
-        write_launch_files(self.spec.folder, argv, env)
-        self._run(argv, env)
-
-    def exit_code(self) -> int | None:
-        """The container's exit code, passed on by its client; None while it runs."""
-        code = self._client.poll() if self._client else None
-        if self._log is not None:
-            self._log.look() if code is None else self._log.drain()
-        return code
+        self._start(argv, env)
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """The container's processes, as the host sees them."""
@@ -170,7 +147,7 @@ class ContainerServer:
         Raises:
             ServerFault: the container or a process of it is still there.
         """
-        if self._client is None:
+        if self._child is None:
             self._end_log()
             return StopReport("already_gone", 0.0)
         interrupt: KeyboardInterrupt | Interrupted | None = None
@@ -182,15 +159,15 @@ class ContainerServer:
             except (KeyboardInterrupt, Interrupted) as error:  # ends the grace
                 interrupt = error
             self._call("rm", "-f", self.container)
-            client = ProcessTree(processes.identity_of(self._client.pid))
-            report = stop_family(client, grace_s=5.0, reap=self._client.poll)
+            client = ProcessTree(processes.identity_of(self._child.pid))
+            report = stop_family(client, grace_s=5.0, reap=self._child.poll)
             self._prove_gone()
-            orphans.forget(self._client.pid)
+            orphans.forget(self._child.pid)
         finally:
             self._end_log()
         if interrupt is not None:
             raise interrupt
-        return StopReport("terminated", report.seconds, self._client.poll(), report.killed)
+        return StopReport("terminated", report.seconds, self._child.poll(), report.killed)
 
     def _image(self) -> str:
         if not self.spec.image:
@@ -235,7 +212,7 @@ class ContainerServer:
 
     def _pull(self, image: str) -> bool:
         """Pulls an image; True if the runtime has it now. Raises EnvironmentFault after `PULL_S`."""
-        log = self._opened_log({})
+        log = self._open_log({})
         try:
             pulled = subprocess.run(
                 [self.spec.runtime, "pull", image],
@@ -284,33 +261,6 @@ class ContainerServer:
         if model:
             mounts[model] = model
         return mounts
-
-    def _run(self, argv: tuple[str, ...], env: dict[str, str]) -> None:
-        log = self._opened_log(env)
-        self.log_start = log.start
-        try:
-            self._client = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log.fd,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **env},
-                start_new_session=True,
-            )
-        finally:
-            log.close()
-        leader = processes.identity_of(self._client.pid)
-        orphans.remember(leader, self.spec, self.base_url, container=self.container)
-
-    def _opened_log(self, env: dict[str, str]) -> LogPipe:
-        assert self.log_path is not None
-        self._log = LogPipe(self.log_path, self.spec, env, self.notes)
-        return self._log
-
-    def _end_log(self) -> None:
-        if self._log is not None:
-            self._log.end()
-            self._log = None
 
     def _call(self, *words: str, timeout_s: float = _CALL_S) -> str | None:
         """Output of a runtime command; None if it failed or hung."""

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
-from rocbench.probe.fetch import Answer, fetch
 from rocbench.probe.scrape import labels
+from rocbench.server import control
 from rocbench.server.failures import read_log
 from rocbench.server.spec import RunningServer
 from rocbench.server.versions import packages_of
@@ -132,8 +132,9 @@ def prove(running: RunningServer, expected: Mapping[str, object]) -> Proof:
         expected: name to value, names as in `Proof.found` or of a key in `Proof.config`; a value of None
             expects nothing.
     """
-    info = _ask(running, "/server_info?config_format=json")
-    metrics = _text(running, "/metrics")
+    spec, url = running.spec, running.base_url
+    info = control.read_object(spec, url, "/server_info?config_format=json", _ASK_S)
+    metrics = control.read(spec, url, "/metrics", _ASK_S).body.decode(errors="replace")
     log = read_log(running.log_path, running.log_start)
     doubts: dict[str, str] = {}
     found = facts(info, _cache_labels(metrics), log, running.version, doubts)
@@ -255,13 +256,8 @@ def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: f
     """
     for attempt in range(attempts):
         try:
-            answer = fetch(
-                running.base_url,
-                "/reset_prefix_cache",
-                method="POST",
-                headers=running.headers,
-                timeout_s=30.0,
-                insecure=running.spec.insecure,
+            answer = control.request(
+                running.spec, running.base_url, "/reset_prefix_cache", 30.0, method="POST"
             )
         except OSError:
             return "unavailable"
@@ -275,27 +271,6 @@ def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: f
         if attempt + 1 < attempts:
             time.sleep(pause_s)
     return "refused"
-
-
-def _fetch(running: RunningServer, path: str) -> Answer:
-    spec = running.spec
-    return fetch(running.base_url, path, headers=running.headers, timeout_s=_ASK_S, insecure=spec.insecure)
-
-
-def _ask(running: RunningServer, path: str) -> Any:
-    try:
-        answer = _fetch(running, path)
-    except OSError:
-        return None
-    return answer.json() if answer.status == 200 else None
-
-
-def _text(running: RunningServer, path: str) -> str:
-    try:
-        answer = _fetch(running, path)
-    except OSError:
-        return ""
-    return answer.body.decode(errors="replace") if answer.status == 200 else ""
 
 
 def _cache_labels(metrics: str) -> list[dict[str, str]]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rocbench.errors import ServerFault
-from rocbench.probe.fetch import Answer, TooLarge, exchange, fetch, read_json
+from rocbench.probe.fetch import TooLarge, exchange, read_json
 from rocbench.probe.logwatch import LogFollower
-from rocbench.processes import ProcessIdentity
 from rocbench.redact import cut, redacted
-from rocbench.server import attached
+from rocbench.server import attached, control
 from rocbench.server.failures import server_fault
+from rocbench.server.launched import Launched
 from rocbench.server.progress import step_of
 from rocbench.server.secretvalues import of_server
-from rocbench.server.spec import OnProgress, RunningServer, ServerSpec, StopReport
+from rocbench.server.spec import OnProgress, RunningServer, ServerSpec
 from rocbench.units import one_line
 
 FAMILY_S = 5.0
@@ -26,37 +25,6 @@ _HEALTH = "/health"
 _POLL_S = 0.25
 _PROMPT_IDS = [1000, 1001, 1002, 1003]
 """Prompt ids in all but toy vocabularies; fewer than a KV block holds, so nothing stays cached."""
-
-
-class Launched(Protocol):
-    """The common interface of a local process, a container and an attached server."""
-
-    spec: ServerSpec
-    log_path: Path | None
-    notes: list[str]
-    image_digest: str | None
-    container: str
-    base_url: str
-
-    @property
-    def pid(self) -> int | None:
-        """Leader's pid on this machine."""
-
-    @property
-    def log_start(self) -> int:
-        """Offset of this start's lines in the log."""
-
-    def launch(self) -> None:
-        """Starts it."""
-
-    def exit_code(self) -> int | None:
-        """Its exit code; None while it runs."""
-
-    def processes(self) -> tuple[ProcessIdentity, ...]:
-        """Its living processes."""
-
-    def stop(self) -> StopReport:
-        """Ends it and proves its end."""
 
 
 class _Waiting:
@@ -155,16 +123,11 @@ def _wait_healthy(waiting: _Waiting) -> str:
     while True:
         waiting.look("the server is not healthy")
         try:
-            if _fetch(waiting, _HEALTH, 5.0).status == 200:
+            if control.request(waiting.spec, waiting.launched.base_url, _HEALTH, 5.0).status == 200:
                 return _HEALTH
         except OSError:
             pass
         time.sleep(_POLL_S)
-
-
-def _fetch(waiting: _Waiting, path: str, timeout_s: float) -> Answer:
-    url, insecure = waiting.launched.base_url, waiting.spec.insecure
-    return fetch(url, path, headers=waiting.headers, timeout_s=timeout_s, insecure=insecure)
 
 
 def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
@@ -172,7 +135,9 @@ def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
     spec, url = waiting.spec, waiting.launched.base_url
     try:
         answer = (
-            attached.models(spec, url) if spec.kind == "attached" else _fetch(waiting, "/v1/models", 10.0)
+            attached.models(spec, url)
+            if spec.kind == "attached"
+            else control.request(spec, url, "/v1/models", 10.0)
         )
     except (TooLarge, TimeoutError) as error:  # it is up: only its models are unknown
         waiting.launched.notes.append(f"which models the server serves is not known: /v1/models: {error}")
@@ -201,12 +166,7 @@ def _served_name(spec: ServerSpec, models: tuple[str, ...]) -> str:
 
 
 def _version(waiting: _Waiting) -> str | None:
-    try:
-        answer = _fetch(waiting, "/version", 5.0)
-    except OSError:
-        return None
-    found = answer.json() if answer.status == 200 else None
-    version = found.get("version") if isinstance(found, dict) else None
+    version = control.read_object(waiting.spec, waiting.launched.base_url, "/version", 5.0).get("version")
     return one_line(version, 100) if isinstance(version, str) else None
 
 

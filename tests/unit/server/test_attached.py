@@ -61,7 +61,7 @@ def test_path_that_costs_nothing(tmp_path, monkeypatch, routes, path, cost):
         asked.append(where)
         return attached.Answer(200, routes[where]) if where in routes else attached.Answer(404, b"")
 
-    monkeypatch.setattr(attached, "_get", get)
+    monkeypatch.setattr(attached, "request", get)
     spec = ServerSpec(kind="attached", model="m", folder=tmp_path, base_url="http://h:1")
 
     assert attached.reach(spec) == path
@@ -78,7 +78,7 @@ def test_health_that_runs_into_its_time(tmp_path, monkeypatch):
         found = {"/version": VERSION, "/v1/models": MODELS}.get(where)
         return attached.Answer(404, b"") if found is None else attached.Answer(200, found)
 
-    monkeypatch.setattr(attached, "_get", get)
+    monkeypatch.setattr(attached, "request", get)
 
     spec = ServerSpec(kind="attached", model="m", folder=tmp_path, base_url="http://h:1")
 

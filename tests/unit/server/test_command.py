@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,12 @@ from rocbench.server.command import (
     shell_line,
     with_address,
 )
+from rocbench.server.spec import ServerSpec
+
+
+def spec(**changes) -> ServerSpec:
+    """A server's spec."""
+    return ServerSpec("process", "m", Path("s"), **changes)
 
 
 def test_address_is_appended():
@@ -39,9 +46,9 @@ def test_last_flag_wins():
 
 def test_development_mode_on_loopback_only():
     """Endpoints that reset caches are never opened to the network."""
-    near = launch_environment({}, host="127.0.0.1", dev_mode=True, api_key=None)
-    far = launch_environment({}, host="0.0.0.0", dev_mode=True, api_key=None)
-    unwanted = launch_environment({}, host="127.0.0.1", dev_mode=False, api_key=None)
+    near = launch_environment(spec(), "127.0.0.1")
+    far = launch_environment(spec(), "0.0.0.0")
+    unwanted = launch_environment(spec(dev_mode=False), "127.0.0.1")
 
     assert near == {"VLLM_SERVER_DEV_MODE": "1"}
     assert far == unwanted == {}
@@ -49,14 +56,14 @@ def test_development_mode_on_loopback_only():
 
 def test_gpus_in_both_variables():
     """HIP and CUDA name the same devices: vLLM refuses to start where they differ."""
-    env = launch_environment({}, host="h", dev_mode=False, api_key=None, gpus=(2, 3))
+    env = launch_environment(spec(gpus=(2, 3)), "h")
 
     assert env == {"HIP_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "2,3"}
 
 
 def test_the_spec_wins():
     """What the settings say stands above what the launcher adds."""
-    env = launch_environment({"VLLM_SERVER_DEV_MODE": "0"}, host="::1", dev_mode=True, api_key="k-123456")
+    env = launch_environment(spec(env={"VLLM_SERVER_DEV_MODE": "0"}, api_key="k-123456"), "::1")
 
     assert env == {"VLLM_SERVER_DEV_MODE": "0", "VLLM_API_KEY": "k-123456"}
 

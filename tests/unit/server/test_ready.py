@@ -31,7 +31,7 @@ WAITING = SimpleNamespace(
 )
 def test_lists_of_models(monkeypatch, body, models):
     """Only what has vLLM's shape is read."""
-    monkeypatch.setattr(ready, "fetch", lambda *_, **__: Answer(200, body))
+    monkeypatch.setattr(ready.control, "request", lambda *_, **__: Answer(200, body))
 
     assert ready._models(WAITING) == models
 

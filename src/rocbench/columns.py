@@ -39,7 +39,7 @@ success_rate                share higher       completed / (completed + failed)
 request_throughput          requests/s higher  completed requests per second. Closed loop: users in flight / mean time in flight of requests
                                                that began in the window (Little's law), at the mean length that requests are drawn from if
                                                that is known. Otherwise, or with users missing: requests that ended in the window, counted
-output_throughput           tokens/s higher    output tokens with time stamps in the window, per second: the main result
+output_throughput           tokens/s higher    output tokens with timestamps in the window, per second: the main result
 input_throughput            tokens/s           text prompt tokens of requests whose first token is in the window, per second
 total_token_throughput      tokens/s           output + input + image tokens per second
 output_throughput_per_gpu   tokens/s higher    output_throughput / GPUs that the server uses
@@ -120,7 +120,7 @@ p99_lateness_ms             ms                 p99 of sent - intended (open loop
 late_sends                  requests           requests sent more than 10 ms after the intended time (open loop)
 dropped_sends               requests           requests intended in the window and never sent (open loop)
 zero_gap_share              share              gaps between chunks under 0.1 ms / all gaps between chunks
-coalesced_share             share              token events with the same time stamp as another / all token events
+coalesced_share             share              token events with the same timestamp as another / all token events
 
 isl_asked                   tokens             mean text tokens of prompts sent as token ids; absent if text was sent
 osl_asked                   tokens             mean requested output tokens
@@ -141,7 +141,7 @@ first_chunk_tokens          tokens             mean tokens of the first chunk wi
 """)
 
 _CLIENT = defined("""
-transport                   text               wire (time stamps from the kernel) or aiohttp (time stamps in user space)
+transport                   text               wire (timestamps from the kernel) or aiohttp (timestamps in user space)
 client_workers              number             load worker processes
 load_hosts                  text               hosts that the load came from, joined by `;`, if several were used
 load_hosts_clock_ms         text               lead of each load host's clock over the driver's, in ms, joined by `;`
@@ -155,7 +155,7 @@ idle_closes                 number             kept-alive connections that the s
 clock_step_ms               ms                 largest change between the realtime and the monotonic clock over the run
 open_file_limit             number             open-file limit of a load worker
 calibrated_tokens_per_s     tokens/s           maximum token rate of this client machine, from `bench calibrate`
-calibrated_users            number             maximum number of users with correct time stamps, from `bench calibrate`
+calibrated_users            number             maximum number of users with correct timestamps, from `bench calibrate`
 """)
 
 _SERVER = defined("""
@@ -272,7 +272,7 @@ user                        number             closed-loop user; absent under op
 turn                        number             index in its conversation, 0 for single-turn
 phase                       number             phase in which it began: 0 warm-up, 1 measured window, 2 tail (sent to keep the load full)
 intended_ns                 ns                 planned send; equals sent_ns under closed loop
-sent_ns                     ns                 time stamp immediately before the first write of the first attempt; absent if never sent
+sent_ns                     ns                 timestamp immediately before the first write of the first attempt; absent if never sent
 first_chunk_ns              ns                 first SSE event of any kind
 first_token_ns              ns                 first non-empty text, reasoning or tool delta
 last_token_ns               ns                 last token
@@ -286,7 +286,7 @@ cached_tokens               tokens             usage.prompt_tokens_details.cache
 images                      number             images sent
 chunks                      number             SSE events with tokens
 zero_gaps                   number             gaps between chunks of less than 0.1 ms
-coalesced                   number             token events with the same time stamp as another
+coalesced                   number             token events with the same timestamp as another
 http_status                 number             HTTP status
 failure                     text               failure class; absent for a completed request, and for one that was cut
 resent                      text               end of the kept-alive connection after which it was sent again: reset, closed or unread; absent
@@ -329,7 +329,7 @@ CSV files are safe to open in a spreadsheet: a text that would be read as a form
 character is written as `<U+001B>`. Numbers are unchanged. `bench` undoes both when it reads `cells.csv`; `cells.parquet` has the
 original texts.
 
-Throughput counts tokens with time stamps in the measured window, from all requests. Latencies are those of completed
+Throughput counts tokens with timestamps in the measured window, from all requests. Latencies are those of completed
 requests that began in it. The names follow `vllm bench serve`; TPOT and ITL are defined as in vLLM
 (`vllm/benchmarks/serve.py`, `calculate_metrics`). AIPerf and GuideLLM use the names differently: their ITL is TPOT here.
 If the first chunk holds many tokens, TPOT is lower than the time between tokens, and the row has the reason code

@@ -12,13 +12,13 @@ Effect = Literal["voids", "informs", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One reason: its meaning, its condition, the remedy, and its effect on the row."""
+    """A reason code: its effect on the row, its meaning, its condition, the action to take, and the check."""
 
     id: str
     effect: Effect
-    needed: bool
-    """True if `valid = true` needs this check made."""
     meaning: str
-    threshold: str
+    condition: str
     action: str
     check: Check
+    needed: bool = False
+    """True if `valid = true` needs this check made."""

@@ -1,4 +1,4 @@
-"""All reason codes of a verdict, in the order in which a row lists them: docs/verdicts.md is made of them. Pure."""
+"""All reason codes, in the order in which a row lists them. docs/verdicts.md is generated from them. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rocbench.verdict.code import Code
 SPOILED = frozenset(
     {"client_saturated", "clock_stepped", "server_starved", "simulator_late", "stamps_coalesced"}
 )
-"""What the measuring machine did to a row: another attempt may be free of it."""
+"""Disturbances by the measuring machine: another attempt may avoid them."""
 SERVER_FAULTS = frozenset(
     {
         "error_rate",
@@ -19,17 +19,17 @@ SERVER_FAULTS = frozenset(
         "server_unresponsive",
     }
 )
-"""What the server did: another attempt may only be luckier."""
+"""Faults of the server: another attempt may succeed only by chance."""
 
 CODES: tuple[Code, ...] = (*loadcodes.CODES, *servercodes.CODES)
 
 VOIDING = frozenset(code.id for code in CODES if code.effect == "voids")
 INFORMING = frozenset(code.id for code in CODES if code.effect == "informs")
-"""Codes that say something of a row, and nothing against it."""
+"""Codes that do not change `valid`."""
 
 
 def meaning(code: str) -> str:
-    """What a code means, for tables and reports; the code itself when it is not known (an older or newer run)."""
+    """The meaning of a code; the code itself if it is unknown (a run of another version)."""
     return next((c.meaning for c in CODES if c.id == code), code)
 
 
@@ -38,36 +38,38 @@ def codes_page() -> str:
     rows = [
         " | ".join(("", f"`{c.id}`", c.effect, "yes" if c.needed else "", *map(_cell, texts), "")).strip()
         for c in CODES
-        for texts in [(c.meaning, c.threshold, c.action)]
+        for texts in [(c.meaning, c.condition, c.action)]
     ]
     table = [
-        "| Code | Effect | Needed for true | Meaning | Given when | What to do |",
+        "| Code | Effect | Needed for true | Meaning | Condition | What to do |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join([_INTRODUCTION, *table, *rows, ""])
 
 
 def _cell(text: str) -> str:
-    """A bar would end the cell."""
     return text.replace("|", "\\|")
 
 
 _INTRODUCTION = """# Verdicts
 
-Made by `scripts/generate-docs` from the tables `loadcodes` and `servercodes` in `src/rocbench/verdict/`; thresholds are in
+Made by `scripts/generate-docs` from `loadcodes` and `servercodes` in `src/rocbench/verdict/`; the bounds are in
 `loadchecks` and `serverchecks`.
 
-Every row of `cells` carries its doubt:
+Every row of `cells` has a verdict, `valid`, and its `reasons`:
 
-* `valid` is **false** when a code that *voids* fired: the figure is not what its columns say.
-* `valid` is **unknown** (absent) when none did, but a check that `true` needs could not be made, or a code with the
-  effect *unknown* fired. A server without `/metrics`, for example, cannot prove that no prompt was cached.
-* `valid` is **true** otherwise.
+* **false**: a code with the effect *voids* applies. The figures are not what their columns say.
+* **unknown** (absent): no code voids the row, but a code with the effect *unknown* applies, or a check that `true` needs
+  could not be made. A server without `/metrics`, for example, cannot prove that no prompt was cached.
+* **true**: all other rows.
 
-`reasons` lists the codes that fired, those that void first. Codes that *inform* do not change `valid`: the figure is
-true, but you should know this about it. `unknown_checks` lists every check that could not be made, needed or not.
-Beside `server_failed` stands the code of the cause where its log tells one: `aiter_mla_heads`, `kv_cache_too_small`,
-`gpu_fault`, `engine_core_init` and the others of [faults.md](faults.md).
-A check without meaning for a row (late sends under closed loop, the simulator's lateness on a real server) is not
-counted. That a row is simulated is no doubt about it but what it is: the column `simulated` says so.
+`reasons` lists the codes that apply: first those that void the row, then those that make it unknown, then those that
+inform. Codes that *inform* do not change `valid`: the figures are right, and the code adds a fact about them.
+`unknown_checks` lists all checks that could not be made, needed or not. A check that does not apply to a row (late
+sends under closed loop, late steps of a real server) is not in it.
+
+A row with `server_failed` also has the code of the cause if the server's log shows it, such as `aiter_mla_heads`,
+`kv_cache_too_small`, `gpu_fault` or `engine_core_init`: see [known causes of a failed server start](failed-starts.md).
+
+A simulated row can be valid: the column `simulated` says that no GPU was measured.
 """

@@ -1,4 +1,4 @@
-"""The evidence about one cell and repeat, for the verdict. Pure."""
+"""The evidence for a verdict on one cell and repeat. Pure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The evidence about one cell and repeat; None is unknown. Names and units as in the `cells` columns."""
+    """The evidence for a verdict on one cell and repeat; None is unknown. Names and units as in the columns of `cells`."""
 
-    # what it is
+    # the kind of row
     server_kind: str | None = None
     simulated: bool | None = None
     predicted: bool | None = None
-    """True: no client and no server ran, so neither can be late or wrong."""
+    """True: neither a client nor a server ran, so checks of them do not apply."""
     imported: bool | None = None
     platform: str | None = None
     """rocm or cpu, from the hardware profile."""
     load_shape: str | None = None
-    """closed, open or trace; None is treated as closed if a concurrency was requested."""
-    images: int | None = None
+    """closed, open or trace; if None, closed if a concurrency was requested."""
     ignore_eos: bool | None = None
-    """False: the server may end early, and the output length is not checked."""
+    """False: the model may end answers early, and the output length is not checked."""
     dataset: bool | None = None
-    """True: prompts come from a file, and the nominal lengths have no meaning."""
+    """True: prompts come from a file, and the workload's lengths do not apply."""
     # the load
     concurrency: float | None = None
     achieved_concurrency: float | None = None
@@ -76,8 +75,8 @@ class Evidence:
     unknown_text_share: float | None = None
     unknown_end_share: float | None = None
     first_chunk_tokens: float | None = None
-    clock_step_ms: float | None = None
     # the client
+    clock_step_ms: float | None = None
     transport: str | None = None
     client_workers: int | None = None
     client_cpu_share_max: float | None = None
@@ -113,53 +112,41 @@ class Evidence:
     server_frontend_cpu_share: float | None = None
     server_cpu_wait_share: float | None = None
     server_failed: bool | None = None
-    load_failed: bool | None = None
     """True: the server never answered, or failed before the cell began."""
+    load_failed: bool | None = None
+    """True: a worker of the load generator died or hung."""
     request_refused: bool | None = None
-    """True: the server runs, and refused the cell's first request."""
+    """True: the server runs, and refused the cell's requests."""
     health_failures: int | None = None
     server_restarted: bool | None = None
     counters_fell: str | None = None
-    """The server's counters that decreased, joined by `;`; empty if none did."""
+    """Counters of the server that decreased, joined by `;`; empty if none did."""
     metrics_lost: bool | None = None
     jit_lines: int | None = None
     compile_lines: int | None = None
     simulator_late_share: float | None = None
     plan_differences: str | None = None
-    """The differences, joined by `;`; empty if proof after start found none; None without proof."""
+    """Differences, joined by `;`; empty if the proof after the start found none; None without proof."""
     forced_rules: bool | None = None
     # the machine
     roofline_share: float | None = None
-    """The maximum share over all figures that physics bounds."""
+    """The largest share of a physical bound over all figures that have one."""
     mean_power_w: float | None = None
     power_cap_w: float | None = None
     energy_disagreement: float | None = None
     shape_doubts: str | None = None
-    """The parts of the model's shape that are not understood; the bounds follow from the shape."""
+    """Parts of the model's shape that are not understood; the bounds depend on the shape."""
     throttled: bool | None = None
     gpu_shared: bool | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, object], **more: object) -> Evidence:
-        """Return the evidence that a `cells` row holds (NaN and NA are absent), with the facts that only the
-        conductor has.
-        """
-        known = {**row, **more}
+        """Evidence from the columns of a row (None and NaN are absent), and more that is in no column."""
         names = {f.name for f in fields(cls)}
-        return cls(**{n: v for n, v in known.items() if n in names and not _absent(v)})  # type: ignore[arg-type]
+        known = {n: v for n, v in {**row, **more}.items() if n in names and v is not None}
+        return cls(**{n: v for n, v in known.items() if not (isinstance(v, float) and math.isnan(v))})  # type: ignore[arg-type]
 
     @property
     def closed(self) -> bool:
         """True if users wait for their answers (closed loop)."""
         return self.load_shape == "closed" or (self.load_shape is None and self.concurrency is not None)
-
-
-def _absent(value: object) -> bool:
-    """Return whether a value is None, NaN, or pandas' NA or NaT, which are not equal to themselves and have
-    no truth value.
-    """
-    return (
-        value is None
-        or type(value).__name__ in {"NAType", "NaTType"}
-        or (isinstance(value, float) and math.isnan(value))
-    )

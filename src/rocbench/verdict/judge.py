@@ -1,18 +1,19 @@
 """Judge a row: evidence -> valid (true, false, unknown) and reason codes. Pure.
 
-A check that fires *voids* the row, *informs* (the figure is true, but the reader should know this), or makes
-it *unknown*. A check that could not be made never counts as passed: it is listed, and if `true` needs it, the
-row is unknown. The codes are in `codes`, their checks and thresholds in `checks`.
+A check that fires *voids* the row, *informs* (the figure is right, but has a note), or makes the row
+*unknown*. A check that could not be made never counts as passed: it is listed, and if `true` needs it, the
+row is unknown. The codes are in `loadcodes` and `servercodes`, their checks and bounds in `loadchecks` and
+`serverchecks`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rocbench.verdict.codes import CODES, meaning
+from rocbench.verdict.codes import CODES
 from rocbench.verdict.evidence import Evidence
 
-__all__ = ["Evidence", "Verdict", "judge", "meaning"]
+__all__ = ["Evidence", "Verdict", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ def judge(evidence: Evidence) -> Verdict:
         effect: [code.id for code, outcome in outcomes if outcome and code.effect == effect]
         for effect in ("voids", "unknown", "informs")
     }
-    unmade = tuple(code.id for code, outcome in outcomes if outcome is None)
-    held_back = bool(fired["unknown"]) or any(code.needed for code, outcome in outcomes if outcome is None)
-    valid = False if fired["voids"] else None if held_back else True
-    return Verdict(valid, (*fired["voids"], *fired["unknown"], *fired["informs"]), unmade)
+    unknown = [code for code, outcome in outcomes if outcome is None]
+    undecided = bool(fired["unknown"]) or any(code.needed for code in unknown)
+    valid = False if fired["voids"] else None if undecided else True
+    reasons = (*fired["voids"], *fired["unknown"], *fired["informs"])
+    return Verdict(valid, reasons, tuple(code.id for code in unknown))

@@ -1,4 +1,4 @@
-"""Checks of a run and its load: the run was measured, the load was as requested, the client kept up. Pure."""
+"""Checks of a run and its load: it was measured, the load was as requested, the client kept up. Pure."""
 
 from __future__ import annotations
 
@@ -8,62 +8,63 @@ from rocbench.verdict.checks import BUSY, LATE_SHARE
 from rocbench.verdict.evidence import Evidence
 
 DELIVERED = 0.02
+"""Maximum deviation of the achieved from the requested concurrency."""
 PER_USER = 5.0
+"""Minimum requests per user: studies with 100 requests at 1,000 users measured 100 users."""
 ERROR_RATE = 0.01
+"""Maximum share of failed, resent or unfinished requests."""
 OFF_SHARE = 0.01
+"""Maximum share of requests of another length than requested."""
 PAUSE_MS = {"wire": 250.0, "aiohttp": 50.0}
-"""Kernel stamps stay correct while a worker sleeps, only its sends are late; user-space stamps are late too.
+"""Maximum pause of a worker in ms, by transport: kernel timestamps stay correct during a pause, which only
+delays sends; user-space timestamps are late too.
 """
+SENDING_PAUSE_MS = 50.0
+"""Maximum pause in ms, for any transport, if the requested concurrency was not achieved."""
+FILES = 32
+"""Open files that a load worker needs in addition to one per user."""
 CLOCK_STEP_MS = 1.0
 COALESCED = 0.05
+"""Maximum share of token events with the timestamp of another."""
 DRIFT = 0.05
+"""Maximum change of throughput between the halves of the window, as a share of the mean."""
 LITTLE = 0.1
+"""Maximum deviation of `littles_law_ratio` from 1."""
 LATE_HARM = 0.1
-"""Lateness of this share of the mean gap, or of the TTFT, changes the measurement."""
+"""Lateness of this share of the mean gap between sends, or of the TTFT, changes the measurement."""
 GROWS = 0.02
 """A queue counts as level if it grows by less than this share of the offered load."""
 NOISES = 1.3
-"""Standard deviations of chance. Two figures must exceed it that chance seldom moves in the same direction:
-below capacity they do in at most 2 % of windows (benchmarks/overload.py).
+"""Standard deviations that growth and shortfall must both exceed. Chance seldom moves both in the same
+direction: below capacity they exceed it in at most 2 % of windows (benchmarks/overload.py).
 """
 IDLE = 0.2
 """A server that was idle for this share of the window's second half has spare capacity."""
 UNSERVED = 0.12
+"""Share of unserved work that a load of 1.14 times the capacity leaves."""
 NOISY = 0.11
-"""Beyond this noise, a load 20 % above capacity cannot be distinguished from a load below it."""
+"""Above this noise, a load 20 % above capacity cannot be distinguished from a load below it."""
 RATE_BIAS = 0.01
 TOKEN_RATE_GAP = 0.05
-"""Sound closed loops of 1 to 1,000 users are within 3 %, by the chance of their lengths."""
+"""Healthy closed loops of 1 to 1,000 users are within 3 %, by the chance of their lengths."""
 TEMPLATE_TOKENS = 64
 """Tokens that a chat template may add to a prompt."""
 
 
 def no_measurement(e: Evidence) -> bool | None:
-    """There was no measured window, or no completed request in it."""
+    """The window never began, or no request completed in it."""
     if e.window_ended_by == "never_began":
         return True
     return None if e.completed is None else e.completed == 0
 
 
 def server_changed(e: Evidence) -> bool | None:
-    """The server's process ended in the cell, or another process answered at its end."""
+    """The server's process ended in the cell, or another server answered at its end."""
     return True if e.window_ended_by == "server_died" else e.server_restarted
 
 
-def counters_fell(e: Evidence) -> bool | None:
-    """A counter of the server decreased in the cell."""
-    if e.predicted:
-        return False
-    return None if e.counters_fell is None else bool(e.counters_fell)
-
-
-def health_failed(e: Evidence) -> bool | None:
-    """A health check failed in the cell."""
-    return None if e.health_failures is None else e.health_failures > 0
-
-
 def concurrency_not_delivered(e: Evidence) -> bool | None:
-    """The time-weighted mean in flight differs from the requested concurrency."""
+    """Closed loop: the time-weighted mean of requests in flight differs from the requested users."""
     if not e.closed:
         return False
     if e.concurrency is None or e.achieved_concurrency is None:
@@ -78,7 +79,7 @@ def _per_user(e: Evidence) -> float | None:
 
 
 def too_few_requests(e: Evidence) -> bool | None:
-    """Fewer than 5 requests per user (studies with 100 requests at 1,000 users measured 100 users)."""
+    """Closed loop: too few requests per user."""
     if not e.closed:
         return False
     per_user = _per_user(e)
@@ -86,16 +87,14 @@ def too_few_requests(e: Evidence) -> bool | None:
 
 
 def error_rate(e: Evidence) -> bool | None:
-    """The share of failed requests is above the threshold."""
+    """Too many requests failed."""
     if e.completed is None or e.failed is None:
         return None
     return e.failed > ERROR_RATE * (e.completed + e.failed)
 
 
 def requests_resent(e: Evidence) -> bool | None:
-    """Requests that the server may have read were lost and sent again; together with the failed requests they
-    are too many.
-    """
+    """Too many requests failed, or were sent again after the server may have read them."""
     if e.completed is None or e.failed is None or e.resent_after_reset is None:
         return None
     resent = e.resent_after_reset + (e.resent_after_close or 0)
@@ -103,7 +102,7 @@ def requests_resent(e: Evidence) -> bool | None:
 
 
 def wrong_input_length(e: Evidence) -> bool | None:
-    """Prompts differ from the requested length: exactly for token ids, loosely for text (chat template)."""
+    """Prompts differ from the requested length: exact for token ids; text may have a chat template."""
     if e.isl_off_share is not None:
         return e.isl_off_share > OFF_SHARE
     if e.dataset:
@@ -114,29 +113,29 @@ def wrong_input_length(e: Evidence) -> bool | None:
 
 
 def wrong_output_length(e: Evidence) -> bool | None:
-    """Answers differ from the requested length; without ignore_eos the server may end early."""
+    """Answers differ from the requested length; does not apply without ignore_eos."""
     if e.ignore_eos is False:
         return False
     return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
 
 
 def natural_lengths(e: Evidence) -> bool | None:
-    """Answers ended where the model ended them, and not all at the limit."""
+    """Without ignore_eos: the model ended answers before the limit."""
     if e.ignore_eos is not False or e.dataset:
         return False
     return None if e.osl_off_share is None else e.osl_off_share > OFF_SHARE
 
 
 def client_saturated(e: Evidence) -> bool | None:
-    """The client was busy, starved, asleep, or above the ceiling from calibration."""
+    """A worker was busy, waited for a CPU or paused, or the load was above the calibrated maximum."""
     if e.predicted:
         return False
     pause = e.client_longest_pause_ms
     if any(share is not None and share > BUSY for share in (e.client_cpu_share_max, e.client_busy_share_max)):
         return True
-    if pause is not None and pause > PAUSE_MS.get(e.transport or "wire", 50.0):
+    if pause is not None and pause > PAUSE_MS.get(e.transport or "wire", PAUSE_MS["aiohttp"]):
         return True
-    if pause is not None and pause > 50 and concurrency_not_delivered(e):
+    if pause is not None and pause > SENDING_PAUSE_MS and concurrency_not_delivered(e):
         return True
     if e.calibrated_tokens_per_s and e.output_throughput and e.output_throughput > e.calibrated_tokens_per_s:
         return True
@@ -146,22 +145,16 @@ def client_saturated(e: Evidence) -> bool | None:
 
 
 def open_file_limit(e: Evidence) -> bool | None:
-    """A worker's file limit is below its users plus a few files."""
-    if e.predicted:
+    """A worker may open fewer files than its users need."""
+    if e.predicted or e.concurrency is None:
         return False
-    if e.open_file_limit is None or e.concurrency is None:
-        return False if e.concurrency is None else None
-    return e.open_file_limit < math.ceil(e.concurrency / (e.client_workers or 1)) + 32
+    users = math.ceil(e.concurrency / (e.client_workers or 1))
+    return None if e.open_file_limit is None else e.open_file_limit < users + FILES
 
 
 def clock_stepped(e: Evidence) -> bool | None:
-    """CLOCK_REALTIME moved against monotonic time."""
+    """CLOCK_REALTIME was set: it moved against the monotonic clock."""
     return None if e.clock_step_ms is None else abs(e.clock_step_ms) > CLOCK_STEP_MS
-
-
-def stamps_coalesced(e: Evidence) -> bool | None:
-    """Too many token events share a stamp."""
-    return None if e.coalesced_share is None else e.coalesced_share > COALESCED
 
 
 def late_sends(e: Evidence) -> bool | None:
@@ -178,7 +171,7 @@ def late_sends(e: Evidence) -> bool | None:
 
 
 def _lateness_matters(e: Evidence) -> bool:
-    """Return whether the mean lateness is no small part of the mean gap or of the TTFT; True if unknown."""
+    """True if the mean lateness is a large part of the mean gap or of the TTFT, or unknown."""
     if e.mean_lateness_ms is None:
         return True
     rate = e.arrival_rate
@@ -188,18 +181,17 @@ def _lateness_matters(e: Evidence) -> bool:
 
 
 def _growth_share(e: Evidence) -> float | None:
-    """Return the growth of the number in flight as a share of the requested rate."""
+    """Growth of the requests in flight as a share of the requested rate."""
     if e.backlog_slope_per_s is None or not e.arrival_rate:
         return None
     return e.backlog_slope_per_s / e.arrival_rate
 
 
 def overloaded(e: Evidence) -> bool | None:
-    """Open loop: the queue grew and less was served than offered, by more than the arrivals' noise, and
-    latency grew too.
+    """Open loop: the queue grew, less was served than offered, both beyond the arrivals' noise, and latency grew.
 
-    Each request more in flight makes all requests slower. If latency does not grow, long requests have only
-    not begun to end yet.
+    Each additional request in flight slows down all others. If latency does not grow, the queue grows only
+    because long requests have not yet begun to end.
     """
     if e.closed:
         return False
@@ -211,14 +203,17 @@ def overloaded(e: Evidence) -> bool | None:
 
 
 def backlog_unsure(e: Evidence) -> bool | None:
-    """Open loop: nothing shows that the queue does not grow.
+    """Open loop: the figures do not show that the queue is level.
 
-    A queue that was often empty late shows that it does not. Otherwise the check fires if less was served
-    than offered by as much as a load of 1.14 times the capacity leaves. It also fires if latency grew, and
-    either a little less was served while more requests came to be in flight than chance explains in a load
-    without queueing, or the arrivals are so few, or so uneven, that chance could hide a load of 1.2 times the
-    capacity. It also fires if the queue grew by little but surely: arrivals with little randomness, such as
-    constant gaps, reveal a load of 1.01 times the capacity.
+    A server that was often idle late in the window has a level queue. Otherwise the check fires if one of
+    these holds:
+
+    * Much less was served than offered: as much as a load of 1.14 times the capacity leaves.
+    * The queue and the latency grew a little, but beyond the noise. Arrivals with little randomness, such as
+      constant gaps, reveal a load of 1.01 times the capacity.
+    * Latency grew, and the arrivals are so few or so uneven that chance could hide a load of 1.2 times the
+      capacity; or a little less was served, and more requests are in flight than chance explains in a load
+      without queueing.
     """
     growth, unserved, noise = _growth_share(e), e.unserved_share, e.arrival_noise_share
     if e.closed or e.load_shape == "trace" or growth is None or unserved is None or noise is None:
@@ -238,28 +233,28 @@ def backlog_unsure(e: Evidence) -> bool | None:
 
 
 def unfinished(e: Evidence) -> bool | None:
-    """Too many requests of the window never ended: latencies cover only the requests that did."""
+    """Too many requests of the window never ended, and have no latency."""
     if e.unfinished is None or e.completed is None:
         return None
     return e.unfinished > ERROR_RATE * (e.completed + (e.failed or 0) + e.unfinished)
 
 
 def rate_biased(e: Evidence) -> bool | None:
-    """Closed loop: requests are so few and their lengths so different that their rate reads too high."""
+    """Closed loop: requests are so few and their lengths so different that their rate may be too high."""
     return e.rate_bias_share is not None and e.rate_bias_share > RATE_BIAS
 
 
 def token_rate_unsure(e: Evidence) -> bool | None:
-    """Closed loop: tokens/s differs from requests/s times length, as the window's edges fall between bursts."""
+    """Closed loop: tokens/s differs from requests/s times length: the window's edges cut bursts of tokens."""
     return e.token_rate_gap_share is not None and abs(e.token_rate_gap_share) > TOKEN_RATE_GAP
 
 
 def littles_law(e: Evidence) -> bool | None:
-    """L = lambda W is off by more than 10 %, or than the part that a window cuts off at its edges.
+    """L = lambda W is off by more than 10 %, and by more than the requests that the window's edges cut.
 
-    That part is one request per user; with few users also the slowest requests, whose cut-off parts do not
-    average out: 2 x p99 / mean / (requests per user x sqrt(users)). In an open loop the edges cut off the
-    queue: it counts where the queue grows beyond chance.
+    The edges cut one request per user. With few users the slowest requests do not average out: they add
+    2 x p99 / mean / (requests per user x sqrt(users)). In an open loop the edges cut the queue, so the check
+    applies only if the queue grows beyond chance.
     """
     ratio, in_flight = e.littles_law_ratio, e.achieved_concurrency or e.concurrency
     if ratio is None and in_flight and e.request_throughput is not None and e.mean_e2el_ms is not None:
@@ -276,8 +271,8 @@ def littles_law(e: Evidence) -> bool | None:
 
 
 def not_steady(e: Evidence) -> bool | None:
-    """The interval of the drift between the window's halves is entirely beyond the threshold."""
+    """The whole interval of the drift between the window's halves is beyond the bound."""
     if e.drift_low is None or e.drift_high is None:
         return None
-    much = DRIFT if e.closed else max(DRIFT, 2 * (e.arrival_noise_share or 0.0))
-    return e.drift_low > much or e.drift_high < -much
+    bound = DRIFT if e.closed else max(DRIFT, 2 * (e.arrival_noise_share or 0.0))
+    return e.drift_low > bound or e.drift_high < -bound

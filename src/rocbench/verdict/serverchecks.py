@@ -9,47 +9,57 @@ from rocbench.verdict.checks import BUSY, LATE_SHARE
 from rocbench.verdict.evidence import Evidence
 
 POWER_SLACK = 0.10
-"""Share by which the mean of a window may exceed the cap, which firmware enforces over milliseconds only."""
+"""Share by which the mean power of a window may exceed the cap, which firmware enforces over milliseconds only."""
 POWER_APART = 0.25
-"""Share of the accumulator's count that readings a second apart may miss."""
+"""Share of the accumulated energy that power readings a second apart may miss."""
 STARVED = 0.1
 """A thread in the path of every token that waits 10 % of the time makes tokens up to 10 % later, as much as
 LITTLE allows. A machine's own housekeeping takes up to 6 % of a server's CPU on two cores; a busy loop takes
-over 40 %.
+over 40 % (benchmarks/starvation.py).
 """
 COUNTERS = 0.001
+"""Maximum difference between token counts, as a share."""
 DOUBTED = 0.01
+"""Maximum share of answers that contradict themselves."""
 IN_ONE_PIECE = 0.05
+"""Maximum share of answers in one piece."""
 SOME_TOKENS = 16
+"""Minimum output length from which an imported row's TPOT and TTFT show if it streamed."""
 AT_THE_END = 0.999
+"""TTFT / E2EL above which the first token came with the last one."""
 FIRST_CHUNK = 0.05
+"""Maximum error of TPOT, as a share, because of the tokens in the first chunk."""
 FROM_SERVER_MS = 25.0
 FROM_SERVER = 0.25
-"""Share by which the client may wait longer than the server reports, in addition to the network round trip:
-the server's clock begins after it has read the request, and ends before the answer is written.
+"""The client may wait longer than the server reports by this time plus this share, in addition to the network
+round trip: the server's clock begins after it has read the request, and ends before it writes the answer.
 """
 BEFORE_SERVER_MS = 5.0
 BEFORE_SERVER = 0.05
-"""Share by which an answer may come earlier than the server reports; only the requests that the two count
-differently at an edge explain it.
+"""An answer may come earlier than the server reports by this time plus this share: at the edges, each side
+counts some requests that the other does not.
 """
 TPOT_OFF_MS = 1.0
 TPOT_OFF = 0.1
+"""TPOT of client and server may differ by this time plus this share."""
 OMITTED = 1.5
+"""Factor between the p99 TTFT of arrivals on a schedule and of the closed loop above which stalls are hidden."""
 QUEUED = 0.1
+"""Share of the users that did not run at the peak; half of it must have been queued in the median."""
 P99_SAMPLES = min_samples(99)
+"""Minimum requests for p99 (`stats.min_samples`), as in tables and reports (`tables.row.too_few`)."""
 
 
 def server_stalled(e: Evidence) -> bool | None:
-    """No stream had a token for longer than a sound server is silent, while the client did not sleep."""
+    """No stream received a token for longer than a healthy server is silent, and the client did not pause."""
     if e.longest_silence_ms is None or e.stall_limit_ms is None:
         return None
-    slept = e.client_longest_pause_ms or 0.0
-    return e.longest_silence_ms > max(e.stall_limit_ms, 2 * slept)
+    pause = e.client_longest_pause_ms or 0.0
+    return e.longest_silence_ms > max(e.stall_limit_ms, 2 * pause)
 
 
 def coordinated_omission(e: Evidence) -> bool | None:
-    """Closed loop: stalls that its own p99 TTFT hardly shows, as users who wait for an answer send nothing."""
+    """Closed loop: its p99 TTFT hides stalls, because users that wait for an answer send nothing."""
     if not e.closed:
         return False
     if e.p99_ttft_by_clock_ms is None or e.p99_ttft_ms is None:
@@ -58,7 +68,7 @@ def coordinated_omission(e: Evidence) -> bool | None:
 
 
 def prefix_cache_hits(e: Evidence) -> bool | None:
-    """More cached prompt tokens than requested; the server's counter precedes the client's usage."""
+    """More cached prompt tokens than the workload explains: from the server's counter, else from `usage`."""
     if e.prefix_caching is False:
         return False
     hits = e.prefix_cache_hits if e.prefix_cache_hits is not None else e.cached_tokens
@@ -73,8 +83,8 @@ def prefix_cache_hits(e: Evidence) -> bool | None:
 
 
 def token_count_disagrees(e: Evidence) -> bool | None:
-    """Server and client counted different tokens, beyond those that failed requests may have had unseen."""
-    if e.predicted:  # there is one count; the server's includes tokens of requests in flight at the end
+    """Server and client counted different tokens, beyond those that failed requests may have received uncounted."""
+    if e.predicted:  # one count only: the server's also has tokens of requests in flight at the end
         return False
     if e.server_output_tokens is None or e.client_output_tokens is None:
         return None
@@ -87,7 +97,7 @@ def token_count_disagrees(e: Evidence) -> bool | None:
 
 
 def not_streamed(e: Evidence) -> bool | None:
-    """Answers came in one piece. For an imported row: the first of several tokens came with the last."""
+    """Answers came in one piece. Imported rows: the first of several tokens came with the last."""
     if e.one_piece_share is not None:
         return e.one_piece_share > IN_ONE_PIECE
     at_once = e.median_tpot_ms == 0
@@ -97,9 +107,7 @@ def not_streamed(e: Evidence) -> bool | None:
 
 
 def first_chunk_of_many(e: Evidence) -> bool | None:
-    """The first chunk held several tokens. TPOT divides by them although no gap preceded them: it is too low
-    by their share.
-    """
+    """The first chunk held several tokens. TPOT divides by them, but they have no gaps: it is too low by their share."""
     if e.first_chunk_tokens is None or e.osl_had is None:
         return None
     return e.osl_had > 1 and (e.first_chunk_tokens - 1) / (e.osl_had - 1) > FIRST_CHUNK
@@ -109,7 +117,7 @@ def server_latency_disagrees(e: Evidence) -> bool | None:
     """The client's mean TTFT, E2EL or TPOT differs from the server's for the same requests.
 
     An API process that uses a whole core delays requests before the server's clock begins, which explains a
-    late TTFT and E2EL.
+    longer TTFT and E2EL at the client.
     """
     if e.predicted:
         return False
@@ -129,12 +137,12 @@ def server_latency_disagrees(e: Evidence) -> bool | None:
 
 
 def _may_add(e: Evidence, server_ms: float) -> float:
-    """Return the time between the client and the server's clock, in ms."""
+    """Maximum time in ms by which the client may measure more than the server's clock."""
     return FROM_SERVER_MS + (e.server_answer_ms or 0) + FROM_SERVER * server_ms
 
 
 def _median_ttft_disagrees(e: Evidence) -> bool | None:
-    """Without matched requests: the median is far outside the server's bucket, which covers all phases."""
+    """Without matched requests: the median TTFT is far outside the server's bucket, which covers all phases."""
     low, high = e.server_median_ttft_low_ms, e.server_median_ttft_high_ms
     if e.median_ttft_ms is None or low is None or high is None or not math.isfinite(high):
         return None
@@ -142,7 +150,7 @@ def _median_ttft_disagrees(e: Evidence) -> bool | None:
 
 
 def server_differs(e: Evidence) -> bool | None:
-    """Proof after start found a difference; an attached server has no plan to compare with."""
+    """The proof after the start found a difference from the plan; an attached server has no plan."""
     if e.plan_differences is None:
         return False if e.server_kind == "attached" else None
     return bool(e.plan_differences)
@@ -156,10 +164,9 @@ def simulator_late(e: Evidence) -> bool | None:
 
 
 def queued(e: Evidence) -> bool | None:
-    """The server ran fewer requests than were in flight, and queued the rest.
+    """The server ran fewer requests than were in flight, and queued the others.
 
-    With one reading per second, a request that only waits for the next step appears now and then in every
-    server: the queue must appear in most readings.
+    A request that waits for the next step is sometimes in a reading of any server, so the median counts.
     """
     if e.server_running_max is None or e.server_waiting_median is None:
         return None
@@ -173,41 +180,40 @@ def few_samples(e: Evidence) -> bool | None:
 
 
 def above_hardware_limit(e: Evidence) -> bool | None:
-    """A figure is above its physical bound; a bound from a shape that is not understood does not count."""
+    """A figure is above its physical bound; a bound from a doubtful model shape does not count."""
     if e.platform == "cpu":
         return False
     return None if e.roofline_share is None or e.shape_doubts else e.roofline_share > 1
 
 
 def shape_unsure(e: Evidence) -> bool | None:
-    """A figure is above a bound that follows from a shape which is not fully understood."""
+    """A figure is above a bound from a doubtful model shape."""
     return bool(e.shape_doubts) and e.platform != "cpu" and (e.roofline_share or 0) > 1
 
 
 def power_above_cap(e: Evidence) -> bool | None:
-    """More power than the sockets can draw."""
+    """The mean power is above the limit of the sockets."""
     if e.mean_power_w is None or e.simulated or e.platform == "cpu":
         return False
     return None if not e.power_cap_w else e.mean_power_w > e.power_cap_w * (1 + POWER_SLACK)
 
 
 def power_disagrees(e: Evidence) -> bool | None:
-    """The two ways to measure energy disagree; without meaning if there is only one."""
+    """Accumulated energy and integrated power differ; does not apply if only one is available."""
     return e.energy_disagreement is not None and abs(e.energy_disagreement) > POWER_APART
 
 
 def frontend_saturated(e: Evidence) -> bool | None:
-    """The server's API process used a whole core."""
+    """The server's API process used nearly a whole CPU."""
     if e.predicted:
         return False
     return None if e.server_frontend_cpu_share is None else e.server_frontend_cpu_share > BUSY
 
 
 def server_starved(e: Evidence) -> bool | None:
-    """A thread of the server was ready to run and had no CPU, because others or a quota took it.
+    """A thread of the server was runnable without a CPU, because other processes or a quota held it.
 
-    The simulated server sleeps between its steps and counts the steps that waiting made late: it was starved
-    only if there are any.
+    The simulated server sleeps between steps and counts late steps: without late steps it was not starved.
     """
     if e.predicted or (e.simulated and simulator_late(e) is False):
         return False

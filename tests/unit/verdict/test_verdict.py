@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -369,11 +368,11 @@ def test_one_request_of_a_user_may_be_cut_off():
 
 
 def test_a_row_of_a_table_is_evidence():
-    """Cells columns become evidence by name; NaN, NA and None are absent, other columns are ignored."""
+    """Cells columns become evidence by name; NaN and None are absent, other columns are ignored."""
     row = {
         "concurrency": 64,
         "achieved_concurrency": float("nan"),
-        "throttled": pd.NA,
+        "throttled": None,
         "isl": None,
         "model": "m",
     }

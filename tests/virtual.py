@@ -96,7 +96,7 @@ def bench(
 
 
 class _Silent(PlainScreen):
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         pass
 
 

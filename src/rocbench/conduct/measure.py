@@ -112,7 +112,7 @@ def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen
             edges.seen(progress.phase)
             screen.load(progress)
             if scraper.samples:
-                screen.beside(_shown(scraper.samples[-1], session_.telemetry.samples))
+                screen.readings(_shown(scraper.samples[-1], session_.telemetry.samples))
 
         with load_hosts(client.load_hosts, client.ray_address, running.base_url) as agents:
             result = load.drive(spec, tell, health.stop, agents)

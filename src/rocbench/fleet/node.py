@@ -5,10 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rocbench import __version__
 from rocbench.conduct.run import PlanPart, RunOptions, run_plan
@@ -16,7 +14,7 @@ from rocbench.errors import BenchError, EnvironmentFault
 from rocbench.fleet.messages import Begun, Job, Line, Measured, NodeEnded, Note, Word
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
-from rocbench.report.live import progress_line
+from rocbench.report.live import Screen, progress_line, run_text
 from rocbench.server.state import make_own
 from rocbench.store.folder import RunFolder
 from rocbench.tables.row import Key, Row
@@ -25,7 +23,7 @@ from rocbench.variables import show_more
 LINE_EVERY_S = 1.0
 
 
-class Reporter:
+class Reporter(Screen):
     """A screen that sends everything to the sender: rows with their parts, and occasional progress lines."""
 
     def __init__(self, node: str, say: Callable[[Word], None], known: set[Key]) -> None:
@@ -35,14 +33,6 @@ class Reporter:
         self._folder: Path | None = None
         self._key = ""
         self._said_s = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def begin(self, plan: Plan, folder: str) -> None:
         """Send the facts of this node."""
@@ -57,19 +47,12 @@ class Reporter:
 
     def cell(self, run: Run, index: int, total: int) -> None:
         """Report a cell that begins."""
-        discarded = " (discarded)" if run.discarded else ""
-        self._key = f"{run.cell.key} repeat {run.repeat}{discarded}"
+        self._key = run_text(run)
         self._line(self._key, at_once=True)
 
     def load(self, progress: Progress) -> None:
         """Report the progress of the load."""
         self._line(f"{self._key}: {progress_line(progress)}")
-
-    def beside(self, facts: Mapping[str, float]) -> None:
-        """Do nothing: the server's own view stays on the node."""
-
-    def group(self, lines: Mapping[str, str]) -> None:
-        """Do nothing: no other group runs at the same time."""
 
     def row(self, row: Row) -> None:
         """Send every measurement that was not sent yet."""

@@ -1,4 +1,4 @@
-"""The end table of a sweep: levels of each configuration with throughput, latency, bound share and verdict.
+"""The end table of a sweep: throughput, latency, share of the roofline bound and verdict of each level.
 
 Repeats are one line: the mean and the half width of its 95 % interval. Narrow terminals get fewer columns;
 lines never wrap.
@@ -25,32 +25,32 @@ NARROW = 110
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class TableColumn:
     """One column of figures."""
 
     heading: str
     column: str
     """Column of `cells`; empty if it is computed here."""
     digits: int
+    """Decimals; -1 for a percentage."""
     wide: bool
     """True if the column is shown only on a wide terminal."""
 
 
 COLUMNS = (
-    Shown("out tok/s", "output_throughput", 0, wide=False),
-    Shown("±", "", 0, wide=False),
-    Shown("/GPU", "output_throughput_per_gpu", 0, wide=True),
-    Shown("of bound", "roofline_share", -1, wide=False),
-    Shown("TTFT p50", "median_ttft_ms", 1, wide=False),
-    Shown("p99", "p99_ttft_ms", 1, wide=True),
-    Shown("TPOT p50", "median_tpot_ms", 1, wide=False),
-    Shown("p99", "p99_tpot_ms", 1, wide=True),
-    Shown("done", "completed", 0, wide=True),
-    Shown("failed", "failed", 0, wide=True),
+    TableColumn("out tok/s", "output_throughput", 0, wide=False),
+    TableColumn("±", "", 0, wide=False),
+    TableColumn("/GPU", "output_throughput_per_gpu", 0, wide=True),
+    TableColumn("of bound", "roofline_share", -1, wide=False),
+    TableColumn("TTFT p50", "median_ttft_ms", 1, wide=False),
+    TableColumn("p99", "p99_ttft_ms", 1, wide=True),
+    TableColumn("TPOT p50", "median_tpot_ms", 1, wide=False),
+    TableColumn("p99", "p99_tpot_ms", 1, wide=True),
+    TableColumn("done", "completed", 0, wide=True),
+    TableColumn("failed", "failed", 0, wide=True),
 )
 
-
-MADE_UP = {
+NOTICES = {
     "simulated": "SIMULATED: these figures come from the simulated server, not from hardware",
     "predicted": "PREDICTED: these figures were computed in virtual time; nothing ran",
 }
@@ -60,28 +60,27 @@ LEVELS = {"closed": "users", "open": "requests/s", "trace": "load"}
 
 def show(rows: Iterable[Row], console: Console) -> None:
     """Print the table, then the meaning of each code in it."""
-    kept = disambiguated(row for row in rows if not row.discarded)
-    found = curves([(RunInfo("", "", ""), kept)])
-    for warning in warnings(row.origin for row in kept):
+    counted = disambiguated(row for row in rows if not row.discarded)
+    for warning in warnings(row.origin for row in counted):
         console.print(f"[yellow]{warning}[/]")
-    for line in lines(found, console.width):
+    for line in lines(curves([(RunInfo("", "", ""), counted)]), console.width):
         console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=False)
-    _meanings(kept, console)
+    _meanings(counted, console)
 
 
 def warnings(origins: Iterable[str]) -> list[str]:
     """The warning lines above figures that were not measured on a GPU."""
-    there = set(origins)
-    return [line for name, line in MADE_UP.items() if name in there]
+    present = set(origins)
+    return [line for name, line in NOTICES.items() if name in present]
 
 
-def lines(found: Sequence[Curve], width: int) -> list[Text]:
+def lines(configurations: Sequence[Curve], width: int) -> list[Text]:
     """The table as lines that fit the width."""
-    repeats = any(len(point.rows) > 1 for curve in found for point in curve.points)
+    repeats = any(len(point.rows) > 1 for curve in configurations for point in curve.points)
     shown = [c for c in COLUMNS if (width >= NARROW or not c.wide) and (repeats or c.heading != "±")]
     headings = [c.heading for c in shown]
-    body = [(curve, point, _figures(point, shown)) for curve in found for point in curve.points]
-    header = [max((LEVELS[curve.shape] for curve in found), key=len, default=""), *headings]
+    body = [(curve, point, _figures(point, shown)) for curve in configurations for point in curve.points]
+    header = [max((LEVELS[curve.shape] for curve in configurations), key=len, default=""), *headings]
     widths = [
         max(len(name), *(len(cells[index]) for _, _, cells in body), 4) for index, name in enumerate(header)
     ]
@@ -104,12 +103,12 @@ def _line(cells: Sequence[str], widths: Sequence[int], last: Text, style: str) -
     return Text.assemble((f"  {padded}  ", style), last)
 
 
-def _figures(point: Point, shown: Sequence[Shown]) -> list[str]:
+def _figures(point: Point, shown: Sequence[TableColumn]) -> list[str]:
     rows = point.rows or point.invalid
     return [f"{point.level:,g}" if point.level else "-", *(_cell(point, rows, column) for column in shown)]
 
 
-def _cell(point: Point, rows: Sequence[Row], shown: Shown) -> str:
+def _cell(point: Point, rows: Sequence[Row], shown: TableColumn) -> str:
     if shown.heading == "±":
         interval = point.interval("output_throughput")
         return units.percent(interval.relative_half_width) if interval.n > 1 else units.ABSENT
@@ -124,10 +123,10 @@ def _cell(point: Point, rows: Sequence[Row], shown: Shown) -> str:
 
 def verdict_text(point: Point) -> Text:
     """`valid`, `INVALID codes`, `unknown codes`; `2 of 3 invalid: codes` if repeats differ."""
-    bad = len(point.invalid)
-    codes = reasons(point.invalid if bad else point.rows)
-    if bad and point.rows:
-        return Text(f"{bad} of {bad + len(point.rows)} INVALID: {codes}", style="red")
+    invalid = len(point.invalid)
+    codes = reasons(point.invalid or point.rows)
+    if invalid and point.rows:
+        return Text(f"{invalid} of {invalid + len(point.rows)} INVALID: {codes}", style="red")
     match point.mark:
         case "invalid":
             return Text(f"INVALID {codes}", style="red")
@@ -137,18 +136,14 @@ def verdict_text(point: Point) -> Text:
             return Text.assemble(("valid", "green"), (f" {codes}" if codes else "", "dim"))
 
 
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"
-
-
 def _meanings(rows: Sequence[Row], console: Console) -> None:
     for code in sorted(listed(rows)):
         cause = failures.known(code)
         console.print(Text.assemble((f"  {code}", "bold"), f": {cause.cause if cause else meaning(code)}"))
-    for said in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
-        console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {one_line(said)}"))
-    for note, mine in load_notes(rows).items():
-        console.print(Text.assemble(("  load", "bold"), f": {note}", (f" ({_rows(len(mine))})", "dim")))
-    unmade = sorted(listed(rows, "unknown_checks"))
-    if unmade:
-        console.print(Text(f"  not judged: {', '.join(unmade)}", style="dim"))
+    for error in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
+        console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {one_line(error)}"))
+    for note, noted in load_notes(rows).items():
+        count = f"{len(noted)} row{'' if len(noted) == 1 else 's'}"
+        console.print(Text.assemble(("  load", "bold"), f": {note}", (f" ({count})", "dim")))
+    if unchecked := sorted(listed(rows, "unknown_checks")):
+        console.print(Text(f"  not checked: {', '.join(unchecked)}", style="dim"))

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Group
 from rich.live import Live
@@ -24,13 +24,17 @@ from rocbench.tables.row import Row
 from rocbench.units import duration, number, percent
 
 
-class Screen(Protocol):
-    """Receiver of the conductor's events as they happen."""
+class Screen:
+    """Receiver of the conductor's events as they happen. This one ignores them; others show or send some."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        return None
+
     def begin(self, plan: Plan, folder: str) -> None:
         """A run begins."""
 
@@ -43,17 +47,23 @@ class Screen(Protocol):
     def load(self, progress: Progress) -> None:
         """Report the progress of the cell's load, a few times a second."""
 
-    def beside(self, facts: Mapping[str, float]) -> None:
+    def readings(self, values: Mapping[str, float]) -> None:
         """Report readings of the server and the GPUs: running, waiting, KV (share), power (W)."""
 
     def group(self, lines: Mapping[str, str]) -> None:
-        """Report the state of each group, by its node and name, if several run at once."""
+        """Report the state of each group, by its node and name, if several run at the same time."""
 
     def row(self, row: Row) -> None:
         """A row is finished."""
 
     def note(self, text: str) -> None:
         """Report a note."""
+
+
+def run_text(run: Run) -> str:
+    """A measurement by its cell and repeat: `model/workload/c64 repeat 1 (discarded)`."""
+    discarded = " (discarded)" if run.discarded else ""
+    return one_line(f"{run.cell.key} repeat {run.repeat}{discarded}")
 
 
 def progress_parts(progress: Progress) -> list[str]:
@@ -86,72 +96,69 @@ def row_line(row: Row) -> str:
     )
 
 
-class PlainScreen:
-    """Lines on standard error, a heartbeat at most every ten seconds: for CI logs and files."""
+class PlainScreen(Screen):
+    """Lines on standard error, with progress at most every ten seconds: for CI logs and files.
 
-    HEARTBEAT_S = 10.0
+    Readings of the server are left out: they are too many for a log.
+    """
+
+    INTERVAL_S = 10.0
 
     def __init__(self) -> None:
-        self._beat = 0.0
-        self._text = ""
+        self._last_s = 0.0
+        self._server_line = ""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    def _due(self) -> bool:
+        """True at most once per interval."""
+        now = time.monotonic()
+        due = now - self._last_s >= self.INTERVAL_S
+        if due:
+            self._last_s = now
+        return due
+
     def begin(self, plan: Plan, folder: str) -> None:
-        """Show the plan of the run."""
+        """Log the name and the size of the plan."""
         simulated = " (SIMULATED)" if plan.sweep.server.kind == "simulated" else ""
-        self._say(
+        self._print(
             f"{plan.sweep.name}{simulated}: {plan.runs} measurements on {len(plan.launches)} launches -> {folder}"
         )
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
         """Log the server's state when it changes."""
         line = one_line(f"[{launch.group.server_id}] {text}")
-        if line != self._text:
-            self._text = line
-            self._say(line)
+        if line != self._server_line:
+            self._server_line = line
+            self._print(line)
 
     def cell(self, run: Run, index: int, total: int) -> None:
         """Log the cell that begins."""
-        self._beat = time.monotonic()
-        discarded = " (discarded)" if run.discarded else ""
-        self._say(f"[{index}/{total}] {one_line(run.cell.key)} repeat {run.repeat}{discarded}")
+        self._last_s = time.monotonic()
+        self._print(f"[{index}/{total}] {run_text(run)}")
 
     def load(self, progress: Progress) -> None:
-        """Log the progress now and then."""
-        if time.monotonic() - self._beat >= self.HEARTBEAT_S:
-            self._beat = time.monotonic()
-            self._say(f"    {progress_line(progress)}")
-
-    def beside(self, facts: Mapping[str, float]) -> None:
-        """Do nothing: the server's readings are too many for a log."""
+        """Log the progress if a line is due."""
+        if self._due():
+            self._print(f"    {progress_line(progress)}")
 
     def group(self, lines: Mapping[str, str]) -> None:
-        """Log the state of each group now and then."""
-        if time.monotonic() - self._beat >= self.HEARTBEAT_S:
-            self._beat = time.monotonic()
+        """Log the state of each group if a line is due."""
+        if self._due():
             for name, line in lines.items():
-                self._say(one_line(f"    {name}: {line}"))
+                self._print(one_line(f"    {name}: {line}"))
 
     def row(self, row: Row) -> None:
         """Log the result."""
-        self._say(f"    {row_line(row)}")
+        self._print(f"    {row_line(row)}")
 
     def note(self, text: str) -> None:
         """Log a warning."""
-        self._say(f"! {text}")
+        self._print(f"! {text}")
 
 
-class LiveScreen:
+class LiveScreen(Screen):
     """A few lines at the bottom of the terminal; finished rows and warnings scroll above."""
 
     REFRESH_PER_S = 4
@@ -163,7 +170,7 @@ class LiveScreen:
         self._head = self._server = self._key = ""
         self._share: float | None = None
         self._load: list[str] = []
-        self._beside: list[str] = []
+        self._readings: list[str] = []
         self._groups: list[str] = []
         self._rates: deque[float] = deque(maxlen=240)
         self._began = self._cell_began = time.monotonic()
@@ -199,7 +206,7 @@ class LiveScreen:
                 # one blank column, so that no terminal wraps the line
                 rates = sparkline(list(self._rates)[-max(8, min(width - 11, 100)) :])
                 lines.append(Text(f"  tok/s {rates}", style="cyan"))
-            lines += [Text(line, style="dim") for line in fitted(self._beside, width, "  server: ")]
+            lines += [Text(line, style="dim") for line in fitted(self._readings, width, "  server: ")]
         for line in lines:
             line.truncate(width, overflow="ellipsis")
         return Group(*lines)
@@ -218,7 +225,7 @@ class LiveScreen:
         return f"cell {self._index} of {self._total}" + (f", about {duration(left)} left" if left else "")
 
     def begin(self, plan: Plan, folder: str) -> None:
-        """Show the plan of the run."""
+        """Show the name of the plan and the run's folder."""
         mark = " [yellow]SIMULATED[/]" if plan.sweep.server.kind == "simulated" else ""
         self._began = time.monotonic()
         known = [run.cell.estimate.duration_s or 0.0 for launch in plan.launches for run in launch.runs]
@@ -230,7 +237,7 @@ class LiveScreen:
         """Show the server's state."""
         with self._lock:
             self._server, self._share = one_line(f"{launch.group.server_id[3:]}: {text}"), share
-            self._key, self._load, self._beside = "", [], []
+            self._key, self._load, self._readings = "", [], []
             self._rates.clear()
 
     def cell(self, run: Run, index: int, total: int) -> None:
@@ -239,9 +246,8 @@ class LiveScreen:
             self._cell_began = time.monotonic()
             self._index, self._total, self._share = index, total, None
             self._server = f"{self._server.partition(':')[0]}: serving"
-            discarded = " (discarded)" if run.discarded else ""
-            self._key = f"{one_line(run.cell.key)}  repeat {run.repeat}{discarded}"
-            self._load, self._beside = [], []
+            self._key = run_text(run)
+            self._load, self._readings = [], []
             self._rates.clear()
 
     def load(self, progress: Progress) -> None:
@@ -250,10 +256,10 @@ class LiveScreen:
             self._load = progress_parts(progress)
             self._rates.append(progress.output_tokens_per_s or 0.0)
 
-    def beside(self, facts: Mapping[str, float]) -> None:
+    def readings(self, values: Mapping[str, float]) -> None:
         """Show the server's readings: running, waiting, KV use, power."""
         with self._lock:
-            self._beside = [_fact(name, value) for name, value in facts.items()]
+            self._readings = [_reading(name, value) for name, value in values.items()]
 
     def group(self, lines: Mapping[str, str]) -> None:
         """Show the state of each group, one line each."""
@@ -270,7 +276,7 @@ class LiveScreen:
         self._console.print(Text(f"! {text}", style="yellow"))
 
 
-def _fact(name: str, value: float) -> str:
+def _reading(name: str, value: float) -> str:
     match name:
         case "KV":
             return f"KV {percent(value)}"

@@ -65,7 +65,7 @@ def test_the_live_view_fits_any_width(plan, width):
     screen.cell(launch.runs[0], 3, 16)
     for _ in range(4):
         screen.load(PROGRESS)
-    screen.beside({"running": 1000.0, "waiting": 12.0, "KV": 0.123, "power": 4960.0})
+    screen.readings({"running": 1000.0, "waiting": 12.0, "KV": 0.123, "power": 4960.0})
     lines = shown(screen, width)
     assert all(len(line) <= width for line in lines)
     text = " ".join(" ".join(lines).split())
@@ -117,7 +117,7 @@ def test_plain_lines_without_a_terminal(plan, capsys, monkeypatch):
         screen.cell(launch.runs[0], 1, 16)
         screen.load(PROGRESS)
         screen.load(PROGRESS)
-        screen.beside({"KV": 0.5})
+        screen.readings({"KV": 0.5})
         screen.row(ROW)
         screen.note("careful")
     out, err = capsys.readouterr()
@@ -264,7 +264,7 @@ def test_figures_are_named_by_where_they_come_from():
             }
         )
     ]
-    assert endtable.warnings(row.origin for row in rows) == [endtable.MADE_UP["predicted"]]
+    assert endtable.warnings(row.origin for row in rows) == [endtable.NOTICES["predicted"]]
     (chart,) = throughput(curves([(RunInfo("", "", ""), rows)]))
     assert chart.synthetic == "predicted"
 

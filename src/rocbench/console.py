@@ -1,4 +1,4 @@
-"""The screen: tables for people. Only this module and `report/` print; they compute nothing."""
+"""Tables and texts for the terminal. Only this module and `report/` print; they compute nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NARROWEST = 20
 
 
 def out() -> Console:
-    """Standard output; its width is COLUMNS or the terminal's, 160 in files and pipes."""
+    """Standard output. Its width is COLUMNS or the terminal's; 160 in files and pipes."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     console = Terminal(width=width)
     console.width = max(NARROWEST, console.width)
@@ -73,20 +73,18 @@ def show_plan(plan: Plan) -> None:
 
 
 def _assumptions(plan: Plan) -> list[str]:
-    """Return the assumptions of the time estimate, and where to set them."""
+    """The assumptions of the time estimate, and where to set them."""
     assume = plan.sweep.assume
     known = [g for g in plan.groups if g.hardware is not None and g.hardware.gpu is not None]
     if not known:
         return []
-    lines = [
-        f"assumes steps at {assume.efficiency:.0%} of the speed that physics expects (assume.efficiency)"
-    ]
-    loads = {g.model: g.cells[0].estimate.server_load_s for g in known if g.cells}
-    told = ", ".join(f"{model} {duration(load_s)}" for model, load_s in loads.items())
-    if plan.sweep.server.kind not in ("simulated", "attached") and told:
+    lines = [f"assumes steps at {assume.efficiency:.0%} of the speed that physics allows (assume.efficiency)"]
+    load_s = {g.model: g.cells[0].estimate.server_load_s for g in known if g.cells}
+    if plan.sweep.server.kind not in ("simulated", "attached") and load_s:
+        listing = ", ".join(f"{model} {duration(seconds)}" for model, seconds in load_s.items())
         lines.append(
-            f"and a start of {assume.start_s:g} s (assume.start_s) beside weights at "
-            f"{assume.load_bytes_per_s / 1e9:g} GB/s (assume.load_bytes_per_s): {told}"
+            f"and server starts of {assume.start_s:g} s (assume.start_s) plus loading weights at "
+            f"{assume.load_bytes_per_s / 1e9:g} GB/s (assume.load_bytes_per_s): {listing}"
         )
     return lines
 
@@ -114,10 +112,10 @@ def _show_group(console: Console, index: int, group: Group, sweep: Sweep) -> Non
 
 
 def _command_lines(resolution: Resolution, server: Server) -> list[str]:
-    """Return each host's command, as the sweep sets it; HEAD_IP stands for the address of the first host."""
+    """The command of each host; HEAD_IP is a placeholder for the address of the first host."""
     environment = resolution.environment()
-    ours = server.kind in ("process", "container")
-    hosts = multinode.host_commands(resolution, (ours and server.command) or ("vllm",))
+    launched = server.kind in ("process", "container")
+    hosts = multinode.host_commands(resolution, (launched and server.command) or ("vllm",))
     return [
         (f"host {host.host}: " if len(hosts) > 1 else "")
         + " && ".join(shell_line(words, environment, environment_secrets()) for words in host.commands)
@@ -126,14 +124,14 @@ def _command_lines(resolution: Resolution, server: Server) -> list[str]:
 
 
 def _search_line(sweep: Sweep) -> str:
-    """Return the goal of a search, and its bounds."""
-    wanted = sweep.search
-    assert wanted is not None
+    """The goal of a search, and its bounds."""
+    bounds = sweep.search
+    assert bounds is not None
     unit = "requests/s" if sweep.load.shape.kind == "open" else "users"
-    limits = ", ".join(str(limit) for limit in search.limits_of(wanted))
+    limits = ", ".join(str(limit) for limit in search.limits_of(bounds))
     return (
-        f"the most {unit} from {wanted.low:g} to {wanted.high:g} with {limits}; "
-        f"at most {wanted.max_measurements} measurements"
+        f"the most {unit} from {bounds.low:g} to {bounds.high:g} with {limits}; "
+        f"at most {bounds.max_measurements} measurements"
     )
 
 
@@ -145,22 +143,22 @@ def _show_cells(console: Console, cells: Iterable[Cell]) -> None:
     rows = [_cell_texts(cell) for cell in cells]
     widths = [max(len(text) for text in column) for column in zip(_CELL, *rows, strict=True)]
     if 2 + sum(widths) + 2 * len(widths) > console.width:
-        for key, cell_id, *told in rows:
+        for key, cell_id, *values in rows:
             console.print(f"  {escape(key)}  {cell_id}")
-            named = [f"{name} {text}" for name, text in zip(_CELL[2:], told, strict=True) if text != ABSENT]
+            named = [f"{name} {text}" for name, text in zip(_CELL[2:], values, strict=True) if text != ABSENT]
             console.print(f"    {', '.join(named)}")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = _table(header_style="dim")
     for name in _CELL:
         at_left = name in ("cell", "id")
         table.add_column(f"  {name}" if name == "cell" else name, justify="left" if at_left else "right")
-    for key, *told in rows:
-        table.add_row(f"  {escape(key)}", *told)
+    for key, *values in rows:
+        table.add_row(f"  {escape(key)}", *values)
     console.print(table)
 
 
 _FROM_FILE = "in file"
-"""Replaces a length that each request has of its own."""
+"""Shown if the length differs per request and is in the dataset's file."""
 
 
 def _cell_texts(cell: Cell) -> tuple[str, ...]:
@@ -181,7 +179,7 @@ def _cell_texts(cell: Cell) -> tuple[str, ...]:
 
 
 def show_cells(cells: pd.DataFrame, folder: Path) -> None:
-    """Print the end table: per model the levels, throughput, latency, verdict."""
+    """Print the end table of a run, and where its results are."""
     console = out()
     if cells.empty:
         console.print(f"no cell was measured; see {folder}")
@@ -210,10 +208,10 @@ def show_summary(table: pd.DataFrame, origins: Iterable[str]) -> None:
                 number(_float(row["mean"]), 2),
                 f"[{number(_float(row['low']), 2)}, {number(_float(row['high']), 2)}]"
                 if _float(row["low"]) is not None
-                else "-",
+                else ABSENT,
                 percent(_float(row["cov"])),
                 str(row["n"]) + (f" ({row['dropped']} invalid)" if row["dropped"] else ""),
-                number(None if _float(row["samples"]) is None else int(row["samples"])),
+                number(_float(row["samples"]), 0),
                 row["note"],
             ]
             for row in table.to_dict("records")
@@ -226,14 +224,14 @@ def _heading(column: str) -> str:
 
 
 def _show_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table in which no word is broken: long rows continue on further lines."""
-    print(plaintable.text(header, rows, out().width))
+    """Print a table that breaks no word: long rows continue on further lines."""
+    print(plaintable.text_table(header, rows, out().width))
 
 
 def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], gain: float) -> None:
-    """Print the answer of each search, and the saturation point of each curve."""
-    for found in searches:
-        say(_answer(found))
+    """Print the result of each search, and the saturation point of each curve."""
+    for each in searches:
+        say(_search_result(each))
     curves = capacity.curves(cells, gain)
     if curves.empty:
         return
@@ -241,14 +239,7 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
     shown = ["model", *render.varying(curves, [name for name in keys if name != "model"])]
     say(f"saturation: where doubling the load brings less than {gain:.0%} output throughput")
     _show_text(
-        [
-            *map(_heading, shown),
-            "levels",
-            "peak tok/s",
-            "saturation",
-            "95 % interval",
-            "note",
-        ],
+        [*map(_heading, shown), "levels", "peak tok/s", "saturation", "95 % interval", "note"],
         [
             [
                 *(render.plain(row[name]) for name in shown),
@@ -263,15 +254,15 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
     )
 
 
-def _answer(found: Mapping[str, Any]) -> str:
-    """Return one search in one line."""
-    limits = ", ".join(found["limits"])
-    shown = "no level was shown to meet it"
-    if found["best"] is not None:
-        shown = f"met up to {found['best']:g} {found['unit']}"
-    axes = ",".join(f"{axis}={render.plain(value)}" for axis, value in found["axes"].items())
-    name = f"{found['model']}{'@' if axes else ''}{axes}/{found['workload']}"
-    return f"search {name}: {limits}: {shown} ({found['why']}; {found['measurements']} measurements)"
+def _search_result(result: Mapping[str, Any]) -> str:
+    """One search in one line."""
+    limits = ", ".join(result["limits"])
+    best = "no level was shown to meet it"
+    if result["best"] is not None:
+        best = f"met up to {result['best']:g} {result['unit']}"
+    axes = ",".join(f"{axis}={render.plain(value)}" for axis, value in result["axes"].items())
+    name = f"{result['model']}{'@' if axes else ''}{axes}/{result['workload']}"
+    return f"search {name}: {limits}: {best} ({result['why']}; {result['measurements']} measurements)"
 
 
 def _float(value: Any) -> float | None:
@@ -279,22 +270,30 @@ def _float(value: Any) -> float | None:
 
 
 def _between(low: float | None, high: float | None, level: float | None) -> str:
-    """Return an interval of levels; its upper end is open if some resamples never saturate."""
+    """An interval of levels; its upper end is open if some resamples never saturate."""
     if low is None and high is None:
-        return "-"
+        return ABSENT
     return f"[{number(low, 0)}, {'beyond' if high is None and level is not None else number(high, 0)}]"
 
 
 def show_rows(
-    headers: list[str], rows: list[list[str]], title: str = "", whole: Collection[str] = ()
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str = "",
+    whole: Collection[str] = (),
 ) -> None:
     """Print a plain table of text; columns named in `whole` are not broken on a narrow terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title or None)
+    table = _table(header_style="bold", title=title or None)
     for header in headers:
         table.add_column(header, overflow="fold", no_wrap=header in whole)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*map(escape, row))
     out().print(table)
+
+
+def _table(header_style: str, title: str | None = None) -> Table:
+    """An empty table without borders."""
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=header_style, title=title)
 
 
 def say(text: str) -> None:
@@ -304,18 +303,17 @@ def say(text: str) -> None:
 
 @cache
 def environment_secrets() -> tuple[str, ...]:
-    """Return secrets of this process's environment."""
+    """Secrets in this process's environment."""
     return secret_values(os.environ)
 
 
 def show_frame(frame: pd.DataFrame) -> None:
     """Print a frame as a plain table; absent values as a dash."""
-    rows = [["-" if pd.isna(v) else _plain(v) for v in row] for row in frame.itertuples(index=False)]
+    rows = [
+        [ABSENT if pd.isna(v) else number(v, 3) if isinstance(v, float) else str(v) for v in row]
+        for row in frame.itertuples(index=False)
+    ]
     show_rows([str(column) for column in frame.columns], rows)
-
-
-def _plain(value: Any) -> str:
-    return number(value, 3) if isinstance(value, float) else str(value)
 
 
 def show_history(table: pd.DataFrame, metric: str) -> None:
@@ -324,7 +322,7 @@ def show_history(table: pd.DataFrame, metric: str) -> None:
     for (key, *_), series in table.groupby(series_of, sort=False, dropna=False):
         say(str(key))
         show_rows(
-            ["run", "began, UTC", "vLLM", metric, "std", "n", ""],
+            ["run", "started, UTC", "vLLM", metric, "std", "n", ""],
             [
                 [
                     str(row["run"]),
@@ -337,7 +335,7 @@ def show_history(table: pd.DataFrame, metric: str) -> None:
                 ]
                 for row in series.to_dict("records")
             ],
-            whole={"began, UTC"},
+            whole={"started, UTC"},
         )
 
 
@@ -345,7 +343,7 @@ def _history_notes(row: Mapping[Hashable, Any]) -> str:
     change = _float(row["change"])
     notes = [
         f"change point: {100 * change:+.1f}%" if change is not None else "",
-        "configured anew" if row["changed"] else "",
+        "configuration changed" if row["changed"] else "",
         Row({str(name): value for name, value in row.items()}).origin,
     ]
     return ", ".join(note for note in notes if note)

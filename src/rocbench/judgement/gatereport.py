@@ -64,7 +64,7 @@ def gate_page(result: GateResult, title: str = "Performance gate") -> str:
 def text(result: GateResult) -> str:
     """The items as an aligned table, and the outcome."""
     rows = [[item.cell, item.rule, item.outcome, item.detail] for item in result.items]
-    told = [plaintable.text(["cell", "rule", "outcome", "figures"], rows), *result.notes]
+    told = [plaintable.text_table(["cell", "rule", "outcome", "figures"], rows), *result.notes]
     if result.synthetic:
         told.append(f"{result.synthetic}: no GPU was measured")
     return "\n".join([*told, f"gate: {result.outcome}"])

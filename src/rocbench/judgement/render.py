@@ -159,7 +159,9 @@ def as_csv(frame: pd.DataFrame) -> str:
 def _table(
     header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, *, as_markdown: bool
 ) -> str:
-    return plaintable.markdown_table(header, rows) if as_markdown else plaintable.text(header, rows, width)
+    return (
+        plaintable.markdown_table(header, rows) if as_markdown else plaintable.text_table(header, rows, width)
+    )
 
 
 def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:

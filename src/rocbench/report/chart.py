@@ -14,6 +14,8 @@ Line = Literal["solid", "dash", "dot", "none"]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#4D4D4D")
 """Okabe and Ito's colours, distinct in all common forms of colour blindness, without the pale yellow."""
+INK, GRID = "#1f2328", "#e4e7eb"
+"""Colours of text and of grid lines."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagon")
 GREY = -1
 """Colour of points that belong to no series."""
@@ -32,7 +34,7 @@ class Series:
     symbol: int | None = None
     """Index into SYMBOLS; None draws no marks."""
     marks: tuple[Mark, ...] = ()
-    """One for each point: filled, dotted or hollow. Empty means all valid."""
+    """The verdict of each point, drawn as filled, dotted or hollow. Empty means all valid."""
     low: tuple[float | None, ...] = ()
     high: tuple[float | None, ...] = ()
     """Ends of the 95 % interval of y (of x in a panel with `rows`)."""
@@ -57,7 +59,7 @@ class Panel:
     rows: tuple[str, ...] = ()
     """Names of rows, top first. If set, y of each point is the index of its row."""
     y_max: float | None = None
-    """Upper end of the axis, if it is known in advance."""
+    """Upper end of the axis; None if it follows the data."""
     percent: bool = False
     """True if y is a share, shown as a percentage."""
 
@@ -93,7 +95,7 @@ class Chart:
     synthetic: str = ""
     """The origin of figures that were not measured on a GPU: simulated, predicted, or both."""
     choose: str = ""
-    """The thing that the menu of views selects: `cell`, `level`."""
+    """Label of the menu of views: `cell`, `load`, `metric`."""
 
     @property
     def empty(self) -> bool:
@@ -107,7 +109,7 @@ def colour(index: int) -> str:
 
 
 def symbol(index: int) -> str:
-    """A series' mark, by plotly's name. The mark advances by one each time the colours start again."""
+    """A series' mark, by plotly's name. The marks shift by one each time the colours repeat."""
     return SYMBOLS[(index + index // len(PALETTE)) % len(SYMBOLS)]
 
 

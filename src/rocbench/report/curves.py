@@ -11,10 +11,10 @@ from rocbench import stats
 from rocbench.report.chart import Mark, colour, symbol
 from rocbench.tables import kept
 from rocbench.tables.metrics import kind_of
-from rocbench.tables.row import Row, figures, listed
+from rocbench.tables.row import Row, figures, judged, listed
 from rocbench.verdict.codes import INFORMING
 
-MOST_DRAWN = 12
+MAX_DRAWN = 12
 """Maximum curves in one chart: more are hard to distinguish, and the legend would outgrow the plot."""
 POOLED_FROM = 5
 """Number of runs from which equal configurations of all runs are drawn as one, and the runs as a trend."""
@@ -49,14 +49,14 @@ class Point:
         return "valid" if all(row.valid for row in self.rows) else "unknown"
 
     def interval(self, column: str) -> stats.Interval:
-        """Mean of the rows that are not invalid, with its 95 % t interval; no percentile of too few requests."""
+        """Mean of the rows that are not invalid, with its 95 % t interval; empty for a percentile of too few requests."""
         few = any(row.few_samples(column) for row in self.rows)
         return stats.mean_interval([] if few else figures(self.rows, column))
 
     def mean(self, column: str) -> float | None:
         """Mean over repeats; None if the column is absent."""
-        found = self.interval(column).estimate
-        return None if math.isnan(found) else found
+        estimate = self.interval(column).estimate
+        return None if math.isnan(estimate) else estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +82,25 @@ class Curve:
         """The workload, with the kind of its load unless it is the usual closed loop."""
         return load_name(self.workload, self.shape)
 
-    def best(self, column: str = "output_throughput") -> Point | None:
-        """The point with the highest mean among points that are not invalid; valid points come first."""
-        for wanted in ("valid", "unknown"):
-            there = [p for p in self.points if p.mark == wanted and p.mean(column) is not None]
-            if there:
-                return max(there, key=lambda point: point.mean(column) or 0.0)
-        return None
+    def level(self, point: Point) -> str:
+        """A point's level with its unit."""
+        return level_words(self.shape, point.level)
+
+    def best(self) -> Point | None:
+        """The point with the highest output throughput that is not invalid; valid points come first."""
+        return max(
+            (point for point in self.points if point.mean("output_throughput") is not None),
+            key=lambda point: (point.mark == "valid", point.mean("output_throughput") or 0.0),
+            default=None,
+        )
 
 
 def reasons(rows: Iterable[Row]) -> str:
     """The rows' codes, each once; informative codes are separate from codes that decide the verdict."""
-    there = listed(rows)
-    decide = [code for code in there if code not in INFORMING]
-    inform = [code for code in there if code in INFORMING]
-    return ("; also " if decide and inform else "").join([", ".join(decide), ", ".join(inform)])
+    codes = listed(rows)
+    deciding = [code for code in codes if code not in INFORMING]
+    informing = [code for code in codes if code in INFORMING]
+    return "; also ".join(", ".join(group) for group in (deciding, informing) if group)
 
 
 def verdict_word(row: Row) -> str:
@@ -106,11 +110,11 @@ def verdict_word(row: Row) -> str:
 
 def load_notes(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Notes of the load generator with their rows; notes that differ only in numbers are listed once."""
-    found: dict[str, tuple[str, list[Row]]] = {}
+    by_kind: dict[str, tuple[str, list[Row]]] = {}
     for row in rows:
         for note in kept.held(row, "load_notes"):
-            found.setdefault(kind_of(note), (note, []))[1].append(row)
-    return dict(found.values())
+            by_kind.setdefault(kind_of(note), (note, []))[1].append(row)
+    return dict(by_kind.values())
 
 
 def labels(
@@ -140,21 +144,21 @@ def labels(
     return [f"run {number}" for number in range(1, len(manifests) + 1)]
 
 
-def marked(name: str, where: str) -> str:
+def marked(name: str, origin: str) -> str:
     """A name with the origin of its figures, for legends and tables."""
-    return f"{name} ({where})" if where else name
+    return f"{name} ({origin})" if origin else name
 
 
-def load_name(workload: str, kind: str) -> str:
+def load_name(workload: str, shape: str) -> str:
     """The name that distinguishes the curves of one workload: `short`, `short, open loop`, `short, trace`."""
-    return workload if kind == "closed" else f"{workload}, {'trace' if kind == 'trace' else 'open loop'}"
+    return workload if shape == "closed" else f"{workload}, {'trace' if shape == 'trace' else 'open loop'}"
 
 
-def level_words(kind: str, value: float | None) -> str:
+def level_words(shape: str, value: float | None) -> str:
     """A level with its unit: `1 user`, `64 users`, `2.5 requests/s`, `trace`."""
-    if kind == "trace" or value is None:
-        return "trace" if kind == "trace" else "-"
-    if kind == "open":
+    if shape == "trace" or value is None:
+        return "trace" if shape == "trace" else "-"
+    if shape == "open":
         return f"{value:,g} requests/s"
     return f"{value:,g} user{'' if value == 1 else 's'}"
 
@@ -165,68 +169,62 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
     Simulated, predicted and imported rows never share a curve with measured rows. Rows of different hardware
     never share a curve.
     """
-    pooled = len(runs) >= POOLED_FROM
-    many = len(runs) > 1 and not pooled
+    several = 1 < len(runs) < POOLED_FROM
     hardware = {row.get("hardware") for _, rows in runs for row in rows}
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for info, rows in runs:
         for row in sorted(rows, key=lambda row: str(row.get("server_id") or "")):
-            where = row.get("hardware") if len(hardware) > 1 else None
-            run = info.label if many else ""
-            key = row.configuration, row.get("workload"), row.shape, where, run, row.origin
+            labels = row.configuration, row.get("hardware") if len(hardware) > 1 else None
+            key = row.get("workload"), row.shape, *labels, info.label if several else "", row.origin
             groups.setdefault(key, []).append(row)
-    styles = _styles(groups)
-    found = []
-    for key, rows in groups.items():
-        name, workload, kind, where, run, source = key
-        shown = " · ".join(str(part) for part in (name, where, run) if part)
-        look = styles[name, where, run, source]
-        found.append(
-            Curve(
-                marked(shown, source),
-                str(rows[0].get("model")),
-                str(workload or "unnamed workload"),
-                kind,
-                run,
-                source,
-                look,
-                look,
-                _points(rows),
-            )
+    # each configuration has a colour and a mark of its own, so that one of them suffices
+    looks = {key: index for index, key in enumerate(dict.fromkeys(key[2:] for key in groups))}
+    return [
+        Curve(
+            marked(" · ".join(str(part) for part in labels if part), origin),
+            str(rows[0].get("model")),
+            str(workload or "unnamed workload"),
+            shape,
+            labels[-1],
+            origin,
+            looks[*labels, origin],
+            looks[*labels, origin],
+            _points(rows),
         )
-    return found
+        for (workload, shape, *labels, origin), rows in groups.items()
+    ]
 
 
-def _styles(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
-    """Index of each configuration's colour and mark; each has its own of both, so that one alone suffices."""
-    wanted = dict.fromkeys((name, where, run, source) for name, _, _, where, run, source in keys)
-    return {key: index for index, key in enumerate(wanted)}
+def by_level(rows: Iterable[Row]) -> dict[float, list[Row]]:
+    """Rows by their level, lowest first; a trace has level 0."""
+    levels: dict[float, list[Row]] = {}
+    for row in rows:
+        levels.setdefault(row.level or 0.0, []).append(row)
+    return dict(sorted(levels.items()))
 
 
 def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
-    levels: dict[float, tuple[list[Row], list[Row]]] = {}
-    for row in rows:
-        kept, invalid = levels.setdefault(row.level or 0.0, ([], []))
-        (invalid if row.valid is False else kept).append(row)
     return tuple(
-        Point(where, tuple(kept), tuple(invalid)) for where, (kept, invalid) in sorted(levels.items())
+        Point(level, tuple(judged(group)), tuple(row for row in group if row.valid is False))
+        for level, group in by_level(rows).items()
     )
 
 
-def drawn(mine: Sequence[Curve], most: int = MOST_DRAWN) -> tuple[list[Curve], str]:
+def drawn(configurations: Sequence[Curve], most: int = MAX_DRAWN) -> tuple[list[Curve], str]:
     """The curves of one chart, in order (the best if there are too many), and a sentence on those left out.
 
     Curves that stay get new colours or marks if theirs are not distinct.
     """
-    kept = list(mine)
-    if len(mine) > most:
-        ranked = sorted(mine, key=lambda curve: rank(curve.best()), reverse=True)[:most]
-        kept = [curve for curve in mine if curve in ranked]
+    count = len(configurations)
+    best = sorted(configurations, key=lambda curve: rank(curve.best()), reverse=True)[:most]
+    kept = [curve for curve in configurations if curve in best]
     looks = {(colour(curve.colour), symbol(curve.symbol)) for curve in kept}
-    if len(kept) < len(mine) or len(looks) < len(kept):
+    if len(kept) < count or len(looks) < len(kept):
         kept = [replace(curve, colour=index, symbol=index) for index, curve in enumerate(kept)]
-    left = f" Of {len(mine)} configurations the {most} of highest throughput are drawn; the tables have all."
-    return kept, left if len(kept) < len(mine) else ""
+    left_out = (
+        f" The {most} of {count} configurations with the highest throughput are drawn; the tables have all."
+    )
+    return kept, left_out if len(kept) < count else ""
 
 
 def rank(point: Point | None) -> tuple[int, float]:
@@ -237,6 +235,9 @@ def rank(point: Point | None) -> tuple[int, float]:
     return 1 + (point.mark == "valid"), per_gpu or point.mean("output_throughput") or 0.0
 
 
-def workloads(found: Iterable[Curve]) -> list[tuple[str, str]]:
-    """Workload and shape of the load, each once, in order."""
-    return list(dict.fromkeys((curve.workload, curve.shape) for curve in found))
+def by_load(configurations: Iterable[Curve]) -> dict[tuple[str, str], list[Curve]]:
+    """Curves by their workload and the shape of their load, in order."""
+    groups: dict[tuple[str, str], list[Curve]] = {}
+    for curve in configurations:
+        groups.setdefault((curve.workload, curve.shape), []).append(curve)
+    return groups

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from rocbench.harmless import plotly
 from rocbench.report.chart import PALETTE, Chart, Panel, Series, View
-from rocbench.report.curves import Curve, Point, drawn, level_words, load_name, workloads
-from rocbench.report.plots import slug
+from rocbench.report.curves import Curve, Point, by_load, drawn, level_words, load_name
+from rocbench.report.plots import chart_id
 from rocbench.tables.row import Row, synthetic
 
 Floats = npt.NDArray[np.float64]
@@ -18,96 +18,83 @@ Samples = Callable[[Row], tuple[Floats, Floats]]
 """A row's values in ms and their weights; both are empty if nothing was recorded."""
 
 LEVELS = 6
+"""Maximum levels in a chart."""
 ROWS = 3
-"""Maximum number of levels in a chart (LEVELS), and of rows, the latest, in a distribution (ROWS)."""
+"""Maximum rows in a distribution: the latest."""
 
 _QUANTILES = np.unique(
     np.concatenate([[0.0, 0.001, 0.005], np.linspace(0.01, 0.99, 80), [0.995, 0.999, 0.9999, 1.0]])
 )
 
 
-def ttft(found: Sequence[Curve], samples: Samples) -> list[Chart]:
+def ttft(curves: Sequence[Curve], samples: Samples) -> list[Chart]:
     """Distribution of TTFT over requests."""
-    return _charts(
-        found,
-        samples,
-        "ttft",
-        "Time to first token",
-        "TTFT, ms",
-        "share of requests, %",
-        "Share of completed requests whose first token had come after so many ms.",
-    )
+    caption = "Share of completed requests whose first token arrived within this time."
+    return _charts(curves, samples, "ttft", "Time to first token", "requests", caption)
 
 
-def itl(found: Sequence[Curve], samples: Samples) -> list[Chart]:
+def itl(curves: Sequence[Curve], samples: Samples) -> list[Chart]:
     """Distribution of ITL over tokens."""
-    return _charts(
-        found,
-        samples,
-        "itl",
-        "Inter-token latency",
-        "ITL, ms",
-        "share of tokens, %",
-        "Share of tokens that came within so many ms of the one before.",
-    )
+    caption = "Share of tokens that arrived within this time after the previous token."
+    return _charts(curves, samples, "itl", "Inter-token latency", "tokens", caption)
 
 
 def _charts(
-    found: Sequence[Curve], samples: Samples, name: str, title: str, x: str, y: str, caption: str
+    curves: Sequence[Curve], samples: Samples, name: str, title: str, counted: str, caption: str
 ) -> list[Chart]:
     charts = []
-    for workload, shape in workloads(found):
-        mine, left = drawn([c for c in found if (c.workload, c.shape) == (workload, shape)], len(PALETTE))
+    for (workload, shape), configurations in by_load(curves).items():
+        shown, left_out = drawn(configurations, len(PALETTE))
         views = []
-        for level in chosen_levels(mine):
-            series = [s for curve in mine if (s := _series(curve, level, samples, y)) is not None]
+        for level in _levels(shown):
+            series = [s for curve in shown if (s := _series(curve, level, samples, counted)) is not None]
             if series:
-                label = level_words(shape, level)
-                views.append(View(label, (Panel(y, tuple(series), y_max=1.0, percent=True),), x, log_x=True))
+                panel = Panel(f"share of {counted}, %", tuple(series), y_max=1.0, percent=True)
+                views.append(View(level_words(shape, level), (panel,), f"{name.upper()}, ms", log_x=True))
         charts.append(
             Chart(
-                slug(name, workload, "" if shape == "closed" else shape),
+                chart_id(name, workload, shape),
                 f"{title}, {load_name(workload, shape)}",
-                f"{caption} Repeats are taken together, at most the latest {ROWS}; invalid rows are left out.{left}",
+                f"{caption} Repeats are combined, at most the latest {ROWS}; invalid rows are left out.{left_out}",
                 tuple(views),
-                synthetic=synthetic(curve.origin for curve in mine),
+                synthetic=synthetic(curve.origin for curve in shown),
                 choose="load",
             )
         )
     return [chart for chart in charts if not chart.empty]
 
 
-def chosen_levels(mine: Sequence[Curve]) -> list[float]:
-    """At most LEVELS levels: the highest first, then others spread over the range."""
-    levels = sorted({p.level for curve in mine for p in curve.points if p.rows})
+def _levels(curves: Sequence[Curve]) -> list[float]:
+    """At most LEVELS levels, spread over the range, highest first."""
+    levels = sorted({p.level for curve in curves for p in curve.points if p.rows})
     if len(levels) > LEVELS:
         places = np.linspace(0, len(levels) - 1, LEVELS).round().astype(int)
         levels = [levels[place] for place in places]
     return levels[::-1]
 
 
-def _series(curve: Curve, level: float, samples: Samples, unit: str) -> Series | None:
+def _series(curve: Curve, level: float, samples: Samples, counted: str) -> Series | None:
     point = next((p for p in curve.points if p.level == level and p.rows), None)
     if point is None:
         return None
-    values, weights = _taken(point, samples)
+    values, weights = _combined(point, samples)
     if not len(values):
         return None
     x = weighted_quantiles(values, weights, _QUANTILES)
     positive = x > 0  # a log axis cannot show 0
     return Series(
         curve.name,
-        tuple(_short(v) for v in x[positive]),
-        tuple(float(q) for q in _QUANTILES[positive]),
+        tuple(x[positive].tolist()),
+        tuple(_QUANTILES[positive].tolist()),
         curve.colour,
-        hover_all=f"<b>{plotly(curve.name)}</b><br>%{{y:.2%}} of {unit.removeprefix('share of ').removesuffix(', %')} within %{{x:,.4~g}} ms",
+        hover_all=f"<b>{plotly(curve.name)}</b><br>%{{y:.2%}} of {counted} within %{{x:,.4~g}} ms",
     )
 
 
-def _taken(point: Point, samples: Samples) -> tuple[Floats, Floats]:
+def _combined(point: Point, samples: Samples) -> tuple[Floats, Floats]:
     latest = sorted(point.rows, key=lambda row: str(row.get("started_at") or ""))[-ROWS:]
-    parts = [samples(row) for row in latest]
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    values, weights = zip(*map(samples, latest), strict=True)
+    return np.concatenate(values), np.concatenate(weights)
 
 
 def weighted_quantiles(values: Floats, weights: Floats, shares: Floats) -> Floats:
@@ -116,7 +103,3 @@ def weighted_quantiles(values: Floats, weights: Floats, shares: Floats) -> Float
     reached = np.cumsum(weights[order])
     places = np.searchsorted(reached / reached[-1], shares - 1e-12)
     return np.asarray(values[order][np.minimum(places, len(values) - 1)], dtype=float)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

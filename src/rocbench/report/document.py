@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rocbench import __version__, units
 from rocbench.judgement.slo import Limit
 from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
 from rocbench.report.chart import Chart
-from rocbench.report.curves import POOLED_FROM, Curve, curves
-from rocbench.report.material import Readings, RunData
+from rocbench.report.curves import POOLED_FROM, Curve
+from rocbench.report.material import Readings, RunData, curves_of
 from rocbench.report.table import Table
 from rocbench.tables.row import Row
 
+SERVERS_NOTE = "Launch commands, ready to paste, with the origin of each flag."
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A heading with its content, in order."""
 
@@ -49,40 +51,34 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
     """Build the report on some runs.
 
     Args:
-        runs: as `material.read` gives them.
+        runs: as `material.read_runs` gives them.
         limits: the SLO; if empty, the sweeps' own SLO.
     """
-    found = curves([(run.info, run.rows) for run in runs])
+    curves = curves_of(runs)
     rows = [row for run in runs for row in run.rows]
-    words = ", ".join(str(limit) for limit in limits)
-    judged, words = (list(limits), words) if limits else summary.sweep_limits([run.plan for run in runs])
-    gain = summary.gain_of([run.plan for run in runs])
-    searched = summary.searched([(run.info, run.rows, run.searches) for run in runs])
-    capacity = summary.capacity(found, judged, words)
+    saturation, capacity, searched = summary.loads(runs, curves, limits)
     goals = [table for table in (capacity, searched) if table.rows] or [capacity]
+    findings = (summary.failed(rows), summary.errors(rows), summary.notes(rows))
     return Document(
         title=_title(runs),
         subtitle=_subtitle(runs),
         banner=_banner({row.origin for row in rows}),
         summary=(
-            summary.best(found).without_constant("workload").without_absent(),
-            summary.saturation(found, gain).without_constant("workload").without_absent(),
-            *(table.without_constant("workload").without_absent() for table in goals),
-            summary.doubts(rows),
             *(
-                table
-                for table in (summary.failed(rows), summary.errors(rows), summary.notes(rows))
-                if table.rows
+                table.without_constant("workload").without_absent()
+                for table in (summary.best(curves), saturation, *goals)
             ),
+            summary.doubts(rows),
+            *(table for table in findings if table.rows),
         ),
-        sections=(*(s for s in _sections(runs, found) if s.charts or s.tables), _rows(runs, rows)),
+        sections=(*(s for s in _sections(runs, curves) if s.charts or s.tables), _rows(runs, rows)),
         servers=tuple(_servers(runs)),
         after=(tables.environment([run.manifest for run in runs]), tables.definitions()),
     )
 
 
 def _banner(origins: set[str]) -> tuple[str, str]:
-    """The note on rows that were not measured on a GPU."""
+    """The warning about rows that were not measured on a GPU."""
     synthetic = origins & {"simulated", "predicted"}
     if not synthetic:
         return "", ""
@@ -96,24 +92,21 @@ def _banner(origins: set[str]) -> tuple[str, str]:
     if origins == synthetic:
         return (
             "SIMULATED",
-            'No GPU was measured: rows "(predicted)" were computed in virtual time, the others simulated.',
+            'No GPU was measured: rows "(predicted)" were computed in virtual time, the others were simulated.',
         )
     ends = " or ".join(f'"({name})"' for name in sorted(synthetic))
-    return "SIMULATED IN PART", f"Rows whose name ends in {ends} come from no GPU."
+    return "SIMULATED IN PART", f"Rows whose name ends in {ends} were not measured on a GPU."
 
 
 def _rows(runs: Sequence[RunData], rows: Sequence[Row]) -> Section:
     names = {run.info.run_id: run.info.label for run in runs}
     if len(runs) >= POOLED_FROM:
         rows = [row for run in reversed(runs) for row in run.rows]  # latest first: long tables are cut
-    counts = [len(run.rows) for run in runs]
-    read = tables.runs([run.info for run in runs], [run.manifest for run in runs], counts)
-    return Section("rows", "Rows", tables=[read, tables.cells(rows, names)])
+    return Section("rows", "Rows", tables=[tables.runs(runs), tables.cells(rows, names)])
 
 
 def _title(runs: Sequence[RunData]) -> str:
-    sweeps = list(dict.fromkeys(str(run.manifest.get("sweep", "run")) for run in runs))
-    return ", ".join(sweeps[:3]) + (" and others" if len(sweeps) > 3 else "")
+    return units.some(list(dict.fromkeys(str(run.manifest.get("sweep", "run")) for run in runs)))
 
 
 def _subtitle(runs: Sequence[RunData]) -> str:
@@ -128,69 +121,62 @@ def _subtitle(runs: Sequence[RunData]) -> str:
     return f"{when} UTC · {name} · rocbench {__version__}"
 
 
-def _sections(runs: Sequence[RunData], found: Sequence[Curve]) -> list[Section]:
+def _sections(runs: Sequence[RunData], curves: Sequence[Curve]) -> list[Section]:
     readings = Readings(runs)
     sections = [
-        Section("throughput", "Throughput", plots.throughput(found)),
-        Section("pareto", "Throughput vs interactivity", plots.pareto(found)),
+        Section("throughput", "Throughput", plots.throughput(curves)),
+        Section("pareto", "Throughput vs interactivity", plots.pareto(curves)),
         Section(
             "latency",
             "Latency",
-            [*distributions.ttft(found, readings.ttft), *distributions.itl(found, readings.itl)],
+            [*distributions.ttft(curves, readings.ttft), *distributions.itl(curves, readings.itl)],
         ),
-        Section("time", "Over time", timeseries.chart(found, readings.course)),
+        Section("time", "Over time", timeseries.charts(curves, readings.course)),
         _ablation(runs),
         _comparison(runs),
     ]
     if len(runs) >= POOLED_FROM:
-        charts, moved = history.charts(found, [run.info for run in runs])
-        sections.append(Section("history", "Over the runs", charts, moved))
+        sections.append(
+            Section("history", "Over the runs", *history.changes(curves, [run.info for run in runs]))
+        )
     return sections
 
 
 def _ablation(runs: Sequence[RunData]) -> Section:
     section = Section("ablation", "Ablation")
     for run in runs[-POOLED_FROM:]:
-        factors = (run.plan.get("sweep") or {}).get("factors") or {}
-        if factors:
-            charts, made = effects.ablation(run.cells, factors)
-            section.charts += [_renamed(c, run, runs) for c in charts]
-            section.tables += made
+        charts, effect_tables = effects.ablation(run)
+        section.charts.extend(charts if len(runs) == 1 else (_renamed(c, run.info.label) for c in charts))
+        section.tables.extend(effect_tables)
     return section
 
 
-def _renamed(chart: Chart, run: RunData, runs: Sequence[RunData]) -> Chart:
-    from dataclasses import replace
-
-    if len(runs) == 1:
-        return chart
-    return replace(chart, id=plots.slug(chart.id, run.info.label), title=f"{chart.title}, {run.info.label}")
+def _renamed(chart: Chart, label: str) -> Chart:
+    return replace(chart, id=plots.slug(chart.id, label), title=f"{chart.title}, {label}")
 
 
 def _comparison(runs: Sequence[RunData]) -> Section:
     """Each run against the first; among many runs, the last against the latest that shares a cell with it."""
     section = Section("comparison", "Comparison")
-    if len(runs) < 2:
-        return section
     pairs = [(runs[0], run) for run in runs[1:]]
     if len(runs) >= POOLED_FROM:
-        mine = {row.get("key") for row in runs[-1].rows}
-        alike = (run for run in reversed(runs[:-1]) if mine & {row.get("key") for row in run.rows})
-        pairs = [(next(alike, runs[-2]), runs[-1])]
+        keys = {row.get("key") for row in runs[-1].rows}
+        related = (run for run in reversed(runs[:-1]) if keys & {row.get("key") for row in run.rows})
+        pairs = [(next(related, runs[-2]), runs[-1])]
     for a, b in pairs:
-        charts, made = effects.comparison((a.info.label, a.cells), (b.info.label, b.cells))
-        section.charts += charts
-        section.tables += made
+        charts, effect_tables = effects.comparison(a, b)
+        section.charts.extend(charts)
+        section.tables.extend(effect_tables)
     return section
 
 
 def _servers(runs: Sequence[RunData]) -> list[tuple[str, str, Table]]:
     """Each server command once, with its runs: runs of the same plan launch the same servers."""
-    found: dict[tuple[str, str], tuple[Table, list[str]]] = {}
+    servers: dict[tuple[str, str], tuple[Table, list[str]]] = {}
     for run in runs:
         for server, line, table in tables.commands(run.plan):
-            found.setdefault((server, line), (table, []))[1].append(run.info.label)
+            servers.setdefault((server, line), (table, []))[1].append(run.info.label)
     return [
         (f"{server} · {units.some(labels)}" if len(runs) > 1 else server, line, table)
-        for (server, line), (table, labels) in found.items()
+        for (server, line), (table, labels) in servers.items()
     ]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from rocbench import jsontext, units
 from rocbench.errors import InputError
 from rocbench.judgement import ablate, compare, render
 from rocbench.judgement.render import change, plain, varying, verdict
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
 from rocbench.report.curves import level_words
+from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.table import Table
 
@@ -23,18 +22,19 @@ VERDICTS: dict[str, tuple[int, int, Mark]] = {
     "same": (2, 0, "valid"),
     "cannot tell": (GREY, 0, "invalid"),
 }
-_HELD = (
-    "Bars are 95 % intervals. Better and worse are said when the effect is at least {least} and significant after "
-    "Holm's correction over all rows; same, when the whole interval lies within that; anything else the data do not tell."
+_VERDICTS_TEXT = (
+    'Bars are 95 % intervals. "Better" and "worse" need an effect of at least {least} that is significant after Holm\'s '
+    'correction over all rows; "same" needs the whole interval within {least}; otherwise the verdict is "cannot tell".'
 )
 
 
-def ablation(
-    frame: pd.DataFrame, factors: Mapping[str, Sequence[Any]], settings: compare.Settings | None = None
-) -> tuple[list[Chart], list[Table]]:
-    """Effects of a run's factors as a chart and a table, or a note if there are none."""
+def ablation(run: RunData) -> tuple[list[Chart], list[Table]]:
+    """Effects of a run's factors as a chart and a table; a note if they cannot be judged, nothing without factors."""
+    factors = run.sweep.get("factors")
+    if not factors:
+        return [], []
     try:
-        result = ablate.ablate(frame, factors, settings)
+        result = ablate.ablate(run.cells, factors)
     except InputError as error:
         return [], [Table("ablation", "Ablation", ("not judged",), ((error.what,),))]
     first = list(result.table.columns).index("factor")
@@ -50,55 +50,33 @@ def ablation(
         )
         for row in result.table.to_dict("records")
     ]
-    least = units.percent(result.settings.min_effect)
-    chart = forest(
+    chart = _forest(
         "ablation",
-        "Ablation: what each factor does",
-        "Change of each metric when one factor leaves its base, from differences within repeats. "
-        + _HELD.format(least=least),
+        "Ablation: effect of each factor",
+        "Change of each metric when one factor leaves its base, from differences within repeats.",
         named,
-        result.synthetic,
+        result,
     )
-    table = _ablation_table(result)
-    return [chart], [table]
-
-
-def _ablation_table(result: ablate.Ablation) -> Table:
     header, rows = render.effects(result)
     notes = (
         *result.notes,
         "SD ratio: standard deviation at the level over that at the base, of logarithms, with its 95 % interval",
     )
-    return Table("ablation", "Ablation", tuple(header), tuple(map(tuple, rows)), notes)
+    return [chart], [Table("ablation", "Ablation", tuple(header), tuple(map(tuple, rows)), notes)]
 
 
-def comparison(
-    a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], settings: compare.Settings | None = None
-) -> tuple[list[Chart], list[Table]]:
-    """Run B against run A, cell by cell, or the reason why they are not comparable.
-
-    Args:
-        a: label and `cells` of the base.
-        b: the same for the other run.
-        settings: metrics and minimum effect.
-    """
-    (name_a, cells_a), (name_b, cells_b) = a, b
+def comparison(a: RunData, b: RunData) -> tuple[list[Chart], list[Table]]:
+    """Run B against run A, cell by cell, or the reason why they are not comparable."""
+    name_a, name_b = a.info.label, b.info.label
     title = f"{name_b} against {name_a}"
     ident = slug("comparison", name_b, name_a)
     try:
-        result = compare.compare(cells_a, cells_b, settings)
+        result = compare.compare(a.cells, b.cells)
     except InputError as error:
         return [], [Table(ident, title, ("not compared",), ((error.what,),))]
     shown = varying(result.table, result.keys) or list(result.keys[:1])
     named = [(_place(row, shown), row) for row in result.table.to_dict("records")]
-    chart = forest(
-        ident,
-        f"Comparison: {title}",
-        f"Change of {name_b} against {name_a}. "
-        + _HELD.format(least=units.percent(result.settings.min_effect)),
-        named,
-        result.synthetic,
-    )
+    chart = _forest(ident, f"Comparison: {title}", f"Change of {name_b} against {name_a}.", named, result)
     return [chart], [_comparison_table(result, ident, title, (name_a, name_b), shown)]
 
 
@@ -147,45 +125,48 @@ def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
     return [f"`{name}`: {a[1]} in {a[0]}, {b[1]} in {b[0]}"]
 
 
-def forest(
-    ident: str, title: str, caption: str, named: Sequence[tuple[str, Mapping[Any, Any]]], synthetic: str
+def _forest(
+    ident: str,
+    title: str,
+    caption: str,
+    named: Sequence[tuple[str, Mapping[Any, Any]]],
+    result: ablate.Ablation | compare.Comparison,
 ) -> Chart:
     """Effects with their intervals as rows, one view for each metric; colour and mark show the verdict."""
-    metrics = list(dict.fromkeys(row["metric"] for _, row in named))
     views = []
-    for metric in metrics:
-        mine = [(name, row) for name, row in named if row["metric"] == metric]
-        names = tuple(name for name, _ in mine)
-        series = [_verdict_series(word, mine) for word in VERDICTS]
+    for metric in dict.fromkeys(row["metric"] for _, row in named):
+        effects = [(name, row) for name, row in named if row["metric"] == metric]
+        series = [_verdict_series(word, effects) for word in VERDICTS]
         views.append(
             View(
                 str(metric),
-                (Panel("", tuple(s for s in series if s.x), rows=names),),
+                (Panel("", tuple(s for s in series if s.x), rows=tuple(name for name, _ in effects)),),
                 f"change of {metric}, %",
                 zero=0.0,
             )
         )
-    return Chart(ident, title, caption, tuple(views), synthetic, "metric")
+    text = _VERDICTS_TEXT.format(least=units.percent(result.settings.min_effect))
+    return Chart(ident, title, f"{caption} {text}", tuple(views), result.synthetic, "metric")
 
 
-def _verdict_series(word: str, mine: Sequence[tuple[str, Mapping[Any, Any]]]) -> Series:
+def _verdict_series(word: str, effects: Sequence[tuple[str, Mapping[Any, Any]]]) -> Series:
     colour, symbol, mark = VERDICTS[word]
-    there = [
+    points = [
         (index, name, row)
-        for index, (name, row) in enumerate(mine)
+        for index, (name, row) in enumerate(effects)
         if row["verdict"] == word and row["effect"] == row["effect"]
     ]
     return Series(
         word,
-        tuple(100 * row["effect"] for _, _, row in there),
-        tuple(float(index) for index, _, _ in there),
+        tuple(100 * row["effect"] for _, _, row in points),
+        tuple(float(index) for index, _, _ in points),
         colour,
         "none",
         symbol,
-        (mark,) * len(there),
-        tuple(_percent(row["low"]) for _, _, row in there),
-        tuple(_percent(row["high"]) for _, _, row in there),
-        tuple(f"{name}<br>{' '.join(change(row))}<br>{verdict(row)}" for _, name, row in there),
+        (mark,) * len(points),
+        tuple(_percent(row["low"]) for _, _, row in points),
+        tuple(_percent(row["high"]) for _, _, row in points),
+        tuple(f"{name}<br>{' '.join(change(row))}<br>{verdict(row)}" for _, name, row in points),
     )
 
 
@@ -199,14 +180,14 @@ NAMED = ("model", "workload", "load_shape")
 
 def _place(row: Mapping[Any, Any], shown: Sequence[str]) -> str:
     """The cell of an effect: `w, 64 users, tp 8`. Lengths are omitted if the workload is named."""
-    told = []
+    parts = []
     for name in shown:
         if plain(row[name]) == units.ABSENT or ("workload" in shown and name in {"isl", "osl", "images"}):
             continue
         if name in {"concurrency", "request_rate"}:
-            told.append(level_words("closed" if name == "concurrency" else "open", float(row[name])))
+            parts.append(level_words("closed" if name == "concurrency" else "open", float(row[name])))
         else:
-            told.append(
+            parts.append(
                 plain(row[name]) if name in NAMED else f"{name.removeprefix('axis.')} {plain(row[name])}"
             )
-    return ", ".join(told)
+    return ", ".join(parts)

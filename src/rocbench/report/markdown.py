@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from rocbench.harmless import fenced
 from rocbench.harmless import safe_markdown as line
 from rocbench.report.chart import Chart
-from rocbench.report.document import Document
+from rocbench.report.document import SERVERS_NOTE, Document
 from rocbench.report.table import table_markdown
 
-MOST_ROWS = 400
 _BRACKETS = str.maketrans("[]", "()")
 
 Files = Mapping[str, Sequence[tuple[str, str]]]
 """Chart id to (view, file name without suffix)."""
 
 
-def text(document: Document, files: Files, folder: str) -> str:
+def report_markdown(document: Document, files: Files, folder: str) -> str:
     """The text of report.md.
 
     Args:
@@ -32,12 +31,9 @@ def text(document: Document, files: Files, folder: str) -> str:
     for section in document.sections:
         parts.append(f"## {line(section.title)}")
         parts += [_chart(chart, files, folder) for chart in section.charts]
-        parts += [
-            table_markdown(table.cut(MOST_ROWS, "all of them are in the run folder's cells.csv"))
-            for table in section.tables
-        ]
+        parts += [table_markdown(table.cut()) for table in section.tables]
     if document.servers:
-        parts.append("## Servers\n\nWhat was launched, ready to be pasted, and where each flag comes from.")
+        parts.append(f"## Servers\n\n{SERVERS_NOTE}")
     for server, command, table in document.servers:
         parts += [f"### {line(server)}", fenced(command, "sh")]
         if table.rows:

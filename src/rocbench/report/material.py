@@ -1,13 +1,12 @@
-"""Run folders as a report reads them: rows at once, requests and readings only if a plot needs them."""
+"""Run folders as a report reads them: rows immediately, requests and readings only if a plot needs them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from rocbench.harmless import visible_data, visible_table
@@ -15,15 +14,13 @@ from rocbench.judgement import search
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.records import Phase
 from rocbench.report import curves
-from rocbench.report.curves import RunInfo
-from rocbench.report.timeseries import Course
+from rocbench.report.curves import Curve, RunInfo
+from rocbench.report.timeseries import GAUGES, Course, Floats
 from rocbench.store.folder import RunFolder
 from rocbench.tables.row import Row, records, synthetic
 
-Floats = npt.NDArray[np.float64]
-MOST_REQUESTS = 20_000
+MAX_REQUESTS = 20_000
 """Maximum requests of one row in its distribution, evenly sampled."""
-GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 NOTHING = np.empty(0)
 
 
@@ -41,45 +38,44 @@ class RunData:
     searches: tuple[Mapping[str, Any], ...] = ()
     """Results of the sweep's searches for a load that meets its limits, one per server and workload."""
 
+    @property
+    def sweep(self) -> Mapping[str, Any]:
+        """The sweep as planned; empty if the plan is lost."""
+        return self.plan.get("sweep") or {}
+
 
 def read_runs(folders: Sequence[RunFolder]) -> list[RunData]:
     """All runs, oldest first, each with a unique label; their texts have no control characters."""
-    found = []
-    for folder in folders:
-        cells = visible_table(folder.cells())
-        rows = tuple(Row(visible_data(row)) for row in disambiguated(records(cells)))
-        found.append(
-            (
-                folder,
-                cells,
-                rows,
-                visible_data(folder.read_json("plan.json") or {}),
-                visible_data(folder.read_json("manifest.json") or {}),
-            )
-        )
-    found.sort(key=lambda item: str(item[4].get("begun_at", "")))
+    runs = sorted(map(_read_run, folders), key=lambda run: run.info.begun_at)
     versions = [
-        "+".join(sorted({str(r["vllm_version"]) for r in rows if r.get("vllm_version")}))
-        for _, _, rows, _, _ in found
+        "+".join(sorted({str(row["vllm_version"]) for row in run.rows if row.get("vllm_version")}))
+        for run in runs
     ]
-    names = curves.labels([item[4] for item in found], versions, [item[0].path.name for item in found])
+    labels = curves.labels([run.manifest for run in runs], versions, [run.folder.path.name for run in runs])
     return [
-        RunData(
-            RunInfo(
-                name,
-                str(manifest.get("run_id", folder.path.name)),
-                str(manifest.get("begun_at", "")),
-                synthetic(row.origin for row in rows),
-            ),
-            folder,
-            cells,
-            rows,
-            plan,
-            manifest,
-            tuple(search.stored(visible_data(folder.read_json("search.json")))),
-        )
-        for name, (folder, cells, rows, plan, manifest) in zip(names, found, strict=True)
+        replace(run, info=replace(run.info, label=label)) for run, label in zip(runs, labels, strict=True)
     ]
+
+
+def _read_run(folder: RunFolder) -> RunData:
+    """One run, without a label."""
+    cells = visible_table(folder.cells())
+    rows = tuple(Row(visible_data(row)) for row in disambiguated(records(cells)))
+    manifest = visible_data(folder.read_json("manifest.json") or {})
+    info = RunInfo(
+        "",
+        str(manifest.get("run_id", folder.path.name)),
+        str(manifest.get("begun_at", "")),
+        synthetic(row.origin for row in rows),
+    )
+    plan = visible_data(folder.read_json("plan.json") or {})
+    searches = tuple(search.stored(visible_data(folder.read_json("search.json"))))
+    return RunData(info, folder, cells, rows, plan, manifest, searches)
+
+
+def curves_of(runs: Sequence[RunData]) -> list[Curve]:
+    """The curves of these runs."""
+    return curves.curves([(run.info, run.rows) for run in runs])
 
 
 class Readings:
@@ -100,10 +96,10 @@ class Readings:
         frame = self._table(row, "requests", ("sent_ns", "first_token_ns", "end_ns", "phase", "failure"))
         if frame.empty:
             return NOTHING, NOTHING
-        mine = frame[(frame["phase"] == Phase.MEASURED) & frame["failure"].isna()]
-        mine = mine.dropna(subset=["sent_ns", "first_token_ns", "end_ns"])
-        spans = (mine["first_token_ns"] - mine["sent_ns"]).to_numpy(dtype=float) / 1e6
-        spans = np.sort(spans)[:: max(1, len(spans) // MOST_REQUESTS)]
+        completed = frame[(frame["phase"] == Phase.MEASURED) & frame["failure"].isna()]
+        completed = completed.dropna(subset=["sent_ns", "first_token_ns", "end_ns"])
+        spans = (completed["first_token_ns"] - completed["sent_ns"]).to_numpy(dtype=float) / 1e6
+        spans = np.sort(spans)[:: max(1, len(spans) // MAX_REQUESTS)]
         return spans, np.ones(len(spans))
 
     def itl(self, row: Row) -> tuple[Floats, Floats]:
@@ -111,14 +107,15 @@ class Readings:
         frame = self._table(row, "histograms", ("metric", "middle_ms", "tokens"))
         if frame.empty:
             return NOTHING, NOTHING
-        mine = frame[frame["metric"] == "itl"]
-        return mine["middle_ms"].to_numpy(dtype=float), mine["tokens"].to_numpy(dtype=float)
+        bins = frame[frame["metric"] == "itl"]
+        return bins["middle_ms"].to_numpy(dtype=float), bins["tokens"].to_numpy(dtype=float)
 
     def course(self, row: Row) -> Course | None:
         """Time series around a row's window; None if no timestamp of the window is known."""
-        start_ns, duration = self._start_ns(row), row.get("duration_s")
-        if start_ns is None or not duration:
+        started_at, duration = row.get("started_at"), row.get("duration_s")
+        if started_at is None or not duration:
             return None
+        start_ns = int(pd.Timestamp(started_at).value)
         requests = self._table(row, "requests", ("sent_ns", "end_ns"))
         if len(requests):
             requests = requests.dropna(subset=["sent_ns"])
@@ -133,19 +130,15 @@ class Readings:
             _power(gpu, start_ns),
         )
 
-    def _start_ns(self, row: Row) -> int | None:
-        at = row.get("started_at")
-        return None if at is None else int(pd.Timestamp(at).value)
-
     def _gauges(self, row: Row, start_ns: int) -> dict[str, tuple[Floats, Floats]]:
         frame = self._table(row, "server_metrics", ("at_ns", "name", "value"))
         if frame.empty:
             return {}
-        found = {}
+        gauges = {}
         for name in GAUGES:
-            mine = frame[frame["name"] == name].sort_values("at_ns")
-            found[name] = _seconds(mine["at_ns"], start_ns), mine["value"].to_numpy(dtype=float)
-        return found
+            readings = frame[frame["name"] == name].sort_values("at_ns")
+            gauges[name] = _seconds(readings["at_ns"], start_ns), readings["value"].to_numpy(dtype=float)
+        return gauges
 
 
 def _seconds(stamps: pd.Series[Any], start_ns: int) -> Floats:
@@ -160,7 +153,9 @@ def _power(gpu: pd.DataFrame, start_ns: int) -> tuple[Floats, Floats]:
     known = gpu.dropna(subset=["power_w"])
     count = known["gpu"].nunique()
     # readings of one pass over the GPUs are close in time: combine each GPU's n-th reading
-    known = known.sort_values("at_ns").assign(nth=known.sort_values("at_ns").groupby("gpu").cumcount())
-    by = known.groupby("nth").agg(at_ns=("at_ns", "mean"), power_w=("power_w", "sum"), gpus=("gpu", "size"))
-    whole = by[by["gpus"] == count]
-    return (whole["at_ns"].to_numpy(dtype=float) - start_ns) / 1e9, whole["power_w"].to_numpy(dtype=float)
+    known = known.sort_values("at_ns")
+    passes = known.groupby(known.groupby("gpu").cumcount()).agg(
+        at_ns=("at_ns", "mean"), power_w=("power_w", "sum"), gpus=("gpu", "size")
+    )
+    whole = passes[passes["gpus"] == count]
+    return _seconds(whole["at_ns"], start_ns), whole["power_w"].to_numpy(dtype=float)

@@ -12,12 +12,9 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from rocbench.harmless import visible
-from rocbench.report.document import Document
+from rocbench.report.document import SERVERS_NOTE, Document
 from rocbench.report.plotly_page import figures
 from rocbench.report.table import sentence
-
-MOST_ROWS = 400
-"""Maximum rows of a table in the page; more would make it slow to open."""
 
 
 def html(document: Document) -> str:
@@ -25,6 +22,7 @@ def html(document: Document) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rocbench.report"),
         autoescape=True,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_shown,
@@ -35,12 +33,12 @@ def html(document: Document) -> str:
         document=document,
         plotly=get_plotlyjs(),
         figures={chart.id: script_json(figures(chart)) for chart in document.charts()},
-        most_rows=MOST_ROWS,
+        servers_note=SERVERS_NOTE,
     )
 
 
 def _shown(value: Any) -> Any:
-    """A value for the page without control characters: HTML stays, and jinja escapes everything else."""
+    """A value for the page without control characters. Markup stays, and jinja escapes everything else."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -62,7 +60,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: _finite(held) for name, held in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(held) for held in value]
+        return [_finite(item) for item in value]
     return value

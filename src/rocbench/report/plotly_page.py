@@ -7,12 +7,11 @@ import math
 from typing import Any
 
 from rocbench.harmless import plotly
-from rocbench.report.chart import Chart, Panel, Series, View, colour, log_ticks, symbol, tick_text
+from rocbench.report.chart import GRID, INK, Chart, Panel, Series, View, colour, log_ticks, symbol, tick_text
 
 Json = dict[str, Any]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-INK, GRID = "#1f2328", "#e4e7eb"
 GAP = 0.05
 """Between panels, as a share of the height."""
 HEIGHT, PANEL_HEIGHT, ROW_HEIGHT, LEGEND_LINE = 440, 165, 30, 19

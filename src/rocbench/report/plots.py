@@ -10,22 +10,11 @@ from itertools import pairwise
 from rocbench import units
 from rocbench.harmless import plotly
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
-from rocbench.report.curves import (
-    Curve,
-    Point,
-    drawn,
-    level_words,
-    load_name,
-    reasons,
-    workloads,
-)
-from rocbench.tables.row import Row, figures, synthetic
+from rocbench.report.curves import Curve, Point, by_load, drawn, load_name, reasons
+from rocbench.tables.row import Row, figures, number, synthetic
 
-MARKS = (
-    "Filled marks are valid, dotted ones of unknown validity; hollow ones are invalid, joined to nothing and counted "
-    "nowhere."
-)
-LOAD = {"closed": "concurrency, users", "open": "rate asked for, requests/s", "trace": "trace"}
+MARKS = "Filled marks are valid, dotted marks have unknown validity"
+LOAD = {"closed": "concurrency, users", "open": "request rate, requests/s", "trace": "trace"}
 INVALID: tuple[Mark, ...] = ("invalid",)
 SHORT = 1.15
 """Factor below and above a level between which its bound is drawn, if there is only one level."""
@@ -39,34 +28,33 @@ def slug(*parts: str) -> str:
     return "-".join("".join(c if c.isalnum() or c == "." else " " for c in text).split())
 
 
-def throughput(found: Sequence[Curve]) -> list[Chart]:
+def chart_id(name: str, workload: str, shape: str) -> str:
+    """The id of a chart of one workload."""
+    return slug(name, workload, "" if shape == "closed" else shape)
+
+
+def throughput(curves: Sequence[Curve]) -> list[Chart]:
     """Output tokens/s against the load, one chart for each workload."""
-    made = [_throughput(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
-    return [chart for chart in made if not chart.empty]
+    charts = [_throughput(*load, group) for load, group in by_load(curves).items()]
+    return [chart for chart in charts if not chart.empty]
 
 
-def _of(found: Iterable[Curve], workload: str, shape: str) -> list[Curve]:
-    return [curve for curve in found if (curve.workload, curve.shape) == (workload, shape)]
-
-
-def _throughput(workload: str, shape: str, every: list[Curve]) -> Chart:
-    mine, left = drawn(every)
-    series = [part for curve in mine for part in _with_bound(curve)]
-    levels = tuple(sorted({point.level for curve in mine for point in curve.points}))
-    bounds = any(s.line == "dash" for s in series)
-    if bounds:
+def _throughput(workload: str, shape: str, curves: list[Curve]) -> Chart:
+    shown, left_out = drawn(curves)
+    series = [part for curve in shown for part in _with_bound(curve)]
+    levels = tuple(sorted({point.level for curve in shown for point in curve.points}))
+    roofline = ""
+    if any(s.line == "dash" for s in series):
         series.append(Series("roofline bound", (), (), GREY, "dash"))
-    roofline = (
-        " The dashed line of the same colour is the roofline bound: what the published peaks of the hardware allow at "
-        "that load."
-        if bounds
-        else ""
-    )
+        roofline = (
+            " The dashed line of the same colour is the roofline bound: the most that the published peaks of the "
+            "hardware allow at that load."
+        )
     return Chart(
-        slug("throughput", workload, "" if shape == "closed" else shape),
+        chart_id("throughput", workload, shape),
         f"Output throughput, {load_name(workload, shape)}",
-        "Output tokens stamped in the measured window, per second of it; mean of the repeats, with its 95 % interval "
-        f"where there are several.{roofline} {MARKS}{left}",
+        "Output tokens per second of the measured window: mean of the repeats, with its 95 % interval if there are "
+        f"several.{roofline} {MARKS}, hollow marks are invalid: they are not connected and do not count.{left_out}",
         (
             View(
                 "",
@@ -76,12 +64,12 @@ def _throughput(workload: str, shape: str, every: list[Curve]) -> Chart:
                 x_ticks=spread_ticks(levels, log=True),
             ),
         ),
-        synthetic=synthetic(curve.origin for curve in mine),
+        synthetic=synthetic(curve.origin for curve in shown),
     )
 
 
 def _with_bound(curve: Curve) -> list[Series]:
-    series = measured(curve, "output_throughput")
+    series = _measured(curve)
     bound = [(p.level, _bound(p)) for p in curve.points if p.level and _bound(p)]
     if len(bound) == 1:  # a line of one point is invisible
         ((level, limit),) = bound
@@ -106,9 +94,10 @@ def _bound(point: Point) -> float | None:
     return max(figures((*point.rows, *point.invalid), "roofline_output_throughput"), default=None)
 
 
-def measured(curve: Curve, column: str) -> list[Series]:
-    """A curve's means with intervals, and its invalid rows one by one."""
-    points = [p for p in curve.points if p.rows and p.mean(column) is not None and p.level]
+def _measured(curve: Curve) -> list[Series]:
+    """A curve's mean output throughput with intervals, and its invalid rows one by one."""
+    column = "output_throughput"
+    points = [p for p in curve.points if p.mean(column) is not None and p.level]
     intervals = [p.interval(column) for p in points]
     series = [
         Series(
@@ -118,8 +107,8 @@ def measured(curve: Curve, column: str) -> list[Series]:
             curve.colour,
             symbol=curve.symbol,
             marks=tuple(p.mark for p in points),
-            low=tuple(_known(i.low) for i in intervals),
-            high=tuple(_known(i.high) for i in intervals),
+            low=tuple(number(i.low) for i in intervals),
+            high=tuple(number(i.high) for i in intervals),
             hover=tuple(_hover(curve, p) for p in points),
         )
     ]
@@ -141,20 +130,12 @@ def measured(curve: Curve, column: str) -> list[Series]:
     return [s for s in series if s.x]
 
 
-def _known(value: float) -> float | None:
-    return None if value != value else value  # noqa: PLR0124 - NaN is not itself
-
-
-def _load(curve: Curve, point: Point) -> str:
-    return level_words(curve.shape, point.level)
-
-
 def _hover(curve: Curve, point: Point) -> str:
     output = point.interval("output_throughput")
     spread = f" ± {figure(output.half_width)}" if output.n > 1 else ""
     lines = [
         f"<b>{plotly(curve.name)}</b>",
-        f"{_load(curve, point)}, n={output.n}",
+        f"{curve.level(point)}, n={output.n}",
         f"{figure(output.estimate)}{spread} output tokens/s",
         f"{figure(point.mean('output_throughput_per_gpu'))} per GPU",
         f"TTFT p50 {figure(point.mean('median_ttft_ms'), 'ms')}, p99 {figure(point.mean('p99_ttft_ms'), 'ms')}",
@@ -168,7 +149,7 @@ def _hover(curve: Curve, point: Point) -> str:
 def _hover_row(curve: Curve, point: Point, row: Row) -> str:
     lines = [
         f"<b>{plotly(curve.name)}</b>",
-        f"{_load(curve, point)}, repeat {row.get('repeat')}",
+        f"{curve.level(point)}, repeat {row.get('repeat')}",
         f"{figure(row.get('output_throughput'))} output tokens/s",
         f"INVALID{_reasons((row,))}",
     ]
@@ -183,34 +164,34 @@ def _reasons(rows: Iterable[Row]) -> str:
 # --- Pareto
 
 
-def pareto(found: Sequence[Curve]) -> list[Chart]:
-    """Throughput per GPU against tokens/s per user, one chart for each workload."""
-    charts = [_pareto(workload, shape, _of(found, workload, shape)) for workload, shape in workloads(found)]
+def pareto(curves: Sequence[Curve]) -> list[Chart]:
+    """Throughput per GPU against interactivity, one chart for each workload."""
+    charts = [_pareto(*load, group) for load, group in by_load(curves).items()]
     return [chart for chart in charts if not chart.empty]
 
 
-def pace(point: Point) -> float | None:
+def interactivity(point: Point) -> float | None:
     """Output tokens/s per user: 1000 / median TPOT in ms."""
     tpot = point.mean("median_tpot_ms")
     return 1000 / tpot if tpot else None
 
 
-def _pareto(workload: str, shape: str, every: list[Curve]) -> Chart:
-    mine, left = drawn(every)
-    per_gpu = any(p.mean("output_throughput_per_gpu") is not None for c in mine for p in c.points)
+def _pareto(workload: str, shape: str, curves: list[Curve]) -> Chart:
+    shown, left_out = drawn(curves)
+    per_gpu = any(p.mean("output_throughput_per_gpu") is not None for c in shown for p in c.points)
     column = "output_throughput_per_gpu" if per_gpu else "output_throughput"
-    series = [_pareto_series(curve, column) for curve in mine]
+    series = [_pareto_series(curve, column) for curve in shown]
     series = _labelled([s for s in series if s.x])
     front = frontier([(x, y) for s in series for x, y in zip(s.x, s.y, strict=True) if y is not None])
     if len(front) > 1:
         x, y = zip(*front, strict=True)
         series.append(Series("Pareto frontier", x, y, GREY, "dot", hover_all="Pareto frontier"))
     return Chart(
-        slug("pareto", workload, "" if shape == "closed" else shape),
+        chart_id("pareto", workload, shape),
         f"Throughput vs interactivity, {load_name(workload, shape)}",
-        "Each mark is one level of the load, with its number beside it: to the right answers come faster for each "
-        "user (1000 / median TPOT), upwards a GPU serves more. What lies on the dotted frontier is beaten by no other "
-        f"configuration in both. {MARKS.partition(';')[0]}; invalid rows are left out.{left}",
+        "Each mark is one load level, labelled with its number. Further right, each user gets tokens faster "
+        "(1000 / median TPOT); further up, each GPU serves more. No other configuration beats a point on the dotted "
+        f"frontier in both. {MARKS}; invalid rows are left out.{left_out}",
         (
             View(
                 "",
@@ -219,24 +200,24 @@ def _pareto(workload: str, shape: str, every: list[Curve]) -> Chart:
                         f"output throughput, tokens/s{'/GPU' if per_gpu else ''}", tuple(series), log_y=True
                     ),
                 ),
-                "pace of an answer, tokens/s/user",
+                "interactivity, tokens/s/user",
                 log_x=True,
             ),
         ),
-        synthetic=synthetic(curve.origin for curve in mine),
+        synthetic=synthetic(curve.origin for curve in shown),
     )
 
 
 def _pareto_series(curve: Curve, column: str) -> Series:
-    points = [p for p in curve.points if p.rows and pace(p) and p.mean(column) is not None]
+    points = [p for p in curve.points if interactivity(p) and p.mean(column) is not None]
     return Series(
         curve.name,
-        tuple(pace(p) or 0.0 for p in points),
+        tuple(interactivity(p) or 0.0 for p in points),
         tuple(p.mean(column) for p in points),
         curve.colour,
         symbol=curve.symbol,
         marks=tuple(p.mark for p in points),
-        hover=tuple(f"{_hover(curve, p)}<br>{figure(pace(p))} tokens/s/user" for p in points),
+        hover=tuple(f"{_hover(curve, p)}<br>{figure(interactivity(p))} tokens/s/user" for p in points),
         labels=tuple(f"{p.level:,g}" for p in points),
     )
 
@@ -249,7 +230,7 @@ def _labelled(series: list[Series]) -> list[Series]:
         max(_decades(axis) * 0.04, 1e-9)
         for axis in ([x for s in series for x in s.x], [y for s in series for y in s.y])
     ]
-    found = []
+    labelled = []
     for s in series:
         labels = list(s.labels)
         places = [
@@ -260,8 +241,8 @@ def _labelled(series: list[Series]) -> list[Series]:
         for (i, *a), (j, *b) in pairwise(places):
             if abs(a[0] - b[0]) < near[0] and abs(a[1] - b[1]) < near[1]:
                 labels[i], labels[j] = "", f"{labels[i]}, {labels[j]}"
-        found.append(replace(s, labels=tuple(labels)))
-    return found
+        labelled.append(replace(s, labels=tuple(labels)))
+    return labelled
 
 
 def _decades(values: Iterable[float | None]) -> float:

@@ -15,18 +15,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from rocbench.report.chart import Chart, Panel, Series, View, colour, log_ticks, symbol, tick_text
+from rocbench.report.chart import GRID, INK, Chart, Panel, Series, View, colour, log_ticks, symbol, tick_text
 from rocbench.report.plots import slug
 from rocbench.store import writing
 
-INK, GRID = "#1f2328", "#e4e7eb"
 WIDTH = 8.0
 """Width of a chart in inches, with 150 dots per inch in PNG."""
 DPI = 150
 LEGEND_LINE = 0.17
 """Height of a legend line in inches; the first three already have room."""
 VIEWS = 4
-"""Maximum views of a chart with a menu that become files; the page has all of them."""
+"""Maximum views of a chart that become files; the page has all of them."""
 
 _MARKERS = {
     "circle": "o",
@@ -62,25 +61,24 @@ _STYLE: Any = {
 
 
 def write(charts: Sequence[Chart], folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """Write `<chart>[-<view>].png` and `.svg`.
+    """Write `<chart>[-<view>].png` and `.svg` into an existing folder.
 
     Returns:
         chart id to the view's name and the file's name without its suffix, in order.
     """
-    writing.output_folder(folder)
-    found: dict[str, list[tuple[str, str]]] = {}
+    files: dict[str, list[tuple[str, str]]] = {}
     for chart in charts:
         for view in chart.views[:VIEWS]:
             stem = slug(chart.id, view.name) if len(chart.views) > 1 else chart.id
             with mpl.rc_context(_STYLE), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph .* missing")  # a name may be in any script
                 figure = draw(chart, view)
-                for kind, more in _KINDS.items():
-                    drawn = io.BytesIO()
-                    figure.savefig(drawn, format=kind, bbox_inches="tight", pad_inches=0.1, **more)
-                    writing.output_file(folder / f"{stem}.{kind}", drawn.getvalue())
-            found.setdefault(chart.id, []).append((view.name, stem))
-    return found
+                for kind, options in _KINDS.items():
+                    image = io.BytesIO()
+                    figure.savefig(image, format=kind, bbox_inches="tight", pad_inches=0.1, **options)
+                    writing.output_file(folder / f"{stem}.{kind}", image.getvalue())
+            files.setdefault(chart.id, []).append((view.name, stem))
+    return files
 
 
 def draw(chart: Chart, view: View) -> Figure:
@@ -150,9 +148,9 @@ def _panel(ax: Axes, panel: Panel, view: View) -> None:
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
     elif panel.log_y:
-        # ticks reach beyond the data; the axis must not
+        # the ticks extend beyond the data; the axis must not
         known = [y for s in panel.series for y in (*s.y, *s.high, *s.low) if y is not None and y > 0]
-        if known:  # a cell whose row failed has a name and no figure
+        if known:  # a failed cell has a name and no figure
             ax.set_ylim(min(known) / 1.4, max(known) * 1.4)
     else:
         highest = max((y for s in panel.series for y in (*s.y, *s.high) if y is not None), default=1.0)
@@ -178,8 +176,8 @@ def _x_axis(ax: Axes, view: View) -> None:
         room = 1.15 if len(values) > 1 else 2.0
         if values:
             ax.set_xlim(min(values) / room, max(values) * room)
-    elif view.date_x:
-        ax.figure.autofmt_xdate() if isinstance(ax.figure, Figure) else None
+    elif view.date_x and isinstance(ax.figure, Figure):
+        ax.figure.autofmt_xdate()
 
 
 def _series(ax: Axes, series: Series, panel: Panel, view: View) -> None:
@@ -227,8 +225,8 @@ def _series(ax: Axes, series: Series, panel: Panel, view: View) -> None:
 def _points(ax: Axes, series: Series, x: list[Any], y: list[float], mark: str) -> None:
     """The points of one verdict: filled, dotted, or hollow."""
     marks = series.marks or ("valid",) * len(x)
-    mine = [index for index, other in enumerate(marks) if other == mark]
-    places = [x[i] for i in mine], [y[i] for i in mine]
+    chosen = [index for index, other in enumerate(marks) if other == mark]
+    places = [x[i] for i in chosen], [y[i] for i in chosen]
     ink = colour(series.colour)
     face = ink if mark == "valid" else "white"
     shape = _MARKERS[symbol(series.symbol or 0)]

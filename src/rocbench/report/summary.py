@@ -13,17 +13,9 @@ from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import figure
-from rocbench.report.curves import (
-    Curve,
-    Point,
-    RunInfo,
-    level_words,
-    load_name,
-    load_notes,
-    marked,
-    rank,
-)
-from rocbench.report.plots import pace
+from rocbench.report.curves import Curve, Point, RunInfo, level_words, load_name, load_notes, marked, rank
+from rocbench.report.material import RunData
+from rocbench.report.plots import interactivity
 from rocbench.report.table import Table
 from rocbench.server import failures
 from rocbench.tables.row import Row, figures, listed, server_number
@@ -42,12 +34,12 @@ def with_interval(interval: stats.Interval) -> str:
     return figure(interval.estimate) + (f" ± {figure(interval.half_width)}" if interval.n > 1 else "")
 
 
-def best(found: Sequence[Curve]) -> Table:
-    """The configuration of highest output throughput per GPU, for each workload and model."""
+def best(curves: Sequence[Curve]) -> Table:
+    """Each configuration at its best load, by workload, ranked by output throughput per GPU."""
     rows = []
-    for workload in dict.fromkeys(curve.workload for curve in found):
-        mine = [(c, p) for c in found if c.workload == workload and (p := c.best()) is not None]
-        ranked = sorted(mine, key=lambda pair: rank(pair[1]), reverse=True)
+    for workload in dict.fromkeys(curve.workload for curve in curves):
+        points = [(c, p) for c in curves if c.workload == workload and (p := c.best()) is not None]
+        ranked = sorted(points, key=lambda pair: rank(pair[1]), reverse=True)
         rows += [_best_row(curve, point) for curve, point in ranked]
     header = (
         "workload",
@@ -63,7 +55,7 @@ def best(found: Sequence[Curve]) -> Table:
         "verdict",
     )
     notes = (
-        "each configuration at the load where its output throughput is highest, ranked by throughput per GPU; invalid rows take no part, and valid ones stand before those of unknown validity",
+        "each configuration at the load of its highest output throughput, ranked by throughput per GPU; invalid rows are left out, and valid rows rank before rows of unknown validity",
     )
     nothing = ("every row is invalid",)
     return Table("best", "Best configurations", header, tuple(rows), notes if rows else nothing)
@@ -73,10 +65,10 @@ def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:
     return (
         curve.workload,
         curve.name,
-        level_words(curve.shape, point.level),
+        curve.level(point),
         with_interval(point.interval("output_throughput")),
         figure(point.mean("output_throughput_per_gpu")),
-        figure(pace(point)),
+        figure(interactivity(point)),
         figure(point.mean("median_ttft_ms")),
         figure(point.mean("median_tpot_ms")),
         units.percent(point.mean("roofline_share")),
@@ -88,10 +80,25 @@ def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:
 # --- saturation
 
 
-def saturation(found: Sequence[Curve], gain: float = GAIN) -> Table:
+def loads(runs: Sequence[RunData], curves: Sequence[Curve], limits: Sequence[Limit]) -> tuple[Table, ...]:
+    """The tables on the largest useful load: saturation, SLO capacity and searches.
+
+    Args:
+        runs: the runs.
+        curves: their curves.
+        limits: the SLO; if empty, the sweeps' own SLO.
+    """
+    sweeps = [run.sweep for run in runs]
+    words = ", ".join(map(str, limits))
+    judged, words = (limits, words) if limits else sweep_limits(sweeps)
+    searches = searched([(run.info, run.rows, run.searches) for run in runs])
+    return saturation(curves, _gain_of(sweeps)), capacity(curves, judged, words), searches
+
+
+def saturation(curves: Sequence[Curve], gain: float = GAIN) -> Table:
     """Saturation point of each curve of at least two levels: doubling the load brings less than `gain`."""
     rows = []
-    for curve in found:
+    for curve in curves:
         if curve.shape == "trace" or len(curve.points) < 2:
             continue
         result = capacity_of.saturation([r for p in curve.points for r in (*p.rows, *p.invalid)], gain)
@@ -112,40 +119,39 @@ def saturation(found: Sequence[Curve], gain: float = GAIN) -> Table:
         )
     header = ("workload", "configuration", "saturates at", "95 % interval", "peak", "note")
     notes = (
-        f"the smallest load from which on a doubling brings less than {gain:.0%} more output tokens/s; levels whose users were not delivered are left out",
-        "the interval resamples the repeats; it can only name levels that were measured",
+        f"the smallest load above which each doubling brings less than {gain:.0%} more output tokens/s; levels whose users were not delivered are left out",
+        "the interval is a bootstrap over the repeats; its ends are measured levels",
     )
-    nothing = ("no configuration was measured at two levels of its load",)
+    nothing = ("no configuration was measured at two load levels",)
     return Table("saturation", "Saturation", header, tuple(rows), notes if rows else nothing)
 
 
-def gain_of(plans: Iterable[Mapping[str, Any]]) -> float:
+def _gain_of(sweeps: Iterable[Mapping[str, Any]]) -> float:
     """Gain that the sweeps require of a doubling; 5 % if they set none, or different ones."""
-    there = {float((plan.get("sweep") or {}).get("saturation_gain") or GAIN) for plan in plans}
-    return there.pop() if len(there) == 1 else GAIN
-
-
-def _without_rows(curve: Curve) -> str:
-    levels = [f"{p.level:,g}" for p in curve.points if not p.rows]
-    return f"no valid row at {', '.join(levels)}" if levels else ""
+    gains = {float(sweep.get("saturation_gain") or GAIN) for sweep in sweeps}
+    return gains.pop() if len(gains) == 1 else GAIN
 
 
 # --- SLO
 
 
-def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Table:
+def capacity(curves: Sequence[Curve], limits: Sequence[Limit], words: str) -> Table:
     """The largest load of each curve that met every limit, with no level below it that failed one.
 
     Args:
-        found: curves.
+        curves: curves.
         limits: on columns of `cells`.
         words: the SLO as text.
 
     Raises:
         InputError: a limit is on a column without numbers.
     """
+    header = ("workload", "configuration", "capacity", "output", "goodput", "at the next level")
+    if not limits:
+        note = "no SLO was set: give --slo 'p99_ttft_ms <= 2000', or set `slo` in the sweep"
+        return Table("slo", "SLO capacity", header, (), (note,))
     rows = []
-    for curve in found:
+    for curve in curves:
         outcomes = [(point, _outcome(point, limits)) for point in curve.points if point.rows]
         if not outcomes:
             continue
@@ -153,28 +159,24 @@ def capacity(found: Sequence[Curve], limits: Sequence[Limit], words: str) -> Tab
         best = max((n for n in range(failed) if outcomes[n][1] == "pass"), default=-1)
         passed = outcomes[best][0] if best >= 0 else None
         none = "none of the levels" if failed == 0 else "cannot tell"
-        unclear = [
-            level_words(curve.shape, outcomes[n][0].level) for n in range(best) if outcomes[n][1] != "pass"
-        ]
-        told = (
+        unclear = [curve.level(point) for point, outcome in outcomes[: max(best, 0)] if outcome != "pass"]
+        no_rows = [f"{p.level:,g}" for p in curve.points if not p.rows]
+        remarks = (
             _why(curve, *outcomes[best + 1], limits) if best + 1 < len(outcomes) else _no_higher(curve),
             f"cannot tell at {', '.join(unclear)}" if unclear else "",
-            _without_rows(curve),
+            f"no valid row at {', '.join(no_rows)}" if no_rows else "",
         )
         rows.append(
             (
                 curve.load,
                 curve.name,
-                level_words(curve.shape, passed.level) if passed else none,
+                curve.level(passed) if passed else none,
                 figure(passed.mean("output_throughput"), "tok/s") if passed else units.ABSENT,
                 figure(passed.mean("goodput"), "requests/s") if passed else units.ABSENT,
-                "; ".join(part for part in told if part),
+                "; ".join(filter(None, remarks)),
             )
         )
-    header = ("workload", "configuration", "capacity", "output", "goodput", "at the next level")
-    note = "" if limits else "no SLO was set: give --slo 'p99_ttft_ms <= 2000', or `slo` in the sweep"
-    notes = (f"SLO: {words}",) if limits else (note,)
-    return Table("slo", "SLO capacity", header, tuple(rows) if limits else (), notes)
+    return Table("slo", "SLO capacity", header, tuple(rows), (f"SLO: {words}",))
 
 
 def _outcome(point: Point, limits: Sequence[Limit]) -> slo.Outcome:
@@ -185,9 +187,9 @@ def _outcome(point: Point, limits: Sequence[Limit]) -> slo.Outcome:
 def _figures(point: Point, column: str) -> list[float]:
     if any(isinstance(row.get(column), str | bool) for row in point.rows):
         raise InputError(
-            f"{column!r} is no number",
+            f"{column!r} is not a number",
             where="--slo",
-            fix="docs/results.md lists all columns with their units",
+            fix="choose a column from docs/results.md",
         )
     return figures(point.rows, column)
 
@@ -198,7 +200,7 @@ def _no_higher(curve: Curve) -> str:
 
 def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limit]) -> str:
     """The limits that a level failed, or that its repeats straddle."""
-    told = []
+    values = []
     for limit in limits:
         if limit.judge(_figures(point, limit.metric)) != outcome:
             continue
@@ -206,36 +208,35 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
         shown = units.percent if unit_of(limit.metric) == "share" else figure
         spread = f" ± {shown(interval.half_width)}" if outcome == "unclear" and interval.n > 1 else ""
         few = " of too few requests" if any(row.few_samples(limit.metric) for row in point.rows) else ""
-        told.append(
+        values.append(
             f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}{few}"
         )
     doubt = "cannot tell: " if outcome == "unclear" else ""
-    return f"{level_words(curve.shape, point.level)}: {doubt}{', '.join(told)}"
+    return f"{curve.level(point)}: {doubt}{', '.join(values)}"
 
 
-def searched(runs: Iterable[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, Any]]]]) -> Table:
+def searched(runs: Sequence[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, Any]]]]) -> Table:
     """Results of each sweep's search: the largest load shown to meet its limits, the smallest that failed.
 
     Args:
         runs: each run's name, rows and search.json.
     """
-    listed = list(runs)
     lines = []
-    for info, rows, searches in listed:
+    for info, rows, searches in runs:
         names = {row.server: marked(row.configuration, row.origin) for row in rows}
         for search in searches:
-            kind = "open" if search["unit"] == "requests/s" else "closed"
+            shape = "open" if search["unit"] == "requests/s" else "closed"
             best, failed = search["best"], search["failed"]
             name = names.get(server_number(search), str(search["model"]))
             lines.append(
                 (
-                    load_name(str(search["workload"]), kind),
-                    f"{name} · {info.label}" if len(listed) > 1 else name,
+                    load_name(str(search["workload"]), shape),
+                    f"{name} · {info.label}" if len(runs) > 1 else name,
                     ", ".join(search["limits"]),
-                    level_words(kind, best) if best is not None else "no level was shown to meet them",
-                    level_words(kind, failed) if failed is not None else units.ABSENT,
+                    level_words(shape, best) if best is not None else "no level was shown to meet them",
+                    level_words(shape, failed),
                     str(search["measurements"]),
-                    str(search["why"]) + ("" if search["ended"] else "; not ended"),
+                    str(search["why"]) + ("" if search["ended"] else "; not finished"),
                 )
             )
     header = (
@@ -250,17 +251,15 @@ def searched(runs: Iterable[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, 
     return Table("search", "Search for the largest load within limits", header, tuple(lines))
 
 
-def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:
+def sweep_limits(sweeps: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:
     """The one SLO of the runs' sweeps, by the share of requests that met it; empty for none or several."""
-    there = []
-    for plan in plans:
-        wanted = (plan.get("sweep") or {}).get("slo") or {}
-        there.append({name: value for name, value in wanted.items() if value is not None})
-    if not there or not there[0] or any(other != there[0] for other in there):
-        return [], ""
-    words = ", ".join(
-        f"{name.removesuffix('_ms').upper()} ≤ {value:g} ms" for name, value in there[0].items()
+    first, *others = (
+        {name: value for name, value in (sweep.get("slo") or {}).items() if value is not None}
+        for sweep in sweeps
     )
+    if not first or any(other != first for other in others):
+        return [], ""
+    words = ", ".join(f"{name.removesuffix('_ms').upper()} ≤ {value:g} ms" for name, value in first.items())
     return (
         [Limit("goodput_share", ">=", GOOD_SHARE)],
         f"at least {GOOD_SHARE:.0%} of a level's requests have {words}",
@@ -272,27 +271,26 @@ def sweep_limits(plans: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:
 
 def doubts(rows: Sequence[Row]) -> Table:
     """Every reason code of the rows: count, cells, meaning and remedy."""
-    found: dict[str, list[Row]] = {}
+    by_code: dict[str, list[Row]] = {}
     for row in rows:
         for code in row.codes:
-            found.setdefault(code, []).append(row)
+            by_code.setdefault(code, []).append(row)
     known = {code.id: code for code in CODES}
     order = {"voids": 0, "unknown": 1, "informs": 2}
     lines = []
-    for code in sorted(found, key=lambda c: (order.get(known[c].effect, 3) if c in known else 3, c)):
+    for code in sorted(by_code, key=lambda c: (order.get(known[c].effect, 3) if c in known else 3, c)):
         entry, cause = known.get(code), failures.known(code)
+        action = (
+            entry.action if entry else cause.fix if cause else "read failure_message and the server's log"
+        )
         lines.append(
             (
                 code,
                 entry.effect if entry else "cause",
-                str(len(found[code])),
-                _where(found[code]),
+                str(len(by_code[code])),
+                _cells(by_code[code]),
                 cause.cause if cause else meaning(code),
-                entry.action
-                if entry
-                else cause.fix
-                if cause
-                else "read failure_message and the server's log",
+                action,
             )
         )
     header = ("code", "effect", "rows", "cells", "meaning", "what to do")
@@ -302,49 +300,47 @@ def doubts(rows: Sequence[Row]) -> Table:
 
 def failed(rows: Sequence[Row]) -> Table:
     """Message of each server that could not be measured, from its row."""
-    told = _by_text(rows, "failure_message")
-    lines = [(_where(mine), str(len(mine)), " ".join(text.split())) for text, mine in told.items()]
+    lines = [
+        (_cells(group), str(len(group)), " ".join(message.split()))
+        for message, group in _by_text(rows, "failure_message").items()
+    ]
     return Table("failed", "Cells that could not be measured", ("cells", "rows", "why"), tuple(lines))
 
 
 def errors(rows: Sequence[Row]) -> Table:
-    """Answers to failed requests, in the servers' own words."""
-    told = _by_text(rows, "common_error")
+    """The most frequent error of each cell with failed requests, as the server returned it."""
     lines = [
-        (_where(mine), f"{sum(figures(mine, 'common_error_count')):,.0f}", said)
-        for said, mine in told.items()
+        (_cells(group), f"{sum(figures(group, 'common_error_count')):,.0f}", message)
+        for message, group in _by_text(rows, "common_error").items()
     ]
-    return Table(
-        "errors", "What failed requests were told", ("cells", "requests", "most often"), tuple(lines)
-    )
+    header = ("cells", "requests", "most frequent error")
+    return Table("errors", "Errors of failed requests", header, tuple(lines))
 
 
 def notes(rows: Sequence[Row]) -> Table:
     """Notes of the load generator on the cells."""
-    lines = [(_where(mine), str(len(mine)), said) for said, mine in load_notes(rows).items()]
-    return Table("notes", "Notes of the load", ("cells", "rows", "note"), tuple(lines))
+    lines = [(_cells(group), str(len(group)), note) for note, group in load_notes(rows).items()]
+    return Table("notes", "Notes of the load generator", ("cells", "rows", "note"), tuple(lines))
 
 
 def _by_text(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.get(column):
-            found.setdefault(str(row[column]), []).append(row)
-    return found
+            groups.setdefault(str(row[column]), []).append(row)
+    return groups
 
 
 def _counts(rows: Sequence[Row]) -> str:
     count = Counter(row.word for row in rows)
-    unmade = sorted(listed(rows, "unknown_checks"))
+    unchecked = sorted(listed(rows, "unknown_checks"))
     text = ", ".join(f"{count[word]:,} {word}" for word in ("valid", "invalid", "unknown"))
     text = f"{len(rows):,} rows: {text}"
-    return f"{text}; checks that could not be made on some rows: {', '.join(unmade)}" if unmade else text
+    return f"{text}; not checked on some rows: {', '.join(unchecked)}" if unchecked else text
 
 
-def _where(rows: Sequence[Row], most: int = 4) -> str:
-    keys = list(dict.fromkeys(str(row.get("key") or row.get("cell_id")) for row in rows))
-    more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + more
+def _cells(rows: Sequence[Row]) -> str:
+    return units.some(list(dict.fromkeys(str(row.get("key") or row.get("cell_id")) for row in rows)), 4)
 
 
 def unit_of(column: str) -> str:

@@ -24,52 +24,47 @@ class Table:
     bad: frozenset[int] = frozenset()
     """Invalid rows: struck through in the page, marked by text elsewhere."""
 
-    def numeric(self, column: int) -> bool:
-        """Return whether a column holds figures, which are right-aligned."""
-        cells = [row[column] for row in self.rows if row[column] not in {"", "-"}]
-        return bool(cells) and all(_FIGURE.match(cell) for cell in cells)
-
-    def aligned(self) -> Iterator[tuple[str, bool]]:
-        """Each heading, and True if its column is right-aligned."""
-        for index, name in enumerate(self.header):
-            yield name, self.numeric(index)
-
     def classes(self) -> Iterator[tuple[str, str]]:
-        """Each heading and its column's kind: `n` figures, `s` words on one line, `t` text."""
-        for index, (name, flush) in enumerate(self.aligned()):
-            longest = max((len(row[index]) for row in self.rows), default=0)
-            yield name, "n" if flush else "s" if longest <= SHORT else "t"
+        """Each heading and its column's kind: `n` right-aligned figures, `s` words on one line, `t` text."""
+        for index, name in enumerate(self.header):
+            cells = [row[index] for row in self.rows if row[index] not in {"", "-"}]
+            longest = max(map(len, cells), default=0)
+            if cells and all(_FIGURE.match(cell) for cell in cells):
+                yield name, "n"
+            else:
+                yield name, "s" if longest <= SHORT else "t"
 
     def without_constant(self, column: str) -> Table:
         """The table without a column whose value is the same in every row; the heading has the value."""
         index = self.header.index(column)
-        said = {row[index] for row in self.rows}
-        if len(said) != 1:
+        values = {row[index] for row in self.rows}
+        if len(values) != 1:
             return self
-
-        def others(cells: tuple[str, ...]) -> tuple[str, ...]:
-            return cells[:index] + cells[index + 1 :]
-
-        title = f"{self.title}, {said.pop()}"
-        return replace(self, title=title, header=others(self.header), rows=tuple(map(others, self.rows)))
+        others = [i for i in range(len(self.header)) if i != index]
+        return replace(self._columns(others), title=f"{self.title}, {values.pop()}")
 
     def without_absent(self) -> Table:
         """The table without columns that are empty in every row."""
         kept = [i for i in range(len(self.header)) if any(row[i] not in {"", "-"} for row in self.rows)]
-        if not self.rows or len(kept) == len(self.header):
+        return self._columns(kept) if self.rows else self
+
+    def _columns(self, indices: Sequence[int]) -> Table:
+        header, *rows = (tuple(cells[i] for i in indices) for cells in (self.header, *self.rows))
+        return replace(self, header=header, rows=tuple(rows))
+
+    def cut(self) -> Table:
+        """The table with at most MAX_ROWS rows, and a note on the location of the rest."""
+        if len(self.rows) <= MAX_ROWS:
             return self
-        header = tuple(self.header[i] for i in kept)
-        return replace(self, header=header, rows=tuple(tuple(row[i] for i in kept) for row in self.rows))
-
-    def cut(self, most: int, rest: str) -> Table:
-        """The table with at most `most` rows, and a note on the location of the rest."""
-        if len(self.rows) <= most:
-            return self
-        note = f"the first {most:,} of {len(self.rows):,} rows; {rest}"
-        bad = frozenset(index for index in self.bad if index < most)
-        return replace(self, rows=self.rows[:most], notes=(*self.notes, note), bad=bad)
+        note = (
+            f"the first {MAX_ROWS:,} of {len(self.rows):,} rows; all rows are in the run folder's cells.csv"
+        )
+        bad = frozenset(index for index in self.bad if index < MAX_ROWS)
+        return replace(self, rows=self.rows[:MAX_ROWS], notes=(*self.notes, note), bad=bad)
 
 
+MAX_ROWS = 400
+"""Maximum rows of a table in a report; more would make the page slow to open."""
 TEX_LINE = 90
 """Characters that fit in a line of a paper."""
 SHORT = 34

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocbench import stats, units
 from rocbench.columns import CELLS, LATENCIES
 from rocbench.report.chart import figure
-from rocbench.report.curves import RunInfo, level_words, marked, reasons, verdict_word
+from rocbench.report.curves import level_words, marked, reasons, verdict_word
+from rocbench.report.material import RunData
 from rocbench.report.table import Table
+from rocbench.server.command import shell_line
 from rocbench.tables.row import Row
 
 Json = Mapping[str, Any]
@@ -34,24 +35,28 @@ CELL_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("server_kv_usage_max", "KV max", "percent"),
     ("mean_power_w", "power, W", "figure"),
 )
+P99_NOTE = (
+    f"p99 needs at least {stats.min_samples(99)} requests, for an interval that assumes no distribution; p99 of fewer "
+    "is not shown"
+)
 
 
-def runs(infos: Sequence[RunInfo], manifests: Sequence[Json], counts: Sequence[int]) -> Table:
+def runs(covered: Sequence[RunData]) -> Table:
     """The runs that the report covers."""
     rows = tuple(
         (
-            marked(info.label, info.synthetic),
-            info.run_id,
-            info.begun_at[:16].replace("T", " "),
-            str(manifest.get("sweep", units.ABSENT)),
-            str((manifest.get("hardware") or {}).get("name", units.ABSENT)),
-            str((manifest.get("node") or {}).get("node", units.ABSENT)),
-            str(manifest.get("rocbench", units.ABSENT)),
-            f"{count:,}",
+            marked(run.info.label, run.info.synthetic),
+            run.info.run_id,
+            run.info.begun_at[:16].replace("T", " "),
+            str(run.manifest.get("sweep", units.ABSENT)),
+            str((run.manifest.get("hardware") or {}).get("name", units.ABSENT)),
+            str((run.manifest.get("node") or {}).get("node", units.ABSENT)),
+            str(run.manifest.get("rocbench", units.ABSENT)),
+            f"{len(run.rows):,}",
         )
-        for info, manifest, count in zip(infos, manifests, counts, strict=True)
+        for run in covered
     )
-    header = ("run", "id", "begun, UTC", "sweep", "hardware", "node", "rocbench", "rows")
+    header = ("run", "id", "started, UTC", "sweep", "hardware", "node", "rocbench", "rows")
     return Table("runs", "Runs", header, rows)
 
 
@@ -80,24 +85,21 @@ def cells(rows: Sequence[Row], names: Mapping[str, str]) -> Table:
             str(row.get("workload")),
             level_words(row.shape, row.level),
             str(row.get("repeat")),
-            *(shown_value(row, column, how) for column, _, how in shown),
+            *(shown_value(row, column, style) for column, _, style in shown),
             verdict_words(row),
         )
         for row in rows
     )
     bad = frozenset(index for index, row in enumerate(rows) if row.valid is False)
-    notes = (
-        f"p99 is shown from {stats.min_samples(99)} requests on, the least for an interval that assumes no distribution",
-    )
-    return Table("cells", "All rows", header, body, notes, bad)
+    return Table("cells", "All rows", header, body, (P99_NOTE,), bad)
 
 
-def shown_value(row: Row, column: str, how: str) -> str:
+def shown_value(row: Row, column: str, style: str) -> str:
     """One figure as text; p99 of too few requests is not shown."""
     value = row.get(column)
     if value is None:
         return units.ABSENT
-    match how:
+    match style:
         case "percent":
             return units.percent(float(value))
         case "count":
@@ -119,15 +121,14 @@ def verdict_words(row: Row) -> str:
 
 def commands(plan: Json) -> list[tuple[str, str, Table]]:
     """Each server: its id, its command as one line for a shell, and the reason for each flag."""
-    found = []
+    servers = []
     for server in plan.get("servers") or ():
+        line = "a running server; nothing was launched"
         if server.get("argv"):
-            env = [f"{name}={shlex.quote(str(value))}" for name, value in (server.get("env") or {}).items()]
-            line = " ".join([*env, shlex.join(server["argv"])])
-        else:
-            line = "a running server; nothing was launched"
-        found.append((str(server.get("server_id")), line, _provenance(server)))
-    return found
+            env = {name: str(value) for name, value in (server.get("env") or {}).items()}
+            line = shell_line(server["argv"], env)
+        servers.append((str(server.get("server_id")), line, _provenance(server)))
+    return servers
 
 
 def _provenance(server: Json) -> Table:
@@ -167,24 +168,24 @@ def _flag(value: Any) -> str:
 
 def environment(manifests: Sequence[Json]) -> Table:
     """Facts of the nodes, one column for each run; facts that all runs share are listed once."""
-    flat = [dict(_flattened(m.get("node") or {})) | _hardware(m) for m in manifests]
+    flat = [dict(_flattened(m.get("node") or {})) | gpu_facts(m) for m in manifests]
     names = list(dict.fromkeys(name for facts in flat for name in facts))
-    rows = []
-    for name in names:
-        there = list(dict.fromkeys(facts.get(name, units.ABSENT) for facts in flat))
-        rows.append((name, " | ".join(there)))
-    return Table("environment", "Environment", ("fact", "value"), tuple(rows))
+    rows = tuple(
+        (name, " | ".join(dict.fromkeys(facts.get(name, units.ABSENT) for facts in flat))) for name in names
+    )
+    return Table("environment", "Environment", ("fact", "value"), rows)
 
 
-def _hardware(manifest: Json) -> dict[str, str]:
+def gpu_facts(manifest: Json) -> dict[str, str]:
+    """Number and kind of a run's GPUs, and their memory; empty without GPUs."""
     hardware = manifest.get("hardware") or {}
     gpu = hardware.get("gpu") or {}
     if not gpu:
         return {}
     return {
         "GPUs": f"{hardware.get('gpus')} x {gpu.get('name')} ({gpu.get('gfx')})",
-        "HBM a GPU": units.size(gpu.get("hbm_bytes")),
-        "HBM bandwidth a GPU": f"{gpu.get('hbm_bytes_per_s', 0) / 1e12:.2f} TB/s",
+        "HBM per GPU": units.size(gpu.get("hbm_bytes")),
+        "HBM bandwidth per GPU": f"{gpu.get('hbm_bytes_per_s', 0) / 1e12:.2f} TB/s",
     }
 
 
@@ -196,19 +197,23 @@ def _flattened(value: Any, name: str = "") -> list[tuple[str, str]]:
             for pair in _flattened(inner, f"{name}.{key}" if name else str(key))
         ]
     if isinstance(value, list):
-        unlike = list(dict.fromkeys(json.dumps(inner, sort_keys=True, default=str) for inner in value))
-        if len(unlike) == len(value) and name == "gpus":
-            value = [
-                {k: v for k, v in inner.items() if k not in ("gpu", "pci", "numa_node")} for inner in value
-            ]
-            unlike = list(dict.fromkeys(json.dumps(inner, sort_keys=True, default=str) for inner in value))
-        return [(name, f"{len(value)} x {text}" if len(unlike) == 1 else text) for text in unlike]
+        distinct = _distinct(value)
+        if len(distinct) == len(value) and name == "gpus":
+            distinct = _distinct(
+                {k: v for k, v in gpu.items() if k not in ("gpu", "pci", "numa_node")} for gpu in value
+            )
+        return [(name, f"{len(value)} x {text}" if len(distinct) == 1 else text) for text in distinct]
     return [(name, str(value))]
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
+    """The values as JSON, each once."""
+    return list(dict.fromkeys(json.dumps(value, sort_keys=True, default=str) for value in values))
 
 
 def definitions() -> Table:
     """Definition of each figure in the report, from the table of columns."""
-    wanted = {column for column, _, _ in CELL_COLUMNS} | {
+    shown = {column for column, _, _ in CELL_COLUMNS} | {
         "goodput",
         "roofline_output_throughput",
         "joules_per_output_token",
@@ -216,9 +221,9 @@ def definitions() -> Table:
         "total_token_throughput",
     }
     rows = [(name.upper(), "ms", meaning) for name, meaning in LATENCIES.items()]
-    rows += [(c.name, c.unit, c.meaning) for c in CELLS if c.name in wanted and not c.name.endswith("_ms")]
+    rows += [(c.name, c.unit, c.meaning) for c in CELLS if c.name in shown and not c.name.endswith("_ms")]
     notes = (
-        "throughput counts tokens stamped in the measured window, latencies are of requests that began in it",
-        "TPOT and ITL are as vLLM defines them (vllm/benchmarks/serve.py, calculate_metrics); what AIPerf and GuideLLM call ITL is TPOT here",
+        "throughput counts the tokens received in the measured window; latencies are those of requests that began in it",
+        "TPOT and ITL are defined as in vLLM (vllm/benchmarks/serve.py, calculate_metrics); AIPerf and GuideLLM use ITL for TPOT",
     )
-    return Table("definitions", "What the figures are", ("figure", "unit", "meaning"), tuple(rows), notes)
+    return Table("definitions", "Definitions", ("figure", "unit", "meaning"), tuple(rows), notes)

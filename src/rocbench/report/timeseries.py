@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rocbench.report.chart import GREY, Chart, Panel, Series, View
-from rocbench.report.curves import Curve
+from rocbench.report.chart import Chart, Panel, Series, View
+from rocbench.report.curves import Curve, Point
 from rocbench.tables.row import Row, synthetic
 
 Floats = npt.NDArray[np.float64]
+GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+"""Gauges of the server that are drawn."""
 CELLS = 12
+"""Maximum cells in the chart."""
 POINTS = 240
+"""Maximum points of a series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +31,15 @@ class Course:
     tokens_per_s: Floats
     """Tokens in each whole second of the window."""
     server: dict[str, tuple[Floats, Floats]]
-    """Times and values of num_requests_running, num_requests_waiting and kv_cache_usage_perc."""
+    """Times and values, by gauge."""
     power: tuple[Floats, Floats]
     """Times, and total power of the server's GPUs in W."""
 
 
-def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> list[Chart]:
-    """One chart with a view for the best cell of each curve."""
+def charts(curves: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> list[Chart]:
+    """One chart with a view for the best cell of each curve; none if nothing was recorded."""
     views, origins = [], set()
-    cells = chosen(found)
-    left = f" Of {len(cells)} configurations the first {CELLS} are shown." if len(cells) > CELLS else ""
+    cells = [(curve, _row(best)) for curve in curves if (best := curve.best()) is not None]
     for curve, row in cells[:CELLS]:
         course = course_of(row)
         name = f"{row.get('key')}, repeat {row.get('repeat')}"
@@ -44,37 +47,29 @@ def chart(found: Sequence[Curve], course_of: Callable[[Row], Course | None]) -> 
         if view is not None and view.panels:
             views.append(view)
             origins.add(curve.origin)
-    made = Chart(
+    left_out = f" The first {CELLS} of {len(cells)} configurations are shown." if len(cells) > CELLS else ""
+    chart = Chart(
         "time-series",
         "Around the measured window",
-        "One cell at a time: the best of each configuration. Between the shaded edges lies the measured window; what "
-        "is before it is warm-up, what comes after it keeps the load full until the last measured request has ended. "
-        "Requests in flight are the client's, exact from their stamps; running, queued and KV cache are the server's "
-        f"own gauges.{left}",
+        "One cell at a time: the best of each configuration. The shaded area is the measured window. The time before "
+        "it is warm-up; after it, the load stays full until the last measured request has ended. Requests in flight "
+        "are the client's, exact from its timestamps; running, queued and KV cache are the server's own gauges."
+        + left_out,
         tuple(views),
         synthetic(origins),
         "cell",
     )
-    return [] if made.empty else [made]
+    return [] if chart.empty else [chart]
 
 
-def chosen(found: Sequence[Curve]) -> list[tuple[Curve, Row]]:
-    """Each curve with a row of its best point: the last valid row, else the last row."""
-    rows = []
-    for curve in found:
-        point = curve.best()
-        if point is not None:
-            row = next((r for r in reversed(point.rows) if r.valid), point.rows[-1])
-            rows.append((curve, row))
-    return rows
+def _row(point: Point) -> Row:
+    """The last valid row of a point, else the last row."""
+    return next((row for row in reversed(point.rows) if row.valid), point.rows[-1])
 
 
 def _view(name: str, course: Course) -> View:
     requests = [_in_flight(course)] if len(course.sent_s) else []
-    running, waiting, kv = (
-        course.server.get(gauge, (np.empty(0), np.empty(0)))
-        for gauge in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
-    )
+    running, waiting, kv = (course.server.get(gauge, (np.empty(0), np.empty(0))) for gauge in GAUGES)
     requests += [
         _line("running at the server", running, 1, "requests", dash=True),
         _line("queued at the server", waiting, 3, "requests"),
@@ -120,18 +115,18 @@ def _line(
     x, y = thinned(*data)
     return Series(
         name,
-        tuple(float(f"{v:.5g}") for v in x),
-        tuple(float(f"{v:.5g}") for v in y),
-        colour if colour >= 0 else GREY,
+        tuple(x.tolist()),
+        tuple(y.tolist()),
+        colour,
         "dot" if dash else "solid",
         hover_all=f"{name}: %{{y:,.4~g}} {unit}<br>at %{{x:.1f}} s",
         step=step,
     )
 
 
-def thinned(x: Floats, y: Floats, points: int = POINTS) -> tuple[Floats, Floats]:
-    """At most `points` points of a series: the means of equal sections."""
-    if len(x) <= points:
+def thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """At most POINTS points of a series: the means of equal sections."""
+    if len(x) <= POINTS:
         return x, y
-    parts = np.array_split(np.arange(len(x)), points)
+    parts = np.array_split(np.arange(len(x)), POINTS)
     return np.array([x[p].mean() for p in parts]), np.array([y[p].mean() for p in parts])

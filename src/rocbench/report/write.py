@@ -27,11 +27,6 @@ class Written:
     banner: tuple[str, str]
     """The banner as the report shows it; empty texts if every row was measured."""
 
-    @property
-    def simulated(self) -> bool:
-        """True if some rows were not measured on a GPU."""
-        return bool(self.banner[0])
-
 
 def report(
     folders: Sequence[RunFolder],
@@ -39,34 +34,37 @@ def report(
     limits: Sequence[Limit] = (),
     *,
     with_study: bool = False,
-    own: Sequence[Table] = (),
+    more_tables: Sequence[Table] = (),
 ) -> Written:
-    """Write the report on some runs into `out`. `own` are additional tables of a study.
+    """Write the report on some runs into `out`; `more_tables` are added to those of the study.
 
     Raises:
         InputError: another user's folder or a link is at the path of one of the report's folders.
         EnvironmentFault: the report cannot be written.
     """
     runs = material.read_runs(folders)
-    made = document.build(runs, limits)
+    content = document.build(runs, limits)
     try:
-        for place in (out, out / PLOTS, *((out / STUDY,) if with_study else ())):
-            writing.output_folder(place)
-        files = static.write(made.charts(), out / PLOTS)
-        html = writing.output_file(out / "report.html", page.html(made))
-        text = writing.output_file(out / "report.md", markdown.text(made, files, PLOTS))
-        more = _study([*study.build(runs, limits), *own], out, made.banner) if with_study else ()
+        for folder in (out, out / PLOTS, *((out / STUDY,) if with_study else ())):
+            writing.output_folder(folder)
+        files = static.write(content.charts(), out / PLOTS)
+        paths = [
+            writing.output_file(out / "report.html", page.html(content)),
+            writing.output_file(out / "report.md", markdown.report_markdown(content, files, PLOTS)),
+        ]
+        if with_study:
+            paths.append(_study([*study.build(runs, limits), *more_tables], out, content.banner))
     except OSError as error:
         raise EnvironmentFault(f"cannot write the report: {error.strerror}", where=str(out)) from None
-    return Written((html, text, *more), sum(map(len, files.values())), made.banner)
+    return Written(tuple(paths), sum(map(len, files.values())), content.banner)
 
 
-def _study(made: Sequence[Table], out: Path, banner: tuple[str, str]) -> tuple[Path, ...]:
+def _study(tables: Sequence[Table], out: Path, banner: tuple[str, str]) -> Path:
     """Write study.md with every table of a study, and each table as CSV and LaTeX in `study/`."""
-    for number, each in enumerate(made, start=1):
+    for number, each in enumerate(tables, start=1):
         stem = f"{number:02d}-{each.id}"
         writing.output_file(out / STUDY / f"{stem}.csv", table.as_csv(each))
         writing.output_file(out / STUDY / f"{stem}.tex", table.latex(each))
     head = ["# Tables of the study", "", f"> **{banner[0]}.** {banner[1]}\n" if banner[0] else ""]
-    body = [table.table_markdown(each, "##") for each in made]
-    return (writing.output_file(out / "study.md", "\n".join([*head, *body])),)
+    body = [table.table_markdown(each, "##") for each in tables]
+    return writing.output_file(out / "study.md", "\n".join([*head, *body]))

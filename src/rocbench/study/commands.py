@@ -285,7 +285,7 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
 
     rows = [(part, run_.rows) for part, run_ in done]
     own = results.void(found.study, rows)
-    written = write.report([run_ for _, run_ in done], target / "report", with_study=True, own=own)
+    written = write.report([run_ for _, run_ in done], target / "report", with_study=True, more_tables=own)
     if written.banner[0]:
         console.say(": ".join(written.banner))
     tables = [results.artefacts(found.study, rows), *results.published(None if small else found.tables, rows)]

@@ -363,7 +363,7 @@ def test_history_shows_a_change_point(command, runs, tmp_path):
     assert set(frame[frame["changed"]]["run"]) == {"night5"}  # the slower server is another configuration
     shown = command("history", "--results", tmp_path, "--key", "llama-3.1-405b/short/c8").out
     assert shown.count("change point") == 1
-    assert shown.count("configured anew") == 1
+    assert shown.count("configuration changed") == 1
     assert command("history", "--results", tmp_path, "--metric", "nothing").code == 2
     assert command("history", "--results", tmp_path, "--metric", "model").code == 2
     assert command("history", "--results", tmp_path, "--model", "other").code == 2

@@ -77,6 +77,8 @@ def test_the_page_has_the_banner_and_every_plot(written, small_run):
         found = re.search(rf'id="{re.escape(chart.id)}".*?application/json">(.*?)</script>', text, re.DOTALL)
         assert found is not None
         assert len(json.loads(found[1])) == len(chart.views)
+        assert chart.synthetic == "simulated"
+        assert f'{html.escape(chart.title)} <span class="tag">simulated</span></h3>' in text
     assert done.banner[0] == "SIMULATED"
 
 
@@ -152,6 +154,7 @@ def test_static_plots_are_the_same_when_made_again(small_run, tmp_path):
     made = document.build(material.read_runs([small_run]))
     charts = made.charts()[:1]
     for name in ("a", "b"):
+        (tmp_path / name).mkdir()
         static.write(charts, tmp_path / name)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -195,8 +198,8 @@ def test_the_workloads_of_a_study_have_each_cells_own_bounds(small_run):
         for cell in server["cells"]:
             cell["workload"]["prompt_pool"] = 1 if cell["cell_id"] == first else None
     (one, *others) = study_results.workloads([replace(run, rows=tuple(rows))]).rows
-    assert "75 requests in all, at most 1 a user" in one
-    assert "1, again and again" in one
+    assert "75 requests, at most 1 per user" in one
+    assert "1, repeated" in one
     assert all("each unique" in other and "at least" in other[-1] for other in others)
     assert others
 
@@ -251,7 +254,7 @@ def test_the_markdown_is_as_in_the_golden_file(tmp_path):
     made = document.build(material.read_runs([fixed_run(tmp_path / "fixed")]))
     files = {chart.id: [(view.name, chart.id) for view in chart.views[:1]] for chart in made.charts()}
     shown = replace(made, servers=(), after=(), subtitle="2026-01-01")
-    text = markdown.text(shown, files, "plots").replace(__version__, "VERSION")
+    text = markdown.report_markdown(shown, files, "plots").replace(__version__, "VERSION")
     path = GOLDEN / "fixed.md"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")

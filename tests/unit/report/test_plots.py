@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,8 +17,7 @@ from rocbench.tables.row import Row, records
 @pytest.fixture(scope="module")
 def found(small_run):
     """The curves of the small run."""
-    (run,) = material.read_runs([small_run])
-    return curves([(run.info, run.rows)])
+    return material.curves_of(material.read_runs([small_run]))
 
 
 def test_throughput_has_means_bounds_and_hollow_invalid_rows(found):
@@ -118,7 +119,7 @@ def test_a_request_without_an_end_stays_in_flight():
 def test_time_series_of_the_best_cells(found, small_run):
     """One view a configuration, the window marked, in flight as high as the users asked for."""
     readings = material.Readings(material.read_runs([small_run]))
-    (chart,) = timeseries.chart(found, readings.course)
+    (chart,) = timeseries.charts(found, readings.course)
     assert len(chart.views) == 2
     view = chart.views[0]
     assert view.band is not None
@@ -136,13 +137,13 @@ def test_a_cell_of_which_nothing_was_recorded_has_no_view(found):
     """As one whose tables were edited: there is no panel to draw."""
     none = np.empty(0)
     nothing = timeseries.Course(58.0, none, none, none, {}, (none, none))
-    assert timeseries.chart(found, lambda _: nothing) == []
+    assert timeseries.charts(found, lambda _: nothing) == []
 
 
 def test_ablation_effects(ablation_run):
     """The factor that was made 6 % faster is better, with an interval around 6 %."""
     (run,) = material.read_runs([ablation_run])
-    (chart,), (table,) = effects.ablation(run.cells, run.plan["sweep"]["factors"])
+    (chart,), (table,) = effects.ablation(run)
     view = next(view for view in chart.views if view.name == "output_throughput")
     (series,) = view.panels[0].series
     assert series.name == "better"
@@ -162,7 +163,7 @@ def test_where_an_effect_was_measured_is_said_in_words():
 def test_comparison_of_two_runs(small_run, later_run):
     """Run B against run A; cells with invalid rows have no effect to draw, and the table says why."""
     a, b = material.read_runs([small_run, later_run])
-    (chart,), (table,) = effects.comparison((a.info.label, a.cells), (b.info.label, b.cells))
+    (chart,), (table,) = effects.comparison(a, b)
     better = next(series for series in chart.views[0].panels[0].series if series.name == "better")
     assert all(5 < x < 12 for x in better.x)
     void = [row for row in table.rows if "qwen3-vl-235b" in row and "256" in row]
@@ -172,8 +173,7 @@ def test_comparison_of_two_runs(small_run, later_run):
 def test_runs_that_are_not_to_be_compared_say_why(small_run, later_run):
     """Simulated against measured: the reason stands in place of the plot."""
     a, b = material.read_runs([small_run, later_run])
-    cells = b.cells.assign(simulated=False)
-    charts, (table,) = effects.comparison((a.info.label, a.cells), (b.info.label, cells))
+    charts, (table,) = effects.comparison(a, replace(b, cells=b.cells.assign(simulated=False)))
     assert charts == []
     assert "simulated" in table.rows[0][0]
 
@@ -190,12 +190,10 @@ def test_differing_flags_are_named_one_by_one():
 def test_the_history_finds_the_day_on_which_a_figure_moved(nights):
     """Fourteen runs, slower from the eighth on: a line by the day, and the change point."""
     runs = material.read_runs(nights)
-    charts, (moved,) = history.charts(
-        curves([(run.info, run.rows) for run in runs]), [run.info for run in runs]
-    )
+    charts, (changes,) = history.changes(material.curves_of(runs), [run.info for run in runs])
     assert len(charts[0].views[0].panels[0].series[0].x) == 14
     assert charts[0].views[0].date_x
-    row = next(row for row in moved.rows if "output_throughput" in row)
+    row = next(row for row in changes.rows if "output_throughput" in row)
     assert row[3].startswith("2026-01-08")
     assert row[4].startswith("-")
 
@@ -229,9 +227,9 @@ def test_a_history_of_many_configurations_is_thinned():
     """Twelve are drawn, and the caption says of how many."""
     info = RunInfo("a", "a", "2026-01-01T00:00:00+00:00")
     found = curves([(info, [one_level(f"m{n}") for n in range(15)])])
-    ((chart,), _) = history.charts(found, [info])
+    ((chart,), _) = history.changes(found, [info])
     assert len(chart.views[0].panels[0].series) == 12
-    assert "Of 15 configurations the 12" in chart.caption
+    assert "The 12 of 15 configurations" in chart.caption
 
 
 def test_records_of_the_report_are_those_of_compare(small_run):

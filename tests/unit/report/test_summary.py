@@ -127,7 +127,7 @@ def test_what_a_search_found_is_told():
 @pytest.mark.parametrize("column", ["model", "valid"])
 def test_a_limit_on_what_is_no_number_is_bad_input(column):
     """One message, and no traceback."""
-    with pytest.raises(InputError, match="is no number"):
+    with pytest.raises(InputError, match="is not a number"):
         summary.capacity(of(row(1, 100)), [Limit(column, "<=", 3)], "")
 
 
@@ -140,11 +140,11 @@ def test_without_an_slo_the_table_says_how_to_set_one():
 
 def test_the_sweeps_own_slo_is_taken_when_all_runs_have_the_same():
     """Per-request limits are judged by the share of requests that met them."""
-    plan = {"sweep": {"slo": {"ttft_ms": 2000, "tpot_ms": None, "e2el_ms": None}}}
-    limits, words = summary.sweep_limits([plan, plan])
+    sweep = {"slo": {"ttft_ms": 2000, "tpot_ms": None, "e2el_ms": None}}
+    limits, words = summary.sweep_limits([sweep, sweep])
     assert limits == [Limit("goodput_share", ">=", summary.GOOD_SHARE)]
     assert "TTFT ≤ 2000 ms" in words
-    assert summary.sweep_limits([plan, {"sweep": {"slo": {"ttft_ms": 1000}}}]) == ([], "")
+    assert summary.sweep_limits([sweep, {"slo": {"ttft_ms": 1000}}]) == ([], "")
 
 
 def test_doubts_list_what_voids_first():

@@ -8,6 +8,7 @@ import io
 import pytest
 
 from rocbench import plaintable
+from rocbench.report import table as table_module
 from rocbench.report.table import Table, as_csv, latex, sentence, table_markdown
 
 TABLE = Table(
@@ -61,13 +62,14 @@ def test_a_column_that_says_the_same_goes_into_the_heading():
     assert unlike.without_constant("workload") is unlike
 
 
-def test_a_cut_table_says_so():
-    """What is left out is told, and marks of rows stay right."""
+def test_a_cut_table_says_so(monkeypatch):
+    """A note counts the rows, and marks of rows stay right."""
+    monkeypatch.setattr(table_module, "MAX_ROWS", 3)
     table = Table("t", "x", ("a",), tuple((str(n),) for n in range(10)), bad=frozenset({1, 9}))
-    cut = table.cut(3, "see cells.csv")
+    cut = table.cut()
     assert len(cut.rows) == 3
     assert cut.bad == {1}
-    assert cut.notes == ("the first 3 of 10 rows; see cells.csv",)
+    assert cut.notes == ("the first 3 of 10 rows; all rows are in the run folder's cells.csv",)
 
 
 def test_notes_are_sentences():
@@ -83,8 +85,8 @@ def test_notes_are_sentences():
 def test_a_table_wider_than_the_terminal_is_folded(width):
     """A row goes on below itself: no line is too long, and no cell is broken or lost."""
     cells = ["m", "output_tokens", "[1.0, 2.0]", "not reached: the last pays"]
-    lines = plaintable.text(["model", "metric", "interval", "note"], [cells, cells], width).splitlines()
+    lines = plaintable.text_table(["model", "metric", "interval", "note"], [cells, cells], width).splitlines()
     assert all(len(line) <= width for line in lines)
     text = " ".join(" ".join(lines).split())
     assert all(text.count(cell) == 2 for cell in cells[1:])
-    assert plaintable.text(["a"], [["b"]], width) == plaintable.text(["a"], [["b"]])
+    assert plaintable.text_table(["a"], [["b"]], width) == plaintable.text_table(["a"], [["b"]])

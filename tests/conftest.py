@@ -64,7 +64,7 @@ def no_tool_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test hears of a tool that hung in another."""
     monkeypatch.setattr(amd_smi, "_hung", {})
     monkeypatch.setattr(amd_smi, "_warnings", {})
-    monkeypatch.setattr(amd_smi, "_last_words", {})
+    monkeypatch.setattr(amd_smi, "_last_error", {})
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""One launch after the other: start the server, measure missing runs, do the searches, store each cell."""
+"""Execution of a launch: start the server, measure its missing runs and searches, and store each cell."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import errno
 import re
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from rocbench.conduct import bind, measure, rows
 from rocbench.conduct.bind import ClientOptions
@@ -42,18 +45,18 @@ from rocbench.tables.row import Key, Row
 from rocbench.verdict.codes import SPOILED
 
 MESSAGE_CHARS = 2000
-"""Characters kept of the reason why a cell could not be measured."""
+"""Maximum length of a row's failure message."""
 RESTARTS = 2
 """Maximum restarts of a server that is lost during the run: a large model takes half an hour to load."""
 LOST = {
     "server_died": "the server died during the run",
     "server_unresponsive": "the server stopped answering during the run",
 }
-"""Text for a lost server, by the cause that ended the window. "Died" needs a process seen to have ended."""
-REPLACED = "another server answers there than before"
-"""Text for an attached server that changed: the remaining cells are measured on the one that answers now."""
+"""Text for a lost server, by the cause that ended the window. A server died only if its process ended."""
+REPLACED = "another server answers at this address now"
+"""Text for an attached server that changed: the remaining cells are measured on the server that answers now."""
 DYING_S = 3.0
-"""Seconds to watch the process after a broken connection, which may be the first sign of its end."""
+"""Time to watch the process after a broken connection, which may be the first sign of its end."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
@@ -64,7 +67,7 @@ def now() -> str:
 
 @dataclass(slots=True)
 class Conductor:
-    """A run in progress. `redo` holds the rows on disk that are measured again."""
+    """A run in progress."""
 
     plan: Plan
     client: ClientOptions
@@ -73,6 +76,7 @@ class Conductor:
     run_id: str
     node: str | None
     redo: set[Key]
+    """Rows on disk that are measured again."""
     late: frozenset[Key] = frozenset()
     """Runs that come last: a resumed run measures missing rows before invalid ones."""
     goal: Goal = field(init=False)
@@ -80,10 +84,10 @@ class Conductor:
     """Number of retries left."""
     index: int = 0
     lost: str = ""
-    """Loss of the latest server, in words."""
-    held: int = 0
+    """Why the latest server was lost; empty if it was not."""
+    unchanged: int = 0
     """Number of measurements during which the server stayed the same."""
-    said: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
     """Notes already shown, so that each is shown once."""
 
     def __post_init__(self) -> None:
@@ -95,14 +99,14 @@ class Conductor:
         return self.goal.todo(launch, self.folder.rows, self.redo, self.late, with_late=with_late)
 
     def launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool = True) -> None:
-        """Start one server, and make its runs and searches. A server that fails costs only its own cells.
+        """Start one server, and make its runs and searches. A server that fails affects only its own cells.
 
-        A server that is lost during the run is restarted a few times for the remaining cells; an attached
-        server is contacted again.
+        A server that is lost during the run is restarted up to RESTARTS times for the remaining cells; an
+        attached server is contacted again.
 
         Raises:
             DiskFault: results or the server's files cannot be written.
-            Interrupted: after the server was stopped.
+            Interrupted: raised again after the server was stopped.
         """
         try:
             self._launch(launch, guard, with_late=with_late)
@@ -110,13 +114,13 @@ class Conductor:
             if error.errno not in NO_ROOM:
                 raise
             raise DiskFault(
-                f"a server's files cannot be written: {error.strerror}", where=str(self.folder.path)
+                f"the server's files cannot be written: {error.strerror}", where=str(self.folder.path)
             ) from None
 
     def _launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool) -> None:
         restarts = 0
         while True:
-            held = self.held
+            unchanged = self.unchanged
             todo = self.todo(launch, with_late=with_late)
             searches = [workload for workload in launch.searches if self._step(launch, workload).level]
             if not todo and not searches:
@@ -133,24 +137,24 @@ class Conductor:
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in NO_ROOM:
                     raise
-                self._fail(launch, folder, todo, searches, self._unforeseen(error))
+                self._fail(launch, folder, todo, searches, self._unexpected(error))
                 return
             log = None if self.plan.sweep.server.kind == "attached" else folder / "server.log"
             lost = server_fault(f"{launch.group.model}: {self.lost}", log)
             if restarts == RESTARTS:
                 self._fail(launch, folder, self.todo(launch, with_late=with_late), searches, lost)
                 return
-            restarts += self.lost != REPLACED or self.held == held
+            restarts += self.lost != REPLACED or self.unchanged == unchanged
             self._note(lost.text())
 
-    def _unforeseen(self, error: Exception) -> EnvironmentFault:
-        """An unexpected exception as a fault of the server during which it occurred."""
+    def _unexpected(self, error: Exception) -> EnvironmentFault:
+        """An unexpected exception as the fault for which the server's cells fail."""
         self.folder.log(now(), "unforeseen", traceback=traceback.format_exception(error))
         text = redacted(f"{type(error).__name__}: {error}", self.folder.secrets)
         return EnvironmentFault(
-            f"bench itself failed around this server: {text}",
+            f"bench failed while it used this server: {text}",
             where=str(self.folder.path / "log.jsonl"),
-            fix="report it with the traceback that stands there",
+            fix="report it with the traceback in this file",
         )
 
     def _serve(
@@ -159,8 +163,9 @@ class Conductor:
         """Start the server and measure on it; False if it was lost and runs remain."""
         spec = bind.server_spec(launch.group, self.plan.sweep, folder)
         with ExitStack() as stack:
-            tell = lambda text, share: self.screen.server(launch, text, share)  # noqa: E731
-            running = stack.enter_context(start(spec, tell))
+            running = stack.enter_context(
+                start(spec, lambda text, share: self.screen.server(launch, text, share))
+            )
             self.folder.log(now(), "server_ready", server=folder.name, seconds=running.ready_s)
             session = stack.enter_context(
                 measure.session(launch.group, running, self.plan.sweep, self.folder)
@@ -168,9 +173,8 @@ class Conductor:
             for note in session.notes:
                 self._note(note)
                 self.folder.log(now(), "note", server=folder.name, text=note)
-            return self._measure(launch, todo, running, session, guard) and all(
-                self._search(launch, workload, running, session, guard, fresh=not todo)
-                for workload in searches
+            return self._measure(launch, todo, session, guard) and all(
+                self._search(launch, workload, session, guard, fresh=not todo) for workload in searches
             )
 
     def _fail(
@@ -181,8 +185,8 @@ class Conductor:
         searches: list[Workload],
         error: BenchError,
     ) -> None:
-        """Report the reason, and store a row without figures for each run that cannot be measured."""
-        self._say(error.text())
+        """Show the error, and store a row without figures for each run that cannot be measured."""
+        self._note_once(error.text())
         self.folder.log(now(), "server_failed", server=folder.name, message=error.text())
         todo = todo + [run for workload in searches if (run := self._next(launch, workload)[1])]
         for run in todo:
@@ -193,60 +197,51 @@ class Conductor:
     def _missing(self, run: Run) -> bool:
         return self.goal.missing(run, self.folder.rows, self.redo)
 
-    def _measure(
-        self,
-        launch: Launch,
-        todo: list[Run],
-        running: RunningServer,
-        session: measure.Session,
-        guard: SignalGuard,
-    ) -> bool:
-        """Make the missing runs; False if the server was lost meanwhile."""
+    def _measure(self, launch: Launch, todo: list[Run], session: measure.Session, guard: SignalGuard) -> bool:
+        """Make the missing runs; False if the server was lost."""
         for run in todo:
             guard.check()
-            # Checked again: earlier repeats may have made this one superfluous.
-            wanted = run.discarded or self._missing(run)
-            if wanted and not self._run(launch, run, running, session, guard):
+            # Checked again: after earlier repeats this one may no longer be needed.
+            due = run.discarded or self._missing(run)
+            if due and not self._run(launch, run, session, guard):
                 return False
         return True
 
-    def _run(
-        self, launch: Launch, run: Run, running: RunningServer, session: measure.Session, guard: SignalGuard
-    ) -> bool:
+    def _run(self, launch: Launch, run: Run, session: measure.Session, guard: SignalGuard) -> bool:
         """Measure one cell and store it; False if the server was lost or replaced."""
+        running = session.running
         attached = self.plan.sweep.server.kind == "attached"
         if attached and (changed := measure.replaced(session)):
             return self._replaced(run, changed)
         self.index += 1
         self.screen.cell(run, self.index, max(self.plan.runs, self.index))
-        identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
+        identity = self._identity(run)
         try:
             measure.check_length(running, run)
             measured = measure.cell(session, run, self._prompts(identity), self.client, self.screen)
         except Interrupted:
-            # The cell stays missing, for a resumed run.
+            # The cell stays missing: a resumed run measures it.
             self.folder.log(now(), "cell_cut_off", cell=run.cell.key, repeat=run.repeat)
             raise
         except EnvironmentFault as error:
             # The server was lost around the load, and later cells get a new one; or it refuses this cell but
-            # may take the next; or a load worker was lost.
+            # may accept the next; or a load worker was lost.
             guard.check()
             return self._not_loaded(launch, run, running, error)
-        columns = rows.columns(self.plan, launch, run, running, measured) | {"node": self.node}
-        row = self.folder.write_cell(identity, columns, measured.parts(identity))
-        self.redo.discard(key_of_run(run))
+        row = self._store(
+            identity,
+            rows.columns(self.plan, launch, run, running, measured),
+            measured.parts(identity),
+        )
         self.folder.log(
             now(), "cell", cell=run.cell.key, repeat=run.repeat, valid=row.valid, reasons=row["reasons"]
         )
-        self.screen.row(row)
-        self._say_errors(row, running.base_url)
+        self._note_errors(row, running.base_url)
         if row.get("metrics_note") and not measured.server:
-            self._say(
-                f"{run.cell.key}: no figures of the server's own, {row['metrics_note']}", "metrics_note"
-            )
+            self._note_once(f"{run.cell.key}: no server metrics, {row['metrics_note']}", "metrics_note")
         for note in measured.result.notes:
             self.folder.log(now(), "note", cell=run.cell.key, repeat=run.repeat, text=note)
-            self._say(note, metrics.kind_of(note))
+            self._note_once(note, metrics.kind_of(note))
         self.lost = LOST.get(measured.result.window.ended_by, "")
         if running.exit_code() is not None:
             self.lost = LOST["server_died"]
@@ -254,26 +249,26 @@ class Conductor:
             return False
         if attached and row["server_restarted"]:
             return self._replaced(run, str(row.get("server_changes")))
-        self.held += 1
-        why = SPOILED.intersection(row.codes)
-        if self.retries and why and not run.discarded:
+        self.unchanged += 1
+        codes = SPOILED.intersection(row.codes)
+        if self.retries and codes and not run.discarded:
             self.retries -= 1
             self.index -= 1
             self.screen.note(
-                f"{run.cell.key}: the client or the simulator was disturbed ({', '.join(sorted(why))}); retrying"
+                f"{run.cell.key}: the client or the simulator was disturbed ({', '.join(sorted(codes))}); retrying"
             )
-            return self._run(launch, run, running, session, guard)
+            return self._run(launch, run, session, guard)
         return True
 
-    def _replaced(self, run: Run, why: str) -> bool:
-        """Note that another server answers, so that the remaining cells identify it. Always False."""
+    def _replaced(self, run: Run, changes: str) -> bool:
+        """Report that another server answers now. Always False."""
         self.lost = REPLACED
-        self.folder.log(now(), "server_changed", cell=run.cell.key, repeat=run.repeat, why=why)
-        self._note(f"{run.cell.key}: another server answers than before: {why}")
+        self.folder.log(now(), "server_changed", cell=run.cell.key, repeat=run.repeat, why=changes)
+        self._note(f"{run.cell.key}: {REPLACED}: {changes}")
         return False
 
     def _not_loaded(self, launch: Launch, run: Run, running: RunningServer, error: EnvironmentFault) -> bool:
-        """Store the reason why a cell could not be loaded; False if its server was lost."""
+        """Store a failed row for a cell that could not be loaded; False if its server was lost."""
         by_server, unreachable = isinstance(error, ServerFault), isinstance(error, ServerUnreachable)
         deadline = time.monotonic() + (DYING_S if unreachable and running.pid else 0)
         while running.exit_code() is None and time.monotonic() < deadline:
@@ -284,42 +279,49 @@ class Conductor:
             error = RequestRefused(error.what, fix=error.fix)
         elif by_server and running.log_path is not None:
             error = server_fault(error.what, running.log_path, running.log_start)
-        self._say(error.text())
+        self._note_once(error.text())
         self._store_failed(launch, run, running.spec.folder.name, error)
         return not self.lost
 
     def _note(self, text: str) -> None:
         self.screen.note(redacted(text, self.folder.secrets))
 
-    def _say(self, text: str, about: str = "") -> None:
-        """Show a note once that is the same for many cells; `about` is the common part if they differ."""
+    def _note_once(self, text: str, kind: str = "") -> None:
+        """Show a note once for many cells; notes of one `kind` count as the same."""
         text = redacted(text, self.folder.secrets)
-        if (about or text) not in self.said:
-            self.said.add(about or text)
+        if (kind or text) not in self.shown:
+            self.shown.add(kind or text)
             self.screen.note(text)
 
-    def _say_errors(self, row: Row, base_url: str) -> None:
-        """Show the server's own words if more than a few requests failed, with the fix for their cause."""
-        said = str(row.get("common_error") or "")
-        if said and {"error_rate", "no_measurement"}.intersection(row.codes):
-            status = re.match(r"(\d{3}): ", said)
-            cause = causes.of_status(int(status[1]), said, base_url) if status else None
+    def _note_errors(self, row: Row, base_url: str) -> None:
+        """Show the most common error if too many requests failed, with the fix for its cause."""
+        error = str(row.get("common_error") or "")
+        if error and {"error_rate", "no_measurement"}.intersection(row.codes):
+            status = re.match(r"(\d{3}): ", error)
+            cause = causes.of_status(int(status[1]), error, base_url) if status else None
             count = f"{row['failed'] or row['common_error_count']} requests failed"
             fix = f"\n  fix: {cause.fix}" if cause else ""
-            self._say(f"{row['key']}: {count}, most often with: {said}{fix}", metrics.kind_of(said))
+            self._note_once(f"{row['key']}: {count}, most often with: {error}{fix}", metrics.kind_of(error))
 
     def _prompts(self, identity: Identity) -> str:
-        """Name of a measurement's prompts: the server may still cache the prompts of an earlier attempt."""
-        before = self.folder.attempts(identity) + len(self.folder.manifest.get("resumed", ()))
-        return f"{self.run_id}.{before}" if before else self.run_id
+        """Seed name of a measurement's prompts: the server may still cache the prompts of an earlier attempt."""
+        attempts = self.folder.attempts(identity) + len(self.folder.manifest.get("resumed", ()))
+        return f"{self.run_id}.{attempts}" if attempts else self.run_id
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
-        columns = rows.failed_columns(self.plan, launch, run, server, error) | {"node": self.node}
+        columns = rows.failed_columns(self.plan, launch, run, server, error)
         columns["failure_message"] = cut(error.text(), MESSAGE_CHARS, self.folder.secrets)
-        identity = Identity(self.run_id, run.cell.cell_id, run.repeat, run.discarded)
-        row = self.folder.write_cell(identity, columns, {})
-        self.redo.discard(key_of_run(run))
+        self._store(self._identity(run), columns, {})
+
+    def _store(self, identity: Identity, columns: Mapping[str, Any], parts: Mapping[str, pa.Table]) -> Row:
+        """Write a cell to disk and show its row."""
+        row = self.folder.write_cell(identity, {**columns, "node": self.node}, parts)
+        self.redo.discard(row.key)
         self.screen.row(row)
+        return row
+
+    def _identity(self, run: Run) -> Identity:
+        return Identity(self.run_id, *key_of_run(run))
 
     # --- searches
 
@@ -327,17 +329,16 @@ class Conductor:
         self,
         launch: Launch,
         workload: Workload,
-        running: RunningServer,
         session: measure.Session,
         guard: SignalGuard,
         *,
         fresh: bool,
     ) -> bool:
-        """Measure level after level until the search has its answer; False if the server was lost."""
+        """Measure level after level until the search ends; False if the server was lost."""
         while True:
             guard.check()
             step, run = self._next(launch, workload)
-            self._write_searches()
+            self.folder.write_json("search.json", self.searches())
             name = f"{launch.group.model}/{workload.name}"
             if run is None:
                 best = "none" if step.best is None else f"{step.best:g}"
@@ -346,10 +347,10 @@ class Conductor:
             self.screen.note(f"search {name}: {run.cell.level.label}, {step.why}")
             if fresh and self.plan.sweep.discard_first:
                 discarded = Run(run.cell, run.repeat, discarded=True)
-                if not self._run(launch, discarded, running, session, guard):
+                if not self._run(launch, discarded, session, guard):
                     return False
             fresh = False
-            if not self._run(launch, run, running, session, guard):
+            if not self._run(launch, run, session, guard):
                 return False
             if self.folder.rows[-1].codes == ("request_refused",):
                 return True  # every other level would fail too
@@ -361,40 +362,35 @@ class Conductor:
             return step, None
         sweep = self.plan.sweep
         cell = expand.cell_at(sweep, launch.group, workload, expand.level_of(sweep, step.level))
-        assert isinstance(cell, Cell)  # the plan tried the lowest level; the fit does not depend on it
-        taken = {
+        assert isinstance(cell, Cell)  # the plan checked the lowest level, and the check ignores the level
+        used = {
             int(row["repeat"]) for row in self._rows_of(launch, workload) if row["cell_id"] == cell.cell_id
         }
-        repeat = next(n for n in range(1, len(taken) + 2) if n not in taken)
-        return step, Run(cell, repeat)
+        return step, Run(cell, min(set(range(1, len(used) + 2)) - used))
 
     def _step(self, launch: Launch, workload: Workload) -> Step:
-        wanted = self.plan.sweep.search
-        assert wanted is not None
+        settings = self.plan.sweep.search
+        assert settings is not None
         listed = {cell.cell_id for cell in launch.group.cells}
-        mine = self._rows_of(launch, workload)
-        used = sum(row["cell_id"] not in listed for row in mine)
-        return search.next_step(mine, wanted, whole=self._whole, used=used)
+        measured = self._rows_of(launch, workload)
+        used = sum(row["cell_id"] not in listed for row in measured)
+        return search.next_step(measured, settings, whole=self._whole, used=used)
 
     @property
     def _whole(self) -> bool:
         return self.plan.sweep.load.shape.kind == "closed"
 
     def _rows_of(self, launch: Launch, workload: Workload) -> list[Row]:
-        """Rows on disk of one server and workload at all levels, without those to be measured again."""
-        found: list[Row] = []
+        """Rows on disk of one server and workload at all levels, without those that are measured again."""
+        matches: list[Row] = []
         for row in self.folder.rows:
             if row.level is None or row.discarded or row.get("workload") != workload.name:
                 continue
-            at = expand.level_of(self.plan.sweep, row.level)
-            mine = identity.identity(self.plan.sweep, launch.group, workload, at)
-            if row["cell_id"] == mine and row.key not in self.redo:
-                found.append(row)
-        return found
-
-    def _write_searches(self) -> None:
-        """Write the state of every search to disk."""
-        self.folder.write_json("search.json", self.searches())
+            level = expand.level_of(self.plan.sweep, row.level)
+            cell_id = identity.identity(self.plan.sweep, launch.group, workload, level)
+            if row["cell_id"] == cell_id and row.key not in self.redo:
+                matches.append(row)
+        return matches
 
     def searches(self) -> list[dict[str, Any]]:
         """The state of every search of the plan."""
@@ -420,7 +416,7 @@ class Conductor:
         ]
 
     def answered(self) -> set[str]:
-        """Cells of searches, in which an overloaded row is an answer, not a fault."""
+        """Overloaded cells of searches: there overload is an answer, not a fault."""
         return {
             str(row["cell_id"])
             for launch in self.plan.launches

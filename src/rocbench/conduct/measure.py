@@ -1,4 +1,4 @@
-"""One cell on a running server: start all monitors, drive the load, read all monitors."""
+"""Measurement of one cell on a running server: start all monitors, drive the load, read all monitors."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Session:
     secrets: tuple[str, ...] = ()
     """Values to mask in the server's output."""
     notes: list[str] = field(default_factory=list)
-    told: changes.Told = field(default_factory=changes.Told)
-    """The server's description of itself when it was reached."""
-    held: bool = False
+    first_answers: changes.Told = field(default_factory=changes.Told)
+    """The identity that the server reported at the start of the session."""
+    measured: bool = False
     """True if a cell was measured on the server."""
-    seen: Sequence[ServerSample] = ()
-    """Readings of the previous cell: they reveal several servers that answer in turn."""
+    previous: Sequence[ServerSample] = ()
+    """Readings of the previous cell: they show if several servers answer in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,16 @@ class Measured:
     server: tuple[ServerSample, ...]
     gpus: tuple[GpuSample, ...]
     doubted: frozenset[str] = frozenset()
-    """Columns for which the server contradicts itself: no estimate replaces them."""
+    """Columns for which the server contradicts itself: they stay empty, without an estimate."""
 
     def parts(self, identity: Identity) -> dict[str, pa.Table]:
-        """The tables to write to disk."""
+        """The tables of the cell."""
         return parts_of(identity, self.result, self.server, self.gpus)
 
 
 @contextmanager
 def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolder) -> Iterator[Session]:
-    """Prove the server once, store the proof next to its log, and watch its GPUs while it runs."""
+    """Verify the server's settings once, store the proof next to its log, and read its GPUs while it runs."""
     expected = group.resolution.expected() if group.resolution else {}
     proved = proof.prove(running, expected)
     folder.write_json(f"servers/{running.spec.folder.name}/resolved.json", proved.as_json())
@@ -81,11 +81,11 @@ def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolde
         telemetry = stack.enter_context(
             gpu.telemetry(spec.kind, url, spec.gpus, running.processes, group.hardware)
         )
-        notes = [*running.notes, *telemetry.news()]
+        notes = [*running.notes, *telemetry.new_notes()]
         notes += [f"the server differs from its plan: {difference}" for difference in proved.mismatches]
         notes += [f"the server contradicts itself: {name}: {why}" for name, why in proved.doubts.items()]
-        told = changes.ask(running, folder.secrets)
-        yield Session(group, running, sweep, proved, telemetry, folder.secrets, notes, told)
+        answers = changes.ask(running, folder.secrets)
+        yield Session(group, running, sweep, proved, telemetry, folder.secrets, notes, answers)
 
 
 def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen: Screen) -> Measured:
@@ -109,7 +109,7 @@ def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen
 
         def tell(progress: Progress) -> None:
             health.answered(progress.completed + progress.output_tokens)
-            edges.seen(progress.phase)
+            edges.enter(progress.phase)
             screen.load(progress)
             if scraper.samples:
                 screen.readings(_shown(scraper.samples[-1], session_.telemetry.samples))
@@ -117,13 +117,13 @@ def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen
         with load_hosts(client.load_hosts, client.ray_address, running.base_url) as agents:
             result = load.drive(spec, tell, health.stop, agents)
         result.notes = tuple(redacted(note, spec.secrets) for note in result.notes)
-        edges.seen("end")
+        edges.enter("end")
         after = scraper.read_settled()
     if ended_by := how_it_ended(result.window.ended_by, health):
         result.window = replace(result.window, ended_by=ended_by)
     start_ns, end_ns = result.window.start_ns, result.window.end_ns
     gpus = tuple(session_.telemetry.between(start_ns, end_ns))
-    for note in session_.telemetry.news():
+    for note in session_.telemetry.new_notes():
         screen.note(note)
     columns = {
         **_read_out(result.window, scraper, log, (before, after)),
@@ -133,7 +133,7 @@ def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen
         **waits.view(),
         **_of_gpus(session_.telemetry, gpus, result),
         **proved_columns(session_.proved),
-        **_sameness(session_, scraper, result.window.ended_by, died=bool(health.died)),
+        **_sameness(session_, scraper, result.window.ended_by, died=health.died),
         **ceiling_columns(len(result.workers)),
         "simulated": running.simulated or _says_simulated(scraper.samples),
         "prefix_cache_reset": reset,
@@ -160,7 +160,7 @@ def _health_watch(running: RunningServer) -> HealthWatch:
 
 
 def _of_gpus(telemetry: gpu.Telemetry, samples: Sequence[GpuSample], result: LoadResult) -> dict[str, Any]:
-    """The GPUs' power in the window, and the use of them by others."""
+    """Power of the GPUs in the window, and their use by other processes."""
     start_ns, end_ns = result.window.start_ns, result.window.end_ns
     return {
         **power.window_columns(samples, start_ns, end_ns, result.output_tokens_in_window),
@@ -170,7 +170,7 @@ def _of_gpus(telemetry: gpu.Telemetry, samples: Sequence[GpuSample], result: Loa
 
 
 def _comparable(scraper: scrape.Scraper) -> list[ServerSample]:
-    """The server's readings, if one process counted them all."""
+    """The server's readings; empty if they may be of several processes."""
     return scraper.samples if counters.of_one_process(scraper.samples) else []
 
 
@@ -180,7 +180,7 @@ def _read_out(
     log: logwatch.LogWatch,
     edges: tuple[ServerSample | None, ServerSample | None],
 ) -> dict[str, Any]:
-    """Columns of the window from the server's metrics and log; of the whole load, from the edge readings."""
+    """Columns from the server's metrics and log, of the window and of the whole load (between the edges)."""
     return {
         **scrape.window_view(scraper.samples, window.start_ns, window.end_ns),
         **scrape.load_view(*(edges if _comparable(scraper) else (None, None))),
@@ -191,17 +191,27 @@ def _read_out(
 
 
 def _sameness(session_: Session, scraper: scrape.Scraper, ended_by: str, *, died: bool) -> dict[str, Any]:
-    """Columns on whether the session's server is still the same; the readings are kept for the next cell."""
-    answers = ended_by not in {"interrupted", "server_unresponsive", "server_died"}
-    now = changes.ask(session_.running, session_.secrets) if answers else changes.Told()
-    columns = sameness_columns(session_, scraper.samples, now, died=died)
-    session_.seen, session_.held = scraper.samples, True
-    return columns
+    """Columns of `cells` that show if the cell had the same server from beginning to end.
+
+    bench watches the process of a server that it started; it knows another's only by the server's answers.
+    """
+    answering = ended_by not in {"interrupted", "server_unresponsive", "server_died"}
+    now = changes.ask(session_.running, session_.secrets) if answering else changes.Told()
+    evidence = _changes(session_, scraper.samples, now)
+    attached = session_.running.spec.kind == "attached"
+    restarted = counters.restarted(scraper.samples) if attached else False
+    fallen = counters.fallen(scraper.samples)
+    session_.previous, session_.measured = scraper.samples, True
+    return {
+        "server_restarted": True if died or evidence else restarted,
+        "server_changes": "; ".join(evidence) or None,
+        "counters_fell": None if fallen is None else ";".join(fallen),
+    }
 
 
 def replaced(session_: Session) -> str:
-    """Evidence that an attached server was replaced since the previous cell; empty if there is none."""
-    if session_.running.spec.kind != "attached" or not session_.held:
+    """Evidence that an attached server was replaced since the previous cell; empty without any."""
+    if session_.running.spec.kind != "attached" or not session_.measured:
         return ""
     running = session_.running
     reading = scrape.Scraper(running.base_url, running.headers, running.spec.insecure).read_now()
@@ -209,56 +219,35 @@ def replaced(session_: Session) -> str:
     return "; ".join(_changes(session_, [reading] if reading else [], now))
 
 
-def sameness_columns(
-    session_: Session, samples: Sequence[ServerSample], now: changes.Told, *, died: bool
-) -> dict[str, Any]:
-    """Columns of `cells` on whether the cell had the same server from beginning to end.
-
-    bench watches its own process; it knows another's only by the server's answers.
-    """
-    found = _changes(session_, samples, now)
-    restarted = counters.restarted(samples)
-    if died or found:
-        restarted = True
-    elif session_.running.spec.kind != "attached":
-        restarted = False
-    fell = counters.fallen(samples)
-    return {
-        "server_restarted": restarted,
-        "server_changes": "; ".join(found) or None,
-        "counters_fell": None if fell is None else ";".join(fell),
-    }
-
-
 def _changes(session_: Session, samples: Sequence[ServerSample], now: changes.Told) -> list[str]:
-    """Evidence, in words, that another server answers than before."""
-    found = changes.differences(session_.told, now)
-    if counters.restarted([*session_.seen, *samples]):
-        found.append("its process began anew, by its metrics")
-    return found
+    """Evidence, as text, that another server answers now."""
+    evidence = changes.differences(session_.first_answers, now)
+    if counters.restarted([*session_.previous, *samples]):
+        evidence.append("its process restarted, according to its metrics")
+    return evidence
 
 
 def check_length(running: RunningServer, run: Run) -> None:
-    """Refuse, before any load, a cell whose requests are longer than the server takes.
+    """Refuse, before any load, a cell whose requests are too long for the server.
 
     Raises:
-        RequestRefused: its prompt and answer together exceed the max_model_len of /v1/models.
+        RequestRefused: prompt plus answer exceed the max_model_len in /v1/models.
     """
     limit, workload = running.max_model_len, run.cell.workload
     if limit is None or workload.dataset is not None or run.cell.load.shape.kind == "trace":
-        return  # the lengths in files are known for each request
+        return  # a file has its own length for each request
     isl, osl = (length.high or length.mean for length in (workload.isl, workload.osl))
     if isl + osl > limit:
         raise RequestRefused(
-            f"{run.cell.key}: ISL + OSL = {isl} + {osl} tokens, and the server's max_model_len is {limit}",
-            fix=f"shorten them to {limit} together, or start the server with a longer --max-model-len",
+            f"{run.cell.key}: ISL + OSL = {isl} + {osl} tokens exceed the server's max_model_len of {limit}",
+            fix=f"reduce their sum to {limit}, or start the server with a larger --max-model-len",
         )
 
 
 def how_it_ended(ended_by: str, health: HealthWatch) -> str:
-    """Cause that ended a load if the server died or stopped answering; else empty.
+    """`server_died` or `server_unresponsive` if that ended the load; else empty.
 
-    The server died only if its process was seen to have ended.
+    A server died only if its process was seen to have ended.
     """
     if health.died and ended_by in {"interrupted", "server_unresponsive"}:
         return "server_died"
@@ -266,26 +255,23 @@ def how_it_ended(ended_by: str, health: HealthWatch) -> str:
 
 
 def ceiling_columns(workers: int) -> dict[str, Any]:
-    """This machine's calibrated limit for this many workers; empty if `bench calibrate` has not run."""
-    found = calibrate.load()
-    if found is None:
+    """Calibrated limits of this machine with this many workers; empty before `bench calibrate`."""
+    ceiling = calibrate.load()
+    if ceiling is None:
         return {}
     return {
-        "calibrated_tokens_per_s": found.worker_tokens_per_s * workers,
-        "calibrated_users": found.worker_users * workers,
+        "calibrated_tokens_per_s": ceiling.worker_tokens_per_s * workers,
+        "calibrated_users": ceiling.worker_users * workers,
     }
 
 
 def proved_columns(proved: proof.Proof) -> dict[str, Any]:
-    """The result of the proof after start, as columns of `cells`."""
+    """Columns of `cells` with the settings that the server was found to have."""
+    names = ("kv_capacity_tokens", "block_size", "kv_cache_dtype", "weights_gib_per_rank")
     return {
         "plan_differences": proved.differences,
-        "kv_capacity_tokens": proved.found.get("kv_capacity_tokens"),
         "attention_backend": proved.found.get("backend"),
-        "block_size": proved.found.get("block_size"),
-        "kv_cache_dtype": proved.found.get("kv_cache_dtype"),
-        "weights_gib_per_rank": proved.found.get("weights_gib_per_rank"),
-    }
+    } | {name: proved.found.get(name) for name in names}
 
 
 @dataclass(slots=True)
@@ -297,8 +283,8 @@ class _Edges:
     first: cpu.CpuReading | None = None
     last: cpu.CpuReading | None = None
 
-    def seen(self, phase: str) -> None:
-        """Take a reading at the first progress of the window and at the first after it."""
+    def enter(self, phase: str) -> None:
+        """Take a reading at the first progress in the window, and at the first after it."""
         if phase == "measure" and self.first is None:
             members = self.running.processes()
             self.first = cpu.read_cpu(members)
@@ -316,7 +302,7 @@ class _Edges:
 
 
 def _says_simulated(samples: Sequence[ServerSample]) -> bool:
-    """Return whether a server's metrics say that it is simulated, even if others started it or it died."""
+    """True if a server's metrics show that it is simulated, even if others started it or it died."""
     return any(name.startswith("sim_") for sample in samples for name in sample.values)
 
 

@@ -1,6 +1,6 @@
-"""GPU readings by the `amdsmi` Python library (extra `amd`): cheaper than the command, same values.
+"""GPU readings from the `amdsmi` Python library (extra `amd`): cheaper than the command, with the same values.
 
-Calls as in amdsmi 7.0.2 (py-interface/amdsmi_interface.py). Each value has its own call: a call that this
+Calls as in amdsmi 7.0.2 (py-interface/amdsmi_interface.py). Each value has its own call, so a call that this
 GPU, driver or partition does not support leaves only that value absent.
 """
 
@@ -14,7 +14,7 @@ from rocbench.records import GpuSample
 
 _MIB = 1024**2
 _WATTS = 100_000
-"""Power above that of any socket."""
+"""A larger power limit is in microwatts: no socket draws as many watts."""
 _RESIDENCIES = (
     "prochot_residency_acc",
     "socket_thm_residency_acc",
@@ -50,14 +50,14 @@ class Library:
         partition = _number(self._values("amdsmi_get_gpu_kfd_info", handle).get("current_partition_id"))
         serial = self._values("amdsmi_get_gpu_asic_info", handle).get("asic_serial")
         cap = self._values("amdsmi_get_power_cap_info", handle)
-        most = _first(cap.get("max_power_cap"), cap.get("power_cap"))
+        limit = _first(cap.get("max_power_cap"), cap.get("power_cap"))
         return Identity(
             bdf=bdf if isinstance(bdf, str) else "",
             serial=serial if isinstance(serial, str) and serial != "N/A" else "",
             partition=None if partition is None else int(partition),
             mode=mode,
             # Microwatts; early versions gave watts.
-            cap_w=None if not most else most / 1e6 if most > _WATTS else most,
+            cap_w=None if not limit else limit / 1e6 if limit > _WATTS else limit,
         )
 
     def _mode(self, handle: Any) -> str:
@@ -67,8 +67,8 @@ class Library:
         profile = self._values("amdsmi_get_gpu_accelerator_partition_profile", handle).get(
             "partition_profile"
         )
-        told = str(profile.get("profile_type", "")) if isinstance(profile, dict) else ""
-        return told.upper() if told.upper().endswith("PX") else ""
+        name = str(profile.get("profile_type", "")).upper() if isinstance(profile, dict) else ""
+        return name if name.endswith("PX") else ""
 
     def close(self) -> None:
         """Close the library."""
@@ -80,9 +80,9 @@ class Library:
         vram = self._values("amdsmi_get_gpu_vram_usage", handle)
         activity = self._values("amdsmi_get_gpu_activity", handle)
         errors = self._values("amdsmi_get_gpu_total_ecc_count", handle)
-        clocks_told = metrics.get("current_gfxclks")
+        all_clocks = metrics.get("current_gfxclks")
         used, busy = _number(vram.get("vram_used")), _number(activity.get("gfx_activity"))
-        clocks = [c for c in map(_number, clocks_told if isinstance(clocks_told, list) else ()) if c]
+        clocks = [c for c in map(_number, all_clocks if isinstance(all_clocks, list) else ()) if c]
         uncorrectable = _number(errors.get("uncorrectable_count"))
         sample = GpuSample(
             at_ns=at_ns,
@@ -101,9 +101,9 @@ class Library:
 
     def _energy(self, handle: Any) -> float | None:
         """Joules: accumulator x resolution in uJ (15.259 on MI300)."""
-        counted = self._values("amdsmi_get_energy_count", handle)
-        ticks = _first(counted.get("energy_accumulator"), counted.get("power"))
-        micro_j = _number(counted.get("counter_resolution"))
+        counter = self._values("amdsmi_get_energy_count", handle)
+        ticks = _first(counter.get("energy_accumulator"), counter.get("power"))
+        micro_j = _number(counter.get("counter_resolution"))
         return None if ticks is None or micro_j is None else ticks * micro_j / 1e6
 
     def _temperature(self, handle: Any, sensor: str) -> float | None:
@@ -129,7 +129,7 @@ class Library:
 
 
 def _number(value: Any) -> float | None:
-    """A number; None for "N/A" and for the all-ones patterns that firmware gives for a missing value."""
+    """A number; None for "N/A" and for the all-ones patterns with which firmware marks a missing value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return None if value in (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF) else float(value)

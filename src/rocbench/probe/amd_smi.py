@@ -18,11 +18,13 @@ from typing import Any
 
 from rocbench.records import GpuSample
 
+GpuEntry = dict[str, Any]
+"""One GPU's object in a JSON answer, with its number as `gpu`."""
+
 TIMEOUT_S = 10.0
 REST_S = 60.0
-"""Pause after a tool hung: with a sick driver every call would cost its full time-out."""
+"""Pause after a tool hung: with a faulty driver every call would take its full time limit."""
 _MIB = 1024**2
-
 _THROTTLES = ("prochot", "socket_thermal", "vr_thermal", "hbm_thermal")
 """Power (ppt) is excluded: under full load an MI300-class GPU runs at its power cap by design."""
 
@@ -33,32 +35,31 @@ _MOST_WARNINGS = 20
 _LONGEST = 300
 
 _warnings: dict[str, None] = {}
-"""Text that the tool wrote next to its JSON, each line once, in order."""
+"""Lines that the tool wrote next to its JSON, each once, in order."""
 _OPENS = re.compile(r"[\[{]")
-_last_words: dict[str, str] = {}
+_last_error: dict[str, str] = {}
+"""Tool to the last line of its last failure."""
 _hung: dict[str, float] = {}
-"""Tools that hung, each with the end of its pause (monotonic)."""
+"""Tool that hung to the end of its pause (monotonic)."""
 
 
 def available() -> bool:
-    """Return whether the command is on PATH."""
+    """True if the command is on PATH."""
     return shutil.which("amd-smi") is not None
 
 
-def rests() -> bool:
-    """Return whether the command hung recently and is paused."""
-    return _hung.get("amd-smi", 0.0) > time.monotonic()
+def paused(tool: str = "amd-smi") -> bool:
+    """True if the tool hung recently and is not called for a while."""
+    return _hung.get(tool, 0.0) > time.monotonic()
 
 
 def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
     """Standard output of a tool; None if it is missing, fails, or takes too long.
 
-    Other text next to its JSON, on either output, is kept for `warnings`.
-
-    A tool that hangs in the driver cannot even be killed, so this function does not wait for its end.
+    `warnings` keeps the text around its JSON and on standard error. A tool that hangs in the driver cannot be
+    killed, so this function does not wait for its end.
     """
-    hung = _hung
-    if hung.get(argv[0], 0.0) > time.monotonic():
+    if paused(argv[0]):
         return None
     try:
         process = subprocess.Popen(
@@ -72,9 +73,9 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
     except OSError:
         return None
     try:
-        out, beside = process.communicate(timeout=timeout_s)
+        out, errors = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        hung[argv[0]] = time.monotonic() + REST_S
+        _hung[argv[0]] = time.monotonic() + REST_S
         process.kill()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1.0)
@@ -82,29 +83,29 @@ def run(argv: list[str], timeout_s: float = TIMEOUT_S) -> str | None:
             assert pipe is not None
             pipe.close()
         return None
-    found, around = documents(out)
-    said = [line for line in map(_said, (around + "\n" + beside).splitlines()) if line]
-    if found:
-        _warnings.update(dict.fromkeys(said[: _MOST_WARNINGS - len(_warnings)]))
-    elif said:
-        _last_words["amd-smi"] = said[-1]
+    answers, around = documents(out)
+    lines = [line for line in map(_message, (around + "\n" + errors).splitlines()) if line]
+    if answers:
+        _warnings.update(dict.fromkeys(lines[: _MOST_WARNINGS - len(_warnings)]))
+    elif lines:
+        _last_error["amd-smi"] = lines[-1]
     # amd-smi exits non-zero for one unreadable value and still prints all others.
-    return out if process.returncode == 0 or found else None
+    return out if process.returncode == 0 or answers else None
 
 
 def warnings() -> list[str]:
-    """Text from amd-smi next to its JSON since this process began, each line once, with the fix if known."""
+    """Lines that amd-smi wrote next to its JSON since this process began, each once, with the fix if known."""
     return [f"amd-smi says: {line}{_fix(line)}" for line in _warnings]
 
 
-def last_words() -> str:
-    """The error text of amd-smi from its last failure, with the fix if known; empty if it gave none."""
-    line = _last_words.get("amd-smi", "")
+def last_error() -> str:
+    """amd-smi's message from its last failure, with the fix if known; empty without one."""
+    line = _last_error.get("amd-smi", "")
     return line and line + _fix(line)
 
 
-def _said(line: str) -> str:
-    """A line as plain text; empty without words, and for all but the last line of a traceback."""
+def _message(line: str) -> str:
+    """A line as plain text; empty if it has no word or belongs to a traceback, except the last line."""
     text = _ANSI.sub("", line)
     frame = text.startswith((" ", "\t", "Traceback")) or not re.search(r"\w", text)
     return "" if frame else text.strip()[:_LONGEST]
@@ -119,10 +120,10 @@ def _fix(line: str) -> str:
 
 
 def documents(text: str) -> tuple[list[Any], str]:
-    """Every JSON list and object in a text, and the text around and between them. Pure."""
+    """Every JSON list and object in a text, and the text around them. Pure."""
     text = _ANSI.sub("", text)
     decoder = json.JSONDecoder()
-    found: list[Any] = []
+    values: list[Any] = []
     around: list[str] = []
     done = at = 0
     while (match := _OPENS.search(text, at)) is not None:
@@ -133,40 +134,37 @@ def documents(text: str) -> tuple[list[Any], str]:
             at += 1
             continue
         if isinstance(value, dict) or all(isinstance(entry, dict) for entry in value):
-            found.append(value)
+            values.append(value)
             around.append(text[done:at])
             done = end
         at = end
-    return found, "\n".join([*around, text[done:]])
+    return values, "\n".join([*around, text[done:]])
 
 
-def ask(*words: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]] | None:
+def ask(*words: str, timeout_s: float = TIMEOUT_S) -> list[GpuEntry] | None:
     """Rows of `amd-smi WORDS --json`, one per GPU; None if it does not answer."""
     out = run(["amd-smi", *words, "--json"], timeout_s)
     return None if out is None else rows(out)
 
 
-def rows(text: str) -> list[dict[str, Any]] | None:
-    """Rows of either shape, each with a number as `gpu`; None for anything else. Pure.
-
-    A row without its GPU is dropped: it cannot be assigned.
-    """
+def rows(text: str) -> list[GpuEntry] | None:
+    """One row per GPU, from either shape; None for anything else. A row without its GPU is dropped. Pure."""
     listed: list[Any] | None = None
     for data in documents(text)[0]:
-        there = data.get("gpu_data", [data] if "gpu" in data else None) if isinstance(data, dict) else data
-        if isinstance(there, list):
-            listed = [*(listed or []), *there]
+        part = data.get("gpu_data", [data] if "gpu" in data else None) if isinstance(data, dict) else data
+        if isinstance(part, list):
+            listed = [*(listed or []), *part]
     if listed is None:
         return None
-    found: dict[int, dict[str, Any]] = {}
+    by_gpu: dict[int, GpuEntry] = {}
     for row in listed:
-        if (gpu := number(row, "gpu")) is not None:
-            found[int(gpu)] = found.get(int(gpu), {}) | row | {"gpu": int(gpu)}
-    return list(found.values()) if found or not listed else None
+        if (gpu := integer(row, "gpu")) is not None:
+            by_gpu[gpu] = by_gpu.get(gpu, {}) | row | {"gpu": gpu}
+    return list(by_gpu.values()) if by_gpu or not listed else None
 
 
 def leaf(row: Any, *path: str) -> Any:
-    """Value at a path, without its unit; None for N/A and for missing values. Pure."""
+    """Value at a path, without its unit; None if it is missing or N/A. Pure."""
     for key in path:
         row = row.get(key) if isinstance(row, dict) else None
     if isinstance(row, dict):
@@ -183,7 +181,13 @@ def number(row: Any, *path: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def sample_of(row: dict[str, Any], at_ns: int) -> GpuSample:
+def integer(row: Any, *path: str) -> int | None:
+    """A leaf as an integer, rounded towards zero; None if it is not a number. Pure."""
+    value = number(row, *path)
+    return None if value is None else int(value)
+
+
+def sample_of(row: GpuEntry, at_ns: int) -> GpuSample:
     """One reading from a row of `amd-smi metric`. Pure."""
     clock = row.get("clock")
     used = number(row, "mem_usage", "used_vram")
@@ -193,7 +197,6 @@ def sample_of(row: dict[str, Any], at_ns: int) -> GpuSample:
         for name, entry in (clock.items() if isinstance(clock, dict) else ())
         if name.startswith("gfx_") and (mhz := number(entry, "clk")) is not None
     ]
-    errors = number(row, "ecc", "total_uncorrectable_count")
     return GpuSample(
         at_ns=at_ns,
         gpu=row["gpu"],
@@ -205,53 +208,51 @@ def sample_of(row: dict[str, Any], at_ns: int) -> GpuSample:
         vram_used_bytes=None if used is None else int(used * _MIB),
         activity=None if activity is None else activity / 100,
         throttled=_throttled(row.get("throttle")),
-        ecc_uncorrectable=None if errors is None else int(errors),
+        ecc_uncorrectable=integer(row, "ecc", "total_uncorrectable_count"),
     )
 
 
 def _throttled(throttle: Any) -> bool | None:
-    """Return whether a thermal or emergency limit is in force; None if the tool does not tell."""
-    known = [leaf(throttle, f"{name}_violation_status") for name in _THROTTLES]
-    told = [str(status).upper() for status in known if status is not None]
-    return any(status in ("ACTIVE", "TRUE", "1") for status in told) if told else None
+    """True if a thermal or emergency limit is in force; None if the tool reports none of them."""
+    leaves = [leaf(throttle, f"{name}_violation_status") for name in _THROTTLES]
+    reported = [str(status).upper() for status in leaves if status is not None]
+    return any(status in ("ACTIVE", "TRUE", "1") for status in reported) if reported else None
 
 
-def residency(row: dict[str, Any]) -> int | None:
+def residency(row: GpuEntry) -> int | None:
     """Time spent under thermal or emergency limits, by the accumulators; None without them. Pure.
 
-    The difference between two readings shows events that a status read once a second would miss.
+    The difference of two readings shows events that a status read once a second misses.
     """
     throttle = row.get("throttle")
-    counts = [number(throttle, f"{name}_accumulated") for name in _THROTTLES]
-    known = [int(count) for count in counts if count is not None]
+    counts = [integer(throttle, f"{name}_accumulated") for name in _THROTTLES]
+    known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
-def processes_of(rows_: list[dict[str, Any]]) -> dict[int, list[tuple[int | None, str]]]:
+def processes_of(rows_: list[GpuEntry]) -> dict[int, list[tuple[int | None, str]]]:
     """GPU to (pid, name) of the processes on it, from `amd-smi process`. Pure.
 
     A GPU without a list is omitted; an unknown pid is None.
     """
-    found: dict[int, list[tuple[int | None, str]]] = {}
+    by_gpu: dict[int, list[tuple[int | None, str]]] = {}
     for row in rows_:
-        told = [entry.get("process_info") for entry in entries(row, "process_list")]
-        known = [info for info in told if isinstance(info, dict)]
+        infos = [entry.get("process_info") for entry in entries(row, "process_list")]
+        processes = [info for info in infos if isinstance(info, dict)]
         # An empty list, or a sentence in place of a process: no process.
-        if known or row.get("process_list") == [] or any(info not in (None, "N/A", "") for info in told):
-            pids = [number(info, "pid") for info in known]
-            names = [str(leaf(info, "name") or "?") for info in known]
-            found[row["gpu"]] = [
-                (None if pid is None else int(pid), name) for pid, name in zip(pids, names, strict=True)
+        if processes or row.get("process_list") == [] or any(info not in (None, "N/A", "") for info in infos):
+            by_gpu[row["gpu"]] = [
+                (integer(info, "pid"), str(leaf(info, "name") or "?")) for info in processes
             ]
-    return found
+    return by_gpu
 
 
-def who(pid: int | None, name: str) -> str:
+def process_text(pid: int | None, name: str) -> str:
     """A process of `processes_of` as text. Pure."""
-    return f"{name} (pid {'not told' if pid is None else pid})"
+    return f"{name} (pid {'unknown' if pid is None else pid})"
 
 
-def entries(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """The entries of a list in a row; empty if the tool gives something else for it. Pure."""
+def entries(row: GpuEntry, key: str) -> list[dict[str, Any]]:
+    """The objects of a list in a row; empty if the row has no list there. Pure."""
     listed = row.get(key)
     return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []

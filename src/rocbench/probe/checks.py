@@ -14,7 +14,7 @@ Status = Literal["pass", "fail", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The subject of a check, its finding, and the remedy."""
+    """A check with its result, the expected value, and the remedy."""
 
     id: str
     need: Need

@@ -1,6 +1,6 @@
-"""Consistency of a server's counters: in one process they only grow, and the process began once. Pure.
+"""Consistency of a server's counters: in one process they only grow, and the process starts once. Pure.
 
-Readings are taken one after the other, and are given in that order.
+All functions take readings in the order of their time.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _ROUNDING = 1e-9
 
 
 def is_counter(name: str) -> bool:
-    """Return whether a value only grows: a counter, or the sum, count or bucket of a histogram."""
+    """True if a value only grows: a counter, or the sum, count or bucket of a histogram."""
     return name.endswith(("_total", "_sum", "_count")) or "_bucket:" in name
 
 
 def fallen(samples: Sequence[ServerSample]) -> tuple[str, ...] | None:
-    """Counters that are lower in a reading than in the one before; None if no counter was read twice."""
+    """Counters that are lower than in the reading before; None if no counter was read twice."""
     last: dict[str, float] = {}
-    fell: dict[str, None] = {}
+    lower: dict[str, None] = {}
     compared = False
     for sample in samples:
         for name, value in sample.values.items():
@@ -34,22 +34,22 @@ def fallen(samples: Sequence[ServerSample]) -> tuple[str, ...] | None:
             if name in last:
                 compared = True
                 if value < last[name] - _ROUNDING * abs(last[name]):
-                    fell[name] = None
+                    lower[name] = None
             last[name] = value
-    return tuple(fell) if compared else None
+    return tuple(lower) if compared else None
 
 
 def of_one_process(samples: Sequence[ServerSample]) -> bool:
-    """Return whether all readings may be of one process, so that differences are meaningful."""
+    """True if all readings may be of one process, so that their differences are meaningful."""
     started = {sample.values[STARTED] for sample in samples if STARTED in sample.values}
     return len(started) <= 1 and not fallen(samples)
 
 
 def restarted(samples: Sequence[ServerSample]) -> bool | None:
-    """Return whether a new process answers: it reports a later start, or its token counters begin anew.
+    """True if a new process answers: it reports a later start, or its token counters start again.
 
-    Several processes that answer in turn, as behind a gateway, give None: each comes again. None also without
-    a start and without a counter in two readings.
+    None if several processes answer in turn, as behind a gateway, and if no two readings have a start time or a
+    counter.
     """
     started = [sample.values[STARTED] for sample in samples if STARTED in sample.values]
     if len(started) > 1:
@@ -57,7 +57,7 @@ def restarted(samples: Sequence[ServerSample]) -> bool | None:
             return False
         return True if started == sorted(started) else None
     counts = [[s.values[name] for s in samples if name in s.values] for name in _TOKENS]
-    falls = [sum(b < a for a, b in itertools.pairwise(found)) for found in counts if len(found) > 1]
+    falls = [sum(b < a for a, b in itertools.pairwise(values)) for values in counts if len(values) > 1]
     if 1 in falls:
         return True
     return False if falls and not any(falls) else None

@@ -1,4 +1,4 @@
-"""CPU use of the server's processes: at 1,000 streams the API server is often the real limit."""
+"""CPU use of the server's processes. At 1,000 streams the API server is often the limit."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def role_of(command: str, *, leader: bool) -> str:
 
 
 def view(before: CpuReading, after: CpuReading) -> dict[str, float | None]:
-    """Share of one core that the busiest process of each role used between two readings. Pure.
+    """Columns of `cells`: the share of one core that the busiest process of each role used. Pure.
 
-    Above 1 for a process with several busy threads. None if no process of that role is visible (an attached
-    server, a container with hidden processes).
+    Above 1 for a process with several busy threads. None if no process of that role is visible (attached server,
+    container with hidden processes).
     """
     seconds = (after.at_ns - before.at_ns) / 1e9
     busiest: dict[str, float] = {}

@@ -1,11 +1,11 @@
-"""Time for which the server's threads waited for a CPU that other threads used (`server_cpu_wait_share`).
+"""Time for which the server's threads waited for a CPU that others used (column `server_cpu_wait_share`).
 
-The kernel sums for each thread the time that it ran, and the time that it was ready and did not run
-(/proc/PID/task/TID/schedstat). Not all of that is loss: 64 OpenMP threads on 4 CPUs wait for each other. So a
+For each thread the kernel counts the time that it ran, and the time that it was ready to run and waited
+(/proc/PID/task/TID/schedstat). Not every wait is a loss: 64 OpenMP threads on 4 CPUs wait for each other. So a
 wait is divided between the threads that ran meanwhile on the CPUs that the thread may use: the server's own
-threads, and all others (the busy time of these CPUs, minus the server's part). Time held back by a CPU quota
-(`cpu.max`, `cpu.cfs_quota_us`) counts as lost to others. The column is the share of the thread that lost
-most, so idle threads do not change it.
+threads, and all others (the busy time of these CPUs, minus the server's part). Time throttled by a CPU quota
+(`cpu.max`, `cpu.cfs_quota_us`) counts as lost to others. The column is the share of the thread that lost most,
+so idle threads do not change it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
+from rocbench.probe.monitor import Monitor
 from rocbench.processes import ProcessIdentity
 
 PERIOD_S = 1.0
 COST = 0.01
-"""Maximum share of one CPU for readings: a slow reading is followed by a longer pause."""
+"""Maximum share of one CPU for readings: the pause after a slow reading is longer."""
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _QUOTA_STATS = {"throttled_usec": 1e6, "throttled_time": 1e9}
-"""Names in `cpu.stat` of the time held back, in control groups of version 2 and 1, and their units per
-second."""
+"""Names of the throttled time in `cpu.stat` of cgroup version 2 and 1, and their units per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Reading:
     idle_s: Mapping[int, float]
     """CPU to the seconds since boot without a running thread: idle, or serving interrupts."""
     throttled_s: Mapping[str, float]
-    """Control group to the seconds held back by its CPU quota, summed over CPUs."""
+    """Control group to the seconds throttled by its CPU quota, summed over CPUs."""
 
 
 def read_cpu_wait(
@@ -61,7 +60,7 @@ def read_cpu_wait(
     cgroups: Path = _CGROUPS,
     affinity: Callable[[int], Collection[int]] | None = None,
 ) -> Reading:
-    """Read the threads of these processes. Ended ones are skipped; all are in a kernel without schedstat."""
+    """Read the threads of these processes, without ended ones; none in a kernel without schedstat."""
     allowed = affinity or getattr(os, "sched_getaffinity", None)
     threads: dict[tuple[int, int], ThreadTime] = {}
     groups: set[Path] = set()
@@ -77,13 +76,13 @@ def read_cpu_wait(
                     cpus = frozenset(allowed(int(path.name))) if allowed else frozenset()
                     spent = ThreadTime(int(run_ns) / 1e9, int(wait_ns) / 1e9, cpus)
                     threads[member.pid, int(path.name)] = spent
-    throttled = {str(group): held for group in groups if (held := _throttled_s(group)) is not None}
+    throttled = {str(group): seconds for group in groups if (seconds := _throttled_s(group)) is not None}
     return Reading(time.monotonic(), threads, _idle_s(proc), throttled)
 
 
 def _quota_groups(text: str, cgroups: Path) -> set[Path]:
-    """The control groups of /proc/PID/cgroup that may have a CPU quota, with their parents."""
-    found = set()
+    """The control groups in /proc/PID/cgroup that may have a CPU quota, with their parents."""
+    groups = set()
     for line in text.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -91,38 +90,36 @@ def _quota_groups(text: str, cgroups: Path) -> set[Path]:
             continue
         roots = [cgroups] if number == "0" else [cgroups / controllers, cgroups / "cpu"]
         for root in roots:
-            below = root / path.strip("/")
-            found |= {below, *(above for above in below.parents if above.is_relative_to(root))}
-    return found
+            group = root / path.strip("/")
+            groups |= {group, *(above for above in group.parents if above.is_relative_to(root))}
+    return groups
 
 
 def _throttled_s(group: Path) -> float | None:
     try:
-        lines = (group / "cpu.stat").read_text(encoding="ascii").splitlines()
-        held = [int(line.split()[1]) / _QUOTA_STATS[line.split()[0]] for line in lines if _is_quota(line)]
-    except (OSError, ValueError, IndexError):
-        return None
-    return held[0] if held else None
-
-
-def _is_quota(line: str) -> bool:
-    return line.partition(" ")[0] in _QUOTA_STATS
+        for line in (group / "cpu.stat").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if name in _QUOTA_STATS:
+                return int(value) / _QUOTA_STATS[name]
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def _idle_s(proc: Path) -> dict[int, float]:
     """Idle, iowait, irq and softirq time of each CPU (proc_stat(5)).
 
-    Only idle time is measured exactly on a CPU that stops its tick; user and system time are counted at the
-    ticks, so a server that a client wakes at its ticks would be counted twice.
+    On a CPU that stops its tick only idle time is exact. User and system time are counted at ticks, so a server
+    that a client wakes at its ticks would be counted twice.
     """
-    found = {}
+    idle_s = {}
     with suppress(OSError, ValueError, IndexError):
         for line in (proc / "stat").read_text(encoding="ascii").splitlines():
             name, *fields = line.split()
             if name.startswith("cpu") and name != "cpu":
                 ticks = [int(fields[at]) for at in (3, 4, 5, 6)]
-                found[int(name.removeprefix("cpu"))] = sum(ticks) / _TICKS_PER_S
-    return found
+                idle_s[int(name.removeprefix("cpu"))] = sum(ticks) / _TICKS_PER_S
+    return idle_s
 
 
 @dataclass(slots=True)
@@ -137,29 +134,31 @@ class Account:
         self.last = self.first
 
     def add(self, reading: Reading) -> None:
-        """Add a later reading. A new thread began in between; an ended thread keeps its sum."""
+        """Add a later reading. A new thread started since the last one; an ended thread keeps its sum."""
         for key, now in reading.threads.items():
             before = self.last.threads.get(key)
             if before is None or now.run_s < before.run_s or now.wait_s < before.wait_s:
-                before = ThreadTime(0.0, 0.0, now.cpus)  # another thread, if under a number that was in use
-            sofar = self.spent.get(key, ThreadTime(0.0, 0.0, now.cpus))
+                before = ThreadTime(
+                    0.0, 0.0, now.cpus
+                )  # a new thread; its number may have been in use before
+            total = self.spent.get(key, ThreadTime(0.0, 0.0, now.cpus))
             self.spent[key] = ThreadTime(
-                sofar.run_s + now.run_s - before.run_s, sofar.wait_s + now.wait_s - before.wait_s, now.cpus
+                total.run_s + now.run_s - before.run_s, total.wait_s + now.wait_s - before.wait_s, now.cpus
             )
         self.last = reading
 
     def wait_share(self) -> float | None:
-        """The largest share of the time that any thread waited because of others; None without readings.
+        """The largest share of the time that a thread waited because of others; None without readings.
 
         wait x others / (others + own): `own` is the run time of the server's other threads on the thread's
-        CPUs, and `others` the run time of all else there while the server wanted to run. The server is
-        assumed to want as much then as in the rest of the time, in which it either ran or left the CPUs idle.
-        Waits up to the time held back by a quota count in full.
+        CPUs, and `others` the run time of everything else there while the server was ready to run. The server is
+        assumed to need the CPUs then as much as in the rest of the time, in which it either ran or left them idle.
+        Waits up to the time throttled by a quota count in full.
         """
         seconds = self.last.at_s - self.first.at_s
         if seconds <= 0 or not self.spent:
             return None
-        held = sum(
+        throttled_s = sum(
             max(0.0, after - self.first.throttled_s.get(group, after))
             for group, after in self.last.throttled_s.items()
         )
@@ -174,17 +173,17 @@ class Account:
             cpus = thread.cpus & idle.keys()
             ran = sum(own.get(cpu, 0.0) for cpu in cpus)
             free = sum(idle[cpu] for cpu in cpus)
-            others = most = max(0.0, seconds * len(cpus) - free - ran)
+            others = limit = max(0.0, seconds * len(cpus) - free - ran)
             if ran + free > 0:
                 others *= ran / (ran + free)
-            beside = others + max(0.0, ran - thread.run_s)
-            by_quota = min(wait_s, held)
-            by_others = (wait_s - by_quota) * others / beside if beside > 0 else 0.0
-            worst = max(worst, by_quota + min(by_others, most))
+            all_others = others + max(0.0, ran - thread.run_s)
+            by_quota = min(wait_s, throttled_s)
+            by_others = (wait_s - by_quota) * others / all_others if all_others > 0 else 0.0
+            worst = max(worst, by_quota + min(by_others, limit))
         return worst / seconds
 
     def _own(self) -> dict[int, float]:
-        """CPU to the seconds that the server ran on it; a thread is assumed to use all its CPUs equally."""
+        """CPU to the seconds that the server ran on it, if each thread uses all its CPUs equally."""
         own: dict[int, float] = {}
         for thread in self.spent.values():
             for cpu in thread.cpus:
@@ -193,29 +192,17 @@ class Account:
 
 
 @dataclass(slots=True)
-class CpuWait:
-    """Account of a window, updated each second while open, between `begin` and `end`."""
+class CpuWait(Monitor):
+    """Account of a window from `begin` to `end`, updated each second while the context is open."""
 
     members: Callable[[], tuple[ProcessIdentity, ...]]
     period_s: float = PERIOD_S
     account: Account | None = None
     _over: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, daemon=True, name="cpu-wait")
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None and kind is None:
-            self._thread.join(timeout=10.0)
 
     def begin(self, members: tuple[ProcessIdentity, ...]) -> None:
-        """Begin the window. Without a visible thread there is no account: later threads cannot measure it."""
+        """Begin the window. Without a visible thread there is no account: threads found later do not cover it."""
         reading = read_cpu_wait(members)
         with self._lock:
             self.account = Account(reading) if reading.threads else None
@@ -233,11 +220,11 @@ class CpuWait:
 
     def _run(self) -> None:
         pause_s = self.period_s
-        while not self._stop.wait(pause_s):
-            began_s = time.thread_time()
+        while not self._closing.wait(pause_s):
+            start_s = time.thread_time()
             if self.account is not None and not self._over:
                 members = self.members()
                 with self._lock:
                     if not self._over:
                         self.account.add(read_cpu_wait(members))
-            pause_s = max(self.period_s, (time.thread_time() - began_s) / COST)
+            pause_s = max(self.period_s, (time.thread_time() - start_s) / COST)

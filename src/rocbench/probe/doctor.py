@@ -1,4 +1,4 @@
-"""Checks of a node before a run: each passes, fails or is unknown, with a remedy. They change nothing.
+"""Checks of a node before a run: each passes, fails or is unknown, with a remedy. They change no setting.
 
 Sources: AMD's system health check and MI300X/MI325X system acceptance guides, InferenceX's launch scripts,
 vLLM's ROCm documentation.
@@ -29,22 +29,21 @@ def examine(
         root: folder of /proc, /sys, /dev and /opt; another folder in tests.
         left_servers: the check for servers that an earlier bench left (`server.orphans.check`).
         gpus: number of GPUs that the node should have.
-        environs: environments that servers will be started with; the worst result counts. Empty takes
-            this process's.
+        environs: environments of the servers to start; the worst result counts. Default: this process's.
     """
-    there = (root / "dev/kfd").exists()
-    tool = amd_smi.available()
-    asked = {name: amd_smi.ask(*words) if tool else None for name, words in gpu_checks.QUESTIONS.items()}
+    has_device, has_tool = (root / "dev/kfd").exists(), amd_smi.available()
+    answers = {question: amd_smi.ask(question) if has_tool else None for question in gpu_checks.QUESTIONS}
     outcomes = [
-        gpu_checks.checks(asked, there=there, tool=tool, wanted=gpus, environ=environ)
+        gpu_checks.checks(
+            answers, has_device=has_device, has_tool=has_tool, expected_gpus=gpus, environ=environ
+        )
         for environ in environs or (os.environ,)
     ]
-    worst = [max(each, key=_severity) for each in zip(*outcomes, strict=True)]
+    severity = ("pass", "unknown", "fail")
+    worst = [
+        max(each, key=lambda check: severity.index(check.status)) for each in zip(*outcomes, strict=True)
+    ]
     return [*worst, *host_checks.checks(root, left_servers)]
-
-
-def _severity(check: Check) -> int:
-    return ("pass", "unknown", "fail").index(check.status)
 
 
 def failed_musts(checks: Iterable[Check]) -> list[Check]:

@@ -1,5 +1,4 @@
-"""Description of a node by an allow-list: all facts that can affect a result, and none that can hold a
-secret."""
+"""Description of a node: all facts that can affect a result, by an allow-list, so that none can hold a secret."""
 
 from __future__ import annotations
 
@@ -11,11 +10,13 @@ import re
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rocbench import __version__
 from rocbench.probe import amd_smi
+from rocbench.probe.amd_smi import GpuEntry
 from rocbench.redact import redacted_value
 from rocbench.variables import shown
 
@@ -45,13 +46,15 @@ STATIC_KEYS = {
 
 
 def collect(root: Path = Path("/")) -> dict[str, Any]:
-    """The node, for the manifest. Unreadable values are omitted, never guessed.
+    """Description of this node for the manifest, without unreadable values.
 
     Args:
         root: folder of /proc, /sys and /opt; another folder in tests.
     """
-    gpus_ = gpus(amd_smi.ask("static") if amd_smi.available() else None, _firmware())
-    said = amd_smi.warnings()
+    has_tool = amd_smi.available()
+    firmware = mec_firmware(amd_smi.ask("firmware") if has_tool else None)
+    gpus_ = gpus(amd_smi.ask("static") if has_tool else None, firmware)
+    warnings = amd_smi.warnings()
     return {
         "node": socket.gethostname(),
         "rocbench": __version__,
@@ -62,25 +65,21 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
         "rocm": rocm(root),
         "gpus": gpus_,
         "environment": variables(os.environ),
-    } | ({"amd_smi_says": said} if said else {})
+    } | ({"amd_smi_says": warnings} if warnings else {})
 
 
 def code(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:
-    """The version of rocbench: a hash of its files, and in a git checkout the commit.
-
-    Args:
-        package: the package's folder.
-    """
+    """Version of rocbench: a hash of the package's files, and in a git checkout the commit."""
     digest = hashlib.sha256()
     for path in sorted(path for path in package.rglob("*") if path.suffix in _CODE):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    found: dict[str, Any] = {"sha256": digest.hexdigest()}
-    # An installed package can lie inside another project's checkout.
+    version: dict[str, Any] = {"sha256": digest.hexdigest()}
+    # An installed package can be inside another project's checkout.
     if package.parent.name == "src" and (package.parents[1] / ".git").exists():
         commit, changes = _git(package, "rev-parse", "HEAD"), _git(package, "status", "--porcelain", ".")
-        found |= {"commit": commit} if commit else {}
-        found |= {"changed": changes != ""} if changes is not None else {}
-    return found
+        version |= {"commit": commit} if commit else {}
+        version |= {"changed": changes != ""} if changes is not None else {}
+    return version
 
 
 def _git(folder: Path, *words: str) -> str | None:
@@ -98,7 +97,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that affect ROCm, RCCL, AITER, torch or vLLM, by the table in `rocbench.variables`. Pure."""
+    """Variables that affect ROCm, RCCL, AITER, torch or vLLM, as listed in `rocbench.variables`. Pure."""
     return {name: redacted_value(value) for name, value in sorted(environ.items()) if shown(name)}
 
 
@@ -108,7 +107,7 @@ def host(root: Path = Path("/")) -> dict[str, Any]:
     memory = re.search(r"^MemTotal:\s+(\d+) kB", text(root / "proc/meminfo"), re.MULTILINE)
     model = re.search(r"^model name\s*:\s*(.+)$", cpu, re.MULTILINE)
     name = re.search(r'^PRETTY_NAME="?([^"\n]+)', text(root / "etc/os-release"), re.MULTILINE)
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "kernel": text(root / "proc/sys/kernel/osrelease").strip(),
         "os": name[1] if name else None,
         "cpu": model[1].strip() if model else None,
@@ -123,7 +122,7 @@ def host(root: Path = Path("/")) -> dict[str, Any]:
         "autogroup": text(root / "proc/sys/kernel/sched_autogroup_enabled").strip(),
         "container": (root / ".dockerenv").exists() or (root / "run/.containerenv").exists(),
     }
-    return {key: value for key, value in found.items() if value not in (None, "", 0) or value is False}
+    return {key: value for key, value in facts.items() if value not in (None, "", 0) or value is False}
 
 
 def rocm(root: Path = Path("/")) -> dict[str, str]:
@@ -133,39 +132,39 @@ def rocm(root: Path = Path("/")) -> dict[str, str]:
         re.search(rf"^#define NCCL_{part}\s+(\d+)", header, re.MULTILINE)
         for part in ("MAJOR", "MINOR", "PATCH")
     ]
-    found = {
+    versions = {
         "rocm": text(root / "opt/rocm/.info/version").strip(),
         "driver": text(root / "sys/module/amdgpu/version").strip(),
         "rccl": ".".join(match[1] for match in rccl if match),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in versions.items() if value}
 
 
-def gpus(static: list[dict[str, Any]] | None, mec: Mapping[int, str]) -> list[dict[str, Any]]:
+def gpus(static: list[GpuEntry] | None, mec: Mapping[int, str]) -> list[GpuEntry]:
     """One entry per GPU from `amd-smi static`; empty without it. Serial numbers are omitted. Pure."""
-    found = []
+    entries = []
     for row in static or []:
-        entry: dict[str, Any] = {"gpu": row["gpu"]}
+        entry: GpuEntry = {"gpu": row["gpu"]}
         for name, places in STATIC_KEYS.items():
             value = next((v for v in (amd_smi.leaf(row, *place) for place in places) if v is not None), None)
             if value is not None and not isinstance(value, dict):
                 entry[name] = value
         if entry["gpu"] in mec:
             entry["mec_firmware"] = mec[entry["gpu"]]
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
-def mec_firmware(rows: list[dict[str, Any]] | None) -> dict[int, str]:
+def mec_firmware(rows: list[GpuEntry] | None) -> dict[int, str]:
     """GPU to version of its compute firmware, from `amd-smi firmware`. Pure."""
-    found: dict[int, str] = {}
+    versions: dict[int, str] = {}
     for row in rows or []:
         for entry in amd_smi.entries(row, "fw_list"):
             name = str(entry.get("fw_id") or entry.get("fw_name") or "")
             version = amd_smi.leaf(entry, "fw_version")
             if version is not None and (name in ("CP_MEC1", "MEC1", "MEC") or name.endswith("_MEC")):
-                found[row["gpu"]] = str(version)
-    return found
+                versions[row["gpu"]] = str(version)
+    return versions
 
 
 def text(path: Path) -> str:
@@ -177,7 +176,7 @@ def text(path: Path) -> str:
 
 
 def chosen(switch: str) -> str:
-    """The value in brackets of a sysfs switch: `always [madvise] never`. Pure."""
+    """The selected value of a sysfs switch: `madvise` of `always [madvise] never`. Pure."""
     match = re.search(r"\[(\w+)\]", switch)
     return match[1] if match else switch.strip()
 
@@ -201,14 +200,8 @@ def _cmdline(line: str) -> str:
 
 
 def _packages() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _firmware() -> dict[int, str]:
-    return mec_firmware(amd_smi.ask("firmware")) if amd_smi.available() else {}
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -1,7 +1,7 @@
-"""One HTTP request, blocking: for health, metrics, models and the load's probe, never for the load itself.
+"""One blocking HTTP request: for health, metrics, models and the load's probe, never for the load itself.
 
-It takes the same way as the load: the same proxy or none, with the same check of the server's certificate.
-Every exchange is bounded in time and bytes, independent of the server's behaviour.
+It uses the same proxy and the same check of the server's certificate as the load. Every exchange is bounded in
+time and bytes, whatever the server does.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from rocbench.baseurl import Endpoint
 CONNECT_S = 5.0
 """Time limit for a connection, including TLS and a proxy."""
 MOST_BYTES = 8 << 20
-"""Bytes of an answer with its head: vLLM's metrics are 60 kB per engine, a gateway's model list <1 MB."""
+"""Maximum bytes of an answer and its head: vLLM's metrics are 60 kB per engine, a gateway's model list <1 MB."""
 _PIECE = 1 << 16
 
 
 class NoConnection(OSError):
-    """No connection to the server could be made; the `__cause__` of this error is the reason."""
+    """No connection to the server; the reason is the `__cause__` of this error."""
 
 
 class TooLarge(OSError):
-    """The answer is larger than any valid answer; it was not read to its end."""
+    """The answer is larger than any valid answer and was not read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Answer:
 
 
 def read_json(data: bytes) -> Any:
-    """A server's bytes as JSON; None if not JSON, too deeply nested, or with half a surrogate pair. Pure."""
+    """A server's bytes as JSON; None if they are not JSON, nested too deeply, or hold half a surrogate pair. Pure."""
     try:
         value = json.loads(data.decode("utf-8-sig"))
         if b"\\u" in data:
@@ -71,19 +71,20 @@ def exchange(
     insecure: bool = False,
     most_bytes: int = MOST_BYTES,
 ) -> Iterator[http.client.HTTPResponse]:
-    """Send one request (`body` as JSON, or bytes as they are) on a new connection; the answer is unread.
+    """Send one request on a new connection, and yield its answer, not read yet.
 
     Args:
-        timeout_s: limit for the whole exchange; the connection alone has at most CONNECT_S.
+        body: bytes are sent unchanged, anything else as JSON.
+        timeout_s: limit for the whole exchange; connecting takes at most CONNECT_S of it.
         insecure: accept any certificate.
-        most_bytes: of the answer, its head included.
+        most_bytes: maximum size of the answer and its head.
 
     Raises:
         NoConnection: no connection could be made.
-        TooLarge: the answer has more bytes than that.
+        TooLarge: the answer has more bytes than `most_bytes`.
         TimeoutError: it did not end in time.
         OSError: no answer, or one that is not HTTP.
-        InputError: the proxy of the environment cannot be used.
+        InputError: the environment's proxy cannot be used.
     """
     where = baseurl.parse(base_url)
     proxy = proxy_of(where)
@@ -136,22 +137,20 @@ def fetch(
     *,
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
-    body: Any = None,
     timeout_s: float = 5.0,
     insecure: bool = False,
 ) -> Answer:
-    """One request and its whole answer, of at most MOST_BYTES. Raises what `exchange` does."""
-    with exchange(
-        base_url, path, method=method, headers=headers, body=body, timeout_s=timeout_s, insecure=insecure
-    ) as response:
-        told = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, read_body(response), told)
+    """One request without a body, and its whole answer of at most MOST_BYTES. Raises as `exchange`."""
+    request = exchange(base_url, path, method=method, headers=headers, timeout_s=timeout_s, insecure=insecure)
+    with request as response:
+        by_name = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, read_body(response), by_name)
 
 
 def read_body(response: http.client.HTTPResponse) -> bytes:
-    """The rest of an answer, piece by piece: memory grows with received bytes, not the announced length.
+    """The rest of an answer, read in pieces: memory grows with received bytes, not with the announced length.
 
-    Raises IncompleteRead (the received bytes are in `partial`) if the connection ended before the body.
+    Raises IncompleteRead, with the received bytes in `partial`, if the connection ended before the body.
     """
     pieces: list[bytes] = []
     try:
@@ -183,26 +182,26 @@ class _Bounds:
         """Remaining seconds. Raises TimeoutError if none are left."""
         return left_s(self._until_s)
 
-    def took(self, count: int) -> None:
-        """Count bytes. Raises TooLarge if there are too many."""
+    def received(self, count: int) -> None:
+        """Count received bytes. Raises TooLarge if there are too many."""
         self._left -= count
         if self._left < 0:
             raise TooLarge(f"the answer is larger than {self._most / (1 << 20):g} MiB")
 
     def response(self, sock: socket.socket, *rest: Any, **more: Any) -> http.client.HTTPResponse:
-        """http.client's answer, read within the bounds."""
+        """An HTTP response that is read within the bounds."""
         return http.client.HTTPResponse(_Reader(sock, self), *rest, **more)  # type: ignore[arg-type]
 
 
 class _Reader(io.RawIOBase):
-    """A socket's bytes within bounds, in the form of the file that http.client reads."""
+    """A file over a socket's bytes within bounds, for http.client."""
 
     def __init__(self, sock: socket.socket, bounds: _Bounds) -> None:
         self._sock, self._bounds = sock, bounds
         self._file = sock.makefile("rb", buffering=0)  # keeps the socket open when its connection releases it
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """Same as the method of a socket."""
+        """A buffered file, as from a socket."""
         return io.BufferedReader(self, _PIECE)
 
     def readable(self) -> bool:
@@ -210,10 +209,10 @@ class _Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read available bytes; wait at most for the remaining time."""
+        """Read available bytes; wait at most the remaining time."""
         self._sock.settimeout(self._bounds.left_s())
         count = self._file.readinto(buffer) or 0
-        self._bounds.took(count)
+        self._bounds.received(count)
         return count
 
     def close(self) -> None:

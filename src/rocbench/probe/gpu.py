@@ -1,7 +1,7 @@
-"""Telemetry of the GPUs that a server uses, once a second, by the amdsmi library or the `amd-smi` command.
+"""Telemetry of the GPUs that a server uses, once a second, from the amdsmi library or the `amd-smi` command.
 
-It never fails a run: unreadable values are absent, a tool that hangs is abandoned with a note, and on a
-machine without an AMD GPU telemetry is off and says so once.
+It never fails a run: unreadable values are absent, a tool that hangs is abandoned with a note, and on a machine
+without an AMD GPU telemetry is off, with one note.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rocbench.settings.schema import Hardware
 
 PERIOD_S = 1.0
 EDGE_S = 3.0
-"""Maximum distance of a reading from a window whose edge energy it may give."""
+"""Maximum distance from a window of a reading that gives the energy at the window's edge."""
 FIRST_S = 20.0
 _GIVE_UP_AFTER = 3
 _SHARED_EVERY = 10
@@ -35,8 +35,8 @@ _LOOK_S = 0.02
 Reading = list[tuple[GpuSample, int | None]]
 """A sample of each GPU, and its throttle residency."""
 
-_said: set[str] = set()
-# A run makes one telemetry per server; a missing GPU is reported once, not for each server.
+_shown: set[str] = set()
+"""Notes of this process. A missing GPU is reported once, not for each server of a run."""
 
 
 @dataclass(slots=True)
@@ -48,10 +48,10 @@ class Telemetry:
     """Indices kept; empty keeps all."""
     sockets: Sockets = field(default_factory=Sockets)
     cap_w: float | None = None
-    """Power limit of one socket, used if the tool does not tell it."""
+    """Power limit of one socket, used if the tool does not report it."""
     own_pids: Callable[[], set[int]] = set
     attached: bool = False
-    """The server's processes are unknown: those at the first look may be its own, later ones are not."""
+    """The server's processes are unknown: those found first may be its own, later ones are not."""
     notes: list[str] = field(default_factory=list)
     samples: list[GpuSample] = field(default_factory=list)
     power_note: str = ""
@@ -59,16 +59,17 @@ class Telemetry:
     looks: list[tuple[int, bool | None]] = field(default_factory=list)
     """(ns, True if another process was on these GPUs) of each answered look."""
     failed_reads: int = 0
-    _told: int = 0
-    _there: set[int | None] | None = field(default=None, repr=False)
-    """Processes at the first look at an attached server."""
+    _returned: int = 0
+    """Number of notes that `new_notes` has returned."""
+    _first_pids: set[int | None] | None = field(default=None, repr=False)
+    """Processes found first on the GPUs of an attached server."""
     _residency: dict[int, int] = field(default_factory=dict, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
     _last_ns: int = 0
 
     def start(self) -> None:
-        """Start to read, in a thread that nothing waits for."""
+        """Start to read, in a daemon thread."""
         if self.read is not None:
             self._last_ns = time.time_ns()
             self._thread = threading.Thread(target=self._run, daemon=True, name="gpu")
@@ -83,11 +84,13 @@ class Telemetry:
     def between(self, start_ns: int, end_ns: int) -> list[GpuSample]:
         """Readings of a window, and up to 3 s before and after it, for the energy at its edges.
 
-        Waits for the first reading after the window, usually less than a second: without it the accumulator
-        would not reach the end of the window.
+        Waits for the first reading after the window, usually less than a second: without it the energy counter
+        would not cover the end of the window.
         """
         edge_ns = int(EDGE_S * 1e9)
-        while self._last_ns < end_ns and time.time_ns() < end_ns + edge_ns and self._reads():
+        while self._last_ns < end_ns and time.time_ns() < end_ns + edge_ns:
+            if self._thread is None or not self._thread.is_alive():
+                break
             time.sleep(_LOOK_S)
         if self.read is not None and end_ns - self._last_ns > _STALLED_S * 1e9:
             self._note_once(f"GPU telemetry stalled: no reading for {(end_ns - self._last_ns) / 1e9:.0f} s")
@@ -96,51 +99,48 @@ class Telemetry:
         ]
 
     def power_columns(self) -> dict[str, float | int | str | None]:
-        """Columns of `cells` that say which power was measured."""
+        """Columns of `cells` on the sockets whose power was measured."""
         used = set(self.gpus) or {sample.gpu for sample in self.samples}
         if not used or not self.sockets.of.keys() >= used:
             return {"power_note": self.power_note or None}
         sockets = len({self.sockets.of[gpu] for gpu in used})
-        told_w = self.sockets.cap_w(used)
+        reported_w = self.sockets.cap_w(used)
         by_hardware = None if self.cap_w is None else sockets * self.cap_w
         return {
             "gpu_sockets": sockets,
-            "power_cap_w": by_hardware if told_w is None else told_w,
+            "power_cap_w": by_hardware if reported_w is None else reported_w,
             "power_note": self.power_note or None,
         }
 
-    def _reads(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
     def shared(self, start_ns: int, end_ns: int) -> bool | None:
-        """Column `gpu_shared`: another process was on these GPUs; None if unknown."""
+        """Column `gpu_shared`: True if another process was on these GPUs; None if unknown."""
         edge_ns = int(3 * _SHARED_EVERY * PERIOD_S * 1e9)
-        before = [(at_ns, seen) for at_ns, seen in self.looks if start_ns - edge_ns <= at_ns < start_ns]
-        told = [seen for _, seen in before[-1:]]
-        told += [seen for at_ns, seen in self.looks if start_ns <= at_ns < end_ns]
-        return True if True in told else None if not told or None in told else False
+        before = [others for at_ns, others in self.looks if start_ns - edge_ns <= at_ns < start_ns]
+        inside = [others for at_ns, others in self.looks if start_ns <= at_ns < end_ns]
+        looks = [*before[-1:], *inside]
+        return True if True in looks else None if not looks or None in looks else False
 
-    def news(self) -> list[str]:
-        """Notes since the last call, and new warnings of amd-smi."""
+    def new_notes(self) -> list[str]:
+        """Notes since the last call, with new warnings of amd-smi."""
         self.notes += [note for warning in amd_smi.warnings() for note in _once(warning)]
-        fresh = self.notes[self._told :]
-        self._told += len(fresh)
-        return fresh
+        notes = self.notes[self._returned :]
+        self._returned += len(notes)
+        return notes
 
     def _run(self) -> None:
         failed, turn = 0, 0
         while not self._stop.is_set() and failed < _GIVE_UP_AFTER:
             if turn % _SHARED_EVERY == 0:
                 self._look_for_others()
-            rests = amd_smi.rests()  # one slow answer on a busy node is one failure, not one each second
-            failed = 0 if self.take() else failed + (not rests)
+            paused = amd_smi.paused()  # one slow answer on a busy node is one failure, not one each second
+            failed = 0 if self.take() else failed + (not paused)
             turn += 1
             self._stop.wait(PERIOD_S)
         if failed >= _GIVE_UP_AFTER:
-            self._note_once(f"GPU telemetry given up: {failed} readings in a row failed or took too long")
+            self._note_once(f"GPU telemetry stopped: {failed} consecutive readings failed or took too long")
 
     def take(self) -> bool:
-        """Take one reading; return False if there was none."""
+        """Take one reading; return False if it failed."""
         assert self.read is not None
         before = time.time_ns()
         reading = self.read(before)
@@ -148,10 +148,10 @@ class Telemetry:
             self.failed_reads += 1
             return False
         at_ns = (before + time.time_ns()) // 2
-        # A GPU without a value in a reading: a sum over the others is not the server's.
+        # A missing GPU gets an empty sample: a sum over the others is not the server's power.
         listed = [sample.gpu for sample, _ in reading]
-        left_out = set(self.gpus) - set(listed)
-        self.samples += [GpuSample(at_ns, gpu) for gpu in sorted(left_out)]
+        missing = set(self.gpus) - set(listed)
+        self.samples += [GpuSample(at_ns, gpu) for gpu in sorted(missing)]
         if not self.power_note:
             self.power_note = self.sockets.note(self.gpus or listed, {*listed, *self.sockets.of})
             if self.power_note:
@@ -166,7 +166,7 @@ class Telemetry:
         return True
 
     def _throttled(self, sample: GpuSample, residency: int | None) -> bool | None:
-        """Throttling since the last reading, by the accumulator; by the status if there is none."""
+        """Throttling since the last reading, by the accumulator; without one by the status."""
         if residency is None:
             return sample.throttled
         last = self._residency.get(sample.gpu)
@@ -177,22 +177,25 @@ class Telemetry:
         rows = amd_smi.ask("process") if amd_smi.available() else None
         if rows is None:
             return
-        found = amd_smi.processes_of(rows)
-        listed = {gpu: there for gpu, there in found.items() if not self.gpus or gpu in self.gpus}
-        pids = {pid for there in listed.values() for pid, _ in there}
-        if self._there is None:
-            self._there = pids if self.attached else set()
-        own = self.own_pids() | self._there | {None, os.getpid()}
+        listed = {
+            gpu: processes
+            for gpu, processes in amd_smi.processes_of(rows).items()
+            if not self.gpus or gpu in self.gpus
+        }
+        pids = {pid for processes in listed.values() for pid, _ in processes}
+        if self._first_pids is None:
+            self._first_pids = pids if self.attached else set()
+        own_pids = self.own_pids() | self._first_pids | {None, os.getpid()}
         others = [
-            f"{amd_smi.who(pid, name)} on GPU {gpu}"
-            for gpu, there in listed.items()
-            for pid, name in there
-            if pid not in own
+            f"{amd_smi.process_text(pid, name)} on GPU {gpu}"
+            for gpu, processes in listed.items()
+            for pid, name in processes
+            if pid not in own_pids
         ]
-        unsure = self.attached or None in pids or not listed or set(self.gpus) - listed.keys()
+        unknown = self.attached or None in pids or not listed or set(self.gpus) - listed.keys()
         if others:
             self._note_once(f"another process on the server's GPUs: {', '.join(others[:8])}")
-        self.looks.append((time.time_ns(), True if others else None if unsure else False))
+        self.looks.append((time.time_ns(), True if others else None if unknown else False))
 
     def _note_once(self, text: str) -> None:
         if not any(note[:20] == text[:20] for note in self.notes):
@@ -216,12 +219,12 @@ def telemetry(
         gpus: indices that it is bound to; empty if unknown.
         members: its processes (`RunningServer.processes`).
     """
-    made = _telemetry(kind, base_url, gpus, members, hardware)
-    made.start()
+    readings = _telemetry(kind, base_url, gpus, members, hardware)
+    readings.start()
     try:
-        yield made
+        yield readings
     finally:
-        made.stop()
+        readings.stop()
 
 
 def _telemetry(
@@ -236,9 +239,9 @@ def _telemetry(
         return Telemetry()
     if attached and not baseurl.parse(base_url).loopback:
         return Telemetry(notes=_once("GPU telemetry is off: the server runs on another machine"))
-    read, how, sockets = _tried_source()
+    read, origin, sockets = _working_source()
     if read is None:
-        return Telemetry(notes=_once(f"GPU telemetry is off: {how}"))
+        return Telemetry(notes=_once(f"GPU telemetry is off: {origin}"))
 
     def own_pids() -> set[int]:
         return {member.pid for member in members()}
@@ -250,7 +253,7 @@ def _telemetry(
         cap_w=hardware.gpu.power_w if hardware is not None and hardware.gpu is not None else None,
         own_pids=own_pids,
         attached=attached,
-        notes=_once(f"GPU telemetry once a second by {how}"),
+        notes=_once(f"GPU telemetry once a second from {origin}"),
     )
 
 
@@ -259,13 +262,13 @@ Source = tuple[Callable[[int], Reading | None], Callable[[], Sockets]]
 
 
 def source() -> tuple[Source | None, str]:
-    """The reader of GPUs on this machine and its name; (None, reason) without one."""
+    """This machine's GPU reader and its name; (None, reason) without one."""
     try:
         library = Library()
     except OSError as error:
         if not amd_smi.available():
-            there = "no amd-smi" if Path("/dev/kfd").exists() else "no /dev/kfd, no amd-smi"
-            return None, f"no AMD GPU can be read here ({there}; {error})"
+            missing = "no amd-smi" if Path("/dev/kfd").exists() else "no /dev/kfd, no amd-smi"
+            return None, f"no AMD GPU can be read on this machine ({missing}; {error})"
         return (_by_command, identify.sockets), "amd-smi"
     return (library.read, library.sockets), "the amdsmi library"
 
@@ -280,35 +283,35 @@ def _by_command(at_ns: int) -> Reading | None:
     return [(amd_smi.sample_of(row, at_ns), amd_smi.residency(row)) for row in rows]
 
 
-def _tried_source() -> tuple[Callable[[int], Reading | None] | None, str, Sockets]:
-    """A source that gave a reading, its name and cost, and the sockets; else (None, reason, none).
+def _working_source() -> tuple[Callable[[int], Reading | None] | None, str, Sockets]:
+    """A source that gave a reading, its name and cost, and the sockets; else None, the reason, and no sockets.
 
-    Tried in a thread that is abandoned if it does not return: with a hung driver even opening the
-    library never returns.
+    The first reading is taken in a thread that is abandoned if it does not return: with a hung driver even
+    opening the library never returns.
     """
     outcome: list[tuple[Callable[[int], Reading | None] | None, str, Sockets]] = []
 
     def attempt() -> None:
-        found, how = source()
-        if found is None:
-            outcome.append((None, how, Sockets()))
+        readers, name = source()
+        if readers is None:
+            outcome.append((None, name, Sockets()))
             return
-        read, sockets = found
+        read, sockets = readers
         before_s = _cpu_s()
         reading = read(time.time_ns())
         cost_ms = (_cpu_s() - before_s) * 1e3
         if reading:
-            outcome.append((read, f"{how}, {cost_ms:.0f} ms of CPU a reading", sockets()))
+            outcome.append((read, f"{name}, {cost_ms:.0f} ms of CPU per reading", sockets()))
         else:
-            said = amd_smi.last_words()
-            outcome.append((None, f"{how} gives no reading" + (f" ({said})" if said else ""), Sockets()))
+            error = amd_smi.last_error()
+            outcome.append((None, f"{name} gives no reading" + (f" ({error})" if error else ""), Sockets()))
 
     thread = threading.Thread(target=attempt, daemon=True, name="gpu-first")
     thread.start()
     thread.join(timeout=FIRST_S)
     if outcome:
         return outcome[0]
-    hung = f"no reading came within {FIRST_S:.0f} s; the driver may hang"
+    hung = f"no reading within {FIRST_S:.0f} s; the driver may hang"
     return None, hung if thread.is_alive() else "the first reading failed", Sockets()
 
 
@@ -320,21 +323,15 @@ def _cpu_s() -> float:
 def _used_by(own_pids: set[int], *, attached: bool) -> tuple[int, ...]:
     """GPUs on which the server's own processes are listed; empty (all) if unknown.
 
-    The processes of an attached server are not known: its GPUs are those that are in use.
+    The processes of an attached server are unknown: its GPUs are those in use.
     """
     rows = amd_smi.ask("process") if amd_smi.available() else None
-    listed = amd_smi.processes_of(rows or [])
-    return tuple(
-        sorted(
-            gpu
-            for gpu, users in listed.items()
-            if own_pids & {pid for pid, _ in users} or (attached and users)
-        )
-    )
+    by_gpu = {gpu: {pid for pid, _ in listed} for gpu, listed in amd_smi.processes_of(rows or []).items()}
+    return tuple(sorted(gpu for gpu, pids in by_gpu.items() if own_pids & pids or (attached and pids)))
 
 
 def _once(text: str) -> list[str]:
-    if text in _said:
+    if text in _shown:
         return []
-    _said.add(text)
+    _shown.add(text)
     return [text]

@@ -1,160 +1,168 @@
-"""Checks of the GPUs, from what amd-smi says. Pure: the answers are arguments.
+"""Checks of the GPUs, from amd-smi's answers. Pure.
 
-A missing value of one GPU leaves its check unknown, unless another GPU fails it.
+A missing value of one GPU makes its check unknown, unless another GPU fails the check.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from rocbench.probe import amd_smi, environment
-from rocbench.probe.checks import Check, judged
+from rocbench.probe.amd_smi import GpuEntry
+from rocbench.probe.checks import Check, Need, judged
 
-Row = dict[str, Any]
-Rows = list[Row]
-Cards = list[dict[str, Any]]
-"""The GPUs in the form of `environment.gpus`."""
-Asked = Mapping[str, Rows | None]
-
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "static": ("static",),
-    "metric": ("metric",),
-    "process": ("process",),
-    "firmware": ("firmware",),
-    "bad_pages": ("bad-pages",),
-}
+QUESTIONS = ("static", "metric", "process", "firmware", "bad-pages")
+"""Subcommands of amd-smi."""
 MEC_FIRMWARE = 177
 IDLE_VRAM = 0.02
 """Maximum share of VRAM in use on an idle GPU (driver and firmware: some 300 MiB)."""
-_ASK = "see what amd-smi says of it: static, metric, process, bad-pages, firmware"
+_ASK = "run amd-smi for this GPU: static, metric, process, bad-pages, firmware"
 _HEALTH = "rocm.docs.amd.com how-to/rocm-for-ai/system-health-check"
 
 
-def checks(asked: Asked, *, there: bool, tool: bool, wanted: int, environ: Mapping[str, str]) -> list[Check]:
+def checks(
+    answers: Mapping[str, list[GpuEntry] | None],
+    *,
+    has_device: bool,
+    has_tool: bool,
+    expected_gpus: int,
+    environ: Mapping[str, str],
+) -> list[Check]:
     """All GPU checks.
 
     Args:
-        asked: rows of each question's answer; None if amd-smi did not answer.
-        there: True if /dev/kfd exists.
-        tool: True if amd-smi is on PATH.
-        wanted: number of GPUs that the node should have.
-        environ: the environment that servers will be started with.
+        answers: amd-smi's answer to each of QUESTIONS; None if there is none.
+        has_device: True if /dev/kfd exists.
+        has_tool: True if amd-smi is on PATH.
+        expected_gpus: number of GPUs that the node should have.
+        environ: the environment of the servers to start.
     """
-    cards = environment.gpus(asked.get("static"), environment.mec_firmware(asked.get("firmware")))
-    absent = (
-        "no amd-smi on PATH"
-        if there and not tool
-        else "no AMD GPU (/dev/kfd is missing)"
-        if not there
-        else ""
-    )
-    if not absent and asked.get("static") is None:
+    gpus = environment.gpus(answers["static"], environment.mec_firmware(answers["firmware"]))
+    metrics = answers["metric"] or []
+    absent = ""
+    if not has_device:
+        absent = "no AMD GPU (/dev/kfd is missing)"
+    elif not has_tool:
+        absent = "no amd-smi on PATH"
+    elif answers["static"] is None:
         absent = "amd-smi does not answer"
-    found = [
-        _device(there),
-        _count(cards, wanted, absent),
-        _equal("gfx", "must", cards, "gfx", absent, "the same on all"),
-        _equal("vbios", "must", cards, "vbios", absent, "the same on all"),
-        _equal("power_cap", "must", cards, "power_cap_w", absent, "the same on all"),
-        _partitions(cards, absent),
-        _processes(cards, asked.get("process"), absent),
-        _vram(cards, asked.get("metric"), absent),
-        _ecc(cards, asked.get("metric"), absent),
-        _bad_pages(cards, asked.get("bad_pages"), absent),
-        _links(cards, asked.get("metric"), absent),
-        _mec(cards, environ, absent),
-        _perf_level(cards, asked.get("metric"), absent),
+    results = [
+        _device(has_device),
+        _count(gpus, expected_gpus, absent),
+        _same("gfx", "must", gpus, _values(gpus, "gfx"), absent),
+        _same("vbios", "must", gpus, _values(gpus, "vbios"), absent),
+        _same("power_cap", "must", gpus, _values(gpus, "power_cap_w"), absent),
+        _partitions(gpus, absent),
+        _processes(gpus, answers["process"] or [], absent),
+        _vram(gpus, metrics, absent),
+        _ecc(gpus, metrics, absent),
+        _bad_pages(gpus, answers["bad-pages"] or [], absent),
+        _links(gpus, metrics, absent),
+        _mec(gpus, environ, absent),
+        _perf_level(gpus, metrics, absent),
         _visible(environ),
     ]
     if not absent:
-        return found
-    remedy = "install amd-smi (ROCm) and see that it answers" if there else "see kfd"
-    return [replace(check, fix=remedy) if check.status == "unknown" else check for check in found]
+        return results
+    remedy = "install amd-smi (ROCm) and check that it answers" if has_device else "see kfd"
+    return [replace(check, fix=remedy) if check.status == "unknown" else check for check in results]
 
 
-def _device(there: bool) -> Check:
+def _device(has_device: bool) -> Check:
     return judged(
         "kfd",
         "must",
-        there,
-        "/dev/kfd is there" if there else "/dev/kfd is missing",
+        has_device,
+        "/dev/kfd exists" if has_device else "/dev/kfd is missing",
         "present",
-        "install the amdgpu driver (dkms) and see that `lsmod | grep amdgpu` lists it; in a container --device /dev/kfd",
+        "install the amdgpu driver (dkms) and check that `lsmod | grep amdgpu` lists it; in a container --device /dev/kfd",
     )
 
 
-def _count(cards: Cards, wanted: int, absent: str) -> Check:
-    names = Counter(str(card.get("name", "?")) for card in cards)
-    told = ", ".join(f"{count} x {name}" for name, count in names.items())
+def _count(gpus: list[GpuEntry], expected: int, absent: str) -> Check:
+    names = Counter(str(gpu.get("name", "?")) for gpu in gpus)
     return judged(
         "gpus",
         "must",
-        None if absent else len(cards) == wanted,
-        absent or told or "none",
-        f"{wanted}",
-        "a GPU that is missing fell off the bus (dmesg | grep amdgpu), or the node is partitioned",
+        None if absent else len(gpus) == expected,
+        absent or ", ".join(f"{count} x {name}" for name, count in names.items()) or "none",
+        f"{expected}",
+        "a missing GPU fell off the bus (dmesg | grep amdgpu), or the node is partitioned",
         _HEALTH,
     )
 
 
-def _equal(id_: str, need: Any, cards: Cards, key: str, absent: str, want: str) -> Check:
-    values = {card["gpu"]: str(card[key]) for card in cards if key in card}
-    missing = _missing(cards, values)
-    differ = len(set(values.values())) > 1
-    return judged(
-        id_,
-        need,
-        False if differ else None if missing else True,
-        _told(_tally(values.values()), missing, absent),
-        want,
-        "bring the odd GPU to the others' state; one slow GPU slows all ranks" if differ else _ASK,
-        _HEALTH,
+def _values(gpus: list[GpuEntry], key: str) -> dict[int, str]:
+    return {gpu["gpu"]: str(gpu[key]) for gpu in gpus if key in gpu}
+
+
+def _same(
+    id_: str,
+    need: Need,
+    gpus: list[GpuEntry],
+    values: Mapping[int, str],
+    absent: str,
+    *,
+    want: str = "the same on all",
+    fix: str = "bring the odd GPU to the others' state; one slow GPU slows all ranks",
+    source: str = _HEALTH,
+) -> Check:
+    """Check that all GPUs have the same value."""
+    counts = Counter(values.values())
+    wrong = len(counts) > 1
+    tally = _tally(counts) if wrong else "".join(counts)
+    return _per_gpu(
+        id_, need, gpus, values, absent, wrong=wrong, found=tally, want=want, fix=fix, source=source
     )
 
 
-def _partitions(cards: Cards, absent: str) -> Check:
+def _partitions(gpus: list[GpuEntry], absent: str) -> Check:
     modes = {
-        card["gpu"]: f"{card['compute_partition']}/{card['memory_partition']}"
-        for card in cards
-        if "compute_partition" in card and "memory_partition" in card
+        gpu["gpu"]: f"{gpu['compute_partition']}/{gpu['memory_partition']}"
+        for gpu in gpus
+        if "compute_partition" in gpu and "memory_partition" in gpu
     }
-    missing = _missing(cards, modes)
-    other = set(modes.values()) - {"SPX/NPS1"}
-    counts = Counter(modes.values())
-    return judged(
+    return _per_gpu(
         "partitions",
         "must",
-        False if other else None if missing else True,
-        _told(", ".join(f"{mode} ({count})" for mode, count in counts.items()), missing, absent),
-        "SPX/NPS1 on all",
-        "sudo amd-smi set --compute-partition SPX; sudo amd-smi set --memory-partition NPS1"
-        if other
-        else _ASK,
-        "instinct.docs.amd.com GPU partitioning",
+        gpus,
+        modes,
+        absent,
+        wrong=bool(set(modes.values()) - {"SPX/NPS1"}),
+        found=_tally(Counter(modes.values())),
+        want="SPX/NPS1 on all",
+        fix="sudo amd-smi set --compute-partition SPX; sudo amd-smi set --memory-partition NPS1",
+        source="instinct.docs.amd.com GPU partitioning",
     )
 
 
-def _processes(cards: Cards, rows: Rows | None, absent: str) -> Check:
-    listed = amd_smi.processes_of(rows or [])
-    return _each(
+def _tally(counts: Mapping[str, int]) -> str:
+    """`gfx90a (1), gfx942 (7)`."""
+    return ", ".join(f"{value} ({count})" for value, count in counts.items())
+
+
+def _processes(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+    listed = amd_smi.processes_of(rows)
+    return _faults(
         "gpu_processes",
-        cards,
+        gpus,
         {
-            gpu: [f"{amd_smi.who(pid, name)} on GPU {gpu}" for pid, name in there]
-            for gpu, there in listed.items()
+            gpu: [f"{amd_smi.process_text(pid, name)} on GPU {gpu}" for pid, name in processes]
+            for gpu, processes in listed.items()
         },
         absent,
-        ("none", "none"),
-        "end them, or run when they are done: neighbours share power, memory and links",
+        fine="none",
+        want="none",
+        fix="stop them, or run when they are done: other processes share power, memory and links",
     )
 
 
-def _vram(cards: Cards, rows: Rows | None, absent: str) -> Check:
-    def held(row: Row) -> list[str] | None:
+def _vram(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+    def in_use(row: GpuEntry) -> list[str] | None:
         used = amd_smi.number(row, "mem_usage", "used_vram")
         total = amd_smi.number(row, "mem_usage", "total_vram")
         if used is None or not total:
@@ -162,30 +170,31 @@ def _vram(cards: Cards, rows: Rows | None, absent: str) -> Check:
         share = used / total
         return [f"GPU {row['gpu']}: {100 * share:.0f} %"] if share > IDLE_VRAM else []
 
-    return _each(
+    return _faults(
         "vram_baseline",
-        cards,
-        {row["gpu"]: held(row) for row in rows or []},
+        gpus,
+        {row["gpu"]: in_use(row) for row in rows},
         absent,
-        (f"below {100 * IDLE_VRAM:.0f} % on all", f"below {100 * IDLE_VRAM:.0f} % of each GPU"),
-        "something holds VRAM: see gpu_processes; without a process a reset or a reboot frees it",
-        "InferenceX benchmarks/benchmark_lib.sh (wait_for_amd_gpu_clean)",
+        fine=f"below {100 * IDLE_VRAM:.0f} % on all",
+        want=f"below {100 * IDLE_VRAM:.0f} % of each GPU",
+        fix="VRAM is in use: see gpu_processes; without a process a reset or a reboot frees it",
+        source="InferenceX benchmarks/benchmark_lib.sh (wait_for_amd_gpu_clean)",
     )
 
 
-def _ecc(cards: Cards, rows: Rows | None, absent: str) -> Check:
+def _ecc(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
     return _no_errors(
         "ecc",
-        cards,
-        {row["gpu"]: amd_smi.number(row, "ecc", "total_uncorrectable_count") for row in rows or []},
+        gpus,
+        {row["gpu"]: amd_smi.number(row, "ecc", "total_uncorrectable_count") for row in rows},
         absent,
         "uncorrectable errors since the driver was loaded",
-        "take the GPU out of service; its results are not to be trusted",
+        "take the GPU out of service; do not trust its results",
     )
 
 
-def _links(cards: Cards, rows: Rows | None, absent: str) -> Check:
-    def errors(row: Row) -> float | None:
+def _links(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+    def errors(row: GpuEntry) -> float | None:
         replays = amd_smi.number(row, "pcie", "replay_count")
         # Newer tools give N/A for xGMI on healthy nodes, so only PCIe is required.
         xgmi = amd_smi.leaf(row, "xgmi_err") not in (None, 0, "AMDSMI_XGMI_STATUS_NO_ERRORS")
@@ -193,132 +202,139 @@ def _links(cards: Cards, rows: Rows | None, absent: str) -> Check:
 
     return _no_errors(
         "links",
-        cards,
-        {row["gpu"]: errors(row) for row in rows or []},
+        gpus,
+        {row["gpu"]: errors(row) for row in rows},
         absent,
         "PCIe replays and xGMI errors",
         "reseat or service; see dmesg and amd-smi xgmi",
     )
 
 
-def _bad_pages(cards: Cards, rows: Rows | None, absent: str) -> Check:
-    def pages(row: Row) -> float | None:
+def _bad_pages(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+    def pages(row: GpuEntry) -> float | None:
         key = "retired" if "retired" in row else "bad_pages"
-        told, listed = row.get(key), amd_smi.entries(row, key)
-        if listed or told == []:
+        value, listed = row.get(key), amd_smi.entries(row, key)
+        if listed or value == []:
             return len(listed)
-        return 0 if str(told).lower().startswith("no bad pages") else None
+        return 0 if str(value).lower().startswith("no bad pages") else None
 
     return _no_errors(
         "bad_pages",
-        cards,
-        {row["gpu"]: pages(row) for row in rows or []},
+        gpus,
+        {row["gpu"]: pages(row) for row in rows},
         absent,
         "retired memory pages",
-        "watch the GPU; have it serviced if it grows",
+        "watch the GPU; have it serviced if the number grows",
     )
 
 
 def _no_errors(
-    id_: str, cards: Cards, counts: Mapping[int, float | None], absent: str, what: str, fix: str
+    id_: str, gpus: list[GpuEntry], counts: Mapping[int, float | None], absent: str, errors: str, fix: str
 ) -> Check:
-    bad = {
+    faults = {
         gpu: None if count is None else [f"GPU {gpu}: {count:.0f}"] if count > 0 else []
         for gpu, count in counts.items()
     }
-    return _each(id_, cards, bad, absent, (f"no {what}", f"0 {what}"), fix)
+    return _faults(id_, gpus, faults, absent, fine=f"no {errors}", want=f"0 {errors}", fix=fix)
 
 
-def _each(
+def _faults(
     id_: str,
-    cards: Cards,
-    bad: Mapping[int, list[str] | None],
+    gpus: list[GpuEntry],
+    faults: Mapping[int, list[str] | None],
     absent: str,
-    fine_want: tuple[str, str],
+    *,
+    fine: str,
+    want: str,
     fix: str,
     source: str = _HEALTH,
 ) -> Check:
-    """Check each GPU separately.
+    """Check that no GPU has a fault.
 
     Args:
         id_: of the check.
-        cards: the GPUs of the node.
-        bad: GPU to its faults, each as text; None if it does not tell.
-        absent: reason why no GPU could be asked; empty if they could.
-        fine_want: the finding without faults, and the expected value.
+        gpus: the GPUs of the node.
+        faults: GPU to its faults, each as text; None if the GPU does not report.
+        absent: reason why no GPU could be queried; empty if they could.
+        fine: the finding without faults.
+        want: the expected value.
         fix: the remedy for the faults.
         source: of the check.
     """
-    told = {gpu: words for gpu, words in bad.items() if words is not None}
-    wrong = [word for words in told.values() for word in words]
-    missing = _missing(cards, told)
-    fine, want = fine_want
-    return judged(
-        id_,
-        "must",
-        False if wrong else None if missing else True,
-        _told(", ".join(wrong[:8]) or (fine if told and not missing else ""), missing, absent),
-        want,
-        fix if wrong else _ASK,
-        source,
+    reported = {gpu: texts for gpu, texts in faults.items() if texts is not None}
+    texts = [text for listed in reported.values() for text in listed]
+    found = ", ".join(texts[:8]) or ("" if _missing(gpus, reported) else fine)
+    return _per_gpu(
+        id_, "must", gpus, reported, absent, wrong=bool(texts), found=found, want=want, fix=fix, source=source
     )
 
 
-def _missing(cards: Cards, told: Mapping[int, Any]) -> str:
-    """Text on the GPUs with a missing value; empty if all have it."""
-    silent = [str(card["gpu"]) for card in cards if card["gpu"] not in told]
-    if not told or len(silent) == len(cards):
-        return "not told"
-    return f"not told by GPU {', '.join(silent)}" if silent else ""
+def _per_gpu(
+    id_: str,
+    need: Need,
+    gpus: list[GpuEntry],
+    values: Mapping[int, Any],
+    absent: str,
+    *,
+    wrong: bool,
+    found: str,
+    want: str,
+    fix: str,
+    source: str,
+) -> Check:
+    """A check with one value for each GPU: failed if one is wrong, else unknown if one is missing."""
+    missing = _missing(gpus, values)
+    good = False if wrong else None if missing else True
+    return judged(
+        id_, need, good, _with_missing(found, missing, absent), want, fix if wrong else _ASK, source
+    )
 
 
-def _told(found: str, missing: str, absent: str) -> str:
+def _missing(gpus: list[GpuEntry], values: Mapping[int, Any]) -> str:
+    """Text on the GPUs without a value; empty if all have one."""
+    silent = [str(gpu["gpu"]) for gpu in gpus if gpu["gpu"] not in values]
+    if not values or len(silent) == len(gpus):
+        return "not reported"
+    return f"not reported by GPU {', '.join(silent)}" if silent else ""
+
+
+def _with_missing(found: str, missing: str, absent: str) -> str:
     """The finding and the missing GPUs; without a finding, the reason."""
     return "; ".join(filter(None, (found, missing))) if found else absent or missing
 
 
-def _tally(values: Iterable[str]) -> str:
-    """`gfx942`, or `gfx90a (1), gfx942 (7)` if they differ."""
-    counts = Counter(values)
-    return ", ".join(f"{value} ({count})" if len(counts) > 1 else value for value, count in counts.items())
-
-
-def _mec(cards: Cards, environ: Mapping[str, str], absent: str) -> Check:
-    versions = {card["gpu"]: str(card["mec_firmware"]) for card in cards if "mec_firmware" in card}
+def _mec(gpus: list[GpuEntry], environ: Mapping[str, str], absent: str) -> Check:
+    versions = _values(gpus, "mec_firmware")
     numbers = {
         gpu: int(match[0]) for gpu, version in versions.items() if (match := re.search(r"\d+$", version))
     }
-    missing = _missing(cards, numbers)
+    missing = _missing(gpus, numbers)
     reclaim = environ.get("HSA_NO_SCRATCH_RECLAIM") == "1"
     old = any(number < MEC_FIRMWARE for number in numbers.values())
-    makes_up = reclaim and (not absent or bool(numbers))
-    good = True if makes_up else False if old else None if missing else True
-    told = _told(", ".join(sorted(set(versions.values()))), missing, absent)
+    by_variable = reclaim and (not absent or bool(numbers))
+    good = True if by_variable else False if old else None if missing else True
+    found = _with_missing(", ".join(sorted(set(versions.values()))), missing, absent)
     return judged(
         "mec_firmware",
         "must",
         good,
-        f"{told}{', HSA_NO_SCRATCH_RECLAIM=1' if reclaim else ''}",
+        f"{found}{', HSA_NO_SCRATCH_RECLAIM=1' if reclaim else ''}",
         f"{MEC_FIRMWARE} or later, else HSA_NO_SCRATCH_RECLAIM=1",
         "export HSA_NO_SCRATCH_RECLAIM=1 for servers, or update the firmware",
         "rocm.docs.amd.com vLLM optimisation; InferenceX benchmark scripts",
     )
 
 
-def _perf_level(cards: Cards, rows: Rows | None, absent: str) -> Check:
-    levels = {
-        row["gpu"]: str(level) for row in rows or [] if (level := amd_smi.leaf(row, "perf_level")) is not None
-    }
-    missing = _missing(cards, levels)
-    differ = len(set(levels.values())) > 1
-    return judged(
+def _perf_level(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+    return _same(
         "perf_level",
         "record",
-        False if differ else None if missing else True,
-        _told(", ".join(Counter(levels.values())), missing, absent),
-        "the same on all; never mix runs with and without perf determinism",
-        "rocm-smi --resetperfdeterminism (-r) puts all back" if differ else _ASK,
-        "instinct.docs.amd.com system optimisation",
+        gpus,
+        {row["gpu"]: str(level) for row in rows if (level := amd_smi.leaf(row, "perf_level")) is not None},
+        absent,
+        want="the same on all; never mix runs with and without perf determinism",
+        fix="reset all with rocm-smi --resetperfdeterminism (-r)",
+        source="instinct.docs.amd.com system optimisation",
     )
 
 
@@ -331,6 +347,6 @@ def _visible(environ: Mapping[str, str]) -> Check:
         len(set(values.values())) < 2,
         ", ".join(f"{name}={value}" for name, value in values.items()) or "not set",
         "HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES agree",
-        "unset one of them: vLLM refuses to start where they differ",
+        "unset one of them: vLLM does not start if they differ",
         "v0.33.0 platforms/rocm.py",
     )

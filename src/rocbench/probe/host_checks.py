@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from rocbench.probe.checks import Check, judged
+from rocbench.probe.checks import Check, Need, judged
 from rocbench.probe.environment import chosen, rocm, text
 from rocbench.units import GIB, size
 
 SHM_BYTES = 16 * GIB
 OPEN_FILES = 65_536
+"""1,000 users need one file each, on both sides."""
 STACK_BYTES = 64 * 1024**2
 _HEALTH = "rocm.docs.amd.com how-to/rocm-for-ai/system-health-check"
+_STACK_SOURCE = "rocm.docs.amd.com vLLM container instructions"
 _UNLIMITED = resource.RLIM_INFINITY
+_UNREADABLE = "cannot be read"
 
 
 def checks(root: Path, left_servers: Check) -> list[Check]:
@@ -23,14 +27,24 @@ def checks(root: Path, left_servers: Check) -> list[Check]:
         _numa_balancing(root),
         _shared_memory(root),
         _memlock(),
-        _stack(),
-        _open_files(),
+        _hard_limit("stack", "stack", resource.RLIMIT_STACK, STACK_BYTES, size, _STACK_SOURCE),
+        _hard_limit(
+            "open_files", "nofile", resource.RLIMIT_NOFILE, OPEN_FILES, "{:,}".format, "ROCm/ATOM#1394"
+        ),
         left_servers,
         _cmdline(root),
         _governor(root),
         _idle_states(root),
-        _huge_pages(root),
-        _versions(root),
+        _recorded(
+            "transparent_hugepage",
+            chosen(text(root / "sys/kernel/mm/transparent_hugepage/enabled")),
+            _UNREADABLE,
+        ),
+        _recorded(
+            "rocm",
+            ", ".join(f"{name} {value}" for name, value in rocm(root).items()),
+            "no ROCm under /opt/rocm",
+        ),
         *_tools(),
     ]
 
@@ -41,7 +55,7 @@ def _numa_balancing(root: Path) -> Check:
         "numa_balancing",
         "must",
         value == "0" if value else None,
-        value or "cannot be read",
+        value or _UNREADABLE,
         "0",
         "sudo sysctl kernel.numa_balancing=0 (automatic balancing can hang GPUs)",
         _HEALTH,
@@ -75,50 +89,32 @@ def _memlock() -> Check:
     )
 
 
-def _stack() -> Check:
-    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    good = hard == _UNLIMITED or hard >= STACK_BYTES
+def _hard_limit(
+    id_: str, name: str, limit: int, minimum: int, shown: Callable[[int], str], source: str
+) -> Check:
+    """Check of a hard limit, up to which a process can raise its own limit."""
+    _, hard = resource.getrlimit(limit)
     return judged(
-        "stack",
+        id_,
         "should",
-        good,
-        "unlimited"
-        if soft == _UNLIMITED
-        else f"{size(soft)}, at most {'unlimited' if hard == _UNLIMITED else size(hard)}",
-        f"{size(STACK_BYTES)} can be set",
-        "raise the hard limit; in a container --ulimit stack=67108864",
-        "rocm.docs.amd.com vLLM container instructions",
-    )
-
-
-def _open_files() -> Check:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    good = hard == _UNLIMITED or hard >= OPEN_FILES
-    return judged(
-        "open_files",
-        "should",
-        good,
-        "unlimited" if hard == _UNLIMITED else f"at most {hard:,}",
-        f"{OPEN_FILES:,}",
-        "raise the hard limit of nofile: 1,000 users cost a file each on both sides",
-        "ROCm/ATOM#1394",
+        hard == _UNLIMITED or hard >= minimum,
+        "unlimited" if hard == _UNLIMITED else f"at most {shown(hard)}",
+        f"{shown(minimum)} can be set",
+        f"raise the hard limit of {name} (limits.conf); in a container --ulimit {name}={minimum}",
+        source,
     )
 
 
 def _cmdline(root: Path) -> Check:
     words = text(root / "proc/cmdline").split()
-    wanted = ("iommu=pt", "pci=realloc=off")
-    missing = [word for word in wanted if word not in words]
+    expected = ("iommu=pt", "pci=realloc=off")
+    missing = " ".join(word for word in expected if word not in words)
     return judged(
         "kernel_cmdline",
         "should",
         not missing if words else None,
-        "both present"
-        if words and not missing
-        else f"without {' '.join(missing)}"
-        if words
-        else "cannot be read",
-        " ".join(wanted),
+        (f"without {missing}" if missing else "both present") if words else _UNREADABLE,
+        " ".join(expected),
         "add them to the kernel's command line (GRUB_CMDLINE_LINUX) and reboot",
         _HEALTH,
     )
@@ -126,12 +122,12 @@ def _cmdline(root: Path) -> Check:
 
 def _governor(root: Path) -> Check:
     folder = root / "sys/devices/system/cpu"
-    found = {text(path).strip() for path in folder.glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
+    governors = {text(path).strip() for path in folder.glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
     return judged(
         "cpu_governor",
         "should",
-        found == {"performance"} if found else None,
-        ", ".join(sorted(found)) or "no frequency scaling visible",
+        governors == {"performance"} if governors else None,
+        ", ".join(sorted(governors)) or "no frequency scaling visible",
         "performance",
         "cpupower frequency-set -g performance",
         _HEALTH,
@@ -139,68 +135,58 @@ def _governor(root: Path) -> Check:
 
 
 def _idle_states(root: Path) -> Check:
-    """Check of idle states. C2 is slow to wake from: `cpupower idle-set -d 2` switches it off."""
+    """Check of idle states: a CPU wakes slowly from C2."""
     folder = root / "sys/devices/system/cpu/cpu0/cpuidle"
-    states = {
+    disabled = {
         text(state / "name").strip(): text(state / "disable").strip() for state in folder.glob("state[0-9]*")
     }
-    enabled = states.get("C2") == "0"
+    c2 = "no C2" if "C2" not in disabled else "C2 enabled" if disabled["C2"] == "0" else "C2 off"
     return judged(
         "idle_c2",
         "should",
-        not enabled if states else None,
-        _idle_words(states),
+        c2 != "C2 enabled" if disabled else None,
+        c2 if disabled else "no idle states visible",
         "C2 off",
         "cpupower idle-set -d 2",
         "instinct.docs.amd.com system optimisation",
     )
 
 
-def _idle_words(states: dict[str, str]) -> str:
-    if not states:
-        return "no idle states visible"
-    if "C2" not in states:
-        return "no C2"
-    return "C2 enabled" if states["C2"] == "0" else "C2 off"
-
-
-def _huge_pages(root: Path) -> Check:
-    value = chosen(text(root / "sys/kernel/mm/transparent_hugepage/enabled"))
-    return judged(
-        "transparent_hugepage", "record", True if value else None, value or "cannot be read", "recorded", ""
-    )
-
-
-def _versions(root: Path) -> Check:
-    found = rocm(root)
-    told = ", ".join(f"{name} {value}" for name, value in found.items())
-    return judged(
-        "rocm", "record", True if found else None, told or "no ROCm under /opt/rocm", "recorded", ""
-    )
+def _recorded(id_: str, value: str, absent: str) -> Check:
+    """A value that is only recorded."""
+    return judged(id_, "record", True if value else None, value or absent, "recorded", "")
 
 
 def _tools() -> list[Check]:
-    """Checks of tools. Bandwidth and stress tests take minutes and heat GPUs, so they are only named."""
-    tools = {
-        "rccl_tests": (
+    """Checks of tools. Bandwidth and stress tests take minutes and heat GPUs, so they are named and not run."""
+    tools: tuple[tuple[str, Need, str, str, str, str], ...] = (
+        (
+            "rccl_tests",
+            "should",
             "all_reduce_perf",
-            "all_reduce_perf -b 8 -e 10G -f 2 -g 8, stable against its own history",
+            "all_reduce_perf -b 8 -e 10G -f 2 -g 8",
+            ", stable against its own history",
+            _HEALTH,
         ),
-        "transferbench": (
+        (
+            "transferbench",
+            "should",
             "TransferBench",
-            "TransferBench a2a above 320 GB/s, p2p 33.9 one way, 43.9 both ways",
+            "TransferBench a2a",
+            " above 320 GB/s, p2p 33.9 one way, 43.9 both ways",
+            "ROCm/cvs MI300 limits",
         ),
-        "rvs": ("rvs", "rvs -c gst_single.conf passes"),
-    }
+        ("rvs", "record", "rvs", "rvs -c gst_single.conf", " passes", _HEALTH),
+    )
     return [
         Check(
             id_,
-            "should" if id_ != "rvs" else "record",
+            need,
             "unknown",
             "installed, not run" if shutil.which(tool) else "not installed",
-            want,
-            f"run it by hand when the node is new or has changed: {want.partition(',')[0]}",
-            "ROCm/cvs MI300 limits" if id_ == "transferbench" else _HEALTH,
+            command + result,
+            f"run it by hand when the node is new or has changed: {command}",
+            source,
         )
-        for id_, (tool, want) in tools.items()
+        for id_, need, tool, command, result, source in tools
     ]

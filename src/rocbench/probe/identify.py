@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rocbench.probe import amd_smi
+from rocbench.probe.amd_smi import GpuEntry
 from rocbench.probe.sockets import Identity, Sockets, grouped
 
 _BDF = (("bdf",), ("gpu_bdf",), ("bus", "bdf"))
@@ -20,15 +21,15 @@ _CAP = (
 
 
 def sockets() -> Sockets:
-    """The sockets of this node from the command `amd-smi`; empty if it tells nothing."""
-    told: dict[int, list[dict[str, Any]]] = {}
+    """This node's sockets by `amd-smi`; empty if it does not answer."""
+    by_gpu: dict[int, list[GpuEntry]] = {}
     for question in ("list", "static"):
         for row in amd_smi.ask(question) or []:
-            told.setdefault(row["gpu"], []).append(row)
-    return grouped({gpu: identity_of(*rows) for gpu, rows in told.items()})
+            by_gpu.setdefault(row["gpu"], []).append(row)
+    return grouped({gpu: identity_of(*rows) for gpu, rows in by_gpu.items()})
 
 
-def identity_of(*rows: dict[str, Any]) -> Identity:
+def identity_of(*rows: GpuEntry) -> Identity:
     """One GPU's identity from its rows of `amd-smi list` and `amd-smi static`. Pure."""
     partition = _first(rows, _PARTITION)
     cap_w = next((w for row in rows for place in _CAP if (w := amd_smi.number(row, *place))), None)
@@ -41,5 +42,5 @@ def identity_of(*rows: dict[str, Any]) -> Identity:
     )
 
 
-def _first(rows: tuple[dict[str, Any], ...], places: tuple[tuple[str, ...], ...]) -> Any:
+def _first(rows: tuple[GpuEntry, ...], places: tuple[tuple[str, ...], ...]) -> Any:
     return next((v for row in rows for place in places if (v := amd_smi.leaf(row, *place)) is not None), None)

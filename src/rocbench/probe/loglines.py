@@ -1,7 +1,7 @@
-"""Parsing of a line of a server's log: its severity, its text, and whether a text in it reports an event.
+"""Parsing of the lines of a server's log: severity, text, and whether a phrase in them reports an event. Pure.
 
-Servers log in vLLM's form, Python's, uvicorn's, glog's, as JSON or as logfmt; drivers write in any form.
-A text in a line below ERROR, in advice or in quotation marks is not an event. Pure.
+Servers log in the format of vLLM, Python, uvicorn or glog, as JSON or as logfmt; drivers write in any format.
+A phrase in a line below ERROR, in advice or in quotation marks is not an event.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Severity(IntEnum):
-    """Severity that the writer stated."""
+    """Severity of a line, as stated by its writer."""
 
     DEBUG = 10
     INFO = 20
@@ -28,11 +28,11 @@ class Entry:
     """A parsed line."""
 
     level: Severity | None
-    """None if the line has no level: lines of a driver, a shell or an uncaught exception."""
+    """None without a level: lines of a driver, a shell or an uncaught exception."""
     text: str
-    """Text without process, time, level and file; of a JSON line its message and its exception."""
+    """Text without process, time, level and file; for a JSON line its message and exception."""
     writer: str = ""
-    """The writing process, as named in the line."""
+    """The process named in the line."""
 
     @property
     def quiet(self) -> bool:
@@ -69,15 +69,15 @@ _HEADS = (
     re.compile(rf"^({_LEVEL})\s+{_STAMP}(?:\s+\[[^\]]*\])? ?"),
     # uvicorn and logging's own: INFO:     text, WARNING:root:text
     re.compile(rf"^({_LEVEL}):(?:[\w.]+:)?\s*"),
-    # what tools write by hand: warning: text; an error so called keeps its word, which tells a command's own
+    # written by hand: warning: text. `error:` stays in the text, because `_RAISED` matches it
     re.compile(r"^(trace|debug|info|notice|warn|warning):\s*", re.IGNORECASE),
     # [WARNING|file.py:12] 2026-01-20 10:00:00 >> text, [INFO] text, <info> text
     re.compile(rf"^[\[<]({_LEVEL})(?:\|[^\]]*)?[\]>]:?\s*(?:{_STAMP})?\s*(?:>>)?\s?", re.IGNORECASE),
-    # 2026-01-20 10:00:00,123 - name - WARNING - text; the time may stand alone before the level
+    # 2026-01-20 10:00:00,123 - name - WARNING - text, 2026-01-20 10:00:00 WARNING text
     re.compile(rf"^{_STAMP}[\s|:-]*(?:\[?[\w./:<>-]+\]?[\s|:-]+){{0,4}}?[\[(<]?({_LEVEL})\b[\])>]?[\s|:-]*"),
     # NCCL and RCCL: node:1:2 [0] NCCL INFO text
     re.compile(r"^.{0,80}?\b[NR]CCL (INFO|TRACE)\b\s*"),
-    # a bare word in capitals: ERROR text
+    # ERROR text
     re.compile(rf"^({_LEVEL})\s+"),
 )
 _GLOG = re.compile(r"^\[?([IWEF])\d{4} \d{2}:\d{2}:\d{2}(?:\.\d+)?\s[^\]]*\]\s?")
@@ -91,21 +91,18 @@ _JSON_LEVEL = re.compile(r'"(?:level|levelname|severity|lvl)"\s*:\s*"(\w+)"', re
 
 
 def entries(lines: Iterable[str]) -> Iterator[tuple[str, Entry]]:
-    """Each line with its entry; code lines of a traceback or a warning are skipped."""
-    code: dict[str, bool] = {}
+    """Each line with its entry, without the code lines of tracebacks and warnings."""
+    code_follows: dict[str, bool] = {}
     for line in lines:
-        found = entry(line)
-        shown = code.get(found.writer, False)
-        code[found.writer] = bool(_FRAME.match(found.text)) or _is_warning(found.text)
-        if not (shown and found.text[:1] in {" ", "\t"}) and not _FRAME.match(found.text):
-            yield line, found
+        parsed = entry(line)
+        is_frame = _FRAME.match(parsed.text) is not None
+        is_code = code_follows.get(parsed.writer, False) and parsed.text[:1] in {" ", "\t"}
+        code_follows[parsed.writer] = is_frame or _PYTHON_WARNING.match(parsed.text) is not None
+        if not is_code and not is_frame:
+            yield line, parsed
 
 
 _FRAME = re.compile(r'^\s*File "[^"]*", line \d+')
-
-
-def _is_warning(text: str) -> bool:
-    return bool(_PYTHON_WARNING.match(text))
 
 
 def entry(line: str) -> Entry:
@@ -127,7 +124,7 @@ def _headed(rest: str) -> tuple[Severity | None, str]:
         match = head.match(rest)
         if match is not None:
             return _NAMES[match[1].lower()], rest[match.end() :]
-    return (Severity.WARNING if _is_warning(rest) else None), rest
+    return (Severity.WARNING if _PYTHON_WARNING.match(rest) else None), rest
 
 
 def _structured(rest: str) -> tuple[Severity | None, str] | None:
@@ -136,7 +133,7 @@ def _structured(rest: str) -> tuple[Severity | None, str] | None:
     if stripped.startswith("{"):
         try:
             record = json.loads(stripped)
-        except (ValueError, RecursionError):  # cut short, as long lines are
+        except (ValueError, RecursionError):  # long lines are cut
             match = _JSON_LEVEL.search(stripped)
             return None if match is None else (_NAMES.get(match[1].lower()), stripped)
         return _of_record(record)
@@ -154,29 +151,29 @@ def _of_record(record: Any) -> tuple[Severity | None, str] | None:
     if not isinstance(record, Mapping):
         return None
     log = record.get("log")
-    if isinstance(log, str):  # Docker's own form around a line
+    if isinstance(log, str):  # Docker's JSON around a line
         inner = entry(log.rstrip("\n"))
         return inner.level, inner.text
     inside = record.get("record")
     flat = {str(key).lower(): value for key, value in record.items()}
     if isinstance(inside, Mapping):  # loguru
         flat |= {str(key).lower(): value for key, value in inside.items()}
-    told = next((flat[key] for key in _LEVEL_KEYS if key in flat), None)
+    level = next((flat[key] for key in _LEVEL_KEYS if key in flat), None)
     texts = [flat[key] for key in _TEXT_KEYS if isinstance(flat.get(key), str)][:1]
-    texts += [_words(flat[key]) for key in _RAISED_KEYS if flat.get(key)]
-    return _level(told), "\n".join(texts) or json.dumps(record)
+    texts += [_exception_text(flat[key]) for key in _RAISED_KEYS if flat.get(key)]
+    return _level(level), "\n".join(texts) or json.dumps(record)
 
 
-def _words(value: Any) -> str:
+def _exception_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ": ".join(str(value[key]) for key in ("type", "value", "message", "stack") if key in value)
     return "\n".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _level(told: Any) -> Severity | None:
-    if isinstance(told, Mapping):
-        told = told.get("name")
-    return _NAMES.get(told.strip().lower()) if isinstance(told, str) else None
+def _level(value: Any) -> Severity | None:
+    if isinstance(value, Mapping):
+        value = value.get("name")
+    return _NAMES.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def _unquoted(value: str) -> str:
@@ -186,7 +183,7 @@ def _unquoted(value: str) -> str:
 # --- reports of events, as opposed to mentions
 
 _RAISED = re.compile(r"^\s*(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)|^\s*\w+: error: ")
-"""Last line of an exception's traceback, or a command's refusal of its arguments."""
+"""Last line of a traceback, or a command's error about its arguments."""
 _HINT = re.compile(
     r"^\W*(?:hints?|tips?|notes?|advice|suggestions?|remember|recommendation)\b\s*[:!-]", re.IGNORECASE
 )
@@ -205,20 +202,20 @@ _SENTENCE = re.compile(r"[.!?;]\s|\n")
 _OPENS, _CLOSES = re.compile(r"(?:^|[\s(\[{=:,])'"), re.compile(r"'(?=$|[\s)\]},.;:!?])")
 
 
-def reports(found: Entry, start: int) -> bool:
-    """Return whether the text at this place reports an event, by the line's level and form."""
-    if found.quiet:
+def reports(parsed: Entry, start: int) -> bool:
+    """True if the phrase at offset `start` reports an event, by the line's level and form."""
+    if parsed.quiet:
         return False
-    sentence = _SENTENCE.split(found.text[:start])[-1]
-    if _HINT.match(found.text) or _HINT.match(sentence) or _PURPOSE.search(sentence):
+    sentence = _SENTENCE.split(parsed.text[:start])[-1]
+    if _HINT.match(parsed.text) or _HINT.match(sentence) or _PURPOSE.search(sentence):
         return False
-    if found.level is not None or _RAISED.match(found.text):
+    if parsed.level is not None or _RAISED.match(parsed.text):
         return True
-    return not _MAYBE.search(sentence) and not _quoted(found.text[:start])
+    return not _MAYBE.search(sentence) and not _quoted(parsed.text[:start])
 
 
 def _quoted(before: str) -> bool:
-    """Return whether quotation marks are open at the end of a text."""
+    """True if quotation marks are open at the end of a text."""
     if before.count('"') % 2 or before.count("`") % 2:
         return True
     return len(_OPENS.findall(before)) > len(_CLOSES.findall(before))

@@ -1,9 +1,8 @@
-"""Follows a server's log from an offset, in bounded pieces, and counts lines that matter to a window."""
+"""Follows a server's log from an offset, in bounded pieces, and counts the lines that affect a measured window."""
 
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from rocbench.probe import loglines
+from rocbench.probe.monitor import Monitor
 
 PIECE_BYTES = 4 * 1024**2
-"""Maximum bytes of one read. If a log grows faster, the follower skips forward and counts that."""
+"""Maximum bytes of one read. If a log grows faster, the follower skips forward and counts the skipped bytes."""
 
 _LINE_END = re.compile(rb"[\r\n]+")
 _LONGEST_LINE = 4096
@@ -21,7 +21,7 @@ _LONGEST_LINE = 4096
 
 @dataclass(slots=True)
 class LogFollower:
-    """Gives new complete lines of a file that another process writes. Progress bars end lines with a CR."""
+    """Reads new complete lines of a file that another process writes. Progress bars end lines with a CR."""
 
     path: Path
     offset: int = 0
@@ -29,7 +29,7 @@ class LogFollower:
     _rest: bytes = field(default=b"", repr=False)
 
     def lines(self) -> list[str]:
-        """Complete lines since the last call, at most `PIECE_BYTES` of them; empty without a file."""
+        """Complete lines since the last call, at most `PIECE_BYTES`; empty without a file."""
         try:
             size = self.path.stat().st_size
             if size - self.offset > 2 * PIECE_BYTES:
@@ -62,18 +62,18 @@ _FATAL = re.compile(r"^\s*Traceback|Memory access fault|\bFatal\b|\b(?:ERROR|CRI
 _KEPT_LINES = 200
 _COLUMNS = {"jit_lines": "jit", "compile_lines": "compile", "error_lines": "error"}
 _PIECES = 3
-"""Pieces read per look: all that `LogFollower` does not skip, so that no line waits for a later look."""
+"""Pieces per look: all that `LogFollower` does not skip, so that no line waits for a later look."""
 _POLL_S = 0.25
 
 
 def kind_of(line: str) -> str | None:
-    """`jit`, `compile`, `preemption` or `error` for a line that matters to a measured window. Pure."""
+    """`jit`, `compile`, `preemption` or `error` for a line that affects a measured window; else None. Pure."""
     for kind, pattern in _KINDS:
         if pattern.search(line):
             return kind
     entry = loglines.entry(line)
-    wrong = _FATAL.search(entry.text) if entry.level is None else entry.level >= loglines.Severity.ERROR
-    return "error" if wrong else None
+    is_error = _FATAL.search(entry.text) if entry.level is None else not entry.quiet
+    return "error" if is_error else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +85,15 @@ class LogLook:
     counts: Mapping[str, int]
     """Kind to number of lines."""
     skipped: bool = False
-    """True if the log grew faster than it is read: a part of it was not seen."""
+    """True if the log grew faster than it is read, and a part of it was skipped."""
 
 
 @dataclass(slots=True)
-class LogWatch:
-    """Looks at a server's log four times a second while it is open, and counts the lines that matter.
+class LogWatch(Monitor):
+    """Reads a server's log four times a second while the context is open, and counts the lines of each kind.
 
-    AITER's lines have no time, so a line's time is that of the look. The first 200 lines of each kind are
-    kept; all are counted. Without a log (attached server) nothing is seen, and `view` gives None.
+    AITER's lines have no time, so a line's time is that of the look. The first 200 lines of each kind are kept;
+    all are counted. Without a log (attached server) `view` gives None.
     """
 
     path: Path | None
@@ -101,27 +101,19 @@ class LogWatch:
     """Looks with lines to count."""
     lines: dict[str, list[str]] = field(default_factory=dict)
     """Kind to its kept lines."""
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
+    _follower: LogFollower | None = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> Self:
-        if self.path is not None:
-            size = self.path.stat().st_size if self.path.exists() else 0
-            follower = LogFollower(self.path, size)
-            self._thread = threading.Thread(target=self._run, args=(follower,), daemon=True, name="log")
-            self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None and kind is None:
-            self._thread.join(timeout=10.0)
+        if self.path is None:
+            return self
+        self._follower = LogFollower(self.path, self.path.stat().st_size if self.path.exists() else 0)
+        return Monitor.__enter__(self)
 
     def view(self, start_ns: int, end_ns: int) -> dict[str, int | None]:
-        """Lines of each kind inside the window, as columns of `cells`.
+        """Number of lines of each kind in the window, as columns of `cells`.
 
-        A line that may have been written inside counts: a build logged at the edge lasted seconds. None
-        without a log, and if no line was seen but a part of the log was skipped.
+        A line that may have been written in the window counts: a build that is logged at its edge took seconds.
+        None without a log, and if there is no line but a part of the log was skipped.
         """
         if self.path is None:
             return dict.fromkeys(_COLUMNS)
@@ -132,15 +124,14 @@ class LogWatch:
             for column, kind in _COLUMNS.items()
         }
 
-    def _run(self, follower: LogFollower) -> None:
-        last_ns = time.time_ns()
-        while True:
-            ended = self._stop.wait(_POLL_S)
+    def _run(self) -> None:
+        assert self._follower is not None
+        last_ns, closing = time.time_ns(), False
+        while not closing:
+            closing = self._closing.wait(_POLL_S)
             now_ns = time.time_ns()
-            self._look(follower, last_ns)
+            self._look(self._follower, last_ns)
             last_ns = now_ns
-            if ended:
-                return
 
     def _look(self, follower: LogFollower, after_ns: int) -> None:
         counts: dict[str, int] = {}
@@ -153,7 +144,7 @@ class LogWatch:
                     kept = self.lines.setdefault(kind, [])
                     if len(kept) < _KEPT_LINES:
                         kept.append(line[:500])
-        # The time after reading: lines written meanwhile are not older.
-        look = LogLook(after_ns, time.time_ns(), counts, follower.skipped_bytes > skipped)
-        if look.counts or look.skipped:
-            self.looks.append(look)
+        has_skipped = follower.skipped_bytes > skipped
+        if counts or has_skipped:
+            # The time after reading: a line may have been written while the log was read.
+            self.looks.append(LogLook(after_ns, time.time_ns(), counts, has_skipped))

@@ -1,8 +1,8 @@
-"""The server's own figures from /metrics: sampled each second by a thread, and read at the edges of a load.
+"""The server's metrics: read from /metrics each second by a thread, and at the edges of a load.
 
-Names are vLLM's without the `vllm:` prefix (`generation_tokens_total`); the simulated server's own have
-`sim_` for `rocbench_sim:`. Values are summed over engines (data parallelism); shares (`..._perc`) are the
-maximum. Of histograms, sum and count are kept, and the buckets of the time to first token.
+Names are vLLM's without the prefix `vllm:` (`generation_tokens_total`); the simulated server's own metrics have
+`sim_` in place of `rocbench_sim:`. Values are summed over engines (data parallelism); of shares (`..._perc`) the
+maximum is kept. Of histograms the sum and count are kept, and of the time to first token the buckets too.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from rocbench.probe.counters import STARTED
 from rocbench.probe.fetch import TooLarge, fetch
+from rocbench.probe.monitor import Monitor
 from rocbench.records import ServerSample
 from rocbench.units import one_line
 
@@ -32,30 +32,30 @@ _SETTLE_S = 0.05
 _PREFIXES = {"vllm:": "", "rocbench_sim:": "sim_"}
 _TTFT = "time_to_first_token_seconds"
 _LATE = 2
-"""Failed readings, with no success before them, after which the cell stops waiting for more."""
-_MOST = 2.0**53
-"""Maximum of a count, share or time: beyond it a float loses additions."""
+"""Number of time-outs, with no reading before them, after which no more readings are taken."""
+_MAX_VALUE = 2.0**53
+"""Maximum of a count, share or time: above it a float loses additions."""
 
 
 def parse(text: str) -> dict[str, float]:
-    """Prometheus text -> name to value; an impossible value is absent. Pure. Raises ValueError.
+    """Name to value, from Prometheus text; impossible values are absent. Pure. Raises ValueError.
 
-    Only the needed lines go through the parser: 2 ms instead of 12 ms for vLLM's 600 lines.
+    Only the needed lines are parsed: 2 ms instead of 12 ms for vLLM's 600 lines.
     """
     values: dict[str, float] = {}
-    for metric in _families([line for line in text.splitlines() if _wanted(line)]):
+    for metric in _families([line for line in text.splitlines() if _is_needed(line)]):
         for sample in metric.samples:
             name = _short(sample.name)
             if not math.isfinite(sample.value):
                 continue
             if "le" in sample.labels:
-                float(sample.labels["le"])  # the views need a number
+                float(sample.labels["le"])  # refuse a bound that is not a number
                 name = f"{name}:{sample.labels['le']}"
             if name.endswith("_perc"):
                 values[name] = max(sample.value, values.get(name, -math.inf))
             else:
                 values[name] = values.get(name, 0.0) + sample.value
-    return {name: value for name, value in values.items() if abs(value) <= _MOST}
+    return {name: value for name, value in values.items() if abs(value) <= _MAX_VALUE}
 
 
 def _families(lines: Sequence[str]) -> list[Metric]:
@@ -64,13 +64,13 @@ def _families(lines: Sequence[str]) -> list[Metric]:
         families = list(text_string_to_metric_families("\n".join(lines) + "\n"))
         for metric in families:
             for sample in metric.samples:
-                float(sample.value)  # the parser makes an int of digits without a dot
+                float(sample.value)  # the parser returns an int for digits without a dot
         return families
     except OverflowError as error:
         raise ValueError(str(error)) from None
 
 
-def _wanted(line: str) -> bool:
+def _is_needed(line: str) -> bool:
     if not line.startswith(tuple(_PREFIXES)):
         return line.startswith(f"{STARTED} ")
     name = line.partition("{")[0].partition(" ")[0]
@@ -87,7 +87,7 @@ def _short(name: str) -> str:
 
 
 def labels(text: str, name: str) -> list[dict[str, str]]:
-    """Labels of each line of a metric (`vllm:cache_config_info`, one per engine); empty if absent. Pure.
+    """Labels of each line of a metric (`vllm:cache_config_info` has one per engine); empty if absent. Pure.
 
     Raises ValueError.
     """
@@ -96,10 +96,10 @@ def labels(text: str, name: str) -> list[dict[str, str]]:
 
 
 @dataclass(slots=True)
-class Scraper:
-    """Reads a server's metrics each second while it is open. A server without metrics gives no samples.
+class Scraper(Monitor):
+    """Reads a server's metrics each second while the context is open. A server without metrics gives no samples.
 
-    Metrics that are too large, or never complete, are not requested again: each reading would cost as much.
+    Metrics that are too large or never complete are not requested again: each reading would cost as much.
 
     with Scraper(running.base_url, running.headers) as scraper:
         before = scraper.read_now()
@@ -115,31 +115,19 @@ class Scraper:
     failed_reads: int = 0
     last_error: str = ""
     given_up: bool = False
-    """True if the metrics are too large to be read, or do not arrive."""
+    """True if the metrics are too large or do not arrive in time."""
     fastest_ms: float | None = None
     """The shortest duration of a reading: an exchange with the server cannot be much faster."""
-    _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """Readings do not overlap, so that two answers in the wrong order do not look like a falling counter."""
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, daemon=True, name="metrics")
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None and kind is None:  # else its findings are unused
-            self._thread.join(timeout=10.0)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Prevents overlapping readings: two answers in the wrong order look like a falling counter."""
 
     def view(self) -> dict[str, int | str | None]:
-        """Columns of `cells`: failed readings, and the reason of the last failure."""
+        """Columns of `cells`: the number of failed readings, and the reason of the last failure."""
         return {"metrics_failed": self.failed_reads, "metrics_note": self.last_error or None}
 
     def read_now(self) -> ServerSample | None:
-        """Take and keep one reading; None (and counted) if the endpoint does not answer as expected."""
-        with self._one:
+        """Take and keep one reading; None if it fails, which is counted."""
+        with self._lock:
             return None if self.given_up else self._read()
 
     def _read(self) -> ServerSample | None:
@@ -164,10 +152,10 @@ class Scraper:
         return sample
 
     def read_settled(self, timeout_s: float = 2.0) -> ServerSample | None:
-        """A reading after the token counters have settled, for the edge after the drain.
+        """A reading with settled token counters, for the edge after the drain.
 
-        vLLM counts a step's tokens after it has handed them to the streams (v1/engine/async_llm.py,
-        output_handler), so the last answer may be complete before its tokens are counted.
+        vLLM counts a step's tokens after it passes them to the streams (v1/engine/async_llm.py, output_handler),
+        so the last answer may be complete before its tokens are counted.
         """
         deadline = time.monotonic() + timeout_s
         last = self.read_now()
@@ -180,9 +168,9 @@ class Scraper:
         return last
 
     def _run(self) -> None:
-        while not self._stop.is_set() and not self.given_up:
+        while not self._closing.is_set() and not self.given_up:
             self.read_now()
-            self._stop.wait(self.period_s)
+            self._closing.wait(self.period_s)
 
 
 def _tokens(sample: ServerSample) -> tuple[float | None, float | None]:
@@ -192,10 +180,10 @@ def _tokens(sample: ServerSample) -> tuple[float | None, float | None]:
 def window_view(
     samples: Sequence[ServerSample], start_ns: int, end_ns: int
 ) -> dict[str, float | bool | None]:
-    """The server's gauges inside [start, end) of the measured window, as columns of `cells`. Pure.
+    """The server's gauges in the measured window [start, end), as columns of `cells`. Pure.
 
-    A gauge without a value is None. `metrics_lost` is True if the readings stop, or have a gap of
-    more than 5 s, and None if the server never gave any.
+    A gauge without a value is None. `metrics_lost` is True if the readings stop or have a gap of more than 5 s,
+    and None if there are none.
     """
     inside = [sample for sample in samples if start_ns <= sample.at_ns < end_ns]
 
@@ -215,27 +203,23 @@ def window_view(
 def _lost(stamps: Sequence[int], start_ns: int, end_ns: int) -> bool | None:
     if not stamps:
         return None
-    hole_ns = int(LOST_S * 1e9)
     ordered = [start_ns, *sorted(stamp for stamp in stamps if start_ns <= stamp <= end_ns), end_ns]
-    return any(later - earlier > hole_ns for earlier, later in itertools.pairwise(ordered))
+    return any(later - earlier > LOST_S * 1e9 for earlier, later in itertools.pairwise(ordered))
 
 
 def load_view(before: ServerSample | None, after: ServerSample | None) -> dict[str, float | None]:
-    """The server's counters over a whole load, from before the first send to after the drain. Pure.
+    """The server's counters over a whole load, from before the first request to after the drain. Pure.
 
-    The client's token counts are compared with these. None if an edge or the name is missing.
+    The client's token counts are compared with these. None if an edge or the metric is missing.
     """
 
-    def delta(*names: str) -> float | None:
-        for name in names:
-            if before is not None and after is not None and name in after.values:
-                return after.values[name] - before.values.get(name, 0.0)
-        return None
+    def delta(name: str) -> float | None:
+        if before is None or after is None or name not in after.values:
+            return None
+        return after.values[name] - before.values.get(name, 0.0)
 
-    drafted, accepted = (
-        delta("spec_decode_num_draft_tokens_total"),
-        delta("spec_decode_num_accepted_tokens_total"),
-    )
+    drafted = delta("spec_decode_num_draft_tokens_total")
+    accepted = delta("spec_decode_num_accepted_tokens_total")
     ttft_s, answered = delta(f"{_TTFT}_sum"), delta(f"{_TTFT}_count")
     low_s, high_s = median_bucket(before, after)
     steps, late = delta("sim_steps_total"), delta("sim_late_steps_total")
@@ -257,20 +241,23 @@ def load_view(before: ServerSample | None, after: ServerSample | None) -> dict[s
 def median_bucket(
     before: ServerSample | None, after: ServerSample | None
 ) -> tuple[float | None, float | None]:
-    """Bounds (s) of the histogram bucket that holds the median time to first token; (None, None) without data."""
+    """Bounds (s) of the histogram bucket with the median time to first token; (None, None) without data."""
     if before is None or after is None:
         return None, None
-    key = f"{_TTFT}_bucket:"
-    bounds = sorted(float(name.removeprefix(key)) for name in after.values if name.startswith(key))
-    counts = [_bucket(after, key, bound) - _bucket(before, key, bound) for bound in bounds]
+    earlier, later = _ttft_buckets(before), _ttft_buckets(after)
+    bounds = sorted(later)
+    counts = [later[bound] - earlier.get(bound, 0.0) for bound in bounds]
     if not counts or counts[-1] <= 0:
         return None, None
     at = next(index for index, count in enumerate(counts) if count >= counts[-1] / 2)
     return bounds[at - 1] if at else 0.0, bounds[at]
 
 
-def _bucket(sample: ServerSample, key: str, bound: float) -> float:
-    for name, value in sample.values.items():
-        if name.startswith(key) and float(name.removeprefix(key)) == bound:
-            return value
-    return 0.0
+def _ttft_buckets(sample: ServerSample) -> dict[float, float]:
+    """Upper bound (s) to number of requests up to it."""
+    prefix = f"{_TTFT}_bucket:"
+    return {
+        float(name.removeprefix(prefix)): count
+        for name, count in sample.values.items()
+        if name.startswith(prefix)
+    }

@@ -1,7 +1,7 @@
 """Sockets of the GPUs that amd-smi lists. Pure.
 
-A GPU in DPX, QPX or CPX mode is listed once per partition, and the power and energy listed with a partition
-are those of the whole socket (AMD SMI, "GPU partitioning"): a sum over a node must count each socket once.
+amd-smi lists a GPU in DPX, QPX or CPX mode once per partition, with the power and energy of the whole socket
+(AMD SMI, "GPU partitioning"). A sum over a node must count each socket once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WHOLE = "SPX"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Properties that identify a listed GPU's socket. Empty or None if the tool does not tell."""
+    """Properties that identify a listed GPU's socket; empty or None if the tool does not report them."""
 
     bdf: str = ""
     serial: str = ""
@@ -33,7 +33,7 @@ class Identity:
 
     @property
     def slot(self) -> str:
-        """The PCI device without its function, which numbers partitions; empty if unknown."""
+        """The PCI device without its function, which is the partition's number; empty if unknown."""
         match = _BDF.match(self.bdf.strip())
         return "" if match is None else f"{int(match[1] or '0', 16):x}:{match[2]}:{match[3]}".lower()
 
@@ -45,74 +45,71 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """GPU to its socket, which has the number of its lowest GPU. A missing GPU may share any socket."""
+    """GPU to its socket, named by the socket's lowest GPU. A missing GPU may share any socket."""
 
     of: Mapping[int, int] = field(default_factory=dict)
     caps_w: Mapping[int, float] = field(default_factory=dict)
     """Socket to its maximum power."""
     partitioned: frozenset[int] = frozenset()
-    """GPUs that are only a part of their socket, also if the other parts are not listed."""
+    """GPUs that are only a part of their socket, even if the other parts are not listed."""
 
     def counted_once(self, samples: Sequence[GpuSample], used: Iterable[int]) -> list[GpuSample]:
         """Samples with the power and energy of each socket only at the lowest of its used GPUs.
 
-        If a partition does not tell its socket's power (secondary ones usually do not), another one's value
-        is used. If the owner of a figure is unknown, the figure is absent; a GPU that is the only one listed
-        is a socket.
+        If a partition does not report its socket's power (secondary ones usually do not), another one's value
+        is used. If the socket of a GPU is unknown, its power and energy are absent, unless it is the only
+        listed GPU.
         """
-        wanted = set(used) or {sample.gpu for sample in samples}
-        alone = len(samples) == 1
-        first: dict[int, int] = {}
-        for gpu in sorted(wanted):
-            first.setdefault(self.of.get(gpu, -1 - gpu), gpu)
-        told: dict[int, tuple[float | None, float | None]] = {}
+        lowest: dict[int, int] = {}
+        for gpu in sorted(set(used) or {sample.gpu for sample in samples}):
+            lowest.setdefault(self.of.get(gpu, -1 - gpu), gpu)
+        of_socket: dict[int, tuple[float | None, float | None]] = {}
         for sample in sorted(samples, key=lambda sample: sample.gpu):
             socket = self.of.get(sample.gpu)
             if socket is not None:
-                power_w, energy_j = told.get(socket, (None, None))
-                told[socket] = (
+                power_w, energy_j = of_socket.get(socket, (None, None))
+                of_socket[socket] = (
                     sample.power_w if power_w is None else power_w,
                     sample.energy_j if energy_j is None else energy_j,
                 )
-        found = []
+        counted = []
         for sample in samples:
             socket = self.of.get(sample.gpu)
             if socket is None:
-                found.append(sample if alone else replace(sample, power_w=None, energy_j=None))
+                only = len(samples) == 1
+                counted.append(sample if only else replace(sample, power_w=None, energy_j=None))
                 continue
-            carries = first.get(socket) == sample.gpu
-            power_w, energy_j = told[socket] if carries else (None, None)
-            found.append(
-                replace(sample, power_w=power_w, energy_j=energy_j, socket=first.get(socket, sample.gpu))
-            )
-        return found
+            carrier = lowest.get(socket, sample.gpu)
+            power_w, energy_j = of_socket[socket] if lowest.get(socket) == sample.gpu else (None, None)
+            counted.append(replace(sample, power_w=power_w, energy_j=energy_j, socket=carrier))
+        return counted
 
     def cap_w(self, gpus: Iterable[int]) -> float | None:
-        """Maximum total power of the sockets of these GPUs; None if one does not tell."""
+        """Maximum total power of the sockets of these GPUs; None if one is unknown."""
         sockets = {self.of.get(gpu, gpu) for gpu in gpus}
         caps = [self.caps_w[socket] for socket in sockets if socket in self.caps_w]
         return sum(caps) if sockets and len(caps) == len(sockets) else None
 
     def note(self, used: Iterable[int], listed: Iterable[int]) -> str:
         """A note on the power of these GPUs; empty if each is its own socket."""
-        gpus, there = sorted(set(used)), sorted(set(listed))
-        unsure = [gpu for gpu in gpus if gpu not in self.of]
-        if unsure and len(there) < 2:
+        gpus, all_gpus = sorted(set(used)), sorted(set(listed))
+        unknown = [gpu for gpu in gpus if gpu not in self.of]
+        if unknown and len(all_gpus) < 2:
             return ""
-        if unsure:
+        if unknown:
             return (
-                f"power is absent: amd-smi does not tell whether GPUs {_ranges(unsure)} are partitions of one socket, "
-                "whose power each of them shows"
+                f"power is absent: amd-smi does not report if GPUs {_ranges(unknown)} are partitions of one socket, "
+                "each with the power of the whole socket"
             )
-        sockets = {self.of[gpu] for gpu in gpus if gpu in self.of}
-        others = [gpu for gpu in there if self.of.get(gpu) in sockets and gpu not in gpus]
-        parts = f"{len(gpus)} partitions of {len(sockets)} socket{'s' if len(sockets) > 1 else ''}"
+        sockets = {self.of[gpu] for gpu in gpus}
+        others = [gpu for gpu in all_gpus if self.of.get(gpu) in sockets and gpu not in gpus]
+        parts = f"{_count(len(gpus), 'partition')} of {_count(len(sockets), 'socket')}"
         if others:
-            return f"power is of whole sockets: {parts}, which GPUs {_ranges(others)} share"
+            return f"power is of whole sockets: {parts}, shared with GPUs {_ranges(others)}"
         if len(sockets) < len(gpus):
-            return f"power is counted once a socket: {parts}"
-        hidden = sorted(self.partitioned & set(gpus))
-        return f"power is of whole sockets, of which GPUs {_ranges(hidden)} are partitions" if hidden else ""
+            return f"power is counted once per socket: {parts}"
+        parts_only = sorted(self.partitioned & set(gpus))
+        return f"power is of whole sockets; GPUs {_ranges(parts_only)} are partitions" if parts_only else ""
 
 
 def grouped(identities: Mapping[int, Identity]) -> Sockets:
@@ -138,7 +135,7 @@ def grouped(identities: Mapping[int, Identity]) -> Sockets:
 
 
 def _apart(members: Sequence[Identity]) -> bool | None:
-    """Return whether GPUs of one PCI slot (or one serial number) are separate sockets; None if unknown."""
+    """True if GPUs of one PCI slot (or one serial number) are separate sockets; None if unknown."""
     if len(members) == 1:
         return True
     serials = [member.known_serial for member in members]
@@ -153,6 +150,10 @@ def _apart(members: Sequence[Identity]) -> bool | None:
     if modes == {WHOLE}:
         return True
     return False if modes - {WHOLE, ""} or len({member.bdf for member in members}) == 1 else None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _ranges(gpus: Sequence[int]) -> str:

@@ -70,5 +70,7 @@ def _used(gpus: Sequence[int]) -> dict[int, tuple[float, float]]:
 
 def _holders(held: dict[int, float]) -> str:
     listed = amd_smi.processes_of(amd_smi.ask("process") or [])
-    named = [f"{amd_smi.who(pid, name)} on GPU {gpu}" for gpu in held for pid, name in listed.get(gpu, ())]
+    named = [
+        f"{amd_smi.process_text(pid, name)} on GPU {gpu}" for gpu in held for pid, name in listed.get(gpu, ())
+    ]
     return f"held by {', '.join(named[:8])}" if named else "no process is listed on them"

@@ -14,7 +14,7 @@ from rocbench.errors import ServerFault
 from rocbench.load import drive
 from rocbench.load.spec import Target, WindowPlan
 from rocbench.probe import causes
-from rocbench.probe.fetch import fetch
+from rocbench.probe.fetch import exchange, fetch
 from rocbench.records import NONE
 from rocbench.server import attached
 from rocbench.server.spec import ServerSpec
@@ -49,8 +49,8 @@ def told(url, **options):
     [
         ("self-signed", "is self-signed", "SSL_CERT_FILE"),
         ("expired", "has expired", "renew"),
-        ("another name", "is for another", "the name that stands in it"),
-        ("unknown authority", "authority that this machine does not know", "SSL_CERT_FILE"),
+        ("another name", "is for another", "host name in the certificate"),
+        ("unknown authority", "authority that this machine does not trust", "SSL_CERT_FILE"),
     ],
 )
 def test_certificates_are_told_as_such(tmp_path, monkeypatch, pem, kind, what, fix):
@@ -157,9 +157,9 @@ def test_one_proxy_for_the_load_and_all_beside_it(monkeypatch, pem, scheme):
         port = url.rsplit(":", 1)[1]
         monkeypatch.setenv(f"{scheme}_proxy", proxy.replace("http://", "http://user:pass@"))
         far = f"{scheme}://bench.invalid:{port}"
-        assert (
-            fetch(far, "/v1/completions", method="POST", body={"max_tokens": 1}, insecure=True).status == 200
-        )
+        request = exchange(far, "/v1/completions", method="POST", body={"max_tokens": 1}, insecure=True)
+        with request as response:
+            assert response.status == 200
         spec = load_spec(
             far, target=Target(far, "truth", insecure=True), window=WindowPlan(max_requests=6), users=2
         )
@@ -186,7 +186,7 @@ def test_a_proxy_that_wants_credentials(monkeypatch, scheme):
         monkeypatch.setenv(f"{scheme}_proxy", proxy.replace("http://", "http://me:hidden@"))
         fault, _ = told(f"{scheme}://bench.invalid:8000")
 
-    assert f"the proxy {proxy} wants credentials" in fault.what
+    assert f"the proxy {proxy} requires credentials" in fault.what
     assert "no_proxy" in fault.fix
     assert "hidden" not in fault.text()
 

@@ -269,7 +269,7 @@ def test_attached(make_spec):
         assert running.stopped.how == "left_running"
         assert own.exit_code() is None
         wrong = make_spec(kind="attached", base_url=own.base_url, command=(), api_key="k-wrong-key")
-        with pytest.raises(InputError, match="wants a key that it knows"), server.start(wrong):
+        with pytest.raises(InputError, match="requires a valid API key"), server.start(wrong):
             pass
 
 

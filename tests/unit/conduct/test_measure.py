@@ -22,13 +22,13 @@ def test_a_simulated_server_that_died_had_said_so():
 @pytest.mark.parametrize(
     ("ended_by", "died", "unresponsive", "wanted"),
     [
-        ("interrupted", "code 1", "", "server_died"),
-        ("server_unresponsive", "code 1", "", "server_died"),
-        ("interrupted", "", "10 checks failed", "server_unresponsive"),
-        ("server_unresponsive", "", "", ""),
-        ("interrupted", "", "", ""),
-        ("duration", "code 1", "", ""),
-        ("duration", "", "10 checks failed", ""),
+        ("interrupted", True, False, "server_died"),
+        ("server_unresponsive", True, False, "server_died"),
+        ("interrupted", False, True, "server_unresponsive"),
+        ("server_unresponsive", False, False, ""),
+        ("interrupted", False, False, ""),
+        ("duration", True, False, ""),
+        ("duration", False, True, ""),
     ],
 )
 def test_only_a_process_that_ended_is_dead(ended_by, died, unresponsive, wanted):

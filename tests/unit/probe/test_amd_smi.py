@@ -121,7 +121,7 @@ def test_processes_that_are_not_told():
     ]
 
     assert amd_smi.processes_of(rows) == {0: [(None, "python3")], 3: []}
-    assert amd_smi.who(None, "python3") == "python3 (pid not told)"
+    assert amd_smi.process_text(None, "python3") == "python3 (pid unknown)"
 
 
 def test_missing_tool(no_amd_smi):
@@ -219,5 +219,5 @@ def test_failure_of_the_tool_keeps_its_words(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
 
     assert amd_smi.ask("metric") is None
-    assert amd_smi.last_words() == "RuntimeError: no driver"
+    assert amd_smi.last_error() == "RuntimeError: no driver"
     assert amd_smi.warnings() == []

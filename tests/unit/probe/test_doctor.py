@@ -137,8 +137,8 @@ def test_gpu_that_does_not_tell(amd_smi_on_path, answers, node, question, old, n
 
     found = by_id(node)[check]
 
-    assert (found.status, found.found.rpartition("; ")[2]) == ("unknown", "not told by GPU 0")
-    assert found.fix.startswith(("see what amd-smi", "export HSA_NO"))
+    assert (found.status, found.found.rpartition("; ")[2]) == ("unknown", "not reported by GPU 0")
+    assert found.fix.startswith(("run amd-smi", "export HSA_NO"))
 
 
 def test_no_gpu_tells(amd_smi_on_path, answers, node):
@@ -147,8 +147,8 @@ def test_no_gpu_tells(amd_smi_on_path, answers, node):
     answers("firmware", '"CP_MEC1"', '"CP_OTHER"')
     checks = by_id(node)
 
-    assert (checks["ecc"].status, checks["ecc"].found) == ("unknown", "not told")
-    assert (checks["mec_firmware"].status, checks["mec_firmware"].found) == ("unknown", "not told")
+    assert (checks["ecc"].status, checks["ecc"].found) == ("unknown", "not reported")
+    assert (checks["mec_firmware"].status, checks["mec_firmware"].found) == ("unknown", "not reported")
 
 
 def test_gpu_that_fails_beside_one_that_does_not_tell(amd_smi_on_path, answers, node):
@@ -159,10 +159,10 @@ def test_gpu_that_fails_beside_one_that_does_not_tell(amd_smi_on_path, answers, 
     answers("static", '"gfx942"', '"gfx90a"', 1)
     checks = by_id(node)
 
-    assert (checks["ecc"].status, checks["ecc"].found) == ("fail", "GPU 1: 3; not told by GPU 0")
+    assert (checks["ecc"].status, checks["ecc"].found) == ("fail", "GPU 1: 3; not reported by GPU 0")
     assert (checks["gfx"].status, checks["gfx"].found) == (
         "fail",
-        "gfx90a (1), gfx942 (6); not told by GPU 0",
+        "gfx90a (1), gfx942 (6); not reported by GPU 0",
     )
 
 

@@ -20,7 +20,7 @@ S = 1_000_000_000
 @pytest.fixture(autouse=True)
 def say_again(monkeypatch):
     """Notes are said once a run, and each test is a run. No library but the test's own."""
-    monkeypatch.setattr(gpu, "_said", set())
+    monkeypatch.setattr(gpu, "_shown", set())
     monkeypatch.setitem(sys.modules, "amdsmi", None)
 
 
@@ -40,8 +40,8 @@ def test_reads_by_command(amd_smi_on_path):
 
     assert {sample.gpu for sample in telemetry.samples} == set(range(8))
     assert len(telemetry.notes) == 1
-    assert telemetry.notes[0].startswith("GPU telemetry once a second by amd-smi, ")
-    assert telemetry.notes[0].endswith("ms of CPU a reading")
+    assert telemetry.notes[0].startswith("GPU telemetry once a second from amd-smi, ")
+    assert telemetry.notes[0].endswith("ms of CPU per reading")
 
 
 def test_section_that_is_not_told(amd_smi_on_path, answers):
@@ -53,7 +53,7 @@ def test_section_that_is_not_told(amd_smi_on_path, answers):
         telemetry.take()
 
     assert {sample.clock_mhz for sample in telemetry.samples} == {None}
-    assert telemetry.notes[0].startswith("GPU telemetry once a second by amd-smi, ")
+    assert telemetry.notes[0].startswith("GPU telemetry once a second from amd-smi, ")
 
 
 def test_only_the_servers_gpus(amd_smi_on_path):
@@ -101,13 +101,13 @@ def test_processes_of_an_attached_server(amd_smi_on_path, answers):
     assert made.gpus == (2,)
     made._look_for_others()
     assert made.shared(now, now + S) is None
-    made.news()
+    made.new_notes()
     answers("process", one, one + '},{"process_info":{"name":"train.py","pid":4712}')
     made._look_for_others()
     made._look_for_others()
     assert made.shared(now, now + S) is True
-    assert made.news() == ["another process on the server's GPUs: train.py (pid 4712) on GPU 2"]
-    assert made.news() == []
+    assert made.new_notes() == ["another process on the server's GPUs: train.py (pid 4712) on GPU 2"]
+    assert made.new_notes() == []
 
 
 def test_which_looks_tell_of_a_window():
@@ -164,7 +164,7 @@ def test_hanging_tool_is_given_up(amd_smi_on_path, monkeypatch):
 
     with gpu.telemetry(*running(), None) as telemetry:
         assert telemetry.read is None
-        assert "no reading came within" in telemetry.notes[0]
+        assert "no reading within" in telemetry.notes[0]
 
 
 def test_tool_that_stops_answering(monkeypatch):
@@ -175,14 +175,14 @@ def test_tool_that_stops_answering(monkeypatch):
     telemetry._thread.join(10)
 
     assert telemetry.failed_reads == 3
-    assert telemetry.notes == ["GPU telemetry given up: 3 readings in a row failed or took too long"]
+    assert telemetry.notes == ["GPU telemetry stopped: 3 consecutive readings failed or took too long"]
 
 
 def test_one_slow_answer_ends_no_telemetry(monkeypatch):
     """While the command rests after a time-out nothing is asked, and nothing counts as another failure."""
     monkeypatch.setattr(gpu, "PERIOD_S", 0.0)
     rests = iter([False, *[True] * 9])
-    monkeypatch.setattr(gpu.amd_smi, "rests", lambda: next(rests, False))
+    monkeypatch.setattr(gpu.amd_smi, "paused", lambda: next(rests, False))
     answers = iter([None] * 10)
     telemetry = gpu.Telemetry(read=lambda at_ns: next(answers, [(GpuSample(at_ns, 0), None)]))
     telemetry.start()
@@ -375,9 +375,14 @@ def cpx_list(*fields):
 @pytest.mark.parametrize(
     ("fields", "gpus", "watts", "note"),
     [
-        (("bdf", "partition_id"), (), {0: 700.0}, "power is counted once a socket: 8 partitions of 1 socket"),
-        (("bdf", "partition_id"), (2, 3), {2: 700.0}, "which GPUs 0-1, 4-7 share"),
-        ((), (), {}, "power is absent: amd-smi does not tell"),
+        (
+            ("bdf", "partition_id"),
+            (),
+            {0: 700.0},
+            "power is counted once per socket: 8 partitions of 1 socket",
+        ),
+        (("bdf", "partition_id"), (2, 3), {2: 700.0}, "shared with GPUs 0-1, 4-7"),
+        ((), (), {}, "power is absent: amd-smi does not report"),
     ],
 )
 def test_partitions_of_one_socket(amd_smi_on_path, answers, fields, gpus, watts, note):
@@ -407,7 +412,7 @@ def test_warning_of_the_tool_is_noted_once(amd_smi_on_path, answers):
 
     with gpu.telemetry(*running(), None) as telemetry:
         telemetry.take()
-        notes = telemetry.news() + telemetry.news()
+        notes = telemetry.new_notes() + telemetry.new_notes()
 
     assert telemetry.samples
     assert [note for note in notes if "usermod -aG render,video" in note] == [

@@ -47,7 +47,7 @@ def killed_and_resumed(bench: Bench, rows_first: int, after_s: float) -> tuple[i
     time.sleep(after_s)
     process.kill()
     process.communicate()
-    resumed = RunFolder.is_one(bench.out)
+    resumed = RunFolder.is_run(bench.out)
     kept, found = readable(bench.out) if resumed else ([], [])
     ended = bench.run(*(("sweep", "--resume", str(bench.out)) if resumed else words), "--reap", timeout=300)
     if ended.code not in (0, 1):

@@ -116,7 +116,7 @@ def _session(run_name: str) -> Any:
     def session(group: Group, running: RunningServer, sweep: Sweep, folder: RunFolder) -> Iterator[Any]:
         seed = predicting._seed(sweep.seed, run_name, running.spec.folder.name)
         node = predicting.node_of(group, sweep, calibration.read_calibration("default"), seed)
-        yield SimpleNamespace(node=node, sweep=sweep, notes=[])
+        yield SimpleNamespace(node=node, sweep=sweep, running=running, notes=[])
 
     return session
 

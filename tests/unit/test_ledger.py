@@ -51,7 +51,7 @@ def test_the_tables_are_there(run: RunFolder) -> None:
 @pytest.mark.parametrize("sql", ["", " ;", "-- nothing"])
 def test_no_query_is_told(run: RunFolder, sql: str) -> None:
     """Blanks and comments ask nothing."""
-    with pytest.raises(InputError, match="this is no query"):
+    with pytest.raises(InputError, match="this is not a query"):
         ledger.query([run], sql)
 
 
@@ -64,7 +64,7 @@ def test_runs_of_unlike_tables_go_together(tmp_path: Path) -> None:
     assert table.error.fillna("-").tolist() == ["x", "-", "-"]
     assert ledger.query([early, late], "select count(*) c from requests where n > 0.7").c[0] == 2
     text = a_run(tmp_path / "c", pa.table({"n": ["many"]}))
-    with pytest.raises(InputError, match=r"requests\.parquet of these runs does not go together"):
+    with pytest.raises(InputError, match=r"requests\.parquet differs in the types of its columns"):
         ledger.query([early, text], "select 1")
 
 
@@ -163,5 +163,5 @@ def test_a_measurement_stands_in_a_file_once():
     """Another table of the run in the place of its cells has a cell's identity in each of its rows."""
     first, other = Row({"cell_id": "a", "repeat": 1}), Row({"cell_id": "a", "repeat": 2})
     assert reading.once([first, other]) == [first, other]
-    with pytest.raises(Unlike, match="cell a repeat 1 stands there twice"):
+    with pytest.raises(Unlike, match="cell a repeat 1 has two rows"):
         reading.once([first, other, Row({"cell_id": "a", "repeat": 1})])

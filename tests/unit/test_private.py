@@ -32,7 +32,7 @@ def test_files_of_a_run(monkeypatch, tmp_path, asked, wanted, umask):
     before = os.umask(umask)
     try:
         folder = RunFolder.create(tmp_path)
-        with folder.held():
+        with folder.locked():
             folder.write_json("plan.json", {"a": 1})
             folder.log("now", "event")
             folder.write_cell(Identity("r", "c", 1), {"valid": True}, {})
@@ -62,7 +62,7 @@ def test_a_planted_link_is_not_followed(tmp_path):
     for name in (".plan.json.tmp", ".requests.parquet.tmp"):
         (run / name).symlink_to(victim)
     folder = RunFolder.create(run)
-    with folder.held():
+    with folder.locked():
         (run / ".plan.json.tmp").symlink_to(victim)
         folder.write_json("plan.json", {"a": 1})
         (run / "log.jsonl").symlink_to(victim)
@@ -106,7 +106,7 @@ def test_a_run_that_is_in_part_another_users_does_not_go_on(tmp_path, place):
     with pytest.raises(InputError, match=rf"belongs to another user \(uid {UID}\)"):
         planning.resumed(run, ClientOptions())
     with pytest.raises(InputError, match="another user"):
-        RunFolder.open(run, to_go_on=True)
+        RunFolder.open(run, resume=True)
     assert len(RunFolder.open(run).rows) == 1
 
 
@@ -117,7 +117,7 @@ def test_a_run_with_a_link_in_it_does_not_go_on(tmp_path, place):
     (run / place).rename(tmp_path / "elsewhere")
     (run / place).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=f"{place}: this link is part of a run folder"):
-        RunFolder.open(run, to_go_on=True)
+        RunFolder.open(run, resume=True)
     assert len(RunFolder.open(run).rows) == 1
 
 
@@ -133,7 +133,7 @@ def test_a_users_own_link_to_a_run_is_followed(tmp_path):
     """Results may lie on another disk."""
     begun(tmp_path / "disk")
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    assert len(RunFolder.open(tmp_path / "link", to_go_on=True).rows) == 1
+    assert len(RunFolder.open(tmp_path / "link", resume=True).rows) == 1
     assert writing.output_folder(tmp_path / "link" / "report") == tmp_path / "link" / "report"
 
 

@@ -90,7 +90,7 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
     Raises:
         InputError: this bench builds another plan, so old and new rows would not be comparable.
     """
-    folder = RunFolder.open(run, to_go_on=True)
+    folder = RunFolder.open(run, resume=True)
     kept = folder.whole_plan()
     plan = rows.stored(kept, folder.manifest)
     if _runs(rows.plan_json(plan, Overrides(), None)) != _runs(kept):

@@ -1,4 +1,4 @@
-"""Conversion of planned values to inputs of the launcher and the load; it decides nothing itself."""
+"""Conversion of planned values to inputs of the launcher and the load."""
 
 from __future__ import annotations
 
@@ -73,9 +73,6 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         served = _local(model) if served == model else served
         model = _local(model)
         command = (*(server.command or ("vllm",)), "serve", model, *argv[1:])
-    total = None
-    if profile is not None:
-        total = profile.total_params
     return ServerSpec(
         kind=server.kind,
         model=model,
@@ -88,9 +85,9 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         api_key=api_key(server),
         headers=headers.resolved(server.headers, os.environ),
         insecure=server.insecure,
-        ready_timeout_s=server.ready_timeout_s or ready_timeout_s(total),
+        ready_timeout_s=server.ready_timeout_s or ready_timeout_s(profile.total_params if profile else None),
         gpus=_gpus(group, server, env),
-        weight_bytes=_weight_bytes(group),
+        weight_bytes=profile.checkpoint.bytes if profile else None,
         image=group.image(sweep),
         runtime=server.runtime,
         dev_mode=server.dev_mode,
@@ -99,22 +96,22 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
 
 
 def settings_of(group: Group) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Arguments after `vllm serve`, and variables, of a group's server; empty if it already runs.
+    """Arguments after `vllm serve`, and environment variables, of a group's server; empty if it already runs.
 
     Raises:
-        InputError: a value was masked in the resumed run folder, and this shell does not have it.
+        InputError: a value is masked in the resumed run folder, and this shell does not set it.
     """
     if group.resolution is None:
         return (), {}
-    env = {name: _kept_value(name, value) for name, value in group.resolution.environment().items()}
-    return _kept_words(group.resolution.argv()), env
+    env = {name: _unmasked_value(name, value) for name, value in group.resolution.environment().items()}
+    return _unmasked_argv(group.resolution.argv()), env
 
 
 def reach_attached(server: Server) -> None:
-    """Refuse an unreachable server before the run begins, because every cell would fail.
+    """Check before the run that its server is reachable, because otherwise every cell would fail.
 
     Raises:
-        ServerFault: the server is not reachable; a secret in its message is masked.
+        ServerFault: the server is not reachable; secrets in the message are masked.
         InputError: its key or a variable of its headers is missing, or it expects another one.
     """
     spec = ServerSpec(
@@ -129,24 +126,23 @@ def reach_attached(server: Server) -> None:
     try:
         attached.reach(spec)
     except (ServerFault, InputError) as error:
-        secrets = server_secrets(server)
-        raise type(error)(redacted(error.what, secrets), fix=error.fix) from None
+        raise type(error)(redacted(error.what, server_secrets(server)), fix=error.fix) from None
 
 
 def server_secrets(
     server: Server, *environments: Mapping[str, str], known: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Values that must not reach a file or screen: of secret-named variables, the key and headers.
+    """Values that must not reach a file or the screen: of variables with secret names, the key and headers.
 
     Args:
-        known: ordinary text; none of its words is treated as a secret.
+        known: public text; none of its words is treated as a secret.
     """
     also = [api_key(server), *headers.secrets(server.headers, os.environ)]
     return secret_values(dict(os.environ), *environments, also=also, known=known)
 
 
 def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ...]:
-    """Indices of this node's GPUs for the server, among those visible in the environment; empty on a CPU.
+    """Indices of this node's GPUs for the server, among the visible ones; empty on a CPU.
 
     Raises:
         NodeFault: too few GPUs are visible or free.
@@ -155,32 +151,27 @@ def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ..
         return ()
     if group.hardware.gpu is None:
         return server.gpus or ()
-    there, facts = group.hardware.gpus, group.resolution.facts
-    surroundings = {**os.environ, **env}
-    seen = visible_gpus(surroundings, there)
-    needed = min(facts.gpus_needed // facts.nodes, there)
-    if len(seen) < needed or not set(server.gpus or ()) <= set(seen):
+    total, facts = group.hardware.gpus, group.resolution.facts
+    environ = {**os.environ, **env}
+    visible = visible_gpus(environ, total)
+    needed = min(facts.gpus_needed // facts.nodes, total)
+    if len(visible) < needed or not set(server.gpus or ()) <= set(visible):
         what = f"GPUs {', '.join(map(str, server.gpus))}" if server.gpus else f"{needed} GPUs"
         raise NodeFault(
-            f"the plan needs {what}, {len(seen)} of {there} can be seen ({told(surroundings)})",
-            fix="unset the variable, or ask for GPUs that it names",
+            f"the plan needs {what}, {len(visible)} of {total} are visible ({told(environ)})",
+            fix="unset the variable, or request GPUs that it lists",
         )
-    return server.gpus or choose_gpus(needed, seen)
+    return server.gpus or choose_gpus(needed, visible)
 
 
 def _local(model: str) -> str:
-    """Absolute path of a model's folder, which needs no shell and is the same in a container; else its id."""
+    """Absolute path of a model's folder, which is the same in a container; else the model's id."""
     path = Path(model).expanduser()
     return str(path.absolute()) if model.startswith(("~", "./", "../")) or path.exists() else model
 
 
-def _weight_bytes(group: Group) -> float | None:
-    """Bytes of the weights on disk; None if the profile does not give them."""
-    return group.profile.checkpoint.bytes if group.profile else None
-
-
 def _served_name(group: Group) -> str:
-    """`--served-model-name` if set, else the argument after `serve`; the given name if attached."""
+    """`--served-model-name` if set, else the argument after `serve`; for an attached server the given name."""
     if group.resolution is None:
         return group.model
     for entry in group.resolution.args:
@@ -205,51 +196,51 @@ def api_key(server: Server) -> str | None:
     return usable_key(key, where=f"${server.api_key_env}")
 
 
-def _kept_value(name: str, value: str) -> str:
-    """A variable's value; a value masked in the resumed run folder comes from the shell.
+def _unmasked_value(name: str, value: str) -> str:
+    """A variable's value; if it is masked in the resumed run folder, the shell's value.
 
     Raises:
-        InputError: the shell does not set it, or its value differs from the run's first one.
+        InputError: the shell does not set it, or sets another value than the run started with.
     """
     if MASK not in value:
         return value
     if name not in os.environ:
         raise InputError(
-            f"the value of {name} is not kept in a run folder", where=f"${name}", fix="export it to resume"
+            f"the value of {name} is not stored in a run folder", where=f"${name}", fix="export it to resume"
         )
     if value.startswith(f"{MASK}sha256:") and marked(name, os.environ[name]) != value:
         raise InputError(
-            f"{name} has another value than the run began with",
+            f"{name} differs from its value at the start of the run",
             where=f"${name}",
-            fix="export the one that it had, or start a new run",
+            fix="export the first value, or start a new run",
         )
     return os.environ[name]
 
 
-def _kept_words(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """A server's arguments.
+def _unmasked_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A server's arguments, unchanged.
 
     Raises:
-        InputError: an argument was masked in the resumed run folder.
+        InputError: an argument is masked in the resumed run folder.
     """
     for before, word in zip(("", *argv), argv, strict=False):
         if MASK in word:
             raise InputError(
-                "its value holds a secret, which is not kept in a run folder: this run cannot be resumed",
+                "the value contains a secret, which a run folder does not store: this run cannot be resumed",
                 where=before if before.startswith("-") else word.partition("=")[0],
-                fix="start it anew",
+                fix="start a new run",
             )
     return argv
 
 
 def profile_json(profile: schema.ModelProfile) -> dict[str, Any]:
     """A profile as stored on disk: secret values of its variables are masked."""
-    found = profile.model_dump(mode="json")
-    return found | {"serve": masked(found["serve"])}
+    dumped = profile.model_dump(mode="json")
+    return dumped | {"serve": masked(dumped["serve"])}
 
 
 def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str, object]:
-    """Input of the simulated server in addition to its argv (read from the file that ROCBENCH_SIM names).
+    """Input of the simulated server in addition to its argv; it reads it from the file in $ROCBENCH_SIM.
 
     Args:
         start: name of this start within the run; each start has its own noise.
@@ -280,14 +271,14 @@ def load_spec(
     spec = load_on(target, sweep, run, run_id, client)
     if spec.cpus is not None:
         return spec
-    beside = [process.pid for process in running.processes()]
-    return replace(spec, cpus=for_client(choose_workers(spec), beside))
+    server_pids = [process.pid for process in running.processes()]
+    return replace(spec, cpus=for_client(choose_workers(spec), server_pids))
 
 
 def own_tokenizer(group: Group, sweep: Sweep, workload: schema.Workload) -> str | None:
-    """Folder of the model's own tokenizer, if prompts are text and a real server has it on this machine.
+    """Folder of the model's tokenizer, if prompts are text and a real server has it on this machine.
 
-    Without it, text tokens are estimated, and image tokens, which are the rest, have the same error.
+    Without it the number of text tokens is an estimate, and that of image tokens, the rest, has the same error.
     """
     text = workload.images is not None or workload.dataset is not None or workload.api == "chat"
     if not text or sweep.server.kind not in ("process", "container") or group.resolution is None:
@@ -319,7 +310,7 @@ def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientO
         seed=sweep.seed,
         run_id=run_id,
         cell_id=cell.cell_id,
-        # A discarded repeat must not warm the prefix cache for the one that counts.
+        # A discarded repeat must not fill the prefix cache for the repeat that counts.
         repeat=-run.repeat if run.discarded else run.repeat,
         transport=load.transport,
         cpus=client.cpus,
@@ -329,13 +320,13 @@ def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientO
 
 
 def vocabulary(group: Group) -> int | None:
-    """Vocabulary size from the profile, else from its config; None without a profile."""
+    """Vocabulary size from the profile, else from the model's config; None if unknown."""
     if group.profile is None:
         return None
     config = group.profile.config
     text = config.get("text_config")
-    found = group.profile.vocab_size or (text if isinstance(text, Mapping) else config).get("vocab_size")
-    return found if isinstance(found, int) and found > 0 else None
+    size = group.profile.vocab_size or (text if isinstance(text, Mapping) else config).get("vocab_size")
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def request_plan(workload: schema.Workload) -> RequestPlan:

@@ -33,7 +33,7 @@ from rocbench.judgement.slo import Step
 from rocbench.plan import expand, identity
 from rocbench.plan.expand import Cell, Launch, Plan, Run
 from rocbench.probe import causes
-from rocbench.redact import cut, redacted
+from rocbench.redact import redacted
 from rocbench.report.live import Screen
 from rocbench.server import RunningServer, start
 from rocbench.server.failures import server_fault
@@ -44,8 +44,6 @@ from rocbench.tables.parts import Identity
 from rocbench.tables.row import Key, Row
 from rocbench.verdict.codes import SPOILED
 
-MESSAGE_CHARS = 2000
-"""Maximum length of a row's failure message."""
 RESTARTS = 2
 """Maximum restarts of a server that is lost during the run: a large model takes half an hour to load."""
 LOST = {
@@ -309,8 +307,7 @@ class Conductor:
         return f"{self.run_id}.{attempts}" if attempts else self.run_id
 
     def _store_failed(self, launch: Launch, run: Run, server: str, error: BenchError) -> None:
-        columns = rows.failed_columns(self.plan, launch, run, server, error)
-        columns["failure_message"] = cut(error.text(), MESSAGE_CHARS, self.folder.secrets)
+        columns = rows.failed_columns(self.plan, launch, run, server, error, self.folder.secrets)
         self._store(self._identity(run), columns, {})
 
     def _store(self, identity: Identity, columns: Mapping[str, Any], parts: Mapping[str, pa.Table]) -> Row:

@@ -1,4 +1,4 @@
-"""Check of a plan's files before any server starts: each cell's requests are made once, and not sent."""
+"""Check of a plan's files before any server starts: one request of each cell is made, but not sent."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from rocbench.load.requestfactory import RequestFactory
 from rocbench.load.spec import Dialect, LoadSpec, Target, Trace
 from rocbench.plan.expand import Cell, Group, Plan, PlanFault, Run, level_of
 
-_NOBODY = "http://127.0.0.1:9"
-"""Placeholder address; no request is sent to it."""
+_UNUSED_URL = "http://127.0.0.1:9"
 
 
 def examined(plan: Plan, client: ClientOptions) -> Plan:
-    """The plan with the faults of its datasets, traces and tokenizers, and the notes on them."""
+    """The plan with the faults of its datasets, traces and tokenizers, and notes on them."""
     faults: dict[PlanFault, None] = {}
     notes: dict[str, None] = {}
-    seen = set()
+    checked = set()
     for group, cell in _cells(plan):
         spec = _spec(plan, group, cell, client)
         requests, shape = spec.requests, spec.shape
@@ -28,18 +27,23 @@ def examined(plan: Plan, client: ClientOptions) -> Plan:
         if trace is None and requests.dataset is None and spec.target.tokenizer is None:
             continue
         if trace is not None and requests.dataset is not None:
-            faults[PlanFault(cell.key, _unsent_dataset(cell.workload.name))] = None
+            message = (
+                f"a trace replay sends only the requests of its trace, not the dataset of workload {cell.workload.name}\n"
+                "  fix: name a workload without a dataset, or another load.shape"
+            )
+            faults[PlanFault(cell.key, message)] = None
             continue
-        limit = _longest(group)
-        case = (spec.target, requests.dataset, requests.resolved_api, trace, limit)
-        if repr(case) in seen:
+        limit = _max_model_len(group)
+        case = repr((spec.target, requests.dataset, requests.resolved_api, trace, limit))
+        if case in checked:
             continue
-        seen.add(repr(case))
+        checked.add(case)
         try:
             source = RequestFactory(spec, Dialect(), wire=False)
             source.make(0, 0)
         except InputError as error:
-            faults[PlanFault(*_told(error))] = None
+            fix = f"\n  fix: {error.fix}" if error.fix else ""
+            faults[PlanFault(error.where, error.what + fix)] = None
             continue
         notes |= dict.fromkeys(source.notes)
         if limit is not None:
@@ -58,7 +62,7 @@ def _cells(plan: Plan) -> Iterator[tuple[Group, Cell]]:
 
 def _spec(plan: Plan, group: Group, cell: Cell, client: ClientOptions) -> LoadSpec:
     target = Target(
-        base_url=_NOBODY,
+        base_url=_UNUSED_URL,
         model=group.model,
         vocab_size=client.vocab_size or bind.vocabulary(group),
         tokenizer=client.tokenizer or bind.own_tokenizer(group, plan.sweep, cell.workload),
@@ -66,30 +70,18 @@ def _spec(plan: Plan, group: Group, cell: Cell, client: ClientOptions) -> LoadSp
     return bind.load_on(target, plan.sweep, Run(cell, 1), "plan", client)
 
 
-def _told(error: InputError) -> tuple[str, str]:
-    """Place and message of a fault."""
-    return error.where, error.what + (f"\n  fix: {error.fix}" if error.fix else "")
-
-
-def _unsent_dataset(workload: str) -> str:
-    return (
-        f"a trace sends what its own lines say, never the dataset of workload {workload}\n"
-        "  fix: name a workload without a dataset, or another load.shape"
-    )
-
-
-def _longest(group: Group) -> int | None:
-    """--max-model-len as a number, if the plan sets it."""
+def _max_model_len(group: Group) -> int | None:
+    """--max-model-len as a number; None if the plan does not set it."""
     limit = group.resolution.flag("max-model-len") if group.resolution else None
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
 
 def _too_long(source: RequestFactory, limit: int, model: str) -> Iterator[str]:
-    """Note on requests that the server will refuse because of their lengths in the file."""
+    """A note if the server will refuse requests because of their lengths in the file."""
     turns = [turn for talk in source.talks for turn in talk]
-    beyond = sum((turn.isl or 0) + (turn.osl or 0) > limit for turn in turns)
-    if beyond:
+    too_long = sum((turn.isl or 0) + (turn.osl or 0) > limit for turn in turns)
+    if too_long:
         yield (
-            f"{model} will refuse {beyond} of {len(turns)} requests of the file: "
+            f"{model} will refuse {too_long} of {len(turns)} requests in the file: "
             f"they need more than --max-model-len {limit} tokens"
         )

@@ -1,9 +1,9 @@
-"""The runs of a plan that are still to be made, given the rows on disk. Pure.
+"""Remaining runs of a plan, given the rows on disk. Pure.
 
-A measurement is identified by its cell, its repeat, and its discarded mark. A measurement on disk is not made
-again, unless its row is invalid and the run was resumed. It then comes after all missing ones, so that a run
-that is interrupted repeatedly makes progress. A discarded measurement has no value of its own: it is made if
-its server is started again and a repeat that counts follows.
+A measurement is identified by its cell, its repeat, and its discarded mark. A measurement on disk is not
+repeated, unless its row is invalid and the run was resumed. It then comes after all missing ones, so that a run
+that is interrupted repeatedly makes progress. A discarded measurement is made only if its server is started again
+and a repeat that counts follows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Goal:
     repeats: int
     until: Until | None
     together: Mapping[str, frozenset[str]]
-    """Cell id to cells that continue while any of them must: the arms at one load level."""
+    """Cell id to the cells that are repeated as often as it is: the arms at one load level."""
 
     @classmethod
     def of(cls, plan: Plan) -> Goal:
@@ -47,7 +47,7 @@ class Goal:
         return cls(plan.sweep.repeats, plan.sweep.until, together)
 
     def missing(self, run: Run, rows: Sequence[Row], redo: set[Key]) -> bool:
-        """Return whether a run that counts is still to be made."""
+        """True if a run that counts must still be made."""
         key = key_of_run(run)
         if any(row.key == key for row in rows):
             return key in redo
@@ -57,10 +57,10 @@ class Goal:
         return not all(self.narrow(cell_id, rows) for cell_id in cells)
 
     def narrow(self, cell_id: str, rows: Sequence[Row]) -> bool:
-        """Return whether a cell's repeats give a narrow enough interval."""
+        """True if a cell's repeats give a narrow enough interval."""
         assert self.until is not None
-        mine = judged(row for row in rows if row["cell_id"] == cell_id and not row.discarded)
-        return stats.narrow_enough(figures(mine, self.until.metric), self.until.interval_half_width)
+        repeats = judged(row for row in rows if row["cell_id"] == cell_id and not row.discarded)
+        return stats.narrow_enough(figures(repeats, self.until.metric), self.until.interval_half_width)
 
     def todo(
         self,
@@ -71,7 +71,7 @@ class Goal:
         *,
         with_late: bool = True,
     ) -> list[Run]:
-        """The due runs of a launch, in order; empty if its server need not be started.
+        """The due runs of a launch, in order; empty if its server need not start.
 
         Args:
             launch: one server with its runs in the order of the plan.
@@ -87,6 +87,6 @@ class Goal:
 
 
 def _after_discarded(launch: Launch, counted: Sequence[Run]) -> list[Run]:
-    """These runs, with the discarded runs of their cells."""
+    """These runs and the discarded runs of their cells, in the order of the plan."""
     cells = {run.cell.cell_id for run in counted}
     return [run for run in launch.runs if (run.cell.cell_id in cells if run.discarded else run in counted)]

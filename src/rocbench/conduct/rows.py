@@ -1,10 +1,10 @@
-"""Stored form of a plan and a measured cell: rows, plan.json, manifest.json. Pure: facts in, values out."""
+"""Stored form of a plan and of cells: rows, plan.json, manifest.json. Pure."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from rocbench.plan import shards
 from rocbench.plan.estimate import shape_doubts
 from rocbench.plan.expand import Cell, Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.records import SCHEMA_VERSION
-from rocbench.redact import marked, marked_environment, masked, masked_argv, masked_entry, redacted
+from rocbench.redact import cut, marked, marked_environment, masked, masked_argv, masked_entry, redacted
 from rocbench.server.spec import RunningServer
 from rocbench.settings.schema import Hardware, Load, ModelProfile, Sweep, SweepModel, Workload
 from rocbench.tables import limits, metrics
@@ -30,6 +30,8 @@ from rocbench.verdict.judge import judge
 
 Columns = dict[str, Any]
 """A row under construction."""
+MESSAGE_CHARS = 2000
+"""Maximum length of a row's failure message."""
 
 
 def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
@@ -75,15 +77,13 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
 
 def _workload_spec(workload: Workload) -> Columns:
     """Properties of a request in addition to the columns `isl`, `osl` and `images`, without defaults."""
-    means = {"isl": {"mean"}, "osl": {"mean"}, "images": {"count"}}
-    kept = workload.model_dump(
-        mode="json", exclude_defaults=True, exclude={"name": True, "note": True, **means}
-    )
-    return {name: value for name, value in kept.items() if value != {}}
+    in_columns: Columns = {"name": True, "note": True, "isl": {"mean"}, "osl": {"mean"}, "images": {"count"}}
+    dumped = workload.model_dump(mode="json", exclude_defaults=True, exclude=in_columns)
+    return {name: value for name, value in dumped.items() if value != {}}
 
 
 def _load_spec(load: Load) -> Columns:
-    """Sending and ending of requests, without defaults; durations do not change a figure's meaning."""
+    """Properties of the load without defaults, and without durations: they do not change a figure's meaning."""
     bounds = load.model_dump(
         mode="json", exclude_defaults=True, include={"wave", "max_requests", "max_requests_per_user"}
     )
@@ -95,14 +95,14 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def gpus(group: Group) -> int | None:
-    """GPUs that a group's server uses; None if unknown, and on a CPU."""
+    """Number of GPUs that a group's server uses; None if unknown, and on a CPU."""
     if group.resolution is None or group.hardware is None or group.hardware.gpu is None:
         return None
     return group.resolution.facts.gpus_needed
 
 
 def aiter_label(group: Group) -> str | None:
-    """`on`, `off`, or `on,moe=off`: the main switch, and the parts that differ from it."""
+    """`on`, `off`, or `on,moe=off`: the main switch, and the user's settings of its parts."""
     if group.resolution is None or group.resolution.facts.platform != "rocm":
         return None
     facts = group.resolution.facts
@@ -118,7 +118,7 @@ def aiter_label(group: Group) -> str | None:
 
 
 def columns(plan: Plan, launch: Launch, run: Run, running: RunningServer, measured: Measured) -> Columns:
-    """One measured cell as a row, judged."""
+    """The row of a measured cell, with its verdict."""
     server = {
         "simulated": running.simulated or bool(measured.columns.get("simulated")),
         "server_id": running.spec.folder.name,
@@ -129,28 +129,30 @@ def columns(plan: Plan, launch: Launch, run: Run, running: RunningServer, measur
 
 
 def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Mapping[str, Any]) -> Columns:
-    """A cell's load as a row, judged. `server` are the columns that describe the server."""
+    """The row of a cell's load, with its verdict. `server`: columns that describe the server."""
     cell = run.cell
-    slo = {name: value for name, value in plan.sweep.slo.model_dump().items() if value is not None}
-    found = tags(plan, launch, run)
-    found |= metrics.summarise(measured.result, gpus=found["gpus"], slo=slo or None)
-    found |= measured.columns
-    found |= server
+    row = tags(plan, launch, run)
+    slo = plan.sweep.slo.model_dump(exclude_none=True)
+    row |= metrics.summarise(measured.result, gpus=row["gpus"], slo=slo or None)
+    row |= measured.columns
+    row |= server
     start_ns = measured.result.window.start_ns
     if start_ns > 0:
         at = datetime.datetime.fromtimestamp(start_ns / 1e9, datetime.UTC)
-        found["started_at"] = at.isoformat(timespec="milliseconds")
-    found |= physics_columns(cell, found)
-    found |= dict.fromkeys(measured.doubted & found.keys())
-    if found.get("simulated") and plan.sweep.simulation.speed > 1:  # deliberately faster than hardware
-        found |= {"roofline_output_throughput": None, "roofline_share": None}
-    share = _share(launch.group, found, plan.sweep)
+        row["started_at"] = at.isoformat(timespec="milliseconds")
+    row |= physics_columns(cell, row)
+    row |= dict.fromkeys(measured.doubted & row.keys())
+    share = None
+    if row.get("simulated") and plan.sweep.simulation.speed > 1:  # faster than the hardware on purpose
+        row |= {"roofline_output_throughput": None, "roofline_share": None}
+    else:
+        share = _share(launch.group, row)
     if share is not None and share.value > 1:
-        found["limit"] = share.what
+        row["limit"] = share.what
     if launch.group.profile is not None:
-        found["shape_doubts"] = "; ".join(shape_doubts(launch.group.profile)) or None
+        row["shape_doubts"] = "; ".join(shape_doubts(launch.group.profile)) or None
     evidence = Evidence.from_row(
-        found,
+        row,
         **({"roofline_share": share.value} if share is not None else {}),
         platform=launch.group.hardware.platform if launch.group.hardware else None,
         ignore_eos=cell.workload.ignore_eos,
@@ -159,45 +161,45 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
         prefix_cache_hits_expected=measured.expected_hits,
     )
     outcome = judge(evidence)
-    found["valid"] = outcome.valid
-    found["reasons"] = ";".join(outcome.reasons)
-    found["unknown_checks"] = ";".join(outcome.unknown) or None
-    return found
+    row["valid"] = outcome.valid
+    row["reasons"] = ";".join(outcome.reasons)
+    row["unknown_checks"] = ";".join(outcome.unknown) or None
+    return row
 
 
-def _share(group: Group, found: Columns, sweep: Sweep) -> Share | None:
-    """The largest share of a physical limit that the row's figures reach."""
-    if found.get("simulated") and sweep.simulation.speed > 1:
-        return None
+def _share(group: Group, row: Columns) -> Share | None:
+    """The largest share of a physical limit that the row's figures reach; None if no limit is known."""
     if group.profile is None or group.hardware is None or group.resolution is None:
         return None
-    return limits.share(group.profile, group.hardware, group.resolution.flags(), found)
+    return limits.share(group.profile, group.hardware, group.resolution.flags(), row)
 
 
-def physics_columns(cell: Cell, found: Mapping[str, Any]) -> Columns:
-    """The physical limits next to the figures; the proof's KV size takes precedence over the estimate."""
+def physics_columns(cell: Cell, row: Mapping[str, Any]) -> Columns:
+    """Physical limits; the KV capacity that the server reports replaces the estimate."""
     estimate = cell.estimate
     bound = estimate.roofline_output_throughput
-    output = found.get("output_throughput")
+    output = row.get("output_throughput")
     return {
-        "kv_capacity_tokens": found.get("kv_capacity_tokens") or estimate.kv_capacity_tokens,
+        "kv_capacity_tokens": row.get("kv_capacity_tokens") or estimate.kv_capacity_tokens,
         "roofline_output_throughput": bound,
         "roofline_share": output / bound if bound and output is not None else None,
     }
 
 
-def failed_columns(plan: Plan, launch: Launch, run: Run, server: str, error: BenchError) -> Columns:
-    """A row for a cell whose server or load failed or refused it: its tags, and the reason."""
-    found = tags(plan, launch, run)
+def failed_columns(
+    plan: Plan, launch: Launch, run: Run, server: str, error: BenchError, secrets: Iterable[str] = ()
+) -> Columns:
+    """The row of a cell that was not measured, because its server or load failed or refused it."""
+    row = tags(plan, launch, run)
     by_load = isinstance(error, LoadFault)
     failed = "" if isinstance(error, RequestRefused) else "load_failed" if by_load else "server_failed"
-    codes = [failed, getattr(error, "code", ""), "forced_rules" if found["forced_rules"] else ""]
-    return found | {
+    codes = [failed, getattr(error, "code", ""), "forced_rules" if row["forced_rules"] else ""]
+    return row | {
         "simulated": plan.sweep.server.kind == "simulated",
         "server_id": server,
         "valid": False,
         "reasons": ";".join(code for code in codes if code),
-        "failure_message": error.text(),
+        "failure_message": cut(error.text(), MESSAGE_CHARS, secrets),
     }
 
 
@@ -271,7 +273,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
 
 
 def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides a result, except the plan. `node` is from an allow-list (probe.environment)."""
+    """Everything that affects a result, except the plan. `node`: its description by `probe.environment`."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
@@ -286,43 +288,43 @@ def manifest(plan: Plan, run_id: str, at: str, node: Mapping[str, Any]) -> dict[
     }
 
 
-def called(plan: Plan) -> list[str]:
-    """Public names of a plan: models, workloads, server address. Their words are not treated as secrets."""
+def public_names(plan: Plan) -> list[str]:
+    """Names of models and workloads and the server's address: their words are not treated as secrets."""
     server = plan.sweep.server
-    found = [*plan.sources.models, *plan.sources.workloads, *plan.sweep.workloads, plan.sweep.name]
-    found += [profile.hf_id for profile in plan.sources.models.values()]
+    names = [*plan.sources.models, *plan.sources.workloads, *plan.sweep.workloads, plan.sweep.name]
+    names += [profile.hf_id for profile in plan.sources.models.values()]
     for group in plan.groups:
-        found += [group.model, group.image(plan.sweep) or ""]
+        names += [group.model, group.image(plan.sweep) or ""]
         if group.resolution:
             argv, levels = group.resolution.argv(), [str(value) for value in group.axes.values()]
             served = [word for flag, word in pairwise(argv) if flag == "--served-model-name"]
-            found += [argv[0], *(name for name in served if name not in levels)]  # axes cannot hold secrets
-    found += [entry.path for entry in plan.sweep.models if isinstance(entry, SweepModel) and entry.path]
-    return [*found, redacted(server.base_url or ""), *(server.command or ())[:1]]
+            names += [argv[0], *(name for name in served if name not in levels)]  # an axis may hold a secret
+    names += [entry.path for entry in plan.sweep.models if isinstance(entry, SweepModel) and entry.path]
+    return [*names, redacted(server.base_url or ""), *(server.command or ())[:1]]
 
 
 def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
     """Reason and fix if a stored plan holds values that are masked now, which changes its cells."""
-    given = [(server.get("env") or {}).items() for server in plan_.get("servers") or ()]
-    names = dict.fromkeys(name for env in given for name, value in env if marked(name, value) != value)
+    environments = [(server.get("env") or {}).items() for server in plan_.get("servers") or ()]
+    names = dict.fromkeys(name for env in environments for name, value in env if marked(name, value) != value)
     if not names:
         return None
-    fix = f"where that is no secret, export {MORE}={','.join(names)}"
+    fix = f"if that is not a secret, export {MORE}={','.join(names)}"
     if any(is_secret(name) for name in names):
-        fix = "finish it with the rocbench that made it"
-    return f"plan.json holds the value of {', '.join(names)}, which is written as a mask now", fix
+        fix = "finish the run with the rocbench version that started it"
+    return f"plan.json holds the value of {', '.join(names)}, which this version masks", fix
 
 
 Options = TypeVar("Options", Overrides, ClientOptions)
 _NO_PLAN = (AttributeError, KeyError, TypeError, ValueError)
 
 
-def _checked(kind: type[Options], found: Any) -> Options:
+def _checked(kind: type[Options], content: Any) -> Options:
     """A file's content as a `kind`, with the type of each value checked. Raises one of _NO_PLAN."""
-    return TypeAdapter(kind).validate_python(asdict(kind(**found)))
+    return TypeAdapter(kind).validate_python(asdict(kind(**content)))
 
 
-def _why(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """The error in one line, with the place if known."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
@@ -331,7 +333,7 @@ def _why(error: Exception) -> str:
 
 
 def client(plan_: Mapping[str, Any]) -> ClientOptions:
-    """The client's options as plan.json keeps them.
+    """The client's options in plan.json.
 
     Raises:
         InputError: the options are not valid in this version of bench.
@@ -340,12 +342,12 @@ def client(plan_: Mapping[str, Any]) -> ClientOptions:
         return _checked(ClientOptions, plan_.get("client") or {})
     except _NO_PLAN as error:
         raise InputError(
-            f"`client` in plan.json of this run is none: {_why(error)}", fix="restore the file from a copy"
+            f"`client` in plan.json is not valid: {_first_line(error)}", fix="restore the file from a copy"
         ) from None
 
 
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
-    """The plan of a run folder, made again from its sources: the same cells with the same ids.
+    """The plan of a run folder, expanded again from its sources: the same cells with the same ids.
 
     Raises:
         InputError: the files are not a plan and a manifest of this version of bench.
@@ -363,8 +365,8 @@ def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
             raise ValueError(f"workload {missing[0]} is missing")
     except _NO_PLAN as error:
         raise InputError(
-            f"plan.json and manifest.json of this run make no plan: {_why(error)}",
-            fix=f"restore them, or take rocbench {manifest_.get('rocbench')} where it wrote them",
+            f"plan.json and manifest.json are not a valid plan: {_first_line(error)}",
+            fix=f"restore them from a copy, or use rocbench {manifest_.get('rocbench')} if it wrote them",
         ) from None
-    made = expand(sweep, sources, overrides)
-    return shards.shard(made, *shards.parse(plan_["shard"])) if plan_.get("shard") else made
+    plan = expand(sweep, sources, overrides)
+    return shards.shard(plan, *shards.parse(plan_["shard"])) if plan_.get("shard") else plan

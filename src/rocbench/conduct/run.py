@@ -1,4 +1,4 @@
-"""A run: for each server, for each cell: launch, load, probe, judge, store. No fault ends a sweep."""
+"""A run: launch each server, and load, probe, judge and store each of its cells. A failed server does not end it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from rocbench.units import some
 
 RESULTS = Path("results")
 NOT_SERVED = frozenset({"server_failed", "request_refused", "load_failed"})
-"""First codes in the row of a cell that no server accepted, or that could not be loaded."""
+"""First reason codes of a cell that no server accepted, or that could not be loaded."""
 
 Conduct = Callable[[Conductor, SignalGuard], None]
-"""Function that makes every missing measurement of a run."""
+"""Function that makes all missing measurements of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanPart:
-    """Membership of this run in a larger run whose servers are distributed over nodes."""
+    """This run as a part of a larger run whose servers are distributed over nodes."""
 
     run_id: str
     node: str
@@ -70,7 +70,7 @@ class RunOptions:
     """Stop servers that an earlier bench left behind."""
     despite_doctor: bool = False
     stands: frozenset[Key] = frozenset()
-    """Keys of invalid rows that a resumed run leaves unchanged."""
+    """Keys of invalid rows that a resumed run does not measure again."""
     part: PlanPart | None = None
 
 
@@ -93,14 +93,14 @@ def new_run_id(sweep: str) -> str:
 def one_by_one(conductor: Conductor, guard: SignalGuard) -> None:
     """Make every launch on this node, in the plan's order: first missing rows, then invalid ones.
 
-    A server that has both is started twice, except the last one with missing rows.
+    A server with both is started twice, except the last one with missing rows.
     """
     launches = conductor.plan.launches
-    lacking = [one for one in launches if conductor.todo(one, with_late=False) or one.searches]
-    for launch in lacking[:-1] if conductor.late else ():
+    incomplete = [launch for launch in launches if conductor.todo(launch, with_late=False) or launch.searches]
+    for launch in incomplete[:-1] if conductor.late else ():
         guard.check()
         conductor.launch(launch, guard, with_late=False)
-    for launch in (*lacking[-1:], *launches) if conductor.late else launches:
+    for launch in (*incomplete[-1:], *launches) if conductor.late else launches:
         guard.check()
         conductor.launch(launch, guard)
 
@@ -112,28 +112,27 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         plan: the plan to run.
         options: options of the command line.
         screen: receives the progress.
-        elsewhere: makes the measurements on other nodes; this node is then neither locked nor examined.
+        elsewhere: makes the measurements on other nodes; this node is then neither locked nor checked.
 
     Raises:
         InputError: the folder holds another run.
         ServerFault: a server that should already run is not reachable; nothing was written.
         NodeFault: another bench writes the folder, holds the node, or left a server on it.
-        Interrupted: after everything measured was written and every server was stopped.
+        Interrupted: all measured cells were written, and every server was stopped.
     """
     _refuse_many_hosts(plan)
     with ExitStack() as stack:
-        if plan.sweep.server.kind == "attached" and plan.groups and elsewhere is None:
-            bind.reach_attached(plan.sweep.server)
-        if _ours(plan) and elsewhere is None:
-            stack.enter_context(node_lock())
         if elsewhere is None:
+            if plan.sweep.server.kind == "attached" and plan.groups:
+                bind.reach_attached(plan.sweep.server)
+            if _starts_servers(plan):
+                stack.enter_context(node_lock())
             _look_for_orphans(plan, options, screen)
         folder = _folder(plan, options, stack, screen)
         stack.enter_context(_resumable(folder))
         conductor = _conductor(plan, options, screen, folder)
         if elsewhere is None:
-            _ask_for_what_is_not_kept(conductor)
-        if elsewhere is None:
+            _require_secrets(conductor)
             _doctor(plan, options, screen, folder)
         screen.begin(plan, str(folder.path))
         try:
@@ -141,9 +140,9 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
                 (elsewhere or one_by_one)(conductor, guard)
         finally:
             _finish(folder, conductor)
-    _say_wide(conductor, screen)
+    _report_wide_intervals(conductor, screen)
     if not plan.launches:
-        screen.note(f"nothing of this plan falls to shard {folder.plan['shard']}")
+        screen.note(f"shard {folder.plan['shard']} contains no cell of this plan")
         return Outcome(folder.path, folder.cells(), [], Exit.DONE)
     return Outcome(
         folder.path, folder.cells(), conductor.searches(), exit_code(folder.rows, conductor.answered())
@@ -152,29 +151,29 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
 
 @contextmanager
 def _resumable(folder: RunFolder) -> Iterator[None]:
-    """Add the command that resumes the run to an unexpected exception."""
+    """Add a note with the command that resumes the run to an unexpected exception."""
     try:
         yield
     except BenchError:
         raise
     except Exception as error:
-        error.add_note(f"what was measured is on disk; resume with: bench sweep --resume {folder.path}")
+        error.add_note(f"all measured cells are on disk; resume with: bench sweep --resume {folder.path}")
         raise
 
 
-def _ask_for_what_is_not_kept(conductor: Conductor) -> None:
-    """Refuse, before anything is measured, a plan that lacks a secret that a server needs to start.
+def _require_secrets(conductor: Conductor) -> None:
+    """Check before the first measurement that the shell has every secret that a server needs to start.
 
     Raises:
-        InputError: a run folder stores no secrets, and this shell lacks the needed one.
+        InputError: a secret is missing; a run folder does not store secrets.
     """
     for launch in conductor.plan.launches:
         if conductor.goal.todo(launch, conductor.folder.rows, conductor.redo):
             bind.settings_of(launch.group)
 
 
-def _ours(plan: Plan) -> bool:
-    """Return whether this run starts real servers on this node."""
+def _starts_servers(plan: Plan) -> bool:
+    """True if this run starts real servers on this node."""
     return plan.sweep.server.kind in {"process", "container"}
 
 
@@ -184,32 +183,32 @@ def _refuse_many_hosts(plan: Plan) -> None:
     Raises:
         InputError: a server needs a command on each host.
     """
-    for group in plan.groups if _ours(plan) else ():
-        found = group.resolution
-        if found is not None and found.facts.nodes > 1 and not multinode.by_ray(found):
+    for group in plan.groups if _starts_servers(plan) else ():
+        resolution = group.resolution
+        if resolution is not None and resolution.facts.nodes > 1 and not multinode.by_ray(resolution):
             raise InputError(
-                f"{group.model} runs over {found.facts.nodes} nodes, each with a command of its own",
-                fix="start what `bench plan` prints on each host and measure with --base-url, "
+                f"{group.model} runs over {resolution.facts.nodes} nodes, and each node needs its own command",
+                fix="start the commands of `bench plan` on each host and measure with --base-url, "
                 "or serve with --set distributed-executor-backend=ray",
             )
 
 
 def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
-    """Find servers that an earlier bench left behind; stop them if asked, else report or refuse.
+    """Find servers that an earlier bench left behind; stop them if requested, else report them or refuse.
 
-    Simulated servers of the resumed run are stopped without `--reap`: nobody else can use them.
+    Simulated servers of the resumed run are stopped without `--reap`: nothing else can use them.
 
     Raises:
         NodeFault: such a server runs, and this run starts real servers.
     """
     resumed = options.part.scratch if options.part else options.out if options.resume else None
-    mine = resumed.resolve() if resumed and not _ours(plan) else None
+    own_folder = resumed.resolve() if resumed and not _starts_servers(plan) else None
     for orphan in orphans.find():
-        reap = options.reap or (mine is not None and mine in Path(orphan.folder).parents)
-        if reap or _ours(plan) or orphan.doubt:
+        reap = options.reap or (own_folder is not None and own_folder in Path(orphan.folder).parents)
+        if reap or _starts_servers(plan) or orphan.doubt:
             orphans.end_or_refuse(orphan, reap_it=reap, tell=screen.note)
         else:
-            screen.note(f"an earlier bench left a server behind: {orphan.text()}; end it with --reap")
+            screen.note(f"an earlier bench left a server behind: {orphan.text()}; stop it with --reap")
 
 
 def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -> RunFolder:
@@ -218,10 +217,10 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
     The manifest is written last: a folder with a manifest can be resumed.
     """
     if options.resume and options.out is not None:
-        folder = RunFolder.open(options.out, to_go_on=True)
+        folder = RunFolder.open(options.out, resume=True)
         folder.secrets = _secrets(plan)
-        stack.enter_context(folder.held())
-        _say_lost(folder, screen)
+        stack.enter_context(folder.locked())
+        _report_missing_requests(folder, screen)
         resumed = [*folder.manifest.get("resumed", ()), {"at": now(), "node": environment.collect()}]
         folder.write_json("manifest.json", folder.manifest | {"resumed": resumed})
         folder.log(now(), "resume")
@@ -229,40 +228,40 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
     run_id = options.part.run_id if options.part else new_run_id(plan.sweep.name)
     folder = RunFolder.create(options.out or RESULTS / run_id)
     folder.secrets = _secrets(plan)
-    stack.enter_context(folder.held())
-    written = rows.plan_json(plan, options.overrides, options.shard) | {"client": asdict(options.client)}
-    folder.write_json("plan.json", written)
+    stack.enter_context(folder.locked())
+    plan_json = rows.plan_json(plan, options.overrides, options.shard) | {"client": asdict(options.client)}
+    folder.write_json("plan.json", plan_json)
     ceiling = calibrate.load()
-    written = rows.manifest(plan, run_id, now(), environment.collect()) | {
+    manifest = rows.manifest(plan, run_id, now(), environment.collect()) | {
         "plan_sha256": folder.sha256("plan.json"),
         "client_ceiling": asdict(ceiling) if ceiling else None,
     }
-    folder.write_json("manifest.json", written)
+    folder.write_json("manifest.json", manifest)
     folder.log(now(), "begin", run_id=run_id)
     if options.part is not None:
         folder.take_over(options.part.rows, options.part.servers)
     return folder
 
 
-def _say_lost(folder: RunFolder, screen: Screen) -> None:
+def _report_missing_requests(folder: RunFolder, screen: Screen) -> None:
     """List the rows whose requests are missing: their figures remain, but can no longer be checked.
 
     Raises:
         InputError: a part is damaged.
     """
-    lost = [f"{row.get('key')} repeat {row['repeat']}" for row in folder.check_parts()]
-    if lost:
+    missing = [f"{row.get('key')} repeat {row['repeat']}" for row in folder.check_parts()]
+    if missing:
         screen.note(
-            f"parts/requests/ lacks the requests of {some(lost)}: the rows stand without "
-            "them; one whose file in parts/cells/ is deleted too is measured again"
+            f"parts/requests/ lacks the requests of {some(missing)}: the rows are kept without them; "
+            "to measure a row again, delete its file in parts/cells/"
         )
 
 
 def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> Conductor:
     """A conductor that continues after the folder's rows. A resumed run measures invalid rows again."""
     manifest = folder.manifest
-    here = (manifest.get("resumed") or [manifest])[-1]["node"]
-    node = None if plan.sweep.server.kind == "attached" else here.get("node")
+    description = (manifest.get("resumed") or [manifest])[-1]["node"]
+    node = None if plan.sweep.server.kind == "attached" else description.get("node")
     node = options.part.node if options.part else node
     conductor = Conductor(plan, options.client, screen, folder, manifest["run_id"], node, set())
     if options.resume:
@@ -285,12 +284,14 @@ def _finish(folder: RunFolder, conductor: Conductor) -> None:
     folder.log(now(), "end")
 
 
-def _say_wide(conductor: Conductor, screen: Screen) -> None:
+def _report_wide_intervals(conductor: Conductor, screen: Screen) -> None:
     """List the cells whose interval is still too wide after the maximum number of repeats."""
     until = conductor.plan.sweep.until
-    cells = [cell for group in conductor.plan.groups for cell in group.cells] if until else []
+    if until is None:
+        return
+    cells = [cell for group in conductor.plan.groups for cell in group.cells]
     wide = [cell.key for cell in cells if not conductor.goal.narrow(cell.cell_id, conductor.folder.rows)]
-    if until and wide:
+    if wide:
         screen.note(
             f"{until.metric} is not within +-{until.interval_half_width:.1%} after {until.max} repeats: "
             + ", ".join(wide)
@@ -298,28 +299,32 @@ def _say_wide(conductor: Conductor, screen: Screen) -> None:
 
 
 def _secrets(plan: Plan) -> tuple[str, ...]:
-    """Values that must never reach a file: secret-named variables, here and of the servers, key, headers."""
-    given = [group.resolution.environment() for group in plan.groups if group.resolution]
-    found = bind.server_secrets(plan.sweep.server, *given, known=rows.called(plan))
+    """Values that must not reach a file: of variables with secret names, here and of servers, key and headers.
+
+    Raises:
+        InputError: an axis has a secret value.
+    """
+    environments = [group.resolution.environment() for group in plan.groups if group.resolution]
+    secrets_ = bind.server_secrets(plan.sweep.server, *environments, known=rows.public_names(plan))
     for group in plan.groups:
         for axis, value in group.axes.items():
-            if redacted_data(value, found) != redacted_data(value):
+            if redacted_data(value, secrets_) != redacted_data(value):
                 raise InputError(
-                    "an axis takes the value of a secret variable, and its values stand in every key",
+                    "this axis has the value of a secret variable, and every key shows the values of axes",
                     where=axis,
-                    fix="take another axis; give a server its secret by a variable in `env`",
+                    fix="use another axis; give a server its secret by a variable in `env`",
                 )
-    return found
+    return secrets_
 
 
 def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) -> None:
-    """Check the node before real servers are started on its GPUs, and keep the outcome in the manifest.
+    """Check the node before real servers start on its GPUs, and store the results in the manifest.
 
     Raises:
         NodeFault: a `must` check failed before a nightly run.
     """
     hardware = plan.groups[0].hardware if plan.groups else None
-    if plan.sweep.server.kind not in ("process", "container") or hardware is None or hardware.gpu is None:
+    if not _starts_servers(plan) or hardware is None or hardware.gpu is None:
         return
     checks = doctor.examine(left_servers=orphans.check(), gpus=hardware.gpus, environs=_environs(plan))
     manifest = folder.read_json("manifest.json")
@@ -330,12 +335,12 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
     if failed and plan.sweep.nightly and not options.despite_doctor:
         names = ", ".join(check.id for check in failed)
         raise NodeFault(
-            f"the node fails its checks: {names}", fix="bench doctor says what to do; or --despite-doctor"
+            f"the node fails its checks: {names}", fix="see bench doctor; or run with --despite-doctor"
         )
 
 
 def _environs(plan: Plan) -> list[dict[str, str]]:
-    """Environment of each of the plan's servers. A container inherits nothing that a node check reads."""
+    """Environment of each server of the plan. A container inherits no variable that a check reads."""
     inherited = dict(os.environ) if plan.sweep.server.kind == "process" else {}
     return [
         inherited | (group.resolution.environment() if group.resolution else {})
@@ -345,14 +350,14 @@ def _environs(plan: Plan) -> list[dict[str, str]]:
 
 
 def exit_code(all_rows: Iterable[Row], answered: Collection[str] = ()) -> Exit:
-    """0 if no row is invalid, 1 if one is or nothing was measured, 4 if no server accepted any cell.
+    """0 if no row is invalid, 1 if a row is or nothing was measured, 4 if no server accepted a cell.
 
     Args:
         all_rows: rows of the run.
         answered: cells of a search; there an overloaded server is an answer, not a fault.
     """
-    judged = [row for row in all_rows if not row.discarded]
-    if judged and all(NOT_SERVED.intersection(row.codes[:1]) for row in judged):
+    counted = [row for row in all_rows if not row.discarded]
+    if counted and all(NOT_SERVED.intersection(row.codes[:1]) for row in counted):
         return Exit.ENVIRONMENT
-    faults = [row for row in judged if row.valid is False and row["cell_id"] not in answered]
-    return Exit.DONE_WITH_FAULTS if faults or not judged else Exit.DONE
+    faults = [row for row in counted if row.valid is False and row["cell_id"] not in answered]
+    return Exit.DONE_WITH_FAULTS if faults or not counted else Exit.DONE

@@ -13,7 +13,7 @@ from typing import Any
 
 from rocbench import __version__
 from rocbench.conduct.conductor import Conductor, now
-from rocbench.conduct.interrupts import SAID, SignalGuard
+from rocbench.conduct.interrupts import INTERRUPTED, SignalGuard
 from rocbench.conduct.run import Outcome, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault, InputError, Interrupted, NodeFault
 from rocbench.fleet import cluster
@@ -166,7 +166,7 @@ class Executor:
                     self._stop()
         self._ray.kill(self._inbox)
         if self._stopping:
-            raise Interrupted(SAID)
+            raise Interrupted(INTERRUPTED)
 
     def raise_failed(self) -> None:
         """Raise if a piece could not be run anywhere; its measurements are on disk.

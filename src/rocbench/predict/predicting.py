@@ -183,7 +183,7 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
     Raises:
         InputError: the folder already holds a run.
     """
-    if out is not None and RunFolder.is_one(out):
+    if out is not None and RunFolder.is_run(out):
         raise InputError("this folder holds a run already", where=str(out), fix="choose another --out")
     run_id = run.new_run_id(plan_.sweep.name)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -18,41 +18,40 @@ from rocbench.tables import kept
 
 
 def read_cells(path: Path) -> pd.DataFrame:
-    """Read a cells file by itself: cells.csv or cells.parquet, from any place.
+    """Read a cells file without its run folder: cells.csv or cells.parquet.
 
     Raises:
         InputError: it is not a cells file.
     """
-    held = io.BytesIO(textfile.read_bytes(path, most=LARGEST))
+    content = io.BytesIO(textfile.read_bytes(path, most=LARGEST))
     try:
         if path.suffix == ".csv":
             texts = dict.fromkeys(kept.TEXTS, str)
-            frame = harmless.undone(pd.read_csv(held, dtype=texts, low_memory=False))
+            frame = harmless.undone(pd.read_csv(content, dtype=texts, low_memory=False))
             rows = kept.rows(frame)
             names = set(frame.columns)
         else:
-            table = pq.read_table(held)
+            table = pq.read_table(content)
             rows, names = table.to_pylist(), set(table.column_names)
         if not {"cell_id", "repeat"} <= names:
-            raise InputError("these are no cells: cell_id and repeat are missing", where=str(path))
+            raise InputError("not a table of cells: cell_id and repeat are missing", where=str(path))
         return frame_of([kept.row(row) for row in rows])
     except UNREADABLE as error:
-        raise InputError(f"cannot be read as cells: {one_line(error)}", where=str(path)) from None
+        raise InputError(f"cannot be read as a table of cells: {one_line(error)}", where=str(path)) from None
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return cell rows as a frame: documented columns first, one dtype per column."""
     documented = [column.name for column in CELLS]
     extra = sorted({name for row in rows for name in row} - set(documented))
-    held = {name: [row.get(name) for row in rows] for name in documented}
-    held |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}
-    frame = pd.DataFrame(held)
-    # The copy joins the columns of one type, each of which is a separate block before.
-    return frame.convert_dtypes().copy()
+    columns = {name: [row.get(name) for row in rows] for name in documented}
+    columns |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}
+    # The copy joins the columns of each type, which convert_dtypes leaves as separate blocks.
+    return pd.DataFrame(columns).convert_dtypes().copy()
 
 
 def _of_one_kind(values: list[Any]) -> list[Any]:
-    """Return values of a column with a free name: booleans, numbers or, if the kinds are mixed, text."""
+    """Return the values of an undocumented column: booleans, numbers or, if the kinds are mixed, text."""
     kinds = {
         bool if isinstance(value, bool) else str if isinstance(value, str) else float
         for value in values

@@ -1,4 +1,4 @@
-"""One run on disk: its rows, their parts and its other files, read and written."""
+"""A run folder: its rows, their parts and its other files, read and written."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from rocbench.tables.row import Key, Row
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 SHAPES = {"manifest.json": kept.MANIFEST, "plan.json": kept.PLAN, "search.json": kept.SEARCHES}
-OWNERS = "let its owner resume it, or copy it once you have read its plan.json"
+OWNERS = "let its owner resume it, or copy it after you have read its plan.json"
 """The remedy for a run that another user owns."""
 REBUILD_BYTES = 32 * 1024**2
-"""Joined tables are rebuilt after each cell while they are smaller than this; otherwise at the end of the
-run.
-"""
+"""A joined table is rebuilt after each cell while it is smaller than this, else at the end of the run."""
 
 
 class RunFolder:
-    """One run on disk. Every write is atomic; a folder can be opened again and continued."""
+    """A run on disk. Every write is atomic; a folder can be opened again and resumed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.secrets: tuple[str, ...] = ()
-        """Values that must not reach a file; each is masked in all texts written here."""
+        """Values that must not reach a file; each is masked in all written text."""
         self._rows: list[Row] = []
+
+    is_run = staticmethod(reading.is_run)
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -54,7 +54,7 @@ class RunFolder:
             InputError: the folder already holds a run, is a file, or another user has put something into it.
             DiskFault: it cannot be written.
         """
-        if (path / "manifest.json").exists():
+        if reading.is_run(path):
             raise InputError(
                 "this folder holds a run already", where=str(path), fix="choose another --out, or --resume it"
             )
@@ -65,39 +65,39 @@ class RunFolder:
             (path / "servers").mkdir(exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise InputError(
-                "a file stands where the run folder is to be", where=str(path), fix="choose another --out"
+                "the path of the run folder is a file", where=str(path), fix="choose another --out"
             ) from None
         except OSError as error:
             raise writing.full(path, error) from None
         return folder
 
     @classmethod
-    def open(cls, path: Path, *, to_go_on: bool = False) -> RunFolder:
-        """Open an existing run folder. `to_go_on`: to carry out its plan and to write into it.
+    def open(cls, path: Path, *, resume: bool = False) -> RunFolder:
+        """Open an existing run folder, with `resume` to execute its plan and to write into it.
 
         Raises:
-            InputError: it is not a run folder, a file of it is damaged, or it is to be resumed and is another
-                user's.
+            InputError: it is not a run folder, one of its files is damaged, or it is to be resumed and belongs to
+                another user.
         """
-        if to_go_on:
+        if resume:
             writing.refuse_anothers_run(path, OWNERS)
-        if not (path / "manifest.json").is_file():
+        if not reading.is_run(path):
             if (path / "parts").is_dir():
                 raise InputError(
-                    "this run was ended before it had begun: nothing was measured",
+                    "this run ended before its first measurement",
                     where=str(path),
-                    fix=f"start it anew with the same folder: bench sweep SWEEP --out {path}",
+                    fix=f"start it again in the same folder: bench sweep SWEEP --out {path}",
                 )
-            raise InputError("no run folder (manifest.json is missing)", where=str(path))
+            raise InputError("not a run folder (manifest.json is missing)", where=str(path))
         folder = cls(path)
         if not folder.manifest:
-            raise reading.damaged(path / "manifest.json", "it says nothing", reading.RESTORE)
+            raise reading.damaged(path / "manifest.json", "it is empty", reading.RESTORE)
         folder._rows = folder._read_rows()
         return folder
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder for writing, and remove the half-written files of a killed writer.
+    def locked(self) -> Iterator[None]:
+        """Lock the folder for writing, and remove incomplete files of a killed writer.
 
         Raises:
             NodeFault: another bench is writing it.
@@ -107,7 +107,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise NodeFault(
-                    f"{self.path} is being written by another bench", fix="wait for its end"
+                    f"{self.path} is being written by another bench", fix="wait until it ends"
                 ) from None
             for left in (*self.path.glob(".*.tmp"), *(self.path / "parts").glob("*/.*.tmp")):
                 left.unlink(missing_ok=True)
@@ -120,44 +120,39 @@ class RunFolder:
         writing.whole(self.path / name, self._json(value, indent=2).encode() + b"\n")
 
     def sha256(self, name: str) -> str:
-        """Return the hash of a written file, as hexadecimal digits."""
+        """Return the hash of a file, as hexadecimal digits."""
         return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
 
     def _json(self, value: Any, indent: int | None = None) -> str:
-        """Return JSON. Secrets are masked in the values, never in the resulting JSON."""
+        """Return JSON. Secrets are masked in the values, not in the resulting text, which stays valid JSON."""
 
-        def other(held: Any) -> Any:
-            return redacted_data(writing.plain(held), self.secrets)
+        def default(other: Any) -> Any:
+            return redacted_data(writing.plain(other), self.secrets)
 
-        return json.dumps(redacted_data(value, self.secrets), indent=indent, default=other)
+        return json.dumps(redacted_data(value, self.secrets), indent=indent, default=default)
 
     def _cell_value(self, value: Any) -> Any:
-        """Return a value of a row; some columns hold JSON."""
+        """Return a value of a row with secrets masked; some columns contain JSON."""
         if isinstance(value, str) and value[:1] in ("{", "["):
             with suppress(ValueError, RecursionError):
-                held = json.loads(value)
-                masked = redacted_data(held, self.secrets)
-                return value if masked == held else json.dumps(masked)
+                parsed = json.loads(value)
+                masked = redacted_data(parsed, self.secrets)
+                return value if masked == parsed else json.dumps(masked)
         return harmless.whole(redacted(value, self.secrets)) if isinstance(value, str) else value
 
     def read_json(self, name: str) -> Any:
         """Read `name`; None if it is missing.
 
         Raises:
-            InputError: it is damaged, or holds content that bench never writes.
+            InputError: it is damaged, or has content that bench does not write.
         """
         path = self.path / name
         if not path.is_file():
             return None
-        found = reading.value(path, reading.RESTORE)
+        content = reading.value(path, reading.RESTORE)
         with reading.damage(path, reading.RESTORE):
-            kept.check(found, SHAPES.get(name))
-        return found
-
-    @staticmethod
-    def is_one(path: Path) -> bool:
-        """Return whether a folder is a run folder: it has a manifest."""
-        return (path / "manifest.json").is_file()
+            kept.check(content, SHAPES.get(name))
+        return content
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -173,7 +168,7 @@ class RunFolder:
         plan = self.plan
         if not plan:
             raise InputError(
-                "plan.json is missing: what is left to measure is not known",
+                "plan.json is missing: the remaining measurements are unknown",
                 where=str(self.path),
                 fix=reading.RESTORE,
             )
@@ -181,11 +176,11 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Return the facts of the run from its beginning; empty in a folder without a manifest."""
+        """Return the manifest; empty in a folder without one."""
         return dict(self.read_json("manifest.json") or {})
 
     def server_folder(self, server_id: str) -> Path:
-        """Return `servers/<id>/`, created if missing. A restart gets its own folder: `<id>.2`, `<id>.3`."""
+        """Create and return `servers/<id>/`. A restart gets a new folder: `<id>.2`, `<id>.3`."""
         folder, n = self.path / "servers" / server_id, 1
         while (folder / "command.sh").exists():
             n += 1
@@ -194,7 +189,7 @@ class RunFolder:
         return folder
 
     def log(self, at: str, event: str, **facts: Any) -> None:
-        """Append one event to log.jsonl; a line that a killed writer left unfinished is ended first."""
+        """Append one event to log.jsonl, after the end of a line that a killed writer left incomplete."""
         self._append("log.jsonl", {"at": at, "event": event} | facts)
 
     def _append(self, name: str, value: Mapping[str, Any]) -> None:
@@ -223,11 +218,13 @@ class RunFolder:
         *,
         tables: bool = True,
     ) -> Row:
-        """Write one measured cell to disk: its parts first, then its row, so that no row lacks its data.
-        Return the row.
+        """Write one cell and return its row. Its parts are written before its row, so that no row lacks its data.
 
         Args:
-            tables: write the joined tables too; for many cells, joining once in `finish` is faster.
+            identity: the cell and repeat.
+            columns: the row.
+            parts: its tables, by name.
+            tables: write the joined tables too. For many cells, joining them once in `finish` is faster.
         """
         for name in TABLES:
             path = self.path / "parts" / name / f"{identity.stem}.parquet"
@@ -253,23 +250,22 @@ class RunFolder:
         return row
 
     def attempts(self, identity: Identity) -> int:
-        """Return how often a cell and repeat were measured so far."""
-        old = self._there((identity.cell_id, identity.repeat, identity.discarded))
+        """Return how often a cell and repeat was measured."""
+        old = self._row_of((identity.cell_id, identity.repeat, identity.discarded))
         return int(old.get("attempt") or 1) if old else 0
 
-    def _there(self, key: Key) -> Row | None:
-        """Return the row of a cell and repeat."""
+    def _row_of(self, key: Key) -> Row | None:
         return next((row for row in self._rows if row.key == key), None)
 
     def _replace(self, row: Row) -> dict[str, Any]:
-        """Keep the row that this one replaces; return the columns that describe it and its predecessors."""
-        attempt, before = int(row.get("attempt") or 1), row.listed("replaced_reasons")
-        old = self._there(row.key)
+        """Log the row that this one replaces; return the columns that describe it and its predecessors."""
+        attempt, reasons = int(row.get("attempt") or 1), row.listed("replaced_reasons")
+        old = self._row_of(row.key)
         if old is not None:
             self._append("replaced.jsonl", old)
             attempt += int(old.get("attempt") or 1)
-            before += (*old.listed("replaced_reasons"), *old.codes)
-        return {"attempt": attempt, "replaced_reasons": ";".join(dict.fromkeys(before)) or None}
+            reasons += (*old.listed("replaced_reasons"), *old.codes)
+        return {"attempt": attempt, "replaced_reasons": ";".join(dict.fromkeys(reasons)) or None}
 
     def finish(self) -> None:
         """Write every table again, from the existing rows and parts."""
@@ -290,7 +286,7 @@ class RunFolder:
             target.unlink(missing_ok=True)
             return
         try:
-            # A run that is resumed by a later version has parts with more columns.
+            # If a later version resumes a run, its parts have more columns.
             schema = reading.together(
                 name, [reading.schema(part, name, reading.again(part)) for part in parts], parts
             )
@@ -302,12 +298,13 @@ class RunFolder:
                     tables = [schema.empty_table(), reading.part(part, name)]
                     writer.write_table(pa.concat_tables(tables, promote_options="permissive"))
         except InputError as error:
-            # The part was sound when the run was opened: it costs no other cell.
-            target.unlink(missing_ok=True)  # it would lack what was measured since
+            # The part was damaged after the run was opened. The run continues without the joined table, which
+            # would lack the newest cells.
+            target.unlink(missing_ok=True)
             self._append("log.jsonl", {"event": "not_joined", "table": name, "message": error.text()})
 
     def check_parts(self) -> list[Row]:
-        """Return rows whose requests are missing, before anything else is written.
+        """Check all parts; return the rows whose requests are missing.
 
         Raises:
             InputError: a part is damaged.
@@ -322,10 +319,10 @@ class RunFolder:
             if row.get("completed") and not (folder / f"{row.identity.stem}.parquet").is_file()
         ]
 
-    # --- a run's parts, from one folder into another
+    # --- transfer of a run's parts between folders
 
     def take_over(self, rows: Sequence[Row], servers: Sequence[str]) -> None:
-        """Start from another folder of the same run: its rows without their parts, its servers' names."""
+        """Start with the rows, without their parts, and the names of servers of another folder of the same run."""
         for row in rows:
             self.write_cell(row.identity, row, {}, tables=False)
         if rows:
@@ -336,7 +333,7 @@ class RunFolder:
             (path / "command.sh").touch()
 
     def measured(self, row: Row) -> tuple[Identity, dict[str, pa.Table]]:
-        """Return the parts of one of this folder's rows, as `write_cell` takes them."""
+        """Return the identity and parts of one of this folder's rows, for `write_cell`."""
         paths = {name: self._part(name, row) for name in TABLES}
         return row.identity, {
             name: reading.part(path, name) for name, path in paths.items() if path.is_file()
@@ -347,7 +344,7 @@ class RunFolder:
         return self.path / "parts" / name / f"{row.identity.stem}.parquet"
 
     def server_names(self) -> tuple[str, ...]:
-        """Return the folders under servers/."""
+        """Return the names of the folders in servers/."""
         return tuple(sorted(path.name for path in (self.path / "servers").iterdir() if path.is_dir()))
 
     def servers_packed(self, but: Sequence[str] = ()) -> bytes:
@@ -365,20 +362,20 @@ class RunFolder:
             archive.extractall(self.path / "servers", filter="data")
 
     def events(self) -> list[dict[str, Any]]:
-        """Return log.jsonl, line by line."""
+        """Return the events of log.jsonl."""
         path = self.path / "log.jsonl"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         return [jsontext.parse(line, str(path), finite=False) for line in lines]
 
     def copy_into(self, other: RunFolder) -> None:
-        """Copy the measurements, and their servers' files, into another run folder."""
+        """Copy the measurements and the servers' files into another run folder."""
         for row in self._rows:
             stem = row.identity.stem
             paths = [self.path / "parts" / "cells" / f"{stem}.json", *(self._part(n, row) for n in TABLES)]
             writing.copy(filter(Path.is_file, paths), self.path, other.path)
-        below = (Path(at) / name for at, _, names in os.walk(self.path / "servers") for name in names)
+        files = (Path(at) / name for at, _, names in os.walk(self.path / "servers") for name in names)
         writing.copy(
-            (path for path in below if path.is_file() and not path.is_symlink()), self.path, other.path
+            (path for path in files if path.is_file() and not path.is_symlink()), self.path, other.path
         )
 
     def _part_bytes(self, name: str) -> int:
@@ -404,8 +401,12 @@ class RunFolder:
         return frame_of(self._rows)
 
     def table(self, name: str, columns: Sequence[str] | None = None, **filters: Any) -> pd.DataFrame:
-        """Return one of TABLES as a frame, optionally some columns or one cell and repeat; empty if it was
-        not recorded.
+        """Return one of TABLES as a frame, empty if it was not recorded.
+
+        Args:
+            name: of the table.
+            columns: names of the columns; all by default.
+            filters: column to the value of the rows to return.
         """
         path = self.path / f"{name}.parquet"
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Read files of a run that may be damaged: within bounds, with messages that say the damage and the remedy."""
+"""Read files of a run that may be damaged: bounded, with errors that name the damage and the remedy."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from rocbench.tables import kept
 from rocbench.tables.row import Key, Row
 
 AGAIN = "then `bench sweep --resume` measures that cell again"
-REBUILD = "`bench sweep --resume` writes it anew from parts/"
-RESTORE = "restore the file from a copy, or leave this run out"
+REBUILD = "`bench sweep --resume` rebuilds it from parts/"
+RESTORE = "restore the file from a copy, or omit this run"
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, pa.ArrowException)
 """Exceptions that the readers of Parquet and CSV raise for damaged files."""
 LARGEST = 1 << 30
-"""Maximum bytes of a file that is read as a whole; a plan of ten thousand cells has 0.1 GiB."""
+"""Maximum bytes of a file that is read at once; a plan of ten thousand cells has 0.1 GiB."""
 MOST_VALUES = 50_000_000
 
 
+def is_run(path: Path) -> bool:
+    """Return True if a folder is a run folder: it has a manifest. Raises OSError if it cannot be read."""
+    return (path / "manifest.json").is_file()
+
+
 def again(part: Path) -> str:
-    """Say what to do about a damaged part."""
+    """Return the remedy for a damaged part."""
     return f"delete it and parts/cells/{part.stem}.json, {AGAIN}"
 
 
@@ -37,7 +42,7 @@ def damaged(path: Path, why: str, fix: str) -> InputError:
 
 @contextmanager
 def damage(path: Path, fix: str) -> Iterator[None]:
-    """Turn any error in reading a file into an error that reports the damage.
+    """Convert any error in reading a file into an InputError that reports the damage.
 
     Raises:
         InputError: the file could not be read.
@@ -65,22 +70,22 @@ def value(path: Path, fix: str) -> Any:
 def row(path: Path) -> Row:
     """Return a row of `cells`, checked. Raises InputError."""
     fix = f"delete it, {AGAIN}"
-    found = value(path, fix)
+    columns = value(path, fix)
     with damage(path, fix):
-        return Row(kept.row(found))
+        return Row(kept.row(columns))
 
 
 def once(rows: Iterable[Row]) -> list[Row]:
-    """The rows of a run. Raises kept.Unlike: a measurement is there twice, as in another table of the run."""
-    found: dict[Key, Row] = {}
+    """Return the rows of a run. Raises kept.Unlike if a measurement has two rows."""
+    by_key: dict[Key, Row] = {}
     for each in rows:
-        if found.setdefault(each.key, each) is not each:
-            raise kept.Unlike(f"cell {each.key[0]} repeat {each.key[1]} stands there twice")
-    return list(found.values())
+        if by_key.setdefault(each.key, each) is not each:
+            raise kept.Unlike(f"cell {each.key[0]} repeat {each.key[1]} has two rows")
+    return list(by_key.values())
 
 
 def json_files(folder: Path) -> list[Path]:
-    """Return the JSON files of a folder, if it exists. Raises PermissionError, which a glob hides."""
+    """Return the JSON files of a folder; empty if it does not exist. Raises PermissionError, unlike a glob."""
     try:
         return [path for path in folder.iterdir() if path.suffix == ".json"]
     except PermissionError:
@@ -95,7 +100,7 @@ def by_time(paths: Iterable[Path]) -> list[Path]:
 
 
 def schema(path: Path, name: str, fix: str) -> pa.Schema:
-    """Return a table's columns, which are at its end, checked; its rows are not read."""
+    """Return a table's columns, checked, without reading its rows."""
     with damage(path, fix):
         schema = pq.read_schema(path)
         kept.check_table(name, schema)
@@ -121,7 +126,7 @@ def together(name: str, schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> 
         return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
     except pa.ArrowException as error:
         raise InputError(
-            f"{name}.parquet of these runs does not go together: {one_line(error)}",
+            f"{name}.parquet differs in the types of its columns: {one_line(error)}",
             where=", ".join(map(str, paths[:3])),
-            fix="leave one of them out",
+            fix="omit one of these runs",
         ) from None

@@ -1,4 +1,4 @@
-"""Write files of a run atomically, and copy them from one folder into another."""
+"""Write files of a run atomically, and copy them between folders."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from rocbench import private
 from rocbench.errors import DiskFault, InputError
+from rocbench.store import reading
 
 
 def copy(paths: Iterable[Path], root: Path, other: Path) -> None:
@@ -32,18 +33,15 @@ def copy(paths: Iterable[Path], root: Path, other: Path) -> None:
 
 def full(path: Path, error: OSError) -> DiskFault:
     """Return the error for a file that could not be written."""
-    room = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = (
-        "free space, then resume with `bench sweep --resume`" if room else "give a folder that can be written"
-    )
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "free space, then resume with `bench sweep --resume`" if is_full else "choose a writable folder"
     return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
 
 
 def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
-    """Refuse to write through another user's link, or into another user's folder that may hold such links.
+    """Refuse to write through another user's link, or into another user's folder that may contain such links.
 
-    An empty folder of another user is fine (a mounted one). Inside a run folder no link is followed, whoever
-    owns it.
+    An empty folder of another user is accepted, such as a mounted one. Inside a run folder no link is followed.
 
     Raises:
         InputError: the path has such a link or folder.
@@ -51,61 +49,57 @@ def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
     path, inside = path.absolute(), False
     for place in (*reversed(path.parents), path):
         try:
-            found = place.lstat()
-        except OSError:  # it does not exist yet: the code that creates it reports any fault
+            status = place.lstat()
+        except OSError:  # it does not exist yet: the code that creates it reports errors
             return
-        _refuse(place, found, fix, links=inside, folders=inside)
-        a_run = _is_run(place)
-        if place == path or a_run:
+        _refuse(place, status, fix, links=inside, folders=inside)
+        is_run = False
+        with suppress(OSError):
+            is_run = reading.is_run(place)
+        if place == path or is_run:
             with suppress(OSError):
                 owner = place.stat().st_uid
-                if _strange(owner) and any(place.iterdir()):
+                if _is_another_user(owner) and any(place.iterdir()):
                     raise InputError(
                         f"this folder belongs to another user (uid {owner}) and is not empty",
                         where=str(place),
                         fix=fix,
                     )
-        inside = inside or a_run
+        inside = inside or is_run
 
 
 def refuse_anothers_run(path: Path, fix: str = "choose another --out") -> None:
-    """Apply the same check to a whole run folder that is to be filled or resumed: its plan is carried out.
+    """Apply the same check to a whole run folder before it is filled, or its plan is executed.
 
     Raises:
-        InputError: it is another user's, or something in it is, or is a link.
+        InputError: it or something in it belongs to another user, or is a link.
     """
     refuse_anothers(path, fix)
     places = [path / name for name in ("plan.json", "manifest.json", "parts", "servers")]
-    for place in places:  # grows by the folders below those that are sound
-        with suppress(OSError):  # not there, or not to be entered: nothing is written below it then
+    for place in places:  # grows by the subfolders of checked folders
+        with suppress(OSError):  # missing or not readable: nothing is written below it
             _refuse(place, place.lstat(), fix, links=True, folders=True)
             if place.is_dir():
-                places += [below for below in place.iterdir() if below.is_dir()]
+                places += [child for child in place.iterdir() if child.is_dir()]
 
 
-def _refuse(place: Path, found: os.stat_result, fix: str, *, links: bool, folders: bool) -> None:
-    """Refuse anything of another user's here; with `links` this user's own links too."""
-    strange, link = _strange(found.st_uid), stat.S_ISLNK(found.st_mode)
-    if not (link and (links or strange)) and not (folders and strange):
+def _refuse(place: Path, status: os.stat_result, fix: str, *, links: bool, folders: bool) -> None:
+    """Refuse anything that belongs to another user; with `links` this user's own links too."""
+    is_anothers, is_link = _is_another_user(status.st_uid), stat.S_ISLNK(status.st_mode)
+    if not (is_link and (links or is_anothers)) and not (folders and is_anothers):
         return
-    what = "link" if link else "folder" if stat.S_ISDIR(found.st_mode) else "file"
-    whose = f"belongs to another user (uid {found.st_uid})" if strange else "is part of a run folder"
+    kind = "link" if is_link else "folder" if stat.S_ISDIR(status.st_mode) else "file"
+    reason = f"belongs to another user (uid {status.st_uid})" if is_anothers else "is part of a run folder"
     raise InputError(
-        f"this {what} {whose}: nothing is written through it",
+        f"this {kind} {reason}: nothing is written through it",
         where=str(place),
-        fix=f"remove it, or {fix}" if strange else "put what it leads to in its place",
+        fix=f"remove it, or {fix}" if is_anothers else "replace the link with its target",
     )
 
 
-def _strange(owner: int) -> bool:
-    """Return whether somebody other than this user and root owns it."""
+def _is_another_user(owner: int) -> bool:
+    """Return True if the owner is neither this user nor root."""
     return owner not in (os.geteuid(), 0)
-
-
-def _is_run(path: Path) -> bool:
-    with suppress(OSError):
-        return (path / "manifest.json").is_file()
-    return False
 
 
 def output_folder(folder: Path) -> Path:
@@ -123,7 +117,7 @@ def output_folder(folder: Path) -> Path:
 def output_file(path: Path, data: bytes | str) -> Path:
     """Write a file of a report or an export atomically, and replace an existing one.
 
-    Unlike the files of a run it has the permissions that the shell asks for.
+    Unlike the files of a run it gets the permissions of the shell's umask.
 
     Raises:
         OSError: it cannot be written.
@@ -155,7 +149,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
         os.replace(temporary, path)
     except (OSError, InputError) as error:
-        temporary.unlink(missing_ok=True)  # the room it took may be enough for smaller files
+        temporary.unlink(missing_ok=True)  # its space may be enough for smaller files
         if isinstance(error, InputError):
             raise
         raise full(path, error) from None

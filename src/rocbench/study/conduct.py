@@ -48,7 +48,7 @@ def _refuse_another(part: Part, path: Path, *, virtual: bool) -> None:
     Raises:
         InputError: the folder holds a run that was made otherwise.
     """
-    if not RunFolder.is_one(path):
+    if not RunFolder.is_run(path):
         return
     folder = RunFolder.open(path)
     kept, predicted = folder.whole_plan(), bool(folder.manifest.get(predicting.KIND))
@@ -77,13 +77,13 @@ def _told(plan: Mapping[str, Any], *, predicted: bool) -> str:
 
 
 def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -> Done:
-    if not RunFolder.is_one(path):
+    if not RunFolder.is_run(path):
         if virtual:
             predicted = predicting.write(part.plan, path, part.overrides)
             return Done(part, predicted, exit_code(predicted.rows))
         options = RunOptions(path, overrides=part.overrides, reap=reap)
     else:
-        folder = RunFolder.open(path, to_go_on=True)
+        folder = RunFolder.open(path, resume=True)
         if virtual:
             folder = predicting.go_on(part.plan, folder)
         stands = _by_design(part, folder)
@@ -112,7 +112,7 @@ def folders(out: Path, parts: Sequence[Part]) -> list[tuple[Part, RunFolder]]:
     Raises:
         InputError: no part has been run.
     """
-    found = [(part, RunFolder.open(out / part.id)) for part in parts if RunFolder.is_one(out / part.id)]
+    found = [(part, RunFolder.open(out / part.id)) for part in parts if RunFolder.is_run(out / part.id)]
     if not found:
         raise InputError(
             "no part of the study has been run here", where=str(out), fix="bench study run first"

@@ -46,9 +46,13 @@ def cut(path):
         ("plan.json", ("report", "{run}"), "restore"),
         ("plan.json", ("export", "{run}", "--format", "vllm-bench"), "restore"),
         ("plan.json", ("sweep", "--resume", "{run}"), "restore"),
-        ("requests.parquet", ("report", "{run}"), "anew from parts/"),
-        ("requests.parquet", ("query", "select * from requests", "--results", "{run}"), "anew from parts/"),
-        ("requests.parquet", ("export", "{run}", "--format", "vllm-bench"), "anew from parts/"),
+        ("requests.parquet", ("report", "{run}"), "rebuilds it from parts/"),
+        (
+            "requests.parquet",
+            ("query", "select * from requests", "--results", "{run}"),
+            "rebuilds it from parts/",
+        ),
+        ("requests.parquet", ("export", "{run}", "--format", "vllm-bench"), "rebuilds it from parts/"),
     ],
 )
 def test_a_file_that_is_cut_off_is_named(command, folder, name, words, fix):

@@ -313,7 +313,7 @@ def test_a_shard_without_a_server_is_done(halves, tmp_path, monkeypatch):
     with patch("virtual.plan_of", lambda *_: part):
         assert bench(folder, MANY, shard="4/4").exit_code == Exit.DONE
     assert bench(folder).exit_code == Exit.DONE
-    assert told == ["nothing of this plan falls to shard 4/4"] * 2
+    assert told == ["shard 4/4 contains no cell of this plan"] * 2
     assert len(keys(ledger.merge([folder, *halves], tmp_path / "merged").path)) == 6
 
 

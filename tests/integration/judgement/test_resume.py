@@ -81,7 +81,7 @@ def test_killed_at_any_write_and_resumed(killer, tmp_path, step):
         if (folder / "manifest.json").exists():
             outcome = bench(folder, world=world)
         else:
-            with pytest.raises(InputError, match="ended before it had begun"):
+            with pytest.raises(InputError, match="ended before its first measurement"):
                 bench(folder)
             outcome = bench(folder, TINY, world)
 
@@ -309,7 +309,7 @@ def test_a_half_written_log_line_is_ended(tmp_path):
 
 def test_two_benches_cannot_write_one_folder(whole):
     """A folder that is being written is refused, and let go of when its writer ends."""
-    with RunFolder.open(whole).held(), pytest.raises(NodeFault, match="being written"):
+    with RunFolder.open(whole).locked(), pytest.raises(NodeFault, match="being written"):
         bench(whole)
     bench(whole)
 

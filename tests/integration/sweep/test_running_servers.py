@@ -125,7 +125,7 @@ def test_cells_longer_than_the_server_takes(bench):
 
     assert asked == []
     assert set(ended.rows["reasons"]) == {"request_refused"}
-    assert "ISL + OSL = 16 + 49 tokens, and the server's max_model_len is 64" in ended.stderr
+    assert "ISL + OSL = 16 + 49 tokens exceed the server's max_model_len of 64" in ended.stderr
 
 
 def test_a_server_that_is_not_there(bench):

@@ -66,5 +66,5 @@ def test_a_file_where_the_run_folder_is_to_be(tmp_path):
     """More room would not help."""
     (tmp_path / "run").touch()
     for path in (tmp_path / "run", tmp_path / "run" / "below"):
-        with pytest.raises(InputError, match="a file stands where"):
+        with pytest.raises(InputError, match="path of the run folder is a file"):
             RunFolder.create(path)

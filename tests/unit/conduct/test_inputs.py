@@ -78,14 +78,14 @@ def test_a_trace_beside_a_dataset_is_a_fault(tmp_path):
     """Only one of the two can be sent."""
     path = written(tmp_path, MOONCAKE)
     faults, _ = told(of_trace(path) | {"workloads": [workload(tmp_path, dataset={"path": path})]})
-    assert "never the dataset of workload w" in faults
+    assert "not the dataset of workload w" in faults
 
 
 def test_requests_that_the_planned_server_refuses_are_told(tmp_path):
     """Longer than --max-model-len, by the lengths in the file."""
     changes = of_trace(written(tmp_path, MOONCAKE)) | {"serve_args": {"max-model-len": 4096}}
     assert (
-        "will refuse 4 of 4 requests of the file: they need more than --max-model-len 4096"
+        "will refuse 4 of 4 requests in the file: they need more than --max-model-len 4096"
         in told(changes)[1]
     )
 

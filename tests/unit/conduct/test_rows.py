@@ -58,19 +58,19 @@ def test_a_key_among_the_flags_stands_nowhere(capsys):
 def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
     """A run folder keeps no secret, and no server is started with the mask in its place."""
     monkeypatch.delenv("MY_TOKEN", raising=False)
-    with pytest.raises(InputError, match="MY_TOKEN is not kept"):
-        bind._kept_value("MY_TOKEN", "***")
+    with pytest.raises(InputError, match="MY_TOKEN is not stored"):
+        bind._unmasked_value("MY_TOKEN", "***")
     monkeypatch.setenv("MY_TOKEN", "t0k")
-    assert bind._kept_value("MY_TOKEN", "***") == "t0k"
+    assert bind._unmasked_value("MY_TOKEN", "***") == "t0k"
     monkeypatch.setenv("HF_ENDPOINT", "http://me:t0k@hub")
-    assert bind._kept_value("HF_ENDPOINT", "http://***@hub") == "http://me:t0k@hub"
+    assert bind._unmasked_value("HF_ENDPOINT", "http://***@hub") == "http://me:t0k@hub"
     monkeypatch.setenv("MINE", "TRUE")
-    assert bind._kept_value("MINE", marked("MINE", "TRUE")) == "TRUE"
-    with pytest.raises(InputError, match="MINE has another value"):
-        bind._kept_value("MINE", marked("MINE", "FALSE"))
-    assert bind._kept_words(("m", "--port", "1")) == ("m", "--port", "1")
-    with pytest.raises(InputError, match="--url: its value holds a secret"):
-        bind._kept_words(("m", "--url", "http://***@h"))
+    assert bind._unmasked_value("MINE", marked("MINE", "TRUE")) == "TRUE"
+    with pytest.raises(InputError, match="MINE differs from its value"):
+        bind._unmasked_value("MINE", marked("MINE", "FALSE"))
+    assert bind._unmasked_argv(("m", "--port", "1")) == ("m", "--port", "1")
+    with pytest.raises(InputError, match="--url: the value contains a secret"):
+        bind._unmasked_argv(("m", "--url", "http://***@h"))
 
 
 def test_a_variable_that_is_not_listed_decides():
@@ -113,7 +113,7 @@ def test_overrides_that_no_command_line_gave(overrides, told):
     plan = plan_of(SMALL)
     stored = rows.plan_json(plan, Overrides(), None) | {"overrides": overrides}
 
-    with pytest.raises(InputError, match=f"make no plan: .*{told}"):
+    with pytest.raises(InputError, match=f"are not a valid plan: .*{told}"):
         rows.stored(stored, rows.manifest(plan, "r", "", {}))
 
 
@@ -139,7 +139,7 @@ def test_a_plan_stored_with_an_open_value(monkeypatch):
     assert rows.stored(stored, manifest).groups[0].cells[0].cell_id == plan.groups[0].cells[0].cell_id
     assert "ROCBENCH_SHOWN=MINE" in str(rows.unlike(stored))
     stored["servers"][0]["env"]["PGPASSWORD"] = "open"
-    assert "rocbench that made it" in str(rows.unlike(stored))
+    assert "rocbench version that started it" in str(rows.unlike(stored))
 
 
 def test_what_a_plan_names_is_no_secret(monkeypatch):
@@ -148,7 +148,7 @@ def test_what_a_plan_names_is_no_secret(monkeypatch):
     monkeypatch.setenv("A_KEY", "reg.example.com")
 
     assert "reg.example.com" in bind.server_secrets(plan.sweep.server)
-    assert "reg.example.com" not in bind.server_secrets(plan.sweep.server, known=rows.called(plan))
+    assert "reg.example.com" not in bind.server_secrets(plan.sweep.server, known=rows.public_names(plan))
 
 
 def test_a_failed_row_says_that_it_was_forced():

@@ -39,7 +39,7 @@ def test_a_crash_tells_how_to_go_on(tmp_path, monkeypatch):
     with pytest.raises(KeyError) as caught:
         bench(tmp_path / "run", SMALL | {"concurrency": [2]})
     assert caught.value.__notes__ == [
-        f"what was measured is on disk; resume with: bench sweep --resume {tmp_path / 'run'}"
+        f"all measured cells are on disk; resume with: bench sweep --resume {tmp_path / 'run'}"
     ]
     assert (tmp_path / "run" / "cells.csv").is_file()
 
@@ -68,7 +68,7 @@ def test_a_secret_that_reads_like_our_own_words(monkeypatch, tmp_path, value):
     with pytest.raises(Killed):
         bench(tmp_path / "out", sweep, World(before_cell=killed))
     plan = json_of(tmp_path / "out", "plan.json")
-    with pytest.raises(InputError, match="is not kept in a run folder"):
+    with pytest.raises(InputError, match="is not stored in a run folder"):
         bench(tmp_path / "out")
     monkeypatch.setenv("B_TOKEN", value)
     monkeypatch.setenv("MINE", value)

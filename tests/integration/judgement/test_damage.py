@@ -131,7 +131,7 @@ def test_an_edited_plan_is_told_from_an_older_bench(command, folder):
     del plan["sweep"]["models"]
     (folder / "plan.json").write_text(json.dumps(plan))
     said = command("sweep", "--resume", folder)
-    assert (said.code, "make no plan" in said.err) == (2, True)
+    assert (said.code, "are not a valid plan" in said.err) == (2, True)
 
 
 def test_rows_without_their_requests_are_named(folder, monkeypatch):

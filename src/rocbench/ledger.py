@@ -92,6 +92,7 @@ _WALLED = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    "lock_configuration": True,
 }
 """Settings that restrict a query to its tables: no file, no network, no extension."""
 
@@ -115,7 +116,7 @@ def query(folders: Sequence[RunFolder], sql: str, *, files: bool = False) -> pd.
             table = dataset(folders, name)
             if table is not None:
                 connection.register(name, table)
-        for setting, value in ({} if files else _WALLED | {"lock_configuration": True}).items():
+        for setting, value in ({} if files else _WALLED).items():
             connection.execute(f"SET {setting} = {str(value).lower()}")
         try:
             result: duckdb.DuckDBPyConnection | None = connection.execute(sql)

@@ -32,14 +32,14 @@ def a_run(path: Path, requests: pa.Table, cell: str = "c") -> RunFolder:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    """One run, beside another one and a secret."""
+    """A run, next to another one and a secret."""
     (tmp_path / "secret.csv").write_text("token\nhf_planted\n")
     a_run(tmp_path / "other", pa.table({"ttft_ms": [7.0]}))
     return a_run(tmp_path / "mine", pa.table({"cell_id": ["c", "c"], "ttft_ms": [1.0, 3.0]}))
 
 
 def test_the_tables_are_there(run: RunFolder) -> None:
-    """Joined, filtered, and as the base of tables of the query's own."""
+    """Tables can be joined, filtered, and used for the query's own tables."""
     joined = (
         "select model, avg(ttft_ms) m from cells join requests using (cell_id) where ttft_ms < 2 group by all"
     )
@@ -50,7 +50,7 @@ def test_the_tables_are_there(run: RunFolder) -> None:
 
 @pytest.mark.parametrize("sql", ["", " ;", "-- nothing"])
 def test_no_query_is_told(run: RunFolder, sql: str) -> None:
-    """Blanks and comments ask nothing."""
+    """Blanks and comments are not a query."""
     with pytest.raises(InputError, match="this is not a query"):
         ledger.query([run], sql)
 
@@ -69,7 +69,7 @@ def test_runs_of_unlike_tables_go_together(tmp_path: Path) -> None:
 
 
 def test_a_large_table_is_read_as_far_as_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is handed over holds no rows, and one column of it is read without the others."""
+    """The registered table holds no rows in memory, and a single column can be read."""
     n = 200_000
     noise = np.random.default_rng(0).random((n, 8))
     run = a_run(tmp_path / "large", pa.table({f"x{at}": noise[:, at] for at in range(8)}))
@@ -130,7 +130,7 @@ ESCAPES = {
 def test_a_query_reaches_nothing_else(
     run: RunFolder, tmp_path: Path, escape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused, nothing of a file is told, and no file is written."""
+    """It is refused, no content of a file is shown, and no file is written."""
     monkeypatch.setenv("HOME", str(tmp_path))
     there = {path: path.read_bytes() if path.is_file() else b"" for path in tmp_path.rglob("*")}
     with pytest.raises(InputError) as refused:
@@ -140,7 +140,7 @@ def test_a_query_reaches_nothing_else(
 
 
 def test_an_option_opens_files(run: RunFolder, tmp_path: Path) -> None:
-    """And its name stands in the message that forbids them."""
+    """The refusal names --allow-files, which permits it."""
     read = f"select token from read_csv('{tmp_path}/secret.csv')"
     with pytest.raises(InputError, match="--allow-files"):
         ledger.query([run], read)
@@ -160,7 +160,7 @@ def test_a_table_that_is_damaged_within(run: RunFolder) -> None:
 
 
 def test_a_measurement_stands_in_a_file_once():
-    """Another table of the run in the place of its cells has a cell's identity in each of its rows."""
+    """Another table of the run in place of its cells has several rows with one cell's identity."""
     first, other = Row({"cell_id": "a", "repeat": 1}), Row({"cell_id": "a", "repeat": 2})
     assert reading.once([first, other]) == [first, other]
     with pytest.raises(Unlike, match="cell a repeat 1 has two rows"):

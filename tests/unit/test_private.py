@@ -1,4 +1,4 @@
-"""Whose the files of a run are."""
+"""Owners and permissions of the files of a run."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ def mode(path):
 @pytest.mark.parametrize(("asked", "wanted"), [(None, 0o600), ("", 0o600), ("027", 0o640), ("022", 0o644)])
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_files_of_a_run(monkeypatch, tmp_path, asked, wanted, umask):
-    """Their owner's alone unless asked, whatever the shell's umask is; a file that was more open is closed."""
+    """Files are readable only by their owner by default, whatever the umask; a file with more permissions loses them."""
     monkeypatch.delenv(private.ASKED, raising=False)
     if asked is not None:
         monkeypatch.setenv(private.ASKED, asked)
@@ -54,7 +54,7 @@ def test_no_umask(monkeypatch, asked):
 
 
 def test_a_planted_link_is_not_followed(tmp_path):
-    """Neither where a temporary file is to be, nor where a file is appended to."""
+    """A link is followed neither for a temporary file nor for an appended one."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
     run = tmp_path / "run"
@@ -74,7 +74,7 @@ def test_a_planted_link_is_not_followed(tmp_path):
 
 @needs_root
 def test_a_folder_of_another_user(tmp_path):
-    """An empty one is a mounted place for results; a full one is refused."""
+    """Another user's empty folder may be a mounted one; a non-empty one is refused."""
     run = given_away(empty(tmp_path / "run"))
     RunFolder.create(run)
     with pytest.raises(InputError, match=rf"belongs to another user \(uid {UID}\) and is not empty"):
@@ -88,7 +88,7 @@ def empty(path):
 
 
 def begun(path):
-    """A run folder whose plan has a program to execute, and a folder of a server."""
+    """A run folder whose plan names a program, with the folder of a server."""
     folder = RunFolder.create(path)
     folder.write_json("plan.json", {"sweep": {"server": {"kind": "process", "command": ["/bin/false"]}}})
     folder.write_json("manifest.json", {"run_id": "r", "begun_at": "2026-01-01T00:00:00Z"})
@@ -100,7 +100,7 @@ def begun(path):
 @needs_root
 @pytest.mark.parametrize("place", [".", "plan.json", "manifest.json", "parts/cells", "servers", "servers/s1"])
 def test_a_run_that_is_in_part_another_users_does_not_go_on(tmp_path, place):
-    """Its plan is not even read for that; what only reads the run reads it."""
+    """Its plan is not read to resume it; commands that only read the run can."""
     run = begun(tmp_path / "run").path
     given_away(run / place)
     with pytest.raises(InputError, match=rf"belongs to another user \(uid {UID}\)"):
@@ -112,7 +112,7 @@ def test_a_run_that_is_in_part_another_users_does_not_go_on(tmp_path, place):
 
 @pytest.mark.parametrize("place", ["plan.json", "parts", "parts/cells", "servers", "servers/s1"])
 def test_a_run_with_a_link_in_it_does_not_go_on(tmp_path, place):
-    """Whosever the link is: an archive of another user's gives its links to whoever unpacks it."""
+    """Any link is refused: the links in another user's archive belong to the user that unpacks it."""
     run = begun(tmp_path / "run").path
     (run / place).rename(tmp_path / "elsewhere")
     (run / place).symlink_to(tmp_path / "elsewhere")
@@ -122,7 +122,7 @@ def test_a_run_with_a_link_in_it_does_not_go_on(tmp_path, place):
 
 
 def test_a_run_that_was_ended_before_it_had_begun_is_not_begun_through_a_link(tmp_path):
-    """What stands there already is looked at too."""
+    """Existing content is checked too."""
     run = empty(tmp_path / "run")
     (run / "servers").symlink_to(empty(tmp_path / "elsewhere"))
     with pytest.raises(InputError, match="this link is part of a run folder"):
@@ -130,7 +130,7 @@ def test_a_run_that_was_ended_before_it_had_begun_is_not_begun_through_a_link(tm
 
 
 def test_a_users_own_link_to_a_run_is_followed(tmp_path):
-    """Results may lie on another disk."""
+    """Results may be on another disk."""
     begun(tmp_path / "disk")
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     assert len(RunFolder.open(tmp_path / "link", resume=True).rows) == 1

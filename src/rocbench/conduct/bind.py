@@ -107,26 +107,18 @@ def settings_of(group: Group) -> tuple[tuple[str, ...], dict[str, str]]:
     return _unmasked_argv(group.resolution.argv()), env
 
 
-def reach_attached(server: Server) -> None:
+def reach_attached(group: Group, sweep: Sweep) -> None:
     """Check before the run that its server is reachable, because otherwise every cell would fail.
 
     Raises:
         ServerFault: the server is not reachable; secrets in the message are masked.
         InputError: its key or a variable of its headers is missing, or it expects another one.
     """
-    spec = ServerSpec(
-        "attached",
-        "",
-        Path(),
-        base_url=server.base_url,
-        api_key=api_key(server),
-        headers=headers.resolved(server.headers, os.environ),
-        insecure=server.insecure,
-    )
+    spec = server_spec(group, sweep, Path())
     try:
         attached.reach(spec)
     except (ServerFault, InputError) as error:
-        raise type(error)(redacted(error.what, server_secrets(server)), fix=error.fix) from None
+        raise type(error)(redacted(error.what, server_secrets(sweep.server)), fix=error.fix) from None
 
 
 def server_secrets(

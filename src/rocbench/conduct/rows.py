@@ -37,8 +37,8 @@ MESSAGE_CHARS = 2000
 def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
     """Columns that describe a cell before it is measured."""
     group, cell = launch.group, run.cell
-    facts = group.resolution.facts if group.resolution else None
-    profile, workload = group.profile, cell.workload
+    profile, workload, resolution = group.profile, cell.workload, group.resolution
+    facts = resolution.facts if resolution else None
     return {
         "model": group.model,
         "model_revision": profile.revision if profile else None,
@@ -63,14 +63,14 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
         "load_spec": _json(_load_spec(cell.load)),
         "slo": _json(slo) if (slo := plan.sweep.slo.model_dump(exclude_none=True)) else None,
         "key": cell.key,
-        "serve_args": _json({e.name: masked_entry(e.name, e.value) for e in group.resolution.args})
-        if group.resolution
+        "serve_args": _json({e.name: masked_entry(e.name, e.value) for e in resolution.args})
+        if resolution
         else None,
-        "serve_env": _json(marked_environment(group.resolution.environment())) if group.resolution else None,
+        "serve_env": _json(marked_environment(resolution.environment())) if resolution else None,
         "restart": "per_repeat" if plan.sweep.factors else plan.sweep.restart,
         "discarded": run.discarded,
-        "accuracy_labels": ";".join(group.resolution.accuracy_labels) or None if group.resolution else None,
-        "forced_rules": group.resolution.forced if group.resolution else None,
+        "accuracy_labels": (";".join(resolution.accuracy_labels) or None) if resolution else None,
+        "forced_rules": resolution.forced if resolution else None,
         "imported": False,
     }
 
@@ -105,8 +105,7 @@ def aiter_label(group: Group) -> str | None:
     """`on`, `off`, or `on,moe=off`: the main switch, and the user's settings of its parts."""
     if group.resolution is None or group.resolution.facts.platform != "rocm":
         return None
-    facts = group.resolution.facts
-    if not facts.aiter:
+    if not group.resolution.facts.aiter:
         return "off"
     prefix = "VLLM_ROCM_USE_AITER_"
     parts = [

@@ -124,7 +124,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
     with ExitStack() as stack:
         if elsewhere is None:
             if plan.sweep.server.kind == "attached" and plan.groups:
-                bind.reach_attached(plan.sweep.server)
+                bind.reach_attached(plan.groups[0], plan.sweep)
             if _starts_servers(plan):
                 stack.enter_context(node_lock())
             _look_for_orphans(plan, options, screen)

@@ -7,12 +7,14 @@ hold other text around the JSON: ROCm 6.4 to 7.0 print warnings of missing group
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -170,6 +172,12 @@ def leaf(row: Any, *path: str) -> Any:
     if isinstance(row, dict):
         row = row.get("value")
     return None if row in ("N/A", "", None) else row
+
+
+def first_leaf(rows_: Iterable[GpuEntry], paths: Iterable[tuple[str, ...]]) -> Any:
+    """The first leaf of these rows at any of these paths; None without one. Pure."""
+    leaves = (leaf(row, *path) for row, path in itertools.product(rows_, paths))
+    return next((value for value in leaves if value is not None), None)
 
 
 def number(row: Any, *path: str) -> float | None:

@@ -182,6 +182,31 @@ def _speaks_tls(where: Endpoint) -> bool:
 
 # --- answers with a status
 
+_NOT_READY = (
+    "the server is not ready, or a gateway cannot reach it",
+    "wait until it has loaded its model, and check the servers behind the gateway",
+)
+_STATUSES = {
+    401: (
+        "the server requires a valid API key",
+        "name the variable that holds it: --api-key-env NAME, or --header 'NAME: $VARIABLE'",
+    ),
+    403: (
+        "the server, or a gateway in front of it, refuses this key or this client",
+        "ask its operator for access; pass a key with --api-key-env or --header",
+    ),
+    413: (
+        "the request is too large for the server, or for a gateway in front of it",
+        "lower --isl or the size of the images, or raise the gateway's limit of the request body",
+    ),
+    429: (
+        "the server, or a gateway in front of it, limits the request rate",
+        "raise that limit for this client, or lower --concurrency or --rate",
+    ),
+    **dict.fromkeys((502, 503, 504), _NOT_READY),
+}
+"""HTTP status to the cause and the remedy."""
+
 
 def of_status(status: int, words: str, base_url: str, *, location: str = "", api: str = "") -> Cause:
     """The cause of a server's refusal.
@@ -198,41 +223,14 @@ def of_status(status: int, words: str, base_url: str, *, location: str = "", api
         return _redirect(status, location, base_url)
     if "plain HTTP request was sent to HTTPS port" in words or status == 426:
         return _plain_http_to_tls(where)
-    match status:
-        case 407:
-            proxy = proxy_of(where)
-            return _no_credentials(f"the proxy {proxy.url}" if proxy else where.authority)
-        case 401:
-            return Cause(
-                f"the server requires a valid API key: {answer}",
-                "name the variable that holds it: --api-key-env NAME, or --header 'NAME: $VARIABLE'",
-            )
-        case 403:
-            return Cause(
-                f"the server, or a gateway in front of it, refuses this key or this client: {answer}",
-                "ask its operator for access; pass a key with --api-key-env or --header",
-            )
-        case 404 | 405 | 501:
-            return _not_found(answer, words, base_url, api)
-        case 413:
-            return Cause(
-                f"the request is too large for the server, or for a gateway in front of it: {answer}",
-                "lower --isl or the size of the images, or raise the gateway's limit of the request body",
-            )
-        case 429:
-            return Cause(
-                f"the server, or a gateway in front of it, limits the request rate: {answer}",
-                "raise that limit for this client, or lower --concurrency or --rate",
-                lasting=False,
-            )
-        case 502 | 503 | 504:
-            return Cause(
-                f"the server is not ready, or a gateway cannot reach it: {answer}",
-                "wait until it has loaded its model, and check the servers behind the gateway",
-                lasting=False,
-            )
-    if status >= 500:
-        return Cause(f"the server reports an error: {answer}", "read the server's log", lasting=False)
+    if status == 407:
+        proxy = proxy_of(where)
+        return _no_credentials(f"the proxy {proxy.url}" if proxy else where.authority)
+    if status in {404, 405, 501}:
+        return _not_found(answer, words, base_url, api)
+    if status >= 500 or status in _STATUSES:
+        what, fix = _STATUSES.get(status, ("the server reports an error", "read the server's log"))
+        return Cause(f"{what}: {answer}", fix, lasting=status in {401, 403, 413})
     return Cause(f"the server refuses the request: {answer}", _advice(words, api))
 
 

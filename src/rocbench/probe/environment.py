@@ -146,7 +146,7 @@ def gpus(static: list[GpuEntry] | None, mec: Mapping[int, str]) -> list[GpuEntry
     for row in static or []:
         entry: GpuEntry = {"gpu": row["gpu"]}
         for name, places in STATIC_KEYS.items():
-            value = next((v for v in (amd_smi.leaf(row, *place) for place in places) if v is not None), None)
+            value = amd_smi.first_leaf([row], places)
             if value is not None and not isinstance(value, dict):
                 entry[name] = value
         if entry["gpu"] in mec:
@@ -183,20 +183,8 @@ def chosen(switch: str) -> str:
 
 def _cmdline(line: str) -> str:
     """The kernel parameters that affect GPUs and timing; others may be private."""
-    names = (
-        "iommu",
-        "amd_iommu",
-        "pci",
-        "numa_balancing",
-        "processor.max_cstate",
-        "transparent_hugepage",
-        "amdgpu",
-    )
-    return " ".join(
-        word
-        for word in line.split()
-        if word.partition("=")[0].split(".")[0] in names or word.startswith("processor.")
-    )
+    names = "iommu amd_iommu pci numa_balancing processor transparent_hugepage amdgpu".split()
+    return " ".join(word for word in line.split() if re.split("[.=]", word)[0] in names)
 
 
 def _packages() -> dict[str, str]:

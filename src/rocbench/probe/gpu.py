@@ -58,7 +58,7 @@ class Telemetry:
     """A note on the power: whole sockets, or the reason for a missing figure."""
     looks: list[tuple[int, bool | None]] = field(default_factory=list)
     """(ns, True if another process was on these GPUs) of each answered look."""
-    failed_reads: int = 0
+
     _returned: int = 0
     """Number of notes that `new_notes` has returned."""
     _first_pids: set[int | None] | None = field(default=None, repr=False)
@@ -145,7 +145,6 @@ class Telemetry:
         before = time.time_ns()
         reading = self.read(before)
         if not reading:
-            self.failed_reads += 1
             return False
         at_ns = (before + time.time_ns()) // 2
         # A missing GPU gets an empty sample: a sum over the others is not the server's power.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rocbench.probe import amd_smi, environment
@@ -41,8 +41,6 @@ def checks(
         expected_gpus: number of GPUs that the node should have.
         environ: the environment of the servers to start.
     """
-    gpus = environment.gpus(answers["static"], environment.mec_firmware(answers["firmware"]))
-    metrics = answers["metric"] or []
     absent = ""
     if not has_device:
         absent = "no AMD GPU (/dev/kfd is missing)"
@@ -50,26 +48,53 @@ def checks(
         absent = "no amd-smi on PATH"
     elif answers["static"] is None:
         absent = "amd-smi does not answer"
+    gpus = environment.gpus(answers["static"], environment.mec_firmware(answers["firmware"]))
+    node = _Node(gpus, {question: rows or [] for question, rows in answers.items()}, absent)
     results = [
         _device(has_device),
-        _count(gpus, expected_gpus, absent),
-        _same("gfx", "must", gpus, _values(gpus, "gfx"), absent),
-        _same("vbios", "must", gpus, _values(gpus, "vbios"), absent),
-        _same("power_cap", "must", gpus, _values(gpus, "power_cap_w"), absent),
-        _partitions(gpus, absent),
-        _processes(gpus, answers["process"] or [], absent),
-        _vram(gpus, metrics, absent),
-        _ecc(gpus, metrics, absent),
-        _bad_pages(gpus, answers["bad-pages"] or [], absent),
-        _links(gpus, metrics, absent),
-        _mec(gpus, environ, absent),
-        _perf_level(gpus, metrics, absent),
+        _count(node, expected_gpus),
+        _same(node, "gfx", "must", node.values("gfx")),
+        _same(node, "vbios", "must", node.values("vbios")),
+        _same(node, "power_cap", "must", node.values("power_cap_w")),
+        _partitions(node),
+        _processes(node),
+        _vram(node),
+        _ecc(node),
+        _bad_pages(node),
+        _links(node),
+        _mec(node, environ),
+        _perf_level(node),
         _visible(environ),
     ]
     if not absent:
         return results
     remedy = "install amd-smi (ROCm) and check that it answers" if has_device else "see kfd"
     return [replace(check, fix=remedy) if check.status == "unknown" else check for check in results]
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """The GPUs of a node, and amd-smi's answers."""
+
+    gpus: list[GpuEntry]
+    answers: Mapping[str, list[GpuEntry]]
+    absent: str
+    """Reason why no GPU could be queried; empty if they could."""
+
+    def values(self, name: str) -> dict[int, str]:
+        """GPU to a value of `environment.gpus`."""
+        return {gpu["gpu"]: str(gpu[name]) for gpu in self.gpus if name in gpu}
+
+    def missing(self, values: Mapping[int, Any]) -> str:
+        """Text on the GPUs without a value; empty if all have one."""
+        silent = [str(gpu["gpu"]) for gpu in self.gpus if gpu["gpu"] not in values]
+        if not values or len(silent) == len(self.gpus):
+            return "not reported"
+        return f"not reported by GPU {', '.join(silent)}" if silent else ""
+
+    def found(self, finding: str, missing: str) -> str:
+        """The finding and the missing GPUs; without a finding, the reason."""
+        return "; ".join(filter(None, (finding, missing))) if finding else self.absent or missing
 
 
 def _device(has_device: bool) -> Check:
@@ -83,30 +108,24 @@ def _device(has_device: bool) -> Check:
     )
 
 
-def _count(gpus: list[GpuEntry], expected: int, absent: str) -> Check:
-    names = Counter(str(gpu.get("name", "?")) for gpu in gpus)
+def _count(node: _Node, expected: int) -> Check:
+    names = Counter(str(gpu.get("name", "?")) for gpu in node.gpus)
     return judged(
         "gpus",
         "must",
-        None if absent else len(gpus) == expected,
-        absent or ", ".join(f"{count} x {name}" for name, count in names.items()) or "none",
+        None if node.absent else len(node.gpus) == expected,
+        node.absent or ", ".join(f"{count} x {name}" for name, count in names.items()) or "none",
         f"{expected}",
         "a missing GPU fell off the bus (dmesg | grep amdgpu), or the node is partitioned",
         _HEALTH,
     )
 
 
-def _values(gpus: list[GpuEntry], key: str) -> dict[int, str]:
-    return {gpu["gpu"]: str(gpu[key]) for gpu in gpus if key in gpu}
-
-
 def _same(
+    node: _Node,
     id_: str,
     need: Need,
-    gpus: list[GpuEntry],
     values: Mapping[int, str],
-    absent: str,
-    *,
     want: str = "the same on all",
     fix: str = "bring the odd GPU to the others' state; one slow GPU slows all ranks",
     source: str = _HEALTH,
@@ -114,29 +133,28 @@ def _same(
     """Check that all GPUs have the same value."""
     counts = Counter(values.values())
     wrong = len(counts) > 1
-    tally = _tally(counts) if wrong else "".join(counts)
     return _per_gpu(
-        id_, need, gpus, values, absent, wrong=wrong, found=tally, want=want, fix=fix, source=source
+        node, id_, need, values, wrong, _tally(counts) if wrong else "".join(counts), want, fix, source
     )
 
 
-def _partitions(gpus: list[GpuEntry], absent: str) -> Check:
+def _partitions(node: _Node) -> Check:
+    memory = node.values("memory_partition")
     modes = {
-        gpu["gpu"]: f"{gpu['compute_partition']}/{gpu['memory_partition']}"
-        for gpu in gpus
-        if "compute_partition" in gpu and "memory_partition" in gpu
+        gpu: f"{mode}/{memory[gpu]}"
+        for gpu, mode in node.values("compute_partition").items()
+        if gpu in memory
     }
     return _per_gpu(
+        node,
         "partitions",
         "must",
-        gpus,
         modes,
-        absent,
-        wrong=bool(set(modes.values()) - {"SPX/NPS1"}),
-        found=_tally(Counter(modes.values())),
-        want="SPX/NPS1 on all",
-        fix="sudo amd-smi set --compute-partition SPX; sudo amd-smi set --memory-partition NPS1",
-        source="instinct.docs.amd.com GPU partitioning",
+        bool(set(modes.values()) - {"SPX/NPS1"}),
+        _tally(Counter(modes.values())),
+        "SPX/NPS1 on all",
+        "sudo amd-smi set --compute-partition SPX; sudo amd-smi set --memory-partition NPS1",
+        "instinct.docs.amd.com GPU partitioning",
     )
 
 
@@ -145,23 +163,22 @@ def _tally(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{value} ({count})" for value, count in counts.items())
 
 
-def _processes(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
-    listed = amd_smi.processes_of(rows)
-    return _faults(
+def _processes(node: _Node) -> Check:
+    listed = amd_smi.processes_of(node.answers["process"])
+    return _no_faults(
+        node,
         "gpu_processes",
-        gpus,
         {
             gpu: [f"{amd_smi.process_text(pid, name)} on GPU {gpu}" for pid, name in processes]
             for gpu, processes in listed.items()
         },
-        absent,
-        fine="none",
-        want="none",
-        fix="stop them, or run when they are done: other processes share power, memory and links",
+        "none",
+        "none",
+        "stop them, or run when they are done: other processes share power, memory and links",
     )
 
 
-def _vram(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+def _vram(node: _Node) -> Check:
     def in_use(row: GpuEntry) -> list[str] | None:
         used = amd_smi.number(row, "mem_usage", "used_vram")
         total = amd_smi.number(row, "mem_usage", "total_vram")
@@ -170,30 +187,31 @@ def _vram(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
         share = used / total
         return [f"GPU {row['gpu']}: {100 * share:.0f} %"] if share > IDLE_VRAM else []
 
-    return _faults(
+    return _no_faults(
+        node,
         "vram_baseline",
-        gpus,
-        {row["gpu"]: in_use(row) for row in rows},
-        absent,
-        fine=f"below {100 * IDLE_VRAM:.0f} % on all",
-        want=f"below {100 * IDLE_VRAM:.0f} % of each GPU",
-        fix="VRAM is in use: see gpu_processes; without a process a reset or a reboot frees it",
-        source="InferenceX benchmarks/benchmark_lib.sh (wait_for_amd_gpu_clean)",
+        {row["gpu"]: in_use(row) for row in node.answers["metric"]},
+        f"below {100 * IDLE_VRAM:.0f} % on all",
+        f"below {100 * IDLE_VRAM:.0f} % of each GPU",
+        "VRAM is in use: see gpu_processes; without a process a reset or a reboot frees it",
+        "InferenceX benchmarks/benchmark_lib.sh (wait_for_amd_gpu_clean)",
     )
 
 
-def _ecc(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+def _ecc(node: _Node) -> Check:
     return _no_errors(
+        node,
         "ecc",
-        gpus,
-        {row["gpu"]: amd_smi.number(row, "ecc", "total_uncorrectable_count") for row in rows},
-        absent,
+        {
+            row["gpu"]: amd_smi.number(row, "ecc", "total_uncorrectable_count")
+            for row in node.answers["metric"]
+        },
         "uncorrectable errors since the driver was loaded",
         "take the GPU out of service; do not trust its results",
     )
 
 
-def _links(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+def _links(node: _Node) -> Check:
     def errors(row: GpuEntry) -> float | None:
         replays = amd_smi.number(row, "pcie", "replay_count")
         # Newer tools give N/A for xGMI on healthy nodes, so only PCIe is required.
@@ -201,16 +219,15 @@ def _links(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
         return (replays or 0) + xgmi if xgmi or replays is not None else None
 
     return _no_errors(
+        node,
         "links",
-        gpus,
-        {row["gpu"]: errors(row) for row in rows},
-        absent,
+        {row["gpu"]: errors(row) for row in node.answers["metric"]},
         "PCIe replays and xGMI errors",
         "reseat or service; see dmesg and amd-smi xgmi",
     )
 
 
-def _bad_pages(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+def _bad_pages(node: _Node) -> Check:
     def pages(row: GpuEntry) -> float | None:
         key = "retired" if "retired" in row else "bad_pages"
         value, listed = row.get(key), amd_smi.entries(row, key)
@@ -219,31 +236,26 @@ def _bad_pages(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check
         return 0 if str(value).lower().startswith("no bad pages") else None
 
     return _no_errors(
+        node,
         "bad_pages",
-        gpus,
-        {row["gpu"]: pages(row) for row in rows},
-        absent,
+        {row["gpu"]: pages(row) for row in node.answers["bad-pages"]},
         "retired memory pages",
         "watch the GPU; have it serviced if the number grows",
     )
 
 
-def _no_errors(
-    id_: str, gpus: list[GpuEntry], counts: Mapping[int, float | None], absent: str, errors: str, fix: str
-) -> Check:
+def _no_errors(node: _Node, id_: str, counts: Mapping[int, float | None], errors: str, fix: str) -> Check:
     faults = {
         gpu: None if count is None else [f"GPU {gpu}: {count:.0f}"] if count > 0 else []
         for gpu, count in counts.items()
     }
-    return _faults(id_, gpus, faults, absent, fine=f"no {errors}", want=f"0 {errors}", fix=fix)
+    return _no_faults(node, id_, faults, f"no {errors}", f"0 {errors}", fix)
 
 
-def _faults(
+def _no_faults(
+    node: _Node,
     id_: str,
-    gpus: list[GpuEntry],
     faults: Mapping[int, list[str] | None],
-    absent: str,
-    *,
     fine: str,
     want: str,
     fix: str,
@@ -252,10 +264,9 @@ def _faults(
     """Check that no GPU has a fault.
 
     Args:
+        node: the node.
         id_: of the check.
-        gpus: the GPUs of the node.
         faults: GPU to its faults, each as text; None if the GPU does not report.
-        absent: reason why no GPU could be queried; empty if they could.
         fine: the finding without faults.
         want: the expected value.
         fix: the remedy for the faults.
@@ -263,61 +274,41 @@ def _faults(
     """
     reported = {gpu: texts for gpu, texts in faults.items() if texts is not None}
     texts = [text for listed in reported.values() for text in listed]
-    found = ", ".join(texts[:8]) or ("" if _missing(gpus, reported) else fine)
-    return _per_gpu(
-        id_, "must", gpus, reported, absent, wrong=bool(texts), found=found, want=want, fix=fix, source=source
-    )
+    found = ", ".join(texts[:8]) or ("" if node.missing(reported) else fine)
+    return _per_gpu(node, id_, "must", reported, bool(texts), found, want, fix, source)
 
 
 def _per_gpu(
+    node: _Node,
     id_: str,
     need: Need,
-    gpus: list[GpuEntry],
     values: Mapping[int, Any],
-    absent: str,
-    *,
     wrong: bool,
-    found: str,
+    finding: str,
     want: str,
     fix: str,
     source: str,
 ) -> Check:
     """A check with one value for each GPU: failed if one is wrong, else unknown if one is missing."""
-    missing = _missing(gpus, values)
+    missing = node.missing(values)
     good = False if wrong else None if missing else True
-    return judged(
-        id_, need, good, _with_missing(found, missing, absent), want, fix if wrong else _ASK, source
-    )
+    return judged(id_, need, good, node.found(finding, missing), want, fix if wrong else _ASK, source)
 
 
-def _missing(gpus: list[GpuEntry], values: Mapping[int, Any]) -> str:
-    """Text on the GPUs without a value; empty if all have one."""
-    silent = [str(gpu["gpu"]) for gpu in gpus if gpu["gpu"] not in values]
-    if not values or len(silent) == len(gpus):
-        return "not reported"
-    return f"not reported by GPU {', '.join(silent)}" if silent else ""
-
-
-def _with_missing(found: str, missing: str, absent: str) -> str:
-    """The finding and the missing GPUs; without a finding, the reason."""
-    return "; ".join(filter(None, (found, missing))) if found else absent or missing
-
-
-def _mec(gpus: list[GpuEntry], environ: Mapping[str, str], absent: str) -> Check:
-    versions = _values(gpus, "mec_firmware")
+def _mec(node: _Node, environ: Mapping[str, str]) -> Check:
+    versions = node.values("mec_firmware")
     numbers = {
         gpu: int(match[0]) for gpu, version in versions.items() if (match := re.search(r"\d+$", version))
     }
-    missing = _missing(gpus, numbers)
+    missing = node.missing(numbers)
     reclaim = environ.get("HSA_NO_SCRATCH_RECLAIM") == "1"
     old = any(number < MEC_FIRMWARE for number in numbers.values())
-    by_variable = reclaim and (not absent or bool(numbers))
-    good = True if by_variable else False if old else None if missing else True
-    found = _with_missing(", ".join(sorted(set(versions.values()))), missing, absent)
+    by_variable = reclaim and (not node.absent or bool(numbers))
+    found = node.found(", ".join(sorted(set(versions.values()))), missing)
     return judged(
         "mec_firmware",
         "must",
-        good,
+        True if by_variable else False if old else None if missing else True,
         f"{found}{', HSA_NO_SCRATCH_RECLAIM=1' if reclaim else ''}",
         f"{MEC_FIRMWARE} or later, else HSA_NO_SCRATCH_RECLAIM=1",
         "export HSA_NO_SCRATCH_RECLAIM=1 for servers, or update the firmware",
@@ -325,16 +316,16 @@ def _mec(gpus: list[GpuEntry], environ: Mapping[str, str], absent: str) -> Check
     )
 
 
-def _perf_level(gpus: list[GpuEntry], rows: list[GpuEntry], absent: str) -> Check:
+def _perf_level(node: _Node) -> Check:
+    levels = {row["gpu"]: amd_smi.leaf(row, "perf_level") for row in node.answers["metric"]}
     return _same(
+        node,
         "perf_level",
         "record",
-        gpus,
-        {row["gpu"]: str(level) for row in rows if (level := amd_smi.leaf(row, "perf_level")) is not None},
-        absent,
-        want="the same on all; never mix runs with and without perf determinism",
-        fix="reset all with rocm-smi --resetperfdeterminism (-r)",
-        source="instinct.docs.amd.com system optimisation",
+        {gpu: str(level) for gpu, level in levels.items() if level is not None},
+        "the same on all; never mix runs with and without perf determinism",
+        "reset all with rocm-smi --resetperfdeterminism (-r)",
+        "instinct.docs.amd.com system optimisation",
     )
 
 

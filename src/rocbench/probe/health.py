@@ -48,9 +48,7 @@ class HealthWatch(Monitor):
     timeout_s: float = 10.0
     """Long, because an API server that streams to 1,000 users answers late, but is healthy."""
     path: str = "/health"
-    checks: int = 0
-    """Number of checks of the process."""
-    asked: list[tuple[int, float]] = field(default_factory=list)
+    requests: list[tuple[int, float]] = field(default_factory=list)
     """(ns of CLOCK_REALTIME, duration in seconds) of each request to the server."""
     unanswered: list[tuple[int, str]] = field(default_factory=list)
     """(ns, reason) of each check without an answer while tokens arrived."""
@@ -78,7 +76,7 @@ class HealthWatch(Monitor):
         def inside(at_ns: int) -> bool:
             return start_ns <= at_ns < end_ns
 
-        took_s = [seconds for at_ns, seconds in self.asked if inside(at_ns)]
+        took_s = [seconds for at_ns, seconds in self.requests if inside(at_ns)]
         return {
             "health_failures": sum(inside(at) for at, _ in self.failures) if self.path else None,
             "health_checks": len(took_s),
@@ -95,7 +93,7 @@ class HealthWatch(Monitor):
 
     def check(self) -> None:
         """Check the process and the path once."""
-        self.checks += 1
+
         code = self.exit_code()
         if code is not None:
             self.failures.append((time.time_ns(), f"the process ended (code {code})"))
@@ -119,7 +117,7 @@ class HealthWatch(Monitor):
         except OSError as error:
             reason = f"{self.path} does not answer: {error}"
         took_s = time.monotonic() - start_s
-        self.asked.append((at_ns, took_s))
+        self.requests.append((at_ns, took_s))
         self._pause_s = min(_PAUSE_FACTOR * took_s, _MAX_PAUSE_S) if status == 200 else 0.0
         if status == 200:
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rocbench.probe import amd_smi
 from rocbench.probe.amd_smi import GpuEntry
 from rocbench.probe.sockets import Identity, Sockets, grouped
@@ -31,16 +29,12 @@ def sockets() -> Sockets:
 
 def identity_of(*rows: GpuEntry) -> Identity:
     """One GPU's identity from its rows of `amd-smi list` and `amd-smi static`. Pure."""
-    partition = _first(rows, _PARTITION)
-    cap_w = next((w for row in rows for place in _CAP if (w := amd_smi.number(row, *place))), None)
+    partition = amd_smi.first_leaf(rows, _PARTITION)
+    cap_w = next((w for row in rows for path in _CAP if (w := amd_smi.number(row, *path))), None)
     return Identity(
-        bdf=str(_first(rows, _BDF) or ""),
-        serial=str(_first(rows, _SERIAL) or ""),
+        bdf=str(amd_smi.first_leaf(rows, _BDF) or ""),
+        serial=str(amd_smi.first_leaf(rows, _SERIAL) or ""),
         partition=int(partition) if str(partition).isdigit() else None,
-        mode=str(_first(rows, _MODE) or "").upper(),
+        mode=str(amd_smi.first_leaf(rows, _MODE) or "").upper(),
         cap_w=cap_w,
     )
-
-
-def _first(rows: tuple[GpuEntry, ...], places: tuple[tuple[str, ...], ...]) -> Any:
-    return next((v for row in rows for place in places if (v := amd_smi.leaf(row, *place)) is not None), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +56,10 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"torch\.compile (?:takes|took)|Compiling a graph|Dynamo bytecode transform|Capturing CUDA graph"
         ),
     ),
-    ("preemption", re.compile(r"\bpreempted\b|[Pp]reemption")),
 )
 _FATAL = re.compile(r"^\s*Traceback|Memory access fault|\bFatal\b|\b(?:ERROR|CRITICAL)\b")
 """Pattern of an error in a line without a level."""
-_KEPT_LINES = 200
+
 _COLUMNS = {"jit_lines": "jit", "compile_lines": "compile", "error_lines": "error"}
 _PIECES = 3
 """Pieces per look: all that `LogFollower` does not skip, so that no line waits for a later look."""
@@ -67,7 +67,7 @@ _POLL_S = 0.25
 
 
 def kind_of(line: str) -> str | None:
-    """`jit`, `compile`, `preemption` or `error` for a line that affects a measured window; else None. Pure."""
+    """`jit`, `compile` or `error` for a line that affects a measured window; else None. Pure."""
     for kind, pattern in _KINDS:
         if pattern.search(line):
             return kind
@@ -92,15 +92,14 @@ class LogLook:
 class LogWatch(Monitor):
     """Reads a server's log four times a second while the context is open, and counts the lines of each kind.
 
-    AITER's lines have no time, so a line's time is that of the look. The first 200 lines of each kind are kept;
-    all are counted. Without a log (attached server) `view` gives None.
+    AITER's lines have no time, so a line's time is that of the look. Without a log (attached server) `view` gives
+    None.
     """
 
     path: Path | None
     looks: list[LogLook] = field(default_factory=list)
     """Looks with lines to count."""
-    lines: dict[str, list[str]] = field(default_factory=dict)
-    """Kind to its kept lines."""
+
     _follower: LogFollower | None = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> Self:
@@ -134,16 +133,9 @@ class LogWatch(Monitor):
             last_ns = now_ns
 
     def _look(self, follower: LogFollower, after_ns: int) -> None:
-        counts: dict[str, int] = {}
         skipped = follower.skipped_bytes
-        for _ in range(_PIECES):
-            for line in follower.lines():
-                kind = kind_of(line)
-                if kind is not None:
-                    counts[kind] = counts.get(kind, 0) + 1
-                    kept = self.lines.setdefault(kind, [])
-                    if len(kept) < _KEPT_LINES:
-                        kept.append(line[:500])
+        kinds = (kind_of(line) for _ in range(_PIECES) for line in follower.lines())
+        counts = Counter(kind for kind in kinds if kind is not None)
         has_skipped = follower.skipped_bytes > skipped
         if counts or has_skipped:
             # The time after reading: a line may have been written while the log was read.

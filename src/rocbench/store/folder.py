@@ -197,8 +197,9 @@ class RunFolder:
         path = self.path / name
         try:
             with open(path, "a+b", opener=private.opener) as file:
-                if file.tell() and writing.last_byte(file) != b"\n":
-                    line = "\n" + line
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else "\n" + line
                 file.write(line.encode())
         except OSError as error:
             raise writing.full(path, error) from None
@@ -245,7 +246,8 @@ class RunFolder:
             return row
         self._write_cells()
         for name in parts:
-            if self._part_bytes(name) < REBUILD_BYTES:
+            paths = (self.path / "parts" / name).glob("*.parquet")
+            if sum(path.stat().st_size for path in paths) < REBUILD_BYTES:
                 self.join(name)
         return row
 
@@ -378,13 +380,8 @@ class RunFolder:
             (path for path in files if path.is_file() and not path.is_symlink()), self.path, other.path
         )
 
-    def _part_bytes(self, name: str) -> int:
-        return sum(part.stat().st_size for part in (self.path / "parts" / name).glob("*.parquet"))
-
     def _read_rows(self) -> list[Row]:
-        rows = [
-            reading.row(path) for path in reading.by_time(reading.json_files(self.path / "parts" / "cells"))
-        ]
+        rows = [reading.row(path) for path in reading.json_files(self.path / "parts" / "cells")]
         path = self.path / "cells.parquet"
         if not rows and path.is_file():
             with reading.damage(path, reading.RESTORE):

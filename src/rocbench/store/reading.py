@@ -85,17 +85,11 @@ def once(rows: Iterable[Row]) -> list[Row]:
 
 
 def json_files(folder: Path) -> list[Path]:
-    """Return the JSON files of a folder; empty if it does not exist. Raises PermissionError, unlike a glob."""
+    """Return the JSON files of a folder, oldest first; empty without the folder. Raises OSError, unlike a glob."""
     try:
-        return [path for path in folder.iterdir() if path.suffix == ".json"]
-    except PermissionError:
-        raise
-    except OSError:
+        paths = [path for path in folder.iterdir() if path.suffix == ".json"]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def by_time(paths: Iterable[Path]) -> list[Path]:
-    """Return files in the order in which they were written, oldest first."""
     return sorted(paths, key=lambda path: path.lstat().st_mtime_ns)
 
 

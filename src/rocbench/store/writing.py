@@ -52,7 +52,7 @@ def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
             status = place.lstat()
         except OSError:  # it does not exist yet: the code that creates it reports errors
             return
-        _refuse(place, status, fix, links=inside, folders=inside)
+        _refuse(place, status, fix, inside=inside)
         is_run = False
         with suppress(OSError):
             is_run = reading.is_run(place)
@@ -78,15 +78,15 @@ def refuse_anothers_run(path: Path, fix: str = "choose another --out") -> None:
     places = [path / name for name in ("plan.json", "manifest.json", "parts", "servers")]
     for place in places:  # grows by the subfolders of checked folders
         with suppress(OSError):  # missing or not readable: nothing is written below it
-            _refuse(place, place.lstat(), fix, links=True, folders=True)
+            _refuse(place, place.lstat(), fix, inside=True)
             if place.is_dir():
                 places += [child for child in place.iterdir() if child.is_dir()]
 
 
-def _refuse(place: Path, status: os.stat_result, fix: str, *, links: bool, folders: bool) -> None:
-    """Refuse anything that belongs to another user; with `links` this user's own links too."""
+def _refuse(place: Path, status: os.stat_result, fix: str, *, inside: bool) -> None:
+    """Refuse another user's link; inside a run folder any link, and everything that belongs to another user."""
     is_anothers, is_link = _is_another_user(status.st_uid), stat.S_ISLNK(status.st_mode)
-    if not (is_link and (links or is_anothers)) and not (folders and is_anothers):
+    if not (is_link and is_anothers) and not (inside and (is_link or is_anothers)):
         return
     kind = "link" if is_link else "folder" if stat.S_ISDIR(status.st_mode) else "file"
     reason = f"belongs to another user (uid {status.st_uid})" if is_anothers else "is part of a run folder"
@@ -132,12 +132,6 @@ def output_file(path: Path, data: bytes | str) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
-
-
-def last_byte(file: BinaryIO) -> bytes:
-    """Return the last byte of a file."""
-    file.seek(-1, os.SEEK_END)
-    return file.read(1)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What one server costs when something goes wrong around it that nobody expected."""
+"""An unexpected exception during one server, and a full disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "sk-planted-0123456789"
 
 @pytest.fixture
 def conduct(tmp_path, monkeypatch):
-    """A conductor over two models, around whose servers the given exceptions come up."""
+    """A conductor over two models whose servers raise the given exceptions."""
 
     def make(*errors: Exception) -> Conductor:
         left = list(errors)
@@ -39,7 +39,7 @@ def conduct(tmp_path, monkeypatch):
 
 
 def test_an_unforeseen_exception_costs_one_server(conduct, capsys):
-    """Its cells say so, the traceback goes to the log, the next server is tried, and no key is shown."""
+    """Its cells have the reason, the log has the traceback, the next server starts, and no key is shown."""
     made = conduct(ValueError(f"Invalid header value Bearer {KEY}"), AttributeError("no get"))
     with SignalGuard() as guard:
         for launch in made.plan.launches:
@@ -56,14 +56,14 @@ def test_an_unforeseen_exception_costs_one_server(conduct, capsys):
 
 
 def test_a_full_disk_still_ends_the_run(conduct):
-    """Nothing measured from then on could be kept."""
+    """Later measurements could not be stored."""
     made = conduct(OSError(errno.ENOSPC, "No space left on device"))
     with SignalGuard() as guard, pytest.raises(DiskFault):
         made.launch(made.plan.launches[0], guard)
 
 
 def test_a_file_where_the_run_folder_is_to_be(tmp_path):
-    """More room would not help."""
+    """Free space would not help."""
     (tmp_path / "run").touch()
     for path in (tmp_path / "run", tmp_path / "run" / "below"):
         with pytest.raises(InputError, match="path of the run folder is a file"):

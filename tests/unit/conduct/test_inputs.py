@@ -47,14 +47,14 @@ def of_trace(path: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_missing_dataset_is_one_fault_of_the_plan(tmp_path):
-    """However many cells send it."""
+    """Each file is reported once, for any number of cells."""
     faults, _ = told({"workloads": [workload(tmp_path, dataset={"path": "none.jsonl"})]})
     assert faults.count("no such file") == 1
     assert faults.startswith("none.jsonl: ")
 
 
 def test_a_trace_tells_its_unit_and_length_or_is_refused(tmp_path, capsys):
-    """As stated, by its form, or not at all."""
+    """Its form is the stated one, the recognised one, or an error."""
     path = written(tmp_path, MOONCAKE)
     faults, notes = told(of_trace(path))
     assert not faults
@@ -75,14 +75,14 @@ def test_a_trace_tells_its_unit_and_length_or_is_refused(tmp_path, capsys):
 
 
 def test_a_trace_beside_a_dataset_is_a_fault(tmp_path):
-    """Only one of the two can be sent."""
+    """A cell cannot send both."""
     path = written(tmp_path, MOONCAKE)
     faults, _ = told(of_trace(path) | {"workloads": [workload(tmp_path, dataset={"path": path})]})
     assert "not the dataset of workload w" in faults
 
 
 def test_requests_that_the_planned_server_refuses_are_told(tmp_path):
-    """Longer than --max-model-len, by the lengths in the file."""
+    """The lengths in the file exceed --max-model-len."""
     changes = of_trace(written(tmp_path, MOONCAKE)) | {"serve_args": {"max-model-len": 4096}}
     assert (
         "will refuse 4 of 4 requests in the file: they need more than --max-model-len 4096"
@@ -91,7 +91,7 @@ def test_requests_that_the_planned_server_refuses_are_told(tmp_path):
 
 
 def test_a_token_beyond_the_model_s_vocabulary_is_a_fault(tmp_path):
-    """By the profile's size, or the one that is given."""
+    """By the profile's vocabulary size, or the given one."""
     changes = {
         "workloads": [workload(tmp_path, dataset={"path": written(tmp_path, [{"prompt": [1, 200_000]}])})]
     }
@@ -130,7 +130,7 @@ def test_nothing_is_started_or_written(tmp_path, monkeypatch, run):
 
 
 def test_notes_of_files_reach_the_load(tmp_path):
-    """They stand in the notes of the load, and so beside its row."""
+    """They are among the notes of the load, and so in its row."""
     from rocbench.load.requestfactory import RequestFactory
     from rocbench.load.spec import Closed, Dataset, Dialect, Lengths, LoadSpec, RequestPlan, Target
 

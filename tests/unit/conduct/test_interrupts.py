@@ -1,4 +1,4 @@
-"""Signals that end a run: caught by bench and by a sweep, given back afterwards, and not by a load worker."""
+"""Signals that end a run: handled by bench and by a sweep, restored afterwards, and ignored by a load worker."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from rocbench.errors import Interrupted
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Handlers of a process that ignores no signal, as one under nohup does; this process's own are put back."""
+    """Handlers of a process that ignores no signal, unlike one under nohup; this process's own are restored."""
     old = {number: signal.getsignal(number) for number in STOPS}
     if old[signal.SIGHUP] is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -25,7 +25,7 @@ def handlers():
 
 @pytest.mark.parametrize("number", STOPS)
 def test_each_ends_a_sweep(handlers, number):
-    """Raised where the run stands; within a drain only at the second."""
+    """A signal raises at once; during a drain only the second one does."""
     with SignalGuard() as guard:
         with guard.draining() as asked:
             os.kill(os.getpid(), number)
@@ -39,7 +39,7 @@ def test_each_ends_a_sweep(handlers, number):
 
 @pytest.mark.parametrize("number", STOPS)
 def test_each_ends_any_command(monkeypatch, capsys, number):
-    """With the code of an interrupt."""
+    """The exit code is that of an interrupt."""
     monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -48,7 +48,7 @@ def test_each_ends_any_command(monkeypatch, capsys, number):
 
 
 def test_nohup(monkeypatch):
-    """A run that was to outlive its terminal does."""
+    """A run under nohup continues after its terminal is closed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with SignalGuard():
         os.kill(os.getpid(), signal.SIGHUP)
@@ -59,7 +59,7 @@ def test_nohup(monkeypatch):
 
 
 def test_a_handler_that_is_not_pythons(monkeypatch):
-    """As a library may have set one: it cannot be put back, and that is no error."""
+    """A handler set by a library outside Python cannot be restored, which is not an error."""
     really = signal.signal
 
     def unknown(number: int, handler: object) -> None:
@@ -72,7 +72,7 @@ def test_a_handler_that_is_not_pythons(monkeypatch):
 
 
 def test_what_is_typed_is_not_for_a_load_worker():
-    """Ctrl-C and its like reach the whole process group."""
+    """Ctrl-C and similar signals reach the whole process group."""
     worker = subprocess.Popen(
         [sys.executable, "-c", "import sys; from rocbench.load import worker; worker.Control = lambda *words: print(*words, flush=True); worker.main()", "0", "1"],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What one cell's readings come to."""
+"""Columns from one cell's readings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rocbench.records import ServerSample
 
 
 def test_a_simulated_server_that_died_had_said_so():
-    """Any reading tells it: the last may have failed, or come from whatever took the port."""
+    """Any reading shows it: the last one may have failed, or be of another process on the port."""
     said = ServerSample(1, {"sim_steps_total": 1.0})
     silent = ServerSample(2, {"generation_tokens_total": 1.0})
 
@@ -32,7 +32,7 @@ def test_a_simulated_server_that_died_had_said_so():
     ],
 )
 def test_only_a_process_that_ended_is_dead(ended_by, died, unresponsive, wanted):
-    """Refused connections and failed health checks are told as what they are."""
+    """Refused connections and failed health checks do not mean that the server died."""
     health = HealthWatch("http://127.0.0.1:9", died=died, unresponsive=unresponsive)
 
     assert measure.how_it_ended(ended_by, health) == wanted

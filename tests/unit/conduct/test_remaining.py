@@ -1,4 +1,4 @@
-"""What is still to measure, given the rows on disk."""
+"""Remaining measurements, given the rows on disk."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def row(run, figure=100.0, **more):
 
 
 def todo(plan, rows, redo=(), launch=0, **more):
-    """(level, repeat, discarded) of what a launch would make."""
+    """(level, repeat, discarded) of the due runs of a launch."""
     runs = Goal.of(plan).todo(plan.launches[launch], rows, set(redo), **more)
     return [(run.cell.level.concurrency, run.repeat, run.discarded) for run in runs]
 
 
 def test_all_then_the_rest_then_nothing():
-    """What is on disk is not measured again."""
+    """Rows on disk are not measured again."""
     plan = plan_of(BASE | {"repeats": 2})
     runs = plan.launches[0].runs
 
@@ -38,7 +38,7 @@ def test_all_then_the_rest_then_nothing():
 
 
 def test_an_invalid_row_is_made_again_only_by_a_resumed_run():
-    """Within a run an invalid row stands; a resumed one takes it up again, an unknown one never."""
+    """An invalid row is measured again by a resumed run only; a row of unknown validity never."""
     plan = plan_of(BASE)
     first, second = plan.launches[0].runs
     rows = [row(first, valid=False), row(second, valid=None)]
@@ -49,7 +49,7 @@ def test_an_invalid_row_is_made_again_only_by_a_resumed_run():
 
 
 def test_what_is_missing_comes_before_what_was_invalid():
-    """Each with the discarded repeat of its cell before it, once; the invalid may be left for later altogether."""
+    """Each after the discarded repeat of its cell, once; invalid ones can all be left for later."""
     plan = plan_of(BASE | {"discard_first": True, "repeats": 2})
     runs = [run for run in plan.launches[0].runs if not run.discarded]
     rows = [row(run, valid=run.cell.level.concurrency == 2) for run in runs[:2]]
@@ -66,7 +66,7 @@ def test_what_is_missing_comes_before_what_was_invalid():
 
 
 def test_discarded_repeats_are_made_when_something_follows():
-    """After a new load the missing cells are measured once more first, the others not at all."""
+    """After a new server start the missing cells have a discarded repeat first, the others are not measured."""
     plan = plan_of(BASE | {"discard_first": True, "repeats": 2})
     runs = plan.launches[0].runs
     done = [row(run) for run in runs if not (run.cell.level.concurrency == 2 and run.repeat == 2)]
@@ -76,7 +76,7 @@ def test_discarded_repeats_are_made_when_something_follows():
 
 
 def test_until_ends_when_the_interval_is_narrow():
-    """At least three repeats; then the narrow cell is left and the wide one goes on."""
+    """At least three repeats; then only the cell with the wide interval continues."""
     plan = plan_of(BASE | {"until": {"interval_half_width": "2%", "max": 6}})
     runs = plan.launches[0].runs
     narrow, wide = {1: 100.0, 2: 100.1, 3: 99.9}, {1: 100.0, 2: 110.0, 3: 90.0}
@@ -89,7 +89,7 @@ def test_until_ends_when_the_interval_is_narrow():
 
 
 def test_until_makes_the_repeats_that_were_asked_for():
-    """`repeats: 5` beside `until`: five even when three were narrow already."""
+    """`repeats: 5` with `until`: five, even if the interval is narrow after three."""
     plan = plan_of(
         BASE | {"concurrency": [1], "repeats": 5, "until": {"interval_half_width": "2%", "max": 8}}
     )
@@ -99,7 +99,7 @@ def test_until_makes_the_repeats_that_were_asked_for():
 
 
 def test_invalid_and_discarded_figures_make_no_interval_narrow():
-    """Only rows that count are looked at."""
+    """Only rows that count affect the interval."""
     plan = plan_of(BASE | {"concurrency": [1], "until": {"interval_half_width": "2%", "max": 4}})
     runs = plan.launches[0].runs
     rows = [row(runs[0]), row(runs[1]), row(runs[2], valid=False)]
@@ -108,7 +108,7 @@ def test_invalid_and_discarded_figures_make_no_interval_narrow():
 
 
 def test_arms_go_on_together():
-    """One arm that is still wide keeps its partner going: effects need whole repeats."""
+    """One arm with a wide interval makes its partner continue: effects need whole repeats."""
     plan = plan_of(
         BASE
         | {

@@ -1,4 +1,4 @@
-"""What a row says of its cell before anything was measured."""
+"""Columns of a row that describe its cell, and stored plans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from virtual import SMALL, plan_of
 
 
 def test_a_row_says_what_a_request_is_beside_its_means():
-    """A workload of the same name with other content, and a load with another end, are told apart; defaults are not."""
+    """A workload of the same name with other content, and a load with another end, differ; defaults are omitted."""
     plain = {"name": "w", "isl": {"mean": 100}, "osl": {"mean": 10}}
     drawn = {"osl": {"kind": "uniform", "mean": 10, "low": 5, "high": 15}, "shared_prefix_ratio": 0.5}
 
@@ -36,7 +36,7 @@ def test_a_row_says_what_a_request_is_beside_its_means():
 
 
 def test_a_key_among_the_flags_stands_nowhere(capsys):
-    """Neither in the plan, the rows, nor on the screen, however short it is."""
+    """A key, even a short one, is not in the plan, the rows or on the screen."""
     given = {"api-key": "k3y", "hf_token": "t0k"}
     overrides = Overrides(args={"api_key": "k3z"}, env={"AWS_SECRET_ACCESS_KEY": "s3c"})
     plan = plan_of(SMALL | {"serve_args": given}, overrides)
@@ -56,7 +56,7 @@ def test_a_key_among_the_flags_stands_nowhere(capsys):
 
 
 def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
-    """A run folder keeps no secret, and no server is started with the mask in its place."""
+    """A run folder stores no secret, and no server starts with the mask in its place."""
     monkeypatch.delenv("MY_TOKEN", raising=False)
     with pytest.raises(InputError, match="MY_TOKEN is not stored"):
         bind._unmasked_value("MY_TOKEN", "***")
@@ -74,7 +74,7 @@ def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
 
 
 def test_a_variable_that_is_not_listed_decides():
-    """Two values are two cells, in ids and rows; a plan that was stored makes the same again."""
+    """Two values are two cells, with different ids and rows; a stored plan gives the same cells."""
     plans = [plan_of(SMALL | {"env": {"MINE": value}}) for value in ("TRUE", "FALSE")]
     ids = {plan.groups[0].cells[0].cell_id for plan in plans}
     told = {str(rows.tags(plan, plan.launches[0], plan.launches[0].runs[0])["serve_env"]) for plan in plans}
@@ -88,7 +88,7 @@ def test_a_variable_that_is_not_listed_decides():
 
 
 def test_a_manifest_that_lacks_a_workload_of_its_plan():
-    """It is named; no cell can be made of a load that nobody knows."""
+    """The missing workload is named."""
     plan = plan_of(SMALL)
     manifest = rows.manifest(plan, "r", "", {})
     name, _ = manifest["workloads"].popitem()
@@ -109,7 +109,7 @@ def test_a_manifest_that_lacks_a_workload_of_its_plan():
     ],
 )
 def test_overrides_that_no_command_line_gave(overrides, told):
-    """A plan is made of none that are of another type."""
+    """Overrides of another type are refused."""
     plan = plan_of(SMALL)
     stored = rows.plan_json(plan, Overrides(), None) | {"overrides": overrides}
 
@@ -118,7 +118,7 @@ def test_overrides_that_no_command_line_gave(overrides, told):
 
 
 def test_the_client_s_options_are_read_as_they_were_written():
-    """And none that are of another type."""
+    """Client options of another type are refused."""
     assert rows.client({"client": {"cpus": [1, 2], "tokenizer": None}}) == bind.ClientOptions(cpus=(1, 2))
     assert rows.client({"client": None}) == rows.client({}) == bind.ClientOptions()
     for odd in ({"cpus": 5}, {"mine": 1}, {"vocab_size": "many"}):
@@ -127,7 +127,7 @@ def test_the_client_s_options_are_read_as_they_were_written():
 
 
 def test_a_plan_stored_with_an_open_value(monkeypatch):
-    """As before there was a table: $ROCBENCH_SHOWN makes the same cells, and the message says so."""
+    """$ROCBENCH_SHOWN gives the same cells, and the message says so."""
     plan = plan_of(SMALL | {"env": {"MINE": "TRUE"}})
     monkeypatch.setattr("rocbench.variables._more", {"MINE"})
     old = plan_of(SMALL | {"env": {"MINE": "TRUE"}})
@@ -143,7 +143,7 @@ def test_a_plan_stored_with_an_open_value(monkeypatch):
 
 
 def test_what_a_plan_names_is_no_secret(monkeypatch):
-    """A variable that is called like one holds the image's registry or the server's address."""
+    """A variable with a secret name may hold the image's registry or the server's address."""
     plan = plan_of(SMALL | {"server": {"kind": "container", "image": "reg.example.com/v@sha256:" + "0" * 64}})
     monkeypatch.setenv("A_KEY", "reg.example.com")
 
@@ -152,7 +152,7 @@ def test_what_a_plan_names_is_no_secret(monkeypatch):
 
 
 def test_a_failed_row_says_that_it_was_forced():
-    """Forced rules are often why the server failed."""
+    """Forced rules are often the reason why the server failed."""
     overrides = Overrides(tp=3, force=True)
     plan = plan_of(SMALL | {"models": ["deepseek-r1"]}, overrides)
     launch = plan.launches[0]

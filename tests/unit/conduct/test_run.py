@@ -1,4 +1,4 @@
-"""What a run checks before it starts servers."""
+"""Checks of a run before it starts servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from virtual import SMALL, Killed, World, bench, json_of, keys, plan_of
 
 @pytest.mark.parametrize("kind", ["process", "container"])
 def test_the_node_is_examined_for_the_servers_own_environment(monkeypatch, kind):
-    """A variable of the sweep counts; the shell's counts for a process only, for a container does not get it."""
+    """A variable of the sweep counts; the shell's counts only for a process, because a container does not get it."""
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0")
     sweep = {
         "name": "t",
@@ -33,7 +33,7 @@ def test_the_node_is_examined_for_the_servers_own_environment(monkeypatch, kind)
 
 
 def test_a_crash_tells_how_to_go_on(tmp_path, monkeypatch):
-    """What was measured before it is on disk."""
+    """The note names the command that resumes the run."""
     measure = run.one_by_one
     monkeypatch.setattr(run, "one_by_one", lambda *given: [measure(*given), {}["x"]])
     with pytest.raises(KeyError) as caught:
@@ -45,7 +45,7 @@ def test_a_crash_tells_how_to_go_on(tmp_path, monkeypatch):
 
 
 def test_an_axis_with_the_value_of_a_secret(monkeypatch):
-    """It would stand in every key: told, not repeated. A model that a secret is called by is no secret."""
+    """Every key would show it: the error does not repeat it. The name of a model is not a secret, even if a variable has it."""
     monkeypatch.setenv("MY_TOKEN", "v4lue-of-mine")
     monkeypatch.setenv("OTHER_TOKEN", "qwen3-235b")
     plan = plan_of(SMALL | {"matrix": {"product": {"served_model_name": ["v4lue-of-mine", "b"]}}})
@@ -57,7 +57,7 @@ def test_an_axis_with_the_value_of_a_secret(monkeypatch):
 
 @pytest.mark.parametrize("value", ["000000", "concurrency", "launches", "run_id"])
 def test_a_secret_that_reads_like_our_own_words(monkeypatch, tmp_path, value):
-    """In the shell and in the sweep: the run is written whole, and goes on after it was killed, with the same cells."""
+    """In the shell and in the sweep: the run is written completely, and resumes with the same cells after it was killed."""
 
     def killed(run_: Run) -> None:
         if run_.cell.level.concurrency == 8:

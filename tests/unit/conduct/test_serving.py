@@ -1,4 +1,4 @@
-"""`bench serve` beside runs: who holds the node, and what is left of a server that failed."""
+"""`bench serve` and runs on one node, and the folder of a server that failed."""
 
 import os
 import tempfile
@@ -22,7 +22,7 @@ def state(tmp_path, monkeypatch):
 
 
 def serve(monkeypatch, code=1, inside=lambda: None):
-    """`bench serve` with a server that ends at once; gives the folder it got."""
+    """Run `bench serve` with a server that ends at once; return its folder."""
     got = []
 
     @contextmanager
@@ -48,7 +48,7 @@ def serve(monkeypatch, code=1, inside=lambda: None):
 
 
 def test_a_log_that_is_pointed_at_is_there(monkeypatch):
-    """The folder of a server that failed stays; that of one that was stopped by hand does not."""
+    """The folder of a failed server is kept; that of a stopped one is removed."""
     with pytest.raises(ServerFault, match="exited by itself with exit code 1") as caught:
         serve(monkeypatch)
     assert "unlike any other" in Path(caught.value.where).read_text()
@@ -62,7 +62,7 @@ def test_a_log_that_is_pointed_at_is_there(monkeypatch):
 
 
 def test_no_run_beside_a_server(monkeypatch):
-    """Whoever comes second is told of the first."""
+    """The error of the second names the first."""
 
     def run():
         with pytest.raises(NodeFault, match=rf"held by .*pid {os.getpid()}"), lock.node_lock():
@@ -75,7 +75,7 @@ def test_no_run_beside_a_server(monkeypatch):
 
 
 def test_no_server_beside_an_orphan(monkeypatch):
-    """It may hold the GPUs."""
+    """An orphan may use the GPUs."""
     left = SimpleNamespace(text=lambda: "llama at http://h", doubt="")
     monkeypatch.setattr(orphans, "find", lambda: (left,))
     with pytest.raises(NodeFault, match="left a server behind: llama at"):

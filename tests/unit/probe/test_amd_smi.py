@@ -33,7 +33,7 @@ def test_both_shapes_give_the_same_sample(amd_smi_on_path):
 
 
 def test_throttle_is_told_by_the_newer_shape_only(amd_smi_on_path, shape):
-    """Where the tool has no violation status, throttling is absent, not false."""
+    """Without a violation status throttling is absent, not false."""
     rows = amd_smi.ask("metric")
 
     assert rows is not None
@@ -42,7 +42,7 @@ def test_throttle_is_told_by_the_newer_shape_only(amd_smi_on_path, shape):
 
 
 def test_thermal_throttle():
-    """A thermal limit in force is throttling; the power cap, which is always reached, is none."""
+    """An active thermal limit is throttling; the power cap, which is always reached, is not."""
     hot = {
         "gpu": 0,
         "throttle": {"hbm_thermal_violation_status": "ACTIVE", "ppt_violation_status": "NOT ACTIVE"},
@@ -57,7 +57,7 @@ def test_thermal_throttle():
 
 
 def test_not_available_is_absent():
-    """N/A, a missing section and a strange value all become None."""
+    """N/A, a missing section and an unexpected value become None."""
     row = {
         "gpu": 3,
         "power": {"socket_power": "N/A"},
@@ -68,7 +68,7 @@ def test_not_available_is_absent():
 
 
 def test_whole_sections_not_available():
-    """ "N/A" in place of a section, or a number that is none, leaves its values absent."""
+    """ "N/A" in place of a section, or an invalid number, leaves the values absent."""
     sections = ("usage", "power", "clock", "temperature", "ecc", "energy", "mem_usage", "throttle")
     row = {"gpu": 2} | dict.fromkeys(sections, "N/A")
 
@@ -79,14 +79,14 @@ def test_whole_sections_not_available():
 
 
 def test_row_without_its_gpu_is_no_row():
-    """Whose reading it is cannot be told; a tool that tells it of none has not answered."""
+    """A row without its GPU is dropped; an answer without any GPU is no answer."""
     assert amd_smi.rows('[{"gpu": "N/A"}, {"gpu": "1"}, {}]') == [{"gpu": 1}]
     assert amd_smi.rows('{"gpu_data": [{"gpu": "N/A"}]}') is None
 
 
 @pytest.mark.parametrize("text", ["", "no json", "3", '"text"', '{"error": 1}', "null"])
 def test_other_output_is_no_answer(text):
-    """Anything but rows is no answer."""
+    """Output without rows is no answer."""
     assert amd_smi.rows(text) is None
 
 
@@ -96,7 +96,7 @@ def test_single_row():
 
 
 def test_processes(amd_smi_on_path, answers):
-    """Processes are listed by GPU; the sentence for none is no process."""
+    """Processes are listed by GPU; the text for "none" is not a process."""
     answers(
         "process",
         '{"process_info":"No running processes detected"}',
@@ -111,7 +111,7 @@ def test_processes(amd_smi_on_path, answers):
 
 
 def test_processes_that_are_not_told():
-    """A process without its pid is one; a GPU whose list is not told is left out, not empty."""
+    """A process without a pid counts; a GPU without a list is omitted, not empty."""
     rows = [
         {"gpu": 0, "process_list": [{"process_info": {"name": "python3", "pid": "N/A"}}]},
         {"gpu": 1, "process_list": [{"process_info": "N/A"}]},
@@ -131,7 +131,7 @@ def test_missing_tool(no_amd_smi):
 
 
 def test_hanging_tool(amd_smi_on_path, monkeypatch):
-    """A tool that hangs is given up after its time."""
+    """A tool that hangs is abandoned after its time limit."""
     monkeypatch.setenv("AMD_SMI_HANG", "1")
 
     assert amd_smi.ask("metric", timeout_s=0.2) is None
@@ -142,7 +142,7 @@ def test_hanging_tool(amd_smi_on_path, monkeypatch):
 
 
 def test_output_beside_a_failing_exit(tmp_path):
-    """amd-smi fails for one value it cannot read and prints all others: those are used."""
+    """amd-smi exits non-zero for one unreadable value and prints all others: they are used."""
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\necho '[{\"gpu\": 0}]'\nexit 1\n")
     tool.chmod(0o755)
@@ -182,7 +182,7 @@ DOCUMENTS = (
     st.booleans(),
 )
 def test_whatever_stands_around_the_answer(document, before, after, lines):
-    """Warnings, banners, colour and byte order marks on standard output cost no reading, and are kept."""
+    """Warnings, banners, colours and byte order marks on standard output do not prevent a reading, and are kept."""
     between = "\n" if lines else " "
     text = between.join([*before, document, *after])
 
@@ -193,12 +193,12 @@ def test_whatever_stands_around_the_answer(document, before, after, lines):
 
 @given(st.text(max_size=200))
 def test_no_answer_is_none(text):
-    """What holds no row is no answer, whatever it is."""
+    """Text without a row is no answer."""
     assert amd_smi.rows(text.replace("gpu", "").replace("[]", "")) is None
 
 
 def test_warning_is_passed_on(tmp_path, monkeypatch):
-    """Each line beside the JSON, on either output, is told once, with what to do where that is known."""
+    """Each line next to the JSON, on either output, is reported once, with the fix if known."""
     tool = tmp_path / "amd-smi"
     tool.write_text(f'#!/bin/sh\necho "{GROUPS}"\necho "slow link" >&2\necho \'[{{"gpu": 0}}]\'\nexit 3\n')
     tool.chmod(0o755)
@@ -211,7 +211,7 @@ def test_warning_is_passed_on(tmp_path, monkeypatch):
 
 
 def test_failure_of_the_tool_keeps_its_words(tmp_path, monkeypatch):
-    """A tool that fails gives no rows; of its traceback the last line is kept."""
+    """A tool that fails gives no rows; the last line of its traceback is kept."""
     tool = tmp_path / "amd-smi"
     frames = 'Traceback (most recent call last):\n  File "x", line 1\nRuntimeError: no driver'
     tool.write_text(f"#!/bin/sh\necho '{frames}' >&2\nexit 1\n")

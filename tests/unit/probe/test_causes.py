@@ -1,4 +1,4 @@
-"""What stands in the way of an answer is said as what it is."""
+"""The cause of a missing answer or a refusal, and its fix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ URL = "http://node7:8000"
 
 
 def told(error: OSError, url: str = URL, *, connected: bool = False) -> causes.Cause:
-    """The cause of an error that came up before a connection stood, or after."""
+    """The cause of an error before or after the connection was made."""
     if connected:
         return causes.of_error(error, url)
     fault = NoConnection(str(error))
@@ -30,14 +30,14 @@ def told(error: OSError, url: str = URL, *, connected: bool = False) -> causes.C
 
 
 def unverified(code: int) -> ssl.SSLCertVerificationError:
-    """What Python raises for a certificate."""
+    """Python's error for a certificate."""
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code, error.verify_message = code, "what OpenSSL says"
     return error
 
 
 def broken(reason: str) -> ssl.SSLError:
-    """What Python raises in a handshake."""
+    """Python's error in a handshake."""
     error = ssl.SSLError(1, reason)
     error.reason = reason
     return error
@@ -72,7 +72,7 @@ def broken(reason: str) -> ssl.SSLError:
     ids=lambda value: str(value)[:30] if isinstance(value, str) else None,
 )
 def test_faults_before_an_answer(error, what, fix, lasting):
-    """Certificate, TLS, name, connection and proxy each have words and a fix of their own."""
+    """Certificate, TLS, name, connection and proxy errors each have their own message and fix."""
     cause = told(error, "https://node7:8000" if isinstance(error, ssl.SSLError) else URL)
 
     assert what in cause.what
@@ -106,7 +106,7 @@ def test_faults_before_an_answer(error, what, fix, lasting):
     ],
 )
 def test_statuses(status, words, fix):
-    """Each status has what follows from it, and the server's own words."""
+    """Each status has its fix, and the message quotes the server's words."""
     cause = causes.of_status(status, words, URL, api="completions")
 
     assert fix in cause.fix
@@ -127,7 +127,7 @@ def test_statuses(status, words, fix):
     ],
 )
 def test_where_a_redirect_leads(location, target):
-    """A base URL to give instead, without the API's path and without secrets."""
+    """The base URL to use instead, without the API's path and without secrets."""
     assert causes.base_of(location, URL) == target
     if target:
         assert f"--base-url {target}" in causes.of_status(307, "", URL, location=location).fix
@@ -135,7 +135,7 @@ def test_where_a_redirect_leads(location, target):
 
 @given(st.text(max_size=2000))
 def test_words_are_safe_for_a_terminal(text):
-    """Whatever a server says becomes one line without control characters, bounded in length."""
+    """Any text of a server becomes one line without control characters, of bounded length."""
     shown = one_line(text)
 
     assert len(shown) <= 500
@@ -145,7 +145,7 @@ def test_words_are_safe_for_a_terminal(text):
 
 @given(st.integers(300, 599), st.text(max_size=80), st.sampled_from(["", "completions", "chat"]))
 def test_every_refusal_has_words_and_a_fix(status, words, api):
-    """No status and no words leave a user without what to do."""
+    """Every status and text has a message and a fix."""
     cause = causes.of_status(status, words, URL, api=api)
 
     assert cause.what
@@ -171,7 +171,7 @@ def test_every_refusal_has_words_and_a_fix(status, words, api):
     ],
 )
 def test_who_has_a_proxy(monkeypatch, url, proxied):
-    """Loopback in all its forms and what no_proxy names go straight; everything else by the proxy."""
+    """Loopback in all its forms and hosts in no_proxy are reached directly, all others through the proxy."""
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.setenv(name, "http://us%40er:p%3Ass@proxy:3128")
@@ -186,7 +186,7 @@ def test_who_has_a_proxy(monkeypatch, url, proxied):
 
 @pytest.mark.parametrize("value", ["socks5://p:1", "https://p:1", "http://", "http://p:x", "http://[::1"])
 def test_proxies_that_cannot_be_used(monkeypatch, value):
-    """Told by the variable's name, before anything is sent."""
+    """The error names the variable, before anything is sent."""
     monkeypatch.setenv("http_proxy", value)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(InputError, match="http_proxy"):

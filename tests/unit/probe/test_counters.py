@@ -1,4 +1,4 @@
-"""Counters that fall, and processes that began anew."""
+"""Counters that fall, and processes that restarted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKENS = "generation_tokens_total"
 
 
 def readings(*values: dict[str, float]) -> list[ServerSample]:
-    """One after the other."""
+    """Readings in the order of their time."""
     return [ServerSample(at, value) for at, value in enumerate(values)]
 
 
@@ -41,7 +41,7 @@ def of(name: str, *values: float) -> list[ServerSample]:
     ],
 )
 def test_another_process_answers(samples, wanted):
-    """A later start, or token counters that begin anew once; several in turn, and silence, prove nothing."""
+    """A later start, or token counters that start again once, show a restart; several processes in turn, or no data, do not."""
     assert restarted(samples) is wanted
 
 
@@ -59,12 +59,12 @@ def test_another_process_answers(samples, wanted):
     ],
 )
 def test_counters_that_fall(samples, wanted):
-    """Gauges may; a reading that failed lies between two that compare; rounding is no fall."""
+    """Gauges may fall; readings around a failed one are compared; rounding is not a fall."""
     assert fallen(samples) == wanted
 
 
 def test_differences_are_of_one_process():
-    """A counter that passed what it had before a restart is given away by the start time alone."""
+    """If a counter exceeds its value before a restart, only the start time shows the restart."""
     assert of_one_process(readings({STARTED: 5, TOKENS: 9}, {STARTED: 5, TOKENS: 12}))
     assert of_one_process(of(TOKENS, 9, 12))
     assert of_one_process([])
@@ -74,7 +74,7 @@ def test_differences_are_of_one_process():
 
 @given(st.lists(st.floats(0, 1e12), min_size=2))
 def test_a_process_that_goes_on_never_falls(steps):
-    """Whatever its counters gain; one that begins anew at less than it had is told."""
+    """Growing counters are of one process; a counter that starts again at less is not."""
     total, samples = 0.0, []
     for step in steps:
         total += step

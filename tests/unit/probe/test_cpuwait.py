@@ -1,4 +1,4 @@
-"""How long the server waited for a CPU, and for whom: from a /proc made for the test, and as an account of readings."""
+"""The server's wait for CPUs and its causes: from a /proc made for the test, and as an account of readings."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def reading(at_s, threads, idle=None, held=None):
 
 
 def share(*readings):
-    """What an account of these readings says."""
+    """The wait share of these readings."""
     account = Account(readings[0])
     for each in readings[1:]:
         account.add(each)
@@ -36,7 +36,7 @@ def share(*readings):
 
 @pytest.mark.parametrize("idle", [0, 60])
 def test_a_busy_loop_on_the_same_cpu(idle):
-    """Half of the CPU goes to another: the share is a half, however many idle threads stand beside."""
+    """Another process takes half of the CPU: the share is a half, whatever the number of idle threads."""
     beside = {100 + n: (0.0, 0.0) for n in range(idle)}
     before = reading(0, {1: (100.0, 7.0)} | beside)
     after = reading(10, {1: (105.0, 12.0)} | beside)
@@ -45,7 +45,7 @@ def test_a_busy_loop_on_the_same_cpu(idle):
 
 
 def test_a_server_that_competes_with_itself():
-    """64 threads on 4 CPUs wait most of the time for one another: nobody else took anything."""
+    """64 threads on 4 CPUs wait most of the time for each other: no other process took time."""
     before = reading(0, dict.fromkeys(range(64), (0.0, 0.0, ANY)), FOUR)
     after = reading(10, dict.fromkeys(range(64), (40 / 64, 10 - 40 / 64, ANY)), FOUR)
 
@@ -53,7 +53,7 @@ def test_a_server_that_competes_with_itself():
 
 
 def test_work_on_other_cpus_takes_nothing():
-    """A busy loop on a CPU that the waiting thread may not use is not what it waited for."""
+    """A busy loop on a CPU that the waiting thread may not use does not count."""
     before = reading(0, {1: (0.0, 0.0), 2: (0.0, 0.0)}, dict.fromkeys(range(2), 0.0))
     after = reading(10, {1: (6.0, 4.0), 2: (4.0, 6.0)}, dict.fromkeys(range(2), 0.0))
 
@@ -61,7 +61,7 @@ def test_work_on_other_cpus_takes_nothing():
 
 
 def test_work_while_the_server_idles():
-    """Half of what others ran fell into times in which the server wanted nothing: it lost by the other half."""
+    """Others ran half of their time while the server was idle: only the other half is a loss."""
     before = reading(0, {1: (0.0, 0.0), 2: (0.0, 0.0)})
     after = reading(10, {1: (2.0, 3.0), 2: (2.0, 2.0)}, {0: 4.0})
 
@@ -69,7 +69,7 @@ def test_work_while_the_server_idles():
 
 
 def test_one_starved_rank_among_busy_ones():
-    """Of eight ranks on CPUs of their own one shares its CPU: its share is told, not an eighth of it."""
+    """One of eight ranks, each on its own CPU, shares its CPU: the column is its share, not an eighth of it."""
     ranks = {n: frozenset({n}) for n in range(8)}
     before = reading(0, {n: (0.0, 0.0, cpus) for n, cpus in ranks.items()}, EIGHT)
     spent = {n: (3.0, 7.0, cpus) if n == 5 else (10.0, 0.0, cpus) for n, cpus in ranks.items()}
@@ -79,7 +79,7 @@ def test_one_starved_rank_among_busy_ones():
 
 
 def test_threads_that_begin_and_end():
-    """A thread that began in the window counts from its start, one that ended until it was last seen."""
+    """A thread that starts in the window counts from its start, an ended one until its last reading."""
     readings = (
         reading(0, {1: (5.0, 50.0)}),
         reading(5, {1: (6.0, 54.0), 2: (0.5, 1.0)}),
@@ -95,7 +95,7 @@ def test_threads_that_begin_and_end():
 
 
 def test_a_thread_number_that_is_used_again():
-    """A smaller sum under the same number is another thread's: it adds, and nothing becomes negative."""
+    """A smaller sum under the same thread number is a new thread: it adds, and nothing becomes negative."""
     before, between = reading(0, {1: (9.0, 9.0)}), reading(5, {1: (0.1, 2.0)})
 
     assert Account(before).spent == {}
@@ -103,7 +103,7 @@ def test_a_thread_number_that_is_used_again():
 
 
 def test_a_quota_counts_whole():
-    """What a CPU quota held back is lost to the server although nothing else ran."""
+    """Time throttled by a CPU quota is a loss, even if nothing else ran."""
     before = reading(0, {1: (0.0, 0.0)}, {0: 0.0}, {"/sys/fs/cgroup/pod": 3.0})
     after = reading(10, {1: (3.0, 7.0)}, {0: 7.0}, {"/sys/fs/cgroup/pod": 10.0})
 
@@ -123,7 +123,7 @@ def test_nothing_seen_is_not_zero():
     idle=st.integers(0, 30),
 )
 def test_properties(spent, others, held, idle):
-    """A share lies between 0 and the longest wait; idle threads change nothing; alone and unheld, nothing is lost."""
+    """A share is between 0 and the longest wait; idle threads do not change it; alone and without a quota it is 0."""
 
     def of(others, held, idle):
         threads = dict(enumerate([*spent, *[(0.0, 0.0)] * idle]))
@@ -177,7 +177,7 @@ def test_read(machine):
 
 
 def test_read_of_version_1(machine):
-    """Control groups of version 1 tell nanoseconds, in the tree of the `cpu` controller."""
+    """cgroup version 1 reports nanoseconds, in the tree of the `cpu` controller."""
     proc, groups = machine
     for pid in (10, 20):
         (proc / str(pid) / "cgroup").write_text("4:memory:/pod\n1:cpu,cpuacct:/pod\n0::/\n")
@@ -190,7 +190,7 @@ def test_read_of_version_1(machine):
 
 
 def test_a_kernel_that_does_not_tell(tmp_path):
-    """Without schedstat, or without /proc, nothing is read and nothing is told."""
+    """Without schedstat, or without /proc, there are no readings and no share."""
     (tmp_path / "10" / "task" / "10").mkdir(parents=True)
 
     assert cpuwait.read_cpu_wait([ProcessIdentity(10, 1)], tmp_path, tmp_path).threads == {}
@@ -201,7 +201,7 @@ def test_a_kernel_that_does_not_tell(tmp_path):
 
 
 def test_of_real_processes():
-    """A process that fights a loop for one CPU shows in its account; readings go on between the edges."""
+    """A process that competes with a loop for one CPU has a share; readings continue between the edges."""
     cpu = max(os.sched_getaffinity(0))
     code = f"import os\nos.sched_setaffinity(0, [{cpu}])\nprint(flush=True)\nwhile os.getppid() == {os.getpid()}: sum(range(9999))"
     both = [

@@ -14,13 +14,13 @@ NONE_LEFT = Check("left_servers", "must", "pass", "none", "none")
 
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
-    """No orphans but the test's own."""
+    """No orphans except those of the test."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path / "state"))
 
 
 @pytest.fixture
 def node(tmp_path):
-    """The files of a well-kept host; a function to change one."""
+    """The files of a well-configured host."""
     root = tmp_path / "root"
     files = {
         "dev/kfd": "",
@@ -48,7 +48,7 @@ def by_id(root, **more):
 
 
 def test_healthy_node(amd_smi_on_path, node):
-    """Against a healthy node's answers every check on the GPUs and the kernel is filled and passes."""
+    """On a healthy node every check of the GPUs and the kernel has a value and passes."""
     checks = by_id(node)
 
     told = {id_: check.status for id_, check in checks.items() if check.source != "" or check.need == "must"}
@@ -96,7 +96,7 @@ def test_healthy_node(amd_smi_on_path, node):
     ],
 )
 def test_sick_gpu(amd_smi_on_path, answers, node, question, old, new, check, found):
-    """One sick or odd GPU fails its check, is named, and stops a nightly."""
+    """One faulty or different GPU fails its check, is named, and stops a nightly run."""
     answers(question, old, new, 1)
 
     checks = by_id(node)
@@ -108,7 +108,7 @@ def test_sick_gpu(amd_smi_on_path, answers, node, question, old, new, check, fou
 
 
 def test_retired_pages(amd_smi_on_path, answers, node, shape):
-    """Retired memory pages fail their check; the sentence for none does not."""
+    """Retired memory pages fail their check; the text for "none" does not."""
     old = '"retired":"No bad pages found."' if shape == "rocm6" else '"retired":[]'
     answers("bad-pages", old, '"retired":[{"page_address":"0x1","page_size":"4096","status":"RESERVED"}]', 1)
 
@@ -132,7 +132,7 @@ def test_retired_pages(amd_smi_on_path, answers, node, shape):
     ],
 )
 def test_gpu_that_does_not_tell(amd_smi_on_path, answers, node, question, old, new, check):
-    """A value that one GPU lacks does not pass: the check is unknown, and the GPU named."""
+    """A missing value of one GPU makes the check unknown, and the GPU is named."""
     answers(question, old, new, 1)
 
     found = by_id(node)[check]
@@ -142,7 +142,7 @@ def test_gpu_that_does_not_tell(amd_smi_on_path, answers, node, question, old, n
 
 
 def test_no_gpu_tells(amd_smi_on_path, answers, node):
-    """What no GPU tells is unknown, not fine."""
+    """A value that no GPU reports is unknown, not passed."""
     answers("metric", '"ecc":{', '"ecc":"N/A","was":{')
     answers("firmware", '"CP_MEC1"', '"CP_OTHER"')
     checks = by_id(node)
@@ -152,7 +152,7 @@ def test_no_gpu_tells(amd_smi_on_path, answers, node):
 
 
 def test_gpu_that_fails_beside_one_that_does_not_tell(amd_smi_on_path, answers, node):
-    """What is wrong with one GPU is not hidden by another's silence."""
+    """A fault of one GPU is not hidden by another's missing value."""
     answers("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":"N/A"', 1)
     answers("metric", '"total_uncorrectable_count":0', '"total_uncorrectable_count":3', 1)
     answers("static", '"gfx942"', '"N/A"', 1)
@@ -172,7 +172,7 @@ def test_missing_gpu(amd_smi_on_path, node):
 
 
 def test_old_firmware_with_its_variable(amd_smi_on_path, answers, node):
-    """Old compute firmware passes where servers get the variable that makes up for it."""
+    """Old compute firmware passes if servers get the variable for it."""
     answers("firmware", '"CP_MEC1","fw_version":"177"', '"CP_MEC1","fw_version":"155"')
 
     checks = {
@@ -185,7 +185,7 @@ def test_old_firmware_with_its_variable(amd_smi_on_path, answers, node):
 
 
 def test_visible_devices_differ(amd_smi_on_path, node):
-    """vLLM does not start where the two variables name different devices."""
+    """vLLM does not start if the two variables name different devices."""
     checks = {
         c.id: c
         for c in doctor.examine(
@@ -206,14 +206,14 @@ def test_visible_devices_differ(amd_smi_on_path, node):
     ],
 )
 def test_ill_kept_host(no_amd_smi, node, file, text, check, status):
-    """Each setting of the host that costs results or speed is found."""
+    """Each harmful setting of the host fails its check."""
     (node / file).write_text(text)
 
     assert by_id(node)[check].status == status
 
 
 def test_no_gpu_here(no_amd_smi, tmp_path):
-    """Without a GPU one check says so, the others are unknown and point at it, and nothing breaks."""
+    """Without a GPU one check fails, and the others are unknown and refer to it."""
     checks = by_id(tmp_path / "nothing")
 
     assert checks["kfd"].status == "fail"
@@ -224,7 +224,7 @@ def test_no_gpu_here(no_amd_smi, tmp_path):
 
 
 def test_gpu_without_the_tool(no_amd_smi, node):
-    """A GPU without amd-smi: what is missing is the tool."""
+    """With a GPU and without amd-smi the finding is the missing tool."""
     check = by_id(node)["ecc"]
 
     assert (check.status, check.found) == ("unknown", "no amd-smi on PATH")
@@ -232,14 +232,14 @@ def test_gpu_without_the_tool(no_amd_smi, node):
 
 
 def test_json(no_amd_smi, node):
-    """Every check can be written as JSON, with what to do."""
+    """Every check can be written as JSON, with its fix."""
     written = doctor.as_json(doctor.examine(node, left_servers=NONE_LEFT, environs=[{}]))
 
     assert {"id", "need", "status", "found", "want", "fix", "source"} == set(written[0])
 
 
 def test_warnings_of_the_tool_stand_below_the_checks(amd_smi_on_path, answers, capsys):
-    """What amd-smi says beside its answers is said by the doctor, too."""
+    """`bench doctor` shows amd-smi's warnings."""
     path = answers.folder / "metric.json"
     path.write_text("WARNING: slow link\n" + path.read_text())
 

@@ -1,4 +1,4 @@
-"""The node's description: what decides a result, and no secret."""
+"""The node's description: facts that affect a result, and no secret."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from rocbench.probe import amd_smi, environment
 
 
 def test_no_secret_and_only_what_decides():
-    """Variables come by an allow-list, less those whose name tells of a secret."""
+    """Variables are those of an allow-list, without those with a secret name."""
     environ = {
         "VLLM_ROCM_USE_AITER": "1",
         "HIP_VISIBLE_DEVICES": "0",
@@ -24,7 +24,7 @@ def test_no_secret_and_only_what_decides():
 
 
 def test_the_code_is_known_by_its_files_and_its_commit(tmp_path):
-    """Any change of a file changes the hash; the commit is told of a checkout of ours, not of what it lies in."""
+    """Any change of a file changes the hash; the commit is that of rocbench's checkout, not of another one around it."""
     package = tmp_path / "src" / "rocbench"
     package.mkdir(parents=True)
     (package / "stats.py").write_text("ALPHA = 0.05\n")
@@ -68,7 +68,7 @@ def test_gpus_of_both_shapes(amd_smi_on_path, shape):
 
 
 def test_machine_without_a_gpu(no_amd_smi):
-    """No GPU is an empty list; the host is described all the same."""
+    """Without a GPU the list is empty, and the host is still described."""
     described = environment.collect()
 
     assert described["gpus"] == []
@@ -78,7 +78,7 @@ def test_machine_without_a_gpu(no_amd_smi):
 
 
 def test_host_from_files(tmp_path):
-    """Kernel command line by allow-list, versions from their files, absent files left out."""
+    """Kernel parameters by an allow-list, versions from their files, without absent files."""
     for name, text in {
         "proc/cmdline": "root=UUID=1 iommu=pt pci=realloc=off password=planted processor.max_cstate=1",
         "proc/cpuinfo": "processor : 0\nmodel name : AMD EPYC 9575F\n\nprocessor : 1\nmodel name : AMD EPYC 9575F\n",
@@ -113,6 +113,6 @@ def test_firmware_by_either_name():
 
 
 def test_firmware_that_is_not_told():
-    """A list or a version that is N/A is absent, and breaks nothing."""
+    """A list or a version that is N/A is absent."""
     unread = {"fw_list": [{"fw_name": "CP_MEC1", "fw_version": "N/A"}]}
     assert environment.mec_firmware([{"gpu": 0, "fw_list": "N/A"}, {"gpu": 1} | unread]) == {}

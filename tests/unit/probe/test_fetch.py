@@ -26,7 +26,7 @@ def server(mode: str) -> Mode:
 
 @pytest.mark.parametrize("mode", ["metrics_byte_a_second", "metrics_silent", "metrics_length_huge"])
 def test_time_is_of_the_whole_exchange(mode):
-    """A byte a second, silence, and an announced 10^18 bytes end when the time is over, not after each wait."""
+    """One byte per second, silence, and an announced 10^18 bytes end at the time limit of the whole exchange."""
     began = time.monotonic()
     with nasty(server(mode)) as url, pytest.raises((TimeoutError, OSError)):
         fetch(url, "/metrics", timeout_s=TIME_S)
@@ -35,7 +35,7 @@ def test_time_is_of_the_whole_exchange(mode):
 
 @pytest.mark.parametrize("mode", ["metrics_endless", "metrics_50mb"])
 def test_bytes_are_bounded(mode):
-    """What is larger than any such answer is not read to its end, and told as that."""
+    """A too large answer is not read to its end, and raises TooLarge."""
     with nasty(server(mode)) as url, pytest.raises(TooLarge, match="larger than 8 MiB"):
         fetch(url, "/metrics", timeout_s=20.0)
 
@@ -83,11 +83,11 @@ def test_a_whole_answer_comes_through_and_its_rest_after_the_connection_let_go()
     "data", [b"[" * 100_000, b'{"id": "\\ud800"}', b'"\xed\xa0\x80"', b'"\xff"', b"", b"9" * 5000]
 )
 def test_json_that_cannot_be_kept_is_none(data):
-    """Too deep to read, and text that no file could be written with."""
+    """JSON that is nested too deeply, and text that cannot be encoded."""
     assert read_json(data) is None
 
 
 @given(st.binary(max_size=40))
 def test_json_never_raises(data):
-    """Whatever the bytes are."""
+    """No bytes raise an exception."""
     read_json(data)

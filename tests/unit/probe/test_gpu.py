@@ -1,4 +1,4 @@
-"""Telemetry: which GPUs, what is kept, and that it never fails a run."""
+"""Telemetry: its GPUs and readings, and that it never fails a run."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ S = 1_000_000_000
 
 @pytest.fixture(autouse=True)
 def say_again(monkeypatch):
-    """Notes are said once a run, and each test is a run. No library but the test's own."""
+    """Notes are shown once per run, and each test is a run. No amdsmi except the test's own."""
     monkeypatch.setattr(gpu, "_shown", set())
     monkeypatch.setitem(sys.modules, "amdsmi", None)
 
@@ -45,7 +45,7 @@ def test_reads_by_command(amd_smi_on_path):
 
 
 def test_section_that_is_not_told(amd_smi_on_path, answers):
-    """N/A in place of a section costs its value, not the telemetry."""
+    """N/A in place of a section makes only its value absent."""
     metric = answers.folder / "metric.json"
     metric.write_text(metric.read_text().replace('"clock":{', '"clock":"N/A","was":{'))
 
@@ -90,7 +90,7 @@ def test_neighbours_are_seen(amd_smi_on_path, answers):
 
 
 def test_processes_of_an_attached_server(amd_smi_on_path, answers):
-    """Nobody knows them: what is there at first may be its own and tells its GPUs, what comes later is foreign."""
+    """They are unknown: those found first may be its own and show its GPUs, later ones are not."""
     nobody = '"No running processes detected"'
     listed = '{{"gpu":2,"process_list":[{{"process_info":{}}}'.format
     one = '{"name":"VLLM","pid":4711}'
@@ -111,7 +111,7 @@ def test_processes_of_an_attached_server(amd_smi_on_path, answers):
 
 
 def test_which_looks_tell_of_a_window():
-    """Those inside, and the last one before: what was there long ago is gone, and no look is no answer."""
+    """The looks inside the window and the last one before it count; older ones do not, and without any the answer is unknown."""
     telemetry = gpu.Telemetry()
     telemetry.looks = [(0, True), (10 * S, False), (20 * S, False), (30 * S, True)]
 
@@ -122,7 +122,7 @@ def test_which_looks_tell_of_a_window():
 
 
 def test_processes_that_are_not_told(amd_smi_on_path, answers):
-    """A listing without pids, or without the server's GPU, does not say that nobody else was there."""
+    """A listing without pids, or without the server's GPU, does not show that no other process was there."""
     answers("process", '"No running processes detected"', '{"name":"python3","pid":"N/A"}', 1)
     now = time.time_ns()
 
@@ -133,7 +133,7 @@ def test_processes_that_are_not_told(amd_smi_on_path, answers):
 
 
 def test_off_without_a_gpu_said_once(no_amd_smi):
-    """A machine without an AMD GPU says so once, not once a server."""
+    """A machine without an AMD GPU gives one note, not one per server."""
     with gpu.telemetry(*running(), None) as first, gpu.telemetry(*running(), None) as second:
         assert len(first.notes) == 1
         assert "no /dev/kfd, no amd-smi" in first.notes[0]
@@ -152,13 +152,13 @@ def test_off_without_a_gpu_said_once(no_amd_smi):
     ids=["simulated", "cpu", "elsewhere"],
 )
 def test_off_where_it_means_nothing(amd_smi_on_path, server, hardware):
-    """A simulated server, CPU hardware and a server elsewhere have no GPU here to read."""
+    """There is no GPU to read for a simulated server, CPU hardware, and a server on another machine."""
     with gpu.telemetry(*server, hardware) as telemetry:
         assert telemetry.read is None
 
 
 def test_hanging_tool_is_given_up(amd_smi_on_path, monkeypatch):
-    """A driver that hangs costs the run a note, not its life."""
+    """A driver that hangs gives a note and does not stop the run."""
     monkeypatch.setattr(gpu, "FIRST_S", 0.3)
     monkeypatch.setenv("AMD_SMI_HANG", "1")
 
@@ -168,18 +168,17 @@ def test_hanging_tool_is_given_up(amd_smi_on_path, monkeypatch):
 
 
 def test_tool_that_stops_answering(monkeypatch):
-    """Readings that fail again and again end the telemetry with a note."""
+    """Consecutive failed readings end the telemetry with a note."""
     monkeypatch.setattr(gpu, "PERIOD_S", 0.0)
     telemetry = gpu.Telemetry(read=nothing)
     telemetry.start()
     telemetry._thread.join(10)
 
-    assert telemetry.failed_reads == 3
     assert telemetry.notes == ["GPU telemetry stopped: 3 consecutive readings failed or took too long"]
 
 
 def test_one_slow_answer_ends_no_telemetry(monkeypatch):
-    """While the command rests after a time-out nothing is asked, and nothing counts as another failure."""
+    """While the command is paused after a time-out, readings are not taken and do not count as failures."""
     monkeypatch.setattr(gpu, "PERIOD_S", 0.0)
     rests = iter([False, *[True] * 9])
     monkeypatch.setattr(gpu.amd_smi, "paused", lambda: next(rests, False))
@@ -195,7 +194,7 @@ def test_one_slow_answer_ends_no_telemetry(monkeypatch):
 
 
 def test_stalled_thread_is_noted():
-    """A library call that never returns is told when the window is read out."""
+    """A library call that never returns gives a note at the end of the window."""
     telemetry = gpu.Telemetry(read=nothing)
     telemetry._last_ns = 100 * S
 
@@ -204,7 +203,7 @@ def test_stalled_thread_is_noted():
 
 
 def test_throttle_between_two_readings():
-    """A limit that was in force between two readings shows in the accumulator's difference."""
+    """A limit that was active between two readings shows in the accumulator's difference."""
     readings = iter([(0, None), (0, None), (5, None), (5, True)])
 
     def read(at_ns):
@@ -219,7 +218,7 @@ def test_throttle_between_two_readings():
 
 
 def test_edges_of_a_window():
-    """Readings just outside a window come along, for the energy at its edges."""
+    """Readings just outside a window are included, for the energy at its edges."""
     telemetry = gpu.Telemetry()
     telemetry.samples = [GpuSample(at * S, 0) for at in range(20)]
 
@@ -227,7 +226,7 @@ def test_edges_of_a_window():
 
 
 def test_the_reading_after_a_window_is_waited_for(monkeypatch):
-    """Energy by the accumulator needs a reading on the far side of the window's end."""
+    """Energy by the accumulator needs a reading after the window's end."""
     monkeypatch.setattr(gpu, "PERIOD_S", 0.01)
     telemetry = gpu.Telemetry(read=lambda at_ns: [(GpuSample(at_ns, 0, energy_j=1.0), None)])
     telemetry.start()
@@ -241,7 +240,7 @@ def test_the_reading_after_a_window_is_waited_for(monkeypatch):
 
 
 def test_gpu_that_a_reading_leaves_out():
-    """It has a sample without values, so that no sum over the others stands for the server's."""
+    """A missing GPU has a sample without values, so that a sum over the others is not taken for the server's."""
     telemetry = gpu.Telemetry(read=lambda at_ns: [(GpuSample(at_ns, 0, power_w=1.0), None)], gpus=(0, 1))
     telemetry.take()
 
@@ -302,7 +301,7 @@ def test_reads_by_library(monkeypatch):
 
 
 def test_call_that_fails_leaves_one_value_absent(monkeypatch):
-    """A secondary partition has no power: that value is absent, the others are there."""
+    """A secondary partition has no power: only that value is absent."""
 
     def refuse(*_):
         raise RuntimeError("AMDSMI_STATUS_NOT_SUPPORTED")
@@ -341,7 +340,7 @@ def test_millidegrees(monkeypatch):
     "error", [KeyError("ROCM_HOME"), OSError("libamd_smi.so"), RuntimeError("no driver")]
 )
 def test_library_that_cannot_start(monkeypatch, error):
-    """Whatever the library raises when it cannot start, the command is tried next."""
+    """If the library raises any error at start, the command is used."""
 
     def refuse():
         raise error
@@ -386,7 +385,7 @@ def cpx_list(*fields):
     ],
 )
 def test_partitions_of_one_socket(amd_smi_on_path, answers, fields, gpus, watts, note):
-    """The socket's power stands once, at the lowest GPU that is used; nowhere where nothing tells the sockets."""
+    """The socket's power is at its lowest used GPU only, and absent if the sockets are unknown."""
     (answers.folder / "metric.json").write_text(CPX)
     (answers.folder / "list.json").write_text(cpx_list(*fields))
     (answers.folder / "static.json").write_text("[]")
@@ -404,7 +403,7 @@ def test_partitions_of_one_socket(amd_smi_on_path, answers, fields, gpus, watts,
 
 
 def test_warning_of_the_tool_is_noted_once(amd_smi_on_path, answers):
-    """What amd-smi says beside its JSON is told once a run, and the reading stands."""
+    """amd-smi's text next to its JSON is noted once per run, and the reading is kept."""
     path = answers.folder / "metric.json"
     path.write_text(
         "WARNING: User is missing the following required groups: render, video.\n" + path.read_text()

@@ -42,15 +42,14 @@ def test_healthy(server):
     with HealthWatch(server[0]) as watch:
         pass
 
-    assert watch.checks > 0
     view = watch.view(0, FAR)
     assert (view["health_failures"], view["server_restarted"], view["health_unanswered"]) == (0, False, 0)
-    assert view["health_checks"] == len(watch.asked) > 0
+    assert view["health_checks"] == len(watch.requests) > 0
     assert view["health_check_ms"] > 0
 
 
 def test_unhealthy_for_a_while(server):
-    """503 during the run is counted with its time; the server is not taken for dead."""
+    """503 during the run is counted with its time; the server is not dead."""
     watch = HealthWatch(server[0])
     watch.check()
     server[1]["status"] = 503
@@ -90,11 +89,11 @@ def test_server_that_never_answers_again():
 
 
 def test_server_that_answers_the_load_is_alive():
-    """As long as requests of the load complete, failed checks are counted and end nothing."""
+    """As long as requests of the load complete, failed checks are counted and do not end it."""
     with HealthWatch("http://127.0.0.1:9", period_s=0.001) as watch:
         for completed in range(1, 10_000):
             watch.answered(completed)
-            if watch.checks > 40:
+            if len(watch.requests) > 40:
                 break
             time.sleep(0.001)
         assert not watch.stop.is_set()
@@ -106,7 +105,7 @@ def test_server_that_answers_the_load_is_alive():
 
 
 def test_attached_without_health():
-    """Where there is no /health, health is unknown, not good."""
+    """Without /health the health is unknown, not good."""
     with HealthWatch("http://127.0.0.1:9", path="") as watch:
         pass
 
@@ -115,7 +114,7 @@ def test_attached_without_health():
 
 
 def test_ill_server_is_ill_while_tokens_flow(server):
-    """What a server says of itself counts, whatever it streams; that it has no time to say it does not."""
+    """A server that reports itself unhealthy is unhealthy, even while tokens arrive; one that is too busy to answer is not."""
     watch = HealthWatch(server[0])
     watch.answered(1)
     server[1]["status"] = 503
@@ -128,7 +127,7 @@ def test_ill_server_is_ill_while_tokens_flow(server):
 
 
 def test_slow_answer_while_tokens_flow(server, monkeypatch):
-    """A check that runs into its time while the load goes on is no failure; without progress it is one."""
+    """A check that times out is a failure only if the load makes no progress."""
 
     def late(*_, **__):
         raise TimeoutError("timed out")
@@ -143,7 +142,7 @@ def test_slow_answer_while_tokens_flow(server, monkeypatch):
 
 
 def test_slow_answers_are_asked_for_seldom(server, monkeypatch):
-    """The longer an answer took, the longer nothing is asked: at most a tenth of the server's time is ours."""
+    """The pause after a check grows with its duration: checks take at most a tenth of the server's time."""
     clock = iter([0.0, 2.0, 2.0, 2.001, 3.0, 13.0])
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: next(clock), time_ns=lambda: 1))
     watch = HealthWatch(server[0])
@@ -169,12 +168,12 @@ def test_slow_answers_are_asked_for_seldom(server, monkeypatch):
     ],
 )
 def test_roles(command, leader, role):
-    """A process's role is told by vLLM's titles."""
+    """vLLM's process titles show the role."""
     assert cpu.role_of(command, leader=leader) == role
 
 
 def test_busiest_of_each_role():
-    """Of several API servers the busiest counts; a process that began in between does not."""
+    """The busiest of several API servers counts; a process that started in between does not."""
     api, api2, engine, late = (ProcessIdentity(pid, 1) for pid in (1, 2, 3, 4))
     roles = {api: "frontend", api2: "frontend", engine: "engine", late: "worker"}
     before = cpu.CpuReading(0, {api: 10.0, api2: 5.0, engine: 1.0}, roles)
@@ -188,7 +187,7 @@ def test_busiest_of_each_role():
 
 
 def test_no_processes_seen():
-    """A server elsewhere has no CPU share, rather than one of 0."""
+    """A server on another machine has no CPU share, not a share of 0."""
     nothing = cpu.read_cpu(())
 
     assert set(cpu.view(nothing, nothing).values()) == {None}

@@ -1,4 +1,4 @@
-"""/metrics: parsing, exact readings, the window's view and the load's."""
+"""/metrics: parsing, readings, and the columns of the window and the load."""
 
 import math
 import threading
@@ -47,7 +47,7 @@ def sample(at_s: float, **values: float) -> ServerSample:
 
 
 def test_parse():
-    """vLLM's names without prefix, summed over engines; shares by the highest; nothing else."""
+    """vLLM's names without prefix, summed over engines; of shares the maximum; nothing else."""
     assert parse(TEXT) == {
         "num_requests_running": 7.0,
         "kv_cache_usage_perc": 0.75,
@@ -67,7 +67,7 @@ def test_parse_nothing():
 
 
 def test_values_that_are_no_numbers():
-    """NaN is absent; a bucket whose bound is no number is no answer, as any damaged line."""
+    """NaN is absent; a bucket whose bound is not a number is an error, like any damaged line."""
     assert parse("vllm:generation_tokens_total NaN\nvllm:kv_cache_usage_perc 0.5\n") == {
         "kv_cache_usage_perc": 0.5
     }
@@ -76,7 +76,7 @@ def test_values_that_are_no_numbers():
 
 
 def test_labels_of_each_engine():
-    """The cache configuration comes once an engine."""
+    """Each engine reports the cache configuration."""
     assert [found["engine"] for found in labels(TEXT, "vllm:cache_config_info")] == ["0", "1"]
     assert labels(TEXT, "vllm:lora_requests_info") == []
 
@@ -100,13 +100,13 @@ def test_window_takes_only_what_lies_inside():
 
 
 def test_no_metrics_is_not_lost_metrics():
-    """A server that never gave metrics has none to lose."""
+    """Without any metrics `metrics_lost` is unknown."""
     assert set(window_view([], 0, 60 * S).values()) == {None}
 
 
 @pytest.mark.parametrize("stamps", [range(31), [*range(20), *range(30, 61)]])
 def test_lost_metrics(stamps):
-    """Readings that stop before the window's end, or leave a hole of more than 5 s, are lost metrics."""
+    """Readings that stop before the window's end, or have a gap of more than 5 s, are lost metrics."""
     samples = [sample(at, num_requests_running=1) for at in stamps]
 
     assert window_view(samples, 0, 60 * S)["metrics_lost"] is True
@@ -140,13 +140,13 @@ def test_load_deltas():
 
 
 def test_missing_edge_is_absent():
-    """Without a reading at one edge nothing is known; zero would be a claim."""
+    """Without a reading at one edge the columns are None, not zero."""
     assert set(load_view(None, sample(1, generation_tokens_total=5)).values()) == {None}
     assert set(load_view(sample(1, generation_tokens_total=5), None).values()) == {None}
 
 
 def test_ttft_of_the_server():
-    """Mean from sum and count, and the bucket in which the median lies, of the load alone."""
+    """Mean and the median's bucket, of the load alone."""
     key = "time_to_first_token_seconds"
 
     def reading(at, *counts):
@@ -202,7 +202,7 @@ def test_exact_reading(metrics_server):
 
 
 def test_settled_reading(metrics_server, monkeypatch):
-    """Counters that still move after the last answer are read until they stand still."""
+    """Counters that still change after the last answer are read until they are stable."""
     counts = iter([5.0, 7.0, 9.0, 9.0, 11.0])
     scraper = Scraper(metrics_server[0])
     monkeypatch.setattr("rocbench.probe.scrape.parse", lambda _: {"generation_tokens_total": next(counts)})
@@ -216,7 +216,7 @@ def test_settled_reading(metrics_server, monkeypatch):
 
 
 def test_endpoint_gone(metrics_server):
-    """Metrics that go away are counted and explained; nothing is raised."""
+    """Metrics that disappear are counted with a reason, without an exception."""
     url, state = metrics_server
     scraper = Scraper(url)
     state["status"] = 404
@@ -227,7 +227,7 @@ def test_endpoint_gone(metrics_server):
 
 
 def test_thread_samples(metrics_server):
-    """While it is open it samples by itself; a closed one does not go on."""
+    """It reads each period while it is open, and stops when it is closed."""
     url, _ = metrics_server
     with Scraper(url, period_s=0.01) as scraper:
         while len(scraper.samples) < 3:
@@ -240,7 +240,7 @@ def test_thread_samples(metrics_server):
 
 
 def test_the_start_time_of_the_process_is_kept():
-    """prometheus_client's own line, which has no prefix of vLLM's."""
+    """prometheus_client's own line has no prefix of vLLM."""
     assert parse("process_start_time_seconds 1.5e9\nprocess_open_fds 9\n") == {
         "process_start_time_seconds": 1.5e9
     }
@@ -248,7 +248,7 @@ def test_the_start_time_of_the_process_is_kept():
 
 @pytest.mark.parametrize("number", ["9" * 400, "1 " + "9" * 400, "NaN", "1e308", "1e300", "-Inf", "9" * 5000])
 def test_numbers_that_are_none(number):
-    """A number that no metric can have is absent, or costs its reading; it never goes into a row."""
+    """An impossible number is absent, or fails its reading; it never gets into a row."""
     text = f"vllm:num_requests_running {number}\nvllm:num_requests_running {number}\nvllm:num_requests_waiting 1\n"
     try:
         assert parse(text).get("num_requests_running") is None
@@ -257,7 +257,7 @@ def test_numbers_that_are_none(number):
 
 
 def test_metrics_too_large_are_read_once():
-    """They are not asked for again, and the cell says why it has none."""
+    """They are not requested again, and the cell has the reason."""
     with nasty(MODES["metrics_50mb"]) as url, Scraper(url) as scraper:
         assert scraper.read_now() is None
         assert scraper.read_now() is None
@@ -268,7 +268,7 @@ def test_metrics_too_large_are_read_once():
 
 
 def test_metrics_that_never_come_whole_are_given_up(monkeypatch):
-    """Two readings in vain and none before them: a cell does not wait for each of its own."""
+    """After two time-outs without any reading before, a cell does not wait for more."""
     monkeypatch.setattr(scrape, "LOST_S", 0.2)
     with nasty(MODES["metrics_byte_a_second"]) as url:
         scraper = Scraper(url)

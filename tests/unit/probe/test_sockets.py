@@ -1,4 +1,4 @@
-"""Which GPUs are one socket, and that its power and energy are counted once."""
+"""GPUs grouped by socket, with power and energy counted once."""
 
 import itertools
 
@@ -16,7 +16,7 @@ MODES = {"SPX": 1, "DPX": 2, "QPX": 4, "CPX": 8}
 
 
 def node(sockets, mode, told):
-    """A node of such sockets in one mode, of which the tool tells some fields; and the truth."""
+    """The identities of such a node, of which the tool reports some fields, and the true sockets."""
     found, truth = {}, {}
     for socket, part in itertools.product(range(sockets), range(MODES[mode])):
         gpu = len(found)
@@ -43,7 +43,7 @@ FIELDS = ("bdf", "serial", "partition", "mode", "cap_w")
     st.booleans(),
 )
 def test_power_is_never_many_fold(sockets, mode, told, chosen, tells_all):
-    """Whatever the tool tells and whichever GPUs are used: the true power of their sockets, or none with the reason."""
+    """For any reported fields and any used GPUs: the true power of their sockets, or none with the reason."""
     identities, truth = node(sockets, mode, told)
     used = sorted(gpu for gpu in identities if chosen >> (gpu % 16) & 1) or sorted(identities)
     made = grouped(identities)
@@ -101,12 +101,12 @@ def test_power_is_never_many_fold(sockets, mode, told, chosen, tells_all):
     ],
 )
 def test_what_tells_a_socket(identities, of):
-    """Slot, then serial, partition number and mode; nothing is taken for a socket of which nothing tells."""
+    """By slot, then serial, partition number and mode; without any of them a GPU has no known socket."""
     assert grouped(identities).of == of
 
 
 def test_rows_of_amd_smi():
-    """`list` and `static` of both shapes tell bus address, serial, partition, mode and cap."""
+    """`list` and `static` of both shapes have bus address, serial, partition, mode and cap."""
     listed = {"gpu": 3, "bdf": "0000:05:00.3", "partition_id": 3}
     static = {
         "gpu": 3,
@@ -120,7 +120,7 @@ def test_rows_of_amd_smi():
 
 
 def test_what_is_said_of_it():
-    """Partitions that share a socket are named, whether they are all used, some, or one that is seen alone."""
+    """The note names partitions that share a socket: all used, some used, or one listed alone."""
     identities, _ = node(2, "CPX", FIELDS)
     made = grouped(identities)
 

@@ -1,4 +1,4 @@
-"""The command line: a table of contents. Heavy imports stay inside the commands that need them."""
+"""Command line: the list of commands. Heavy imports are inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rocbench.variables import MORE, show_more
 
 app = typer.Typer(
     name="bench",
-    help="Find out which vLLM configuration serves a large model best on ROCm, and believe the answer.",
+    help="Find the vLLM configuration that serves a large model best on ROCm, and check every result.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 
 LISTED = sys.argv[1:] in (["-h"], ["--help"])
-"""True if only the list of commands is needed."""
+"""True if bench only prints the list of commands."""
 MEASURE = "Measure"
 READ = "Results"
 JUDGE = "Judgement"
@@ -47,7 +47,7 @@ NODE = "This machine"
 
 
 def _add(name: str, panel: str, command: Callable[..., None], settings: dict[str, Any] | None = None) -> None:
-    """Add a command; without options for the list, because reading their types takes a third of the time."""
+    """Add a command; without options if only the list is printed, because reading their types takes a third of the time."""
 
     def listed() -> None:
         pass
@@ -80,8 +80,8 @@ _add("rules", KNOW, knowledge.rules)
 app.add_typer(knowledge.profiles, name="profiles", rich_help_panel=KNOW)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"bench {__version__}")
         raise typer.Exit
 
@@ -92,11 +92,11 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options that stand before the command."""
+    """Options before the command."""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Turn every signal that ends bench into Ctrl-C, so that no server is left behind."""
+    """Treat every signal that ends bench as Ctrl-C: servers are then stopped."""
     raise KeyboardInterrupt
 
 
@@ -112,11 +112,11 @@ def main() -> None:
     show_more(os.environ.get(MORE, ""))
     interrupts.catch(_interrupt)
     stdio.prepare()
-    sys.exit(_ended())
+    sys.exit(_exit_code())
 
 
-def _ended() -> int:
-    """Run a command; return its exit code. Every error ends here, as one message."""
+def _exit_code() -> int:
+    """Run a command and return its exit code. Every error becomes one message here."""
     try:
         code = _run()
         sys.stdout.flush()
@@ -140,7 +140,7 @@ def _run() -> int:
 
     Raises:
         InputError: an argument is not text.
-        Exception: any error of the command. Of a broken pipe or a stream's end typer would make exit code 1.
+        Exception: any error of the command, also those that typer turns into exit code 1 (broken pipe, end of input).
     """
     for word in sys.argv[1:]:
         try:
@@ -149,10 +149,10 @@ def _run() -> int:
             raise InputError(f"{os.fsencode(word)!r} is not UTF-8", where="command line") from None
     try:
         app()
-    except SystemExit as ended:
-        behind = ended.__context__
-        hidden = behind.__cause__ if isinstance(behind, typer.Abort) else behind
-        if isinstance(hidden, OSError | EOFError):
-            raise hidden from None
-        return ended.code if isinstance(ended.code, int) else Exit.DONE
+    except SystemExit as exit_:
+        context = exit_.__context__
+        cause = context.__cause__ if isinstance(context, typer.Abort) else context
+        if isinstance(cause, OSError | EOFError):
+            raise cause from None
+        return exit_.code if isinstance(exit_.code, int) else Exit.DONE
     return Exit.DONE

@@ -5,13 +5,13 @@ BenchError
  |    +-- ConfigError      2  a YAML file, with file, line and key
  +-- EnvironmentFault      4  server, node, missing part
  |    +-- ServerFault      4  a server failed to start, answer or stop
- |    |    +-- RequestRefused     4  a server that lives refuses what it is asked
- |    |    +-- ServerUnreachable  4  no answer comes at all
+ |    |    +-- RequestRefused     4  a running server refuses the requests of a cell
+ |    |    +-- ServerUnreachable  4  a server does not answer
  |    +-- LoadFault        4  a load worker died or hangs
  |    +-- NodeFault        4  the node is busy or sick
  |    +-- DiskFault        4  results cannot be written
  +-- Interrupted         130  Ctrl-C or another signal that ends a run
- +-- ReaderGone          141  the reader of standard output has gone
+ +-- ReaderGone          141  the reader of standard output closed it
 
 Any other exception is a crash (`crash`): code 70. Each message says what happened, where, and what to do. Only the CLI exits the process.
 """
@@ -30,10 +30,10 @@ class Exit(IntEnum):
     CANNOT_TELL = 3
     ENVIRONMENT = 4
     CRASHED = 70
-    """A fault of bench itself: EX_SOFTWARE of sysexits.h."""
+    """A bug in bench: EX_SOFTWARE of sysexits.h."""
     INTERRUPTED = 130
     READER_GONE = 141
-    """The code that a shell reports for a command that SIGPIPE ended."""
+    """The code that a shell reports for a command ended by SIGPIPE."""
 
 
 class BenchError(Exception):
@@ -41,7 +41,7 @@ class BenchError(Exception):
 
     Args:
         what: the event, in one sentence.
-        where: file, line and key, flag, or log path; empty if there is no place.
+        where: file, line and key, flag, or log path; empty if none applies.
         fix: the remedy; empty if nothing is known.
     """
 
@@ -52,7 +52,7 @@ class BenchError(Exception):
         super().__init__(self.text())
 
     def text(self) -> str:
-        """The whole message, one to three lines."""
+        """Return the message in one to three lines."""
         parts = [f"{self.where}: {self.what}" if self.where else self.what]
         if self.fix:
             parts.append(f"  fix: {self.fix}")
@@ -70,7 +70,7 @@ class ConfigError(InputError):
 
 
 class EnvironmentFault(BenchError):
-    """The machine lacks something or something on it failed."""
+    """The machine lacks something, or a part of it failed."""
 
     exit_code = Exit.ENVIRONMENT
 
@@ -97,18 +97,18 @@ class ServerFault(EnvironmentFault):
 
 
 class RequestRefused(ServerFault):
-    """A running server refuses a cell's request: another cell may ask for something else."""
+    """A running server refuses the requests of a cell; it may accept those of another cell."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", code: str = "request_refused") -> None:
         super().__init__(what, where=where, fix=fix, code=code)
 
 
 class ServerUnreachable(ServerFault):
-    """No answer comes from a server: its state is not known."""
+    """A server does not answer; its state is unknown."""
 
 
 class LoadFault(EnvironmentFault):
-    """A load worker died or hangs: the cell that it loaded has no figures, the next one gets new workers."""
+    """A load worker died or hangs: its cell has no figures, and the next cell gets new workers."""
 
 
 class DiskFault(EnvironmentFault):
@@ -126,6 +126,6 @@ class Interrupted(BenchError):
 
 
 class ReaderGone(BenchError):
-    """Standard output was a pipe, and its reader has closed it (`bench rules | head`): no reader is left."""
+    """Standard output was a pipe, and its reader closed it (`bench rules | head`)."""
 
     exit_code = Exit.READER_GONE

@@ -1,4 +1,4 @@
-"""Units by name, and the only number formatting."""
+"""Names of units, and all formatting of numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ABSENT = "-"
 
 
 def number(value: float | int | None, digits: int = 1) -> str:
-    """`12,345.6`, or a dash for an absent value (None or NaN). Without digits: two for a value below 10."""
+    """Format a number as `12,345.6`, or a dash for None or NaN. `digits=0` keeps two digits below 10."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
     if isinstance(value, int):
@@ -24,13 +24,13 @@ def number(value: float | int | None, digits: int = 1) -> str:
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first of the names, and the number of the rest."""
+    """Return the first names, and the number of the rest."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def one_line(text: str, longest: int = 500) -> str:
-    """Foreign text as one line for a screen, a row or a page: no control character reaches a terminal."""
+    """Return untrusted text as one line without control characters, for a terminal, row or page."""
     shown = "".join(
         " " if char.isspace() or unicodedata.category(char)[0] == "C" else char
         for char in text[: 8 * longest]
@@ -40,7 +40,7 @@ def one_line(text: str, longest: int = 500) -> str:
 
 
 def parameters(count: float, digits: int = 2) -> str:
-    """Format parameters as `405.85B`, `12.30M`, or whole below a million."""
+    """Format a number of parameters as `405.85B`, `12.30M`, or whole below a million."""
     for unit, scale in (("B", 1e9), ("M", 1e6)):
         if count >= scale:
             return f"{count / scale:,.{digits}f}{unit}"

@@ -37,7 +37,7 @@ def ended(monkeypatch, tmp_path, error: BaseException) -> int:
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path))
     monkeypatch.setattr(cli, "app", app)
     monkeypatch.setattr(sys, "argv", ["bench"])
-    return cli._ended()
+    return cli._exit_code()
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_codes(monkeypatch, tmp_path, capsys, error, code):
 def test_arguments_are_text(monkeypatch, capsys):
     """A byte that is no UTF-8 would end a run where it is first written."""
     monkeypatch.setattr(sys, "argv", ["bench", "report", os.fsdecode(b"r\xffn")])
-    assert cli._ended() == 2
+    assert cli._exit_code() == 2
     assert r"r\xffn" in capsys.readouterr().err
 
 
 def test_a_name_that_no_file_system_takes(monkeypatch, capsys):
     """It is told with its middle cut out."""
     monkeypatch.setattr(sys, "argv", ["bench", "report", "n" * 256])
-    assert cli._ended() == 2
+    assert cli._exit_code() == 2
     err = capsys.readouterr().err
     assert "file name too long" in err
     assert len(err) < 300

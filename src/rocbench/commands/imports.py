@@ -23,9 +23,7 @@ MOST_VALUES = 20_000_000
 def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="FILE...", help="CSV with the columns of bench, or JSON of `vllm bench serve`."
-        ),
+        typer.Argument(metavar="FILE", help="CSV with the columns of bench, or JSON of `vllm bench serve`."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Write this new run folder.")],
     hardware: Annotated[
@@ -38,7 +36,9 @@ def import_(
     ] = None,
     tp: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="Set the tensor parallel size of rows that name none, in GPUs."),
+        typer.Option(
+            metavar="GPUS", min=1, max=1024, help="Set the tensor parallel size of rows that name none."
+        ),
     ] = None,
     vllm: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Set the vLLM version of rows that name none.")

@@ -87,7 +87,7 @@ def compare(
 
 def ablate(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN...", help="Runs of a sweep with factors.")
+        list[str] | None, typer.Argument(metavar="RUN", help="Runs of a sweep with factors.")
     ] = None,
     factor: Annotated[
         list[str] | None,

@@ -80,7 +80,9 @@ def show(
 @profiles.command("new")
 def new(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A Hugging Face config.json.")],
-    name: Annotated[str | None, typer.Option(help="Name the profile. Default: from the config.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name the profile. Default: from the config.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write to this file. Default: standard output.")
     ] = None,
@@ -161,7 +163,7 @@ def rules(
         str | None,
         typer.Option(metavar="NAME", help="Select hard_error, performance, accuracy or method."),
     ] = None,
-    text: Annotated[str, typer.Option(help="Select rules that contain this text.")] = "",
+    text: Annotated[str, typer.Option(metavar="TEXT", help="Select rules that contain this text.")] = "",
     historical: Annotated[
         bool | None,
         typer.Option("--historical/--current", help="Select only historical, or only current rules."),

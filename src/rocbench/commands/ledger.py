@@ -24,9 +24,9 @@ def history(
     metric: Annotated[
         str, typer.Option(metavar="COLUMN", help="Show this column of cells.")
     ] = "output_throughput",
-    model: Annotated[str | None, typer.Option(help="Select this model.")] = None,
-    workload: Annotated[str | None, typer.Option(help="Select this workload.")] = None,
-    key: Annotated[str | None, typer.Option(help="Select this MODEL/WORKLOAD/LEVEL.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Select this model.")] = None,
+    workload: Annotated[str | None, typer.Option(metavar="NAME", help="Select this workload.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="MODEL/WORKLOAD/LEVEL", help="Select this cell.")] = None,
     results: Results = options.RESULTS,
     csv: Csv = False,
 ) -> None:
@@ -78,7 +78,7 @@ def _runs(results: Path) -> list[RunFolder]:
 
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of the shards.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders of the shards.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Write this new run folder.")],
 ) -> None:
     """Merge the shards of one plan into one run folder."""

@@ -13,7 +13,7 @@ from rocbench.errors import Exit, NodeFault
 
 def doctor(
     as_json: options.AsJson = False,
-    gpus: Annotated[int, typer.Option(min=0, help="Expect this number of GPUs.")] = 8,
+    gpus: Annotated[int, typer.Option(metavar="N", min=0, help="Expect this number of GPUs.")] = 8,
     reap: options.Reap = False,
 ) -> None:
     """Check this node before a run: each check passes, fails or stays unknown. Changes nothing without --reap."""

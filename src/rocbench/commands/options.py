@@ -40,7 +40,9 @@ HardwareName = Annotated[
 ]
 Tp = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Set the tensor parallel size, in GPUs. Default: the profile's."),
+    typer.Option(
+        metavar="GPUS", min=1, max=1024, help="Set the tensor parallel size. Default: the profile's."
+    ),
 ]
 AiterText = Annotated[
     str | None,

@@ -77,7 +77,9 @@ def calibrate_model(
     run: Annotated[
         str, typer.Argument(metavar="RUN", help="Run folder with measured rows, or a study's name.")
     ],
-    name: Annotated[str | None, typer.Option(help="Name the calibration. Default: from RUN.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name the calibration. Default: from RUN.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write to this file. Default: NAME.yaml in the current folder."),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Run folders, a folder of run folders, run ids, or latest."),
+        typer.Argument(metavar="RUN", help="Run folders, a folder of run folders, run ids, or latest."),
     ],
     out: Annotated[
         Path | None,

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 PASS_THROUGH: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Listen on this port of the loopback address.")]
+Port = Annotated[
+    int, typer.Option(metavar="PORT", min=1, max=65535, help="Listen on this port of the loopback address.")
+]
 Log = Annotated[
     Path | None,
     typer.Option(
@@ -42,7 +44,7 @@ def serve(
         str, typer.Option(metavar="PATH", help="Run this `vllm`, for example /opt/venv/bin/vllm.")
     ] = "vllm",
     image: Annotated[
-        str | None, typer.Option(help="Run in this container image instead of as a process.")
+        str | None, typer.Option(metavar="IMAGE", help="Run in this container image instead of as a process.")
     ] = None,
     path: Annotated[
         str | None,
@@ -75,12 +77,15 @@ def simulate(
     force: options.Force = False,
     port: Port = 8000,
     load_s: Annotated[
-        float, typer.Option(min=0, max=1e6, help="Simulate a model load of this length, in seconds.")
+        float, typer.Option(metavar="SECONDS", min=0, max=1e6, help="Simulate a model load of this length.")
     ] = 1.0,
     noise_cv: Annotated[
-        float, typer.Option(min=0, max=10, help="Set the coefficient of variation of step times.")
+        float,
+        typer.Option(metavar="CV", min=0, max=10, help="Set the coefficient of variation of step times."),
     ] = 0.0,
-    speed: Annotated[float, typer.Option(min=1e-6, max=1e6, help="Divide all step times by this.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(metavar="FACTOR", min=1e-6, max=1e6, help="Divide all step times by this.")
+    ] = 1.0,
     log: Log = None,
 ) -> None:
     """Run the simulated server alone: vLLM's HTTP API without a GPU. Serve flags may follow after `--`."""

@@ -75,11 +75,15 @@ def sweep(
     ] = None,
     isl: Annotated[
         int | None,
-        typer.Option(min=1, help="Set the input length, in tokens. Default: the workload's, else 512."),
+        typer.Option(
+            metavar="TOKENS", min=1, help="Set the input length. Default: the workload's, else 512."
+        ),
     ] = None,
     osl: Annotated[
         int | None,
-        typer.Option(min=1, help="Set the output length, in tokens. Default: the workload's, else 128."),
+        typer.Option(
+            metavar="TOKENS", min=1, help="Set the output length. Default: the workload's, else 128."
+        ),
     ] = None,
     images: Annotated[
         str | None,
@@ -113,26 +117,32 @@ def sweep(
     duration: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Set the minimum window length, in seconds. Default: the sweep's, else 30."
+            metavar="SECONDS", min=0.1, help="Set the minimum window length. Default: the sweep's, else 30."
         ),
     ] = None,
     max_duration: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Set the maximum window length, in seconds. Default: the sweep's, else 1800."
+            metavar="SECONDS", min=0.1, help="Set the maximum window length. Default: the sweep's, else 1800."
         ),
     ] = None,
     max_requests: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure this many requests instead of a duration; rows are marked."),
+        typer.Option(
+            metavar="N", min=1, help="Measure this many requests instead of a duration; rows are marked."
+        ),
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure each cell this many times. Default: the sweep's, else 1."),
+        typer.Option(
+            metavar="N", min=1, help="Measure each cell this many times. Default: the sweep's, else 1."
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Set the seed of prompts, order and arrivals. Default: the sweep's, else 0."),
+        typer.Option(
+            metavar="N", help="Set the seed of prompts, order and arrivals. Default: the sweep's, else 0."
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None,
@@ -141,6 +151,7 @@ def sweep(
     vocab_size: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=100,
             max=10_000_000,
             help="Draw the token ids of prompts from a vocabulary of this size. Default: the profile's.",
@@ -188,7 +199,9 @@ def sweep(
     ] = None,
     load_hosts: Annotated[
         int | None,
-        typer.Option(min=1, max=1000, help="Send the load from this many nodes of a Ray cluster."),
+        typer.Option(
+            metavar="N", min=1, max=1000, help="Send the load from this many nodes of a Ray cluster."
+        ),
     ] = None,
     aa_nodes: Annotated[
         bool,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -93,22 +94,13 @@ def _model(model: type[BaseModel]) -> str:
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
     """Return the docstring below each field, on one line."""
     meanings: dict[str, str] = {}
-    for cls in reversed([c for c in model.__mro__ if issubclass(c, BaseModel) and c is not BaseModel]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for node, after in zip(body.body, body.body[1:], strict=False):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_text(after):
-                text = ast.literal_eval(after.value)  # type: ignore[attr-defined]
-                meanings[node.target.id] = " ".join(text.split()).replace("|", "\\|")
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(body, ast.ClassDef)
+    for node, after in itertools.pairwise(body.body):
+        match node, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                meanings[name] = " ".join(text.split()).replace("|", "\\|")
     return meanings
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
 
 
 def _default(field: FieldInfo) -> str:

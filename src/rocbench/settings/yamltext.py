@@ -11,12 +11,7 @@ import re
 from typing import Any
 
 import yaml
-from yaml.composer import Composer
-from yaml.constructor import SafeConstructor
-from yaml.parser import Parser
-from yaml.reader import Reader, ReaderError
-from yaml.resolver import BaseResolver
-from yaml.scanner import Scanner
+from yaml.reader import ReaderError
 
 from rocbench.errors import ConfigError
 from rocbench.jsontext import DEEPEST, MOST_DIGITS
@@ -35,37 +30,22 @@ class _OutOfBounds(Exception):
         self.what, self.line, self.fix = what, at.line + 1, fix
 
 
-class _PlainResolver(BaseResolver):
-    """Reads a plain word as a number, true, false or null, otherwise as text; bare on/off/yes/no are text."""
+class _Loader(yaml.SafeLoader):
+    """Reads plain words and counts nodes and depth while it composes; an alias counts as its full content.
 
+    A plain word is a number, true, false, null or text; bare on, off, yes and no are text.
+    """
 
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-    ("int", r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+0123456789.",
-    ),
-):
-    _PlainResolver.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
-    )
+    yaml_implicit_resolvers = {}
 
-
-class _BoundedComposer(Composer):
-    """Counts nodes and depth while it composes; an alias counts as its full content."""
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
         self.nodes = self.depth = self.deepest = 0
         self.anchored: dict[str, tuple[int, int]] = {}
         """(nodes, levels) of each anchor's content, once it is complete."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[attr-defined]
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self.anchors and event.anchor not in self.anchored:
@@ -74,10 +54,9 @@ class _BoundedComposer(Composer):
             self._count(nodes, self.depth + levels, mark)
             return super().compose_node(parent, index)
         if (tag := event.tag) is not None and tag != "!":
+            tag = shown(tag.replace("tag:yaml.org,2002:", "!!"))
             fix = "write the value without the tag; put text in quotes"
-            raise _OutOfBounds(
-                f"the tag {shown(tag.replace('tag:yaml.org,2002:', '!!'))} is not supported", mark, fix
-            )
+            raise _OutOfBounds(f"the tag {tag} is not supported", mark, fix)
         self._count(1, self.depth + 1, mark)
         outside, before = self.deepest, self.nodes - 1
         self.depth += 1
@@ -97,8 +76,6 @@ class _BoundedComposer(Composer):
         if self.nodes > MOST_NODES:
             raise _OutOfBounds(f"more than {MOST_NODES:,} keys and values, with aliases expanded", mark)
 
-
-class _Constructor(SafeConstructor):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         digits = node.value.replace("_", "")
         value = super().construct_yaml_int(node) if len(digits) <= 100 else 10**MOST_DIGITS
@@ -115,20 +92,20 @@ class _Constructor(SafeConstructor):
         return value
 
 
-for _kind in ("int", "float"):
-    _Constructor.add_constructor(
-        f"tag:yaml.org,2002:{_kind}", getattr(_Constructor, f"construct_yaml_{_kind}")
-    )
-
-
-class _Loader(_BoundedComposer, Reader, Scanner, Parser, _Constructor, _PlainResolver):
-    def __init__(self, text: str) -> None:
-        Reader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-        _BoundedComposer.__init__(self)
-        _Constructor.__init__(self)
-        _PlainResolver.__init__(self)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+    ("int", r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:

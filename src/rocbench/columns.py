@@ -320,8 +320,6 @@ def _table(columns: tuple[Column, ...]) -> list[str]:
 
 _INTRODUCTION = """# Columns of the result tables
 
-Made by `scripts/generate-docs` from `src/rocbench/columns.py`.
-
 `cells` has one row per cell and repeat, `requests` one per request. An absent value was not measured or does not
 exist; it is never zero. Time stamps are nanoseconds of CLOCK_REALTIME.
 

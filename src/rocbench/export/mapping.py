@@ -6,8 +6,6 @@ from rocbench.export import aiperf, fields, inferencex, pytorch, vllm_bench
 
 _HEAD = """# Exports
 
-Made by `scripts/generate-docs` from the tables in `src/rocbench/export/`.
-
     bench export RUN --format vllm-bench|inferencex|pytorch|aiperf|csv-long|jsonl [--out DIR]
 
 Each format has the names and units of its own tool. What has no equivalent here is left out, not invented. A key is

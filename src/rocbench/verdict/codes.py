@@ -53,9 +53,6 @@ def _cell(text: str) -> str:
 
 _INTRODUCTION = """# Verdicts
 
-Made by `scripts/generate-docs` from `loadcodes` and `servercodes` in `src/rocbench/verdict/`; the bounds are in
-`loadchecks` and `serverchecks`.
-
 Every row of `cells` has a verdict, `valid`, and its `reasons`:
 
 * **false**: a code with the effect *voids* applies. The figures are not what their columns say.

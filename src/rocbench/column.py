@@ -8,6 +8,8 @@ from typing import Literal, cast
 
 Better = Literal["higher", "lower"]
 Kind = Literal["number", "bool", "text", "json"]
+Values = dict[str, float | int | str | bool | None]
+"""Values of some columns of a row, by name; None is absent."""
 
 
 @dataclass(frozen=True, slots=True)

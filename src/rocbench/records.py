@@ -119,6 +119,12 @@ Int64Array = npt.NDArray[np.int64]
 RequestArray = npt.NDArray[np.void]
 
 
+def completed(rows: RequestArray) -> BoolArray:
+    """True for each request that completed: it has an end and no failure."""
+    mask: BoolArray = (rows["end_ns"] != NONE) & (rows["failure"] == NONE)
+    return mask
+
+
 @dataclass(slots=True)
 class Histogram:
     """Counts on a logarithmic grid from 1 us to 10,000 s, relative width 0.1 %; values under 1 us in bin 0.

@@ -1,14 +1,15 @@
-"""The client's and the server's latencies of the same requests. Pure; absent is None, never zero.
+"""Latencies of the same requests from the client and from the server. Pure; absent is None, never zero.
 
-The server's histograms give sum and count. Between two readings they hold the first tokens and the ends of
-requests in that time, and the client has stamps of the same events. So both means cover the same requests,
-except those within a reading's own length of an edge. If the counts differ by more, the server also answered
-other clients, or reported only a part of the load (one replica of several), and there is nothing to compare.
+The server's histograms have a sum and a count. Their growth between two readings covers the first tokens and
+the ends of requests in that time, and the client has timestamps of the same events. So both means cover the
+same requests, except those within the duration of a reading at an edge. If the counts differ by more, the
+server also answered other clients, or reported only a part of the load (one replica of several), and the
+means cannot be compared.
 
 Names by vLLM version: `request_time_per_output_token_seconds` is the mean of a request, like bench's TPOT.
-`inter_token_latency_seconds` (before 0.11 `time_per_output_token_seconds`) holds one gap for each engine
-step: it is between the client's time per token and its time per chunk, which are equal if a step makes one
-token. The server's clock begins after it has read the request and ends before it writes the answer.
+`inter_token_latency_seconds` (before 0.11 `time_per_output_token_seconds`) has one gap per engine step: it is
+between the client's time per token and its time per chunk, which are equal if a step makes one token. The
+server's clock begins after it has read the request and ends before it writes the answer.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from rocbench.column import Values
 from rocbench.records import FAILURES, NONE, BoolArray, Failure, RequestArray, ServerSample, Window
 
-Row = dict[str, float | int | None]
-
-LEAST_REQUESTS = 20
+MIN_REQUESTS = 20
+"""Minimum requests for a comparison."""
 COUNTS_OFF = 0.02
+"""Maximum difference between the two counts, as a share."""
 _TTFT = "time_to_first_token_seconds"
 _E2EL = "e2e_request_latency_seconds"
 _TPOT = "request_time_per_output_token_seconds"
@@ -39,18 +41,18 @@ COLUMNS = (
 )
 
 Pair = tuple[float, float]
-"""A mean by the client and by the server, in ms."""
+"""Means of the client and of the server, in ms."""
 
 
-def matched(rows: RequestArray, samples: Sequence[ServerSample], window: Window) -> Row:
-    """Mean TTFT, TPOT and E2EL of the same requests, by both sides.
+def matched(rows: RequestArray, samples: Sequence[ServerSample], window: Window) -> Values:
+    """Mean TTFT, TPOT and E2EL of the same requests, from both sides.
 
     Args:
         rows: requests of all phases.
         samples: readings of the server's metrics, from before the load to after it.
         window: the measured window; readings inside it are used if they hold enough requests, else all.
     """
-    row: Row = dict.fromkeys(COLUMNS)
+    row: Values = dict.fromkeys(COLUMNS)
     spans = list(_spans(samples, window))
     ttft = _first(spans, lambda span: span.ttft(rows))
     e2el = _first(spans, lambda span: span.e2el(rows))
@@ -64,16 +66,17 @@ def matched(rows: RequestArray, samples: Sequence[ServerSample], window: Window)
     return row
 
 
-def _first(spans: Sequence[_Span], ask: Callable[[_Span], Pair | None]) -> Pair | None:
-    return next((found for span in spans if (found := ask(span)) is not None), None)
+def _first(spans: Sequence[_Span], means: Callable[[_Span], Pair | None]) -> Pair | None:
+    return next((pair for span in spans if (pair := means(span)) is not None), None)
 
 
 def _spans(samples: Sequence[ServerSample], window: Window) -> Iterator[_Span]:
-    """The span between the outermost readings inside the window, then between the outermost of all."""
+    """The span between the first and last readings inside the window, then between those of the whole load."""
     ordered = sorted(samples, key=lambda sample: sample.at_ns)
-    for some in ([s for s in ordered if window.start_ns <= s.at_ns < window.end_ns], ordered):
-        if len(some) > 1:
-            yield _Span(some[0], some[-1])
+    inside = [s for s in ordered if window.start_ns <= s.at_ns < window.end_ns]
+    for readings in (inside, ordered):
+        if len(readings) > 1:
+            yield _Span(readings[0], readings[-1])
 
 
 class _Span:
@@ -83,48 +86,48 @@ class _Span:
         self.before, self.after = before, after
 
     def requests(self, rows: RequestArray) -> int | None:
-        """Requests whose first token is in the span; None if the server's count does not agree."""
-        mine = int(self._inside(rows, "first_token_ns").sum())
-        return mine if self._agree(_TTFT, mine) else None
+        """Number of requests whose first token is in the span; None if the server's count does not agree."""
+        count = int(self._inside(rows, "first_token_ns").sum())
+        return count if self._agree(_TTFT, count) else None
 
     def ttft(self, rows: RequestArray) -> Pair | None:
         """Mean TTFT."""
-        mine = rows[self._inside(rows, "first_token_ns")]
-        if not self._agree(_TTFT, len(mine)):
+        begun = rows[self._inside(rows, "first_token_ns")]
+        if not self._agree(_TTFT, len(begun)):
             return None
-        return _mean_ms(mine["first_token_ns"] - mine["sent_ns"]), self._mean_ms(_TTFT)
+        return _mean_ms(begun["first_token_ns"] - begun["sent_ns"]), self._mean_ms(_TTFT)
 
     def e2el(self, rows: RequestArray) -> Pair | None:
         """Mean E2EL."""
-        mine = self._ended(rows)
-        if not self._agree(_E2EL, len(mine)):
+        ended = self._ended(rows)
+        if not self._agree(_E2EL, len(ended)):
             return None
-        return _mean_ms(mine["last_token_ns"] - mine["sent_ns"]), self._mean_ms(_E2EL)
+        return _mean_ms(ended["last_token_ns"] - ended["sent_ns"]), self._mean_ms(_E2EL)
 
     def tpot(self, rows: RequestArray) -> Pair | None:
         """Mean TPOT. vLLM reports zero for an answer of one token, which has no TPOT."""
         ended = self._ended(rows)
-        mine = ended[ended["output_tokens"] > 1]
-        if not len(mine):
+        several = ended[ended["output_tokens"] > 1]
+        if not len(several):
             return None
-        times = (mine["last_token_ns"] - mine["first_token_ns"]) / (mine["output_tokens"] - 1)
-        if self._agree(_TPOT, len(mine)):
+        times = (several["last_token_ns"] - several["first_token_ns"]) / (several["output_tokens"] - 1)
+        if self._agree(_TPOT, len(several)):
             return _mean_ms(times), self._mean_ms(_TPOT)
         if self._agree(_TPOT, len(ended)):
-            return _mean_ms(times), self._mean_ms(_TPOT) * len(ended) / len(mine)
+            return _mean_ms(times), self._mean_ms(_TPOT) * len(ended) / len(several)
         return None
 
     def gap(self, rows: RequestArray) -> Pair | None:
-        """Mean time between tokens, if the server reports it for each step: the client's nearest value."""
-        mine = self._ended(rows)
-        mine = mine[(mine["output_tokens"] > 1) & (mine["chunks"] > 1)]
-        name = next((name for name in _GAPS if self._gained(f"{name}_count") > 0), None)
-        if name is None or len(mine) < LEAST_REQUESTS:
+        """Mean gap per engine step of the server, and the client's nearest value: per token, per chunk or between."""
+        ended = self._ended(rows)
+        several = ended[(ended["output_tokens"] > 1) & (ended["chunks"] > 1)]
+        name = next((name for name in _GAPS if self._growth(f"{name}_count") > 0), None)
+        if name is None or len(several) < MIN_REQUESTS:
             return None
-        spent = float((mine["last_token_ns"] - mine["first_token_ns"]).sum()) / 1e6
+        total_ms = float((several["last_token_ns"] - several["first_token_ns"]).sum()) / 1e6
         server = self._mean_ms(name)
-        per_token = spent / float((mine["output_tokens"] - 1).sum())
-        per_chunk = spent / float((mine["chunks"] - 1).sum())
+        per_token = total_ms / float((several["output_tokens"] - 1).sum())
+        per_chunk = total_ms / float((several["chunks"] - 1).sum())
         return min(max(server, min(per_token, per_chunk)), max(per_token, per_chunk)), server
 
     def _inside(self, rows: RequestArray, stamp: str) -> BoolArray:
@@ -134,15 +137,15 @@ class _Span:
     def _ended(self, rows: RequestArray) -> RequestArray:
         return rows[self._inside(rows, "last_token_ns") & np.isin(rows["failure"], _FINISHED)]
 
-    def _gained(self, name: str) -> float:
+    def _growth(self, name: str) -> float:
         return self.after.values.get(name, 0.0) - self.before.values.get(name, 0.0)
 
-    def _agree(self, name: str, mine: int) -> bool:
-        told = self._gained(f"{name}_count")
-        return min(mine, told) >= LEAST_REQUESTS and abs(told - mine) <= max(1.0, COUNTS_OFF * mine)
+    def _agree(self, name: str, client: int) -> bool:
+        server = self._growth(f"{name}_count")
+        return min(client, server) >= MIN_REQUESTS and abs(server - client) <= max(1.0, COUNTS_OFF * client)
 
     def _mean_ms(self, name: str) -> float:
-        return self._gained(f"{name}_sum") / self._gained(f"{name}_count") * 1e3
+        return self._growth(f"{name}_sum") / self._growth(f"{name}_count") * 1e3
 
 
 def _mean_ms(values: np.ndarray[tuple[int], np.dtype[np.generic]]) -> float:

@@ -1,4 +1,4 @@
-"""Growth of an open loop's queue: arrivals against served requests; slope of requests in flight. Pure.
+"""Growth of an open loop's queue: slope of the requests in flight, and served against offered requests. Pure.
 
 Above capacity, rate, latency and concurrency alone show nothing: they agree for the requests that end,
 however many wait. Two figures show it. The slope of the requests in flight (least squares over the window) is
@@ -19,9 +19,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from rocbench.records import NONE, Int64Array, LoadResult, RequestArray
+from rocbench.column import Values
+from rocbench.records import NONE, Int64Array, LoadResult, RequestArray, completed
 
-Row = dict[str, float | int | str | bool | None]
 FloatArray = npt.NDArray[np.float64]
 
 NAMES = (
@@ -36,29 +36,30 @@ NAMES = (
 )
 Z95 = 1.96
 _FEW_GAPS = 5
+"""Arrivals up to which the spread of their gaps is unknown, and taken as Poisson's."""
 _FEW_REQUESTS = 10
 _CENSORED = 0.05
+"""Minimum ended requests, and maximum share of unended ones, for a slope of latency."""
 _REQUEST_TIMES = 5
-"""Minimum span of a count of requests, in request times: from an empty server a shorter one has no level."""
+"""Minimum span of a count of requests, in request times: a shorter one from an empty server has no level."""
 
 
-def columns(result: LoadResult, mean_in_flight: object) -> Row:
-    """The columns on the growth of the queue; all are absent under closed loop, or if they are unknown."""
-    row: Row = dict.fromkeys(NAMES)
-    rows = result.requests
-    mine = rows[(rows["user"] == NONE) & (rows["intended_ns"] != NONE)]
-    span = _span(result, mine)
+def columns(result: LoadResult, mean_in_flight: object) -> Values:
+    """The columns on the growth of the queue; all are absent under closed loop, or if unknown."""
+    row: Values = dict.fromkeys(NAMES)
+    rows = _scheduled(result)
+    span = _span(result, rows)
     if result.concurrency_asked is not None or span is None or not isinstance(mean_in_flight, float):
         return row
     start, end = span
     seconds = (end - start) / 1e9
-    due = mine[(mine["intended_ns"] >= start) & (mine["intended_ns"] < end)]
+    due = rows[(rows["intended_ns"] >= start) & (rows["intended_ns"] < end)]
     rate = result.rate_asked or len(due) / seconds
     offered = rate * seconds
     if not offered or len(due) < 2:
         return row
-    begin = np.clip(mine["intended_ns"], start, end)
-    stop = np.clip(np.where(mine["end_ns"] == NONE, end, mine["end_ns"]), start, end)
+    begin = np.clip(rows["intended_ns"], start, end)
+    stop = np.clip(np.where(rows["end_ns"] == NONE, end, rows["end_ns"]), start, end)
     slope = _slope(begin, stop, start, end)
     variation = _cv2(np.diff(np.sort(due["intended_ns"]))) if len(due) > _FEW_GAPS else 1.0
     variance = offered * (variation + _cv2(due["osl_asked"])) + min(
@@ -71,29 +72,37 @@ def columns(result: LoadResult, mean_in_flight: object) -> Row:
         "backlog_slope_per_s": slope,
         "backlog_slope_low_per_s": slope - half,
         "backlog_slope_high_per_s": slope + half,
-        "unserved_share": 1 - _served(result, mine, start, end) / offered,
+        "unserved_share": 1 - _served(result, rows, start, end) / offered,
         "arrival_noise_share": noise / offered,
         "idle_share": _idle(begin, stop, (start + end) // 2, end),
         "latency_slope": _latency_slope(due),
     }
 
 
-def _span(result: LoadResult, mine: RequestArray) -> tuple[int, int] | None:
-    """The judged span: the window, or for a count of requests from the first end to the last arrival."""
+def _scheduled(result: LoadResult) -> RequestArray:
+    """The requests of an open loop's schedule."""
+    rows = result.requests
+    scheduled: RequestArray = rows[(rows["user"] == NONE) & (rows["intended_ns"] != NONE)]
+    return scheduled
+
+
+def _span(result: LoadResult, rows: RequestArray) -> tuple[int, int] | None:
+    """The span that is judged: the window; for a count of requests, from the first end to the last arrival."""
     window = result.window
-    if not len(mine) or window.seconds <= 0:
+    if not len(rows) or window.seconds <= 0:
         return None
     if window.ended_by != "count" and result.rate_asked is not None:
         return window.start_ns, window.end_ns
-    mine = mine[mine["intended_ns"] >= window.start_ns]  # the probes came before
-    ended = mine[mine["end_ns"] != NONE]
+    rows = rows[rows["intended_ns"] >= window.start_ns]  # without the probes before it
+    ended = rows[rows["end_ns"] != NONE]
     if not len(ended):
         return None
-    start, end = int(ended["end_ns"].min()), min(int(mine["intended_ns"].max()), window.end_ns)
-    lasting = float(np.median(ended["end_ns"] - ended["intended_ns"]))
-    # In a growing queue the median grows too: the first requests show the time of one.
-    first = float(np.median((ended["end_ns"] - ended["intended_ns"])[: max(1, len(ended) // 10)]))
-    return (start, end) if end - start > _REQUEST_TIMES * min(lasting, first) else None
+    start, end = int(ended["end_ns"].min()), min(int(rows["intended_ns"].max()), window.end_ns)
+    times = ended["end_ns"] - ended["intended_ns"]
+    # In a growing queue the median grows too: the first requests show the time without a queue.
+    first = times[: max(1, len(ended) // 10)]
+    request_time = min(float(np.median(times)), float(np.median(first)))
+    return (start, end) if end - start > _REQUEST_TIMES * request_time else None
 
 
 def _slope(begin: Int64Array, stop: Int64Array, start: int, end: int) -> float:
@@ -107,18 +116,18 @@ def _latency_slope(due: RequestArray) -> float | None:
     """Least-squares slope of the time of a request of mean length over its intended send, in s/s.
 
     The time starts at the intended send. If more requests in flight do not make requests slower, their number
-    grows for a reason other than capacity: long requests have not yet begun to end. Absent if too few
+    grows for another reason than capacity: long requests have not yet begun to end. Absent if too few
     requests ended, or too many never did.
     """
-    done = due[(due["end_ns"] != NONE) & (due["failure"] == NONE) & (due["first_token_ns"] != NONE)]
+    done = due[completed(due) & (due["first_token_ns"] != NONE)]
     if len(done) < max(_FEW_REQUESTS, (1 - _CENSORED) * len(due)):
         return None
     gaps = np.maximum(done["output_tokens"] - 1, 0).astype(float)
     spans = (done["last_token_ns"] - done["first_token_ns"]) / 1e9
-    takes = (done["first_token_ns"] - done["intended_ns"]) / 1e9 + gaps.mean() * spans / np.maximum(gaps, 1)
+    times = (done["first_token_ns"] - done["intended_ns"]) / 1e9 + gaps.mean() * spans / np.maximum(gaps, 1)
     at = (done["intended_ns"] - done["intended_ns"][0]) / 1e9
     spread = float(at.var())
-    return float(np.cov(at, takes, bias=True)[0, 1]) / spread if spread > 0 else None
+    return float(np.cov(at, times, bias=True)[0, 1]) / spread if spread > 0 else None
 
 
 def _cv2(values: npt.NDArray[np.generic]) -> float:
@@ -128,18 +137,18 @@ def _cv2(values: npt.NDArray[np.generic]) -> float:
     return float(known.var()) / mean**2 if mean > 0 else 0.0
 
 
-def _served(result: LoadResult, mine: RequestArray, start: int, end: int) -> float:
-    """Served work in requests: tokens over the mean requested length if tokens are known, else ends."""
+def _served(result: LoadResult, rows: RequestArray, start: int, end: int) -> float:
+    """Served work in requests: output tokens / mean requested length if both are known, else ended requests."""
     whole = (start, end) == (result.window.start_ns, result.window.end_ns)
     tokens = result.output_tokens_in_window if whole else 0
     mean = result.osl_mean
     if mean is None:
-        known = np.where(mine["output_tokens"] > 0, mine["output_tokens"], mine["osl_asked"])
-        done = known[(mine["end_ns"] != NONE) & (mine["failure"] == NONE) & (known > 0)]
-        mean = float(done.mean()) if len(done) else None
+        lengths = np.where(rows["output_tokens"] > 0, rows["output_tokens"], rows["osl_asked"])
+        known = lengths[completed(rows) & (lengths > 0)]
+        mean = float(known.mean()) if len(known) else None
     if tokens and mean:
         return tokens / mean
-    return float(((mine["end_ns"] >= start) & (mine["end_ns"] < end)).sum())
+    return float(((rows["end_ns"] >= start) & (rows["end_ns"] < end)).sum())
 
 
 def _idle(begin: Int64Array, stop: Int64Array, start: int, end: int) -> float:
@@ -159,31 +168,30 @@ def explained(result: LoadResult) -> FloatArray:
     """Output tokens expected in each whole second of the window if each request took the usual time.
 
     An open loop's throughput follows its arrivals: changes that they explain are not drift. Each request's
-    tokens are spread from its intended send + the median TTFT, at the median TPOT.
+    tokens begin at its intended send + the median TTFT, and follow at the median TPOT.
     """
-    rows, seconds = result.requests, len(result.tokens_per_second)
-    mine = rows[(rows["user"] == NONE) & (rows["intended_ns"] != NONE)]
-    done = mine[(mine["end_ns"] != NONE) & (mine["failure"] == NONE) & (mine["output_tokens"] > 1)]
+    rows, seconds = _scheduled(result), len(result.tokens_per_second)
+    done = rows[completed(rows) & (rows["output_tokens"] > 1)]
     if not len(done):
         return np.zeros(seconds)
     ttft = float(np.median(done["first_token_ns"] - done["intended_ns"]))
     tpot = float(np.median((done["last_token_ns"] - done["first_token_ns"]) / (done["output_tokens"] - 1)))
     tokens = np.where(
-        mine["output_tokens"] > 0, mine["output_tokens"], np.maximum(mine["osl_asked"], 0)
+        rows["output_tokens"] > 0, rows["output_tokens"], np.maximum(rows["osl_asked"], 0)
     ).astype(float)
-    begin = (mine["intended_ns"] - result.window.start_ns + ttft) / 1e9
-    lasting = np.maximum((tokens - 1) * tpot / 1e9, 1e-3)
+    begin = (rows["intended_ns"] - result.window.start_ns + ttft) / 1e9
+    length = np.maximum((tokens - 1) * tpot / 1e9, 1e-3)
     edges = np.arange(seconds + 1, dtype=float)
-    speed = tokens / lasting
-    total = _ramp(edges, begin, speed) - _ramp(edges, begin + lasting, speed)
-    return np.diff(total)
+    speed = tokens / length
+    return np.diff(_ramp(edges, begin, speed) - _ramp(edges, begin + length, speed))
 
 
 def _ramp(at: FloatArray, begin: FloatArray, speed: FloatArray) -> FloatArray:
     """Sum of speed x (t - begin) over all requests that have begun, at each time."""
     order = np.argsort(begin)
     begin, speed = begin[order], speed[order]
-    sums = np.concatenate([[0.0], np.cumsum(speed)]), np.concatenate([[0.0], np.cumsum(speed * begin)])
-    place = np.searchsorted(begin, at)
-    ramp: FloatArray = at * sums[0][place] - sums[1][place]
+    speeds = np.concatenate([[0.0], np.cumsum(speed)])
+    offsets = np.concatenate([[0.0], np.cumsum(speed * begin)])
+    begun = np.searchsorted(begin, at)
+    ramp: FloatArray = at * speeds[begun] - offsets[begun]
     return ramp

@@ -2,21 +2,21 @@
 
 Two populations, never mixed:
 
-* Throughput counts events *stamped in the window*, whenever their request began: tokens by their own stamps,
-  requests by their end. Under closed loop the rate of requests is not counted, because a window that begins
-  and ends with requests holds too many of them. It follows from Little's law: achieved concurrency / mean
-  time in flight (`_request_rate`).
-* Latencies, completed, failed and goodput are of requests that *began in the window* (Phase.MEASURED).
+* Throughput counts events *in the window*, whenever their request began: tokens by their timestamps, requests
+  by their end. Under closed loop the rate of requests is not counted, because a window that begins and ends
+  with requests has too many of them. It follows from Little's law: achieved concurrency / mean time in flight
+  (`request_rate`).
+* Latencies, completed, failed and goodput are those of requests that *began in the window* (Phase.MEASURED).
 
-Formulas, per completed request, as `vllm bench serve` has them (vllm/benchmarks/serve.py `calculate_metrics` and
+Formulas, per completed request, as in `vllm bench serve` (vllm/benchmarks/serve.py `calculate_metrics` and
 vllm/benchmarks/lib/endpoint_request_func.py):
 
     TTFT = first token - sent            E2EL = last token - sent (not the last byte)
-    TPOT = (E2EL - TTFT) / (n - 1)       for n > 1 output tokens, absent else
-    ITL  = gaps between tokens, weighted by tokens: the gap before a chunk of several tokens is shared among them
+    TPOT = (E2EL - TTFT) / (n - 1)       for n > 1 output tokens, else absent
+    ITL  = gaps between tokens, weighted by tokens: the gap before a chunk of several tokens is divided among them
     ICL  = gaps between chunks           TTFC = first chunk of any kind - sent
 
-Percentiles interpolate linearly (numpy's and vLLM's default), those of ITL and ICL are at the middle of a bin 0.1 %
+Percentiles interpolate linearly (numpy's and vLLM's default); those of ITL and ICL are the middle of a bin 0.1 %
 wide. Little's law: L = lambda W (Little, Operations Research 9, 1961).
 """
 
@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench import stats
+from rocbench.column import Values
 from rocbench.records import (
     BURST_EVENTS,
     BURST_TOKENS,
@@ -47,25 +48,25 @@ from rocbench.records import (
     RequestArray,
     Resend,
     Window,
+    completed,
 )
 from rocbench.tables import backlog, request_rate, stalls
 from rocbench.units import one_line
 
-Row = dict[str, float | int | str | bool | None]
 FloatArray = npt.NDArray[np.float64]
 
-UNTOLD = 0.01
+UNCOUNTED = 0.01
 """Maximum share of answers without a token count; above it, output tokens/s is absent."""
 LATE_MS = 10.0
-"""Delay in ms after the intended time from which a send is late."""
+"""Delay in ms after the intended time above which a send is late."""
 
 _DIFFERS = re.compile(r"\b(?:[0-9a-f]{8,}|[0-9a-f-]{32,}|\w*-[0-9a-f]{6,}\w*)\b|\d+", re.IGNORECASE)
 """Parts of errors that differ between requests: numbers and ids."""
 _PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 
 
-def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] | None = None) -> Row:
-    """The columns of one cell and repeat that come from its load.
+def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] | None = None) -> Values:
+    """The columns of one cell and repeat that depend on its load.
 
     Args:
         result: result of the load.
@@ -73,17 +74,16 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
         slo: limits of one request for goodput, in ms: `ttft_ms`, `tpot_ms`, `e2el_ms`.
     """
     rows, window = result.requests, result.window
-    ended = rows["end_ns"] != NONE
     began = rows["phase"] == Phase.MEASURED
-    completed = began & ended & (rows["failure"] == NONE)
+    good = began & completed(rows)
     failed = began & (rows["failure"] != NONE)
-    row: Row = {
+    row: Values = {
         "duration_s": window.seconds,
         "window_ended_by": window.ended_by,
-        "completed": int(completed.sum()),
+        "completed": int(good.sum()),
         "failed": int(failed.sum()),
-        "unfinished": int((began & ~completed & ~failed & (rows["sent_ns"] != NONE)).sum()),
-        "success_rate": _ratio(completed.sum(), completed.sum() + failed.sum()),
+        "unfinished": int((began & ~good & ~failed & (rows["sent_ns"] != NONE)).sum()),
+        "success_rate": _ratio(good.sum(), good.sum() + failed.sum()),
         "failures": _failures(rows["failure"][failed]),
         "load_notes": json.dumps(result.notes, ensure_ascii=False) if result.notes else None,
         "concurrency": result.concurrency_asked,
@@ -92,16 +92,16 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
     }
     row |= _errors(result, failed)
     row |= _resent(rows, began)
-    row |= _throughput(result, gpus, counted=_counted(rows[completed | failed]))
-    row |= _in_flight_columns(rows, window, began & ended, result.concurrency_asked)
+    row |= _throughput(result, gpus, counted=_counted(rows[good | failed]))
+    row |= _in_flight_columns(rows, window, result.concurrency_asked)
     row |= request_rate.columns(result, began, row["achieved_concurrency"], row["request_throughput"])
     row |= backlog.columns(result, row["achieved_concurrency"])
-    row |= _latencies(rows[completed], result.itl, result.icl)
-    row |= stalls.columns(result, completed, row["median_icl_ms"])
-    row |= _open_loop(rows, completed, began)
-    row |= _lengths(rows, completed)
-    row |= _doubts(rows[completed])
-    row |= _goodput(rows, completed, failed, row["request_throughput"], slo)
+    row |= _latencies(rows[good], result.itl, result.icl)
+    row |= stalls.columns(result, good, row["median_icl_ms"])
+    row |= _open_loop(rows, good, began)
+    row |= _lengths(rows, good)
+    row |= _doubts(rows[good])
+    row |= _goodput(rows[good], int(failed.sum()), row["request_throughput"], slo)
     explained = None if result.concurrency_asked else backlog.explained(result)
     row |= _steadiness(result.tokens_per_second if row["output_throughput"] is not None else [], explained)
     return row | _client(result)
@@ -117,15 +117,14 @@ def _failures(indices: npt.NDArray[np.int8]) -> str:
     return json.dumps({name.value: int(n) for name, n in zip(FAILURES, counts, strict=True) if n})
 
 
-def _errors(result: LoadResult, failed: BoolArray) -> Row:
-    """Most common error of failed requests and its count; of the whole load if none failed in the window."""
-    mine = failed if failed.any() else result.requests["failure"] != NONE
-    said = [text for i in result.requests["request_id"][mine].tolist() if (text := result.errors.get(i))]
-    alike = Counter(kind_of(text) for text in said)
-    if not alike:
+def _errors(result: LoadResult, failed: BoolArray) -> Values:
+    """Most frequent error of failed requests and its count; of the whole load if none failed in the window."""
+    rows = failed if failed.any() else result.requests["failure"] != NONE
+    errors = [text for i in result.requests["request_id"][rows].tolist() if (text := result.errors.get(i))]
+    if not errors:
         return {"common_error": None, "common_error_count": None}
-    (kind, count), *_ = alike.most_common(1)
-    first = next(text for text in said if kind_of(text) == kind)
+    (kind, count), *_ = Counter(map(kind_of, errors)).most_common(1)
+    first = next(text for text in errors if kind_of(text) == kind)
     return {"common_error": one_line(first), "common_error_count": count}
 
 
@@ -134,9 +133,9 @@ def kind_of(text: str) -> str:
     return _DIFFERS.sub("#", text)
 
 
-def _resent(rows: RequestArray, began: BoolArray) -> Row:
-    """Requests sent again, by cause, and the number of requests that the server should have read."""
-    counts = {how: int((began & (rows["resent"] == index)).sum()) for index, how in enumerate(RESENDS)}
+def _resent(rows: RequestArray, began: BoolArray) -> Values:
+    """Requests sent again, by cause, and the number of sends that the server should have read."""
+    counts = {cause: int((began & (rows["resent"] == i)).sum()) for i, cause in enumerate(RESENDS)}
     reached = (rows["sent_ns"] != NONE) & (rows["failure"] != FAILURES.index(Failure.CONNECT))
     again = (rows["resent"] != NONE) & (rows["resent"] != RESENDS.index(Resend.UNREAD))
     return {
@@ -151,13 +150,13 @@ def _resent(rows: RequestArray, began: BoolArray) -> Row:
 
 
 def _counted(rows: RequestArray) -> bool:
-    """Return whether nearly every answer has a token count: answers without one add nothing to the sums."""
-    untold = (rows["output_tokens"] == NONE) & (rows["chunks"] > 0)
-    return bool(untold.sum() <= UNTOLD * len(rows))
+    """True if nearly every answer has a token count: answers without one add nothing to the sums."""
+    uncounted = (rows["output_tokens"] == NONE) & (rows["chunks"] > 0)
+    return bool(uncounted.sum() <= UNCOUNTED * len(rows))
 
 
-def _throughput(result: LoadResult, gpus: int | None, *, counted: bool) -> Row:
-    """Tokens and requests stamped in the window, per second of it; tokens without a count have no figure."""
+def _throughput(result: LoadResult, gpus: int | None, *, counted: bool) -> Values:
+    """Tokens and requests in the window, per second; if tokens were not counted, token rates are absent."""
     rows, window = result.requests, result.window
     seconds = window.seconds if window.seconds > 0 else None
     ended_here = (rows["end_ns"] >= window.start_ns) & (rows["end_ns"] < window.end_ns)
@@ -196,13 +195,11 @@ def in_flight(sent_ns: Int64Array, end_ns: Int64Array, window: Window) -> tuple[
     return mean, int(np.cumsum(steps[order]).max())
 
 
-def _in_flight_columns(
-    rows: RequestArray, window: Window, began_and_ended: BoolArray, users: int | None
-) -> Row:
-    """Achieved and peak concurrency, and Little's law from rate and mean time in flight against the integral.
+def _in_flight_columns(rows: RequestArray, window: Window, users: int | None) -> Values:
+    """Achieved and peak concurrency, and Little's law: rate x mean time in flight / achieved concurrency.
 
-    The rate is that of ends; under open loop that of arrivals, because above capacity ends always agree with
-    ends.
+    The rate is that of ended requests; under open loop that of arrivals, because above capacity the rate of
+    ends always fits the requests that end.
     """
     if window.seconds <= 0:
         return {"achieved_concurrency": None, "peak_concurrency": None, "littles_law_ratio": None}
@@ -210,14 +207,14 @@ def _in_flight_columns(
     ended_here = (
         (rows["end_ns"] >= window.start_ns) & (rows["end_ns"] < window.end_ns) & (rows["sent_ns"] != NONE)
     )
-    mine = rows[began_and_ended & (rows["sent_ns"] != NONE)]
-    law = None
-    if len(mine) and mean:
-        time_in_flight = float((mine["end_ns"] - mine["sent_ns"]).mean()) / 1e9
-        came = rows["phase"] == Phase.MEASURED
-        number = float(ended_here.sum() if users is not None else came.sum())
-        law = number / window.seconds * time_in_flight / mean
-    return {"achieved_concurrency": mean, "peak_concurrency": peak, "littles_law_ratio": law}
+    began = rows["phase"] == Phase.MEASURED
+    ended = rows[began & (rows["end_ns"] != NONE) & (rows["sent_ns"] != NONE)]
+    ratio = None
+    if len(ended) and mean:
+        time_in_flight = float((ended["end_ns"] - ended["sent_ns"]).mean()) / 1e9
+        number = float(ended_here.sum() if users is not None else began.sum())
+        ratio = number / window.seconds * time_in_flight / mean
+    return {"achieved_concurrency": mean, "peak_concurrency": peak, "littles_law_ratio": ratio}
 
 
 # --- latencies
@@ -232,29 +229,28 @@ def _between_ms(later: Int64Array, earlier: Int64Array) -> FloatArray:
 def _tpot_ms(rows: RequestArray) -> FloatArray:
     """(E2EL - TTFT) / (n - 1) = (last token - first token) / (n - 1), of rows with n > 1."""
     known = (rows["output_tokens"] > 1) & (rows["first_token_ns"] != NONE) & (rows["last_token_ns"] != NONE)
-    mine = rows[known]
-    spans = (mine["last_token_ns"] - mine["first_token_ns"]) / 1e6
-    return np.asarray(spans / (mine["output_tokens"] - 1), dtype=float)
+    rows = rows[known]
+    spans = (rows["last_token_ns"] - rows["first_token_ns"]) / 1e6
+    return np.asarray(spans / (rows["output_tokens"] - 1), dtype=float)
 
 
-def _describe(name: str, values: FloatArray, wanted: Iterable[str] = _PERCENTILES) -> Row:
-    """Mean, the requested percentiles and n of values in ms; None if there are none."""
-    wanted = list(wanted)
-    row: Row = {f"mean_{name}_ms": float(values.mean()) if len(values) else None}
-    points = np.percentile(values, [_PERCENTILES[w] for w in wanted]) if len(values) else [None] * len(wanted)
-    row |= {f"{w}_{name}_ms": None if p is None else float(p) for w, p in zip(wanted, points, strict=True)}
+def _describe(name: str, values: FloatArray, percentiles: Iterable[str] = _PERCENTILES) -> Values:
+    """Mean, percentiles and number of values in ms; None if there are no values."""
+    row: Values = {f"mean_{name}_ms": float(values.mean()) if len(values) else None}
+    for p in percentiles:
+        row[f"{p}_{name}_ms"] = float(np.percentile(values, _PERCENTILES[p])) if len(values) else None
     return row | {f"{name}_n": len(values)}
 
 
-def _describe_histogram(name: str, histogram: Histogram, wanted: Iterable[str] = _PERCENTILES) -> Row:
-    row: Row = {f"mean_{name}_ms": histogram.mean_ns() / 1e6 if histogram.total else None}
-    for w in wanted:
-        row[f"{w}_{name}_ms"] = histogram.percentile_ns(_PERCENTILES[w]) / 1e6 if histogram.total else None
+def _describe_histogram(name: str, histogram: Histogram, percentiles: Iterable[str] = _PERCENTILES) -> Values:
+    row: Values = {f"mean_{name}_ms": histogram.mean_ns() / 1e6 if histogram.total else None}
+    for p in percentiles:
+        row[f"{p}_{name}_ms"] = histogram.percentile_ns(_PERCENTILES[p]) / 1e6 if histogram.total else None
     return row | {f"{name}_n": histogram.total}
 
 
-def _latencies(rows: RequestArray, itl: Histogram, icl: Histogram) -> Row:
-    """Latency columns of completed requests that began in the window, and the reliability of their stamps."""
+def _latencies(rows: RequestArray, itl: Histogram, icl: Histogram) -> Values:
+    """Latency columns of completed requests that began in the window, and the quality of their timestamps."""
     sent = rows["sent_ns"]
     gaps = int((np.maximum(rows["chunks"], 1) - 1).sum())
     chunks = int(np.maximum(rows["chunks"], 0).sum())
@@ -272,77 +268,69 @@ def _latencies(rows: RequestArray, itl: Histogram, icl: Histogram) -> Row:
     )
 
 
-def _open_loop(rows: RequestArray, completed: BoolArray, began: BoolArray) -> Row:
-    """Latency from the intended send, and lateness; None under closed loop, in which users wait for answers.
+def _open_loop(rows: RequestArray, good: BoolArray, began: BoolArray) -> Values:
+    """Latency from the intended send, and lateness; None under closed loop, which has no schedule.
 
     Latency from the intended time is free of coordinated omission (Tene, wrk2).
     """
     names = ("median_ttft_intended_ms", "p99_ttft_intended_ms", "mean_lateness_ms", "p99_lateness_ms")
-    clocked = began & (rows["user"] == NONE)
-    if not clocked.any():
+    scheduled = rows[began & (rows["user"] == NONE)]
+    if not len(scheduled):
         return dict.fromkeys((*names, "late_sends", "dropped_sends"))
-    mine = rows[clocked]
-    ttft = _between_ms(rows["first_token_ns"][completed], rows["intended_ns"][completed])
-    lateness = _between_ms(mine["sent_ns"], mine["intended_ns"])
-    row: Row = dict.fromkeys(names)
+    ttft = _between_ms(rows["first_token_ns"][good], rows["intended_ns"][good])
+    lateness = _between_ms(scheduled["sent_ns"], scheduled["intended_ns"])
+    row: Values = dict.fromkeys(names)
     if len(ttft):
         row |= {names[0]: float(np.median(ttft)), names[1]: float(np.percentile(ttft, 99))}
     if len(lateness):
         row |= {names[2]: float(lateness.mean()), names[3]: float(np.percentile(lateness, 99))}
     return row | {
         "late_sends": int((lateness > LATE_MS).sum()),
-        "dropped_sends": int((mine["sent_ns"] == NONE).sum()),
+        "dropped_sends": int((scheduled["sent_ns"] == NONE).sum()),
     }
 
 
 def _goodput(
-    rows: RequestArray,
-    completed: BoolArray,
-    failed: BoolArray,
-    request_throughput: object,
-    slo: Mapping[str, float] | None,
-) -> Row:
-    """Requests/s that met every limit: request_throughput x their share of the completed ones.
+    rows: RequestArray, failed: int, request_throughput: object, slo: Mapping[str, float] | None
+) -> Values:
+    """Requests/s that met every limit: request_throughput x their share of the completed requests (`rows`).
 
     A request of one token has no TPOT and meets its limit, as in `vllm bench serve --goodput`.
     """
-    mine = rows[completed]
-    if not slo or not len(mine) or not isinstance(request_throughput, float):
+    if not slo or not len(rows) or not isinstance(request_throughput, float):
         return {"goodput": None, "goodput_share": None}
-    good = (mine["first_token_ns"] != NONE) & (mine["last_token_ns"] != NONE)
+    good = (rows["first_token_ns"] != NONE) & (rows["last_token_ns"] != NONE)
     later = {"ttft_ms": "first_token_ns", "e2el_ms": "last_token_ns"}
     for name, limit in slo.items():
         if name == "tpot_ms":
-            spans = (mine["last_token_ns"] - mine["first_token_ns"]) / 1e6
-            good &= spans <= limit * np.maximum(mine["output_tokens"] - 1, 0) + 1e-6
+            spans = (rows["last_token_ns"] - rows["first_token_ns"]) / 1e6
+            good &= spans <= limit * np.maximum(rows["output_tokens"] - 1, 0) + 1e-6
         else:
-            good &= (mine[later[name]] - mine["sent_ns"]) / 1e6 <= limit
-    share = float(good.sum()) / len(mine)
+            good &= (rows[later[name]] - rows["sent_ns"]) / 1e6 <= limit
     return {
-        "goodput": request_throughput * share,
-        "goodput_share": _ratio(good.sum(), len(mine) + failed.sum()),
+        "goodput": request_throughput * (float(good.sum()) / len(rows)),
+        "goodput_share": _ratio(good.sum(), len(rows) + failed),
     }
 
 
 # --- lengths
 
 
-def _lengths(rows: RequestArray, completed: BoolArray) -> Row:
+def _lengths(rows: RequestArray, good: BoolArray) -> Values:
     """Requested and actual lengths; the client's token totals over all phases (for the server's counters)."""
-    mine = rows[completed]
-    text = _text_tokens(mine)
-    unsure = (rows["failure"] != NONE) | (rows["end_ns"] == NONE)
+    isl_asked, osl_asked, osl = (rows[name][good] for name in ("isl_asked", "osl_asked", "output_tokens"))
+    isl = _text_tokens(rows[good])
     return {
-        "isl_asked": _mean(mine["isl_asked"]),
-        "osl_asked": _mean(mine["osl_asked"]),
-        "isl_had": _mean(text),
-        "osl_had": _mean(mine["output_tokens"]),
-        "isl_off_share": _off_share(mine["isl_asked"], text),
-        "osl_off_share": _off_share(mine["osl_asked"], mine["output_tokens"]),
+        "isl_asked": _mean(isl_asked),
+        "osl_asked": _mean(osl_asked),
+        "isl_had": _mean(isl),
+        "osl_had": _mean(osl),
+        "isl_off_share": _off_share(isl_asked, isl),
+        "osl_off_share": _off_share(osl_asked, osl),
         "cached_tokens": _total(rows["cached_tokens"]),
         "client_output_tokens": _total(rows["output_tokens"]),
         "client_prompt_tokens": _total(rows["prompt_tokens"]),
-        "client_unsure_tokens": int(np.maximum(rows["osl_asked"][unsure], 0).sum(dtype=np.int64)),
+        "client_unsure_tokens": int(np.maximum(rows["osl_asked"][~completed(rows)], 0).sum(dtype=np.int64)),
     }
 
 
@@ -363,25 +351,24 @@ def _total(values: npt.NDArray[np.int32]) -> int | None:
     return int(known.sum(dtype=np.int64)) if len(known) else None
 
 
-def _off_share(asked: npt.NDArray[np.int32], had: npt.NDArray[np.int32]) -> float | None:
-    known = (asked != NONE) & (had != NONE)
-    return _ratio((asked[known] != had[known]).sum(), known.sum())
+def _off_share(requested: npt.NDArray[np.int32], actual: npt.NDArray[np.int32]) -> float | None:
+    known = (requested != NONE) & (actual != NONE)
+    return _ratio((requested[known] != actual[known]).sum(), known.sum())
 
 
 # --- contradictions
 
 
-def _doubts(rows: RequestArray) -> Row:
+def _doubts(rows: RequestArray) -> Values:
     """Shares of completed requests whose answers contradict themselves, and the tokens of their first chunks."""
-
     doubts = np.maximum(rows["doubts"], 0)
 
     def share(doubt: Doubt, among: BoolArray) -> float | None:
         return _ratio(((doubts & doubt) != 0)[among].sum(), among.sum())
 
     every = np.ones(len(rows), dtype=np.bool_)
-    in_one = (doubts & Doubt.ONE_PIECE) != 0
-    long_enough = (rows["chunks"] >= BURST_EVENTS) | (rows["output_tokens"] >= BURST_TOKENS) | in_one
+    one_piece = (doubts & Doubt.ONE_PIECE) != 0
+    long_enough = (rows["chunks"] >= BURST_EVENTS) | (rows["output_tokens"] >= BURST_TOKENS) | one_piece
     first = rows["first_tokens"]
     return {
         "usage_disagrees_share": share(Doubt.USAGE, every),
@@ -395,17 +382,17 @@ def _doubts(rows: RequestArray) -> Row:
 # --- steadiness and the client
 
 
-def _steadiness(tokens_per_second: Int64Array | Sequence[int], explained: FloatArray | None) -> Row:
+def _steadiness(tokens_per_second: Int64Array | Sequence[int], explained: FloatArray | None) -> Values:
     """Drift between the window's halves with its interval, and the spread over whole seconds.
 
-    Under open loop the tokens that the arrivals explain (`explained`) are subtracted first.
+    Under open loop, the tokens that the arrivals explain (`explained`) are subtracted first.
 
-    drift = (mean of the second half - mean of the first) / mean of all. Each half is cut into up to 5 batches, since
+    drift = (mean of the second half - mean of the first) / mean of all. Each half is cut into up to 5 batches, because
     neighbouring seconds are not independent (batch means; Law, Simulation Modeling and Analysis, 9.5.3), and the
     batches are compared by Welch. Absent for fewer than 4 whole seconds.
     """
     seconds = np.asarray(tokens_per_second, dtype=float)
-    row: Row = dict.fromkeys(("drift", "drift_low", "drift_high", "tokens_per_second_cov"))
+    row: Values = dict.fromkeys(("drift", "drift_low", "drift_high", "tokens_per_second_cov"))
     if len(seconds) < 4 or not seconds.any():
         return row
     half = len(seconds) // 2
@@ -423,19 +410,19 @@ def _steadiness(tokens_per_second: Int64Array | Sequence[int], explained: FloatA
     }
 
 
-def _client(result: LoadResult) -> Row:
-    """The client's facts about itself."""
+def _client(result: LoadResult) -> Values:
+    """The client's figures about itself."""
     workers = result.workers
     tokens = sum(w.tokens for w in workers)
     cpu = sum(w.cpu_s for w in workers)
-    awake = [w for w in workers if w.wall_s > 0]
-    busy = [(w.cpu_s + w.cpu_wait_s) / w.wall_s for w in awake if w.cpu_wait_s is not None]
+    timed = [w for w in workers if w.wall_s > 0]
+    busy = [(w.cpu_s + w.cpu_wait_s) / w.wall_s for w in timed if w.cpu_wait_s is not None]
     return {
         "client_workers": len(workers) or None,
         "load_hosts": ";".join(host.name for host in result.hosts) or None,
         "load_hosts_clock_ms": ";".join(f"{host.clock_offset_ms:+.3f}" for host in result.hosts) or None,
         "load_hosts_clock_bound_ms": max((host.clock_bound_ms for host in result.hosts), default=None),
-        "client_cpu_share_max": max((w.cpu_s / w.wall_s for w in awake), default=None),
+        "client_cpu_share_max": max((w.cpu_s / w.wall_s for w in timed), default=None),
         "client_busy_share_max": max(busy, default=None),
         "client_cpu_us_per_token": _ratio(cpu * 1e6, tokens),
         "client_longest_pause_ms": max((w.longest_pause_ms for w in workers), default=None),

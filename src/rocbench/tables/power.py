@@ -1,9 +1,9 @@
 """Energy, power and temperature of the measured window from GPU readings. Pure; watts, joules, degrees Celsius.
 
-Energy comes from the GPUs' accumulators, read at both edges of the window (a reading is up to a second away
-from an edge, so the accumulator is interpolated there), and is cross-checked with the integral of the power
-readings. A sum over sockets is absent if one socket lacks its reading. GPUs that are partitions of one socket
-share its power and energy, which the lowest of them has.
+Energy is the difference of the GPUs' accumulators between the edges of the window (interpolated, because a
+reading is up to a second away from an edge), and is compared with the integral of the power readings. A sum
+over sockets is absent if one socket lacks its reading. GPUs that are partitions of one socket share its power
+and energy, which only the lowest of them reports.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rocbench.column import Values
 from rocbench.records import GpuSample
 
 HOLE_S = 5.0
@@ -19,28 +20,27 @@ HOLE_S = 5.0
 EDGE_S = 3.0
 """Maximum distance of a reading from the window's edge, in s, to represent the edge in the integral."""
 
-Row = dict[str, float | bool | str | None]
 EnergyOf = Callable[[Sequence[GpuSample], int, int], float | None]
 
 
-def window_columns(samples: Sequence[GpuSample], start_ns: int, end_ns: int, output_tokens: int) -> Row:
+def window_columns(samples: Sequence[GpuSample], start_ns: int, end_ns: int, output_tokens: int) -> Values:
     """Columns of `cells` for the window [start, end).
 
     Args:
-        samples: readings of the GPUs that the server uses, some of them just outside the window.
+        samples: readings of the GPUs that the server uses, including some just outside the window.
         start_ns: start of the window.
         end_ns: end of the window.
-        output_tokens: tokens stamped in the window.
+        output_tokens: tokens with timestamps in the window.
     """
     names = ("mean_power_w", "peak_power_w", "energy_j", "energy_source", "energy_disagreement")
-    row: Row = dict.fromkeys((*names, "joules_per_output_token", "hottest_c", "throttled"))
+    row: Values = dict.fromkeys((*names, "joules_per_output_token", "hottest_c", "throttled"))
     inside = [sample for sample in samples if start_ns <= sample.at_ns < end_ns]
     if not samples or end_ns <= start_ns:
         return row
     counted = _sum_over_sockets(samples, start_ns, end_ns, accumulated_j)
     integral = _sum_over_sockets(samples, start_ns, end_ns, integrated_j)
     if counted == 0 and integral:
-        counted = None  # an accumulator that is constant under load does not count
+        counted = None  # an accumulator that stays constant under load does not work
     energy = counted if counted is not None else integral
     row["peak_power_w"] = _peak_w(inside, len({_socket(sample) for sample in samples}))
     row["hottest_c"] = max(
@@ -62,7 +62,7 @@ def window_columns(samples: Sequence[GpuSample], start_ns: int, end_ns: int, out
 def accumulated_j(samples: Sequence[GpuSample], start_ns: int, end_ns: int) -> float | None:
     """One GPU's energy by its accumulator, interpolated at both edges.
 
-    None without a reading on the far side of each edge, or if the accumulator fell (a reset of the driver).
+    None without a reading beyond each edge, or if the accumulator fell (a reset of the driver).
     """
     known = [(s.at_ns, s.energy_j) for s in samples if s.energy_j is not None]
     if not known or known[0][0] > start_ns or known[-1][0] < end_ns:
@@ -75,7 +75,7 @@ def accumulated_j(samples: Sequence[GpuSample], start_ns: int, end_ns: int) -> f
 
 
 def integrated_j(samples: Sequence[GpuSample], start_ns: int, end_ns: int) -> float | None:
-    """One GPU's energy as the integral of its power (trapezoids), with ends held for up to 3 s.
+    """One GPU's energy as the integral of its power (trapezoids), constant for up to 3 s at the edges.
 
     None if readings are missing for longer: 3 s at an edge, 5 s between.
     """
@@ -101,8 +101,8 @@ def _sum_over_sockets(
     for sample in sorted(samples, key=lambda sample: sample.at_ns):
         by_socket.setdefault(_socket(sample), []).append(sample)
     total = 0.0
-    for mine in by_socket.values():
-        energy = energy_of(mine, start_ns, end_ns)
+    for readings in by_socket.values():
+        energy = energy_of(readings, start_ns, end_ns)
         if energy is None:
             return None
         total += energy
@@ -110,7 +110,7 @@ def _sum_over_sockets(
 
 
 def _peak_w(inside: Sequence[GpuSample], sockets: int) -> float | None:
-    """Highest sum over all sockets of simultaneous readings (with the same stamp)."""
+    """Maximum sum over all sockets of simultaneous readings (with the same timestamp)."""
     sums: dict[int, list[float]] = {}
     for sample in inside:
         if sample.power_w is not None:

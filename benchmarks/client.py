@@ -5,7 +5,7 @@
 
 Every client sends the same load: so many closed-loop users, five requests each, bound by count, as peers do
 it. CPU time is that of the client's whole process tree, less that of a run with a handful of requests (its
-start-up). Truth is what the reference server wrote down for the same requests. Peers are run where they are
+start-up). The reference server records the true times of the same requests. Peers are run where they are
 given or found on PATH. Prints a Markdown table.
 """
 
@@ -31,7 +31,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rocbench.load import drive
 from rocbench.load.prompts import WORDS
-from rocbench.load.schedule import Truth, serving
+from rocbench.load.serverrecord import ServerRecord, serving
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
 from rocbench.tables import metrics
 
@@ -60,7 +60,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One client against the truth."""
+    """One client against the server's record."""
 
     client: str
     cpu_us: float
@@ -108,7 +108,7 @@ def one(transport: str, load: Load) -> None:
 def spec(transport: str, load: Load, window: WindowPlan) -> LoadSpec:
     """Our own client's load."""
     return LoadSpec(
-        target=Target(load.url, "truth", vocab_size=32_000),
+        target=Target(load.url, "reference", vocab_size=32_000),
         requests=RequestPlan(Lengths(ISL), Lengths(load.tokens)),
         shape=Closed(load.users),
         window=window,
@@ -123,7 +123,7 @@ def vllm(program: str) -> Client:
     def run(load: Load, folder: Path) -> Seen:
         call(
             [program, "bench", "serve", "--backend", "openai", "--base-url", load.url, "--endpoint", "/v1/completions",
-             "--model", "truth", "--tokenizer", str(snapshot(folder)), "--dataset-name", "random",
+             "--model", "reference", "--tokenizer", str(snapshot(folder)), "--dataset-name", "random",
              "--random-input-len", str(ISL), "--random-output-len", str(load.tokens), "--ignore-eos",
              "--num-prompts", str(load.requests), "--max-concurrency", str(load.users), "--temperature", "0",
              "--percentile-metrics", "ttft,itl", "--metric-percentiles", "50,99", "--disable-tqdm",
@@ -141,7 +141,7 @@ def aiperf(program: str) -> Client:
 
     def run(load: Load, folder: Path) -> Seen:
         call(
-            [program, "profile", "-m", "truth", "--url", load.url, "--endpoint-type", "completions", "--streaming",
+            [program, "profile", "-m", "reference", "--url", load.url, "--endpoint-type", "completions", "--streaming",
              "--concurrency", str(load.users), "--request-count", str(load.requests), "--isl", str(ISL),
              "--osl", str(load.tokens), "--tokenizer", "bench/words", "--artifact-dir", str(folder / "aiperf"),
              "--extra-inputs", "ignore_eos:true", "--ui", "none"],
@@ -212,6 +212,18 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def ttft_ms(record: ServerRecord) -> np.ndarray[Any, Any]:
+    """First token's write time minus the request's arrival, for requests with a token."""
+    some = record.chunks > 0
+    return (record.times_ns[record.starts[some]] - record.arrived_ns[some]) / 1e6
+
+
+def gaps_ms(record: ServerRecord) -> np.ndarray[Any, Any]:
+    """Gaps between the writes of tokens of the same request."""
+    owner = np.repeat(np.arange(len(record.chunks)), record.chunks)
+    return np.diff(record.times_ns)[owner[1:] == owner[:-1]] / 1e6
+
+
 def measure(name: str, client: Client, users: int, step_ms: float, tokens: int, folder: Path) -> Row:
     """One client against a reference server of its own."""
     with serving(("--step-ms", str(step_ms))) as (url, _):
@@ -222,29 +234,29 @@ def measure(name: str, client: Client, users: int, step_ms: float, tokens: int, 
         before = cpu_s()
         seen = client(Load(url, users, 5 * users, tokens), folder)
         cpu = cpu_s() - before - start_up
-        truth = Truth.fetch(url)
-    ttft, gaps = truth.ttft_ms(), truth.gaps_ms()
-    seconds = float(truth.times_ns.max() - truth.arrived_ns.min()) / 1e9
-    held = float((truth.steps[:, 3]).sum()) * step_ms / 1e3 / seconds
+        record = ServerRecord.fetch(url)
+    ttft, gaps, tokens_sent = ttft_ms(record), gaps_ms(record), int(record.chunks.sum())
+    seconds = float(record.times_ns.max() - record.arrived_ns.min()) / 1e9
+    held = float((record.steps[:, 3]).sum()) * step_ms / 1e3 / seconds
     return Row(
         name,
-        cpu / truth.tokens * 1e6,
+        cpu / tokens_sent * 1e6,
         (seen.ttft_p50, float(np.percentile(ttft, 50))),
         (seen.ttft_p99, float(np.percentile(ttft, 99))),
         (seen.gap_p99, float(np.percentile(gaps, 99))),
-        truth.tokens / seconds,
+        tokens_sent / seconds,
         held,
     )
 
 
 def steady(transport: str, users: int, step_ms: float, tokens: int, seconds: float) -> str:
-    """Our own client in a measured window: CPU of its workers in the window, and its distance from the truth."""
+    """Our own client in a measured window: CPU of its workers in the window, and the errors of its figures."""
     from rocbench.load.calibrate import judge
 
     with serving(("--step-ms", str(step_ms))) as (url, _):
         window = WindowPlan(duration_s=seconds, min_requests_per_user=0)
         result = drive(spec(transport, Load(url, users, 0, tokens), window))
-        level = judge(users, step_ms, result, Truth.fetch(url))
+        level = judge(users, step_ms, result, ServerRecord.fetch(url))
     return (
         f"| {transport} | {level.cpu_us_per_token:.1f} | {level.ttft_p50_off_ms:.2f} | {level.ttft_p99_off_ms:.2f} "
         f"| {level.itl_p99_off_ms:.3f} | {100 * level.concurrency_off:.2f} % | {100 * level.busy_share:.0f} % |"

@@ -17,21 +17,22 @@ import json
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rocbench.load import drive, script
-from rocbench.load.reference import Connection, ScheduleServer, Stream
-from rocbench.load.schedule import Schedule, Truth
+from rocbench.load import drive, serverrecord
+from rocbench.load.reference import Connection, ReferenceServer, Stream, plain_response, request_id, serve
+from rocbench.load.serverrecord import ServerRecord
 from rocbench.load.spec import Closed, Lengths, LoadSpec, Progress, RequestPlan, Target, WindowPlan
 from rocbench.records import FAILURES, NONE, Failure, LoadResult, Phase
 from rocbench.tables import metrics
@@ -55,14 +56,15 @@ VOIDING = frozenset(
 """Of these codes one voids a row here: a load of a second is too short for the others."""
 
 
-class FaultyServer(ScheduleServer):
+class LosingServer(ReferenceServer):
     """The reference server, which loses a share of its requests; the seed draws how and when."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        super().__init__(schedule, "127.0.0.1", 0)
-        draw = random.Random(schedule.seed)
+    def __init__(self, step_ns: int, seed: int) -> None:
+        super().__init__(step_ns)
+        self.random = random.Random(seed)
+        draw = random.Random(seed)
         self.share = draw.uniform(0.01, 0.10)
-        possible = HARMLESS if schedule.seed % 3 == 2 else [(how, point) for how in HOWS for point in POINTS]
+        possible = HARMLESS if seed % 3 == 2 else [(how, point) for how in HOWS for point in POINTS]
         chosen = [kind for kind in possible if draw.random() < 0.5]
         self.kinds = chosen or [possible[0]]
         self.held: list[tuple[int, Callable[[], object]]] = []
@@ -110,9 +112,7 @@ class FaultyServer(ScheduleServer):
         if not head.startswith(b"POST "):
             super().begin(connection, head, body)
             return
-        name = next(
-            line[14:].decode() for line in head.split(b"\r\n") if line[:13].lower() == b"x-request-id:"
-        )
+        name = request_id(head)
         self.arrivals.append((name, connection.arrived_ns))
         drawn = None if "probe" in name else self.draw("before_head", "after_head", "mid_stream")
         self.loaded |= "probe" not in name
@@ -121,12 +121,12 @@ class FaultyServer(ScheduleServer):
             return
         how, point = drawn
         if point == "before_head" and how == "hold":
-            self.hold(lambda: super(FaultyServer, self).begin(connection, head, body))
+            self.hold(lambda: super(LosingServer, self).begin(connection, head, body))
             return
         if point == "before_head":
             self.lose(connection, how)
             return
-        stream = self.stream(connection, name, b"/chat/" in head, json.loads(body))
+        stream = self.stream(connection, head, json.loads(body))
         self.send(connection, stream.script.opening)
         if point == "after_head" and how == "hold":
             self.hold(lambda: self.waiting.append(stream))
@@ -134,7 +134,7 @@ class FaultyServer(ScheduleServer):
         if point == "after_head":
             self.lose(connection, how)
             return
-        stream.last = self.random.randint(1, max(1, len(stream.sizes) - 1))
+        stream.last = self.random.randint(1, max(1, stream.last - 1))
         self.lost[id(stream)] = how
         self.waiting.append(stream)
 
@@ -157,7 +157,8 @@ class FaultyServer(ScheduleServer):
         if connection.sock.fileno() < 0:
             return
         if how == "reset":
-            self.reset(connection)
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close(connection)
         elif how == "close":
             self.close(connection)
         elif how == "half_close":
@@ -175,7 +176,7 @@ class FaultyServer(ScheduleServer):
             "idle_ends": self.idle_ends,
             "kinds": self.kinds,
         }
-        self.send(connection, script.plain_response(json.dumps(seen).encode()))
+        self.send(connection, plain_response(json.dumps(seen).encode()))
 
 
 def _waits(sock: socket.socket) -> bool:
@@ -186,37 +187,20 @@ def _waits(sock: socket.socket) -> bool:
         return False
 
 
-def serve(seed: int, step_ms: float) -> None:
+def serve_faults(seed: int, step_ms: float) -> None:
     """Run the server until SIGTERM."""
-    server = FaultyServer(
-        Schedule(
-            step_ns=int(step_ms * 1e6),
-            seed=seed,
-        )
-    )
-
-    def stop(*_: object) -> None:
-        server.stopping = True
+    server = LosingServer(int(step_ms * 1e6), seed)
 
     def calm(*_: object) -> None:
         server.share = 0.0
 
-    signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGUSR1, calm)
-    print(f"ready {server.port}", flush=True)
-    server.run()
+    serve(server)
 
 
-@contextmanager
-def serving(seed: int, step_ms: float) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The server as a process of its own; gives its base URL and the process, which SIGUSR1 makes faultless."""
-    command = [sys.executable, __file__, "--serve", str(seed), "--step-ms", str(step_ms)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{process.stdout.readline().split()[1]}", process
-        finally:
-            process.terminate()
+def serving(seed: int, step_ms: float) -> AbstractContextManager[tuple[str, subprocess.Popen[str]]]:
+    """The server in a process; gives its base URL and the process, which SIGUSR1 makes faultless."""
+    return serverrecord.serving(("--serve", str(seed), "--step-ms", str(step_ms)), (__file__,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +254,14 @@ def counted(result: LoadResult) -> int:
     return row["requests_sent"] + int(refused.sum())
 
 
-def true_ttft_ms(result: LoadResult, truth: Truth, arrivals: dict[str, int]) -> np.ndarray[Any, Any]:
+def true_ttft_ms(result: LoadResult, record: ServerRecord, arrivals: dict[str, int]) -> np.ndarray[Any, Any]:
     """From the first arrival to the first token, as the server wrote down, of completed measured requests."""
     rows = result.requests
     mine = rows[(rows["phase"] == Phase.MEASURED) & (rows["failure"] == NONE) & (rows["end_ns"] != NONE)]
     first = {}
-    for name, chunks, start in zip(truth.ids, truth.chunks, truth.starts, strict=True):
+    for name, chunks, start in zip(record.ids, record.chunks, record.starts, strict=True):
         if chunks:
-            first[str(name)] = int(truth.times_ns[start])
+            first[str(name)] = int(record.times_ns[start])
     names = {int(name.rsplit("-", 1)[1]): name for name in first if "probe" not in name}
     return np.array([(first[names[int(n)]] - arrivals[names[int(n)]]) / 1e6 for n in mine["request_id"]])
 
@@ -286,7 +270,7 @@ def trial(seed: int, transport: str, seconds: float, users: int, step_ms: float)
     """Load one faulty server and compare the row's counts with the server's."""
     with serving(seed, step_ms) as (url, server):
         spec = LoadSpec(
-            target=Target(url, "truth", vocab_size=32_000),
+            target=Target(url, "reference", vocab_size=32_000),
             requests=RequestPlan(Lengths(20), Lengths(8)),
             shape=Closed(users),
             window=WindowPlan(duration_s=seconds, max_duration_s=seconds, min_requests_per_user=1),
@@ -306,12 +290,12 @@ def trial(seed: int, transport: str, seconds: float, users: int, step_ms: float)
         result = drive(spec, watch, stop)
         server.send_signal(signal.SIGUSR1)
         time.sleep(0.1)
-        truth = Truth.fetch(url)
+        record = ServerRecord.fetch(url)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         seen = json.load(opener.open(url + "/seen", timeout=10))
     row = metrics.summarise(result, gpus=None)
     judged = judge(Evidence.from_row(row, load_shape="closed", ignore_eos=True))
-    ttft, true = row["p99_ttft_ms"], true_ttft_ms(result, truth, dict(reversed(seen["arrivals"])))
+    ttft, true = row["p99_ttft_ms"], true_ttft_ms(result, record, dict(reversed(seen["arrivals"])))
     cut = int((result.requests["end_ns"] == NONE).sum())
     assert isinstance(ttft, float)
     return Trial(
@@ -344,7 +328,7 @@ def main() -> int:
     parser.add_argument("--serve", type=int, metavar="SEED", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        serve(options.serve, options.step_ms)
+        serve_faults(options.serve, options.step_ms)
         return 0
     transports = ["wire", "aiohttp"] if options.transport == "both" else [options.transport]
     wrong = exact = 0

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import count, repeat
 
-from rocbench.load import drive, script
+from loads import load_spec
+from rocbench.load import drive
 from rocbench.load.dialect import PROBE_ID
+from rocbench.load.reference import END
 from rocbench.load.spec import WindowPlan
 from rocbench.records import FAILURES
 from scripted import raw, token, whole
 from sweeps import Bench
-from truths import load_spec
 
 MIB = 1 << 20
 TOKENS = 8
@@ -82,7 +83,7 @@ def sized(body: bytes, kind: str = "application/json", *lines: str, status: str 
 
 def stream(body: bytes) -> bytes:
     """A whole answer as one chunk."""
-    return STREAM + chunk(body) + script.END
+    return STREAM + chunk(body) + END
 
 
 def event(value: object) -> bytes:
@@ -172,7 +173,7 @@ _COMPLETIONS: tuple[tuple[str, Callable[[], Iterator[Part]], tuple[str, ...], st
     ("length_twice", one(head("content-length: 3", "content-length: 5000") + whole(TOKENS)), ("truncated", "bad_json"),
      "two lengths"),
     ("length_and_chunked", one(head("content-type: text/event-stream", "content-length: 4", "transfer-encoding: chunked")
-     + chunk(whole(TOKENS)) + script.END), ("truncated", "measured"), "a length and chunks (smuggling)"),
+     + chunk(whole(TOKENS)) + END), ("truncated", "measured"), "a length and chunks (smuggling)"),
     ("coding_unknown", one(head("content-type: text/event-stream", "transfer-encoding: klingon") + whole(TOKENS)),
      ("measured", "truncated"), "an unknown Transfer-Encoding"),
     ("chunk_size_bad", one(STREAM + b"zz\r\n" + whole(TOKENS)), _CUT, "a chunk size that is no number"),
@@ -427,6 +428,6 @@ def _well(sock: socket.socket, kind: str) -> None:
         for at in range(count_):
             sock.sendall(chunk(token(at, finish="length" if at == count_ - 1 else None)))
             time.sleep(_TOKEN_S)
-        sock.sendall(chunk(event(b"[DONE]")) + script.END)
+        sock.sendall(chunk(event(b"[DONE]")) + END)
     else:
         sock.sendall(head("content-length: 0", status="404 Not Found"))

@@ -1,10 +1,10 @@
-"""The capacity of this machine as a load client: the most tokens/s and users with true stamps in one worker.
+"""The capacity of this machine as a load client: the most tokens/s and users with accurate stamps in one worker.
 
-The reference server runs next to one worker. The levels grow until one is no longer true: ITL p99 off by more
-than 0.5 ms, TTFT p50 by 5 ms or p99 by 10 ms, concurrency by 2 %, more than 1 % of reads with several
+The reference server runs next to one worker. The levels grow until one is no longer accurate: ITL p99 off by
+more than 0.5 ms, TTFT p50 by 5 ms or p99 by 10 ms, concurrency by 2 %, more than 1 % of reads with several
 events, or the worker busy (running, or waiting for a CPU) more than 90 % of the time. If the reference
-server can no longer keep its schedule, the ceiling is at least the last true level, and `limited_by`
-says so.
+server can no longer keep its schedule, the ceiling is at least the last accurate level, and `limited_by` is
+`server`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from rocbench.errors import Interrupted
 from rocbench.load.cpus import usable
-from rocbench.load.schedule import Truth, serving
+from rocbench.load.serverrecord import ServerRecord, serving
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
 from rocbench.records import LoadResult, Phase
 
@@ -40,7 +40,7 @@ _LONGEST_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class LoadLevel:
-    """One level: the requested load, and the client's errors against the truth."""
+    """One level: the requested load, and the errors of the client's figures."""
 
     users: int
     step_ms: float
@@ -59,22 +59,17 @@ class LoadLevel:
     """99th percentile of the reference server's step time beyond the nominal step."""
 
     @property
-    def true(self) -> bool:
-        """True if the client's figures match the truth."""
-        return not self.failed and not self.faults
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """The figures that were not true."""
-        limits = (
-            ("ITL p99", self.itl_p99_off_ms, 0.5),
-            ("TTFT p50", self.ttft_p50_off_ms, 5.0),
-            ("TTFT p99", self.ttft_p99_off_ms, 10.0),
-            ("concurrency", self.concurrency_off, 0.02),
-            ("coalesced reads", self.coalesced_share, 0.01),
-            ("busy share", self.busy_share, 0.9),
+    def accurate(self) -> bool:
+        """True if the client's figures match the server's record."""
+        return (
+            not self.failed
+            and self.itl_p99_off_ms <= 0.5
+            and self.ttft_p50_off_ms <= 5.0
+            and self.ttft_p99_off_ms <= 10.0
+            and self.concurrency_off <= 0.02
+            and self.coalesced_share <= 0.01
+            and self.busy_share <= 0.9
         )
-        return tuple(name for name, value, limit in limits if not value <= limit)
 
     @property
     def server_held(self) -> bool:
@@ -96,13 +91,8 @@ class ClientCalibration:
     worker_users: int
     cpu_us_per_token: float
     limited_by: str
-    """`client`, `server` (the ceiling is at least that) or `levels` (the highest level was still true)."""
+    """`client`, `server` (the ceiling is at least that) or `levels` (the highest level was still accurate)."""
     levels: tuple[LoadLevel, ...]
-
-    def ceiling(self, workers: int) -> tuple[float, int]:
-        """(tokens/s, users) of `workers` workers, each on its own CPU."""
-        useful = min(workers, self.cpus)
-        return self.worker_tokens_per_s * useful, self.worker_users * useful
 
 
 def calibrate(
@@ -127,20 +117,20 @@ def calibrate(
         levels.append(level)
         if on_level:
             on_level(level)
-        if not level.true:
+        if not level.accurate:
             limited_by = "client" if level.server_held else "server"
             break
         if level.tokens_per_s > best:
             best, cost = level.tokens_per_s, level.cpu_us_per_token
-    most = max((level.users for level in levels if level.true), default=0)
+    most_users = max((level.users for level in levels if level.accurate), default=0)
     for users, step_ms in crowds:
         level = _measure(drive, users, step_ms, max(seconds, 3 * step_ms / 1e3))
         levels.append(level)
         if on_level:
             on_level(level)
-        if not level.true:
+        if not level.accurate:
             break
-        most = max(most, users)
+        most_users = max(most_users, users)
     return ClientCalibration(
         version=VERSION,
         host=platform.node(),
@@ -149,7 +139,7 @@ def calibrate(
         python=platform.python_version(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         worker_tokens_per_s=round(best, 1),
-        worker_users=most,
+        worker_users=most_users,
         cpu_us_per_token=round(cost, 2),
         limited_by=limited_by,
         levels=tuple(levels),
@@ -162,7 +152,7 @@ def _measure(
     tokens = max(4, min(_TOKENS, int(_LONGEST_S / 2 * 1e3 / step_ms)))
     with serving(("--step-ms", str(step_ms))) as (url, _):
         spec = LoadSpec(
-            target=Target(url, "truth", vocab_size=32_000),
+            target=Target(url, "reference", vocab_size=32_000),
             requests=RequestPlan(Lengths(32), Lengths(tokens)),
             shape=Closed(users),
             window=WindowPlan(duration_s=seconds, max_duration_s=_LONGEST_S, min_requests_per_user=0.05),
@@ -172,25 +162,25 @@ def _measure(
         )
         result = drive(spec)
         if result.window.ended_by == "interrupted":
-            raise Interrupted("interrupted; the ceiling is not known")
-        truth = Truth.fetch(url)
-    return judge(users, step_ms, result, truth)
+            raise Interrupted("interrupted; this machine is not calibrated")
+        record = ServerRecord.fetch(url)
+    return judge(users, step_ms, result, record)
 
 
-def judge(users: int, step_ms: float, result: LoadResult, truth: Truth) -> LoadLevel:
-    """Compare a result with the truth. Pure."""
+def judge(users: int, step_ms: float, result: LoadResult, record: ServerRecord) -> LoadLevel:
+    """Compare a result with the server's record. Pure."""
     worker = result.workers[0]
     rows = result.requests
     measured = rows[(rows["phase"] == Phase.MEASURED) & (rows["failure"] < 0)]
-    places = {int(re.sub(r"\D", "", name.rsplit("-", 1)[1])): place for place, name in enumerate(truth.ids)}
-    own = np.array([places[number] for number in measured["request_id"].tolist()], dtype=np.int64)
-    starts = truth.starts
+    index = {int(re.sub(r"\D", "", name.rsplit("-", 1)[1])): i for i, name in enumerate(record.ids)}
+    own = np.array([index[number] for number in measured["request_id"].tolist()], dtype=np.int64)
+    starts = record.starts
     ttft = (measured["first_token_ns"] - measured["sent_ns"]) / 1e6
-    true_ttft = (truth.times_ns[starts[own]] - truth.arrived_ns[own]) / 1e6
-    gaps = [np.diff(truth.times_ns[starts[i] : starts[i] + truth.chunks[i]]) for i in own.tolist()]
+    true_ttft = (record.times_ns[starts[own]] - record.arrived_ns[own]) / 1e6
+    gaps = [np.diff(record.times_ns[starts[i] : starts[i] + record.chunks[i]]) for i in own.tolist()]
     true_itl = np.percentile(np.concatenate(gaps), 99) / 1e6 if gaps else float("nan")
-    inside = truth.steps[
-        (truth.steps[:, 0] >= result.window.start_ns) & (truth.steps[:, 0] < result.window.end_ns)
+    inside = record.steps[
+        (record.steps[:, 0] >= result.window.start_ns) & (record.steps[:, 0] < result.window.end_ns)
     ]
     late = (inside[:, 2] - inside[:, 0]) / 1e6 - step_ms
     tokens = max(1, result.output_tokens_in_window)
@@ -211,8 +201,8 @@ def judge(users: int, step_ms: float, result: LoadResult, truth: Truth) -> LoadL
     )
 
 
-def _off(told: FloatArray, true: FloatArray, q: float) -> float:
-    return abs(float(np.percentile(told, q) - np.percentile(true, q))) if len(told) else float("nan")
+def _off(measured: FloatArray, true: FloatArray, q: float) -> float:
+    return abs(float(np.percentile(measured, q) - np.percentile(true, q))) if len(measured) else float("nan")
 
 
 def _in_flight(result: LoadResult) -> float:

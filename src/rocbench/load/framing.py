@@ -11,6 +11,8 @@ import httptools
 from rocbench.load.answer import MOST_EVENT, Answer
 from rocbench.records import Failure
 
+SO_TIMESTAMPNS = 35
+"""Linux socket option for kernel receive stamps; the socket module has no name for it."""
 MOST_HEAD = 256 << 10
 """Bytes of an answer's head, and of the bytes between two pieces of its body or after the last piece."""
 HEAD_TOO_LARGE = f"the head of the answer is larger than {MOST_HEAD >> 10} KiB"

@@ -1,11 +1,11 @@
-"""The reference server: streams vLLM-shaped answers on an exact engine-step schedule and writes down the truth.
+"""The reference server of `bench calibrate`: it streams tokens on an exact schedule and records its own times.
 
-    python -m rocbench.load.reference --port 0 --step-ms 50 --tokens 100 --max-running 1024
+    python -m rocbench.load.reference --step-ms 50
 
-Every running stream gets one chunk in each step, as a batching engine does; a request joins at the first
-step after it arrived and gets its first token `--prefill-steps` later. It prints `ready PORT` once it
-listens. `GET /truth` gives an npz file (`Truth` reads it) with, for each request, when the kernel received
-it and when each chunk was really written, and for each step how late the server itself was.
+Each running stream gets one token in each step, as in a batching engine; a request joins at the first step
+after it arrived and gets its first token two steps later. It prints `ready PORT` once it listens.
+`GET /record` gives an npz file (`ServerRecord` reads it) with, for each request, when the kernel received it
+and when each token was written, and for each step how late the server itself was.
 One process, one epoll loop, answers made in advance: it keeps its schedule next to a client on two cores.
 """
 
@@ -15,28 +15,87 @@ import argparse
 import gc
 import io
 import json
-import random
 import re
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
 
-from rocbench.load import script
-from rocbench.load.framing import stamp_ns
+from rocbench.load.framing import SO_TIMESTAMPNS, stamp_ns
 from rocbench.load.machine import raise_file_limit
-from rocbench.load.schedule import FAULTS, SO_TIMESTAMPNS, Schedule
-from rocbench.load.script import ScriptedFault
 
+HEAD = (
+    b"HTTP/1.1 200 OK\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\nserver: uvicorn\r\n"
+    b"content-type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+END = b"0\r\n\r\n"
+PREFILL_STEPS = 2
+"""Steps between joining the batch and the first token."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _ID = re.compile(rb"\r\nx-request-id: *([^\r\n]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The sends of one answer, in order."""
+
+    opening: bytes
+    """The HTTP head, and events before the first token."""
+    chunks: tuple[bytes, ...]
+    """One for each step; the last one has a finish_reason."""
+    closing: bytes
+    """Usage, [DONE] and the end of the body."""
+
+
+def frame(value: object) -> bytes:
+    """A JSON value as one SSE event in one HTTP chunk; bytes are taken as they are."""
+    payload = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
+    event = b"data: " + payload + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def usage(prompt_tokens: int, done: int) -> dict[str, int]:
+    """The usage after `done` tokens."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "total_tokens": prompt_tokens + done,
+        "completion_tokens": done,
+    }
+
+
+@lru_cache(maxsize=4096)
+def write(prompt_tokens: int, tokens: int) -> Script:
+    """An answer as vLLM 0.32's /v1/completions gives it with `continuous_usage_stats`, a token in each chunk."""
+    body = {
+        "id": "cmpl-3f2a9c1e7b6d4f508e1c2d3b4a5f6978",
+        "object": "text_completion",
+        "created": 1704067200,
+        "model": "reference",
+    }
+    choice = {"index": 0, "text": " tok", "logprobs": None, "finish_reason": None, "stop_reason": None}
+    chunks = []
+    for done in range(1, tokens + 1):
+        choice["finish_reason"] = "length" if done == tokens else None
+        chunks.append(frame(body | {"choices": [choice], "usage": usage(prompt_tokens, done)}))
+    last = frame(body | {"choices": [], "usage": usage(prompt_tokens, tokens)})
+    return Script(HEAD, tuple(chunks), last + frame(b"[DONE]") + END)
+
+
+def plain_response(body: bytes, content_type: bytes = b"application/json") -> bytes:
+    """A whole 200 answer."""
+    return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+        content_type,
+        len(body),
+        body,
+    )
 
 
 def now_ns() -> int:
@@ -58,29 +117,25 @@ class Connection:
 
 @dataclass(slots=True)
 class Stream:
-    """A running answer, and its truth."""
+    """A running answer, and the times of its chunks."""
 
     connection: Connection
     request_id: str
     arrived_ns: int
-    prompt_tokens: int
-    sizes: tuple[int, ...]
-    script: script.Script
-    fault: ScriptedFault | None
+    script: Script
     last: int
-    """Chunks to send before the end, or before the fault."""
+    """Number of chunks to send."""
     joins_at: int = 0
     position: int = 0
     times: list[int] = field(default_factory=list)
 
 
-class ScheduleServer:
+class ReferenceServer:
     """The epoll loop. `run` returns when `stopping` is set."""
 
-    def __init__(self, schedule: Schedule, host: str, port: int) -> None:
-        self.schedule = schedule
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.listener = socket.create_server((host, port), family=family, backlog=8192)
+    def __init__(self, step_ns: int) -> None:
+        self.step_ns = step_ns
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=8192)
         self.listener.setblocking(False)
         self.listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.port = int(self.listener.getsockname()[1])
@@ -92,12 +147,11 @@ class ScheduleServer:
         self.running: list[Stream] = []
         self.ended: list[Stream] = []
         self.steps: list[tuple[int, int, int, int]] = []
-        self.random = random.Random(schedule.seed)
         self.stopping = False
 
     def run(self) -> None:
         """Serve until told to stop: steps at their times, network input between them."""
-        due, step = now_ns() + self.schedule.step_ns, 0
+        due, step = now_ns() + self.step_ns, 0
         while not self.stopping:
             wait_ns = due - now_ns()
             if wait_ns > 0:
@@ -110,7 +164,7 @@ class ScheduleServer:
                 self.steps.append((due, began, now_ns(), count))
             step += 1
             # A step that took too long delays the next ones, as an engine's does.
-            due = max(due + self.schedule.step_ns, now_ns())
+            due = max(due + self.step_ns, now_ns())
 
     def serve_network(self, wait_ns: int) -> None:
         """Read requests for at most `wait_ns`; the last millisecond is slept exactly."""
@@ -158,34 +212,19 @@ class ScheduleServer:
             for stream in running:
                 if stream.position >= stream.last:
                     self.end(stream)
-        room = self.schedule.max_running - len(self.running) - len(joining)
-        while self.waiting and room > 0:
+        self.admit(number)
+
+    def admit(self, number: int) -> None:
+        """Let the waiting requests join the batch after step `number`."""
+        while self.waiting:
             stream = self.waiting.popleft()
-            stream.joins_at = number + self.schedule.prefill_steps
-            joining.append(stream)
-            room -= 1
+            stream.joins_at = number + PREFILL_STEPS
+            self.joining.append(stream)
 
     def end(self, stream: Stream) -> None:
-        """Send the end of the answer, or break it as its fault says."""
+        """Send the end of the answer."""
         self.ended.append(stream)
-        connection = stream.connection
-        match stream.fault:
-            case None | ScriptedFault.EARLY_STOP:
-                self.send(connection, stream.script.closing)
-            case ScriptedFault.IN_BAND_ERROR:
-                self.send(connection, script.error_event())
-            case ScriptedFault.BAD_JSON:
-                self.send(connection, script.broken_event())
-            case ScriptedFault.TRUNCATED:
-                # Alternately without the end of the body, and with it but without the end of the answer.
-                if len(self.ended) % 2:
-                    self.close(connection)
-                else:
-                    self.send(connection, script.END)
-            case ScriptedFault.RESET:
-                self.reset(connection)
-            case ScriptedFault.TIMEOUT:
-                pass
+        self.send(stream.connection, stream.script.closing)
 
     # --- requests
 
@@ -195,103 +234,43 @@ class ScheduleServer:
         if not line.startswith(b"POST "):
             self.plain(connection, line.split(b" ")[1])
             return
-        request = orjson.loads(body)
-        refused = [name for name in self.schedule.refuse_fields if _has(request, name)]
-        if refused:
-            self.send(connection, script.error_response(400, f"Unknown field: {refused[0]}"))
-            return
-        named = _ID.search(head)
-        request_id = named[1].decode() if named else ""
-        stream = self.stream(connection, request_id, b"/chat/" in line, request)
-        if stream.fault is ScriptedFault.HTTP_STATUS:
-            self.ended.append(stream)
-            self.send(connection, script.error_response(503, "The server is overloaded"))
-        else:
-            self.send(connection, stream.script.opening)
-            self.waiting.append(stream)
+        self.queue(self.stream(connection, head, orjson.loads(body)))
 
-    def stream(
-        self, connection: Connection, request_id: str, chat: bool, request: dict[str, object]
-    ) -> Stream:
-        """Choose an answer: its length, chunks and fault."""
-        schedule = self.schedule
-        total = int(request.get("max_tokens") or request.get("max_completion_tokens") or schedule.tokens)  # type: ignore[call-overload]
-        fault = None if "probe" in request_id else self.draw_fault()
-        if total == 1 and fault in {ScriptedFault.EARLY_STOP, ScriptedFault.TRUNCATED}:
-            fault = None  # a first token that is the last one leaves nothing to stop or cut off
-        if fault is ScriptedFault.EARLY_STOP:
-            total //= 2
-        options = request.get("stream_options") or {}
-        assert isinstance(options, dict)
-        prompt = request.get("prompt")
-        sizes = self.draw_sizes(total)
-        shape = script.Shape(
-            chat=chat,
-            prompt_tokens=len(prompt) if isinstance(prompt, list) else _words(request),
-            sizes=sizes,
-            continuous_usage=schedule.continuous_usage and bool(options.get("continuous_usage_stats")),
-            final_usage=schedule.final_usage and bool(options.get("include_usage")),
-            token_ids=schedule.allow_token_ids and bool(request.get("return_token_ids")),
-        )
-        written = script.write(shape, finish="stop" if fault is ScriptedFault.EARLY_STOP else "length")
-        breaks = fault not in {None, ScriptedFault.EARLY_STOP}
-        last = self.random.randint(1, max(1, len(sizes) - 1)) if breaks else len(sizes)
-        return Stream(
-            connection, request_id, connection.arrived_ns, shape.prompt_tokens, sizes, written, fault, last
-        )
+    def queue(self, stream: Stream) -> None:
+        """Send the opening of an answer; the engine sends its tokens."""
+        self.send(stream.connection, stream.script.opening)
+        self.waiting.append(stream)
 
-    def draw_fault(self) -> ScriptedFault | None:
-        """The fault of the next request, drawn by the requested shares."""
-        if not self.schedule.faults:
-            return None
-        at = self.random.random()
-        for fault, share in self.schedule.faults:
-            if at < share:
-                return fault
-            at -= share
-        return None
-
-    def draw_sizes(self, total: int) -> tuple[int, ...]:
-        """Tokens of each chunk; they sum to `total`."""
-        low, high = self.schedule.chunk_tokens
-        if high == 1:
-            return (1,) * total
-        sizes, left = [], total
-        while left:
-            sizes.append(min(left, self.random.randint(low, high)))
-            left -= sizes[-1]
-        return tuple(sizes)
+    def stream(self, connection: Connection, head: bytes, request: dict[str, Any]) -> Stream:
+        """The answer to a request."""
+        tokens = int(request["max_tokens"])
+        script = write(len(request["prompt"]), tokens)
+        return Stream(connection, request_id(head), connection.arrived_ns, script, tokens)
 
     def plain(self, connection: Connection, path: bytes) -> None:
         """Answer a request whose answer is not a stream."""
-        if path == b"/truth":
-            self.send(connection, script.plain_response(self.truth(), b"application/octet-stream"))
+        if path == b"/record":
+            self.send(connection, plain_response(self.record(), b"application/octet-stream"))
         elif path == b"/v1/models":
-            self.send(connection, script.plain_response(b'{"object":"list","data":[{"id":"truth"}]}'))
-        elif path == b"/reset":
-            self.ended.clear()
-            self.steps.clear()
-            self.send(connection, script.plain_response(b"{}"))
+            self.send(connection, plain_response(b'{"object":"list","data":[{"id":"reference"}]}'))
         else:
-            self.send(connection, script.plain_response(b"{}"))
+            self.send(connection, plain_response(b"{}"))
 
-    def truth(self) -> bytes:
-        """The truth so far, as an npz file."""
-        streams = self.ended + self.running
+    def record(self) -> bytes:
+        """The record so far, as an npz file."""
         out = io.BytesIO()
-        sent = [stream.position for stream in streams]
-        np.savez(
-            out,
-            ids=np.array([stream.request_id for stream in streams], dtype="U64"),
-            arrived_ns=np.array([stream.arrived_ns for stream in streams], dtype=np.int64),
-            prompt_tokens=np.array([stream.prompt_tokens for stream in streams], dtype=np.int64),
-            fault=np.array([FAULTS.index(s.fault) if s.fault else -1 for s in streams], dtype=np.int8),
-            chunks=np.array(sent, dtype=np.int64),
-            times_ns=np.array([at for stream in streams for at in stream.times], dtype=np.int64),
-            sizes=np.array([n for s in streams for n in s.sizes[: s.position]], dtype=np.int64),
-            steps=np.array(self.steps, dtype=np.int64).reshape(-1, 4),
-        )
+        np.savez(out, **self.arrays(self.ended + self.running))
         return out.getvalue()
+
+    def arrays(self, streams: list[Stream]) -> dict[str, Any]:
+        """The arrays of a `ServerRecord`."""
+        return {
+            "ids": np.array([stream.request_id for stream in streams], dtype="U64"),
+            "arrived_ns": np.array([stream.arrived_ns for stream in streams], dtype=np.int64),
+            "chunks": np.array([stream.position for stream in streams], dtype=np.int64),
+            "times_ns": np.array([at for stream in streams for at in stream.times], dtype=np.int64),
+            "steps": np.array(self.steps, dtype=np.int64).reshape(-1, 4),
+        }
 
     # --- the network
 
@@ -356,11 +335,6 @@ class ScheduleServer:
         self.poller.modify(connection.sock.fileno(), select.EPOLLIN)
         self.send(connection, data)
 
-    def reset(self, connection: Connection) -> None:
-        """Close with a RST."""
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close(connection)
-
     def close(self, connection: Connection) -> None:
         """Close and forget a connection and its running answer."""
         fd = connection.sock.fileno()
@@ -373,54 +347,14 @@ class ScheduleServer:
             self.ended.append(stream)
 
 
-def _has(request: dict[str, object], name: str) -> bool:
-    options = request.get("stream_options")
-    return name in request or (isinstance(options, dict) and name in options)
+def request_id(head: bytes) -> str:
+    """The X-Request-Id header; empty without one."""
+    match = _ID.search(head)
+    return match[1].decode() if match else ""
 
 
-def _words(request: dict[str, object]) -> int:
-    """Prompt tokens of a text prompt: its number of words."""
-    if "messages" in request:
-        return len(json.dumps(request["messages"]).split())
-    return len(str(request.get("prompt")).split())
-
-
-def main() -> None:
-    """Serve until SIGTERM or until the parent's end of stdin closes."""
-    parser = argparse.ArgumentParser(
-        prog="rocbench.load.reference", description=(__doc__ or "").split("\n", maxsplit=1)[0]
-    )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--step-ms", type=float, default=50.0)
-    parser.add_argument("--tokens", type=int, default=100, help="answer length where the request names none")
-    parser.add_argument("--max-running", type=int, default=100_000)
-    parser.add_argument("--prefill-steps", type=int, default=2)
-    parser.add_argument("--chunk-tokens", default="1", help="tokens of a chunk: 1, or 1-4 to draw them")
-    parser.add_argument("--no-continuous-usage", action="store_true")
-    parser.add_argument("--no-usage", action="store_true")
-    parser.add_argument("--no-token-ids", action="store_true")
-    parser.add_argument("--refuse-field", action="append", default=[], help="answer 400 to a body field")
-    parser.add_argument("--fault", action="append", default=[], help="CLASS=SHARE, as reset=0.01")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    low, _, high = options.chunk_tokens.partition("-")
-    faults = [text.split("=") for text in options.fault]
-    schedule = Schedule(
-        step_ns=int(options.step_ms * 1e6),
-        tokens=options.tokens,
-        max_running=options.max_running,
-        prefill_steps=options.prefill_steps,
-        chunk_tokens=(int(low), int(high or low)),
-        continuous_usage=not options.no_continuous_usage,
-        final_usage=not options.no_usage,
-        allow_token_ids=not options.no_token_ids,
-        faults=tuple((ScriptedFault(name), float(share)) for name, share in faults),
-        refuse_fields=tuple(options.refuse_field),
-        seed=options.seed,
-    )
-    raise_file_limit()
-    server = ScheduleServer(schedule, options.host, options.port)
+def serve(server: ReferenceServer) -> None:
+    """Serve until SIGTERM."""
 
     def stop(*_: object) -> None:
         server.stopping = True
@@ -432,6 +366,16 @@ def main() -> None:
     gc.freeze()
     gc.disable()
     server.run()
+
+
+def main() -> None:
+    """Read the step time and serve."""
+    parser = argparse.ArgumentParser(
+        prog="rocbench.load.reference", description=(__doc__ or "").split("\n", maxsplit=1)[0]
+    )
+    parser.add_argument("--step-ms", type=float, default=50.0)
+    raise_file_limit()
+    serve(ReferenceServer(int(parser.parse_args().step_ms * 1e6)))
 
 
 if __name__ == "__main__":

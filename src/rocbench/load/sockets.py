@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 
 from rocbench.load.answer import Answer
 from rocbench.load.connection import Connection, Entry
+from rocbench.load.framing import SO_TIMESTAMPNS
 from rocbench.load.requestfactory import Request
-from rocbench.load.schedule import SO_TIMESTAMPNS
 from rocbench.load.spec import Closed
 from rocbench.load.tally import FinishedRequest
 from rocbench.load.work import Work, realtime_ns

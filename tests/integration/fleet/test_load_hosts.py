@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loads import assert_same, load_spec, window_tokens
+from referenceserver import FaultRecord, serving
 from rocbench.errors import EnvironmentFault
 from rocbench.load import drive, hosts
 from rocbench.load.hosts import HostSide, Offset
-from rocbench.load.schedule import Truth, serving
 from rocbench.tables import metrics
-from truths import assert_same, load_spec, window_tokens
 
 SKEW_NS = 3_000_000_000
 
@@ -47,9 +47,9 @@ def test_two_hosts_make_one_load(server):
     """Users, requests and tokens of both hosts add up to what the server saw; the row names them and their clocks."""
     agents = (Local("left"), Local("right"))
     result = drive(load_spec(server, users=20, workers=2, duration_s=1.0), agents=agents)
-    truth = Truth.fetch(server)
-    assert_same(result, truth)
-    assert result.output_tokens_in_window == pytest.approx(window_tokens(result, truth), abs=20)
+    record = FaultRecord.fetch(server)
+    assert_same(result, record)
+    assert result.output_tokens_in_window == pytest.approx(window_tokens(result, record), abs=20)
     assert sorted(worker.host for worker in result.workers) == ["left", "right"]
     assert len(np.unique(result.requests["user"][result.requests["user"] >= 0])) == 20
     row = metrics.summarise(result, gpus=None)
@@ -103,7 +103,7 @@ def test_rows_come_back_in_the_drivers_clock(server, monkeypatch):
     assert max(cell for cell in told if cell != hosts.UNSET) == start + SKEW_NS
     inside = result.requests["sent_ns"][result.requests["request_id"] < 10**6]
     assert (inside + SKEW_NS >= start - SKEW_NS).all()
-    truth = Truth.fetch(server)
-    shift = np.sort(truth.arrived_ns)[-1] - result.requests["sent_ns"].max()
+    record = FaultRecord.fetch(server)
+    shift = np.sort(record.arrived_ns)[-1] - result.requests["sent_ns"].max()
     assert shift == pytest.approx(SKEW_NS, abs=50e6)
     assert result.hosts[0].clock_offset_ms == SKEW_NS / 1e6

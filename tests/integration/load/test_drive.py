@@ -11,13 +11,13 @@ import numpy as np
 import psutil
 import pytest
 
+from loads import assert_same, load_spec, window_tokens
+from referenceserver import FaultRecord, serving
 from rocbench.errors import ServerFault
 from rocbench.load import drive
 from rocbench.load.dialect import PROBE_ID
-from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import Closed, Dataset, Lengths, Open, RequestPlan, Trace, WindowPlan
 from rocbench.records import FAILURES, NONE, Phase
-from truths import assert_same, load_spec, window_tokens
 
 STEP = ("--step-ms", "4")
 
@@ -39,8 +39,8 @@ def test_closed_loop_rows_equal_the_truth(server, transport):
     """Each request the server saw has its row, counts add up, and the asked concurrency is held."""
     reset(server)
     result = drive(load_spec(server, users=16, transport=transport, duration_s=0.8))
-    truth = Truth.fetch(server)
-    assert_same(result, truth)
+    record = FaultRecord.fetch(server)
+    assert_same(result, record)
     rows = result.requests
     measured = rows[rows["phase"] == Phase.MEASURED]
     assert result.transport == transport
@@ -53,7 +53,7 @@ def test_closed_loop_rows_equal_the_truth(server, transport):
     assert (np.diff(rows["sent_ns"]) >= 0).all()
     assert result.itl.total == len(measured) * 9
     # The server's stamps and ours are of the two ends of a loopback: tokens at an edge may fall on either side.
-    assert abs(result.output_tokens_in_window - window_tokens(result, truth)) <= 32
+    assert abs(result.output_tokens_in_window - window_tokens(result, record)) <= 32
     assert result.concurrency_asked == 16
     assert sum(worker.tokens for worker in result.workers) == result.output_tokens_in_window
 
@@ -73,14 +73,14 @@ def test_chunks_of_several_tokens_and_chat(transport):
         spec = load_spec(url, transport=transport)
         spec = replace(spec, requests=RequestPlan(Lengths(20), Lengths(23), api="chat"))
         result = drive(spec)
-        truth = Truth.fetch(url)
-    assert_same(result, truth)
+        record = FaultRecord.fetch(url)
+    assert_same(result, record)
     done = result.requests[result.requests["phase"] == Phase.MEASURED]
     assert (done["output_tokens"] == 23).all()
     assert (done["chunks"] < 23).any()
     assert (done["first_chunk_ns"] <= done["first_token_ns"]).all()  # equal where one read held both
     assert (done["first_chunk_ns"] < done["first_token_ns"]).any()
-    firsts = {k: int(truth.sizes[s]) for k, s in zip(truth.ids, truth.starts, strict=True)}
+    firsts = {k: int(record.sizes[s]) for k, s in zip(record.ids, record.starts, strict=True)}
     assert result.icl.total == int((done["chunks"] - 1).sum())
     assert result.itl.total < int((done["output_tokens"] - 1).sum()) + len(firsts)
     assert result.itl.total > result.icl.total
@@ -96,8 +96,8 @@ def test_every_failure_is_in_its_class(transport):
     with serving((*STEP, *faults)) as (url, _):
         spec = load_spec(url, users=24, transport=transport, request_timeout_s=0.6, duration_s=1.0)
         result = drive(spec)
-        truth = Truth.fetch(url)
-    assert_same(result, truth)
+        record = FaultRecord.fetch(url)
+    assert_same(result, record)
     classes = {FAILURES[row["failure"]].value for row in result.requests if row["failure"] != NONE}
     assert classes == set(FAULTS)
     completed = result.requests["failure"] == NONE
@@ -111,8 +111,8 @@ def test_where_every_request_is_refused_each_is_told(transport):
     with serving((*STEP, "--fault", "http_status=1")) as (url, _):
         window = WindowPlan(duration_s=0.2, max_requests=30)
         result = drive(load_spec(url, users=4, transport=transport, window=window))
-        truth = Truth.fetch(url)
-    assert_same(result, truth)
+        record = FaultRecord.fetch(url)
+    assert_same(result, record)
     failed = result.requests[result.requests["request_id"] < PROBE_ID]["failure"]
     assert {FAILURES[code].value for code in failed} == {"http_status"}
     assert len(failed) >= 30
@@ -123,8 +123,8 @@ def test_answers_of_one_token_fail_in_their_class_too():
     faults = [part for fault in FAULTS for part in ("--fault", f"{fault}=0.06")]
     with serving((*STEP, *faults)) as (url, _):
         result = drive(load_spec(url, users=24, tokens=1, request_timeout_s=0.6, duration_s=1.0))
-        truth = Truth.fetch(url)
-    assert_same(result, truth)
+        record = FaultRecord.fetch(url)
+    assert_same(result, record)
     classes = {FAILURES[row["failure"]].value for row in result.requests if row["failure"] != NONE}
     assert classes == set(FAULTS) - {"truncated", "early_stop"}
 
@@ -133,7 +133,7 @@ def test_several_workers_send_each_request_once(server):
     """Three workers share the users and the numbering, and their rows merge without a gap."""
     reset(server)
     result = drive(load_spec(server, users=10, workers=3))
-    assert_same(result, Truth.fetch(server))
+    assert_same(result, FaultRecord.fetch(server))
     assert len(result.workers) == 3
     rows = result.requests[result.requests["worker"] >= 0]
     assert set(rows["user"][rows["user"] >= 0]) == set(range(10))
@@ -232,7 +232,7 @@ def test_open_loop_sends_by_the_clock(server, transport):
     reset(server)
     spec = load_spec(server, transport=transport, shape=Open(rate=200, arrival="poisson"), duration_s=1.0)
     result = drive(spec)
-    assert_same(result, Truth.fetch(server))
+    assert_same(result, FaultRecord.fetch(server))
     rows = result.requests[result.requests["request_id"] < 2**40]
     measured = rows[rows["phase"] == Phase.MEASURED]
     assert 120 < len(measured) < 290

@@ -11,11 +11,11 @@ import numpy as np
 import psutil
 import pytest
 
+from loads import assert_same, gaps_ms, load_spec, ttft_ms
+from referenceserver import FaultRecord, serving
 from rocbench.load import drive
-from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import WindowPlan
 from rocbench.records import FAILURES, NONE, Phase
-from truths import assert_same, gaps_ms, load_spec, ttft_ms
 
 FAULTS = ("http_status", "in_band_error", "truncated", "reset", "timeout", "bad_json", "early_stop")
 
@@ -28,14 +28,14 @@ def test_two_thousand_users_with_every_failure():
     with serving(("--step-ms", "100", *faults)) as (url, _):
         window = WindowPlan(duration_s=15, min_requests_per_user=0)
         result = drive(load_spec(url, users=2000, tokens=40, request_timeout_s=15, window=window))
-        truth = Truth.fetch(url)
-    assert_same(result, truth)
+        record = FaultRecord.fetch(url)
+    assert_same(result, record)
     measured = result.requests[result.requests["phase"] == Phase.MEASURED]
     for fault in FAULTS:
         index = [failure.value for failure in FAILURES].index(fault)
         assert 0.005 < (measured["failure"] == index).mean() < 0.02
-    inside = (truth.times_ns >= result.window.start_ns) & (truth.times_ns < result.window.end_ns)
-    assert abs(result.output_tokens_in_window - int(truth.sizes[inside].sum())) <= 4000
+    inside = (record.times_ns >= result.window.start_ns) & (record.times_ns < result.window.end_ns)
+    assert abs(result.output_tokens_in_window - int(record.sizes[inside].sum())) <= 4000
     assert (measured["failure"] == NONE).sum() > 3_750
 
 
@@ -44,16 +44,16 @@ def test_a_thousand_users_see_the_truth():
     with serving(("--step-ms", "50")) as (url, _):
         window = WindowPlan(duration_s=8, min_requests_per_user=0)
         result = drive(load_spec(url, users=1000, tokens=50, window=window))
-        truth = Truth.fetch(url)
+        record = FaultRecord.fetch(url)
     rows = result.requests[
         (result.requests["phase"] == Phase.MEASURED) & (result.requests["failure"] == NONE)
     ]
     ttft = (rows["first_token_ns"] - rows["sent_ns"]) / 1e6
-    true = ttft_ms(truth, rows["request_id"])
+    true = ttft_ms(record, rows["request_id"])
     # Reads late by more than a step on a busy machine hold two events under one stamp: those are counted instead.
     if result.workers[0].coalesced_reads < 0.001 * result.workers[0].reads:
         gap = result.itl.percentile_ns(99) / 1e6
-        assert abs(gap - np.percentile(gaps_ms(truth, rows["request_id"]), 99)) < 0.5
+        assert abs(gap - np.percentile(gaps_ms(record, rows["request_id"]), 99)) < 0.5
         assert abs(np.median(ttft) - np.median(true)) < 5
         assert abs(np.percentile(ttft, 99) - np.percentile(true, 99)) < 10
 
@@ -84,7 +84,7 @@ def test_a_driver_that_is_killed_leaves_no_worker():
     """Workers whose driver was killed end by themselves."""
     script = (
         "import sys; sys.path[:0] = {path!r}\n"
-        "from truths import load_spec\nfrom rocbench.load import drive\nfrom rocbench.load.spec import WindowPlan\n"
+        "from loads import load_spec\nfrom rocbench.load import drive\nfrom rocbench.load.spec import WindowPlan\n"
         "drive(load_spec({url!r}, window=WindowPlan(duration_s=60)), lambda p: print(p.phase, flush=True))\n"
     )
     with serving(("--step-ms", "4")) as (url, _):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loads import load_spec
 from rocbench.errors import RequestRefused
 from rocbench.load import drive
 from rocbench.load.spec import Open, WindowPlan
@@ -20,7 +21,6 @@ from rocbench.records import FAILURES, NONE, RESENDS
 from rocbench.tables import metrics
 from scripted import answer as complete
 from scripted import raw, read_request, scripted, token, whole
-from truths import load_spec
 
 BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from loads import load_spec, number
+from referenceserver import FaultRecord, serving
 from rocbench.load import drive
 from rocbench.load.dialect import PROBE_ID
-from rocbench.load.schedule import Truth, serving
 from rocbench.load.spec import Open, WindowPlan
 from rocbench.records import NONE, Phase
 from rocbench.tables import metrics
 from rocbench.verdict.judge import Evidence, judge
-from truths import load_spec, number
 
 
 @pytest.mark.parametrize("transport", ["wire", "aiohttp"])
@@ -29,7 +29,7 @@ def test_ten_times_the_capacity_ends_and_every_request_is_accounted_for(transpor
         began = time.monotonic()
         load = drive(spec)
         lasted = time.monotonic() - began
-        truth = Truth.fetch(url)
+        record = FaultRecord.fetch(url)
     row = metrics.summarise(load, gpus=None)
     rows = load.requests[load.requests["request_id"] < PROBE_ID]
     measured = rows[rows["phase"] == Phase.MEASURED]
@@ -40,9 +40,9 @@ def test_ten_times_the_capacity_ends_and_every_request_is_accounted_for(transpor
     assert row["backlog_slope_per_s"] == pytest.approx(360, rel=0.15)
     assert any("unfinished" in note for note in load.notes)
     assert lasted < 30, "far from the 600 s that one request may take"
-    ended = {number(name) for name, fault in zip(truth.ids, truth.fault, strict=True) if fault < 0}
+    ended = {number(name) for name, fault in zip(record.ids, record.fault, strict=True) if fault < 0}
     done = set(rows["request_id"][rows["end_ns"] != NONE].tolist())
-    assert done <= ended | {number(name) for name in truth.ids}
+    assert done <= ended | {number(name) for name in record.ids}
     assert len(set(rows["request_id"].tolist())) == len(rows)
 
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loads import load_spec
 from rocbench.errors import RequestRefused, ServerFault
 from rocbench.load import drive
 from rocbench.load.dialect import learn
 from rocbench.load.spec import Lengths, RequestPlan, Target, WindowPlan
 from rocbench.records import NONE
 from scripted import raw, scripted, token
-from truths import load_spec
 
 BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
 
@@ -183,7 +183,7 @@ def test_further_fields_and_headers_reach_the_server(transport):
 
     plan = RequestPlan(Lengths(5), Lengths(4), extra_body={"top_p": 0.5, "chat_template_kwargs": {"a": 1}})
     with scripted(handler) as url:
-        target = Target(url, "truth", headers={"X-Tenant": "t-secret"})
+        target = Target(url, "reference", headers={"X-Tenant": "t-secret"})
         spec = load_spec(
             url, requests=plan, target=target, transport=transport, window=WindowPlan(max_requests=4)
         )

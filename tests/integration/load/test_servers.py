@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loads import load_spec
+from referenceserver import serving
 from rocbench.errors import EnvironmentFault, InputError, ServerFault
 from rocbench.load import drive
-from rocbench.load.schedule import serving
 from rocbench.load.spec import Images, Lengths, RequestPlan, Target, WindowPlan
 from rocbench.records import FAILURES, NONE, Doubt, Phase
 from rocbench.tables import metrics
 from scripted import answer, asked, raw, read_request, scripted, token, whole
-from truths import load_spec
 
 BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -238,7 +238,7 @@ def test_the_key_is_sent_and_hidden():
 
     with scripted(handler) as url:
         spec = load_spec(
-            url, target=Target(url, "truth", api_key="s3cret"), window=WindowPlan(max_requests=2)
+            url, target=Target(url, "reference", api_key="s3cret"), window=WindowPlan(max_requests=2)
         )
         drive(spec)
     assert set(seen) == {"Bearer s3cret"}

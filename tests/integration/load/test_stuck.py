@@ -9,11 +9,11 @@ import threading
 import psutil
 import pytest
 
+from loads import load_spec
+from referenceserver import serving
 from rocbench.errors import LoadFault
 from rocbench.load import drive, pulse
-from rocbench.load.schedule import serving
 from rocbench.load.spec import WindowPlan
-from truths import load_spec
 
 
 def workers() -> list[psutil.Process]:

@@ -11,11 +11,11 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pytest
 
+from loads import load_spec
 from rocbench.load import drive
 from rocbench.load.spec import WindowPlan
 from rocbench.records import FAILURES, NONE, Doubt
 from scripted import raw, read_request
-from truths import load_spec
 
 CASES, USERS = 240, 120
 COMPARED = (

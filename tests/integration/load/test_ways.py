@@ -10,6 +10,7 @@ import pytest
 
 from certificates import certificate, server_context
 from forward_proxy import forward_proxy
+from loads import load_spec
 from rocbench.errors import ServerFault
 from rocbench.load import drive
 from rocbench.load.spec import Target, WindowPlan
@@ -19,7 +20,6 @@ from rocbench.records import NONE
 from rocbench.server import attached
 from rocbench.server.spec import ServerSpec
 from scripted import answer, scripted
-from truths import load_spec
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,10 @@ def test_certificates_are_told_as_such(tmp_path, monkeypatch, pem, kind, what, f
             drive(load_spec(url_of(url), window=WindowPlan(max_requests=2)))
         result = drive(
             load_spec(
-                url, target=Target(url, "truth", insecure=True), window=WindowPlan(max_requests=4), users=2
+                url,
+                target=Target(url, "reference", insecure=True),
+                window=WindowPlan(max_requests=4),
+                users=2,
             )
         )
     for error in (fault, probed.value):
@@ -161,12 +164,12 @@ def test_one_proxy_for_the_load_and_all_beside_it(monkeypatch, pem, scheme):
         with request as response:
             assert response.status == 200
         spec = load_spec(
-            far, target=Target(far, "truth", insecure=True), window=WindowPlan(max_requests=6), users=2
+            far, target=Target(far, "reference", insecure=True), window=WindowPlan(max_requests=6), users=2
         )
         result = drive(spec)
         by_proxy = list(seen.lines)
         near = drive(
-            load_spec(url, target=Target(url, "truth", insecure=True), window=WindowPlan(max_requests=3))
+            load_spec(url, target=Target(url, "reference", insecure=True), window=WindowPlan(max_requests=3))
         )
 
     assert (result.requests["failure"] == NONE).all(), result.errors

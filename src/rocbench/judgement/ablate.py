@@ -118,23 +118,23 @@ def abba_order(arms: int, repeats: int, seed: int) -> list[tuple[int, int]]:
     return order
 
 
-def confounded(there: Sequence[tuple[Arm, Mapping[str, Any]]]) -> tuple[str, ...]:
+def confounded(arms: Sequence[tuple[Arm, Mapping[str, Any]]]) -> tuple[str, ...]:
     """Facts that arms change in addition to their factor, one sentence each.
 
     Args:
-        there: each arm, bases first, with facts that only its own factor may change (attention back end, block size,
-            KV dtype). From vLLM 0.23, for example, KV offload also chooses another attention back end.
+        arms: each arm, bases first, with facts that only its own factor may change (attention backend, block size,
+            KV dtype). From vLLM 0.23, for example, KV offload also selects another attention backend.
     """
-    found: dict[str, None] = {}
-    for (a, facts_a), (b, facts_b) in itertools.combinations(there, 2):
+    sentences: dict[str, None] = {}
+    for (a, facts_a), (b, facts_b) in itertools.combinations(arms, 2):
         changed = [name for name in a if a[name] != b[name]]
         if len(changed) == 1:
             factor = changed[0]
             for name, value in facts_a.items():
                 if name != factor and name in facts_b and value != facts_b[name]:
-                    told = f"{a[factor]} -> {b[factor]} also changes {name}: {value} -> {facts_b[name]}"
-                    found[f"{factor}: {told}"] = None
-    return tuple(found)
+                    step = f"{factor}: {a[factor]} -> {b[factor]}"
+                    sentences[f"{step} also changes {name}: {value} -> {facts_b[name]}"] = None
+    return tuple(sentences)
 
 
 # --- effects
@@ -181,30 +181,28 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
     directions = settings.directions()
     rows = [row | flags_of(row) for row in records(frame) if _at_factors(row, factors)]
     if not rows:
-        raise InputError(
-            f"no row says where it stands on {', '.join(factors)}", fix="name factors of this run"
-        )
+        raise InputError(f"no row states its level of {', '.join(factors)}", fix="name factors of this run")
     levels = _level_columns(rows, factors)
     table: list[Line] = []
     for level, cells in by(rows, levels).items():
-        found = _contrasts(_arms_of(cells, factors), factors)
+        contrasts = _contrasts(_arms_of(cells, factors), factors)
         key = dict(zip(levels, level, strict=True))
         _refuse_twice(cells, factors)
         table += [
-            key | _effect(cells, c, factors, metric, settings) for c in found for metric in settings.metrics
+            key | _effect(cells, c, factors, metric, settings)
+            for c in contrasts
+            for metric in settings.metrics
         ]
     if not table:
-        raise InputError(
-            "no two arms differ in one factor alone", fix="see the designs in docs/statistics.md"
-        )
+        raise InputError("no two arms differ in only one factor", fix="see the designs in docs/statistics.md")
     _settle(table, directions, settings)
     return Ablation(
         table=pd.DataFrame(table),
         factors={name: tuple(str(v) for v in values) for name, values in factors.items()},
         notes=(
             *sample_notes(_by_arms(by(rows, levels).values(), factors), settings),
-            *_beside(rows, levels, factors),
-            *_notes(rows, levels),
+            *_unnamed_axes(rows, levels, factors),
+            *_order_notes(rows, levels),
             *_as_served(rows, levels, factors),
         ),
         settings=settings,
@@ -214,8 +212,11 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
 
 def _level(row: Row, factor: str) -> Any:
     """A row's level of a factor: the plan's value (axes), else the column of that name."""
-    value = row.get(f"axis.{factor}", row.get(factor))
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else plain_value(value)
+    return _level_value(row.get(f"axis.{factor}", row.get(factor)))
+
+
+def _level_value(level: Any) -> Any:
+    return {True: "on", False: "off"}[level] if isinstance(level, bool) else plain_value(level)
 
 
 def _at_factors(row: Row, factors: Levels) -> bool:
@@ -252,8 +253,8 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
         key = _arm(row, factors), row.get("run_id"), row.get("repeat")
         if key in seen:
             raise InputError(
-                f"{row.get('key')}: repeat {row.get('repeat')} of {label(list(factors), key[0])} is there twice",
-                fix="name each run once, and all factors in which its cells differ",
+                f"{row.get('key')}: repeat {row.get('repeat')} of {label(list(factors), key[0])} occurs twice",
+                fix="name each run once, and every factor in which its cells differ",
             )
         seen.add(key)
 
@@ -266,18 +267,18 @@ def _arms_of(rows: list[Row], factors: Levels) -> list[Group]:
     return list(dict.fromkeys(_arm(row, factors) for row in rows))
 
 
-def _contrasts(there: list[Group], factors: Levels) -> list[Contrast]:
+def _contrasts(arms: list[Group], factors: Levels) -> list[Contrast]:
     """Every contrast of these arms: of a level against its factor's base, and of two levels together."""
     names = list(factors)
-    base = {name: str(plain_value(_named(levels[0]))) for name, levels in factors.items()}
-    known = [dict(zip(names, arm, strict=True)) for arm in there]
-    found: list[Contrast] = []
+    base = {name: str(_level_value(levels[0])) for name, levels in factors.items()}
+    known = [dict(zip(names, arm, strict=True)) for arm in arms]
+    contrasts: list[Contrast] = []
     for name in names:
         for level in dict.fromkeys(arm[name] for arm in known):
             plus = [arm for arm in known if arm[name] == level and arm | {name: base[name]} in known]
             if level != base[name] and plus:
                 minus = tuple(arm | {name: base[name]} for arm in plus)
-                found.append(Contrast(name, level, base[name], tuple(plus), minus))
+                contrasts.append(Contrast(name, level, base[name], tuple(plus), minus))
     for one, other in itertools.combinations(names, 2):
         for arm in known:
             alone = arm | {other: base[other]}, arm | {one: base[one]}
@@ -285,14 +286,10 @@ def _contrasts(there: list[Group], factors: Levels) -> list[Contrast]:
             off_base = [name for name in names if arm[name] != base[name]]
             if off_base == [one, other] and all(a in known for a in (*alone, none)):
                 level = f"{arm[one]} x {arm[other]}"
-                found.append(
+                contrasts.append(
                     Contrast(f"{one} x {other}", level, "sum of both", (arm, none), alone, interaction=True)
                 )
-    return found
-
-
-def _named(level: Any) -> Any:
-    return {True: "on", False: "off"}[level] if isinstance(level, bool) else level
+    return contrasts
 
 
 def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, settings: Settings) -> Line:
@@ -300,11 +297,11 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
     sides = [
         [tuple(arm[name] for name in factors) for arm in side] for side in (contrast.plus, contrast.minus)
     ]
-    mine = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
-    there = kept(mine, settings)
+    rows = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
+    judged = kept(rows, settings)
     y = {
         (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): figure
-        for row in there
+        for row in judged
         if (figure := row.figure(metric)) is not None
     }
     zero = min(y.values(), default=1.0) <= 0
@@ -336,7 +333,7 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
         "sd_high": spread.high,
         "p_f": spread.p_f,
         "p_brown_forsythe": spread.p_brown_forsythe,
-        "dropped": len(mine) - len(there),
+        "dropped": len(rows) - len(judged),
         "note": ("" if y else NO_BASE) if zero else "" if len(differences) > 1 else FEW,
     }
 
@@ -389,27 +386,27 @@ def _settle(rows: list[Line], directions: Mapping[str, Better], settings: Settin
         row["spread"] = decide_spread(spread, p_spread, settings.alpha)
 
 
-def _beside(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
+def _unnamed_axes(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
     """Notes on axes that change with an arm and are not factors: their effect is mixed with the factor's."""
     others = [name for name in axes_of(rows) if name.removeprefix("axis.") not in factors]
     mixed = [name for name in others if any(tells_apart(name, cells) for cells in by(rows, levels).values())]
-    return [f"{name} changes with the arms too, and its effect is in theirs" for name in mixed]
+    return [f"{name} changes with the arms too: its effect is mixed with theirs" for name in mixed]
 
 
 def _as_served(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
     """Notes on differences between servers in addition to the factors, by the proof after start."""
-    order = {name: [str(plain_value(_named(level))) for level in values] for name, values in factors.items()}
+    order = {name: [str(_level_value(level)) for level in values] for name, values in factors.items()}
     notes: dict[str, None] = {}
     for cells in by(rows, levels).values():
-        there = []
+        arms: list[tuple[Arm, dict[str, str]]] = []
         for row in cells:
             arm = dict(zip(factors, _arm(row, factors), strict=True))
             facts = {name: str(row[name]) for name in PROVEN if row.get(name) is not None}
-            if facts and (arm, facts) not in there:
-                there.append((arm, facts))
-        there.sort(key=lambda known: [_place(order[name], level) for name, level in known[0].items()])
+            if facts and (arm, facts) not in arms:
+                arms.append((arm, facts))
+        arms.sort(key=lambda known: [_place(order[name], level) for name, level in known[0].items()])
         model = cells[0].get("model")
-        notes |= {f"{model}: {told}, as its server said": None for told in confounded(there)}
+        notes |= {f"{model}: {sentence}, as its server reported": None for sentence in confounded(arms)}
     return list(notes)
 
 
@@ -417,11 +414,12 @@ def _place(levels: Sequence[str], level: str) -> int:
     return levels.index(level) if level in levels else len(levels)
 
 
-def _notes(rows: list[Row], levels: Sequence[str]) -> tuple[str, ...]:
+def _order_notes(rows: list[Row], levels: Sequence[str]) -> tuple[str, ...]:
+    """A warning if the rows' times show that the arms did not run interleaved."""
     if not all(row.get("started_at") for row in rows):
         return ()
     for cells in by(rows, (*levels, "run_id")).values():  # each run counts its repeats from 1
         ordered = [row["repeat"] for row in sorted(cells, key=lambda row: str(row["started_at"]))]
         if ordered != sorted(ordered):
-            return ("the arms did not run interleaved: a drift of the node can pass for an effect",)
+            return ("the arms did not run interleaved: a drift of the node can look like an effect",)
     return ()

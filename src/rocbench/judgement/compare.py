@@ -2,10 +2,9 @@
 
 Cells are matched by model, workload, load level, and every other property that differs between the cells of
 one side. The sides must differ only in the compared settings (version, flags, precision, ...). A difference
-that makes figures incomparable (other hardware, another checkpoint, a simulated server, ...) is refused by
-name.
+that makes figures incomparable (other hardware, another checkpoint, a simulated server, ...) is refused and named.
 
-The verdict of one cell and metric, with the effect's 95 % interval and p adjusted by Holm over all cells and metrics:
+The verdict on one cell and metric, with the effect's 95 % interval and p adjusted by Holm over all cells and metrics:
 
     same         the whole interval lies inside +- the minimum effect
     better/worse p < alpha, and the effect is at least the minimum effect
@@ -44,13 +43,13 @@ WHY = {
     "simulated": "a simulated server measures no GPU",
     "predicted": "a prediction measures nothing",
     "imported": "another tool has its own clock and definitions",
-    "hardware": "another machine is another experiment",
-    "node": "another machine is another experiment",
-    "model_revision": "another checkpoint",
-    "transport": "stamps in user space are later than the kernel's",
-    "load_spec": "requests were sent, or ended, otherwise",
-    "slo": "goodput counts by other limits",
-} | dict.fromkeys(REQUEST, "another request")
+    "hardware": "a different machine is a different experiment",
+    "node": "a different machine is a different experiment",
+    "model_revision": "a different checkpoint",
+    "transport": "user-space timestamps are later than kernel timestamps",
+    "load_spec": "requests were sent or ended differently",
+    "slo": "a different limit gives a different goodput",
+} | dict.fromkeys(REQUEST, "a different request")
 """Meaning of a difference in a guard."""
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
@@ -109,7 +108,7 @@ class Comparison:
     notes: tuple[str, ...]
     settings: Settings
     synthetic: str
-    """The origin of figures that were not measured on a GPU, from the function of that name."""
+    """The origin of figures that were not measured on a GPU (`tables.row.synthetic`)."""
 
     def count(self, word: Word) -> int:
         """Number of verdicts that are `word`."""
@@ -138,7 +137,7 @@ def compare(
     shared = [key for key in cells_a if key in cells_b]
     if not shared:
         raise InputError(_nothing_shared(*sides), fix="name runs of the same models, workloads and levels")
-    told = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
+    differences = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
     rows = [
         _judge_cell(dict(zip(keys, key, strict=True)), metric, cells_a[key], cells_b[key], settings)
         for key in shared
@@ -153,7 +152,7 @@ def compare(
         differs=_differences(*([r for k in shared for r in cells[k]] for cells in (cells_a, cells_b))),
         only_a=tuple(label(keys, key) for key in cells_a if key not in cells_b),
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
-        notes=(*notes, *told, *few, *_repeat_notes(both)),
+        notes=(*notes, *differences, *few, *_repeat_notes(both)),
         settings=settings,
         synthetic=synthetic(row.origin for row in both),
     )
@@ -171,8 +170,8 @@ def split(frame: pd.DataFrame, column: str, a: object, b: object) -> tuple[pd.Da
     arms = frame[values == str(a)], frame[values == str(b)]
     for arm, value in zip(arms, (a, b), strict=True):
         if arm.empty:
-            there = ", ".join(sorted(set(values)))
-            raise InputError(f"no row has {column} = {value}", where="--arm", fix=f"there are: {there}")
+            known = ", ".join(sorted(set(values)))
+            raise InputError(f"no row has {column} = {value}", where="--arm", fix=f"known values: {known}")
     return arms
 
 
@@ -225,12 +224,12 @@ def _values_of(rows: Iterable[Row], name: str) -> tuple[str, ...]:
 
 
 def _nothing_shared(a: list[Row], b: list[Row]) -> str:
-    told = [
+    differences = [
         f"{name}: {', '.join(x) or '-'} and {', '.join(y) or '-'}"
         for name in MATCH
         if (x := _values_of(a, name)) != (y := _values_of(b, name))
     ]
-    return "the two sides share no cell" + (f" ({'; '.join(told)})" if told else "")
+    return "the two sides share no cell" + (f" ({'; '.join(differences)})" if differences else "")
 
 
 # --- comparability
@@ -250,18 +249,17 @@ def _refuse_unlike(pairs: list[tuple[list[Row], list[Row]]], settings: Settings)
             x, y = _values_of(a, name), _values_of(b, name)
             if x == y:
                 continue
-            told = f"{name}: {', '.join(x) or 'unknown'} against {', '.join(y) or 'unknown'}"
+            difference = f"{name}: {', '.join(x) or 'unknown'} against {', '.join(y) or 'unknown'}"
             if not x or not y:
-                notes[f"{told}; taken as alike"] = None
+                notes[f"{difference}; assumed equal"] = None
             elif name in settings.allow:
-                notes[f"{told}; allowed"] = None
+                notes[f"{difference}; allowed"] = None
             else:
-                refused[name] = f"{told} ({WHY[name]})"
+                refused[name] = f"{difference} ({WHY[name]})"
     if refused:
         raise InputError(
-            "these are not to be compared: " + "; ".join(refused.values()),
-            fix="if the difference is what you mean to compare: "
-            + " ".join(f"--allow {name}" for name in refused),
+            "the two sides are not comparable: " + "; ".join(refused.values()),
+            fix="to compare them despite the difference: " + " ".join(f"--allow {name}" for name in refused),
         )
     return list(notes)
 
@@ -271,21 +269,20 @@ def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
     sides = [[row | flags_of(row) for row in side] for side in (a, b)]
     flags = dict.fromkeys(name for side in sides for row in side for name in row if name.startswith("flag "))
     configured = [*SETTINGS, *flags, *axes_of([*a, *b])]
-    found: dict[str, tuple[str, str]] = {}
+    differences: dict[str, tuple[str, str]] = {}
     for name in configured:
         x, y = (_values_of(side, name) for side in sides)
         absent = "unknown" if name in SETTINGS else "not set"
-        told = (", ".join(x) or absent, ", ".join(y) or absent)
+        values = (", ".join(x) or absent, ", ".join(y) or absent)
         # An axis of the matrix is often also a column or a flag: report it once.
-        if x != y and not (name.startswith("axis.") and told in found.values()):
-            found[name.removeprefix("flag ")] = told
-    return found
+        if x != y and not (name.startswith("axis.") and values in differences.values()):
+            differences[name.removeprefix("flag ")] = values
+    return differences
 
 
 def flags_of(row: Row) -> dict[str, str]:
     """A row's flags and variables, each under its own name: `flag --block-size`."""
-    told = [held(row, name) for name in FLAGS]
-    return {f"flag {name}": str(value) for flags in told for name, value in flags.items()}
+    return {f"flag {name}": str(value) for column in FLAGS for name, value in held(row, column).items()}
 
 
 def _repeat_notes(rows: list[Row]) -> list[str]:
@@ -293,7 +290,7 @@ def _repeat_notes(rows: list[Row]) -> list[str]:
     several = any((row.figure("repeat") or 0) > 1 for row in rows)
     if several and any(row.get("restart") == "never" for row in rows):
         return [
-            "repeats share one server (restart: never): the intervals leave out how servers differ between starts"
+            "repeats share one server (restart: never): the intervals do not include the variation between server starts"
         ]
     return []
 
@@ -329,8 +326,8 @@ def _judge_cell(key: Line, metric: str, a: list[Row], b: list[Row], settings: Se
 
 def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
     """Values that may be judged, the number of invalid rows left out, and of rows with unknown validity."""
-    there = kept(rows, settings)
-    return figures(there, metric), len(rows) - len(there), sum(row.valid is None for row in there)
+    usable = kept(rows, settings)
+    return figures(usable, metric), len(rows) - len(usable), sum(row.valid is None for row in usable)
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
@@ -360,7 +357,7 @@ def _note(x: list[float], y: list[float], dropped: int) -> str:
     if not x or not y:
         return "no valid rows" if dropped else "not measured"
     if min(len(x), len(y)) < 2:
-        return f"one repeat has no spread; {ADVISED_REPEATS} repeats a side are advised"
+        return f"one repeat has no spread; {ADVISED_REPEATS} repeats per side are advised"
     if not all(map(math.isfinite, (*x, *y))):
         return "a figure is infinite"
     if not any(x):

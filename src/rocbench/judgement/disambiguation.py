@@ -1,7 +1,7 @@
 """Server configurations of one run with the same name, and the facts that distinguish them. Pure.
 
 A key names the model and its axes (`MODEL@axis=value/WORKLOAD/LEVEL`). Two entries of one profile (tp 4 and tp 8) have
-neither axes nor different names, so that their cells share their keys: differences are then shown like axes.
+neither axes nor different names, so their cells have the same keys. Their differences are then shown like axes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ def disambiguated(rows: Iterable[Row]) -> list[Row]:
         facts = servers.setdefault((row.get("run_id"), row.configuration), {}).setdefault(row.server, {})
         for name, value in _facts(row).items():
             facts.setdefault(name, value)
-    names = {place: _names(list(there.values())) for place, there in servers.items() if len(there) > 1}
-    found = []
+    names = {place: _names(list(facts.values())) for place, facts in servers.items() if len(facts) > 1}
+    renamed = []
     for row in listed:
         _, name = place = row.get("run_id"), row.configuration
         facts = servers[place][row.server]
         shown = ",".join(f"{fact}={facts[fact]}" for fact in names.get(place, ()) if fact in facts)
         rest = str(row.get("key") or "").removeprefix(name)
-        told = {"key": f"{name}{',' if '@' in name else '@'}{shown}{rest}"} if shown and rest else {}
-        found.append(row | told)
-    return found
+        key = {"key": f"{name}{',' if '@' in name else '@'}{shown}{rest}"} if shown and rest else {}
+        renamed.append(row | key)
+    return renamed
 
 
 def _facts(row: Row) -> dict[str, str]:
     """A row's facts on its server's configuration, by names of axes."""
-    there = {shown: row.get(column) for column, shown in COLUMNS.items()}
+    facts = {shown: row.get(column) for column, shown in COLUMNS.items()}
     for column in FLAGS:
         for name, value in kept.held(row, column).items():
-            there[name.removeprefix("--") if name.startswith("--") else f"env.{name}"] = value
-    return {name: str(plain_value(value)) for name, value in there.items() if value is not None}
+            facts[name.removeprefix("--") if name.startswith("--") else f"env.{name}"] = value
+    return {name: str(plain_value(value)) for name, value in facts.items() if value is not None}
 
 
 def _names(servers: Sequence[Mapping[str, str]]) -> list[str]:

@@ -3,15 +3,14 @@
 A relative rule compares each cell with the same cell of the baseline (`compare`):
 
     regression   the change is for the worse (p < alpha after Holm over all rules and cells) and at least `worse_by`
-    pass         the worse end of the interval lies within `worse_by`, so that such a loss is ruled out
+    pass         the worse end of the interval lies within `worse_by`: such a loss is ruled out
     cannot tell  anything else: too few repeats, too much noise, invalid rows, a missing cell
 
-A limit (`p99_ttft_ms <= 2000`) holds each cell's repeats against a number: pass or regression when the interval of
+A limit (`p99_ttft_ms <= 2000`) compares each cell's repeats with a number: pass or regression if the interval of
 their mean lies on one side of it; one repeat is judged by its value.
 
 Void rows have no figures to judge, and every skipped row is listed. A failed server is judged separately: a
-cell that failed in every row is a regression if the baseline's cell failed in no row, else the outcome is
-cannot tell.
+cell that failed in every row is a regression if the baseline's cell failed in no row, else "cannot tell".
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from rocbench.judgement.compare import (
     sample_notes,
 )
 from rocbench.judgement.gaterules import GateRules, LimitRule, RelativeRule, Where, parse_limit
-from rocbench.judgement.repeats import MOST_REPEATS, repeats_told
+from rocbench.judgement.repeats import MOST_REPEATS, repeats_needed
 from rocbench.judgement.slo import Outcome
 from rocbench.tables.row import Row, judged, records, synthetic
 from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
@@ -119,15 +118,15 @@ def gate(
     rules = rules or GateRules()
     if rules.relative and baseline is None:
         raise InputError("relative rules need a baseline", fix="--baseline RUN, or rules with `relative: []`")
-    found = dict.fromkeys(notes)
-    items = _void(run, baseline, found)
+    all_notes = dict.fromkeys(notes)
+    items = _void(run, baseline, all_notes)
     if baseline is not None and rules.relative:
-        items += _relative(run, baseline, rules, found)
+        items += _relative(run, baseline, rules, all_notes)
     for rule in rules.limits:
         assert isinstance(rule, LimitRule)
-        items += _limits(run, rule, rules.alpha, found)
+        items += _limits(run, rule, rules.alpha, all_notes)
     return GateResult(
-        tuple(items), tuple(found), rules.cannot_tell, synthetic(row.origin for row in records(run))
+        tuple(items), tuple(all_notes), rules.cannot_tell, synthetic(row.origin for row in records(run))
     )
 
 
@@ -138,22 +137,21 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
     bases, items = by(before, keys), []
     for key, cells in by(rows, keys).items():
         cell, n = label(keys, key), len(cells)
-        void, again = (
-            [_codes(row) for row in cells],
-            [VOIDING.intersection(row.listed("replaced_reasons")) for row in cells],
-        )
+        void = [_codes(row) for row in cells]
+        replaced = [VOIDING.intersection(row.listed("replaced_reasons")) for row in cells]
         if any(void):
             notes[f"{cell}: {sum(map(bool, void))} of {n} rows are void: {_list(void)}"] = None
-        if any(again):
-            notes[f"{cell}: {sum(map(bool, again))} of {n} rows replace earlier ones: {_list(again)}"] = None
-        faults = [(now | earlier) & SERVER_FAULTS for now, earlier in zip(void, again, strict=True)]
+        if any(replaced):
+            notes[
+                f"{cell}: {sum(map(bool, replaced))} of {n} rows replace earlier ones: {_list(replaced)}"
+            ] = None
+        faults = [(now | earlier) & SERVER_FAULTS for now, earlier in zip(void, replaced, strict=True)]
         base, always = bases.get(key, []), all(map(_failed, cells))
         if any(faults) and not (always and base and all(map(_failed, base))):
-            told = f"{sum(map(bool, faults))} of {n} rows: {_list(faults)}"
-            told += f"; of the baseline {sum(map(_failed, base))} of {len(base)}" if base else ""
-            fine = bool(judged(base)) and not any(map(_failed, base))
-            worse = always and fine
-            items.append(Item(cell, SERVER_RULE, "regression" if worse else "cannot tell", told))
+            detail = f"{sum(map(bool, faults))} of {n} rows: {_list(faults)}"
+            detail += f"; {sum(map(_failed, base))} of {len(base)} rows of the baseline" if base else ""
+            worse = always and bool(judged(base)) and not any(map(_failed, base))
+            items.append(Item(cell, SERVER_RULE, "regression" if worse else "cannot tell", detail))
     return items
 
 
@@ -164,8 +162,8 @@ def _codes(row: Row) -> frozenset[str]:
     return VOIDING.intersection(row.codes) or frozenset({"no reason stated"})
 
 
-def _list(found: Sequence[frozenset[str]]) -> str:
-    return ", ".join(sorted(frozenset().union(*found)))
+def _list(codes: Sequence[frozenset[str]]) -> str:
+    return ", ".join(sorted(frozenset().union(*codes)))
 
 
 def _failed(row: Row) -> bool:
@@ -179,16 +177,16 @@ def without_baseline(run: pd.DataFrame, rules: GateRules, why: str) -> GateResul
     limits = gate(run, None, rules.model_copy(update={"relative": ()}))
     if not rules.relative:
         return limits
-    untold = tuple(Item("every cell", _text(rule), "cannot tell", why) for rule in rules.relative)
-    return replace(limits, items=(*untold, *limits.items))
+    undecided = tuple(Item("every cell", _text(rule), "cannot tell", why) for rule in rules.relative)
+    return replace(limits, items=(*undecided, *limits.items))
 
 
 def _select(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
     kept = pd.Series(data=True, index=frame.index)
-    for name, wanted in where.items():
+    for name, allowed in where.items():
         if name not in frame.columns:
             raise InputError(f"no column {name!r} in the cells", where="gate rules, `where`")
-        values = {str(plain_value(v)) for v in (wanted if isinstance(wanted, list | tuple) else [wanted])}
+        values = {str(plain_value(v)) for v in (allowed if isinstance(allowed, list | tuple) else [allowed])}
         kept &= frame[name].map(lambda v, values=values: str(plain_value(v)) in values)
     return frame[kept]
 
@@ -202,7 +200,7 @@ def _relative(
         a, b = _select(baseline, rule.where), _select(run, rule.where)
         if a.empty:
             raise InputError(
-                f"no cell of the baseline meets the rule on {rule.metric}", where="gate rules, `where`"
+                f"the rule on {rule.metric} matches no cell of the baseline", where="gate rules, `where`"
             )
         settings = Settings(
             metrics=(rule.metric,),
@@ -211,12 +209,12 @@ def _relative(
             method=rules.method,
             allow=frozenset(rules.allow),
         )
-        found = compare(a, b, settings)
-        notes |= dict.fromkeys(found.notes)
-        notes |= {f"not in the baseline, not judged: {cell}": None for cell in found.only_b}
-        items += [Item(cell, _text(rule), "cannot tell", "missing in this run") for cell in found.only_a]
-        for figures in found.table.to_dict("records"):
-            cell = label(found.keys, [figures[name] for name in found.keys])
+        comparison = compare(a, b, settings)
+        notes |= dict.fromkeys(comparison.notes)
+        notes |= {f"not in the baseline, not judged: {cell}": None for cell in comparison.only_b}
+        items += [Item(cell, _text(rule), "cannot tell", "missing in this run") for cell in comparison.only_a]
+        for figures in comparison.table.to_dict("records"):
+            cell = label(comparison.keys, [figures[name] for name in comparison.keys])
             lines.append((rule, cell, {str(k): v for k, v in figures.items()}))
     adjusted = stats.holm([float(row["p"]) for _, _, row in lines])
     for (rule, cell, row), p in zip(lines, adjusted, strict=True):
@@ -243,7 +241,7 @@ def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> Word:
 
 
 def _needed(row: Line, rule: RelativeRule, alpha: float, tests: int) -> int | None:
-    """Repeats per side, more than there were, that decide with 80 % power if the change stays the same.
+    """Repeats per side, more than the existing ones, that decide with 80 % power if the change stays the same.
 
     A loss below the rule's must be distinguished from the rule's, a larger loss from none, at Holm's
     strictest level.
@@ -252,10 +250,10 @@ def _needed(row: Line, rule: RelativeRule, alpha: float, tests: int) -> int | No
         return None
     loss = -row["effect"] if better(rule.metric) == "higher" else row["effect"]
     if loss >= rule.worse_by:
-        found = stats.needed_n(row["cov_a"], row["cov_b"], loss, alpha=alpha / tests)
+        n = stats.needed_n(row["cov_a"], row["cov_b"], loss, alpha=alpha / tests)
     else:
-        found = stats.needed_n(row["cov_a"], row["cov_b"], rule.worse_by - loss, alpha=alpha)
-    return None if found is None else max(found, int(min(row["n_a"], row["n_b"])) + 1)
+        n = stats.needed_n(row["cov_a"], row["cov_b"], rule.worse_by - loss, alpha=alpha)
+    return None if n is None else max(n, int(min(row["n_a"], row["n_b"])) + 1)
 
 
 def _detail(row: Line, needed: int | None) -> str:
@@ -268,9 +266,9 @@ def _detail(row: Line, needed: int | None) -> str:
         change += f" without {row['dropped_a']:g} and {row['dropped_b']:g} void"
     if needed is not None:
         change += (
-            f"; if it stays so, about {needed} repeats a side would tell"
+            f"; if the change stays the same, about {needed} repeats per side would decide"
             if needed <= MOST_REPEATS
-            else f"; {repeats_told(needed)}"
+            else f"; {repeats_needed(needed)}"
         )
     return change
 
@@ -278,7 +276,7 @@ def _detail(row: Line, needed: int | None) -> str:
 def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, None]) -> list[Item]:
     limit, rows = parse_limit(rule.limit), records(_select(run, rule.where))
     if not rows:
-        raise InputError(f"no cell meets the rule {rule.limit}", where="gate rules, `where`")
+        raise InputError(f"the rule {rule.limit} matches no cell", where="gate rules, `where`")
     keys = key_columns(rows, [])
     notes |= dict.fromkeys(sample_notes(list(by(rows, keys).values()), Settings(metrics=(limit.metric,))))
     items = []
@@ -286,7 +284,7 @@ def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, N
         kept = [row for row in cells if row.valid is not False or (limit.metric in MEASURED and _failed(row))]
         values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
         if any(isinstance(value, str) for value in values):
-            raise InputError(f"{limit.metric} is no number", where=f"gate rules, {rule.limit!r}")
+            raise InputError(f"{limit.metric} is not a number", where=f"gate rules, {rule.limit!r}")
         figures = [float(value) for value in values]
         outcome = limit.judge(figures, 1 - alpha)
         items.append(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rocbench import plaintable
 from rocbench.harmless import safe_markdown as line
 from rocbench.harmless import visible
 from rocbench.judgement.gate import GateResult, Item
+from rocbench.judgement.render import synthetic
 
 _SHOWN = {"pass": "pass", "regression": "**regression**", "cannot tell": "cannot tell"}
 
@@ -34,7 +35,7 @@ def junit(result: GateResult, name: str = "bench gate") -> str:
             ET.SubElement(case, "system-out").text = item.detail
     if result.notes:
         ET.SubElement(suite, "system-out").text = "\n".join(result.notes)
-    for element in suites.iter():  # XML has no place for most controls
+    for element in suites.iter():  # XML does not allow most control characters
         element.text = visible(element.text) if element.text else None
         element.attrib.update({key: visible(value) for key, value in element.attrib.items()})
     ET.indent(suites)
@@ -54,7 +55,10 @@ def gate_page(result: GateResult, title: str = "Performance gate") -> str:
     if result.synthetic:
         lines += [f"**{result.synthetic.capitalize()}: no GPU was measured.**", ""]
     lines += [
-        plaintable.markdown_table(["Cell", "Rule", "Outcome", "Figures"], [_line(item) for item in items]),
+        plaintable.markdown_table(
+            ["Cell", "Rule", "Outcome", "Figures"],
+            [[item.cell, f"`{item.rule}`", _SHOWN[item.outcome], item.detail] for item in items],
+        ),
         "",
     ]
     lines += [f"* {line(note)}" for note in result.notes]
@@ -64,17 +68,13 @@ def gate_page(result: GateResult, title: str = "Performance gate") -> str:
 def text(result: GateResult) -> str:
     """The items as an aligned table, and the outcome."""
     rows = [[item.cell, item.rule, item.outcome, item.detail] for item in result.items]
-    told = [plaintable.text_table(["cell", "rule", "outcome", "figures"], rows), *result.notes]
+    lines = [plaintable.text_table(["cell", "rule", "outcome", "figures"], rows), *result.notes]
     if result.synthetic:
-        told.append(f"{result.synthetic}: no GPU was measured")
-    return "\n".join([*told, f"gate: {result.outcome}"])
+        lines.append(synthetic(result.synthetic))
+    return "\n".join([*lines, f"gate: {result.outcome}"])
 
 
-def _line(item: Item) -> list[str]:
-    return [item.cell, f"`{item.rule}`", _SHOWN[item.outcome], item.detail]
-
-
-def as_dict(result: GateResult) -> Mapping[str, Any]:
+def as_dict(result: GateResult) -> dict[str, Any]:
     """The result as JSON values."""
     return {
         "outcome": result.outcome,
@@ -82,8 +82,5 @@ def as_dict(result: GateResult) -> Mapping[str, Any]:
         "simulated": bool(result.synthetic),
         "predicted": "predicted" in result.synthetic,
         "notes": list(result.notes),
-        "items": [
-            {"cell": item.cell, "rule": item.rule, "outcome": item.outcome, "detail": item.detail}
-            for item in result.items
-        ],
+        "items": [asdict(item) for item in result.items],
     }

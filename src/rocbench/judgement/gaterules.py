@@ -9,9 +9,7 @@ from pydantic import Field, field_validator
 
 from rocbench import stats
 from rocbench.columns import CELLS
-from rocbench.judgement.compare import (
-    ALPHA,
-)
+from rocbench.judgement.compare import ALPHA
 from rocbench.judgement.slo import COMPARISONS, Limit
 from rocbench.settings.goals import Result, Share
 from rocbench.settings.strict import Strict
@@ -32,7 +30,9 @@ class RelativeRule(Strict):
     @classmethod
     def _is_a_share(cls, worse_by: float) -> float:
         if worse_by >= 1:
-            raise ValueError(f"{worse_by:g} is {worse_by:.0%}, which no loss reaches; write 5% or 0.05")
+            raise ValueError(
+                f"{worse_by:g} is {worse_by:.0%}, and a loss is less than 100%; write 5% or 0.05"
+            )
         return worse_by
 
 
@@ -79,7 +79,7 @@ def parse_limit(text: str) -> Limit:
     """
     match = _LIMIT.match(text)
     if match is None:
-        raise ValueError(f"{text!r} is no limit such as 'p99_ttft_ms <= 2000'")
+        raise ValueError(f"{text!r} is not a limit such as 'p99_ttft_ms <= 2000'")
     if match[1] not in {column.name for column in CELLS}:
-        raise ValueError(f"{match[1]!r} is no column of cells; see docs/results.md")
+        raise ValueError(f"{match[1]!r} is not a column of cells; see docs/results.md")
     return Limit(match[1], match[2], float(match[3]))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Verdicts on a published table of means: two arms, per level, with CoVs known only within bounds. Pure.
 
-A table that states "CoV 1-5 %" does not give the CoV at one level, so every level is judged twice: with the
-smallest spreads that the statement allows, and with the largest. A verdict is given only if both agree.
+A table that states "CoV 1-5 %" does not give the CoV at one level. Every level is judged twice: with the smallest
+spreads that the statement allows, and with the largest. A verdict is given only if both agree.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from rocbench.judgement.ablate import SpreadWord, decide_spread
 from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Settings, Word, decide, needed
 from rocbench.settings.strict import Strict
 
-Share = float
-
 
 class ArmSpread(Strict):
     """One arm: its name and the bounds of its coefficient of variation over repeats."""
 
     name: str
-    cov: tuple[Share, Share]
+    cov: tuple[float, float]
 
     @model_validator(mode="after")
     def _ordered(self) -> ArmSpread:
@@ -36,7 +34,7 @@ class ArmSpread(Strict):
         return self
 
 
-class Level(Strict):
+class PublishedLevel(Strict):
     """Mean of each arm at one level of the load."""
 
     concurrency: int = Field(gt=0, le=1_000_000)
@@ -56,7 +54,7 @@ class PublishedTable(Strict):
     """Requests per level and run, which is also the maximum ever in flight."""
     base: ArmSpread
     arm: ArmSpread
-    levels: tuple[Level, ...] = Field(min_length=1)
+    levels: tuple[PublishedLevel, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +73,10 @@ class Reading:
 
 def read(table: PublishedTable, *, min_effect: float = MIN_EFFECT, alpha: float = ALPHA) -> Reading:
     """Judge a published table level by level."""
-    groups: list[tuple[Level, ...]] = [(level,) for level in table.levels]
-    same = _one_condition(table)
-    if same:
-        groups.append(same)
+    groups: list[tuple[PublishedLevel, ...]] = [(level,) for level in table.levels]
+    capped = _one_condition(table)
+    if capped:
+        groups.append(capped)
     low, high = (_effects(table, groups, end, alpha) for end in (0, 1))
     words_low, holm_low = _words(low, groups, table.better, min_effect, alpha)
     words_high, holm_high = _words(high, groups, table.better, min_effect, alpha)
@@ -98,17 +96,17 @@ def read(table: PublishedTable, *, min_effect: float = MIN_EFFECT, alpha: float 
             "n_needed": _needed(table, min_effect, alpha) if words_high[i] == "cannot tell" else None,
             "sd_ratio_low": spreads[i][0].ratio,
             "sd_ratio_high": spreads[i][1].ratio,
-            "spread": _told(spreads[i], len(table.levels), alpha),
+            "spread": _spread_word(spreads[i], len(table.levels), alpha),
             "note": _note(words_low[i], words_high[i], group),
         }
         for i, group in enumerate(groups)
     ]
     least = _pooled_spread(table, alpha)
     word = decide_spread(least, least.p_f, alpha)
-    return Reading(pd.DataFrame(rows), (least.ratio, least.low, least.high), word, _notes(table, same))
+    return Reading(pd.DataFrame(rows), (least.ratio, least.low, least.high), word, _notes(table, capped))
 
 
-def _one_condition(table: PublishedTable) -> tuple[Level, ...]:
+def _one_condition(table: PublishedTable) -> tuple[PublishedLevel, ...]:
     """Levels at or above the number of requests: all had the same number in flight. Empty unless several."""
     if table.requests is None:
         return ()
@@ -117,7 +115,7 @@ def _one_condition(table: PublishedTable) -> tuple[Level, ...]:
 
 
 def _effects(
-    table: PublishedTable, groups: Sequence[Sequence[Level]], end: Literal[0, 1], alpha: float
+    table: PublishedTable, groups: Sequence[Sequence[PublishedLevel]], end: Literal[0, 1], alpha: float
 ) -> list[stats.Effect]:
     """Relative effect of each group of levels with the CoVs at one end of their bounds."""
     found = []
@@ -141,7 +139,7 @@ def _sd_log(cov: float) -> float:
 
 def _words(
     effects: Sequence[stats.Effect],
-    groups: Sequence[Sequence[Level]],
+    groups: Sequence[Sequence[PublishedLevel]],
     way: Better,
     min_effect: float,
     alpha: float,
@@ -164,7 +162,7 @@ def _needed(table: PublishedTable, min_effect: float, alpha: float) -> int | Non
 
 
 def _spreads(
-    table: PublishedTable, group: Sequence[Level], alpha: float
+    table: PublishedTable, group: Sequence[PublishedLevel], alpha: float
 ) -> tuple[stats.Spread, stats.Spread]:
     """Minimum and maximum ratio of standard deviations, arm over base, that the bounds allow."""
     n = (table.repeats - 1) * len(group) + 1
@@ -173,7 +171,7 @@ def _spreads(
     return least, most
 
 
-def _told(spreads: tuple[stats.Spread, stats.Spread], levels: int, alpha: float) -> SpreadWord:
+def _spread_word(spreads: tuple[stats.Spread, stats.Spread], levels: int, alpha: float) -> SpreadWord:
     """The verdict on variability on which both ends of the bounds agree, by F with Bonferroni over levels."""
     words = {decide_spread(spread, min(1.0, spread.p_f * levels), alpha) for spread in spreads}
     return words.pop() if len(words) == 1 else "cannot tell"
@@ -190,26 +188,24 @@ def _pooled_spread(table: PublishedTable, alpha: float) -> stats.Spread:
     return stats.Spread(middle, least.low, most.high, 1.0, stats.NAN)
 
 
-def _note(at_low: Word, at_high: Word, group: Sequence[Level]) -> str:
-    one = "one condition measured so many times; " if len(group) > 1 else ""
-    if at_low == at_high:
-        return one + (
-            "whatever the CoVs within their bounds"
-            if at_low != "cannot tell"
-            else "not even with the least CoVs"
-        )
-    return f"{one}{at_low} with the least CoVs, {at_high} with the largest"
+def _note(at_low: Word, at_high: Word, group: Sequence[PublishedLevel]) -> str:
+    one = f"one condition measured {len(group)} times; " if len(group) > 1 else ""
+    if at_low != at_high:
+        return f"{one}{at_low} with the smallest CoVs, {at_high} with the largest"
+    return one + (
+        "for all CoVs within their bounds" if at_low != "cannot tell" else "even with the smallest CoVs"
+    )
 
 
-def _notes(table: PublishedTable, same: Sequence[Level]) -> tuple[str, ...]:
+def _notes(table: PublishedTable, capped: Sequence[PublishedLevel]) -> tuple[str, ...]:
     notes = [
-        "CoVs are bounds over all levels, not of each level; means are rounded as published",
-        "order of the arms and server restarts are not stated: drift and start-to-start differences are not ruled out",
+        "CoVs are bounds over all levels, not values of each level; means are rounded as published",
+        "the order of the arms and server restarts are not stated: drift and variation between server starts are not ruled out",
     ]
-    if same:
-        levels = ", ".join(str(level.concurrency) for level in same)
+    if capped:
+        levels = ", ".join(str(level.concurrency) for level in capped)
         notes.append(
-            f"with {table.requests} requests a level, levels {levels} had at most {table.requests} in flight:"
+            f"with {table.requests} requests per level, levels {levels} had at most {table.requests} in flight:"
             " one condition, measured again, not a trend with the load"
         )
     return tuple(notes)

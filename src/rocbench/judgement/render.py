@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,10 @@ from rocbench import harmless, plaintable, units
 from rocbench.judgement.ablate import Ablation
 from rocbench.judgement.compare import Comparison
 from rocbench.judgement.published import PublishedTable, Reading
-from rocbench.judgement.repeats import repeats_told
+from rocbench.judgement.repeats import repeats_needed
+
+Column = tuple[str, Callable[[Any], str]]
+"""A column's name, and its text for a row of the table."""
 
 
 def synthetic(words: str) -> str:
@@ -30,107 +33,69 @@ def comparison(
 ) -> str:
     """The verdicts of a comparison, the differences, and notes; text rows are folded at `width`."""
     a, b = names
-    frame = result.table
-    shown = varying(frame, result.keys) or list(result.keys[:1])
-    header = [*shown, "metric", a, b, "change", "95 % interval", "n", "CoV", "verdict"]
-    rows = [
-        [
-            *(plain(row[name]) for name in shown),
-            str(row["metric"]),
-            _figure(row["mean_a"]),
-            _figure(row["mean_b"]),
-            *change(row),
-            f"{row['n_a']:g}, {row['n_b']:g}",
-            f"{units.percent(row['cov_a'])}, {units.percent(row['cov_b'])}",
-            verdict(row),
-        ]
-        for row in frame.to_dict("records")
+    frame, settings = result.table, result.settings
+    table = _table(
+        frame,
+        varying(frame, result.keys) or result.keys[:1],
+        ("metric", lambda row: str(row["metric"])),
+        (a, lambda row: _figure(row["mean_a"])),
+        (b, lambda row: _figure(row["mean_b"])),
+        ("change", lambda row: change(row)[0]),
+        ("95 % interval", lambda row: change(row)[1]),
+        ("n", lambda row: f"{row['n_a']:g}, {row['n_b']:g}"),
+        ("CoV", lambda row: f"{units.percent(row['cov_a'])}, {units.percent(row['cov_b'])}"),
+        ("verdict", verdict),
+    )
+    lines = [
+        *(f"{name}: {x} in {a}, {y} in {b}" for name, (x, y) in result.differs.items()),
+        *(f"only in {a}: {cell}" for cell in result.only_a),
+        *(f"only in {b}: {cell}" for cell in result.only_b),
+        _counted(frame, "dropped", "invalid rows excluded"),
+        _counted(frame, "unknown", "rows of unknown validity included"),
+        *result.notes,
+        synthetic(result.synthetic),
     ]
-    lines = [f"{name}: {x} in {a}, {y} in {b}" for name, (x, y) in result.differs.items()]
-    lines += [f"only in {a}: {cell}" for cell in result.only_a] + [
-        f"only in {b}: {cell}" for cell in result.only_b
-    ]
-    lines += [_dropped(frame), _unknown(frame), *result.notes, synthetic(result.synthetic)]
-    settings = result.settings
     lines.append(
         f"change of {b} against {a}; {settings.alpha:.0%} level after Holm over {len(frame)} verdicts; a change within"
         f" +-{settings.min_effect:.1%} is the same"
     )
-    return _join(_table(header, rows, width, as_markdown=as_markdown), lines, as_markdown=as_markdown)
+    return _page(*table, lines, width, as_markdown=as_markdown)
 
 
 def effects(result: Ablation) -> tuple[list[str], list[list[str]]]:
     """Header and rows of an ablation's table."""
     frame = result.table
-    shown = varying(frame, list(frame.columns[: list(frame.columns).index("factor")]))
-    words = (
-        "factor",
-        "level",
-        "metric",
-        "effect",
-        "95 % interval",
-        "n",
-        "verdict",
-        "SD ratio",
-        "variability",
+    return _table(
+        frame,
+        varying(frame, list(frame.columns[: list(frame.columns).index("factor")])),
+        ("factor", lambda row: str(row["factor"])),
+        ("level", lambda row: f"{row['level']} against {row['against']}"),
+        ("metric", lambda row: str(row["metric"])),
+        ("effect", lambda row: change(row)[0]),
+        ("95 % interval", lambda row: change(row)[1]),
+        ("n", lambda row: f"{row['n']:g}"),
+        ("verdict", verdict),
+        ("SD ratio", _ratio),
+        ("variability", lambda row: str(row["spread"])),
     )
-    rows = [
-        [
-            *(plain(row[name]) for name in shown),
-            str(row["factor"]),
-            f"{row['level']} against {row['against']}",
-            str(row["metric"]),
-            *change(row),
-            f"{row['n']:g}",
-            verdict(row),
-            _ratio(row),
-            str(row["spread"]),
-        ]
-        for row in frame.to_dict("records")
-    ]
-    return [*shown, *words], rows
 
 
 def ablation(result: Ablation, *, as_markdown: bool = False, width: int | None = None) -> str:
     """The effects of an ablation, and verdicts on variability; text rows are folded at `width`."""
-    frame = result.table
-    header, rows = effects(result)
-    dropped = int(frame["dropped"].max())
+    dropped = int(result.table["dropped"].max())
     lines = [
-        f"up to {dropped} invalid rows of an effect were left out" if dropped else "",
+        f"invalid rows excluded: up to {dropped} of an effect" if dropped else "",
         *result.notes,
         synthetic(result.synthetic),
-        "effects are within repeats; Holm goes over all effects, and over all ratios of spread",
+        "effects are within repeats; Holm's correction covers all effects, and separately all ratios of spread",
     ]
-    return _join(_table(header, rows, width, as_markdown=as_markdown), lines, as_markdown=as_markdown)
+    return _page(*effects(result), lines, width, as_markdown=as_markdown)
 
 
 def reading(
     table: PublishedTable, result: Reading, *, as_markdown: bool = False, width: int | None = None
 ) -> str:
     """Verdicts on a published table, level by level, with the smallest and the largest spreads it allows."""
-    header = [
-        "concurrency",
-        "n",
-        "effect",
-        "95 % interval, largest CoVs",
-        "with least CoVs",
-        "with largest CoVs",
-        "told",
-        "variability told",
-    ]
-    rows = [
-        [
-            str(row["levels"]),
-            f"{row['n']:g}",
-            *change(row),
-            str(row["at_low"]),
-            str(row["at_high"]),
-            verdict(row),
-            str(row["spread"]),
-        ]
-        for row in result.table.to_dict("records")
-    ]
     ratio, low, high = result.spread_ratio
     base, arm = table.base, table.arm
     variability = (
@@ -142,7 +107,17 @@ def reading(
         f"{variability} {ratio:.1f} [{low:.1f}, {high:.1f}]",
         *result.notes,
     ]
-    return _join(_table(header, rows, width, as_markdown=as_markdown), lines, as_markdown=as_markdown)
+    columns: tuple[Column, ...] = (
+        ("concurrency", lambda row: str(row["levels"])),
+        ("n", lambda row: f"{row['n']:g}"),
+        ("effect", lambda row: change(row)[0]),
+        ("95 % interval, largest CoVs", lambda row: change(row)[1]),
+        ("with smallest CoVs", lambda row: str(row["at_low"])),
+        ("with largest CoVs", lambda row: str(row["at_high"])),
+        ("verdict", verdict),
+        ("variability", lambda row: str(row["spread"])),
+    )
+    return _page(*_table(result.table, (), *columns), lines, width, as_markdown=as_markdown)
 
 
 def as_json(frame: pd.DataFrame, **more: Any) -> str:
@@ -156,12 +131,13 @@ def as_csv(frame: pd.DataFrame) -> str:
     return harmless.as_csv(frame)
 
 
-def _table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, *, as_markdown: bool
-) -> str:
-    return (
-        plaintable.markdown_table(header, rows) if as_markdown else plaintable.text_table(header, rows, width)
-    )
+def _table(frame: pd.DataFrame, keys: Sequence[str], *columns: Column) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table: its keys, then the columns."""
+    rows = [
+        [*(plain(row[name]) for name in keys), *(text(row) for _, text in columns)]
+        for row in frame.to_dict("records")
+    ]
+    return [*keys, *(name for name, _ in columns)], rows
 
 
 def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
@@ -169,10 +145,18 @@ def varying(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [name for name in names if len({str(value) for value in frame[name]}) > 1]
 
 
-def _join(table: str, lines: Sequence[str], *, as_markdown: bool) -> str:
+def _page(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    lines: Sequence[str],
+    width: int | None,
+    *,
+    as_markdown: bool,
+) -> str:
     """A table, and lines below it; empty lines are left out."""
-    told = [f"* {harmless.safe_markdown(line)}" if as_markdown else line for line in lines if line]
-    return "\n".join([table, "", *told]) + "\n"
+    table = plaintable.markdown_table(header, rows) if as_markdown else plaintable.text_table(header, rows, width)
+    notes = [f"* {harmless.safe_markdown(line)}" if as_markdown else line for line in lines if line]
+    return "\n".join([table, "", *notes]) + "\n"
 
 
 def plain(value: Any) -> str:
@@ -200,7 +184,7 @@ def verdict(row: Any) -> str:
     """The verdict, and the repeats needed if it is "cannot tell"."""
     n = row.get("n_needed")
     if row["verdict"] == "cannot tell" and n is not None and not math.isnan(n):
-        return f"cannot tell ({repeats_told(n)})"
+        return f"cannot tell ({repeats_needed(n)})"
     note = row.get("note") if row["verdict"] == "cannot tell" else ""
     return f"{row['verdict']} ({note})" if note else str(row["verdict"])
 
@@ -215,14 +199,10 @@ def _bounds(cov: tuple[float, float]) -> str:
     return f"{cov[0]:.1%} to {cov[1]:.1%}"
 
 
-def _dropped(frame: pd.DataFrame) -> str:
-    a, b = int(frame["dropped_a"].max()), int(frame["dropped_b"].max())
-    return f"invalid rows left out: up to {a} and {b} a cell" if a or b else ""
-
-
-def _unknown(frame: pd.DataFrame) -> str:
-    a, b = int(frame["unknown_a"].max()), int(frame["unknown_b"].max())
-    return f"rows of unknown validity among these: up to {a} and {b} a cell" if a or b else ""
+def _counted(frame: pd.DataFrame, column: str, what: str) -> str:
+    """A note on the most rows of a cell that `column` counts on each side; empty if there are none."""
+    a, b = int(frame[f"{column}_a"].max()), int(frame[f"{column}_b"].max())
+    return f"{what}: up to {a} and {b} per cell" if a or b else ""
 
 
 def _null(value: Any) -> Any:

@@ -16,10 +16,10 @@ BCA_FROM = 10
 """Repeats from which a percentile bootstrap is better than t; below, it is too narrow (Hesterberg 2015)."""
 
 
-def repeats_told(n: float) -> str:
+def repeats_needed(n: float) -> str:
     """Needed repeats as text: `n of about 12`, or advice against so many."""
     if n > MOST_REPEATS:
-        return f"not worth measuring: more than {MOST_REPEATS} repeats a side"
+        return f"not worth measuring: more than {MOST_REPEATS} repeats per side"
     return f"n of about {n:g}"
 
 

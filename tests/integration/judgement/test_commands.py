@@ -159,7 +159,7 @@ def test_ablation_names_what_the_servers_had_otherwise(command, runs, tmp_path):
     said = command("ablate", tmp_path / "arms")
 
     assert "also changes attention_backend" in said.out
-    assert "as its server said" in said.out
+    assert "as its server reported" in said.out
 
 
 def test_what_another_factor_changes_is_no_confusion(command, runs, tmp_path):

@@ -178,13 +178,13 @@ def test_other_axes_and_factors_are_judged_apart():
 def test_an_axis_that_changes_with_the_arms_is_told():
     """Taken together in a matrix, what each of two does cannot be told."""
     zipped = ablate(interleaved([arm("off", tp=4), arm("on", 1.05, tp=8)]), AITER, ONE)
-    assert zipped.notes == ("axis.tp changes with the arms too, and its effect is in theirs",)
+    assert zipped.notes == ("axis.tp changes with the arms too: its effect is mixed with theirs",)
 
 
 def test_a_repeat_that_is_there_twice_is_refused():
     """The same run named twice has no second set of repeats."""
     frame = interleaved([arm("off"), arm("on")])
-    with pytest.raises(InputError, match="repeat 1 of aiter=off is there twice"):
+    with pytest.raises(InputError, match="repeat 1 of aiter=off occurs twice"):
         ablate(pd.concat([frame, frame], ignore_index=True), AITER, ONE)
 
 
@@ -256,7 +256,7 @@ def test_confounded_arms_are_told_once_and_from_the_base():
     factors = AITER | {"b": [1, 2]}
     told = [note for note in ablate(frame, factors, ONE).notes if "also changes" in note]
     assert told == [
-        "llama: aiter: off -> on also changes attention_backend: ROCM_AITER_FA -> TRITON_ATTN, as its server said"
+        "llama: aiter: off -> on also changes attention_backend: ROCM_AITER_FA -> TRITON_ATTN, as its server reported"
     ]
     unknown = frame.assign(attention_backend=frame["attention_backend"].replace("TRITON_ATTN", None))
     assert not any("also changes" in note for note in ablate(unknown, factors, ONE).notes)

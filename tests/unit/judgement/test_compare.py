@@ -49,10 +49,10 @@ def test_noise_cannot_tell_and_says_what_would():
 def test_repeats_that_nobody_should_make_are_not_asked_for():
     """Above a night's worth the difference is called not worth measuring, in a comparison and in a gate."""
     row = {"verdict": "cannot tell", "n_needed": 5956.0, "note": ""}
-    assert render.verdict(row) == "cannot tell (not worth measuring: more than 100 repeats a side)"
+    assert render.verdict(row) == "cannot tell (not worth measuring: more than 100 repeats per side)"
     assert render.verdict(row | {"n_needed": 100.0}) == "cannot tell (n of about 100)"
     figures = {"effect": 0.0, "low": -0.1, "high": 0.1, "n_a": 5, "n_b": 5, "dropped_a": 0, "dropped_b": 0}
-    assert gate._detail(figures, 5956).endswith("; not worth measuring: more than 100 repeats a side")
+    assert gate._detail(figures, 5956).endswith("; not worth measuring: more than 100 repeats per side")
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (1, 5), (5, 1)])
@@ -145,7 +145,7 @@ def test_goodput_is_compared_at_equal_limits():
     """Another SLO makes another goodput, and nothing else."""
     sides = [table(cells(slo=slo, goodput=5.0)) for slo in ('{"ttft_ms": 200}', '{"ttft_ms": 2000}')]
     assert verdicts(compare(*sides, ONE)) == ["same"]
-    with pytest.raises(InputError, match="other limits") as caught:
+    with pytest.raises(InputError, match="a different limit") as caught:
         compare(*sides, Settings(metrics=("goodput",)))
     assert "--allow slo" in caught.value.fix
 

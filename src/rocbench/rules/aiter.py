@@ -48,7 +48,7 @@ def translate(
     Raises:
         InputError: the setting is neither on, off nor a map, or names an unknown part.
     """
-    setting = _spoken(setting)
+    setting = _checked(setting)
     if isinstance(setting, str):
         return {MASTER: "1" if setting == "on" else "0"}, []
     variables = {MASTER: "0" if setting and set(setting.values()) == {"off"} and "all" in setting else "1"}
@@ -60,8 +60,8 @@ def translate(
         key = name.lower().replace("-", "_").removeprefix("vllm_rocm_use_aiter_")
         if key not in parts:
             raise InputError(
-                f"aiter: {name!r} is no part of AITER{nearest(key, parts)}",
-                fix=f"parts: {', '.join(sorted(parts))}",
+                f"aiter: {name!r} is not a part of AITER{nearest(key, parts)}",
+                fix=f"the parts are {', '.join(sorted(parts))}",
             )
         if lives(parts[key].env, vllm, names):
             variables[parts[key].env] = "1" if value == "on" else "0"
@@ -70,7 +70,8 @@ def translate(
     return variables, missing
 
 
-def _spoken(setting: Any) -> str | dict[str, str]:
+def _checked(setting: Any) -> str | dict[str, str]:
+    """The setting with `on` and `off` for booleans."""
     words = {True: "on", False: "off", "on": "on", "off": "off"}
     wrong = InputError(
         f"aiter: {setting!r} is not a setting", fix="give on, off, or a map such as {moe: off, mla: on}"
@@ -89,12 +90,12 @@ def effective(
 ) -> dict[str, bool | None]:
     """The effective state of each part: its variable or default, if the master is on. None if unknown."""
     master = truthy(env.get(MASTER))
-    found: dict[str, bool | None] = {}
+    states: dict[str, bool | None] = {}
     for name, part in parts.items():
         if not master or not lives(part.env, vllm, names):
-            found[name] = False
+            states[name] = False
         elif part.env in env:
-            found[name] = part.read(env[part.env])
+            states[name] = part.read(env[part.env])
         else:
-            found[name] = part.default(vllm)
-    return found
+            states[name] = part.default(vllm)
+    return states

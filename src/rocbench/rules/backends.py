@@ -1,7 +1,7 @@
 """Attention backend and block size that a vLLM version chooses, by its own selection code.
 
 Sources: vllm/platforms/rocm.py `get_attn_backend_cls` (0.12-0.17), `_get_backend_priorities` (0.18 on), and
-`validate_configuration` of the backends; vllm/platforms/cpu.py. The proof after start checks it in the log.
+`validate_configuration` of the backends; vllm/platforms/cpu.py. The proof after start checks the choice in the log.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ class Question:
     head_dim: int
     sinks: bool
     encoder_decoder: bool
-    asked: str
+    requested: str
     """--attention-backend, or VLLM_ATTENTION_BACKEND in versions that read it, in capitals; empty: not given."""
     kv_cache_dtype: str
     block_size: int | None
-    aiter: bool
     parts: Mapping[str, bool | None]
     prefill_decode: bool
     """VLLM_V1_USE_PREFILL_DECODE_ATTENTION (to 0.14), attention-config.use_prefill_decode_attention (0.16-0.18)."""
@@ -59,95 +58,97 @@ class BackendChoice:
     source: str
 
 
-def choose(asked: Question) -> BackendChoice:
+def choose(question: Question) -> BackendChoice:
     """The backend that this version chooses for this model and these settings."""
-    if asked.vllm is None:
+    if question.vllm is None:
         return BackendChoice(None, "the vLLM version is unknown", "")
-    if asked.platform == "cpu":
-        name = "CPU_MLA" if asked.mla else "CPU_ATTN"
-        return BackendChoice(name, "the CPU platform has one backend a family", "vllm/platforms/cpu.py")
-    if asked.model_type in OWN_BACKENDS:
-        return BackendChoice(None, f"{asked.model_type} brings its own backend", "vllm/models")
-    if asked.family == "hybrid":
+    if question.platform == "cpu":
+        name = "CPU_MLA" if question.mla else "CPU_ATTN"
+        return BackendChoice(name, "the CPU platform has one backend per family", "vllm/platforms/cpu.py")
+    if question.model_type in OWN_BACKENDS:
+        return BackendChoice(None, f"{question.model_type} brings its own backend", "vllm/models")
+    if question.family == "hybrid":
         return BackendChoice(
-            None, "a hybrid model has a backend for each kind of layer", "vllm/platforms/rocm.py"
+            None, "a hybrid model has one backend per kind of layer", "vllm/platforms/rocm.py"
         )
-    old = Range.parse("<0.18").holds(asked.vllm)
-    if asked.family == "mla_sparse" and (old or not asked.asked):
+    old = Range.parse("<0.18").holds(question.vllm)
+    if question.family == "mla_sparse" and (old or not question.requested):
         return BackendChoice(
             "ROCM_AITER_MLA_SPARSE",
-            "the only sparse MLA backend on ROCm, whatever the AITER switch says",
+            "the only sparse MLA backend on ROCm, regardless of the AITER switch",
             "v0.14.1 platforms/rocm.py:202" if old else "v0.33.0 platforms/rocm.py:531",
         )
-    if asked.asked:
-        return BackendChoice(asked.asked, "asked for by --attention-backend", "vllm/platforms/rocm.py")
-    if asked.mla:
-        return _dense_mla(asked, old=old)
-    return _old_gqa(asked) if Range.parse("<0.19").holds(asked.vllm) else _gqa(asked)
+    if question.requested:
+        return BackendChoice(question.requested, "requested by --attention-backend", "vllm/platforms/rocm.py")
+    if question.mla:
+        return _dense_mla(question, old=old)
+    return _old_gqa(question) if Range.parse("<0.19").holds(question.vllm) else _gqa(question)
 
 
-def _dense_mla(asked: Question, *, old: bool) -> BackendChoice:
+def _dense_mla(question: Question, *, old: bool) -> BackendChoice:
     source = "v0.14.1 platforms/rocm.py:213-218" if old else "v0.33.0 platforms/rocm.py:545-556"
-    if asked.part("mla"):
+    if question.part("mla"):
         return BackendChoice("ROCM_AITER_MLA", "AITER and its MLA part are on", source)
-    if old and asked.block_size == 1:
-        return BackendChoice(
-            "ROCM_AITER_MLA", "block size 1 alone selects AITER MLA, with AITER off too", source
-        )
+    if old and question.block_size == 1:
+        return BackendChoice("ROCM_AITER_MLA", "block size 1 selects AITER MLA, even with AITER off", source)
     return BackendChoice("TRITON_MLA", "AITER or its MLA part is off", source)
 
 
-def _old_gqa(asked: Question) -> BackendChoice:
+def _old_gqa(question: Question) -> BackendChoice:
     """The choice of 0.12 to 0.18: by the AITER switches."""
     source = "v0.14.1 platforms/rocm.py:253-286; v0.18.1 platforms/rocm.py:309"
-    if asked.part("unified_attention"):
+    if question.part("unified_attention"):
         return BackendChoice("ROCM_AITER_UNIFIED_ATTN", "AITER and its UNIFIED_ATTENTION part are on", source)
-    if asked.part("mha") and _fa_fits(asked):
+    if question.part("mha") and _fa_fits(question):
         return BackendChoice("ROCM_AITER_FA", "AITER and its MHA part are on", source)
-    if asked.prefill_decode:
-        return BackendChoice("ROCM_ATTN", "split prefill and decode attention is asked for", source)
+    if question.prefill_decode:
+        return BackendChoice("ROCM_ATTN", "split prefill and decode attention is requested", source)
     return BackendChoice("TRITON_ATTN", "AITER or its MHA part is off", source)
 
 
-def _fa_fits(asked: Question) -> bool:
+def _fa_fits(question: Question) -> bool:
     """True if ROCM_AITER_FA fits. Before 0.18, head size, sinks and kind did not count."""
-    assert asked.vllm is not None
-    if Range.parse("<0.18").holds(asked.vllm):
+    assert question.vllm is not None
+    if Range.parse("<0.18").holds(question.vllm):
         return True
-    sinks = not asked.sinks or Range.parse(">=0.23").holds(asked.vllm)
-    return asked.head_dim in FA_HEADS and not asked.encoder_decoder and sinks
+    sinks = not question.sinks or Range.parse(">=0.23").holds(question.vllm)
+    return question.head_dim in FA_HEADS and not question.encoder_decoder and sinks
 
 
-def _gqa(asked: Question) -> BackendChoice:
+def _gqa(question: Question) -> BackendChoice:
     """The choice of 0.19 and later: ROCM_ATTN first, regardless of the AITER switch."""
-    assert asked.vllm is not None
+    assert question.vllm is not None
     source = "v0.33.0 platforms/rocm.py:556-571"
-    no_connector = not (asked.kv_connector and Range.parse(">=0.23").holds(asked.vllm))
-    if asked.encoder_decoder:
+    no_connector = not (question.kv_connector and Range.parse(">=0.23").holds(question.vllm))
+    if question.encoder_decoder:
         return BackendChoice(None, "an encoder-decoder model needs one layout for both parts", source)
-    if asked.kv_cache_dtype.endswith("_per_token_head"):
-        return BackendChoice("TRITON_ATTN", f"the only one with a {asked.kv_cache_dtype} cache", source)
-    if asked.kv_cache_dtype not in PLAIN_KV:
+    if question.kv_cache_dtype.endswith("_per_token_head"):
         return BackendChoice(
-            None, f"a {asked.kv_cache_dtype} cache has a back end of its own, or none", source
+            "TRITON_ATTN", f"the only backend with a {question.kv_cache_dtype} cache", source
         )
-    if no_connector and not asked.sinks and asked.head_dim in ROCM_ATTN_HEADS:
-        return BackendChoice("ROCM_ATTN", "first in the order of 0.19 on", source)
-    why = "ROCM_ATTN takes no KV connector" if not no_connector else "ROCM_ATTN does not fit this model"
-    if asked.part("mha") and _fa_fits(asked):
+    if question.kv_cache_dtype not in PLAIN_KV:
+        return BackendChoice(None, f"a {question.kv_cache_dtype} cache has its own backend, or none", source)
+    if no_connector and not question.sinks and question.head_dim in ROCM_ATTN_HEADS:
+        return BackendChoice("ROCM_ATTN", "first in the priority order since 0.19", source)
+    why = (
+        "ROCM_ATTN does not support a KV connector"
+        if not no_connector
+        else "ROCM_ATTN does not fit this model"
+    )
+    if question.part("mha") and _fa_fits(question):
         return BackendChoice("ROCM_AITER_FA", f"{why}; AITER and its MHA part are on", source)
     return BackendChoice(
-        "ROCM_AITER_UNIFIED_ATTN", f"{why}; next in the order where aiter is installed", source
+        "ROCM_AITER_UNIFIED_ATTN", f"{why}; next in the priority order if aiter is installed", source
     )
 
 
-def default_block_size(choice: BackendChoice, asked: Question) -> int | None:
+def default_block_size(choice: BackendChoice, question: Question) -> int | None:
     """The default KV block size of this version; None if unknown."""
-    if asked.platform == "cpu":
-        return 16 if asked.mla else 128
+    if question.platform == "cpu":
+        return 16 if question.mla else 128
     if choice.name is None:
         return None
-    assert asked.vllm is not None
-    if Range.parse("<0.19").holds(asked.vllm):  # the platform set 64 for the switch, with any backend
-        return 64 if asked.part("unified_attention") else 16
+    assert question.vllm is not None
+    if Range.parse("<0.19").holds(question.vllm):  # the platform set 64 for the switch, with any backend
+        return 64 if question.part("unified_attention") else 16
     return 64 if choice.name == "ROCM_AITER_UNIFIED_ATTN" else 16

@@ -59,25 +59,21 @@ class Condition:
 
     def holds(self, view: View) -> bool | None:
         """True, False, or None if an unknown fact decides."""
-        return _all(check(view) for _, check in self.checks)
+        return all_hold(check(view) for _, check in self.checks)
 
     def unknown(self, view: View) -> list[str]:
         """The keys that are undecided because a fact is unknown."""
         return [key for key, check in self.checks if check(view) is None]
 
 
-def _all(answers: Iterable[bool | None]) -> bool | None:
-    seen = list(answers)
-    if False in seen:
-        return False
-    return None if None in seen else True
+def all_hold(answers: Iterable[bool | None]) -> bool | None:
+    """True if all answers are True, False if one is False, else None (unknown)."""
+    listed = list(answers)
+    return False if False in listed else None if None in listed else True
 
 
-def _any(answers: Iterable[bool | None]) -> bool | None:
-    seen = list(answers)
-    if True in seen:
-        return True
-    return None if None in seen else False
+def _negated(answer: bool | None) -> bool | None:
+    return None if answer is None else not answer
 
 
 def parse(when: Mapping[str, Any], names: Names) -> Condition:
@@ -113,15 +109,11 @@ def _listed(key: str, raw: Any) -> list[Any]:
 
 
 def _either(parts: list[Condition]) -> Callable[[View], bool | None]:
-    return lambda view: _any(part.holds(view) for part in parts)
+    return lambda view: _negated(all_hold(_negated(part.holds(view)) for part in parts))
 
 
 def _neither(part: Condition) -> Callable[[View], bool | None]:
-    def check(view: View) -> bool | None:
-        answer = part.holds(view)
-        return None if answer is None else not answer
-
-    return check
+    return lambda view: _negated(part.holds(view))
 
 
 def _fact(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
@@ -209,14 +201,13 @@ def _version_test(key: str, raw: Any) -> Test:
 def _text_test(key: str, raw: Any, choices: Iterable[str]) -> Test:
     if isinstance(raw, Mapping):
         if set(raw) != {"not"}:
-            raise ConditionError(key, f"of text knows only `not`, not {sorted(raw)}")
-        inner = parse_test(key, raw["not"], "str", choices)
-        return lambda value: not inner(value)
+            raise ConditionError(key, f"a test of text supports only `not`, not {sorted(raw)}")
+        return negated(parse_test(key, raw["not"], "str", choices))
     if not isinstance(raw, str):
         raise ConditionError(key, f"must be text, not {raw!r}")
     known = list(choices)
     if known and not any(fnmatchcase(choice, raw) for choice in known):
-        raise ConditionError(key, f"is never {raw!r}{nearest(raw, known)}")
+        raise ConditionError(key, f"cannot be {raw!r}{nearest(raw, known)}")
     return lambda value: fnmatchcase(str(value), raw)
 
 
@@ -239,23 +230,22 @@ def _number_test(key: str, raw: Any, kind: FactKind) -> Test:
         if operator in {"in", "any"}:
             tests.append(parse_test(key, _listed(key, operand), kind))
         elif operator == "not":
-            tests.append(_negated(parse_test(key, operand, kind)))
+            tests.append(negated(parse_test(key, operand, kind)))
         elif operator in _NUMBER_TESTS:
             _number(key, operand, kind)
             tests.append(_bound(_NUMBER_TESTS[operator], operand))
         else:
             known = [*_NUMBER_TESTS, "in", "any", "not"]
-            raise ConditionError(key, f"{operator!r} is no test of a number (known: {', '.join(known)})")
-    low, high = (
-        max((raw[k] for k in ("gt", "ge") if k in raw), default=None),
-        min((raw[k] for k in ("lt", "le") if k in raw), default=None),
-    )
+            raise ConditionError(key, f"{operator!r} is not a test of a number (known: {', '.join(known)})")
+    low = max((raw[k] for k in ("gt", "ge") if k in raw), default=None)
+    high = min((raw[k] for k in ("lt", "le") if k in raw), default=None)
     if not tests or (low is not None and high is not None and low > high):
         raise ConditionError(key, f"the range {dict(raw)} is empty")
     return lambda value: _is_number(value) and all(test(value) for test in tests)
 
 
-def _negated(test: Test) -> Test:
+def negated(test: Test) -> Test:
+    """The opposite test."""
     return lambda value: not test(value)
 
 

@@ -1,4 +1,4 @@
-"""Rows that explain a resolution, changes between two, the list of rules, a check with an installed vLLM."""
+"""Rows that explain a resolution, changes between two, the list of rules, and a check with an installed vLLM."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Change:
     """The reason for the value after; for the value before, if it was removed."""
 
 
-_TOLD = ("backend", "block_size", "heads", "offload_usable_gib")
+_COMPARED_FACTS = ("backend", "block_size", "heads", "offload_usable_gib")
 
 
 def diff(before: Resolution, after: Resolution) -> tuple[Change, ...]:
     """Changes from one resolution to the other: values, resulting facts, and findings of rules."""
     changes = [*_entries("flag", before.args, after.args), *_entries("env", before.env, after.env)]
-    for name in _TOLD:
+    for name in _COMPARED_FACTS:
         old, new = getattr(before.facts, name), getattr(after.facts, name)
         if old != new:
             why = after.facts.backend_reason if name == "backend" else ""
@@ -84,10 +84,9 @@ def _entries(
     for name in dict.fromkeys([*old, *new]):
         a, b = old.get(name), new.get(name)
         if a is None or b is None or a.value != b.value:
-            told = b or a
-            assert told is not None
+            entry = b or old[name]
             yield Change(
-                kind, name, shown(a.value) if a else "", shown(b.value) if b else "", _row(told).provenance
+                kind, name, shown(a.value) if a else "", shown(b.value) if b else "", _row(entry).provenance
             )
 
 
@@ -99,7 +98,11 @@ def _findings(
         if (rule in old) != (rule in new):
             finding = old.get(rule) or new[rule]
             yield Change(
-                kind, rule, "said" if rule in old else "", "said" if rule in new else "", finding.message
+                kind,
+                rule,
+                "reported" if rule in old else "",
+                "reported" if rule in new else "",
+                finding.message,
             )
 
 
@@ -188,8 +191,8 @@ def rules_page() -> str:
     lines = [
         "# Rule table",
         "",
-        f"{len(table.rules)} rules, from `configs/rules/*.yaml` (scripts/generate-docs). What the words mean is in",
-        f"[rules.md](rules.md). Source of vLLM {table.names.releases[0]} to {table.names.releases[-1]} was read.",
+        f"{len(table.rules)} rules, from `configs/rules/*.yaml` (scripts/generate-docs). [rules.md](rules.md) explains",
+        f"the columns. The source of vLLM {table.names.releases[0]} to {table.names.releases[-1]} was read.",
     ]
     for file in dict.fromkeys(rule.file for rule in table.rules):
         lines += ["", f"## {file.removesuffix('.yaml')}", "", *_HEAD]
@@ -197,11 +200,11 @@ def rules_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-_HEAD = ("| Rule | vLLM | When | Does | Severity | Says | Source |", "|---|---|---|---|---|---|---|")
+_HEAD = ("| Rule | vLLM | When | Effect | Severity | Message | Source |", "|---|---|---|---|---|---|---|")
 
 
 def _markdown_row(rule: Rule) -> str:
     span = (rule.span.text if rule.span else "any") + (", historical" if rule.historical else "")
-    says = rule.message + (f" Fix: {rule.fix}" if rule.fix else "")
-    cells = (f"`{rule.id}`", span, condition(rule), effects(rule), rule.severity, says, rule.source)
+    message = rule.message + (f" Fix: {rule.fix}" if rule.fix else "")
+    cells = (f"`{rule.id}`", span, condition(rule), effects(rule), rule.severity, message, rule.source)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"

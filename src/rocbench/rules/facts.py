@@ -13,8 +13,7 @@ from rocbench.rules.flags import Names, lives, takes
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range, release
 from rocbench.settings.schema import Checkpoint, Hardware, ModelProfile
-
-GIB = 1 << 30
+from rocbench.units import GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Facts:
     backend_asked: str
     """--attention-backend, or VLLM_ATTENTION_BACKEND in versions that read it; empty: vLLM chooses."""
     backend_known: bool | None
-    """True if this vLLM has a back end with the requested name."""
+    """True if this vLLM has a backend with the requested name."""
     kv_connector: bool
     """True if the KV cache goes to a connector: offload, or another engine."""
     kv_cache_dtype_known: bool | None
@@ -180,8 +179,8 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
     offloading = _offload(flags, env)
     question = _question(subject, flags, env, connector=offloading[2] != "")
     choice = backends.choose(question)
-    question_off = _question(subject, flags, env, connector=True)
-    asked_block = flags.get("block-size")
+    offloaded = _question(subject, flags, env, connector=True)
+    block_size = flags.get("block-size")
     return Facts(
         **_of_node(subject, needed=tp * pp * dp),
         **_of_model(subject),
@@ -196,19 +195,19 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         dp=dp,
         dcp=dcp,
         ep=ep,
-        backend_asked=question.asked,
-        backend_known=takes("attention-backend", question.asked, subject.vllm, subject.names)
-        if question.asked
+        backend_asked=question.requested,
+        backend_known=takes("attention-backend", question.requested, subject.vllm, subject.names)
+        if question.requested
         else True,
         kv_connector=question.kv_connector,
         kv_cache_dtype_known=takes("kv-cache-dtype", question.kv_cache_dtype, subject.vllm, subject.names),
         backend=choice.name,
         backend_reason=choice.reason,
         backend_source=choice.source,
-        backend_if_offloaded=backends.choose(question_off).name,
+        backend_if_offloaded=backends.choose(offloaded).name,
         own_backend=question.model_type in backends.OWN_BACKENDS,
-        block_size=asked_block
-        if isinstance(asked_block, int)
+        block_size=block_size
+        if isinstance(block_size, int)
         else backends.default_block_size(choice, question),
         max_model_len=_int(flags, "max-model-len", 0)
         or profile.max_model_len
@@ -320,7 +319,7 @@ def _model_type(profile: ModelProfile) -> str:
     return str(profile.config.get("model_type") or named or "")
 
 
-def _missing(first: str | None, vllm: str | None, read: Sequence[str]) -> bool | None:
+def _missing(first: str | None, vllm: str | None, releases: Sequence[str]) -> bool | None:
     """True if this vLLM lacks the architecture. None if unknown, as for an unchecked release between the last
     one without it and the first one with it."""
     if first is None:
@@ -329,8 +328,8 @@ def _missing(first: str | None, vllm: str | None, read: Sequence[str]) -> bool |
         return None
     if release(vllm) >= release(first):
         return False
-    without = [release(one) for one in read if release(one) < release(first)]
-    return None if first in read and without and release(vllm) > max(without) else True
+    without = [release(one) for one in releases if release(one) < release(first)]
+    return None if first in releases and without and release(vllm) > max(without) else True
 
 
 def _moe_shard(arch: Architecture, ranks: int, *, ep: bool) -> float | None:
@@ -351,10 +350,10 @@ def _question(
 ) -> backends.Question:
     vllm, arch = subject.vllm, subject.architecture
     on_gpu = subject.hardware.platform == "rocm"
-    asked = flags.get("attention-backend")
+    requested = flags.get("attention-backend")
     old_name = "VLLM_ATTENTION_BACKEND"
-    if asked is None and old_name in env and lives(old_name, vllm, subject.names):
-        asked = env[old_name]
+    if requested is None and old_name in env and lives(old_name, vllm, subject.names):
+        requested = env[old_name]
     block = flags.get("block-size")
     return backends.Question(
         platform=subject.hardware.platform,
@@ -364,10 +363,9 @@ def _question(
         head_dim=arch.head_dim,
         sinks="gpt_oss" in _model_type(subject.profile),
         encoder_decoder=bool(subject.profile.config.get("is_encoder_decoder")),
-        asked=str(asked).upper() if asked else "",
+        requested=str(requested).upper() if requested else "",
         kv_cache_dtype=str(flags.get("kv-cache-dtype") or "auto"),
         block_size=block if isinstance(block, int) else None,
-        aiter=truthy(env.get(aiter.MASTER)),
         parts=aiter.effective(env, vllm, subject.parts, subject.names)
         if on_gpu
         else dict.fromkeys(subject.parts, False),

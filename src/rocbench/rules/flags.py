@@ -134,17 +134,17 @@ def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str,
     Raises:
         InputError: a flag has two values, or a value does not fit its type.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, value in args.items():
         leaf, positive = canonical(name, names)
         for spread, item in _spread(leaf, _typed(leaf, value, names, where)):
             key = _SAME.get(spread, spread)
             item = item if positive else (None if item is None else not item)  # noqa: PLW2901
-            if key in found and found[key] != item:
-                one, other = (masked_entry(f"--{key}", held) for held in (found[key], item))
+            if key in settings and settings[key] != item:
+                one, other = (masked_entry(f"--{key}", held) for held in (settings[key], item))
                 raise InputError(f"--{key} is given twice: {one!r} and {other!r}", where=where)
-            found[key] = item
-    return found
+            settings[key] = item
+    return settings
 
 
 def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
@@ -152,8 +152,8 @@ def _typed(leaf: str, value: Any, names: Names, where: str) -> Any:
     known = names.flags.get(leaf)
     if value is None or known is None:
         return value
-    told = masked_entry(f"--{leaf}", value)
-    wrong = InputError(f"--{leaf} takes {_NOUN[known.kind]}, not {told!r:.100}", where=where)
+    shown = masked_entry(f"--{leaf}", value)
+    wrong = InputError(f"--{leaf} must be {_NOUN[known.kind]}, not {shown!r:.100}", where=where)
     match known.kind:
         case "bool" | "switch":
             truth = _TRUTH.get(value.lower()) if isinstance(value, str) else value
@@ -187,7 +187,7 @@ _NOUN = {
     "int": "a whole number",
     "float": "a number",
     "json": "JSON",
-    "str": "a word",
+    "str": "text",
 }
 _TRUTH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
 

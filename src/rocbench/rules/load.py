@@ -45,7 +45,7 @@ def read_rules(folder: Path) -> RuleTable:
     seen: set[str] = set()
     for rule in rules:
         if rule.id in seen:
-            raise RuleTableError("this id stands twice", where=f"{rule.file}: {rule.id}: id")
+            raise RuleTableError("this id occurs twice", where=f"{rule.file}: {rule.id}: id")
         seen.add(rule.id)
     return RuleTable(
         names=names,

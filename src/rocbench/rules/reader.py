@@ -1,8 +1,7 @@
 """YAML data to a checked rule table: an unknown name, a wrong type or an empty range is an error. Pure.
 
-It uses no pydantic models: nearly every check compares a value with the names and facts of vLLM's releases and
-reports file, rule and key. Models would save the few checks of plain types, and each of their errors would need
-that form.
+It uses no pydantic models: nearly every check compares a value with the names and facts of vLLM's releases, and
+each error names file, rule and key. Models would replace only the few checks of plain types.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, get_args
 
 from rocbench.errors import InputError
 from rocbench.rules.aiter import AiterPart
-from rocbench.rules.conditions import Condition, ConditionError, Test, parse, parse_test
+from rocbench.rules.conditions import Condition, ConditionError, Test, negated, parse, parse_test
 from rocbench.rules.facts import KINDS
 from rocbench.rules.flags import Name, Names, canonical, leaves, lives, missing, nearest
 from rocbench.rules.table import Bar, Default, Fill, Move, Platform, Rule, RuleTableError, Severity
@@ -36,17 +35,11 @@ def parse_rules(file: str, data: Any, names: Names) -> tuple[Rule, ...]:
     if not isinstance(data, Mapping) or not isinstance(data.get("rules"), list):
         raise RuleTableError("must have a list `rules`", where=file)
     platform = data.get("platform", "any")
-    rules: list[Rule] = []
-    for raw in data["rules"]:
-        rule = _Reader(file, {"platform": platform} | raw, names).rule()
-        if any(other.id == rule.id for other in rules):
-            raise RuleTableError("this id stands twice", where=f"{file}: {rule.id}: id")
-        rules.append(rule)
-    return tuple(rules)
+    return tuple(_Reader(file, {"platform": platform} | raw, names).rule() for raw in data["rules"])
 
 
 class _Reader:
-    """Reader of one rule, which knows its location for errors."""
+    """Reader of one rule; its errors name the location."""
 
     def __init__(self, file: str, raw: Mapping[str, Any], names: Names) -> None:
         self.file, self.raw, self.names = file, raw, names
@@ -60,7 +53,7 @@ class _Reader:
         raw = self.raw
         for key in raw:
             if key not in _KEYS:
-                raise self.fail(key, f"is no key of a rule{nearest(key, _KEYS)}")
+                raise self.fail(key, f"is not a key of a rule{nearest(key, _KEYS)}")
         for key in ("id", "severity", "source", "message"):
             if not isinstance(raw.get(key), str) or not raw[key]:
                 raise self.fail(key, "is missing")
@@ -70,7 +63,9 @@ class _Reader:
         self.choice("platform", Platform)
         self.span = self.read_span()
         if self.flag("historical") and (self.span is None or self.span.holds(self.names.releases[-1])):
-            raise self.fail("historical", f"the rule holds for vLLM {self.names.releases[-1]}: give its end")
+            raise self.fail(
+                "historical", f"the rule still applies to vLLM {self.names.releases[-1]}: end its range"
+            )
         for key in ("message", "fix", "label"):
             self.check_template(key, str(raw.get(key, "")))
         return Rule(
@@ -98,7 +93,7 @@ class _Reader:
 
     def choice(self, key: str, choices: Any) -> None:
         if self.raw[key] not in get_args(choices):
-            raise self.fail(key, f"{self.raw[key]!r} is none of {', '.join(get_args(choices))}")
+            raise self.fail(key, f"{self.raw[key]!r} is not one of {', '.join(get_args(choices))}")
 
     def flag(self, key: str) -> bool:
         value = self.raw.get(key, False)
@@ -114,7 +109,7 @@ class _Reader:
         except ValueError as error:
             raise self.fail("vllm", str(error)) from None
         if not span.any_of(self.names.releases):
-            raise self.fail("vllm", f"{span.text!r} holds for no release of vLLM that was read")
+            raise self.fail("vllm", f"{span.text!r} matches no vLLM release that was read")
         return span
 
     def condition(self) -> Condition:
@@ -171,14 +166,14 @@ class _Reader:
                     raise self.fail(f"{key}.{name}", error.what) from None
                 choices = self.names.values.get(leaf, {})
                 if choices and value not in choices:
-                    raise self.fail(f"{key}.{name}", f"is never {value!r}{nearest(str(value), choices)}")
+                    raise self.fail(f"{key}.{name}", f"cannot be {value!r}{nearest(str(value), choices)}")
                 found += [Fill(*item, accept) for item in typed.items()]
         if accepted and key == "set":
             raise self.fail(f"accept.{next(iter(accepted))}", "is not set by this rule")
         return tuple(found)
 
     def test(self, key: str, name: str, raw: Any) -> Test:
-        """A test of a flag's or variable's value; a variable with bounds is read as a number."""
+        """A test of a flag's or variable's value; for a variable with bounds, the value is read as a number."""
         leaf = self.name(key, name)
         kind = "str" if leaf.isupper() else self.names.flags[leaf.partition(".")[0]].tested_as
         try:
@@ -192,23 +187,22 @@ class _Reader:
             raise self.fail(error.key, error.what) from None
 
     def check_known_throughout(self, key: str, leaf: str) -> None:
-        """Checks that every release of the rule's range has the name that the rule sets."""
+        """Check that every release of the rule's range has the name that the rule sets."""
         for version in self.names.releases:
             if self.span is not None and not self.span.holds(version):
                 continue
             if not lives(leaf, version, self.names):
-                raise self.fail(f"{key}.{leaf}", f"is not in vLLM {version}, which lies in the rule's range")
+                raise self.fail(f"{key}.{leaf}", f"is not in vLLM {version}, which is in the rule's range")
 
     def bars(self) -> tuple[Bar, ...]:
         found = [
-            Bar(self.name("unset", name), lambda _: True, "should be left unset")
-            for name in self.listed("unset")
+            Bar(self.name("unset", name), lambda _: True, "should be unset") for name in self.listed("unset")
         ]
         for key, keep in (("forbid", True), ("allow", False)):
             for name, raw in self.mapped(key).items():
                 test = self.test(key, name, raw)
                 shown = f"must {'not ' if keep else ''}be {_shown(raw)}"
-                found.append(Bar(self.name(key, name), test if keep else _negate(test), shown))
+                found.append(Bar(self.name(key, name), test if keep else negated(test), shown))
         return tuple(found)
 
     def moves(self) -> tuple[Move, ...]:
@@ -226,13 +220,19 @@ def _as_number(text: str) -> float | None:
         return None
 
 
-def _negate(test: Test) -> Test:
-    return lambda value: not test(value)
+_OPERATORS = {
+    "lt": "below",
+    "le": "at most",
+    "gt": "above",
+    "ge": "at least",
+    "multiple_of": "a multiple of",
+    "divides": "a divisor of",
+}
 
 
 def _shown(raw: Any) -> str:
     if isinstance(raw, Mapping):
-        return " and ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in raw.items())
+        return " and ".join(f"{_OPERATORS.get(key, key)} {_shown(value)}" for key, value in raw.items())
     if isinstance(raw, list):
         return " or ".join(_shown(part) for part in raw)
     return str(raw)

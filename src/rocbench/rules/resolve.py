@@ -46,25 +46,25 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
     state = State(request, table, subject_of(request, table))
     take_profile(state)
     take_user(state)
-    state.look()
+    state.update_facts()
     _fill(state)
-    said = judge(state)
+    judgement = judge(state)
     if state.facts.platform == "rocm" and not state.facts.aiter:
         given = (n for n, s in state.env.items() if s.provenance != "rule" and truthy(s.value))
         state.notices += notices.idle_parts(given, table)
     _pin(state)
-    state.look()
-    forced = request.force and bool(said.contradictions)
+    state.update_facts()
+    forced = request.force and bool(judgement.contradictions)
     return Resolution(
         model=request.profile.path or request.profile.hf_id,
         args=tuple(_entries(state, state.flags, "--")),
         env=tuple(_entries(state, state.env, "")),
         note=variant.note if (variant := variant_of(request)) else "",
-        contradictions=() if forced else tuple(said.contradictions),
-        warnings=(*(said.contradictions if forced else ()), *said.warnings, *state.notices),
-        undecided=tuple(said.undecided),
-        offers=tuple(said.offers),
-        accuracy_labels=tuple(said.labels),
+        contradictions=() if forced else tuple(judgement.contradictions),
+        warnings=(*(judgement.contradictions if forced else ()), *judgement.warnings, *state.notices),
+        undecided=tuple(judgement.undecided),
+        offers=tuple(judgement.offers),
+        accuracy_labels=tuple(judgement.labels),
         facts=state.facts,
         forced=forced,
     )
@@ -72,9 +72,9 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
 
 def _fill(state: State) -> None:
     """Let rules fill unset settings until none adds any. Facts are gathered again after each addition."""
-    growing = True
-    while growing:
-        growing = False
+    added = True
+    while added:
+        added = False
         for rule in state.table.rules:
             if not (rule.fills or rule.moves) or state.holds(rule) is not True:
                 continue
@@ -84,8 +84,8 @@ def _fill(state: State) -> None:
                 value = state.filled(fill.value)
                 state.settings(fill.name)[fill.name] = Setting(value, "rule", why, rule.source, rule.id)
             if missing:
-                growing = True
-                state.look()
+                added = True
+                state.update_facts()
 
 
 def _moved(state: State, rule: Rule) -> Iterator[Fill]:
@@ -99,11 +99,11 @@ def _pin(state: State) -> None:
     """Write out the defaults of this version, so that they are visible and fixed."""
     if not any(rule.pin and state.holds(rule) for rule in state.table.rules):
         return
-    open_ = {f.name for rule in state.table.rules if state.holds(rule) is None for f in rule.fills}
+    undecided = {f.name for rule in state.table.rules if state.holds(rule) is None for f in rule.fills}
     for default in state.table.defaults:
         if default.platform not in {"any", state.facts.platform} or state.find(default.flag) is not None:
             continue
-        if default.flag in open_:  # a rule may need another value, so none is pinned
+        if default.flag in undecided:  # a rule may need another value
             continue
         if default.span is not None and (
             state.facts.vllm is None or not default.span.holds(state.facts.vllm)

@@ -9,6 +9,7 @@ from typing import Any
 from rocbench.errors import InputError
 from rocbench.model.architecture import from_config
 from rocbench.rules import aiter, notices
+from rocbench.rules.conditions import all_hold
 from rocbench.rules.facts import Facts, Subject, gather
 from rocbench.rules.flags import leaves
 from rocbench.rules.resolution import Finding, Provenance, ServeRequest
@@ -41,8 +42,8 @@ class State:
     notices: list[Finding] = field(default_factory=list)
     facts: Facts = None  # type: ignore[assignment]
 
-    def look(self) -> None:
-        """Gather the facts again."""
+    def update_facts(self) -> None:
+        """Gather the facts again, from the current settings."""
         self.facts = gather(
             self.subject,
             {name: s.value for name, s in self.flags.items() if s.value is not None},
@@ -76,8 +77,7 @@ class State:
 
     def holds(self, rule: Rule) -> bool | None:
         """True if a rule applies by platform, version and condition; None if undecided."""
-        answers = (rule.covers(self.facts.platform, self.facts.vllm), rule.when.holds(self))
-        return False if False in answers else None if None in answers else True
+        return all_hold((rule.covers(self.facts.platform, self.facts.vllm), rule.when.holds(self)))
 
     def say(self, text: str, value: Any = None) -> str:
         """A message with facts filled in; `{value}` is that of its setting."""
@@ -144,7 +144,7 @@ def take_profile(state: State) -> None:
     if profile.max_model_len:
         given["max-model-len"] = profile.max_model_len
     source = profile.sources[0] if profile.sources else ""
-    own = "of the model, at every version"
+    own = "set by the profile for every vLLM version"
     for leaf, value in given.items():
         written = variant.source if variant and variant.tp and leaf == "tensor-parallel-size" else source
         state.flags[leaf] = Setting(value, "profile", state.table.reason(leaf, value) or own, written)
@@ -160,17 +160,16 @@ def take_user(state: State) -> None:
     request, table = state.request, state.table
     for leaf, value in leaves(dict(request.user_args), table.names, "serve arguments").items():
         for name in [name for name in state.flags if _overlap(name, leaf)]:
-            del state.flags[
-                name
-            ]  # a whole JSON flag replaces the profile's keys, a key the profile's whole flag
-        state.flags[leaf] = Setting(value, "user", "asked for", "")
+            # A whole JSON flag replaces the profile's keys; a key replaces the profile's whole flag.
+            del state.flags[name]
+        state.flags[leaf] = Setting(value, "user", "set by the user", "")
     if request.tp is not None:
-        asked = state.flags["tensor-parallel-size"]
-        if asked.provenance == "user" and asked.value != request.tp:
+        current = state.flags["tensor-parallel-size"]
+        if current.provenance == "user" and current.value != request.tp:
             raise InputError(
-                f"tensor parallelism is asked for twice: {asked.value} and {request.tp}", where="tp"
+                f"the tensor parallel size is given twice: {current.value} and {request.tp}", where="tp"
             )
-        state.flags["tensor-parallel-size"] = Setting(request.tp, "user", "asked for", "")
+        state.flags["tensor-parallel-size"] = Setting(request.tp, "user", "set by the user", "")
     _take_environment(state)
 
 
@@ -194,9 +193,9 @@ def _take_environment(state: State) -> None:
             raise InputError(
                 f"{name}={given} contradicts aiter: {request.aiter!r}", where="env", fix="give one of them"
             )
-        state.env[name] = Setting(text, "user", f"aiter: {_spoken(request.aiter)}", "")
+        state.env[name] = Setting(text, "user", f"aiter: {_aiter_text(request.aiter)}", "")
     for name, text in dict(request.user_env).items():
-        state.env[name] = Setting(str(text), "user", "asked for", "")
+        state.env[name] = Setting(str(text), "user", "set by the user", "")
     state.notices += notices.idle_off_rocm(dict(request.user_env), request.hardware.platform)
     state.notices += notices.version(request.vllm, table.names)
     state.notices += notices.unknown_names(
@@ -204,7 +203,7 @@ def _take_environment(state: State) -> None:
     )
 
 
-def _spoken(setting: Any) -> str:
+def _aiter_text(setting: Any) -> str:
     if isinstance(setting, Mapping):
-        return "{" + ", ".join(f"{part}: {_spoken(value)}" for part, value in setting.items()) + "}"
+        return "{" + ", ".join(f"{part}: {_aiter_text(value)}" for part, value in setting.items()) + "}"
     return ("on" if setting else "off") if isinstance(setting, bool) else str(setting)

@@ -30,11 +30,6 @@ class Fill:
     accept: Test | None = None
     """Test of equally good values."""
 
-    @property
-    def is_env(self) -> bool:
-        """True if this is a variable."""
-        return self.name.isupper()
-
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -43,7 +38,7 @@ class Bar:
     name: str
     test: Test
     shown: str
-    """The test as text: `must be unset`, `must not be 1`."""
+    """The test as text: `should be unset`, `must not be 1`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +116,11 @@ class RuleTable:
 
     def reason(self, name: str, value: Any) -> str:
         """The reason of a flag's or variable's value; empty if none is known."""
-        found = self.reasons.get(name, "")
-        if isinstance(found, str):
-            return found
+        reasons = self.reasons.get(name, "")
+        if isinstance(reasons, str):
+            return reasons
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        return next((reason for shape, reason in found.items() if fnmatchcase(text, shape)), "")
+        return next((reason for pattern, reason in reasons.items() if fnmatchcase(text, pattern)), "")
 
     def rule(self, rule_id: str) -> Rule:
         """The rule with this id.

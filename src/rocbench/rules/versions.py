@@ -24,7 +24,7 @@ def release(text: str) -> Version:
     try:
         return Version(Version(text).base_version)
     except InvalidVersion:
-        raise InputError(f"{text!r} is not a version", where="vllm", fix="give one such as 0.14.1") from None
+        raise InputError(f"{text!r} is not a version", where="vllm", fix="for example 0.14.1") from None
 
 
 def is_development(text: str) -> bool:

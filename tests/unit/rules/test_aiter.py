@@ -48,7 +48,7 @@ def test_a_part_that_the_version_lacks_is_not_set_but_named():
 @pytest.mark.parametrize(
     ("setting", "what"),
     [
-        ({"moee": "on"}, "'moee' is no part of AITER; did you mean moe?"),
+        ({"moee": "on"}, "'moee' is not a part of AITER; did you mean moe?"),
         ({"mla": "perhaps"}, "is not a setting"),
         ({}, "is not a setting"),
         ("sometimes", "is not a setting"),

@@ -74,7 +74,7 @@ def test_what_changed_between_two_versions():
     assert (changes["flag", "--block-size"].before, changes["flag", "--block-size"].after) == ("1", "")
     assert changes["flag", "--gpu-memory-utilization"].after == "0.92"
     assert changes["fact", "block_size"].after == "16"
-    assert changes["warning", "vskip"].before == "said"
+    assert changes["warning", "vskip"].before == "reported"
     assert ("flag", "--tensor-parallel-size") not in changes
     assert diff(old, old) == ()
 

@@ -110,13 +110,13 @@ def test_text_becomes_the_flags_type(flag, given_, taken):
         ("kv-offloading-size", float("inf"), "a number"),
         ("gpu-memory-utilization", {"a": 1}, "a number"),
         ("enable-prefix-caching", "perhaps", "true or false"),
-        ("kv-cache-dtype", {"a": 1}, "a word"),
+        ("kv-cache-dtype", {"a": 1}, "text"),
         ("compilation-config", "{not json", "JSON"),
     ],
 )
 def test_a_wrong_type_is_named(flag, value, noun):
     """The message names flag, type and value."""
-    with pytest.raises(InputError, match=f"--{flag} takes {noun}"):
+    with pytest.raises(InputError, match=f"--{flag} must be {noun}"):
         leaves({flag: value}, NAMES, "serve arguments")
 
 

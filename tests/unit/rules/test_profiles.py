@@ -119,9 +119,9 @@ def test_a_reason_speaks_of_the_value_and_the_facts():
     by_name = {entry.name: entry.why for entry in (*resolution.args, *resolution.env)}
     assert (
         by_name["--mm-encoder-tp-mode"]
-        == "each rank has the whole vision tower and takes its share of the images"
+        == "each rank has the whole vision tower and processes its share of the images"
     )
     table = shipped()
     assert table.reason("VLLM_ROCM_USE_AITER", "1") != table.reason("VLLM_ROCM_USE_AITER", "0")
-    assert table.reason("enable-prefix-caching", True).startswith("blocks of equal prompt beginnings")
+    assert table.reason("enable-prefix-caching", True).startswith("blocks that prompts share")
     assert table.reason("quantization", "awq") == ""

@@ -252,7 +252,7 @@ def test_tp_from_request_and_from_arguments_must_agree():
     assert resolved("gqa", "0.33.0", tp=4).flag("tensor-parallel-size") == 4
     assert resolved("gqa", "0.33.0", args={"-tp": 4}).facts.tp == 4
     assert resolved("gqa", "0.33.0", tp=4, args={"tp": 4}).facts.tp == 4
-    with pytest.raises(InputError, match="tensor parallelism is asked for twice: 2 and 4"):
+    with pytest.raises(InputError, match="the tensor parallel size is given twice: 2 and 4"):
         resolved("gqa", "0.33.0", tp=4, args={"tp": 2})
 
 
@@ -371,7 +371,7 @@ def test_no_op_variables_are_named_as_such():
     resolution = resolved("qwen3-vl-235b", "0.14.1")
     assert resolution.environment()["VLLM_USE_TRITON_FLASH_ATTN"] == "0"
     (said,) = [finding for finding in resolution.warnings if finding.rule == "noop-env"]
-    assert "No vLLM from 0.11.2 on reads this variable" in said.message
+    assert "No vLLM since 0.11.2 reads this variable" in said.message
 
 
 # --- platforms

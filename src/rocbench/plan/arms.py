@@ -1,12 +1,12 @@
-"""Check that the arms of an ablation differ in their factor alone. Pure.
+"""Check that the arms of an ablation differ only in their factor. Pure.
 
-A factor can change more than itself: from vLLM 0.23 a KV connector also takes another attention backend, block size 1
-selects AITER's MLA kernel up to 0.17, and a rule may add a flag to one arm only. Then the effect is not the factor's,
-and the plan stops with the difference named, unless the sweep accepts it by name (`also_changes`). Where a rule can
-pin what would change (offload on and off), it does.
+A factor can change more than itself: from vLLM 0.23 on, a KV connector also selects another attention backend, block
+size 1 selects AITER's MLA kernel up to 0.17, and a rule may add a flag to one arm only. Then the effect is not the
+factor's. The plan stops and names the difference, unless the sweep accepts it by name (`also_changes`). If a rule can
+pin the setting that would change (offload on and off), it does.
 
-A factor's own consequences are allowed, and reported as notes: AITER covers kernels, attention among them; a
-version covers everything that it brings.
+A factor's own consequences are allowed, and reported as notes: AITER covers kernels, including attention; a version
+covers all its contents.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FACTS = {
     "dcp": "dcp",
     "ep": "ep",
 }
-"""Settings compared by the value in force, whoever set it, with their names among the rules' facts."""
+"""Settings that are compared by their effective value, with their names among the rules' facts."""
 FLAGS_OF_FACTS = {
     "tensor_parallel_size": "tp",
     "pipeline_parallel_size": "pp",
@@ -45,7 +45,7 @@ FLAGS_OF_FACTS = {
 }
 AITER = ("aiter", "env.VLLM_ROCM_USE_AITER*", "env.AITER_*")
 OFFLOAD = ("kv_offloading_*", "kv_transfer_config*", "disable_hybrid_kv_cache_manager")
-"""Flags that the size alone makes necessary."""
+"""Flags that an offload size makes necessary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ class Difference:
 
 
 def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...], tuple[str, ...]]:
-    """Return faults of arms that differ in more than their factor, and notes on what a factor brings by its
-    nature.
+    """Return faults of arms that differ in more than their factor, and notes on a factor's own consequences.
 
     Args:
         groups: the groups of one entry of `models`; two entries may differ in anything.
@@ -80,8 +79,8 @@ def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...],
         for difference in differences(base.resolution, arm.resolution):
             if _belongs(difference.name, factor):
                 if difference.name == "attention_backend" and canonical(factor) != "attention_backend":
-                    notes[f"{arm.model}: {step} also chooses {difference.text()}"] = None
-            elif _accepted(difference.name, sweep.also_changes):
+                    notes[f"{arm.model}: {step} also selects {difference.text()}"] = None
+            elif difference.name in map(canonical, sweep.also_changes):
                 notes[f"{arm.model}: {step} also changes {difference.text()}; accepted"] = None
             else:
                 faults[_fault(arm.model, step, difference)] = None
@@ -89,7 +88,7 @@ def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...],
 
 
 def compares_offload(sweep: Sweep) -> bool:
-    """Return whether servers with and without KV offload are compared, so that all need one attention kernel."""
+    """Return True if servers with and without KV offload are compared: all then need the same attention kernel."""
     axes = {
         *sweep.factors,
         *sweep.matrix.product,
@@ -101,8 +100,8 @@ def compares_offload(sweep: Sweep) -> bool:
 
 def _pairs(groups: Sequence[Group], sweep: Sweep) -> Iterator[tuple[str, Group, Group]]:
     """Yield (factor, arm at its base, other arm) for arms that differ in this factor only."""
-    there = [g for g in groups if g.resolution is not None and all(name in g.axes for name in sweep.factors)]
-    for one, other in itertools.permutations(there, 2):
+    arms = [g for g in groups if g.resolution is not None and all(name in g.axes for name in sweep.factors)]
+    for one, other in itertools.permutations(arms, 2):
         changed = [name for name in {**one.axes, **other.axes} if one.axes.get(name) != other.axes.get(name)]
         if len(changed) == 1 and changed[0] in sweep.factors:
             base = sweep.factors[changed[0]][0]
@@ -111,9 +110,9 @@ def _pairs(groups: Sequence[Group], sweep: Sweep) -> Iterator[tuple[str, Group, 
 
 
 def differences(one: Resolution, other: Resolution) -> list[Difference]:
-    """Return every setting in force that differs between two servers, by its canonical name."""
+    """Return every effective setting that differs between two servers, by its canonical name."""
     settings = [_settings(resolution) for resolution in (one, other)]
-    found = []
+    changed = []
     for name in dict.fromkeys([*FACTS, *settings[0], *settings[1]]):
         if name in FACTS:
             before, after = (getattr(r.facts, FACTS[name]) for r in (one, other))
@@ -122,12 +121,12 @@ def differences(one: Resolution, other: Resolution) -> list[Difference]:
             (before, _), (after, why) = (side.get(name, (None, "")) for side in settings)
             why = why or settings[0].get(name, (None, ""))[1]
         if before != after:
-            found.append(Difference(name, before, after, why))
-    return found
+            changed.append(Difference(name, before, after, why))
+    return changed
 
 
 def _settings(resolution: Resolution) -> Mapping[str, tuple[Any, str]]:
-    """Return flags and variables by canonical name, with their origin where it is not the user."""
+    """Return flags and variables by canonical name, each with the rule that set it."""
     flags = {canonical(entry.name): entry for entry in resolution.args}
     variables = {f"env.{entry.name}": entry for entry in resolution.env}
     return {
@@ -147,7 +146,7 @@ def canonical(name: str) -> str:
 
 
 def _belongs(name: str, factor: str) -> bool:
-    """Return whether a difference is the factor itself, or a consequence of it by its nature."""
+    """Return True if a difference is the factor itself or its own consequence."""
     factor = canonical(factor)
     if factor in {"vllm", name} or name.startswith(f"{factor}."):
         return True
@@ -158,10 +157,6 @@ def _belongs(name: str, factor: str) -> bool:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _accepted(name: str, accepted: Sequence[str]) -> bool:
-    return name in {canonical(each) for each in accepted}
 
 
 def _fault(model: str, step: str, difference: Difference) -> PlanFault:
@@ -176,11 +171,5 @@ def _fault(model: str, step: str, difference: Difference) -> PlanFault:
 
 
 def _shown(name: str, value: Any) -> str:
-    return masked_axis(
-        name,
-        "not set"
-        if value is None
-        else {True: "on", False: "off"}[value]
-        if isinstance(value, bool)
-        else str(value),
-    )
+    words = {None: "not set", True: "on", False: "off"}
+    return masked_axis(name, words[value] if value is None or isinstance(value, bool) else str(value))

@@ -35,10 +35,10 @@ class Estimate:
     """Warm-up, window and tail, with steps at the assumed share of the speed that physics expects."""
     server_load_s: float | None = None
     cannot_fit: str | None = None
-    """The reason that the cell cannot run at all."""
+    """The reason that the cell cannot run."""
     in_doubt: str | None = None
-    """The parts of the model's shape that are not understood. The cell is planned although it would not run
-    with that shape.
+    """The parts of the model's shape that are not understood. The cell is planned even if it would not run with
+    the rest of the shape.
     """
 
 
@@ -70,7 +70,7 @@ def estimate(
     tokens = int(shape.isl + shape.osl)
     reason = cannot_start(profile, capacity, resolution)
     if reason is None and capacity is not None and capacity.tokens < tokens:
-        reason = f"the KV cache holds {capacity.tokens:,} tokens, one request needs {tokens:,}"
+        reason = f"the KV cache holds {capacity.tokens:,} tokens, and one request needs {tokens:,}"
     unsure = weights.doubts(arch, profile.checkpoint)
     if reason is not None and not unsure:
         return Estimate(cannot_fit=reason)
@@ -101,10 +101,10 @@ def estimate(
 
 def _in_doubt(profile: ModelProfile, reason: str | None, doubts: Sequence[str]) -> str:
     """Describe the parts of a model that are not understood, and the consequence for its plan."""
-    said = f"{profile.name}: its shape is not fully understood ({'; '.join(doubts)})"
+    shape = f"{profile.name}: its shape is not fully understood ({'; '.join(doubts)})"
     if reason is None:
-        return f"{said}: capacity, bound and time are in doubt"
-    return f"{said}; by what is understood it would not run ({reason}), and it is planned all the same"
+        return f"{shape}: capacity, bound and time are in doubt"
+    return f"{shape}; the parts that are understood would not run ({reason}); it is planned anyway"
 
 
 def shape_doubts(profile: ModelProfile) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def kv_capacity(profile: ModelProfile, hardware: Hardware, resolution: Resolutio
 
 
 def settled(args: Mapping[str, object]) -> bool:
-    """Return whether flags (names without dashes) set the two values whose defaults decide a KV cache."""
+    """Return True if flags (names without dashes) set the two values whose defaults decide a KV cache."""
     return bool(args.get("gpu-memory-utilization") and args.get("max-num-batched-tokens"))
 
 
@@ -150,21 +150,21 @@ def kv_capacity_of(
 
 
 def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resolution: Resolution) -> str | None:
-    """Say why vLLM exits at start for lack of GPU memory, and what to do; None where it does not, or nothing
+    """Return the reason that vLLM exits at start for lack of GPU memory, with a fix; None if it starts or nothing
     is known.
 
-    The derived capacity errs on the high side (docs/physics.md): what does not fit it does not fit the server.
+    The derived capacity is on the high side (docs/physics.md): a model that does not fit it does not fit the server.
     """
     if capacity is None:
         return None
     args = resolution.flags()
-    given = "kv-cache-memory-bytes" in args
-    share = 1.0 if given else 1 - capacity.outside / capacity.hbm_bytes
+    fixed = "kv-cache-memory-bytes" in args
+    share = 1.0 if fixed else 1 - capacity.outside / capacity.hbm_bytes
     may = f"the {size(capacity.hbm_bytes * share)} of each GPU that vLLM may use"
     if capacity.weights > capacity.hbm_bytes * share:
         return f"the weights take {size(capacity.weights)}, more than {may}: spread them over more GPUs (tp)"
     if not capacity.fits:
-        return f"weights, activations, graphs and buffers leave nothing of {may} for a KV cache: raise tp"
+        return f"weights, activations, graphs and buffers fill {may}, and no KV cache fits: raise tp"
     length = _length(args)
     whole = length and kv.sequence_bytes_per_rank(
         from_config(profile.config), layout.from_args(args), float(length)
@@ -174,7 +174,7 @@ def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resoluti
     return (
         f"the KV cache holds {capacity.tokens:,} tokens, fewer than --max-model-len {length:,}: vLLM refuses to "
         f"start; lower it to {capacity.tokens:,} at most, or raise "
-        + ("--kv-cache-memory-bytes" if given else "--gpu-memory-utilization or tp")
+        + ("--kv-cache-memory-bytes" if fixed else "--gpu-memory-utilization or tp")
     )
 
 
@@ -186,14 +186,14 @@ def prompt_images(workload: Workload, profile: ModelProfile) -> int:
 
 def request_shape(workload: Workload, profile: ModelProfile) -> RequestShape:
     """Return the mean request of a workload, with its images; a shared prefix counts as cached."""
-    seen = prompt_images(workload, profile)
-    longest = seen + (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
+    images = prompt_images(workload, profile)
+    longest = images + (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
     varies = "lognormal" in (workload.isl.kind, workload.osl.kind)
     return RequestShape(
-        isl=workload.isl.mean + seen,
+        isl=workload.isl.mean + images,
         osl=workload.osl.mean,
         cached=workload.isl.mean * workload.shared_prefix_ratio,
-        image_tokens=seen,
+        image_tokens=images,
         longest=None if varies else longest,
     )
 

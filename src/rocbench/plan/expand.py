@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from rocbench.errors import BenchError, InputError
@@ -38,7 +39,7 @@ from rocbench.plan.planned import (
     Sources,
 )
 from rocbench.redact import lift_flags, masked_entry
-from rocbench.rules.resolve import Resolution, ServeRequest, resolve
+from rocbench.rules.resolve import ServeRequest, resolve
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
 from rocbench.settings.schema import CELL_AXES, ModelProfile, Sweep, SweepModel, Workload
@@ -71,35 +72,35 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         before = len(groups)
         model = entry if isinstance(entry, SweepModel) else SweepModel(profile=entry)
         for axes in _axes(sweep, model):
+            where = configuration_name(model.profile, axes)
             try:
                 group = _group(sweep, sources, overrides, model, axes, len(groups), skipped)
             except BenchError as error:
-                if not _asked_for(sweep, sources, overrides, model, axes):
+                if not _selects(sweep, sources, overrides, model, axes):
                     continue
-                faults.append(PlanFault(configuration_name(model.profile, axes), error.text()))
+                faults.append(PlanFault(where, error.text()))
                 continue
             if not (group.cells or group.searches):
                 continue
             if group.resolution is not None and not overrides.force:
                 faults += [
                     PlanFault(
-                        configuration_name(model.profile, axes),
+                        where,
                         f"{f.message} [rule {f.rule}; {f.source}]" + (f"\n  fix: {f.fix}" if f.fix else ""),
                     )
                     for f in group.resolution.contradictions
                 ]
             if refused := unknown_to_vllm(sweep, group, overrides):
-                faults.append(PlanFault(configuration_name(model.profile, axes), refused))
+                faults.append(PlanFault(where, refused))
             if sweep.server.kind == "container" and group.image(sweep) is None:
-                faults.append(PlanFault(configuration_name(model.profile, axes), no_image(group)))
-            wrong = wrong_gpus(group, sweep.server)
-            if wrong:
-                faults.append(PlanFault(configuration_name(model.profile, axes), f"server.gpus {wrong}"))
+                faults.append(PlanFault(where, no_image(group)))
+            if wrong := wrong_gpus(group, sweep.server):
+                faults.append(PlanFault(where, wrong))
             groups.append(group)
             notes |= dict.fromkeys(c.estimate.in_doubt for c in group.cells if c.estimate.in_doubt)
-        unlike, told = arms.judge(groups[before:], sweep)
-        mixed |= dict.fromkeys(unlike)
-        notes |= dict.fromkeys(told)
+        mixed_arms, arm_notes = arms.judge(groups[before:], sweep)
+        mixed |= dict.fromkeys(mixed_arms)
+        notes |= dict.fromkeys(arm_notes)
     if not groups and not faults:
         faults.append(PlanFault(sweep.name, nothing_left(overrides.only, skipped)))
     hidden = list(hidden_axes(sweep))
@@ -136,7 +137,7 @@ def _group(
 ) -> Group:
     server_axes = _server_axes(axes)
     profile = sources.models.get(model.profile)
-    vllm = overrides.vllm or _text(server_axes.get("vllm")) or model.vllm or sweep.vllm
+    vllm = overrides.vllm or str(server_axes.get("vllm") or "") or model.vllm or sweep.vllm
     resolution = None
     if profile is not None and sources.hardware is not None and sweep.server.kind != "attached":
         resolution = resolve(_request(sweep, sources, profile, vllm, overrides, model, server_axes))
@@ -159,10 +160,6 @@ def _group(
 
 def _server_axes(axes: Axes) -> dict[str, Any]:
     return {name: value for name, value in axes.items() if name not in CELL_AXES}
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _request(
@@ -233,21 +230,28 @@ def _cells(
     group: Group,
     skipped: list[Skip],
 ) -> Iterator[Cell]:
-    blocks, there = blocks_of(sweep, model), set()
-    for (part, entry), loads in zip(blocks, _loads_apart(sweep, model, blocks, axes), strict=True):
+    blocks, ids = blocks_of(sweep, model), set()
+    loads = _load_differences(sweep, model, blocks, axes)
+    for index, name, level in _points(blocks, axes):
+        cell = cell_at(blocks[index][0], group, sources.workloads[name], level, loads[index].get(name))
+        if not _selected(sweep, overrides, group, name, level, cell.key):
+            continue
+        if isinstance(cell, Skip):
+            skipped.append(cell)
+        elif cell.cell_id not in ids:  # two blocks may have the same cell
+            ids.add(cell.cell_id)
+            yield cell
+
+
+def _points(blocks: Sequence[tuple[Sweep, SweepModel]], axes: Axes) -> Iterator[tuple[int, str, Level]]:
+    """Yield every workload and level of each block, with the block's index."""
+    for index, (part, entry) in enumerate(blocks):
         for name in _workloads(part, entry, axes):
             for level in _levels(part, entry, axes):
-                found = cell_at(part, group, sources.workloads[name], level, loads.get(name))
-                if not _wanted(sweep, overrides, group, name, level, found.key):
-                    continue
-                if isinstance(found, Skip):
-                    skipped.append(found)
-                elif found.cell_id not in there:  # two blocks may take the same cell
-                    there.add(found.cell_id)
-                    yield found
+                yield index, name, level
 
 
-def _loads_apart(
+def _load_differences(
     sweep: Sweep, model: SweepModel, blocks: Sequence[tuple[Sweep, SweepModel]], axes: Axes
 ) -> list[dict[str, Axes]]:
     """Return for each block, by workload, how its load differs from that of other blocks which measure the
@@ -257,25 +261,23 @@ def _loads_apart(
     load is not named.
     """
     takers: dict[str, dict[Level, set[int]]] = {}
-    for index, (part, entry) in enumerate(blocks):
-        for name in _workloads(part, entry, axes):
-            for level in _levels(part, entry, axes):
-                takers.setdefault(name, {}).setdefault(level, set()).add(index)
+    for index, name, level in _points(blocks, axes):
+        takers.setdefault(name, {}).setdefault(level, set()).add(index)
     usual, facts = _load_facts(sweep), [_load_facts(part) for part, _ in blocks]
-    found: list[dict[str, Axes]] = [{} for _ in blocks]
+    differences: list[dict[str, Axes]] = [{} for _ in blocks]
     for name, levels in takers.items():
-        groups = [[facts[i] for i in there] for there in levels.values()]
+        groups = [[facts[i] for i in indexes] for indexes in levels.values()]
         if sweep.search and name in _workloads(sweep, model, axes):  # at levels that are not known yet
             groups = [[*group, usual] if group[0]["kind"] == usual["kind"] else group for group in groups]
         unlike = [load for group in groups for load in group if any(load != other for other in group)]
         for index, load in enumerate(facts):
             if load in unlike and load != usual:
-                found[index][name] = {
+                differences[index][name] = {
                     fact: value
                     for fact, value in load.items()
                     if any(other.get(fact, value) != value for other in unlike)
                 }
-    return found
+    return differences
 
 
 def _load_facts(sweep: Sweep) -> Axes:
@@ -297,11 +299,11 @@ def _searches(
     for name in _workloads(sweep, model, axes):
         workload = sources.workloads[name]
         key = f"{configuration_name(model.profile, group.axes)}/{workload.name}/search"
-        found = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
-        if not _wanted(sweep, overrides, group, name, Level(), key):
+        lowest = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
+        if not _selected(sweep, overrides, group, name, Level(), key):
             continue
-        if isinstance(found, Skip):
-            skipped.append(Skip(key, found.reason))
+        if isinstance(lowest, Skip):
+            skipped.append(Skip(key, lowest.reason))
         else:
             yield workload
 
@@ -310,34 +312,29 @@ def _workloads(sweep: Sweep, model: SweepModel, axes: Axes) -> list[str]:
     return [axes["workload"]] if "workload" in axes else list(model.workloads or sweep.workloads)
 
 
-def _wanted(sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str) -> bool:
-    """Return whether a cell is selected: the matrix does not exclude it and --only does not leave it out."""
+def _selected(
+    sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str
+) -> bool:
+    """Return True if the matrix does not exclude a cell and --only matches it."""
     facts = dict(group.axes) | {
         "model": group.model,
         "workload": workload,
         "concurrency": level.concurrency,
         "rate": level.rate,
     }
-    return not matrix.excluded(sweep.matrix, facts) and _selected(overrides.only, key)
+    return not matrix.excluded(sweep.matrix, facts) and _matches(overrides.only, key)
 
 
-def _asked_for(sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes) -> bool:
-    """Return whether a cell of an impossible server was selected: a server that nobody selected causes no
-    error.
-    """
+def _selects(sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes) -> bool:
+    """Return True if a cell of an impossible server is selected: a server without selected cells is not an error."""
     server_axes = _server_axes(axes)
     group = Group("", model.profile, None, None, None, server_axes, None, ())
     name = configuration_name(model.profile, server_axes)
-    levels = [
-        (workload, level, level.label)
-        for part, entry in blocks_of(sweep, model)
-        for workload in _workloads(part, entry, axes)
-        for level in _levels(part, entry, axes)
-    ]
+    levels = [(workload, level, level.label) for _, workload, level in _points(blocks_of(sweep, model), axes)]
     if sweep.search is not None:
         levels += [(workload, Level(), "search") for workload in _workloads(sweep, model, axes)]
     return any(
-        _wanted(
+        _selected(
             sweep, overrides, group, workload, level, f"{name}/{sources.workloads[workload].name}/{label}"
         )
         for workload, level, label in levels
@@ -364,7 +361,7 @@ def cell_at(
     cell = Cell(identity(sweep, group, workload, level), key, workload, level, sweep.load)
     if group.resolution is None or group.profile is None or group.hardware is None:
         return cell
-    found = estimate(
+    estimated = estimate(
         group.profile,
         group.hardware,
         group.resolution,
@@ -373,7 +370,7 @@ def cell_at(
         concurrency=level.concurrency,
         assume=sweep.assume,
     )
-    return Skip(key, found.cannot_fit) if found.cannot_fit else replace(cell, estimate=found)
+    return Skip(key, estimated.cannot_fit) if estimated.cannot_fit else replace(cell, estimate=estimated)
 
 
 def _levels(sweep: Sweep, model: SweepModel, axes: Axes) -> list[Level]:
@@ -393,9 +390,9 @@ def _levels(sweep: Sweep, model: SweepModel, axes: Axes) -> list[Level]:
 def _cannot_run(group: Group, workload: Workload) -> str | None:
     """Return the reason that a cell makes no sense on this server, or None."""
     if group.profile is not None and workload.images and "vision_config" not in group.profile.config:
-        return "the model takes no images"
+        return "the model does not support images"
     if group.resolution is not None:
-        limit = _flag(group.resolution, "--max-model-len")
+        limit = group.resolution.flag("max-model-len")
         images = prompt_images(workload, group.profile) if group.profile else 0
         need = images + (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
         if isinstance(limit, int) and need > limit:
@@ -404,16 +401,10 @@ def _cannot_run(group: Group, workload: Workload) -> str | None:
     return None
 
 
-def _flag(resolution: Resolution, name: str) -> Any:
-    return next((entry.value for entry in resolution.args if entry.name == name), None)
-
-
-def _selected(only: str | None, key: str) -> bool:
-    """Match `MODEL/CELL-PATTERN`: shell wildcards on the key; a part alone matches a model or a prefix."""
+def _matches(only: str | None, key: str) -> bool:
+    """Match `MODEL/CELL-PATTERN`: shell wildcards on the key; a model or a prefix alone matches too."""
     if only is None:
         return True
-    from fnmatch import fnmatchcase
-
     return any(fnmatchcase(key, pattern) for pattern in (only, f"{only}/*", f"{only}*", f"*/{only}"))
 
 

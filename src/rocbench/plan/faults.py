@@ -6,13 +6,7 @@ from collections.abc import Iterator
 
 from rocbench.errors import ConfigError
 from rocbench.plan.identity import configuration_name
-from rocbench.plan.planned import (
-    Group,
-    Overrides,
-    Plan,
-    PlanFault,
-    Skip,
-)
+from rocbench.plan.planned import Group, Overrides, Plan, PlanFault, Skip
 from rocbench.redact import hides
 from rocbench.rules.load import shipped
 from rocbench.settings.schema import Server, Sweep
@@ -45,27 +39,27 @@ def no_image(group: Group) -> str:
 
 
 def wrong_gpus(group: Group, server: Server) -> str | None:
-    """Return the fault in the GPUs that are named for a server; None if there is none, or no GPU is named."""
+    """Return the fault in `server.gpus`; None if there is none, or no GPU is named."""
     if server.gpus is None or group.resolution is None or group.hardware is None:
         return None
-    facts, there = group.resolution.facts, group.hardware.gpus
-    beyond = [gpu for gpu in server.gpus if not 0 <= gpu < there]
+    facts, gpus = group.resolution.facts, group.hardware.gpus
+    beyond = [gpu for gpu in server.gpus if not 0 <= gpu < gpus]
     if group.hardware.gpu is not None and beyond:
-        return f"names GPU {beyond[0]}: the node's are 0 to {there - 1}"
+        return f"server.gpus names GPU {beyond[0]}, and the node has GPUs 0 to {gpus - 1}"
     if len(set(server.gpus)) < len(server.gpus):
-        return "names a GPU twice"
+        return "server.gpus names a GPU twice"
     needed = facts.gpus_needed // facts.nodes
     if group.hardware.gpu is not None and len(server.gpus) < needed:
-        return f"names {len(server.gpus)} GPUs, this server needs {needed}"
+        return f"server.gpus names {len(server.gpus)} GPUs, and this server needs {needed}"
     return None
 
 
 def nothing_left(only: str | None, skipped: list[Skip]) -> str:
-    """Say why a plan has no cell."""
+    """Return the reason that a plan has no cell."""
     if only:
         return f"no cell matches --only {only!r}"
     if not skipped:
-        return "no cell is left: `matrix.exclude`, or the models of `blocks`, leave all of them out"
+        return "no cell is left: `matrix.exclude` or the models of `blocks` exclude all cells"
     return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
 
 
@@ -79,37 +73,39 @@ def without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[PlanFault]:
         "--aiter": overrides.aiter,
     }
     if without := [option for option, value in given.items() if value]:
-        yield PlanFault(" ".join(without), "has no effect on a server that runs already: leave it out")
+        yield PlanFault(" ".join(without), "has no effect on a running server: remove it")
 
 
 def hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
-    """Yield axes whose values are never written down: their cells could not be distinguished or resumed."""
+    """Yield axes whose values are never written: their cells could not be distinguished or resumed."""
     for name in (*sweep.matrix.axes(), *sweep.factors):
         if hides(name):
             yield PlanFault(
                 f"axis `{name}`",
-                "the values of an axis stand in keys and files, and those of this one are never shown\n"
+                "the values of an axis appear in keys and files, but values of this name are never shown\n"
                 f"  fix: {_how_to_show(name)}",
             )
 
 
 def _how_to_show(axis: str) -> str:
     if is_secret(axis.removeprefix("env.")):
-        return "its name tells of a secret: take another axis"
-    return f"where they are no secrets, say so: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
+        return "use another axis: the name indicates a secret"
+    return f"if they are not secrets, allow them: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
 
 
 def twice(groups: list[Group]) -> Iterator[PlanFault]:
-    """Yield cells that are the same on two servers: one measurement would count as both."""
+    """Yield cells that two servers share: one measurement would count as both."""
     seen: dict[str, Group] = {}
-    for group, cell in ((each, cell) for each in groups for cell in each.cells):
-        other = seen.setdefault(cell.cell_id, group)
-        if other is not group:
+    for group in groups:
+        for cell in group.cells:
+            other = seen.setdefault(cell.cell_id, group)
+            if other is group:
+                continue
             same = configuration_name(other.model, other.axes)
             yield PlanFault(
                 cell.key,
-                f"is planned twice, also for {same}: every flag and variable agrees\n"
-                "  fix: keep one of the models, axis values or factors that make it",
+                f"is planned twice, also for {same}: all flags and variables are equal\n"
+                "  fix: keep only one of the models, axis values or factors that produce it",
             )
 
 

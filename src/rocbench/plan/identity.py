@@ -7,17 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rocbench.plan.planned import (
-    Axes,
-    Group,
-    Level,
-)
+from rocbench.plan.planned import Axes, Group, Level
 from rocbench.redact import marked_environment, masked_argv, masked_axis
 from rocbench.settings.schema import CELL_AXES, Sweep, Workload
 
 
 def configuration_name(model: str, axes: Axes) -> str:
-    """Return a model with the axis values that make its server; masked where they may not be shown."""
+    """Return a model with the axis values of its server; secret values are masked."""
     shown = ",".join(f"{k}={masked_axis(k, _plain(v))}" for k, v in axes.items() if k not in CELL_AXES)
     return f"{model}@{shown}" if shown else model
 
@@ -37,7 +33,7 @@ _NOT_DECIDING = {
     "headers",
     "insecure",
 }
-"""Settings of how a server is reached and started on this node; its flags and version decide its identity."""
+"""Settings of how this node reaches and starts a server; its flags and version decide its identity."""
 
 
 def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
@@ -51,12 +47,12 @@ def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> st
         "env": marked_environment(group.resolution.environment()) if group.resolution else None,
         "vllm": group.vllm,
         "hardware": group.hardware.name if group.hardware else None,
-        "server": _said(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),
-        "workload": _said(workload.model_dump(mode="json", exclude={"note"})),
-        "load": _said(sweep.load.model_dump(mode="json")),
+        "server": _stated(sweep.server.model_dump(mode="json", exclude=_NOT_DECIDING)),
+        "workload": _stated(workload.model_dump(mode="json", exclude={"note"})),
+        "load": _stated(sweep.load.model_dump(mode="json")),
         "level": [level.concurrency, level.rate],
         "seed": sweep.seed,
-        "simulation": _said(sweep.simulation.model_dump(mode="json", exclude={"faults"}))
+        "simulation": _stated(sweep.simulation.model_dump(mode="json", exclude={"faults"}))
         if sweep.server.kind == "simulated"
         else None,
     }
@@ -64,9 +60,9 @@ def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> st
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _stated(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without absent, false or empty values: a key added later, off unless set, changes no id."""
-    kept = {name: _said(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    kept = {name: _stated(value) if isinstance(value, dict) else value for name, value in settings.items()}
     return {
         name: value
         for name, value in kept.items()

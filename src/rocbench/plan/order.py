@@ -2,7 +2,7 @@
 
 `restart` decides how often a server is started: once (`never`), once per repeat, or once per cell and repeat.
 `order` decides the sequence: as written; `interleaved`, with every second repeat reversed, so that a linear
-drift of the node affects all alike; or `random`, by the seed. Both apply to the cells of one server, and to
+drift of the node affects all cells alike; or `random`, by the seed. Both apply to the cells of one server, and to
 the servers themselves where they are started more than once. Arms of an ablation always run interleaved, on
 servers of their own.
 """
@@ -41,7 +41,7 @@ def _arms(sweep: Sweep, groups: Sequence[Group], rng: random.Random) -> Iterator
     """Measure every arm of a model once in each repeat, every second repeat in reverse (A B B A)."""
     for model in dict.fromkeys(group.model for group in groups):
         arms = [group for group in groups if group.model == model]
-        for repeat, index in ablate.abba_order(len(arms), _most(sweep), sweep.seed):
+        for repeat, index in ablate.abba_order(len(arms), _max_repeats(sweep), sweep.seed):
             yield from _restarted(sweep, arms[index], repeat, rng)
 
 
@@ -56,7 +56,7 @@ def _restarted(sweep: Sweep, group: Group, repeat: int, rng: random.Random) -> I
 
 
 def _runs(sweep: Sweep, cells: Sequence[Cell], repeats: Iterable[int], rng: random.Random) -> tuple[Run, ...]:
-    """The runs on one server; the first repeat after its load is doubled where it is to be discarded."""
+    """The runs on one server; a first repeat that is discarded is measured again."""
     runs: list[Run] = []
     for n, repeat in enumerate(repeats):
         ordered = _ordered(sweep, cells, repeat, rng)
@@ -66,19 +66,19 @@ def _runs(sweep: Sweep, cells: Sequence[Cell], repeats: Iterable[int], rng: rand
     return tuple(runs)
 
 
-def _ordered(sweep: Sweep, things: Sequence[T], repeat: int, rng: random.Random) -> list[T]:
-    listed = list(things)
+def _ordered(sweep: Sweep, items: Sequence[T], repeat: int, rng: random.Random) -> list[T]:
+    ordered = list(items)
     if sweep.order == "random":
-        rng.shuffle(listed)
+        rng.shuffle(ordered)
     elif sweep.order == "interleaved" and repeat % 2 == 0:
-        listed.reverse()
-    return listed
+        ordered.reverse()
+    return ordered
 
 
 def _repeats(sweep: Sweep) -> range:
-    return range(1, _most(sweep) + 1)
+    return range(1, _max_repeats(sweep) + 1)
 
 
-def _most(sweep: Sweep) -> int:
+def _max_repeats(sweep: Sweep) -> int:
     """The maximum repeats of a cell: the requested number, or the limit until the interval is narrow."""
     return sweep.until.max if sweep.until else sweep.repeats

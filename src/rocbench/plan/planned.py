@@ -38,7 +38,7 @@ class Cell:
     cell_id: str
     """12 hex digits of the hash of everything that decides the cell."""
     key: str
-    """`MODEL/WORKLOAD/LEVEL` with the axes that vary, for people and for --only."""
+    """`MODEL/WORKLOAD/LEVEL` with the axes that vary, for readers and for --only."""
     workload: Workload
     level: Level
     load: Load
@@ -57,10 +57,10 @@ class Group:
     vllm: str | None
     axes: dict[str, Any]
     resolution: Resolution | None
-    """None where bench does not start the server."""
+    """None if bench does not start the server."""
     cells: tuple[Cell, ...]
     searches: tuple[Workload, ...] = ()
-    """Workloads whose maximum load is searched for; their cells are found while it is measured."""
+    """Workloads whose maximum load is searched for; the search adds their cells while it measures."""
 
     def image(self, sweep: Sweep) -> str | None:
         """Return the container image: the sweep's, else the one that the profile names for this version."""
@@ -77,7 +77,7 @@ class Run:
     cell: Cell
     repeat: int
     discarded: bool = False
-    """True for the first measurement after a load, which is kept apart from all judgement."""
+    """True for the first measurement after a load, which judgement ignores."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from rocbench.errors import InputError
 from rocbench.plan.expand import Group, Plan
 
-MOST = 10_000
-"""Maximum shards: more than any queue accepts as one job array, and than a plan has servers."""
+MAX_SHARDS = 10_000
+"""More than any queue accepts as one job array, and more than a plan has servers."""
 
 
 def parse(text: str) -> tuple[int, int]:
@@ -22,11 +22,11 @@ def parse(text: str) -> tuple[int, int]:
         index, total = (int(part) for part in text.split("/"))
     except ValueError:
         index = total = 0
-    if not 1 <= index <= total <= MOST:
+    if not 1 <= index <= total <= MAX_SHARDS:
         raise InputError(
             f"cannot read {text!r:.60}",
             where="--shard",
-            fix=f"give I/N with 1 <= I <= N <= {MOST:,}, for example 2/4",
+            fix=f"give I/N with 1 <= I <= N <= {MAX_SHARDS:,}, for example 2/4",
         )
     return index, total
 
@@ -35,17 +35,17 @@ def shard(plan: Plan, index: int, total: int) -> Plan:
     """Return the part of a plan that shard `index` of `total` runs.
 
     A server's cells stay together, so that it is loaded once; the arms of an ablation stay on one node, so that
-    they can be compared. The longest pieces are dealt out first, each to the shard with the least so far.
+    they can be compared. The longest pieces are assigned first, each to the shard with the least time so far.
     """
     pieces = together(plan)
     loads = [0.0] * total
-    mine: set[str] = set()
+    servers: set[str] = set()
     for name in longest_first(plan):
         least = min(range(total), key=lambda i: (loads[i], i))
         loads[least] += _seconds(plan, pieces[name])
         if least == index - 1:
-            mine |= {group.server_id for group in pieces[name]}
-    return part(plan, mine)
+            servers |= {group.server_id for group in pieces[name]}
+    return part(plan, servers)
 
 
 def together(plan: Plan) -> dict[str, list[Group]]:

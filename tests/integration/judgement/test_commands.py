@@ -426,4 +426,4 @@ def test_a_plan_shows_its_search_and_notes(command, tmp_path):
         "factors": {"aiter": ["off", "on"]},
     }
     (tmp_path / "arms.yaml").write_text(json.dumps(arms))
-    assert "also chooses attention_backend" in " ".join(command("plan", tmp_path / "arms.yaml").out.split())
+    assert "also selects attention_backend" in " ".join(command("plan", tmp_path / "arms.yaml").out.split())

@@ -80,7 +80,7 @@ def test_aiter_brings_its_attention_kernel():
 
     assert made.faults == ()
     (note,) = made.notes
-    assert "aiter off -> on also chooses attention_backend: TRITON_ATTN -> ROCM_AITER_FA" in note
+    assert "aiter off -> on also selects attention_backend: TRITON_ATTN -> ROCM_AITER_FA" in note
 
 
 def test_aiter_that_moves_the_block_size_is_refused():

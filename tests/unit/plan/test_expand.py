@@ -35,10 +35,10 @@ def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
 @pytest.mark.parametrize(
     ("gpus", "told"),
     [
-        ([0, 1], "names 2 GPUs, this server needs 4"),
+        ([0, 1], "names 2 GPUs, and this server needs 4"),
         ([0, 0, 0, 0], "names a GPU twice"),
-        ([-1, 0, 1, 2], "names GPU -1: the node's are 0 to 7"),
-        ([96, 97, 98, 99], "names GPU 96: the node's are 0 to 7"),
+        ([-1, 0, 1, 2], "names GPU -1, and the node has GPUs 0 to 7"),
+        ([96, 97, 98, 99], "names GPU 96, and the node has GPUs 0 to 7"),
         ([4, 5, 6, 7], ""),
         ([0, 1, 2, 3, 4], ""),
     ],
@@ -232,7 +232,7 @@ def test_images_are_left_out_for_a_text_model() -> None:
     plan = expand(workloads=["short", "vision"])
 
     assert 2 == plan.runs
-    assert "no images" in plan.skipped[0].reason
+    assert "does not support images" in plan.skipped[0].reason
 
 
 def test_a_request_longer_than_the_model_is_skipped() -> None:
@@ -294,7 +294,7 @@ def test_the_first_repeat_after_a_load_can_be_discarded() -> None:
 
 def test_what_is_off_decides_nothing() -> None:
     """A setting that is absent, false or empty is not part of the id: one that is added later changes none."""
-    assert identity._said({"a": None, "b": False, "c": [], "d": {"e": None}, "f": 0, "g": 0.0}) == {
+    assert identity._stated({"a": None, "b": False, "c": [], "d": {"e": None}, "f": 0, "g": 0.0}) == {
         "f": 0,
         "g": 0.0,
     }

@@ -26,7 +26,7 @@ KEPT = re.compile(
     r"|no_rope_layer_interval|.*hidden_act|hidden_activation|activation_function|mamba_ssm_(cache_)?dtype|use_mamba_kernels"
     r"|parallel_attn_output|time_step_rank|spatial_merge_size"
 )
-"""Fields that are kept though they decide no dimension: the model's name, its limits, and inputs of rules."""
+"""Fields that are kept although they decide no dimension: the model's name, its limits, and inputs of rules."""
 NOT_KEPT = re.compile(r"vision_(start|end).*")
 FIRST_VLLM = {
     "deepseek_v32": "0.11.2",
@@ -38,7 +38,7 @@ FIRST_VLLM = {
     "minimax_m3_vl": "0.24.0",
     "qwen3_5_moe": "0.17.1",
 }
-"""First release whose model registry has the architecture, among the read releases (0.11.2 to 0.33.0)."""
+"""First release whose model registry has the architecture, among the releases that were read (0.11.2 to 0.33.0)."""
 TARGET_HBM = 256 * GIB
 WEIGHT_SHARE = 0.6
 LABELS = {"none": "bf16", "fp8_block": "fp8", "fp8_channel": "fp8", "int4_group": "int4", "mxfp4": "mxfp4"}
@@ -49,15 +49,15 @@ def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: S
 
     Args:
         config: the parsed `config.json`.
-        name: the profile's name; None makes one from the config.
-        repeated: keys that the file names again in one object.
+        name: the profile's name; None derives it from the config.
+        repeated: keys that the file has more than once in one object.
 
     Raises:
         ConfigError: the config lacks a field that every model description needs.
     """
     arch = from_config(config)
     checkpoint, doubts = detect_checkpoint(config)
-    twice = [f"{key}: the config names it more than once, the last value is taken" for key in repeated]
+    twice = [f"{key}: the config has it more than once; the last value is used" for key in repeated]
     hf_id = str(config.get("_name_or_path") or "")
     named = bool(re.fullmatch(r"[\w.-]+/[\w.-]+", hf_id))
     tp, nodes = _spread(arch, checkpoint)
@@ -86,7 +86,7 @@ def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: S
     try:
         yamltext.parse(text, "config.json")
     except ConfigError as error:
-        raise ConfigError(f"holds what no profile can: {error.what}", where="config.json") from None
+        raise ConfigError(f"a profile cannot hold it: {error.what}", where="config.json") from None
     return text
 
 
@@ -97,23 +97,23 @@ def _checked(**facts: Any) -> ModelProfile:
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"]))
         raise ConfigError(
-            f"makes no profile: `{key}` {fault['msg']} (it is {yamltext.shown(fault['input'])})",
+            f"does not make a valid profile: `{key}` {fault['msg']} (got {yamltext.shown(fault['input'])})",
             where="config.json",
         ) from None
 
 
 def _spread(arch: Architecture, checkpoint: Checkpoint) -> tuple[int, int]:
-    """(tp, nodes): the fewest GPUs of 256 GiB whose weights leave 40 % of them to KV and activations."""
+    """(tp, nodes): the fewest GPUs of 256 GiB on which weights leave 40 % of the memory for KV and activations."""
+    size_per_rank = 0.0
     for tp in (1, 2, 4, 8):
-        held = weights.weight_bytes_per_rank(arch, checkpoint, Layout(tp=tp))
-        if arch.num_heads % tp == 0 and held <= WEIGHT_SHARE * TARGET_HBM:
+        size_per_rank = weights.weight_bytes_per_rank(arch, checkpoint, Layout(tp=tp))
+        if arch.num_heads % tp == 0 and size_per_rank <= WEIGHT_SHARE * TARGET_HBM:
             return tp, 1
-    held = weights.weight_bytes_per_rank(arch, checkpoint, Layout(tp=8))
-    return 8, 1 if held < 0.9 * TARGET_HBM else 2
+    return 8, 1 if size_per_rank < 0.9 * TARGET_HBM else 2
 
 
 def _kept(config: Mapping[str, Any], *, nested: bool = False) -> dict[str, Any]:
-    """Return all fields except those that decide nothing: an unknown field must keep the profile in doubt."""
+    """Return all fields except those known to decide nothing: an unknown field must leave the profile in doubt."""
     filled = kind_of(config.get("model_type")).fills
     kept: dict[str, Any] = {}
     for key, value in config.items():
@@ -133,23 +133,23 @@ def _slug(text: str) -> str:
 
 
 def _comments(arch: Architecture, checkpoint: Checkpoint, profile: ModelProfile) -> str:
-    held = weights.weight_bytes_per_rank(arch, checkpoint, Layout(tp=profile.tp))
+    size_per_rank = weights.weight_bytes_per_rank(arch, checkpoint, Layout(tp=profile.tp))
     params = f"{parameters(arch.total_params)}, {parameters(arch.active_params)} active"
     index = kv.indexer_bytes_per_token(arch)
     lines = [
         f"{profile.name}: written from its config.json by `bench profiles new`.",
-        f"Parameters {params}; MTP layers ({parameters(arch.parts.mtp)}) left out.",
-        f"KV {number(kv.kv_bytes_per_token(arch), 0)} B/token at 2 bytes a number, indexer {number(index, 0)}.",
-        f"Weights {size(held)} per GPU at tp {profile.tp}, the least that leaves 40 % of 256 GiB free.",
+        f"Parameters {params}, without MTP layers ({parameters(arch.parts.mtp)}).",
+        f"KV {number(kv.kv_bytes_per_token(arch), 0)} B/token at 2 bytes per number, indexer {number(index, 0)}.",
+        f"Weights {size(size_per_rank)} per GPU at tp {profile.tp}, the smallest tp that leaves 40 % of 256 GiB free.",
     ]
     if profile.unconfirmed:
-        lines += ["Could not be told:", *(f"  - {doubt}" for doubt in profile.unconfirmed)]
+        lines += ["Unknown or in doubt:", *(f"  - {doubt}" for doubt in profile.unconfirmed)]
     lines.append("To do: `serve` arguments per vLLM version with their source, `gated`, `sources`.")
     return "".join(f"# {line}\n" for line in lines)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Lists of numbers and short words on one line, the rest over several."""
+    """Lists of numbers and short words are on one line, other lists over several."""
 
 
 def _sequence(dumper: _Dumper, data: list[Any] | tuple[Any, ...]) -> yaml.SequenceNode:

@@ -198,7 +198,7 @@ def test_gemma_counts_its_embedding_once():
         "vocab_size": 262_144,
     }
     assert architecture.from_config(gemma).total_params == pytest.approx(999.9e6, rel=1e-3)
-    assert "Parameters 999.89M, 999.89M active; MTP layers (0) left out." in profile_text(gemma)
+    assert "Parameters 999.89M, 999.89M active, without MTP layers (0)." in profile_text(gemma)
 
 
 def test_files_that_cannot_be_read_or_written_end_in_one_message(tmp_path):
@@ -222,4 +222,4 @@ def test_of_a_repeated_key_the_last_value_is_taken_as_transformers_does(tmp_path
     assert done.exit_code == 0
     made = yaml.safe_load(done.output)
     assert made["config"]["vocab_size"] == 128_256
-    assert "vocab_size: the config names it more than once, the last value is taken" in made["unconfirmed"]
+    assert "vocab_size: the config has it more than once; the last value is used" in made["unconfirmed"]

@@ -84,6 +84,8 @@ def show_diff(
     """Print the changes between two versions."""
     changes = [
         replace(change, before=_shown(change.name, change.before), after=_shown(change.name, change.after))
+        if change.kind in {"flag", "env"}  # facts and findings hold no secret
+        else change
         for change in explain.diff(old, new)
     ]
     if as_json:
@@ -101,7 +103,7 @@ def show_diff(
 def show_rules(rules: Iterable[Rule]) -> None:
     """Print rules as a table."""
     show_rows(
-        ["rule", "vLLM", "severity", "when", "does", "says", "source"],
+        ["rule", "vLLM", "severity", "when", "effect", "message", "source"],
         [
             [
                 rule.id,

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from rocbench.stats import NAN, Values
 
+SHORTEST = 3
+"""Minimum figures on each side of a change point."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChangePoint:
@@ -20,7 +23,7 @@ class ChangePoint:
 
 
 def change_points(
-    series: Values, *, alpha: float = 0.01, shortest: int = 3, permutations: int = 999, seed: int = 0
+    series: Values, *, alpha: float = 0.01, permutations: int = 999, seed: int = 0
 ) -> list[ChangePoint]:
     """Change points of a series of nightly figures, in order of index.
 
@@ -31,35 +34,33 @@ def change_points(
     """
     x = np.asarray(series, dtype=float)
     rng = np.random.default_rng(seed)
-    found: list[tuple[int, float]] = []
+    changes: list[tuple[int, float]] = []
     pending = [(0, len(x))]
     while pending:
         start, stop = pending.pop()
         part = x[start:stop]
-        if len(part) < 2 * shortest or np.ptp(part) == 0:
+        if len(part) < 2 * SHORTEST or np.ptp(part) == 0:
             continue
-        statistic, split = _best_split(part, shortest)
-        as_large = sum(
-            _best_split(rng.permutation(part), shortest)[0] >= statistic for _ in range(permutations)
-        )
+        statistic, split = _best_split(part)
+        as_large = sum(_best_split(rng.permutation(part))[0] >= statistic for _ in range(permutations))
         p = (1 + as_large) / (1 + permutations)
         if p <= alpha:
-            found.append((start + split, p))
+            changes.append((start + split, p))
             pending += [(start, start + split), (start + split, stop)]
-    found.sort()
-    edges = [0, *(index for index, _ in found), len(x)]
+    changes.sort()
+    edges = [0, *(index for index, _ in changes), len(x)]
     points = []
-    for (index, p), before, after in zip(found, edges, edges[2:], strict=False):
+    for (index, p), before, after in zip(changes, edges, edges[2:], strict=False):
         level = float(x[before:index].mean())
         points.append(ChangePoint(index, float(x[index:after].mean()) / level - 1 if level else NAN, p))
     return points
 
 
-def _best_split(x: npt.NDArray[np.float64], shortest: int) -> tuple[float, int]:
+def _best_split(x: npt.NDArray[np.float64]) -> tuple[float, int]:
     """Largest two-sample t statistic (pooled variance) over all splits, and its index."""
     n = len(x)
     x = x - x.mean()
-    left = np.arange(shortest, n - shortest + 1)
+    left = np.arange(SHORTEST, n - SHORTEST + 1)
     sums, squares = np.cumsum(x), np.cumsum(x**2)
     mean_left, mean_right = sums[left - 1] / left, -sums[left - 1] / (n - left)
     within = squares[-1] - left * mean_left**2 - (n - left) * mean_right**2

@@ -27,10 +27,6 @@ class Estimate:
     """Users whose ISL, images and OSL fit into the KV caches of all engines; more are queued or preempted."""
     roofline_output_throughput: float | None = None
     """Upper bound of output tokens/s: no server on this hardware can exceed it."""
-    roofline_limiter: str | None = None
-    """The limiting resource: memory, compute, collectives or latency."""
-    ttft_bound_ms: float | None = None
-    """Minimum TTFT of a single request."""
     duration_s: float | None = None
     """Warm-up, window and tail, with steps at the assumed share of the speed that physics expects."""
     server_load_s: float | None = None
@@ -88,8 +84,6 @@ def estimate(
         kv_capacity_tokens=capacity.tokens if capacity else None,
         users_that_fit=plan.dp * kv.users_that_fit(capacity, arch, plan, tokens) if capacity else None,
         roofline_output_throughput=best.output_throughput if best else None,
-        roofline_limiter=best.limiter if best else None,
-        ttft_bound_ms=best.ttft_s * 1e3 if best else None,
         duration_s=sum(
             measurement_s(load, min(concurrency or seqs, seqs), max_requests(load, concurrency), request_s)
         ),

@@ -90,18 +90,12 @@ class Facts:
     visible_devices_differ: bool
     """True if HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES are both given, not empty, and differ."""
     aiter: bool
-    aiter_linear: bool | None
     aiter_moe: bool | None
-    aiter_rmsnorm: bool | None
     aiter_mla: bool | None
-    aiter_mha: bool | None
     aiter_fp8bmm: bool | None
     aiter_fp4bmm: bool | None
     aiter_moe_a4w4_dsv4: bool | None
     aiter_moe_situv2: bool | None
-    aiter_unified_attention: bool | None
-    aiter_fusion_shared_experts: bool | None
-    aiter_custom_ar: bool | None
     offload: bool
     """True if the KV cache is offloaded to host memory."""
     offload_by: str

@@ -181,6 +181,14 @@ def test_a_difference_of_two_versions_takes_no_third_and_may_be_none():
     assert refused.where == "--vllm"
 
 
+def test_a_difference_shows_facts_and_findings():
+    """Only flags and variables can hold a secret: facts and findings are shown."""
+    output = CliRunner().invoke(app, ["explain", "kimi-k2.5", "--diff", "0.16.0", "0.33.0", "--json"]).output
+    changes = {(change["kind"], change["name"]): change for change in json.loads(output)}
+    assert changes["fact", "heads"]["before"] == "16"
+    assert changes["warning", "noop-env"]["before"] == "reported"
+
+
 def test_another_version_than_the_installed_one_is_told(tmp_path):
     """Flags of one version held against another differ for that alone."""
     for name, prints in (("vllm", "0.33.0 --served-model-name"), ("python", "[]")):

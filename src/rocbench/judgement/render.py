@@ -154,7 +154,9 @@ def _page(
     as_markdown: bool,
 ) -> str:
     """A table, and lines below it; empty lines are left out."""
-    table = plaintable.markdown_table(header, rows) if as_markdown else plaintable.text_table(header, rows, width)
+    table = (
+        plaintable.markdown_table(header, rows) if as_markdown else plaintable.text_table(header, rows, width)
+    )
     notes = [f"* {harmless.safe_markdown(line)}" if as_markdown else line for line in lines if line]
     return "\n".join([table, "", *notes]) + "\n"
 

@@ -118,7 +118,7 @@ def _effects(
     table: PublishedTable, groups: Sequence[Sequence[PublishedLevel]], end: Literal[0, 1], alpha: float
 ) -> list[stats.Effect]:
     """Relative effect of each group of levels with the CoVs at one end of their bounds."""
-    found = []
+    effects = []
     for group in groups:
         n = table.repeats * len(group)
         base, arm = (
@@ -128,8 +128,8 @@ def _effects(
                 ([level.arm for level in group], table.arm.cov),
             )
         )
-        found.append(stats.welch_from_moments(base, arm, 1 - alpha).relative())
-    return found
+        effects.append(stats.welch_from_moments(base, arm, 1 - alpha).relative())
+    return effects
 
 
 def _sd_log(cov: float) -> float:

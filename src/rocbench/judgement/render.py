@@ -56,8 +56,8 @@ def comparison(
         synthetic(result.synthetic),
     ]
     lines.append(
-        f"change of {b} against {a}; {settings.alpha:.0%} level after Holm over {len(frame)} verdicts; a change within"
-        f" +-{settings.min_effect:.1%} is the same"
+        f"change of {b} against {a}; {settings.alpha:.0%} level with Holm's correction over {len(frame)} verdicts;"
+        f" a change within +-{settings.min_effect:.1%} counts as the same"
     )
     return _page(*table, lines, width, as_markdown=as_markdown)
 

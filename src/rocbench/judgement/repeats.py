@@ -17,10 +17,10 @@ BCA_FROM = 10
 
 
 def repeats_needed(n: float) -> str:
-    """Needed repeats as text: `n of about 12`, or advice against so many."""
+    """Needed repeats as text: `needs about n=12`, or advice against so many."""
     if n > MOST_REPEATS:
         return f"not worth measuring: more than {MOST_REPEATS} repeats per side"
-    return f"n of about {n:g}"
+    return f"needs about n={n:g}"
 
 
 def summary(

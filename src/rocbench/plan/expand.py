@@ -7,7 +7,7 @@ runs (cell and repeat) made on it, in order: restarts, interleaving and ablation
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -42,7 +42,7 @@ from rocbench.redact import lift_flags, masked_entry
 from rocbench.rules.resolve import ServeRequest, resolve
 from rocbench.settings import matrix
 from rocbench.settings.blocks import blocks_of
-from rocbench.settings.schema import CELL_AXES, ModelProfile, Sweep, SweepModel, Workload
+from rocbench.settings.schema import CELL_AXES, Hardware, ModelProfile, Sweep, SweepModel, Workload
 
 __all__ = [
     "Cell",
@@ -60,6 +60,27 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One entry of `models` at one combination of axes, with everything that decides its server and cells."""
+
+    sweep: Sweep
+    sources: Sources
+    overrides: Overrides
+    model: SweepModel
+    axes: Axes
+
+    @property
+    def server_axes(self) -> dict[str, Any]:
+        """The axes that make the server; the others are of its cells."""
+        return {name: value for name, value in self.axes.items() if name not in CELL_AXES}
+
+    @property
+    def name(self) -> str:
+        """The configuration's name: the model and the axes of the server."""
+        return configuration_name(self.model.profile, self.axes)
+
+
 def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -> Plan:
     """Return the whole plan. Faults are collected, not raised, so that a user sees all of them at once."""
     overrides = overrides or Overrides()
@@ -72,30 +93,29 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         before = len(groups)
         model = entry if isinstance(entry, SweepModel) else SweepModel(profile=entry)
         for axes in _axes(sweep, model):
-            where = configuration_name(model.profile, axes)
+            each = _Entry(sweep, sources, overrides, model, axes)
             try:
-                group = _group(sweep, sources, overrides, model, axes, len(groups), skipped)
+                group = _group(each, len(groups), skipped)
             except BenchError as error:
-                if not _selects(sweep, sources, overrides, model, axes):
-                    continue
-                faults.append(PlanFault(where, error.text()))
+                if _has_selected_cell(each):
+                    faults.append(PlanFault(each.name, error.text()))
                 continue
             if not (group.cells or group.searches):
                 continue
             if group.resolution is not None and not overrides.force:
                 faults += [
                     PlanFault(
-                        where,
+                        each.name,
                         f"{f.message} [rule {f.rule}; {f.source}]" + (f"\n  fix: {f.fix}" if f.fix else ""),
                     )
                     for f in group.resolution.contradictions
                 ]
             if refused := unknown_to_vllm(sweep, group, overrides):
-                faults.append(PlanFault(where, refused))
+                faults.append(PlanFault(each.name, refused))
             if sweep.server.kind == "container" and group.image(sweep) is None:
-                faults.append(PlanFault(where, no_image(group)))
+                faults.append(PlanFault(each.name, no_image(group)))
             if wrong := wrong_gpus(group, sweep.server):
-                faults.append(PlanFault(where, wrong))
+                faults.append(PlanFault(each.name, wrong))
             groups.append(group)
             notes |= dict.fromkeys(c.estimate.in_doubt for c in group.cells if c.estimate.in_doubt)
         mixed_arms, arm_notes = arms.judge(groups[before:], sweep)
@@ -126,53 +146,33 @@ def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
     return combined
 
 
-def _group(
-    sweep: Sweep,
-    sources: Sources,
-    overrides: Overrides,
-    model: SweepModel,
-    axes: Axes,
-    index: int,
-    skipped: list[Skip],
-) -> Group:
-    server_axes = _server_axes(axes)
+def _group(entry: _Entry, index: int, skipped: list[Skip]) -> Group:
+    sweep, sources, model = entry.sweep, entry.sources, entry.model
     profile = sources.models.get(model.profile)
-    vllm = overrides.vllm or str(server_axes.get("vllm") or "") or model.vllm or sweep.vllm
+    vllm = entry.overrides.vllm or str(entry.server_axes.get("vllm") or "") or model.vllm or sweep.vllm
     resolution = None
     if profile is not None and sources.hardware is not None and sweep.server.kind != "attached":
-        resolution = resolve(_request(sweep, sources, profile, vllm, overrides, model, server_axes))
+        resolution = resolve(_request(entry, profile, sources.hardware, vllm))
     group = Group(
-        server_id=f"{index + 1:02d}-{_slug(configuration_name(model.profile, server_axes))}",
+        server_id=f"{index + 1:02d}-{_slug(entry.name)}",
         model=model.profile,
         profile=profile,
         hardware=sources.hardware,
         vllm=vllm,
-        axes=server_axes,
+        axes=entry.server_axes,
         resolution=resolution,
         cells=(),
     )
     return replace(
         group,
-        cells=tuple(_cells(sweep, sources, overrides, model, axes, group, skipped)),
-        searches=tuple(_searches(sweep, sources, overrides, model, axes, group, skipped)),
+        cells=tuple(_cells(entry, group, skipped)),
+        searches=tuple(_searches(entry, group, skipped)),
     )
 
 
-def _server_axes(axes: Axes) -> dict[str, Any]:
-    return {name: value for name, value in axes.items() if name not in CELL_AXES}
-
-
-def _request(
-    sweep: Sweep,
-    sources: Sources,
-    profile: ModelProfile,
-    vllm: str | None,
-    overrides: Overrides,
-    model: SweepModel,
-    axes: Axes,
-) -> ServeRequest:
+def _request(entry: _Entry, profile: ModelProfile, hardware: Hardware, vllm: str | None) -> ServeRequest:
     """Collect everything that decides the flags. Later wins: sweep, model entry, axis, command line."""
-    assert sources.hardware is not None
+    sweep, overrides, model, axes = entry.sweep, entry.overrides, entry.model, entry.server_axes
     axis_env = {name[4:]: str(value) for name, value in axes.items() if name.startswith("env.")}
     axis_args = {
         name: value
@@ -186,7 +186,7 @@ def _request(
     )
     return ServeRequest(
         profile=profile,
-        hardware=sources.hardware,
+        hardware=hardware,
         vllm=vllm,
         tp=overrides.tp or axes.get("tp") or model.tp,
         aiter=next(
@@ -198,7 +198,7 @@ def _request(
         force=overrides.force,
         offload_compared=arms.compares_offload(sweep),
         multi_turn=any(
-            (dataset := sources.workloads[name].dataset) is not None and dataset.multi_turn
+            (dataset := entry.sources.workloads[name].dataset) is not None and dataset.multi_turn
             for name in model.workloads or sweep.workloads
         ),
     )
@@ -221,20 +221,13 @@ def _flags(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _cells(
-    sweep: Sweep,
-    sources: Sources,
-    overrides: Overrides,
-    model: SweepModel,
-    axes: Axes,
-    group: Group,
-    skipped: list[Skip],
-) -> Iterator[Cell]:
-    blocks, ids = blocks_of(sweep, model), set()
-    loads = _load_differences(sweep, model, blocks, axes)
+def _cells(entry: _Entry, group: Group, skipped: list[Skip]) -> Iterator[Cell]:
+    axes, workloads = entry.axes, entry.sources.workloads
+    blocks, ids = blocks_of(entry.sweep, entry.model), set()
+    loads = _load_differences(entry.sweep, entry.model, blocks, axes)
     for index, name, level in _points(blocks, axes):
-        cell = cell_at(blocks[index][0], group, sources.workloads[name], level, loads[index].get(name))
-        if not _selected(sweep, overrides, group, name, level, cell.key):
+        cell = cell_at(blocks[index][0], group, workloads[name], level, loads[index].get(name))
+        if not _selected(entry, name, level, cell.key):
             continue
         if isinstance(cell, Skip):
             skipped.append(cell)
@@ -284,23 +277,16 @@ def _load_facts(sweep: Sweep) -> Axes:
     return sweep.load.model_dump(exclude={"shape"}) | sweep.load.shape.model_dump()
 
 
-def _searches(
-    sweep: Sweep,
-    sources: Sources,
-    overrides: Overrides,
-    model: SweepModel,
-    axes: Axes,
-    group: Group,
-    skipped: list[Skip],
-) -> Iterator[Workload]:
+def _searches(entry: _Entry, group: Group, skipped: list[Skip]) -> Iterator[Workload]:
     """Yield workloads with a search whose lowest level this server can run."""
-    if sweep.search is None:
+    search = entry.sweep.search
+    if search is None:
         return
-    for name in _workloads(sweep, model, axes):
-        workload = sources.workloads[name]
-        key = f"{configuration_name(model.profile, group.axes)}/{workload.name}/search"
-        lowest = cell_at(sweep, group, workload, level_of(sweep, sweep.search.low))
-        if not _selected(sweep, overrides, group, name, Level(), key):
+    for name in _workloads(entry.sweep, entry.model, entry.axes):
+        workload = entry.sources.workloads[name]
+        key = f"{entry.name}/{workload.name}/search"
+        lowest = cell_at(entry.sweep, group, workload, level_of(entry.sweep, search.low))
+        if not _selected(entry, name, Level(), key):
             continue
         if isinstance(lowest, Skip):
             skipped.append(Skip(key, lowest.reason))
@@ -312,31 +298,25 @@ def _workloads(sweep: Sweep, model: SweepModel, axes: Axes) -> list[str]:
     return [axes["workload"]] if "workload" in axes else list(model.workloads or sweep.workloads)
 
 
-def _selected(
-    sweep: Sweep, overrides: Overrides, group: Group, workload: str, level: Level, key: str
-) -> bool:
+def _selected(entry: _Entry, workload: str, level: Level, key: str) -> bool:
     """Return True if the matrix does not exclude a cell and --only matches it."""
-    facts = dict(group.axes) | {
-        "model": group.model,
+    facts = entry.server_axes | {
+        "model": entry.model.profile,
         "workload": workload,
         "concurrency": level.concurrency,
         "rate": level.rate,
     }
-    return not matrix.excluded(sweep.matrix, facts) and _matches(overrides.only, key)
+    return not matrix.excluded(entry.sweep.matrix, facts) and _matches(entry.overrides.only, key)
 
 
-def _selects(sweep: Sweep, sources: Sources, overrides: Overrides, model: SweepModel, axes: Axes) -> bool:
-    """Return True if a cell of an impossible server is selected: a server without selected cells is not an error."""
-    server_axes = _server_axes(axes)
-    group = Group("", model.profile, None, None, None, server_axes, None, ())
-    name = configuration_name(model.profile, server_axes)
+def _has_selected_cell(entry: _Entry) -> bool:
+    """Return True if a cell is selected. An impossible server without selected cells is not an error."""
+    sweep, model, axes = entry.sweep, entry.model, entry.axes
     levels = [(workload, level, level.label) for _, workload, level in _points(blocks_of(sweep, model), axes)]
     if sweep.search is not None:
         levels += [(workload, Level(), "search") for workload in _workloads(sweep, model, axes)]
     return any(
-        _selected(
-            sweep, overrides, group, workload, level, f"{name}/{sources.workloads[workload].name}/{label}"
-        )
+        _selected(entry, workload, level, f"{entry.name}/{entry.sources.workloads[workload].name}/{label}")
         for workload, level, label in levels
     )
 

@@ -19,24 +19,24 @@ def version(vllm: str | None, names: Names) -> list[Finding]:
     if vllm is None:
         what = "the vLLM version is unknown: rules and defaults that depend on it stay undecided"
         return [_finding("version", what, "", "give it with --vllm, or let bench ask the server")]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     check = "check with bench explain --check"
     if is_development(vllm):
         what = f"{vllm} is a development version; the rules for {release(vllm)} apply"
-        found.append(_finding("version", what))
+        findings.append(_finding("version", what))
     if release(vllm) > release(last):
         what = f"vLLM {vllm} is newer than {last}, the last release whose source was read: rules may have changed"
-        found.append(_finding("version", what, fix=check))
+        findings.append(_finding("version", what, fix=check))
     if release(first) < release(vllm) < release(last) and not _read(vllm, names):
         what = (
             f"the source of vLLM {vllm} was not read: it may already have flags that are listed from a later "
             "release on, and may lack flags that are listed until an earlier one"
         )
-        found.append(_finding("version", what, fix=check))
+        findings.append(_finding("version", what, fix=check))
     if release(vllm) < release(first):
         what = f"vLLM {vllm} is older than {first}, the first release whose source was read"
-        found.append(_finding("version", what))
-    return found
+        findings.append(_finding("version", what))
+    return findings
 
 
 def _finding(rule: str, what: str, source: str = "", fix: str = "") -> Finding:
@@ -51,22 +51,22 @@ def _read(vllm: str, names: Names) -> bool:
 
 def unknown_names(flags: Iterable[str], env: Iterable[str], vllm: str | None, names: Names) -> list[Finding]:
     """Flags and VLLM_ variables that this version does not have."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     version_text = f"vLLM {vllm}" if vllm else "any vLLM"
     for root in dict.fromkeys(flag.partition(".")[0] for flag in flags):
         if (hint := missing(root, vllm, names)) is not None:
             what = f"--{root} is not a known flag of {version_text}"
             if (variable := root.replace("-", "_").upper()) in names.env:
                 what += f"; the variable {variable} is set as env.{variable}"
-            found.append(_finding("unknown-flag", what + hint, ARG_UTILS))
+            findings.append(_finding("unknown-flag", what + hint, ARG_UTILS))
     for name in env:
         if not name.isupper() and name.upper() in names.env:
             what = f"{name} has no effect: the variable is {name.upper()}, and case matters"
-            found.append(_finding("unknown-env", what, ENVS))
+            findings.append(_finding("unknown-env", what, ENVS))
         if name.startswith("VLLM_") and (hint := missing(name, vllm, names)) is not None:
             what = f"{name} is not a variable of {version_text}{hint}: it has no effect"
-            found.append(_finding("unknown-env", what, ENVS))
-    return found
+            findings.append(_finding("unknown-env", what, ENVS))
+    return findings
 
 
 def missing_part(part: str, table: RuleTable, vllm: str | None) -> Finding:

@@ -143,7 +143,7 @@ class _Reader:
         return leaf
 
     def fills(self, key: str) -> tuple[Fill, ...]:
-        found: list[Fill] = []
+        fills: list[Fill] = []
         accepted = {
             self.name("accept", name): self.test("accept", name, raw)
             for name, raw in self.mapped("accept").items()
@@ -155,10 +155,10 @@ class _Reader:
             if leaf.isupper():
                 if not isinstance(value, str):
                     raise self.fail(f"{key}.{name}", f"must be text, not {value!r}")
-                found.append(Fill(leaf, value, accept))
+                fills.append(Fill(leaf, value, accept))
             elif isinstance(value, str) and "{" in value:
                 self.check_template(f"{key}.{name}", value)
-                found.append(Fill(leaf, value, accept))
+                fills.append(Fill(leaf, value, accept))
             else:
                 try:
                     typed = leaves({name: value}, self.names, "")
@@ -167,10 +167,10 @@ class _Reader:
                 choices = self.names.values.get(leaf, {})
                 if choices and value not in choices:
                     raise self.fail(f"{key}.{name}", f"cannot be {value!r}{nearest(str(value), choices)}")
-                found += [Fill(*item, accept) for item in typed.items()]
+                fills += [Fill(*item, accept) for item in typed.items()]
         if accepted and key == "set":
             raise self.fail(f"accept.{next(iter(accepted))}", "is not set by this rule")
-        return tuple(found)
+        return tuple(fills)
 
     def test(self, key: str, name: str, raw: Any) -> Test:
         """A test of a flag's or variable's value; for a variable with bounds, the value is read as a number."""
@@ -195,22 +195,22 @@ class _Reader:
                 raise self.fail(f"{key}.{leaf}", f"is not in vLLM {version}, which is in the rule's range")
 
     def bars(self) -> tuple[Bar, ...]:
-        found = [
+        bars = [
             Bar(self.name("unset", name), lambda _: True, "should be unset") for name in self.listed("unset")
         ]
         for key, keep in (("forbid", True), ("allow", False)):
             for name, raw in self.mapped(key).items():
                 test = self.test(key, name, raw)
                 shown = f"must {'not ' if keep else ''}be {_shown(raw)}"
-                found.append(Bar(self.name(key, name), test if keep else negated(test), shown))
-        return tuple(found)
+                bars.append(Bar(self.name(key, name), test if keep else negated(test), shown))
+        return tuple(bars)
 
     def moves(self) -> tuple[Move, ...]:
-        found: list[Move] = []
+        moves: list[Move] = []
         for variable, target in self.mapped("replace").items():
             flag, _, value = str(target).partition("=")
-            found.append(Move(self.name("replace", variable), self.name("replace", flag), value or None))
-        return tuple(found)
+            moves.append(Move(self.name("replace", variable), self.name("replace", flag), value or None))
+        return tuple(moves)
 
 
 def _as_number(text: str) -> float | None:
@@ -251,8 +251,8 @@ def parse_names(file: str, data: Mapping[str, Any], other: Mapping[str, str]) ->
             env={key: name(raw or {}, "str") for key, raw in data["env"].items()}
             | {key: Name() for key in other},
             values={
-                flag: {value: name(raw or {}, "str") for value, raw in found.items()}
-                for flag, found in data.get("values", {}).items()
+                flag: {value: name(raw or {}, "str") for value, raw in values.items()}
+                for flag, values in data.get("values", {}).items()
             },
         )
     except (KeyError, AttributeError) as error:
@@ -274,28 +274,28 @@ def parse_parts(file: str, data: Mapping[str, Any], names: Names) -> dict[str, A
 
 def parse_defaults(file: str, data: Mapping[str, Any], names: Names) -> tuple[Default, ...]:
     """`defaults.yaml`: the pinned defaults, per version and platform."""
-    found: list[Default] = []
+    defaults: list[Default] = []
     for raw in data["defaults"]:
         reader = _Reader(file, {"id": raw.get("flag", "?"), "platform": "any"} | raw, names)
         reader.choice("platform", Platform)
         span = reader.span = reader.read_span()
         reader.raw = dict(reader.raw) | {"set": {raw["flag"]: raw["value"]}}
         (fill,) = reader.fills("set")
-        found.append(
+        defaults.append(
             Default(fill.name, fill.value, reader.raw["platform"], span, reader.condition(), raw["source"])
         )
-    return tuple(found)
+    return tuple(defaults)
 
 
 def parse_reasons(file: str, data: Mapping[str, Any], names: Names) -> dict[str, str | dict[str, str]]:
     """`reasons.yaml`: the effect of a value, by name, or by name and value."""
-    found: dict[str, str | dict[str, str]] = {}
+    reasons: dict[str, str | dict[str, str]] = {}
+    reader = _Reader(file, {"id": "reasons"}, names)
     for key, raw in data["reasons"].items():
-        reader = _Reader(file, {"id": "reasons"}, names)
         texts = raw if isinstance(raw, Mapping) else {"*": raw}
         for text in texts.values():
             reader.check_template(key, str(text).replace("{value}", ""))
-        found[reader.name("reasons", key)] = (
+        reasons[reader.name("reasons", key)] = (
             raw if isinstance(raw, str) else {str(k): v for k, v in raw.items()}
         )
-    return found
+    return reasons

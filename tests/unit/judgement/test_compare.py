@@ -50,7 +50,7 @@ def test_repeats_that_nobody_should_make_are_not_asked_for():
     """Above a night's worth the difference is called not worth measuring, in a comparison and in a gate."""
     row = {"verdict": "cannot tell", "n_needed": 5956.0, "note": ""}
     assert render.verdict(row) == "cannot tell (not worth measuring: more than 100 repeats per side)"
-    assert render.verdict(row | {"n_needed": 100.0}) == "cannot tell (n of about 100)"
+    assert render.verdict(row | {"n_needed": 100.0}) == "cannot tell (needs about n=100)"
     figures = {"effect": 0.0, "low": -0.1, "high": 0.1, "n_a": 5, "n_b": 5, "dropped_a": 0, "dropped_b": 0}
     assert gate._detail(figures, 5956).endswith("; not worth measuring: more than 100 repeats per side")
 

@@ -296,12 +296,12 @@ def test_a_run_is_no_baseline_of_itself(command, runs, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("limits: [median_ttft_ms < fast]", "no limit such as"),
+        ("limits: [median_ttft_ms < fast]", "not a limit such as"),
         ("relative: [{metric: model}]", "not a result"),
         ("relative: [{metric: output_throughput, worse_by: 5}]", "write 5%"),
         ("relativ: []", "did you mean 'relative'"),
         ("relative: [{metric: output_throughput, where: {model: other}}]", "no cell"),
-        ("relative: []\nlimits: [model <= 3]", "model is no number"),
+        ("relative: []\nlimits: [model <= 3]", "model is not a number"),
     ],
 )
 def test_bad_rules_are_refused(command, runs, tmp_path, text, message):

@@ -69,7 +69,7 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         private.write(context, json.dumps(simulation_context(group, sweep, folder.name), indent=2))
         env["ROCBENCH_SIM"] = str(context)
         command = (*SIMULATOR, *argv)
-    elif server.kind in ("process", "container"):
+    elif starts_vllm(server):
         served = _local(model) if served == model else served
         model = _local(model)
         command = (*(server.command or ("vllm",)), "serve", model, *argv[1:])
@@ -91,8 +91,13 @@ def server_spec(group: Group, sweep: Sweep, folder: Path, port: int | None = Non
         image=group.image(sweep),
         runtime=server.runtime,
         dev_mode=server.dev_mode,
-        gated=bool(profile and profile.gated and server.kind in ("process", "container")),
+        gated=bool(profile and profile.gated and starts_vllm(server)),
     )
+
+
+def starts_vllm(server: Server) -> bool:
+    """True if bench starts vLLM on this node, as a process or in a container."""
+    return server.kind in {"process", "container"}
 
 
 def settings_of(group: Group) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -139,7 +144,7 @@ def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ..
     Raises:
         NodeFault: too few GPUs are visible or free.
     """
-    if server.kind not in ("process", "container") or group.resolution is None or group.hardware is None:
+    if not starts_vllm(server) or group.resolution is None or group.hardware is None:
         return ()
     if group.hardware.gpu is None:
         return server.gpus or ()
@@ -257,23 +262,32 @@ def load_spec(
         api_key=running.spec.api_key,
         headers=running.spec.headers,
         insecure=running.spec.insecure,
-        vocab_size=client.vocab_size or vocabulary(group),
-        tokenizer=client.tokenizer or own_tokenizer(group, sweep, run.cell.workload),
     )
-    spec = load_on(target, sweep, run, run_id, client)
+    spec = load_on(with_tokens(target, group, sweep, run.cell.workload, client), sweep, run, run_id, client)
     if spec.cpus is not None:
         return spec
     server_pids = [process.pid for process in running.processes()]
     return replace(spec, cpus=for_client(choose_workers(spec), server_pids))
 
 
-def own_tokenizer(group: Group, sweep: Sweep, workload: schema.Workload) -> str | None:
+def with_tokens(
+    target: Target, group: Group, sweep: Sweep, workload: schema.Workload, client: ClientOptions
+) -> Target:
+    """A target with its tokenizer and vocabulary size: the client's options, else the model's own."""
+    return replace(
+        target,
+        vocab_size=client.vocab_size or _vocabulary(group),
+        tokenizer=client.tokenizer or _own_tokenizer(group, sweep, workload),
+    )
+
+
+def _own_tokenizer(group: Group, sweep: Sweep, workload: schema.Workload) -> str | None:
     """Folder of the model's tokenizer, if prompts are text and a real server has it on this machine.
 
     Without it the number of text tokens is an estimate, and that of image tokens, the rest, has the same error.
     """
     text = workload.images is not None or workload.dataset is not None or workload.api == "chat"
-    if not text or sweep.server.kind not in ("process", "container") or group.resolution is None:
+    if not text or not starts_vllm(sweep.server) or group.resolution is None:
         return None
     model = group.resolution.model
     cached = hub_cache(os.environ) / f"models--{model.replace('/', '--')}" / "snapshots"
@@ -311,7 +325,7 @@ def load_on(target: Target, sweep: Sweep, run: Run, run_id: str, client: ClientO
     )
 
 
-def vocabulary(group: Group) -> int | None:
+def _vocabulary(group: Group) -> int | None:
     """Vocabulary size from the profile, else from the model's config; None if unknown."""
     if group.profile is None:
         return None

@@ -61,12 +61,7 @@ def _cells(plan: Plan) -> Iterator[tuple[Group, Cell]]:
 
 
 def _spec(plan: Plan, group: Group, cell: Cell, client: ClientOptions) -> LoadSpec:
-    target = Target(
-        base_url=_UNUSED_URL,
-        model=group.model,
-        vocab_size=client.vocab_size or bind.vocabulary(group),
-        tokenizer=client.tokenizer or bind.own_tokenizer(group, plan.sweep, cell.workload),
-    )
+    target = bind.with_tokens(Target(_UNUSED_URL, group.model), group, plan.sweep, cell.workload, client)
     return bind.load_on(target, plan.sweep, Run(cell, 1), "plan", client)
 
 

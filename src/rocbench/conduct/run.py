@@ -69,7 +69,7 @@ class RunOptions:
     reap: bool = False
     """Stop servers that an earlier bench left behind."""
     despite_doctor: bool = False
-    stands: frozenset[Key] = frozenset()
+    accepted: frozenset[Key] = frozenset()
     """Keys of invalid rows that a resumed run does not measure again."""
     part: PlanPart | None = None
 
@@ -125,7 +125,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         if elsewhere is None:
             if plan.sweep.server.kind == "attached" and plan.groups:
                 bind.reach_attached(plan.groups[0], plan.sweep)
-            if _starts_servers(plan):
+            if bind.starts_vllm(plan.sweep.server):
                 stack.enter_context(node_lock())
             _look_for_orphans(plan, options, screen)
         folder = _folder(plan, options, stack, screen)
@@ -172,18 +172,13 @@ def _require_secrets(conductor: Conductor) -> None:
             bind.settings_of(launch.group)
 
 
-def _starts_servers(plan: Plan) -> bool:
-    """True if this run starts real servers on this node."""
-    return plan.sweep.server.kind in {"process", "container"}
-
-
 def _refuse_many_hosts(plan: Plan) -> None:
     """Refuse a server over several nodes, unless vLLM's Ray executor starts it on the other hosts.
 
     Raises:
         InputError: a server needs a command on each host.
     """
-    for group in plan.groups if _starts_servers(plan) else ():
+    for group in plan.groups if bind.starts_vllm(plan.sweep.server) else ():
         resolution = group.resolution
         if resolution is not None and resolution.facts.nodes > 1 and not multinode.by_ray(resolution):
             raise InputError(
@@ -202,10 +197,10 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
         NodeFault: such a server runs, and this run starts real servers.
     """
     resumed = options.part.scratch if options.part else options.out if options.resume else None
-    own_folder = resumed.resolve() if resumed and not _starts_servers(plan) else None
+    own_folder = resumed.resolve() if resumed and not bind.starts_vllm(plan.sweep.server) else None
     for orphan in orphans.find():
         reap = options.reap or (own_folder is not None and own_folder in Path(orphan.folder).parents)
-        if reap or _starts_servers(plan) or orphan.doubt:
+        if reap or bind.starts_vllm(plan.sweep.server) or orphan.doubt:
             orphans.end_or_refuse(orphan, reap_it=reap, tell=screen.note)
         else:
             screen.note(f"an earlier bench left a server behind: {orphan.text()}; stop it with --reap")
@@ -267,7 +262,7 @@ def _conductor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolde
     if options.resume:
         answered = conductor.answered()
         conductor.redo |= {
-            key for key in remaining.invalid(folder.rows) - options.stands if key[0] not in answered
+            key for key in remaining.invalid(folder.rows) - options.accepted if key[0] not in answered
         }
     conductor.late = options.part.late if options.part else frozenset(conductor.redo)
     return conductor
@@ -324,7 +319,7 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
         NodeFault: a `must` check failed before a nightly run.
     """
     hardware = plan.groups[0].hardware if plan.groups else None
-    if not _starts_servers(plan) or hardware is None or hardware.gpu is None:
+    if not bind.starts_vllm(plan.sweep.server) or hardware is None or hardware.gpu is None:
         return
     checks = doctor.examine(left_servers=orphans.check(), gpus=hardware.gpus, environs=_environs(plan))
     manifest = folder.read_json("manifest.json")

@@ -58,10 +58,10 @@ def read_cpu_wait(
     members: Iterable[ProcessIdentity],
     proc: Path = _PROC,
     cgroups: Path = _CGROUPS,
-    affinity: Callable[[int], Collection[int]] | None = None,
+    affinity: Callable[[int], Collection[int]] = os.sched_getaffinity,
 ) -> Reading:
     """Read the threads of these processes, without ended ones; none in a kernel without schedstat."""
-    allowed = affinity or getattr(os, "sched_getaffinity", None)
+
     threads: dict[tuple[int, int], ThreadTime] = {}
     groups: set[Path] = set()
     for member in members:
@@ -73,7 +73,7 @@ def read_cpu_wait(
                 with suppress(OSError, ValueError):
                     with open(path / "schedstat", "rb") as file:
                         run_ns, wait_ns = file.read().split()[:2]
-                    cpus = frozenset(allowed(int(path.name))) if allowed else frozenset()
+                    cpus = frozenset(affinity(int(path.name)))
                     spent = ThreadTime(int(run_ns) / 1e9, int(wait_ns) / 1e9, cpus)
                     threads[member.pid, int(path.name)] = spent
     throttled = {str(group): seconds for group in groups if (seconds := _throttled_s(group)) is not None}

@@ -10,14 +10,15 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar, Self
 
 from rocbench import baseurl
 from rocbench.probe import amd_smi, identify
 from rocbench.probe.amd_library import Library
+from rocbench.probe.monitor import Monitor
 from rocbench.probe.sockets import Sockets
 from rocbench.processes import ProcessIdentity
 from rocbench.records import GpuSample
@@ -40,8 +41,8 @@ _shown: set[str] = set()
 
 
 @dataclass(slots=True)
-class Telemetry:
-    """Readings while the context is open. Without a source it stays empty."""
+class Telemetry(Monitor):
+    """Readings while the context is open; empty without a source."""
 
     read: Callable[[int], Reading | None] | None = None
     gpus: tuple[int, ...] = ()
@@ -64,22 +65,15 @@ class Telemetry:
     _first_pids: set[int | None] | None = field(default=None, repr=False)
     """Processes found first on the GPUs of an attached server."""
     _residency: dict[int, int] = field(default_factory=dict, repr=False)
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
     _last_ns: int = 0
+    _JOIN_S: ClassVar[float] = 2.0
+    """A thread that is stuck in the driver is abandoned."""
 
-    def start(self) -> None:
-        """Start to read, in a daemon thread."""
-        if self.read is not None:
-            self._last_ns = time.time_ns()
-            self._thread = threading.Thread(target=self._run, daemon=True, name="gpu")
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Stop reading; a thread stuck in the driver is abandoned."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
+    def __enter__(self) -> Self:
+        if self.read is None:
+            return self
+        self._last_ns = time.time_ns()
+        return Monitor.__enter__(self)
 
     def between(self, start_ns: int, end_ns: int) -> list[GpuSample]:
         """Readings of a window, and up to 3 s before and after it, for the energy at its edges.
@@ -129,13 +123,13 @@ class Telemetry:
 
     def _run(self) -> None:
         failed, turn = 0, 0
-        while not self._stop.is_set() and failed < _GIVE_UP_AFTER:
+        while not self._closing.is_set() and failed < _GIVE_UP_AFTER:
             if turn % _SHARED_EVERY == 0:
                 self._look_for_others()
             paused = amd_smi.paused()  # one slow answer on a busy node is one failure, not one each second
             failed = 0 if self.take() else failed + (not paused)
             turn += 1
-            self._stop.wait(PERIOD_S)
+            self._closing.wait(PERIOD_S)
         if failed >= _GIVE_UP_AFTER:
             self._note_once(f"GPU telemetry stopped: {failed} consecutive readings failed or took too long")
 
@@ -201,15 +195,14 @@ class Telemetry:
             self.notes.append(text)
 
 
-@contextmanager
 def telemetry(
     kind: str,
     base_url: str,
     gpus: tuple[int, ...],
     members: Callable[[], Iterable[ProcessIdentity]],
     hardware: Hardware | None,
-) -> Iterator[Telemetry]:
-    """Read the GPUs that a running server uses, while the context is open.
+) -> Telemetry:
+    """Telemetry of the GPUs that a running server uses.
 
     Off for a simulated server, on CPU hardware, and for a server on another machine.
 
@@ -218,21 +211,6 @@ def telemetry(
         gpus: indices that it is bound to; empty if unknown.
         members: its processes (`RunningServer.processes`).
     """
-    readings = _telemetry(kind, base_url, gpus, members, hardware)
-    readings.start()
-    try:
-        yield readings
-    finally:
-        readings.stop()
-
-
-def _telemetry(
-    kind: str,
-    base_url: str,
-    gpus: tuple[int, ...],
-    members: Callable[[], Iterable[ProcessIdentity]],
-    hardware: Hardware | None,
-) -> Telemetry:
     attached = kind == "attached"
     if kind == "simulated" or (hardware is not None and hardware.platform == "cpu"):
         return Telemetry()

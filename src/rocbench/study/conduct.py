@@ -89,7 +89,7 @@ def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -
         stands = _by_design(part, folder)
         if virtual or _complete(part, folder, stands):
             return Done(part, folder, exit_code(folder.rows))
-        options = RunOptions(path, resume=True, overrides=part.overrides, reap=reap, stands=stands)
+        options = RunOptions(path, resume=True, overrides=part.overrides, reap=reap, accepted=stands)
     outcome = run_plan(part.plan, options, screen)
     return Done(part, RunFolder.open(outcome.folder), outcome.exit_code)
 

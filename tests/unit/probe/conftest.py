@@ -1,6 +1,8 @@
-"""A stand-in amd-smi on PATH."""
+"""A fake amd-smi on PATH, and a server whose answer a test can change."""
 
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,26 @@ def amd_smi_on_path(answers, monkeypatch):
 def no_amd_smi(monkeypatch, tmp_path):
     """`amd-smi` is not found."""
     monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.fixture
+def server():
+    """(URL, {"status", "body"} of all its answers, which a test can change) of an HTTP server."""
+    state = {"status": 200, "body": ""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(state["status"])
+            self.end_headers()
+            self.wfile.write(state["body"].encode())
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{http.server_port}", state
+    http.shutdown()
+    http.server_close()
+    thread.join()

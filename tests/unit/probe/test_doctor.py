@@ -1,6 +1,7 @@
 """The node checks, against an idle MI325X node, sick ones, and a machine without a GPU."""
 
 import contextlib
+import resource
 
 import pytest
 import typer
@@ -210,6 +211,15 @@ def test_ill_kept_host(no_amd_smi, node, file, text, check, status):
     (node / file).write_text(text)
 
     assert by_id(node)[check].status == status
+
+
+@pytest.mark.parametrize(("hard", "status"), [(resource.RLIM_INFINITY, "pass"), (1024, "fail")])
+def test_hard_limits(no_amd_smi, node, monkeypatch, hard, status):
+    """Stack and open files follow one rule: the hard limit counts, not the current one."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+    checks = by_id(node)
+
+    assert checks["stack"].status == checks["open_files"].status == status
 
 
 def test_no_gpu_here(no_amd_smi, tmp_path):

@@ -95,7 +95,7 @@ def test_processes_of_an_attached_server(amd_smi_on_path, answers):
     listed = '{{"gpu":2,"process_list":[{{"process_info":{}}}'.format
     one = '{"name":"VLLM","pid":4711}'
     answers("process", listed(nobody), listed(one))
-    made = gpu._telemetry(*running(kind="attached"), None)
+    made = gpu.telemetry(*running(kind="attached"), None)
     now = time.time_ns()
 
     assert made.gpus == (2,)
@@ -171,8 +171,8 @@ def test_tool_that_stops_answering(monkeypatch):
     """Consecutive failed readings end the telemetry with a note."""
     monkeypatch.setattr(gpu, "PERIOD_S", 0.0)
     telemetry = gpu.Telemetry(read=nothing)
-    telemetry.start()
-    telemetry._thread.join(10)
+    with telemetry:
+        telemetry._thread.join(10)
 
     assert telemetry.notes == ["GPU telemetry stopped: 3 consecutive readings failed or took too long"]
 
@@ -184,10 +184,9 @@ def test_one_slow_answer_ends_no_telemetry(monkeypatch):
     monkeypatch.setattr(gpu.amd_smi, "paused", lambda: next(rests, False))
     answers = iter([None] * 10)
     telemetry = gpu.Telemetry(read=lambda at_ns: next(answers, [(GpuSample(at_ns, 0), None)]))
-    telemetry.start()
-    while telemetry._thread.is_alive() and not telemetry.samples:
-        telemetry._thread.join(0.01)
-    telemetry.stop()
+    with telemetry:
+        while telemetry._thread.is_alive() and not telemetry.samples:
+            telemetry._thread.join(0.01)
 
     assert telemetry.samples
     assert telemetry.notes == []
@@ -229,11 +228,9 @@ def test_the_reading_after_a_window_is_waited_for(monkeypatch):
     """Energy by the accumulator needs a reading after the window's end."""
     monkeypatch.setattr(gpu, "PERIOD_S", 0.01)
     telemetry = gpu.Telemetry(read=lambda at_ns: [(GpuSample(at_ns, 0, energy_j=1.0), None)])
-    telemetry.start()
-    end_ns = time.time_ns() + S // 20
-
-    samples = telemetry.between(end_ns - S, end_ns)
-    telemetry.stop()
+    with telemetry:
+        end_ns = time.time_ns() + S // 20
+        samples = telemetry.between(end_ns - S, end_ns)
 
     assert samples[-1].at_ns >= end_ns
     assert telemetry.between(end_ns, time.time_ns() + S)  # nobody reads any more: no wait
@@ -392,7 +389,6 @@ def test_partitions_of_one_socket(amd_smi_on_path, answers, fields, gpus, watts,
     node = Hardware.model_construct(name="n", platform="rocm", gpus=8, gpu=SimpleNamespace(power_w=750.0))
     with gpu.telemetry(*running(gpus=gpus), node) as telemetry:
         telemetry.take()
-        telemetry.stop()
 
     known = {sample.gpu: sample.power_w for sample in telemetry.samples if sample.power_w is not None}
     columns = telemetry.power_columns()

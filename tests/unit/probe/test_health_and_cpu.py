@@ -1,8 +1,6 @@
 """Health during a cell, and the CPU of the server's processes."""
 
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -13,28 +11,6 @@ from rocbench.processes import ProcessIdentity
 
 S = 1_000_000_000
 FAR = 2**62
-
-
-@pytest.fixture
-def server():
-    """A server with a /health whose status a test can change."""
-    state = {"status": 200}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(state["status"])
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{http.server_port}", state
-    http.shutdown()
-    http.server_close()
-    thread.join()
 
 
 def test_healthy(server):

@@ -1,8 +1,6 @@
 """/metrics: parsing, readings, and the columns of the window and the load."""
 
 import math
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -167,26 +165,10 @@ def test_ttft_of_the_server():
 
 
 @pytest.fixture
-def metrics_server():
+def metrics_server(server):
     """A server of /metrics whose status a test can change."""
-    state = {"status": 200}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(state["status"])
-            self.end_headers()
-            self.wfile.write(TEXT.encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    server[1]["body"] = TEXT
+    return server
 
 
 def test_exact_reading(metrics_server):

@@ -95,5 +95,5 @@ def test_rows_that_their_method_voids_stand(tmp_path, resumed):
     conduct.run([cut(150, 200)], tmp_path, SCREEN)
     (options,) = resumed
     assert options.resume
-    assert options.stands == {row.key for row in folder.rows if row["reasons"] != "server_failed"}
-    assert len(options.stands) == 1
+    assert options.accepted == {row.key for row in folder.rows if row["reasons"] != "server_failed"}
+    assert len(options.accepted) == 1

@@ -38,6 +38,7 @@ from rocbench.report.live import Screen
 from rocbench.server import RunningServer, start
 from rocbench.server.failures import server_fault
 from rocbench.settings.schema import Workload
+from rocbench.store import writing
 from rocbench.store.folder import RunFolder
 from rocbench.tables import metrics
 from rocbench.tables.parts import Identity
@@ -106,16 +107,6 @@ class Conductor:
             DiskFault: results or the server's files cannot be written.
             Interrupted: raised again after the server was stopped.
         """
-        try:
-            self._launch(launch, guard, with_late=with_late)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            raise DiskFault(
-                f"the server's files cannot be written: {error.strerror}", where=str(self.folder.path)
-            ) from None
-
-    def _launch(self, launch: Launch, guard: SignalGuard, *, with_late: bool) -> None:
         restarts = 0
         while True:
             unchanged = self.unchanged
@@ -132,9 +123,9 @@ class Conductor:
             except BenchError as error:
                 self._fail(launch, folder, todo, searches, error)
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it costs only the cells of this server
                 if isinstance(error, OSError) and error.errno in NO_ROOM:
-                    raise
+                    raise writing.full(folder, error) from None
                 self._fail(launch, folder, todo, searches, self._unexpected(error))
                 return
             log = None if self.plan.sweep.server.kind == "attached" else folder / "server.log"
@@ -176,12 +167,7 @@ class Conductor:
             )
 
     def _fail(
-        self,
-        launch: Launch,
-        folder: Path,
-        todo: list[Run],
-        searches: list[Workload],
-        error: BenchError,
+        self, launch: Launch, folder: Path, todo: list[Run], searches: list[Workload], error: BenchError
     ) -> None:
         """Show the error, and store a row without figures for each run that cannot be measured."""
         self._note_once(error.text())
@@ -323,13 +309,7 @@ class Conductor:
     # --- searches
 
     def _search(
-        self,
-        launch: Launch,
-        workload: Workload,
-        session: measure.Session,
-        guard: SignalGuard,
-        *,
-        fresh: bool,
+        self, launch: Launch, workload: Workload, session: measure.Session, guard: SignalGuard, *, fresh: bool
     ) -> bool:
         """Measure level after level until the search ends; False if the server was lost."""
         while True:

@@ -20,7 +20,10 @@ from rocbench.units import one_line
 _HANDSHAKE_S = 2.0
 _NO_PROXY = ", or name the server in no_proxy"
 _INSECURE = "or --insecure (`insecure: true`) to measure without checking it"
-_UNKNOWN_CA = "is issued by an authority that this machine does not trust", "export SSL_CERT_FILE=CA.pem"
+_UNKNOWN_CA = (
+    "is issued by a certificate authority that this machine does not trust",
+    "export SSL_CERT_FILE=CA.pem",
+)
 _CERTIFICATES = {
     # OpenSSL's X509_V_ERR_* (x509_vfy.h): the fault, and the remedy
     9: ("is not valid yet", "check the clocks of both machines"),
@@ -158,7 +161,9 @@ def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
     if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}:
         return Cause(f"there is no route to {at}", f"check the host, and this machine's network{bypass}")
     if number in {errno.EMFILE, errno.ENFILE}:
-        return Cause("this machine has too many open files", "raise the limit of open files (ulimit -n)")
+        return Cause(
+            f"too many open files for a connection to {at}", "raise the limit of open files (ulimit -n)"
+        )
     return Cause(
         f"cannot connect to {at}: {one_line(str(reason) or type(reason).__name__)}",
         f"check the URL, and that the server is up{bypass}",

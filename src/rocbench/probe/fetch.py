@@ -103,7 +103,7 @@ def exchange(
             connection.connect()
         except (OSError, http.client.HTTPException) as error:
             raise NoConnection(str(error) or type(error).__name__) from error
-        connection.sock.settimeout(bounds.left_s())
+        connection.sock.settimeout(left_s(bounds.until_s))
         connection.request(method, target, body=payload, headers=sent)
         yield connection.getresponse()
     except http.client.RemoteDisconnected:
@@ -175,12 +175,8 @@ class _Bounds:
     """Remaining time and bytes of an exchange, for any reader of its answer."""
 
     def __init__(self, until_s: float, most_bytes: int) -> None:
-        self._until_s = until_s
+        self.until_s = until_s
         self._most = self._left = most_bytes
-
-    def left_s(self) -> float:
-        """Remaining seconds. Raises TimeoutError if none are left."""
-        return left_s(self._until_s)
 
     def received(self, count: int) -> None:
         """Count received bytes. Raises TooLarge if there are too many."""
@@ -210,7 +206,7 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read available bytes; wait at most the remaining time."""
-        self._sock.settimeout(self._bounds.left_s())
+        self._sock.settimeout(left_s(self._bounds.until_s))
         count = self._file.readinto(buffer) or 0
         self._bounds.received(count)
         return count

@@ -185,8 +185,7 @@ class RunFolder:
         while (folder / "command.sh").exists():
             n += 1
             folder = self.path / "servers" / f"{server_id}.{n}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return writing.folder(folder)
 
     def log(self, at: str, event: str, **facts: Any) -> None:
         """Append one event to log.jsonl, after the end of a line that a killed writer left incomplete."""
@@ -230,12 +229,11 @@ class RunFolder:
         for name in TABLES:
             path = self.path / "parts" / name / f"{identity.stem}.parquet"
             if name in parts:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                writing.folder(path.parent)
                 writing.table(path, parts[name])
             else:
                 path.unlink(missing_ok=True)  # of an earlier attempt
-        rows_folder = self.path / "parts" / "cells"
-        rows_folder.mkdir(parents=True, exist_ok=True)
+        rows_folder = writing.folder(self.path / "parts" / "cells")
         row = Row({name: self._cell_value(value) for name, value in columns.items()} | asdict(identity))
         row |= self._replace(row)
         writing.whole(
@@ -330,9 +328,7 @@ class RunFolder:
         if rows:
             self._write_cells()
         for name in servers:
-            path = self.path / "servers" / name
-            path.mkdir(exist_ok=True)
-            (path / "command.sh").touch()
+            (writing.folder(self.path / "servers" / name) / "command.sh").touch()
 
     def measured(self, row: Row) -> tuple[Identity, dict[str, pa.Table]]:
         """Return the identity and parts of one of this folder's rows, for `write_cell`."""

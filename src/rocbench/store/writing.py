@@ -24,8 +24,8 @@ def copy(paths: Iterable[Path], root: Path, other: Path) -> None:
     """Copy files to the same places under another folder."""
     for path in paths:
         target = other / path.relative_to(root)
+        folder(target.parent)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
         except OSError as error:
             raise full(target, error) from None
@@ -36,6 +36,15 @@ def full(path: Path, error: OSError) -> DiskFault:
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     fix = "free space, then resume with `bench sweep --resume`" if is_full else "choose a writable folder"
     return DiskFault(f"cannot write results: {error.strerror or error}", where=str(path), fix=fix)
+
+
+def folder(path: Path) -> Path:
+    """Create a folder and return it. Raises DiskFault."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise full(path, error) from None
+    return path
 
 
 def refuse_anothers(path: Path, fix: str = "choose another --out") -> None:
@@ -102,16 +111,16 @@ def _is_another_user(owner: int) -> bool:
     return owner not in (os.geteuid(), 0)
 
 
-def output_folder(folder: Path) -> Path:
+def output_folder(path: Path) -> Path:
     """Return a folder for a report or an export, created if missing.
 
     Raises:
         InputError: another user's folder or link is there (`refuse_anothers`).
         OSError: it cannot be created.
     """
-    refuse_anothers(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    refuse_anothers(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def output_file(path: Path, data: bytes | str) -> Path:

@@ -14,7 +14,7 @@ from rocbench.model.architecture import from_config
 from rocbench.physics import weights
 from rocbench.plan.estimate import kv_capacity_of, settled
 from rocbench.settings.schema import Hardware, ModelProfile
-from rocbench.tables import kept, limits
+from rocbench.tables import limits, runformat
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
@@ -124,7 +124,7 @@ def checked(row: Mapping[str, Any], where: str) -> Row:
             fix=f"one of {', '.join(_RESULTS[:3])}, or a latency (docs/results.md)",
         )
     for name, value in found.items():
-        if name in kept.NUMBERS:
+        if name in runformat.NUMBERS:
             found[name] = _figure(name, value, where)
         elif name in _TEXTS and not isinstance(value, str):
             raise InputError(f"`{name}` is {value!r}, it must be text", where=where)
@@ -132,8 +132,8 @@ def checked(row: Mapping[str, Any], where: str) -> Row:
             _flags(value, where)
     found = _counted(found) | found
     try:
-        made = kept.row({"repeat": 1} | found | {"cell_id": "imported"})
-    except kept.Unlike as error:
+        made = runformat.row({"repeat": 1} | found | {"cell_id": "imported"})
+    except runformat.Mismatch as error:
         raise InputError(str(error), where=where) from None
     return {name: made[name] for name in found if name != "cell_id"}
 
@@ -219,7 +219,7 @@ def numbered(rows: list[Row]) -> list[Row]:
 
 
 _COUNTS = frozenset({"tp", "repeat", "concurrency"})
-_KNOWN = kept.NUMBERS | kept.TRUTHS | kept.TEXTS
+_KNOWN = runformat.NUMBERS | runformat.TRUTHS | runformat.TEXTS
 """Columns that can decide a check."""
 _TEXTS = frozenset({"model", "hardware", "precision", "workload"})
 _RESULTS = (
@@ -242,7 +242,7 @@ _DECIDES = (
 def _args(row: Row, profile: ModelProfile) -> dict[str, Any]:
     """Return flags that decide the limits: from the row, else from its precision."""
     if isinstance(row.get("serve_args"), str):
-        return {name.lstrip("-"): value for name, value in kept.held(row, "serve_args").items()}
+        return {name.lstrip("-"): value for name, value in runformat.json_column(row, "serve_args").items()}
     online = profile.checkpoint.quantization == "none" and row.get("precision", profile.precision) == "fp8"
     return {"quantization": "fp8"} if online else {}
 

@@ -15,8 +15,8 @@ from rocbench import ledger
 from rocbench.errors import InputError
 from rocbench.store import reading
 from rocbench.store.folder import RunFolder
-from rocbench.tables.kept import Unlike
 from rocbench.tables.row import Row
+from rocbench.tables.runformat import Mismatch
 
 
 def a_run(path: Path, requests: pa.Table, cell: str = "c") -> RunFolder:
@@ -163,5 +163,5 @@ def test_a_measurement_stands_in_a_file_once():
     """Another table of the run in place of its cells has several rows with one cell's identity."""
     first, other = Row({"cell_id": "a", "repeat": 1}), Row({"cell_id": "a", "repeat": 2})
     assert reading.once([first, other]) == [first, other]
-    with pytest.raises(Unlike, match="cell a repeat 1 has two rows"):
+    with pytest.raises(Mismatch, match="cell a repeat 1 has two rows"):
         reading.once([first, other, Row({"cell_id": "a", "repeat": 1})])

@@ -382,10 +382,12 @@ def _levels_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     import pandas as pd
 
     from rocbench.judgement.compare import plain_value
-    from rocbench.tables import kept
+    from rocbench.tables import runformat
 
     cells = zip(frame["cell_id"], frame["axes"], strict=True)
-    planned = [kept.held({"cell_id": cell, "axes": axes}, "axes").get(name) for cell, axes in cells]
+    planned = [
+        runformat.json_column({"cell_id": cell, "axes": axes}, "axes").get(name) for cell, axes in cells
+    ]
     measured = list(frame[name]) if name in frame.columns else [None] * len(frame)
     if all(level is None for level in planned) and name not in frame.columns:
         raise InputError(f"the cells have no arm or column {name!r}", where="--arms")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from rocbench.records import Phase
 from rocbench.report.distributions import weighted_quantiles
-from rocbench.tables import kept
+from rocbench.tables import runformat
 from rocbench.tables.row import Row, synthetic
 
 Floats = npt.NDArray[np.float64]
@@ -134,7 +134,7 @@ class Source:
     @cached_property
     def flags(self) -> dict[str, Any]:
         """The server's flags, with their dashes."""
-        return dict(kept.held(self.row, "serve_args"))
+        return dict(runformat.json_column(self.row, "serve_args"))
 
     def parallel(self, flag: str) -> int:
         """Return a parallelism size; 1 if the flag is not set."""

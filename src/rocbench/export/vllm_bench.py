@@ -12,7 +12,7 @@ from typing import Any
 
 from rocbench.export.fields import Field, record, same
 from rocbench.export.source import Source
-from rocbench.tables import kept
+from rocbench.tables import runformat
 
 LATENCIES = {
     # name there: name here
@@ -131,7 +131,7 @@ METADATA: tuple[Field, ...] = (
 
 def result(source: Source) -> dict[str, Any]:
     """Return one `run=N.json`. Axes of the matrix are separate keys next to the metadata."""
-    axes = kept.held(source.row, "axes")
+    axes = runformat.json_column(source.row, "axes")
     return record(FIELDS, source) | record(METADATA, source) | {str(k): v for k, v in axes.items()}
 
 

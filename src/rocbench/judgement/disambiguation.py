@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rocbench.judgement.compare import FLAGS, plain_value
-from rocbench.tables import kept
+from rocbench.tables import runformat
 from rocbench.tables.row import Row
 
 COLUMNS = {"precision": "precision", "tp": "tp", "aiter": "aiter", "vllm_version": "vllm"}
@@ -44,7 +44,7 @@ def _facts(row: Row) -> dict[str, str]:
     """A row's facts on its server's configuration, by names of axes."""
     facts = {shown: row.get(column) for column, shown in COLUMNS.items()}
     for column in FLAGS:
-        for name, value in kept.held(row, column).items():
+        for name, value in runformat.json_column(row, column).items():
             facts[name.removeprefix("--") if name.startswith("--") else f"env.{name}"] = value
     return {name: str(plain_value(value)) for name, value in facts.items() if value is not None}
 

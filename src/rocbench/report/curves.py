@@ -9,7 +9,7 @@ from typing import Any
 
 from rocbench import stats
 from rocbench.report.chart import Mark, colour, symbol
-from rocbench.tables import kept
+from rocbench.tables import runformat
 from rocbench.tables.metrics import kind_of
 from rocbench.tables.row import Row, figures, judged, listed
 from rocbench.verdict.codes import INFORMING
@@ -112,7 +112,7 @@ def load_notes(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Notes of the load generator with their rows; notes that differ only in numbers are listed once."""
     by_kind: dict[str, tuple[str, list[Row]]] = {}
     for row in rows:
-        for note in kept.held(row, "load_notes"):
+        for note in runformat.json_column(row, "load_notes"):
             by_kind.setdefault(kind_of(note), (note, []))[1].append(row)
     return dict(by_kind.values())
 

@@ -14,7 +14,7 @@ from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval
 from rocbench.report.table import Table
 from rocbench.report.tables import P99_NOTE
-from rocbench.tables import kept
+from rocbench.tables import runformat
 from rocbench.tables.row import Row, figures, listed
 from rocbench.verdict.codes import VOIDING
 
@@ -58,7 +58,7 @@ def _bounds(row: Row) -> dict[str, Any]:
     """Limits on the requests of a row's load; None if it has none."""
     return {
         "max_requests": row.get("max_requests"),
-        "max_requests_per_user": kept.held(row, "load_spec").get("max_requests_per_user"),
+        "max_requests_per_user": runformat.json_column(row, "load_spec").get("max_requests_per_user"),
     }
 
 
@@ -199,7 +199,7 @@ def reliability(curves: Sequence[Curve]) -> Table:
 def _failures(rows: Sequence[Row]) -> str:
     counts: dict[str, float] = {}
     for row in rows:
-        for name, count in kept.held(row, "failures").items():
+        for name, count in runformat.json_column(row, "failures").items():
             counts[name] = counts.get(name, 0) + (count or 0)
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 

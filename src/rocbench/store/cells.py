@@ -14,7 +14,7 @@ from rocbench import harmless, textfile
 from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.store.reading import LARGEST, UNREADABLE, one_line
-from rocbench.tables import kept
+from rocbench.tables import runformat
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -26,16 +26,16 @@ def read_cells(path: Path) -> pd.DataFrame:
     content = io.BytesIO(textfile.read_bytes(path, most=LARGEST))
     try:
         if path.suffix == ".csv":
-            texts = dict.fromkeys(kept.TEXTS, str)
+            texts = dict.fromkeys(runformat.TEXTS, str)
             frame = harmless.undone(pd.read_csv(content, dtype=texts, low_memory=False))
-            rows = kept.rows(frame)
+            rows = runformat.rows(frame)
             names = set(frame.columns)
         else:
             table = pq.read_table(content)
             rows, names = table.to_pylist(), set(table.column_names)
         if not {"cell_id", "repeat"} <= names:
             raise InputError("not a table of cells: cell_id and repeat are missing", where=str(path))
-        return frame_of([kept.row(row) for row in rows])
+        return frame_of([runformat.row(row) for row in rows])
     except UNREADABLE as error:
         raise InputError(f"cannot be read as a table of cells: {one_line(error)}", where=str(path)) from None
 

@@ -23,12 +23,12 @@ from rocbench.errors import InputError, NodeFault
 from rocbench.redact import redacted, redacted_data
 from rocbench.store import reading, writing
 from rocbench.store.cells import frame_of
-from rocbench.tables import kept
+from rocbench.tables import runformat
 from rocbench.tables.parts import Identity
 from rocbench.tables.row import Key, Row
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
-SHAPES = {"manifest.json": kept.MANIFEST, "plan.json": kept.PLAN, "search.json": kept.SEARCHES}
+SHAPES = {"manifest.json": runformat.MANIFEST, "plan.json": runformat.PLAN, "search.json": runformat.SEARCHES}
 OWNERS = "let its owner resume it, or copy it after you have read its plan.json"
 """The remedy for a run that another user owns."""
 REBUILD_BYTES = 32 * 1024**2
@@ -151,7 +151,7 @@ class RunFolder:
             return None
         content = reading.value(path, reading.RESTORE)
         with reading.damage(path, reading.RESTORE):
-            kept.check(content, SHAPES.get(name))
+            runformat.check(content, SHAPES.get(name))
         return content
 
     @property
@@ -381,7 +381,7 @@ class RunFolder:
         path = self.path / "cells.parquet"
         if not rows and path.is_file():
             with reading.damage(path, reading.RESTORE):
-                return reading.once(Row(kept.row(row)) for row in pq.read_table(path).to_pylist())
+                return reading.once(Row(runformat.row(row)) for row in pq.read_table(path).to_pylist())
         return rows
 
     def _write_cells(self) -> None:
@@ -408,7 +408,7 @@ class RunFolder:
         schema = reading.schema(path, name, reading.REBUILD)
         with reading.damage(path, reading.REBUILD):
             if absent := set(columns or ()) - set(schema.names):
-                raise kept.Unlike(f"column {min(absent)} is missing")
+                raise runformat.Mismatch(f"column {min(absent)} is missing")
             read = pq.read_table(path, columns=list(columns) if columns else None, filters=conditions or None)
             frame: pd.DataFrame = read.to_pandas(ignore_metadata=True)
         return frame

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from rocbench import jsontext, textfile
 from rocbench.errors import InputError
-from rocbench.tables import kept
+from rocbench.tables import runformat
 from rocbench.tables.row import Key, Row
 
 AGAIN = "then `bench sweep --resume` measures that cell again"
@@ -72,15 +72,15 @@ def row(path: Path) -> Row:
     fix = f"delete it, {AGAIN}"
     columns = value(path, fix)
     with damage(path, fix):
-        return Row(kept.row(columns))
+        return Row(runformat.row(columns))
 
 
 def once(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows of a run. Raises kept.Unlike if a measurement has two rows."""
+    """Return the rows of a run. Raises runformat.Mismatch if a measurement has two rows."""
     by_key: dict[Key, Row] = {}
     for each in rows:
         if by_key.setdefault(each.key, each) is not each:
-            raise kept.Unlike(f"cell {each.key[0]} repeat {each.key[1]} has two rows")
+            raise runformat.Mismatch(f"cell {each.key[0]} repeat {each.key[1]} has two rows")
     return list(by_key.values())
 
 
@@ -97,7 +97,7 @@ def schema(path: Path, name: str, fix: str) -> pa.Schema:
     """Return a table's columns, checked, without reading its rows."""
     with damage(path, fix):
         schema = pq.read_schema(path)
-        kept.check_table(name, schema)
+        runformat.check_table(name, schema)
         return schema.remove_metadata()
 
 
@@ -105,7 +105,7 @@ def part(path: Path, name: str) -> pa.Table:
     """Return all rows of a part."""
     with damage(path, again(path)):
         table = pq.read_table(path)
-        kept.check_table(name, table.schema)
+        runformat.check_table(name, table.schema)
         table.validate(full=True)
         return table.replace_schema_metadata()
 

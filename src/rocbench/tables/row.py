@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from rocbench import stats
-from rocbench.tables import kept
+from rocbench.tables import runformat
 from rocbench.tables.parts import Identity
 
 Key = tuple[str, int, bool]
@@ -187,8 +187,8 @@ def too_few(column: str, samples: int | None) -> bool:
 def records(frame: pd.DataFrame) -> list[Row]:
     """A frame's rows: None for every absent value, marks true or false, axes as `axis.<name>`; without discarded ones."""
     found = []
-    for columns in kept.rows(frame):
-        axes = {f"axis.{name}": value for name, value in kept.held(columns, "axes").items()}
+    for columns in runformat.rows(frame):
+        axes = {f"axis.{name}": value for name, value in runformat.json_column(columns, "axes").items()}
         found.append(Row({**columns, **{name: bool(columns.get(name)) for name in MARKS}, **axes}))
     return [row for row in found if not row.discarded]
 

@@ -1,4 +1,4 @@
-"""Required content of the files of a run folder, and the first deviation in a file. Pure."""
+"""The format of the files of a run folder: required content, and the first mismatch in a file. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rocbench.errors import InputError
 from rocbench.records import GpuSample
 
 Shape = Any
-"""`str`, `bool`, `float` (any number), `dict`, `list`, `[shape of each]`, `{name: shape}` with `*` for all other names.
+"""`str`, `bool`, `float` (any number), `dict`, `list`, `[shape of each item]`, `{name: shape}` with `*` for other names.
 
-Absent and null values fit every shape: readers handle them.
+Absent and null values fit every shape; readers handle them.
 """
 
 
-class Unlike(ValueError):
-    """A deviation from the required content, in the terms of the file."""
+class Mismatch(ValueError):
+    """A mismatch between a file and its format; the message names its place in the file."""
 
 
 MANIFEST: Shape = {
@@ -79,7 +79,7 @@ SEARCHES: Shape = [
     }
 ]
 
-_WORDS: dict[Any, str] = {
+_NAMES: dict[Any, str] = {
     str: "text",
     bool: "true or false",
     float: "a number",
@@ -92,27 +92,29 @@ def check(value: Any, shape: Shape, at: str = "") -> None:
     """Compare a value with its shape.
 
     Raises:
-        Unlike: the value deviates; names the first place, such as `servers[0].argv`.
+        Mismatch: names the first place that does not fit, such as `servers[0].argv`.
     """
     if value is None or shape is None:
         return
     kind = shape if isinstance(shape, type) else type(shape)
-    fits = isinstance(value, int | float) and not isinstance(value, bool) if kind is float else None
-    if not (isinstance(value, kind) if fits is None else fits):
-        raise Unlike(f"{at or 'it'} is {shown(value)}, it must be {_WORDS[kind]}")
+    if not (_is_number(value) if kind is float else isinstance(value, kind)):
+        raise Mismatch(f"{at or 'it'} is {shown(value)}, it must be {_NAMES[kind]}")
     if isinstance(shape, list):
-        for number, held in enumerate(value):
-            if held is None:
-                raise Unlike(f"{at or 'it'}[{number}] is null")
-            check(held, shape[0], f"{at}[{number}]")
+        for number, item in enumerate(value):
+            if item is None:
+                raise Mismatch(f"{at or 'it'}[{number}] is null")
+            check(item, shape[0], f"{at}[{number}]")
     if isinstance(shape, dict):
-        for name, held in value.items():
-            if (inner := shape.get(name, shape.get("*"))) is not None:
-                check(held, inner, f"{at}.{name}" if at else name)
+        for name, item in value.items():
+            check(item, shape.get(name, shape.get("*")), f"{at}.{name}" if at else name)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def shown(value: Any) -> str:
-    """A value for a message: its beginning, on one line."""
+    """The beginning of a value on one line, for a message."""
     text = ascii(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -140,37 +142,37 @@ NUMBERS = _of_kind("number")
 
 _STEM = re.compile(r"[\w=@,+-][\w.=@,+-]{0,119}")
 """Pattern of a cell's id, which is part of its files' names."""
-_MOST_REPEATS = 1_000_000
-_MOST = 2**63
-_LARGEST = 1e30
+_MAX_REPEAT = 1_000_000
+_MAX_INT = 2**63
+_MAX_FIGURE = 1e30
 """Maximum magnitude of a figure: its squares and products are still finite."""
 
 
-def row(found: Any) -> dict[str, Any]:
+def row(content: Any) -> dict[str, Any]:
     """A row of `cells`, checked for readers: text is text, numbers fit a table, NaN and infinity are absent.
 
     Args:
-        found: content of a file.
+        content: content of a file.
 
     Raises:
-        Unlike: it is not a row; names the column.
+        Mismatch: it is not a row; names the column.
     """
-    if not isinstance(found, dict):
-        raise Unlike("it is no object")
+    if not isinstance(content, dict):
+        raise Mismatch("it is not an object")
     for name in ("cell_id", "repeat"):
-        if found.get(name) is None:
-            raise Unlike(f"`{name}` is missing")
-    made = {name: _cell(name, value) for name, value in found.items()}
-    if not _STEM.fullmatch(made["cell_id"]):
-        raise Unlike(f"`cell_id` is {shown(made['cell_id'])}, which no file of a cell can be named by")
-    repeat = made["repeat"]
-    if repeat is None or not 0 < repeat <= _MOST_REPEATS or repeat != int(repeat):
-        raise Unlike(f"`repeat` is {shown(repeat)}, it must be a whole number from 1")
-    return made | {"repeat": int(repeat)}
+        if content.get(name) is None:
+            raise Mismatch(f"`{name}` is missing")
+    values = {name: _cell(name, value) for name, value in content.items()}
+    if not _STEM.fullmatch(values["cell_id"]):
+        raise Mismatch(f"`cell_id` is {shown(values['cell_id'])}, which cannot be part of a file name")
+    repeat = values["repeat"]
+    if repeat is None or not 0 < repeat <= _MAX_REPEAT or repeat != int(repeat):
+        raise Mismatch(f"`repeat` is {shown(repeat)}, it must be a whole number from 1")
+    return values | {"repeat": int(repeat)}
 
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A frame's rows, each absent value as None. Column by column, six times as fast for 220 columns."""
+    """A frame's rows, each absent value as None. Reading by column is six times as fast for 220 columns."""
     columns = {str(name): list(map(_present, column.tolist())) for name, column in frame.items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -184,58 +186,60 @@ def _present(value: Any) -> Any:
 def _cell(name: str, value: Any) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = _is_number(value)
     if name in TRUTHS:
         if isinstance(value, bool) or (number and value in (0, 1)):
             return bool(value)
-        raise Unlike(f"`{name}` is {shown(value)}, it must be true or false")
+        raise Mismatch(f"`{name}` is {shown(value)}, it must be true or false")
     if name in TEXTS:
         return _text(name, value)
-    if isinstance(value, int) and not -_MOST <= value < _MOST:
-        raise Unlike(f"`{name}` is {shown(value)}, which has more than 64 bits")
-    if number and abs(value) > _LARGEST:
-        raise Unlike(f"`{name}` is {shown(value)}, larger than anything that is measured")
+    if isinstance(value, int) and not -_MAX_INT <= value < _MAX_INT:
+        raise Mismatch(f"`{name}` is {shown(value)}, which has more than 64 bits")
+    if number and abs(value) > _MAX_FIGURE:
+        raise Mismatch(f"`{name}` is {shown(value)}, its magnitude must be at most {_MAX_FIGURE:g}")
     if name in NUMBERS and not number:
-        raise Unlike(f"`{name}` is {shown(value)}, it must be a number")
+        raise Mismatch(f"`{name}` is {shown(value)}, it must be a number")
     return value if isinstance(value, str | int | float) else json.dumps(value, default=str)
 
 
 def _text(name: str, value: Any) -> str:
     if isinstance(value, dict | list):
-        raise Unlike(f"`{name}` is {shown(value)}, it must be text")
+        raise Mismatch(f"`{name}` is {shown(value)}, it must be text")
     text = str(value)
     if name == "started_at":
         try:
             datetime.datetime.fromisoformat(text)
         except ValueError:
-            raise Unlike(f"`{name}` is {shown(text)}, it must be a time: 2026-11-30T16:30:00+00:00") from None
+            raise Mismatch(
+                f"`{name}` is {shown(text)}, it must be a time: 2026-11-30T16:30:00+00:00"
+            ) from None
     if name in JSON and text:
         try:
-            held = jsontext.parse(text, finite=False)
+            content = jsontext.parse(text, finite=False)
         except InputError as error:
-            raise Unlike(f"`{name}` is {shown(text)}: {error.what}") from None
-        if held is None:
-            raise Unlike(f"`{name}` is 'null', it must be absent")
-        check(held, JSON[name], f"`{name}`")
+            raise Mismatch(f"`{name}` is {shown(text)}: {error.what}") from None
+        if content is None:
+            raise Mismatch(f"`{name}` is 'null', it must be absent")
+        check(content, JSON[name], f"`{name}`")
     return text
 
 
-def held(row: Mapping[str, Any], name: str) -> Any:
+def json_column(row: Mapping[str, Any], name: str) -> Any:
     """The content of one of a row's JSON columns; empty if absent.
 
     Raises:
-        InputError: it is not such JSON; only for rows that are not from a run folder.
+        InputError: it is not JSON of the column's shape. Rows of a run folder are checked before.
     """
     text = row.get(name)
     if not isinstance(text, str) or not text:
         return [] if isinstance(JSON[name], list) else {}
     try:
-        found = jsontext.parse(text, finite=False)
-        check({} if found is None else found, JSON[name])
-    except (InputError, Unlike) as error:
-        why = error.what if isinstance(error, InputError) else str(error)
-        raise InputError(why, where=f"{row.get('cell_id', 'a row')}: {name}") from None
-    return found
+        content = jsontext.parse(text, finite=False)
+        check({} if content is None else content, JSON[name])
+    except (InputError, Mismatch) as error:
+        what = error.what if isinstance(error, InputError) else str(error)
+        raise InputError(what, where=f"{row.get('cell_id', 'a row')}: {name}") from None
+    return content
 
 
 # --- other tables
@@ -266,23 +270,23 @@ _KINDS: Mapping[str, Kind] = {
 
 
 def check_table(name: str, schema: pa.Schema) -> None:
-    """Compare a table's columns with the types that readers expect; undocumented columns may hold anything.
+    """Compare a table's columns with the types that readers expect; undocumented columns may have any type.
 
     Args:
-        name: one of NEEDED.
+        name: a key of NEEDED.
         schema: its columns.
 
     Raises:
-        Unlike: a column is missing, occurs twice, or has another type.
+        Mismatch: a column is missing, occurs twice, or has another type.
     """
     names = list(schema.names)
     for column in (*IDENTITY, *NEEDED[name], *names):
         if names.count(column) != 1:
-            raise Unlike(f"column {shown(column)} is {'there twice' if column in names else 'missing'}")
+            raise Mismatch(f"column {shown(column)} {'occurs twice' if column in names else 'is missing'}")
     known = {*IDENTITY, *NEEDED[name], *_MORE.get(name, ())}
     for field in schema:
         if field.name in known and not _fits(field.name, field.type):
-            raise Unlike(f"column {field.name} holds {field.type}")
+            raise Mismatch(f"column {field.name} holds {field.type}")
 
 
 def _fits(name: str, found: pa.DataType) -> bool:

@@ -1,44 +1,56 @@
 """JSON in the format of AIPerf's `profile_export_aiperf.json`: `{metric: {unit, avg, p50, ..., count}}`.
 
 Metric tags and units: aiperf 0.13.0, `aiperf/metrics/types` and `common/models/export_models.py` (schema
-1.4). AIPerf's inter-token latency is TPOT here, and its inter-chunk latency is ICL.
+1.4). AIPerf's inter-token latency is TPOT in rocbench, and its inter-chunk latency is ICL.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from rocbench.export.fields import Field
+from rocbench.export.fields import Field, record
 from rocbench.export.source import Distribution, Source, whole
 
 SCHEMA_VERSION = "1.4"
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
-def spread(name: str, unit: str, ours: str, said: str) -> Field:
-    """Return a metric of every request, with its distribution."""
-    return Field(name, unit, said, lambda source: _summary(source.latencies[ours], unit))
+def spread(name: str, unit: str, latency: str, origin: str) -> Field:
+    """A metric of each request, with its distribution (`Source.latencies`)."""
+    return Field(name, unit, origin, lambda source: _summary(source.latencies[latency], unit))
 
 
-def single(name: str, unit: str, said: str, value: Any) -> Field:
-    """Return a metric of the whole run: `avg` alone."""
+def single(name: str, unit: str, origin: str, value: Callable[[Source], float | None]) -> Field:
+    """A metric of the whole run, with `avg` only."""
 
-    def wrapped(source: Source) -> dict[str, Any] | None:
+    def average(source: Source) -> dict[str, Any] | None:
         figure = value(source)
         return None if figure is None else {"unit": unit, "avg": float(figure)}
 
-    return Field(name, unit, said, wrapped)
+    return Field(name, unit, origin, average)
 
 
-def _summary(there: Distribution, unit: str) -> dict[str, Any] | None:
-    if there.mean is None:
+def same(name: str, unit: str, column: str | None = None) -> Field:
+    """A metric of the whole run that is a column of `cells`; by default of the same name."""
+    return single(name, unit, f"`{column or name}`", lambda source: source.get(column or name))
+
+
+def _summary(values: Distribution, unit: str) -> dict[str, Any] | None:
+    if values.mean is None:
         return None
-    percentiles = {f"p{q}": there.percentile(q) for q in PERCENTILES}
-    ends = {"min": there.least, "max": there.most, "std": there.std, "count": there.count, "sum": there.total}
-    return {"unit": unit, "avg": there.mean} | percentiles | ends
+    return {
+        "unit": unit,
+        "avg": values.mean,
+        **{f"p{q}": values.percentile(q) for q in PERCENTILES},
+        "min": values.minimum,
+        "max": values.maximum,
+        "std": values.std,
+        "count": values.count,
+        "sum": values.total,
+    }
 
 
 def _good(source: Source) -> float | None:
@@ -51,28 +63,21 @@ FIELDS: tuple[Field, ...] = (
     spread("inter_token_latency", "ms", "tpot", "TPOT"),
     spread("inter_chunk_latency", "ms", "icl", "ICL, from its histogram"),
     spread("request_latency", "ms", "e2el", "E2EL"),
-    spread("output_token_throughput_per_user", "tokens/sec/user", "pace", "1000 / TPOT of each request"),
+    spread(
+        "output_token_throughput_per_user", "tokens/sec/user", "interactivity", "1000 / TPOT of each request"
+    ),
     spread("input_sequence_length", "tokens", "isl", "prompt tokens of each request"),
     spread("output_sequence_length", "tokens", "osl", "output tokens of each request"),
-    single(
-        "request_throughput", "requests/sec", "`request_throughput`", lambda s: s.get("request_throughput")
-    ),
-    single(
-        "output_token_throughput", "tokens/sec", "`output_throughput`", lambda s: s.get("output_throughput")
-    ),
-    single(
-        "total_token_throughput",
-        "tokens/sec",
-        "`total_token_throughput`",
-        lambda s: s.get("total_token_throughput"),
-    ),
-    single("goodput", "requests/sec", "`goodput`", lambda s: s.get("goodput")),
+    same("request_throughput", "requests/sec"),
+    same("output_token_throughput", "tokens/sec", "output_throughput"),
+    same("total_token_throughput", "tokens/sec"),
+    same("goodput", "requests/sec"),
     single("good_request_count", "requests", "`goodput_share` x (`completed` + `failed`)", _good),
-    single("request_count", "requests", "`completed`", lambda s: s.get("completed")),
+    same("request_count", "requests", "completed"),
     single("error_request_count", "requests", "`failed`, left out when 0", lambda s: s.get("failed") or None),
-    single("benchmark_duration", "sec", "`duration_s`", lambda s: s.get("duration_s")),
-    single("amd_total_gpu_power", "W", "`mean_power_w`", lambda s: s.get("mean_power_w")),
-    single("amd_total_gpu_energy", "J", "`energy_j`", lambda s: s.get("energy_j")),
+    same("benchmark_duration", "sec", "duration_s"),
+    same("amd_total_gpu_power", "W", "mean_power_w"),
+    same("amd_total_gpu_energy", "J", "energy_j"),
     single(
         "amd_energy_per_output_token",
         "mJ/token",
@@ -83,31 +88,21 @@ FIELDS: tuple[Field, ...] = (
 
 
 def export(source: Source) -> dict[str, Any]:
-    """Return one file. AIPerf allows further keys: `metadata` has the row's identity and verdict."""
-    found: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    found["benchmark_id"] = f"{source.get('run_id')}/{source.get('cell_id')}/{source.get('repeat')}"
-    found |= {field.name: value for field in FIELDS if (value := field.value(source)) is not None}
+    """One file. AIPerf allows additional keys: `metadata` has the row's identity and verdict."""
+    content: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    content["benchmark_id"] = f"{source.get('run_id')}/{source.get('cell_id')}/{source.get('repeat')}"
+    content |= record(FIELDS, source)
     if source.get("started_at") is not None and source.get("duration_s"):
         start = datetime.datetime.fromisoformat(str(source.get("started_at")))
-        found["start_time"] = start.isoformat()
-        with suppress(OverflowError):  # of a row that somebody edited
+        content["start_time"] = start.isoformat()
+        with suppress(OverflowError):  # an edited row may last longer than any date allows
             end = start + datetime.timedelta(seconds=float(source.get("duration_s")))
-            found["end_time"] = end.isoformat()
-    names = (
-        "model",
-        "workload",
-        "concurrency",
-        "request_rate",
-        "hardware",
-        "vllm_version",
-        "valid",
-        "reasons",
-    )
-    kept = {name: source.get(name) for name in names if source.get(name) is not None}
+            content["end_time"] = end.isoformat()
+    names = "model workload concurrency request_rate hardware vllm_version valid reasons".split()
     marks = {"simulated": source.simulated, "predicted": source.origin == "predicted"}
-    return found | {"metadata": {"made_by": "rocbench"} | marks | kept}
+    return content | {"metadata": {"made_by": "rocbench"} | marks | source.present(names)}
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """Return `<cell>/profile_export_aiperf.json` of each row."""
+    """`<cell>/profile_export_aiperf.json` of each row."""
     return {f"{source.stem}/profile_export_aiperf.json": export(source) for source in sources}

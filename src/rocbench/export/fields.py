@@ -1,4 +1,4 @@
-"""A field of another tool's format: its name there, its unit there, and its source here."""
+"""A field of another tool's format: its name and unit in that format, and its source in rocbench."""
 
 from __future__ import annotations
 
@@ -12,35 +12,33 @@ from rocbench.export.source import Source
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One key. A value of None leaves it out."""
+    """One key of a format, with the name and unit of that format."""
 
     name: str
     unit: str
-    ours: str
-    """Columns of `cells`, or the inputs of the computation; for docs/exports.md."""
+    origin: str
+    """Columns of `cells`, or the computation from them; for docs/exports.md."""
     value: Callable[[Source], Any]
+    """Its value for a row; None leaves the key out."""
 
 
 def same(name: str, unit: str, column: str | None = None) -> Field:
-    """Return a key that is one of our columns, in the same unit."""
-    ours = column or name
-    return Field(name, unit, f"`{ours}`", lambda source: source.get(ours))
+    """A key that is a column of `cells` in the same unit; by default of the same name."""
+    return Field(name, unit, f"`{column or name}`", lambda source: source.get(column or name))
 
 
 def fixed(name: str, value: Any) -> Field:
-    """Return a key with the same value for every row."""
-    return Field(
-        name, "", f"`{json.dumps(value)}`" if isinstance(value, bool) else f"`{value}`", lambda _: value
-    )
+    """A key with the same value for every row."""
+    text = json.dumps(value) if isinstance(value, bool) else value
+    return Field(name, "", f"`{text}`", lambda _: value)
 
 
 def record(fields: Iterable[Field], source: Source) -> dict[str, Any]:
-    """Return the keys that have a value."""
-    found = ((field.name, field.value(source)) for field in fields)
-    return {name: value for name, value in found if value is not None}
+    """The keys that have a value."""
+    return {field.name: value for field in fields if (value := field.value(source)) is not None}
 
 
 def field_lines(fields: Iterable[Field]) -> list[str]:
-    """Return the lines of a mapping table."""
-    rows = [f"| `{field.name}` | {field.unit} | {field.ours} |" for field in fields]
+    """The lines of a mapping table."""
+    rows = [f"| `{field.name}` | {field.unit} | {field.origin} |" for field in fields]
     return ["| Key | Unit | From |", "|---|---|---|", *rows]

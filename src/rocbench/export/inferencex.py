@@ -1,7 +1,7 @@
-"""The row of InferenceX (`agg_*.json`), which vLLM's perf-eval shares except for a few keys.
+"""The row of InferenceX (`agg_*.json`), which vLLM's perf-eval also uses, except for a few keys.
 
 Keys and units: SemiAnalysisAI/InferenceX utils/process_result.py and utils/aggregate_power.py, 843c625;
-vllm-project/perf-eval lib/ingest_perf.py, bbd3fc7. Latencies are in seconds, and lose their suffix.
+vllm-project/perf-eval lib/ingest_perf.py, bbd3fc7. Latencies are in seconds, without a suffix.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ def _energy(per: str) -> Any:
 
 
 def _latencies() -> Iterable[Field]:
-    for theirs in vllm_bench.LATENCIES:
-        for statistic in ("mean", "median", "std", *(f"p{q}" for q in vllm_bench.PERCENTILES)):
-            key = f"{statistic}_{theirs}_ms"
+    for latency in vllm_bench.LATENCIES:
+        for statistic in vllm_bench.STATISTICS:
+            key = f"{statistic}_{latency}_ms"
             yield Field(key.removesuffix("_ms"), "s", f"`{key}` / 1000, as in vllm-bench", _seconds(key))
-    for statistic in ("mean", "median", *(f"p{q}" for q in vllm_bench.PERCENTILES)):
-        key = f"{statistic}_tpot_ms"
-        yield Field(f"{statistic}_intvty", "tokens/s/user", f"1000 / `{key}`", _interactivity(key))
+    for statistic in vllm_bench.STATISTICS:
+        if statistic != "std":
+            key = f"{statistic}_tpot_ms"
+            yield Field(f"{statistic}_intvty", "tokens/s/user", f"1000 / `{key}`", _interactivity(key))
 
 
 _BY_NAME = {field.name: field for field in vllm_bench.FIELDS}
@@ -85,7 +86,7 @@ def _power_valid(source: Source) -> int | None:
 
 FIELDS: tuple[Field, ...] = (
     Field(
-        "hw", "", "`hardware`; `simulated-` or `predicted-` before it where no GPU was measured", _hardware
+        "hw", "", "`hardware`, with the prefix `simulated-` or `predicted-` if no GPU was measured", _hardware
     ),
     Field("conc", "requests", "`concurrency`", lambda s: s.get("concurrency")),
     Field("image", "", "the container's image", lambda s: s.server.get("image")),
@@ -95,7 +96,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "spec_decoding",
         "",
-        "`mtp` or the method, of `--speculative-config`; `none` without",
+        "method of `--speculative-config`, `mtp` by default; `none` without the flag",
         lambda s: _speculation(s.flags.get("--speculative-config")),
     ),
     fixed("disagg", False),
@@ -156,11 +157,11 @@ def _speculation(config: Any) -> str:
 
 
 def takes(source: Source) -> bool:
-    """Return whether the format has a place for a row: a row without users has no `conc`."""
+    """True if the format can hold a row: `conc` needs users."""
     return source.get("concurrency") is not None
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """Return `agg_<cell>.json` of each closed-loop row, and `rows.json` with all of them."""
-    found = {f"agg_{source.stem}.json": record(FIELDS, source) for source in sources if takes(source)}
-    return found | {"rows.json": list(found.values())}
+    """`agg_<cell>.json` of each closed-loop row, and `rows.json` with all of them."""
+    rows = {f"agg_{source.stem}.json": record(FIELDS, source) for source in sources if takes(source)}
+    return rows | {"rows.json": list(rows.values())}

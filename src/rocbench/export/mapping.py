@@ -1,4 +1,4 @@
-"""docs/exports.md: every key of every format, and its source."""
+"""docs/exports.md: every key of every format, and its origin."""
 
 from __future__ import annotations
 
@@ -8,82 +8,79 @@ _HEAD = """# Exports
 
     bench export RUN --format vllm-bench|inferencex|pytorch|aiperf|csv-long|jsonl [--out DIR]
 
-Each format has the names and units of its own tool. What has no equivalent here is left out, not invented. A key is
-absent where a row has no value for it. Rows of discarded repeats are never written; invalid rows only where the format
-can say that they are (`csv-long`, `jsonl`), or with `--include-invalid`. A simulated row and a predicted one say so in
-every format.
+Each format has the names and units of its tool. Keys without an equivalent in rocbench are left out, not invented. A key
+is absent if the row has no value for it. Rows of discarded repeats are never written. Invalid rows are written only in
+formats that can mark them (`csv-long`, `jsonl`), or with `--include-invalid`. Every format marks simulated and predicted
+rows.
 
-Latencies are of completed requests that began in the measured window, throughputs of tokens stamped in it: ramp and
-tail, which the other tools count in, are not.
+Latencies are those of completed requests that began in the measured window, and throughput counts tokens in the window.
+The other tools also count ramp-up and tail.
 """
 
 _VLLM = """## vllm-bench
 
-The JSON of `vllm bench serve --save-result` (vllm/benchmarks/serve.py, v0.32.0), laid out as `vllm bench sweep serve`
-does: `SERVE--<configuration>-BENCH--<workload>-<level>/run=N.json` and `summary.json` beside it. To plot:
+The JSON of `vllm bench serve --save-result` (vllm/benchmarks/serve.py, v0.32.0), in the folders of `vllm bench sweep
+serve`: `SERVE--<configuration>-BENCH--<workload>-<level>/run=N.json` and `summary.json`. To plot:
 
     vllm bench sweep plot DIR --var-x max_concurrency --var-y p99_ttft_ms --curve-by model_id
     vllm bench sweep plot_pareto DIR --label-by max_concurrency,tensor_parallel_size
 """
 
-_VLLM_LEFT = """Beside these stand the keys that `--metadata KEY=VALUE` would add, and one for each axis of the matrix:
+_VLLM_METADATA = """There are also the keys that `--metadata KEY=VALUE` would add, and one key for each axis of the matrix:
 """
 
-_VLLM_OUT = """Left out: `tokenizer_id` (prompts are sent as token ids), `burstiness` (not kept in a row),
-`max_concurrent_requests` (counted per second there; ours is exact and another number), `max_output_tokens_per_s`
-(counts chunks there), `rtfx`, `client_queue_time`, the speculative-decoding keys, and the arrays of
-`--save-detailed`.
+_VLLM_OUT = """Left out: `tokenizer_id` (prompts are sent as token ids), `burstiness` (not stored in a row),
+`max_concurrent_requests` (vLLM counts it per second; `peak_concurrency` is exact and differs), `max_output_tokens_per_s`
+(vLLM counts chunks), `rtfx`, `client_queue_time`, the speculative-decoding keys, and the arrays of `--save-detailed`.
 """
 
 _INFERENCEX = """## inferencex
 
 The row of InferenceX, `agg_*.json` (utils/process_result.py and utils/aggregate_power.py at 843c625), and `rows.json`
-with all rows. vLLM's perf-eval has the same keys, but `device` for `hw` (lib/ingest_perf.py at bbd3fc7). Open-loop rows
-have no `conc` and are not written.
+with all rows. vLLM's perf-eval has the same keys, except `device` instead of `hw` (lib/ingest_perf.py at bbd3fc7).
+Open-loop rows have no `conc` and are not written.
 """
 
 _INFERENCEX_OUT = """Left out: `infmax_model_prefix` and `recipe_fingerprint` (names of that project),
-`power_metric_schema_version` (power is not integrated by that project's method), and `std_intvty`, which has no
-meaning.
+`power_metric_schema_version` (rocbench integrates power by another method), and `std_intvty`, which has no meaning.
 """
 
 _PYTORCH = """## pytorch
 
-`benchmark_results.json`: one record a metric and cell, in the schema of the PyTorch benchmark database
-(`benchmark`, `model`, `metric`), as `SAVE_TO_PYTORCH_BENCHMARK_FORMAT=1 vllm bench serve` writes it
-(vllm/benchmarks/lib/utils.py, v0.32.0), but for the benchmark's name: it is not vLLM's. Keys of vllm-bench's metadata
-stand in `metric.extra_info`.
+`benchmark_results.json`: one record per metric and cell, in the schema of the PyTorch benchmark database (`benchmark`,
+`model`, `metric`), as written by `SAVE_TO_PYTORCH_BENCHMARK_FORMAT=1 vllm bench serve` (vllm/benchmarks/lib/utils.py,
+v0.32.0), except for the benchmark's name. `metric.extra_info` has the metadata keys of vllm-bench.
 """
 
 _AIPERF = """## aiperf
 
 `<cell>/profile_export_aiperf.json`, schema 1.4 of AIPerf 0.13.0: `{metric: {unit, avg, p1, ..., p99, min, max, std,
-count, sum}}`. **What AIPerf calls inter-token latency is TPOT here**, and its inter-chunk latency is our ICL.
-`metadata` says which row it is, and whether it may be believed.
+count, sum}}`. **AIPerf's inter-token latency is TPOT in rocbench**, and its inter-chunk latency is ICL. `metadata`
+identifies the row and has its verdict.
 """
 
-_AIPERF_OUT = """Left out: `aiperf_version` and `input_config` (no AIPerf ran), `telemetry_data` (by GPU; see `gpu.parquet`), energy
-metrics that AIPerf derives from the ones above.
+_AIPERF_OUT = """Left out: `aiperf_version` and `input_config` (AIPerf did not run), `telemetry_data` (per GPU; see `gpu.parquet`),
+and energy metrics that AIPerf derives from those above.
 """
 
 _TIDY = """## csv-long
 
-`cells-long.csv`: one line a figure. Columns that say which row it is, then `metric`, `unit`, `better` (`higher`,
-`lower` or empty) and `value`. Metrics and units are those of [results.md](results.md).
+`cells-long.csv`: one line per figure. Columns that identify the row, then `metric`, `unit`, `better` (`higher`, `lower` or
+empty) and `value`. Metrics and units are those of [results.md](results.md).
 
 ## jsonl
 
-`cells.jsonl`: one object a row with every column of [results.md](results.md) that has a value.
+`cells.jsonl`: one object per row, with every column of [results.md](results.md) that has a value.
 """
 
 
 def mapping_page() -> str:
-    """Return the page."""
+    """docs/exports.md as text."""
     parts = [
         _HEAD,
         _VLLM,
         _table(vllm_bench.FIELDS),
-        _VLLM_LEFT,
+        _VLLM_METADATA,
         _table(vllm_bench.METADATA),
         _VLLM_OUT,
         _INFERENCEX,

@@ -19,13 +19,8 @@ METRICS = tuple(
     if field.name.endswith("_ms") or field.name.endswith("_throughput") or field.name == "request_goodput"
 )
 ARGS = (
-    "max_concurrency",
-    "request_rate",
-    "num_prompts",
-    "tensor_parallel_size",
-    "random_input_len",
-    "random_output_len",
-)
+    "max_concurrency request_rate num_prompts tensor_parallel_size random_input_len random_output_len"
+).split()
 
 
 def _name(source: Source) -> str:
@@ -53,7 +48,7 @@ MAPPING: tuple[Field, ...] = (
         Field(
             f"metric.name = {f.name}",
             f.unit,
-            f"{f.ours}; the values of all repeats in `benchmark_values`",
+            f"{f.origin}; `benchmark_values` has the values of all repeats",
             f.value,
         )
         for f in METRICS
@@ -62,7 +57,7 @@ MAPPING: tuple[Field, ...] = (
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """Return `benchmark_results.json`: every record of every cell."""
+    """`benchmark_results.json`: all records of all cells."""
     cells: dict[str, list[Source]] = {}
     for source in sources:
         cells.setdefault(str(source.get("cell_id")), []).append(source)

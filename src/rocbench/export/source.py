@@ -1,9 +1,9 @@
-"""One measured row for the exports: its columns, its plan, and distributions from its requests."""
+"""One measured row for an export: its columns, its server in the plan, and distributions of its requests."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,7 @@ REQUEST_COLUMNS = (
 
 
 def whole(value: float) -> int | None:
-    """Return the nearest whole number; None if the value is too large for a float, or not a number."""
+    """The nearest whole number; None if the value is infinite or not a number."""
     return round(value) if math.isfinite(value) else None
 
 
@@ -42,7 +42,7 @@ class Distribution:
 
     values: Floats
     weights: Floats | None = None
-    """None: each counts once, and percentiles interpolate linearly, as in numpy and vLLM."""
+    """None: all weigh the same, and percentiles interpolate linearly, as in numpy and vLLM."""
 
     @property
     def count(self) -> int | None:
@@ -51,7 +51,7 @@ class Distribution:
 
     @property
     def total(self) -> float | None:
-        """Their sum."""
+        """Sum of the values."""
         return None if self.mean is None or self.count is None else self.mean * self.count
 
     @property
@@ -67,13 +67,13 @@ class Distribution:
         return float(np.sqrt(np.average((self.values - self.mean) ** 2, weights=self.weights)))
 
     @property
-    def least(self) -> float | None:
-        """The smallest value."""
+    def minimum(self) -> float | None:
+        """Smallest value."""
         return float(self.values.min()) if len(self.values) else None
 
     @property
-    def most(self) -> float | None:
-        """The largest value."""
+    def maximum(self) -> float | None:
+        """Largest value."""
         return float(self.values.max()) if len(self.values) else None
 
     def percentile(self, q: float) -> float | None:
@@ -90,7 +90,7 @@ NOTHING = Distribution(np.empty(0))
 
 @dataclass(frozen=True)
 class Source:
-    """One row with all data that an export may need."""
+    """One row and all other data that an export may need."""
 
     row: Row
     server: Mapping[str, Any]
@@ -100,11 +100,15 @@ class Source:
     """Reads a table of the run folder, only this row's part."""
 
     def get(self, column: str) -> Any:
-        """Return a column of `cells`; None if it is absent."""
+        """A column of `cells`; None if it is absent."""
         return self.row.get(column)
 
+    def present(self, columns: Iterable[str]) -> dict[str, Any]:
+        """Those of the columns that have a value."""
+        return {name: value for name in columns if (value := self.row.get(name)) is not None}
+
     def scaled(self, column: str, factor: float) -> float | None:
-        """Return a column times a factor; None if it is absent."""
+        """A column times a factor; None if it is absent."""
         value = self.row.figure(column)
         return None if value is None else value * factor
 
@@ -127,7 +131,7 @@ class Source:
 
     @cached_property
     def hf_id(self) -> str:
-        """The checkpoint's name; the profile's name if no profile is kept."""
+        """The checkpoint's name; the profile's name if the run has no profile."""
         profile = (self.manifest.get("profiles") or {}).get(self.row.get("model")) or {}
         return str(profile.get("hf_id") or self.row.get("model"))
 
@@ -137,18 +141,16 @@ class Source:
         return dict(runformat.json_column(self.row, "serve_args"))
 
     def parallel(self, flag: str) -> int:
-        """Return a parallelism size; 1 if the flag is not set."""
+        """The value of a parallelism flag; 1 if it is not set."""
         return int(self.flags.get(flag) or 1)
 
     @cached_property
     def chat(self) -> bool:
         """True if requests went to /v1/chat/completions."""
         cells = self.server.get("cells") or ()
-        mine = (c["workload"] for c in cells if c.get("cell_id") == self.row.get("cell_id"))
-        workload: Mapping[str, Any] = next(mine, {})
-        if workload.get("api") in ("chat", "completions"):
-            return bool(workload["api"] == "chat")
-        return bool(self.row.get("images"))
+        apis = (c["workload"].get("api") for c in cells if c.get("cell_id") == self.row.get("cell_id"))
+        api = next(apis, None)
+        return bool(api == "chat") if api in ("chat", "completions") else bool(self.row.get("images"))
 
     @cached_property
     def _completed(self) -> pd.DataFrame:
@@ -162,8 +164,10 @@ class Source:
 
     @cached_property
     def latencies(self) -> dict[str, Distribution]:
-        """ttft, tpot, e2el in ms, of completed requests that began in the window; icl of chunks."""
-        found = dict.fromkeys(("ttft", "tpot", "e2el", "pace", "isl", "osl"), NOTHING)
+        """By name: `ttft`, `tpot`, `e2el` in ms, `interactivity` in tokens/s, `isl` and `osl` in tokens, of completed
+        requests that began in the window; `icl` in ms, of gaps between chunks.
+        """
+        latencies = dict.fromkeys(("ttft", "tpot", "e2el", "interactivity", "isl", "osl"), NOTHING)
         if not self._completed.empty:
             sent, first, last = (
                 self._column(name) for name in ("sent_ns", "first_token_ns", "last_token_ns")
@@ -171,31 +175,31 @@ class Source:
             output = self._column("output_tokens")
             with np.errstate(invalid="ignore", divide="ignore"):
                 tpot = np.where(output > 1, (last - first) / 1e6 / (output - 1), np.nan)
-                pace = 1000 / tpot
+                interactivity = 1000 / tpot
             figures = {
                 "ttft": (first - sent) / 1e6,
                 "tpot": tpot,
                 "e2el": (last - sent) / 1e6,
-                "pace": pace,
+                "interactivity": interactivity,
                 "isl": self._column("prompt_tokens"),
                 "osl": output,
             }
-            found |= {name: Distribution(values[np.isfinite(values)]) for name, values in figures.items()}
-        return found | {"icl": self._chunks()}
+            latencies |= {name: Distribution(values[np.isfinite(values)]) for name, values in figures.items()}
+        return latencies | {"icl": self._gaps()}
 
-    def _chunks(self) -> Distribution:
+    def _gaps(self) -> Distribution:
         frame = self.load("histograms")
-        mine = frame[frame["metric"] == "icl"] if len(frame) else frame
-        if not len(mine):
+        if frame.empty:
             return NOTHING
-        return Distribution(mine["middle_ms"].to_numpy(dtype=float), mine["tokens"].to_numpy(dtype=float))
+        icl = frame[frame["metric"] == "icl"]
+        return Distribution(icl["middle_ms"].to_numpy(dtype=float), icl["tokens"].to_numpy(dtype=float))
 
     def tokens(self, rate: str) -> int | None:
-        """Tokens of the measured window from their rate."""
+        """Tokens in the measured window: a column of tokens/s x `duration_s`."""
         value, duration = self.row.figure(rate), self.row.figure("duration_s")
         return None if value is None or not duration else whole(value * duration)
 
     def input_tokens(self) -> int | None:
-        """Prompt tokens of the window, images included."""
+        """Prompt tokens in the window, including image tokens."""
         text = self.tokens("input_throughput")
         return None if text is None else text + (self.tokens("image_token_throughput") or 0)

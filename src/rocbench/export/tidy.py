@@ -1,4 +1,4 @@
-"""Rows for other programs: CSV with one line per figure, and JSON with one line per row. Pure."""
+"""Rows for other programs: CSV with one line per figure, or JSON with one line per row. Pure."""
 
 from __future__ import annotations
 
@@ -12,28 +12,13 @@ from rocbench.export.source import Source
 from rocbench.harmless import csv_text
 
 IDENTITY = (
-    "run_id",
-    "cell_id",
-    "repeat",
-    "model",
-    "workload",
-    "concurrency",
-    "request_rate",
-    "hardware",
-    "vllm_version",
-    "precision",
-    "tp",
-    "aiter",
-    "axes",
-    "simulated",
-    "predicted",
-    "valid",
-    "reasons",
-)
+    "run_id cell_id repeat model workload concurrency request_rate hardware vllm_version precision tp aiter axes "
+    "simulated predicted valid reasons"
+).split()
 
 
 def csv_long(sources: Iterable[Source]) -> str:
-    """Return identity, then `metric`, `unit`, `better` and `value`: one line for each present figure."""
+    """CSV with one line per figure: the columns of IDENTITY, then `metric`, `unit`, `better` and `value`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*IDENTITY, "metric", "unit", "better", "value"])
@@ -54,10 +39,6 @@ def _cell(value: object) -> object:
 
 
 def jsonl(sources: Iterable[Source]) -> str:
-    """Return one JSON object per row, with every column that has a value."""
-    return "".join(json.dumps(_present(source), default=str) + "\n" for source in sources)
-
-
-def _present(source: Source) -> dict[str, object]:
-    found = {column.name: source.get(column.name) for column in CELLS}
-    return {name: value for name, value in found.items() if value is not None}
+    """One JSON object per row, with every column that has a value."""
+    names = [column.name for column in CELLS]
+    return "".join(json.dumps(source.present(names), default=str) + "\n" for source in sources)

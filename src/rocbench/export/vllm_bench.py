@@ -1,55 +1,47 @@
 """The JSON of `vllm bench serve --save-result`, in the folders of `vllm bench sweep serve`.
 
-Keys and units: vllm/benchmarks/serve.py, `benchmark` and `main_async`, v0.32.0. The folders are those that
-`vllm bench sweep plot` and `plot_pareto` read (vllm/benchmarks/sweep/serve.py, `_get_comb_base_path`).
+Keys and units: vllm/benchmarks/serve.py, `benchmark` and `main_async`, v0.32.0. `vllm bench sweep plot` and
+`plot_pareto` read these folders (vllm/benchmarks/sweep/serve.py, `_get_comb_base_path`).
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from rocbench.export.fields import Field, record, same
 from rocbench.export.source import Source
 from rocbench.tables import runformat
 
-LATENCIES = {
-    # name there: name here
-    "ttft": "ttft",
-    "tpot": "tpot",
-    "itl": "icl",
-    "e2el": "e2el",
-}
-PERCENTILES = (90, 95, 99)
+LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "icl", "e2el": "e2el"}
+"""vLLM's name of each latency, and its name in rocbench."""
+STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
 
 
 def _statistics() -> Iterable[Field]:
-    for theirs, ours in LATENCIES.items():
-        said = f"{ours.upper()} of completed requests" if ours != "icl" else "ICL: gaps between chunks"
-        for statistic in ("mean", "median", "std", *(f"p{q}" for q in PERCENTILES)):
-            yield Field(
-                f"{statistic}_{theirs}_ms",
-                "ms",
-                said,
-                lambda s, o=ours, k=statistic: _statistic(s, o, k),  # type: ignore[misc]
-            )
+    for key, name in LATENCIES.items():
+        origin = "ICL: gaps between chunks" if name == "icl" else f"{name.upper()} of completed requests"
+        for statistic in STATISTICS:
+            yield Field(f"{statistic}_{key}_ms", "ms", origin, partial(_statistic, name, statistic))
 
 
-def _statistic(source: Source, name: str, kind: str) -> float | None:
-    """Return the row's own column if there is one, else compute it from the requests."""
-    if kind != "std" and source.get(f"{kind}_{name}_ms") is not None:
-        return float(source.get(f"{kind}_{name}_ms"))
-    there = source.latencies[name]
-    match kind:
+def _statistic(name: str, statistic: str, source: Source) -> float | None:
+    """The row's column if it has one, else computed from the requests."""
+    column = source.get(f"{statistic}_{name}_ms")
+    if column is not None:
+        return float(column)
+    values = source.latencies[name]
+    match statistic:
         case "mean":
-            return there.mean
+            return values.mean
         case "std":
-            return there.std
+            return values.std
         case "median":
-            return there.percentile(50)
+            return values.percentile(50)
         case _:
-            return there.percentile(float(kind[1:]))
+            return values.percentile(float(statistic[1:]))
 
 
 def _date(source: Source) -> str | None:
@@ -58,8 +50,8 @@ def _date(source: Source) -> str | None:
 
 
 def _prompts(source: Source) -> int | None:
-    there = [source.get(name) for name in ("completed", "failed", "unfinished")]
-    return None if there[0] is None else sum(int(n or 0) for n in there)
+    counts = [source.get(name) for name in ("completed", "failed", "unfinished")]
+    return None if counts[0] is None else sum(int(n or 0) for n in counts)
 
 
 FIELDS: tuple[Field, ...] = (
@@ -104,7 +96,7 @@ FIELDS: tuple[Field, ...] = (
 )
 
 METADATA: tuple[Field, ...] = (
-    # keys that `--metadata KEY=VALUE` would add: plots group by them
+    # keys that `--metadata KEY=VALUE` would add, for grouping in plots
     Field("tensor_parallel_size", "", "`tp`", lambda s: s.get("tp")),
     Field(
         "pipeline_parallel_size",
@@ -120,7 +112,7 @@ METADATA: tuple[Field, ...] = (
     same("vllm_version", ""),
     same("precision", ""),
     same("aiter", ""),
-    Field("simulated", "", "`simulated`; of predicted rows too", lambda s: str(s.simulated).lower()),
+    Field("simulated", "", "`true` for simulated and predicted rows", lambda s: str(s.simulated).lower()),
     Field("valid", "", "`valid`", lambda s: "unknown" if s.row.valid is None else str(s.row.valid).lower()),
     same("reasons", ""),
     same("run_id", ""),
@@ -130,13 +122,13 @@ METADATA: tuple[Field, ...] = (
 
 
 def result(source: Source) -> dict[str, Any]:
-    """Return one `run=N.json`. Axes of the matrix are separate keys next to the metadata."""
+    """One `run=N.json`. Each axis of the matrix is a key next to the metadata."""
     axes = runformat.json_column(source.row, "axes")
     return record(FIELDS, source) | record(METADATA, source) | {str(k): v for k, v in axes.items()}
 
 
 def folder(source: Source) -> str:
-    """Return `SERVE--<configuration>-BENCH--<workload>-<level>`."""
+    """Folder name: `SERVE--<configuration>-BENCH--<workload>-<level>`."""
     key = str(source.get("key") or source.get("cell_id"))
     serve, _, bench = key.rpartition("/")[0].rpartition("/")
     name = f"SERVE--{serve}-BENCH--{bench}-{key.rpartition('/')[2]}"
@@ -144,12 +136,9 @@ def folder(source: Source) -> str:
 
 
 def files(sources: Iterable[Source]) -> dict[str, Any]:
-    """Return paths with their JSON: `run=N.json` of each row, and the `summary.json` of its cell."""
+    """Paths with their JSON: `run=N.json` of each row, and `summary.json` of each cell."""
     cells: dict[str, list[dict[str, Any]]] = {}
-    found: dict[str, Any] = {}
     for source in sources:
-        one = result(source)
-        where = folder(source)
-        found[f"{where}/run={one['run_number']}.json"] = one
-        cells.setdefault(where, []).append(one)
-    return found | {f"{where}/summary.json": results for where, results in cells.items()}
+        cells.setdefault(folder(source), []).append(result(source))
+    runs = {f"{path}/run={run['run_number']}.json": run for path, runs in cells.items() for run in runs}
+    return runs | {f"{path}/summary.json": runs for path, runs in cells.items()}

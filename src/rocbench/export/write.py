@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,70 +44,70 @@ class Exported:
     """The origins of the figures, as the rows report them."""
 
 
-def export(folder: RunFolder, wanted: str, out: Path, *, invalid: bool = False) -> Exported:
+def export(folder: RunFolder, name: str, out: Path, *, invalid: bool = False) -> Exported:
     """Write a run's rows in a format.
 
     Args:
         folder: the run.
-        wanted: one of FORMATS.
+        name: one of FORMATS.
         out: folder of the files.
-        invalid: write invalid rows too; the csv-long and jsonl formats hold the verdict and always have them.
+        invalid: write invalid rows too; csv-long and jsonl hold the verdict, and always have them.
 
     Raises:
-        InputError: there is no such format, no row can be written, or another user's folder or link is in the
-            way.
+        InputError: the format is unknown, no row can be written, or another user's folder or link is at the
+            destination.
         EnvironmentFault: the files cannot be written.
     """
-    if wanted not in FORMATS:
-        raise InputError(f"no format {wanted!r}", where="--format", fix=f"one of {', '.join(FORMATS)}")
-    every = sources(folder, apart=wanted in JSON_FORMATS)
-    why = [_left_out(s, wanted, invalid=invalid or wanted in TEXT_FORMATS) for s in every]
-    kept = [source for source, reason in zip(every, why, strict=True) if not reason]
-    left_out = dict(Counter(filter(None, why)))
-    if not kept:
-        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the run has none"
+    if name not in FORMATS:
+        raise InputError(f"unknown format {name!r}", where="--format", fix=f"one of {', '.join(FORMATS)}")
+    rows = sources(folder, distinct_keys=name in JSON_FORMATS)
+    reasons = [_left_out(row, name, invalid=invalid or name in TEXT_FORMATS) for row in rows]
+    exported = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
+    left_out = dict(Counter(filter(None, reasons)))
+    if not exported:
+        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the run has none"
         raise InputError(
-            f"no row to export: {told}",
+            f"no row to export: {counts}",
             where=str(folder.path),
-            fix="--include-invalid writes invalid rows too; csv-long and jsonl hold rows of every load",
+            fix="--include-invalid writes invalid rows too; csv-long and jsonl write rows of every load",
         )
-    if wanted in TEXT_FORMATS:
-        name, text = TEXT_FORMATS[wanted]
-        files = {name: text(kept)}
+    if name in TEXT_FORMATS:
+        file, text = TEXT_FORMATS[name]
+        files = {file: text(exported)}
     else:
         files = {
-            name: json.dumps(value, indent=2) + "\n" for name, value in JSON_FORMATS[wanted](kept).items()
+            file: json.dumps(value, indent=2) + "\n" for file, value in JSON_FORMATS[name](exported).items()
         }
-    return Exported(_write(out, files), len(kept), left_out, frozenset(s.origin for s in kept))
+    return Exported(_write(out, files), len(exported), left_out, frozenset(s.origin for s in exported))
 
 
-def _left_out(source: Source, wanted: str, *, invalid: bool) -> str:
-    """Return why a row is not written; empty if it is."""
+def _left_out(source: Source, name: str, *, invalid: bool) -> str:
+    """The reason why a row is not written; empty if it is."""
     if not invalid and source.row.valid is False:
         return "invalid rows"
     if not invalid and not source.get("completed"):
         return "rows without a completed request"
-    if wanted == "inferencex" and not inferencex.takes(source):
-        return "rows without users (open loop or trace), for which the format has no place"
+    if name == "inferencex" and not inferencex.takes(source):
+        return "rows without users (open loop or trace), which the format does not have"
     return ""
 
 
-def sources(folder: RunFolder, *, apart: bool = False) -> list[Source]:
-    """Each row of a run, without discarded repeats; `apart` for formats whose files are named by the keys."""
+def sources(folder: RunFolder, *, distinct_keys: bool = False) -> list[Source]:
+    """Each row of a run, without discarded repeats; with distinct keys for formats that name files by them."""
     plan, manifest = folder.read_json("plan.json") or {}, folder.read_json("manifest.json") or {}
     image = {"image": ((plan.get("sweep") or {}).get("server") or {}).get("image")}
     servers = {server["server_id"]: server | image for server in plan.get("servers") or ()}
-    found = []
     rows = records(folder.cells())
-    for row in disambiguated(rows) if apart else rows:
-        server = servers.get(_server_id(str(row.get("server_id")), servers), {})
-        found.append(Source(row, server, manifest, _loader(folder, row)))
-    return found
+    return [
+        Source(row, _planned_server(row, servers), manifest, _loader(folder, row))
+        for row in (disambiguated(rows) if distinct_keys else rows)
+    ]
 
 
-def _server_id(name: str, known: dict[str, Any]) -> str:
-    """Return the server of a folder name: a restart's folder `<id>.2` belongs to `<id>`."""
-    return name if name in known else name.rpartition(".")[0]
+def _planned_server(row: Row, servers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row's server in the plan: the folder `<id>.2` of a restart belongs to `<id>`."""
+    name = str(row.get("server_id"))
+    return servers.get(name) or servers.get(name.rpartition(".")[0]) or {}
 
 
 def _loader(folder: RunFolder, row: Row) -> Callable[[str], pd.DataFrame]:

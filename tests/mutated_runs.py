@@ -233,7 +233,7 @@ def edited_parquet(path: Path, rng: random.Random) -> str:
             "renamed",
         )
     elif kind < 0.35:
-        table, told = table.append_column(name, table[name]), "there twice"
+        table, told = table.append_column(name, table[name]), "occurs twice"
     elif kind < 0.4:
         table, told = table.slice(0, rng.choice([0, 1])), "cut to few rows"
     elif kind < 0.45:

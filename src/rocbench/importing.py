@@ -1,4 +1,4 @@
-"""Rows of other tools: read, marked as imported, and checked as far as their data allow. Pure."""
+"""Rows of other tools: read, mark as imported, and check as far as their data allow. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from rocbench.tables import limits, runformat
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
-Row = dict[str, Any]
-
 VLLM_KEYS = {
     # `vllm bench serve --save-result` (vllm/benchmarks/serve.py) -> columns of `cells`
     "model_id": "model",
@@ -35,22 +33,22 @@ VLLM_KEYS = {
 }
 
 
-def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
-    """Return a result of `vllm bench serve` as a row.
+def from_vllm_bench(data: Any, where: str) -> dict[str, Any]:
+    """A result of `vllm bench serve` as a row.
 
     Raises:
         InputError: it is not such a result.
     """
-    missing = [key for key in ("output_throughput", "num_prompts") if key not in _mapping(data)]
-    if missing:
-        raise InputError(f"no result of `vllm bench serve`: `{missing[0]}` is missing", where=where)
+    for key in ("output_throughput", "num_prompts"):
+        if not isinstance(data, Mapping) or key not in data:
+            raise InputError(f"not a result of `vllm bench serve`: `{key}` is missing", where=where)
     data = dict(data) | {
         key: _figure(key, data[key], where) for key in _VLLM_FIGURES if data.get(key) is not None
     }
-    row: Row = {column: data[key] for key, column in VLLM_KEYS.items() if data.get(key) is not None}
-    for key, value in data.items():
-        if key.endswith("_ms") and value is not None:
-            row[key] = value
+    row: dict[str, Any] = {
+        column: data[key] for key, column in VLLM_KEYS.items() if data.get(key) is not None
+    }
+    row |= {key: value for key, value in data.items() if key.endswith("_ms") and value is not None}
     row |= _ended(data)
     completed = data.get("completed") or 0
     duration = data.get("duration")
@@ -74,28 +72,27 @@ def from_vllm_bench(data: Mapping[str, Any], where: str) -> Row:
     return row
 
 
-def _ended(data: Mapping[str, Any]) -> Row:
-    """Return `failed` of a result: its own value, its listed errors, or sent requests that did not complete,
-    whichever is most.
+def _ended(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`failed`: the largest of the result's own value, its errors, and the requests that did not complete.
 
-    Older results have no `failed`, like those of `benchmark_serving.py`. `completed` is the rest, if it is
-    missing.
+    Older results and those of `benchmark_serving.py` have no `failed`. If `completed` is missing, it is the
+    other requests.
     """
-    told = [data["failed"]] if data.get("failed") is not None else []
+    counts = [data["failed"]] if data.get("failed") is not None else []
     errors = data.get("errors")
     if isinstance(errors, list):
-        told.append(sum(map(bool, errors)))
+        counts.append(sum(map(bool, errors)))
     sent, completed = data["num_prompts"], data.get("completed")
     if completed is not None and completed <= sent:
-        told.append(sent - completed)
-    if not told:
+        counts.append(sent - completed)
+    if not counts:
         return {}
-    failed = int(max(told))
+    failed = int(max(counts))
     return {"failed": failed} | ({"completed": sent - failed} if completed is None and failed <= sent else {})
 
 
-def _counted(row: Row) -> Row:
-    """Derive `completed`, `failed` and `success_rate` from each other if possible, else leave them unknown."""
+def _counted(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Derive `completed`, `failed` and `success_rate` from each other as far as possible."""
     completed, failed, share = (row.get(name) for name in ("completed", "failed", "success_rate"))
     if completed is not None and failed is not None:
         return {"success_rate": completed / (completed + failed)} if completed + failed else {}
@@ -110,39 +107,39 @@ def _counted(row: Row) -> Row:
     return {name: round(other)} if math.isfinite(other) else {}
 
 
-def checked(row: Mapping[str, Any], where: str) -> Row:
-    """Return a row whose figures are numbers, whose names are text, and that has a speed.
+def checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a row whose figures are numbers, whose names are text, and that has a throughput or a latency.
 
     Raises:
-        InputError: a column has the wrong type, or there is no figure at all; the message names the column.
+        InputError: a column has the wrong type, or the row has no result; the message names the column.
     """
-    found = {name: value for name, value in row.items() if not _absent(value)}
-    if not any(name in found for name in _RESULTS):
+    values = _present(row)
+    if not any(name in values for name in _RESULTS):
         raise InputError(
-            "no figure in this row",
+            "the row has no result",
             where=where,
-            fix=f"one of {', '.join(_RESULTS[:3])}, or a latency (docs/results.md)",
+            fix=f"add one of {', '.join(_RESULTS[:3])}, or a latency (docs/results.md)",
         )
-    for name, value in found.items():
+    for name, value in values.items():
         if name in runformat.NUMBERS:
-            found[name] = _figure(name, value, where)
+            values[name] = _figure(name, value, where)
         elif name in _TEXTS and not isinstance(value, str):
             raise InputError(f"`{name}` is {value!r}, it must be text", where=where)
         elif name == "serve_args":
-            _flags(value, where)
-    found = _counted(found) | found
+            _check_flags(value, where)
+    values = _counted(values) | values
     try:
-        made = runformat.row({"repeat": 1} | found | {"cell_id": "imported"})
+        result = runformat.row({"repeat": 1} | values | {"cell_id": "imported"})
     except runformat.Mismatch as error:
         raise InputError(str(error), where=where) from None
-    return {name: made[name] for name in found if name != "cell_id"}
+    return {name: result[name] for name in values if name != "cell_id"}
 
 
 def _figure(name: str, value: Any, where: str) -> float | int:
-    """Return a number of a column or key, a whole one if it is a count.
+    """The number of a column or key; an integer if it is a count.
 
     Raises:
-        InputError: it is not a number, not finite, or below the minimum.
+        InputError: it is not a finite number, or below the minimum.
     """
     try:
         figure = float("nan") if isinstance(value, bool | list | dict) else float(value)
@@ -150,107 +147,108 @@ def _figure(name: str, value: Any, where: str) -> float | int:
         figure = float("nan")
     if not math.isfinite(figure):
         raise InputError(f"`{name}` is {value!r:.100}, it must be a number", where=where)
-    least = 1 if name in _COUNTS else 0
-    if (name in _RESULTS or name in _COUNTS or name in _VLLM_FIGURES) and figure < least:
-        raise InputError(f"`{name}` is {value!r}, it must be at least {least}", where=where)
+    minimum = 1 if name in _COUNTS else 0
+    if (name in _RESULTS or name in _COUNTS or name in _VLLM_FIGURES) and figure < minimum:
+        raise InputError(f"`{name}` is {value!r}, it must be at least {minimum}", where=where)
     if name in _COUNTS and not figure.is_integer():
         raise InputError(f"`{name}` is {value!r}, it must be a whole number", where=where)
     return int(figure) if name in _COUNTS else figure
 
 
-def _flags(value: Any, where: str) -> dict[str, Any]:
-    """Return `serve_args` as a mapping."""
+def _check_flags(value: Any, where: str) -> None:
     try:
-        found = jsontext.parse(value) if isinstance(value, str) else None
+        flags = jsontext.parse(value) if isinstance(value, str) else None
     except InputError:
-        found = None
-    if not isinstance(found, dict):
+        flags = None
+    if not isinstance(flags, dict):
         raise InputError(f"`serve_args` is {value!r:.100}, it must be a JSON object of flags", where=where)
-    return found
 
 
-def _mapping(data: Any) -> Mapping[str, Any]:
-    return data if isinstance(data, Mapping) else {}
-
-
-def complete(row: Row, profile: ModelProfile | None, hardware: Hardware | None, source: str) -> Row:
+def complete(
+    row: Mapping[str, Any], profile: ModelProfile | None, hardware: Hardware | None, source: str
+) -> dict[str, Any]:
     """Return a row with the other columns of a cell: marks, physics, verdict."""
-    found = {name: value for name, value in row.items() if not _absent(value)}
-    found |= {"imported": True, "server_kind": found.get("server_kind") or "imported", "source": source}
-    found.setdefault("simulated", False)
-    found.setdefault("repeat", 1)
-    found["key"] = found.get("key") or _key(found)
+    cell = _present(row)
+    cell |= {"imported": True, "server_kind": cell.get("server_kind") or "imported", "source": source}
+    cell.setdefault("simulated", False)
+    cell.setdefault("repeat", 1)
+    cell["key"] = cell.get("key") or _key(cell)
     if profile is not None:
         arch = from_config(profile.config)
-        found = {"family": arch.family, "precision": profile.precision, "tp": profile.tp} | found
-        found["shape_doubts"] = "; ".join(weights.doubts(arch, profile.checkpoint)) or None
+        cell = {"family": arch.family, "precision": profile.precision, "tp": profile.tp} | cell
+        cell["shape_doubts"] = "; ".join(weights.doubts(arch, profile.checkpoint)) or None
     if hardware is not None:
-        found = {"hardware": hardware.name} | found
+        cell = {"hardware": hardware.name} | cell
     share = None
     if profile is not None and hardware is not None:
-        args = {"tensor-parallel-size": found.get("tp") or profile.tp} | _args(found, profile)
-        share = limits.share(profile, hardware, args, found)
-        found["limit"] = share.what if share else None
-        found.setdefault("roofline_output_throughput", limits.most_output(profile, hardware, args, found))
-        if settled(args) and "kv_capacity_tokens" not in found:  # set by its flags, not assumed
-            capacity = kv_capacity_of(profile, hardware, args, found.get("vllm_version"))
-            found["kv_capacity_tokens"] = capacity.tokens if capacity else None
-    told = {name: value for name, value in found.items() if name in _KNOWN}
-    judged = judge(Evidence.from_row(told, roofline_share=share.value if share else None))
-    found["roofline_share"] = share.value if share else None
-    found["valid"], found["reasons"] = judged.valid, ";".join(judged.reasons)
-    found["unknown_checks"] = ";".join(judged.unknown) or None
-    decides = json.dumps({name: found.get(name) for name in _DECIDES}, default=str)
-    found["cell_id"] = hashlib.sha256(decides.encode()).hexdigest()[:12]
-    return found
+        args = {"tensor-parallel-size": cell.get("tp") or profile.tp} | _args(cell, profile)
+        share = limits.share(profile, hardware, args, cell)
+        cell["limit"] = share.what if share else None
+        cell.setdefault("roofline_output_throughput", limits.most_output(profile, hardware, args, cell))
+        if settled(args) and "kv_capacity_tokens" not in cell:  # set by its flags, not assumed
+            capacity = kv_capacity_of(profile, hardware, args, cell.get("vllm_version"))
+            cell["kv_capacity_tokens"] = capacity.tokens if capacity else None
+    known = {name: value for name, value in cell.items() if name in _KNOWN}
+    verdict = judge(Evidence.from_row(known, roofline_share=share.value if share else None))
+    cell["roofline_share"] = share.value if share else None
+    cell["valid"], cell["reasons"] = verdict.valid, ";".join(verdict.reasons)
+    cell["unknown_checks"] = ";".join(verdict.unknown) or None
+    identity = json.dumps({name: cell.get(name) for name in _IDENTITY}, default=str)
+    cell["cell_id"] = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return cell
 
 
-def numbered(rows: list[Row]) -> list[Row]:
-    """Number on rows of one cell that carry the same repeat, so that none replaces another."""
+def numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give rows of one cell with the same repeat the next free numbers, so that none replaces another."""
     taken: set[tuple[str, int]] = set()
-    found: list[Row] = []
+    result = []
     for row in rows:
         repeat = int(row["repeat"])
         while (row["cell_id"], repeat) in taken:
             repeat += 1
         taken.add((row["cell_id"], repeat))
-        found.append(row | {"repeat": repeat})
-    return found
+        result.append(row | {"repeat": repeat})
+    return result
 
 
 _COUNTS = frozenset({"tp", "repeat", "concurrency"})
 _KNOWN = runformat.NUMBERS | runformat.TRUTHS | runformat.TEXTS
-"""Columns that can decide a check."""
+"""Columns that a check may use."""
 _TEXTS = frozenset({"model", "hardware", "precision", "workload"})
 _RESULTS = (
     "output_throughput", "total_token_throughput", "request_throughput",
     *(f"{statistic}_{name}_ms" for name in columns.LATENCIES for statistic in columns.STATISTICS),
 )  # fmt: skip
-"""Columns that give a speed: a row has at least one of them."""
+"""Results: a row has at least one of them."""
 _VLLM_FIGURES = (
     "num_prompts", "completed", "failed", "duration", "total_input_tokens", "total_output_tokens", "request_throughput",
     "mean_e2el_ms", "max_concurrency", "spec_decode_acceptance_length",
 )  # fmt: skip
-"""Numbers of `vllm bench serve` from which others are computed."""
-_DECIDES = (
+"""Figures of `vllm bench serve` from which columns are computed."""
+_IDENTITY = (
     "model", "key", "source", "concurrency", "request_rate", "workload", "isl", "osl", "images", "tp", "aiter",
     "precision", "vllm_version", "hardware", "serve_args", "serve_env",
 )  # fmt: skip
-"""Columns whose difference makes two imported rows two cells."""
+"""Columns that identify the cell of an imported row."""
 
 
-def _args(row: Row, profile: ModelProfile) -> dict[str, Any]:
-    """Return flags that decide the limits: from the row, else from its precision."""
+def _args(row: Mapping[str, Any], profile: ModelProfile) -> dict[str, Any]:
+    """The flags that affect the limits: from the row, else from its precision."""
     if isinstance(row.get("serve_args"), str):
         return {name.lstrip("-"): value for name, value in runformat.json_column(row, "serve_args").items()}
     online = profile.checkpoint.quantization == "none" and row.get("precision", profile.precision) == "fp8"
     return {"quantization": "fp8"} if online else {}
 
 
-def _key(row: Row) -> str:
+def _key(row: Mapping[str, Any]) -> str:
     level = f"c{row['concurrency']:.0f}" if row.get("concurrency") else "-"
     return f"{row.get('model', '?')}/{row.get('workload', 'imported')}/{level}"
 
 
-def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _present(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that are not None or NaN."""
+    return {
+        name: value
+        for name, value in row.items()
+        if value is not None and not (isinstance(value, float) and math.isnan(value))
+    }

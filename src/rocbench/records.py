@@ -1,9 +1,9 @@
-"""The records of a load: all code before makes them, all code after only reads them.
+"""The records of a load. The load generator and the simulator write them; all other code only reads them.
 
 One `LoadResult` is the result of one cell's load: a row per request (`REQUEST_DTYPE`), histograms of the gaps
-between tokens, counts inside the measured window, and the client's own measurements.
+between tokens, counts in the measured window, and the client's measurements of itself.
 
-All stamps are int64 nanoseconds of CLOCK_REALTIME; `NONE` (-1) means absent. Absent is not zero.
+All timestamps are int64 nanoseconds of CLOCK_REALTIME; `NONE` (-1) means absent. Absent is not zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NONE = -1
 
 
 class Phase(IntEnum):
-    """The begin of a request relative to the measured window."""
+    """The phase of the load in which a request began."""
 
     WARMUP = 0
     MEASURED = 1
@@ -31,7 +31,7 @@ class Phase(IntEnum):
 
 
 class Failure(StrEnum):
-    """The reason that a request does not count as completed. One class each; none counts as success."""
+    """The class of a request that did not complete; each failed request has one."""
 
     HTTP_STATUS = "http_status"
     IN_BAND_ERROR = "in_band_error"
@@ -43,18 +43,18 @@ class Failure(StrEnum):
     CONNECT = "connect"
     ABORTED = "aborted"
     TOO_LARGE = "too_large"
-    """Its head, an event or all of it is larger than any answer; it was not read to its end."""
+    """The answer, its head or one of its events exceeds the maximum size; the rest was not read."""
 
 
 class Resend(StrEnum):
-    """The end of the kept connection on which a request was sent first, before a byte of its answer came."""
+    """The end of the kept-alive connection on which a request was sent first, before the first byte of its answer."""
 
     RESET = "reset"
-    """It was reset: the server may have seen the request."""
+    """The connection was reset: the server may have read the request."""
     CLOSED = "closed"
-    """It was closed in order: the server may have seen the request."""
+    """The connection was closed in order: the server may have read the request."""
     UNREAD = "unread"
-    """The server had closed it before the request came, and its kernel discarded the request."""
+    """The server had closed the connection before the request arrived: its kernel discarded the request."""
 
 
 RESENDS = tuple(Resend)
@@ -65,22 +65,22 @@ FAILURES = tuple(Failure)
 
 
 class Doubt(IntFlag):
-    """Contradictions in a completed request's row."""
+    """Contradictions in a completed answer."""
 
     USAGE = 1
-    """Its counts and its text contradict each other."""
+    """Token counts and text contradict each other."""
     ONE_PIECE = 2
-    """All of it came at once."""
+    """The whole answer came at once."""
     UNKNOWN_TEXT = 4
-    """Text came under an unknown name, and set no stamp."""
+    """Text came under an unknown field name, and has no timestamp."""
     END = 8
-    """The reason of its end is missing or unknown."""
+    """The finish reason is missing or unknown."""
 
 
 BURST_EVENTS = 4
 BURST_TOKENS = 16
-"""Minimum events, or tokens in fewer events (speculation gives several at once), to decide if an answer came
-in one piece.
+"""Minimum events, or tokens in fewer events (speculative decoding sends several at once), to decide if an
+answer came in one piece.
 """
 
 REQUEST_DTYPE = np.dtype(
@@ -105,7 +105,10 @@ REQUEST_DTYPE = np.dtype(
         ("images", "i2"),  # images sent
         ("chunks", "i4"),  # SSE events that carried tokens
         ("zero_gaps", "i4"),  # token gaps of less than 0.1 ms between chunks
-        ("coalesced", "i4"),  # token events that shared a stamp with another read at once
+        (
+            "coalesced",
+            "i4",
+        ),  # token events with the same timestamp as another, because they were read at once
         ("http_status", "i2"),
         ("failure", "i1"),  # index into FAILURES, or NONE
         ("resent", "i1"),  # index into RESENDS, or NONE
@@ -178,35 +181,38 @@ class Histogram:
             return float("nan")
         rank = max(1, int(np.ceil(q / 100 * self.total)))
         index = int(np.searchsorted(np.cumsum(self.counts), rank))
-        if index == 0:
-            return 0.0
-        return float(1e3 * 1.001 ** (index - 0.5))
+        return self.middle_ns(index)
+
+    @staticmethod
+    def middle_ns(index: int) -> float:
+        """Return the middle of a bin in ns; 0 for the bin of values under 1 us."""
+        return 1e3 * 1.001 ** (index - 0.5) if index else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """One load worker's data about itself, over the measured window."""
+    """A load worker's measurements of itself, over the measured window."""
 
     worker: int
     host: str
     cpu_s: float
     wall_s: float
     longest_pause_ms: float
-    """Maximum time between two returns to the poll: a stall without reads or sends."""
+    """Maximum time between two polls, without reads or sends."""
     connections_opened: int
     reads: int
     coalesced_reads: int
-    """Reads that held more than one token event under one stamp."""
+    """Reads with more than one token event, which have one timestamp."""
     tokens: int
     cpu_wait_s: float | None = None
     """Time runnable but not running (second figure of /proc/thread-self/schedstat), over the same wall time."""
     idle_closes: int = 0
-    """Kept connections that the server closed before the next request left on them."""
+    """Kept-alive connections that the server closed before their next request."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadHost:
-    """A load host other than the driver's own."""
+    """A host of the load other than the driver's."""
 
     name: str
     workers: int
@@ -236,7 +242,7 @@ class Window:
 
 @dataclass(slots=True)
 class LoadResult:
-    """The full result of one cell's load."""
+    """The result of one cell's load."""
 
     requests: RequestArray
     """REQUEST_DTYPE, every request of every phase, in order of sent_ns."""
@@ -248,36 +254,35 @@ class LoadResult:
     icl: Histogram
     """Gaps between chunks that carried tokens, of the same requests."""
     output_tokens_in_window: int
-    """Tokens of completed and failed requests with stamps in the window, whenever the request began."""
+    """Tokens of completed and failed requests with timestamps in the window, whenever the request began."""
     input_tokens_in_window: int
-    """Prompt tokens less image tokens, of requests whose first token's stamp lies in the window."""
+    """Prompt tokens without image tokens, of requests whose first token is in the window."""
     image_tokens_in_window: int
     tokens_per_second: Int64Array
-    """Output tokens in each whole second of the window (the steadiness check)."""
+    """Output tokens in each whole second of the window, for the check of steadiness."""
     concurrency_asked: int | None
     transport: str
-    """`wire` (kernel stamps) or `aiohttp` (user-space stamps)."""
+    """`wire` (kernel timestamps) or `aiohttp` (user-space timestamps)."""
     workers: tuple[WorkerStats, ...]
     clock_step_ns: int
     """Largest change of (realtime - monotonic) seen over the run."""
     open_file_limit: int
     notes: tuple[str, ...] = ()
     stamps: dict[int, Int64Array] | None = None
-    """request_id to token stamps (ns), only with `keep_stamps`."""
+    """request_id to token timestamps (ns), only with `keep_stamps`."""
     hosts: tuple[LoadHost, ...] = ()
-    """Origins of the load; empty for the driver's own host."""
+    """Hosts that sent the load; empty if only the driver's host did."""
     rate_asked: float | None = None
     """Open loop: requested requests/s."""
     osl_mean: float | None = None
     """Mean output tokens of the lengths that requests are drawn from; None if unknown."""
     silences: Int64Array | None = None
-    """(n, 2): start and end of each stretch of the window longer than 100 ms without a token of any stream.
-    """
+    """(n, 2): start and end of each period in the window longer than 100 ms without a token in any stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSample:
-    """One reading of the server's /metrics, names as vLLM's without the `vllm:` prefix, summed over engines."""
+    """One reading of the server's /metrics: vLLM's names without the `vllm:` prefix, sums over engines."""
 
     at_ns: int
     values: dict[str, float]
@@ -299,6 +304,6 @@ class GpuSample:
     throttled: bool | None = None
     ecc_uncorrectable: int | None = None
     socket: int | None = None
-    """Lowest GPU of its socket among those that the server uses: it alone holds the socket's power and
-    energy. None if each GPU is a socket, as far as known.
+    """Lowest GPU of the socket among those that the server uses; only this one has the socket's power and
+    energy. None if each GPU is a socket, or sockets are unknown.
     """

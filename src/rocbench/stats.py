@@ -54,7 +54,7 @@ class Effect:
 
     def relative(self) -> Effect:
         """Convert a difference of logarithms to a relative change: exp(x) - 1."""
-        with np.errstate(over="ignore"):  # an end beyond all figures is infinite
+        with np.errstate(over="ignore"):  # an end beyond the range of floats is infinite
             estimate, low, high = (float(np.expm1(x)) for x in (self.estimate, self.low, self.high))
         return Effect(estimate, low, high, self.p, self.df)
 
@@ -81,7 +81,7 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
 
 
 def narrow_enough(values: Values, relative_half_width: float) -> bool:
-    """Return whether repeats can end: at least 3, and the mean's 95 % interval within the requested share."""
+    """True if repeats may end: at least 3, and the mean's 95 % interval within the requested share."""
     interval = mean_interval(values)
     return interval.n >= 3 and interval.relative_half_width <= relative_half_width
 
@@ -94,8 +94,7 @@ def bca_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return the bias-corrected and accelerated bootstrap interval of a percentile (0 to 100), or of the mean
-    when None.
+    """Bias-corrected and accelerated bootstrap interval of a percentile (0 to 100), or of the mean if None.
 
     Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987). NaN ends for n < 2. Equal values give an
     interval of no width. A percentile of few values is coarse: see `min_samples`.
@@ -150,8 +149,8 @@ def _bca_ends(
 def welch(a: Values, b: Values, confidence: float = CONFIDENCE) -> Effect:
     """mean(b) - mean(a) without assuming equal variances (Welch, Biometrika 34, 1947).
 
-    All NaN for an arm of fewer than 2 values, whose spread is unknown. Two arms without any spread
-    (a deterministic simulation) differ for certain or not at all: p is then 0 or 1.
+    All NaN if an arm has fewer than 2 values, because its spread is unknown. Two arms without spread
+    (a deterministic simulation) are either equal or different: p is then 1 or 0.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if len(x) < 2 or len(y) < 2:
@@ -185,10 +184,10 @@ def relative_effect(
 ) -> Effect:
     """Relative change of b against a, b/a - 1, of geometric means, by Welch on logarithms or by bootstrap.
 
-    A figure of 0 has no logarithm, and is a total loss, not an absent one: then the difference of means is
-    judged, as a share of a's mean. All NaN when an arm has fewer than 2 values, one is not finite, or a's
-    mean is not positive. Two values have only three bootstrap resamples, which finds effects where there are
-    none: they are judged by Welch.
+    A figure of 0 (a total loss, not an absent figure) has no logarithm: then the result is the difference of
+    means as a share of a's mean. All NaN if an arm has fewer than 2 values, a value is not finite, or a's mean
+    is not positive. Arms of two values use Welch: their three bootstrap resamples would find effects where
+    there are none.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
@@ -261,9 +260,10 @@ def spread_ratio(
 ) -> Spread:
     """Standard deviation of b over that of a, pooled within groups, with the F interval and the Brown-Forsythe test.
 
-    Each side is a list of groups (one for a plain two-sample question): a group's mean does not count as spread. The
-    F interval is exact for normal data and wrong for heavy tails; Brown-Forsythe (JASA 69, 1974), an analysis of
-    variance of distances from the group's median, holds for those too, structural zeros left out. All NaN for fewer than 3 values on a side.
+    Each side is a list of groups (one for a two-sample test), so that differences between group means do not count
+    as spread. The F interval is exact for normal data and wrong for heavy tails. Brown-Forsythe (JASA 69, 1974), an
+    analysis of variance of distances from the group's median without structural zeros, holds for those too. All NaN
+    if a side has fewer than 3 values.
     """
     sides = [[np.asarray(group, dtype=float) for group in side if len(group) > 1] for side in (a, b)]
     sizes = [sum(len(group) for group in side) for side in sides]
@@ -335,7 +335,7 @@ def needed_n(
     """Repeats per arm that find a relative effect with the required power, by the two-sample t test.
 
     Power of the noncentral t, ncp = effect / sqrt((cov_a^2 + cov_b^2) / n) (Cohen, Statistical Power Analysis, 1988).
-    None when a CoV is unknown or more than `most` repeats would be needed.
+    None if a CoV is unknown or more than `most` repeats would be needed.
     """
     if math.isnan(cov_a) or math.isnan(cov_b) or effect <= 0:
         return None
@@ -357,13 +357,12 @@ def _power(spread: float, effect: float, n: int, alpha: float) -> float:
     df, ncp = 2 * (n - 1), effect * math.sqrt(n) / spread
     critical = float(scipy.stats.t.isf(alpha / 2, df))
     if ncp > critical + 8:
-        return 1.0  # the noncentral t loses its precision out there
+        return 1.0  # the noncentral t is imprecise this far out
     return float(scipy.stats.nct.sf(critical, df, ncp))
 
 
 def min_samples(q: float, confidence: float = CONFIDENCE) -> int:
-    """Minimum samples for a two-sided interval of the q-th percentile (0 to 100) without assuming a
-    distribution.
+    """Minimum samples for a two-sided, distribution-free interval of the q-th percentile (0 to 100).
 
     The largest of n samples lies above the percentile with 1 - (q/100)^n, which must reach (1 + confidence) / 2:
     368 samples for p99, 72 for p95, 36 for p90 (David and Nagaraja, Order Statistics, 7.1).

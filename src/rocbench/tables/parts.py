@@ -1,4 +1,4 @@
-"""The measurements of one cell as tables, one for each kind: the parts that the run folder stores. Pure."""
+"""The measurements of one cell as tables, as stored under parts/ of the run folder. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rocbench.records import (
     Doubt,
     Failure,
     GpuSample,
+    Histogram,
     LoadResult,
     Resend,
     ServerSample,
@@ -24,7 +25,7 @@ from rocbench.records import (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The columns that link a row of any table to its cell."""
+    """The columns that assign a row of any table to its cell."""
 
     run_id: str
     cell_id: str
@@ -37,8 +38,9 @@ class Identity:
         return f"{self.cell_id}-{self.repeat:03d}" + ("-discarded" if self.discarded else "")
 
 
+_HISTOGRAM = pa.schema([("metric", pa.string()), ("middle_ms", pa.float64()), ("tokens", pa.int64())])
 _WORDS: dict[str, tuple[Failure, ...] | tuple[Resend, ...]] = {"failure": FAILURES, "resent": RESENDS}
-"""Columns that are written as words, and the meaning of their numbers."""
+"""Columns of numbers that are written as words, with their words."""
 
 
 def parts_of(
@@ -47,7 +49,7 @@ def parts_of(
     server: Iterable[ServerSample] = (),
     gpus: Iterable[GpuSample] = (),
 ) -> dict[str, pa.Table]:
-    """The parts of one measured cell."""
+    """The tables of one measured cell, by name."""
     tables: dict[str, pa.Table | None] = {
         "requests": _requests(result) if result else None,
         "histograms": _histograms(result) if result else None,
@@ -60,11 +62,9 @@ def parts_of(
 
 def _tagged(table: pa.Table, identity: Identity) -> pa.Table:
     n = table.num_rows
-    for name, value in reversed(
-        (("run_id", identity.run_id), ("cell_id", identity.cell_id), ("repeat", identity.repeat))
-    ):
-        kind = pa.int32() if isinstance(value, int) else pa.string()
-        table = table.add_column(0, name, pa.array([value] * n, kind))
+    table = table.add_column(0, "repeat", pa.array([identity.repeat] * n, pa.int32()))
+    table = table.add_column(0, "cell_id", pa.array([identity.cell_id] * n, pa.string()))
+    table = table.add_column(0, "run_id", pa.array([identity.run_id] * n, pa.string()))
     return table.append_column("discarded", pa.array([identity.discarded] * n, pa.bool_()))
 
 
@@ -92,26 +92,16 @@ def _words(doubts: int) -> str | None:
 
 
 def _histograms(result: LoadResult) -> pa.Table:
-    names: list[str] = []
-    edges: list[float] = []
-    counts: list[int] = []
-    for name, histogram in (("itl", result.itl), ("icl", result.icl)):
-        for index in np.flatnonzero(histogram.counts):
-            names.append(name)
-            edges.append(bin_ms(int(index)))
-            counts.append(int(histogram.counts[index]))
-    return pa.table(
+    bins = [
         {
-            "metric": pa.array(names, pa.string()),
-            "middle_ms": pa.array(edges, pa.float64()),
-            "tokens": pa.array(counts, pa.int64()),
+            "metric": name,
+            "middle_ms": Histogram.middle_ns(int(index)) / 1e6,
+            "tokens": histogram.counts[index],
         }
-    )
-
-
-def bin_ms(index: int) -> float:
-    """Middle of a histogram's bin, in ms, as `Histogram.percentile_ns` gives it."""
-    return 1e-3 * 1.001 ** (index - 0.5) if index else 0.0
+        for name, histogram in (("itl", result.itl), ("icl", result.icl))
+        for index in np.flatnonzero(histogram.counts)
+    ]
+    return pa.Table.from_pylist(bins, _HISTOGRAM)
 
 
 def _timeline(result: LoadResult) -> pa.Table:
@@ -144,7 +134,7 @@ def _gpu(samples: Iterable[GpuSample]) -> pa.Table | None:
     listed = list(samples)
     if not listed:
         return None
-    # Types are explicit: a column that is absent throughout one cell must match the next cell's.
+    # Explicit types: a column that is absent throughout one cell must match that of the next cell.
     return pa.table(
         {
             name: pa.array([getattr(s, name) for s in listed], _GPU_TYPES.get(name, pa.float64()))

@@ -1,8 +1,7 @@
-"""One row of `cells` with its meaning: verdict and codes, level, identity, figures. Pure.
+"""One row of `cells` for its readers: verdict and codes, level, identity, figures. Pure.
 
-All readers of a row use this module; writers make a dict of columns. No content of a column makes these
-functions fail: a value that is not a number is not a figure, a value that is not text lists nothing, and
-absent is None.
+Writers of a row use a dict of columns. These functions accept any content of a column: a value of the wrong
+type counts as absent, and absent is None.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ Shape = Literal["closed", "open", "trace"]
 Word = Literal["valid", "invalid", "unknown"]
 
 MARKS: tuple[Origin, ...] = ("predicted", "simulated", "imported")
-"""Origins of a row other than a measurement, which the row must state."""
+"""Origins other than a measurement, by the column that marks them."""
 _LATENCY = re.compile(r"(?:mean|median|p(?P<percentile>\d\d))_(?P<name>\w+)_ms")
 
 
 @dataclass(frozen=True, eq=False)
 class Row(Mapping[str, Any]):
-    """One cell and repeat. As a mapping it has its columns as in the table."""
+    """One cell and repeat. As a mapping, its columns as in the table."""
 
     columns: Mapping[str, Any]
 
@@ -66,7 +65,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def identity(self) -> Identity:
-        """The key with the run, from which its parts are named."""
+        """The key with the run, as in the names of its parts."""
         return Identity(str(self.get("run_id")), *self.key)
 
     @property
@@ -76,7 +75,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def origin(self) -> Origin:
-        """The origin of its figures; empty for a row that was measured here."""
+        """The origin of its figures; empty for a measurement by bench."""
         return next((name for name in MARKS if self.get(name) is True), "")
 
     @property
@@ -87,7 +86,7 @@ class Row(Mapping[str, Any]):
 
     @property
     def server(self) -> str:
-        """The number of its server in the plan; a restart has the folder `01-model.2`."""
+        """The number of its server in the plan, such as `01`; a restart in the folder `01-model.2` has the same."""
         return server_number(self)
 
     # --- its load
@@ -102,8 +101,8 @@ class Row(Mapping[str, Any]):
     def shape(self) -> Shape:
         """The kind of its load, which determines the unit of its level."""
         known: dict[str, Shape] = {"closed": "closed", "open": "open", "trace": "trace"}
-        usual: Shape = "open" if self.figure("concurrency") is None else "closed"
-        return known.get(text(self.get("load_shape")), usual)
+        default: Shape = "open" if self.figure("concurrency") is None else "closed"
+        return known.get(text(self.get("load_shape")), default)
 
     # --- its verdict
 
@@ -120,7 +119,7 @@ class Row(Mapping[str, Any]):
 
     @cached_property
     def codes(self) -> tuple[str, ...]:
-        """Its reason codes: first voiding ones, then those that make it unknown, then informative ones."""
+        """Its reason codes: first those that void it, then those that make it unknown, then those that inform."""
         return self.listed("reasons")
 
     def listed(self, column: str) -> tuple[str, ...]:
@@ -153,15 +152,15 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:
-        found = float(value)
+        figure = float(value)
     except OverflowError:
         return None
-    return None if math.isnan(found) else found
+    return None if math.isnan(figure) else figure
 
 
-def server_number(named: Mapping[str, Any]) -> str:
-    """The number in the plan of the server of a row or a search."""
-    return (text(named.get("server_id")) or text(named.get("server"))).partition("-")[0]
+def server_number(row: Mapping[str, Any]) -> str:
+    """The number in the plan of the server of a row, or of a result in search.json."""
+    return (text(row.get("server_id")) or text(row.get("server"))).partition("-")[0]
 
 
 def text(value: Any) -> str:
@@ -185,12 +184,12 @@ def too_few(column: str, samples: int | None) -> bool:
 
 
 def records(frame: pd.DataFrame) -> list[Row]:
-    """A frame's rows: None for every absent value, marks true or false, axes as `axis.<name>`; without discarded ones."""
-    found = []
+    """A frame's rows without discarded ones: absent values as None, marks true or false, axes as `axis.<name>`."""
+    rows = []
     for columns in runformat.rows(frame):
         axes = {f"axis.{name}": value for name, value in runformat.json_column(columns, "axes").items()}
-        found.append(Row({**columns, **{name: bool(columns.get(name)) for name in MARKS}, **axes}))
-    return [row for row in found if not row.discarded]
+        rows.append(Row({**columns, **{name: bool(columns.get(name)) for name in MARKS}, **axes}))
+    return [row for row in rows if not row.discarded]
 
 
 def figures(rows: Iterable[Row], column: str) -> list[float]:
@@ -204,10 +203,10 @@ def listed(rows: Iterable[Row], column: str = "reasons") -> list[str]:
 
 
 def judged(rows: Iterable[Row]) -> list[Row]:
-    """Rows whose figures may be judged: those that are not invalid."""
+    """Rows that may be judged: those that are not invalid."""
     return [row for row in rows if row.valid is not False]
 
 
 def synthetic(origins: Iterable[str]) -> str:
-    """The origins in which no GPU was measured: `predicted`, `simulated`, both, or none."""
+    """The origins without a measured GPU, as text: `predicted`, `simulated`, both, or empty."""
     return " and ".join(sorted({"predicted", "simulated"} & set(origins)))

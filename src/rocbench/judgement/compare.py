@@ -24,8 +24,8 @@ from rocbench import stats
 from rocbench.column import Better
 from rocbench.columns import better
 from rocbench.errors import InputError
-from rocbench.tables.kept import held
 from rocbench.tables.row import MARKS, Row, figures, judged, needed_samples, records, synthetic, too_few
+from rocbench.tables.runformat import json_column
 
 Word = Literal["better", "worse", "same", "cannot tell"]
 Line = dict[str, Any]
@@ -282,7 +282,9 @@ def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
 
 def flags_of(row: Row) -> dict[str, str]:
     """A row's flags and variables, each under its own name: `flag --block-size`."""
-    return {f"flag {name}": str(value) for column in FLAGS for name, value in held(row, column).items()}
+    return {
+        f"flag {name}": str(value) for column in FLAGS for name, value in json_column(row, column).items()
+    }
 
 
 def _repeat_notes(rows: list[Row]) -> list[str]:

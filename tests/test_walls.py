@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "conduct": "judgement load physics plan probe report rules server settings store tables verdict",
     "fleet": "conduct load plan report server store tables",
     "ledger": "conduct judgement plan store tables",
-    "predict": "conduct load physics plan probe rules settings sim store tables",
+    "predict": "conduct load plan probe rules settings sim store tables",
     "crash": "server",
     "commands": "*",
     "study": "*",

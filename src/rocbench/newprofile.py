@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from rocbench.errors import ConfigError
 from rocbench.model.architecture import Architecture, from_config
-from rocbench.model.hfconfig import aside
+from rocbench.model.hfconfig import without_effect
 from rocbench.model.kinds import kind_of
 from rocbench.physics import kv, weights
 from rocbench.physics.layout import Layout
@@ -119,7 +119,7 @@ def _kept(config: Mapping[str, Any], *, nested: bool = False) -> dict[str, Any]:
     for key, value in config.items():
         if value is None and key not in filled and key != "q_lora_rank":
             continue
-        if aside(key) and not KEPT.fullmatch(key) and not nested:
+        if without_effect(key) and not KEPT.fullmatch(key) and not nested:
             continue
         if NOT_KEPT.fullmatch(key):
             continue

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import published
 from rocbench.errors import ConfigError
 from rocbench.model.architecture import from_config
-from rocbench.model.hfconfig import aside
+from rocbench.model.hfconfig import without_effect
 from rocbench.model.kinds import foreign
 from rocbench.plan.estimate import estimate
 from rocbench.rules.resolve import ServeRequest, resolve
@@ -62,7 +62,7 @@ def text_of(config):
 @given(st.sampled_from(CONFIGS), NEW, VALUES)
 def test_a_field_that_nobody_reads_is_a_doubt_by_its_name(config, name, value):
     """Whatever a config has besides, of structure: figures do not stand as if it were not there."""
-    assume(not aside(name))
+    assume(not without_effect(name))
     part = {**text_of(config), name: value}
     arch = from_config({**config, "text_config": part} if "text_config" in config else part)
     assert any(doubt.startswith(f"{name}:") for doubt in arch.unknown)

@@ -173,9 +173,15 @@ def test_a_config_that_is_no_model_is_refused():
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"model_type": "t5", "d_model": 768, "num_heads": 12}, "'t5' is of a kind that is not described"),
-        ({"model_type": "mamba", "hidden_size": 768, "state_size": 16}, "but state_size"),
-        ({"model_type": "llama", "hidden_size": 4096}, "write out what transformers fills in by default"),
+        ({"model_type": "t5", "d_model": 768, "num_heads": 12}, "'t5' is not supported"),
+        (
+            {"model_type": "mamba", "hidden_size": 768, "state_size": 16},
+            "has state_size instead of `num_attention_heads`",
+        ),
+        (
+            {"model_type": "llama", "hidden_size": 4096},
+            "add the values that transformers fills in by default",
+        ),
     ],
 )
 def test_a_model_of_another_kind_is_told_from_a_config_that_is_cut(config, said):

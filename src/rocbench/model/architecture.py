@@ -135,25 +135,25 @@ def from_config(config: Mapping[str, Any], *, mla_disabled: bool = False) -> Arc
         ConfigError: a required field is missing or not a number, or a field has an unusable value; the
             message names it.
     """
-    asked = (repr(config), mla_disabled)
-    if asked not in _derived:
+    key = (repr(config), mla_disabled)
+    if key not in _derived:
         if len(_derived) >= 64:
             _derived.clear()
         fields = Fields(config)
         try:
-            _derived[asked] = _derive(fields, mla_disabled=mla_disabled)
+            _derived[key] = _derive(fields, mla_disabled=mla_disabled)
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as fault:
             raise ConfigError(
-                f"`{fields.last}`, or a field that goes with it, holds what no model has: {fault!s:.100}",
+                f"`{fields.last}` or a related field has an impossible value: {fault!s:.100}",
                 where="config.json",
                 fix="give the checkpoint's own config.json",
             ) from None
-    return _derived[asked]
+    return _derived[key]
 
 
 def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
-    named = fields.raw("num_attention_heads")
-    heads = None if isinstance(named, list | tuple) else fields.need("num_attention_heads")
+    per_layer = isinstance(fields.raw("num_attention_heads"), list | tuple)
+    heads = None if per_layer else fields.need("num_attention_heads")
     layered = blocks(fields)
     family = infer_family(fields, layered, mla_disabled=mla_disabled)
     lead = _lead(layered)
@@ -165,9 +165,9 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
     index_heads, index_dim, topk = _indexer(fields)
     tower = fields.outer.get("vision_config")
     tower = tower if isinstance(tower, Mapping) else None
-    linear = sum(block.mixer in ("linear", "beside") for block in layered)
-    kept = state_parameters.state(fields) if linear else None
-    made = Architecture(
+    linear = sum(block.mixer in ("linear", "parallel") for block in layered)
+    state = state_parameters.state(fields) if linear else None
+    architecture = Architecture(
         model_type=fields.model_type or "unknown",
         architectures=_classes(fields.outer.get("architectures") or fields.text.get("architectures")),
         family=family,
@@ -192,7 +192,7 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
         sublayers=sum((b.mixer != "none") + (b.mlp != "none") for b in layered),
         sliding_window=fields.number("sliding_window", "sliding_window_size"),
         linear_layers=linear,
-        linear_state=kept.numbers if kept else 0,
+        linear_state=state.numbers if state else 0,
         compress_ratios=attention.compress_ratios(fields, len(layered)),
         max_position_embeddings=fields.number("max_position_embeddings"),
         tied_embeddings=parameters.tied(fields),
@@ -205,14 +205,14 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
         parts=parts,
         notes=_notes(family, layered),
     )
-    return replace(made, unknown=_unknown(fields, family))
+    return replace(architecture, unknown=_unknown(fields, family))
 
 
 def _lead(layered: Sequence[Block]) -> Block:
     """The layer whose heads represent the model: the one with the widest cache that keeps all tokens."""
     attending = [b for b in layered if b.attends] or [Block(heads=1, kv_heads=1, key=1, value=1)]
-    whole = [b for b in attending if b.mixer != "sliding"] or attending
-    return max(whole, key=lambda b: b.kv_heads * (b.key + b.value))
+    keep_all = [b for b in attending if b.mixer != "sliding"] or attending
+    return max(keep_all, key=lambda b: b.kv_heads * (b.key + b.value))
 
 
 def _widest(fields: Fields, layered: Sequence[Block]) -> int:
@@ -228,20 +228,20 @@ def _kv_groups(fields: Fields, layered: Sequence[Block], *, padded: bool) -> tup
     window = fields.number("sliding_window", "sliding_window_size")
     chunk = fields.number("attention_chunk_size")
     limits = {"sliding": (window, window), "chunked": (chunk, None)}
-    alike = Counter(
+    groups = Counter(
         KvGroup(
             0, b.heads, b.kv_heads, b.key, b.key if padded else b.value, *limits.get(b.mixer, (None, None))
         )
         for b in layered
         if b.attends
     )
-    return tuple(replace(group, layers=n) for group, n in alike.items())
+    return tuple(replace(group, layers=n) for group, n in groups.items())
 
 
-def _classes(named: Any) -> tuple[str, ...]:
+def _classes(value: Any) -> tuple[str, ...]:
     """Architecture classes; a single one may be given as text."""
-    listed = named if isinstance(named, list | tuple) else [named]
-    return tuple(name for name in listed if isinstance(name, str))
+    names = value if isinstance(value, list | tuple) else [value]
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> ProcessTree:
@@ -254,7 +254,7 @@ def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool
     latent = fields.number("kv_lora_rank") is not None
     if fields.raw("compress_ratios") is not None and not mla_disabled:
         return "mla_compressed"
-    if any(b.mixer in ("linear", "beside") for b in layered) or any(fields.number(name) for name in MAMBA):
+    if any(b.mixer in ("linear", "parallel") for b in layered) or any(fields.number(name) for name in MAMBA):
         return "hybrid"
     if latent and not mla_disabled:
         return "mla_sparse" if fields.number("index_topk") else "mla_dense"
@@ -267,11 +267,9 @@ def _indexer(fields: Fields) -> tuple[int | None, int | None, int | None]:
     """(heads, head dim, tokens chosen) of a sparse-attention indexer; MiniMax M3 chooses blocks of tokens."""
     sparse = fields.raw("sparse_attention_config")
     if isinstance(sparse, Mapping):
-        chosen = int(sparse["sparse_topk_blocks"]) * int(sparse["sparse_block_size"])
-        return int(sparse["sparse_num_index_heads"]), int(sparse["sparse_index_dim"]), chosen
-    names = ("index_n_heads", "index_head_dim", "index_topk")
-    heads, dim, chosen_tokens = (fields.number(name) for name in names)
-    return heads, dim, chosen_tokens
+        topk = int(sparse["sparse_topk_blocks"]) * int(sparse["sparse_block_size"])
+        return int(sparse["sparse_num_index_heads"]), int(sparse["sparse_index_dim"]), topk
+    return fields.number("index_n_heads"), fields.number("index_head_dim"), fields.number("index_topk")
 
 
 def _notes(family: ProcessTree, layered: Sequence[Block]) -> tuple[str, ...]:
@@ -279,10 +277,11 @@ def _notes(family: ProcessTree, layered: Sequence[Block]) -> tuple[str, ...]:
     notes = []
     if family == "hybrid":
         notes.append(
-            "kv_bytes_per_token: the state of linear layers is apart, FP32 unless the server says otherwise"
+            "kv_bytes_per_token: without the state of linear layers, which is FP32 unless the server reports "
+            "another type"
         )
     if any(b.mixer == "sliding" for b in layered) and family in ("gqa", "mha", "mqa"):
-        notes.append("kv_bytes_per_token: of a short sequence; sliding layers keep their window only")
+        notes.append("kv_bytes_per_token: for a short sequence; sliding layers keep only their window")
     return tuple(notes)
 
 
@@ -308,7 +307,7 @@ def _unknown(fields: Fields, family: ProcessTree) -> tuple[str, ...]:
             if name not in fields.text or (fields.text[name] is None and name not in may_be_null)
         ]
     if kind in KINDS:
-        there = {**fields.outer, **fields.text}
-        strangers = [name for name, value in there.items() if value and foreign(str(kind), str(name))]
-        doubts += [f"{name}: this is no field of {kind!r}" for name in strangers if name in fields.seen]
+        values = {**fields.outer, **fields.text}
+        foreign_names = [name for name, value in values.items() if value and foreign(str(kind), str(name))]
+        doubts += [f"{name}: is not a field of {kind!r}" for name in foreign_names if name in fields.read]
     return tuple(dict.fromkeys(doubts))

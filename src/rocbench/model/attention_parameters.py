@@ -140,7 +140,7 @@ def indexer_layers(config: Fields, layers: int) -> int:
         if config.raw("index_topk_freq", "index_skip_topk_offset") and _spaced(config, layers) != full:
             config.doubt("index_topk_freq", "contradicts indexer_types")
         if any(kind not in ("full", "shared") for kind in types):
-            config.doubt("indexer_types", "has words that are not known")
+            config.doubt("indexer_types", "has unknown words")
         return full
     pattern = config.raw("index_topk_pattern")
     if pattern is not None:

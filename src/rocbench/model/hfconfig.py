@@ -1,6 +1,6 @@
 """Read fields of a Hugging Face `config.json` under all their names, and record which were read. Pure.
 
-A field that could affect parameters, KV bytes or compute and that no code read is not understood:
+A field that could affect parameters, KV bytes or compute, and that no code reads, is not understood:
 `Fields.unread` names it, and every figure from that config is in doubt. This module lists the fields without such an effect.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rocbench.errors import ConfigError
-from rocbench.model.kinds import kind_of
+from rocbench.model.kinds import Switch, kind_of
 
 TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Keys of the language model's part in multimodal configs."""
@@ -23,7 +23,7 @@ OTHER_KINDS = ("n_head", "n_layer", "n_embd", "num_heads", "num_layers", "d_mode
 LARGEST = 2**32
 """Maximum count or size in a config: positions reach 10 million, and some configs write 2**31 for "no limit"."""
 
-ASIDE = re.compile(
+WITHOUT_EFFECT = re.compile(
     # metadata of the file, training and sampling
     r"_.*|architectures|model_type|auto_map|transformers_version|(torch_)?dtype|torchscript|.*_implementation"
     r"|use_cache|return_.*|output_(attentions|hidden_states|router_logits|scores)|id2label|label2id|problem_type"
@@ -90,7 +90,7 @@ class Fields:
         self.outer = config
         self.model_type = str(self.text.get("model_type") or config.get("model_type") or "")
         self.kind = kind_of(self.model_type)
-        self.seen: set[str] = set()
+        self.read: set[str] = set()
         self.doubts: dict[str, str] = {}
         self.last = ""
         """The last requested name."""
@@ -102,29 +102,29 @@ class Fields:
     def names(self, *names: str) -> list[str]:
         """`names`, each after the model type's own name for it."""
         own = self.kind.names
-        return [way for name in names for way in ((own[name], name) if own.get(name) else (name,))]
+        return [alias for name in names for alias in ((own[name], name) if own.get(name) else (name,))]
 
     def raw(self, *names: str) -> Any:
         """Value of the first of `names` that is not null, in the text part, then outside; else None.
 
         An absent field, unlike a null one, has the value that transformers fills in for the model type.
         """
-        ways = self.names(*names)
+        aliases = self.names(*names)
         self.last = names[0]
         for source in (self.text, self.outer):
-            for name in ways:
+            for name in aliases:
                 if source.get(name) is not None:
-                    self._saw(ways, source[name])
+                    self._mark_read(aliases, source[name])
                     return source[name]
-        for name in ways:
+        for name in aliases:
             if name in self.kind.fills and name not in self.text:
                 return self.kind.fills[name]
         return None
 
-    def _saw(self, ways: list[str], value: Any) -> None:
-        """Mark the read name, and other names with the same value."""
+    def _mark_read(self, names: list[str], value: Any) -> None:
+        """Mark those of `names` that have this value."""
         for source in (self.text, self.outer):
-            self.seen.update(name for name in ways if name in source and source[name] == value)
+            self.read.update(name for name in names if name in source and source[name] == value)
 
     def need(self, *names: str) -> int:
         """A positive whole number that every model needs.
@@ -134,23 +134,23 @@ class Fields:
         """
         value = self.number(*names)
         if value is None:
-            also = f" (nor {', '.join(names[1:])})" if names[1:] else ""
-            otherwise = [name for name in OTHER_KINDS if self.raw(name) is not None]
-            if otherwise:
+            others = [name for name in OTHER_KINDS if self.raw(name) is not None]
+            if others:
                 raise ConfigError(
-                    f"model type {self.raw('model_type')!r} is of a kind that is not described: its config has no "
-                    f"`{names[0]}` but {', '.join(otherwise)}",
+                    f"model type {self.raw('model_type')!r} is not supported: its config has {', '.join(others)} "
+                    f"instead of `{names[0]}`",
                     where="config.json",
-                    fix="decoders with attention can be, by num_attention_heads, num_hidden_layers, hidden_size",
+                    fix="use a decoder with attention: num_attention_heads, num_hidden_layers, hidden_size",
                 )
+            also = f" (nor {', '.join(names[1:])})" if names[1:] else ""
             raise ConfigError(
                 f"the model's config has no `{names[0]}`{also}",
                 where="config.json",
-                fix="give the whole config.json of the checkpoint, with its nested text_config, and write out what "
+                fix="give the checkpoint's complete config.json with its nested text_config, and add the values that "
                 "transformers fills in by default",
             )
         if value <= 0:
-            raise ConfigError(f"`{names[0]}` is {value}, it must be above 0", where="config.json")
+            raise ConfigError(f"`{names[0]}` is {value}; it must be above 0", where="config.json")
         return value
 
     def number(self, *names: str) -> int | None:
@@ -163,7 +163,7 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, list | tuple | Mapping):
-            self.doubt(self._called(*names), "is no single number")
+            self.doubt(self._called(*names), "is not a single number")
             return None
         return whole(value, names[0])
 
@@ -175,9 +175,9 @@ class Fields:
         value = self.raw(name)
         return default if value is None else bool(value)
 
-    def switch(self, what: bool | str) -> bool:
+    def switch(self, setting: Switch) -> bool:
         """A property of the model type: always, never, or by a flag."""
-        return self.flag(what) if isinstance(what, str) else what
+        return self.flag(setting) if isinstance(setting, str) else setting
 
     def listed(self, name: str) -> list[Any] | None:
         """A list; None if the config has none."""
@@ -194,24 +194,24 @@ class Fields:
         value = self.part(part).get(name)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST):
             return value
-        self.doubt(part, f"its {name} is {value!r:.60}, which is no count")
+        self.doubt(part, f"its {name} is {value!r:.60}, not a count")
         return None
 
     def parts_unread(self) -> dict[str, list[str]]:
         """Unknown keys of nested settings that may have an effect."""
-        found = {
+        unknown = {
             part: [
                 str(key)
                 for key, value in self.part(part).items()
-                if not (_nothing(str(key), value) or value is False or value == -1)
+                if not (_adds_nothing(str(key), value) or value is False or value == -1)
                 and not known.fullmatch(str(key))
-                and not aside(str(key))
+                and not without_effect(str(key))
                 and value not in PLAIN_PARTS.get(str(key), ())
             ]
             for part, known in PARTS.items()
-            if part in self.seen
+            if part in self.read
         }
-        return {part: sorted(keys) for part, keys in found.items() if keys}
+        return {part: sorted(keys) for part, keys in unknown.items() if keys}
 
     def unread(self) -> list[str]:
         """Unread fields that may have an effect."""
@@ -221,10 +221,10 @@ class Fields:
                 str(name)
                 for source in sources
                 for name, value in source.items()
-                if name not in self.seen
+                if name not in self.read
                 and name not in TEXT_KEYS
-                and not _nothing(str(name), value)
-                and not aside(str(name))
+                and not _adds_nothing(str(name), value)
+                and not without_effect(str(name))
             )
         )
 
@@ -235,20 +235,20 @@ def whole(value: Any, name: str) -> int:
     Raises:
         ConfigError: it is not one, or is larger than `LARGEST`.
     """
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not math.isfinite(value) or value != int(value):
-        raise ConfigError(f"`{name}` is {value!r:.60}, it must be a whole number", where="config.json")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value != int(value):
+        raise ConfigError(f"`{name}` is {value!r:.60}; it must be a whole number", where="config.json")
     if abs(value) > LARGEST:
-        raise ConfigError(f"`{name}` is {value:.3g}; {LARGEST:,} is the most", where="config.json")
+        raise ConfigError(f"`{name}` is {value:.3g}; the maximum is {LARGEST:,}", where="config.json")
     return int(value)
 
 
-def aside(name: str) -> bool:
+def without_effect(name: str) -> bool:
     """True if a field has no effect on parameters, KV bytes or compute of the language model."""
-    return ASIDE.fullmatch(name) is not None
+    return WITHOUT_EFFECT.fullmatch(name) is not None
 
 
-def _nothing(name: str, value: Any) -> bool:
+def _adds_nothing(name: str, value: Any) -> bool:
     """True if a value adds nothing: null, empty, a zero count, or a switch that is off."""
     if value is None or value in ("", [], {}, ()):
         return True

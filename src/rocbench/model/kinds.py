@@ -33,7 +33,7 @@ class Kind:
     once: int = 1
     """Vectors of the hidden size outside the layers: the last norm, a norm of the embedding."""
     gated: bool = True
-    """True if the MLP has a gate besides up and down projections; two-matrix relu2 and GELU MLPs do not."""
+    """True if the MLP has gate, up and down projections; relu2 and GELU MLPs have no gate."""
     wide: int = 0
     """Width of the MLP in hidden sizes if no field gives it."""
     gate: Literal["", "numbers", "head"] = ""

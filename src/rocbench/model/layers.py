@@ -17,8 +17,8 @@ from rocbench.model.mlps import Mlp, mlps_of
 
 MOST_LAYERS = 1000
 """Maximum number of layers. The deepest published model has 126; counting a layer takes 0.1 ms."""
-Mixer = Literal["full", "sliding", "chunked", "linear", "beside", "none"]
-"""Attention to all, to a window, within chunks; a state instead of a cache; both in parallel; no mixer."""
+Mixer = Literal["full", "sliding", "chunked", "linear", "parallel", "none"]
+"""Attention to all, to a window, within chunks; a state instead of a cache; both of them; no mixer."""
 
 KV_HEADS = (
     "num_key_value_heads",
@@ -75,31 +75,31 @@ class Block:
 
 def blocks(fields: Fields) -> tuple[Block, ...]:
     """All layers, in order."""
-    named = _block_configs(fields)
-    if named is not None:
-        return named
+    configured = _block_configs(fields)
+    if configured is not None:
+        return configured
     words = _words(fields)
-    count = _few(_count(fields, words))
+    count = _checked(_count(fields, words))
     mixers, alone = _mixers(fields, words, count)
     mlps = alone or mlps_of(fields, count)
     heads = [_heads(fields, mixer) for mixer in mixers]
     widths = _per_layer(fields, count, "intermediate_size")
-    several = _per_layer(fields, count, "num_attention_heads")
-    if several:
-        heads = [replace(one, heads=n) for one, n in zip(heads, several, strict=True)]
-    several = _per_layer(fields, count, *KV_HEADS, "num_key_value_heads_per_layer")
-    if several:
-        heads = [replace(one, kv_heads=n) for one, n in zip(heads, several, strict=True)]
+    per_layer = _per_layer(fields, count, "num_attention_heads")
+    if per_layer:
+        heads = [replace(block, heads=n) for block, n in zip(heads, per_layer, strict=True)]
+    per_layer = _per_layer(fields, count, *KV_HEADS, "num_key_value_heads_per_layer")
+    if per_layer:
+        heads = [replace(block, kv_heads=n) for block, n in zip(heads, per_layer, strict=True)]
     return tuple(
-        replace(one, mixer=mixer, mlp=mlp, width=widths[i] if widths else None)
-        for i, (one, mixer, mlp) in enumerate(zip(heads, mixers, mlps, strict=True))
+        replace(block, mixer=mixer, mlp=mlp, width=widths[i] if widths else None)
+        for i, (block, mixer, mlp) in enumerate(zip(heads, mixers, mlps, strict=True))
     )
 
 
-def _few(count: int) -> int:
+def _checked(count: int) -> int:
     if count > MOST_LAYERS:
         raise ConfigError(
-            f"the model has {count:,} layers; {MOST_LAYERS:,} are the most", where="config.json"
+            f"the model has {count:,} layers; the maximum is {MOST_LAYERS:,}", where="config.json"
         )
     return count
 
@@ -149,7 +149,7 @@ def _mixers(
         digits = fields.listed(name)
         if digits is not None:
             if len(digits) != count or set(digits) - {0, 1}:
-                fields.doubt(name, f"is no list of 0 and 1 for {count} layers")
+                fields.doubt(name, f"is not a list of 0 and 1 for {count} layers")
             digits = (digits + [1 if meaning[1] == "full" else 0] * count)[:count]
             return _windowed(fields, [meaning[1] if digit == 1 else meaning[0] for digit in digits]), None
     return _placed(fields, count), None
@@ -174,7 +174,7 @@ def _placed(fields: Fields, count: int) -> list[Mixer]:
     if any(fields.number(name) for name in MAMBA):
         return _mamba(fields, count)
     if fields.model_type in LIGHTNING:
-        fields.doubt("attn_type_list", "is not given: no field says which layers are linear")
+        fields.doubt("attn_type_list", "is not given, so the linear layers are unknown")
     return _slid(fields, count)
 
 
@@ -183,8 +183,8 @@ def _mamba(fields: Fields, count: int) -> list[Mixer]:
     if fields.model_type == "bamba":
         return ["linear"] * count
     if fields.model_type != "falcon_h1":
-        fields.doubt("mamba layers", "have no field that says which layers they are")
-    return ["beside"] * count
+        fields.doubt("mamba layers", "no field says which layers they are")
+    return ["parallel"] * count
 
 
 def _slid(fields: Fields, count: int) -> list[Mixer]:
@@ -210,18 +210,18 @@ def _slid(fields: Fields, count: int) -> list[Mixer]:
         case "pattern":
             every = _pattern(fields, count)
             return ["full" if every and (layer + 1) % every == 0 else "sliding" for layer in range(count)]
-    fields.doubt("sliding_window", "no field says which layers slide")
+    fields.doubt("sliding_window", "no field says which layers use it")
     return ["full"] * count
 
 
 def _pattern(fields: Fields, count: int) -> int:
     """n of "all but every n-th layer slide"."""
-    said = fields.raw("sliding_window_pattern", "_sliding_window_pattern")
-    if isinstance(said, str):  # "LLLG"
-        if set(said) <= {"L", "G"} and said.endswith("G") and said.count("G") == 1:
-            return len(said)
+    pattern = fields.raw("sliding_window_pattern", "_sliding_window_pattern")
+    if isinstance(pattern, str):  # "LLLG"
+        if set(pattern) <= {"L", "G"} and pattern.endswith("G") and pattern.count("G") == 1:
+            return len(pattern)
         if count:
-            fields.doubt("sliding_window_pattern", f"is {said!r}")
+            fields.doubt("sliding_window_pattern", f"is {pattern!r}")
         return 0
     return fields.number("sliding_window_pattern", "_sliding_window_pattern") or fields.kind.pattern
 
@@ -229,7 +229,7 @@ def _pattern(fields: Fields, count: int) -> int:
 def _chunked(fields: Fields, count: int) -> list[Mixer]:
     """Llama 4: layers with rotary positions attend within chunks; a 0, or every n-th, has none and attends to all."""
     if fields.kind.fills.get("attention_chunk_size") is None:
-        fields.doubt("attention_chunk_size", "no field says which layers it holds for")
+        fields.doubt("attention_chunk_size", "no field says which layers use it")
         return ["full"] * count
     listed = fields.listed("no_rope_layers")
     every = fields.number("no_rope_layer_interval") or 4
@@ -245,9 +245,9 @@ def _windowed(fields: Fields, mixers: list[Mixer]) -> list[Mixer]:
         fields.raw("sliding_window_size")
         _pattern(fields, 0)
         if not window:
-            fields.doubt("sliding_window", "is not given for the layers that slide")
+            fields.doubt("sliding_window", "is not given for the sliding layers")
     if "chunked" in mixers and not fields.number("attention_chunk_size"):
-        fields.doubt("attention_chunk_size", "is not given for the layers that attend within chunks")
+        fields.doubt("attention_chunk_size", "is not given for the chunked layers")
     return mixers
 
 
@@ -262,16 +262,16 @@ def _heads(fields: Fields, mixer: Mixer) -> Block:
             key=key,
             value=fields.number("swa_v_head_dim") or (plain.value if key == plain.key else key),
         )
-    if mixer in ("full", "beside"):
+    if mixer in ("full", "parallel"):
         size = fields.number("global_head_dim") or plain.key
-        same = fields.flag("attention_k_eq_v")
-        kv_heads = fields.number("num_global_key_value_heads") if same else None
+        shared = fields.flag("attention_k_eq_v")
+        kv_heads = fields.number("num_global_key_value_heads") if shared else None
         return replace(
             plain,
             kv_heads=kv_heads or plain.kv_heads,
             key=size,
             value=plain.value if size == plain.key else size,
-            values=not same,
+            values=not shared,
         )
     return plain
 
@@ -302,29 +302,29 @@ def kv_heads(fields: Fields) -> int | None:
     fields.raw("multi_query")
     if fields.raw("multi_query_attention") is False:
         return None
-    said = fields.raw(*KV_HEADS)
-    if isinstance(said, list | tuple):
-        return max((int(n) for n in said if isinstance(n, int)), default=None)
+    counts = fields.raw(*KV_HEADS)
+    if isinstance(counts, list | tuple):
+        return max((int(n) for n in counts if isinstance(n, int)), default=None)
     return fields.number(*KV_HEADS)
 
 
 def _first_of(fields: Fields, name: str) -> int:
     """A number, or the maximum of a list with one per layer."""
-    said = fields.raw(name)
-    if isinstance(said, list | tuple) and said and all(isinstance(n, int) for n in said):
-        return max(int(n) for n in said)
+    value = fields.raw(name)
+    if isinstance(value, list | tuple) and value and all(isinstance(n, int) for n in value):
+        return max(int(n) for n in value)
     return fields.need(name)
 
 
 def _per_layer(fields: Fields, count: int, *names: str) -> list[int] | None:
     """A number for each layer, if one of `names` lists them."""
     for name in names:
-        said = fields.raw(name) if name else None
-        if not isinstance(said, list | tuple):
+        counts = fields.listed(name)
+        if counts is None:
             continue
-        if len(said) == count and all(isinstance(n, int) and n > 0 for n in said):
-            return [int(n) for n in said]
-        fields.doubt(name, f"is no list of {count} counts")
+        if len(counts) == count and all(isinstance(n, int) and n > 0 for n in counts):
+            return [int(n) for n in counts]
+        fields.doubt(name, f"is not a list of {count} counts")
     return None
 
 
@@ -335,35 +335,35 @@ def _block_configs(fields: Fields) -> tuple[Block, ...] | None:
         return None
     heads, hidden = fields.need("num_attention_heads"), fields.need("hidden_size")
     size = fields.number("head_dim") or hidden // heads
-    made = []
-    _few(len(listed))
+    layers = []
+    _checked(len(listed))
     for entry in listed:
         attention, mlp = (entry.get(k) if isinstance(entry, Mapping) else None for k in ("attention", "ffn"))
         if not isinstance(attention, Mapping) or not isinstance(mlp, Mapping):
             fields.doubt("block_configs", "has an entry without `attention` and `ffn`")
-            made.append(Block(heads=heads, kv_heads=heads, key=size, value=size, width=4 * hidden))
+            layers.append(Block(heads=heads, kv_heads=heads, key=size, value=size, width=4 * hidden))
             continue
-        each, multiple = attention.get("n_heads_in_group"), mlp.get("ffn_mult")
+        group, multiple = attention.get("n_heads_in_group"), mlp.get("ffn_mult")
         unread = {k for part in (attention, mlp) for k, v in part.items() if v and k not in _NAS_READ}
         if unread:
             fields.doubt("block_configs", f"has {', '.join(sorted(unread))}")
         width = mlp.get("intermediate_size") or (multiple and _rounded(int(2 * multiple * hidden / 3)))
         skips = attention.get("no_op") or attention.get("replace_with_linear")
-        made.append(
+        layers.append(
             Block(
                 mixer="none" if skips else "full",
                 mlp="none" if mlp.get("no_op") or mlp.get("replace_with_linear") else "dense",
                 heads=heads,
-                kv_heads=heads // int(each) if each else kv_heads(fields) or heads,
+                kv_heads=heads // int(group) if group else kv_heads(fields) or heads,
                 key=size,
                 value=size,
                 width=int(width) if width else None,
                 linears=sum(bool(part.get("replace_with_linear")) for part in (attention, mlp)),
             )
         )
-    if len(made) != (fields.number("num_hidden_layers") or len(made)):
-        fields.doubt("block_configs", f"has {len(made)} entries")
-    return tuple(made)
+    if len(layers) != (fields.number("num_hidden_layers") or len(layers)):
+        fields.doubt("block_configs", f"has {len(layers)} entries")
+    return tuple(layers)
 
 
 _NAS_READ = {"n_heads_in_group", "no_op", "replace_with_linear", "ffn_mult", "intermediate_size"}

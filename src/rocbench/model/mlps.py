@@ -56,14 +56,14 @@ def _listed_experts(fields: Fields, count: int) -> list[bool] | None:
             continue
         unknown = [entry for entry in listed if entry not in ("dense", "sparse", "moe", 0, 1)]
         if unknown or len(listed) != count:
-            fields.doubt(name, f"is no list of dense and sparse for {count} layers")
+            fields.doubt(name, f"is not a list of dense and sparse for {count} layers")
         return ([entry not in ("dense", 0) for entry in listed] + [True] * count)[:count]
     for name in ("moe_layers", "moe_layers_enum"):
-        said = fields.raw(name)
-        if isinstance(said, str):
-            said = [int(part) for part in said.split(",") if part.strip().isdigit()]
-        if isinstance(said, list | tuple):
-            return [layer in said for layer in range(count)]
+        indices = fields.raw(name)
+        if isinstance(indices, str):
+            indices = [int(part) for part in indices.split(",") if part.strip().isdigit()]
+        if isinstance(indices, list | tuple):
+            return [layer in indices for layer in range(count)]
     return None
 
 

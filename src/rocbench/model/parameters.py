@@ -29,20 +29,10 @@ EXPERTS_OF_THE_WIDTH = {
         "llama4",
         "llama4_text",
         "olmoe",
-        "phimoe",
-        "gpt_oss",
-    ),
-    *(
-        "minimax",
-        "minimax_text_01",
-        "minimax_m1",
-        "minimax_m2",
-        "minimax_m3",
-        "minimax_m3_text",
-        "minimax_m3_vl",
-        "jamba",
         "dbrx",
     ),
+    *("phimoe", "gpt_oss", "jamba", "minimax", "minimax_text_01", "minimax_m1", "minimax_m2", "minimax_m3"),
+    *("minimax_m3_text", "minimax_m3_vl"),
 }
 """Model types with the width of an expert in `intermediate_size`."""
 
@@ -97,15 +87,15 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
     embedding = config.need("vocab_size") * hidden
     sparse = sum(block.mlp == "experts" for block in blocks)
     attended = _attention(config, blocks)
-    one = attended[-1][1]
-    index = attention.indexer_layers(config, layers) * (one.indexer or attention.block_sparse_indexer(config))
+    full = attended[-1][1]
+    index = attention.indexer_layers(config, layers) * (
+        full.indexer or attention.block_sparse_indexer(config)
+    )
     if attention.compress_ratios(config, layers):
         index = sum(n * layer.indexer for n, layer in attended)
     widths = Counter(block.width for block in blocks if block.mlp == "dense")
     routed, shared, router = _moe(config, hidden) if sparse else (0, 0, 0)
-    if not sparse and config.number(
-        "shared_intermediate_size"
-    ):  # Granite 4 without experts: its MLP goes by this name
+    if not sparse:  # Granite 4 without experts has its MLP under this name
         shared = 3 * hidden * (config.number("shared_intermediate_size") or 0)
     extra_layer, extra_once = _residual_mixing(config, hidden)
     inputs = _per_layer_inputs(config, hidden, layers)
@@ -116,7 +106,7 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
     nextn = mtp_layers(config)
     mtp = 0
     if nextn:  # with eh_proj, and the norms of both its inputs, the layer and the end
-        mtp = one.split + one.kv + one.copied + one.indexer + one.norms
+        mtp = full.split + full.kv + full.copied + full.indexer + full.norms
         mtp += shared + router if sparse else _dense(config, hidden, None)
         mtp += 2 * hidden * hidden + 5 * hidden
     replaced = sum(block.linears for block in blocks) * hidden * hidden
@@ -154,14 +144,13 @@ def _attention(config: Fields, blocks: Sequence[Block]) -> list[tuple[int, Layer
         attending = Counter({Block(): 0})
     kinds = [
         (n, attention.mla(config) if latent else attention.grouped(config, block) if n else Layer())
-        for block, n in sorted(attending.items(), key=lambda item: item[0].mixer != "sliding", reverse=False)
+        for block, n in sorted(attending.items(), key=lambda item: item[0].mixer != "sliding")
     ]
-    kinds = sorted(kinds, key=lambda kind: kind[0] == 0)
-    linear = sum(block.mixer in ("linear", "beside") for block in blocks)
+    linear = sum(block.mixer in ("linear", "parallel") for block in blocks)
     if linear:
-        kept = state_parameters.state(config)
-        held = Layer(split=kept.split, norms=kept.norms) if kept else kinds[-1][1]
-        kinds.insert(0, (linear, held))
+        state = state_parameters.state(config)
+        layer = Layer(split=state.split, norms=state.norms) if state else kinds[-1][1]
+        kinds.insert(0, (linear, layer))
     return kinds
 
 
@@ -194,8 +183,8 @@ def tied(config: Fields) -> bool:
     name = "tie_word_embeddings"
     if config.text.get(name) is not None and config.outer.get(name) not in (None, config.text[name]):
         config.doubt(name, "differs between the model and its language part")
-        config.seen.add(name)
-    return config.flag("tie_word_embeddings", default=config.kind.tied)
+        config.read.add(name)
+    return config.flag(name, default=config.kind.tied)
 
 
 def experts_per_token(config: Fields) -> int:
@@ -214,7 +203,7 @@ def expert_width(config: Fields) -> int:
         return nested
     own = config.number("moe_intermediate_size", "expert_intermediate_size")
     if own is None and config.model_type not in EXPERTS_OF_THE_WIDTH:
-        config.doubt("moe_intermediate_size", "is not given; intermediate_size is taken for it")
+        config.doubt("moe_intermediate_size", "is not given; intermediate_size is used instead")
     return own or config.need("moe_intermediate_size", "intermediate_size")
 
 
@@ -233,7 +222,7 @@ def shared_width(config: Fields) -> int:
     if direct:
         if (number or 1) > 1:
             config.doubt(
-                "n_shared_experts", "is above 1 beside a width of shared experts: per expert, or of all?"
+                "n_shared_experts", "is above 1: is the given width that of one shared expert or of all?"
             )
         return direct * (number or 1)
     return (number or 0) * expert_width(config)
@@ -251,7 +240,7 @@ def mtp_layers(config: Fields) -> int:
             ["*", "E"],
         ):
             config.doubt(name, f"is {pattern!r}")
-    if config.model_type == "minimax_m2":  # it names modules that were not published
+    if config.model_type == "minimax_m2":  # its MTP modules were not published
         config.raw("use_mtp")
         config.raw("mtp_transformer_layers")
         return 0
@@ -269,7 +258,9 @@ def _dense(config: Fields, hidden: int, width: int | None) -> int:
             width = (config.number("expansion_ratio") or config.kind.wide) * hidden
         if width is None:
             width = config.need("intermediate_size", "moe_intermediate_size")
-    return _matrices(config) * hidden * width + _mlp_bias(config, hidden, width)
+    matrices = _matrices(config)
+    bias = (matrices - 1) * width + hidden if config.switch(config.kind.mlp_bias) else 0
+    return matrices * hidden * width + bias
 
 
 def _adjusted(config: Fields, width: int) -> int:
@@ -280,12 +271,6 @@ def _adjusted(config: Fields, width: int) -> int:
         width = int(factor * width)
     multiple = config.number("block_multiple_of") or 256
     return -(-width // multiple) * multiple
-
-
-def _mlp_bias(config: Fields, hidden: int, width: int) -> int:
-    if not config.switch(config.kind.mlp_bias):
-        return 0
-    return (_matrices(config) - 1) * width + hidden
 
 
 def _matrices(config: Fields) -> int:

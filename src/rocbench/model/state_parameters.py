@@ -34,7 +34,7 @@ class State:
 def state(config: Fields) -> State | None:
     """One linear layer from the fields of its kind; None (a doubt) if a field is missing."""
     try:
-        for has, count in (
+        for applies, count in (
             (bool(config.part("linear_attn_config")) or config.number("linear_num_heads") is not None, _kda),
             (config.number("linear_num_value_heads") is not None, _delta_net),
             (config.number("mamba_n_heads", "mamba_num_heads") is not None, _mamba2),
@@ -42,12 +42,12 @@ def state(config: Fields) -> State | None:
             (config.number("conv_L_cache") is not None, _short_convolution),
             (config.model_type.startswith("minimax"), _lightning),
         ):
-            if has:
+            if applies:
                 return count(config)
     except (ConfigError, KeyError, TypeError, ValueError) as fault:
-        config.doubt("linear layers", f"are not all described: {fault}")
+        config.doubt("linear layers", f"are not fully described: {fault}")
         return None
-    config.doubt("linear layers", "have no fields that say what they are")
+    config.doubt("linear layers", "no field says what they are")
     return None
 
 
@@ -110,8 +110,9 @@ def _mamba2(config: Fields) -> State:
 def _mamba1(config: Fields) -> State:
     hidden, numbers = config.need("hidden_size"), config.need("mamba_d_state", "ssm_state_size")
     inner = (config.number("mamba_expand", "expand") or 2) * hidden
-    said = config.raw("mamba_dt_rank", "time_step_rank")
-    rank = int(said) if isinstance(said, int) and not isinstance(said, bool) else -(-hidden // 16)
+    rank = config.raw("mamba_dt_rank", "time_step_rank")
+    if not isinstance(rank, int) or isinstance(rank, bool):  # absent, or "auto"
+        rank = -(-hidden // 16)
     kernel = config.need(*CONV)
     split = hidden * 2 * inner + inner * kernel + inner * (rank + 2 * numbers) + rank * inner + inner
     split += inner * numbers + inner + inner * hidden

@@ -50,17 +50,8 @@ def _first(tower: Mapping[str, Any], *names: str) -> Any:
 
 
 KNOWN_TOWERS = {
-    *(
-        "qwen2_vl",
-        "qwen2_5_vl",
-        "qwen3_vl",
-        "qwen3_vl_moe",
-        "qwen3_5",
-        "qwen3_5_moe",
-        "kimi_k25",
-        "kimi_k3",
-        "kimi_vl",
-    ),
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"),
+    *("kimi_k25", "kimi_k3", "kimi_vl"),
 }
 """Model types with a tower count that matches the published one."""
 
@@ -68,6 +59,6 @@ KNOWN_TOWERS = {
 def tower_doubt(config: Fields) -> list[str]:
     """Parts of the tower that are not understood."""
     if tower_parameters(config) is None:
-        return ["the vision tower's dimensions are not all given"]
+        return ["the vision tower's dimensions are incomplete"]
     kind = str(config.outer.get("model_type"))
     return [] if kind in KNOWN_TOWERS else [f"the tower of {kind!r} was not checked"]

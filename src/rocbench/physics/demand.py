@@ -176,15 +176,15 @@ def _attended(arch: Architecture) -> list[tuple[float, float, KvGroup]]:
     left = 0
     if arch.index_topk:
         left = arch.num_layers if arch.mla else arch.indexer_layers
-    found = []
+    attended = []
     for group in arch.kv_groups:
         sparse = min(left, group.layers) if group.attends is None else 0
         left -= sparse
-        found += [
+        attended += [
             (float(group.layers - sparse), float(group.attends or ALL), group),
             (float(sparse), topk, group),
         ]
-    return found
+    return attended
 
 
 def _merged(terms: list[Term]) -> list[Term]:

@@ -136,7 +136,7 @@ class KvCapacity:
 
     @property
     def fits(self) -> bool:
-        """Return whether the weights leave any room for KV."""
+        """True if the weights leave room for KV."""
         return self.tokens > 0
 
 
@@ -169,8 +169,8 @@ def kv_capacity_tokens(
         return None
     hbm = float(hardware.gpu.hbm_bytes)
     length = max_model_len or arch.max_position_embeddings or 32768
-    loaded = weights.weight_bytes_per_rank(arch, checkpoint, layout)
-    active = activation_bytes(arch, layout, max_num_batched_tokens, max_num_seqs)
+    weight_bytes = weights.weight_bytes_per_rank(arch, checkpoint, layout)
+    activations = activation_bytes(arch, layout, max_num_batched_tokens, max_num_seqs)
     overhead = overhead_bytes(layout)
     graphs, workspace = graph_bytes(arch), 0.0
     if vllm is not None:
@@ -180,20 +180,20 @@ def kv_capacity_tokens(
             workspace = rocm_indexer_workspace(max_num_batched_tokens, length)
     room = kv_cache_memory_bytes
     if room is None:
-        room = hbm * gpu_memory_utilization - loaded - active - workspace - graphs - overhead
+        room = hbm * gpu_memory_utilization - weight_bytes - activations - workspace - graphs - overhead
     per_token = kv_bytes_per_token_per_rank(arch, layout)
-    whole = sequence_bytes_per_rank(arch, layout, length)
+    per_sequence = sequence_bytes_per_rank(arch, layout, length)
     uneven = arch.sliding_layers or arch.linear_layers or arch.compress_ratios
-    if not (whole if uneven else per_token):
-        return None  # a shape without a cache: no capacity is known
-    tokens = room / whole * length if uneven else room / per_token
+    if not (per_sequence if uneven else per_token):
+        return None  # a shape without a cache has no capacity
+    tokens = room / per_sequence * length if uneven else room / per_token
     return KvCapacity(
         tokens=max(0, int(tokens // block_size) * block_size),
         kv_bytes=max(0.0, room),
         hbm_bytes=hbm,
         outside=hbm * (1 - gpu_memory_utilization),
-        weights=loaded,
-        activations=active,
+        weights=weight_bytes,
+        activations=activations,
         indexer_workspace=workspace,
         graphs=graphs,
         overhead=overhead,

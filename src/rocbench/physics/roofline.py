@@ -157,8 +157,8 @@ def output_limit(
     if hardware.gpu is None:
         return None
     if shape is not None and shape.osl >= 1:
-        best = bound(arch, checkpoint, hardware, layout, concurrency, shape)
-        return (best.output_throughput, best.limiter) if best is not None else None
+        limit = bound(arch, checkpoint, hardware, layout, concurrency, shape)
+        return (limit.output_throughput, limit.limiter) if limit is not None else None
     model = StepModel(arch, checkpoint, hardware, layout, bound=True)
     compute = layout.dp / _computed_s(model)
     reads = (concurrency or math.inf) * accepted_per_step / model.cost(0, 0, 1, 1)
@@ -192,20 +192,20 @@ def roofline_share(
     if hardware.gpu is None:
         return None
     shares = []
-    most = output_limit(
+    limit = output_limit(
         arch, checkpoint, hardware, layout, concurrency, shape, accepted_per_step=accepted_per_step
     )
-    if output_throughput is not None and most is not None and most[0] > 0:
-        what = f"{output_throughput:,.0f} output tokens/s of at most {most[0]:,.0f} ({most[1]})"
-        shares.append(Share(output_throughput / most[0], what))
+    if output_throughput is not None and limit is not None and limit[0] > 0:
+        what = f"{output_throughput:,.0f} output tokens/s of at most {limit[0]:,.0f} ({limit[1]})"
+        shares.append(Share(output_throughput / limit[0], what))
     if total_throughput is not None:
         shares.append(_compute_share(arch, checkpoint, hardware, layout, total_throughput, shape))
     if tpot_s:
         model = StepModel(arch, checkpoint, hardware, layout, bound=True)
         context = shape.isl + shape.osl / 2 if shape else 1
-        least = model.cost(0, 0, 1, context) / accepted_per_step
-        what = f"TPOT of {tpot_s * 1e3:.2f} ms, a user alone waits {least * 1e3:.2f} ms at least"
-        shares.append(Share(least / tpot_s, what))
+        minimum_s = model.cost(0, 0, 1, context) / accepted_per_step
+        what = f"TPOT of {tpot_s * 1e3:.2f} ms; a single user waits at least {minimum_s * 1e3:.2f} ms"
+        shares.append(Share(minimum_s / tpot_s, what))
     return max(shares, key=lambda share: share.value, default=None)
 
 
@@ -222,8 +222,9 @@ def _compute_share(
     if shape is not None and shape.isl + shape.osl > 0:
         computed = (shape.uncached + shape.osl) / (shape.isl + shape.osl)
     per_token = _computed_s(model) / layout.dp
-    most = 1 / per_token
-    what = f"{total_throughput * computed:,.0f} computed tokens/s of at most {most:,.0f} at peak FLOP/s"
+    what = (
+        f"{total_throughput * computed:,.0f} computed tokens/s of at most {1 / per_token:,.0f} at peak FLOP/s"
+    )
     return Share(total_throughput * computed * per_token, what)
 
 

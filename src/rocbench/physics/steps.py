@@ -41,11 +41,11 @@ class StepModel:
     """Step times of one engine (one data-parallel rank) on given hardware.
 
     Args:
-        arch, checkpoint, hardware, layout: what runs, on what, and how it is spread.
-        bound: the least time that can be (may void a measurement), or the expectation.
+        arch, checkpoint, hardware, layout: the model, its weights, the node, and the distribution over GPUs.
+        bound: True for the minimum time (it may void a measurement), False for the expected time.
         max_context: the longest sequence; only the bound needs it, for layers that attend to a limited
             number of tokens: the sum of min(c, k) over sequences is at least sum(c) x min(1, k / longest).
-            None takes the model's own limit.
+            None is the model's own limit.
         collective_latency_s: seconds of each all-reduce in addition to its bytes; expectation only.
         overhead_s: additional seconds of each step; expectation only.
 
@@ -143,7 +143,7 @@ class StepModel:
             prefill_pairs: tokens attended to, summed over these; n (n + 1) / 2 for a whole prompt of n.
             decode_seqs: sequences that decode.
             decode_context: tokens in their KV, summed.
-            image_tokens: tokens that the vision tower makes.
+            image_tokens: tokens that the vision tower produces.
             loaded_tokens: tokens whose KV comes back from the host.
         """
         stages = self._stages

@@ -19,12 +19,10 @@ import yaml
 from scipy.optimize import least_squares
 
 from rocbench.load.spec import LoadSpec
-from rocbench.physics.steps import StepModel
 from rocbench.settings.schema import Hardware, ModelProfile
 from rocbench.sim import predict
 from rocbench.sim.calibration import Calibration, Efficiency
-from rocbench.sim.costs import PhysicsTimes
-from rocbench.sim.node import Node
+from rocbench.sim.node import Node, step_times
 from rocbench.tables import metrics
 
 FloatArray = npt.NDArray[np.float64]
@@ -105,16 +103,8 @@ class Fit:
 
 def at(observation: Observation, efficiency: Efficiency) -> Node:
     """Return the observation's server with another efficiency."""
-    node = observation.node
-    model = StepModel(
-        node.arch,
-        observation.profile.checkpoint,
-        efficiency.derate(observation.hardware),
-        node.layout,
-        collective_latency_s=efficiency.collective_latency_us / 1e6,
-        overhead_s=efficiency.step_overhead_ms / 1e3,
-    )
-    times = PhysicsTimes(model, efficiency.sequence_overhead_us / 1e6)
+    node, checkpoint = observation.node, observation.profile.checkpoint
+    times = step_times(node.arch, checkpoint, observation.hardware, node.layout, efficiency)
     return replace(node, times=times, noises=(None,) * len(node.noises), efficiency=efficiency)
 
 
@@ -160,7 +150,7 @@ def fit(
             on_round(float(np.sqrt(np.mean(data**2))) * FIGURE_SIGMA)
         return np.concatenate([data, (x - start) / PRIOR_SIGMA])
 
-    found = least_squares(
+    optimum = least_squares(
         residuals,
         start,
         bounds=(low, high),
@@ -169,9 +159,9 @@ def fit(
         ftol=1e-4,
         loss="soft_l1",
     )
-    efficiency = _efficiency(assumed, free, found.x)
+    efficiency = _efficiency(assumed, free, optimum.x)
     return Fit(
-        efficiency, _parameters(free, found.x, np.asarray(found.jac)), misses(observations, efficiency)
+        efficiency, _parameters(free, optimum.x, np.asarray(optimum.jac)), misses(observations, efficiency)
     )
 
 
@@ -183,8 +173,8 @@ def _efficiency(assumed: Efficiency, free: Sequence[str], x: FloatArray) -> Effi
 def _logs(predicted: Sequence[Mapping[str, float]], observations: Sequence[Observation]) -> FloatArray:
     """log(predicted / measured) of every figure; a figure without a prediction counts as a factor of e."""
     logs = [
-        math.log(mine[name] / value) if mine[name] > 0 else 1.0
-        for mine, observation in zip(predicted, observations, strict=True)
+        math.log(row[name] / value) if row[name] > 0 else 1.0
+        for row, observation in zip(predicted, observations, strict=True)
         for name, value in observation.figures.items()
     ]
     return np.array(logs)
@@ -217,5 +207,5 @@ def misses(observations: Sequence[Observation], efficiency: Efficiency) -> tuple
 
 def document(calibration: Calibration) -> str:
     """Return a calibration as the text of its file."""
-    told = calibration.model_dump(mode="json", exclude_defaults=True)
-    return str(yaml.safe_dump(told, sort_keys=False, width=110, allow_unicode=True))
+    data = calibration.model_dump(mode="json", exclude_defaults=True)
+    return str(yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True))

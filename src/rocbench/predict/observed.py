@@ -54,13 +54,13 @@ def servers(
 
 def _figures(cell_id: str, rows: Sequence[Row]) -> dict[str, float]:
     """Return the mean over repeats of each present figure."""
-    mine = [row for row in rows if row.get("cell_id") == cell_id]
-    found = {}
+    cell_rows = [row for row in rows if row.get("cell_id") == cell_id]
+    means = {}
     for name in FIGURES:
-        values = figures(mine, name)
+        values = figures(cell_rows, name)
         if values and statistics.fmean(values) > 0:
-            found[name] = statistics.fmean(values)
-    return found
+            means[name] = statistics.fmean(values)
+    return means
 
 
 def when(group: Group) -> When:

@@ -36,7 +36,7 @@ from rocbench.tables.row import Key, Row
 KIND = "predicted"
 RUN_ID = "predicted"
 """Replaces the run id in random draws, so that a prediction is the same each time."""
-NO_VERSION = "what a server does hangs on its vLLM version, and none is given\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
+NO_VERSION = "a prediction needs the server's vLLM version\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
 WORLD = Client()
 TARGET = Target(base_url="http://127.0.0.1", model=KIND)
 
@@ -54,8 +54,7 @@ class Predicted:
 
 
 def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, name: str | None = None) -> Plan:
-    """Return the sweep's plan on the simulated server, with the calibration `name` in place of the sweep's
-    own.
+    """Return the sweep's plan on the simulated server, with the calibration `name` instead of the sweep's.
 
     A server with an unknown vLLM version is a fault of the plan: it cannot be predicted.
     """
@@ -63,15 +62,14 @@ def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, nam
     if name is not None:
         simulation = simulation.model_copy(update={"calibration": name, "efficiency": None})
     server = Server(kind="simulated")
-    made = expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
-    unknown = dict.fromkeys(group.model for group in made.groups if group.vllm is None)
+    plan_ = expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
+    unknown = dict.fromkeys(group.model for group in plan_.groups if group.vllm is None)
     faults = [PlanFault(", ".join(unknown), NO_VERSION)] if unknown else []
-    return replace(made, faults=(*made.faults, *faults))
+    return replace(plan_, faults=(*plan_.faults, *faults))
 
 
 def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()) -> Iterator[Predicted]:
-    """Yield every run of a plan in order, without known runs. A server that would refuse to start gives
-    failed rows.
+    """Yield every run of a plan in order, except `known` ones. A server that refuses to start gives failed rows.
 
     Raises:
         InputError: a load that needs real prompts or a clock.
@@ -95,12 +93,12 @@ def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()
 def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> Predicted:
     spec = load_of(plan_.sweep, run_)
     seed = _seed(plan_.sweep.seed, run_.cell.cell_id, run_.repeat)
-    found = predict.drive(spec, node, client=client, seed=seed)
+    prediction = predict.drive(spec, node, client=client, seed=seed)
     measured = Measured(
-        result=found.load,
-        columns=_columns(node, found),
+        result=prediction.load,
+        columns=_columns(node, prediction),
         prefix_caching=node.engine.prefix_caching,
-        expected_hits=bind.expected_hits(run_.cell.workload, found.load),
+        expected_hits=bind.expected_hits(run_.cell.workload, prediction.load),
         server=(),
         gpus=(),
     )
@@ -123,7 +121,7 @@ def node_of(group: Group, sweep: Sweep, cal: Calibration, seed: int = 0) -> Node
     if group.resolution is None:
         raise ConfigError("a running server cannot be predicted", where=group.server_id)
     if group.vllm is None:
-        raise ConfigError("the vLLM version is not known", where=group.server_id, fix="give --vllm 0.33.0")
+        raise ConfigError("the vLLM version is unknown", where=group.server_id, fix="give --vllm 0.33.0")
     context = Context.model_validate(bind.simulation_context(group, sweep) | {"seed": seed})
     table = shipped()
     try:
@@ -145,9 +143,9 @@ def _marks(launch: Launch, run_: Run) -> Columns:
     }
 
 
-def _columns(node: Node, found: Prediction) -> Columns:
+def _columns(node: Node, prediction: Prediction) -> Columns:
     """Return the columns of the server's own view and of the proof after start."""
-    server = found.server
+    server = prediction.server
     return {
         "plan_differences": "",
         "kv_capacity_tokens": node.kv_tokens,
@@ -155,10 +153,10 @@ def _columns(node: Node, found: Prediction) -> Columns:
         "block_size": node.engine.block_size,
         "kv_cache_dtype": node.kv_cache_dtype,
         "weights_gib_per_rank": node.weights_gib,
-        "server_running_max": found.running_peak,
-        "server_waiting_max": found.waiting_peak,
-        "server_waiting_median": found.waiting_median,
-        "server_kv_usage_max": found.kv_peak,
+        "server_running_max": prediction.running_peak,
+        "server_waiting_max": prediction.waiting_peak,
+        "server_waiting_median": prediction.waiting_median,
+        "server_kv_usage_max": prediction.kv_peak,
         "server_output_tokens": server.generation_tokens,
         "server_prompt_tokens": server.prompt_tokens,
         "prefix_cache_hits": server.prefix_hits if node.engine.prefix_caching else None,
@@ -177,8 +175,7 @@ def _seed(*parts: object) -> int:
 
 
 def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> RunFolder:
-    """Predict a plan into a run folder: the tables of a measured run, without the parts that only a real run
-    has.
+    """Predict a plan into a run folder with the tables of a measured run.
 
     Raises:
         InputError: the folder already holds a run.
@@ -194,15 +191,16 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
     marks = {KIND: True, "calibration": cal.model_dump(mode="json")}
     folder.write_json("manifest.json", dict(manifest) | marks)
     folder.log(now, "begin", run_id=run_id)
-    return go_on(plan_, folder)
+    return resume(plan_, folder)
 
 
-def go_on(plan_: Plan, folder: RunFolder) -> RunFolder:
+def resume(plan_: Plan, folder: RunFolder) -> RunFolder:
     """Predict the missing runs of an unfinished folder."""
     run_id = folder.manifest["run_id"]
-    for found in predictions(plan_, known={row.key for row in folder.rows}):
-        identity = Identity(run_id, found.run.cell.cell_id, found.run.repeat, found.run.discarded)
-        parts = found.measured.parts(identity) if found.measured else {}
-        folder.write_cell(identity, found.row, parts, tables=False)
+    for predicted in predictions(plan_, known={row.key for row in folder.rows}):
+        run_ = predicted.run
+        identity = Identity(run_id, run_.cell.cell_id, run_.repeat, run_.discarded)
+        parts = predicted.measured.parts(identity) if predicted.measured else {}
+        folder.write_cell(identity, predicted.row, parts, tables=False)
     folder.finish()
     return folder

@@ -71,8 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _failed(line: str) -> int:
     log(line, "ERROR")
-    for told in loglines.FAILED_LINES:
-        log(told, "ERROR")
+    log(loglines.FAILED_LINE, "ERROR")
     return 1
 
 

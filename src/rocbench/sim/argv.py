@@ -47,10 +47,9 @@ class ServeArgv:
 
 def human_integer(text: str, name: str) -> int:
     """`4096`, `32k` (x1000), `32K` (x1024)."""
-    scale = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
-    digits = text[:-1] if scale != 1 else text
+    scale = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:])
     try:
-        return int(float(digits) * scale) if scale != 1 else int(digits)
+        return int(text) if scale is None else int(float(text[:-1]) * scale)
     except ValueError:
         raise UsageError(f"argument --{name}: invalid int value: {text!r}") from None
 

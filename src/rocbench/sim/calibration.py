@@ -5,12 +5,14 @@ A calibration is assumed, or fitted to rows; `what` says which. Every figure of 
 
 from __future__ import annotations
 
+import math
+import random
 from typing import Literal
 
 from pydantic import Field
 
 from rocbench.settings import catalog, yamlfile
-from rocbench.settings.schema import Gpu, Hardware, Strict
+from rocbench.settings.schema import Hardware, Strict
 
 LEAST_SHARE = 1e-4
 """Minimum share of a peak: below it, a step of a large model takes minutes and no predicted window ends."""
@@ -38,19 +40,21 @@ class Efficiency(Strict):
     """Tokens of an answer that ends by itself; lognormal with `answer_sigma`."""
     answer_sigma: float = Field(default=1.0, ge=0, le=10)
 
+    def draw_answer(self, rng: random.Random) -> int:
+        """A random length of an answer that ends by itself, in tokens; at least 1."""
+        return max(1, round(rng.lognormvariate(math.log(self.answer_median), self.answer_sigma)))
+
     def derate(self, hardware: Hardware) -> Hardware:
         """The hardware with its effective speeds: physics on it gives expected times."""
         gpu = hardware.gpu
         if gpu is None:
             return hardware
-        slower: Gpu = gpu.model_copy(
-            update={
-                "hbm_bytes_per_s": gpu.hbm_bytes_per_s * self.bandwidth,
-                "flops": {dtype: peak * self.compute for dtype, peak in gpu.flops.items()},
-                "link_bytes_per_s": gpu.link_bytes_per_s * self.communication,
-            }
-        )
-        return hardware.model_copy(update={"gpu": slower})
+        achieved = {
+            "hbm_bytes_per_s": gpu.hbm_bytes_per_s * self.bandwidth,
+            "flops": {dtype: peak * self.compute for dtype, peak in gpu.flops.items()},
+            "link_bytes_per_s": gpu.link_bytes_per_s * self.communication,
+        }
+        return hardware.model_copy(update={"gpu": gpu.model_copy(update=achieved)})
 
 
 class When(Strict):
@@ -102,15 +106,15 @@ class Calibration(Strict):
             return Efficiency(bandwidth=flat, compute=flat, communication=flat, **answers)
         values = self.base.model_dump()
         for factor in self.factors:
-            wanted = factor.when.model_dump(exclude_none=True)
-            if any(getattr(facts, name) != value for name, value in wanted.items()):
+            conditions = factor.when.model_dump(exclude_none=True)
+            if any(getattr(facts, name) != value for name, value in conditions.items()):
                 continue
             if factor.fitted is not None:
                 values = factor.fitted.model_dump()
             for name in ("bandwidth", "compute", "communication"):
                 values[name] = min(1.0, max(LEAST_SHARE, values[name] * getattr(factor, name)))
-            for name, most in (("step_overhead_ms", MOST_US / 1e3), ("sequence_overhead_us", MOST_US)):
-                values[name] = min(most, max(0.0, values[name] + getattr(factor, name)))
+            for name, maximum in (("step_overhead_ms", MOST_US / 1e3), ("sequence_overhead_us", MOST_US)):
+                values[name] = min(maximum, max(0.0, values[name] + getattr(factor, name)))
             for name in ("run_cv", "answer_median", "answer_sigma"):
                 if getattr(factor, name) is not None:
                     values[name] = getattr(factor, name)

@@ -24,9 +24,17 @@ from rocbench.sim.histograms import Histograms
 from rocbench.sim.live import LiveEngine
 from rocbench.sim.metricspage import metrics_page
 from rocbench.sim.node import Context, Node
-from rocbench.sim.prompts import ApiError, ApiRequest, answer_tokens, block_hashes, parse_request, text_tokens
+from rocbench.sim.prompts import (
+    TOKEN_BYTES,
+    ApiError,
+    ApiRequest,
+    answer_tokens,
+    block_hashes,
+    parse_request,
+    text_tokens,
+)
 from rocbench.sim.steps import Sequence
-from rocbench.sim.streams import DEAD, IntervalStream, Stream, Whole
+from rocbench.sim.streams import ENGINE_DEAD, IntervalStream, Stream, Whole
 
 SLICE_S = 0.002
 """Maximum seconds spent on new requests before the loop continues, so that steps stay on time."""
@@ -102,9 +110,8 @@ class SimServer:
             case ("GET", "/health") | ("GET" | "POST", "/ping"):
                 exchange.respond(503 if self._unhealthy() else 200)
             case "GET", "/v1/models":
-                exchange.respond_json(
-                    200, {"object": "list", "data": [self._card(name) for name in self._names()]}
-                )
+                cards = [self._card(name) for name in self.node.limits.served_names]
+                exchange.respond_json(200, {"object": "list", "data": cards})
             case "GET", "/version":
                 exchange.respond_json(200, {"version": self.node.version})
             case "GET", "/metrics":
@@ -114,8 +121,11 @@ class SimServer:
                 exchange.respond(200, metrics_page(self).encode(), "text/plain; version=0.0.4; charset=utf-8")
             case "POST", "/tokenize":
                 tokens = text_tokens(str(exchange.json().get("prompt") or ""))
-                told = {"count": len(tokens) // 4, "max_model_len": self.node.limits.max_model_len}
-                exchange.respond_json(200, told | {"tokens": list(memoryview(tokens).cast("I"))})
+                answer = {
+                    "count": len(tokens) // TOKEN_BYTES,
+                    "max_model_len": self.node.limits.max_model_len,
+                }
+                exchange.respond_json(200, answer | {"tokens": list(memoryview(tokens).cast("I"))})
             case "GET", "/server_info" if self.node.dev_mode:
                 text = parse_qs(exchange.query).get("config_format", ["text"])[0] != "json"
                 config = self.node.config()
@@ -123,18 +133,14 @@ class SimServer:
                 exchange.respond_json(200, info)
             case "POST", "/reset_prefix_cache" if self.node.dev_mode:
                 results = [live.engine.reset_prefix_cache() for live in self.lives]
-                done = all(results)
                 if Version(self.node.version) >= Version("0.26"):
-                    exchange.respond_json(200, {"success": done})
+                    exchange.respond_json(200, {"success": all(results)})
                 else:
                     exchange.respond(200)
             case _, path if path in KNOWN_PATHS:
                 exchange.respond_json(405, {"detail": "Method Not Allowed"})
             case _:
                 exchange.respond_json(404, {"detail": "Not Found"})
-
-    def _names(self) -> tuple[str, ...]:
-        return self.node.limits.served_names
 
     def _card(self, name: str) -> dict[str, Any]:
         return {
@@ -181,7 +187,7 @@ class SimServer:
     def _begin(self, exchange: Exchange, received_s: float, *, chat: bool) -> None:
         failure = self._faults.draw()
         if self._dead or failure is Failure.HTTP_STATUS:
-            exchange.respond_json(500, DEAD)
+            exchange.respond_json(500, ENGINE_DEAD)
             return
         if failure is Failure.CONNECT:
             exchange.abort()
@@ -248,14 +254,10 @@ class SimServer:
         """Length of the answer in tokens and the finish reason; drawn if the end of text counts."""
         if request.ignore_eos:
             return request.max_tokens, "length"
-        drawn = round(
-            self._answers.lognormvariate(
-                math.log(self.node.efficiency.answer_median), self.node.efficiency.answer_sigma
-            )
-        )
+        drawn = self.node.efficiency.draw_answer(self._answers)
         if drawn >= request.max_tokens:
             return request.max_tokens, "length"
-        return max(drawn, request.min_tokens, 1), "stop"
+        return max(drawn, request.min_tokens), "stop"
 
     def _end(self, exchange: Exchange, status: int = 200, answer: dict[str, Any] | None = None) -> None:
         """Complete an answer: the end of a stream, or a whole answer."""

@@ -102,13 +102,11 @@ class OffloadTier:
 
     def match(self, hashes: Sequence[int]) -> int:
         """Number of leading hashes held here; they become the most recently used."""
-        found = 0
-        for block in hashes:
+        for position, block in enumerate(hashes):
             if block not in self._blocks:
-                break
+                return position
             self._blocks.move_to_end(block)
-            found += 1
-        return found
+        return len(hashes)
 
     def store(self, hashes: Iterable[int]) -> None:
         """Keep blocks, dropping the oldest beyond the capacity."""

@@ -14,9 +14,7 @@ OOM_LINE = (
     "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
     "255.98 GiB of which 1.21 GiB is free."
 )
-FAILED_LINES = (
-    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
-)
+FAILED_LINE = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 SUCCESS_LINE = "Application startup complete."
 
 
@@ -57,7 +55,7 @@ def before_load(node: Node) -> list[str]:
 def warnings(node: Node) -> list[str]:
     """Requested features that this server does not simulate."""
     if "speculative-config" in node.argv.flags or "spec-method" in node.argv.flags:
-        return ["The simulated server does not speculate: it serves without draft tokens."]
+        return ["The simulated server does not support speculative decoding: it serves without draft tokens."]
     return []
 
 
@@ -74,15 +72,12 @@ def after_load(node: Node, load_s: float) -> list[str]:
             f"Setting kv cache block size to {node.engine.block_size} for {node.backend} backend(s)."
         )
     size = f"GPU KV cache size: {node.kv_tokens:,} tokens"
-    most = (
+    concurrency = (
         f"Maximum concurrency for {node.limits.max_model_len:,} tokens per request: "
         f"{node.kv_tokens / node.limits.max_model_len:.2f}x"
     )
-    lines += [f"{size}, {most}"] if version >= Version("0.28") else [size, most]
+    lines += [f"{size}, {concurrency}"] if version >= Version("0.28") else [size, concurrency]
     lines.append(f"Graph capturing finished in {load_s * 0.1:.0f} secs, took 1.20 GiB")
-    lines.append(
-        f"init engine (profile, create kv cache, warmup model) took {load_s:.2f} s (compilation: 0.00 s)"
-        if version >= Version("0.28")
-        else f"init engine (profile, create kv cache, warmup model) took {load_s:.2f} seconds"
-    )
+    unit = "s (compilation: 0.00 s)" if version >= Version("0.28") else "seconds"
+    lines.append(f"init engine (profile, create kv cache, warmup model) took {load_s:.2f} {unit}")
     return lines

@@ -26,12 +26,12 @@ from rocbench.physics.weights import doubts
 from rocbench.rules.facts import Facts
 from rocbench.rules.table import RuleTable
 from rocbench.settings.faults import Faults
-from rocbench.settings.schema import Hardware, ModelProfile, Simulation, Strict
+from rocbench.settings.schema import Checkpoint, Hardware, ModelProfile, Simulation, Strict
 from rocbench.sim.argv import ServeArgv, UsageError
 from rocbench.sim.calibration import Calibration, Efficiency, When
 from rocbench.sim.costs import Noise, PhysicsTimes, StepTimes
-from rocbench.sim.prompts import Limits, Words
-from rocbench.sim.refusals import Asked, check_lengths, check_memory, check_rules, facts_of
+from rocbench.sim.prompts import Limits, Wording
+from rocbench.sim.refusals import Start, check_lengths, check_memory, check_rules, facts_of
 from rocbench.sim.steps import EngineConfig
 from rocbench.sim.streams import Dialect
 from rocbench.units import GIB
@@ -85,7 +85,7 @@ class Node:
     def cache_config(self, faults: Faults) -> dict[str, str]:
         """Labels of `vllm:cache_config_info`."""
         version = Version(self.version)
-        told = {
+        labels = {
             "block_size": str(faults.wrong_block_size or self.engine.block_size),
             "cache_dtype": self.kv_cache_dtype,
             "calculate_kv_scales": "False",
@@ -103,9 +103,9 @@ class Node:
             "sliding_window": "None",
         }
         if version >= Version("0.24"):
-            told["kv_cache_size_tokens"] = str(self.kv_tokens)
-            told["kv_cache_max_concurrency"] = str(self.kv_tokens / self.limits.max_model_len)
-        return told
+            labels["kv_cache_size_tokens"] = str(self.kv_tokens)
+            labels["kv_cache_max_concurrency"] = str(self.kv_tokens / self.limits.max_model_len)
+        return labels
 
     def config(self) -> dict[str, object]:
         """The resolved configuration in /server_info."""
@@ -131,14 +131,14 @@ def resolve(
 ) -> Node:
     """Resolve the argv as vLLM would. Raises Refusal, UsageError."""
     version = Version(context.vllm)
-    asked = Asked(argv, env, context.profile, context.hardware, context.vllm)
-    facts = facts_of(asked, table)
-    check_rules(asked, table)
+    start = Start(argv, env, context.profile, context.hardware, context.vllm)
+    facts = facts_of(start, table)
+    check_rules(start, table)
     arch = from_config(context.profile.config, mla_disabled=env.get("VLLM_MLA_DISABLE") == "1")
     length = argv.integer("max-model-len", arch.max_position_embeddings or 32768)
     block = facts.block_size or 16
     scheduler = _scheduler(argv, context, version, length, env, longest=arch.max_position_embeddings)
-    layout = replace(from_args(dict(argv.flags)), speculative_tokens=0, mtp=False)  # served without drafts
+    layout = replace(from_args(dict(argv.flags)), speculative_tokens=0, mtp=False)  # it serves without drafts
     utilization = argv.number("gpu-memory-utilization", 0.92 if version >= Version("0.20.2") else 0.9)
     capacity = _capacity(argv, context, arch, layout, utilization, length, scheduler, block)
     blocks = argv.integer("num-gpu-blocks-override", capacity.tokens // block)
@@ -159,10 +159,17 @@ def resolve(
             chunked_prefill=scheduler.chunked,
             offload_blocks=_offload_blocks(facts, arch, layout, block),
         ),
-        times=_times(context, arch, layout, efficiency),
+        times=step_times(
+            arch,
+            context.profile.checkpoint,
+            context.hardware,
+            layout,
+            efficiency,
+            scale=context.simulation.slowdown / context.simulation.speed,
+        ),
         noises=tuple(_noise(context, efficiency, rank) for rank in range(layout.dp)),
         efficiency=efficiency,
-        limits=_limits(argv, context.profile, arch, length, _words(version)),
+        limits=_limits(argv, context.profile, arch, length, _wording(version)),
         dialect=_dialect(argv, version),
         kv_cache_dtype=facts.kv_cache_dtype,
         gpu_memory_utilization=utilization,
@@ -186,7 +193,7 @@ def _capacity(
     scheduler: Scheduler,
     block: int,
 ) -> KvCapacity:
-    """The KV cache of one engine. Raises Refusal if it, or the weights, do not fit."""
+    """The KV cache of one engine. Raises Refusal if the cache or the weights do not fit."""
     capacity = kv_capacity_tokens(
         arch,
         context.profile.checkpoint,
@@ -203,11 +210,11 @@ def _capacity(
     if capacity is None:
         raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
     needed = sequence_bytes_per_rank(arch, layout, length)
-    if doubts(arch, context.profile.checkpoint):  # a shape in doubt refuses nothing
-        held = max(capacity.kv_bytes, needed)
-        fits = min(capacity.weights, capacity.hbm_bytes - capacity.overhead)
+    if doubts(arch, context.profile.checkpoint):  # a model in doubt refuses nothing
+        kv_bytes = max(capacity.kv_bytes, needed)
+        weight_bytes = min(capacity.weights, capacity.hbm_bytes - capacity.overhead)
         capacity = replace(
-            capacity, kv_bytes=held, weights=fits, tokens=max(capacity.tokens, length + 2 * block)
+            capacity, kv_bytes=kv_bytes, weights=weight_bytes, tokens=max(capacity.tokens, length + 2 * block)
         )
     check_memory(capacity, max_model_len=length, sequence_bytes=needed, version=Version(context.vllm))
     return capacity
@@ -254,16 +261,23 @@ def _when(facts: Facts, context: Context) -> When:
     )
 
 
-def _times(context: Context, arch: Architecture, layout: Layout, efficiency: Efficiency) -> PhysicsTimes:
+def step_times(
+    arch: Architecture,
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+    layout: Layout,
+    efficiency: Efficiency,
+    scale: float = 1.0,
+) -> PhysicsTimes:
+    """Step times on hardware with this efficiency, multiplied by `scale`."""
     model = StepModel(
         arch,
-        context.profile.checkpoint,
-        efficiency.derate(context.hardware),
+        checkpoint,
+        efficiency.derate(hardware),
         layout,
         collective_latency_s=efficiency.collective_latency_us / 1e6,
         overhead_s=efficiency.step_overhead_ms / 1e3,
     )
-    scale = context.simulation.slowdown / context.simulation.speed
     return PhysicsTimes(model, efficiency.sequence_overhead_us / 1e6, scale)
 
 
@@ -281,20 +295,16 @@ def _offload_blocks(facts: Facts, arch: Architecture, layout: Layout, block: int
     return int(facts.offload_gib * GIB / layout.tp / kv_bytes_per_token_per_rank(arch, layout)) // block
 
 
-def _limits(argv: ServeArgv, profile: ModelProfile, arch: Architecture, max_len: int, words: Words) -> Limits:
+def _limits(
+    argv: ServeArgv, profile: ModelProfile, arch: Architecture, max_len: int, wording: Wording
+) -> Limits:
     served = argv.flags.get("served-model-name", argv.model)
-    names = (
-        (served,)
-        if isinstance(served, str)
-        else tuple(served)
-        if isinstance(served, tuple)
-        else (argv.model,)
-    )
+    names = served if isinstance(served, tuple) else (argv.text("served-model-name") or argv.model,)
     image = image_rule(profile.config) if arch.vision else None
-    return Limits(names, max_len, profile.vocab_size or arch.vocab_size, image, 999, words)
+    return Limits(names, max_len, profile.vocab_size or arch.vocab_size, image, 999, wording)
 
 
-def _words(version: Version) -> Words:
+def _wording(version: Version) -> Wording:
     if version < Version("0.17"):
         return "0.14"
     return "0.17" if version < Version("0.32") else "0.32"

@@ -27,7 +27,7 @@ FIRST_ID = 1000
 """First id of these tokens."""
 CHAT_MARKS = 5
 """Tokens that the chat template adds per message."""
-ONE_PROMPT = "The simulated server takes one prompt a request."
+ONE_PROMPT = "The simulated server takes one prompt per request."
 
 
 class ApiError(Exception):
@@ -41,8 +41,8 @@ class ApiError(Exception):
         super().__init__(message)
 
 
-Words = Literal["0.14", "0.17", "0.32"]
-"""Wording of vLLM's messages: that of 0.14.1 and 0.16; of 0.20.2 to 0.30; of 0.32 and 0.33."""
+Wording = Literal["0.14", "0.17", "0.32"]
+"""Version of vLLM's messages: those of 0.14.1 and 0.16; of 0.20.2 to 0.30; of 0.32 and 0.33."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,7 @@ class Limits:
     vocab_size: int
     image: ImageRule | None
     max_images: int
-    words: Words
-    """Version of the messages."""
+    wording: Wording
 
 
 @dataclass(slots=True)
@@ -92,23 +91,23 @@ class ApiRequest:
 def parse_request(body: bytes, limits: Limits, *, chat: bool) -> ApiRequest:
     """Parse and check a body. Raises ApiError."""
     try:
-        asked = orjson.loads(body)
+        fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"[{{'type': 'json_invalid', 'msg': '{error}'}}]", "Bad Request") from None
-    if not isinstance(asked, dict):
+    if not isinstance(fields, dict):
         raise ApiError(400, "The body must be a JSON object.", "Bad Request")
-    _check_model(asked, limits)
-    if asked.get("n") not in (None, 1):
+    _check_model(fields, limits)
+    if fields.get("n") not in (None, 1):
         raise ApiError(400, "The simulated server answers with one choice only (n=1).", param="n")
-    temperature = asked.get("temperature") or 0.0
+    temperature = fields.get("temperature") or 0.0
     if not isinstance(temperature, (int, float)) or temperature < 0:
         raise ApiError(400, f"temperature must be non-negative, got {temperature}.", param="temperature")
-    tokens, image_tokens, by_id = _chat_prompt(asked, limits) if chat else _prompt(asked, limits)
-    options = asked.get("stream_options") or {}
-    if options and not asked.get("stream"):
+    tokens, image_tokens, by_id = _chat_prompt(fields, limits) if chat else _prompt(fields, limits)
+    options = fields.get("stream_options") or {}
+    if options and not fields.get("stream"):
         raise ApiError(400, "Stream options can only be defined when `stream=True`.", param="stream_options")
-    max_tokens = _max_tokens(asked, len(tokens) // TOKEN_BYTES, limits, chat=chat)
-    min_tokens = int(asked.get("min_tokens") or 0)
+    max_tokens = _max_tokens(fields, len(tokens) // TOKEN_BYTES, limits, chat=chat)
+    min_tokens = int(fields.get("min_tokens") or 0)
     if min_tokens > max_tokens:
         raise ApiError(
             400, f"min_tokens must be less than or equal to max_tokens={max_tokens}, got {min_tokens}."
@@ -119,14 +118,14 @@ def parse_request(body: bytes, limits: Limits, *, chat: bool) -> ApiRequest:
         image_tokens=image_tokens,
         max_tokens=max_tokens,
         min_tokens=min_tokens,
-        ignore_eos=bool(asked.get("ignore_eos")),
-        stream=bool(asked.get("stream")),
+        ignore_eos=bool(fields.get("ignore_eos")),
+        stream=bool(fields.get("stream")),
         include_usage=bool(options.get("include_usage")),
         continuous_usage=bool(options.get("continuous_usage_stats")),
-        return_token_ids=bool(asked.get("return_token_ids")),
+        return_token_ids=bool(fields.get("return_token_ids")),
         by_id=by_id,
-        salt=str(asked.get("cache_salt") or ""),
-        model=asked.get("model") or limits.served_names[0],
+        salt=str(fields.get("cache_salt") or ""),
+        model=fields.get("model") or limits.served_names[0],
     )
 
 
@@ -153,20 +152,20 @@ def text_tokens(text: str) -> bytes:
     return array("I", [hash(word) & 0xFFFFFFFF for word in text.split()]).tobytes()
 
 
-def _check_model(asked: Mapping[str, Any], limits: Limits) -> None:
-    model = asked.get("model")
+def _check_model(fields: Mapping[str, Any], limits: Limits) -> None:
+    model = fields.get("model")
     if model and model not in limits.served_names:
-        aliases = f" Valid aliases: {', '.join(limits.served_names)}." if limits.words == "0.32" else ""
+        aliases = f" Valid aliases: {', '.join(limits.served_names)}." if limits.wording == "0.32" else ""
         raise ApiError(404, f"The model `{model}` does not exist.{aliases}", "NotFoundError", "model")
 
 
-def _prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]:
-    prompt = asked.get("prompt")
+def _prompt(fields: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]:
+    prompt = fields.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (list, str)):
         prompt = prompt[0]
     if isinstance(prompt, str) and prompt.strip():
         return text_tokens(prompt), 0, False
-    if isinstance(prompt, list) and len(prompt) > 1 and all(isinstance(one, (list, str)) for one in prompt):
+    if isinstance(prompt, list) and len(prompt) > 1 and all(isinstance(item, (list, str)) for item in prompt):
         raise ApiError(400, ONE_PROMPT, param="prompt")
     if not isinstance(prompt, list) or not all(type(token) is int for token in prompt[:1]):
         raise ApiError(400, "Either prompt or prompt_embeds must be provided and non-empty.", param="prompt")
@@ -180,14 +179,14 @@ def _prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]
         raise ApiError(400, ONE_PROMPT, param="prompt") from None
     wrong = highest if lowest >= 0 else lowest
     raise ApiError(
-        400, f"Token id {wrong} is out of vocabulary", param="prompt" if limits.words == "0.32" else None
+        400, f"Token id {wrong} is out of vocabulary", param="prompt" if limits.wording == "0.32" else None
     )
 
 
-def _chat_prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]:
+def _chat_prompt(fields: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, bool]:
     parts: list[bytes] = []
     image_tokens = images = 0
-    messages = asked.get("messages")
+    messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ApiError(400, "List should have at least 1 item after validation", param="messages")
     for message in messages:
@@ -199,7 +198,7 @@ def _chat_prompt(asked: Mapping[str, Any], limits: Limits) -> tuple[bytes, int, 
                 continue
             images += 1
             if limits.image is None:
-                raise ApiError(400, f"{asked.get('model')} is not a multimodal model")
+                raise ApiError(400, f"{fields.get('model')} is not a multimodal model")
             if images > limits.max_images:
                 raise ApiError(
                     400, f"At most {limits.max_images} image(s) may be provided in one prompt.", param="image"
@@ -243,53 +242,53 @@ def image_size(data: bytes) -> tuple[int, int]:
     raise ApiError(400, "cannot identify image file", param="image")
 
 
-def _max_tokens(asked: Mapping[str, Any], prompt_tokens: int, limits: Limits, *, chat: bool) -> int:
+def _max_tokens(fields: Mapping[str, Any], prompt_tokens: int, limits: Limits, *, chat: bool) -> int:
     longest = limits.max_model_len
-    name = "max_completion_tokens" if chat and asked.get("max_completion_tokens") else "max_tokens"
-    given = asked.get(name)
+    name = "max_completion_tokens" if chat and fields.get("max_completion_tokens") else "max_tokens"
+    given = fields.get(name)
     if given is None:
         given = longest - prompt_tokens if chat else 16
     if not isinstance(given, int) or given < 1:
         raise ApiError(400, f"max_tokens must be at least 1, got {given}.", param=name)
     if given > longest:
-        doubled = "max_total_tokens=" if limits.words == "0.17" else ""
-        told = (
+        doubled = "max_total_tokens=" if limits.wording == "0.17" else ""
+        message = (
             f"'max_tokens' ({given}) cannot be greater than the model's maximum context length ({longest})."
-            if limits.words == "0.14"
+            if limits.wording == "0.14"
             else f"{name}={given} cannot be greater than max_model_len={doubled}{longest}. "
             "Please request fewer output tokens."
         )
-        raise ApiError(400, told, param=name)
-    cut = limits.words == "0.32"  # the answer is cut silently if prompt and answer are too long together
+        raise ApiError(400, message, param=name)
+    cut = limits.wording == "0.32"  # the answer is cut silently if prompt and answer are too long together
     if prompt_tokens >= longest or (prompt_tokens + given > longest and not cut):
         raise _too_long(prompt_tokens, given, longest, limits, chat=chat)
     return min(given, longest - prompt_tokens)
 
 
 def _too_long(prompt_tokens: int, given: int, longest: int, limits: Limits, *, chat: bool) -> ApiError:
-    told = f"This model's maximum context length is {longest} tokens. However, "
-    if limits.words == "0.32":
-        told += (
+    message = f"This model's maximum context length is {longest} tokens. However, "
+    if limits.wording == "0.32":
+        message += (
             f"your prompt contains {prompt_tokens} input tokens, which exceeds this limit even without any "
             "output tokens. Please reduce the length of the input prompt."
         )
-    elif limits.words == "0.17":
-        told += (
+    elif limits.wording == "0.17":
+        message += (
             f"you requested {given} output tokens and your prompt contains {prompt_tokens} input tokens, for a "
             f"total of {prompt_tokens + given} tokens. Please reduce the length of the input prompt or the "
             "number of requested output tokens."
         )
     elif prompt_tokens >= longest or not chat:
         room = longest if chat else longest - given
-        told = (
+        message = (
             f"This model's maximum context length is {room} tokens. However, your request has {prompt_tokens} "
             "input tokens. Please reduce the length of the input messages."
         )
     else:
-        told = (
+        message = (
             f"'max_tokens' or 'max_completion_tokens' is too large: {given}. This model's maximum context "
             f"length is {longest} tokens and your request has {prompt_tokens} input tokens "
             f"({given} > {longest} - {prompt_tokens})."
         )
-        return ApiError(400, told, param="max_tokens")
-    return ApiError(400, told, param="input_tokens")
+        return ApiError(400, message, param="max_tokens")
+    return ApiError(400, message, param="input_tokens")

@@ -35,7 +35,7 @@ NO_START_REFUSAL = {
 """Hard errors that do not prevent the start of vLLM, or that are refused elsewhere."""
 NEEDED_FILLS = {"bs-sparse-1", "bs-m3", "off-hma-flag"}
 """Rules whose setting vLLM needs in order to start."""
-WORDS: dict[str, tuple[str, str | None]] = {
+EXCEPTIONS: dict[str, tuple[str, str | None]] = {
     "bs-sparse-1": ("AssertionError", None),
     "heads-16-128": ("AssertionError", None),
     "heads-4-8-16k": ("AssertionError", None),
@@ -51,8 +51,9 @@ WORDS: dict[str, tuple[str, str | None]] = {
     ),
     "arch-min": ("ValueError", "Model architectures ['{architecture}'] are not supported for now."),
 }
-"""Exception and message of rules for which they are not ValueError and the rule's text."""
-HELD_BACK = {"served-model-name", "host", "port", "api-key"}
+"""Rules to the exception and message of vLLM; ValueError and the rule's text for the others."""
+NOT_IN_RULES = {"served-model-name", "host", "port", "api-key"}
+"""Flags that no rule reads."""
 
 
 class Refusal(Exception):
@@ -64,7 +65,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Start:
     """The settings and the node of a server start."""
 
     argv: ServeArgv
@@ -75,7 +76,7 @@ class Asked:
 
     def flags(self) -> dict[str, Any]:
         """Flags in the form that the rules use."""
-        return {name: value for name, value in self.argv.flags.items() if name not in HELD_BACK}
+        return {name: value for name, value in self.argv.flags.items() if name not in NOT_IN_RULES}
 
     def variables(self) -> dict[str, str]:
         """Environment variables that vLLM reads."""
@@ -85,15 +86,15 @@ class Asked:
         }
 
 
-def facts_of(asked: Asked, table: RuleTable) -> Facts:
+def facts_of(start: Start, table: RuleTable) -> Facts:
     """The facts for the flags as given. Raises UsageError for a value that cannot be read."""
-    off = asked.env.get("VLLM_MLA_DISABLE") == "1"
+    off = start.env.get("VLLM_MLA_DISABLE") == "1"
     subject = Subject(
-        profile=asked.profile,
-        architecture=from_config(asked.profile.config, mla_disabled=off),
-        hardware=asked.hardware,
-        vllm=asked.vllm,
-        nodes=nodes_of(asked),
+        profile=start.profile,
+        architecture=from_config(start.profile.config, mla_disabled=off),
+        hardware=start.hardware,
+        vllm=start.vllm,
+        nodes=nodes_of(start),
         offload_compared=False,
         multi_turn=False,
         names=table.names,
@@ -101,44 +102,44 @@ def facts_of(asked: Asked, table: RuleTable) -> Facts:
         first_vllm=table.first_vllm,
     )
     try:
-        return gather(subject, leaves(asked.flags(), table.names, "argv"), asked.variables())
+        return gather(subject, leaves(start.flags(), table.names, "argv"), start.variables())
     except InputError as error:
         raise UsageError(f"argument {error.what}") from None
 
 
-def nodes_of(asked: Asked) -> int:
+def nodes_of(start: Start) -> int:
     """Number of nodes: --nnodes, or those of the profile if Ray would find them."""
-    by_ray = asked.flags().get("distributed-executor-backend") == "ray"
-    return asked.profile.nodes if by_ray else asked.argv.integer("nnodes", 1)
+    by_ray = start.flags().get("distributed-executor-backend") == "ray"
+    return start.profile.nodes if by_ray else start.argv.integer("nnodes", 1)
 
 
-def check_rules(asked: Asked, table: RuleTable) -> None:
+def check_rules(start: Start, table: RuleTable) -> None:
     """Raise Refusal for the first hard error that prevents the start of this vLLM."""
-    bare = asked.profile.model_copy(
+    bare = start.profile.model_copy(
         update={"serve": (), "tp": 1, "max_model_len": None, "trust_remote_code": False, "revision": None}
     )
     hard = replace(table, rules=tuple(r for r in table.rules if r.severity == "hard_error"), defaults=())
     request = ServeRequest(
         bare,
-        asked.hardware,
-        asked.vllm,
-        user_args=asked.flags(),
-        user_env=asked.variables(),
-        nodes=nodes_of(asked),
+        start.hardware,
+        start.vllm,
+        user_args=start.flags(),
+        user_env=start.variables(),
+        nodes=nodes_of(start),
     )
     resolution = resolve_rules(request, hard)
     broken = [finding.rule for finding in resolution.contradictions if finding.rule not in NO_START_REFUSAL]
     missing = {entry.rule for entry in (*resolution.args, *resolution.env)} & NEEDED_FILLS
-    facts = facts_of(asked, table)
+    facts = facts_of(start, table)
     for rule in hard.rules:
         if rule.id in broken or rule.id in missing:
-            kind, words = WORDS.get(rule.id, ("ValueError", None))
-            raise Refusal(kind, (words or rule.message).format_map(_shown(facts)))
-    if asked.profile.trust_remote_code and not asked.argv.switch("trust-remote-code"):
+            kind, message = EXCEPTIONS.get(rule.id, ("ValueError", None))
+            raise Refusal(kind, (message or rule.message).format_map(_shown(facts)))
+    if start.profile.trust_remote_code and not start.argv.switch("trust-remote-code"):
         raise Refusal(
             "ValueError",
-            f"The repository {asked.argv.model} contains custom code which must be executed to correctly load "
-            f"the model. You can inspect the repository content at https://hf.co/{asked.argv.model}.\n"
+            f"The repository {start.argv.model} contains custom code which must be executed to correctly load "
+            f"the model. You can inspect the repository content at https://hf.co/{start.argv.model}.\n"
             "Please pass the argument `trust_remote_code=True` to allow custom code to be run.",
         )
 
@@ -183,7 +184,7 @@ def check_memory(
             f"HIP out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total capacity of "
             f"{capacity.hbm_bytes / GIB:.2f} GiB of which 0.11 GiB is free.",
         )
-    more = " (which also controls CPU memory on the CPU backend)" if version >= Version("0.33") else ""
+    on_cpu = " (which also controls CPU memory on the CPU backend)" if version >= Version("0.33") else ""
     see = "See https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details."
     if capacity.kv_bytes <= 0:
         raise Refusal(
@@ -198,5 +199,5 @@ def check_memory(
             f"({sequence_bytes / GIB:.2f} GiB KV cache is needed, which is larger than the available KV cache "
             f"memory ({capacity.kv_bytes / GIB:.2f} GiB). Based on the available memory, the estimated maximum "
             f"model length is {int(max_model_len * capacity.kv_bytes / sequence_bytes)}. Try increasing "
-            f"`gpu_memory_utilization`{more} or decreasing `max_model_len` when initializing the engine. {see}",
+            f"`gpu_memory_utilization`{on_cpu} or decreasing `max_model_len` when initializing the engine. {see}",
         )

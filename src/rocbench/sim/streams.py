@@ -16,7 +16,7 @@ from rocbench.sim.steps import Sequence
 
 DONE = b"data: [DONE]\n\n"
 WORD_COUNT = len(WORDS)
-DEAD = {
+ENGINE_DEAD = {
     "error": {
         "message": "EngineCore encountered an issue. See stack trace (above) for the root cause.",
         "type": "InternalServerError",
@@ -145,20 +145,20 @@ class Stream:
         events = self._role() if self.request.chat and not place else b""
         events += self._event(place, reason, count)
         if self.request.include_usage:
-            told = json.dumps(self.usage(), separators=(",", ":"))
-            events += f'{self._head}],"usage":{told}}}\n\n'.encode()
+            usage = json.dumps(self.usage(), separators=(",", ":"))
+            events += f'{self._head}],"usage":{usage}}}\n\n'.encode()
         self.write(chunk(events + DONE))
         self.end()
 
     def fail(self) -> None:
         """End as after an engine crash: an error event after status 200, then [DONE]."""
-        self.write(chunk(b"data: " + json.dumps(DEAD).encode() + b"\n\n" + DONE))
+        self.write(chunk(b"data: " + json.dumps(ENGINE_DEAD).encode() + b"\n\n" + DONE))
         self.end()
 
     def usage(self) -> dict[str, Any]:
         """The usage object."""
         prompt, output = self.request.prompt_tokens, self.emitted + self.miscount
-        told: dict[str, Any] = {
+        usage: dict[str, Any] = {
             "prompt_tokens": prompt,
             "total_tokens": prompt + output,
             "completion_tokens": output,
@@ -167,8 +167,8 @@ class Stream:
             details: dict[str, Any] = {"cached_tokens": self.sequence.cached_tokens}
             if self._dialect.all_details and self.request.image_tokens:
                 details["multimodal_tokens"] = {"image": self.request.image_tokens}
-            told["prompt_tokens_details"] = details
-        return told
+            usage["prompt_tokens_details"] = details
+        return usage
 
     def _halves(self) -> tuple[bytes, bytes]:
         """The bytes around the token's text, as one HTTP chunk of constant length."""
@@ -288,16 +288,16 @@ class Whole(Stream):
 
     def fail(self) -> None:
         """Answer with an error status, since no data was sent yet."""
-        self.respond(500, DEAD)
+        self.respond(500, ENGINE_DEAD)
 
     def _answer(self, reason: str) -> dict[str, Any]:
         count = self.sequence.output_tokens
         places = [(self.offset + place) % WORD_COUNT for place in range(count)]
         text = b"".join([WORDS[place] for place in places]).decode()
         ids = [FIRST_ID + place for place in places]
-        asked = self.request.return_token_ids
+        with_ids = self.request.return_token_ids
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
-        choice["token_ids"] = ids if asked else None
+        choice["token_ids"] = ids if with_ids else None
         answer: dict[str, Any] = {"id": self.id, "created": self.created, "model": self.request.model}
         if self.request.chat:
             cut = self._split * 4
@@ -313,7 +313,7 @@ class Whole(Stream):
             answer["object"] = "chat.completion"
         else:
             choice |= {"text": text, "prompt_logprobs": None}
-            choice["prompt_token_ids"] = self.request.prompt_ids if asked else None
+            choice["prompt_token_ids"] = self.request.prompt_ids if with_ids else None
             answer["object"] = "text_completion"
         return answer | {
             "choices": [choice],

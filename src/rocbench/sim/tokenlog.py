@@ -63,12 +63,16 @@ class Tokens:
         first, last = self.ends_s[self.spans[starts, 1]], self.ends_s[self.spans[stops, 2]]
         before = np.concatenate([[0], np.cumsum(self.spans[:, 2] - self.spans[:, 1] + 1)])
         counts = before[stops + 1] - before[starts]
-        there = np.isin(numbers, known)
-        place = np.searchsorted(known, numbers[there])
-        found = np.full(len(numbers), np.nan), np.full(len(numbers), np.nan), np.zeros(len(numbers), np.int64)
-        for whole, part in zip(found, (first, last, counts), strict=True):
-            whole[there] = part[place]
-        return found
+        has_tokens = np.isin(numbers, known)
+        place = np.searchsorted(known, numbers[has_tokens])
+        result = (
+            np.full(len(numbers), np.nan),
+            np.full(len(numbers), np.nan),
+            np.zeros(len(numbers), np.int64),
+        )
+        for column, values in zip(result, (first, last, counts), strict=True):
+            column[has_tokens] = values[place]
+        return result
 
     def per_step(self) -> Int64Array:
         """Number of tokens at each step's end."""
@@ -77,11 +81,11 @@ class Tokens:
         np.add.at(change, self.spans[:, 2] + 1, -1)
         return np.cumsum(change)[:-1]
 
-    def silences(self, start_s: float, end_s: float, least_s: float) -> FloatArray:
-        """(n, 2): start and end of each period without tokens in a window, if longer than `least_s`."""
+    def silences(self, start_s: float, end_s: float, minimum_s: float) -> FloatArray:
+        """(n, 2): start and end of each period without tokens in a window, if longer than `minimum_s`."""
         ends = self.ends_s[self.per_step() > 0]
         marks = np.concatenate([[start_s], ends[(ends >= start_s) & (ends < end_s)], [end_s]])
-        return np.stack([marks[:-1], marks[1:]], axis=1)[np.diff(marks) > least_s]
+        return np.stack([marks[:-1], marks[1:]], axis=1)[np.diff(marks) > minimum_s]
 
     def gaps(self, numbers: Int64Array) -> Histogram:
         """Gaps between the tokens of these sequences."""
@@ -93,8 +97,8 @@ class Tokens:
         np.add.at(change, spans[:, 1] + 1, 1)  # the first token of a span ends no gap inside it
         np.add.at(change, spans[:, 2] + 1, -1)
         weights = np.cumsum(change)[1:-1]
-        some = weights > 0
-        histogram.add(np.round(np.diff(self.ends_s) * 1e9).astype(np.int64)[some], weights[some])
+        ends_gap = weights > 0
+        histogram.add(np.round(np.diff(self.ends_s) * 1e9).astype(np.int64)[ends_gap], weights[ends_gap])
         same = spans[1:, 0] == spans[:-1, 0]  # a pause by preemption
         pauses = self.ends_s[spans[1:, 1][same]] - self.ends_s[spans[:-1, 2][same]]
         histogram.add(np.round(pauses * 1e9).astype(np.int64))

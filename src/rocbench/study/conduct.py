@@ -85,7 +85,7 @@ def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -
     else:
         folder = RunFolder.open(path, resume=True)
         if virtual:
-            folder = predicting.go_on(part.plan, folder)
+            folder = predicting.resume(part.plan, folder)
         stands = _by_design(part, folder)
         if virtual or _complete(part, folder, stands):
             return Done(part, folder, exit_code(folder.rows))

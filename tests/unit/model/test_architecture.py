@@ -180,11 +180,11 @@ def test_a_dimension_that_is_no_count_is_refused(value):
 
 
 def test_doubts_are_said():
-    """A model type that was not checked stands in `unknown`; how figures are meant stands in `notes`."""
+    """A model type that was not checked is in `unknown`; the meaning of figures is in `notes`."""
     assert from_config(LLAMA).unknown == ()
     assert published.arch("deepseek-v3").unknown == ()
     assert "not checked" in from_config({**LLAMA, "model_type": "new_thing"}).unknown[0]
-    assert "window only" in published.arch("gpt-oss-120b").notes[0]
+    assert "only their window" in published.arch("gpt-oss-120b").notes[0]
     assert "linear layers" in published.arch("kimi-k3").notes[0]
     assert published.arch("gpt-oss-120b").unknown == published.arch("kimi-k3").unknown == ()
     assert any("no MLA" in doubt for doubt in from_config({**TINY_DEEPSEEK, "model_type": "new"}).unknown)

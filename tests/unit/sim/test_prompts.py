@@ -136,7 +136,7 @@ def test_refusals_of_newer_versions():
 
 def test_refusals_between():
     """0.17 to 0.30: what was asked is added up, and the longest answer is named twice."""
-    limits = replace(NEW, words="0.17")
+    limits = replace(NEW, wording="0.17")
     assert refused({"model": "x", "prompt": [1]}, limits)["message"] == "The model `x` does not exist."
     assert (
         "max_model_len=max_total_tokens=100."

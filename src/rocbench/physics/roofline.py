@@ -113,13 +113,13 @@ def _demands(model: StepModel, shape: RequestShape, batch: float, context: float
     """Return the seconds of each resource that one request needs."""
     steps, queries = shape.steps, shape.steps * model.queries
     computed = shape.uncached + queries
-    held = model.weights_s + model.head_s + model.least_experts_s
-    spare = max(0.0, model.cached_s - held)
+    weights_s = model.weights_s + model.head_s + model.least_experts_s
+    spare = max(0.0, model.cached_s - weights_s)
     # Weights that fit the last-level cache leave room for KV: a step of B sequences then reads B kv - spare,
     # but takes at least as long as a step of a single sequence, t; B / max(t, B kv - spare) is at most (1 +
     # spare / t) / kv.
     kept = 1 + spare / model.cost(0, 0, 1, context) if spare else 1.0
-    read = steps / batch * max(0.0, held - model.cached_s)
+    read = steps / batch * max(0.0, weights_s - model.cached_s)
     read += steps * (model.kv_terms[0] * context + model.state_s) / kept
     read += model.kv_write_s * (shape.uncached + steps)
     compute = computed * (model.linear_s + model.expert_compute_s) + queries * model.sample_s

@@ -42,8 +42,9 @@ class WeightBytes:
 
 
 def doubts(arch: Architecture, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the parts of a model's shape and weights that are not understood. If there are any, no figure
-    from it refuses or voids.
+    """Return the parts of a model's shape and weights that are not understood.
+
+    If there are any, no figure derived from them refuses or voids anything.
     """
     return (*arch.unknown, *checkpoint.unsure)
 

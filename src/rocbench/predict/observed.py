@@ -74,7 +74,7 @@ def when(group: Group) -> When:
 def calibration(
     name: str, note: str, base: Calibration, fits: Sequence[tuple[When, Fit, str]]
 ) -> Calibration:
-    """Return a calibration made of fits; elsewhere it is equal to `base`.
+    """Return a calibration from fits; for other facts it is equal to `base`.
 
     Args:
         fits: for each fit its conditions, the fit, and its observations.

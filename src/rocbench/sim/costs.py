@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from rocbench.physics.steps import StepModel
-
-FloatArray = npt.NDArray[np.float64]
+from rocbench.physics.steps import FloatArray, StepModel
 
 
 class Batch(NamedTuple):
@@ -42,7 +39,7 @@ class StepTimes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AffineTimes:
-    """Step times as a sum of costs per item, in seconds; tests, benchmarks and scripts/study-docs use it."""
+    """Step times as a sum of costs per item, in seconds, for tests, benchmarks and scripts/study-docs."""
 
     step: float = 0.010
     prefill_token: float = 10e-6

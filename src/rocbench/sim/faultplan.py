@@ -24,7 +24,7 @@ class FaultPlan:
         self._random = random.Random(seed ^ 0x5EED)
 
     def draw(self) -> Failure | None:
-        """The failure of the next request; None for a sound one."""
+        """The failure of the next request; None if it succeeds."""
         if not self.faults.fail:
             return None
         mark = self._random.random()

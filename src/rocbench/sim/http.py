@@ -225,10 +225,9 @@ class SimServer:
         faulty = failure is not None or self._faults.faults.duplicate_tokens > 0
         if faulty and request.stream:
             kind = FaultyStream
-        created = int(time.time())
         stream = kind(
             identity,
-            created,
+            int(time.time()),
             request,
             sequence,
             self.node.dialect,
@@ -238,10 +237,7 @@ class SimServer:
         stream.reason = reason
         stream.miscount = self.context.faults.miscount_tokens
         if isinstance(stream, Whole):
-            stream.created = created
             stream.respond = lambda status, answer: self._end(exchange, status, answer)
-        if isinstance(stream, IntervalStream):
-            stream.interval, stream.sent = self.node.dialect.interval, 0
         if isinstance(stream, FaultyStream):
             stream.failure, stream.break_at, stream.exchange = failure, max(1, length // 2), exchange
             stream.plan = self._faults

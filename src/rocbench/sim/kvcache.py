@@ -1,8 +1,8 @@
 """Blocks of the paged KV cache with prefix caching, as vLLM V1 manages them (`vllm/v1/core/block_pool.py`). Pure.
 
-A block is free, or held by one or more sequences. A full block is known by its hash, which covers everything
-before it; it can be found after its last holder is gone, until its memory is needed (least recently used
-first). Blocks without a hash are only counted.
+A block is free, or held by one or more sequences. A full block is identified by its hash, which covers everything
+before it. It can be found after its last holder ends, until its memory is needed (least recently used first).
+Blocks without a hash are only counted.
 """
 
 from __future__ import annotations

@@ -62,14 +62,12 @@ class Prediction:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    number: int
     user: int
     sent_s: float
     intended_s: float
     isl: int
     osl_asked: int
     sequence: Sequence
-    images: int
     first_s: float = math.nan
     end_s: float = math.nan
 
@@ -80,17 +78,17 @@ def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 
     Args:
         spec: the load, as `load.drive` takes it; datasets and traces are refused.
         node: the server; its noise continues from its current state.
-        client: the world outside the engine.
+        client: delays and limits of client and network.
         seed: for answer lengths if the end of text counts.
 
     Raises InputError for a load that needs real prompts.
     """
     if spec.requests.dataset is not None or not isinstance(spec.shape, (Closed, Open)):
         raise InputError(
-            "a prediction takes synthetic prompts under closed or open loop", fix="run it instead"
+            "a prediction needs synthetic prompts and a closed or open loop", fix="measure this load instead"
         )
     if len(node.noises) > 1:
-        raise InputError("a prediction knows one engine, not data parallelism", fix="run it instead")
+        raise InputError("a prediction has no data parallelism", fix="measure this server instead")
     run = _Run(spec, node, client, seed)
     run.drive()
     return Prediction(
@@ -246,8 +244,8 @@ class _Run:
     def _may_send(self) -> bool:
         if self.window.drain_s < math.inf:
             return False
-        most = self.spec.window.max_requests
-        return most is None or self.sent < most
+        max_requests = self.spec.window.max_requests
+        return max_requests is None or self.sent < max_requests
 
     def _start_users(self) -> None:
         if isinstance(self.spec.shape, Closed):
@@ -264,10 +262,10 @@ class _Run:
 
     def _collect_due(self) -> None:
         """Move the arrivals that are due to the waiting ones."""
-        most = self.spec.window.max_requests or math.inf
+        max_requests = self.spec.window.max_requests or math.inf
         while self._next_s <= self.now:
             self._waiting.append(self._next_s)
-            self._next_s = next(self._clock) if self.sent + len(self._waiting) < most else math.inf
+            self._next_s = next(self._clock) if self.sent + len(self._waiting) < max_requests else math.inf
 
     def _send_due(self) -> None:
         """Send the requests that are due; an arrival waits if the in-flight limit is reached."""
@@ -280,30 +278,24 @@ class _Run:
 
     def _queue(self, request: _Request) -> None:
         self.sent += 1
-        self.running[request.number] = request
+        self.running[request.sequence.id] = request
         self.peak_in_flight = max(self.peak_in_flight, len(self.running))
         if self._measured(request):
             self.begun += 1
-        heapq.heappush(self._due, (request.sent_s + self.node.api_request_s, request.number, request))
+        heapq.heappush(self._due, (request.sent_s + self.node.api_request_s, request.sequence.id, request))
 
     def _make(self, number: int, user: int, sent_s: float, intended_s: float, share: float = 1.0) -> _Request:
         plan = self.spec.requests
         isl = prompts.length(plan.isl, self._key, "isl", number)
         osl = max(1, round(prompts.length(plan.osl, self._key, "osl", number) * share))
-        count = osl if plan.ignore_eos else min(osl, self._drawn())
-        images = plan.images.count if plan.images else 0
-        image_tokens = 0
-        if plan.images and self.node.limits.image:
-            image_tokens = images * self.node.limits.image.tokens(plan.images.width, plan.images.height)
+        count = osl if plan.ignore_eos else min(osl, self.node.efficiency.draw_answer(self._random))
+        images, image_tokens = plan.images, 0
+        if images and self.node.limits.image:
+            image_tokens = images.count * self.node.limits.image.tokens(images.width, images.height)
         sequence = Sequence(
             number, isl + image_tokens, count, self._hashes(number, isl, isl + image_tokens), image_tokens
         )
-        return _Request(number, user, sent_s, intended_s, isl, osl, sequence, images)
-
-    def _drawn(self) -> int:
-        efficiency = self.node.efficiency
-        mean = math.log(efficiency.answer_median)
-        return max(1, round(self._random.lognormvariate(mean, efficiency.answer_sigma)))
+        return _Request(user, sent_s, intended_s, isl, osl, sequence)
 
     def _hashes(self, number: int, isl: int, tokens: int) -> tuple[int, ...]:
         """Block hashes if prompts share a prefix; a unique prompt needs none."""
@@ -354,35 +346,29 @@ class _Run:
         )
 
     def _rows(self, tokens: Tokens, window: Window) -> RequestArray:
-        left = [request for request in self.running.values() if request.intended_s < self.window.end_s]
-        whole = [*self.ended, *left, *self.never_sent]
-        rows = np.zeros(len(whole), dtype=REQUEST_DTYPE)
-        first_s, last_s, emitted = tokens.of(np.array([request.number for request in whole], dtype=np.int64))
-        for name, value in {
-            "worker": 0,
-            "turn": 0,
-            "zero_gaps": 0,
-            "coalesced": 0,
-            "http_status": 200,
-            "first_tokens": 1,
-        }.items():
-            rows[name] = value
+        unfinished = [r for r in self.running.values() if r.intended_s < self.window.end_s]
+        requests = [*self.ended, *unfinished, *self.never_sent]
+        images = self.spec.requests.images
+        rows = np.zeros(len(requests), dtype=REQUEST_DTYPE)
+        numbers = np.array([request.sequence.id for request in requests], dtype=np.int64)
+        first_s, last_s, emitted = tokens.of(numbers)
+        rows["http_status"], rows["first_tokens"] = 200, 1
         rows["failure"] = rows["resent"] = NONE
-        rows["request_id"] = [request.number for request in whole]
-        rows["user"] = [request.user for request in whole]
-        rows["intended_ns"] = _ns(np.array([request.intended_s for request in whole]))
-        rows["sent_ns"] = _ns(np.array([request.sent_s for request in whole]))
+        rows["request_id"] = numbers
+        rows["user"] = [request.user for request in requests]
+        rows["intended_ns"] = _ns(np.array([request.intended_s for request in requests]))
+        rows["sent_ns"] = _ns(np.array([request.sent_s for request in requests]))
         rows["first_token_ns"] = rows["first_chunk_ns"] = _ns(first_s)
         rows["last_token_ns"] = _ns(last_s)
-        rows["end_ns"] = _ns(np.array([request.end_s for request in whole]))
-        rows["isl_asked"] = [request.isl for request in whole]
-        rows["osl_asked"] = [request.osl_asked for request in whole]
-        rows["prompt_tokens"] = [request.sequence.prompt_tokens for request in whole]
+        rows["end_ns"] = _ns(np.array([request.end_s for request in requests]))
+        rows["isl_asked"] = [request.isl for request in requests]
+        rows["osl_asked"] = [request.osl_asked for request in requests]
+        rows["prompt_tokens"] = [request.sequence.prompt_tokens for request in requests]
         rows["output_tokens"] = rows["chunks"] = emitted
-        rows["images"] = [request.images for request in whole]
-        rows["image_tokens"] = [r.sequence.image_tokens if r.images else NONE for r in whole]
+        rows["images"] = images.count if images else 0
+        rows["image_tokens"] = [r.sequence.image_tokens if images else NONE for r in requests]
         details = self.node.dialect.prompt_details
-        rows["cached_tokens"] = [r.sequence.cached_tokens if details else NONE for r in whole]
+        rows["cached_tokens"] = [r.sequence.cached_tokens if details else NONE for r in requests]
         rows["phase"] = phases(rows["intended_ns"], window)
         return rows[np.argsort(rows["sent_ns"], kind="stable")]
 

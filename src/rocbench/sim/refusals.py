@@ -34,7 +34,7 @@ NO_START_REFUSAL = {
 }
 """Hard errors that do not prevent the start of vLLM, or that are refused elsewhere."""
 NEEDED_FILLS = {"bs-sparse-1", "bs-m3", "off-hma-flag"}
-"""Rules whose setting vLLM needs in order to start."""
+"""Rules whose setting vLLM needs to start."""
 EXCEPTIONS: dict[str, tuple[str, str | None]] = {
     "bs-sparse-1": ("AssertionError", None),
     "heads-16-128": ("AssertionError", None),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.float64]
+from rocbench.physics.steps import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +63,11 @@ class StepOutcome:
     first_step: int
     """Index of the (first) step since the engine's start."""
     decoding: int
-    """Number of sequences that emit one token in each step, besides `prefilled`."""
+    """Number of sequences that emit one token in each step, without those in `prefilled`."""
     preempted: list[Sequence]
     """Sequences that lost their blocks before the step; their last token came with the step before."""
     prefilled: list[Sequence] = field(default_factory=list)
-    """Sequences whose prompt was completed, so that each emits a token."""
+    """Sequences whose prompt is complete; each emits a token."""
     decoders: list[Sequence] = field(default_factory=list)
     """The decoding sequences, if `keep_decoders` is set."""
     finished: list[Sequence] = field(default_factory=list)

@@ -39,7 +39,7 @@ class Dialect:
     """True with `--enable-prompt-tokens-details`."""
     reasoning_parser: bool
     all_details: bool = False
-    """True if details include image tokens, and cached tokens even if there are none (from 0.24)."""
+    """True if details include image tokens, and cached tokens also if they are 0 (from 0.24)."""
     interval: int = 1
     """`--stream-interval`: tokens per event."""
     force_usage: bool = False
@@ -62,6 +62,7 @@ class Stream:
         "_split",
         "_tail",
         "arrived_s",
+        "created",
         "emitted",
         "end",
         "first_s",
@@ -85,6 +86,7 @@ class Stream:
         end: Callable[[], None],
     ) -> None:
         self.id = identity
+        self.created = created
         self.request = request
         self.sequence = sequence
         self.write = write
@@ -243,9 +245,8 @@ class IntervalStream(Stream):
     Source: v0.14.1 v1/engine/output_processor.py (make_request_output).
     """
 
-    __slots__ = ("interval", "sent")
+    __slots__ = ("sent",)
 
-    interval: int
     sent: int
 
     def first(self) -> None:
@@ -257,7 +258,7 @@ class IntervalStream(Stream):
         """Hold tokens back until an event is full."""
         self.emitted += 1
         count = self.emitted - self.sent
-        if count >= self.interval:
+        if count >= self._dialect.interval:
             self.sent = self.emitted
             self.write(chunk(self._event(self.emitted - 1, None, count)))
 
@@ -269,9 +270,8 @@ class IntervalStream(Stream):
 class Whole(Stream):
     """An answer sent in one piece, by `respond`."""
 
-    __slots__ = ("created", "respond")
+    __slots__ = ("respond",)
 
-    created: int
     respond: Callable[[int, dict[str, Any]], None]
     """Callback with status and body."""
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from rocbench.physics.steps import FloatArray
 from rocbench.records import Histogram, Int64Array
 from rocbench.sim.steps import StepOutcome
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)

@@ -39,9 +39,8 @@ def events(dialect, *, tokens=3, interval=1, **changes):
     written: list[bytes] = []
     request = replace(ASKED, **changes)
     kind = Stream if interval == 1 else IntervalStream
+    dialect = replace(dialect, interval=interval)
     stream = kind("id-1", 17, request, Sequence(5, 3, tokens), dialect, written.append, lambda: None)
-    if interval > 1:
-        stream.interval, stream.sent = interval, 0
     if tokens > 1:
         stream.first()
         for _ in range(tokens - 2):

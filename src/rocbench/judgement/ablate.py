@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 
 from rocbench import stats
-from rocbench.column import Better
 from rocbench.errors import InputError
 from rocbench.judgement.compare import (
     MATCH,
@@ -38,16 +37,14 @@ from rocbench.judgement.compare import (
     Group,
     Line,
     Settings,
-    Word,
     axes_of,
     by,
-    decide,
     flags_of,
     kept,
     label,
-    needed,
     plain_value,
     sample_notes,
+    settle,
     tells_apart,
 )
 from rocbench.tables.row import MARKS, Row, records, synthetic
@@ -178,7 +175,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
         InputError: a factor is not in the rows, no two arms share a load level, or a repeat occurs twice.
     """
     settings = settings or Settings()
-    directions = settings.directions()
+    settings.directions()  # refuses a metric without a direction before the rows are read
     rows = [row | flags_of(row) for row in records(frame) if _at_factors(row, factors)]
     if not rows:
         raise InputError(f"no row states its level of {', '.join(factors)}", fix="name factors of this run")
@@ -195,7 +192,8 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
         ]
     if not table:
         raise InputError("no two arms differ in only one factor", fix="see the designs in docs/statistics.md")
-    _settle(table, directions, settings)
+    settle(table, settings, _spread_of)
+    _settle_spread(table, settings.alpha)
     return Ablation(
         table=pd.DataFrame(table),
         factors={name: tuple(str(v) for v in values) for name, values in factors.items()},
@@ -369,21 +367,19 @@ def decide_spread(spread: stats.Spread, p_adjusted: float, alpha: float) -> Spre
     return "cannot tell"
 
 
-def _settle(rows: list[Line], directions: Mapping[str, Better], settings: Settings) -> None:
-    """Add the adjusted p-values and the verdicts to every row."""
-    effects = stats.holm([row["p"] for row in rows])
-    spreads = stats.holm([row["p_brown_forsythe"] for row in rows])
-    tests = sum(not math.isnan(p) for p in effects)
-    for row, p, p_spread in zip(rows, effects, spreads, strict=True):
-        effect = stats.Effect(row["effect"], row["low"], row["high"], row["p"])
-        word: Word = decide(effect, p, directions[row["metric"]], settings.min_effect, settings.alpha)
-        row["p_holm"], row["verdict"] = p, word
-        each = row.pop("cov_pair") / math.sqrt(2)  # of one arm, if both are equal
-        row["n_needed"] = needed(each, each, row["n"], settings, tests) if word == "cannot tell" else None
+def _settle_spread(rows: list[Line], alpha: float) -> None:
+    """Add the verdict on variability to every row."""
+    adjusted = stats.holm([row["p_brown_forsythe"] for row in rows])
+    for row, p in zip(rows, adjusted, strict=True):
         spread = stats.Spread(
             row["sd_ratio"], row["sd_low"], row["sd_high"], row.pop("p_f"), row["p_brown_forsythe"]
         )
-        row["spread"] = decide_spread(spread, p_spread, settings.alpha)
+        row["spread"] = decide_spread(spread, p, alpha)
+
+
+def _spread_of(row: Line) -> tuple[float, float, int]:
+    each = row.pop("cov_pair") / math.sqrt(2)  # of one arm, if both are equal
+    return each, each, row["n"]
 
 
 def _unnamed_axes(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:

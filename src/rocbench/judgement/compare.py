@@ -14,7 +14,7 @@ The verdict on one cell and metric, with the effect's 95 % interval and p adjust
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -130,7 +130,7 @@ def compare(
         InputError: the sides are not comparable, share no cell, or a metric is unknown.
     """
     settings = settings or Settings()
-    directions = settings.directions()
+    settings.directions()  # refuses a metric without a direction before the sides are compared
     sides = records(a), records(b)
     keys = key_columns(*sides)
     cells_a, cells_b = (by(side, keys) for side in sides)
@@ -143,7 +143,7 @@ def compare(
         for key in shared
         for metric in settings.metrics
     ]
-    _settle(rows, directions, settings)
+    settle(rows, settings, lambda row: (row["cov_a"], row["cov_b"], min(row["n_a"], row["n_b"])))
     few = sample_notes([side for key in shared for side in (cells_a[key], cells_b[key])], settings)
     both = [row for key in shared for row in (*cells_a[key], *cells_b[key])]
     return Comparison(
@@ -391,15 +391,20 @@ def needed(cov_a: float, cov_b: float, n: int, settings: Settings, tests: int) -
     return None if same is None or differs is None else max(same, differs, n + 1)
 
 
-def _settle(rows: list[Line], directions: Mapping[str, Better], settings: Settings) -> None:
-    """Add p_holm, verdict and n_needed to every row."""
+def settle(
+    rows: list[Line], settings: Settings, spread_of: Callable[[Line], tuple[float, float, int]]
+) -> None:
+    """Add p_holm, verdict and n_needed to every row.
+
+    Args:
+        spread_of: maps a row to the CoV of each side and the number of repeats.
+    """
+    directions = settings.directions()
     adjusted = stats.holm([row["p"] for row in rows])
     tests = sum(not math.isnan(p) for p in adjusted)
     for row, p in zip(rows, adjusted, strict=True):
         effect = stats.Effect(row["effect"], row["low"], row["high"], row["p"])
         word = decide(effect, p, directions[row["metric"]], settings.min_effect, settings.alpha)
         row["p_holm"], row["verdict"] = p, word
-        n = min(row["n_a"], row["n_b"])
-        row["n_needed"] = (
-            needed(row["cov_a"], row["cov_b"], n, settings, tests) if word == "cannot tell" else None
-        )
+        cov_a, cov_b, n = spread_of(row)
+        row["n_needed"] = needed(cov_a, cov_b, n, settings, tests) if word == "cannot tell" else None

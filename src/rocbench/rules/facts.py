@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from rocbench.errors import InputError
@@ -170,15 +170,13 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
     tp, pp = _ranks(flags, "tensor-parallel-size"), _ranks(flags, "pipeline-parallel-size")
     dp, dcp = _ranks(flags, "data-parallel-size"), _ranks(flags, "decode-context-parallel-size")
     ep = flags.get("enable-expert-parallel") is True
-    offloading = _offload(flags, env)
-    question = _question(subject, flags, env, connector=offloading[2] != "")
+    offload = _of_offload(subject, flags, env, tp=tp, dcp=dcp)
+    question = _question(subject, flags, env, connector=offload["offload_connector"] != "")
     choice = backends.choose(question)
-    offloaded = _question(subject, flags, env, connector=True)
-    block_size = flags.get("block-size")
     return Facts(
         **_of_node(subject, needed=tp * pp * dp),
         **_of_model(subject),
-        heads=arch.num_heads // tp if tp else 0,
+        heads=arch.num_heads // tp,
         total_heads=arch.num_heads,
         heads_divisible=arch.num_heads % tp == 0,
         kv_heads=arch.num_kv_heads,
@@ -198,11 +196,11 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         backend=choice.name,
         backend_reason=choice.reason,
         backend_source=choice.source,
-        backend_if_offloaded=backends.choose(offloaded).name,
+        backend_if_offloaded=backends.choose(replace(question, kv_connector=True)).name,
         own_backend=question.model_type in backends.OWN_BACKENDS,
-        block_size=block_size
-        if isinstance(block_size, int)
-        else backends.default_block_size(choice, question),
+        block_size=backends.default_block_size(choice, question)
+        if question.block_size is None
+        else question.block_size,
         max_model_len=_int(flags, "max-model-len", 0)
         or profile.max_model_len
         or arch.max_position_embeddings,
@@ -212,8 +210,8 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         visible_devices_differ=len({env[name] for name in _VISIBLE if env.get(name)}) > 1,
         aiter=hardware.platform == "rocm" and truthy(env.get(aiter.MASTER)),
         **_of_aiter(question.parts),
-        **_of_offload(subject, offloading, tp=tp, dcp=dcp),
-        mla_copies=tp / max(1, dcp),
+        **offload,
+        mla_copies=tp / dcp,
         multi_turn=subject.multi_turn,
     )
 
@@ -268,23 +266,6 @@ def _of_checkpoint(subject: Subject, flags: Mapping[str, Any], shard: float | No
     }
 
 
-def _of_offload(
-    subject: Subject, offloading: tuple[bool, str, str, float | None], *, tp: int, dcp: int
-) -> dict[str, Any]:
-    """The facts of KV offload to the host, where each rank's MLA copy takes a part."""
-    offload, by, connector, gib = offloading
-    return {
-        "offload": offload,
-        "offload_by": by,
-        "offload_connector": connector,
-        "offload_gib": gib,
-        "offload_usable_gib": gib * max(1, dcp) / max(1, tp)
-        if gib is not None and subject.architecture.mla
-        else gib,
-        "offload_compared": subject.offload_compared,
-    }
-
-
 def _of_aiter(parts: Mapping[str, bool | None]) -> dict[str, Any]:
     """Each part of AITER: on, off, or None if unknown."""
     return {f"aiter_{name}": parts.get(name) for name in _PARTS}
@@ -329,7 +310,7 @@ def _missing(first: str | None, vllm: str | None, releases: Sequence[str]) -> bo
 def _moe_shard(arch: Architecture, ranks: int, *, ep: bool) -> float | None:
     if arch.moe_intermediate_size is None:
         return None
-    return float(arch.moe_intermediate_size) if ep else arch.moe_intermediate_size / max(1, ranks)
+    return float(arch.moe_intermediate_size) if ep else arch.moe_intermediate_size / ranks
 
 
 def _weights_gb(profile: ModelProfile, arch: Architecture) -> float | None:
@@ -376,17 +357,27 @@ def _prefill_decode(flags: Mapping[str, Any], env: Mapping[str, str], vllm: str 
     return flags.get(leaf) is True and vllm is not None and Range.parse(">=0.16,<0.19").holds(vllm)
 
 
-def _offload(flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[bool, str, str, float | None]:
-    """KV offload: True if active, the method, the connector, and the GiB."""
+def _of_offload(
+    subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str], *, tp: int, dcp: int
+) -> dict[str, Any]:
+    """The facts of KV offload to the host, where each rank's MLA copy takes a part."""
     connector = str(flags.get("kv-transfer-config.kv_connector") or "")
     size = flags.get("kv-offloading-size")
+    by, gib = "none", None
     if isinstance(size, int | float) and size > 0:
-        lmcache = flags.get("kv-offloading-backend") == "lmcache"
+        by, gib = "size_flag", float(size)
         simple = truthy(env.get("VLLM_USE_SIMPLE_KV_OFFLOAD"))
         native = "SimpleCPUOffloadConnector" if simple else "OffloadingConnector"
-        return True, "size_flag", "LMCache" if lmcache else native, float(size)
-    if "Offload" in connector or "LMCache" in connector:
+        connector = "LMCache" if flags.get("kv-offloading-backend") == "lmcache" else native
+    elif "Offload" in connector or "LMCache" in connector:
+        by = "transfer_config"
         given = flags.get("kv-transfer-config.kv_connector_extra_config.cpu_bytes_to_use")
         gib = given / GIB if isinstance(given, int | float) else None
-        return True, "transfer_config", connector, gib
-    return False, "none", connector, None
+    return {
+        "offload": by != "none",
+        "offload_by": by,
+        "offload_connector": connector,
+        "offload_gib": gib,
+        "offload_usable_gib": gib * dcp / tp if gib is not None and subject.architecture.mla else gib,
+        "offload_compared": subject.offload_compared,
+    }

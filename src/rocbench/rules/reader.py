@@ -108,7 +108,7 @@ class _Reader:
             span = Range.parse(str(self.raw["vllm"]))
         except ValueError as error:
             raise self.fail("vllm", str(error)) from None
-        if not span.any_of(self.names.releases):
+        if not any(map(span.holds, self.names.releases)):
             raise self.fail("vllm", f"{span.text!r} matches no vLLM release that was read")
         return span
 

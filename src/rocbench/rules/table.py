@@ -121,11 +121,3 @@ class RuleTable:
             return reasons
         text = str(value).lower() if isinstance(value, bool) else str(value)
         return next((reason for pattern, reason in reasons.items() if fnmatchcase(text, pattern)), "")
-
-    def rule(self, rule_id: str) -> Rule:
-        """The rule with this id.
-
-        Raises:
-            KeyError: there is no such rule.
-        """
-        return next(rule for rule in self.rules if rule.id == rule_id)

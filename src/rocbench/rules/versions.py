@@ -6,7 +6,6 @@ A version is reduced to its release: `0.14.1+rocm700` and `0.14.1.post1` are 0.1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -55,7 +54,3 @@ class Range:
     def holds(self, version: str) -> bool:
         """True if the release of `version` is in the range."""
         return self.specifiers.contains(release(version), prereleases=True)
-
-    def any_of(self, versions: Sequence[str]) -> bool:
-        """True if one of `versions` is in the range."""
-        return any(self.holds(version) for version in versions)

@@ -96,11 +96,12 @@ def test_rules_are_listed_by_what_is_asked():
 
 def test_a_rule_is_told_in_two_lines():
     """When it holds and what it does."""
-    rule = shipped().rule("pin-gptoss")
+    rules = {rule.id: rule for rule in shipped().rules}
+    rule = rules["pin-gptoss"]
     assert condition(rule) == "model_type gpt_oss"
     assert effects(rule) == "set attention-backend ROCM_AITER_UNIFIED_ATTN, block-size 64"
-    assert condition(shipped().rule("vskip")) == "always"
-    assert effects(shipped().rule("fp8-label")) == "label kv_cache_fp8"
+    assert condition(rules["vskip"]) == "always"
+    assert effects(rules["fp8-label"]) == "label kv_cache_fp8"
 
 
 HELP = """

@@ -13,7 +13,7 @@ import pandas as pd
 from rocbench.conduct import rows
 from rocbench.errors import InputError
 from rocbench.judgement import repeats, trend
-from rocbench.judgement.compare import by
+from rocbench.judgement.compare import grouped
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.store.cells import frame_of
@@ -62,9 +62,9 @@ def history(folders: Sequence[RunFolder], metric: str, filters: Mapping[str, str
         frame = frame[frame[name].astype(str) == value]
     rows_ = [row for row in judged(disambiguated(records(frame))) if row.figure(metric) is not None]
     table = []
-    for series, points in by(rows_, SERIES).items():
+    for series, points in grouped(rows_, SERIES).items():
         before, line = None, dict(zip(SERIES, series, strict=True))
-        runs_ = by(sorted(points, key=lambda row: str(row["begun_at"])), ("begun_at", "run", "cell_id"))
+        runs_ = grouped(sorted(points, key=lambda row: str(row["begun_at"])), ("begun_at", "run", "cell_id"))
         for (begun_at, run, cell_id), repeats_ in runs_.items():
             values = pd.Series(figures(repeats_, metric))
             table.append(

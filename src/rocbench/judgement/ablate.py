@@ -34,18 +34,18 @@ from rocbench.judgement.compare import (
     NO_BASE,
     REQUEST,
     SETTINGS,
-    Group,
+    GroupKey,
     Line,
     Settings,
     axes_of,
-    by,
+    distinguishes,
     flags_of,
-    kept,
+    grouped,
     label,
     plain_value,
     sample_notes,
     settle,
-    tells_apart,
+    usable,
 )
 from rocbench.tables.row import MARKS, Row, records, synthetic
 
@@ -181,7 +181,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
         raise InputError(f"no row states its level of {', '.join(factors)}", fix="name factors of this run")
     levels = _level_columns(rows, factors)
     table: list[Line] = []
-    for level, cells in by(rows, levels).items():
+    for level, cells in grouped(rows, levels).items():
         contrasts = _contrasts(_arms_of(cells, factors), factors)
         key = dict(zip(levels, level, strict=True))
         _refuse_twice(cells, factors)
@@ -198,7 +198,7 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
         table=pd.DataFrame(table),
         factors={name: tuple(str(v) for v in values) for name, values in factors.items()},
         notes=(
-            *sample_notes(_by_arms(by(rows, levels).values(), factors), settings),
+            *sample_notes(_by_arms(grouped(rows, levels).values(), factors), settings),
             *_unnamed_axes(rows, levels, factors),
             *_order_notes(rows, levels),
             *_as_served(rows, levels, factors),
@@ -226,7 +226,7 @@ def _level_columns(rows: list[Row], factors: Levels) -> list[str]:
     names = [name for name in LEVEL_COLUMNS if any(row.get(name) is not None for row in rows)]
     flags = dict.fromkeys(name for row in rows for name in row if name.startswith("flag "))
     for name in (*axes_of(rows), *SETTINGS, *flags):
-        if any(tells_apart(name, cells) for cells in _by_arms(by(rows, names).values(), factors)):
+        if any(distinguishes(name, cells) for cells in _by_arms(grouped(rows, names).values(), factors)):
             names.append(name)
     return names
 
@@ -246,7 +246,7 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
     Raises:
         InputError: there are such rows.
     """
-    seen: set[tuple[Group, Any, Any]] = set()
+    seen: set[tuple[GroupKey, Any, Any]] = set()
     for row in rows:
         key = _arm(row, factors), row.get("run_id"), row.get("repeat")
         if key in seen:
@@ -257,15 +257,15 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
         seen.add(key)
 
 
-def _arm(row: Row, factors: Levels) -> Group:
+def _arm(row: Row, factors: Levels) -> GroupKey:
     return tuple(str(_level(row, name)) for name in factors)
 
 
-def _arms_of(rows: list[Row], factors: Levels) -> list[Group]:
+def _arms_of(rows: list[Row], factors: Levels) -> list[GroupKey]:
     return list(dict.fromkeys(_arm(row, factors) for row in rows))
 
 
-def _contrasts(arms: list[Group], factors: Levels) -> list[Contrast]:
+def _contrasts(arms: list[GroupKey], factors: Levels) -> list[Contrast]:
     """Every contrast of these arms: of a level against its factor's base, and of two levels together."""
     names = list(factors)
     base = {name: str(_level_value(levels[0])) for name, levels in factors.items()}
@@ -296,7 +296,7 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
         [tuple(arm[name] for name in factors) for arm in side] for side in (contrast.plus, contrast.minus)
     ]
     rows = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
-    judged = kept(rows, settings)
+    judged = usable(rows, settings)
     y = {
         (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): figure
         for row in judged
@@ -337,8 +337,8 @@ def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, 
 
 
 def _shares(
-    y: Mapping[tuple[Group, Any], float], base: Sequence[Group], contrast: Contrast
-) -> dict[tuple[Group, Any], float]:
+    y: Mapping[tuple[GroupKey, Any], float], base: Sequence[GroupKey], contrast: Contrast
+) -> dict[tuple[GroupKey, Any], float]:
     """Figures as shares of the base's mean, used if one is 0 and has no logarithm. Empty without a base."""
     figures = [figure for (arm, _), figure in y.items() if arm in base]
     mean = sum(figures) / len(figures) if figures else 0.0
@@ -347,11 +347,11 @@ def _shares(
     return {key: figure / mean for key, figure in y.items()}
 
 
-def _mean(y: Mapping[tuple[Group, Any], float], side: Sequence[Group], repeat: Any) -> float:
+def _mean(y: Mapping[tuple[GroupKey, Any], float], side: Sequence[GroupKey], repeat: Any) -> float:
     return sum(y[arm, repeat] for arm in side) / len(side)
 
 
-def _by_arm(y: Mapping[tuple[Group, Any], float], side: Sequence[Group]) -> list[list[float]]:
+def _by_arm(y: Mapping[tuple[GroupKey, Any], float], side: Sequence[GroupKey]) -> list[list[float]]:
     """The logarithms of each arm of a side: their spread is relative, like a coefficient of variation."""
     return [[value for (a, _), value in y.items() if a == arm] for arm in dict.fromkeys(side)]
 
@@ -385,7 +385,9 @@ def _spread_of(row: Line) -> tuple[float, float, int]:
 def _unnamed_axes(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
     """Notes on axes that change with an arm and are not factors: their effect is mixed with the factor's."""
     others = [name for name in axes_of(rows) if name.removeprefix("axis.") not in factors]
-    mixed = [name for name in others if any(tells_apart(name, cells) for cells in by(rows, levels).values())]
+    mixed = [
+        name for name in others if any(distinguishes(name, cells) for cells in grouped(rows, levels).values())
+    ]
     return [f"{name} changes with the arms too: its effect is mixed with theirs" for name in mixed]
 
 
@@ -393,7 +395,7 @@ def _as_served(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[
     """Notes on differences between servers in addition to the factors, by the proof after start."""
     order = {name: [str(_level_value(level)) for level in values] for name, values in factors.items()}
     notes: dict[str, None] = {}
-    for cells in by(rows, levels).values():
+    for cells in grouped(rows, levels).values():
         arms: list[tuple[Arm, dict[str, str]]] = []
         for row in cells:
             arm = dict(zip(factors, _arm(row, factors), strict=True))
@@ -414,7 +416,7 @@ def _order_notes(rows: list[Row], levels: Sequence[str]) -> tuple[str, ...]:
     """A warning if the rows' times show that the arms did not run interleaved."""
     if not all(row.get("started_at") for row in rows):
         return ()
-    for cells in by(rows, (*levels, "run_id")).values():  # each run counts its repeats from 1
+    for cells in grouped(rows, (*levels, "run_id")).values():  # each run counts its repeats from 1
         ordered = [row["repeat"] for row in sorted(cells, key=lambda row: str(row["started_at"]))]
         if ordered != sorted(ordered):
             return ("the arms did not run interleaved: a drift of the node can look like an effect",)

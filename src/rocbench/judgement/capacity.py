@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from rocbench.judgement import slo
-from rocbench.judgement.compare import by, key_columns
+from rocbench.judgement.compare import grouped, key_columns
 from rocbench.judgement.slo import by_level, level_list
 from rocbench.tables.row import Row, figures, records
 
@@ -46,7 +46,7 @@ def curves(frame: pd.DataFrame, gain: float = 0.05) -> pd.DataFrame:
     return pd.DataFrame(
         [
             dict(zip(names, key, strict=True)) | saturation(cells, gain)
-            for key, cells in by(rows, names).items()
+            for key, cells in grouped(rows, names).items()
             if len(by_level(cells)) > 1
         ]
     )

@@ -27,10 +27,10 @@ from rocbench.errors import InputError
 from rocbench.tables.row import MARKS, Row, figures, judged, needed_samples, records, synthetic, too_few
 from rocbench.tables.runformat import json_column
 
-Word = Literal["better", "worse", "same", "cannot tell"]
+Decision = Literal["better", "worse", "same", "cannot tell"]
 Line = dict[str, Any]
 """A row of a comparison's own table."""
-Group = tuple[Any, ...]
+GroupKey = tuple[Any, ...]
 """Values of the columns that rows are grouped by."""
 
 MATCH = ("model", "workload", "concurrency", "request_rate", "load_shape")
@@ -110,7 +110,7 @@ class Comparison:
     synthetic: str
     """The origin of figures that were not measured on a GPU (`tables.row.synthetic`)."""
 
-    def count(self, word: Word) -> int:
+    def count(self, word: Decision) -> int:
         """Number of verdicts that are `word`."""
         return int((self.table["verdict"] == word).sum())
 
@@ -133,7 +133,7 @@ def compare(
     settings.directions()  # refuses a metric without a direction before the sides are compared
     sides = records(a), records(b)
     keys = key_columns(*sides)
-    cells_a, cells_b = (by(side, keys) for side in sides)
+    cells_a, cells_b = (grouped(side, keys) for side in sides)
     shared = [key for key in cells_a if key in cells_b]
     if not shared:
         raise InputError(_nothing_shared(*sides), fix="name runs of the same models, workloads and levels")
@@ -187,21 +187,21 @@ def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
     """MATCH, and each further column that distinguishes two cells of one side that earlier columns do not."""
     keys = [name for name in MATCH if any(row.get(name) is not None for row in (*a, *b))]
     for name in (*SETTINGS, *axes_of([*a, *b]), *FLAGS, *GUARDS, "key"):
-        groups = [cells for side in (a, b) for cells in by(side, keys).values()]
-        if any(tells_apart(name, cells) for cells in groups):
+        groups = [cells for side in (a, b) for cells in grouped(side, keys).values()]
+        if any(distinguishes(name, cells) for cells in groups):
             keys.append(name)
     return tuple(keys)
 
 
-def tells_apart(name: str, rows: list[Row]) -> bool:
+def distinguishes(name: str, rows: list[Row]) -> bool:
     """Return whether cells (by id) have different values; repeats of one cell may differ, as on two nodes."""
     firsts = {row.get("cell_id"): row for row in reversed(rows)}
     return len({plain_value(row.get(name)) for row in firsts.values()}) > 1
 
 
-def by(rows: Iterable[Row], names: Sequence[str]) -> dict[Group, list[Row]]:
+def grouped(rows: Iterable[Row], names: Sequence[str]) -> dict[GroupKey, list[Row]]:
     """Rows grouped by columns, in their original order."""
-    groups: dict[Group, list[Row]] = {}
+    groups: dict[GroupKey, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(plain_value(row.get(name)) for name in names), []).append(row)
     return groups
@@ -328,8 +328,8 @@ def _judge_cell(key: Line, metric: str, a: list[Row], b: list[Row], settings: Se
 
 def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
     """Values that may be judged, the number of invalid rows left out, and of rows with unknown validity."""
-    usable = kept(rows, settings)
-    return figures(usable, metric), len(rows) - len(usable), sum(row.valid is None for row in usable)
+    used = usable(rows, settings)
+    return figures(used, metric), len(rows) - len(used), sum(row.valid is None for row in used)
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
@@ -341,7 +341,7 @@ def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str
     """A warning for each percentile that has fewer requests than it needs, on any side of any cell."""
     notes = []
     for metric in settings.metrics:
-        counts = [n for side in sides if (n := samples(kept(side, settings), metric)) is not None]
+        counts = [n for side in sides if (n := samples(usable(side, settings), metric)) is not None]
         if counts and too_few(metric, min(counts)):
             notes.append(
                 f"{metric} comes from too few requests: {min(counts)} of {needed_samples(metric)} needed;"
@@ -350,7 +350,7 @@ def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str
     return notes
 
 
-def kept(rows: Iterable[Row], settings: Settings) -> list[Row]:
+def usable(rows: Iterable[Row], settings: Settings) -> list[Row]:
     """Rows that may be judged."""
     return list(rows) if settings.include_invalid else judged(rows)
 
@@ -367,7 +367,7 @@ def _note(x: list[float], y: list[float], dropped: int) -> str:
     return ""
 
 
-def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha: float) -> Word:
+def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha: float) -> Decision:
     """The verdict on a relative effect; `p` is the adjusted one."""
     if math.isnan(effect.low) or math.isnan(effect.high) or math.isnan(p):
         return "cannot tell"

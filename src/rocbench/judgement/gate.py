@@ -29,8 +29,8 @@ from rocbench.errors import Exit, InputError
 from rocbench.judgement.compare import (
     Line,
     Settings,
-    by,
     compare,
+    grouped,
     key_columns,
     label,
     plain_value,
@@ -42,8 +42,8 @@ from rocbench.judgement.slo import Outcome
 from rocbench.tables.row import Row, judged, records, synthetic
 from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
 
-Word = Literal["pass", "regression", "cannot tell"]
-_LIMIT_WORDS: dict[Outcome, Word] = {
+GateOutcome = Literal["pass", "regression", "cannot tell"]
+_LIMIT_WORDS: dict[Outcome, GateOutcome] = {
     "pass": "pass",
     "fail": "regression",
     "unclear": "cannot tell",
@@ -71,7 +71,7 @@ class Item:
 
     cell: str
     rule: str
-    outcome: Word
+    outcome: GateOutcome
     detail: str
 
 
@@ -86,7 +86,7 @@ class GateResult:
     """Origin of figures that were not measured on a GPU, as in a comparison."""
 
     @property
-    def outcome(self) -> Word:
+    def outcome(self) -> GateOutcome:
         """The worst outcome of all items: regression, then cannot tell, then pass."""
         words = {item.outcome for item in self.items}
         if "regression" in words:
@@ -134,8 +134,8 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
     """Items on server failures in the run's void rows; notes name all void rows, and those measured again."""
     rows, before = records(run), records(baseline) if baseline is not None else []
     keys = key_columns(before, rows)
-    bases, items = by(before, keys), []
-    for key, cells in by(rows, keys).items():
+    bases, items = grouped(before, keys), []
+    for key, cells in grouped(rows, keys).items():
         cell, n = label(keys, key), len(cells)
         void = [_codes(row) for row in cells]
         replaced = [VOIDING.intersection(row.listed("replaced_reasons")) for row in cells]
@@ -228,7 +228,7 @@ def _text(rule: RelativeRule) -> str:
     return f"{rule.metric} not worse by {rule.worse_by:.1%}"
 
 
-def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> Word:
+def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> GateOutcome:
     """Outcome from the effect and its interval, with the sign of a loss positive."""
     way: Better | None = better(rule.metric)
     ends = [row["effect"], row["low"], row["high"]]
@@ -278,9 +278,11 @@ def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, N
     if not rows:
         raise InputError(f"the rule {rule.limit} matches no cell", where="gate rules, `where`")
     keys = key_columns(rows, [])
-    notes |= dict.fromkeys(sample_notes(list(by(rows, keys).values()), Settings(metrics=(limit.metric,))))
+    notes |= dict.fromkeys(
+        sample_notes(list(grouped(rows, keys).values()), Settings(metrics=(limit.metric,)))
+    )
     items = []
-    for key, cells in by(rows, keys).items():
+    for key, cells in grouped(rows, keys).items():
         kept = [row for row in cells if row.valid is not False or (limit.metric in MEASURED and _failed(row))]
         values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
         if any(isinstance(value, str) for value in values):

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from rocbench import stats
 from rocbench.column import Better
 from rocbench.judgement.ablate import SpreadWord, decide_spread
-from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Settings, Word, decide, needed
+from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Decision, Settings, decide, needed
 from rocbench.settings.strict import Strict
 
 
@@ -143,7 +143,7 @@ def _words(
     way: Better,
     min_effect: float,
     alpha: float,
-) -> tuple[list[Word], list[float]]:
+) -> tuple[list[Decision], list[float]]:
     """Verdicts and adjusted p: Holm over all levels; for a group, over it and the levels outside it."""
     p = [effect.p for effect in effects]
     single = [i for i, group in enumerate(groups) if len(group) == 1]
@@ -188,7 +188,7 @@ def _pooled_spread(table: PublishedTable, alpha: float) -> stats.Spread:
     return stats.Spread(middle, least.low, most.high, 1.0, stats.NAN)
 
 
-def _note(at_low: Word, at_high: Word, group: Sequence[PublishedLevel]) -> str:
+def _note(at_low: Decision, at_high: Decision, group: Sequence[PublishedLevel]) -> str:
     one = f"one condition measured {len(group)} times; " if len(group) > 1 else ""
     if at_low != at_high:
         return f"{one}{at_low} with the smallest CoVs, {at_high} with the largest"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rocbench import stats
-from rocbench.judgement.compare import DEFAULT_METRICS, Line, by, key_columns, samples
+from rocbench.judgement.compare import DEFAULT_METRICS, Line, grouped, key_columns, samples
 from rocbench.tables.row import Row, figures, judged, needed_samples, records, too_few
 
 MOST_REPEATS = 100
@@ -36,7 +36,7 @@ def summary(
     rows = records(frame)
     keys = key_columns(rows, [])
     table = []
-    for key, cells in by(rows, keys).items():
+    for key, cells in grouped(rows, keys).items():
         kept = cells if include_invalid else judged(cells)
         for metric in metrics:
             line = dict(zip(keys, key, strict=True)) | {"metric": metric} | _line(kept, metric)

@@ -15,7 +15,7 @@ from rocbench.rules.table import Rule, RuleTable
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ExplainedSetting:
     """One flag or variable: value, reason, provenance and source."""
 
     name: str
@@ -26,14 +26,14 @@ class Row:
     source: str
 
 
-def explain(resolution: Resolution) -> tuple[Row, ...]:
+def explain(resolution: Resolution) -> tuple[ExplainedSetting, ...]:
     """Each flag and variable of a server, in the order of its command."""
-    return tuple(_row(entry) for entry in (*resolution.args, *resolution.env))
+    return tuple(_explained(entry) for entry in (*resolution.args, *resolution.env))
 
 
-def _row(entry: Entry) -> Row:
+def _explained(entry: Entry) -> ExplainedSetting:
     by = f"rule {entry.rule}" if entry.provenance == "rule" else entry.provenance
-    return Row(entry.name, shown(entry.value), entry.why, by, entry.source)
+    return ExplainedSetting(entry.name, shown(entry.value), entry.why, by, entry.source)
 
 
 def shown(value: Any) -> str:
@@ -86,7 +86,11 @@ def _entries(
         if a is None or b is None or a.value != b.value:
             entry = b or old[name]
             yield Change(
-                kind, name, shown(a.value) if a else "", shown(b.value) if b else "", _row(entry).provenance
+                kind,
+                name,
+                shown(a.value) if a else "",
+                shown(b.value) if b else "",
+                _explained(entry).provenance,
             )
 
 

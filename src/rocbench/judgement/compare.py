@@ -194,7 +194,7 @@ def key_columns(a: list[Row], b: list[Row]) -> tuple[str, ...]:
 
 
 def distinguishes(name: str, rows: list[Row]) -> bool:
-    """Return whether cells (by id) have different values; repeats of one cell may differ, as on two nodes."""
+    """Return True if cells (by id) have different values; repeats of one cell may differ, as on two nodes."""
     firsts = {row.get("cell_id"): row for row in reversed(rows)}
     return len({plain_value(row.get(name)) for row in firsts.values()}) > 1
 

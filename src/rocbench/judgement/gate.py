@@ -167,7 +167,7 @@ def _list(codes: Sequence[frozenset[str]]) -> str:
 
 
 def _failed(row: Row) -> bool:
-    """Return whether a row is void only because of the server."""
+    """Return True if a row is void only because of the server."""
     codes = _codes(row)
     return bool(codes & FAILING) and codes <= _ALONG
 

@@ -68,7 +68,7 @@ def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) ->
 
 
 def _again(rows: Sequence[Row], search: Search) -> bool:
-    """Return whether a level has fewer repeats than requested, or only one, which is invalid."""
+    """Return True if a level has fewer repeats than requested, or only one, which is invalid."""
     meanings = [meaning(row) for row in rows]
     if meanings == ["invalid"]:
         return True

@@ -42,7 +42,7 @@ class Limit:
         return self.comparison.startswith("<")
 
     def met(self, figure: float) -> bool:
-        """Return whether one figure meets the limit."""
+        """Return True if one figure meets the limit."""
         match self.comparison:
             case "<=":
                 return figure <= self.value

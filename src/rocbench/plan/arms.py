@@ -58,7 +58,7 @@ class Difference:
     why: str
 
     def text(self) -> str:
-        """`attention_backend: ROCM_ATTN -> ROCM_AITER_UNIFIED_ATTN (ROCM_ATTN takes no KV connector)`."""
+        """`attention_backend: ROCM_ATTN -> ROCM_AITER_UNIFIED_ATTN (...)`."""
         why = f" ({self.why})" if self.why else ""
         return f"{self.name}: {_shown(self.name, self.before)} -> {_shown(self.name, self.after)}{why}"
 

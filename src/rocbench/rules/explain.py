@@ -68,8 +68,8 @@ def diff(before: Resolution, after: Resolution) -> tuple[Change, ...]:
     changes += _findings("contradiction", before.contradictions, after.contradictions)
     changes += _findings("warning", before.warnings, after.warnings)
     for label in sorted({*before.accuracy_labels} ^ {*after.accuracy_labels}):
-        gone = label in before.accuracy_labels
-        changes.append(Change("label", label, "labelled" if gone else "", "" if gone else "labelled", ""))
+        removed = label in before.accuracy_labels
+        changes.append(Change("label", label, "labelled" if removed else "", "" if removed else "labelled", ""))
     return tuple(changes)
 
 

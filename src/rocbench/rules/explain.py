@@ -69,7 +69,9 @@ def diff(before: Resolution, after: Resolution) -> tuple[Change, ...]:
     changes += _findings("warning", before.warnings, after.warnings)
     for label in sorted({*before.accuracy_labels} ^ {*after.accuracy_labels}):
         removed = label in before.accuracy_labels
-        changes.append(Change("label", label, "labelled" if removed else "", "" if removed else "labelled", ""))
+        changes.append(
+            Change("label", label, "labelled" if removed else "", "" if removed else "labelled", "")
+        )
     return tuple(changes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rocbench.rules.facts import Facts
@@ -26,9 +26,9 @@ class ServeRequest:
     """Tensor-parallel size; None takes the variant's, else the profile's."""
     aiter: Any = None
     """None, on, off, or a map of parts to on/off."""
-    user_args: Mapping[str, FlagValue] = ()  # type: ignore[assignment]
+    user_args: Mapping[str, FlagValue] = field(default_factory=dict)
     """Keys with or without dashes, with `-` or `_`. None unsets the profile's value."""
-    user_env: Mapping[str, str] = ()  # type: ignore[assignment]
+    user_env: Mapping[str, str] = field(default_factory=dict)
     nodes: int = 1
     force: bool = False
     offload_compared: bool = False

@@ -109,7 +109,7 @@ class _Shown(dict[str, Any]):
 def subject_of(request: ServeRequest, table: RuleTable) -> Subject:
     """The constants of a request while settings grow."""
     variant = variant_of(request)
-    env = (dict(variant.env) if variant else {}) | dict(request.user_env)
+    env = {**(variant.env if variant else {}), **request.user_env}
     return Subject(
         profile=request.profile,
         architecture=from_config(request.profile.config, mla_disabled=truthy(env.get("VLLM_MLA_DISABLE"))),
@@ -158,7 +158,7 @@ def take_profile(state: State) -> None:
 def take_user(state: State) -> None:
     """Add the user's arguments, variables, TP and AITER setting, over the profile's."""
     request, table = state.request, state.table
-    for leaf, value in leaves(dict(request.user_args), table.names, "serve arguments").items():
+    for leaf, value in leaves(request.user_args, table.names, "serve arguments").items():
         for name in [name for name in state.flags if _overlap(name, leaf)]:
             # A whole JSON flag replaces the profile's keys; a key replaces the profile's whole flag.
             del state.flags[name]
@@ -187,20 +187,19 @@ def _take_environment(state: State) -> None:
             state.notices.append(notices.aiter_off_rocm(request.hardware.platform))
             variables, missing = {}, []
         state.notices += [notices.missing_part(part, table, request.vllm) for part in missing]
+    setting = f"aiter: {_aiter_text(request.aiter)}"
     for name, text in variables.items():
-        given = dict(request.user_env).get(name)
+        given = request.user_env.get(name)
         if given is not None and truthy(given) != truthy(text):
             raise InputError(
-                f"{name}={given} contradicts aiter: {request.aiter!r}", where="env", fix="give one of them"
+                f"{name}={given} contradicts {setting}", where="env", fix="give only one of them"
             )
-        state.env[name] = Setting(text, "user", f"aiter: {_aiter_text(request.aiter)}", "")
-    for name, text in dict(request.user_env).items():
+        state.env[name] = Setting(text, "user", setting, "")
+    for name, text in request.user_env.items():
         state.env[name] = Setting(str(text), "user", "set by the user", "")
-    state.notices += notices.idle_off_rocm(dict(request.user_env), request.hardware.platform)
+    state.notices += notices.idle_off_rocm(request.user_env, request.hardware.platform)
     state.notices += notices.version(request.vllm, table.names)
-    state.notices += notices.unknown_names(
-        {n: s.value for n, s in state.flags.items()}, list(state.env), request.vllm, table.names
-    )
+    state.notices += notices.unknown_names(state.flags, state.env, request.vllm, table.names)
 
 
 def _aiter_text(setting: Any) -> str:

@@ -11,7 +11,7 @@ from rocbench.judgement.compare import DEFAULT_METRICS, Line, grouped, key_colum
 from rocbench.tables.row import Row, figures, judged, needed_samples, records, too_few
 
 MOST_REPEATS = 100
-"""Maximum useful repeats per side of a cell: at three minutes each, both sides take a night of ten hours."""
+"""Maximum useful repeats per side of a cell: at three minutes each, both sides take ten hours."""
 BCA_FROM = 10
 """Repeats from which a percentile bootstrap is better than t; below, it is too narrow (Hesterberg 2015)."""
 
@@ -47,20 +47,16 @@ def summary(
 def _line(rows: list[Row], metric: str) -> Line:
     values = figures(rows, metric)
     count, needed = samples(rows, metric), needed_samples(metric)
+    interval, kind, cov, note = stats.mean_interval(values), "t", stats.cov(values), ""
     if too_few(metric, count):
-        absent = stats.mean_interval([])
-        return _columns(
-            absent, "", stats.NAN, count, f"{count} requests in a repeat, {needed} are needed"
-        ) | {"n": len(values)}
-    if needed is not None and len(values) >= BCA_FROM:
-        return _columns(stats.bca_interval(values), "BCa", stats.cov(values), count, "")
-    note = "one repeat has no interval" if len(values) == 1 else "" if values else "not measured"
-    return _columns(stats.mean_interval(values), "t", stats.cov(values), count, note)
-
-
-def _columns(interval: stats.Interval, kind: str, cov: float, count: int | None, note: str) -> Line:
+        interval, kind, cov = stats.mean_interval([]), "", stats.NAN
+        note = f"{count} requests in a repeat, {needed} are needed"
+    elif needed is not None and len(values) >= BCA_FROM:
+        interval, kind = stats.bca_interval(values), "BCa"
+    elif len(values) < 2:
+        note = "one repeat has no interval" if values else "not measured"
     return {
-        "n": interval.n,
+        "n": len(values),
         "mean": interval.estimate,
         "low": interval.low,
         "high": interval.high,

@@ -321,7 +321,7 @@ def _table(columns: tuple[Column, ...]) -> list[str]:
 _INTRODUCTION = """# Columns of the result tables
 
 `cells` has one row per cell and repeat, `requests` one per request. An absent value was not measured or does not
-exist; it is never zero. Time stamps are nanoseconds of CLOCK_REALTIME.
+exist; it is never zero. Timestamps are nanoseconds of CLOCK_REALTIME.
 
 CSV files are safe to open in a spreadsheet: a text that would be read as a formula has an apostrophe in front, and a control
 character is written as `<U+001B>`. Numbers are unchanged. `bench` undoes both when it reads `cells.csv`; `cells.parquet` has the

@@ -20,6 +20,8 @@ Method = Literal["welch", "bootstrap"]
 
 NAN = float("nan")
 CONFIDENCE = 0.95
+_RESAMPLES = 4000
+_MAX_N = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,50 +88,29 @@ def narrow_enough(values: Values, relative_half_width: float) -> bool:
     return interval.n >= 3 and interval.relative_half_width <= relative_half_width
 
 
-def bca_interval(
-    values: Values,
-    percentile: float | None = None,
-    confidence: float = CONFIDENCE,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval of a percentile (0 to 100), or of the mean if None.
+def bca_interval(values: Values, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean with its bias-corrected and accelerated bootstrap interval.
 
     Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987). NaN ends for n < 2. Equal values give an
-    interval of no width. A percentile of few values is coarse: see `min_samples`.
+    interval of no width.
     """
     x = np.asarray(values, dtype=float)
-    if not len(x):
-        return Interval(NAN, NAN, NAN, 0)
-    estimate = _statistic(x, percentile)
     if len(x) < 2:
-        return Interval(estimate, NAN, NAN, 1)
+        return mean_interval(x)
+    estimate = float(x.mean())
     if np.ptp(x) == 0:
         return Interval(estimate, estimate, estimate, len(x))
     rng = np.random.default_rng(seed)
-    resampled = _statistics(x[rng.integers(0, len(x), (resamples, len(x)))], percentile)
-    jackknife = _statistics(np.array([np.delete(x, i) for i in range(len(x))]), percentile)
-    low, high = _bca_ends(estimate, resampled, jackknife, confidence)
+    resampled = x[rng.integers(0, len(x), (resamples, len(x)))].mean(axis=1)
+    jackknife = np.array([np.delete(x, i) for i in range(len(x))]).mean(axis=1)
+    low, high = _bca_ends(estimate, resampled, jackknife)
     return Interval(estimate, low, high, len(x))
-
-
-def _statistic(x: npt.NDArray[np.float64], percentile: float | None) -> float:
-    return float(_statistics(x[None, :], percentile)[0])
-
-
-def _statistics(rows: npt.NDArray[np.float64], percentile: float | None) -> npt.NDArray[np.float64]:
-    if percentile is None:
-        means: npt.NDArray[np.float64] = rows.mean(axis=1)
-        return means
-    return np.asarray(np.percentile(rows, percentile, axis=1), dtype=float)
 
 
 def _bca_ends(
     estimate: float,
     resampled: npt.NDArray[np.float64],
     jackknife: npt.NDArray[np.float64],
-    confidence: float,
 ) -> tuple[float, float]:
     """Efron 1987, equations 2.3 and 6.6: bias z0 from the share below the estimate, acceleration from the jackknife."""
     below = (np.sum(resampled < estimate) + 0.5 * np.sum(resampled == estimate)) / len(resampled)
@@ -139,7 +120,7 @@ def _bca_ends(
     spread = float(np.sum(away**2))
     acceleration = float(np.sum(away**3)) / (6 * spread**1.5) if spread else 0.0
     ends = []
-    for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
+    for tail in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2):
         z = z0 + float(scipy.stats.norm.ppf(tail))
         ends.append(float(scipy.stats.norm.cdf(z0 + z / (1 - acceleration * z))))
     low, high = np.quantile(resampled, ends)
@@ -207,7 +188,6 @@ def _bootstrap_difference(
     y: npt.NDArray[np.float64],
     confidence: float,
     seed: int,
-    resamples: int = 4000,
 ) -> Effect:
     """Bootstrap-t interval, and p by resampling arms moved to a common mean (Efron and Tibshirani 1993, 12.5 and 16.2)."""
     observed = welch(x, y, confidence)
@@ -215,8 +195,8 @@ def _bootstrap_difference(
     if error == 0:
         return observed
     rng = np.random.default_rng(seed)
-    xs = x[rng.integers(0, len(x), (resamples, len(x)))] - x.mean()
-    ys = y[rng.integers(0, len(y), (resamples, len(y)))] - y.mean()
+    xs = x[rng.integers(0, len(x), (_RESAMPLES, len(x)))] - x.mean()
+    ys = y[rng.integers(0, len(y), (_RESAMPLES, len(y)))] - y.mean()
     errors = np.sqrt(xs.var(axis=1, ddof=1) / len(x) + ys.var(axis=1, ddof=1) / len(y))
     kept = errors > 1e-6 * error
     t = (ys.mean(axis=1) - xs.mean(axis=1))[kept] / errors[kept]
@@ -330,12 +310,12 @@ def cov(values: Values) -> float:
 
 
 def needed_n(
-    cov_a: float, cov_b: float, effect: float, *, power: float = 0.8, alpha: float = 0.05, most: int = 10_000
+    cov_a: float, cov_b: float, effect: float, *, power: float = 0.8, alpha: float = 0.05
 ) -> int | None:
     """Repeats per arm that find a relative effect with the required power, by the two-sample t test.
 
     Power of the noncentral t, ncp = effect / sqrt((cov_a^2 + cov_b^2) / n) (Cohen, Statistical Power Analysis, 1988).
-    None if a CoV is unknown or more than `most` repeats would be needed.
+    None if a CoV is unknown or more than 10,000 repeats would be needed.
     """
     if math.isnan(cov_a) or math.isnan(cov_b) or effect <= 0:
         return None
@@ -345,7 +325,7 @@ def needed_n(
     low, high = 2, 2
     while _power(spread, effect, high, alpha) < power:
         low, high = high, high * 2
-        if high > most:
+        if high > _MAX_N:
             return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -361,11 +341,11 @@ def _power(spread: float, effect: float, n: int, alpha: float) -> float:
     return float(scipy.stats.nct.sf(critical, df, ncp))
 
 
-def min_samples(q: float, confidence: float = CONFIDENCE) -> int:
+def min_samples(q: float) -> int:
     """Minimum samples for a two-sided, distribution-free interval of the q-th percentile (0 to 100).
 
-    The largest of n samples lies above the percentile with 1 - (q/100)^n, which must reach (1 + confidence) / 2:
+    The largest of n samples lies above the percentile with 1 - (q/100)^n, which must reach (1 + 0.95) / 2:
     368 samples for p99, 72 for p95, 36 for p90 (David and Nagaraja, Order Statistics, 7.1).
     """
     share = max(q, 100 - q) / 100
-    return math.ceil(math.log((1 - confidence) / 2) / math.log(share))
+    return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(share))

@@ -221,7 +221,7 @@ def _in_flight_columns(rows: RequestArray, window: Window, users: int | None) ->
 
 
 def _between_ms(later: Int64Array, earlier: Int64Array) -> FloatArray:
-    """later - earlier in ms, for rows with both stamps."""
+    """later - earlier in ms, for rows with both timestamps."""
     known = (later != NONE) & (earlier != NONE)
     return np.asarray((later[known] - earlier[known]) / 1e6, dtype=float)
 

@@ -199,7 +199,7 @@ def _look_for_orphans(plan: Plan, options: RunOptions, screen: Screen) -> None:
     resumed = options.part.scratch if options.part else options.out if options.resume else None
     own_folder = resumed.resolve() if resumed and not bind.starts_vllm(plan.sweep.server) else None
     for orphan in orphans.find():
-        reap = options.reap or (own_folder is not None and own_folder in Path(orphan.folder).parents)
+        reap = options.reap or (own_folder is not None and own_folder in Path(orphan.record.folder).parents)
         if reap or bind.starts_vllm(plan.sweep.server) or orphan.doubt:
             orphans.end_or_refuse(orphan, reap_it=reap, tell=screen.note)
         else:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from rocbench import processes
 from rocbench.errors import NodeFault, ServerFault
@@ -21,37 +22,49 @@ from rocbench.server.state import open_unlinked, opened_state_dir, unwritable, u
 from rocbench.server.stop import stop_family
 
 _RECORD = re.compile(r"server-\d+-\d+\.json")
-_CONTAINER = re.compile(r"(rocbench-\d+-[a-zA-Z0-9_.-]+)?")
 _LARGEST = 4 << 20
 """Maximum bytes of a record: a server has a few hundred processes at most, and a command line of some kB."""
+
+
+class Record(BaseModel):
+    """A running server, as recorded in the state folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    leader: ProcessIdentity
+    """Its first process; of a container, the runtime's client."""
+    bench: ProcessIdentity
+    pid_space: str = Field(pattern=r"^\S+ \S+$")
+    model: str
+    base_url: str
+    folder: str
+    container: str = Field(pattern=r"^(rocbench-\d+-[a-zA-Z0-9_.-]+)?$")
+    """Name of its container; empty without one."""
+    runtime: Runtime
+    uid: int | None
+    argv: tuple[str, ...]
+    """The leader's command line (`processes.fingerprint`)."""
+    members: tuple[ProcessIdentity, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
     """A server whose `bench` is gone."""
 
-    leader: ProcessIdentity
-    members: tuple[ProcessIdentity, ...]
+    record: Record
+    members: tuple[ProcessIdentity, ...] = ()
     """Its living processes; the leader may be dead and its workers alive."""
-    model: str
-    base_url: str
-    folder: str
-    gpus: tuple[int, ...]
-    started_at: float
-    """Seconds since the epoch."""
-    container: str = ""
-    """Name of its container; empty without one."""
-    runtime: Runtime = "docker"
-    by_group: bool = True
+    by_group: bool = False
     """True if the process group of the leader's number certainly is the server's."""
     doubt: str = ""
     """Reason to doubt that the process is the recorded server; it is then reported and left alone."""
 
     def text(self) -> str:
         """One line for the user."""
+        record = self.record
         pids = ", ".join(str(member.pid) for member in self.members)
-        who = f"container {self.container}" if self.container else f"pids {pids}"
-        return f"{self.model} at {self.base_url} ({who}), log {self.folder}/server.log"
+        where = f"container {record.container}" if record.container else f"pids {pids}"
+        return f"{record.model} at {record.base_url} ({where}), log {record.folder}/server.log"
 
 
 def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container: str = "") -> None:
@@ -60,25 +73,22 @@ def remember(leader: ProcessIdentity, spec: ServerSpec, base_url: str, container
     Raises:
         NodeFault: there is no room for the record, or its folder is not this user's.
     """
-    record = {
-        "leader": asdict(leader),
-        "bench": asdict(processes.identity_of(os.getpid())),
-        "pid_space": processes.pid_space(),
-        "model": spec.model,
-        "base_url": base_url,
-        "folder": str(spec.folder.resolve()),
-        "gpus": list(spec.gpus),
-        "started_at": time.time(),
-        "container": container,
-        "runtime": spec.runtime,
-    }
-    seen = _as_seen((leader,))
     for _ in range(100):
-        if seen["argv"] or not processes.is_alive(leader):
+        if processes.arguments(leader.pid) or not processes.is_alive(leader):
             break
         time.sleep(0.001)  # the kernel has only started to execute it
-        seen = _as_seen((leader,))
-    _write(_name(leader.pid), record | seen)
+    record = Record(
+        leader=leader,
+        bench=processes.identity_of(os.getpid()),
+        pid_space=processes.pid_space(),
+        model=spec.model,
+        base_url=base_url,
+        folder=str(spec.folder.resolve()),
+        container=container,
+        runtime=spec.runtime,
+        **_seen_now((leader,)),
+    )
+    _write(_name(leader.pid), record)
 
 
 def note(members: Sequence[ProcessIdentity]) -> None:
@@ -90,7 +100,7 @@ def note(members: Sequence[ProcessIdentity]) -> None:
         name = _name(members[0].pid)
         record = _load(name, folder)
         if record is not None:
-            _write(name, record | _as_seen(members))
+            _write(name, record.model_copy(update=_seen_now(members)))
 
 
 def forget(pid: int) -> None:
@@ -101,20 +111,20 @@ def forget(pid: int) -> None:
 
 def find() -> tuple[Orphan, ...]:
     """Servers of this user that live without their `bench`. Removes records of ended servers."""
-    found = []
+    living = []
     with opened_state_dir() as (_, folder):
         names = os.listdir(folder)  # noqa: PTH208 - of the very folder that was checked
         for name in sorted(filter(_RECORD.fullmatch, names)):
             record = _load(name, folder)
-            orphan = None if record is None else _read(record)
+            orphan = None if record is None else orphan_of(record)
             if orphan is None:
                 continue
-            if orphan.members or _container_lives(orphan):
-                found.append(orphan)
+            if orphan.members or _container_lives(orphan.record):
+                living.append(orphan)
             else:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder)
-    return tuple(found)
+    return tuple(living)
 
 
 def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
@@ -124,25 +134,25 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
         NodeFault: it may not be the recorded server, or runs as another user; nothing was ended.
         ServerFault: a process of it stays.
     """
+    record = orphan.record
     if orphan.doubt:
-        pid = orphan.leader.pid
-        raise NodeFault(orphan.doubt, fix=f"look at it, and if it is a server end it by hand: kill {pid}")
+        raise NodeFault(
+            orphan.doubt,
+            fix=f"check that process; if it is a server, end it by hand: kill {record.leader.pid}",
+        )
     _check_permitted(orphan)
-    if orphan.container:
+    if record.container:
         grace = f"{grace_s:.0f}"
-        for words in (("stop", "-t", grace, orphan.container), ("rm", "-f", orphan.container)):
-            with suppress(OSError, subprocess.SubprocessError):
-                subprocess.run(
-                    [orphan.runtime, *words], capture_output=True, timeout=grace_s + 60, check=False
-                )
-        if _container_lives(orphan):
+        for words in (("stop", "-t", grace, record.container), ("rm", "-f", record.container)):
+            _call(record.runtime, *words, timeout_s=grace_s + 60)
+        if _container_lives(record):
             raise ServerFault(
-                f"the container {orphan.container} does not end",
-                fix=f"end it by hand: {orphan.runtime} rm -f {orphan.container}",
+                f"the container {record.container} does not end",
+                fix=f"end it by hand: {record.runtime} rm -f {record.container}",
             )
     seen = {member.pid: member for member in orphan.members}
-    report = stop_family(ProcessTree(orphan.leader, seen, orphan.by_group), grace_s=grace_s)
-    forget(orphan.leader.pid)
+    report = stop_family(ProcessTree(record.leader, seen, orphan.by_group), grace_s=grace_s)
+    forget(record.leader.pid)
     return report
 
 
@@ -152,7 +162,7 @@ def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None])
     A doubtful orphan is reported; it is not ended and does not block the start.
 
     Raises:
-        NodeFault: it lives on.
+        NodeFault: it still runs.
     """
     if orphan.doubt:
         tell(f"left alone: {orphan.doubt}")
@@ -166,18 +176,20 @@ def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None])
 def check() -> Check:
     """The check of `bench doctor` for servers that an earlier bench left."""
     try:
-        found = find()
+        orphans = find()
     except NodeFault as error:
         return Check("left_servers", "must", "unknown", error.what, "none", error.fix)
-    left = [orphan.text() for orphan in found if not orphan.doubt]
-    doubts = [orphan.doubt for orphan in found if orphan.doubt]
+    left = [orphan.text() for orphan in orphans if not orphan.doubt]
+    doubts = [orphan.doubt for orphan in orphans if orphan.doubt]
     return judged(
         "left_servers",
         "must",
         False if left else None if doubts else True,
         "; ".join(left + doubts) or "none",
         "none",
-        "bench sweep --reap ends them" if left else "look at it, and end it by hand if it is a server",
+        "bench sweep --reap ends them"
+        if left
+        else "check that process, and end it by hand if it is a server",
     )
 
 
@@ -189,13 +201,19 @@ def _check_permitted(orphan: Orphan) -> None:
         raise NodeFault(f"{orphan.text()} runs as {names}", fix="let that user, or root, end it")
 
 
-def _container_lives(orphan: Orphan) -> bool:
-    if not orphan.container:
+def _container_lives(record: Record) -> bool:
+    if not record.container:
         return False
-    asked = [orphan.runtime, "ps", "-aq", "--filter", f"name=^/?{orphan.container}$"]
+    listed = _call(record.runtime, "ps", "-aq", "--filter", f"name=^/?{record.container}$", timeout_s=60)
+    return bool(listed.strip())
+
+
+def _call(runtime: Runtime, *words: str, timeout_s: float) -> bytes:
+    """Output of a container runtime's command; empty if it failed to run or hung."""
     with suppress(OSError, subprocess.SubprocessError):
-        return bool(subprocess.run(asked, capture_output=True, timeout=60, check=False).stdout.strip())
-    return False
+        done = subprocess.run([runtime, *words], capture_output=True, timeout=timeout_s, check=False)
+        return done.stdout
+    return b""
 
 
 # --- the records
@@ -206,17 +224,17 @@ def _name(pid: int) -> str:
     return f"server-{space}-{pid}.json"
 
 
-def _as_seen(members: Sequence[ProcessIdentity]) -> dict[str, Any]:
-    """The facts that identify a server's processes, as the kernel shows them now."""
+def _seen_now(members: Sequence[ProcessIdentity]) -> dict[str, Any]:
+    """The fields that identify a server's processes, as the kernel shows them now."""
     pid = members[0].pid
     return {
         "uid": processes.user_of(pid),
-        "argv": processes.fingerprint(pid),
-        "members": [asdict(member) for member in members],
+        "argv": tuple(processes.fingerprint(pid)),
+        "members": tuple(members),
     }
 
 
-def _write(name: str, record: dict[str, Any]) -> None:
+def _write(name: str, record: Record) -> None:
     with opened_state_dir() as (path, folder):
         partial = f"{name}.{os.getpid()}.part"
         try:
@@ -224,90 +242,70 @@ def _write(name: str, record: dict[str, Any]) -> None:
                 os.unlink(partial, dir_fd=folder)
             file = open_unlinked(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder=folder)
             with os.fdopen(file, "w", encoding="utf-8") as out:
-                json.dump(record, out)
+                out.write(record.model_dump_json())
             os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             raise unwritable(path / name, error) from None
 
 
-def _load(name: str, folder: int) -> dict[str, Any] | None:
+def _load(name: str, folder: int) -> Record | None:
     """A record of this user; None for any other file or content."""
     try:
         file = open_unlinked(name, os.O_RDONLY, folder=folder)
         with os.fdopen(file, "rb") as text:
             if os.fstat(file).st_uid != os.geteuid():
                 return None
-            record = json.loads(text.read(_LARGEST))
-    except (OSError, NodeFault, ValueError, RecursionError):
+            return parsed(text.read(_LARGEST))
+    except (OSError, NodeFault):
         return None
-    return record if isinstance(record, dict) else None
 
 
-def _read(record: dict[str, Any]) -> Orphan | None:
+def parsed(text: bytes) -> Record | None:
+    """The record in a file's text; None if it is not one, or names a process that no server can be. Pure."""
+    try:
+        record = Record.model_validate_json(text, strict=True)
+    except ValueError:
+        return None
+    pids = [identity.pid for identity in (record.leader, record.bench, *record.members)]
+    return record if min(pids) > 1 else None
+
+
+def orphan_of(record: Record) -> Orphan | None:
     """The orphan of a record, without members if its server is gone; None while its bench lives.
 
     Also None for a record of another pid namespace of this boot (a container's), which only that namespace can
-    check, and for one that names a program that `bench` never starts.
+    check.
     """
-    here = processes.pid_space()
-    try:
-        leader, bench = _identity(record["leader"]), _identity(record["bench"])
-        boot, space = str(record["pid_space"]).split()
-        container, runtime = record.get("container", ""), record.get("runtime", "docker")
-        known = [_identity(member) for member in record.get("members", [])]
-        gpus = tuple(int(gpu) for gpu in record.get("gpus") or ())
-        started_at = float(record.get("started_at", 0.0))
-        if runtime not in get_args(Runtime) or not _CONTAINER.fullmatch(container):
-            return None
-    except (ValueError, KeyError, TypeError, OverflowError):
+    own_space = processes.pid_space()
+    same_space = record.pid_space == own_space
+    same_boot = record.pid_space.split()[0] == own_space.split()[0]
+    if same_boot and (not same_space or processes.is_alive(record.bench)):
         return None
-    same_space = f"{boot} {space}" == here
-    if boot == here.split()[0] and (not same_space or processes.is_alive(bench)):
-        return None
-    members, by_group, doubt = _living(leader, known, record) if same_space else ((), False, "")
-    if container and doubt:  # of its client, which ends with the container
-        members, doubt = (), ""
-    return Orphan(
-        leader=leader,
-        members=members,
-        model=str(record.get("model", "?")),
-        base_url=str(record.get("base_url", "?")),
-        folder=str(record.get("folder", "?")),
-        gpus=gpus,
-        started_at=started_at,
-        container=container,
-        runtime=runtime,
-        by_group=by_group,
-        doubt=doubt,
-    )
+    if not same_space:
+        return Orphan(record)
+    orphan = _living(record)
+    # The doubt is about the client, which ends with its container.
+    return Orphan(record) if record.container and orphan.doubt else orphan
 
 
-def _identity(told: Any) -> ProcessIdentity:
-    pid, started = told["pid"], told["started"]
-    if type(pid) is not int or type(started) is not int or pid < 2:
-        raise ValueError(f"no process: {told}")
-    return ProcessIdentity(pid, started)
-
-
-def _living(
-    leader: ProcessIdentity, known: Sequence[ProcessIdentity], record: dict[str, Any]
-) -> tuple[tuple[ProcessIdentity, ...], bool, str]:
-    """Living processes of a server, if the group of its leader's number is its own, and the doubt."""
+def _living(record: Record) -> Orphan:
+    """The orphan with its living processes."""
+    leader = record.leader
     if processes.is_alive(leader):
-        uid, argv = processes.user_of(leader.pid), processes.fingerprint(leader.pid)
-        if (uid, argv) == (record.get("uid"), record.get("argv")):
-            return ProcessTree(leader).refresh(), True, ""
-        return (leader,), False, _unlike(leader.pid, record)
+        uid, argv = processes.user_of(leader.pid), tuple(processes.fingerprint(leader.pid))
+        if (uid, argv) == (record.uid, record.argv):
+            return Orphan(record, ProcessTree(leader).refresh(), by_group=True)
+        doubt = (
+            f"pid {leader.pid} ({processes.command_line(leader.pid)[:80] or 'hidden'}, uid {uid}) does not match "
+            f"the record of an earlier bench ({str(list(record.argv))[:80]}, uid {record.uid})"
+        )
+        return Orphan(record, (leader,), doubt=doubt)
     # A free pid may have been reused meanwhile, and its group may be that of the other process.
-    seen = {member.pid: member for member in known if processes.is_alive(member)}
-    seen = {pid: member for pid, member in seen.items() if processes.user_of(pid) == record.get("uid")}
+    seen = {
+        member.pid: member
+        for member in record.members
+        if processes.is_alive(member) and processes.user_of(member.pid) == record.uid
+    }
     rows = [processes.read_process(pid) for pid in seen]
     by_group = any(row is not None and leader.pid in (row.group, row.session) for row in rows)
-    return ProcessTree(leader, seen, by_group).refresh(), by_group, ""
-
-
-def _unlike(pid: int, record: dict[str, Any]) -> str:
-    return (
-        f"pid {pid} ({processes.command_line(pid)[:80] or 'hidden'}, uid {processes.user_of(pid)}) is not what an earlier "
-        f"bench wrote down of it ({str(record.get('argv'))[:80]}, uid {record.get('uid')})"
-    )
+    return Orphan(record, ProcessTree(leader, seen, by_group).refresh(), by_group)

@@ -129,12 +129,12 @@ def test_killed_bench_leaves_an_orphan_that_is_found_and_reaped(bench):
     process.wait()
 
     (orphan,) = orphans.find()
-    assert orphan.leader == identity_of(pid)
+    assert orphan.record.leader == identity_of(pid)
     assert len(orphan.members) == 2
     assert orphan.text().startswith("toy at http://127.0.0.1:")
     report = orphans.reap(orphan, grace_s=0.3)
     assert report.how == "killed"  # the child ignores SIGTERM
-    assert ProcessTree(orphan.leader).refresh() == ()
+    assert ProcessTree(orphan.record.leader).refresh() == ()
     assert orphans.find() == ()
 
 
@@ -146,7 +146,7 @@ def test_orphan_that_a_script_became(bench):
     process.wait()
 
     (orphan,) = orphans.find()
-    assert (orphan.leader, orphan.doubt) == (identity_of(pid), "")
+    assert (orphan.record.leader, orphan.doubt) == (identity_of(pid), "")
     orphans.reap(orphan, grace_s=5.0)
     assert orphans.find() == ()
 
@@ -182,7 +182,7 @@ def test_record_of_another_boot_is_dropped(state, bench):
 
     assert orphans.find() == ()
     assert not record.exists()
-    assert processes.is_alive(orphan.leader)
+    assert processes.is_alive(orphan.record.leader)
     record.write_text(kept)
     orphans.reap(orphan, grace_s=5.0)
 
@@ -198,7 +198,7 @@ def test_orphan_of_another_user(bench, monkeypatch):
         other.setattr(os, "geteuid", lambda: 4242)
         with pytest.raises(NodeFault, match=r"runs as .*uid \d+"):
             orphans.reap(orphan, grace_s=5.0)
-    assert processes.is_alive(orphan.leader)
+    assert processes.is_alive(orphan.record.leader)
     orphans.reap(orphan, grace_s=5.0)
 
 

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from rocbench.redact import masked_argv
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -125,11 +127,9 @@ def user_of(pid: int) -> int | None:
     Not the owner of /proc/<pid>, which is root if the process has changed its user (proc(5)).
     """
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            found = next((line.split() for line in file if line.startswith(b"Uid:")), [])
-    except OSError:
+        return int(psutil.Process(pid).uids().real)
+    except psutil.Error:
         return None
-    return int(found[1]) if len(found) > 1 else None
 
 
 def pid_space() -> str:

@@ -37,7 +37,7 @@ from rocbench.server.lock import choose_gpus
 from rocbench.server.preflight import hub_cache
 from rocbench.server.secretvalues import secret_values
 from rocbench.server.spec import RunningServer, ServerSpec, ready_timeout_s
-from rocbench.server.visible import told, visible_gpus
+from rocbench.server.visible import hiding, visible_gpus
 from rocbench.settings import headers, schema
 from rocbench.settings.schema import Server, Sweep
 
@@ -155,7 +155,7 @@ def _gpus(group: Group, server: Server, env: Mapping[str, str]) -> tuple[int, ..
     if len(visible) < needed or not set(server.gpus or ()) <= set(visible):
         what = f"GPUs {', '.join(map(str, server.gpus))}" if server.gpus else f"{needed} GPUs"
         raise NodeFault(
-            f"the plan needs {what}, {len(visible)} of {total} are visible ({told(environ)})",
+            f"the plan needs {what}, {len(visible)} of {total} are visible ({hiding(environ)})",
             fix="unset the variable, or request GPUs that it lists",
         )
     return server.gpus or choose_gpus(needed, visible)

@@ -15,7 +15,7 @@ from pathlib import Path
 from rocbench import processes
 from rocbench.errors import EnvironmentFault, InputError, Interrupted, ServerFault
 from rocbench.processes import ProcessIdentity, ProcessTree
-from rocbench.server import orphans
+from rocbench.server import orphans, runtime
 from rocbench.server.command import launch_environment, with_address
 from rocbench.server.launched import ChildServer
 from rocbench.server.port import check_port, choose_port
@@ -27,7 +27,6 @@ STOP_MARGIN_S = 15.0
 """Seconds that `docker stop` gets on top of the grace: 60 s in all with the default grace of 45 s."""
 PULL_S = 2 * 3600.0
 """Seconds to pull an image: 30 GB at 4 MB/s."""
-_CALL_S = 60.0
 
 CACHES = {
     "VLLM_CACHE_ROOT": "/cache/vllm",  # torch.compile
@@ -47,7 +46,7 @@ _SEED_AND_RUN = (
 
 
 def run_argv(
-    runtime: str,
+    program: str,
     image: str,
     name: str,
     command: Sequence[str],
@@ -62,6 +61,7 @@ def run_argv(
     """The argv that runs a server's command in a container. Pure.
 
     Args:
+        program: the container runtime.
         command: full argv inside the image, with its first word: the image's entrypoint is not used.
         port: published on 127.0.0.1 only.
         env_names: variables passed by name; the client's environment has the values, so argv has no secret.
@@ -69,7 +69,7 @@ def run_argv(
         groups: groups that own the devices, by number if the image may lack the name.
         ipc_host: False gives 16 GiB of shared memory instead of the host's.
     """
-    words = [runtime, "run", "--name", name]
+    words = [program, "run", "--name", name]
     words += [f"--device={device}" for device in devices]
     words += [f"--group-add={group}" for group in groups]
     words += ["--ipc=host"] if ipc_host else ["--shm-size=16g"]
@@ -93,8 +93,8 @@ class ContainerServer(ChildServer):
     @property
     def pid(self) -> int | None:
         """Host pid of the container's first process; None while it has none."""
-        found = self._call("inspect", "--format", "{{.State.Pid}}", self.container)
-        return int(found) if found and found.isdigit() and int(found) > 0 else None
+        pid = runtime.call(self.spec.runtime, "inspect", "--format", "{{.State.Pid}}", self.container)
+        return int(pid) if pid and pid.isdigit() and int(pid) > 0 else None
 
     def launch(self) -> None:
         """Finds (or pulls) the image, records its digest, and runs it.
@@ -145,20 +145,19 @@ class ContainerServer(ChildServer):
         """Runs `stop` with its grace, then `rm -f`, and proves that the container and its processes are gone.
 
         Raises:
-            ServerFault: the container or a process of it is still there.
+            ServerFault: the container still exists, or a process of it still runs.
         """
         if self._child is None:
             self._end_log()
             return StopReport("already_gone", 0.0)
         interrupt: KeyboardInterrupt | Interrupted | None = None
-        grace = self.spec.grace_s + STOP_MARGIN_S
         try:
             try:
                 self.processes()
-                self._call("stop", "-t", f"{grace:.0f}", self.container, timeout_s=grace + _CALL_S)
+                runtime.stop(self.spec.runtime, self.container, self.spec.grace_s + STOP_MARGIN_S)
             except (KeyboardInterrupt, Interrupted) as error:  # ends the grace
                 interrupt = error
-            self._call("rm", "-f", self.container)
+            runtime.remove(self.spec.runtime, self.container)
             client = ProcessTree(processes.identity_of(self._child.pid))
             report = stop_family(client, grace_s=5.0, reap=self._child.poll)
             self._prove_gone()
@@ -181,27 +180,23 @@ class ContainerServer(ChildServer):
             )
         if "@sha256:" not in self.spec.image:
             self.notes.append(
-                f"image {self.spec.image} is named by a tag, which can move; its digest is recorded"
+                f"image {self.spec.image} is given by a tag, which can move; its digest is recorded"
             )
         return self.spec.image
 
     def _digest(self, image: str) -> str | None:
         """The image's repository digest; pulls the image if it is missing."""
-        asked = (
-            "image",
-            "inspect",
-            "--format",
-            "{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}",
-        )
-        digest = self._call(*asked, image)
+        digest_of = "{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}"
+        inspect = ("image", "inspect", "--format", digest_of, image)
+        digest = runtime.call(self.spec.runtime, *inspect)
         if digest is None:
-            if self._call("version", "--format", "{{.Server.Version}}") is None:
+            if runtime.call(self.spec.runtime, "version", "--format", "{{.Server.Version}}") is None:
                 raise EnvironmentFault(
                     f"{self.spec.runtime} does not answer",
-                    fix=f"start its service, and see that `{self.spec.runtime} version` works for this user",
+                    fix=f"start its service, and check that `{self.spec.runtime} version` works for this user",
                 )
             pulled = self._pull(image)
-            digest = self._call(*asked, image)
+            digest = runtime.call(self.spec.runtime, *inspect)
             if not pulled or digest is None:
                 raise EnvironmentFault(
                     f"the image {image} is not available",
@@ -211,7 +206,7 @@ class ContainerServer(ChildServer):
         return digest
 
     def _pull(self, image: str) -> bool:
-        """Pulls an image; True if the runtime has it now. Raises EnvironmentFault after `PULL_S`."""
+        """Pulls an image; True if that succeeded. Raises EnvironmentFault after `PULL_S`."""
         log = self._open_log({})
         try:
             pulled = subprocess.run(
@@ -236,46 +231,36 @@ class ContainerServer(ChildServer):
         """Hugging Face cache, compile caches of this image, and the model if it is a path."""
         env = {**os.environ, **self.spec.env}
         key = re.sub(r"[^a-zA-Z0-9]+", "-", self.image_digest or "image")[-24:].strip("-")
-        kept = Path.home() / ".cache" / "rocbench" / key
+        caches = Path.home() / ".cache" / "rocbench" / key
         mounts = {str(hf_home(env).absolute()): HF_HOME}
         if hub_cache(env) != hf_home(env) / "hub":
             mounts[str(hub_cache(env).absolute())] = HF_HUB
-        mounts |= {str(kept / Path(inside).name): inside for inside in CACHES.values()}
+        mounts |= {str(caches / Path(inside).name): inside for inside in CACHES.values()}
         model = str(_with_blobs(Path(self.spec.model))) if self.spec.model.startswith("/") else None
         for folder in (*mounts, *([model] if model else ())):
             if ":" in folder:
                 raise InputError(
-                    f"{self.spec.runtime} takes no `:` in a folder that is mounted: it would be another place",
+                    f"{self.spec.runtime} cannot mount a folder with `:` in its path",
                     where=folder,
-                    fix="give the folder another name, or a link to it",
+                    fix="rename the folder, or give a link to it",
                 )
         for folder in mounts:
             try:
-                Path(folder).mkdir(parents=True, exist_ok=True)  # docker would make them as root
+                Path(folder).mkdir(parents=True, exist_ok=True)  # docker would create them as root
             except OSError as error:
                 raise EnvironmentFault(
-                    f"a folder to be mounted cannot be made: {error.strerror}",
+                    f"cannot create a folder to mount: {error.strerror}",
                     where=folder,
-                    fix="make it, or set HF_HOME to another",
+                    fix="create it, or set HF_HOME to another folder",
                 ) from None
         if model:
             mounts[model] = model
         return mounts
 
-    def _call(self, *words: str, timeout_s: float = _CALL_S) -> str | None:
-        """Output of a runtime command; None if it failed or hung."""
-        with suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(
-                [self.spec.runtime, *words], capture_output=True, text=True, timeout=timeout_s, check=False
-            )
-            if done.returncode == 0:
-                return done.stdout.strip()
-        return None
-
     def _prove_gone(self) -> None:
-        if self._call("ps", "-aq", "--filter", f"name=^/?{self.container}$"):
+        if runtime.exists(self.spec.runtime, self.container):
             raise ServerFault(
-                f"the container {self.container} is still there after rm -f",
+                f"the container {self.container} still exists after rm -f",
                 fix=f"end it by hand: {self.spec.runtime} rm -f {self.container}",
             )
         if self._family is not None:
@@ -294,11 +279,10 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _device_groups(devices: Sequence[str]) -> tuple[str, ...]:
-    """Groups that own the devices, as numbers: the image may name them otherwise or not at all."""
-    found = {Path(device).stat().st_gid for device in devices}
+    """Groups that own the devices, as numbers: the image may lack the names, or use them for other numbers."""
     nodes = Path("/dev/dri").glob("renderD*") if "/dev/dri" in devices else ()
-    found |= {node.stat().st_gid for node in nodes}
+    gids = {path.stat().st_gid for path in (*map(Path, devices), *nodes)}
     for name in ("video", "render"):
         with suppress(KeyError):
-            found.add(grp.getgrnam(name).gr_gid)
-    return tuple(str(gid) for gid in sorted(found - {0}))
+            gids.add(grp.getgrnam(name).gr_gid)
+    return tuple(str(gid) for gid in sorted(gids - {0}))

@@ -25,7 +25,7 @@ def leader_of(base_url: str, proc: Path = _PROC) -> int | None:
     sees other users' sockets.
     """
     where = baseurl.parse(base_url)
-    if not _is_here(where.host):
+    if not _is_local(where.host):
         return None
     pids = _holders(_sockets(where.port, proc), proc)
     rows = {pid: row for pid in pids if (row := processes.read_process(pid, proc)) is not None}
@@ -35,7 +35,7 @@ def leader_of(base_url: str, proc: Path = _PROC) -> int | None:
     return None if first is None or first.name in RELAYS else first.pid
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     """True if a host name or address belongs to this machine: only those can be bound."""
     with suppress(OSError, UnicodeError):
         for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
@@ -47,30 +47,30 @@ def _is_here(host: str) -> bool:
 
 def _sockets(port: int, proc: Path) -> set[str]:
     """Inodes of the sockets that listen on a port, by /proc/net/tcp (proc_net_tcp(5))."""
-    found = set()
+    inodes = set()
     for table in ("tcp", "tcp6"):
         with suppress(OSError, ValueError, IndexError):
             for line in (proc / "net" / table).read_text(encoding="ascii").splitlines()[1:]:
                 words = line.split()
                 if words[3] == _LISTENS and int(words[1].rpartition(":")[2], 16) == port:
-                    found.add(words[9])
-    return found
+                    inodes.add(words[9])
+    return inodes
 
 
 def _holders(inodes: set[str], proc: Path) -> set[int]:
     """Visible processes that have one of these sockets open."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    found = set()
-    for folder in proc.iterdir() if wanted else ():
+    targets = {f"socket:[{inode}]" for inode in inodes}
+    pids = set()
+    for folder in proc.iterdir() if targets else ():
         if folder.name.isdigit():
             with suppress(OSError):
-                if any(_target(link) in wanted for link in (folder / "fd").iterdir()):
-                    found.add(int(folder.name))
-    return found
+                if any(_target(link) in targets for link in (folder / "fd").iterdir()):
+                    pids.add(int(folder.name))
+    return pids
 
 
 def _target(link: Path) -> str:
     try:
         return str(link.readlink())
     except OSError:
-        return ""  # closed meanwhile
+        return ""  # closed in the meantime

@@ -19,7 +19,7 @@ import psutil
 from rocbench import processes
 from rocbench.errors import NodeFault
 from rocbench.redact import masked_argv
-from rocbench.server.state import no_plain_file, open_unlinked, removal, shared_dir, unwritable, user_name
+from rocbench.server.state import not_a_plain_file, open_unlinked, removal, shared_dir, unwritable, user_name
 
 _LOCKS = Path("/proc/locks")
 _TRIES = 20
@@ -62,10 +62,10 @@ def choose_gpus(count: int, available: Sequence[int]) -> tuple[int, ...]:
     holders = {gpu: _holder_of(f"gpu-{gpu}") for gpu in sorted(available)}
     free = [gpu for gpu, holder in holders.items() if holder is None]
     if len(free) < count:
-        who = ", ".join(dict.fromkeys(holder for holder in holders.values() if holder))
+        names = ", ".join(dict.fromkeys(holder for holder in holders.values() if holder))
         raise NodeFault(
             f"{count} GPUs are needed, {len(free)} of {len(available)} are free"
-            + (f"; held by {who}" if who else ""),
+            + (f"; held by {names}" if names else ""),
             fix="wait for the other server, or choose a smaller tensor parallel size",
         )
     if count == 0:
@@ -81,8 +81,8 @@ def _held(name: str, what: str, wait_s: float, *, shared: bool = False) -> Itera
     while (file := _locked(name, how)) is None:
         if time.monotonic() >= deadline:
             raise NodeFault(
-                f"{what} is held by {_who(name)}",
-                fix="wait until it ends, or end it; nothing was started",
+                f"{what} is held by {_holder_names(name)}",
+                fix="wait until it ends, or end it; bench has started nothing",
             )
         time.sleep(0.2)
     try:
@@ -98,10 +98,12 @@ def _locked(name: str, how: int) -> int | None:
         if not _try(path, file, how):
             os.close(file)
             return None
-        if _still_there(path, file):
+        if _is_at(path, file):
             return file
         os.close(file)
-    raise NodeFault(f"the lock {name} is removed again and again", fix=f"see what cleans {shared_dir()}")
+    raise NodeFault(
+        f"the lock {name} keeps being removed", fix=f"stop the program that cleans {shared_dir()}"
+    )
 
 
 def _open(name: str) -> tuple[Path, int]:
@@ -120,7 +122,7 @@ def _open(name: str) -> tuple[Path, int]:
                 _make(path)
         except OSError as error:
             raise _not_lockable(path, error) from None
-    raise no_plain_file(path)
+    raise not_a_plain_file(path)
 
 
 def _make(path: Path) -> None:
@@ -145,7 +147,7 @@ def _try(path: Path, file: int, how: int) -> bool:
     return True
 
 
-def _still_there(path: Path, file: int) -> bool:
+def _is_at(path: Path, file: int) -> bool:
     """True if the path still leads to this file: a cleaner of old files may have removed it."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(file))
@@ -155,12 +157,12 @@ def _still_there(path: Path, file: int) -> bool:
 
 def _not_lockable(path: Path, error: OSError) -> NodeFault:
     try:
-        whose = user_name(path.lstat().st_uid)
+        owner = user_name(path.lstat().st_uid)
     except OSError:
-        whose = "nobody known"
+        owner = "an unknown user"
     return NodeFault(
-        f"{path} (of {whose}) cannot be locked: {error.strerror}",
-        fix=f"{removal(whose)}, or set ROCBENCH_STATE to a folder on a local disk",
+        f"{path} (of {owner}) cannot be locked: {error.strerror}",
+        fix=f"{removal(owner)}, or set ROCBENCH_STATE to a folder on a local disk",
     )
 
 
@@ -168,12 +170,12 @@ def _holder_of(name: str) -> str | None:
     """The holder of a GPU; None without one. Simultaneous queries do not block each other."""
     path, file = _open(name)
     try:
-        return None if _try(path, file, fcntl.LOCK_SH) else _who(name)
+        return None if _try(path, file, fcntl.LOCK_SH) else _holder_names(name)
     finally:
         os.close(file)
 
 
-def _who(name: str) -> str:
+def _holder_names(name: str) -> str:
     _, file = _open(name)
     try:
         pids = _holders(os.fstat(file))
@@ -181,7 +183,7 @@ def _who(name: str) -> str:
         os.close(file)
     return (
         ", ".join(map(_holder, pids))
-        or "a run that is not seen from here (just ended, or in another container)"
+        or "a run that is not visible here (it has just ended, or runs in another container)"
     )
 
 
@@ -206,13 +208,13 @@ def _holders(file: os.stat_result, table: Path = _LOCKS) -> list[int]:
 def _holder(pid: int) -> str:
     """`alice (uid 1001), pid 4711: bench sweep nightly, since 2026-03-01 01:17`, all but the words from the kernel."""
     uid = processes.user_of(pid)
-    who = "another user" if uid is None else user_name(uid)
+    user = "another user" if uid is None else user_name(uid)
     words = " ".join(_words(processes.arguments(pid)))
     since = ""
     with suppress(psutil.Error, OSError):
         began = datetime.datetime.fromtimestamp(psutil.Process(pid).create_time()).astimezone()
         since = f", since {began:%Y-%m-%d %H:%M}"
-    return f"{who}, pid {pid}{f': {words}' if words else ''}{since}"
+    return f"{user}, pid {pid}{f': {words}' if words else ''}{since}"
 
 
 def _words(argv: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from rocbench import processes
 from rocbench.errors import NodeFault, ServerFault
 from rocbench.probe.checks import Check, judged
 from rocbench.processes import ProcessIdentity, ProcessTree
+from rocbench.server import runtime
 from rocbench.server.spec import GRACE_S, Runtime, ServerSpec, StopReport
 from rocbench.server.state import open_unlinked, opened_state_dir, unwritable, user_name
 from rocbench.server.stop import stop_family
@@ -119,7 +119,7 @@ def find() -> tuple[Orphan, ...]:
             orphan = None if record is None else orphan_of(record)
             if orphan is None:
                 continue
-            if orphan.members or _container_lives(orphan.record):
+            if orphan.members or _container_exists(orphan.record):
                 living.append(orphan)
             else:
                 with suppress(OSError):
@@ -142,10 +142,9 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
         )
     _check_permitted(orphan)
     if record.container:
-        grace = f"{grace_s:.0f}"
-        for words in (("stop", "-t", grace, record.container), ("rm", "-f", record.container)):
-            _call(record.runtime, *words, timeout_s=grace_s + 60)
-        if _container_lives(record):
+        runtime.stop(record.runtime, record.container, grace_s)
+        runtime.remove(record.runtime, record.container)
+        if runtime.exists(record.runtime, record.container):
             raise ServerFault(
                 f"the container {record.container} does not end",
                 fix=f"end it by hand: {record.runtime} rm -f {record.container}",
@@ -201,19 +200,8 @@ def _check_permitted(orphan: Orphan) -> None:
         raise NodeFault(f"{orphan.text()} runs as {names}", fix="let that user, or root, end it")
 
 
-def _container_lives(record: Record) -> bool:
-    if not record.container:
-        return False
-    listed = _call(record.runtime, "ps", "-aq", "--filter", f"name=^/?{record.container}$", timeout_s=60)
-    return bool(listed.strip())
-
-
-def _call(runtime: Runtime, *words: str, timeout_s: float) -> bytes:
-    """Output of a container runtime's command; empty if it failed to run or hung."""
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run([runtime, *words], capture_output=True, timeout=timeout_s, check=False)
-        return done.stdout
-    return b""
+def _container_exists(record: Record) -> bool:
+    return bool(record.container) and runtime.exists(record.runtime, record.container)
 
 
 # --- the records

@@ -1,4 +1,4 @@
-"""A free TCP port, or the holder of a taken one."""
+"""Choose a free TCP port, or name the holder of a port in use."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def check_port(host: str, port: int) -> None:
     """Checks that a port can be bound.
 
     Raises:
-        NodeFault: it is taken; the message names its holder if the kernel shows it.
+        NodeFault: it is in use; the message names its holder if the kernel shows it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As in servers; without it a port in TIME_WAIT of the last server would look taken.
+        # Servers set it too; without it, a port in TIME_WAIT of the last server would seem to be in use.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise NodeFault(
                 f"port {port} on {host} cannot be bound ({error.strerror}); {holder(port)}",
-                fix="stop that process, or leave the port out so that a free one is chosen",
+                fix="stop that process, or omit the port: bench then chooses a free one",
             ) from error
 
 
@@ -50,13 +50,13 @@ def holder(port: int) -> str:
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
-        return "its holder cannot be seen without root"
+        return "only root can see its holder"
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             if connection.pid is None:
                 return "held by another user's process"
             return f"held by pid {connection.pid} ({_command(connection.pid)})"
-    return "no listening process seen"
+    return "no listening process is visible"
 
 
 def _command(pid: int) -> str:

@@ -27,20 +27,20 @@ def check_model(spec: ServerSpec, environ: Mapping[str, str] | None = None) -> N
     if model.startswith(("/", "./", "../", "~")):
         if not Path(model).expanduser().exists():
             raise EnvironmentFault(
-                f"there is no model at {model}", fix="check the path; it must hold config.json"
+                f"there is no model at {model}", fix="check the path; it must contain config.json"
             )
         return
     if Path(model).exists() or "/" not in model or is_cached(model, env):
         return
     if env.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise EnvironmentFault(
-            f"{model} is not in the cache {hub_cache(env)}, and HF_HUB_OFFLINE forbids to download it",
+            f"{model} is not in the cache {hub_cache(env)}, and HF_HUB_OFFLINE forbids the download",
             fix="download it first, or unset HF_HUB_OFFLINE",
         )
     if spec.gated and not token(env):
         raise EnvironmentFault(
             f"{model} is gated and HF_TOKEN is not set",
-            fix="accept its licence on its page and export HF_TOKEN (it is never written anywhere)",
+            fix="accept its licence on its page and export HF_TOKEN (bench never writes it to a file)",
         )
     _check_space(spec, env)
 
@@ -75,10 +75,10 @@ def _check_space(spec: ServerSpec, env: Mapping[str, str]) -> None:
     if spec.weight_bytes is None:
         return
     folder = hub_cache(env)
-    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
-    free = shutil.disk_usage(there).free
+    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+    free = shutil.disk_usage(existing).free
     if free < _MARGIN * spec.weight_bytes:
         raise NodeFault(
-            f"{spec.model} needs {size(spec.weight_bytes)}, {there} has {size(free)} free",
+            f"{spec.model} needs {size(spec.weight_bytes)}, {existing} has {size(free)} free",
             fix="free space, or set HF_HOME to a larger disk",
         )

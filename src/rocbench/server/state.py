@@ -18,9 +18,9 @@ from typing import BinaryIO
 from rocbench import private
 from rocbench.errors import NodeFault
 
-_EVERYBODYS = "/var/tmp"  # noqa: S108 - all users of a node need the same place
+_SHARED = "/var/tmp"  # noqa: S108 - all users of a node need the same place
 _VARIABLE = "ROCBENCH_STATE"
-_OURS_ONLY = 0o700
+_PRIVATE = 0o700
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISDIR, "a folder"),
@@ -40,14 +40,14 @@ def shared_dir() -> Path:
     """
     named = os.environ.get(_VARIABLE)
     if not named:
-        return Path(_EVERYBODYS)
+        return Path(_SHARED)
     path = Path(named)
     try:
-        path.mkdir(_OURS_ONLY, parents=True, exist_ok=True)
-        found = path.lstat()
+        path.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        status = path.lstat()
     except OSError as error:
         raise unwritable(path, error) from None
-    if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
         raise _foreign(path)
     return path.resolve()
 
@@ -66,8 +66,8 @@ def state_dir() -> Path:
 def opened_state_dir() -> Iterator[tuple[Path, int]]:
     """The same folder with an open descriptor, so that it cannot be swapped. Raises NodeFault."""
     path = shared_dir()
-    found = path.stat()
-    if str(path) == _EVERYBODYS or found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
+    status = path.stat()
+    if str(path) == _SHARED or status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
         path = path / f"rocbench-{os.geteuid()}"
         make_own(path)
     folder = _opened(path)
@@ -90,13 +90,13 @@ def make_own(path: Path, *, named_by: str = _VARIABLE) -> None:
     """
     try:
         with suppress(FileExistsError):
-            path.mkdir(_OURS_ONLY)
+            path.mkdir(_PRIVATE)
     except OSError as error:
         raise unwritable(path, error, named_by) from None
     folder = _opened(path, named_by)
     try:
-        if stat.S_IMODE(os.fstat(folder).st_mode) != _OURS_ONLY:
-            os.fchmod(folder, _OURS_ONLY)
+        if stat.S_IMODE(os.fstat(folder).st_mode) != _PRIVATE:
+            os.fchmod(folder, _PRIVATE)
     finally:
         os.close(folder)
 
@@ -129,13 +129,13 @@ def open_unlinked(path: Path | str, flags: int, *, folder: int | None = None) ->
         file = os.open(path, flags | more, 0o600, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise no_plain_file(path, folder) from None
+            raise not_a_plain_file(path, folder) from None
         raise
-    found = os.fstat(file)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+    status = os.fstat(file)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
         return file
     os.close(file)
-    raise no_plain_file(path, folder)
+    raise not_a_plain_file(path, folder)
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -147,17 +147,17 @@ def open_log(path: Path) -> BinaryIO:
     return os.fdopen(file, "ab")
 
 
-def no_plain_file(path: Path | str, folder: int | None = None) -> NodeFault:
+def not_a_plain_file(path: Path | str, folder: int | None = None) -> NodeFault:
     """The error for a path that should be a plain file and is not."""
-    what, whose = _who_put_what(path, folder)
-    return NodeFault(f"{path} is {what} of {whose}, where a plain file is expected", fix=removal(whose))
+    kind, owner = _kind_and_owner(path, folder)
+    return NodeFault(f"{path} is {kind} of {owner}, where a plain file is expected", fix=removal(owner))
 
 
 def unwritable(path: Path, error: OSError | None = None, named_by: str = _VARIABLE) -> NodeFault:
     """The error for a state folder that cannot be written."""
     return NodeFault(
         f"{path} cannot be written{f': {error.strerror}' if error else ''}",
-        fix=f"set {named_by} to a folder that you may write, with room in it (mode 1777 where users share it)",
+        fix=f"set {named_by} to a folder that you may write, with free space (mode 1777 if users share it)",
     )
 
 
@@ -169,28 +169,28 @@ def user_name(uid: int) -> str:
 
 
 def _foreign(path: Path, error: OSError | None = None, named_by: str = _VARIABLE) -> NodeFault:
-    what, whose = _who_put_what(path)
-    why = f" ({error.strerror})" if error else ""
+    kind, owner = _kind_and_owner(path)
+    reason = f" ({error.strerror})" if error else ""
     return NodeFault(
-        f"{path} is {what} of {whose}, not a folder of yours{why}",
-        fix=f"{removal(whose)}, or set {named_by} to a folder of your own",
+        f"{path} is {kind} of {owner}, not a folder of yours{reason}",
+        fix=f"{removal(owner)}, or set {named_by} to a folder that you own",
     )
 
 
-def removal(whose: str) -> str:
+def removal(owner: str) -> str:
     """The advice for a user's file that is in the way."""
-    if whose == user_name(os.geteuid()):
+    if owner == user_name(os.geteuid()):
         return "remove it"
-    return f"let {whose} remove it" if whose == user_name(0) else f"let {whose} or root remove it"
+    return f"let {owner} remove it" if owner == user_name(0) else f"let {owner} or root remove it"
 
 
-def _who_put_what(path: Path | str, folder: int | None = None) -> tuple[str, str]:
+def _kind_and_owner(path: Path | str, folder: int | None = None) -> tuple[str, str]:
     """Kind and owner of the object at a path."""
     try:
-        found = os.lstat(path) if folder is None else os.lstat(path, dir_fd=folder)
+        status = os.lstat(path, dir_fd=folder)
     except OSError:
-        return "gone", "somebody"
-    what = next((name for fits, name in _KINDS if fits(found.st_mode)), "a device")
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-        what = "a file of several names"
-    return what, user_name(found.st_uid)
+        return "a removed file", "an unknown user"
+    kind = next((name for fits, name in _KINDS if fits(status.st_mode)), "a device")
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        kind = "a file of several names"
+    return kind, user_name(status.st_uid)

@@ -55,7 +55,7 @@ def stop_family(
     if members:
         raise ServerFault(
             f"processes {_names(members)} of the server still run {KILL_WAIT_S:.0f} s after SIGKILL",
-            fix="they are stuck in the kernel, as under a hung GPU driver: look at dmesg, reset the GPU or reboot",
+            fix="they hang in the kernel, for example in a GPU driver: read dmesg, then reset the GPU or reboot",
         ) from interrupt
     if interrupt is not None:
         raise interrupt
@@ -63,13 +63,12 @@ def stop_family(
 
 
 def _terminate(family: ProcessTree, members: Sequence[ProcessIdentity]) -> None:
-    asked = [family.leader] if family.leader in members else members
-    for member in asked:
+    for member in [family.leader] if family.leader in members else members:
         signal_one(member, signal.SIGTERM)
 
 
 def signal_one(identity: ProcessIdentity, number: signal.Signals) -> None:
-    """Sends a signal to this process, not to a later one with the same pid."""
+    """Sends a signal to this process, never to a later one with the same pid."""
     if processes.is_alive(identity):
         with suppress(ProcessLookupError):
             os.kill(identity.pid, number)

@@ -24,11 +24,11 @@ _NAMES = (
 )
 _ASK = (
     "import importlib.metadata as m, json\n"
-    "found = {}\n"
+    "versions = {}\n"
     f"for name in {_NAMES!r}:\n"
-    "    try: found[name] = m.version(name)\n"
+    "    try: versions[name] = m.version(name)\n"
     "    except m.PackageNotFoundError: pass\n"
-    "print(json.dumps(found))"
+    "print(json.dumps(versions))"
 )
 
 
@@ -60,9 +60,7 @@ def packages_of(running: RunningServer) -> dict[str, str]:
         argv = []
     out = run(argv, timeout_s=30.0) if argv else None
     try:
-        found = json.loads(out or "{}")
+        versions = json.loads(out or "{}")
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
         return {}
-    return {str(name): str(version) for name, version in found.items()}
+    return {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}

@@ -14,17 +14,17 @@ from rocbench.errors import InputError
 _ROCR, _HIP = "ROCR_VISIBLE_DEVICES", ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
-def visible_gpus(env: Mapping[str, str], there: int) -> tuple[int, ...]:
-    """GPUs, by node index, that a process with this environment sees on a node with `there` GPUs.
+def visible_gpus(env: Mapping[str, str], gpus: int) -> tuple[int, ...]:
+    """GPUs, by node index, that a process with this environment sees on a node with this number of GPUs.
 
     Raises:
         InputError: a GPU is given by its UUID.
     """
-    seen = _picked(range(there), env, _ROCR)
+    seen = _picked(range(gpus), env, _ROCR)
     return _picked(seen, env, next((name for name in _HIP if env.get(name)), ""))
 
 
-def told(env: Mapping[str, str]) -> str:
+def hiding(env: Mapping[str, str]) -> str:
     """The variables that hide GPUs, for a message."""
     return ", ".join(f"{name}={env[name]}" for name in (_ROCR, *_HIP) if env.get(name))
 
@@ -43,7 +43,9 @@ def _picked(gpus: Sequence[int], env: Mapping[str, str], name: str) -> tuple[int
     picked: list[int] = []
     for word in env[name].split(",") if env.get(name) else ():
         if word.strip().startswith("GPU-"):
-            raise InputError(f"names a GPU by its UUID: {word.strip()}", where=f"${name}", fix="give indices")
+            raise InputError(
+                f"the GPU {word.strip()} is given by its UUID", where=f"${name}", fix="give indices"
+            )
         if not word.strip().isdigit() or int(word) >= len(gpus):
             return tuple(picked)
         picked.append(gpus[int(word)])

@@ -40,14 +40,14 @@ def wait_idle(
             for gpu, (taken, _) in used.items():
                 _idle[gpu] = min(taken, _idle.get(gpu, taken))
             return
-        told = ", ".join(f"GPU {gpu}: {size(taken)}" for gpu, taken in held.items())
+        amounts = ", ".join(f"GPU {gpu}: {size(taken)}" for gpu, taken in held.items())
         if time.monotonic() >= deadline:
             raise NodeFault(
-                f"GPU memory is still in use {timeout_s:.0f} s after the last server ({told}); {_holders(held)}",
-                fix="end those processes; memory that no process holds comes back with a GPU reset or a reboot",
+                f"GPU memory is still in use {timeout_s:.0f} s after the last server ({amounts}); {_holders(held)}",
+                fix="end those processes; a GPU reset or a reboot frees memory that no process holds",
             )
         if on_progress:
-            on_progress(f"waiting for GPU memory ({told})", None)
+            on_progress(f"waiting for GPU memory ({amounts})", None)
         time.sleep(_POLL_S)
 
 
@@ -58,14 +58,14 @@ def _limit(gpu: int, total: float) -> float:
 def _used(gpus: Sequence[int]) -> dict[int, tuple[float, float]]:
     """GPU to (bytes in use, total bytes); empty if it cannot be read."""
     rows = amd_smi.ask("metric", "-m") if amd_smi.available() else None
-    found = {}
+    memory = {}
     for row in rows or []:
         gpu = row["gpu"]
         taken = amd_smi.number(row, "mem_usage", "used_vram")
         total = amd_smi.number(row, "mem_usage", "total_vram")
         if taken is not None and total and (not gpus or gpu in gpus):
-            found[gpu] = (taken * 1024**2, total * 1024**2)
-    return found
+            memory[gpu] = (taken * 1024**2, total * 1024**2)
+    return memory
 
 
 def _holders(held: dict[int, float]) -> str:

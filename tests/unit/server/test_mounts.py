@@ -35,15 +35,15 @@ def test_cache_of_the_hub(mounts, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "models"))
     assert mounts()[f"{tmp_path}/models"] == "/cache/hub"
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFault, match="cannot be made"):
+    with pytest.raises(EnvironmentFault, match="cannot create a folder to mount"):
         mounts(HF_HOME=f"{tmp_path}/file/hf")
 
 
 def test_a_folder_that_would_be_another_place(mounts, tmp_path):
     """docker splits at the colon."""
-    with pytest.raises(InputError, match="takes no `:`"):
+    with pytest.raises(InputError, match="cannot mount a folder with `:`"):
         mounts("/models/a:/etc")
-    with pytest.raises(InputError, match="takes no `:`"):
+    with pytest.raises(InputError, match="cannot mount a folder with `:`"):
         mounts(HF_HOME=f"{tmp_path}:/etc")
 
 

@@ -24,7 +24,7 @@ def everybodys(tmp_path, monkeypatch):
     folder = tmp_path / "everybodys"
     folder.mkdir()
     folder.chmod(0o1777)
-    monkeypatch.setattr(state, "_EVERYBODYS", str(folder))
+    monkeypatch.setattr(state, "_SHARED", str(folder))
     monkeypatch.delenv("ROCBENCH_STATE", raising=False)
     return folder
 

@@ -167,7 +167,7 @@ def end_or_refuse(orphan: Orphan, *, reap_it: bool, tell: Callable[[str], None])
         tell(f"left alone: {orphan.doubt}")
         return
     if not reap_it:
-        raise NodeFault(f"an earlier bench left a server behind: {orphan.text()}", fix="end it with --reap")
+        raise NodeFault(f"an earlier bench left a server behind: {orphan.text()}", fix="stop it with --reap")
     tell(f"ending a server that an earlier bench left behind: {orphan.text()}")
     reap(orphan, grace_s=GRACE_S)
 

@@ -63,7 +63,7 @@ def test_chosen_among_the_visible(gpus):
     """Of a shared node a server takes no other GPUs than its user's."""
     assert gpus("qwen3-235b", "4,5,6,7") == (4, 5, 6, 7)
     with pytest.raises(
-        NodeFault, match=r"the plan needs 4 GPUs, 2 of 8 can be seen \(HIP_VISIBLE_DEVICES=4,5\)"
+        NodeFault, match=r"the plan needs 4 GPUs, 2 of 8 are visible \(HIP_VISIBLE_DEVICES=4,5\)"
     ):
         gpus("qwen3-235b", "4,5")
     with pytest.raises(NodeFault, match="the plan needs GPUs 0, 1, 2, 3"):

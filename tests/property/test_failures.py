@@ -6,7 +6,7 @@ import pytest
 
 from rocbench.probe.loglines import Severity, entry
 from rocbench.probe.logwatch import kind_of
-from rocbench.server.failures import known, root_cause, signatures, telling_line
+from rocbench.server.failures import exception_line, known, root_cause, signatures
 
 PROCESS = ("", "(EngineCore_DP0 pid=272) ", "(EngineCore_DP0 pid=272) (Worker_TP0 pid=30) ")
 STAMP = "2026-01-20 10:00:00,123"
@@ -69,7 +69,7 @@ def test_talk_is_no_cause(signature):
         lines += talked_of(text)
 
     assert {line: found.signature.id for line in lines if (found := root_cause([line]))} == {}
-    assert telling_line(["ValueError: true", *lines]) == "ValueError: true"
+    assert exception_line(["ValueError: true", *lines]) == "ValueError: true"
 
 
 @pytest.mark.parametrize("signature", signatures(), ids=lambda signature: signature.id)

@@ -43,7 +43,7 @@ class Session:
     secrets: tuple[str, ...] = ()
     """Values to mask in the server's output."""
     notes: list[str] = field(default_factory=list)
-    first_answers: changes.Told = field(default_factory=changes.Told)
+    first_answers: changes.ServerIdentity = field(default_factory=changes.ServerIdentity)
     """The identity that the server reported at the start of the session."""
     measured: bool = False
     """True if a cell was measured on the server."""
@@ -196,7 +196,7 @@ def _sameness(session_: Session, scraper: scrape.Scraper, ended_by: str, *, died
     bench watches the process of a server that it started; it knows another's only by the server's answers.
     """
     answering = ended_by not in {"interrupted", "server_unresponsive", "server_died"}
-    now = changes.ask(session_.running, session_.secrets) if answering else changes.Told()
+    now = changes.ask(session_.running, session_.secrets) if answering else changes.ServerIdentity()
     evidence = _changes(session_, scraper.samples, now)
     attached = session_.running.spec.kind == "attached"
     restarted = counters.restarted(scraper.samples) if attached else False
@@ -219,7 +219,7 @@ def replaced(session_: Session) -> str:
     return "; ".join(_changes(session_, [reading] if reading else [], now))
 
 
-def _changes(session_: Session, samples: Sequence[ServerSample], now: changes.Told) -> list[str]:
+def _changes(session_: Session, samples: Sequence[ServerSample], now: changes.ServerIdentity) -> list[str]:
     """Evidence, as text, that another server answers now."""
     evidence = changes.differences(session_.first_answers, now)
     if counters.restarted([*session_.previous, *samples]):

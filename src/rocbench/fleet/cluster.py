@@ -1,4 +1,4 @@
-"""The Ray cluster: joining it, its nodes by name, and the resources that give a task a node of its own."""
+"""The Ray cluster: joining it, its nodes by name, and the resources that give a task a whole node."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def ray() -> Any:
 
 @contextmanager
 def joined(address: str | None) -> Iterator[Any]:
-    """Yield the library, joined to a cluster; leave the cluster at the end unless the caller had joined it
-    before.
+    """Yield the library, joined to a cluster; at the end, leave the cluster unless the process had joined before.
 
     Args:
         address: `HOST:PORT` of the head, or None for the cluster that this machine is part of.
@@ -61,9 +60,9 @@ def joined(address: str | None) -> Iterator[Any]:
             namespace="rocbench",
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EnvironmentFault(
-            f"no Ray cluster answers: {said}",
+            f"no Ray cluster answers: {reason}",
             where=address or "this machine",
             fix="start one with `ray start --head`, or give --address HOST:PORT",
         ) from None
@@ -77,39 +76,27 @@ def nodes() -> list[Node]:
     """Return the live nodes, by name."""
     alive = [entry for entry in ray().nodes() if entry["Alive"]]
     hosts = collections.Counter(entry["NodeManagerHostname"] for entry in alive)
-    found = [
-        Node(
-            entry["NodeID"],
-            named(
-                entry["NodeManagerHostname"], entry["NodeID"], shared=hosts[entry["NodeManagerHostname"]] > 1
-            ),
-            entry["NodeManagerAddress"],
-            entry["Resources"],
-        )
-        for entry in alive
-    ]
-    return sorted(found, key=lambda node: node.name)
+    live = []
+    for entry in alive:
+        host, node_id = entry["NodeManagerHostname"], entry["NodeID"]
+        name = f"{host}/{node_id[:8]}" if hosts[host] > 1 else host
+        live.append(Node(node_id, name, entry["NodeManagerAddress"], entry["Resources"]))
+    return sorted(live, key=lambda node: node.name)
 
 
-def named(host: str, node_id: str, *, shared: bool) -> str:
-    """Return a node's name: its host's name, and the Ray node's own id if the host has several."""
-    return f"{host}/{node_id[:8]}" if shared else host
-
-
-def here() -> str:
+def own_id() -> str:
     """Return the Ray id of this process's node."""
     return str(ray().get_runtime_context().get_node_id())
 
 
-def demand(plan: Plan, resource: str | None, found: list[Node]) -> dict[str, Any]:
-    """Return the resources of a task: a named resource, else all GPUs or all CPUs of a node, to have no
-    neighbour.
+def demand(plan: Plan, resource: str | None, live: list[Node]) -> dict[str, Any]:
+    """Return the resources of a task: a named resource, else all GPUs or all CPUs of a node, without a neighbour.
 
     Raises:
         InputError: no node has it.
     """
     if resource is not None:
-        if not any(node.resources.get(resource, 0) >= 1 for node in found):
+        if not any(node.resources.get(resource, 0) >= 1 for node in live):
             raise InputError(
                 f"no node of the cluster has the resource {resource!r}",
                 where="--resource",
@@ -122,16 +109,16 @@ def demand(plan: Plan, resource: str | None, found: list[Node]) -> dict[str, Any
         and hardware is not None
         and hardware.gpu is not None
     ):
-        if not any(node.resources.get("GPU", 0) >= hardware.gpus for node in found):
+        if not any(node.resources.get("GPU", 0) >= hardware.gpus for node in live):
             raise InputError(
                 f"no node of the cluster has {hardware.gpus} GPUs",
                 where=hardware.name,
-                fix="give --resource NAME if its nodes do not tell Ray of their GPUs, or another --hardware",
+                fix="give --resource NAME if its nodes do not report their GPUs to Ray, or another --hardware",
             )
         return {"num_cpus": 0, "num_gpus": hardware.gpus}
-    cpus = [node.resources["CPU"] for node in found if node.resources.get("CPU", 0) >= 1]
+    cpus = [node.resources["CPU"] for node in live if node.resources.get("CPU", 0) >= 1]
     if not cpus:
         raise InputError(
-            "no node of the cluster has a CPU to give", fix="name what they have: --resource NAME"
+            "no node of the cluster has a CPU for Ray", fix="name a resource that they have: --resource NAME"
         )
     return {"num_cpus": int(min(cpus))}

@@ -18,7 +18,7 @@ from rocbench.conduct.run import Outcome, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault, InputError, Interrupted, NodeFault
 from rocbench.fleet import cluster
 from rocbench.fleet.cluster import Node
-from rocbench.fleet.messages import Begun, Envelope, Job, Line, Measured, NodeEnded, Note
+from rocbench.fleet.messages import Begun, Envelope, Job, Line, Measured, Message, NodeEnded, Note
 from rocbench.plan import shards
 from rocbench.plan.planned import Plan
 from rocbench.redact import cut, redacted
@@ -74,24 +74,26 @@ def run_on_ray(plan: Plan, options: RunOptions, fleet: FleetOptions, screen: Scr
         Interrupted: after every node has stopped its server and returned its measurements.
     """
     if fleet.aa_nodes and options.resume:
-        raise InputError("--aa-nodes cannot be resumed", fix="start it anew")
+        raise InputError("--aa-nodes cannot be resumed", fix="start a new run")
     with cluster.joined(fleet.address):
-        found = cluster.nodes()
-        demand = cluster.demand(plan, fleet.resource, found)
-        fitting = [node for node in found if _fits(node, demand)]
+        nodes = cluster.nodes()
+        demand = cluster.demand(plan, fleet.resource, nodes)
+        fitting = [node for node in nodes if _fits(node, demand)]
         pieces = _on_every_node(plan, fitting) if fleet.aa_nodes else _pieces(plan)
         screen.note(
             f"{len(pieces)} pieces on {len(fitting)} nodes: {', '.join(node.name for node in fitting)}"
         )
-        executor = Executor(options, screen, pieces, demand, {node.node_id: node.name for node in found})
+        executor = Executor(options, screen, pieces, demand, {node.node_id: node.name for node in nodes})
         outcome = run_plan(plan, options, screen, executor.run)
         executor.raise_failed()
         return outcome
 
 
 def _fits(node: Node, demand: dict[str, Any]) -> bool:
-    asked = {"CPU": demand.get("num_cpus", 0), "GPU": demand.get("num_gpus", 0)} | demand.get("resources", {})
-    return all(node.resources.get(name, 0) >= amount for name, amount in asked.items())
+    needed = {"CPU": demand.get("num_cpus", 0), "GPU": demand.get("num_gpus", 0)} | demand.get(
+        "resources", {}
+    )
+    return all(node.resources.get(name, 0) >= amount for name, amount in needed.items())
 
 
 def _pieces(plan: Plan) -> list[Piece]:
@@ -103,7 +105,7 @@ def _pieces(plan: Plan) -> list[Piece]:
 
 
 def _on_every_node(plan: Plan, nodes: Sequence[Node]) -> list[Piece]:
-    """Return the whole plan for each node; repeats are numbered on, so that each measurement is unique."""
+    """Return the whole plan for each node; their repeats are numbered consecutively, so each measurement is unique."""
     most = max((run.repeat for launch in plan.launches for run in launch.runs), default=0)
     if plan.sweep.until is not None or plan.sweep.search is not None:
         raise InputError(
@@ -120,8 +122,8 @@ def _on_every_node(plan: Plan, nodes: Sequence[Node]) -> list[Piece]:
             )
             for launch in plan.launches
         )
-        here = replace(plan, groups=tuple(groups.values()), launches=launches)
-        pieces.append(Piece(f"aa-{index + 1}", here, node))
+        on_node = replace(plan, groups=tuple(groups.values()), launches=launches)
+        pieces.append(Piece(f"aa-{index + 1}", on_node, node))
     return pieces
 
 
@@ -152,15 +154,15 @@ class Executor:
         self._conductor = conductor
         with guard.draining() as stop:
             for piece in sorted(
-                self._pieces.values(), key=lambda one: not self._lacking(one, with_late=False)
+                self._pieces.values(), key=lambda piece: not self._incomplete(piece, with_late=False)
             ):
-                if self._lacking(piece):
+                if self._incomplete(piece):
                     self._hand_out(piece)
             while tasks := [piece.task for piece in self._pieces.values() if piece.task is not None]:
                 done, _ = self._ray.wait(tasks, num_returns=1, timeout=LOOK_EVERY_S, fetch_local=False)
-                self._take_in()
+                self._receive_all()
                 for piece in [piece for piece in self._pieces.values() if piece.task in done]:
-                    self._over(piece)
+                    self._end(piece)
                 self._show()
                 if stop.is_set() and not self._stopping:
                     self._stop()
@@ -177,12 +179,12 @@ class Executor:
         if self._failed:
             raise EnvironmentFault(
                 "\n".join(error.text() for error in self._failed),
-                fix=f"what was measured is in {self._conductor.folder.path}; --resume it when nodes are well",
+                fix=f"the measurements so far are in {self._conductor.folder.path}; --resume it when the nodes work",
             )
 
     # --- handing out
 
-    def _lacking(self, piece: Piece, *, with_late: bool = True) -> bool:
+    def _incomplete(self, piece: Piece, *, with_late: bool = True) -> bool:
         conductor = self._conductor
         return any(
             launch.searches or conductor.todo(launch, with_late=with_late) for launch in piece.plan.launches
@@ -190,8 +192,8 @@ class Executor:
 
     def _hand_out(self, piece: Piece) -> None:
         folder, redo = self._conductor.folder, self._conductor.redo
-        mine = {group.model for group in piece.plan.groups}
-        measured = [row for row in folder.rows if row.get("model") in mine and row.key not in redo]
+        models = {group.model for group in piece.plan.groups}
+        measured = [row for row in folder.rows if row.get("model") in models and row.key not in redo]
         job = Job(
             piece=piece.name,
             attempt=piece.attempt,
@@ -209,14 +211,14 @@ class Executor:
             shown=more(),
         )
         piece.ended, piece.at, piece.line = None, "", "waiting for a node"
-        asked = {**self._demand, "max_retries": 0, "name": f"rocbench {piece.name}"}
-        where = piece.node or self._well(piece)
-        if where is not None:
+        options = {**self._demand, "max_retries": 0, "name": f"rocbench {piece.name}"}
+        node = piece.node or self._other_node(piece)
+        if node is not None:
             affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-            asked["scheduling_strategy"] = affinity(node_id=where.node_id, soft=False)
-        piece.task = self._ray.remote(_task).options(**asked).remote(job, self._inbox)
+            options["scheduling_strategy"] = affinity(node_id=node.node_id, soft=False)
+        piece.task = self._ray.remote(_task).options(**options).remote(job, self._inbox)
 
-    def _well(self, piece: Piece) -> Node | None:
+    def _other_node(self, piece: Piece) -> Node | None:
         """Return a node that has not refused the piece, if another one has."""
         if not piece.sick:
             return None
@@ -225,22 +227,22 @@ class Executor:
     def _stop(self) -> None:
         """Ask every node to stop as Ctrl-C would: loads drain, servers end, measurements are returned."""
         self._stopping = True
-        self._screen.note("stopping every node; what was measured comes in first")
+        self._screen.note("stopping every node; their measurements are collected first")
         for piece in self._pieces.values():
             if piece.task is not None:
                 self._ray.cancel(piece.task, force=False)
 
     # --- collecting
 
-    def _take_in(self) -> None:
-        for envelope in self._ray.get(self._inbox.empty.remote()):
+    def _receive_all(self) -> None:
+        for envelope in self._ray.get(self._inbox.take.remote()):
             piece = self._pieces[envelope.piece]
             if envelope.attempt == piece.attempt:
-                self._heard(piece, envelope)
+                self._receive(piece, envelope)
 
-    def _heard(self, piece: Piece, envelope: Envelope) -> None:
+    def _receive(self, piece: Piece, envelope: Envelope) -> None:
         folder = self._conductor.folder
-        match envelope.word:
+        match envelope.message:
             case Begun(node, manifest):
                 piece.at = node
                 folder.log(now(), "piece_begun", piece=piece.name, node=node, attempt=piece.attempt + 1)
@@ -253,23 +255,23 @@ class Executor:
             case Measured(identity, row, parts):
                 row = folder.write_cell(identity, row | {"moved": "; ".join(piece.moves) or None}, parts)
                 self._conductor.redo.discard(row.key)
-                said = {name: row.get(name) for name in ("node", "valid", "reasons")}
-                folder.log(now(), "cell", cell=row["key"], repeat=row["repeat"], **said)
+                facts = {name: row.get(name) for name in ("node", "valid", "reasons")}
+                folder.log(now(), "cell", cell=row["key"], repeat=row["repeat"], **facts)
                 self._screen.row(row)
             case NodeEnded() as ended:
                 piece.ended = ended
 
-    def _over(self, piece: Piece) -> None:
-        """A piece's task is over: it ended by itself, or its node died."""
-        why = self._why(piece)
-        if why is None:
+    def _end(self, piece: Piece) -> None:
+        """Handle the end of a piece's task: its work is done, or its node died."""
+        reason = self._reason(piece)
+        if reason is None:
             until = time.monotonic() + AFTER_ENDED_S
             while piece.ended is None and time.monotonic() < until:
-                self._take_in()
-        self._take_in()
+                self._receive_all()
+        self._receive_all()
         piece.task = None
         if piece.ended is None:
-            self._died(piece, why or "it ended without a word")
+            self._died(piece, reason or "it ended without a message")
             return
         folder = self._conductor.folder
         if piece.ended.servers:
@@ -285,8 +287,8 @@ class Executor:
         elif error is not None and not isinstance(error, Interrupted):
             self._failed.append(error)
 
-    def _why(self, piece: Piece) -> str | None:
-        """Return why a task did not end by itself."""
+    def _reason(self, piece: Piece) -> str | None:
+        """Return the reason for which a task ended before its work was done; None if it was done."""
         try:
             self._ray.get(piece.task)
         except self._ray.exceptions.TaskCancelledError:
@@ -294,24 +296,24 @@ class Executor:
         except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-            said = cut(" ".join(lines), 600, self._conductor.folder.secrets)
-            return f"{type(cause).__name__}: {said}"
+            text = cut(" ".join(lines), 600, self._conductor.folder.secrets)
+            return f"{type(cause).__name__}: {text}"
         return None
 
-    def _died(self, piece: Piece, why: str) -> None:
+    def _died(self, piece: Piece, reason: str) -> None:
         """Hand out the rest of a piece again, or give it up."""
         node = piece.at or "a node"
-        self._conductor.folder.log(now(), "node_died", piece=piece.name, node=node, reason=why)
+        self._conductor.folder.log(now(), "node_died", piece=piece.name, node=node, reason=reason)
         piece.moves.append(f"{node} died")
         if self._stopping:
             return
-        self._screen.note(f"{node} died under {piece.name} ({one_line(why, 160)})")
+        self._screen.note(f"{node} died while it ran {piece.name} ({one_line(reason, 160)})")
         if piece.node is not None or piece.attempt + 1 >= ATTEMPTS:
-            self._failed.append(EnvironmentFault(f"{node} died under {piece.name}: {why}"))
+            self._failed.append(EnvironmentFault(f"{node} died while it ran {piece.name}: {reason}"))
             piece.line = "given up"
             return
         piece.attempt += 1
-        if self._lacking(piece):
+        if self._incomplete(piece):
             self._hand_out(piece)
 
     def _refused(self, piece: Piece, error: NodeFault) -> None:
@@ -320,7 +322,7 @@ class Executor:
         self._screen.note(f"{piece.at} refuses {piece.name}: {error.text()}")
         piece.sick.add(piece.at)
         piece.attempt += 1
-        if piece.node is None and self._well(piece) is not None and piece.attempt < ATTEMPTS:
+        if piece.node is None and self._other_node(piece) is not None and piece.attempt < ATTEMPTS:
             piece.moves.append(f"{piece.at} refused")
             self._hand_out(piece)
         else:
@@ -343,7 +345,7 @@ def _inbox(library: Any) -> Any:
     """Return the actor on this node that keeps messages until they are fetched."""
     affinity = library.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     options = {"num_cpus": 0, "max_concurrency": 1}
-    options["scheduling_strategy"] = affinity(node_id=cluster.here(), soft=False)
+    options["scheduling_strategy"] = affinity(node_id=cluster.own_id(), soft=False)
     return library.remote(Inbox).options(**options).remote()
 
 
@@ -351,15 +353,15 @@ class Inbox:
     """Messages that were sent and not yet fetched."""
 
     def __init__(self) -> None:
-        self._letters: list[Envelope] = []
+        self._messages: list[Envelope] = []
 
     def put(self, envelope: Envelope) -> None:
         """Keep a message."""
-        self._letters.append(envelope)
+        self._messages.append(envelope)
 
-    def empty(self) -> list[Envelope]:
+    def take(self) -> list[Envelope]:
         """Return all messages so far, in order of arrival."""
-        envelopes, self._letters = self._letters, []
+        envelopes, self._messages = self._messages, []
         return envelopes
 
 
@@ -368,11 +370,11 @@ def _task(job: Job, inbox: Any) -> None:
     from rocbench.fleet import node
 
     library = cluster.ray()
-    mine = cluster.here()
+    node_id = cluster.own_id()
 
-    def say(word: Any) -> None:
-        sent = inbox.put.remote(Envelope(job.piece, job.attempt, word))
-        if not isinstance(word, Line):
+    def send(message: Message) -> None:
+        sent = inbox.put.remote(Envelope(job.piece, job.attempt, message))
+        if not isinstance(message, Line):
             library.get(sent)  # a measurement counts once it has arrived
 
-    node.work(job, job.names.get(mine, mine[:8]), say)
+    node.work(job, job.names.get(node_id, node_id[:8]), send)

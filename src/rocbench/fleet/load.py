@@ -31,9 +31,9 @@ class RayAgent:
     def __init__(self, node: cluster.Node) -> None:
         self._ray = cluster.ray()
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        where = affinity(node_id=node.node_id, soft=False)
+        on_node = affinity(node_id=node.node_id, soft=False)
         self.name = node.name
-        self._actor = self._ray.remote(Actor).options(num_cpus=0, scheduling_strategy=where).remote()
+        self._actor = self._ray.remote(Actor).options(num_cpus=0, scheduling_strategy=on_node).remote()
         self.cpus = int(self._ask(self._actor.cpus))
 
     def clock(self) -> int:
@@ -73,29 +73,29 @@ def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tup
     """Yield `count` load hosts, each on its own node, this machine's last; none when `count` is None.
 
     Raises:
-        InputError: the cluster has fewer nodes, or the server listens where only this machine can reach it.
+        InputError: the cluster has fewer nodes, or the server listens on an address of this machine only.
         EnvironmentFault: Ray is not installed, or no cluster answers.
     """
     if count is None:
         yield ()
         return
     with cluster.joined(address):
-        found = [node for node in cluster.nodes() if node.resources.get("CPU", 0) >= 1]
-        mine = cluster.here()
-        own = next((node.address for node in cluster.nodes() if node.node_id == mine), "")
-        chosen = sorted(found, key=lambda node: (node.node_id == mine, node.name))[:count]
+        live, own_id = cluster.nodes(), cluster.own_id()
+        own_address = next((node.address for node in live if node.node_id == own_id), "")
+        usable = [node for node in live if node.resources.get("CPU", 0) >= 1]
+        chosen = sorted(usable, key=lambda node: (node.node_id == own_id, node.name))[:count]
         if len(chosen) < count:
             raise InputError(
-                f"{count} load hosts are needed, the cluster has {len(found)} nodes with a CPU",
+                f"{count} load hosts are needed, the cluster has {len(usable)} nodes with a CPU",
                 where="--load-hosts",
-                fix="ask for fewer, or add nodes",
+                fix="request fewer, or add nodes",
             )
-        far = [node.name for node in chosen if node.address != own]
-        if far and baseurl.parse(base_url).loopback:
+        remote = [node.name for node in chosen if node.address != own_address]
+        if remote and baseurl.parse(base_url).loopback:
             raise InputError(
-                f"{', '.join(far)} cannot reach {base_url}",
+                f"{', '.join(remote)} cannot reach {base_url}",
                 where="--load-hosts",
-                fix="serve on an address that all hosts reach, and give it as --base-url",
+                fix="let the server listen on an address that all hosts reach, and give that as --base-url",
             )
         agents: list[RayAgent] = []
         try:

@@ -32,7 +32,7 @@ class Job:
     rows: tuple[Row, ...] = ()
     servers: tuple[str, ...] = ()
     late: frozenset[Key] = frozenset()
-    """Measurements that come after everything else."""
+    """Measurements that run after all others."""
     reap: bool = False
     despite_doctor: bool = False
     shown: str = ""
@@ -73,7 +73,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class NodeEnded:
-    """The node has ended by itself."""
+    """The node has ended its work."""
 
     error: BenchError | None
     servers: bytes
@@ -82,13 +82,13 @@ class NodeEnded:
     """Its log."""
 
 
-Word = Begun | Line | Note | Measured | NodeEnded
+Message = Begun | Line | Note | Measured | NodeEnded
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message with its sender."""
+    """A message, and the piece and attempt that sent it."""
 
     piece: str
     attempt: int
-    word: Word
+    message: Message

@@ -11,7 +11,7 @@ from pathlib import Path
 from rocbench import __version__
 from rocbench.conduct.run import PlanPart, RunOptions, run_plan
 from rocbench.errors import BenchError, EnvironmentFault
-from rocbench.fleet.messages import Begun, Job, Line, Measured, NodeEnded, Note, Word
+from rocbench.fleet.messages import Begun, Job, Line, Measured, Message, NodeEnded, Note
 from rocbench.load.spec import Progress
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.live import Screen, progress_line, run_text
@@ -26,19 +26,19 @@ LINE_EVERY_S = 1.0
 class Reporter(Screen):
     """A screen that sends everything to the sender: rows with their parts, and occasional progress lines."""
 
-    def __init__(self, node: str, say: Callable[[Word], None], known: set[Key]) -> None:
+    def __init__(self, node: str, send: Callable[[Message], None], known: set[Key]) -> None:
         self._node = node
-        self._say = say
+        self._send = send
         self._known = known
         self._folder: Path | None = None
         self._key = ""
-        self._said_s = 0.0
+        self._sent_s = 0.0
 
     def begin(self, plan: Plan, folder: str) -> None:
         """Send the facts of this node."""
         self._folder = Path(folder)
         manifest = RunFolder.open(self._folder).manifest
-        self._say(Begun(self._node, {name: manifest.get(name) for name in ("node", "doctor")}))
+        self._send(Begun(self._node, {name: manifest.get(name) for name in ("node", "doctor")}))
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:
         """Report a server that starts."""
@@ -58,24 +58,24 @@ class Reporter(Screen):
         """Send every measurement that was not sent yet."""
         assert self._folder is not None
         folder = RunFolder.open(self._folder)
-        for found in folder.rows:
-            if found.key not in self._known:
-                identity, parts = folder.measured(found)
-                self._say(Measured(identity, found, parts))
-                self._known.add(found.key)
+        for measured in folder.rows:
+            if measured.key not in self._known:
+                identity, parts = folder.measured(measured)
+                self._send(Measured(identity, measured, parts))
+                self._known.add(measured.key)
 
     def note(self, text: str) -> None:
         """Send a note."""
-        self._say(Note(f"{self._node}: {text}"))
+        self._send(Note(f"{self._node}: {text}"))
 
     def _line(self, text: str, *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if at_once or now - self._said_s >= LINE_EVERY_S:
-            self._said_s = now
-            self._say(Line(text))
+        if at_once or now - self._sent_s >= LINE_EVERY_S:
+            self._sent_s = now
+            self._send(Line(text))
 
 
-def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
+def work(job: Job, node: str, send: Callable[[Message], None]) -> None:
     """Run a job on this node. All measurements have been sent when this returns, even after an error."""
     show_more(job.shown)
     scratch = Path(tempfile.gettempdir()) / f"rocbench-{job.run_id}"
@@ -83,9 +83,9 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
     try:
         make_own(scratch, named_by="TMPDIR")  # its name can be guessed, and any user may write next to it
     except BenchError as fault:
-        say(NodeEnded(fault, b"", ()))
+        send(NodeEnded(fault, b"", ()))
         return
-    reporter = Reporter(node, say, {row.key for row in job.rows})
+    reporter = Reporter(node, send, {row.key for row in job.rows})
     options = RunOptions(
         out=out,
         client=job.client,
@@ -98,8 +98,8 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
     try:
         if job.version != __version__:
             raise EnvironmentFault(
-                f"{node} has rocbench {__version__}, this side {job.version}",
-                fix="install one version on all",
+                f"{node} has rocbench {__version__}, this machine {job.version}",
+                fix="install the same version on all nodes",
             )
         shutil.rmtree(out, ignore_errors=True)
         run_plan(job.plan, options, reporter)
@@ -107,8 +107,7 @@ def work(job: Job, node: str, say: Callable[[Word], None]) -> None:
         error = fault
     try:
         folder = RunFolder(out)
-        there = (out / "servers").is_dir()
-        packed = folder.servers_packed(but=job.servers) if there else b""
-        say(NodeEnded(error, packed, tuple(folder.events())))
+        packed = folder.servers_packed(but=job.servers) if (out / "servers").is_dir() else b""
+        send(NodeEnded(error, packed, tuple(folder.events())))
     finally:
         shutil.rmtree(out, ignore_errors=True)

@@ -28,12 +28,12 @@ _SHORT_BYTES = 64
 _ANSWER_S = 4.0
 _MODELS_S = 10.0
 _POLL_S = 0.25
-_LOOKS = 3
+_SEARCHES = 3
 """Number of searches for its processes: a server that is loading does not listen yet."""
 
 
 def reach(spec: ServerSpec) -> str:
-    """Waits briefly for an answer; returns a health path that costs the server nothing, or "".
+    """Waits briefly for an answer; returns a health path that costs the server nothing.
 
     `/health` is used only if the server identifies itself as vLLM: a gateway may run its models for it.
 
@@ -44,10 +44,10 @@ def reach(spec: ServerSpec) -> str:
     url, began = checked(spec.base_url or ""), time.monotonic()
     while True:
         try:
-            path, answer = _first_word(spec, url)
+            path, answer = _first_answer(spec, url)
             if answer.status not in {502, 503, 504}:
                 return _free_path(spec, url, path, answer)
-            cause, patience = _of_answer(spec, answer, url), LOADING_S
+            cause, patience = _cause_of(spec, answer, url), LOADING_S
         except OSError as error:
             cause, patience = causes.of_error(error, url), REFUSED_S
         if cause.lasting or time.monotonic() - began > patience:
@@ -59,19 +59,18 @@ def notes_on(path: str) -> list[str]:
     """Notes on how an attached server's health is checked."""
     if path == HEALTH:
         return []
-    asked = f"GET {path} is asked once a second" if path else "nothing is asked"
     return [
-        f"whether the server lives is told by its answers, and {asked}: a gateway's /health may run the models"
+        f"the server is alive while it answers the load or GET {path} (once a second): a gateway's /health may run models"
     ]
 
 
-def _first_word(spec: ServerSpec, url: str) -> tuple[str, Answer]:
+def _first_answer(spec: ServerSpec, url: str) -> tuple[str, Answer]:
     """The path asked and the answer: health of a server with a /version like vLLM's, else its models."""
     try:
-        said = request(spec, url, "/version", _ANSWER_S).json()
-        if isinstance(said, dict) and "version" in said:
+        version = request(spec, url, "/version", _ANSWER_S).json()
+        if isinstance(version, dict) and "version" in version:
             return HEALTH, request(spec, url, HEALTH, _ANSWER_S)
-    except (TimeoutError, TooLarge):  # it is not free, or not vLLM's
+    except (TimeoutError, TooLarge):  # a costly path, or not vLLM
         pass
     return MODELS, request(spec, url, MODELS, _ANSWER_S)
 
@@ -112,32 +111,32 @@ def models(spec: ServerSpec, url: str) -> Answer:
         cause = causes.of_error(error, url)
         raise ServerFault(f"{url}: {cause.what}", fix=cause.fix) from None
     if answer.status in {401, 403}:
-        cause = _of_answer(spec, answer, url)
+        cause = _cause_of(spec, answer, url)
         raise InputError(f"{url}: {cause.what}", fix=cause.fix)
     return answer
 
 
 def _check_models(spec: ServerSpec, url: str) -> None:
-    """Checks that /v1/models answers, for a server whose /health says nothing."""
+    """Checks that /v1/models answers, for a server whose /health is not vLLM's."""
     answer = models(spec, url)
     if answer.status == 404:
         raise ServerFault(
-            f"{url}/v1/models says HTTP 404",
-            fix="give the URL of an OpenAI-shaped server: what stands before /v1",
+            f"{url}/v1/models answers HTTP 404",
+            fix="give the URL of an OpenAI-compatible server, up to and without /v1",
         )
     if answer.status != 200:
-        cause = _of_answer(spec, answer, url)
+        cause = _cause_of(spec, answer, url)
         raise ServerFault(f"{url}: {cause.what}", fix=cause.fix)
 
 
-def _of_answer(spec: ServerSpec, answer: Answer, url: str) -> causes.Cause:
-    words = answer.body.decode("utf-8", "replace")
-    said = answer.json()
-    if isinstance(said, dict):
-        error = said.get("error", said.get("message", said.get("detail", words)))
-        words = str(error.get("message", error)) if isinstance(error, dict) else str(error)
+def _cause_of(spec: ServerSpec, answer: Answer, url: str) -> causes.Cause:
+    message = answer.body.decode("utf-8", "replace")
+    value = answer.json()
+    if isinstance(value, dict):
+        error = value.get("error", value.get("message", value.get("detail", message)))
+        message = str(error.get("message", error)) if isinstance(error, dict) else str(error)
     return causes.of_status(
-        answer.status, redacted(words, of_server(spec)), url, location=answer.headers.get("location", "")
+        answer.status, redacted(message, of_server(spec)), url, location=answer.headers.get("location", "")
     )
 
 
@@ -147,7 +146,7 @@ class AttachedServer(Launched):
     def __init__(self, spec: ServerSpec) -> None:
         super().__init__(spec)
         self._family: ProcessTree | None = None
-        self._looks = _LOOKS
+        self._searches_left = _SEARCHES
 
     def launch(self) -> None:
         """Checks the URL's shape. Raises InputError."""
@@ -156,8 +155,8 @@ class AttachedServer(Launched):
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Local processes that listen at its URL, and their descendants; none if they are not visible."""
-        if self._family is None and self._looks:
-            self._looks -= 1
+        if self._family is None and self._searches_left:
+            self._searches_left -= 1
             leader = listener.leader_of(self.base_url)
             self._family = ProcessTree(processes.identity_of(leader)) if leader is not None else None
         return self._family.refresh() if self._family else ()

@@ -1,4 +1,4 @@
-"""The identity of an attached server, asked again: it may have been replaced."""
+"""The identity of an attached server, read again after each cell: the server may have been replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANSWER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ServerIdentity:
     """The identity that a server reports; None for each fact that it does not report."""
 
     version: str | None = None
@@ -26,17 +26,17 @@ class Told:
     max_model_len: str | None = None
 
 
-def ask(running: RunningServer, secrets: Sequence[str] = ()) -> Told:
+def ask(running: RunningServer, secrets: Sequence[str] = ()) -> ServerIdentity:
     """The identity an attached server reports now; empty for a launched one, whose process is watched."""
     if running.spec.kind != "attached":
-        return Told()
+        return ServerIdentity()
     spec, url = running.spec, running.base_url
     version = control.read_object(spec, url, "/version", _ANSWER_S).get("version")
     listed = control.read_object(spec, url, "/v1/models", _ANSWER_S).get("data")
-    return told(version, listed, running.served_name, secrets)
+    return identity_from(version, listed, running.served_name, secrets)
 
 
-def told(version: Any, listed: Any, served_name: str, secrets: Sequence[str] = ()) -> Told:
+def identity_from(version: Any, listed: Any, served_name: str, secrets: Sequence[str] = ()) -> ServerIdentity:
     """The identity from its answers, of any form. Pure."""
 
     def text(value: Any) -> str | None:
@@ -44,13 +44,15 @@ def told(version: Any, listed: Any, served_name: str, secrets: Sequence[str] = (
         return one_line(cut(str(value), 100, secrets)) if isinstance(value, str | int) else None
 
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    mine = next((entry for entry in entries if entry.get("id") == served_name), None)
-    if mine is None:
-        return Told(text(version), "not served" if entries else None)
-    return Told(text(version), text(served_name), text(mine.get("root")), text(mine.get("max_model_len")))
+    own = next((entry for entry in entries if entry.get("id") == served_name), None)
+    if own is None:
+        return ServerIdentity(text(version), "not served" if entries else None)
+    return ServerIdentity(
+        text(version), text(served_name), text(own.get("root")), text(own.get("max_model_len"))
+    )
 
 
-def differences(before: Told, now: Told) -> list[str]:
+def differences(before: ServerIdentity, now: ServerIdentity) -> list[str]:
     """`version was 0.14.1, is 0.15.0`, for each fact that both report and that differs. Pure."""
     later = asdict(now)
     return [

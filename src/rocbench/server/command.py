@@ -17,13 +17,13 @@ from rocbench.variables import shown
 
 def flag_value(command: Sequence[str], flag: str) -> str | None:
     """Value of `--flag VALUE` or `--flag=VALUE`; the last one wins, as in argparse. None when absent."""
-    found = None
+    value = None
     for index, word in enumerate(command):
         if word == flag and index + 1 < len(command):
-            found = command[index + 1]
+            value = command[index + 1]
         elif word.startswith(f"{flag}="):
-            found = word.partition("=")[2]
-    return found
+            value = word.partition("=")[2]
+    return value
 
 
 def with_address(command: Sequence[str], host: str, port: int) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def shell_line(command: Sequence[str], env: Mapping[str, str], secrets: Sequence
     assignments = [
         f"{name}={_quoted(redacted_value(value, secrets), value, name, count)}"
         if shown(name)
-        else _asked_for(name)
+        else _required(name)
         for name, value in env.items()
     ]
     masked, flags = masked_argv(command, secrets), ["", *command]
@@ -90,8 +90,8 @@ _NAME = re.compile(r"--[\w-]{1,60}|[A-Z][A-Z0-9_]{1,60}")
 """Name of a flag or a variable."""
 
 
-def _asked_for(name: str) -> str:
-    return f'{name}="${{{name}?set {name}: its value is not kept}}"'
+def _required(name: str) -> str:
+    return f'{name}="${{{name}?set {name}: its value is not stored}}"'
 
 
 def _quoted(masked: str, given: str, where: str, count: Iterator[int]) -> str:
@@ -101,10 +101,10 @@ def _quoted(masked: str, given: str, where: str, count: Iterator[int]) -> str:
     first, *rest = masked.split(MASK)
     flag = (given if given.startswith("-") else where).partition("=")[0]
     what = flag if _NAME.fullmatch(flag) else "this command"
-    held = [
-        f'"${{SECRET_{next(count)}?set it: a secret of {what} is not kept}}"' + _part(part) for part in rest
+    variables = [
+        f'"${{SECRET_{next(count)}?set it: a secret of {what} is not stored}}"' + _part(part) for part in rest
     ]
-    return _part(first) + "".join(held)
+    return _part(first) + "".join(variables)
 
 
 def _part(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Known reasons for which a vLLM server dies, matched in its log. The table is `configs/failures.yaml`."""
+"""Known causes of a vLLM server's death, matched in its log. The table is `configs/failures.yaml`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rocbench.probe import loglines
 
 HEAD_BYTES = 1024**2
 TAIL_BYTES = 8 * 1024**2
-"""A log is read at both ends only: a server that logged 1 GB must not cost its reader 1 GB."""
+"""A log is read at both ends only: a server may have logged 1 GB."""
 
 _EXCEPTION = re.compile(r"(?:^|\s)(?:[\w.]*(?:Error|Exception|Interrupt)\b): ?\S")
 _LONGEST = 300
 
 
 class Signature(BaseModel):
-    """One known failure: a line's pattern, its cause in words, what to do, and where that is known from."""
+    """One known failure: the pattern of its log line, the cause, the remedy, and the source of that knowledge."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,16 +33,16 @@ class Signature(BaseModel):
     fix: str
     source: str
     example: str
-    """A line as it stands in a real log; the table's test holds the pattern against it."""
+    """A line of a real log, which a test matches against `regex`."""
     unless: str = ""
-    """A line that holds this too means something else."""
+    """A line that matches this pattern too has another cause."""
     generic: bool = False
-    """Only says that something failed; taken when no other signature matches."""
+    """True if it only reports that something failed; counts when no other signature matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The signature that tells the root cause, and its line."""
+    """The signature of the root cause, and its line."""
 
     signature: Signature
     line: str
@@ -56,7 +56,7 @@ def signatures() -> tuple[Signature, ...]:
 
 
 def known(code: str) -> Signature | None:
-    """The signature of a code that stands in a row beside `server_failed`; None where it is no such code."""
+    """The signature of a reason code; None if the code is not one of the table."""
     return next((signature for signature in signatures() if signature.id == code), None)
 
 
@@ -66,18 +66,18 @@ def _patterns() -> tuple[tuple[re.Pattern[str], Signature], ...]:
 
 
 def root_cause(lines: list[str]) -> Match | None:
-    """The first line that a specific signature knows, else the first that a generic one does. Pure.
+    """The first line that matches a specific signature, else the first that matches a generic one. Pure.
 
-    The first, because the worker that fails says why, and everybody above it repeats that something failed. Lines
-    below ERROR, advice and quotations tell no cause: they name errors that did not happen.
+    The first, because the worker that fails logs the reason, and the processes above it repeat that something
+    failed. Lines below ERROR, advice and quotations are skipped: they name errors that did not happen.
     """
     generic: Match | None = None
     for line, entry in loglines.entries(lines):
         if entry.quiet:
             continue
         for pattern, signature in _patterns():
-            found = pattern.search(entry.text)
-            if found is None or not loglines.reports(entry, found.start()):
+            match = pattern.search(entry.text)
+            if match is None or not loglines.reports(entry, match.start()):
                 continue
             if signature.unless and re.search(signature.unless, entry.text):
                 continue
@@ -87,11 +87,11 @@ def root_cause(lines: list[str]) -> Match | None:
     return generic
 
 
-def telling_line(lines: list[str]) -> str:
-    """The last line that names an exception, else the last line at all; empty for an empty log. Pure."""
+def exception_line(lines: list[str]) -> str:
+    """The last line that names an exception, else the last line; empty for an empty log. Pure."""
     for line, entry in reversed(list(loglines.entries(lines))):
-        found = _EXCEPTION.search(entry.text)
-        if found is not None and loglines.reports(entry, found.start()):
+        match = _EXCEPTION.search(entry.text)
+        if match is not None and loglines.reports(entry, match.start()):
             return tidy(line)
     return tidy(lines[-1]) if lines else ""
 
@@ -120,15 +120,15 @@ def read_log(path: Path | None, start: int = 0) -> list[str]:
 
 
 def server_fault(what: str, log_path: Path | None, log_start: int = 0) -> ServerFault:
-    """The error for a server that failed: what happened, the known cause and its fix, the log's telling line."""
+    """The error for a server that failed: the event, the known cause and its fix, and the line that shows it."""
     lines = read_log(log_path, log_start)
     match = root_cause(lines)
     where = str(log_path)
     if log_path is None:
-        return ServerFault(what, fix="it was started elsewhere: its own log says why")
+        return ServerFault(what, fix="bench did not start it: read the server's own log")
     if match is None:
         return ServerFault(
-            what, where=where, fix="read the log: no known cause was found in it", line=telling_line(lines)
+            what, where=where, fix="read the log; it shows no known cause", line=exception_line(lines)
         )
     return ServerFault(
         f"{what}: {match.signature.cause}",

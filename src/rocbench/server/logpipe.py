@@ -31,8 +31,8 @@ END_S = 5.0
 FULL_S = 1.0
 """Seconds of a pipe half full at every check, after which it counts as filled faster than it is emptied."""
 FULL = (
-    "the server logs faster than its log is filtered: it may have waited for its log, and latencies hold that time; "
-    "let it log less"
+    "the server logs faster than bench filters its log: it may have waited for its log, and latencies include that "
+    "time; reduce its logging"
 )
 _RESTART_S = 1.0
 _POLL_S = 0.02
@@ -76,7 +76,7 @@ class LogPipe:
             self._filter = self._started("")
         except BaseException:
             self.close()
-            self._let_go()
+            self._release()
             raise
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class LogPipe:
     def look(self) -> None:
         """Replace a dead filter, else the server blocks forever; note a pipe that stays full."""
         if not self._looking.acquire(blocking=False):
-            return  # another thread looks
+            return  # another thread is in here
         try:
             if not self._ended:
                 self._look()
@@ -110,10 +110,10 @@ class LogPipe:
             with self._looking:
                 self._ended = True
                 if self._filter.poll() is None:
-                    self._filter.kill()  # the holder of the pipe no longer belongs to the server
-                with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: do not wait for it
+                    self._filter.kill()  # another program holds the pipe
+                with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel
                     self._filter.wait(timeout=END_S)
-                self._let_go()
+                self._release()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -132,16 +132,16 @@ class LogPipe:
         elif self._full_since is None:
             self._full_since = now
         elif now - self._full_since > FULL_S:
-            self._note(FULL)
+            self._note_once(FULL)
 
-    def _note(self, text: str) -> None:
+    def _note_once(self, text: str) -> None:
         if text not in self._notes:
             self._notes.append(text)
 
     def _started(self, died: str) -> subprocess.Popen[bytes]:
         """A filter at the pipe's other end; `died` says how the previous one ended."""
         self._started_at = time.monotonic()
-        state = _told(self._spec, self._env, died)
+        state = _settings_file(self._spec, self._env, died)
         try:
             process = subprocess.Popen(
                 [sys.executable, "-S", "-P", "-m", "rocbench.logfilter", str(state)],
@@ -160,7 +160,7 @@ class LogPipe:
         self._state = state
         return process
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._log.close()
         for fd in (self._out, self._state):
             if fd >= 0:
@@ -186,9 +186,9 @@ class LogPipe:
         """Bytes that the filter has not read yet."""
         if self._out < 0:
             return 0
-        found = array("i", [0])
-        fcntl.ioctl(self._out, termios.FIONREAD, found)
-        return found[0]
+        unread = array("i", [0])
+        fcntl.ioctl(self._out, termios.FIONREAD, unread)
+        return unread[0]
 
 
 def _plain_environment() -> dict[str, str]:
@@ -199,20 +199,20 @@ def _plain_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(_PACKAGE), "LC_ALL": "C.UTF-8"}
 
 
-def _told(spec: ServerSpec, env: Mapping[str, str], died: str) -> int:
+def _settings_file(spec: ServerSpec, env: Mapping[str, str], died: str) -> int:
     """A file in memory with the filter's settings, which never reach a command line or a disk."""
-    surroundings = {**os.environ, **env}
-    told = {
+    environ = {**os.environ, **env}
+    filter_settings = {
         "secrets": of_server(spec, env),
         "variables": {
             name: value
-            for name, value in surroundings.items()
+            for name, value in environ.items()
             if len(value) >= _SHORTEST and (not shown(name) or bare_userinfo(value))
         },
         "died": died,
     }
     file = os.memfd_create("secrets")
-    with open(file, "w", encoding="utf-8", closefd=False) as written:
-        json.dump(told, written)
+    with open(file, "w", encoding="utf-8", closefd=False) as out:
+        json.dump(filter_settings, out)
     os.lseek(file, 0, os.SEEK_SET)
     return file

@@ -22,7 +22,7 @@ from rocbench.server.versions import packages_of
 from rocbench.variables import shown
 
 _NAMED_BACKENDS = {
-    # v0.14.1 platforms/rocm.py:187-300 logs its choice in words
+    # as v0.14.1 platforms/rocm.py:187-300 logs them
     "Aiter Flash Attention": "ROCM_AITER_FA",
     "AITER MLA": "ROCM_AITER_MLA",
     "Triton MLA": "TRITON_MLA",
@@ -31,7 +31,7 @@ _NAMED_BACKENDS = {
     "Rocm Attention": "ROCM_ATTN",
     "Aiter Unified Attention": "ROCM_AITER_UNIFIED_ATTN",
 }
-_IN_WORDS = re.compile(rf"Using ({'|'.join(_NAMED_BACKENDS)}) backend")
+_BY_LABEL = re.compile(rf"Using ({'|'.join(_NAMED_BACKENDS)}) backend")
 _BY_NAME = re.compile(
     r"(?:Using|Overriding with) (?:AttentionBackendEnum\.)?"
     r"([A-Z0-9_]*(?:ATTN|ATTENTION|MLA|_FA|SPARSE|_DSA|FLASHINFER|QUANT|OCTAVE)[A-Z0-9_]*)"
@@ -189,12 +189,12 @@ def _of_all_engines(cache: Sequence[Mapping[str, str]], doubts: dict[str, str]) 
     return label
 
 
-def _kv_dtype(told: Any, log: Sequence[str], doubts: dict[str, str]) -> Any:
+def _kv_dtype(configured: Any, log: Sequence[str], doubts: dict[str, str]) -> Any:
     """The KV cache's type; None if the log names one that the configuration does not."""
     logged = {m[1].lower() for m in map(_KV_DTYPE.search, log) if m}
-    if told is None or not logged or any(_same("kv_cache_dtype", told, name) for name in logged):
-        return told
-    doubts["kv_cache_dtype"] = f"the engine says {told}, its log {' and '.join(sorted(logged))}"
+    if configured is None or not logged or any(_same("kv_cache_dtype", configured, name) for name in logged):
+        return configured
+    doubts["kv_cache_dtype"] = f"the engine says {configured}, its log {' and '.join(sorted(logged))}"
     return None
 
 
@@ -202,10 +202,10 @@ def backends_in(log: Sequence[str]) -> list[str]:
     """Attention back ends named in the log, in order, without repetition. Pure."""
     names = []
     for line in log:
-        words, name = _IN_WORDS.search(line), _BY_NAME.search(line)
-        found = _NAMED_BACKENDS[words[1]] if words else name[1] if name else None
-        if found and found not in names:
-            names.append(found)
+        label, name = _BY_LABEL.search(line), _BY_NAME.search(line)
+        backend = _NAMED_BACKENDS[label[1]] if label else name[1] if name else None
+        if backend and backend not in names:
+            names.append(backend)
     return names
 
 
@@ -214,14 +214,14 @@ def compare(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(mismatches, unknown) between the facts found and the plan. Pure."""
     mismatches, unknown = [], []
-    for name, want in expected.items():
-        if want is None:
+    for name, planned in expected.items():
+        if planned is None:
             continue
-        have = found.get(name)
-        if have is None:
+        actual = found.get(name)
+        if actual is None:
             unknown.append(name)
-        elif not _same(name, have, want) and want not in (found.get(f"{name}s") or ()):
-            mismatches.append(f"{name} is {have}, planned {want}")
+        elif not _same(name, actual, planned) and planned not in (found.get(f"{name}s") or ()):
+            mismatches.append(f"{name} is {actual}, planned {planned}")
     return tuple(mismatches), tuple(unknown)
 
 
@@ -263,10 +263,10 @@ def reset_prefix_cache(running: RunningServer, *, attempts: int = 20, pause_s: f
             return "unavailable"
         if answer.status != 200:
             return "unavailable"
-        said = answer.json()
-        if not isinstance(said, Mapping) or "success" not in said:
+        result = answer.json()
+        if not isinstance(result, Mapping) or "success" not in result:
             return "unproved"
-        if said["success"]:
+        if result["success"]:
             return "reset"
         if attempt + 1 < attempts:
             time.sleep(pause_s)
@@ -297,8 +297,8 @@ def _kv_tokens(
     section = _section(info, "cache_config")
     ranks = _integer(_section(info, "parallel_config").get("data_parallel_size")) or 1
     engines = max(len(cache), ranks)
-    told = [_integer(engine.get("kv_cache_size_tokens")) for engine in cache]
-    whole = sum(count for count in told if count) if told and all(told) else None
+    sizes = [_integer(engine.get("kv_cache_size_tokens")) for engine in cache]
+    whole = sum(count for count in sizes if count) if sizes and all(sizes) else None
     logged, doubt = _kv_logged(log, engines)
     if whole is not None:
         if logged is not None and abs(whole - logged) > _BLOCKS * max(whole, logged):
@@ -336,7 +336,7 @@ def _kv_logged(log: Sequence[str], engines: int) -> tuple[int | None, str]:
     # Engines may log under one name; one engine logs a line per worker, and all use the smallest.
     alike = len(names) == 1 and len(sizes.get(names[0], ())) == engines and len(set(sizes[names[0]])) == 1
     if len(names) < engines and not alike:
-        return None, f"the log tells {len(names)} of {engines} engines"
+        return None, f"the log shows {len(names)} of {engines} engines"
     each = [_one_engine(min(sizes.get(name, ()), default=None), requests.get(name)) for name in names]
     doubt = next((why for _, why in each if why), "")
     tokens = [count for count, _ in each if count is not None]
@@ -353,31 +353,31 @@ def _one_engine(size: int | None, most: tuple[int, float] | None) -> tuple[int |
         return size, ""
     # The rounding of two decimals is too coarse for a cache of a few requests.
     sure = times > 0 and 0.005 / times <= _ROUNDING
-    taken = f"{derived:,} is taken" if sure else "neither is taken"
-    told = (
-        "" if size is None else f"the log says {size:,} tokens and {times:g} requests of {length:,}: {taken}"
+    choice = f"bench uses {derived:,}" if sure else "bench uses neither"
+    doubt = (
+        "" if size is None else f"the log says {size:,} tokens and {times:g} requests of {length:,}: {choice}"
     )
-    return (derived if sure else None), told
+    return (derived if sure else None), doubt
 
 
-def _same(name: str, have: Any, want: object) -> bool:
+def _same(name: str, actual: Any, expected: object) -> bool:
     if name == "vllm":
         try:
-            planned = Version(str(want)).release
-            return Version(str(have)).release[: len(planned)] == planned
+            release = Version(str(expected)).release
+            return Version(str(actual)).release[: len(release)] == release
         except InvalidVersion:
-            return str(have) == str(want)
-    have, want = str(have).lower(), str(want).lower()
-    return have == want or any({have, want} <= alike for alike in _ALIKE)
+            return str(actual) == str(expected)
+    pair = {str(actual).lower(), str(expected).lower()}
+    return len(pair) == 1 or any(pair <= alike for alike in _ALIKE)
 
 
 def _integer(value: Any) -> int | None:
     """A number of blocks, tokens or ranks; None for any other value, or one out of range."""
     try:
-        found = int(value)
+        number = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if abs(found) <= _MOST else None
+    return number if abs(number) <= _MOST else None
 
 
 def _truth(value: Any) -> bool | None:

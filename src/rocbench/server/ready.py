@@ -19,8 +19,9 @@ from rocbench.server.secretvalues import of_server
 from rocbench.server.spec import OnProgress, RunningServer, ServerSpec
 from rocbench.units import one_line
 
-FAMILY_S = 5.0
-DYING_S = 3.0
+_REFRESH_S = 5.0
+"""Seconds between searches for new processes of a starting server."""
+_DYING_S = 3.0
 _HEALTH = "/health"
 _POLL_S = 0.25
 _PROMPT_IDS = [1000, 1001, 1002, 1003]
@@ -36,7 +37,7 @@ class _Waiting:
         self.began = time.monotonic()
         self.on_progress = on_progress
         self.last_step = ""
-        self._counted = self.began
+        self._refreshed_s = self.began
         self.headers = self.spec.request_headers
         self.secrets = of_server(self.spec)
         self._log = LogFollower(launched.log_path, launched.log_start) if launched.log_path else None
@@ -46,21 +47,21 @@ class _Waiting:
         """Seconds since launch."""
         return time.monotonic() - self.began
 
-    def look(self, doing: str) -> None:
+    def look(self, state: str) -> None:
         """Reports progress; raises ServerFault if the process is gone or the time is over."""
         code = self.launched.exit_code()
         self._report()
-        if time.monotonic() - self._counted > FAMILY_S:
-            # A process seen now is found again at the stop, even if its parent is dead by then.
+        if time.monotonic() - self._refreshed_s > _REFRESH_S:
+            # A process seen now is known at the stop, even if its parent is dead by then.
             self.launched.processes()
-            self._counted = time.monotonic()
+            self._refreshed_s = time.monotonic()
         if code is not None:
             raise self.fault(
                 f"{self.spec.model}: the server died after {self.seconds:.0f} s ({_ending(code)})"
             )
         if self.seconds > self.spec.ready_timeout_s:
-            step = f", last seen {self.last_step}" if self.last_step else ""
-            raise self.fault(f"{self.spec.model}: {doing} after {self.spec.ready_timeout_s:.0f} s{step}")
+            step = f", last step: {self.last_step}" if self.last_step else ""
+            raise self.fault(f"{self.spec.model}: {state} after {self.spec.ready_timeout_s:.0f} s{step}")
 
     def fault(self, what: str) -> ServerFault:
         """The error, with the known cause from the log."""
@@ -139,16 +140,16 @@ def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
             if spec.kind == "attached"
             else control.request(spec, url, "/v1/models", 10.0)
         )
-    except (TooLarge, TimeoutError) as error:  # it is up: only its models are unknown
-        waiting.launched.notes.append(f"which models the server serves is not known: /v1/models: {error}")
+    except (TooLarge, TimeoutError) as error:  # the server is up
+        waiting.launched.notes.append(f"the models of the server are unknown: /v1/models: {error}")
         return (), None
     except OSError as error:
         raise waiting.fault(f"{spec.model}: /v1/models does not answer: {error}") from error
-    said = answer.json()
-    listed = said.get("data") if isinstance(said, dict) else None
+    value = answer.json()
+    listed = value.get("data") if isinstance(value, dict) else None
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    mine = [entry for entry in entries if entry.get("id") == spec.served_name] or entries
-    length = mine[0].get("max_model_len") if mine else None
+    matches = [entry for entry in entries if entry.get("id") == spec.served_name] or entries
+    length = matches[0].get("max_model_len") if matches else None
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         length = None
     return tuple(str(entry.get("id")) for entry in entries), length
@@ -160,7 +161,7 @@ def _served_name(spec: ServerSpec, models: tuple[str, ...]) -> str:
     if models and spec.served_name not in models:
         names = ", ".join(one_line(redacted(name, of_server(spec)), 100) for name in models[:20])
         raise ServerFault(
-            f"the server serves {names}, not {spec.served_name}", fix="name one of them as the model"
+            f"the server serves {names}, not {spec.served_name}", fix="give one of these names as the model"
         )
     return spec.served_name
 
@@ -172,12 +173,12 @@ def _version(waiting: _Waiting) -> str | None:
 
 def _complete(waiting: _Waiting, model: str) -> None:
     """Makes one tiny streamed completion while watching the process: it may compile kernels for minutes."""
-    ask = {"model": model, "max_tokens": 2, "temperature": 0, "stream": True}
+    fields = {"model": model, "max_tokens": 2, "temperature": 0, "stream": True}
     message = {"role": "user", "content": "Hello"}
     attempts: list[tuple[str, dict[str, Any]]] = [
-        ("/v1/completions", {**ask, "prompt": _PROMPT_IDS}),
-        ("/v1/completions", {**ask, "prompt": "Hello"}),  # toy vocabularies, servers that take no ids
-        ("/v1/chat/completions", {**ask, "messages": [message]}),
+        ("/v1/completions", {**fields, "prompt": _PROMPT_IDS}),
+        ("/v1/completions", {**fields, "prompt": "Hello"}),  # toy vocabularies, servers that take no ids
+        ("/v1/chat/completions", {**fields, "messages": [message]}),
     ]
     outcome = ""
     for path, body in attempts:
@@ -185,16 +186,16 @@ def _complete(waiting: _Waiting, model: str) -> None:
         if status == 200 and not outcome:
             return
         if status == 0:
-            _let_it_die(waiting)
+            _wait_for_exit(waiting)
         if status not in (400, 404, 405, 422):
             break
     waiting.look("the first completion gave no answer")
     raise waiting.fault(f"{waiting.spec.model}: the first completion failed ({outcome})")
 
 
-def _let_it_die(waiting: _Waiting) -> None:
+def _wait_for_exit(waiting: _Waiting) -> None:
     """Waits briefly for the process to end: a broken connection may be its first sign."""
-    deadline = time.monotonic() + DYING_S
+    deadline = time.monotonic() + _DYING_S
     while time.monotonic() < deadline and waiting.launched.exit_code() is None:
         time.sleep(_POLL_S)
 
@@ -203,14 +204,14 @@ def _attempt(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int
     """(status, "") for a successful completion, else (status or 0, the reason)."""
     result: list[tuple[int, str]] = []
 
-    def ask() -> None:
+    def attempt() -> None:
         try:
             result.append(_stream(waiting, path, body))
         except OSError as error:
             result.append((0, str(error) or type(error).__name__))
 
-    # In a thread, so that a process that dies or hangs during the request is seen at once.
-    thread = threading.Thread(target=ask, daemon=True, name="first-completion")
+    # In a thread, so that a process that dies or hangs during the request is noticed at once.
+    thread = threading.Thread(target=attempt, daemon=True, name="first-completion")
     thread.start()
     while thread.is_alive():
         waiting.look("the first completion gave no answer")
@@ -244,7 +245,7 @@ def _stream(waiting: _Waiting, path: str, body: Mapping[str, Any]) -> tuple[int,
             if not isinstance(event, dict):
                 return (
                     200,
-                    f"a stream that is none of completions: {cut(data.decode(errors='replace'), 200, waiting.secrets)}",
+                    f"not a stream of completions: {cut(data.decode(errors='replace'), 200, waiting.secrets)}",
                 )
             if "error" in event:
                 return 200, cut(str(event["error"]), 300, waiting.secrets)

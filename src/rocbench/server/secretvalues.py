@@ -37,17 +37,17 @@ def secret_values(
     Args:
         known: further ordinary text, such as the names of a run.
     """
-    found = {value for value in also if value}
+    candidates = {value for value in also if value}
     for name, value in (item for env in environments for item in env.items()):
-        found.update(_of_url(value))
+        candidates.update(_of_url(value))
         if shown(name):
-            found.update(part for user in bare_userinfo(value) for part in _of_user(user))
+            candidates.update(part for user in bare_userinfo(value) for part in _of_user(user))
         if is_secret(name) and not names_a_place(name) and not shown(name):
-            found.update(_parts(value))
+            candidates.update(_parts(value))
     ordinary = "\n".join(known)
-    values = {value.strip() for value in found}
-    kept = {form for value in values if _searched(value, ordinary) for form in _forms(value)}
-    return tuple(sorted(kept, key=lambda value: (-len(value), value)))
+    values = {value.strip() for value in candidates}
+    searched = {form for value in values if _is_searched(value, ordinary) for form in _forms(value)}
+    return tuple(sorted(searched, key=lambda value: (-len(value), value)))
 
 
 def of_server(spec: ServerSpec, *environments: Mapping[str, str]) -> tuple[str, ...]:
@@ -55,14 +55,14 @@ def of_server(spec: ServerSpec, *environments: Mapping[str, str]) -> tuple[str, 
     return secret_values(spec.env, os.environ, *environments, also=[spec.api_key, *spec.headers.values()])
 
 
-def _searched(value: str, ordinary: str) -> bool:
+def _is_searched(value: str, ordinary: str) -> bool:
     return (
         len(value) >= SHORTEST
         and not _NUMBER.fullmatch(value)
         and not _is_address(value)
         and value not in ordinary
         and value not in _own_text()
-        and value not in _here()
+        and value not in _local_names()
     )
 
 
@@ -81,8 +81,8 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _of_url(value: str) -> Iterator[str]:
-    for found in _USERINFO.finditer(value):
-        yield from _of_user(found[1])
+    for match in _USERINFO.finditer(value):
+        yield from _of_user(match[1])
 
 
 def _of_user(written: str) -> Iterator[str]:
@@ -110,11 +110,11 @@ def _own_text() -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
 
 
-def _here() -> str:
+def _local_names() -> str:
     """The names of this machine, its user and this folder."""
-    found = [socket.gethostname(), str(Path.home())]
+    names = [os.sep, socket.gethostname(), str(Path.home())]
     with suppress(OSError):
-        found.append(str(Path.cwd()))
+        names.append(str(Path.cwd()))
     with suppress(OSError, KeyError):
-        found.append(getpass.getuser())
-    return "\n".join([*found, os.sep])
+        names.append(getpass.getuser())
+    return "\n".join(names)

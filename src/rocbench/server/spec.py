@@ -19,7 +19,7 @@ OnProgress = Callable[[str, float | None], None]
 
 GRACE_S = 45.0
 """Seconds a server gets after SIGTERM. vLLM's engine core takes up to 15 s and its workers 9 s more
-(v0.33.0 v1/engine/utils.py:44-71), so less than 45 s would kill a server that is stopping well."""
+(v0.33.0 v1/engine/utils.py:44-71), so less than 45 s would kill a server that is stopping as it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ServerSpec:
     folder: Path
     """Its folder in the run folder, `servers/<id>/`; created if missing."""
     command: tuple[str, ...] = ()
-    """Full argv, first word an executable (kind container: found inside the image). Empty when attached."""
+    """Full argv, first word an executable (kind container: inside the image). Empty when attached."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Only the variables added to the launcher's own environment."""
     served_name: str = ""

@@ -97,7 +97,7 @@ def test_hangs_at_load(make_spec, tmp_path):
     fault = refused(
         make_spec("--hang", "--children", "1", ready_timeout_s=3.0),
         ServerFault,
-        "not healthy after 3 s, last seen KV cache",
+        "not healthy after 3 s, last step: KV cache",
     )
 
     assert fault.exit_code == Exit.ENVIRONMENT
@@ -274,7 +274,7 @@ def test_attached(make_spec):
 
 
 def test_attached_without_health(make_spec):
-    """An OpenAI-shaped server without /health is taken by its model list."""
+    """An OpenAI-compatible server without /health is taken by its model list."""
     port = free_port("127.0.0.1")
     argv = [*make_spec("--no-health", "--text-only").command, "--port", str(port)]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as foreign:
@@ -282,7 +282,7 @@ def test_attached_without_health(make_spec):
             spec = make_spec(kind="attached", base_url=f"http://127.0.0.1:{port}", command=())
             with server.start(spec) as running:
                 assert running.health_path == "/v1/models"
-                assert "GET /v1/models is asked once a second" in running.notes[0]
+                assert "GET /v1/models (once a second)" in running.notes[0]
             assert foreign.poll() is None
         finally:
             foreign.kill()

@@ -104,6 +104,6 @@ def test_secrets_stand_by_name():
     assert not [secret for secret in ("secret99", "p4ss", "k3y") if secret in line]
     assert ran.stdout == "one|redis://two@h/0|--api-key|three|"
     assert refused.returncode != 0
-    assert "is not kept" in refused.stderr
+    assert "is not stored" in refused.stderr
     assert "set HF_TOKEN" in line
     assert "VLLM_X=2" in line

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from rocbench.server import failures
-from rocbench.server.failures import read_log, root_cause, server_fault, signatures, telling_line, tidy
+from rocbench.server.failures import exception_line, read_log, root_cause, server_fault, signatures, tidy
 
 
 def test_table_has_enough():
@@ -103,11 +103,11 @@ def test_prefixes_are_cut(line, clean):
     assert tidy(line) == clean
 
 
-def test_telling_line():
+def test_exception_line():
     """Without a known cause the last exception is shown, else the last line, else nothing."""
-    assert telling_line(["KeyError: 'x'", "INFO bye"]) == "KeyError: 'x'"
-    assert telling_line(["INFO one", "INFO bye"]) == "bye"
-    assert telling_line([]) == ""
+    assert exception_line(["KeyError: 'x'", "INFO bye"]) == "KeyError: 'x'"
+    assert exception_line(["INFO one", "INFO bye"]) == "bye"
+    assert exception_line([]) == ""
 
 
 def test_three_lines(tmp_path):

@@ -58,5 +58,5 @@ def test_a_server_without_a_log_here():
     """An attached server's log is not ours to name."""
     fault = server_fault("m: the server died during the run", None)
 
-    assert fault.fix == "it was started elsewhere: its own log says why"
+    assert fault.fix == "bench did not start it: read the server's own log"
     assert "log: " not in fault.text()

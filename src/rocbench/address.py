@@ -40,8 +40,7 @@ class Proxy:
 
 
 def proxy_of(where: Endpoint) -> Proxy | None:
-    """Return the proxy that `http_proxy`, `https_proxy` and `no_proxy` name for a server; None if there is
-    none.
+    """The proxy for a server by `http_proxy`, `https_proxy` and `no_proxy`; None without one.
 
     Loopback addresses and Unix sockets never have a proxy.
 
@@ -50,15 +49,15 @@ def proxy_of(where: Endpoint) -> Proxy | None:
     """
     if where.loopback or urllib.request.proxy_bypass(f"{where.host}:{where.port}"):
         return None
-    given = urllib.request.getproxies().get(where.scheme, "").strip()
-    if not given:
+    value = urllib.request.getproxies().get(where.scheme, "").strip()
+    if not value:
         return None
     variable = f"{where.scheme}_proxy"
     unusable = InputError(
-        "this is no address of a proxy", where=variable, fix="give http://HOST:PORT, or unset it"
+        "is not the address of a proxy", where=variable, fix="give http://HOST:PORT, or unset it"
     )
     try:
-        parts = urlsplit(given if "://" in given else f"http://{given}")
+        parts = urlsplit(value if "://" in value else f"http://{value}")
         host, port = parts.hostname, parts.port
     except ValueError:
         raise unusable from None
@@ -66,9 +65,9 @@ def proxy_of(where: Endpoint) -> Proxy | None:
         raise unusable
     if parts.scheme != "http":
         raise InputError(
-            f"a proxy that is reached by {parts.scheme}:// cannot be used",
+            f"bench cannot use a proxy at {parts.scheme}://",
             where=variable,
-            fix="give one that is reached by http://HOST:PORT, or name the server in no_proxy",
+            fix="give a proxy at http://HOST:PORT, or list the server in no_proxy",
         )
     credentials = None
     if parts.username is not None:
@@ -88,10 +87,10 @@ def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
 def addresses(where: Endpoint) -> tuple[tuple[int, object], ...]:
     """(family, socket address) of each address of the name. Raises ServerUnreachable if it has none."""
     try:
-        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ServerUnreachable(
             f"the name {where.host!r} does not resolve ({error.strerror or error})",
             fix="check its spelling, /etc/hosts and the DNS server of this machine",
         ) from None
-    return tuple(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
+    return tuple(dict.fromkeys((int(family), address) for family, _, _, _, address in infos))

@@ -36,19 +36,19 @@ def foreseen(error: BaseException) -> BenchError | None:
         return EnvironmentFault("too many files are open", fix="raise the limit: ulimit -n 65536")
     if error.filename is None:
         return None if error.errno != errno.ENOENT or _working_folder() else _NO_FOLDER
-    said, where = (error.strerror or str(error)).lower(), _short(str(error.filename))
+    reason, where = (error.strerror or str(error)).lower(), _short(str(error.filename))
     if error.errno in _UNUSABLE:
-        return InputError(f"cannot be used: {said}", where=where)
+        return InputError(f"cannot be used: {reason}", where=where)
     if error.errno in _REFUSED:
-        return EnvironmentFault(f"cannot be used: {said}", where=where)
+        return EnvironmentFault(f"cannot be used: {reason}", where=where)
     return None
 
 
-_NO_FOLDER = InputError("the working folder is gone", fix="change to one that exists: cd")
+_NO_FOLDER = InputError("the working folder is gone", fix="change to an existing folder: cd")
 
 
 def _working_folder() -> bool:
-    """Return whether the folder in which bench was started still exists."""
+    """True if the folder in which bench was started still exists."""
     with suppress(FileNotFoundError):
         return bool(Path.cwd())
     return False
@@ -65,13 +65,13 @@ def message(error: BaseException) -> str:
     from rocbench.server.secretvalues import secret_values
 
     secrets = secret_values(os.environ)
-    said = redacted(str(error), secrets).strip().partition("\n")[0][:_LINE]
-    said = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
+    text = redacted(str(error), secrets).strip().partition("\n")[0][:_LINE]
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     whole = redacted("".join(traceback.format_exception(error)), secrets)
     path = _write(whole)
     where = f"the traceback is in {path}" if path else f"its traceback:\n{whole}"
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-    kind = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    kind = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"bench crashed: {kind}; {where}; please report it{notes}"
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # a module that prints one line needs no tables
 
 _CODE = re.compile(r"<U\+([0-9A-F]{4,6})>")
 _KINDS = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
-"""Categories of characters that change their surroundings, or are not characters: controls, marks of
-direction, halves of pairs.
+"""Categories of characters that affect the text around them, or are not characters: controls, direction
+marks, halves of surrogate pairs.
 """
 
 
@@ -27,11 +27,11 @@ _COMMAND = re.compile(
     r"|stop-commands|echo|debug|notice|warning|error)(?:\s[^\n]*?)?::)",
     re.IGNORECASE,
 )
-"""Start of a line that a CI runner obeys: `::error::`, `##[error]` (GitHub), `##vso[...]` (Azure)."""
+"""Start of a line that a CI runner executes: `::error::`, `##[error]` (GitHub), `##vso[...]` (Azure)."""
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
-    """Return text in which each character that a terminal, a reader or a CI runner would obey is shown as
+    """Return text in which each character that a terminal, a reader or a CI runner would interpret is shown as
     `<U+001B>`.
 
     Args:
@@ -39,10 +39,10 @@ def visible(text: str, keep: str = "\n\t") -> str:
         keep: controls that stay.
     """
     if "::" in text or "##" in text:
-        text = _COMMAND.sub(lambda found: _code(found[0]), text)
+        text = _COMMAND.sub(lambda match: _code(match[0]), text)
     if text.isprintable():
         return text
-    return "".join(c if c in keep or not _obeyed(c) else _code(c) for c in text)
+    return "".join(c if c in keep or not _interpreted(c) else _code(c) for c in text)
 
 
 def one_line(text: str) -> str:
@@ -64,7 +64,7 @@ def visible_data(value: Any) -> Any:
 def json_text(value: Any) -> str:
     """JSON for standard output, the same value when read back; no part of it is a command to a CI runner."""
     text = json.dumps(value, indent=2)
-    return _COMMAND.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _COMMAND.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def visible_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def whole(text: str) -> str:
     return text if text.isascii() else "".join(_code(c) if "\ud800" <= c <= "\udfff" else c for c in text)
 
 
-def _obeyed(char: str) -> bool:
+def _interpreted(char: str) -> bool:
     return not char.isprintable() and unicodedata.category(char) in _KINDS
 
 
@@ -94,7 +94,7 @@ _FIGURE = re.compile(r"[+-]?[\d .,%±\[\]<>+-]*")
 
 def csv_text(text: str) -> str:
     """Return one cell of a CSV file. `from_csv` restores it."""
-    shown = _CODE.sub(lambda found: f"{_code('<')}{found[0][1:]}", text)
+    shown = _CODE.sub(lambda match: f"{_code('<')}{match[0][1:]}", text)
     shown = visible(shown, keep="\n")
     return f"'{shown}" if _FORMULA.match(shown) and not _FIGURE.fullmatch(shown) else shown
 
@@ -105,9 +105,9 @@ def from_csv(text: str) -> str:
     return _CODE.sub(_decoded, bare)
 
 
-def _decoded(found: re.Match[str]) -> str:
-    number = int(found[1], 16)
-    return chr(number) if number < 0xD800 or 0xDFFF < number < 0x110000 else found[0]
+def _decoded(match: re.Match[str]) -> str:
+    number = int(match[1], 16)
+    return chr(number) if number < 0xD800 or 0xDFFF < number < 0x110000 else match[0]
 
 
 def as_csv(frame: pd.DataFrame) -> str:
@@ -124,15 +124,16 @@ def undone(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """Return the table with its texts changed, and the rest as it is; most columns cost little."""
-    changed = frame.copy(deep=False)
+    """Return the table with its texts changed; columns without a change stay as they are."""
+    result = frame.copy(deep=False)
     for place, dtype in enumerate(frame.dtypes):
         if str(dtype) in {"object", "str", "string"}:
             column = frame.iloc[:, place]
-            if any(isinstance(cell, str) and change(cell) != cell for cell in column.tolist()):
-                shown = column.map(lambda cell: change(cell) if isinstance(cell, str) else cell)
-                changed.isetitem(place, shown.astype(dtype).array)
-    return changed
+            cells = column.tolist()
+            changed = [change(cell) if isinstance(cell, str) else cell for cell in cells]
+            if changed != cells:
+                result.isetitem(place, type(column)(changed, dtype=dtype).array)
+    return result
 
 
 # --- Markdown

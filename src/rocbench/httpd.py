@@ -119,11 +119,6 @@ class Exchange:
         """Drop the connection at once with a RST, so that the client's next read fails."""
         self._connection.reset()
 
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes in this process that wait because the client reads slower than we write."""
-        return self._connection.unsent_bytes()
-
     def _send(self, data: bytes) -> None:
         if not self.closed:
             self._connection.send(data)
@@ -244,10 +239,6 @@ class _Connection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.abort()
 
-    def unsent_bytes(self) -> int:
-        """Bytes in the transport's own buffer."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
     def _handle(self, exchange: Exchange, keep_alive: bool) -> None:
         self._current, self._keep_alive = exchange, keep_alive
         try:
@@ -285,11 +276,6 @@ class Server:
         self._server = server
         self._connections = connections
         self.port = int(server.sockets[0].getsockname()[1])
-
-    @property
-    def connections(self) -> int:
-        """Connections open now."""
-        return len(self._connections)
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""

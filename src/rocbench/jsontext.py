@@ -27,7 +27,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _Unusable(ValueError):
-    """The fault, and the words of the text that show its place."""
+    """The fault, and the part of the text that shows its place."""
 
     def __init__(self, what: str, shown: str) -> None:
         super().__init__(what)
@@ -51,36 +51,38 @@ def parse(
         fix: the remedy for a text that cannot be used.
         finite: refuse NaN and Infinity, which are not JSON. Python's tools write them.
         most: maximum number of values.
-        repeated: gets each key that an object names again, of which the last value counts; None refuses them.
+        repeated: receives each key that an object repeats (its last value counts); None refuses repeated keys.
 
     Raises:
-        InputError: it is not JSON, names a key again, nests deeper than `DEEPEST`, or holds more than `most`
+        InputError: it is not JSON, repeats a key, nests deeper than `DEEPEST`, or holds more than `most`
             values, a whole number of more than `MOST_DIGITS` digits, a number beyond a float, or half a
             character.
     """
-    words = _decoded(text, where, fix)
+    decoded = _decoded(text, where, fix)
     try:
-        _bounded(words, most)
-        found = json.loads(
-            words,
+        _bounded(decoded, most)
+        value = json.loads(
+            decoded,
             object_pairs_hook=_once if repeated is None else partial(_last, repeated=repeated),
-            parse_int=_whole if _LONG.search(words) else None,  # a hook takes ten times as long
-            parse_float=_number if _LARGE.search(words) else None,
+            parse_int=_whole if _LONG.search(decoded) else None,  # a hook takes ten times as long
+            parse_float=_number if _LARGE.search(decoded) else None,
             parse_constant=_not_finite if finite else None,
         )
-        _walk(found, with_text=_SURROGATE.search(words) is not None)
+        _walk(value, with_text=_SURROGATE.search(decoded) is not None)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"not valid JSON: {error.msg} (column {error.colno})", where=_at(where, words, error.pos), fix=fix
+            f"not valid JSON: {error.msg} (column {error.colno})",
+            where=_at(where, decoded, error.pos),
+            fix=fix,
         ) from None
     except _Unusable as error:
-        raise InputError(str(error), where=_at(where, words, words.find(error.shown)), fix=fix) from None
+        raise InputError(str(error), where=_at(where, decoded, decoded.find(error.shown)), fix=fix) from None
     except RecursionError:
         raise InputError(_TOO_DEEP, where=where, fix=fix) from None
-    return found
+    return value
 
 
-_TOO_DEEP = f"lists and objects lie in each other deeper than {DEEPEST} levels"
+_TOO_DEEP = f"lists and objects are nested deeper than {DEEPEST} levels"
 
 
 def _decoded(text: str | bytes, where: str, fix: str) -> str:
@@ -90,7 +92,7 @@ def _decoded(text: str | bytes, where: str, fix: str) -> str:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"not in UTF-8: byte {error.start} begins no character", where=where, fix=fix
+            f"not UTF-8: byte {error.start} does not begin a character", where=where, fix=fix
         ) from None
 
 
@@ -101,38 +103,38 @@ def _bounded(text: str, most: int) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    again: list[str] = []
-    found = _last(pairs, again)
-    if again:
-        raise _Unusable(f"key {_short(again[0])} stands twice in one object", json.dumps(again[0]))
-    return found
+    repeated: list[str] = []
+    value = _last(pairs, repeated)
+    if repeated:
+        raise _Unusable(f"key {_short(repeated[0])} appears twice in one object", json.dumps(repeated[0]))
+    return value
 
 
 def _last(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         repeated += [name for name, count in counts.items() if count > 1 and name not in repeated]
-    return found
+    return value
 
 
 def _whole(digits: str) -> int:
     if len(digits.lstrip("-")) > MOST_DIGITS:
         raise _Unusable(
-            f"a whole number of {len(digits.lstrip('-'))} digits; {MOST_DIGITS} are the most", digits
+            f"a whole number of {len(digits.lstrip('-'))} digits; the maximum is {MOST_DIGITS}", digits
         )
     return int(digits)
 
 
 def _number(digits: str) -> float:
-    found = float(digits)
-    if math.isinf(found):
-        raise _Unusable(f"{_short(digits)} is larger than any number here may be", digits)
-    return found
+    number = float(digits)
+    if math.isinf(number):
+        raise _Unusable(f"{_short(digits)} is too large for a float", digits)
+    return number
 
 
 def _not_finite(word: str) -> float:
-    raise _Unusable(f"{word} is no number of JSON", word)
+    raise _Unusable(f"{word} is not a JSON number", word)
 
 
 def _walk(value: Any, *, with_text: bool) -> None:
@@ -141,9 +143,9 @@ def _walk(value: Any, *, with_text: bool) -> None:
     for _ in range(DEEPEST + 2):
         inner: list[Any] = []
         for each in level:
-            held = [*each, *each.values()] if isinstance(each, dict) else each
-            inner += [part for part in held if isinstance(part, dict | list)]
-            for text in held if with_text else ():
+            parts = [*each, *each.values()] if isinstance(each, dict) else each
+            inner += [part for part in parts if isinstance(part, dict | list)]
+            for text in parts if with_text else ():
                 if isinstance(text, str):
                     _refuse_half_characters(text)
         if not inner:
@@ -158,7 +160,8 @@ def _refuse_half_characters(text: str) -> None:
     except UnicodeEncodeError:
         shown = text.encode("ascii", "backslashreplace").decode()
         raise _Unusable(
-            f"{_short(shown)} holds half a character (a lone surrogate), which no file takes", ""
+            f"{_short(shown)} contains half a character (a lone surrogate), which cannot be written to a file",
+            "",
         ) from None
 
 

@@ -7,9 +7,8 @@ written is counted in the log itself.
 
 Args:
     FD: a file in memory that holds JSON: `secrets`, values to mask; `variables`, name to value, of which the
-        value is masked; `died`, how the filter before this one ended (empty: there was none). Once it is
-        read, the file holds one byte: whether bytes have been read that are not written yet (`AT_REST` if
-        none).
+        value is masked; `died`, how the previous filter ended (empty: there was none). Once it is
+        read, the file holds one byte: `AT_REST`, or another value while bytes are read and not written yet.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _DUMPS = (("=", ""), ("': '", "'"), ("': \"", '"'), ('": "', '"'))
 AT_REST = b"\0"
 _BUSY = b"\1"
 _READ = 256 * 1024
-_DEAF = tuple(getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 PIPE".split())
+_IGNORED = tuple(getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 PIPE".split())
 _NUMBERS = b"0123456789,[]"
 """Characters of lists of token ids; the words of a log differ in little else."""
 _MOST_WORDS = 50_000
@@ -134,16 +133,16 @@ class Lines:
     def _without_dumps(self, text: str) -> str:
         """Mask each value that follows its variable's name, also where two of them overlap."""
         done, at = [], 0
-        found = self._heads.search(text) if self._dumps else None
-        while found is not None:
-            start = found.end()
-            forms, after = self._dumps[found[0]]
+        match = self._heads.search(text) if self._dumps else None
+        while match is not None:
+            start = match.end()
+            forms, after = self._dumps[match[0]]
             form = next((form for form in forms if text.startswith(form + after, start)), None)
             if form is not None:
                 if start >= at:
                     done += [text[at:start], MASK]
                 at = max(at, start + len(form))
-            found = self._heads.search(text, found.start() + 1)
+            match = self._heads.search(text, match.start() + 1)
         return "".join([*done, text[at:]]) if done else text
 
     def _suspects(self, data: bytes) -> set[bytes]:
@@ -184,12 +183,12 @@ class Log:
     def __init__(self, file: int) -> None:
         self.file = file
         self.lost = 0
-        self.why = ""
+        self.reason = ""
 
     def write(self, data: bytes) -> None:
         """Write all of it, or count the loss."""
         if self.lost:
-            note = f"\n[bench: {self.lost} bytes of this log could not be written: {self.why}]\n".encode()
+            note = f"\n[bench: {self.lost} bytes of this log could not be written: {self.reason}]\n".encode()
             if self._write(note) == len(note):
                 self.lost = 0
         self.lost += len(data) - self._write(data)
@@ -200,7 +199,7 @@ class Log:
             while done < len(data):
                 done += os.write(self.file, data[done:])
         except OSError as error:
-            self.why = error.strerror or str(error)
+            self.reason = error.strerror or str(error)
         return done
 
 
@@ -210,17 +209,20 @@ def _latin(text: str) -> str:
 
 def main() -> None:
     """Filter standard input to standard output, until its end."""
-    for number in _DEAF:
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     state = int(sys.argv[1])
     with open(state, encoding="utf-8", closefd=False) as file:
-        told = json.load(file)
-    died = told.get("died", "")
-    lines, log = Lines(told["secrets"], told["variables"], begun=bool(died)), Log(sys.stdout.fileno())
+        filter_settings = json.load(file)
+    died = filter_settings["died"]
+    lines, log = (
+        Lines(filter_settings["secrets"], filter_settings["variables"], begun=bool(died)),
+        Log(sys.stdout.fileno()),
+    )
     if died:
         log.write(
-            f"\n[bench: the filter of this log ended ({died}); another goes on, without what that one had read "
-            "and without the line that follows]\n".encode()
+            f"\n[bench: the filter of this log ended ({died}); a new one continues; the output that the old one held "
+            "and the next line are lost]\n".encode()
         )
     source = sys.stdin.fileno()
     os.ftruncate(state, 1)

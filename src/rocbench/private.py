@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rocbench.errors import InputError
 
-ASKED = "ROCBENCH_UMASK"
+VARIABLE = "ROCBENCH_UMASK"
 
 
 def mode() -> int:
@@ -20,15 +20,15 @@ def mode() -> int:
     Raises:
         InputError: $ROCBENCH_UMASK is not a umask that leaves the owner reading and writing.
     """
-    given = os.environ.get(ASKED) or "077"
+    text = os.environ.get(VARIABLE) or "077"
     try:
-        umask = int(given, 8)
+        umask = int(text, 8)
     except ValueError:
         umask = -1
     if not 0 <= umask <= 0o177:
         raise InputError(
-            f"{given!r} is no umask",
-            where=f"${ASKED}",
+            f"{text!r} is not a umask",
+            where=f"${VARIABLE}",
             fix="give 027 (the group reads), 022 (all read) or none",
         )
     return 0o666 & ~umask
@@ -36,11 +36,11 @@ def mode() -> int:
 
 def opener(path: str, flags: int) -> int:
     """For `open(..., opener=)`: the file has its permissions before it has content. A link is refused."""
-    wanted = mode()
+    permissions = mode()
     file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    if os.fstat(file).st_mode & 0o777 != wanted:
-        with suppress(OSError):  # another's file, or a file system without permissions
-            os.fchmod(file, wanted)
+    if os.fstat(file).st_mode & 0o777 != permissions:
+        with suppress(OSError):  # another user's file, or a file system without permissions
+            os.fchmod(file, permissions)
     return file
 
 

@@ -27,17 +27,17 @@ _MARGIN = 4096
 
 _Q = r"(?:\\*[\"'])?"
 """A quotation mark, also escaped."""
-_WORTH = r"(?:\\*\"[^\"\\]*|\\*'[^'\\]*|(?!None\b|null\b|true\b|false\b|\*\*\*|\$[A-Za-z_{])[^\s\"',;&(){}\[\]<>]+)"
+_VALUE = r"(?:\\*\"[^\"\\]*|\\*'[^'\\]*|(?!None\b|null\b|true\b|false\b|\*\*\*|\$[A-Za-z_{])[^\s\"',;&(){}\[\]<>]+)"
 _TOKENS = ("auth", "access", "hf", "bearer", "refresh", "session", "api", "hub")
 _NAMED = re.compile(
     r"((?:api[_-]?key|passw(?:or)?d|passphrase|(?:(?<=client)|(?<=client[_-]))secret|secret[_-]?key|(?:access|account|private)[_-]?key"
     rf"|(?:{'|'.join(_TOKENS)})[_-]token|credential|authorization|cookie)s?(?:[_-]?\d+)?"
-    rf"{_Q}\s*(?:[:=]|=>)\s*[\[(]?\s*(?:(?:bearer|basic|digest|negotiate|token)\s+)?+)({_WORTH})",
+    rf"{_Q}\s*(?:[:=]|=>)\s*[\[(]?\s*(?:(?:bearer|basic|digest|negotiate|token)\s+)?+)({_VALUE})",
     re.IGNORECASE,
 )
-_FLAG = re.compile(rf"(--(?:api[_-]key|hf[_-]token|token|password)\s+)({_WORTH})", re.IGNORECASE)
+_FLAG = re.compile(rf"(--(?:api[_-]key|hf[_-]token|token|password)\s+)({_VALUE})", re.IGNORECASE)
 _QUERY = re.compile(r"((?<=[?&])(?:token|key|sig|signature|auth|secret|code)=)[^&\s\"'<>]+", re.IGNORECASE)
-_VARIABLE = re.compile(rf"\b([A-Z][A-Z0-9_]{{2,80}})({_Q}\s*[=:]\s*)({_WORTH})")
+_VARIABLE = re.compile(rf"\b([A-Z][A-Z0-9_]{{2,80}})({_Q}\s*[=:]\s*)({_VALUE})")
 _LONGEST_NAME = 81
 _OF_NAMES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
@@ -84,8 +84,8 @@ class _Shape:
         done, at, end = [], 0, -1
         for start in starts:
             if start > end:
-                found = _LINE_END.search(text, start)
-                end = found.start() if found else len(text)
+                line_end = _LINE_END.search(text, start)
+                end = line_end.start() if line_end else len(text)
             match = self.pattern.match(text, start, end) if start >= at else None
             if match is not None:
                 done += [text[at:start], self.mask(match)]
@@ -104,7 +104,7 @@ class _Shape:
         return sorted(starts)
 
     def hinted(self, text: str, lowered: str) -> bool:
-        """Return whether a text may hold one."""
+        """True if a text may hold one."""
         where = lowered if self.any_case else text
         return any(word in where for word in self.words)
 
@@ -152,7 +152,7 @@ def redacted_value(value: str, secrets: Iterable[str] = ()) -> str:
 
 def bare_userinfo(value: str) -> list[str]:
     """Return each `user:password` of a value that precedes a host and follows no scheme."""
-    return [found[0][:-1] for found in _BARE_USERINFO.finditer(value)]
+    return [match[0][:-1] for match in _BARE_USERINFO.finditer(value)]
 
 
 def written_forms(value: str) -> set[str]:
@@ -190,48 +190,48 @@ def redacted_data(value: Any, secrets: Sequence[str] = ()) -> Any:
     return value
 
 
-def _masked_rest(found: re.Match[str]) -> str:
-    return found[1] + MASK
+def _masked_rest(match: re.Match[str]) -> str:
+    return match[1] + MASK
 
 
-def _masked_worth(found: re.Match[str]) -> str:
-    name = re.split(r"[^\w-]", found[1], maxsplit=1)[0]
-    return found[0] if _is_told(name, found, 2) else found[1] + _unquoted(found[2])
+def _masked_worth(match: re.Match[str]) -> str:
+    name = re.split(r"[^\w-]", match[1], maxsplit=1)[0]
+    return match[0] if _is_plain_text(name, match, 2) else match[1] + _unquoted(match[2])
 
 
-def _is_told(name: str, found: re.Match[str], group: int) -> bool:
-    """Return whether a count or a sentence follows the name, and no value."""
-    worth, text = found[group], found.string
-    if worth in _SPEECH:
-        around = text[found.start(group) - 1] + text[found.end() : found.end() + 2]
-        return worth == "VALUE" or re.fullmatch(r"\s \S", around) is not None
-    return name.lower() in _COUNTED and _NUMBER.fullmatch(worth) is not None
+def _is_plain_text(name: str, match: re.Match[str], group: int) -> bool:
+    """True if a count or a sentence follows the name, and no value."""
+    value, text = match[group], match.string
+    if value in _SPEECH:
+        around = text[match.start(group) - 1] + text[match.end() : match.end() + 2]
+        return value == "VALUE" or re.fullmatch(r"\s \S", around) is not None
+    return name.lower() in _COUNTED and _NUMBER.fullmatch(value) is not None
 
 
-def _masked_basic(found: re.Match[str]) -> str:
+def _masked_basic(match: re.Match[str]) -> str:
     """Return the match with the mask, if it is base64 of `user:password`; `basic functionality` is not."""
-    text = found[2].rstrip("=")
+    text = match[2].rstrip("=")
     try:
         plain = base64.b64decode(text[: len(text) // 4 * 4], altchars=b"-_", validate=False)
     except ValueError:  # none, or letters beyond ASCII
-        return found[0]
-    return found[1] + MASK if b":" in plain and all(byte >= 32 for byte in plain) else found[0]
+        return match[0]
+    return match[1] + MASK if b":" in plain and all(byte >= 32 for byte in plain) else match[0]
 
 
-def _masked_variable(found: re.Match[str]) -> str:
-    if not is_secret(found[1]) or _is_told(found[1], found, 3):
-        return found[0]
-    return found[1] + found[2] + _unquoted(found[3])
+def _masked_variable(match: re.Match[str]) -> str:
+    if not is_secret(match[1]) or _is_plain_text(match[1], match, 3):
+        return match[0]
+    return match[1] + match[2] + _unquoted(match[3])
 
 
-def _unquoted(worth: str) -> str:
+def _unquoted(value: str) -> str:
     """Return the mask, after the value's opening quotation mark."""
-    opening = re.match(r"\\*[\"']", worth)
+    opening = re.match(r"\\*[\"']", value)
     return (opening[0] if opening else "") + MASK
 
 
 _SHAPES = (
-    _Shape(_USERINFO, lambda found: f"{found[1]}{MASK}@", ("://",)),
+    _Shape(_USERINFO, lambda match: f"{match[1]}{MASK}@", ("://",)),
     _Shape(
         _KNOWN_SHAPES,
         lambda _: MASK,
@@ -262,7 +262,7 @@ _SHAPES = (
 
 
 def hinted(text: str) -> bool:
-    """Return whether a text may hold the form of a secret; most texts do not, and that is quickly seen."""
+    """True if a text may hold the form of a secret; most texts do not, and the check is fast."""
     lowered = _lowered(text)
     return any(shape.hinted(text, lowered) for shape in _SHAPES)
 
@@ -311,18 +311,18 @@ def lift_flags(
 
 def masked_argv(command: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
     """Return argv with secrets masked in each word, and values masked after a flag with a secret's name."""
-    found, behind = [], False
+    masked_words, after_flag = [], False
     for word in command:
         flag, equals, value = word.partition("=")
         named = flag.startswith("-") and is_secret(flag.lstrip("-"))
         if named and equals and value:
-            found.append(f"{flag}={MASK}")
-        elif behind and not word.startswith("--"):
-            found.append(MASK)
+            masked_words.append(f"{flag}={MASK}")
+        elif after_flag and not word.startswith("--"):
+            masked_words.append(MASK)
         else:
-            found.append(redacted(word, secrets))
-        behind = named and not equals
-    return found
+            masked_words.append(redacted(word, secrets))
+        after_flag = named and not equals
+    return masked_words
 
 
 def masked_entry(name: str, value: Any) -> Any:
@@ -352,7 +352,7 @@ def _masked_setting(name: str, held: Any) -> Any:
 
 
 def hides(name: str) -> bool:
-    """Return whether the value of a setting, flag or axis (`env.NAME`) is never shown."""
+    """True if the value of a setting, flag or axis (`env.NAME`) is never shown."""
     return not shown(name[4:]) if name.startswith("env.") else is_secret(name)
 
 
@@ -375,12 +375,12 @@ def usable_key(key: str, where: str = "") -> str:
     """Return an API key without the line end that files and CI secrets add.
 
     Raises:
-        InputError: no header can carry it. The message does not show the key.
+        InputError: a header cannot carry it. The message does not show the key.
     """
     key = key.strip()
     if not (key.isascii() and key.isprintable()):
         raise InputError(
-            "the API key holds characters that no HTTP header can carry",
+            "the API key contains characters that an HTTP header cannot carry",
             where=where,
             fix="give the key alone: one line of printable ASCII",
         )

@@ -26,7 +26,7 @@ class _Unfiltered:
 
 
 class _Shown(io.TextIOWrapper):
-    """A stream on which control characters are shown, not obeyed: foreign names and words reach it."""
+    """A stream on which control characters are shown, not executed: foreign names and messages reach it."""
 
     def write(self, text: str, /) -> int:
         """Write text. Raises like `pass_on`."""
@@ -39,12 +39,12 @@ class _Shown(io.TextIOWrapper):
 
     @property
     def rich_proxied_file(self) -> _Unfiltered:
-        """The stream that rich writes to instead; `report.terminal` keeps its texts from being obeyed."""
+        """The stream that rich writes to instead; `report.terminal` makes its texts harmless."""
         return _Unfiltered(self)
 
 
 class _Output(_Shown):
-    """Standard output. A failed write is its own kind of fault, never taken for one of a file or a socket."""
+    """Standard output. A failed write has an error class of its own, distinct from errors of files and sockets."""
 
     def pass_on(self, text: str) -> int:
         """Write text unchanged.
@@ -108,7 +108,7 @@ def prepare() -> None:
             mode = "r" if number == 0 else "w"
             setattr(sys, name, open(number, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115 - for good
             setattr(sys, f"__{name}__", getattr(sys, name))
-    if sys.stdout is sys.__stdout__:  # else somebody put another in its place already
+    if sys.stdout is sys.__stdout__:  # else it is replaced already
         sys.stdout = _as(output, sys.stdout)
     if sys.stderr is sys.__stderr__:
         sys.stderr = _as(_Errors, sys.stderr)
@@ -125,7 +125,7 @@ def _lost(error: OSError) -> ReaderGone | DiskFault:
     """The fault of a failed write; later output is discarded, so that Python's last flush is quiet."""
     _discard(1)
     if isinstance(error, BrokenPipeError):
-        return ReaderGone("whoever read standard output has gone")
+        return ReaderGone("the reader of standard output has gone")
     return _unwritable(error.strerror or str(error), "free space there")
 
 

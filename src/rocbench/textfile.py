@@ -28,16 +28,16 @@ def read_bytes(path: Path, *, most: int = LARGEST, fix: str = "") -> bytes:
             be read.
     """
     try:
-        # A pipe without a writer would wait for ever.
+        # A pipe without a writer would block forever.
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         with os.fdopen(number, "rb") as file:
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 raise InputError(
-                    "is no regular file but a pipe, device or socket",
+                    "is a pipe, device or socket, not a regular file",
                     where=_shown(path),
                     fix="write it to a file first",
                 )
-            held = file.read(most + 1)
+            content = file.read(most + 1)
     except FileNotFoundError:
         raise InputError("no such file", where=_shown(path), fix=fix) from None
     except IsADirectoryError:
@@ -45,10 +45,12 @@ def read_bytes(path: Path, *, most: int = LARGEST, fix: str = "") -> bytes:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", where=_shown(path)) from None
     except ValueError:  # a zero byte, or half a character, in the path
-        raise InputError("is no path of a file", where=_shown(path), fix=fix) from None
-    if len(held) > most:
-        raise InputError(f"holds more than {size(most)}", where=_shown(path), fix="is it the right file?")
-    return held
+        raise InputError("is not a valid path", where=_shown(path), fix=fix) from None
+    if len(content) > most:
+        raise InputError(
+            f"holds more than {size(most)}", where=_shown(path), fix="check that it is the right file"
+        )
+    return content
 
 
 def read_text(path: Path, *, most: int = LARGEST, fix: str = "") -> str:
@@ -57,16 +59,16 @@ def read_text(path: Path, *, most: int = LARGEST, fix: str = "") -> str:
     Raises:
         InputError: as `read_bytes`, or it is not in UTF-8.
     """
-    held = read_bytes(path, most=most, fix=fix)
-    if held.startswith((b"\xff\xfe", b"\xfe\xff")):
+    content = read_bytes(path, most=most, fix=fix)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         fix = "write it as UTF-8, with `iconv -f UTF-16 -t UTF-8`"
         raise InputError("is UTF-16", where=_shown(path), fix=fix)
     try:
-        return held.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = held.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
-            "is no text in UTF-8", where=f"{_shown(path)}:{line}", fix="is it the right file?"
+            "is not UTF-8 text", where=f"{_shown(path)}:{line}", fix="check that it is the right file"
         ) from None
 
 
@@ -88,7 +90,7 @@ def read_json(
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a path names a regular file; False also for an impossible or forbidden name."""
+    """True if a path names a regular file; False also for an impossible or forbidden name."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -96,5 +98,5 @@ def is_file(path: Path) -> bool:
 
 
 def _shown(path: Path) -> str:
-    """Return a path in the form for a message."""
+    """A path as a message shows it."""
     return str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -96,14 +96,14 @@ def more() -> str:
 
 
 def shown(name: str) -> bool:
-    """Return whether a variable's value may be written down and shown."""
+    """True if a variable's value may be written down and shown."""
     listed = name in _NAMES or name.startswith(_PREFIXES) or name in _more
     return listed and not is_secret(name)
 
 
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
-    """Return whether a name denotes a secret: of a variable (PGPASSWORD, OPENAI_API_KEY_1), flag or field.
+    """True if a name denotes a secret: of a variable (PGPASSWORD, OPENAI_API_KEY_1), flag or field.
 
     A name in capitals is a variable, and a word in the middle counts: HF_TOKEN_READ. In a flag or a field
     only the last word counts: `image_token_id` is a number.
@@ -123,5 +123,5 @@ def is_secret(name: str) -> bool:
 
 
 def names_a_place(name: str) -> bool:
-    """Return whether a variable's name denotes a secret's place: GOOGLE_CREDENTIALS_FILE, SSH_AUTH_SOCK."""
+    """True if a variable's name denotes a secret's place: GOOGLE_CREDENTIALS_FILE, SSH_AUTH_SOCK."""
     return name.rpartition("_")[2] in _PLACE

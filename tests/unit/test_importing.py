@@ -219,7 +219,7 @@ def test_speculation_is_counted_by_steps() -> None:
         ("x.csv", "output_throughput,serve_args\n5," + '"{' + "[" * 900 + '"\n', "a JSON object of flags"),
         ("x.json", "[" * 900 + "]" * 900, "deeper than 64"),
         ("x.json", '{"output_throughput": ' + "9" * 5000 + "}", "a whole number of 5000 digits"),
-        ("x.json", json.dumps(VLLM_BENCH) + "\n" + '{"a": 1, "a": 2}', ":2: key 'a' stands twice"),
+        ("x.json", json.dumps(VLLM_BENCH) + "\n" + '{"a": 1, "a": 2}', ":2: key 'a' appears twice"),
         ("x.json", "null", "`output_throughput` is missing"),
         ("x.json", "[]", "holds no row"),
         ("x.json", json.dumps(VLLM_BENCH | {"model_id": 5}), "`model` is 5, it must be text"),

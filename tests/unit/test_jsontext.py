@@ -18,14 +18,14 @@ REFUSED = {
     "deep beside half a character": ('{"a":' * 70 + '"\\ud800"' + "}" * 70, "deeper than 64"),
     "4,300 digits": ("1" * 4300, "4300 digits"),
     "21 digits": ("-" + "1" * 21, "21 digits"),
-    "beyond a float": ("1e400", "'1e400' is larger"),
-    "beyond a float without exponent": ("1" * 310 + ".0", "is larger"),
-    "not a number": ("[NaN]", "NaN is no number"),
-    "infinite": ("-Infinity", "-Infinity is no number"),
+    "beyond a float": ("1e400", "'1e400' is too large"),
+    "beyond a float without exponent": ("1" * 310 + ".0", "is too large"),
+    "not a number": ("[NaN]", "NaN is not a JSON number"),
+    "infinite": ("-Infinity", "-Infinity is not a JSON number"),
     "half a character": ('["\\ud800"]', "half a character"),
     "half a character in a key": ('{"\\uDFFF": 1}', "half a character"),
-    "twice": ('{"a": 1, "a": 2}', "key 'a' stands twice"),
-    "no UTF-8": (b'"\xff"', "not in UTF-8"),
+    "twice": ('{"a": 1, "a": 2}', "key 'a' appears twice"),
+    "no UTF-8": (b'"\xff"', "not UTF-8"),
     "empty": ("", "not valid JSON"),
     "many values": ("[" + "0," * 1_000_001 + "0]", "more than 1,000,000 values"),
 }
@@ -44,7 +44,7 @@ def test_a_text_out_of_bounds_is_told_in_one_message(text: str | bytes, why: str
 
 @pytest.mark.parametrize("bad", ['"a": NaN', f'"a": {"9" * 30}', '"a": 1e999', '"a": ]', '"b": 2'])
 def test_the_line_is_told(bad: str) -> None:
-    """Of the value that is at fault; a key that stands twice is told at the first."""
+    """Of the value that is at fault; a repeated key is shown at its first place."""
     text = '{"b": 1,\n\n' + bad + "}"
     with pytest.raises(InputError) as told:
         jsontext.parse(text, "a.json")

@@ -147,7 +147,7 @@ def test_what_cannot_be_written_is_counted(tmp_path):
 def test_it_takes_everything_and_hears_no_signal():
     """It ends with the last writer, not with a signal that is meant for bench."""
     read = os.memfd_create("told")
-    os.write(read, b'{"secrets": ["planted-0123456789"], "variables": {}}')
+    os.write(read, b'{"secrets": ["planted-0123456789"], "variables": {}, "died": ""}')
     os.lseek(read, 0, os.SEEK_SET)
     process = subprocess.Popen(
         [sys.executable, "-m", "rocbench.logfilter", str(read)],

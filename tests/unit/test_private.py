@@ -24,9 +24,9 @@ def mode(path):
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_files_of_a_run(monkeypatch, tmp_path, asked, wanted, umask):
     """Files are readable only by their owner by default, whatever the umask; a file with more permissions loses them."""
-    monkeypatch.delenv(private.ASKED, raising=False)
+    monkeypatch.delenv(private.VARIABLE, raising=False)
     if asked is not None:
-        monkeypatch.setenv(private.ASKED, asked)
+        monkeypatch.setenv(private.VARIABLE, asked)
     (tmp_path / "log.jsonl").touch()
     (tmp_path / "log.jsonl").chmod(0o666)
     before = os.umask(umask)
@@ -48,8 +48,8 @@ def test_files_of_a_run(monkeypatch, tmp_path, asked, wanted, umask):
 @pytest.mark.parametrize("asked", ["rw", "777", "-1", "8"])
 def test_no_umask(monkeypatch, asked):
     """One message; 777 would lock the owner out."""
-    monkeypatch.setenv(private.ASKED, asked)
-    with pytest.raises(InputError, match="is no umask"):
+    monkeypatch.setenv(private.VARIABLE, asked)
+    with pytest.raises(InputError, match="is not a umask"):
         private.mode()
 
 

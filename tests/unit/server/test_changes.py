@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench.server.changes import Told, differences, told
+from rocbench.server.changes import ServerIdentity, differences, identity_from
 
 MODELS = [{"id": "other"}, {"id": "m", "root": "/models/a", "max_model_len": 4096}]
-FIRST = told("0.14.1", MODELS, "m")
+FIRST = identity_from("0.14.1", MODELS, "m")
 
 
 def test_a_server_that_stays():
     """The same facts; models that others load beside it are nothing to us."""
-    assert Told("0.14.1", "m", "/models/a", "4096") == FIRST
-    assert differences(FIRST, told("0.14.1", [*MODELS, {"id": "lora"}], "m")) == []
+    assert ServerIdentity("0.14.1", "m", "/models/a", "4096") == FIRST
+    assert differences(FIRST, identity_from("0.14.1", [*MODELS, {"id": "lora"}], "m")) == []
 
 
 @pytest.mark.parametrize("silent", [(None, None), ({}, {}), ("", "text"), (["0.14.1"], []), (1.5, [1])])
 def test_silence_is_no_change(silent):
     """What does not answer, or not in its form, is not known."""
-    now = told(*silent, "m")
+    now = identity_from(*silent, "m")
     assert [word for word in differences(FIRST, now) if not word.startswith("version")] == []
-    assert differences(Told(), FIRST) == []
+    assert differences(ServerIdentity(), FIRST) == []
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_silence_is_no_change(silent):
 )
 def test_a_server_that_was_replaced(version, entry, said):
     """Each fact by itself, with the server's words on one line."""
-    assert differences(FIRST, told(version, [entry], "m")) == [said]
+    assert differences(FIRST, identity_from(version, [entry], "m")) == [said]

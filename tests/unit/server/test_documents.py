@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nasty
 from rocbench.probe import doctor
 from rocbench.server import orphans
 
@@ -33,6 +34,14 @@ def test_every_fault_of_the_page_has_a_test_that_exists():
                 if name
                 else (ROOT / file).exists()
             )
+
+
+def test_the_nasty_answers_are_those_of_the_page():
+    """The table of docs/faults.md has every mode of tests/nasty.py, with the same words for its answer."""
+    table = re.findall(
+        r"^\| `(\w+)` \| (.+?) \| `", (DOCS / "faults.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert dict(table) == {mode.name: mode.what for mode in nasty.MODES.values()}
 
 
 def test_pages_for_users_name_no_test():

@@ -54,7 +54,7 @@ def test_a_filter_that_dies(pipe, log, monkeypatch):
 
     assert SECRET[:9] not in log()
     assert SECRET[9:] not in log()
-    assert "[bench: the filter of this log ended (signal 9); another goes on" in log()
+    assert "[bench: the filter of this log ended (signal 9); a new one continues" in log()
     assert "\nsecond ***\n" in log()
     assert log().count("x" * 99 + "\n") == 30_000
     assert pipe._notes == ["the filter of the server's log ended (signal 9): the log may lack lines"]

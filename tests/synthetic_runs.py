@@ -136,9 +136,7 @@ def _write_run(path: Path, sweep: Mapping[str, Any], world: World) -> RunFolder:
 def _running(launch: Launch, folder: Path, world: World) -> RunningServer:
     kind = "simulated" if world.simulated else "process"
     spec = ServerSpec(kind=kind, model=launch.group.model, folder=folder)
-    return RunningServer(
-        spec, "http://127.0.0.1:1", launch.group.model, None, None, launch.group.vllm, 1.0, 1.0
-    )
+    return RunningServer(spec, "http://127.0.0.1:1", launch.group.model, None, None, launch.group.vllm, 1.0)
 
 
 def synthetic(launch: Launch, run: Run, world: World, rng: np.random.Generator, at: int) -> Measured:

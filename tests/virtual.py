@@ -106,7 +106,7 @@ def _starter(world: World) -> Any:
         (spec.folder / "command.sh").write_text(" ".join(spec.command))
         world.before_start(spec.folder.name)
         world.starts.append(spec.folder.name)
-        yield RunningServer(spec, "http://127.0.0.1:1", spec.model, None, None, None, 0.0, 0.0)
+        yield RunningServer(spec, "http://127.0.0.1:1", spec.model, None, None, None, 0.0)
 
     return start
 

@@ -87,10 +87,11 @@ class Exchange:
         """Send a value as JSON."""
         self.respond(status, json.dumps(value).encode())
 
-    def begin_stream(self, status: int = 200, content_type: str = "text/event-stream; charset=utf-8") -> None:
-        """Send the head of a chunked answer."""
+    def begin_stream(self) -> None:
+        """Send the head of a chunked stream of events."""
         self.streaming = True
-        self._send(_head(status, (("Content-Type", content_type), ("Transfer-Encoding", "chunked"))))
+        kind = ("Content-Type", "text/event-stream; charset=utf-8")
+        self._send(_head(200, (kind, ("Transfer-Encoding", "chunked"))))
 
     def write(self, data: bytes) -> None:
         """Send one HTTP chunk (an empty one would end the answer, so it is left out)."""

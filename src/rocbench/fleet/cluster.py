@@ -89,6 +89,11 @@ def own_id() -> str:
     return str(ray().get_runtime_context().get_node_id())
 
 
+def on_node(node_id: str) -> Any:
+    """Return the scheduling strategy that runs a task on this node only."""
+    return ray().util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
+
+
 def demand(plan: Plan, resource: str | None, live: list[Node]) -> dict[str, Any]:
     """Return the resources of a task: a named resource, else all GPUs or all CPUs of a node, without a neighbour.
 

@@ -214,8 +214,7 @@ class Executor:
         options = {**self._demand, "max_retries": 0, "name": f"rocbench {piece.name}"}
         node = piece.node or self._other_node(piece)
         if node is not None:
-            affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-            options["scheduling_strategy"] = affinity(node_id=node.node_id, soft=False)
+            options["scheduling_strategy"] = cluster.on_node(node.node_id)
         piece.task = self._ray.remote(_task).options(**options).remote(job, self._inbox)
 
     def _other_node(self, piece: Piece) -> Node | None:
@@ -278,7 +277,8 @@ class Executor:
             folder.unpack_servers(piece.ended.servers)
         for event in piece.ended.events:
             if event["event"] not in {"begin", "cell", "end"}:
-                folder.log(event["at"], event["event"], **_facts(event), node=piece.at)
+                facts = {name: value for name, value in event.items() if name not in {"at", "event", "node"}}
+                folder.log(event["at"], event["event"], **facts, node=piece.at)
         folder.log(now(), "piece_ended", piece=piece.name, node=piece.at)
         piece.line = "done"
         error = piece.ended.error
@@ -337,15 +337,9 @@ class Executor:
         self._screen.group(lines)
 
 
-def _facts(event: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if name not in {"at", "event", "node"}}
-
-
 def _inbox(library: Any) -> Any:
     """Return the actor on this node that keeps messages until they are fetched."""
-    affinity = library.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    options = {"num_cpus": 0, "max_concurrency": 1}
-    options["scheduling_strategy"] = affinity(node_id=cluster.own_id(), soft=False)
+    options = {"num_cpus": 0, "max_concurrency": 1, "scheduling_strategy": cluster.on_node(cluster.own_id())}
     return library.remote(Inbox).options(**options).remote()
 
 

@@ -30,8 +30,7 @@ class RayAgent:
 
     def __init__(self, node: cluster.Node) -> None:
         self._ray = cluster.ray()
-        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        on_node = affinity(node_id=node.node_id, soft=False)
+        on_node = cluster.on_node(node.node_id)
         self.name = node.name
         self._actor = self._ray.remote(Actor).options(num_cpus=0, scheduling_strategy=on_node).remote()
         self.cpus = int(self._ask(self._actor.cpus))

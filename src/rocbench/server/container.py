@@ -56,7 +56,6 @@ def run_argv(
     mounts: Mapping[str, str],
     devices: Sequence[str] = ("/dev/kfd", "/dev/dri"),
     groups: Sequence[str] = ("video", "render"),
-    ipc_host: bool = True,
 ) -> tuple[str, ...]:
     """The argv that runs a server's command in a container. Pure.
 
@@ -67,13 +66,16 @@ def run_argv(
         env_names: variables passed by name; the client's environment has the values, so argv has no secret.
         mounts: host folder to container folder.
         groups: groups that own the devices, by number if the image may lack the name.
-        ipc_host: False gives 16 GiB of shared memory instead of the host's.
     """
     words = [program, "run", "--name", name]
     words += [f"--device={device}" for device in devices]
     words += [f"--group-add={group}" for group in groups]
-    words += ["--ipc=host"] if ipc_host else ["--shm-size=16g"]
-    words += ["--ulimit=memlock=-1:-1", "--ulimit=stack=67108864:67108864", "--ulimit=nofile=65536:65536"]
+    words += [
+        "--ipc=host",
+        "--ulimit=memlock=-1:-1",
+        "--ulimit=stack=67108864:67108864",
+        "--ulimit=nofile=65536:65536",
+    ]
     words += ["--security-opt=seccomp=unconfined", "--cap-add=SYS_PTRACE"]
     words += [f"--volume={host}:{inside}" for host, inside in mounts.items()]
     words += [f"--env={variable}" for variable in sorted(env_names)]

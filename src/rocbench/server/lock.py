@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import fcntl
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -27,17 +26,16 @@ _TRIES = 20
 
 
 @contextmanager
-def node_lock(*, wait_s: float = 0.0, shared: bool = False) -> Iterator[None]:
+def node_lock(*, shared: bool = False) -> Iterator[None]:
     """Holds the node, so that two runs, such as a nightly and a manual one, do not disturb each other.
 
     Args:
-        wait_s: seconds to wait for another holder.
         shared: hold it together with other shared holders (servers without a measurement), never with a run.
 
     Raises:
         NodeFault: another run holds it, and is named; or the lock's file was replaced by something else.
     """
-    with _held("node", "the node", wait_s, shared=shared):
+    with _held("node", "the node", shared=shared):
         yield
 
 
@@ -46,7 +44,7 @@ def gpu_locks(gpus: Sequence[int]) -> Iterator[None]:
     """Holds GPUs by index, so that no two bench servers of any user share one. Raises NodeFault."""
     with ExitStack() as stack:
         for gpu in sorted(set(gpus)):
-            stack.enter_context(_held(f"gpu-{gpu}", f"GPU {gpu}", 0.0))
+            stack.enter_context(_held(f"gpu-{gpu}", f"GPU {gpu}"))
         yield
 
 
@@ -75,16 +73,13 @@ def choose_gpus(count: int, available: Sequence[int]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _held(name: str, what: str, wait_s: float, *, shared: bool = False) -> Iterator[None]:
-    deadline = time.monotonic() + wait_s
-    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    while (file := _locked(name, how)) is None:
-        if time.monotonic() >= deadline:
-            raise NodeFault(
-                f"{what} is held by {_holder_names(name)}",
-                fix="wait until it ends, or end it; bench has started nothing",
-            )
-        time.sleep(0.2)
+def _held(name: str, what: str, *, shared: bool = False) -> Iterator[None]:
+    file = _locked(name, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    if file is None:
+        raise NodeFault(
+            f"{what} is held by {_holder_names(name)}",
+            fix="wait until it ends, or end it; bench has started nothing",
+        )
     try:
         yield
     finally:

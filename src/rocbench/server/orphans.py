@@ -119,7 +119,8 @@ def find() -> tuple[Orphan, ...]:
             orphan = None if record is None else orphan_of(record)
             if orphan is None:
                 continue
-            if orphan.members or _container_exists(orphan.record):
+            server = orphan.record
+            if orphan.members or (server.container and runtime.exists(server.runtime, server.container)):
                 living.append(orphan)
             else:
                 with suppress(OSError):
@@ -198,10 +199,6 @@ def _check_permitted(orphan: Orphan) -> None:
     if os.geteuid() != 0 and (others := users - {os.geteuid()}):
         names = ", ".join(user_name(uid) for uid in others if uid is not None)
         raise NodeFault(f"{orphan.text()} runs as {names}", fix="let that user, or root, end it")
-
-
-def _container_exists(record: Record) -> bool:
-    return bool(record.container) and runtime.exists(record.runtime, record.container)
 
 
 # --- the records

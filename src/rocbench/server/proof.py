@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
@@ -114,15 +114,7 @@ class Proof:
 
     def as_json(self) -> dict[str, Any]:
         """The proof as data for `resolved.json`."""
-        return {
-            "found": self.found,
-            "mismatches": list(self.mismatches),
-            "unknown": list(self.unknown),
-            "config": self.config,
-            "packages": self.packages,
-            "image_digest": self.image_digest,
-            "doubts": dict(self.doubts),
-        }
+        return asdict(self)
 
 
 def prove(running: RunningServer, expected: Mapping[str, object]) -> Proof:

@@ -91,12 +91,8 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         health_path = _wait_healthy(waiting)
     models, max_model_len = _models(waiting)
     served = _served_name(waiting.spec, models)
-    completed_s = None
-    if not is_attached:
-        # An attached server is in use already, and its counters must show the load alone.
-        began = time.monotonic()
+    if not is_attached:  # it is in use already, and its counters must show the load alone
         _complete(waiting, served)
-        completed_s = time.monotonic() - began
     launched.processes()
     return RunningServer(
         spec=waiting.spec,
@@ -106,8 +102,6 @@ def wait_until_ready(launched: Launched, on_progress: OnProgress | None = None) 
         log_path=launched.log_path,
         version=_version(waiting),
         ready_s=waiting.seconds,
-        first_completion_s=completed_s,
-        models=models,
         max_model_len=max_model_len,
         image_digest=launched.image_digest,
         container=launched.container,

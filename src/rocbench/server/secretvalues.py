@@ -39,7 +39,7 @@ def secret_values(
     """
     candidates = {value for value in also if value}
     for name, value in (item for env in environments for item in env.items()):
-        candidates.update(_of_url(value))
+        candidates.update(part for match in _USERINFO.finditer(value) for part in _of_user(match[1]))
         if shown(name):
             candidates.update(part for user in bare_userinfo(value) for part in _of_user(user))
         if is_secret(name) and not names_a_place(name) and not shown(name):
@@ -78,11 +78,6 @@ def _parts(value: str) -> Iterator[str]:
     yield value
     yield from value.splitlines()
     yield from re.split(r"[,;\s]+", value)
-
-
-def _of_url(value: str) -> Iterator[str]:
-    for match in _USERINFO.finditer(value):
-        yield from _of_user(match[1])
 
 
 def _of_user(written: str) -> Iterator[str]:

@@ -106,9 +106,6 @@ class RunningServer:
     """The answer of `/version`; None without one."""
     ready_s: float
     """Seconds from launch to the first completed answer."""
-    first_completion_s: float | None
-    """Duration of the first completion; None for an attached server, which gets none."""
-    models: tuple[str, ...] = ()
     max_model_len: int | None = None
     image_digest: str | None = None
     container: str = ""

@@ -11,17 +11,7 @@ from pathlib import Path
 from rocbench.probe.amd_smi import run
 from rocbench.server.spec import RunningServer
 
-_NAMES = (
-    "vllm",
-    "torch",
-    "triton",
-    "amd-aiter",
-    "aiter",
-    "transformers",
-    "flash-attn",
-    "amdsmi",
-    "tokenizers",
-)
+_NAMES = "vllm torch triton amd-aiter aiter transformers flash-attn amdsmi tokenizers".split()
 _ASK = (
     "import importlib.metadata as m, json\n"
     "versions = {}\n"

@@ -51,14 +51,6 @@ def test_golden_argv():
     assert words == GOLDEN.split()
 
 
-def test_shared_memory_without_the_hosts_ipc():
-    """Without the host's ipc a container gets 16 GiB of shared memory: 64 MiB kills the workers."""
-    words = argv(ipc_host=False)
-
-    assert "--shm-size=16g" in words
-    assert "--ipc=host" not in words
-
-
 def test_no_value_of_a_variable_in_argv():
     """Variables are passed by name: no `--env NAME=value` ever."""
     assert not [word for word in argv() if word.startswith("--env=") and "=" in word.removeprefix("--env=")]

@@ -54,7 +54,7 @@ DEPLOYMENTS = (
     ids=["vllm", "gateway", "unknown", "litellm", "gateway_of_a_version", "no_health", "page"],
 )
 def test_path_that_costs_nothing(tmp_path, monkeypatch, routes, path, cost):
-    """vLLM's own health is asked each second; of a gateway its liveness or models, and its /health once at most."""
+    """vLLM's /health is requested each second; of a gateway, its liveness path or models, and /health at most once."""
     asked = []
 
     def get(spec, url, where, timeout_s):
@@ -70,7 +70,7 @@ def test_path_that_costs_nothing(tmp_path, monkeypatch, routes, path, cost):
 
 
 def test_health_that_runs_into_its_time(tmp_path, monkeypatch):
-    """What answers too late is not free, and the models are asked for instead."""
+    """A /health that answers too late is not used; the list of models is."""
 
     def get(spec, url, where, timeout_s):
         if where == "/health":

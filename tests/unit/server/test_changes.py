@@ -11,14 +11,14 @@ FIRST = identity_from("0.14.1", MODELS, "m")
 
 
 def test_a_server_that_stays():
-    """The same facts; models that others load beside it are nothing to us."""
+    """The same facts do not differ, even if other models are loaded."""
     assert ServerIdentity("0.14.1", "m", "/models/a", "4096") == FIRST
     assert differences(FIRST, identity_from("0.14.1", [*MODELS, {"id": "lora"}], "m")) == []
 
 
 @pytest.mark.parametrize("silent", [(None, None), ({}, {}), ("", "text"), (["0.14.1"], []), (1.5, [1])])
 def test_silence_is_no_change(silent):
-    """What does not answer, or not in its form, is not known."""
+    """An answer that is missing or has another form leaves its facts unknown."""
     now = identity_from(*silent, "m")
     assert [word for word in differences(FIRST, now) if not word.startswith("version")] == []
     assert differences(ServerIdentity(), FIRST) == []
@@ -35,5 +35,5 @@ def test_silence_is_no_change(silent):
     ],
 )
 def test_a_server_that_was_replaced(version, entry, said):
-    """Each fact by itself, with the server's words on one line."""
+    """Each fact is compared alone; the server's text is put on one line."""
     assert differences(FIRST, identity_from(version, [entry], "m")) == [said]

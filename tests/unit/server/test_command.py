@@ -22,7 +22,7 @@ def spec(**changes) -> ServerSpec:
 
 
 def test_address_is_appended():
-    """Host and port are added at the end, and nothing else changes."""
+    """Host and port are appended; nothing else changes."""
     assert with_address(("vllm", "serve", "m"), "127.0.0.1", 8001) == (
         *("vllm", "serve", "m"),
         *("--host", "127.0.0.1", "--port", "8001"),
@@ -31,7 +31,7 @@ def test_address_is_appended():
 
 @pytest.mark.parametrize("own", [("--port", "9000"), ("--port=9000",)])
 def test_own_port_stays(own):
-    """A port that the command names already is kept, in either spelling."""
+    """A port that the command already has is kept, in either form."""
     command = with_address(("vllm", "serve", "m", *own), "127.0.0.1", 8001)
 
     assert flag_value(command, "--port") == "9000"
@@ -55,14 +55,14 @@ def test_development_mode_on_loopback_only():
 
 
 def test_gpus_in_both_variables():
-    """HIP and CUDA name the same devices: vLLM refuses to start where they differ."""
+    """HIP and CUDA variables name the same devices: vLLM refuses to start if they differ."""
     env = launch_environment(spec(gpus=(2, 3)), "h")
 
     assert env == {"HIP_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "2,3"}
 
 
 def test_the_spec_wins():
-    """What the settings say stands above what the launcher adds."""
+    """The spec's variables override the launcher's."""
     env = launch_environment(spec(env={"VLLM_SERVER_DEV_MODE": "0"}, api_key="k-123456"), "::1")
 
     assert env == {"VLLM_SERVER_DEV_MODE": "0", "VLLM_API_KEY": "k-123456"}
@@ -92,7 +92,7 @@ def test_line_can_be_pasted():
 
 
 def test_secrets_stand_by_name():
-    """The pasted line takes from its shell what it may not hold, and says what is missing there."""
+    """The pasted line takes secrets from its shell, and names the missing ones."""
     command = ["printf", "%s|", "hf_secret99", "redis://u:p4ss@h/0", "--api-key", "k3y"]
     env = {"HF_TOKEN": "hf_secret99", "MINE": "1", "VLLM_X": "2"}
     line = shell_line(command, env, ["hf_secret99"])

@@ -45,7 +45,7 @@ def test_the_nasty_answers_are_those_of_the_page():
 
 
 def test_pages_for_users_name_no_test():
-    """Users read what was tried and how it ended; the names of tests stand in tests/faults.md."""
+    """Pages for users describe faults and outcomes; tests/faults.md has the names of the tests."""
     pages = sorted(DOCS.rglob("*.md"))
     assert len(pages) > 20
     for page in pages:
@@ -56,7 +56,7 @@ def test_pages_for_users_name_no_test():
 
 
 def test_every_check_is_listed(monkeypatch, tmp_path):
-    """Each check of the doctor stands in the document's table."""
+    """Each check of the doctor is in the page's table."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path))
     node = (DOCS / "node.md").read_text(encoding="utf-8")
 

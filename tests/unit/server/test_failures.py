@@ -19,7 +19,7 @@ def test_table_has_enough():
 
 @pytest.mark.parametrize("signature", signatures(), ids=lambda signature: signature.id)
 def test_example_is_matched_as_itself(signature):
-    """Each signature's own example is told as that cause, not as another's."""
+    """Each signature's example matches that signature and no other."""
     assert re.search(signature.regex, signature.example)
 
     match = root_cause(["INFO something else", signature.example])
@@ -39,7 +39,7 @@ def test_example_is_matched_as_itself(signature):
     ],
 )
 def test_other_words_of_a_cause(line, code):
-    """The same cause as others tell it; below a build that failed AITER says which, and is believed."""
+    """Other wordings of the same cause; AITER's line about a failed build decides."""
     match = root_cause([line])
     assert match is not None
     assert match.signature.id == code
@@ -66,7 +66,7 @@ def test_worker_before_engine_core():
 
 
 def test_generic_when_nothing_else():
-    """Where no line tells more, the generic failure is still named."""
+    """Without a specific line, the generic failure is named."""
     match = root_cause(["RuntimeError: Engine core initialization failed. See root cause above."])
 
     assert match is not None
@@ -74,7 +74,7 @@ def test_generic_when_nothing_else():
 
 
 def test_ordinary_start_has_no_cause():
-    """Lines of a start that went well match nothing."""
+    """Lines of a successful start match nothing."""
     log = [
         "INFO 01-20 10:00:00 [gpu_model_runner.py:3562] Model loading took 79.0912 GiB memory and 212.3 seconds",
         "INFO 01-20 10:00:00 [kv_cache_utils.py:1305] GPU KV cache size: 1,564,016 tokens",
@@ -99,7 +99,7 @@ def test_ordinary_start_has_no_cause():
     ],
 )
 def test_prefixes_are_cut(line, clean):
-    """What vLLM puts before its message is left out of reports."""
+    """The prefix of vLLM's log lines is removed."""
     assert tidy(line) == clean
 
 
@@ -111,7 +111,7 @@ def test_exception_line():
 
 
 def test_three_lines(tmp_path):
-    """A fault reads as: what and why, what to do, where the log is and what it says."""
+    """The error has the event and its cause, the remedy, and the log with its line."""
     log = tmp_path / "server.log"
     log.write_text("KeyError: 'model.layers.0.self_attn.indexer.k_cache'\n")
 
@@ -125,7 +125,7 @@ def test_three_lines(tmp_path):
 
 
 def test_both_ends_of_a_huge_log(tmp_path, monkeypatch):
-    """Of a huge log both ends are read, cause and last line are found, and memory stays bounded."""
+    """Both ends of a huge log are read; the cause and the last line are found in bounded memory."""
     monkeypatch.setattr(failures, "HEAD_BYTES", 1000)
     monkeypatch.setattr(failures, "TAIL_BYTES", 1000)
     log = tmp_path / "server.log"

@@ -22,7 +22,7 @@ child.kill()
 
 
 def test_the_parent_of_those_that_share_a_socket():
-    """An API server and the workers that inherited its socket are one server, told by the first of them."""
+    """An API server and workers that inherited its socket are one server; the first process leads it."""
     made = subprocess.Popen(
         [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -39,7 +39,7 @@ def test_the_parent_of_those_that_share_a_socket():
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "no-such-host.invalid"])
 def test_another_machine(host):
-    """The same port on another machine is not ours to look at."""
+    """The same port on another machine gives no process."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
         assert listener.leader_of(f"http://127.0.0.1:{port}") == os.getpid()
@@ -48,7 +48,7 @@ def test_another_machine(host):
 
 @pytest.mark.parametrize(("name", "found"), [("vllm", 41), ("docker-proxy", None), ("ssh", None)])
 def test_a_relay_is_no_server(tmp_path, name, found):
-    """What only hands connections on is not taken for the server."""
+    """A program that only forwards connections is not the server."""
     (tmp_path / "net").mkdir()
     row = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 777 1 0"
     (tmp_path / "net" / "tcp").write_text(f"  sl  local_address ...\n{row}\n")

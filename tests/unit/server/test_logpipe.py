@@ -25,12 +25,12 @@ def pipe(tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-    """Gives what stands in the log."""
+    """The text of the log."""
     return (tmp_path / "server.log").read_text
 
 
 def wait_until(holds) -> None:
-    """Waits; fails after 20 s."""
+    """Wait; fail after 20 s."""
     until = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < until
@@ -38,7 +38,7 @@ def wait_until(holds) -> None:
 
 
 def test_a_filter_that_dies(pipe, log, monkeypatch):
-    """Another takes its place, whatever the server writes meanwhile, and log and notes tell it; no part of a secret."""
+    """A new filter replaces it while the server writes; log and notes report it, without any part of a secret."""
     monkeypatch.setattr(logpipe, "_RESTART_S", 0.0)
     os.write(pipe.fd, b"first\n" + SECRET[:9].encode())
     wait_until(lambda: "first" in log() and not pipe._behind())
@@ -61,7 +61,7 @@ def test_a_filter_that_dies(pipe, log, monkeypatch):
 
 
 def test_a_short_password_of_a_listed_variable(tmp_path, log):
-    """Too short to be searched for: its variable is masked where it is printed."""
+    """A value too short to search for is masked where its variable is printed."""
     pipe = LogPipe(
         tmp_path / "server.log",
         ServerSpec("process", "toy", tmp_path),
@@ -74,7 +74,7 @@ def test_a_short_password_of_a_listed_variable(tmp_path, log):
 
 
 def test_last_words_on_a_starved_node(pipe, log):
-    """What the filter has read and not written yet is waited for, however long it gets no CPU."""
+    """bench waits for bytes that the filter has read and not written, even if it gets no CPU."""
     for words in range(50):  # until it is stopped between reading and writing
         os.write(pipe.fd, b"api_key " * 25_000 + b"\nthe cause %d\n" % words)
         wait_until(lambda: not pipe._unread())
@@ -93,7 +93,7 @@ def test_last_words_on_a_starved_node(pipe, log):
 
 
 def test_a_pipe_that_stays_full(pipe, monkeypatch):
-    """The server may wait for its log: that is noted, once."""
+    """A note says, once, that the server may have waited for its log."""
     monkeypatch.setattr(logpipe, "FULL_S", 0.0)
     os.kill(pipe._filter.pid, signal.SIGSTOP)
     os.write(pipe.fd, b"y" * (pipe._size - 4096))
@@ -104,14 +104,14 @@ def test_a_pipe_that_stays_full(pipe, monkeypatch):
 
 
 def test_the_end_of_a_line_that_has_none(pipe, log):
-    """It is written when nothing more comes."""
+    """An unfinished line is written at the end of the input."""
     os.write(pipe.fd, b"killed in mid-wor")
     pipe.end()
     assert log() == "killed in mid-wor"
 
 
 def test_a_filter_that_cannot_be_killed(pipe, monkeypatch):
-    """One that is stuck in the kernel holds no stop and no Ctrl-C."""
+    """A filter that hangs in the kernel delays neither a stop nor Ctrl-C."""
     limits = []
 
     def stuck(timeout=None):

@@ -15,7 +15,7 @@ from virtual import SMALL, plan_of
 
 @pytest.fixture
 def mounts(tmp_path, monkeypatch):
-    """Mounts of a container for a model, in a home of the test's own."""
+    """Mounts of a container for a model, with a temporary home."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -27,7 +27,7 @@ def mounts(tmp_path, monkeypatch):
 
 
 def test_cache_of_the_hub(mounts, tmp_path, monkeypatch):
-    """It is looked for where huggingface_hub does, in the shell's variables and the sweep's."""
+    """The cache is found as by huggingface_hub, from the variables of the shell and the sweep."""
     assert mounts()[f"{tmp_path}/home/.cache/huggingface"] == "/cache/huggingface"
     assert mounts(HF_HOME=f"{tmp_path}/hf")[f"{tmp_path}/hf"] == "/cache/huggingface"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -40,7 +40,7 @@ def test_cache_of_the_hub(mounts, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_would_be_another_place(mounts, tmp_path):
-    """docker splits at the colon."""
+    """A colon in a path is refused: docker splits there."""
     with pytest.raises(InputError, match="cannot mount a folder with `:`"):
         mounts("/models/a:/etc")
     with pytest.raises(InputError, match="cannot mount a folder with `:`"):
@@ -48,7 +48,7 @@ def test_a_folder_that_would_be_another_place(mounts, tmp_path):
 
 
 def test_a_snapshot_comes_with_its_files(mounts):
-    """It holds only links."""
+    """A snapshot holds only links, so the folder with its blobs is mounted."""
     repository = "/hf/hub/models--a--b"
 
     assert mounts(f"{repository}/snapshots/0123abcd")[repository] == repository
@@ -57,7 +57,7 @@ def test_a_snapshot_comes_with_its_files(mounts):
 
 @pytest.mark.parametrize("path", ["~/m", "./m", "m"])
 def test_a_model_by_its_path(tmp_path, monkeypatch, path):
-    """What only a shell or this folder knows is given whole, as the command, the mount and the served name."""
+    """`~` and relative paths become absolute in the command, the mount and the served name."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
@@ -71,7 +71,7 @@ def test_a_model_by_its_path(tmp_path, monkeypatch, path):
 
 
 def test_the_python_of_a_script(tmp_path):
-    """Its first line says; a wrapper's does not, and a virtual environment has it beside."""
+    """The interpreter is in the script's first line, else next to the script, as in a virtual environment."""
     for name, text in (("vllm", f"#!{sys.executable} -E\n"), ("wrapped", "#!/bin/sh\nexec vllm\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)

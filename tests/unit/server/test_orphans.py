@@ -25,7 +25,7 @@ from strangers import given_away, needs_root
 
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
-    """State of this test alone."""
+    """A state folder for this test."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path / "state"))
 
 
@@ -52,7 +52,7 @@ def process(tmp_path):
 
 
 def test_another_namespace_keeps_its_records(tmp_path, process):
-    """A bench in a container cannot tell who lives outside; what was before the boot is gone for sure."""
+    """A bench in a container cannot see processes outside; processes of an earlier boot are gone."""
     boot, space = processes.pid_space().split()
     path = left_behind(tmp_path, process, pid_space=f"{boot} pid:[1]")
     assert orphans.find() == ()
@@ -63,7 +63,7 @@ def test_another_namespace_keeps_its_records(tmp_path, process):
 
 
 def test_no_room_for_a_record(tmp_path, monkeypatch):
-    """The folder is named, and how to choose another."""
+    """The error names the folder and the variable that sets another."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -75,7 +75,7 @@ def test_no_room_for_a_record(tmp_path, monkeypatch):
 
 
 def test_a_record_is_its_users_alone(tmp_path, process):
-    """A server's command line stands in it."""
+    """The record is private: it holds a server's command line."""
     path = left_behind(tmp_path, process)
     orphans.remember(processes.identity_of(process.pid), ServerSpec("process", "toy", tmp_path), "http://h")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -87,7 +87,7 @@ def test_a_record_is_its_users_alone(tmp_path, process):
     [{"argv": ["vllm", "serve", "toy"]}, {"argv": []}, {"uid": 4242}, {"uid": None}],
 )
 def test_a_process_that_is_not_what_the_record_says(tmp_path, process, changes):
-    """Neither ended nor in the way of a run: it is told, with what to do."""
+    """The process is not ended and does not block a run; it is reported, with the remedy."""
     left_behind(tmp_path, process, **changes)
     (orphan,) = orphans.find()
     told = []
@@ -103,7 +103,7 @@ def test_a_process_that_is_not_what_the_record_says(tmp_path, process, changes):
 
 
 def test_a_pid_of_another_start(tmp_path, process):
-    """The server is gone, and its pid another's: nothing is ended, and the record goes."""
+    """The server is gone and its pid reused: nothing is ended, and the record is removed."""
     leader = {"pid": process.pid, "started": processes.identity_of(process.pid).started - 1}
     path = left_behind(tmp_path, process, leader=leader, members=[leader])
     assert orphans.find() == ()
@@ -112,7 +112,7 @@ def test_a_pid_of_another_start(tmp_path, process):
 
 
 def test_a_group_of_a_number_that_the_server_had(tmp_path):
-    """What runs in it is the server's only where the record knows one of it; whoever had the number since is not."""
+    """A process of the group belongs to the server only if the record has one of its members."""
     script = "import os, subprocess, sys; subprocess.Popen(['sleep', '600'], stdout=2); print(flush=True); sys.stdin.read()"
     leader = subprocess.Popen(
         [sys.executable, "-c", script], start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -136,7 +136,7 @@ def test_a_group_of_a_number_that_the_server_had(tmp_path):
 
 
 def test_nothing_but_a_runtime_is_executed(tmp_path, process):
-    """A record can name what it likes."""
+    """A record that names another program is ignored."""
     evil = tmp_path / "evil"
     evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
     evil.chmod(0o755)
@@ -150,7 +150,7 @@ def test_nothing_but_a_runtime_is_executed(tmp_path, process):
 
 @needs_root
 def test_records_of_another_user(tmp_path, process, monkeypatch):
-    """In a folder that several may write: neither believed nor removed. A record that is a link is none."""
+    """In a shared folder, other users' records and links are neither used nor removed."""
     path = left_behind(tmp_path, process)
     kept = path.rename(path.with_name("server-1-1.json"))
     given_away(kept)
@@ -181,7 +181,7 @@ JUNK = st.recursive(
     )
 )
 def test_odd_records(changes):
-    """Whatever stands in one, it costs no run: no orphan is made of it, or one that is told and left alone."""
+    """Any content of a record gives no orphan, or one that is reported and left alone."""
     me = asdict(processes.identity_of(os.getpid()))
     record = {
         "leader": me,

@@ -18,7 +18,7 @@ from strangers import needs_root, python
 
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
-    """State of this test alone."""
+    """A state folder for this test."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path))
     return tmp_path
 
@@ -29,7 +29,7 @@ def test_free_port_can_be_bound():
 
 
 def test_holder_is_named():
-    """A taken port is refused, with the pid and command of its holder."""
+    """A port in use is refused, with the pid and command of its holder."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
@@ -42,7 +42,7 @@ def test_holder_is_named():
 
 
 def test_no_room_for_a_lock(monkeypatch):
-    """The file is named, and how to choose another folder."""
+    """The error names the file and the variable that sets another folder."""
     really = os.open
 
     def full(path, flags, *more, **named):
@@ -69,7 +69,7 @@ def test_port_of_the_command():
 
 
 def test_node_is_held_by_one(state):
-    """A second run is refused and told by the kernel who runs; afterwards the node is free again."""
+    """A second run is refused with the holder that the kernel names; afterwards the node is free."""
     (state / "rocbench-node.lock").write_text('{"user": "mallory", "pid": 1, "purpose": "a word of its own"}')
     with lock.node_lock():  # held while the second tries
         told = rf"the node is held by \w+ \(uid {os.geteuid()}\), pid {os.getpid()}: \S.*, since 2\d\d\d-"
@@ -98,7 +98,7 @@ def test_killed_holder_leaves_no_lock(state):
 
 
 def test_children_do_not_keep_the_lock():
-    """A server started under the lock does not hold it on."""
+    """A server started under the lock does not keep it."""
     with lock.node_lock():
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
@@ -123,7 +123,7 @@ def test_gpus_are_not_shared():
 
 
 def test_servers_share_a_node_that_nobody_measures():
-    """Two may stand side by side; a run waits for both, and they for a run, each told of the other."""
+    """Two shared holders exclude a run, and a run excludes them; each error names the other."""
     served = [lock.node_lock(shared=True) for _ in range(3)]
     refused = pytest.raises(NodeFault, match=rf"the node is held by .* pid {os.getpid()}")
     with served[0], served[1], refused, lock.node_lock():
@@ -133,7 +133,7 @@ def test_servers_share_a_node_that_nobody_measures():
 
 
 def test_nearest_gpus():
-    """Of what is free, the indices nearest to one another are taken."""
+    """The nearest free indices are chosen."""
     with lock.gpu_locks((1,)):
         assert lock.choose_gpus(2, range(8)) == (2, 3)
         assert lock.choose_gpus(0, range(8)) == ()
@@ -144,7 +144,7 @@ def test_nearest_gpus():
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "named pipe", "file of several names"])
 def test_something_else_in_the_place_of_a_lock(state, tmp_path_factory, kind):
-    """Told, with whose it is; nothing is followed, made or waited for."""
+    """The error names the object and its owner; nothing is followed, created or waited for."""
     target = tmp_path_factory.mktemp("target")
     path = state / "rocbench-node.lock"
     match kind:
@@ -166,7 +166,7 @@ def test_something_else_in_the_place_of_a_lock(state, tmp_path_factory, kind):
 
 
 def test_a_cleaner_removes_the_lock(state):
-    """Whoever comes after that makes a new file; one that waited for the old file does not take it for the lock."""
+    """A later holder creates a new file; a lock on the removed file does not count."""
     path = state / "rocbench-gpu-0.lock"
     with lock.gpu_locks((0,)):
         path.unlink()
@@ -202,7 +202,7 @@ def test_a_cleaner_removes_the_lock(state):
     ],
 )  # fmt: skip
 def test_who_holds_it(tmp_path, lines, pids):
-    """As the kernel's table of locks says (proc_locks(5)); nothing of it is a pid that holds no lock."""
+    """Holders are read from the kernel's table of locks (proc_locks(5)); waiting processes are none."""
     file = (tmp_path / "lock").open("w")
     found = os.fstat(file.fileno())
     file.close()
@@ -225,7 +225,7 @@ def test_who_holds_it(tmp_path, lines, pids):
     ],
 )  # fmt: skip
 def test_what_the_holder_calls_itself(argv, told):
-    """In a few words, none of which a terminal obeys."""
+    """A few words, without control characters."""
     assert " ".join(lock._words(argv)) == told
 
 
@@ -244,7 +244,7 @@ except Exception as error:
 @needs_root
 @pytest.mark.parametrize(("what", "told"), [("gpu", "GPU 0"), ("node", "the node")])
 def test_two_users_exclude_one_another(state_of_all, what, told):
-    """Whoever made the lock's file and whatever their umask; each is told of the other by the kernel."""
+    """Two users exclude each other, with any owner and umask of the lock file."""
     held = lock.gpu_locks((0,)) if what == "gpu" else lock.node_lock()
     before = os.umask(0o077)
     try:
@@ -269,7 +269,7 @@ def test_two_users_exclude_one_another(state_of_all, what, told):
 
 @needs_root
 def test_a_lock_that_may_not_be_opened(state_of_all):
-    """Who keeps it for himself is told."""
+    """A user who denies access to the lock file is named."""
     path = state_of_all / "rocbench-gpu-0.lock"
     path.touch(0o600)
     with python("-c", LOCKED, "gpu") as second:

@@ -22,7 +22,7 @@ def test_missing_path():
 
 
 def test_existing_path(tmp_path):
-    """A folder that is there passes."""
+    """An existing folder passes."""
     check_model(spec(str(tmp_path)), {})
 
 
@@ -45,7 +45,7 @@ def test_gated_with_token(tmp_path, token):
 
 
 def test_cached_needs_no_token(tmp_path):
-    """What stands in the cache is not downloaded: no token, no space, no network is asked for."""
+    """A cached model needs no token, disk space or network."""
     snapshot = tmp_path / "hub" / "models--meta--llama" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").touch()
@@ -68,7 +68,7 @@ def test_disk_too_small(tmp_path):
 
 
 def test_timeout_from_size():
-    """3,600 s for 1T parameters, less for less, 3,600 s where the size is unknown."""
+    """3,600 s for 1T parameters, less for fewer, 3,600 s if the size is unknown."""
     assert ready_timeout_s(1e12) == 3600
     assert ready_timeout_s(8e9) == 624
     assert ready_timeout_s(None) == 3600

@@ -48,5 +48,5 @@ from rocbench.server.progress import step_of
     ],
 )
 def test_step(line, step):
-    """A line that tells of progress becomes a text and, where known, a share; any other nothing."""
+    """A progress line gives a text and, if known, a share; any other line gives None."""
     assert step_of(line) == step

@@ -34,7 +34,7 @@ INFO = {
 
 
 def test_metrics_come_first():
-    """What the engine resolved stands above what its configuration says."""
+    """Values that the engine resolved override its configuration."""
     found = facts(INFO, labels(CACHE, "vllm:cache_config_info"), LOG, "0.32.0")
 
     assert found == {
@@ -50,13 +50,13 @@ def test_metrics_come_first():
 
 
 def test_metrics_that_cannot_be_read():
-    """A cut line tells nothing, and ends nothing."""
+    """A truncated line is skipped."""
     assert _cache_labels(CACHE) == labels(CACHE, "vllm:cache_config_info")
     assert _cache_labels('vllm:cache_config_info{block_size="16 1.0\n') == []
 
 
 def test_configuration_without_metrics():
-    """Without the metric, /server_info and the log tell."""
+    """Without the metric, /server_info and the log are used."""
     found = facts(INFO, [], LOG, None)
 
     assert (found["block_size"], found["prefix_caching"], found["kv_capacity_tokens"]) == (1, True, 466_032)
@@ -64,7 +64,7 @@ def test_configuration_without_metrics():
 
 
 def test_tokens_of_all_engines():
-    """Under data parallelism each engine has a cache of its own."""
+    """Under data parallelism each engine has its own cache."""
     two = CACHE + CACHE.replace('engine="0"', 'engine="1"')
 
     assert facts(None, labels(two, "vllm:cache_config_info"), [], None)["kv_capacity_tokens"] == 932_064
@@ -74,7 +74,7 @@ ENGINES = ("", "(EngineCore pid=86) ", "(EngineCore_DP0 pid=1) ", "(EngineCore_D
 
 
 def kv_log(engine, tokens=None, length=32_768, times=None):
-    """What one engine logs of its cache."""
+    """The lines that one engine logs about its cache."""
     lines = [] if tokens is None else [f"{engine}INFO [k.py:1319] GPU KV cache size: {tokens:,} tokens"]
     told = f"Maximum concurrency for {length:,} tokens per request: {times}x"
     return lines + ([] if times is None else [f"{engine}INFO [k.py:1324] {told}"])
@@ -132,7 +132,7 @@ def test_two_lines_of_one_cache(log, info, tokens, doubted):
 
 @given(st.integers(1, 8), st.integers(64, 200_000), st.floats(1.5, 500), st.floats(0.05, 20))
 def test_sizes_that_agree_are_summed(engines, length, times, factor):
-    """As logged where the lines agree; where they do not, by the concurrency with its doubt, or absent."""
+    """The logged size if the lines agree; else the size by the concurrency, with a doubt, or none."""
     tokens = int(times * length)
     log = [
         line
@@ -150,7 +150,7 @@ def test_sizes_that_agree_are_summed(engines, length, times, factor):
 
 
 def test_metrics_and_log_contradict_each_other():
-    """Neither figure is taken, and the reason is told; what the engine's log adds to a share is not."""
+    """Neither figure is used, and the doubt has both; a log that lacks an engine is not compared."""
     doubts = {}
     log = kv_log(ENGINES[1], 1_234_560)
     found = facts(None, labels(CACHE, "vllm:cache_config_info"), log, None, doubts)
@@ -164,7 +164,7 @@ def test_metrics_and_log_contradict_each_other():
 
 
 def test_engines_that_differ():
-    """What the engines of one server have differently is told as no value, and not as the first one's."""
+    """A setting that differs between engines has no value."""
     doubts = {}
     two = CACHE + CACHE.replace('engine="0"', 'engine="1"').replace('block_size="16"', 'block_size="32"')
     found = facts(None, labels(two, "vllm:cache_config_info"), [], None, doubts)
@@ -174,7 +174,7 @@ def test_engines_that_differ():
 
 
 def test_log_that_knows_better_than_the_configuration():
-    """A block size that vLLM set on its own stands above the configuration; a KV type that differs is no value."""
+    """A block size that vLLM set itself overrides the configuration; a KV type that differs has no value."""
     doubts = {}
     log = [
         "INFO [interface.py:915] Setting attention block size to 1600 tokens to ensure that",
@@ -188,14 +188,14 @@ def test_log_that_knows_better_than_the_configuration():
 
 
 def test_tokens_from_blocks():
-    """An older server tells blocks and their size only."""
+    """An older server reports only blocks and their size."""
     old = [{"block_size": "16", "num_gpu_blocks": "100"}]
 
     assert facts(None, old, [], None)["kv_capacity_tokens"] == 1600
 
 
 def test_silent_server():
-    """A server that tells nothing gives nothing, not zeros."""
+    """A server that reports nothing gives no facts, not zeros."""
     assert facts(None, [], [], None) == {}
 
 
@@ -221,7 +221,7 @@ def test_silent_server():
     ],
 )
 def test_backend_lines(line, backend):
-    """The back end is read from each version's line, and no other back end is taken for it."""
+    """The attention back end is read from each version's line, and no other back end is."""
     assert backends_in([line]) == ([backend] if backend else [])
 
 
@@ -241,7 +241,7 @@ def test_mismatch_and_unknown():
 
 
 def test_other_version():
-    """Another release is a mismatch; a local label or a missing zero is none."""
+    """Another release is a mismatch; a local label or a missing zero is not."""
     assert compare({"vllm": "0.32.0"}, {"vllm": "0.32"}) == ((), ())
     assert compare({"vllm": "0.32.0"}, {"vllm": "0.33.0"})[0] == ("vllm is 0.32.0, planned 0.33.0",)
     assert compare({"vllm": "nightly"}, {"vllm": "0.33.0"})[0] == ("vllm is nightly, planned 0.33.0",)
@@ -255,7 +255,7 @@ def test_second_backend_counts():
 
 
 def test_difference_column():
-    """Empty when all was found as planned, absent when something could not be told."""
+    """Empty if all is as planned, absent if a fact is unknown."""
     assert Proof({}).differences == ""
     assert Proof({}, unknown=("backend",)).differences is None
     assert (
@@ -277,14 +277,14 @@ def test_tokens_never_stored():
     "info", [None, [], {}, {"vllm_config": "repr(VllmConfig)"}, {"vllm_config": {"cache_config": None}}]
 )
 def test_odd_server_info(info):
-    """Whatever another version answers there, nothing breaks."""
+    """Any form of /server_info is read without an error."""
     assert chosen_config(info) == {}
     assert facts(info, [], [], None) == {}
 
 
 @pytest.mark.parametrize("told", ["9" * 400, "9" * 5000, "1e999", "x", "None"])
 def test_a_setting_that_is_no_number_is_not_told(told):
-    """What no column could hold is absent, as what is no number at all."""
+    """A value that is not a number, or too large for a column, is absent."""
     label = {"block_size": told, "kv_cache_size_tokens": told}
     found = facts(None, [label], [], None)
     assert not {"block_size", "kv_capacity_tokens"} & found.keys()

@@ -30,7 +30,7 @@ WAITING = SimpleNamespace(
     ],
 )
 def test_lists_of_models(monkeypatch, body, models):
-    """Only what has vLLM's shape is read."""
+    """Only lists in vLLM's form are read."""
     monkeypatch.setattr(ready.control, "request", lambda *_, **__: Answer(200, body))
 
     assert ready._models(WAITING) == models
@@ -38,7 +38,7 @@ def test_lists_of_models(monkeypatch, body, models):
 
 @pytest.mark.parametrize("line", [b"data: {not json}\n", b"data: [1]\n"])
 def test_a_stream_of_something_else(monkeypatch, line):
-    """The line is told."""
+    """The message shows the line."""
 
     class Stream(list):
         status = 200
@@ -55,7 +55,7 @@ def test_a_stream_of_something_else(monkeypatch, line):
 
 
 def test_a_server_without_a_log_here():
-    """An attached server's log is not ours to name."""
+    """The error of an attached server names no log."""
     fault = server_fault("m: the server died during the run", None)
 
     assert fault.fix == "bench did not start it: read the server's own log"

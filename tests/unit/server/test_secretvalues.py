@@ -13,7 +13,7 @@ TOKEN = "hf_planted0123456789"
 
 
 def test_secret_variables_and_urls():
-    """Of names that tell of a secret, and users and passwords of URLs in whatever variable; longest first."""
+    """Values of variables with a secret's name, and users and passwords of URLs; longest first."""
     env = {
         "PGPASSWORD": TOKEN,
         "CACHE": "redis://me:p4ss%40w0rd@h/0",
@@ -37,7 +37,7 @@ def test_secret_variables_and_urls():
 
 
 def test_short_and_common_values_are_not_searched_for():
-    """They would mask ordinary text: words of this program, numbers, names of this machine and of the run."""
+    """Words of this program, numbers, and names of this machine and the run are not masked."""
     common = ["000000", "concurrency", "launches", "run_id", "20261130", "short1", socket.gethostname(), ""]
 
     assert secret_values({f"A{i}_TOKEN": value for i, value in enumerate(common)}) == ()
@@ -45,7 +45,7 @@ def test_short_and_common_values_are_not_searched_for():
 
 
 def test_lists_lines_and_written_forms():
-    """Each entry of a list and each line of a file is one; in JSON and in a URL a secret is written otherwise."""
+    """Each entry of a list and each line of a file is a value, also as written in JSON and URLs."""
     assert {"key-one-1", "key-two-2"} <= set(secret_values({"VLLM_API_KEYS": "key-one-1,key-two-2"}))
     assert "line-two-22" in secret_values({"SSH_PRIVATE_KEY": "line-one-11\nline-two-22\n"})
     assert {'a"b+c/1234', 'a\\"b+c/1234', "a%22b%2Bc%2F1234"} <= set(secret_values({"A_KEY": 'a"b+c/1234'}))
@@ -61,7 +61,7 @@ def test_as_python_writes_them():
 
 
 def test_a_user_without_a_scheme():
-    """Of listed variables."""
+    """Users and passwords without a scheme, in listed variables."""
     value = "user:Bison-moon-1@host"
 
     assert {"user:Bison-moon-1", "Bison-moon-1"} <= set(secret_values({"MOONCAKE_MASTER": value}))
@@ -69,7 +69,7 @@ def test_a_user_without_a_scheme():
 
 
 def test_a_proxys_password_as_base64():
-    """As the header of a request has it: as written, and with what the URL quotes."""
+    """A URL's user and password as base64, as in a header, quoted and unquoted."""
     found = secret_values({"HTTPS_PROXY": "http://me:p4ss%2Fw0rd@proxy:3128"})
 
     for user in (b"me:p4ss%2Fw0rd", b"me:p4ss/w0rd"):
@@ -78,12 +78,12 @@ def test_a_proxys_password_as_base64():
 
 @pytest.mark.parametrize("value", ["2001:db8::17:1", "[fe80::1:2:3]", "192.168.100.100"])
 def test_an_address_is_no_secret(value):
-    """Whatever its variable is called."""
+    """The name of the variable does not matter."""
     assert secret_values({"A_TOKEN": value}) == ()
 
 
 def test_a_place_is_no_secret():
-    """A variable that names the file of a secret."""
+    """A variable that names a secret's file has no secret value."""
     assert (
         secret_values(
             {"GOOGLE_CREDENTIALS_FILE": "/etc/keys/mine-1.json", "SSH_AUTH_SOCK": "/run/agent.1234"}

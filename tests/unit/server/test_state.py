@@ -20,7 +20,7 @@ MODES = (os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 @pytest.fixture
 def everybodys(tmp_path, monkeypatch):
-    """A folder as /var/tmp is, in its place."""
+    """A folder like /var/tmp, in its place."""
     folder = tmp_path / "everybodys"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -35,7 +35,7 @@ def mode(path: Path) -> int:
 
 
 def test_a_folder_for_each_user(everybodys, tmp_path, monkeypatch):
-    """It is the same in every shell, in cron and in CI, and nobody else may look into it."""
+    """The state folder is the same in every shell, in cron and in CI, and private."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "private"))
     for name in ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -47,7 +47,7 @@ def test_a_folder_for_each_user(everybodys, tmp_path, monkeypatch):
 
 
 def test_another_place(tmp_path, monkeypatch):
-    """A folder of one's own is used as it stands; in one that others may write, there is one for each user."""
+    """A private folder is used itself; a shared one holds a folder per user."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path / "own" / "state"))
     assert state.state_dir() == tmp_path / "own" / "state"
     assert mode(state.state_dir()) == 0o700
@@ -59,7 +59,7 @@ def test_another_place(tmp_path, monkeypatch):
 
 
 def test_no_place(tmp_path, monkeypatch):
-    """What cannot be a folder is named."""
+    """The error names a path that cannot be a folder."""
     (tmp_path / "file").touch()
     for name, why in {"file": "File exists", "file/x": "Not a directory"}.items():
         monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path / name))
@@ -68,7 +68,7 @@ def test_no_place(tmp_path, monkeypatch):
 
 
 def planted(path: Path, kind: str, target: Path) -> None:
-    """Something that is not what is expected there."""
+    """Create an unexpected object at a path."""
     match kind:
         case "link":
             path.symlink_to(target)
@@ -90,7 +90,7 @@ def planted(path: Path, kind: str, target: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "named pipe", "file", "socket"])
 def test_something_else_in_its_place(everybodys, tmp_path, kind):
-    """Not even one's own link is followed; it is told what stands there, and nothing comes of it."""
+    """No link is followed, not even the user's own; the error names the object."""
     target = tmp_path / "target"
     target.mkdir()
     planted(everybodys / MINE, kind, target)
@@ -102,7 +102,7 @@ def test_something_else_in_its_place(everybodys, tmp_path, kind):
 @needs_root
 @pytest.mark.parametrize("kind", ["link", "folder"])
 def test_the_folder_of_another_user(everybodys, tmp_path, kind):
-    """Whose it is, is told; a link that a stranger put where $ROCBENCH_STATE points is not followed either."""
+    """The error names the owner; another user's folder or link is not used."""
     target = tmp_path / "target"
     target.mkdir()
     planted(everybodys / MINE, kind, target)
@@ -116,7 +116,7 @@ def test_the_folder_of_another_user(everybodys, tmp_path, kind):
 
 @needs_root
 def test_a_strangers_link_where_the_state_was_named(tmp_path, monkeypatch):
-    """Root's $ROCBENCH_STATE in a folder of everybody's."""
+    """Root's $ROCBENCH_STATE is another user's link in a shared folder."""
     (tmp_path / "link").symlink_to(tmp_path)
     given_away(tmp_path / "link")
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path / "link"))
@@ -129,7 +129,7 @@ def test_a_strangers_link_where_the_state_was_named(tmp_path, monkeypatch):
     "kind", ["link", "dangling link", "folder", "named pipe", "file of several names", "socket"]
 )
 def test_only_plain_files_are_opened(tmp_path, kind, flags):
-    """A log that is something else is neither read nor written, and nobody waits for a pipe."""
+    """Another object in the place of a log is neither read nor written, and no pipe is waited for."""
     target = tmp_path / "target"
     target.mkdir()
     path = tmp_path / "server.log"
@@ -140,7 +140,7 @@ def test_only_plain_files_are_opened(tmp_path, kind, flags):
 
 
 def test_a_log_is_for_its_user_alone(tmp_path):
-    """Made with mode 0600, added to ever after."""
+    """A log is created with mode 0600, then appended to."""
     path = tmp_path / "server.log"
     for word in (b"one ", b"two"):
         with state.open_log(path) as log:
@@ -149,7 +149,7 @@ def test_a_log_is_for_its_user_alone(tmp_path):
 
 
 def test_a_log_that_is_a_link(tmp_path):
-    """What a server says is not written through it."""
+    """A server's output is not written through a link."""
     (tmp_path / "target").write_text("kept")
     (tmp_path / "server.log").symlink_to(tmp_path / "target")
     with pytest.raises(NodeFault, match=r"server\.log is a symbolic link of"):

@@ -25,18 +25,18 @@ from virtual import SMALL, plan_of
     ],
 )
 def test_as_rocm_reads_them(env, seen):
-    """Each variable picks among what the one before it left; a list ends where it names none."""
+    """Each variable selects from the previous result; a list ends at its first invalid entry."""
     assert visible_gpus(env, 8) == seen
 
 
 def test_a_uuid_is_refused():
-    """Nothing here tells which index it has."""
+    """A GPU given by its UUID has no known index."""
     with pytest.raises(InputError, match="UUID"):
         visible_gpus({"ROCR_VISIBLE_DEVICES": "GPU-abc"}, 8)
 
 
 def test_bound_by_place():
-    """Behind ROCR_VISIBLE_DEVICES the places count anew."""
+    """After ROCR_VISIBLE_DEVICES, positions count from 0."""
     env = {"ROCR_VISIBLE_DEVICES": "4,5,6,7", "HIP_VISIBLE_DEVICES": "3"}
 
     assert binding((5, 7), env) == {"HIP_VISIBLE_DEVICES": "1,3", "CUDA_VISIBLE_DEVICES": "1,3"}
@@ -60,7 +60,7 @@ def gpus(tmp_path, monkeypatch):
 
 
 def test_chosen_among_the_visible(gpus):
-    """Of a shared node a server takes no other GPUs than its user's."""
+    """On a shared node a server uses only the GPUs visible to its user."""
     assert gpus("qwen3-235b", "4,5,6,7") == (4, 5, 6, 7)
     with pytest.raises(
         NodeFault, match=r"the plan needs 4 GPUs, 2 of 8 are visible \(HIP_VISIBLE_DEVICES=4,5\)"
@@ -71,7 +71,7 @@ def test_chosen_among_the_visible(gpus):
 
 
 def test_a_server_on_all_gpus_holds_all(gpus):
-    """One that needs the whole node waits for whoever has a part of it, and is told by whom."""
+    """A server that needs the whole node is refused while another holds a GPU; the error names the holder."""
     assert gpus("llama-3.1-405b") == tuple(range(8))
     with (
         lock.gpu_locks((3,)),

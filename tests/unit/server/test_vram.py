@@ -32,14 +32,14 @@ def node(tmp_path, monkeypatch):
 
 
 def test_idle_node(node):
-    """Idle GPUs are no reason to wait, and their baseline is noted."""
+    """Idle GPUs cause no wait, and give the baseline."""
     vram.wait_idle(())
 
     assert vram._idle == dict.fromkeys(range(8), 297 * 1024**2)
 
 
 def test_memory_comes_back(node):
-    """Memory of the last server comes back while it is waited for, and that is told meanwhile."""
+    """bench waits until the last server's memory is free, and reports it as progress."""
     node(HELD)
     told = []
 
@@ -53,7 +53,7 @@ def test_memory_comes_back(node):
 
 
 def test_memory_never_comes_back(node):
-    """Memory that stays is told with its holder, and no server is started on it."""
+    """Memory that stays in use is an error that names its holder."""
     node(HELD)
     process = node.process.read_text()
     node.process.write_text(
@@ -74,7 +74,7 @@ def test_other_gpus_do_not_matter(node):
 
 
 def test_baseline_is_what_was_idle_before(node):
-    """Once a GPU was seen idle, some GiB more than that are a server's rest, though below a tenth."""
+    """Above a known idle baseline, a few GiB count as held, even below 10 %."""
     vram.wait_idle(())
     node('"used_vram":{"value":5000,')
 
@@ -83,14 +83,14 @@ def test_baseline_is_what_was_idle_before(node):
 
 
 def test_no_gpu_no_wait(monkeypatch, tmp_path):
-    """Where nothing can be read, nothing is waited for."""
+    """Without readable memory there is no wait."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     vram.wait_idle((), timeout_s=0.0)
 
 
 def test_gpu_that_is_not_named_is_not_waited_for(node):
-    """A row that does not say its GPU cannot hold a server up, and costs no sweep."""
+    """A row without a GPU index is skipped."""
     node(HELD)
     metric = node.process.with_name("metric.json")
     metric.write_text(metric.read_text().replace('"gpu":0,', '"gpu":"N/A",'))

@@ -47,7 +47,7 @@ def test_what_a_file_or_the_machine_refuses_is_no_crash(error, kind, told):
     ],
 )
 def test_anything_else_is(error):
-    """A socket's broken pipe, and a file that should be there, among them."""
+    """Among them a socket's broken pipe and a missing file of bench."""
     assert crash.foreseen(error) is None
 
 
@@ -71,7 +71,7 @@ def raised(text: str) -> Exception:
 
 
 def test_a_crash_is_one_line_and_a_file(tmp_path, monkeypatch):
-    """The line has no secret, no second line and no control character; the file is nobody else's."""
+    """The line has no secret, no second line and no control character; the file is private."""
     monkeypatch.setenv("ROCBENCH_STATE", str(tmp_path))
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
     text = crash.message(raised("bad \x1b[31m hf_0123456789 value\nsecond line"))
@@ -90,7 +90,7 @@ def test_a_crash_is_one_line_and_a_file(tmp_path, monkeypatch):
 
 
 def test_where_nothing_can_be_written_the_traceback_is_told(monkeypatch):
-    """It is all there is."""
+    """The message includes the traceback."""
     monkeypatch.setenv("ROCBENCH_STATE", "/dev/null/state")
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/dev/null")
     assert "Traceback" in crash.message(raised("x"))

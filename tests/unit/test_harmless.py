@@ -77,7 +77,7 @@ def test_no_markdown_of_its_own(one, other):
 
 @given(TEXTS)
 def test_a_block_of_code_holds_all_of_it(text):
-    """Whatever fences stand in it."""
+    """A text with fences cannot end its block of code."""
     (block, *rest) = MarkdownIt("commonmark").parse(harmless.fenced(text, "sh"))
     assert block.type == "fence"
     assert not rest
@@ -124,7 +124,7 @@ def test_a_runner_obeys_nothing(text, shown):
     ],
 )
 def test_nobody_is_mentioned(text, shown):
-    """An address and code name nobody."""
+    """An address and code mention no user."""
     assert harmless.safe_markdown(text) == shown
 
 
@@ -151,7 +151,7 @@ def test_latex_takes_no_command(text):
 
 
 def test_the_streams_show_what_they_are_given():
-    """What is printed is shown; what a console makes itself passes."""
+    """Printed control characters are shown as text; those of a console pass."""
     raw = io.BytesIO()
     stream = stdio._Output(raw, encoding="utf-8", write_through=True)
     assert stream.write("a\x1b[2J\n") == 6

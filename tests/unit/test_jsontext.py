@@ -33,7 +33,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "why"), REFUSED.values(), ids=list(REFUSED))
 def test_a_text_out_of_bounds_is_told_in_one_message(text: str | bytes, why: str) -> None:
-    """It says what and where, in few words that any terminal takes."""
+    """The message has fault and place, short and printable."""
     with pytest.raises(InputError) as told:
         jsontext.parse(text, "a.json", fix="do this")
     assert why in told.value.what

@@ -77,7 +77,7 @@ def test_a_request_is_no_suspect(monkeypatch):
 
 
 def test_another_goes_on():
-    """The line in whose midst the filter before it died may hold half a secret."""
+    """The line that the previous filter left unfinished may hold half a secret."""
     lines = Lines(SECRETS, begun=True)
     assert lines.take(b"0123456") == b""
     assert lines.take(b"789 and so on\nwhole\nmore") == b"whole\n"
@@ -110,7 +110,7 @@ def test_lines_between_suspects_stay_in_their_order():
 
 
 def test_other_bytes_stay():
-    """What is no text, and what holds no secret."""
+    """Bytes that are not text, and text without a secret."""
     data = bytes(range(256)) * 3 + b"\nINFO 1,234 tokens/s\n" + b"MYTHING is opaque-0815\n"
     assert through(data, [5, 700]) == data
 
@@ -129,7 +129,7 @@ def test_a_line_without_end():
 
 
 def test_what_cannot_be_written_is_counted(tmp_path):
-    """A full disk loses lines, and the log says how much of it as soon as there is room."""
+    """A full disk loses lines; the log states how many bytes once there is space."""
     path = tmp_path / "log"
     with open(path, "ab") as file:
         log = Log(file.fileno())

@@ -23,7 +23,7 @@ def mode(path):
 @pytest.mark.parametrize(("asked", "wanted"), [(None, 0o600), ("", 0o600), ("027", 0o640), ("022", 0o644)])
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_files_of_a_run(monkeypatch, tmp_path, asked, wanted, umask):
-    """Files are readable only by their owner by default, whatever the umask; a file with more permissions loses them."""
+    """Files are private by default, with any umask; a file with more permissions loses them."""
     monkeypatch.delenv(private.VARIABLE, raising=False)
     if asked is not None:
         monkeypatch.setenv(private.VARIABLE, asked)

@@ -47,7 +47,7 @@ def test_own_row():
 
 
 def test_no_such_process():
-    """A pid that nobody has gives no row and matches nothing."""
+    """A free pid gives no row and matches nothing."""
     assert processes.read_process(2**22 + 1) is None
     assert not processes.is_alive(processes.identity_of(2**22 + 1))
 
@@ -69,7 +69,7 @@ def test_members(family):
 
 
 def test_orphaned_member(family):
-    """A child whose parent was killed is still found, by its group, also by who never saw it before."""
+    """A child whose parent was killed is found by its group, also in a first search."""
     members, leader, child = family
     leader.kill()
     leader.wait()
@@ -78,7 +78,7 @@ def test_orphaned_member(family):
 
 
 def test_member_in_another_session(family):
-    """A descendant that was seen once is remembered, even if it moves to a session of its own."""
+    """A descendant that was seen once is remembered, even if it moves to another session."""
     members, leader, _ = family
     script = "import os, time; os.setsid(); print(flush=True); time.sleep(600)"
     runaway = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)

@@ -32,7 +32,7 @@ TOKEN = "hf_planted0123456789"
 
 
 def test_what_shows_itself_to_be_a_secret():
-    """Users and passwords of URLs, tokens by their shape, what stands behind a secret's name; nothing of ordinary text."""
+    """Users and passwords of URLs, tokens by their shape, values after a secret's name; no ordinary text."""
     hidden = [
         "postgres://bench:p4ss@db/x",
         "https://tok3n@host/a",
@@ -131,7 +131,7 @@ def test_basic_authentication(user):
 
 @pytest.mark.parametrize("number", [1, 22, 1234])
 def test_a_password_of_digits(number):
-    """Only what logs count or answer is spared."""
+    """Counts and statuses in logs are not masked."""
     assert redacted(f"DB_PASS={number} password: {number}") == "DB_PASS=*** password: ***"
 
 
@@ -155,7 +155,7 @@ def test_masked_before_it_is_cut(secret):
 
 
 def test_data_keeps_its_shape():
-    """Names of fields and numbers stay, whatever secrets are called: what is written can be read back."""
+    """Field names and numbers stay, so that the data can be read back."""
     data = {"run_id": 1, "launches": [f"a {TOKEN}", None, 2.5, True], TOKEN: {"x": (TOKEN,)}}
 
     assert redacted_data(data, [TOKEN]) == {
@@ -226,7 +226,7 @@ def test_keys_among_flags_by_name():
 
 
 def test_settings_masked_by_name():
-    """Also what is too short to be masked by its value, at whatever depth."""
+    """Also values too short to search for, at any depth."""
     settings = {
         "serve_args": {"api-key": "abc", "x": 1},
         "models": [{"env": {"HF_TOKEN": "abc", "MINE": "abc", "VLLM_X": "1"}}],
@@ -252,7 +252,7 @@ def test_a_mark_tells_values_apart():
 
 
 def test_keys_as_secret_stores_give_them():
-    """The end of a line is no part of a key; what no header carries is refused without being told."""
+    """A line end is not part of a key; a key that a header cannot carry is refused without being shown."""
     spec = ServerSpec(
         kind="process", model="m", folder=Path(), api_key="Abc\n", env={"VLLM_API_KEY": "Abc\n"}
     )

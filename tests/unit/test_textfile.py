@@ -21,7 +21,7 @@ def told(path: Path | str, **bounds: int) -> InputError:
 
 
 def test_what_is_no_regular_file(tmp_path: Path) -> None:
-    """A pipe that nobody writes to would wait for ever, /dev/zero never end."""
+    """A pipe without a writer would block forever, /dev/zero would never end."""
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "socket"))

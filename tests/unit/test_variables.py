@@ -31,7 +31,7 @@ def test_plain_names(name):
 
 
 def test_the_list_holds_what_matters():
-    """Every variable that a vLLM of the table reads is shown, less its keys; what nobody listed is not."""
+    """Every variable that a known vLLM reads is shown, except keys; unlisted variables are not."""
     hidden = {name for name in shipped().names.env if not shown(name)}
 
     assert hidden == {"VLLM_API_KEY", "S3_ACCESS_KEY_ID", "S3_ENDPOINT_URL", "S3_SECRET_ACCESS_KEY"}
@@ -52,7 +52,7 @@ def test_the_list_holds_what_matters():
 
 
 def test_a_user_names_more(monkeypatch):
-    """But none whose name tells of a secret."""
+    """But none with a secret's name."""
     monkeypatch.setattr("rocbench.variables._more", set())
     show_more("MINE, MY_TOKEN")
 

@@ -28,13 +28,13 @@ class Signature(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    regex: str
+    regex: re.Pattern[str]
     cause: str
     fix: str
     source: str
     example: str
     """A line of a real log, which a test matches against `regex`."""
-    unless: str = ""
+    unless: re.Pattern[str] | None = None
     """A line that matches this pattern too has another cause."""
     generic: bool = False
     """True if it only reports that something failed; counts when no other signature matches."""
@@ -60,11 +60,6 @@ def known(code: str) -> Signature | None:
     return next((signature for signature in signatures() if signature.id == code), None)
 
 
-@cache
-def _patterns() -> tuple[tuple[re.Pattern[str], Signature], ...]:
-    return tuple((re.compile(signature.regex), signature) for signature in signatures())
-
-
 def root_cause(lines: list[str]) -> Match | None:
     """The first line that matches a specific signature, else the first that matches a generic one. Pure.
 
@@ -75,11 +70,11 @@ def root_cause(lines: list[str]) -> Match | None:
     for line, entry in loglines.entries(lines):
         if entry.quiet:
             continue
-        for pattern, signature in _patterns():
-            match = pattern.search(entry.text)
+        for signature in signatures():
+            match = signature.regex.search(entry.text)
             if match is None or not loglines.reports(entry, match.start()):
                 continue
-            if signature.unless and re.search(signature.unless, entry.text):
+            if signature.unless and signature.unless.search(entry.text):
                 continue
             if not signature.generic:
                 return Match(signature, tidy(line))
@@ -121,11 +116,10 @@ def read_log(path: Path | None, start: int = 0) -> list[str]:
 
 def server_fault(what: str, log_path: Path | None, log_start: int = 0) -> ServerFault:
     """The error for a server that failed: the event, the known cause and its fix, and the line that shows it."""
-    lines = read_log(log_path, log_start)
-    match = root_cause(lines)
-    where = str(log_path)
     if log_path is None:
         return ServerFault(what, fix="bench did not start it: read the server's own log")
+    where, lines = str(log_path), read_log(log_path, log_start)
+    match = root_cause(lines)
     if match is None:
         return ServerFault(
             what, where=where, fix="read the log; it shows no known cause", line=exception_line(lines)

@@ -52,7 +52,7 @@ def test_golden_argv():
 
 
 def test_no_value_of_a_variable_in_argv():
-    """Variables are passed by name: no `--env NAME=value` ever."""
+    """Variables are passed by name, never as `--env NAME=value`."""
     assert not [word for word in argv() if word.startswith("--env=") and "=" in word.removeprefix("--env=")]
 
 
@@ -116,7 +116,7 @@ def test_life_of_a_container(docker, make_container, tmp_path):
 
 
 def test_secret_is_in_no_argv_and_no_file(docker, make_container, tmp_path, monkeypatch):
-    """The token goes through the client's environment: not in argv, not in any file, filtered out of the log."""
+    """The token is in the client's environment only: not in argv, not in a file, filtered from the log."""
     monkeypatch.setenv("HF_TOKEN", SECRET)
     with server.start(make_container("--print-env", "HF_TOKEN")):
         pass
@@ -129,7 +129,7 @@ def test_secret_is_in_no_argv_and_no_file(docker, make_container, tmp_path, monk
 
 
 def test_container_that_dies(docker, make_container):
-    """A container that dies at load is told as any server, and removed."""
+    """A container that dies while loading is reported like any server, and removed."""
     spec = make_container("--die-at-load", "Unable to open /dev/kfd read-write: Permission denied")
     with pytest.raises(ServerFault, match="may not open the GPU device"), server.start(spec):
         pass
@@ -138,7 +138,7 @@ def test_container_that_dies(docker, make_container):
 
 
 def test_image_is_pulled(docker, make_container, monkeypatch):
-    """An image that is not there is pulled, once, before anything starts."""
+    """A missing image is pulled, once, before anything starts."""
     monkeypatch.setenv("DOCKER_MISSING_IMAGE", "1")
     with server.start(make_container()):
         pass
@@ -147,7 +147,7 @@ def test_image_is_pulled(docker, make_container, monkeypatch):
 
 
 def test_image_that_cannot_be_had(docker, make_container, monkeypatch):
-    """An image that nobody has is named, with exit code 4 and the log of the pull."""
+    """An image that is not available is named, with exit code 4 and the log of the pull."""
     monkeypatch.setenv("DOCKER_MISSING_IMAGE", "forever")
     with pytest.raises(EnvironmentFault, match="is not available") as caught, server.start(make_container()):
         pass
@@ -158,7 +158,7 @@ def test_image_that_cannot_be_had(docker, make_container, monkeypatch):
 
 
 def test_image_that_is_never_there(docker, make_container, monkeypatch):
-    """A registry that sends nothing more costs a limited time, and the command that pulls is told."""
+    """A registry that stalls costs a limited time; the error gives the command to pull."""
     monkeypatch.setenv("DOCKER_MISSING_IMAGE", "hangs")
     monkeypatch.setattr(container, "PULL_S", 0.3)
     monkeypatch.setattr(logpipe, "END_S", 0.3)
@@ -187,7 +187,7 @@ def test_interrupted_before_the_stop(docker, make_container, monkeypatch):
 
 
 def test_docker_missing(make_container, monkeypatch, tmp_path):
-    """No docker is told as such, with exit code 4."""
+    """Missing docker is reported, with exit code 4."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
         pytest.raises(EnvironmentFault, match="docker is not installed") as caught,
@@ -199,7 +199,7 @@ def test_docker_missing(make_container, monkeypatch, tmp_path):
 
 
 def test_daemon_down(docker, make_container, monkeypatch):
-    """A docker without its daemon is told as such."""
+    """A docker without its daemon is reported."""
     monkeypatch.setenv("DOCKER_DOWN", "1")
     with pytest.raises(EnvironmentFault, match="docker does not answer"), server.start(make_container()):
         pass

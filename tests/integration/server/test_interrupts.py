@@ -47,7 +47,7 @@ def wait_for(process: subprocess.Popen, word: str) -> str:
 
 
 def server_pids(tmp_path: Path) -> list[int]:
-    """The server's pid, from its log, once it is there."""
+    """The server's pid, from its log, once logged."""
     log = tmp_path / "servers" / "s1" / "server.log"
     while not log.exists() or "pid " not in log.read_text():
         time.sleep(0.01)
@@ -106,7 +106,7 @@ def test_ctrl_c_while_it_serves(bench, tmp_path):
 
 
 def test_second_ctrl_c_kills(bench):
-    """Ctrl-C twice does not wait for a server that ignores SIGTERM, whatever its grace."""
+    """Ctrl-C twice ends the grace of a server that ignores SIGTERM."""
     process = bench("--ignore-sigterm", grace_s=600.0)
     pid = int(wait_for(process, "ready").split()[1])
 

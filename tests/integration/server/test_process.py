@@ -34,7 +34,7 @@ def pids_in(log: Path) -> list[int]:
 
 
 def test_start_answer_stop(make_spec, tmp_path):
-    """The server is up inside the `with`, told what it did meanwhile, and gone after it."""
+    """The server is up inside the `with`, reports its progress, and is gone after it."""
     told = []
     spec = make_spec("--load-s", "0.4", dev_mode=True, env={"VLLM_ROCM_USE_AITER": "1"})
     with server.start(spec, lambda *step: told.append(step)) as running:
@@ -56,7 +56,7 @@ def test_start_answer_stop(make_spec, tmp_path):
 
 
 def test_secrets_are_nowhere(make_spec, tmp_path, monkeypatch, capfd):
-    """Token and key reach the server, and stand in no file and no output, though the server logs them itself."""
+    """Token and key reach the server and are in no file or output, although the server logs them."""
     monkeypatch.setenv("HF_TOKEN", SECRET)
     flags = ["--print-env", "HF_TOKEN", "--api-key", KEY, "--load-s", "0"]
     with server.start(make_spec(*flags, api_key=KEY)):
@@ -79,7 +79,7 @@ def test_secrets_are_nowhere(make_spec, tmp_path, monkeypatch, capfd):
 
 
 def test_dies_at_load(make_spec, tmp_path):
-    """A server that dies while loading is told with cause, fix and log, and exit code 4."""
+    """A server that dies while loading is reported with cause, fix and log, and exit code 4."""
     spec = make_spec("--die-at-load", "AssertionError: Aiter MLA only supports 16 or 128 number of heads.")
 
     fault = refused(spec, ServerFault, r"died after .* s \(exit code 1\): the attention heads per rank")
@@ -154,7 +154,7 @@ def test_leader_killed_leaving_workers(make_spec):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
 def test_interrupted_while_it_loads(make_spec, tmp_path, error):
-    """An interrupt in mid-start stops the server and goes on up."""
+    """An interrupt during the start stops the server and is raised again."""
 
     def interrupt(text, share):
         raise error("stop") if error is Interrupted else error
@@ -166,7 +166,7 @@ def test_interrupted_while_it_loads(make_spec, tmp_path, error):
 
 
 def test_interrupted_while_it_serves(make_spec):
-    """An interrupt inside the `with` stops the server and goes on up."""
+    """An interrupt inside the `with` stops the server and is raised again."""
     started = server.start(make_spec())
     members = started.__enter__().processes()
 
@@ -198,7 +198,7 @@ def test_interrupted_at_the_worst_moment(make_spec, monkeypatch):
 
 
 def test_port_taken(make_spec):
-    """A taken port is refused before anything starts, its holder named."""
+    """A port in use is refused before anything starts; the error names its holder."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
@@ -208,7 +208,7 @@ def test_port_taken(make_spec):
 
 
 def test_no_such_executable(make_spec):
-    """A missing `vllm` is told as such, not by a traceback."""
+    """A missing `vllm` gives a message, not a traceback."""
     fault = refused(
         make_spec(command=("/nowhere/vllm", "serve", "toy")),
         ServerFault,
@@ -218,7 +218,7 @@ def test_no_such_executable(make_spec):
 
 
 def test_model_missing(make_spec, tmp_path):
-    """A model path that is not there costs no start."""
+    """A missing model path is refused before the start."""
     with (
         pytest.raises(EnvironmentFault, match="no model at /nowhere/toy"),
         server.start(make_spec(model="/nowhere/toy")),
@@ -247,7 +247,7 @@ def test_serves_another_name(make_spec):
 
 
 def test_server_shares_the_scheduling_of_its_client(make_spec):
-    """A server has a process group of its own but our session, so no scheduling group that starves us, and keeps its nice."""
+    """A server has its own process group but the session of bench, so one scheduling group, and the same nice value."""
     with server.start(make_spec()) as running:
         assert running.notes == []
         assert os.getpgid(running.pid) == running.pid
@@ -256,7 +256,7 @@ def test_server_shares_the_scheduling_of_its_client(make_spec):
 
 
 def test_attached(make_spec):
-    """A server of somebody else's is used as it is, and left running."""
+    """An attached server is used as it is, and left running."""
     with server.start(make_spec(api_key=KEY)) as own:
         spec = make_spec(kind="attached", base_url=f"{own.base_url}/v1/", command=(), api_key=KEY)
         with server.start(spec) as running:
@@ -274,7 +274,7 @@ def test_attached(make_spec):
 
 
 def test_attached_without_health(make_spec):
-    """An OpenAI-compatible server without /health is taken by its model list."""
+    """An OpenAI-compatible server without /health is checked by its list of models."""
     port = free_port("127.0.0.1")
     argv = [*make_spec("--no-health", "--text-only").command, "--port", str(port)]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as foreign:
@@ -290,7 +290,7 @@ def test_attached_without_health(make_spec):
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "", None])
 def test_attached_to_no_url(make_spec, url):
-    """What is no URL is bad input, not a server that is down."""
+    """A text that is not a URL is bad input, not a server that is down."""
     with (
         pytest.raises(InputError, match="is not the URL of a server"),
         server.start(make_spec(kind="attached", base_url=url)),
@@ -299,7 +299,7 @@ def test_attached_to_no_url(make_spec, url):
 
 
 def test_attached_to_nothing(make_spec, monkeypatch):
-    """A URL where nothing answers is told soon, whatever the time for a start."""
+    """A URL without an answer is reported soon, independent of the start timeout."""
     monkeypatch.setattr("rocbench.server.attached.REFUSED_S", 0.3)
     with (
         pytest.raises(ServerFault, match=r"127\.0\.0\.1:9 refuses connections"),

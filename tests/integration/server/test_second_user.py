@@ -109,7 +109,7 @@ exec python3 {standin} serve "$model" --host "$host" --port "$port"
 
 
 def test_two_users_of_eight_gpus(state_of_all):
-    """A server of either keeps the other off its GPUs, and a run of the other off the node; each is told by whom."""
+    """Each user's server excludes the other from its GPUs and from a run; the error names the holder."""
     vllm = state_of_all / "vllm"
     vllm.write_text(VLLM.format(standin=STANDIN))
     vllm.chmod(0o755)

@@ -20,7 +20,7 @@ from rocbench.server import proof
 
 
 class Watched:
-    """One cell on a stand-in server, with everything that watches it."""
+    """One cell on a stand-in server, with all its probes."""
 
     def __init__(self, running):
         self.running = running
@@ -92,7 +92,7 @@ def test_server_dies_in_the_window(cell):
 
 
 def test_proof_of_a_running_server(make_spec):
-    """What the server says of itself is held against the plan: one value differs, one is not told."""
+    """The server's settings are compared with the plan: one differs, one is unknown."""
     with server.start(make_spec()) as running:
         found = proof.prove(
             running, {"block_size": 1, "prefix_caching": False, "vllm": "0.14.1", "backend": "X"}
@@ -108,7 +108,7 @@ def test_proof_of_a_running_server(make_spec):
 
 @pytest.mark.slow
 def test_log_of_a_gigabyte(make_spec, tmp_path):
-    """A server that logs 1 GB and dies is told with its cause, in seconds, and its secrets are masked."""
+    """The cause of death of a server that logged 1 GB is found in seconds, with secrets masked."""
     flags = ["--log-bytes", str(10**9), "--print-env", "VLLM_API_KEY"]
     spec = make_spec(
         *flags, "--die-at-load", "RuntimeError: No HIP GPUs are available", api_key="k-planted-9876543210"

@@ -18,7 +18,7 @@ JOB = SimpleNamespace(
 
 
 def test_a_node_is_told_what_its_sender_shows(tmp_path, monkeypatch):
-    """Not what a job before it showed: one process serves several."""
+    """A job shows only its own variables, although one process runs several jobs."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(variables, "_more", set())
     seen = []
@@ -34,7 +34,7 @@ def test_a_node_is_told_what_its_sender_shows(tmp_path, monkeypatch):
 @needs_root
 @pytest.mark.parametrize("kind", ["link", "folder"])
 def test_a_folder_that_another_user_made(tmp_path, monkeypatch, kind):
-    """Nothing is removed behind it, and nothing runs in it; the sender is told whose it is."""
+    """Nothing is removed or run in another user's folder; the error names the owner."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(node, "run_plan", lambda *_: pytest.fail("it ran"))
     place = tmp_path / f"rocbench-{JOB.run_id}"

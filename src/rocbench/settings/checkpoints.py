@@ -35,9 +35,12 @@ LIGHT = re.compile(
 ATTENTION = re.compile(r"attn|attention|mixer")
 LAYER = re.compile(r"(?:layers|blocks|h)\.(\d+)")
 NVFP4_GROUP = 16
+MXFP4 = Checkpoint(quantization="mxfp4", bits=4)
 MXFP4_BITS = 4.25
 """4 bits, and an 8-bit scale for each 32 weights."""
 INT_GROUP = 128
+INTEGERS = frozenset("awq awq_marlin gptq gptq_marlin auto_round auto_awq moe_wna16 intel/auto_round".split())
+"""Methods whose weights are integers with a scale per group."""
 FLOATS = re.compile(r"(?:fp|float|mxfp|mx_fp|nvfp)(\d+)")
 
 
@@ -47,21 +50,24 @@ def detect_checkpoint(config: Mapping[str, Any]) -> Detected:
     settings = fields.raw("quantization_config") or fields.raw("compression_config")
     if not settings:
         return Checkpoint(), []
+    stored, doubts = _detect(fields, settings)
+    return stored, [f"checkpoint: {doubt}" for doubt in doubts]
+
+
+def _detect(fields: Fields, settings: object) -> Detected:
     if not isinstance(settings, Mapping):
-        return Checkpoint(), [
-            f"checkpoint: `quantization_config` is {settings!r}, not a mapping; 16 bits assumed"
-        ]
+        return _assumed(f"`quantization_config` is {settings!r}, not a mapping")
     try:
         stored, doubts = _by_method(fields, settings)
         if not 1 <= stored.bits <= 32:
-            return Checkpoint(), [
-                f"checkpoint: `quantization_config` names {stored.bits:g} bits; 16 bits assumed"
-            ]
+            return _assumed(f"`quantization_config` names {stored.bits:g} bits")
         return _with_left_out(fields, settings, stored, doubts)
     except (ValueError, TypeError, KeyError, AttributeError, BenchError) as fault:
-        return Checkpoint(), [
-            f"checkpoint: `quantization_config` could not be read ({fault}); 16 bits assumed"
-        ]
+        return _assumed(f"`quantization_config` could not be read ({fault})")
+
+
+def _assumed(reason: str, bits: float = 16) -> Detected:
+    return Checkpoint(bits=bits), [f"{reason}; {bits:g} bits assumed"]
 
 
 def _by_method(fields: Fields, settings: Mapping[str, Any]) -> Detected:
@@ -76,19 +82,10 @@ def _by_method(fields: Fields, settings: Mapping[str, Any]) -> Detected:
                 return Checkpoint(quantization="mxfp4", bits=4, linear_bits=8), []
             return _fp8(settings.get("weight_block_size"))
         case "mxfp4" | "gpt_oss_mxfp4":
-            return Checkpoint(quantization="mxfp4", bits=4), []
+            return MXFP4, []
         case "compressed_tensors":
             return _grouped_layers(settings)
-        case (
-            "awq"
-            | "awq_marlin"
-            | "gptq"
-            | "gptq_marlin"
-            | "auto_round"
-            | "auto_awq"
-            | "moe_wna16"
-            | "intel/auto_round"
-        ):
+        case _ if method in INTEGERS:
             return _integers(settings, method)
         case "quark":
             return _quark(settings)
@@ -100,14 +97,10 @@ def _by_method(fields: Fields, settings: Mapping[str, Any]) -> Detected:
             return Checkpoint(quantization="none", bits=8, linear_bits=16), []
     if method.startswith("modelopt") or algorithm:
         return _modelopt(settings, algorithm)
-    assumed = count(_first(settings, "bits", "num_bits", "w_bit", "nbits")) or (
-        4 if settings.get("load_in_4bit") else 8
+    bits = count(_first(settings, "bits", "num_bits", "w_bit", "nbits"))
+    return _assumed(
+        f"quantisation {method!r} is not known", bits or (4 if settings.get("load_in_4bit") else 8)
     )
-    return Checkpoint(bits=assumed), [_unknown(method, assumed)]
-
-
-def _unknown(method: str, bits: float) -> str:
-    return f"checkpoint: quantisation {method!r} is not known; {bits:g} bits assumed"
 
 
 def count(value: object) -> int | None:
@@ -139,7 +132,7 @@ def _fp8(block: object) -> Detected:
         and all(isinstance(n, int) and n > 0 for n in block)
     ):
         return Checkpoint(quantization="fp8_block", bits=8, block=(int(block[0]), int(block[1]))), []
-    return Checkpoint(quantization="fp8_channel", bits=8), [f"checkpoint: `weight_block_size` is {block!r}"]
+    return Checkpoint(quantization="fp8_channel", bits=8), [f"`weight_block_size` is {block!r}"]
 
 
 def _whole(bits: int, group: int | None, *, linear_too: bool = True) -> Checkpoint:
@@ -153,16 +146,14 @@ def _whole(bits: int, group: int | None, *, linear_too: bool = True) -> Checkpoi
 
 def _integers(settings: Mapping[str, Any], method: str) -> Detected:
     """AWQ, GPTQ and methods with the same storage."""
-    bits, group = (
-        count(_first(settings, "bits", "w_bit", "wbits", "num_bits")),
-        count(_first(settings, "group_size", "q_group_size")),
-    )
+    bits = count(_first(settings, "bits", "w_bit", "wbits", "num_bits"))
+    group = count(_first(settings, "group_size", "q_group_size"))
     doubts = []
     if bits is None or not 2 <= bits <= 8:
-        doubts.append(f"checkpoint: {method} names {'no' if bits is None else bits} bits; 4 assumed")
+        doubts.append(f"{method} names {'no' if bits is None else bits} bits; 4 assumed")
         bits = 4
     doubts += [
-        f"checkpoint: `{name}` gives some layers another precision"
+        f"`{name}` gives some layers another precision"
         for name in ("dynamic", "extra_config", "modules_in_block_to_quantize")
         if settings.get(name)
     ]
@@ -178,15 +169,15 @@ def _grouped_layers(settings: Mapping[str, Any]) -> Detected:
     outer = str(settings.get("format") or "")
     if not parts:
         if "mxfp4" in outer:
-            return Checkpoint(quantization="mxfp4", bits=4), []
-        return Checkpoint(), ["checkpoint: compressed-tensors without `config_groups`; 16 bits assumed"]
+            return MXFP4, []
+        return _assumed("compressed-tensors without `config_groups`")
     forms = [_weights(part.get("weights"), str(part.get("format") or outer)) for part in parts]
     stored, doubts = max(forms, key=lambda form: form[0].bits)
     if any(form[0] != stored for form in forms):
         names = ", ".join(f"{form[0].bits:g}" for form in forms)
         return stored, [
             *doubts,
-            f"checkpoint: the groups of `config_groups` differ ({names} bits); the widest is assumed for all",
+            f"the groups of `config_groups` differ ({names} bits); the widest is assumed for all",
         ]
     return stored, doubts
 
@@ -194,54 +185,42 @@ def _grouped_layers(settings: Mapping[str, Any]) -> Detected:
 def _weights(stored: object, form: str) -> Detected:
     """`weights` of one group, of compressed-tensors or ModelOpt."""
     if not isinstance(stored, Mapping):
-        return Checkpoint(), [f"checkpoint: `weights` is {stored!r}; 16 bits assumed"]
-    bits, kind, group = (
-        count(stored.get("num_bits")),
-        str(stored.get("type") or "int"),
-        count(stored.get("group_size")),
-    )
+        return _assumed(f"`weights` is {stored!r}")
+    bits, group = count(stored.get("num_bits")), count(stored.get("group_size"))
+    kind = str(stored.get("type") or "int")
     if "mxfp4" in form:
-        return Checkpoint(quantization="mxfp4", bits=4), []
+        return MXFP4, []
     if bits == 8 and kind == "float":
         return _fp8(stored.get("block_structure"))
     if bits == 4 and kind == "float":
         if group == 32 or "mx" in form:
-            return Checkpoint(quantization="mxfp4", bits=4), []
-        return _nvfp4(group)
+            return MXFP4, []
+        return _nvfp4(group), []
     if bits == 4 and kind == "int":
         by_group = group is not None or str(stored.get("strategy") or "group") == "group"
         return _whole(4, group or 32 if by_group else None), []
-    named = f"{kind}{bits or '?'}"
-    return Checkpoint(bits=bits or 16), [
-        f"checkpoint: compressed-tensors {named} is not known; {bits or 16} bits assumed"
-    ]
+    return _assumed(f"compressed-tensors {kind}{bits or '?'} is not known", bits or 16)
 
 
-def _nvfp4(group: int | None) -> Detected:
+def _nvfp4(group: int | None) -> Checkpoint:
     """FP4, with an FP8 scale per 16 weights."""
-    return Checkpoint(bits=4, group=group or NVFP4_GROUP), []
+    return Checkpoint(bits=4, group=group or NVFP4_GROUP)
 
 
 def _modelopt(settings: Mapping[str, Any], algorithm: str) -> Detected:
     groups = settings.get("config_groups")
     if settings.get("quantized_layers") or "mixed" in algorithm:
-        return Checkpoint(bits=8), [
-            "checkpoint: `quantized_layers` gives layers different precisions; 8 bits assumed"
-        ]
+        return _assumed("`quantized_layers` gives layers different precisions", 8)
     if "mxfp8" in algorithm:
         return Checkpoint(bits=8.25), []
     if "nvfp4" in algorithm or "fp4" in algorithm:
-        group = count(settings.get("group_size"))
-        stored, doubts = _nvfp4(group)
-        return stored, [*doubts, "checkpoint: `quant_algo` NVFP4 is not known to run on this hardware"]
+        stored = _nvfp4(count(settings.get("group_size")))
+        return stored, ["`quant_algo` NVFP4 is not known to run on this hardware"]
     if algorithm == "fp8" or algorithm.startswith("fp8_pe"):
         return _fp8(settings.get("weight_block_size"))
     if isinstance(groups, Mapping) and groups:
         return _grouped_layers(settings)
-    bits = 4 if "4" in algorithm else 8
-    return Checkpoint(bits=bits), [
-        f"checkpoint: `quant_algo` {algorithm!r} is not known; {bits} bits assumed"
-    ]
+    return _assumed(f"`quant_algo` {algorithm!r} is not known", 4 if "4" in algorithm else 8)
 
 
 def _quark(settings: Mapping[str, Any]) -> Detected:
@@ -250,46 +229,42 @@ def _quark(settings: Mapping[str, Any]) -> Detected:
     weight = nested.get("weight") if isinstance(nested, Mapping) else None
     entries = list(weight) if isinstance(weight, list | tuple) else [weight]
     doubts = [
-        f"checkpoint: `{name}` gives some layers another precision"
+        f"`{name}` gives some layers another precision"
         for name in ("layer_quant_config", "layer_type_quant_config")
         if settings.get(name)
     ]
     read = [entry for entry in entries if isinstance(entry, Mapping)]
     if len(read) < len(entries):
-        return Checkpoint(bits=8), [*doubts, f"checkpoint: Quark's `weight` is {weight!r}; 8 bits assumed"]
+        stored, assumed = _assumed(f"Quark's `weight` is {weight!r}", 8)
+        return stored, doubts + assumed
     forms = [_quark_weight(entry) for entry in read]
     # Weights that are quantised twice (FP8, then INT4) are stored in the narrower format.
     stored, unsure = min(forms, key=lambda form: form[0].bits)
+    doubts += unsure
     if len(forms) > 1:
-        unsure = [
-            *unsure,
-            f"checkpoint: Quark's `weight` has {len(forms)} entries; the narrowest is assumed",
-        ]
-    return stored, [*doubts, *unsure]
+        doubts.append(f"Quark's `weight` has {len(forms)} entries; the narrowest is assumed")
+    return stored, doubts
 
 
 def _quark_weight(entry: Mapping[str, Any]) -> Detected:
     dtype, scheme = str(entry.get("dtype") or "").lower(), str(entry.get("qscheme") or "").lower()
     group = count(entry.get("group_size"))
     if dtype in ("fp4", "mxfp4", "mx_fp4"):
-        return Checkpoint(quantization="mxfp4", bits=4), []
+        return MXFP4, []
     if dtype.startswith("fp8") or dtype in ("float8_e4m3fn", "e4m3"):
         return Checkpoint(quantization="fp8_channel", bits=8), []
     if re.fullmatch(r"u?int\d", dtype):
         bits = count(dtype) or 8
         return _whole(bits, group if "group" in scheme else -1), []
     number = FLOATS.search(dtype)
-    bits = int(number[1]) if number else 8
-    return Checkpoint(bits=bits), [f"checkpoint: Quark's dtype {dtype!r} is not known; {bits} bits assumed"]
+    return _assumed(f"Quark's dtype {dtype!r} is not known", int(number[1]) if number else 8)
 
 
 def _bitsandbytes(settings: Mapping[str, Any]) -> Detected:
     """Loaded as NF4 or INT8; the config does not say if the files are quantised."""
     if settings.get("load_in_8bit") and not settings.get("load_in_4bit"):
-        return Checkpoint(bits=8), [
-            "checkpoint: bitsandbytes INT8 is quantised during the load if the files are not"
-        ]
-    return Checkpoint(bits=4), ["checkpoint: bitsandbytes is counted without its scales; 4 bits assumed"]
+        return Checkpoint(bits=8), ["bitsandbytes INT8 is quantised during the load if the files are not"]
+    return _assumed("bitsandbytes is counted without its scales", 4)
 
 
 def _hqq(settings: Mapping[str, Any]) -> Detected:
@@ -298,7 +273,7 @@ def _hqq(settings: Mapping[str, Any]) -> Detected:
     inner = inner if isinstance(inner, Mapping) else settings
     bits, group = count(_first(inner, "nbits", "bits")), count(inner.get("group_size"))
     if bits is None:
-        return Checkpoint(bits=8), ["checkpoint: hqq names no bits; 8 bits assumed"]
+        return _assumed("hqq names no bits", 8)
     return _whole(bits, group or 64), []
 
 
@@ -316,14 +291,14 @@ def _with_left_out(
     if not heavy:
         return stored, doubts
     if any("experts" in name and "shared" not in name for name in heavy):
-        return stored, [*doubts, f"checkpoint: `{key}` leaves out routed experts ({heavy[0]!r} and others)"]
+        return stored, [*doubts, f"`{key}` leaves out routed experts ({heavy[0]!r} and others)"]
     if not attention or not _everywhere(attention, fields):
         others = " and others" if heavy[1:] else ""
-        return stored, [*doubts, f"checkpoint: `{key}` leaves out {heavy[0]!r}{others}"]
+        return stored, [*doubts, f"`{key}` leaves out {heavy[0]!r}{others}"]
     if not moe and fields.raw("num_hidden_layers") is not None:
         return stored, [
             *doubts,
-            f"checkpoint: `{key}` leaves out the attention; the bits of the MLPs are assumed for all",
+            f"`{key}` leaves out the attention; the bits of the MLPs are assumed for all",
         ]
     sixteen = None if stored.quantization in ("int4_group", "mxfp4") else 16.0
     return stored.model_copy(update={"linear_bits": sixteen}), doubts

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rocbench import jsontext, textfile
+from rocbench.commands import options
 from rocbench.errors import Exit, InputError
 
 if TYPE_CHECKING:
@@ -25,23 +26,19 @@ def import_(
         list[Path],
         typer.Argument(metavar="FILE", help="CSV with the columns of bench, or JSON of `vllm bench serve`."),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Write this new run folder.")],
+    out: Annotated[Path, options.option("DIR", "Write this new run folder.")],
     hardware: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Use this hardware profile. Default: the row's own, else none."),
+        str | None, options.option("NAME", "Use this hardware profile. Default: the row's own, else none.")
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Use this model profile for rows without a known model."),
+        str | None, options.option("NAME", "Use this model profile for rows without a known model.")
     ] = None,
     tp: Annotated[
         int | None,
-        typer.Option(
-            metavar="GPUS", min=1, max=1024, help="Set the tensor parallel size of rows that name none."
-        ),
+        options.option("GPUS", "Set the tensor parallel size of rows that name none.", min=1, max=1024),
     ] = None,
     vllm: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Set the vLLM version of rows that name none.")
+        str | None, options.option("VERSION", "Set the vLLM version of rows that name none.")
     ] = None,
 ) -> None:
     """Import rows measured by other tools, mark them, and apply every check that their data allow."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "csv", "json", "md"]
 
 MinEffect = Annotated[
-    str, typer.Option(metavar="SHARE", help="Treat a smaller relative change as no change: 2% or 0.02.")
+    str, options.option("SHARE", "Treat a smaller relative change as no change: 2% or 0.02.")
 ]
 FormatOption = Annotated[
     Format, typer.Option("--format", metavar="FORMAT", help="Print a table, csv, json or md.")
@@ -36,21 +36,19 @@ def compare(
         str | None, typer.Argument(metavar="B", help="Compared with the base: a run, folder or cells file.")
     ] = None,
     arms: Annotated[
-        str | None,
-        typer.Option(metavar="NAME[=BASE,LEVEL]", help="Compare two arms of A instead: aiter=off,on."),
+        str | None, options.option("NAME[=BASE,LEVEL]", "Compare two arms of A instead: aiter=off,on.")
     ] = None,
     metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
     method: Annotated[
         Literal["welch", "bootstrap"],
-        typer.Option(
-            metavar="METHOD",
-            help="Compute intervals with welch (on logarithms) or bootstrap (of the difference).",
+        options.option(
+            "METHOD", "Compute intervals with welch (on logarithms) or bootstrap (of the difference)."
         ),
     ] = "welch",
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Allow this column to differ, for example hardware. Repeatable."),
+        options.option("COLUMN", "Allow this column to differ, for example hardware. Repeatable."),
     ] = None,
     include_invalid: options.IncludeInvalid = False,
     format_: FormatOption = "table",
@@ -91,14 +89,13 @@ def ablate(
     ] = None,
     factor: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=BASE,LEVEL...",
-            help="Judge this factor at these levels, base first. Repeatable. Default: the sweep's factors.",
+        options.option(
+            "NAME=BASE,LEVEL...",
+            "Judge this factor at these levels, base first. Repeatable. Default: the sweep's factors.",
         ),
     ] = None,
     table: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Judge this published table of means (YAML) instead of runs."),
+        str | None, options.option("FILE", "Judge this published table of means (YAML) instead of runs.")
     ] = None,
     metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
@@ -178,23 +175,21 @@ def gate(
     run: options.Run,
     baseline: Annotated[
         str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Compare with this run, latest (the run before this one), or a cells file. "
+        options.option(
+            "RUN",
+            "Compare with this run, latest (the run before this one), or a cells file. "
             "Default: check limits only.",
         ),
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Use the rules of this gate.yaml. Default: at most 5 % worse in throughput and TPOT, 10 % in TTFT.",
+        options.option(
+            "FILE",
+            "Use the rules of this gate.yaml. Default: at most 5 % worse in throughput and TPOT, 10 % in TTFT.",
         ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML to this file.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a Markdown summary to this file.")
-    ] = None,
+    junit: Annotated[Path | None, options.option("FILE", "Write JUnit XML to this file.")] = None,
+    markdown: Annotated[Path | None, options.option("FILE", "Write a Markdown summary to this file.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check a run against a baseline and limits. Exit code 0: pass, 1: regression, 3: cannot tell."""
@@ -304,16 +299,17 @@ def _sides(a: str, b: str) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]
     """
     if Path(a).is_file() or Path(b).is_file():
         return _cells(a), _cells(b), ()
-    one, other = ([str(folder.path.resolve()) for folder in options.runs([name])] for name in (a, b))
-    only_a = [path for path in one if path not in other]
-    only_b = [path for path in other if path not in one]
+    paths_a, paths_b = ([str(folder.path.resolve()) for folder in options.runs([name])] for name in (a, b))
+    only_a = [path for path in paths_a if path not in paths_b]
+    only_b = [path for path in paths_b if path not in paths_a]
     if not only_a and not only_b:
         raise InputError(
             "both sides are the same run", where=b, fix="name another run, or compare its arms: --arms NAME"
         )
     inner, outer = (b, a) if only_a else (a, b)
     notes = (f"{inner} is inside the folder {outer}, and was left out of it",)
-    return _cells(*(only_a or one)), _cells(*(only_b or other)), notes if len(only_a) < len(one) else ()
+    overlap = len(only_a) < len(paths_a)
+    return _cells(*(only_a or paths_a)), _cells(*(only_b or paths_b)), notes if overlap else ()
 
 
 def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
@@ -392,8 +388,12 @@ def _levels_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     if all(level is None for level in planned) and name not in frame.columns:
         raise InputError(f"the cells have no arm or column {name!r}", where="--arms")
     chosen = [one if one is not None else other for one, other in zip(planned, measured, strict=True)]
-    shown = [{True: "on", False: "off"}[v] if isinstance(v, bool) else plain_value(v) for v in chosen]
+    shown = [_switch(level) if isinstance(level, bool) else plain_value(level) for level in chosen]
     return pd.Series(shown, index=frame.index, dtype=object)
+
+
+def _switch(level: bool) -> str:
+    return "on" if level else "off"
 
 
 def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
@@ -403,7 +403,7 @@ def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
         InputError: the rows do not have exactly two levels.
     """
     present = {str(level) for level in frame[name]}
-    known = [{True: "on", False: "off"}[v] if isinstance(v, bool) else str(v) for v in planned.get(name, ())]
+    known = [_switch(v) if isinstance(v, bool) else str(v) for v in planned.get(name, ())]
     levels = known if present == set(known) else sorted(present)
     if len(levels) != 2:
         raise InputError(

@@ -80,11 +80,9 @@ def show(
 @profiles.command("new")
 def new(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A Hugging Face config.json.")],
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name the profile. Default: from the config.")
-    ] = None,
+    name: Annotated[str | None, options.option("NAME", "Name the profile. Default: from the config.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write to this file. Default: standard output.")
+        Path | None, options.option("FILE", "Write to this file. Default: standard output.")
     ] = None,
 ) -> None:
     """Create a model profile from a config.json, with a list of the facts that the config does not give."""
@@ -153,17 +151,13 @@ def explain(
 def rules(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Rule id; * and ? are wildcards.")] = "*",
     vllm: Annotated[
-        str | None,
-        typer.Option(metavar="VERSION", help="Select rules for this vLLM version, such as 0.14.1."),
+        str | None, options.option("VERSION", "Select rules for this vLLM version, such as 0.14.1.")
     ] = None,
-    platform: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Select rules for rocm or cpu.")
-    ] = None,
+    platform: Annotated[str | None, options.option("NAME", "Select rules for rocm or cpu.")] = None,
     severity: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Select hard_error, performance, accuracy or method."),
+        str | None, options.option("NAME", "Select hard_error, performance, accuracy or method.")
     ] = None,
-    text: Annotated[str, typer.Option(metavar="TEXT", help="Select rules that contain this text.")] = "",
+    text: Annotated[str, options.option("TEXT", "Select rules that contain this text.")] = "",
     historical: Annotated[
         bool | None,
         typer.Option("--historical/--current", help="Select only historical, or only current rules."),

@@ -21,12 +21,10 @@ Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 
 def history(
-    metric: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Show this column of cells.")
-    ] = "output_throughput",
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Select this model.")] = None,
-    workload: Annotated[str | None, typer.Option(metavar="NAME", help="Select this workload.")] = None,
-    key: Annotated[str | None, typer.Option(metavar="MODEL/WORKLOAD/LEVEL", help="Select this cell.")] = None,
+    metric: Annotated[str, options.option("COLUMN", "Show this column of cells.")] = "output_throughput",
+    model: Annotated[str | None, options.option("NAME", "Select this model.")] = None,
+    workload: Annotated[str | None, options.option("NAME", "Select this workload.")] = None,
+    key: Annotated[str | None, options.option("MODEL/WORKLOAD/LEVEL", "Select this cell.")] = None,
     results: Results = options.RESULTS,
     csv: Csv = False,
 ) -> None:
@@ -79,7 +77,7 @@ def _runs(results: Path) -> list[RunFolder]:
 
 def merge(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders of the shards.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Write this new run folder.")],
+    out: Annotated[Path, options.option("DIR", "Write this new run folder.")],
 ) -> None:
     """Merge the shards of one plan into one run folder."""
     from rocbench import console, ledger

@@ -13,7 +13,7 @@ from rocbench.errors import Exit, NodeFault
 
 def doctor(
     as_json: options.AsJson = False,
-    gpus: Annotated[int, typer.Option(metavar="N", min=0, help="Expect this number of GPUs.")] = 8,
+    gpus: Annotated[int, options.option("N", "Expect this number of GPUs.", min=0)] = 8,
     reap: options.Reap = False,
 ) -> None:
     """Check this node before a run: each check passes, fails or stays unknown. Changes nothing without --reap."""
@@ -24,12 +24,12 @@ def doctor(
     from rocbench.server.spec import GRACE_S
 
     try:
-        found = orphans.find()
+        leftovers = orphans.find()
     except NodeFault:  # a check reports it
-        found = ()
+        leftovers = ()
         if reap:
             raise
-    for orphan in found if reap else ():
+    for orphan in leftovers if reap else ():
         if not orphan.doubt:
             orphans.reap(orphan, grace_s=GRACE_S)
     checks = examined.examine(left_servers=orphans.check(), gpus=gpus)
@@ -42,14 +42,14 @@ def doctor(
         )
         for warning in amd_smi.warnings():
             console.say(warning)
-        for orphan in found:
+        for orphan in leftovers:
             state = "stopped" if reap else "left behind by an earlier bench; stop it with --reap"
             console.say(f"left alone: {orphan.doubt}" if orphan.doubt else f"{state}: {orphan.text()}")
     failed = examined.failed_musts(checks)
     if not as_json:
         unknown = sum(check.status == "unknown" for check in checks)
         console.say(f"{len(checks)} checks: {len(failed)} must-checks failed, {unknown} unknown")
-    if failed or (not reap and any(not orphan.doubt for orphan in found)):
+    if failed or (not reap and any(not orphan.doubt for orphan in leftovers)):
         raise typer.Exit(int(Exit.ENVIRONMENT))
 
 

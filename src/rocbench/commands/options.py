@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 
+
+def option(metavar: str, text: str, **bounds: float) -> Any:
+    """Declare an option with the name of its value, its help, and its bounds `min` and `max`."""
+    return typer.Option(metavar=metavar, help=text, **bounds)  # type: ignore[arg-type]
+
+
 SweepFile = Annotated[
     str | None, typer.Argument(metavar="SWEEP", help="Sweep: a name or a YAML file. Default: quick.")
 ]
@@ -27,9 +33,8 @@ ModelName = Annotated[
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder, run id, or latest.")]
 Vllm = Annotated[
     str | None,
-    typer.Option(
-        metavar="VERSION",
-        help="Derive flags for this vLLM version, such as 0.14.1. Default: the sweep's, else unknown.",
+    option(
+        "VERSION", "Derive flags for this vLLM version, such as 0.14.1. Default: the sweep's, else unknown."
     ),
 ]
 HardwareName = Annotated[
@@ -39,10 +44,7 @@ HardwareName = Annotated[
     ),
 ]
 Tp = Annotated[
-    int | None,
-    typer.Option(
-        metavar="GPUS", min=1, max=1024, help="Set the tensor parallel size. Default: the profile's."
-    ),
+    int | None, option("GPUS", "Set the tensor parallel size. Default: the profile's.", min=1, max=1024)
 ]
 AiterText = Annotated[
     str | None,
@@ -61,10 +63,7 @@ SetText = Annotated[
     ),
 ]
 Only = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATTERN", help="Select cells by MODEL or MODEL/WORKLOAD/LEVEL; * and ? are wildcards."
-    ),
+    str | None, option("PATTERN", "Select cells by MODEL or MODEL/WORKLOAD/LEVEL; * and ? are wildcards.")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Continue despite hard errors of the rules; rows are marked.")

@@ -58,7 +58,7 @@ def adhoc(
         check_url(base_url)
     except ValueError as error:
         raise InputError(str(error), where="--base-url") from None
-    kept = {key: value for key, value in changes.items() if value is not None}
+    given = {key: value for key, value in changes.items() if value is not None}
     server = {"kind": "attached", "base_url": root_of(base_url)}
     raw: dict[str, Any] = {
         "name": "adhoc",
@@ -72,11 +72,11 @@ def adhoc(
         sweep = Sweep.model_validate(raw | dict(level))
     except ValidationError as error:
         raise InputError(yamlfile.first_fault(error), where="command line") from None
-    sweep = _changed(sweep, {k: v for k, v in kept.items() if k not in REQUEST_KEYS})
+    sweep = _changed(sweep, {k: v for k, v in given.items() if k not in REQUEST_KEYS})
     default = Workload(
-        name=f"{kept.get('isl', 512)}-{kept.get('osl', 128)}", isl=Length(mean=512), osl=Length(mean=128)
+        name=f"{given.get('isl', 512)}-{given.get('osl', 128)}", isl=Length(mean=512), osl=Length(mean=128)
     )
-    workload = _reshaped(default, kept).model_copy(update={"name": default.name})
+    workload = _reshaped(default, given).model_copy(update={"name": default.name})
     profile = catalog.model(model) if model in catalog.names("models") else None
     hardware = catalog.hardware(overrides.hardware) if overrides.hardware else None
     return planner.expand(
@@ -91,11 +91,11 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
         InputError: this bench builds another plan, so old and new rows would not be comparable.
     """
     folder = RunFolder.open(run, resume=True)
-    kept = folder.whole_plan()
-    plan = rows.stored(kept, folder.manifest)
-    if _runs(rows.plan_json(plan, Overrides(), None)) != _runs(kept):
+    stored = folder.whole_plan()
+    plan = rows.stored(stored, folder.manifest)
+    if _runs(rows.plan_json(plan, Overrides(), None)) != _runs(stored):
         version = folder.manifest.get("rocbench")
-        if cause := rows.unlike(kept):
+        if cause := rows.unlike(stored):
             reason, fix = cause
         elif version == __version__:
             reason, fix = (
@@ -110,7 +110,7 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
             fix=f"{fix}, or start a new run",
         )
     given = {name: value for name, value in asdict(client).items() if value is not None}
-    return plan, replace(rows.client(kept), **given)
+    return plan, replace(rows.client(stored), **given)
 
 
 def _runs(plan_: Mapping[str, Any]) -> list[Any]:

@@ -29,11 +29,10 @@ kind. Packages that the core does not import (study/) add theirs."""
 def predict(
     sweep: options.SweepFile = None,
     calibration: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Use this calibration: a name or a file. Default: the sweep's."),
+        str | None, options.option("NAME", "Use this calibration: a name or a file. Default: the sweep's.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write this run folder. Default: print the table only.")
+        Path | None, options.option("DIR", "Write this run folder. Default: print the table only.")
     ] = None,
     only: options.Only = None,
     vllm: options.Vllm = None,
@@ -77,12 +76,9 @@ def calibrate_model(
     run: Annotated[
         str, typer.Argument(metavar="RUN", help="Run folder with measured rows, or a study's name.")
     ],
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name the calibration. Default: from RUN.")
-    ] = None,
+    name: Annotated[str | None, options.option("NAME", "Name the calibration. Default: from RUN.")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write to this file. Default: NAME.yaml in the current folder."),
+        Path | None, options.option("FILE", "Write to this file. Default: NAME.yaml in the current folder.")
     ] = None,
     assumed: Annotated[
         str,

@@ -21,9 +21,8 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Write to this folder. Default: RUN/report; for several runs, report next to the last one.",
+        options.option(
+            "DIR", "Write to this folder. Default: RUN/report; for several runs, report next to the last one."
         ),
     ] = None,
     study: Annotated[
@@ -31,9 +30,8 @@ def report(
     ] = False,
     slo: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="LIMIT",
-            help="Use this limit, 'p99_ttft_ms <= 2000', instead of the sweep's SLO. Repeatable.",
+        options.option(
+            "LIMIT", "Use this limit, 'p99_ttft_ms <= 2000', instead of the sweep's SLO. Repeatable."
         ),
     ] = None,
 ) -> None:
@@ -71,8 +69,7 @@ def export(
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write to this folder. Default: RUN/export/FORMAT."),
+        Path | None, options.option("DIR", "Write to this folder. Default: RUN/export/FORMAT.")
     ] = None,
     include_invalid: Annotated[
         bool, typer.Option("--include-invalid", help="Include invalid rows in formats without a verdict.")

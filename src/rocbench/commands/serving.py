@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 PASS_THROUGH: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Port = Annotated[
-    int, typer.Option(metavar="PORT", min=1, max=65535, help="Listen on this port of the loopback address.")
+    int, options.option("PORT", "Listen on this port of the loopback address.", min=1, max=65535)
 ]
 Log = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", help="Write command, environment and log to this folder. Default: a temporary one."
-    ),
+    options.option("DIR", "Write command, environment and log to this folder. Default: a temporary one."),
 ]
 
 
@@ -41,16 +39,15 @@ def serve(
     force: options.Force = False,
     port: Port = 8000,
     command: Annotated[
-        str, typer.Option(metavar="PATH", help="Run this `vllm`, for example /opt/venv/bin/vllm.")
+        str, options.option("PATH", "Run this `vllm`, for example /opt/venv/bin/vllm.")
     ] = "vllm",
     image: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="Run in this container image instead of as a process.")
+        str | None, options.option("IMAGE", "Run in this container image instead of as a process.")
     ] = None,
     path: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Serve the model in this local folder. Default: the profile's Hugging Face id.",
+        options.option(
+            "DIR", "Serve the model in this local folder. Default: the profile's Hugging Face id."
         ),
     ] = None,
     log: Log = None,
@@ -69,7 +66,7 @@ def serve(
 def simulate(
     context: typer.Context,
     model: options.ModelName,
-    vllm: Annotated[str, typer.Option(metavar="VERSION", help="Simulate this vLLM version.")] = "0.14.1",
+    vllm: Annotated[str, options.option("VERSION", "Simulate this vLLM version.")] = "0.14.1",
     hardware: options.HardwareName = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
@@ -77,14 +74,13 @@ def simulate(
     force: options.Force = False,
     port: Port = 8000,
     load_s: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, max=1e6, help="Simulate a model load of this length.")
+        float, options.option("SECONDS", "Simulate a model load of this length.", min=0, max=1e6)
     ] = 1.0,
     noise_cv: Annotated[
-        float,
-        typer.Option(metavar="CV", min=0, max=10, help="Set the coefficient of variation of step times."),
+        float, options.option("CV", "Set the coefficient of variation of step times.", min=0, max=10)
     ] = 0.0,
     speed: Annotated[
-        float, typer.Option(metavar="FACTOR", min=1e-6, max=1e6, help="Divide all step times by this.")
+        float, options.option("FACTOR", "Divide all step times by this.", min=1e-6, max=1e6)
     ] = 1.0,
     log: Log = None,
 ) -> None:

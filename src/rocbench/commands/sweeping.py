@@ -47,7 +47,7 @@ def plan(
 def sweep(
     sweep: options.SweepFile = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write this run folder. Default: results/<run id>.")
+        Path | None, options.option("DIR", "Write this run folder. Default: results/<run id>.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     only: options.Only = None,
@@ -58,56 +58,47 @@ def sweep(
     set_: options.SetText = None,
     force: options.Force = False,
     base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Measure this running server; launch none.")
+        str | None, options.option("URL", "Measure this running server; launch none.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Request this model of the server at --base-url.")
+        str | None, options.option("NAME", "Request this model of the server at --base-url.")
     ] = None,
     concurrency: Annotated[
-        str | None,
-        typer.Option(metavar="N,...", help="Set the numbers of users (closed loop). Default: the sweep's."),
+        str | None, options.option("N,...", "Set the numbers of users (closed loop). Default: the sweep's.")
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option(
-            metavar="R,...", help="Set the arrival rates (open loop), in requests/s. Default: the sweep's."
-        ),
+        options.option("R,...", "Set the arrival rates (open loop), in requests/s. Default: the sweep's."),
     ] = None,
     isl: Annotated[
         int | None,
-        typer.Option(
-            metavar="TOKENS", min=1, help="Set the input length. Default: the workload's, else 512."
-        ),
+        options.option("TOKENS", "Set the input length. Default: the workload's, else 512.", min=1),
     ] = None,
     osl: Annotated[
         int | None,
-        typer.Option(
-            metavar="TOKENS", min=1, help="Set the output length. Default: the workload's, else 128."
-        ),
+        options.option("TOKENS", "Set the output length. Default: the workload's, else 128.", min=1),
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(
-            metavar="NxWxH",
-            help="Send this many images with each request, of this width and height in pixels: 1x512x512.",
+        options.option(
+            "NxWxH", "Send this many images with each request, of this width and height in pixels: 1x512x512."
         ),
     ] = None,
     api: Annotated[
         str | None,
-        typer.Option(
-            metavar="API",
-            help="Send token ids (completions) or text with the chat template (chat). Default: the workload's.",
+        options.option(
+            "API",
+            "Send token ids (completions) or text with the chat template (chat). Default: the workload's.",
         ),
     ] = None,
     extra_body: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="Add these fields to each request's body: '{\"top_p\": 0.9}'."),
+        str | None, options.option("JSON", "Add these fields to each request's body: '{\"top_p\": 0.9}'.")
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="'NAME: VALUE'",
-            help="Add this header to each request to --base-url; for a secret, name its variable: "
+        options.option(
+            "'NAME: VALUE'",
+            "Add this header to each request to --base-url; for a secret, name its variable: "
             "'X-Api-Key: $MY_KEY'. Repeatable.",
         ),
     ] = None,
@@ -116,92 +107,69 @@ def sweep(
     ] = False,
     duration: Annotated[
         float | None,
-        typer.Option(
-            metavar="SECONDS", min=0.1, help="Set the minimum window length. Default: the sweep's, else 30."
-        ),
+        options.option("SECONDS", "Set the minimum window length. Default: the sweep's, else 30.", min=0.1),
     ] = None,
     max_duration: Annotated[
         float | None,
-        typer.Option(
-            metavar="SECONDS", min=0.1, help="Set the maximum window length. Default: the sweep's, else 1800."
-        ),
+        options.option("SECONDS", "Set the maximum window length. Default: the sweep's, else 1800.", min=0.1),
     ] = None,
     max_requests: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, help="Measure this many requests instead of a duration; rows are marked."
-        ),
+        options.option("N", "Measure this many requests instead of a duration; rows are marked.", min=1),
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, help="Measure each cell this many times. Default: the sweep's, else 1."
-        ),
+        options.option("N", "Measure each cell this many times. Default: the sweep's, else 1.", min=1),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Set the seed of prompts, order and arrivals. Default: the sweep's, else 0."
-        ),
+        options.option("N", "Set the seed of prompts, order and arrivals. Default: the sweep's, else 0."),
     ] = None,
     tokenizer: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Use this tokenizer.json, or the one in this folder."),
+        str | None, options.option("PATH", "Use this tokenizer.json, or the one in this folder.")
     ] = None,
     vocab_size: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
+        options.option(
+            "N",
+            "Draw the token ids of prompts from a vocabulary of this size. Default: the profile's.",
             min=100,
             max=10_000_000,
-            help="Draw the token ids of prompts from a vocabulary of this size. Default: the profile's.",
         ),
     ] = None,
     api_key_env: Annotated[
-        str | None,
-        typer.Option(metavar="VARIABLE", help="Read the server's API key from this environment variable."),
+        str | None, options.option("VARIABLE", "Read the server's API key from this environment variable.")
     ] = None,
     transport: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Read sockets with auto, wire or aiohttp. Default: auto."),
+        str | None, options.option("NAME", "Read sockets with auto, wire or aiohttp. Default: auto.")
     ] = None,
     client_cpus: Annotated[
         str | None,
-        typer.Option(
-            metavar="LIST", help="Run the load workers on these CPUs: 0-3,8. Default: chosen by bench."
-        ),
+        options.option("LIST", "Run the load workers on these CPUs: 0-3,8. Default: chosen by bench."),
     ] = None,
     keep_stamps: Annotated[
         bool, typer.Option("--keep-stamps", help="Store the timestamp of every token.")
     ] = False,
     resume: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Resume this run folder: measure missing and invalid rows."),
+        Path | None, options.option("DIR", "Resume this run folder: measure missing and invalid rows.")
     ] = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Run part I of N of the plan: 2/4.")
-    ] = None,
+    shard: Annotated[str | None, options.option("I/N", "Run part I of N of the plan: 2/4.")] = None,
     reap: options.Reap = False,
     despite_doctor: Annotated[
         bool, typer.Option("--despite-doctor", help="Start a nightly on a node that fails its checks.")
     ] = False,
     executor: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Run servers on this node (local) or on a Ray cluster (ray)."),
+        str, options.option("NAME", "Run servers on this node (local) or on a Ray cluster (ray).")
     ] = "local",
     address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Connect to the head of this Ray cluster."),
+        str | None, options.option("HOST:PORT", "Connect to the head of this Ray cluster.")
     ] = None,
     resource: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Request this Ray resource for each server: mi325x_node."),
+        str | None, options.option("NAME", "Request this Ray resource for each server: mi325x_node.")
     ] = None,
     load_hosts: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, max=1000, help="Send the load from this many nodes of a Ray cluster."
-        ),
+        options.option("N", "Send the load from this many nodes of a Ray cluster.", min=1, max=1000),
     ] = None,
     aa_nodes: Annotated[
         bool,

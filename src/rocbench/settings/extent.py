@@ -28,7 +28,7 @@ def check(sweep: Sweep) -> None:
     axes = {*matrix.product, *matrix.zip, *sweep.factors}
     cells = 0
     for model in sweep.models:
-        own = model if not isinstance(model, str) else sweep
+        own = sweep if isinstance(model, str) else model
         for part in sweep.blocks or (own,):
             workloads = part.workloads or own.workloads or sweep.workloads
             levels = (part.concurrency or own.concurrency or sweep.concurrency) + (

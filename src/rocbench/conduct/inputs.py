@@ -73,7 +73,7 @@ def _max_model_len(group: Group) -> int | None:
 
 def _too_long(source: RequestFactory, limit: int, model: str) -> Iterator[str]:
     """A note if the server will refuse requests because of their lengths in the file."""
-    turns = [turn for talk in source.talks for turn in talk]
+    turns = [turn for talk in source.conversations for turn in talk]
     too_long = sum((turn.isl or 0) + (turn.osl or 0) > limit for turn in turns)
     if too_long:
         yield (

@@ -18,12 +18,13 @@ from rocbench.address import proxy_of, tls_context
 from rocbench.load import bodies
 from rocbench.load.aioconn import TRIP, TcpConnector, Trip, head_too_large
 from rocbench.load.answer import Answer
+from rocbench.load.clock import realtime_ns
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
 from rocbench.load.requestfactory import Request
 from rocbench.load.spec import Closed
 from rocbench.load.tally import FinishedRequest
-from rocbench.load.work import Work, realtime_ns
+from rocbench.load.work import Work
 from rocbench.records import Failure, Resend
 
 _TICK_NS = 10_000_000
@@ -39,7 +40,7 @@ class AioLoop:
         self.work = work
         self.spec = work.spec.load
         self.where = baseurl.parse(self.spec.target.base_url)
-        is_chat = work.feed.source.is_chat
+        is_chat = work.queue.factory.is_chat
         self.url = f"{self.where.scheme}://{self.where.authority}{bodies.path(self.where, is_chat=is_chat)}"
         self.headers = bodies.headers(self.spec.target)
         proxy = proxy_of(self.where)
@@ -106,7 +107,7 @@ class AioLoop:
             work.tally.add(work.ended.popleft())
             await asyncio.sleep(0)
         if pacing.sending:
-            work.feed.stock()
+            work.queue.stock()
         wake = min(until, pacing.next_due())
         wait_s = max(0.0, (wake - time.monotonic_ns()) / 1e9)
         await asyncio.sleep(wait_s)
@@ -189,13 +190,17 @@ class AioLoop:
         headers = {**self.headers, "X-Request-Id": request.name}
         async with session.post(
             self.url, data=request.payload, headers=headers, trace_request_ctx=(trip, request), **self.way
-        ) as got:
-            answer.status = got.status
-            answer.plain = got.status != 200 or "event-stream" not in got.headers.get("content-type", "")
+        ) as response:
+            answer.status = response.status
+            answer.plain = response.status != 200 or "event-stream" not in response.headers.get(
+                "content-type", ""
+            )
             request.payload = b""
-            open_ended = not {"content-length", "transfer-encoding"} & {name.lower() for name in got.headers}
+            open_ended = not {"content-length", "transfer-encoding"} & {
+                name.lower() for name in response.headers
+            }
             while not (open_ended and answer.done):
-                data = await got.content.readany()
+                data = await response.content.readany()
                 stamp = realtime_ns()
                 if not data:
                     break
@@ -203,17 +208,17 @@ class AioLoop:
                 answer.take((data,), (stamp,))
                 self.work.reads += 1
                 if answer.failure is Failure.TOO_LARGE:
-                    got.close()
+                    response.close()
                     return False
             else:
-                got.close()  # only the server's close would end this body
+                response.close()  # only the server's close would end this body
             answer.end()
         return True
 
     def note_sent(self, request: Request, sent_ns: int) -> None:
         """Record the send time of a request that is about to be written."""
         self.work.talking += 1
-        self.work.sent(request, sent_ns, clocked=not isinstance(self.work.feed.shape, Closed))
+        self.work.sent(request, sent_ns, clocked=not isinstance(self.work.queue.shape, Closed))
 
     async def connected(self, session: Any, context: Any, params: Any) -> None:
         """Note that aiohttp opened a connection for a request."""

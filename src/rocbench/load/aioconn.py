@@ -132,8 +132,8 @@ class Line(ResponseHandler):
         return self._payload, getattr(self._payload, "total_bytes", 0)
 
     def _socket(self) -> socket.socket | None:
-        found: socket.socket | None = self.transport.get_extra_info("socket") if self.transport else None
-        return found if found is not None and found.fileno() >= 0 else None
+        sock: socket.socket | None = self.transport.get_extra_info("socket") if self.transport else None
+        return sock if sock is not None and sock.fileno() >= 0 else None
 
 
 def _ended(fd: int) -> bool:

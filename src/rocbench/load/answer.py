@@ -60,7 +60,7 @@ class Answer:
         "_rest",
         "_stalled",
         "_summed",
-        "_untold",
+        "_uncounted_events",
         "body",
         "cached_tokens",
         "completion_tokens",
@@ -105,7 +105,7 @@ class Answer:
         self._rest = bytearray()
         """Bytes of an incomplete event."""
         self._kind_known = False
-        self._untold = 0
+        self._uncounted_events = 0
         """Number of the last token events without a token count."""
         self._stalled = 0
         """Events with text whose usage count did not grow."""
@@ -131,7 +131,7 @@ class Answer:
         """
         add_stamp, add_count, typed = self.stamps.append, self.counts.append, TYPED.decode
         counted = self.counted
-        usual = not self.plain and not self._rest and not self._untold and self.first_token_ns >= 0
+        usual = not self.plain and not self._rest and not self._uncounted_events and self.first_token_ns >= 0
         for piece, stamp in zip(pieces, stamps, strict=True):
             # With more than one line of data it would not be JSON.
             if usual and piece[:6] == b"data: " and piece[-2:] == b"\n\n":
@@ -152,7 +152,9 @@ class Answer:
             self._sync(counted)
             self.piece(piece, stamp)
             counted = self.counted
-            usual = not self.plain and not self._rest and not self._untold and self.first_token_ns >= 0
+            usual = (
+                not self.plain and not self._rest and not self._uncounted_events and self.first_token_ns >= 0
+            )
         self._sync(counted)
         if len(self.stamps) > MOST_EVENTS:
             self.too_large(f"the answer has more than {MOST_EVENTS:,} events with tokens")
@@ -215,11 +217,11 @@ class Answer:
     def _event(self, event: Event, payload: bytes, stamp: int) -> None:
         if self.first_chunk_ns < 0:
             self.first_chunk_ns = stamp
-        told = None if event.usage is None else self._usage(event.usage, alone=not event.choices)
+        added = None if event.usage is None else self._usage(event.usage, alone=not event.choices)
         if event.error or event.object == "error":
             self._fail(Failure.IN_BAND_ERROR, error_message(event) or "")
         elif event.choices:
-            self._choice(event.choices[0], told, payload, stamp)
+            self._choice(event.choices[0], added, payload, stamp)
         elif event.usage is None:
             self._look_for_text(payload, known=False)
 
@@ -241,30 +243,30 @@ class Answer:
             return None
         return done - self.counted
 
-    def _choice(self, choice: Choice, told: int | None, payload: bytes, stamp: int) -> None:
+    def _choice(self, choice: Choice, added: int | None, payload: bytes, stamp: int) -> None:
         """Count the tokens that a choice adds."""
         if choice.finish_reason is not None:
             self._finish(choice.finish_reason)
         if choice.message is not None and choice.delta is None:
             self._doubts |= Doubt.ONE_PIECE
-        if not told and choice.token_ids is not None:
-            told = len(choice.token_ids)
-        if not told and not choice.visible and (told is not None or not self._look_for_text(payload)):
+        if not added and choice.token_ids is not None:
+            added = len(choice.token_ids)
+        if not added and not choice.visible and (added is not None or not self._look_for_text(payload)):
             return
         if self.first_token_ns < 0:
             self.first_token_ns = stamp
         self.last_token_ns = stamp
         self.stamps.append(stamp)
-        self.counts.append(told or 0)
-        if not told:
-            self._untold += 1
-            self._stalled += told is not None
-            self.uncounted |= told is None
+        self.counts.append(added or 0)
+        if not added:
+            self._uncounted_events += 1
+            self._stalled += added is not None
+            self.uncounted |= added is None
             return
         self._grew |= self.counted > 0
-        self.counted += told
-        if self._untold:
-            self._share(told, self._untold + 1)
+        self.counted += added
+        if self._uncounted_events:
+            self._share(added, self._uncounted_events + 1)
 
     def _look_for_text(self, payload: bytes, *, known: bool = True) -> bool:
         """Return whether an event without known text has text under another name; doubt unknown names.
@@ -282,7 +284,7 @@ class Answer:
         first = len(self.counts) - events
         for i in range(events):
             self.counts[first + i] = tokens * (i + 1) // events - tokens * i // events
-        self._untold = 0
+        self._uncounted_events = 0
 
     def _finish(self, reason: str) -> None:
         """Record why the answer ended; an empty reason never replaces a word."""
@@ -306,7 +308,7 @@ class Answer:
     # --- the end
 
     @property
-    def all_said(self) -> bool:
+    def can_end(self) -> bool:
         """True if a body that only the connection's end can end has everything it needs."""
         return self.done or self.plain or bool(self.finish_reason)
 
@@ -335,8 +337,8 @@ class Answer:
         """
         total, events = self.completion_tokens, len(self.stamps)
         if total < 0:
-            told = not self._untold and self.first_chunk_ns >= 0 and not self._doubts & Doubt.USAGE
-            return self.counted if told else NONE
+            known = not self._uncounted_events and self.first_chunk_ns >= 0 and not self._doubts & Doubt.USAGE
+            return self.counted if known else NONE
         if total >= max(self._texts(), self.counted):
             return total
         if total and (self._summed or (self._grew and not self._fell)):
@@ -363,30 +365,30 @@ class Answer:
             self._share(total, events)
         elif total > self.counted:
             left, self.counted = total - self.counted, total
-            if self._untold:
-                self._share(left, self._untold)
+            if self._uncounted_events:
+                self._share(left, self._uncounted_events)
             else:
                 self.counts[-1] += left
         return self.counts
 
     def doubts(self, osl_asked: int) -> Doubt:
         """Contradictions in a completed answer. Call it before `token_counts`."""
-        found, told, events = self._doubts, self.completion_tokens, len(self.stamps)
-        if events and told >= 0:
-            leap = told - self.counted if self.counted and not self._untold else 0
-            if self._fell or self._texts() > told or leap > 1 or self._stalled > _held_back(events):
-                found |= Doubt.USAGE
+        doubts, reported, events = self._doubts, self.completion_tokens, len(self.stamps)
+        if events and reported >= 0:
+            leap = reported - self.counted if self.counted and not self._uncounted_events else 0
+            if self._fell or self._texts() > reported or leap > 1 or self._stalled > _held_back(events):
+                doubts |= Doubt.USAGE
         tokens = self.output_tokens()
         most = max(tokens, events)
         if (events >= BURST_EVENTS or most >= BURST_TOKENS) and (
             self.last_token_ns - self.first_token_ns < BURST_NS * (most - 1)
         ):
-            found |= Doubt.ONE_PIECE
+            doubts |= Doubt.ONE_PIECE
         if self.plain:
-            found |= Doubt.ONE_PIECE
+            doubts |= Doubt.ONE_PIECE
         if not 0 <= osl_asked <= tokens and _word(self.finish_reason) not in COMPLETE:
-            found |= Doubt.END
-        return found
+            doubts |= Doubt.END
+        return doubts
 
     def verdict(self, *, complete: bool, osl_asked: int, ignore_eos: bool) -> Failure | None:
         """The failure class of the ended answer, None for success.

@@ -44,9 +44,9 @@ def chat(
     if image_urls:
         last = [{"type": "image_url", "image_url": {"url": url}} for url in image_urls]
         last.append({"type": "text", "text": content})
-    written: list[dict[str, object]] = [{"role": who, "content": said} for who, said in before]
-    written.append({"role": role, "content": last})
-    return orjson.dumps({**base, "messages": written})
+    entries: list[dict[str, object]] = [{"role": role_, "content": text} for role_, text in before]
+    entries.append({"role": role, "content": last})
+    return orjson.dumps({**base, "messages": entries})
 
 
 def path(where: Endpoint, *, is_chat: bool) -> str:
@@ -56,15 +56,15 @@ def path(where: Endpoint, *, is_chat: bool) -> str:
 
 def headers(target: Target) -> dict[str, str]:
     """Headers common to all requests. A header value is cut at a newline."""
-    found = {
+    lines = {
         "Content-Type": "application/json",
         "Accept": "text/event-stream",
         "Accept-Encoding": "identity",
     }
     if target.api_key:
-        found["Authorization"] = f"Bearer {target.api_key}"
-    found |= target.headers
-    return {name: value.splitlines()[0] if value else "" for name, value in found.items()}
+        lines["Authorization"] = f"Bearer {target.api_key}"
+    lines |= target.headers
+    return {name: value.splitlines()[0] if value else "" for name, value in lines.items()}
 
 
 def head_template(target: Target, where: Endpoint, *, is_chat: bool) -> bytes:
@@ -76,5 +76,5 @@ def head_template(target: Target, where: Endpoint, *, is_chat: bool) -> bytes:
 
 def http_request(template: bytes, request_name: str, body: bytes) -> bytes:
     """Head and body of one request."""
-    own = b"X-Request-Id: %b\r\nContent-Length: %d\r\n\r\n" % (request_name.encode(), len(body))
-    return template + own + body
+    rest = b"X-Request-Id: %b\r\nContent-Length: %d\r\n\r\n" % (request_name.encode(), len(body))
+    return template + rest + body

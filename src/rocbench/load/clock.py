@@ -7,14 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Clock = Callable[[], int]
+
+
+def realtime_ns() -> int:
+    """CLOCK_REALTIME: the clock of the kernel's receive stamps."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
+
+
 TIGHT_NS = 2_000
 """A pair of readings this close together is good enough; usually the first pair is."""
-_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Realtime minus monotonic, in ns, and its error bound."""
+    """The first of two clocks minus the second, in ns, and its error bound."""
 
     ns: int
     bound_ns: int
@@ -24,17 +30,17 @@ class Difference:
         return max(0, abs(self.ns - base.ns) - self.bound_ns - base.bound_ns)
 
 
-def difference(realtime: Clock = time.time_ns, monotonic: Clock = time.monotonic_ns) -> Difference:
-    """The tightest of a few readings of realtime between two readings of monotonic.
+def difference(clock: Clock = time.time_ns, base: Clock = time.monotonic_ns, tries: int = 5) -> Difference:
+    """The tightest of a few readings of `clock` between two readings of `base`.
 
-    The process may be stopped for any time between two readings. Realtime was read between the two readings
-    of monotonic, so half the time between them bounds the error, for any length of the stop.
+    The process may be stopped for any time between two readings. `clock` was read between the two readings
+    of `base`, so half the time between them bounds the error, for any length of the stop.
     """
     best: Difference | None = None
-    for _ in range(_TRIES):
-        before = monotonic()
-        now = realtime()
-        width = monotonic() - before
+    for _ in range(tries):
+        before = base()
+        now = clock()
+        width = base() - before
         if best is None or width < 2 * best.bound_ns:
             best = Difference(now - before - width // 2, (width + 1) // 2)
         if width <= TIGHT_NS:
@@ -51,6 +57,6 @@ class StepWatch:
         self._base = difference(realtime, monotonic)
         self.step_ns = 0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Compare the clocks now."""
         self.step_ns = max(self.step_ns, difference(*self._clocks).moved_from(self._base))

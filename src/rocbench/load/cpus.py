@@ -93,11 +93,11 @@ def kept_off(server_pids: Collection[int]) -> Iterator[None]:
     for pid in server_pids:
         with suppress(OSError, AttributeError):
             bound.append(os.sched_getaffinity(pid))
-    ours = off_server(available, bound)
-    if ours == available:
+    client_cpus = off_server(available, bound)
+    if client_cpus == available:
         yield
         return
-    os.sched_setaffinity(0, ours)
+    os.sched_setaffinity(0, client_cpus)
     try:
         yield
     finally:
@@ -106,11 +106,11 @@ def kept_off(server_pids: Collection[int]) -> Iterator[None]:
 
 def _last_cpus(pid: int) -> set[int]:
     """CPUs on which a process's threads last ran (field 39 of /proc/PID/task/TID/stat)."""
-    found = set()
+    cpus = set()
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with suppress(OSError):
-            found.add(int(stat.read_text(encoding="ascii").rsplit(")", 1)[1].split()[36]))
-    return found
+            cpus.add(int(stat.read_text(encoding="ascii").rsplit(")", 1)[1].split()[36]))
+    return cpus
 
 
 def _nodes() -> dict[int, list[int]]:
@@ -124,21 +124,21 @@ def _nodes() -> dict[int, list[int]]:
 
 
 def _siblings(cpus: Collection[int]) -> dict[int, list[int]]:
-    found = {}
+    siblings = {}
     for cpu in cpus:
         with suppress(OSError, ValueError):
             path = _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
-            found[cpu] = cpu_list(path.read_text(encoding="ascii"))
-    return found
+            siblings[cpu] = cpu_list(path.read_text(encoding="ascii"))
+    return siblings
 
 
 def cpu_list(text: str) -> list[int]:
     """CPU numbers of the kernel's form `0-3,8`. Raises ValueError for other text or over `MOST_CPUS` CPUs."""
-    found: list[int] = []
+    cpus: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
         numbers = range(int(first), int(last or first) + 1)
-        if int(last or first) >= MOST_CPUS or len(found) > MOST_CPUS:
+        if int(last or first) >= MOST_CPUS or len(cpus) > MOST_CPUS:
             raise ValueError(f"no CPU has a number from {MOST_CPUS} on")
-        found.extend(numbers)
-    return found
+        cpus.extend(numbers)
+    return cpus

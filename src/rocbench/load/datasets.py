@@ -12,9 +12,9 @@ from rocbench.errors import InputError
 from rocbench.load import entries, fields
 from rocbench.load.fields import INPUT_KEYS, OUTPUT_KEYS, shown
 
-Tell = Callable[[str], None]
+NoteTaker = Callable[[str], None]
 Unit = Literal["s", "ms"]
-Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 _LOG = logging.getLogger(__name__)
 """Logs to stderr for callers that take no notes."""
@@ -102,11 +102,11 @@ class Reader:
     """Keys that hold unused values, each with the reason."""
     shares: _Shares = field(default_factory=_Shares)
 
-    def each(self, use: Callable[[Mapping[str, Any], str], Found]) -> Iterator[Found]:
+    def each(self, use: Callable[[Mapping[str, Any], str], Item]) -> Iterator[Item]:
         """Give the result of `use` for each entry. Raises InputError with the place, unless `skip_bad`."""
         for where, text in entries.read_entries(self.path):
             try:
-                found = use(entries.parsed(text, where), where)
+                item = use(entries.parsed(text, where), where)
             except InputError as error:
                 if not self.skip_bad:
                     fix = error.fix or "correct it, or leave such entries out with `skip_bad: true`"
@@ -115,7 +115,7 @@ class Reader:
                 self.first_left_out = self.first_left_out or f"{error.where}: {error.what}"
                 continue
             self.taken += 1
-            yield found
+            yield item
         if not self.taken:
             raise InputError(
                 f"no entry of {self.left_out} can be used: {self.first_left_out}", where=self.path
@@ -148,7 +148,7 @@ def conversations(
     multi_turn: bool,
     skip_bad: bool = False,
     vocab_size: int | None = None,
-    tell: Tell = _LOG.warning,
+    take_note: NoteTaker = _LOG.warning,
 ) -> list[tuple[Turn, ...]]:
     """All conversations of a file, each with one turn unless `multi_turn`.
 
@@ -179,12 +179,12 @@ def conversations(
         reader.without_length += sum(turn.osl is None and not turn.answer for turn in turns)
         return turns
 
-    found = [turns for turns in reader.each(talk) if turns]
-    if not found:
+    conversations_ = [turns for turns in reader.each(talk) if turns]
+    if not conversations_:
         raise InputError("holds no prompt: no message is a user's", where=path)
     for note in reader.notes():
-        tell(note)
-    return found
+        take_note(note)
+    return conversations_
 
 
 def trace(
@@ -195,7 +195,7 @@ def trace(
     vocab_size: int | None = None,
     guess: bool = True,
     speed: float = 1.0,
-    tell: Tell = _LOG.warning,
+    take_note: NoteTaker = _LOG.warning,
 ) -> list[Arrival]:
     """The lines of a trace in order of time.
 
@@ -227,13 +227,13 @@ def trace(
             raise InputError("this line is more than ten years after the first", where=line_.where)
     ordered = sorted(zip(times, lines, strict=True), key=lambda pair: pair[0])
     length = _seconds((ordered[-1][0] - first) / 1e9 / speed)
-    tell(f"{path}: {len(lines)} requests are replayed over {length}, their timestamps taken as {why}")
+    take_note(f"{path}: {len(lines)} requests are replayed over {length}, their timestamps taken as {why}")
     for _, line_ in ordered:
         if line_.hash_ids is not None:
             reader.shares.add(line_.hash_ids, line_.turn.isl or 1)
     reader.without_length = sum(line.turn.osl is None and not line.turn.answer for line in lines)
     for note in reader.notes():
-        tell(note)
+        take_note(note)
     return [Arrival(at - first, line_.turn) for at, line_ in ordered]
 
 
@@ -310,20 +310,20 @@ def _count_shares(reader: Reader, row: Mapping[str, Any], turn: Turn, where: str
 
 
 def _output_length(reader: Reader, row: Mapping[str, Any], where: str) -> int | None:
-    found = fields.length(row, OUTPUT_KEYS, where)
+    length = fields.length(row, OUTPUT_KEYS, where)
     for name, other in fields.disagree(row, OUTPUT_KEYS):
         reader.not_read[f"`{other}` is not read where `{name}` gives another length"] += 1
     for name in fields.others(row, (*OUTPUT_KEYS, *INPUT_KEYS)):
         reader.not_read[f"`{name}` is not read as a length; those are {', '.join(OUTPUT_KEYS)}"] += 1
-    return found
+    return length
 
 
 def _prompt(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
     osl, answer = _output_length(reader, row, where), _answer(row, where)
     for unread in (key for key in INPUT_KEYS if key in row):
         reader.not_read[f"`{unread}` is not read: the prompt is sent as it is"] += 1
-    there = [name for name in _PROMPTS if name in row]
-    name = next((name for name in there if row[name] is not None), there[0] if there else None)
+    present = [name for name in _PROMPTS if name in row]
+    name = next((name for name in present if row[name] is not None), present[0] if present else None)
     if name is None:
         other = next((key for key in _SPOKEN if key in row), None)
         fix = f"`{other}` is read with `shape: sharegpt`" if other else ""
@@ -339,7 +339,7 @@ def _prompt(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
 
 def _ids(prompt: list[object], name: str, where: str, vocab_size: int | None) -> tuple[int, ...]:
     """Token ids. Raises InputError for other values: a server refuses them, or reads them as text."""
-    found = []
+    ids = []
     for place, value in enumerate(prompt):
         token = None if isinstance(value, str) else fields.whole(value)
         if token is None or not 0 <= token < (vocab_size or 2**31):
@@ -347,8 +347,8 @@ def _ids(prompt: list[object], name: str, where: str, vocab_size: int | None) ->
             raise InputError(
                 f"`{name}[{place}]` is {shown(value)}, which is no token id{beyond}", where=where
             )
-        found.append(token)
-    return tuple(found)
+        ids.append(token)
+    return tuple(ids)
 
 
 def _answer(row: Mapping[str, Any], where: str) -> str | None:
@@ -386,11 +386,11 @@ def _message(entry: object, which: str, where: str) -> tuple[str, str]:
     """(role, content) of one message."""
     if not isinstance(entry, dict):
         raise InputError(f"{which} is {shown(entry)}, without a role", where=where)
-    said = entry.get("from", entry.get("role"))
+    name = entry.get("from", entry.get("role"))
     content = entry.get("value", entry.get("content"))
-    role = _ROLES.get(said) if isinstance(said, str) else None
+    role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
-        raise InputError(f"{which} needs a known role, not {shown(said)}", where=where)
+        raise InputError(f"{which} needs a known role, not {shown(name)}", where=where)
     if not isinstance(content, str):
         raise InputError(f"the content of {which} is {shown(content)}; only text is sent", where=where)
     if role == "user" and not content.strip():

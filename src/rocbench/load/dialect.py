@@ -59,7 +59,7 @@ _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re
 _BROKEN = {Failure.TRUNCATED, Failure.IN_BAND_ERROR, Failure.ABORTED}
 """Failures of a probe that may not recur in another try."""
 _ELSEWHERE = "give the base URL of the API itself; a gateway or a login before it may want a key (--api-key-env, --header)"
-_SAID = 300
+_MOST_CHARS = 300
 """Characters kept of an answer that is not a completion."""
 _TRIES = 3
 _TOKENS = 4
@@ -88,9 +88,9 @@ class Probe:
         self.spec = spec
         self.where: Endpoint = baseurl.parse(spec.target.base_url)
         self.direct = transport == "wire"
-        self.source = RequestFactory(spec, Dialect(), wire=self.direct)
+        self.factory = RequestFactory(spec, Dialect(), wire=self.direct)
         self.addresses = addresses(self.where) if self.direct else ()
-        self.asked = 0
+        self.sent = 0
         self.location = ""
         """Target of the last answer, if it is a redirect."""
         self.whole = False
@@ -99,19 +99,19 @@ class Probe:
 
     def ask(self, words: int, dialect: Dialect, tokens: int = _TOKENS) -> Answer:
         """Send one probe. Raises OSError if the server cannot be reached."""
-        self.asked += 1
-        payload, isl = self.source.probe(words, dialect, PROBE_ID + self.asked, tokens)
+        self.sent += 1
+        payload, isl = self.factory.probe(words, dialect, PROBE_ID + self.sent, tokens)
         sent = time.time_ns()
         answer = self._over_socket(payload) if self.direct else self._by_fetch(payload)
         if answer.status == 200:
-            number = PROBE_ID + self.asked
+            number = PROBE_ID + self.sent
             request = Request(number, NONE, 0, isl, tokens, 0, NONE, "probe", b"", intended_ns=sent)
             self.ended.append(
                 FinishedRequest(request, answer, sent, max(answer.last_ns, sent), complete=self.whole)
             )
         return answer
 
-    def said(self, answer: Answer) -> str:
+    def error_of(self, answer: Answer) -> str:
         """The text of a failed answer, without secrets and not yet cut."""
         return redacted(answer.error, self.spec.secrets)
 
@@ -143,24 +143,26 @@ class Probe:
         target = self.spec.target
         headers = {
             **bodies.headers(target),
-            "X-Request-Id": f"rb-{self.source.name}-probe{PROBE_ID + self.asked}",
+            "X-Request-Id": f"rb-{self.factory.name}-probe{PROBE_ID + self.sent}",
         }
         answer = Answer()
         with exchange(
             f"{self.where.scheme}://{self.where.authority}",
-            bodies.path(self.where, is_chat=self.source.is_chat),
+            bodies.path(self.where, is_chat=self.factory.is_chat),
             method="POST",
             headers=headers,
             body=payload,
             timeout_s=self.spec.request_timeout_s,
             insecure=target.insecure,
             most_bytes=MOST_EVENT,
-        ) as got:
-            answer.status, self.location = got.status, got.getheader("location", "")
-            answer.plain = got.status != 200 or "event-stream" not in got.getheader("content-type", "")
+        ) as response:
+            answer.status, self.location = response.status, response.getheader("location", "")
+            answer.plain = response.status != 200 or "event-stream" not in response.getheader(
+                "content-type", ""
+            )
             self.whole = True
             try:
-                body = read_body(got)
+                body = read_body(response)
             except http.client.IncompleteRead as error:
                 body, self.whole = error.partial, False
         answer.last_ns = time.time_ns()
@@ -189,15 +191,15 @@ def _read(sock: socket.socket, until_s: float) -> Framing:
 def learn(spec: LoadSpec, transport: str) -> Learned:
     """Probe the server. Raises ServerFault if it cannot be reached or does not know the model."""
     probe = Probe(spec, transport)
-    words = _WORDS[0] if probe.source.is_chat else min(16, spec.requests.isl.mean)
-    notes = list(probe.source.notes)
+    words = _WORDS[0] if probe.factory.is_chat else min(16, spec.requests.isl.mean)
+    notes = list(probe.factory.notes)
     dialect, answer = _accepted(probe, words, notes)
     if answer is None:
         return Learned(dialect, probe.addresses, None, tuple(notes), ())
     _must_stream(probe, words, dialect, answer)
     if answer.uncounted:
         dialect = _with_token_ids(probe, words, dialect, notes)
-    cost = _text_cost(probe, dialect, answer) if probe.source.is_chat else None
+    cost = _text_cost(probe, dialect, answer) if probe.factory.is_chat else None
     return Learned(dialect, probe.addresses, cost, tuple(notes), tuple(probe.ended))
 
 
@@ -217,19 +219,19 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
         if failure is None:
             notes += _left_out(dialect, one_line(message))
             return dialect, answer
-        message = message or probe.said(answer)
+        message = message or probe.error_of(answer)
         if 200 <= answer.status < 300 and failure is not Failure.IN_BAND_ERROR:
             raise _nonsense(probe, answer, failure)
         if answer.status not in {200, 400, 422}:
             raise _refusal(probe, answer)
-        following = _next(dialect, probe.said(answer), tried, probe.spec)
-        if following is None:
+        next_dialect = _next(dialect, probe.error_of(answer), tried, probe.spec)
+        if next_dialect is None:
             raise (
                 _nonsense(probe, answer, failure)
                 if answer.status == 200
                 else _refusal(probe, answer, message)
             )
-        dialect = following
+        dialect = next_dialect
 
 
 def _no_completion(answer: Answer) -> Failure | None:
@@ -242,13 +244,13 @@ def _no_completion(answer: Answer) -> Failure | None:
 def _nonsense(probe: Probe, answer: Answer, failure: Failure) -> RequestRefused:
     """The error for a server that is not a model: it would answer all requests of the load in this way."""
     words = one_line(
-        _MARKUP.sub(" ", redacted(answer.body.decode("utf-8", "replace"), probe.spec.secrets)), _SAID
+        _MARKUP.sub(" ", redacted(answer.body.decode("utf-8", "replace"), probe.spec.secrets)), _MOST_CHARS
     )
     if not words and not answer.plain:
         words = (
             "a stream without a token"
             if failure is Failure.EARLY_STOP
-            else one_line(probe.said(answer), _SAID)
+            else one_line(probe.error_of(answer), _MOST_CHARS)
         )
     failed = failure in {Failure.IN_BAND_ERROR, Failure.ABORTED}
     return RequestRefused(
@@ -259,37 +261,39 @@ def _nonsense(probe: Probe, answer: Answer, failure: Failure) -> RequestRefused:
 
 def _refusal(probe: Probe, answer: Answer, words: str = "") -> RequestRefused:
     """The error for a refusal: the server's own words, and their consequence."""
-    url, api = probe.spec.target.base_url, "chat" if probe.source.is_chat else "completions"
+    url, api = probe.spec.target.base_url, "chat" if probe.factory.is_chat else "completions"
     cause = causes.of_status(
-        answer.status, words or probe.said(answer), url, location=probe.location, api=api
+        answer.status, words or probe.error_of(answer), url, location=probe.location, api=api
     )
     return RequestRefused(cause.what, fix=cause.fix)
 
 
-def _next(dialect: Dialect, said: str, tried: set[Dialect], spec: LoadSpec) -> Dialect | None:
+def _next(dialect: Dialect, message: str, tried: set[Dialect], spec: LoadSpec) -> Dialect | None:
     """The next dialect to try: without the fields that a refusal names, else the next on the ladder."""
-    named = [name for name in _NAMES if name in said]
+    named = [name for name in _NAMES if name in message]
     if "continuous_usage_stats" in named and "stream_options" in named:
         named.remove("stream_options")  # where the other stands
     changes: dict[str, object] = {}
     if len(named) <= _FEW:
         for name in named:
             changes |= _NAMES[name]
-        if "max_completion_tokens" in said and "max_tokens" in said:
+        if "max_completion_tokens" in message and "max_tokens" in message:
             changes["length_field"] = "max_completion_tokens"
         elif (
-            dialect.length_field != "max_tokens" and "max_completion_tokens" in said and _UNKNOWN.search(said)
+            dialect.length_field != "max_tokens"
+            and "max_completion_tokens" in message
+            and _UNKNOWN.search(message)
         ):
             changes["length_field"] = "max_tokens"
         chosen = spec.requests.temperature or "temperature" in spec.requests.extra_body
-        if re.search(r"\btemperature\b", said) and not chosen:
+        if re.search(r"\btemperature\b", message) and not chosen:
             changes["temperature"] = False
-    asked = [replace(dialect, **changes)] if changes else []  # type: ignore[arg-type]
-    asked += [
+    candidates = [replace(dialect, **changes)] if changes else []  # type: ignore[arg-type]
+    candidates += [
         replace(Dialect(length_field=dialect.length_field, temperature=dialect.temperature), **left_out)  # type: ignore[arg-type]
         for left_out in _LADDER
     ]
-    return next((wanted for wanted in asked if wanted not in tried), None)
+    return next((candidate for candidate in candidates if candidate not in tried), None)
 
 
 def _left_out(dialect: Dialect, message: str) -> list[str]:
@@ -353,11 +357,11 @@ def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> 
 
 def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]) -> Dialect:
     """Request token ids if usage does not come with each chunk."""
-    wanted = replace(dialect, token_ids=True)
-    answer = _ask(probe, words, wanted, probe.spec.target.base_url) or Answer()
+    with_ids = replace(dialect, token_ids=True)
+    answer = _ask(probe, words, with_ids, probe.spec.target.base_url) or Answer()
     if answer.status == 200 and answer.stamps and not answer.uncounted:
         notes.append("the server gives no usage with each chunk: tokens are counted by their ids")
-        return wanted
+        return with_ids
     if answer.status == 200 and answer.completion_tokens == NONE:
         notes.append("the server tells no token counts: output tokens, TPOT and ITL are unknown")
     else:

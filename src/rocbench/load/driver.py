@@ -20,7 +20,7 @@ from rocbench.load.control import Control
 from rocbench.load.dialect import Learned, learn
 from rocbench.load.hosts import AHEAD_NS as HOSTS_AHEAD_NS
 from rocbench.load.hosts import Agent, HostsCrew, spread
-from rocbench.load.machine import choose_transport, choose_workers, raise_file_limit, wanted_workers
+from rocbench.load.machine import choose_transport, choose_workers, needed_workers, raise_file_limit
 from rocbench.load.merge import merge
 from rocbench.load.spec import Closed, Dialect, LoadSpec, Open, Progress, WorkerSpec
 from rocbench.load.tally import Tally
@@ -56,9 +56,9 @@ def drive(
     if spec.probe:
         learned = learn(spec, transport)
     else:
-        there = addresses(baseurl.parse(spec.target.base_url)) if transport == "wire" else ()
-        learned = Learned(Dialect(), there, None, (), ())
-    workers = spread(agents, spec.workers, wanted_workers(spec)) if agents else choose_workers(spec)
+        known = addresses(baseurl.parse(spec.target.base_url)) if transport == "wire" else ()
+        learned = Learned(Dialect(), known, None, (), ())
+    workers = spread(agents, spec.workers, needed_workers(spec)) if agents else choose_workers(spec)
     specs = [_worker_spec(spec, index, workers, transport, learned) for index in range(workers)]
     control = Control.create(workers)
     try:

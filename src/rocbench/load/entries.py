@@ -47,11 +47,11 @@ def read_entries(path: str) -> Iterator[tuple[str, bytes]]:
     try:
         with _opened(path) as file:
             first = _first_line(file, path)
-            found = (
+            entries = (
                 _Array(path, file, *first).entries() if _is_array(first[1]) else _lines(path, file, *first)
             )
             count = 0
-            for count, entry in enumerate(found, start=1):  # noqa: B007
+            for count, entry in enumerate(entries, start=1):  # noqa: B007
                 yield entry
             if not count:
                 raise InputError("the array is empty: it holds no prompt", where=path, fix=f"give {_SHAPES}")
@@ -67,13 +67,13 @@ def _is_array(line: bytes) -> bool:
 def parsed(text: bytes, where: str) -> Mapping[str, Any]:
     """An entry's keys and values. Raises InputError if it is not a JSON object."""
     try:
-        found = orjson.loads(text)
+        entry = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         what = str(error).partition(": line 1 column")[0]
         raise InputError(f"not JSON: {what}", where=where, fix=f"give {_SHAPES}; CSV is not read") from None
-    if not isinstance(found, dict):
+    if not isinstance(entry, dict):
         raise InputError("an entry must be a JSON object", where=where, fix=f"give {_SHAPES}")
-    return found
+    return entry
 
 
 def _opened(path: str) -> BinaryIO:
@@ -192,8 +192,8 @@ class _Array:
     def _next_sign(self, *, at_end: bool = False) -> bytes:
         """The next byte that is not blank, not consumed; empty at the end of the file."""
         while True:
-            found = _BLANK.match(self.text, self.at)
-            self.at = found.end() if found else self.at
+            blank = _BLANK.match(self.text, self.at)
+            self.at = blank.end() if blank else self.at
             if self.at < len(self.text):
                 return self.text[self.at : self.at + 1]
             if not self._more():
@@ -204,18 +204,18 @@ class _Array:
     def _end(self, where: str) -> int:
         """End position of the element that begins here."""
         if self.text[self.at : self.at + 1] not in (b"{", b"[", b'"'):
-            while (found := _BARE.match(self.text, self.at)) and found.end() == len(self.text):
+            while (match := _BARE.match(self.text, self.at)) and match.end() == len(self.text):
                 if not self._more():
                     break
-            if found is None:
+            if match is None:
                 raise InputError("an entry is missing before this comma or bracket", where=where)
-            return found.end()
+            return match.end()
         depth, at = 0, self.at
         while True:
-            found = _TOKEN.search(self.text, at)
-            cut = found is None or (found[0][:1] == b'"' and not found[1])
+            match = _TOKEN.search(self.text, at)
+            cut = match is None or (match[0][:1] == b'"' and not match[1])
             if cut:
-                at = found.start() if found else len(self.text)
+                at = match.start() if match else len(self.text)
                 if at - self.at > LONGEST or len(self.text) - self.at > 2 * LONGEST:
                     raise InputError(
                         f"this entry is longer than {LONGEST >> 20} MiB, or has no end", where=where
@@ -223,8 +223,8 @@ class _Array:
                 if not self._more():
                     raise InputError("this entry has no end: the file was cut?", where=where)
                 continue
-            assert found is not None
-            at = found.end()
-            depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(found[0], 0)
+            assert match is not None
+            at = match.end()
+            depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(match[0], 0)
             if depth <= 0:
                 return at

@@ -60,9 +60,9 @@ class Choice(msgspec.Struct, gc=False):
         """True if it holds text, reasoning or a tool call."""
         if self.text:
             return True
-        said = self.delta or self.message
-        return said is not None and bool(
-            said.content or said.reasoning or said.reasoning_content or said.tool_calls
+        delta = self.delta or self.message
+        return delta is not None and bool(
+            delta.content or delta.reasoning or delta.reasoning_content or delta.tool_calls
         )
 
 
@@ -123,11 +123,14 @@ def _lenient_details(details: Any) -> PromptDetails | None:
 
 
 def _lenient_choice(choice: dict[str, Any]) -> Choice:
-    said = choice.get("delta") or choice.get("message")
-    said = said if isinstance(said, dict) else {}
-    parts = [choice.get("text"), *(said.get(name) for name in ("content", "reasoning", "reasoning_content"))]
+    content = choice.get("delta") or choice.get("message")
+    content = content if isinstance(content, dict) else {}
+    parts = [
+        choice.get("text"),
+        *(content.get(name) for name in ("content", "reasoning", "reasoning_content")),
+    ]
     ids = choice.get("token_ids")
-    delta = Delta(tool_calls=[msgspec.Raw(b"{}")]) if said.get("tool_calls") else None
+    delta = Delta(tool_calls=[msgspec.Raw(b"{}")]) if content.get("tool_calls") else None
     return Choice(
         text="".join(str(part) for part in parts if holds_text(part) or isinstance(part, (int, float))),
         delta=delta,
@@ -154,11 +157,11 @@ def _count(value: Any) -> int | None:
 
 def error_message(event: Event) -> str | None:
     """The message of an in-band error, or None. vLLM sends {"error": {...}}, before 0.9 {"object": "error"}."""
-    found = event.error
-    if not found:
+    error = event.error
+    if not error:
         if event.object != "error":
             return None
-        found = event.message or "error"
-    if isinstance(found, dict):
-        found = found.get("message") or found
-    return str(found)
+        error = event.message or "error"
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return str(error)

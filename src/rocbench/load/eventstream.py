@@ -19,20 +19,20 @@ def blocks(rest: bytearray, data: bytes) -> list[bytes]:
     The kept bytes were already searched, so time is linear for any cuts between bytes: only their end can be
     the beginning of a blank line.
     """
-    found, at = [], 0
+    events, at = [], 0
     if not rest:
         for blank in _BLANK_LINE.finditer(data):
-            found.append(data[at : blank.start()])
+            events.append(data[at : blank.start()])
             at = blank.end()
         rest += data[at:]
-        return found
+        return events
     seen = max(0, len(rest) - _BLANK_BYTES)
     rest += data
     for begin, end in [blank.span() for blank in _BLANK_LINE.finditer(rest, seen)]:
-        found.append(bytes(rest[at:begin]))
+        events.append(bytes(rest[at:begin]))
         at = end
     del rest[:at]
-    return found
+    return events
 
 
 def fields(block: bytes) -> tuple[bytes, bytes]:

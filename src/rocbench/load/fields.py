@@ -33,9 +33,9 @@ def whole(value: object) -> int | None:
 def number(value: object) -> int | float | None:
     """A finite number, also as text; None for anything else."""
     if isinstance(value, str):
-        found = whole(value)
-        if found is not None or not _NUMBER.fullmatch(value.strip()):
-            return found
+        integer = whole(value)
+        if integer is not None or not _NUMBER.fullmatch(value.strip()):
+            return integer
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -50,13 +50,13 @@ def length(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> int | 
     name = next((name for name in names if name in row), None)
     if name is None:
         return None
-    found = whole(row[name])
-    if found is None or not 1 <= found <= MOST_TOKENS:
+    tokens = whole(row[name])
+    if tokens is None or not 1 <= tokens <= MOST_TOKENS:
         raise InputError(
             f"`{name}` is {shown(row[name])}; a length is a whole number of tokens, 1 to {MOST_TOKENS:,}",
             where=where,
         )
-    return found
+    return tokens
 
 
 def others(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
@@ -68,10 +68,10 @@ def others(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
 
 def disagree(row: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(name that counts, other name) for each of these names with a different length."""
-    there = [name for name in names if name in row]
-    for name in there[1:]:
-        if whole(row[name]) != whole(row[there[0]]):
-            yield there[0], name
+    present = [name for name in names if name in row]
+    for name in present[1:]:
+        if whole(row[name]) != whole(row[present[0]]):
+            yield present[0], name
 
 
 def shown(value: object) -> str:

@@ -137,7 +137,7 @@ class Framing:
         """Handle the server's close: it ends a complete body that has no other end."""
         if self.open_ended and not self.complete:
             self.answer.end()
-            self.complete = self.answer.all_said
+            self.complete = self.answer.can_end
 
     # --- httptools' calls
 

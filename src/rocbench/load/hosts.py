@@ -13,14 +13,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from rocbench.errors import BenchError, EnvironmentFault, LoadFault
+from rocbench.load.clock import Difference, difference
 from rocbench.load.control import UNSET, Control, Count, Head
 from rocbench.load.spec import WorkerSpec
 from rocbench.load.work import WorkerReport
-from rocbench.load.workerpool import WorkerPool
+from rocbench.load.workerpool import Crew, WorkerPool
 from rocbench.records import NONE, LoadHost
 
 AHEAD_NS = 1_000_000_000
@@ -75,9 +75,8 @@ class HostSide:
         """Start the workers with a control block like the driver's."""
         self._control = Control.create(workers)
         self._indexes = [spec.index for spec in specs]
-        mine = [replace(spec, parent_pid=os.getpid()) for spec in specs]
-        self._crew = WorkerPool(mine, self._control)
-        self._crew.__enter__()
+        self._crew = WorkerPool([replace(spec, parent_pid=os.getpid()) for spec in specs], self._control)
+        self._crew.start()
 
     def exchange(self, head: Sequence[int]) -> tuple[list[list[int]], bool]:
         """Write the driver's cells, the command last; read the workers', flags first."""
@@ -108,33 +107,16 @@ class HostSide:
     def end(self) -> None:
         """End the workers and release the memory."""
         if self._crew is not None:
-            self._crew.__exit__(None, None, None)
+            self._crew.end()
             self._crew = None
         if self._control is not None:
             self._control.close()
             self._control = None
 
 
-@dataclass(frozen=True, slots=True)
-class Offset:
-    """The host's clock minus ours, and the error bound."""
-
-    ns: int
-    bound_ns: int
-
-
-def offset(agent: Agent, pings: int = PINGS) -> Offset:
-    """Ask the host's clock many times; use the exchange with the shortest round trip."""
-    best: Offset | None = None
-    for _ in range(pings):
-        before = time.time_ns()
-        there = agent.clock()
-        after = time.time_ns()
-        bound = (after - before + 1) // 2
-        if best is None or bound < best.bound_ns:
-            best = Offset(there - (before + after) // 2, bound)
-    assert best is not None
-    return best
+def offset(agent: Agent) -> Difference:
+    """The host's clock minus ours."""
+    return difference(agent.clock, time.time_ns, PINGS)
 
 
 @dataclass(slots=True)
@@ -143,7 +125,7 @@ class _Host:
 
     agent: Agent
     specs: list[WorkerSpec]
-    offset: Offset
+    offset: Difference
     reports: list[Report] | None = None
     fault: BenchError | None = None
     lag_ns: int = 0
@@ -151,12 +133,11 @@ class _Host:
     thread: threading.Thread | None = field(default=None, repr=False)
 
 
-class HostsCrew:
-    """All workers on all hosts, with the interface of `WorkerPool`."""
+class HostsCrew(Crew):
+    """All workers on all hosts."""
 
     def __init__(self, specs: Sequence[WorkerSpec], control: Control, agents: Sequence[Agent]) -> None:
-        self.control = control
-        self.members = list(specs)
+        super().__init__(specs, control)
         share = -(-len(specs) // len(agents))
         self._hosts = [
             _Host(agent, list(specs[place * share : (place + 1) * share]), offset(agent))
@@ -164,27 +145,19 @@ class HostsCrew:
         ]
         self._ending = False
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start the workers on each host and a thread that keeps it in step."""
         try:
             for host in self._hosts:
-                host.agent.start(host.specs, len(self.members))
-            for host in self._hosts:
-                host.thread = threading.Thread(target=self._keep_in_step, args=(host,), daemon=True)
-                host.thread.start()
+                host.agent.start(host.specs, len(self.specs))
         except OSError as error:
-            self._end()
-            raise EnvironmentFault(f"a load host cannot be reached: {error}") from None
-        except BaseException:
-            self._end()
-            raise
-        return self
+            raise EnvironmentFault(f"a load host is not reachable: {error}") from None
+        for host in self._hosts:
+            host.thread = threading.Thread(target=self._keep_in_step, args=(host,), daemon=True)
+            host.thread.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the workers of each host, within a few seconds."""
         self._ending = True
         _within(_END_S, [host.thread for host in self._hosts if host.thread is not None])
         enders = [threading.Thread(target=_end, args=(host.agent,), daemon=True) for host in self._hosts]
@@ -194,7 +167,7 @@ class HostsCrew:
 
     def _keep_in_step(self, host: _Host) -> None:
         """Exchange the driver's commands and a host's counters until its workers have reported."""
-        told = time.monotonic_ns()
+        last = time.monotonic_ns()
         try:
             while not self._ending:
                 head = self.control.cells[: max(Head) + 1].tolist()
@@ -203,7 +176,7 @@ class HostsCrew:
                         head[cell] += host.offset.ns
                 counters, done = host.agent.exchange(head)
                 now = time.monotonic_ns()
-                host.lag_ns, told = max(host.lag_ns, now - told), now
+                host.lag_ns, last = max(host.lag_ns, now - last), now
                 for spec, values in zip(host.specs, counters, strict=True):
                     cells = self.control.counters(spec.index)
                     for place, value in enumerate(values):
@@ -216,12 +189,7 @@ class HostsCrew:
             if not self._ending:  # the load is over, and so is its control block
                 raise
         except OSError as error:
-            host.fault = LoadFault(f"load host {host.agent.name} is gone: {error}")
-
-    @property
-    def ready(self) -> bool:
-        """True if all workers have made their first requests."""
-        return self.control.total(Count.READY) == len(self.members)
+            host.fault = LoadFault(f"load host {host.agent.name} is not reachable: {error}")
 
     @property
     def done(self) -> bool:
@@ -249,17 +217,17 @@ class HostsCrew:
 
     def hosts(self) -> tuple[LoadHost, ...]:
         """Each host with the offset of its clock, measured again now, so that the bound includes a drift."""
-        found = []
+        hosts = []
         for host in self._hosts:
             again = offset(host.agent)
             drift = abs(again.ns - host.offset.ns)
             bound = max(host.offset.bound_ns, again.bound_ns) + drift
-            found.append(
+            hosts.append(
                 LoadHost(
                     host.agent.name, len(host.specs), host.offset.ns / 1e6, bound / 1e6, host.lag_ns / 1e6
                 )
             )
-        return tuple(found)
+        return tuple(hosts)
 
     def notes(self) -> list[str]:
         """Hosts without a message for longer than edges are announced ahead."""
@@ -287,17 +255,17 @@ def _in_our_clock(report: WorkerReport, host: _Host) -> WorkerReport:
     """A report with its stamps moved by the offset, and the host's name."""
     rows = report.rows.copy()
     for name in _STAMPS:
-        there = rows[name] != NONE
-        rows[name][there] -= host.offset.ns
+        known = rows[name] != NONE
+        rows[name][known] -= host.offset.ns
     stamps = report.stamps
     if stamps is not None:
         stamps = {key: values - host.offset.ns for key, values in stamps.items()}
     return replace(report, rows=rows, stamps=stamps, stats=replace(report.stats, host=host.agent.name))
 
 
-def spread(agents: Sequence[Agent], workers: int | None, wanted: int) -> int:
+def spread(agents: Sequence[Agent], workers: int | None, needed: int) -> int:
     """Number of workers over all hosts: as asked, else `wanted`, the same on each, at most one per CPU."""
     if workers is not None:
         return max(workers, len(agents))
-    each = -(-wanted // len(agents))
+    each = -(-needed // len(agents))
     return len(agents) * max(1, min(each, *(agent.cpus for agent in agents)))

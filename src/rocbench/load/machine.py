@@ -23,12 +23,12 @@ _MANY_FILES = 1 << 20
 def raise_file_limit() -> int:
     """Raise the soft limit of open files to the hard one and return it. A soft 1,024 breaks 1,000 users."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
+    limit = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     except (OSError, ValueError):
         return soft
-    return wanted
+    return limit
 
 
 def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
@@ -54,10 +54,10 @@ def choose_workers(spec: LoadSpec) -> int:
     if spec.workers is not None:
         return spec.workers
     cpus = len(spec.cpus) if spec.cpus else len(usable())
-    return max(1, min(cpus, wanted_workers(spec)))
+    return max(1, min(cpus, needed_workers(spec)))
 
 
-def wanted_workers(spec: LoadSpec) -> int:
+def needed_workers(spec: LoadSpec) -> int:
     """Worker processes that the users of a load need, independent of the number of CPUs."""
     calibration = calibrate.load()
     each = calibration.worker_users if calibration and calibration.worker_users else USERS_PER_WORKER

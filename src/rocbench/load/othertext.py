@@ -48,17 +48,17 @@ def _other_text(value: dict[str, Any]) -> tuple[str, OtherText]:
     choices = value.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         place = choices[0]
-        said = place.get("delta") or place.get("message")
-        place = said if said is not None else place
+        delta = place.get("delta") or place.get("message")
+        place = delta if delta is not None else place
     if not isinstance(place, dict):
         return ("delta", OtherText.TEXT) if holds_text(place) else ("", OtherText.NOTHING)
     if call := next((name for name, part in place.items() if part and _CALLS.match(name)), None):
         return call, OtherText.TEXT
-    found = [name for name, part in place.items() if not _NO_TEXT.match(name) and holds_text(part)]
-    for name in found:
+    names = [name for name, part in place.items() if not _NO_TEXT.match(name) and holds_text(part)]
+    for name in names:
         if _KNOWN.search(name):
             return name, OtherText.TEXT
-    return (found[0], OtherText.UNKNOWN) if found else ("", OtherText.NOTHING)
+    return (names[0], OtherText.UNKNOWN) if names else ("", OtherText.NOTHING)
 
 
 def holds_text(value: Any) -> bool:

@@ -24,22 +24,22 @@ class Pacing:
 
     def __init__(self, work: Work, start: Callable[[Request], None]) -> None:
         self.work = work
-        self.feed = work.feed
+        self.queue = work.queue
         self._start = start
         self._timers: list[tuple[int, int, Request]] = []
         self._order = count()
         self.sending = True
         self._held_ns = 0
         """Open loop: requests waiting for room are held until then, as requests fail; 0 while none fail."""
-        shape, workers = self.feed.shape, self.feed.workers
+        shape, workers = self.queue.shape, self.queue.workers
         self._gap_ns = round(1e9 * workers / shape.rate) if isinstance(shape, Open) else _GAP_NS
-        self._closed_loop = isinstance(self.feed.shape, Closed)
+        self._closed_loop = isinstance(self.queue.shape, Closed)
         self._go_ns = work.cells[Head.GO_NS]
         clocks = difference()
         self._go_mono_ns = self._go_ns - clocks.ns + clocks.bound_ns  # late by the bound at most, never early
-        for offset, request in self.feed.firsts:
+        for offset, request in self.queue.firsts:
             self._at(self._go_mono_ns + offset, request)
-        self.feed.firsts = []
+        self.queue.firsts = []
 
     def stop(self) -> None:
         """Send nothing new."""
@@ -71,7 +71,7 @@ class Pacing:
         work = self.work
         self._start_waiting(now)
         while (at := self._next_arrival()) is not None and at <= now:
-            due = self.feed.take()
+            due = self.queue.take()
             assert due is not None
             due.intended_ns += self._go_ns
             if work.in_flight < work.room and not work.waiting:
@@ -90,7 +90,7 @@ class Pacing:
         work.over(ended)
         if not self.sending:
             return
-        request = self.feed.after(before)
+        request = self.queue.after(before)
         if request is None:
             now = time.monotonic_ns()
             self._held_ns = max(self._held_ns, now + self._gap_ns) if delay else 0
@@ -105,7 +105,7 @@ class Pacing:
         work = self.work
         while work.waiting and work.in_flight < work.room and now >= self._held_ns:
             request = work.waiting.popleft()
-            request.payload = self.feed.source.again(request)
+            request.payload = self.queue.factory.again(request)
             if self._held_ns:
                 self._held_ns = now + self._gap_ns
             self._begin(request)
@@ -116,7 +116,7 @@ class Pacing:
     def _next_arrival(self) -> int | None:
         if self._closed_loop:
             return None
-        at = self.feed.next_at_ns()
+        at = self.queue.next_at_ns()
         return None if at is None else self._go_mono_ns + at
 
     def _begin(self, request: Request) -> None:

@@ -135,13 +135,13 @@ def indices(vocabulary: int, size: int, key: Key, number: int, rest: IndexArray)
     """
     digest = key.digest("block", number)
     hashed = np.frombuffer(digest, dtype=np.uint32) % vocabulary
-    mine = np.empty(max(size, UNIQUE_TOKENS), dtype=np.int64)
-    mine[0] = (key.offset + number) % vocabulary
-    mine[1:UNIQUE_TOKENS] = hashed[: UNIQUE_TOKENS - 1]
+    chosen = np.empty(max(size, UNIQUE_TOKENS), dtype=np.int64)
+    chosen[0] = (key.offset + number) % vocabulary
+    chosen[1:UNIQUE_TOKENS] = hashed[: UNIQUE_TOKENS - 1]
     if size > UNIQUE_TOKENS:
         place = int.from_bytes(digest[-4:], "little") % _FILLER_PLACES
-        mine[UNIQUE_TOKENS:] = rest[place : place + size - UNIQUE_TOKENS]
-    return mine[:size]
+        chosen[UNIQUE_TOKENS:] = rest[place : place + size - UNIQUE_TOKENS]
+    return chosen[:size]
 
 
 WORDS = tuple(

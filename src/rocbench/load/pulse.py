@@ -29,7 +29,7 @@ class Pulse:
         self._last_s: float | None = None
         self.hurry = False
 
-    def look(self, now_s: float) -> str:
+    def check(self, now_s: float) -> str:
         """Describe what hangs; empty while everything runs."""
         passed = 0.0 if self._last_s is None else min(max(0.0, now_s - self._last_s), _LOOK_S)
         self._last_s = now_s
@@ -39,24 +39,26 @@ class Pulse:
         self._waited_s = self._waited_s + passed if self._stage == (ready, over) else 0.0
         self._stage = (ready, over)
         if over:
-            most = self._limit(REPORT_S)
-            return f"the load workers have not reported within {most:g} s" if self._waited_s > most else ""
+            limit_s = self._limit(REPORT_S)
+            return (
+                f"the load workers have not reported within {limit_s:g} s" if self._waited_s > limit_s else ""
+            )
         if not ready:
-            most = self._limit(PREPARE_S)
+            limit_s = self._limit(PREPARE_S)
             late = [str(worker) for worker, cells in enumerate(counters) if not cells[Count.READY]]
-            said = f"load worker {', '.join(late)} was not ready within {most:g} s"
-            return said if self._waited_s > most else ""
-        return self._standing(counters, passed)
+            message = f"load worker {', '.join(late)} was not ready within {limit_s:g} s"
+            return message if self._waited_s > limit_s else ""
+        return self._hanging(counters, passed)
 
-    def _standing(self, counters: list[memoryview[int]], passed_s: float) -> str:
-        most = self._limit(STUCK_S)
+    def _hanging(self, counters: list[memoryview[int]], passed_s: float) -> str:
+        limit_s = self._limit(STUCK_S)
         for worker, cells in enumerate(counters):
             beat = cells[Count.BEAT]
             moved = beat != self._beats[worker] or bool(cells[Count.OVER])
             self._beats[worker] = beat
             self._silent_s[worker] = 0.0 if moved else self._silent_s[worker] + passed_s
-            if self._silent_s[worker] > most:
-                return f"load worker {worker} stood still for {most:g} s"
+            if self._silent_s[worker] > limit_s:
+                return f"load worker {worker} stood still for {limit_s:g} s"
         return ""
 
     def _limit(self, usual_s: float) -> float:

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from rocbench.load.clock import realtime_ns
 from rocbench.load.framing import SO_TIMESTAMPNS, stamp_ns
 from rocbench.load.machine import raise_file_limit
 
@@ -98,11 +99,6 @@ def plain_response(body: bytes, content_type: bytes = b"application/json") -> by
     )
 
 
-def now_ns() -> int:
-    """CLOCK_REALTIME, the clock of the kernel's receive stamps."""
-    return time.clock_gettime_ns(time.CLOCK_REALTIME)
-
-
 class Connection:
     """A client's socket, its unread request and its unsent answer."""
 
@@ -151,20 +147,20 @@ class ReferenceServer:
 
     def run(self) -> None:
         """Serve until told to stop: steps at their times, network input between them."""
-        due, step = now_ns() + self.step_ns, 0
+        due, step = realtime_ns() + self.step_ns, 0
         while not self.stopping:
-            wait_ns = due - now_ns()
+            wait_ns = due - realtime_ns()
             if wait_ns > 0:
                 self.serve_network(wait_ns)
                 continue
-            began = now_ns()
+            began = realtime_ns()
             count = len(self.running)
             self.step(step)
             if count:
-                self.steps.append((due, began, now_ns(), count))
+                self.steps.append((due, began, realtime_ns(), count))
             step += 1
             # A step that took too long delays the next ones, as an engine's does.
-            due = max(due + self.step_ns, now_ns())
+            due = max(due + self.step_ns, realtime_ns())
 
     def serve_network(self, wait_ns: int) -> None:
         """Read requests for at most `wait_ns`; the last millisecond is slept exactly."""
@@ -299,7 +295,7 @@ class ReferenceServer:
             self.close(connection)
             return
         # The first packets after stamps were enabled may come without a stamp.
-        connection.arrived_ns = stamp_ns(ancillary[0][2]) if ancillary else now_ns()
+        connection.arrived_ns = stamp_ns(ancillary[0][2]) if ancillary else realtime_ns()
         connection.inbox += data
         end = connection.inbox.find(b"\r\n\r\n")
         if end < 0:

@@ -33,7 +33,7 @@ class Request:
     """The X-Request-Id header."""
     payload: bytes
     """The body, or the whole HTTP request for the wire. Dropped after sending."""
-    talk: int = NONE
+    conversation: int = NONE
     """Number of the conversation's first request."""
     rest: tuple[Turn, ...] = ()
     """Remaining turns of the conversation."""
@@ -66,7 +66,7 @@ class RequestFactory:
         """Notes on the files for the user, before the load."""
         self.times_ns: list[int] = []
         """Arrival time of each request of a trace, after the first."""
-        self.talks = self._talks()
+        self.conversations = self._conversations()
         size = len(self.words.words if self.is_chat else self.words.ids)
         self.size = size
         longest = self._longest()
@@ -75,7 +75,7 @@ class RequestFactory:
             size, prompts.shared_length(self.plan.shared_prefix_ratio, longest), self.key
         )
 
-    def _talks(self) -> list[tuple[Turn, ...]]:
+    def _conversations(self) -> list[tuple[Turn, ...]]:
         shape, dataset, vocab_size = self.spec.shape, self.plan.dataset, self.spec.target.vocab_size
         if isinstance(shape, Trace):
             path = shape.path
@@ -86,32 +86,32 @@ class RequestFactory:
                 vocab_size=vocab_size,
                 guess=False,
                 speed=shape.speed,
-                tell=self.notes.append,
+                take_note=self.notes.append,
             )
             self.times_ns = [arrival.at_ns for arrival in arrivals]
-            talks: list[tuple[Turn, ...]] = [(arrival.turn,) for arrival in arrivals]
+            conversations: list[tuple[Turn, ...]] = [(arrival.turn,) for arrival in arrivals]
         elif dataset is not None:
             path = dataset.path
-            talks = datasets.conversations(
+            conversations = datasets.conversations(
                 path,
                 dataset.shape,
                 multi_turn=dataset.multi_turn,
                 skip_bad=dataset.skip_bad,
                 vocab_size=vocab_size,
-                tell=self.notes.append,
+                take_note=self.notes.append,
             )
         else:
             return []
-        self._look_at(path, talks)
+        self._check_turns(path, conversations)
         if isinstance(shape, Trace):
-            return talks
+            return conversations
         # Each repeat begins at another place in the file, in another order.
-        order = self.key.generator("order", 0).permutation(len(talks))
-        return [talks[index] for index in order.tolist()]
+        order = self.key.generator("order", 0).permutation(len(conversations))
+        return [conversations[index] for index in order.tolist()]
 
-    def _look_at(self, path: str, talks: list[tuple[Turn, ...]]) -> None:
+    def _check_turns(self, path: str, conversations: list[tuple[Turn, ...]]) -> None:
         """Refuse prompts that this API cannot send, and note unknown lengths."""
-        turns = [turn for talk in talks for turn in talk]
+        turns = [turn for conversation in conversations for turn in conversation]
         if self.is_chat and any(turn.ids is not None for turn in turns):
             raise InputError(
                 "prompts of token ids cannot be sent as chat", where=path, fix="api: completions"
@@ -129,16 +129,16 @@ class RequestFactory:
         bound = isl.high or (isl.mean * 2 if isl.kind == "uniform" else isl.mean)
         if isl.kind == "lognormal" and isl.high is None:
             bound = isl.mean * prompts.LONGEST_TAIL
-        return max([bound, *(turn.isl or 0 for talk in self.talks for turn in talk)])
+        return max([bound, *(turn.isl or 0 for conversation in self.conversations for turn in conversation)])
 
     def make(self, number: int, user: int, first_share: float = 1.0) -> Request:
         """Request `number` of the cell, the first turn of its conversation.
 
         `first_share` below 1 shortens the answer, so that users that start together spread out.
         """
-        if not self.talks:
+        if not self.conversations:
             return self._make(number, user, Turn(), first_share=first_share)
-        turns = self.talks[number % len(self.talks)]
+        turns = self.conversations[number % len(self.conversations)]
         return self._make(number, user, turns[0], rest=turns[1:], first_share=first_share)
 
     def next_turn(self, number: int, before: Request) -> Request:
@@ -148,7 +148,7 @@ class RequestFactory:
             before.user,
             before.rest[0],
             turn=before.turn + 1,
-            talk=before.talk,
+            conversation=before.conversation,
             rest=before.rest[1:],
         )
 
@@ -157,8 +157,8 @@ class RequestFactory:
         chosen = self._own(number, words)
         base = bodies.fields(self.plan, dialect, self.spec.target.model, tokens)
         if self.is_chat:
-            said = prompts.text(self.words.words, chosen)
-            body, isl = bodies.chat(base, [("user", said)]), NONE
+            text = prompts.text(self.words.words, chosen)
+            body, isl = bodies.chat(base, [("user", text)]), NONE
         else:
             body, isl = bodies.completion(base, self.words.ids[chosen]), words
         return (
@@ -167,35 +167,35 @@ class RequestFactory:
 
     def again(self, request: Request) -> bytes:
         """The payload of a request whose bytes were already dropped."""
-        said, rest = Turn(), request.rest
-        if self.talks:
-            turns = self.talks[request.talk % len(self.talks)]
-            said = turns[request.turn]
+        source, rest = Turn(), request.rest
+        if self.conversations:
+            turns = self.conversations[request.conversation % len(self.conversations)]
+            source = turns[request.turn]
         number, user, osl = request.request_id, request.user, request.osl_asked
         return self._make(
-            number, user, said, turn=request.turn, talk=request.talk, rest=rest, osl=osl
+            number, user, source, turn=request.turn, conversation=request.conversation, rest=rest, osl=osl
         ).payload
 
     def _make(
         self,
         number: int,
         user: int,
-        said: Turn,
+        source: Turn,
         *,
         turn: int = 0,
-        talk: int | None = None,
+        conversation: int | None = None,
         rest: tuple[Turn, ...] = (),
         first_share: float = 1.0,
         osl: int | None = None,
     ) -> Request:
-        talk = number if talk is None else talk
+        conversation = number if conversation is None else conversation
         prompt = number % self.plan.prompt_pool if self.plan.prompt_pool else number
-        osl = osl or max(1, round(self._answer_length(said, number) * first_share))
+        osl = osl or max(1, round(self._answer_length(source, number) * first_share))
         base = bodies.fields(self.plan, self.dialect, self.spec.target.model, osl)
-        if said.messages or said.ids is not None:
-            body, isl = self._recorded(number, talk, said, base)
+        if source.messages or source.ids is not None:
+            body, isl = self._recorded(number, conversation, source, base)
         else:
-            isl = said.isl or prompts.length(self.plan.isl, self.key, "isl", prompt)
+            isl = source.isl or prompts.length(self.plan.isl, self.key, "isl", prompt)
             body, isl = self._synthetic(prompt, isl, base)
         images = self.plan.images.count if self.plan.images and self.is_chat else 0
         name = f"rb-{self.name}-{number}"
@@ -209,7 +209,7 @@ class RequestFactory:
             text_tokens=isl if isl != NONE or not images else self._text_tokens(prompt),
             name=name,
             payload=bodies.http_request(self.head, name, body) if self.wire else body,
-            talk=talk,
+            conversation=conversation,
             rest=rest,
         )
 
@@ -237,7 +237,7 @@ class RequestFactory:
 
     def _text_tokens(self, number: int) -> int:
         """Estimate of the text's tokens if the probe found the cost of words, else NONE."""
-        if self.cost is NO_COST or self.talks:
+        if self.cost is NO_COST or self.conversations:
             return NONE
         count = self._word_count(prompts.length(self.plan.isl, self.key, "isl", number))
         return round(count * self.cost.per_word + self.cost.overhead)
@@ -251,16 +251,18 @@ class RequestFactory:
 
     # --- prompts from files
 
-    def _recorded(self, number: int, talk: int, said: Turn, base: dict[str, object]) -> tuple[bytes, int]:
+    def _recorded(
+        self, number: int, conversation: int, source: Turn, base: dict[str, object]
+    ) -> tuple[bytes, int]:
         unique = self.plan.shared_prefix_ratio == 0
-        if said.ids is not None:
-            ids = [*self._nonce_ids(number), *said.ids] if unique else list(said.ids)
+        if source.ids is not None:
+            ids = [*self._nonce_ids(number), *source.ids] if unique else list(source.ids)
             return bodies.completion(base, ids), len(ids)
-        messages = list(said.messages)
+        messages = list(source.messages)
         if self.is_chat:
             if unique:
                 # All turns of a conversation have the same words: a turn may share its own past.
-                nonce = self._nonce_words(talk)
+                nonce = self._nonce_words(conversation)
                 messages[0] = (messages[0][0], f"{nonce}\n{messages[0][1]}")
             return bodies.chat(base, messages, self._images(number)), NONE
         text = "\n".join(content for _, content in messages)
@@ -278,9 +280,9 @@ class RequestFactory:
         chosen = self._own(number, prompts.UNIQUE_TOKENS) % len(self.words.words)
         return prompts.text(self.words.words, chosen).strip()
 
-    def _answer_length(self, said: Turn, number: int) -> int:
+    def _answer_length(self, source: Turn, number: int) -> int:
         """The length recorded with the prompt, else the length of the recorded answer, else the plan's."""
-        if said.osl is not None:
-            return said.osl
-        encoded = self.words.encode(said.answer) if said.answer is not None else None
+        if source.osl is not None:
+            return source.osl
+        encoded = self.words.encode(source.answer) if source.answer is not None else None
         return len(encoded) if encoded else prompts.length(self.plan.osl, self.key, "osl", number)

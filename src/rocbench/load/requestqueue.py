@@ -22,7 +22,7 @@ class RequestQueue:
 
     def __init__(self, spec: WorkerSpec, *, wire: bool) -> None:
         load = spec.load
-        self.source = RequestFactory(load, spec.dialect, spec.text_cost, wire=wire)
+        self.factory = RequestFactory(load, spec.dialect, spec.text_cost, wire=wire)
         self.shape = load.shape
         self.plan = load.window
         self.index, self.workers = spec.index, spec.workers
@@ -47,11 +47,11 @@ class RequestQueue:
             case Closed():
                 pairs = ((number, 0) for number in _count_from(self.index, self.workers))
             case Open(rate, arrival, burstiness):
-                seed = prompts.block_seed(self.source.key)
+                seed = prompts.block_seed(self.factory.key)
                 times = arrivals.intended_ns(rate, arrival, burstiness, seed)
                 pairs = arrivals.share(times, self.index, self.workers)
             case Trace(speed=speed):
-                times = (round(at_ns / speed) for at_ns in self.source.times_ns)
+                times = (round(at_ns / speed) for at_ns in self.factory.times_ns)
                 pairs = arrivals.share(times, self.index, self.workers)
             case _:
                 raise TypeError(f"no load shape: {self.shape!r}")
@@ -60,14 +60,14 @@ class RequestQueue:
     def prepare(self) -> None:
         """Make the requests for the start: every user's first request, and a stock for later."""
         if isinstance(self.shape, Closed):
-            starts = arrivals.user_starts(self.shape.users, self.plan, self.source.key)
+            starts = arrivals.user_starts(self.shape.users, self.plan, self.factory.key)
             for user in self.users:
                 pair = next(self._numbers, None)
                 if pair is None:
                     self.exhausted = True
                     break
                 at_s, share = starts[user]
-                self.firsts.append((round(at_s * 1e9), self.source.make(pair[0], user, share)))
+                self.firsts.append((round(at_s * 1e9), self.factory.make(pair[0], user, share)))
         while self.stock():
             pass
 
@@ -76,24 +76,24 @@ class RequestQueue:
         enough = max(64, len(self.users))
         if self.exhausted or len(self._ready) >= enough or self._ready_bytes > _STOCK_BYTES:
             return False
-        made = self._make()
-        if made is None:
+        request = self._make()
+        if request is None:
             return False
-        self._ready.append(made)
-        self._ready_bytes += len(made.payload)
+        self._ready.append(request)
+        self._ready_bytes += len(request.payload)
         return True
 
     def take(self, user: int = NONE) -> Request | None:
         """The next request, for `user`; None if all were handed out."""
         if self._ready:
-            made: Request | None = self._ready.popleft()
-            assert made is not None
-            self._ready_bytes -= len(made.payload)
+            request: Request | None = self._ready.popleft()
+            assert request is not None
+            self._ready_bytes -= len(request.payload)
         else:
-            made = self._make()
-        if made is not None:
-            made.user = user
-        return made
+            request = self._make()
+        if request is not None:
+            request.user = user
+        return request
 
     @property
     def finished(self) -> bool:
@@ -114,7 +114,7 @@ class RequestQueue:
             if pair is None and isinstance(self.shape, Closed):
                 self.exhausted = True
                 return None
-            return self.source.next_turn(number, before)
+            return self.factory.next_turn(number, before)
         return self.take(before.user) if isinstance(self.shape, Closed) else None
 
     def _make(self) -> Request | None:
@@ -122,9 +122,9 @@ class RequestQueue:
         if pair is None:
             self.exhausted = True
             return None
-        made = self.source.make(pair[0], NONE)
-        made.intended_ns = pair[1]
-        return made
+        request = self.factory.make(pair[0], NONE)
+        request.intended_ns = pair[1]
+        return request
 
 
 def _count_from(first: int, step: int) -> Iterator[int]:

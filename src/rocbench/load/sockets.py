@@ -14,12 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from rocbench.load.answer import Answer
+from rocbench.load.clock import realtime_ns
 from rocbench.load.connection import Connection, Entry
 from rocbench.load.framing import SO_TIMESTAMPNS
 from rocbench.load.requestfactory import Request
 from rocbench.load.spec import Closed
 from rocbench.load.tally import FinishedRequest
-from rocbench.load.work import Work, realtime_ns
+from rocbench.load.work import Work
 from rocbench.records import NONE, Failure, Resend
 
 _READ = 65536
@@ -93,7 +94,7 @@ class Sockets:
                 self.read_failed(connection, error)
                 continue
             keep(data)
-            keep_stamp(ancillary[0][2] if ancillary else self.user_stamp())
+            keep_stamp(ancillary[0][2] if ancillary else self.user_space_stamp())
             length = len(data)
             size += length
             if connection.careful or data[-4:] == b"\r\n\r\n" or length < 4:
@@ -120,19 +121,19 @@ class Sockets:
                 self.lost(connection, None)
                 return
             connection.reads.append(data)
-            connection.stamps.append(ancillary[0][2] if ancillary else self.user_stamp())
+            connection.stamps.append(ancillary[0][2] if ancillary else self.user_space_stamp())
             self.backlog += len(data)
             self.check(connection)
         if connection.sock.fileno() >= 0:
-            wanted = _WATCH if connection.unsent is None else _WATCH | select.EPOLLOUT
-            self.poller.modify(connection.sock.fileno(), wanted)
+            events = _WATCH if connection.unsent is None else _WATCH | select.EPOLLOUT
+            self.poller.modify(connection.sock.fileno(), events)
 
     def read_failed(self, connection: Connection, error: OSError) -> None:
         """Handle a failed read: no data after all, or the connection is gone."""
         if not isinstance(error, BlockingIOError):
             self.lost(connection, error)
 
-    def user_stamp(self) -> bytes:
+    def user_space_stamp(self) -> bytes:
         """A user-space stamp in place of a missing kernel stamp (the first packets after it is enabled)."""
         return struct.pack("qq", *divmod(realtime_ns(), 1_000_000_000))
 
@@ -223,7 +224,7 @@ class Sockets:
             framing.keep_alive = False
             self.complete(connection)
         elif connection.served and not framing.any_bytes and self.work.may_resend(request):
-            self.work.resend(request, _how(connection, error))
+            self.work.resend(request, _reason(connection, error))
             connection.request = None
             self.close(connection)
             self.connect(request, 0)
@@ -253,7 +254,7 @@ class Sockets:
         """Send a request on a kept connection that is still open, else on a new one."""
         while self.idle:
             connection = self.idle.pop()
-            if _stands(connection.sock):
+            if _is_open(connection.sock):
                 self.transmit(connection, request)
                 return
             self.lost(connection, None)
@@ -330,15 +331,15 @@ class Sockets:
                 self.lost(connection, error)
                 self.start(request)
             else:
-                self.book(connection, request, sent_ns)
+                self.record_send(connection, request, sent_ns)
                 self.lost(connection, error)
             return
         if sent != len(data):
             connection.unsent = memoryview(data)[sent:]
             self.poller.modify(connection.sock.fileno(), _WATCH | select.EPOLLOUT)
-        self.book(connection, request, sent_ns)
+        self.record_send(connection, request, sent_ns)
 
-    def book(self, connection: Connection, request: Request, sent_ns: int) -> None:
+    def record_send(self, connection: Connection, request: Request, sent_ns: int) -> None:
         """Do the bookkeeping after a send."""
         if connection.unsent is None:
             request.payload = b""
@@ -383,7 +384,7 @@ class Sockets:
             self.close(connection)
 
 
-def _stands(sock: socket.socket) -> bool:
+def _is_open(sock: socket.socket) -> bool:
     """False if the server closed a kept connection, or sent something unrequested (a 408)."""
     try:
         sock.recv(1, socket.MSG_PEEK)
@@ -394,7 +395,7 @@ def _stands(sock: socket.socket) -> bool:
     return False
 
 
-def _how(connection: Connection, error: OSError | None) -> Resend:
+def _reason(connection: Connection, error: OSError | None) -> Resend:
     """The way in which a connection was lost. Input to a closed socket is dropped: an end, then a reset."""
     if isinstance(error, BrokenPipeError):
         return Resend.UNREAD

@@ -79,19 +79,19 @@ def single_token_words(tokenizer: Any) -> tuple[str, ...]:
     Vocabularies that split text at spaces (all of GPT-2's kind) then give n tokens for any n of these words.
     A sample of them in one text checks this.
     """
-    found = []
+    words = []
     for token, index in sorted(
         tokenizer.get_vocab(with_added_tokens=False).items(), key=lambda item: item[1]
     ):
         word = token.lstrip("\u0120\u2581 ")
         if len(word) < len(token) and _PLAIN_WORD.fullmatch(word):
-            found.append((word, index))
-        if len(found) == 8192:
+            words.append((word, index))
+        if len(words) == 8192:
             break
-    if len(found) < 256:
+    if len(words) < 256:
         return ()
-    sample = found[:: max(1, len(found) // 512)]
+    sample = words[:: max(1, len(words) // 512)]
     encoded = tokenizer.encode("".join(" " + word for word, _ in sample), add_special_tokens=False).ids
     if encoded != [index for _, index in sample]:
         return ()
-    return tuple(word for word, _ in found)
+    return tuple(word for word, _ in words)

@@ -10,11 +10,10 @@ from typing import Literal
 from rocbench.errors import LoadFault
 from rocbench.load.clock import StepWatch
 from rocbench.load.control import UNSET, Command, Control, Count, Head
-from rocbench.load.hosts import HostsCrew
 from rocbench.load.pulse import Pulse
 from rocbench.load.spec import LoadSpec, Progress
 from rocbench.load.window import LoadCounts, WindowRule
-from rocbench.load.workerpool import WorkerPool
+from rocbench.load.workerpool import Crew
 from rocbench.records import Window
 
 PhaseName = Literal["connect", "warm-up", "measure", "tail", "drain"]
@@ -34,7 +33,7 @@ class Watch:
         self,
         spec: LoadSpec,
         control: Control,
-        pool: WorkerPool | HostsCrew,
+        pool: Crew,
         on_progress: Callable[[Progress], None] | None,
         stop: threading.Event | None,
         ahead_ns: int = AHEAD_NS,
@@ -88,11 +87,9 @@ class Watch:
 
     def _step(self, now: int) -> None:
         self.pool.check()
-        if standing := self.pulse.look(time.monotonic()):
-            raise LoadFault(
-                standing, fix="see whether this machine stopped it, or its memory ran out (dmesg)"
-            )
-        self.clock.look()
+        if hanging := self.pulse.check(time.monotonic()):
+            raise LoadFault(hanging, fix="see whether this machine stopped it, or its memory ran out (dmesg)")
+        self.clock.check()
         self._show(now)
         if self.phase == "connect":
             if self.pool.ready:
@@ -140,7 +137,7 @@ class Watch:
         if self._first_end_s is None and completed:
             self._first_end_s = max(0.0, now_s)
         tpots = total(Count.TPOT_COUNT)
-        tail_seen = total(Count.TAIL_SEEN) == len(self.pool.members)
+        tail_seen = total(Count.TAIL_SEEN) == len(self.pool.specs)
         return LoadCounts(
             ended=ended,
             turned_over=total(Count.TURNED_OVER),
@@ -155,7 +152,7 @@ class Watch:
 
     def _all_ended(self, ended: int) -> bool:
         total = self.control.total
-        exhausted = total(Count.EXHAUSTED) == len(self.pool.members)
+        exhausted = total(Count.EXHAUSTED) == len(self.pool.specs)
         # All requests may be handed out before the first counts as in flight: sent ones must have ended.
         answered = 0 < total(Count.SENT) <= ended
         return exhausted and answered and total(Count.IN_FLIGHT) == 0 and total(Count.WAITING) == 0

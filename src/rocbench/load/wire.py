@@ -11,12 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from rocbench.load.clock import realtime_ns
 from rocbench.load.connection import Connection
 from rocbench.load.control import Command
 from rocbench.load.pacing import Pacing
 from rocbench.load.sockets import Sockets
 from rocbench.load.tally import FinishedRequest
-from rocbench.load.work import Work, realtime_ns
+from rocbench.load.work import Work
 
 _TICK_NS = 10_000_000
 _SCAN_NS = 100_000_000
@@ -124,7 +125,7 @@ class WireLoop:
         if work.ended:
             work.tally.add(work.ended.popleft())
             return True
-        if self.pacing.sending and work.feed.stock():
+        if self.pacing.sending and work.queue.stock():
             return True
         if self.scan is None:
             if now < self.next_scan_ns:

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from rocbench.load.answer import Answer
+from rocbench.load.clock import realtime_ns
 from rocbench.load.control import Command, Control, Count, Head
 from rocbench.load.requestfactory import Request
 from rocbench.load.requestqueue import RequestQueue
@@ -21,11 +22,6 @@ from rocbench.records import NONE, Failure, Int64Array, RequestArray, Resend, Wo
 
 RESEND_WITHIN_NS = 1_000_000_000
 """Maximum age of a resend: a stale connection fails within a round trip; later, the server gave up."""
-
-
-def realtime_ns() -> int:
-    """CLOCK_REALTIME: the clock of the kernel's receive stamps."""
-    return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
 @dataclass(slots=True)
@@ -70,7 +66,7 @@ class Work:
         self.spec = spec
         self.cells = control.cells
         self.counters = control.counters(spec.index)
-        self.feed = RequestQueue(spec, wire=spec.transport == "wire")
+        self.queue = RequestQueue(spec, wire=spec.transport == "wire")
         load = spec.load
         self.tally = Tally(
             spec.index,
@@ -102,7 +98,7 @@ class Work:
         counters[Count.TALKING] = self.talking
         counters[Count.WAITING] = len(self.waiting)
         counters[Count.TURNED_OVER] = len(self.turned_over)
-        counters[Count.EXHAUSTED] = int(self.feed.finished and not self.planned)
+        counters[Count.EXHAUSTED] = int(self.queue.finished and not self.planned)
         if self._begin is None and now_ns >= cells[Head.START_NS]:
             self._begin = self._usage()
             self.longest_pause_ns = 0
@@ -146,7 +142,7 @@ class Work:
     def resend(self, request: Request, how: Resend) -> None:
         """Prepare a request to be sent again, on a new connection."""
         request.resent = how
-        request.payload = request.payload or self.feed.source.again(request)
+        request.payload = request.payload or self.queue.factory.again(request)
         self.talking -= 1
 
     def cut(self, request: Request, answer: Answer) -> None:

@@ -28,7 +28,7 @@ def run(spec: WorkerSpec, control: Control) -> WorkerReport:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, {spec.cpu})
     work = Work(spec, control)
-    work.feed.prepare()
+    work.queue.prepare()
     # Slow work is done before the worker is ready, so that it does not delay the first send.
     transport = _wire() if spec.transport == "wire" else _aiohttp()
     work.counters[Count.READY] = 1

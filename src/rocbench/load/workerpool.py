@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import IO, Self
 
 from rocbench.errors import BenchError, LoadFault
@@ -80,38 +80,69 @@ class Member:
         self._stderr.close()
 
 
-class WorkerPool:
+class Crew(ABC):
     """All workers of a load; a context manager."""
 
     def __init__(self, specs: Sequence[WorkerSpec], control: Control) -> None:
+        self.specs = specs
         self.control = control
-        self._specs = specs
-        self.members: list[Member] = []
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the workers; some may run if this fails."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End the workers that run."""
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """True if all reports have arrived."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise an error that a worker reported, or LoadFault for a worker or host that is gone."""
+
+    @abstractmethod
+    def reports(self) -> list[WorkerReport]:
+        """All workers' reports in the driver's clock, once `done`."""
 
     def __enter__(self) -> Self:
         try:
-            for spec in self._specs:
-                self.members.append(Member(spec, self.control))
+            self.start()
         except BaseException:
-            self._end()
+            self.end()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        for member in self.members:
-            member.kill()
-        for member in self.members:
-            member.end()
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     @property
     def ready(self) -> bool:
         """True if all workers have made their first requests."""
-        return self.control.total(Count.READY) == len(self.members)
+        return self.control.total(Count.READY) == len(self.specs)
+
+
+class WorkerPool(Crew):
+    """Worker processes on this machine."""
+
+    def __init__(self, specs: Sequence[WorkerSpec], control: Control) -> None:
+        super().__init__(specs, control)
+        self.members: list[Member] = []
+
+    def start(self) -> None:
+        """Start the processes."""
+        for spec in self.specs:
+            self.members.append(Member(spec, self.control))
+
+    def end(self) -> None:
+        """Kill the processes that have not reported, and wait for all."""
+        for member in self.members:
+            member.kill()
+        for member in self.members:
+            member.end()
 
     @property
     def done(self) -> bool:

@@ -9,7 +9,8 @@ from loads import assert_same, load_spec, window_tokens
 from referenceserver import FaultRecord, serving
 from rocbench.errors import EnvironmentFault
 from rocbench.load import drive, hosts
-from rocbench.load.hosts import HostSide, Offset
+from rocbench.load.clock import Difference
+from rocbench.load.hosts import HostSide
 from rocbench.tables import metrics
 
 SKEW_NS = 3_000_000_000
@@ -62,13 +63,13 @@ def test_two_hosts_make_one_load(server):
 def test_a_lost_host_ends_the_load_with_its_name(server):
     """The load ends with a fault that names the host; no worker is left."""
     agents = (Local("left"), Mute("right"))
-    with pytest.raises(EnvironmentFault, match="load host right is gone: no route to host"):
+    with pytest.raises(EnvironmentFault, match="load host right is not reachable: no route to host"):
         drive(load_spec(server, users=4, workers=2, duration_s=5.0), agents=agents)
 
 
 def test_the_shortest_way_tells_the_offset(monkeypatch):
     """Of many exchanges the one with the shortest way there and back is taken; half of it is the bound."""
-    ways = iter([(0, 900), (1000, 200), (2000, 700)])
+    ways = iter([(0, 9000), (10_000, 4000), (20_000, 7000)])
     times = []
     for began, way in ways:
         times += [began, began + way]
@@ -77,12 +78,13 @@ def test_the_shortest_way_tells_the_offset(monkeypatch):
 
     class Ahead:
         name, cpus = "ahead", 1
-        answers = iter([SKEW_NS + 800, SKEW_NS + 1100, SKEW_NS + 2010])
+        answers = iter([SKEW_NS + 8000, SKEW_NS + 12_000, SKEW_NS + 20_010])
 
         def clock(self):
             return next(self.answers)
 
-    assert hosts.offset(Ahead(), pings=3) == Offset(SKEW_NS, 100)
+    monkeypatch.setattr(hosts, "PINGS", 3)
+    assert hosts.offset(Ahead()) == Difference(SKEW_NS, 2000)
 
 
 def test_rows_come_back_in_the_drivers_clock(server, monkeypatch):
@@ -97,7 +99,7 @@ def test_rows_come_back_in_the_drivers_clock(server, monkeypatch):
                 [cell - SKEW_NS if cell > SKEW_NS and cell != hosts.UNSET else cell for cell in head]
             )
 
-    monkeypatch.setattr(hosts, "offset", lambda _agent: Offset(SKEW_NS, 1000))
+    monkeypatch.setattr(hosts, "offset", lambda _agent: Difference(SKEW_NS, 1000))
     result = drive(load_spec(server, users=4, workers=1, duration_s=0.5), agents=(Ahead("ahead"),))
     start = result.window.start_ns
     assert max(cell for cell in told if cell != hosts.UNSET) == start + SKEW_NS

@@ -105,7 +105,7 @@ def test_both_decide_the_same_window(shape, plan):
 
     control = Control.create(1)
     cells = control.counters(0)
-    pool = SimpleNamespace(members=[0], ready=True, check=lambda: None)
+    pool = SimpleNamespace(specs=[0], ready=True, check=lambda: None)
     watch = Watch(spec, control, pool, None, None)
     cells[Count.READY] = 1
     watch._step(GO_NS - AHEAD_NS // 2)

@@ -42,7 +42,7 @@ def test_pauses_are_no_step(pauses):
     """However long and wherever the process is stopped between two readings, no step is told."""
     _, watch = watched(pauses)
     for _ in range(12):
-        watch.look()
+        watch.check()
 
     assert watch.step_ns == 0
 
@@ -57,7 +57,7 @@ def test_step_of_two_ms_is_found(pauses, sign):
     clocks.pauses = iter(pauses)
     clocks.offset += sign * 2 * MS
     for _ in range(20):
-        watch.look()
+        watch.check()
 
     assert 1.99 * MS < watch.step_ns <= 2 * MS
 
@@ -67,7 +67,7 @@ def test_slow_drift_is_found():
     clocks, watch = watched()
     for _ in range(150):
         clocks.offset += 20_000
-        watch.look()
+        watch.check()
 
     assert 2.99 * MS < watch.step_ns <= 3 * MS
 
@@ -76,9 +76,9 @@ def test_step_that_was_taken_back():
     """The largest is told, also when the clock was set right again."""
     clocks, watch = watched()
     clocks.offset += 5 * MS
-    watch.look()
+    watch.check()
     clocks.offset -= 5 * MS
-    watch.look()
+    watch.check()
 
     assert watch.step_ns > 4.99 * MS
 

@@ -52,7 +52,7 @@ def test_sharegpt_turns(tmp_path):
 def arrivals(path, unit=None, **more):
     """When the requests of a trace arrive, in seconds, and what was told."""
     told = []
-    found = datasets.trace(path, unit, tell=told.append, **more)
+    found = datasets.trace(path, unit, take_note=told.append, **more)
     return [round(arrival.at_ns / 1e9, 6) for arrival in found], "\n".join(told)
 
 
@@ -110,7 +110,7 @@ def test_hash_ids_that_are_not_replayed_are_told_with_their_share(tmp_path):
     """39 of 40 requests share their first of two blocks; also where the trace is only a dataset."""
     rows = [lines(i * 100, hash_ids=[0, i + 1])[0] | {"input_length": 1024} for i in range(40)]
     path, told = file(tmp_path, *rows), []
-    datasets.conversations(path, "trace", multi_turn=False, tell=told.append)
+    datasets.conversations(path, "trace", multi_turn=False, take_note=told.append)
     for said in (arrivals(path)[1], "\n".join(told)):
         assert f"hash_ids are not replayed: the trace's own prefix share is {100 * 39 / 80:.3g} %" in said
     assert "timestamps are not replayed" in "\n".join(told)
@@ -124,7 +124,7 @@ def test_what_is_not_read_is_told(tmp_path):
         {"prompt": "b", "output_len": 3, "max_tokens": 9, "input_length": 7},
         {"prompt": "c", "response": "d"},
     ]
-    datasets.conversations(file(tmp_path, *rows), "prompt", multi_turn=False, tell=told.append)
+    datasets.conversations(file(tmp_path, *rows), "prompt", multi_turn=False, take_note=told.append)
     said = "\n".join(told)
     assert "1 requests have no output length" in said
     for what in (
@@ -148,7 +148,9 @@ def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
         with pytest.raises(InputError, match=where):
             datasets.conversations(path, "sharegpt", multi_turn=True)
         told = []
-        talks = datasets.conversations(path, "sharegpt", multi_turn=True, skip_bad=True, tell=told.append)
+        talks = datasets.conversations(
+            path, "sharegpt", multi_turn=True, skip_bad=True, take_note=told.append
+        )
         assert [talk[0].answer for talk in talks] == ["hello", "hello"]
         assert "1 of 4 entries are left out; the first:" in told[0]
         assert "without any message of a user" in told[1]

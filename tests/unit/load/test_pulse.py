@@ -21,7 +21,7 @@ def looks(pulse, seconds, each=lambda: None, began=1000.0):
     said = ""
     for step in range(int(seconds * 2) + 1):
         each()
-        said = pulse.look(began + step / 2)
+        said = pulse.check(began + step / 2)
         if said:
             break
     return said
@@ -76,5 +76,5 @@ def test_a_driver_that_was_stopped_itself_saw_nothing(control):
     pulse = Pulse(control)
     for worker in (0, 1):
         mark(control, worker, Count.READY)
-    assert pulse.look(0.0) == ""
-    assert pulse.look(3600.0) == ""
+    assert pulse.check(0.0) == ""
+    assert pulse.check(3600.0) == ""

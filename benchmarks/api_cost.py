@@ -78,16 +78,16 @@ def usage(leader: int) -> dict[str, float]:
 
 def ours(url: str, way: Way, users: int, requests: int) -> tuple[int, float, float]:
     """Tokens, seconds and tokens an event of one load of ours."""
-    plain = bodies.fields
+    plain = bodies.base_body
 
-    def fields(*given: object) -> dict[str, object]:
+    def base_body(*given: object) -> dict[str, object]:
         body = plain(*given)  # type: ignore[arg-type]
         if not way.min_tokens:
             body.pop("min_tokens", None)
         return body
 
     driver.learn = lambda spec, transport: replace(learn(spec, transport), dialect=way.dialect)  # type: ignore[attr-defined]
-    bodies.fields = fields
+    bodies.base_body = base_body
     spec = LoadSpec(
         target=Target(base_url=url, model=MODEL, vocab_size=4096),
         requests=RequestPlan(isl=Lengths(ISL), osl=Lengths(OSL)),
@@ -103,7 +103,7 @@ def ours(url: str, way: Way, users: int, requests: int) -> tuple[int, float, flo
         with Scraper(url, period_s=way.scrape_s) if way.scrape_s else nullcontext():
             result = load.drive(spec)
     finally:
-        driver.learn, bodies.fields = learn, plain  # type: ignore[attr-defined]
+        driver.learn, bodies.base_body = learn, plain  # type: ignore[attr-defined]
     tokens = int(result.requests["output_tokens"].sum())
     events = int(result.requests["chunks"].sum()) if "chunks" in (result.requests.dtype.names or ()) else 0
     seconds = (result.window.end_ns - result.window.start_ns) / 1e9

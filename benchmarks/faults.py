@@ -31,7 +31,14 @@ from typing import Any
 import numpy as np
 
 from rocbench.load import drive, serverrecord
-from rocbench.load.reference import Connection, ReferenceServer, Stream, plain_response, request_id, serve
+from rocbench.load.reference import (
+    ClientConnection,
+    ReferenceServer,
+    Stream,
+    plain_response,
+    request_id,
+    serve,
+)
 from rocbench.load.serverrecord import ServerRecord
 from rocbench.load.spec import Closed, Lengths, LoadSpec, Progress, RequestPlan, Target, WindowPlan
 from rocbench.records import FAILURES, NONE, Failure, LoadResult, Phase
@@ -107,7 +114,7 @@ class LosingServer(ReferenceServer):
                 self.unread += 1
                 self.lose(self.connections[fd], drawn[0])
 
-    def begin(self, connection: Connection, head: bytes, body: bytes) -> None:
+    def begin(self, connection: ClientConnection, head: bytes, body: bytes) -> None:
         """Answer a request, or lose it."""
         if not head.startswith(b"POST "):
             super().begin(connection, head, body)
@@ -152,7 +159,7 @@ class LosingServer(ReferenceServer):
             self.unread += drawn[0] != "half_close" and _waits(stream.connection.sock)
             self.lose(stream.connection, drawn[0])
 
-    def lose(self, connection: Connection, how: str) -> None:
+    def lose(self, connection: ClientConnection, how: str) -> None:
         """End a connection in this way. One that stalls, or is held during a stream, is never answered completely."""
         if connection.sock.fileno() < 0:
             return
@@ -165,7 +172,7 @@ class LosingServer(ReferenceServer):
             with suppress(OSError):  # the client has closed it meanwhile
                 connection.sock.shutdown(socket.SHUT_WR)
 
-    def plain(self, connection: Connection, path: bytes) -> None:
+    def plain(self, connection: ClientConnection, path: bytes) -> None:
         """Also counts the requests that were read."""
         if path != b"/seen":
             super().plain(connection, path)

@@ -27,7 +27,7 @@ from rocbench.load.machine import raise_file_limit
 from rocbench.load.reference import (
     END,
     HEAD,
-    Connection,
+    ClientConnection,
     ReferenceServer,
     Script,
     Stream,
@@ -178,7 +178,7 @@ class FaultyServer(ReferenceServer):
         super().admit(number)
         self.waiting.extend(late)
 
-    def begin(self, connection: Connection, head: bytes, body: bytes) -> None:
+    def begin(self, connection: ClientConnection, head: bytes, body: bytes) -> None:
         """Refuse a request that has a refused field."""
         request = json.loads(body) if body else {}
         options = request.get("stream_options") or {}
@@ -188,7 +188,7 @@ class FaultyServer(ReferenceServer):
         else:
             super().begin(connection, head, body)
 
-    def stream(self, connection: Connection, head: bytes, request: dict[str, Any]) -> Stream:
+    def stream(self, connection: ClientConnection, head: bytes, request: dict[str, Any]) -> Stream:
         """Choose an answer: its length, chunks and fault."""
         given = self.options
         total = int(request.get("max_tokens") or request.get("max_completion_tokens") or given.tokens)
@@ -271,7 +271,7 @@ class FaultyServer(ReferenceServer):
             case ScriptedFault.RESET:
                 reset(self, connection)
 
-    def plain(self, connection: Connection, path: bytes) -> None:
+    def plain(self, connection: ClientConnection, path: bytes) -> None:
         """`/reset` begins a new record."""
         if path == b"/reset":
             self.ended.clear()
@@ -288,7 +288,7 @@ class FaultyServer(ReferenceServer):
         }
 
 
-def reset(server: ReferenceServer, connection: Connection) -> None:
+def reset(server: ReferenceServer, connection: ClientConnection) -> None:
     """Close with a RST."""
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     server.close(connection)

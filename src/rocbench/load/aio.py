@@ -16,7 +16,7 @@ import aiohttp
 from rocbench import baseurl
 from rocbench.address import proxy_of, tls_context
 from rocbench.load import bodies
-from rocbench.load.aioconn import TRIP, TcpConnector, Trip, head_too_large
+from rocbench.load.aioconn import STATE, ConnectionState, TcpConnector, head_too_large
 from rocbench.load.answer import Answer
 from rocbench.load.clock import realtime_ns
 from rocbench.load.control import Command
@@ -139,57 +139,57 @@ class AioLoop:
 
     async def request(self, request: Request, answer: Answer) -> None:
         """Send a request, read its answer, and let its user go on."""
-        trip = Trip()
-        TRIP.set(trip)
+        state = ConnectionState()
+        STATE.set(state)
         started = realtime_ns()
         complete, failure, error = False, None, ""
         try:
-            complete = await self.exchange(request, answer, trip)
+            complete = await self.exchange(request, answer, state)
         except TimeoutError:
             if answer.done:
                 # The answer is complete; only the end of the body is missing.
                 answer.end()
                 complete = True
             else:
-                failure = Failure.TIMEOUT if trip.ready else Failure.CONNECT
+                failure = Failure.TIMEOUT if state.ready else Failure.CONNECT
                 error = f"no end of the answer after {self.spec.request_timeout_s:g} s"
         except aiohttp.ClientConnectorError as fault:
             failure, error = Failure.CONNECT, str(fault)
         except (aiohttp.ClientError, OSError) as fault:
-            if trip.kept and trip.ended and not trip.answered and self.once_more(request, trip):
+            if state.kept and state.ended and not state.answered and self.once_more(request, state):
                 self.start(request)
                 return
-            failure, error = Failure.TOO_LARGE if head_too_large(fault) else _broken(trip), str(fault)
+            failure, error = Failure.TOO_LARGE if head_too_large(fault) else _broken(state), str(fault)
         if answer.failure is not None or answer.status not in {200, -1}:
             failure, error = None, ""
-        if not trip.left:
+        if not state.left:
             self.note_sent(request, started)
             self.work.talking -= failure is Failure.CONNECT
         end_ns = answer.last_ns if complete else realtime_ns()
         self.pacing.over(FinishedRequest(request, answer, request.sent_ns, end_ns, complete, failure, error))
 
-    def once_more(self, request: Request, trip: Trip) -> bool:
+    def once_more(self, request: Request, state: ConnectionState) -> bool:
         """Return whether to send a request again: its kept connection ended before any byte of the answer."""
-        if not trip.left:
+        if not state.left:
             self.idle_closed()
             return True
         if not self.work.may_resend(request):
             return False
-        assert trip.ended is not None
-        self.work.resend(request, trip.ended)
+        assert state.ended is not None
+        self.work.resend(request, state.ended)
         return True
 
     def idle_closed(self) -> None:
         """Count a kept connection that the server closed."""
         self.work.idle_closes += 1
 
-    async def exchange(self, request: Request, answer: Answer, trip: Trip) -> bool:
+    async def exchange(self, request: Request, answer: Answer, state: ConnectionState) -> bool:
         """Do one POST; return True if the body came to its end. Raises what aiohttp raises."""
         session = self.fresh if request.resent else self.session
         assert session is not None
         headers = {**self.headers, "X-Request-Id": request.name}
         async with session.post(
-            self.url, data=request.payload, headers=headers, trace_request_ctx=(trip, request), **self.way
+            self.url, data=request.payload, headers=headers, trace_request_ctx=(state, request), **self.way
         ) as response:
             answer.status = response.status
             answer.plain = response.status != 200 or "event-stream" not in response.headers.get(
@@ -227,22 +227,22 @@ class AioLoop:
 
     async def reused(self, session: Any, context: Any, params: Any) -> None:
         """Note that aiohttp took a kept connection for a request."""
-        trip: Trip = context.trace_request_ctx[0]
-        trip.kept = trip.ready = True
+        state: ConnectionState = context.trace_request_ctx[0]
+        state.kept = state.ready = True
 
     async def written(self, session: Any, context: Any, params: Any) -> None:
         """Note that aiohttp is about to write a request; the head goes with the first piece of the body."""
-        trip, request = context.trace_request_ctx
-        if not trip.left:
-            trip.left = True
+        state, request = context.trace_request_ctx
+        if not state.left:
+            state.left = True
             self.note_sent(request, realtime_ns())
 
 
-def _broken(trip: Trip) -> Failure:
+def _broken(state: ConnectionState) -> Failure:
     """Classify a broken answer: none came, a reset, an orderly close, or bytes that are not HTTP."""
-    if not trip.ready:
+    if not state.ready:
         return Failure.CONNECT
-    if not trip.answered or trip.ended is Resend.RESET:
+    if not state.answered or state.ended is Resend.RESET:
         return Failure.RESET
     return Failure.TRUNCATED
 

@@ -19,28 +19,28 @@ from rocbench.load.framing import HEAD_TOO_LARGE, MOST_HEAD
 from rocbench.records import Resend
 
 
-class Trip:
+class ConnectionState:
     """The connection of one request: whether it was a kept one, and whether the request was written."""
 
-    __slots__ = ("kept", "left", "line", "ready")
+    __slots__ = ("connection", "kept", "left", "ready")
 
     def __init__(self) -> None:
         self.kept = self.ready = self.left = False
-        self.line: Line | None = None
+        self.connection: AioConnection | None = None
 
     @property
     def answered(self) -> bool:
         """True if a byte of the answer has arrived."""
-        return self.line is not None and self.line.any_bytes
+        return self.connection is not None and self.connection.any_bytes
 
     @property
     def ended(self) -> Resend | None:
         """The way in which the server ended the connection; None while it is open."""
-        return self.line.ended if self.line is not None else None
+        return self.connection.ended if self.connection is not None else None
 
 
-TRIP: ContextVar[Trip] = ContextVar("trip")
-"""The trip of the running task."""
+STATE: ContextVar[ConnectionState] = ContextVar("state")
+"""The state of the running task."""
 
 
 class HeadTooLarge(aiohttp.ClientError):
@@ -56,7 +56,7 @@ def head_too_large(error: BaseException | None) -> bool:
     return False
 
 
-class Line(ResponseHandler):
+class AioConnection(ResponseHandler):
     """aiohttp's side of one connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, idle_closed: Callable[[], None]) -> None:
@@ -79,7 +79,7 @@ class Line(ResponseHandler):
         """Prepare for a request that is about to be written."""
         self.any_bytes = False
         self._bare, self._grown = 0, self._body()
-        TRIP.get().line = self
+        STATE.get().connection = self
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
@@ -150,4 +150,4 @@ class TcpConnector(aiohttp.TCPConnector):
 
     def __init__(self, idle_closed: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
-        self._factory = functools.partial(Line, loop=self._loop, idle_closed=idle_closed)  # type: ignore[assignment]
+        self._factory = functools.partial(AioConnection, loop=self._loop, idle_closed=idle_closed)  # type: ignore[assignment]

@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Sequence
 
 from rocbench.load.events import NO_EVENT, TYPED, Choice, Event, PromptDetails, Usage, decode, error_message
-from rocbench.load.eventstream import BOM, blocks, fields, is_plain
+from rocbench.load.eventstream import BOM, blocks, event_and_data, is_plain
 from rocbench.load.othertext import OtherText, other_text
 from rocbench.records import BURST_EVENTS, BURST_TOKENS, NONE, Doubt, Failure
 
@@ -197,7 +197,7 @@ class Answer:
 
     def _block(self, block: bytes, stamp: int) -> None:
         """Handle the lines of one event."""
-        kind, payload = fields(block)
+        kind, payload = event_and_data(block)
         if not payload:
             return  # a reader of server-sent events dispatches nothing for empty data: a heartbeat
         if kind == b"error":
@@ -417,7 +417,7 @@ class Answer:
         if not self.stamps or (ignore_eos and 0 <= tokens < osl_asked):
             self.error = f"{max(tokens, 0)} of {osl_asked} tokens, finish_reason {reason}"
             if self._other:
-                self.error += f"; text came under `{self._other}`, which is not known"
+                self.error += f"; text in the unknown field `{self._other}`"
             return Failure.EARLY_STOP
         return None
 

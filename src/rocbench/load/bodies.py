@@ -12,7 +12,7 @@ from rocbench.baseurl import Endpoint
 from rocbench.load.spec import Dialect, RequestPlan, Target
 
 
-def fields(plan: RequestPlan, dialect: Dialect, model: str, osl: int) -> dict[str, object]:
+def base_body(plan: RequestPlan, dialect: Dialect, model: str, osl: int) -> dict[str, object]:
     """A request's body without its prompt."""
     body: dict[str, object] = {"model": model, dialect.length_field: osl}
     if dialect.temperature:

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ CROWDS = ((2000, 200), (4000, 400), (6000, 600), (10_000, 1000))
 """(users, step in ms) of levels with growing users at about 10,000 tokens/s."""
 FloatArray = npt.NDArray[np.float64]
 _TOKENS = 60
+_WINDOW_S = 4.0
 _LONGEST_S = 20.0
 
 
@@ -97,38 +98,32 @@ class ClientCalibration:
 
 def calibrate(
     drive: Callable[[LoadSpec], LoadResult],
-    on_level: Callable[[LoadLevel], None] | None = None,
-    rates: Sequence[tuple[int, float]] = RATES,
-    crowds: Sequence[tuple[int, float]] = CROWDS,
-    seconds: float = 4.0,
+    on_level: Callable[[LoadLevel], None],
 ) -> ClientCalibration:
     """Measure the ceiling; about three minutes. Raises EnvironmentFault if the reference server fails, Interrupted on Ctrl-C.
 
     Args:
         drive: the load generator (`rocbench.load.drive`), which itself asks this module for the ceiling.
         on_level: called after each level.
-        rates, crowds: the levels, each (users, step in ms), in growing order.
-        seconds: length of each level's window.
     """
     levels: list[LoadLevel] = []
     best, cost, limited_by = 0.0, float("nan"), "levels"
-    for users, step_ms in rates:
-        level = _measure(drive, users, step_ms, seconds)
-        levels.append(level)
-        if on_level:
-            on_level(level)
+
+    def measure(users: int, step_ms: float) -> LoadLevel:
+        levels.append(_measure(drive, users, step_ms))
+        on_level(levels[-1])
+        return levels[-1]
+
+    for users, step_ms in RATES:
+        level = measure(users, step_ms)
         if not level.accurate:
             limited_by = "client" if level.server_held else "server"
             break
         if level.tokens_per_s > best:
             best, cost = level.tokens_per_s, level.cpu_us_per_token
     most_users = max((level.users for level in levels if level.accurate), default=0)
-    for users, step_ms in crowds:
-        level = _measure(drive, users, step_ms, max(seconds, 3 * step_ms / 1e3))
-        levels.append(level)
-        if on_level:
-            on_level(level)
-        if not level.accurate:
+    for users, step_ms in CROWDS:
+        if not measure(users, step_ms).accurate:
             break
         most_users = max(most_users, users)
     return ClientCalibration(
@@ -146,9 +141,8 @@ def calibrate(
     )
 
 
-def _measure(
-    drive: Callable[[LoadSpec], LoadResult], users: int, step_ms: float, seconds: float
-) -> LoadLevel:
+def _measure(drive: Callable[[LoadSpec], LoadResult], users: int, step_ms: float) -> LoadLevel:
+    seconds = max(_WINDOW_S, 3 * step_ms / 1e3)
     tokens = max(4, min(_TOKENS, int(_LONGEST_S / 2 * 1e3 / step_ms)))
     with serving(("--step-ms", str(step_ms))) as (url, _):
         spec = LoadSpec(

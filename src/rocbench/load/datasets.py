@@ -109,7 +109,7 @@ class Reader:
                 item = use(entries.parsed(text, where), where)
             except InputError as error:
                 if not self.skip_bad:
-                    fix = error.fix or "correct it, or leave such entries out with `skip_bad: true`"
+                    fix = error.fix or "correct it, or skip such entries with `skip_bad: true`"
                     raise InputError(error.what, where=error.where, fix=fix) from None
                 self.left_out += 1
                 self.first_left_out = self.first_left_out or f"{error.where}: {error.what}"
@@ -118,26 +118,26 @@ class Reader:
             yield item
         if not self.taken:
             raise InputError(
-                f"no entry of {self.left_out} can be used: {self.first_left_out}", where=self.path
+                f"none of the {self.left_out} entries is usable: {self.first_left_out}", where=self.path
             )
 
     def notes(self) -> Iterator[str]:
         """Notes for the user about the entries."""
         entries_ = self.taken + self.left_out
         if self.left_out:
-            yield f"{self.path}: {self.left_out} of {entries_} entries are left out; the first: {self.first_left_out}"
+            yield f"{self.path}: {self.left_out} of {entries_} entries are skipped; the first: {self.first_left_out}"
         if self.without_length:
             yield (
                 f"{self.path}: {self.without_length} requests have no output length: "
-                "the workload's osl is asked of them"
+                "they request the workload's osl"
             )
         for what, count in self.not_read.items():
             yield f"{self.path}: {count} of {entries_} entries: {what}"
         if self.shares.tokens:
             yield (
-                f"{self.path}: hash_ids are not replayed: the trace's own prefix share is "
-                f"{self.shares.percent:.3g} % of its prompt tokens (where nothing is evicted), "
-                "and the prompts sent share none of it"
+                f"{self.path}: hash_ids are not replayed: in the trace, "
+                f"{self.shares.percent:.3g} % of the prompt tokens are shared prefixes (without evictions); "
+                "the sent prompts share none"
             )
 
 
@@ -168,7 +168,8 @@ def conversations(
                 turns = _sharegpt(reader, row, where)
             case "trace":
                 turns = (_trace_turn(reader, row, where),)
-                _count_shares(reader, row, turns[0], where)
+                if (ids := _hash_ids(row, where)) is not None:
+                    reader.shares.add(ids, turns[0].isl or 1)
                 if any(name in row for name in _STAMPS):
                     reader.not_read[
                         "timestamps are not replayed: load.shape decides when requests are sent"
@@ -181,7 +182,7 @@ def conversations(
 
     conversations_ = [turns for turns in reader.each(talk) if turns]
     if not conversations_:
-        raise InputError("holds no prompt: no message is a user's", where=path)
+        raise InputError("holds no prompt: no message has the role user", where=path)
     for note in reader.notes():
         take_note(note)
     return conversations_
@@ -227,7 +228,7 @@ def trace(
             raise InputError("this line is more than ten years after the first", where=line_.where)
     ordered = sorted(zip(times, lines, strict=True), key=lambda pair: pair[0])
     length = _seconds((ordered[-1][0] - first) / 1e9 / speed)
-    take_note(f"{path}: {len(lines)} requests are replayed over {length}, their timestamps taken as {why}")
+    take_note(f"{path}: {len(lines)} requests are replayed over {length}; timestamps are in {why}")
     for _, line_ in ordered:
         if line_.hash_ids is not None:
             reader.shares.add(line_.hash_ids, line_.turn.isl or 1)
@@ -254,7 +255,7 @@ def _stamp(row: Mapping[str, Any], where: str) -> tuple[str, int | float]:
         )
     at = fields.number(row[name])
     if at is None or abs(at) > 2**63:
-        raise InputError(f"`{name}` is {shown(row[name])}, which is no time", where=where)
+        raise InputError(f"`{name}` is {shown(row[name])}, which is not a time", where=where)
     return name, at
 
 
@@ -268,15 +269,15 @@ def _unit(path: str, lines: Sequence[_Line], stated: Unit | None, *, guess: bool
     bare = [line for line in lines if line.name == "timestamp"]
     for name in sorted(names):
         if stated is not None and _unit_of(name, stated) != stated:
-            raise InputError(f"its timestamps are `{name}`, but `unit: {stated}` is stated", where=path)
+            raise InputError(f"its timestamps are `{name}`, but `unit: {stated}` is set", where=path)
     if not bare:
         named = " and ".join(_UNIT_NAMES[_unit_of(name, "s")] for name in sorted(names))
         return "s", f"{named}, by their keys"
     if stated is not None:
-        return stated, f"{_UNIT_NAMES[stated]}, as stated"
+        return stated, f"{_UNIT_NAMES[stated]}, as set"
     whole = all(float(line.at).is_integer() for line in bare)
     if whole and all(line.hash_ids is not None for line in bare):
-        return "ms", "milliseconds, for whole numbers beside hash_ids are Mooncake's form"
+        return "ms", "milliseconds: whole numbers with hash_ids, as in Mooncake's traces"
     times = [line.at for line in bare]
     spread = max(times) - min(times)
     both = f"{_seconds(spread / 1e3)} if it is in milliseconds, {_seconds(spread)} if in seconds"
@@ -284,10 +285,10 @@ def _unit(path: str, lines: Sequence[_Line], stated: Unit | None, *, guess: bool
         raise InputError(
             f"`timestamp` has no unit: the replay lasts {both}",
             where=path,
-            fix="state `unit: ms` or `unit: s` beside the trace's path, or name the key timestamp_ms or timestamp_s",
+            fix="set `unit: ms` or `unit: s` next to the trace's path, or name the key timestamp_ms or timestamp_s",
         )
     taken: Unit = "ms" if whole else "s"
-    return taken, f"{_UNIT_NAMES[taken]}, a guess: {both}; state the unit"
+    return taken, f"{_UNIT_NAMES[taken]}, a guess: {both}; set the unit"
 
 
 def _seconds(value: float) -> str:
@@ -299,29 +300,23 @@ def _hash_ids(row: Mapping[str, Any], where: str) -> tuple[object, ...] | None:
     if ids is None:
         return None
     if not isinstance(ids, list) or any(isinstance(block, dict | list) for block in ids):
-        raise InputError(f"`hash_ids` is {shown(ids)}, which is no list of block ids", where=where)
+        raise InputError(f"`hash_ids` is {shown(ids)}, which is not a list of block ids", where=where)
     return tuple(ids)
-
-
-def _count_shares(reader: Reader, row: Mapping[str, Any], turn: Turn, where: str) -> None:
-    ids = _hash_ids(row, where)
-    if ids is not None:
-        reader.shares.add(ids, turn.isl or 1)
 
 
 def _output_length(reader: Reader, row: Mapping[str, Any], where: str) -> int | None:
     length = fields.length(row, OUTPUT_KEYS, where)
     for name, other in fields.disagree(row, OUTPUT_KEYS):
-        reader.not_read[f"`{other}` is not read where `{name}` gives another length"] += 1
+        reader.not_read[f"`{other}` is ignored: `{name}` has a different length"] += 1
     for name in fields.others(row, (*OUTPUT_KEYS, *INPUT_KEYS)):
-        reader.not_read[f"`{name}` is not read as a length; those are {', '.join(OUTPUT_KEYS)}"] += 1
+        reader.not_read[f"`{name}` is ignored: output lengths are read from {', '.join(OUTPUT_KEYS)}"] += 1
     return length
 
 
 def _prompt(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
     osl, answer = _output_length(reader, row, where), _answer(row, where)
     for unread in (key for key in INPUT_KEYS if key in row):
-        reader.not_read[f"`{unread}` is not read: the prompt is sent as it is"] += 1
+        reader.not_read[f"`{unread}` is ignored: the prompt is sent unchanged"] += 1
     present = [name for name in _PROMPTS if name in row]
     name = next((name for name in present if row[name] is not None), present[0] if present else None)
     if name is None:
@@ -343,9 +338,9 @@ def _ids(prompt: list[object], name: str, where: str, vocab_size: int | None) ->
     for place, value in enumerate(prompt):
         token = None if isinstance(value, str) else fields.whole(value)
         if token is None or not 0 <= token < (vocab_size or 2**31):
-            beyond = f", and the vocabulary has {vocab_size:,}" if vocab_size and token is not None else ""
+            beyond = f" (the vocabulary has {vocab_size:,})" if vocab_size and token is not None else ""
             raise InputError(
-                f"`{name}[{place}]` is {shown(value)}, which is no token id{beyond}", where=where
+                f"`{name}[{place}]` is {shown(value)}, which is not a token id{beyond}", where=where
             )
         ids.append(token)
     return tuple(ids)
@@ -356,7 +351,7 @@ def _answer(row: Mapping[str, Any], where: str) -> str | None:
     if name is None:
         return None
     if not isinstance(row[name], str):
-        raise InputError(f"`{name}` is {shown(row[name])}; a recorded answer is text", where=where)
+        raise InputError(f"`{name}` is {shown(row[name])}; a recorded answer must be text", where=where)
     return row[name] or None
 
 
@@ -364,10 +359,10 @@ def _sharegpt(reader: Reader, row: Mapping[str, Any], where: str) -> tuple[Turn,
     name = next((name for name in _SPOKEN if name in row), None)
     if name is None or not isinstance(row[name], list):
         fix = "`prompt` is read with `shape: prompt`" if "prompt" in row and name is None else ""
-        what = "no `conversations` or `messages`" if name is None else f"`{name}` is no list of messages"
+        what = "no `conversations` or `messages`" if name is None else f"`{name}` is not a list of messages"
         raise InputError(what, where=where, fix=fix)
     for key in fields.others(row, ()):
-        reader.not_read[f"`{key}` is not read: a conversation's answers have their own lengths"] += 1
+        reader.not_read[f"`{key}` is ignored: a conversation's answers have their own lengths"] += 1
     turns: list[Turn] = []
     history: list[tuple[str, str]] = []
     for place, entry in enumerate(row[name], start=1):
@@ -378,29 +373,29 @@ def _sharegpt(reader: Reader, row: Mapping[str, Any], where: str) -> tuple[Turn,
     if history and history[-1][0] == "user":
         turns.append(Turn(messages=tuple(history)))
     if not turns:
-        reader.not_read["without any message of a user, and left out"] += 1
+        reader.not_read["no user message; skipped"] += 1
     return tuple(turns)
 
 
 def _message(entry: object, which: str, where: str) -> tuple[str, str]:
     """(role, content) of one message."""
     if not isinstance(entry, dict):
-        raise InputError(f"{which} is {shown(entry)}, without a role", where=where)
+        raise InputError(f"{which} is {shown(entry)}; it has no role", where=where)
     name = entry.get("from", entry.get("role"))
     content = entry.get("value", entry.get("content"))
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
         raise InputError(f"{which} needs a known role, not {shown(name)}", where=where)
     if not isinstance(content, str):
-        raise InputError(f"the content of {which} is {shown(content)}; only text is sent", where=where)
+        raise InputError(f"the content of {which} is {shown(content)}; it must be text", where=where)
     if role == "user" and not content.strip():
-        raise InputError(f"{which}, of a user, is empty", where=where)
+        raise InputError(f"{which} is empty", where=where)
     return role, content
 
 
 def _trace_turn(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
     for name in (name for name in _SESSIONS if row.get(name) is not None):
-        reader.not_read[f"`{name}` is not read: each line is a request of its own"] += 1
+        reader.not_read[f"`{name}` is ignored: each line is a separate request"] += 1
     if any(name in row for name in _PROMPTS):
         return _prompt(reader, row, where)
     isl, osl = fields.length(row, INPUT_KEYS, where), _output_length(reader, row, where)
@@ -409,5 +404,5 @@ def _trace_turn(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
             "no lengths", where=where, fix="give each line `input_length` and `output_length`, or a `prompt`"
         )
     for name, other in fields.disagree(row, INPUT_KEYS):
-        reader.not_read[f"`{other}` is not read where `{name}` gives another length"] += 1
+        reader.not_read[f"`{other}` is ignored: `{name}` has a different length"] += 1
     return Turn(isl=isl, osl=osl)

@@ -58,7 +58,7 @@ _UNKNOWN = re.compile(
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _BROKEN = {Failure.TRUNCATED, Failure.IN_BAND_ERROR, Failure.ABORTED}
 """Failures of a probe that may not recur in another try."""
-_ELSEWHERE = "give the base URL of the API itself; a gateway or a login before it may want a key (--api-key-env, --header)"
+_ELSEWHERE = "give the base URL of the API itself; a gateway or login in front of it may need a key (--api-key-env, --header)"
 _MOST_CHARS = 300
 """Characters kept of an answer that is not a completion."""
 _TRIES = 3
@@ -212,8 +212,8 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
         tried.add(dialect)
         answer = _ask(probe, words, dialect, url)
         if answer is None or answer.status in _PASSING:
-            said = f" ({answer.verdict(complete=True, osl_asked=0, ignore_eos=False)})" if answer else ""
-            notes.append(f"the server did not answer the probe{said}; its dialect is taken for vLLM's")
+            reason = f" ({answer.verdict(complete=True, osl_asked=0, ignore_eos=False)})" if answer else ""
+            notes.append(f"the server did not answer the probe{reason}; vLLM's dialect is assumed")
             return Dialect(), None
         failure = _no_completion(answer)
         if failure is None:
@@ -254,8 +254,8 @@ def _nonsense(probe: Probe, answer: Answer, failure: Failure) -> RequestRefused:
         )
     failed = failure in {Failure.IN_BAND_ERROR, Failure.ABORTED}
     return RequestRefused(
-        f"what answers is no completion: HTTP {answer.status}, {words or 'and no body'}",
-        fix="read the server's log: it took the request and failed at it" if failed else _ELSEWHERE,
+        f"the answer is not a completion: HTTP {answer.status}, {words or 'no body'}",
+        fix="read the server's log: it accepted the request and failed" if failed else _ELSEWHERE,
     )
 
 
@@ -306,10 +306,10 @@ def _left_out(dialect: Dialect, message: str) -> list[str]:
     elif not dialect.continuous_usage:
         without.append("stream_options.continuous_usage_stats")
     if not dialect.temperature:
-        without.append("temperature, so that its own sampling holds")
+        without.append("temperature (its own sampling applies)")
     notes = [f"the server refused {' and '.join(without)}: {message}"] if without else []
     if dialect.length_field != "max_tokens":
-        notes.append(f"the server refused max_tokens, and is sent {dialect.length_field} instead: {message}")
+        notes.append(f"the server refused max_tokens; {dialect.length_field} is sent instead: {message}")
     return notes
 
 
@@ -351,7 +351,7 @@ def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> 
     raise RequestRefused(
         f"the server does not stream: the answer to `stream: true` is {how}",
         where=probe.spec.target.base_url,
-        fix="give the model server's own URL, or let the relay before it pass the stream on unbuffered",
+        fix="give the model server's own URL, or turn off buffering in the relay in front of it",
     )
 
 
@@ -360,13 +360,13 @@ def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]
     with_ids = replace(dialect, token_ids=True)
     answer = _ask(probe, words, with_ids, probe.spec.target.base_url) or Answer()
     if answer.status == 200 and answer.stamps and not answer.uncounted:
-        notes.append("the server gives no usage with each chunk: tokens are counted by their ids")
+        notes.append("the server sends no usage with each chunk: tokens are counted by their ids")
         return with_ids
     if answer.status == 200 and answer.completion_tokens == NONE:
-        notes.append("the server tells no token counts: output tokens, TPOT and ITL are unknown")
+        notes.append("the server reports no token counts: output tokens, TPOT and ITL are unknown")
     else:
         notes.append(
-            "the server does not tell tokens with each chunk: what it tells is spread evenly over an answer's chunks"
+            "the server reports no token count with each chunk: its count is spread evenly over an answer's chunks"
         )
     return dialect
 

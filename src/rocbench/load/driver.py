@@ -134,8 +134,8 @@ def _notes(spec: LoadSpec, limit: int, reports: list[WorkerReport]) -> list[str]
         )
     cut = sum(report.cut for report in reports)
     if cut:
-        notes.append(f"{cut} requests in flight were cut at the end: their rows have no end")
+        notes.append(f"{cut} requests in flight were cut at the end: their rows have no end time")
     never = sum(report.never_sent for report in reports)
     if never:
-        notes.append(f"{never} requests were due and never sent, for lack of room in flight")
+        notes.append(f"{never} due requests were not sent: the limit of requests in flight was reached")
     return notes

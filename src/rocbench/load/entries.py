@@ -48,20 +48,18 @@ def read_entries(path: str) -> Iterator[tuple[str, bytes]]:
         with _opened(path) as file:
             first = _first_line(file, path)
             entries = (
-                _Array(path, file, *first).entries() if _is_array(first[1]) else _lines(path, file, *first)
+                _Array(path, file, *first).entries()
+                if first[1].lstrip().startswith(b"[")
+                else _lines(path, file, *first)
             )
             count = 0
             for count, entry in enumerate(entries, start=1):  # noqa: B007
                 yield entry
             if not count:
-                raise InputError("the array is empty: it holds no prompt", where=path, fix=f"give {_SHAPES}")
+                raise InputError("the array is empty", where=path, fix=f"give {_SHAPES}")
     except (OSError, EOFError, zlib.error) as error:
         why = (isinstance(error, OSError) and error.strerror) or str(error)
         raise InputError(f"cannot read the file: {why}", where=path) from None
-
-
-def _is_array(line: bytes) -> bool:
-    return line.lstrip()[:1] == b"["
 
 
 def parsed(text: bytes, where: str) -> Mapping[str, Any]:
@@ -89,7 +87,7 @@ def _opened(path: str) -> BinaryIO:
     if stat.S_ISDIR(kind):
         raise InputError("is a folder, not a file", where=path, fix="name the file in it")
     if not stat.S_ISREG(kind):
-        raise InputError("is no regular file: every load worker must be able to read it", where=path)
+        raise InputError("is not a regular file: every load worker must be able to read it", where=path)
     with file.open("rb") as opened:
         head = opened.read(len(max(_OTHER, key=len)))
     for magic, what in _OTHER.items():
@@ -99,7 +97,7 @@ def _opened(path: str) -> BinaryIO:
     if head.startswith(_GZIP):
         return cast("BinaryIO", gzip.open(file))
     if b"\0" in head[:2]:
-        raise InputError("is no text in UTF-8: it begins with a zero byte", where=path, fix=f"give {_SHAPES}")
+        raise InputError("is not UTF-8 text: it begins with a zero byte", where=path, fix=f"give {_SHAPES}")
     return file.open("rb")
 
 
@@ -112,7 +110,7 @@ def _first_line(file: BinaryIO, path: str) -> tuple[int, bytes]:
         if text.strip():
             return number, text
         _bound(file.tell(), path)
-    raise InputError("the file is empty: it holds no prompt", where=path, fix=f"give {_SHAPES}")
+    raise InputError("the file is empty", where=path, fix=f"give {_SHAPES}")
 
 
 def _bound(size: int, path: str) -> None:
@@ -120,7 +118,7 @@ def _bound(size: int, path: str) -> None:
         raise InputError(
             f"holds more than {MOST_BYTES >> 30} GiB of text, and each load worker keeps it in memory",
             where=path,
-            fix="take a part of it: head -n 100000",
+            fix="use a part of it: head -n 100000",
         )
 
 
@@ -199,7 +197,7 @@ class _Array:
             if not self._more():
                 if at_end:
                     return b""
-                raise InputError("the array has no end: the file was cut?", where=self._where())
+                raise InputError("the array has no end; the file may be truncated", where=self._where())
 
     def _end(self, where: str) -> int:
         """End position of the element that begins here."""
@@ -221,7 +219,7 @@ class _Array:
                         f"this entry is longer than {LONGEST >> 20} MiB, or has no end", where=where
                     )
                 if not self._more():
-                    raise InputError("this entry has no end: the file was cut?", where=where)
+                    raise InputError("this entry has no end; the file may be truncated", where=where)
                 continue
             assert match is not None
             at = match.end()

@@ -35,7 +35,7 @@ def blocks(rest: bytearray, data: bytes) -> list[bytes]:
     return events
 
 
-def fields(block: bytes) -> tuple[bytes, bytes]:
+def event_and_data(block: bytes) -> tuple[bytes, bytes]:
     """(event, data) of one event's lines; comments and other fields are skipped."""
     values, kind = [], b""
     for line in block.splitlines():

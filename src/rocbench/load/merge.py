@@ -68,6 +68,8 @@ def merge(
         rate_asked=spec.shape.rate if isinstance(spec.shape, Open) else None,
         osl_mean=expected_osl(spec.requests),
         silences=silence.over(
-            (report.counts.heard for report in reports), window.start_ns, window.end_ns - window.start_ns
+            (report.counts.token_times for report in reports),
+            window.start_ns,
+            window.end_ns - window.start_ns,
         ),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -177,4 +176,4 @@ def text(words: tuple[str, ...], chosen: IndexArray) -> str:
 
 def block_seed(key: Key) -> int:
     """A number below 2**63 from the whole key, for schedules and shuffles."""
-    return int(struct.unpack("<Q", key.digest("seed", 0, 8))[0] >> 1)
+    return int.from_bytes(key.digest("seed", 0, 8), "little") >> 1

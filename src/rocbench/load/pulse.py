@@ -58,7 +58,7 @@ class Pulse:
             self._beats[worker] = beat
             self._silent_s[worker] = 0.0 if moved else self._silent_s[worker] + passed_s
             if self._silent_s[worker] > limit_s:
-                return f"load worker {worker} stood still for {limit_s:g} s"
+                return f"load worker {worker} made no progress for {limit_s:g} s"
         return ""
 
     def _limit(self, usual_s: float) -> float:

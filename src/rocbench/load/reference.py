@@ -99,7 +99,7 @@ def plain_response(body: bytes, content_type: bytes = b"application/json") -> by
     )
 
 
-class Connection:
+class ClientConnection:
     """A client's socket, its unread request and its unsent answer."""
 
     __slots__ = ("arrived_ns", "inbox", "sock", "unsent")
@@ -115,7 +115,7 @@ class Connection:
 class Stream:
     """A running answer, and the times of its chunks."""
 
-    connection: Connection
+    connection: ClientConnection
     request_id: str
     arrived_ns: int
     script: Script
@@ -137,7 +137,7 @@ class ReferenceServer:
         self.port = int(self.listener.getsockname()[1])
         self.poller = select.epoll()
         self.poller.register(self.listener.fileno(), select.EPOLLIN)
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, ClientConnection] = {}
         self.waiting: deque[Stream] = deque()
         self.joining: deque[Stream] = deque()
         self.running: list[Stream] = []
@@ -224,7 +224,7 @@ class ReferenceServer:
 
     # --- requests
 
-    def begin(self, connection: Connection, head: bytes, body: bytes) -> None:
+    def begin(self, connection: ClientConnection, head: bytes, body: bytes) -> None:
         """Answer a request, or queue it for the engine."""
         line = head.split(b"\r\n", 1)[0]
         if not line.startswith(b"POST "):
@@ -237,13 +237,13 @@ class ReferenceServer:
         self.send(stream.connection, stream.script.opening)
         self.waiting.append(stream)
 
-    def stream(self, connection: Connection, head: bytes, request: dict[str, Any]) -> Stream:
+    def stream(self, connection: ClientConnection, head: bytes, request: dict[str, Any]) -> Stream:
         """The answer to a request."""
         tokens = int(request["max_tokens"])
         script = write(len(request["prompt"]), tokens)
         return Stream(connection, request_id(head), connection.arrived_ns, script, tokens)
 
-    def plain(self, connection: Connection, path: bytes) -> None:
+    def plain(self, connection: ClientConnection, path: bytes) -> None:
         """Answer a request whose answer is not a stream."""
         if path == b"/record":
             self.send(connection, plain_response(self.record(), b"application/octet-stream"))
@@ -280,10 +280,10 @@ class ReferenceServer:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            self.connections[sock.fileno()] = Connection(sock)
+            self.connections[sock.fileno()] = ClientConnection(sock)
             self.poller.register(sock.fileno(), select.EPOLLIN)
 
-    def read(self, connection: Connection) -> None:
+    def read(self, connection: ClientConnection) -> None:
         """Read the input and begin the request once it is whole."""
         try:
             data, ancillary, _, _ = connection.sock.recvmsg(1 << 20, 64)
@@ -307,7 +307,7 @@ class ReferenceServer:
             body, connection.inbox = connection.inbox[end + 4 : whole], connection.inbox[whole:]
             self.begin(connection, head, body)
 
-    def send(self, connection: Connection, data: bytes) -> None:
+    def send(self, connection: ClientConnection, data: bytes) -> None:
         """Send the bytes that the socket takes and keep the rest."""
         if connection.unsent:
             connection.unsent += data
@@ -319,19 +319,19 @@ class ReferenceServer:
         except OSError as error:
             self.send_failed(connection, data, error)
 
-    def send_failed(self, connection: Connection, data: bytes, error: OSError) -> None:
+    def send_failed(self, connection: ClientConnection, data: bytes, error: OSError) -> None:
         """Handle a full socket (send later) or a closed one (the next read shows it)."""
         if isinstance(error, BlockingIOError) and connection.sock.fileno() >= 0:
             connection.unsent = data
             self.poller.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
-    def flush(self, connection: Connection) -> None:
+    def flush(self, connection: ClientConnection) -> None:
         """Send the kept bytes."""
         data, connection.unsent = connection.unsent, b""
         self.poller.modify(connection.sock.fileno(), select.EPOLLIN)
         self.send(connection, data)
 
-    def close(self, connection: Connection) -> None:
+    def close(self, connection: ClientConnection) -> None:
         """Close and forget a connection and its running answer."""
         fd = connection.sock.fileno()
         if fd >= 0:

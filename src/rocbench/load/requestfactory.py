@@ -119,8 +119,8 @@ class RequestFactory:
         uncounted = sum(turn.osl is None and turn.answer is not None for turn in turns)
         if uncounted and self.words.tokenizer is None:
             self.notes.append(
-                f"{path}: the lengths of {uncounted} recorded answers are not known without a tokenizer "
-                "(--tokenizer): the workload's osl is asked of them"
+                f"{path}: the lengths of {uncounted} recorded answers are unknown without a tokenizer "
+                "(--tokenizer): they request the workload's osl"
             )
 
     def _longest(self) -> int:
@@ -155,7 +155,7 @@ class RequestFactory:
     def probe(self, words: int, dialect: Dialect, number: int, tokens: int) -> tuple[bytes, int]:
         """(payload, text tokens or NONE) of a short request that tests which fields the server accepts."""
         chosen = self._own(number, words)
-        base = bodies.fields(self.plan, dialect, self.spec.target.model, tokens)
+        base = bodies.base_body(self.plan, dialect, self.spec.target.model, tokens)
         if self.is_chat:
             text = prompts.text(self.words.words, chosen)
             body, isl = bodies.chat(base, [("user", text)]), NONE
@@ -191,7 +191,7 @@ class RequestFactory:
         conversation = number if conversation is None else conversation
         prompt = number % self.plan.prompt_pool if self.plan.prompt_pool else number
         osl = osl or max(1, round(self._answer_length(source, number) * first_share))
-        base = bodies.fields(self.plan, self.dialect, self.spec.target.model, osl)
+        base = bodies.base_body(self.plan, self.dialect, self.spec.target.model, osl)
         if source.messages or source.ids is not None:
             body, isl = self._recorded(number, conversation, source, base)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import count, islice, takewhile
 
 from rocbench.load import arrivals, prompts
 from rocbench.load.requestfactory import Request, RequestFactory
@@ -31,31 +32,28 @@ class RequestQueue:
         self._ready_bytes = 0
         self.exhausted = False
         """True if no request is left to make."""
-        self.users = self._users()
+        users = self.shape.users if isinstance(self.shape, Closed) else 0
+        self.users = range(self.index, users, self.workers)
         self.firsts: list[tuple[int, Request]] = []
         """Closed loop: (time after the start in ns, first request) of each user, once `prepare` has run."""
-
-    def _users(self) -> list[int]:
-        if not isinstance(self.shape, Closed):
-            return []
-        return list(range(self.index, self.shape.users, self.workers))
 
     def _scheduled(self) -> Iterator[tuple[int, int]]:
         """(number, time after the start in ns) of this worker's requests; time 0 in a closed loop."""
         pairs: Iterator[tuple[int, int]]
         match self.shape:
             case Closed():
-                pairs = ((number, 0) for number in _count_from(self.index, self.workers))
+                pairs = ((number, 0) for number in count(self.index, self.workers))
             case Open(rate, arrival, burstiness):
                 seed = prompts.block_seed(self.factory.key)
-                times = arrivals.intended_ns(rate, arrival, burstiness, seed)
-                pairs = arrivals.share(times, self.index, self.workers)
+                pairs = enumerate(arrivals.intended_ns(rate, arrival, burstiness, seed))
+                pairs = islice(pairs, self.index, None, self.workers)
             case Trace(speed=speed):
-                times = (round(at_ns / speed) for at_ns in self.factory.times_ns)
-                pairs = arrivals.share(times, self.index, self.workers)
+                pairs = enumerate(round(at_ns / speed) for at_ns in self.factory.times_ns)
+                pairs = islice(pairs, self.index, None, self.workers)
             case _:
                 raise TypeError(f"no load shape: {self.shape!r}")
-        return _until(pairs, self.plan.max_requests)
+        most = self.plan.max_requests
+        return pairs if most is None else takewhile(lambda pair: pair[0] < most, pairs)
 
     def prepare(self) -> None:
         """Make the requests for the start: every user's first request, and a stock for later."""
@@ -125,17 +123,3 @@ class RequestQueue:
         request = self.factory.make(pair[0], NONE)
         request.intended_ns = pair[1]
         return request
-
-
-def _count_from(first: int, step: int) -> Iterator[int]:
-    number = first
-    while True:
-        yield number
-        number += step
-
-
-def _until(pairs: Iterator[tuple[int, int]], limit: int | None) -> Iterator[tuple[int, int]]:
-    for number, at in pairs:
-        if limit is not None and number >= limit:
-            return
-        yield number, at

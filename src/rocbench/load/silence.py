@@ -23,7 +23,7 @@ def _none() -> Int64Array:
 
 
 @dataclass(slots=True)
-class Heard:
+class TokenTimes:
     """The first and last token of each slot; an empty slot has first > last."""
 
     first: Int64Array = field(default_factory=_none)
@@ -38,7 +38,7 @@ class Heard:
         np.minimum.at(self.first, slots, times)
         np.maximum.at(self.last, slots, times)
 
-    def merge(self, other: Heard) -> None:
+    def merge(self, other: TokenTimes) -> None:
         """Merge another worker's times."""
         self._reach(len(other.first))
         size = len(other.first)
@@ -60,9 +60,9 @@ class Heard:
         return pairs[pairs[:, 1] - pairs[:, 0] > SLOT_NS]
 
 
-def over(all_heard: Iterable[Heard], start_ns: int, length_ns: int) -> Int64Array:
+def over(workers: Iterable[TokenTimes], start_ns: int, length_ns: int) -> Int64Array:
     """The silences of a window, over all workers, as stamps."""
-    whole = Heard()
-    for heard in all_heard:
-        whole.merge(heard)
+    whole = TokenTimes()
+    for times in workers:
+        whole.merge(times)
     return whole.silences(max(0, length_ns)) + start_ns

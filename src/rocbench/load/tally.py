@@ -10,7 +10,7 @@ import numpy as np
 from rocbench.load.answer import Answer
 from rocbench.load.control import UNSET, Count, Head
 from rocbench.load.requestfactory import Request
-from rocbench.load.silence import Heard
+from rocbench.load.silence import TokenTimes
 from rocbench.records import (
     FAILURES,
     NONE,
@@ -57,7 +57,7 @@ class Counts:
     image_tokens: int = 0
     coalesced_reads: int = 0
     per_second: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    heard: Heard = field(default_factory=Heard)
+    token_times: TokenTimes = field(default_factory=TokenTimes)
 
 
 @lru_cache(maxsize=256)
@@ -243,7 +243,7 @@ class Tally:
             return
         inside = (stamps >= start_ns) & (stamps < end_ns)
         counts, chosen = self.counts, tokens[inside]
-        counts.heard.add(stamps[inside] - start_ns)
+        counts.token_times.add(stamps[inside] - start_ns)
         counts.output_tokens += int(chosen.sum())
         if len(chosen):
             seconds = (stamps[inside] - start_ns) // 1_000_000_000

@@ -25,8 +25,6 @@ class Vocabulary:
 
     ids: IdArray
     words: tuple[str, ...]
-    words_exact: bool
-    """True if the tokenizer confirmed that n words are n tokens."""
     tokenizer: Any = None
 
     def encode(self, text: str) -> list[int] | None:
@@ -39,7 +37,7 @@ class Vocabulary:
 def vocabulary(target: Target) -> Vocabulary:
     """Read the tokenizer, if there is one. Raises InputError if it cannot be read."""
     if target.tokenizer is None:
-        return Vocabulary(allowed_ids(target.vocab_size, target.special_ids), WORDS, words_exact=False)
+        return Vocabulary(allowed_ids(target.vocab_size, target.special_ids), WORDS)
     tokenizer = read_tokenizer_file(target.tokenizer)
     added = {index for index, token in tokenizer.get_added_tokens_decoder().items()}
     size = tokenizer.get_vocab_size(with_added_tokens=False)
@@ -49,7 +47,7 @@ def vocabulary(target: Target) -> Vocabulary:
     barred = np.fromiter(target.special_ids | added, dtype=np.int32)
     ids = ids[~np.isin(ids, barred)]
     words = single_token_words(tokenizer)
-    return Vocabulary(ids, words or WORDS, words_exact=bool(words), tokenizer=tokenizer)
+    return Vocabulary(ids, words or WORDS, tokenizer)
 
 
 def read_tokenizer_file(path: str) -> Any:
@@ -59,17 +57,12 @@ def read_tokenizer_file(path: str) -> Any:
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     try:
         return Tokenizer.from_str(textfile.read_text(file, most=LARGEST))
-    except InputError as error:
-        raise InputError(
-            f"cannot read the tokenizer: {error.what}",
-            where=error.where,
-            fix=error.fix or "give the folder that holds tokenizer.json, or --vocab-size",
-        ) from None
     except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+        known = error if isinstance(error, InputError) else InputError(str(error), where=str(file))
         raise InputError(
-            f"cannot read the tokenizer: {error}",
-            where=str(file),
-            fix="give the folder that holds tokenizer.json, or --vocab-size",
+            f"cannot read the tokenizer: {known.what}",
+            where=known.where,
+            fix=known.fix or "give the folder that contains tokenizer.json, or --vocab-size",
         ) from None
 
 

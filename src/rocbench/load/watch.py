@@ -88,7 +88,9 @@ class Watch:
     def _step(self, now: int) -> None:
         self.pool.check()
         if hanging := self.pulse.check(time.monotonic()):
-            raise LoadFault(hanging, fix="see whether this machine stopped it, or its memory ran out (dmesg)")
+            raise LoadFault(
+                hanging, fix="check whether the worker was stopped, or killed for lack of memory (dmesg)"
+            )
         self.clock.check()
         self._show(now)
         if self.phase == "connect":

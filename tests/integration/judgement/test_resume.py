@@ -271,13 +271,13 @@ def test_a_load_worker_that_dies_or_hangs_costs_its_cell_and_no_server(tmp_path)
 
     def crash(run):
         if run.cell.level.concurrency == 1:
-            raise LoadFault("load worker 0 stood still for 30 s")
+            raise LoadFault("load worker 0 made no progress for 30 s")
 
     world.before_cell = crash
     outcome = bench(tmp_path / "run", TINY, world)
 
     assert (len(world.starts), world.runs) == (1, [("c2", 1, False)])
-    assert outcome.cells["failure_message"].tolist()[0].startswith("load worker 0 stood still")
+    assert outcome.cells["failure_message"].tolist()[0].startswith("load worker 0 made no progress")
     assert outcome.cells["reasons"].tolist()[0] == "load_failed"
     assert outcome.cells["valid"].tolist() == [False, True]
 

@@ -221,7 +221,7 @@ def test_the_probe_stops_at_what_is_no_completion(kind, transport):
     asked = []
     with (
         scripted(lambda exchange: (asked.append(1), INSTANT[kind](exchange))) as url,
-        pytest.raises(RequestRefused, match="is no completion") as caught,
+        pytest.raises(RequestRefused, match="is not a completion") as caught,
     ):
         counted(url, transport=transport)
     said = caught.value.what

@@ -203,7 +203,7 @@ def test_a_server_that_tells_no_counts():
     assert result.output_tokens_in_window == 0
     assert result.itl.total == 0
     assert result.icl.total == 12 * 9
-    assert any("tells no token counts" in note for note in result.notes)
+    assert any("reports no token counts" in note for note in result.notes)
 
 
 def test_a_plain_openai_server():

@@ -86,7 +86,7 @@ def test_a_line_is_a_request_or_a_message(tmp_path, name, times, array):
         )
         try:
             source = RequestFactory(load(path, name), Dialect(), wire=False)
-            for number in range(len(source.talks)):
+            for number in range(len(source.conversations)):
                 json.loads(source.make(number, 0).payload)
         except InputError as error:
             refused.append((odd, error))

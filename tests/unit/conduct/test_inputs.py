@@ -58,14 +58,11 @@ def test_a_trace_tells_its_unit_and_length_or_is_refused(tmp_path, capsys):
     path = written(tmp_path, MOONCAKE)
     faults, notes = told(of_trace(path))
     assert not faults
-    assert f"{path}: 4 requests are replayed over 3 s, their timestamps taken as milliseconds" in notes
-    assert "hash_ids are not replayed: the trace's own prefix share is 75 %" in notes
+    assert f"{path}: 4 requests are replayed over 3 s; timestamps are in milliseconds" in notes
+    assert "hash_ids are not replayed: in the trace, 75 %" in notes
     console.show_plan(plan_of(SMALL | of_trace(path)))
     assert capsys.readouterr().out.count("in file") == 2
-    assert (
-        "over 1,500 s, their timestamps taken as seconds, as stated"
-        in told(of_trace(path, unit="s", speed=2))[1]
-    )
+    assert "over 1,500 s; timestamps are in seconds, as set" in told(of_trace(path, unit="s", speed=2))[1]
     bare = written(tmp_path, [{**row, "hash_ids": None} for row in MOONCAKE], "bare.jsonl")
     faults, _ = told(of_trace(bare))
     assert (
@@ -96,7 +93,7 @@ def test_a_token_beyond_the_model_s_vocabulary_is_a_fault(tmp_path):
         "workloads": [workload(tmp_path, dataset={"path": written(tmp_path, [{"prompt": [1, 200_000]}])})]
     }
     assert (
-        "d.jsonl:1: `prompt[1]` is 200000, which is no token id, and the vocabulary has 128,256"
+        "d.jsonl:1: `prompt[1]` is 200000, which is not a token id (the vocabulary has 128,256)"
         in told(changes)[0]
     )
     assert not told(changes, ClientOptions(vocab_size=200_001))[0]
@@ -138,4 +135,4 @@ def test_notes_of_files_reach_the_load(tmp_path):
     plan_ = RequestPlan(Lengths(16), Lengths(4), dataset=Dataset(path))
     source = RequestFactory(LoadSpec(Target("http://127.0.0.1:9", "m"), plan_, Closed(1)), Dialect())
     (note,) = source.notes
-    assert "lengths of 1 recorded answers are not known without a tokenizer" in note
+    assert "lengths of 1 recorded answers are unknown without a tokenizer" in note

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench.load.arrivals import intended_ns, share
+from rocbench.load.arrivals import intended_ns
 
 KINDS = st.sampled_from(["constant", "poisson", "gamma"])
 
@@ -41,11 +41,3 @@ def test_gaps_have_the_rate_and_the_spread(arrival, burstiness, cv):
 def test_seeds_differ():
     """Another seed gives other times."""
     assert (times(10, "poisson", seed=1) != times(10, "poisson", seed=2)).any()
-
-
-@given(workers=st.integers(1, 7))
-def test_workers_share_the_schedule(workers):
-    """All workers together send each arrival once, at its time."""
-    whole = list(enumerate(times(100, "poisson", count=100).tolist()))
-    parts = [list(share(iter(at for _, at in whole), worker, workers)) for worker in range(workers)]
-    assert sorted(pair for part in parts for pair in part) == whole

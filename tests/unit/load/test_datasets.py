@@ -64,18 +64,18 @@ def lines(*times, key="timestamp", **more):
 @pytest.mark.parametrize(
     ("rows", "unit", "expected", "told"),
     [
-        (lines(10.0, 10.5, key="timestamp_s"), None, [0, 0.5], "0.5 s, their timestamps taken as seconds"),
+        (lines(10.0, 10.5, key="timestamp_s"), None, [0, 0.5], "0.5 s; timestamps are in seconds"),
         (
             lines(5, "3", key="timestamp_ms"),
             None,
             [0, 0.002],
-            "0.002 s, their timestamps taken as milliseconds",
+            "0.002 s; timestamps are in milliseconds",
         ),
         (lines(5, 3, key="timestamp_ms"), "ms", [0, 0.002], "milliseconds"),
-        (lines(0, 35), "s", [0, 35], "35 s, their timestamps taken as seconds, as stated"),
-        (lines(0, 35), "ms", [0, 0.035], "0.035 s, their timestamps taken as milliseconds, as stated"),
-        (lines(0.5, 2.5), "ms", [0, 0.002], "milliseconds, as stated"),
-        (lines(0, 3500, hash_ids=[1]), None, [0, 3.5], "3.5 s, their timestamps taken as milliseconds"),
+        (lines(0, 35), "s", [0, 35], "35 s; timestamps are in seconds, as set"),
+        (lines(0, 35), "ms", [0, 0.035], "0.035 s; timestamps are in milliseconds, as set"),
+        (lines(0.5, 2.5), "ms", [0, 0.002], "milliseconds, as set"),
+        (lines(0, 3500, hash_ids=[1]), None, [0, 3.5], "3.5 s; timestamps are in milliseconds"),
         (lines(1.7e9, 1.7e9 + 0.25), "s", [0, 0.25], "0.25 s"),
     ],
 )
@@ -112,7 +112,7 @@ def test_hash_ids_that_are_not_replayed_are_told_with_their_share(tmp_path):
     path, told = file(tmp_path, *rows), []
     datasets.conversations(path, "trace", multi_turn=False, take_note=told.append)
     for said in (arrivals(path)[1], "\n".join(told)):
-        assert f"hash_ids are not replayed: the trace's own prefix share is {100 * 39 / 80:.3g} %" in said
+        assert f"hash_ids are not replayed: in the trace, {100 * 39 / 80:.3g} %" in said
     assert "timestamps are not replayed" in "\n".join(told)
 
 
@@ -128,12 +128,12 @@ def test_what_is_not_read_is_told(tmp_path):
     said = "\n".join(told)
     assert "1 requests have no output length" in said
     for what in (
-        "`max_new_tokens` is not read as a length",
-        "`max_tokens` is not read where `output_len` gives another",
-        "`input_length` is not read: the prompt",
+        "`max_new_tokens` is ignored: output lengths",
+        "`max_tokens` is ignored: `output_len` has a different",
+        "`input_length` is ignored: the prompt",
     ):
         assert f"1 of 3 entries: {what}" in said
-    assert "`session_id` is not read" in arrivals(file(tmp_path, *lines(0, session_id="x")), "s")[1]
+    assert "`session_id` is ignored" in arrivals(file(tmp_path, *lines(0, session_id="x")), "s")[1]
 
 
 def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
@@ -152,11 +152,11 @@ def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
             path, "sharegpt", multi_turn=True, skip_bad=True, take_note=told.append
         )
         assert [talk[0].answer for talk in talks] == ["hello", "hello"]
-        assert "1 of 4 entries are left out; the first:" in told[0]
-        assert "without any message of a user" in told[1]
-    with pytest.raises(InputError, match="no entry of 2 can be used"):
+        assert "1 of 4 entries are skipped; the first:" in told[0]
+        assert "no user message" in told[1]
+    with pytest.raises(InputError, match="none of the 2 entries is usable"):
         datasets.conversations(file(tmp_path, odd, odd), "sharegpt", multi_turn=True, skip_bad=True)
-    with pytest.raises(InputError, match="no message is a user's"):
+    with pytest.raises(InputError, match="no message has the role user"):
         datasets.conversations(file(tmp_path, silent), "sharegpt", multi_turn=True)
 
 
@@ -170,27 +170,27 @@ def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
         ("sharegpt", {"conversations": [{"from": "robot", "value": "x"}]}, "known role"),
         ("trace", {"timestamp": 1}, "no lengths"),
         ("trace", {"input_length": 0, "output_length": 1}, "`input_length` is 0; a length"),
-        ("trace", {"input_length": 1, "output_length": 1, "hash_ids": "a"}, "no list of block ids"),
+        ("trace", {"input_length": 1, "output_length": 1, "hash_ids": "a"}, "not a list of block ids"),
         ("prompt", {"prompt": "x", "output_len": None}, "`output_len` is null; a length"),
         ("prompt", {"prompt": " "}, "`prompt` is empty"),
         ("prompt", {"prompt": []}, "`prompt` is empty"),
         ("prompt", {"prompt": None}, "`prompt` is null"),
-        ("prompt", {"prompt": ["a"]}, r"`prompt\[0\]` is \"a\", which is no token id"),
+        ("prompt", {"prompt": ["a"]}, r"`prompt\[0\]` is \"a\", which is not a token id"),
         ("prompt", {"prompt": [1, 2.5]}, r"`prompt\[1\]` is 2.5"),
         ("prompt", {"prompt": [True]}, r"`prompt\[0\]` is true"),
         ("prompt", {"prompt": [-1]}, r"`prompt\[0\]` is -1"),
         (
             "prompt",
             {"prompt_token_ids": [5, 100]},
-            r"is 100, which is no token id, and the vocabulary has 100",
+            r"is 100, which is not a token id .the vocabulary has 100",
         ),
-        ("prompt", {"prompt": "x", "completion": 3}, "`completion` is 3; a recorded answer is text"),
+        ("prompt", {"prompt": "x", "completion": 3}, "`completion` is 3; a recorded answer must be text"),
         ("prompt", {"messages": []}, "no `prompt`.*\n.*shape: sharegpt"),
-        ("sharegpt", {"messages": ["hi"]}, 'message 1 is "hi", without a role'),
-        ("sharegpt", {"messages": "hi"}, "no list of messages"),
+        ("sharegpt", {"messages": ["hi"]}, 'message 1 is "hi"; it has no role'),
+        ("sharegpt", {"messages": "hi"}, "not a list of messages"),
         ("sharegpt", {"messages": [{"role": ["user"], "content": "x"}]}, "known role"),
-        ("sharegpt", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "only text is sent"),
-        ("sharegpt", {"messages": [{"role": "user", "content": ""}]}, "of a user, is empty"),
+        ("sharegpt", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "it must be text"),
+        ("sharegpt", {"messages": [{"role": "user", "content": ""}]}, "is empty"),
     ],
 )
 def test_faults_name_the_line(tmp_path, shape, row, said):
@@ -205,7 +205,7 @@ def test_faults_name_the_line(tmp_path, shape, row, said):
 @pytest.mark.parametrize("at", [None, True, "soon", "", 1e300, "1e999", [1], 1e12])
 def test_what_is_no_time_is_refused(tmp_path, at):
     """A time that is none, or thousands of years after the first."""
-    with pytest.raises(InputError, match=r"no time|ten years") as fault:
+    with pytest.raises(InputError, match=r"not a time|ten years") as fault:
         datasets.trace(file(tmp_path, *lines(0, at)), "s")
     assert fault.value.where.endswith("data.jsonl:2")
 
@@ -216,7 +216,7 @@ def test_a_trace_without_times_and_files_without_lines(tmp_path):
         datasets.trace(file(tmp_path, {"input_length": 1, "output_length": 1}))
     with pytest.raises(InputError, match="empty"):
         datasets.trace(file(tmp_path))
-    with pytest.raises(InputError, match="no prompt"):
+    with pytest.raises(InputError, match="empty"):
         datasets.conversations(file(tmp_path), "prompt", multi_turn=False)
     with pytest.raises(InputError, match="cannot read"):
         datasets.trace(str(tmp_path / "none.jsonl"))

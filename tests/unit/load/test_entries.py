@@ -99,7 +99,7 @@ def test_other_files_have_one_message_with_the_place(tmp_path, content, place, s
 def test_what_is_no_file_is_told(tmp_path):
     """A folder, nothing at all, and a pipe, which would wait for ever."""
     os.mkfifo(tmp_path / "pipe")
-    for name, said in ((".", "folder"), ("none", "no such file"), ("pipe", "no regular file")):
+    for name, said in ((".", "folder"), ("none", "no such file"), ("pipe", "not a regular file")):
         with pytest.raises(InputError, match=said):
             list(entries.read_entries(str(tmp_path / name)))
 

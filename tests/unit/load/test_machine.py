@@ -151,4 +151,4 @@ def test_an_interrupted_calibration_ends(monkeypatch):
     monkeypatch.setattr(calibrate, "serving", lambda _: nullcontext(("http://127.0.0.1:9", None)))
     cut = SimpleNamespace(window=SimpleNamespace(ended_by="interrupted"))
     with pytest.raises(Interrupted):
-        calibrate.calibrate(lambda _: cut)
+        calibrate.calibrate(lambda _: cut, lambda _: None)

@@ -48,7 +48,7 @@ def test_a_worker_that_stands_still_is_named(control):
     for worker in (0, 1):
         mark(control, worker, Count.READY)
     assert looks(pulse, 3 * STUCK_S, lambda: beat(control, 0, 1)) == ""
-    assert "load worker 1 stood still for 30 s" in looks(
+    assert "load worker 1 made no progress for 30 s" in looks(
         pulse, 2 * STUCK_S, lambda: beat(control, 0), began=2000.0
     )
 

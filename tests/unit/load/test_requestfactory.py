@@ -155,6 +155,16 @@ def test_all_workers_together_make_every_number_once():
     assert sorted(numbers) == list(range(20))
 
 
+def test_all_workers_together_send_each_arrival_once():
+    """Each at its time of the common schedule."""
+    arrivals = []
+    for index in range(3):
+        part = feed(index, 3, shape=Open(rate=100, arrival="constant"), window=WindowPlan(max_requests=20))
+        while (made := part.take()) is not None:
+            arrivals.append((made.request_id, made.intended_ns))
+    assert sorted(arrivals) == [(number, number * 10_000_000) for number in range(20)]
+
+
 def test_first_answers_are_spread_evenly():
     """Without a ramp the first answers' lengths are spread over the whole length; with one they are whole."""
     plan = RequestPlan(Lengths(40), Lengths(60))

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench.load.silence import SLOT_NS, Heard, over
+from rocbench.load.silence import SLOT_NS, TokenTimes, over
 
 MS = 1_000_000
 LENGTH_MS = 3000
@@ -20,7 +20,7 @@ def test_silences_equal_those_between_all_stamps(workers):
     """However tokens are dealt over workers and batches, every gap longer than a slot is found, to the nanosecond."""
     heard = []
     for batches in workers:
-        heard.append(Heard())
+        heard.append(TokenTimes())
         for batch in batches:
             heard[-1].add(np.array(batch, dtype=np.int64) * MS)
     found = over(heard, 7, LENGTH_MS * MS)

@@ -138,7 +138,7 @@ class AioLoop:
     # --- one request
 
     async def request(self, request: Request, answer: Answer) -> None:
-        """Send a request, read its answer, and let its user go on."""
+        """Send a request, read its answer, and let its user continue."""
         state = ConnectionState()
         STATE.set(state)
         started = realtime_ns()
@@ -169,7 +169,7 @@ class AioLoop:
         self.pacing.over(FinishedRequest(request, answer, request.sent_ns, end_ns, complete, failure, error))
 
     def once_more(self, request: Request, state: ConnectionState) -> bool:
-        """Return whether to send a request again: its kept connection ended before any byte of the answer."""
+        """True if a request is sent again: its kept connection ended before any byte of the answer."""
         if not state.left:
             self.idle_closed()
             return True

@@ -1,4 +1,4 @@
-"""The way in which a server ended an aiohttp connection; aiohttp's exceptions do not say it."""
+"""The way in which a server ended an aiohttp connection; aiohttp's exceptions do not report it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HeadTooLarge(aiohttp.ClientError):
 
 
 def head_too_large(error: BaseException | None) -> bool:
-    """Return whether an answer failed because its head is too large."""
+    """True if an answer failed because its head is too large."""
     while error is not None:
         if isinstance(error, HeadTooLarge | LineTooLong):
             return True
@@ -119,7 +119,7 @@ class AioConnection(ResponseHandler):
         super().connection_lost(exc)
 
     def is_connected(self) -> bool:
-        """Return whether the connection is usable; a close by the server may still be unread by the loop."""
+        """True if the connection is usable; a close by the server may still be unread by the loop."""
         idle, connected = self.idle, super().is_connected()
         if idle and connected:
             connected = (sock := self._socket()) is None or not _ended(sock.fileno())
@@ -137,7 +137,7 @@ class AioConnection(ResponseHandler):
 
 
 def _ended(fd: int) -> bool:
-    """Return whether the other side has closed or reset. Only Linux reports a close that was not read yet."""
+    """True if the other side has closed or reset. Only Linux reports a close that was not read yet."""
     if not hasattr(select, "POLLRDHUP"):
         return False
     poller = select.poll()

@@ -269,7 +269,7 @@ class Answer:
             self._share(added, self._uncounted_events + 1)
 
     def _look_for_text(self, payload: bytes, *, known: bool = True) -> bool:
-        """Return whether an event without known text has text under another name; doubt unknown names.
+        """True if an event without known text has text under another name; doubt unknown names.
 
         Without choices, every name is unknown.
         """

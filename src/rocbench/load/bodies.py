@@ -38,7 +38,7 @@ def completion(base: Mapping[str, object], prompt: np.ndarray[Any, Any] | Sequen
 def chat(
     base: Mapping[str, object], messages: Sequence[tuple[str, str]], image_urls: Sequence[str] = ()
 ) -> bytes:
-    """A body of /v1/chat/completions; images stand before the last message's text."""
+    """A body of /v1/chat/completions; images come before the last message's text."""
     *before, (role, content) = messages
     last: object = content
     if image_urls:

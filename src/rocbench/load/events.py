@@ -100,7 +100,9 @@ def _lenient(value: Any) -> Event:
     """The readable parts of an event with unexpected types."""
     if not isinstance(value, dict):
         raise ValueError("an event must be a JSON object")  # noqa: TRY004 - it is the wire that is wrong
-    event = Event(error=value.get("error"), object=_text(value.get("object")), message=value.get("message"))
+    event = Event(error=value.get("error"), message=value.get("message"))
+    if isinstance(value.get("object"), str):
+        event.object = value["object"]
     choices = value.get("choices")
     if isinstance(choices, list):
         event.choices = [_lenient_choice(choice) for choice in choices if isinstance(choice, dict)]
@@ -138,10 +140,6 @@ def _lenient_choice(choice: dict[str, Any]) -> Choice:
         finish_reason=None if (reason := choice.get("finish_reason")) is None else str(reason),
         token_ids=ids if isinstance(ids, list) else None,
     )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _count(value: Any) -> int | None:

@@ -49,7 +49,7 @@ def event_and_data(block: bytes) -> tuple[bytes, bytes]:
 
 
 def is_plain(data: bytes, hinted: bool) -> bool | None:
-    """Return whether a body that begins so is one value, not an event stream; None if too little came."""
+    """True if a body that begins so is one value, not an event stream; None if too little came."""
     if BOM.startswith(data[:3]) and len(data) < len(BOM):
         return None
     start = data.removeprefix(BOM).lstrip()

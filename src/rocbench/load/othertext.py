@@ -62,7 +62,7 @@ def _other_text(value: dict[str, Any]) -> tuple[str, OtherText]:
 
 
 def holds_text(value: Any) -> bool:
-    """Return whether a JSON value holds words, at any depth."""
+    """True if a JSON value holds words, at any depth."""
     if isinstance(value, dict):
         return any(holds_text(part) for name, part in value.items() if not _NO_TEXT.match(name))
     if isinstance(value, list):

@@ -141,7 +141,7 @@ class Sockets:
         """Handle a poll result other than plain input."""
         if connection.connecting:
             if not event & select.EPOLLOUT:
-                return  # told of a closed socket that had this number: every end of connecting is writable
+                return  # an event of a closed socket with this number: every end of connecting is writable
             error = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error or event & _BROKEN:
                 self.unreachable(connection, error or errno.ECONNREFUSED)
@@ -172,7 +172,7 @@ class Sockets:
             connection.careful = not framing.streams
 
     def complete(self, connection: Connection) -> None:
-        """Finish a whole answer: free the connection and let the user go on."""
+        """Finish a whole answer: free the connection and let the user continue."""
         request, framing = connection.request, connection.framing
         assert request is not None
         answer = framing.answer
@@ -186,7 +186,7 @@ class Sockets:
         self.over(ended)
 
     def fail(self, connection: Connection, failure: Failure, message: str) -> None:
-        """Fail the answer: close the connection and let the user go on."""
+        """Fail the answer: close the connection and let the user continue."""
         request = connection.request
         assert request is not None
         answer = connection.framing.answer

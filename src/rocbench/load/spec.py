@@ -116,8 +116,8 @@ class Trace:
     path: str
     speed: float = 1.0
     unit: Literal["s", "ms"] | None = None
-    """Unit of a bare `timestamp`; None derives it from the file's format, and refuses a file that does not
-    tell it."""
+    """Unit of a bare `timestamp`; None derives it from the file's format, and refuses a file whose
+    format does not define it."""
     skip_bad: bool = False
     """Skip unusable lines and report their number; else an unusable line ends the load."""
 

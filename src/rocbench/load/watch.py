@@ -10,10 +10,11 @@ from typing import Literal
 from rocbench.errors import LoadFault
 from rocbench.load.clock import StepWatch
 from rocbench.load.control import UNSET, Command, Control, Count, Head
+from rocbench.load.hosts import HostsCrew
 from rocbench.load.pulse import Pulse
 from rocbench.load.spec import LoadSpec, Progress
 from rocbench.load.window import LoadCounts, WindowRule
-from rocbench.load.workerpool import Crew
+from rocbench.load.workerpool import WorkerPool
 from rocbench.records import Window
 
 PhaseName = Literal["connect", "warm-up", "measure", "tail", "drain"]
@@ -33,7 +34,7 @@ class Watch:
         self,
         spec: LoadSpec,
         control: Control,
-        pool: Crew,
+        pool: WorkerPool | HostsCrew,
         on_progress: Callable[[Progress], None] | None,
         stop: threading.Event | None,
         ahead_ns: int = AHEAD_NS,
@@ -65,7 +66,7 @@ class Watch:
         interrupted = False
         while True:
             try:
-                if self._stopped() and not interrupted:
+                if self.stop is not None and self.stop.is_set() and not interrupted:
                     interrupted = True
                     self._interrupt("interrupted")
                 if self.pool.done:
@@ -106,7 +107,7 @@ class Watch:
         self.cells[Head.GO_NS] = go
         if self.rule.counted:
             self.cells[Head.START_NS] = go
-        self._command(Command.RUN)
+        self.cells[Head.COMMAND] = Command.RUN
         self._enter("measure" if self.rule.counted else "warm-up", go)
 
     def _follow_rule(self, now_s: float) -> None:
@@ -122,7 +123,7 @@ class Watch:
             case "tail":
                 self._enter("tail", self._announce(Head.END_NS, rule.end_s))
             case "drain":
-                self._command(Command.DRAIN)
+                self.cells[Head.COMMAND] = Command.DRAIN
                 self._enter("drain", self._go_ns + round(now_s * 1e9))
             case "over":
                 self._cut(now_s, counts.outstanding or 0)
@@ -166,7 +167,7 @@ class Watch:
                 f"the drain reached its limit after {now_s - self.rule.drain_s:.3g} s: "
                 f"{outstanding} requests of the window did not end (`unfinished`)"
             )
-        self._command(Command.ABORT)
+        self.cells[Head.COMMAND] = Command.ABORT
 
     def _interrupt(self, ended_by: str) -> None:
         """End the load now, and keep the measurements."""
@@ -177,16 +178,10 @@ class Watch:
             self.rule.ended_by = ended_by
         elif self.phase == "tail":
             self.rule.notes.append(f"{ended_by} in the tail: the window's running requests were cut")
-        self._command(Command.ABORT)
+        self.cells[Head.COMMAND] = Command.ABORT
         self._enter("drain", time.time_ns())
 
     # --- observations
-
-    def _stopped(self) -> bool:
-        return self.stop is not None and self.stop.is_set()
-
-    def _command(self, command: Command) -> None:
-        self.cells[Head.COMMAND] = command
 
     def _enter(self, phase: PhaseName, now: int) -> None:
         self.phase, self.phase_since_ns = phase, now

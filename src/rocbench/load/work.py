@@ -136,7 +136,7 @@ class Work:
             self.counters[Count.BEGUN] += 1
 
     def may_resend(self, request: Request) -> bool:
-        """Return whether to resend a request lost on a kept connection, without a byte of its answer."""
+        """True if a request that was lost on a kept connection, before a byte of its answer, may be sent again."""
         return request.resent is None and realtime_ns() - request.sent_ns < RESEND_WITHIN_NS
 
     def resend(self, request: Request, how: Resend) -> None:

@@ -95,19 +95,6 @@ class Crew(ABC):
     def end(self) -> None:
         """End the workers that run."""
 
-    @property
-    @abstractmethod
-    def done(self) -> bool:
-        """True if all reports have arrived."""
-
-    @abstractmethod
-    def check(self) -> None:
-        """Raise an error that a worker reported, or LoadFault for a worker or host that is gone."""
-
-    @abstractmethod
-    def reports(self) -> list[WorkerReport]:
-        """All workers' reports in the driver's clock, once `done`."""
-
     def __enter__(self) -> Self:
         try:
             self.start()

@@ -66,7 +66,7 @@ def test_vllm_bench_result_becomes_a_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "void"),
+    ("result", "void"),
     [
         ({"median_tpot_ms": 0.0}, True),
         ({"median_e2el_ms": 880.0}, True),
@@ -74,15 +74,15 @@ def test_vllm_bench_result_becomes_a_row() -> None:
         ({"median_tpot_ms": 0.0, "total_output_tokens": 100}, False),  # answers of one token
     ],
 )
-def test_a_result_whose_answers_came_in_one_piece_is_void(told: dict[str, float], void: bool) -> None:
+def test_a_result_whose_answers_came_in_one_piece_is_void(result: dict[str, float], void: bool) -> None:
     """A TPOT of 0, or a TTFT that is the E2EL, contradicts answers of 512 tokens."""
-    row = complete(importing.checked(importing.from_vllm_bench(VLLM_BENCH | told, "x.json"), "x.json"))
+    row = complete(importing.checked(importing.from_vllm_bench(VLLM_BENCH | result, "x.json"), "x.json"))
 
     assert ("not_streamed" in row["reasons"].split(";")) == void
 
 
 @pytest.mark.parametrize(
-    ("told", "failed"),
+    ("result", "failed"),
     [
         ({"failed": None, "completed": 70}, 30),
         ({"failed": 0, "completed": 70}, 30),
@@ -95,9 +95,9 @@ def test_a_result_whose_answers_came_in_one_piece_is_void(told: dict[str, float]
         ({"failed": None, "completed": None}, None),
     ],
 )
-def test_what_was_sent_and_did_not_complete_failed(told: dict[str, Any], failed: int | None) -> None:
+def test_what_was_sent_and_did_not_complete_failed(result: dict[str, Any], failed: int | None) -> None:
     """Results of any version tell their failed requests, or the row says that its error rate is not known."""
-    data = {key: value for key, value in (VLLM_BENCH | told).items() if value is not None}
+    data = {key: value for key, value in (VLLM_BENCH | result).items() if value is not None}
     row = complete(importing.checked(importing.from_vllm_bench(data, "x.json"), "x.json"))
 
     assert row.get("failed") == failed
@@ -160,13 +160,13 @@ def test_import_command_writes_a_run_folder(tmp_path: Path) -> None:
 
 def test_a_column_of_anothers_decides_no_check() -> None:
     """Though it has the name of something that only a run's conductor knows."""
-    told = {"output_throughput": 100, "server_failed": "no", "platform": 7}
+    extra = {"output_throughput": 100, "server_failed": "no", "platform": 7}
 
-    assert complete(told)["reasons"] == complete({"output_throughput": 100})["reasons"]
+    assert complete(extra)["reasons"] == complete({"output_throughput": 100})["reasons"]
 
 
 def test_a_column_of_anothers_may_hold_numbers_here_and_words_there(tmp_path: Path) -> None:
-    """It is kept as text; truths beside numbers too."""
+    """It is kept as text; also booleans next to numbers."""
     for name, mine in (("a", "7,True"), ("b", "seven,2.5")):
         (tmp_path / f"{name}.csv").write_text(f"output_throughput,mine,also\n5,{mine}\n")
     files = [str(tmp_path / f"{name}.csv") for name in "ab"]
@@ -190,14 +190,14 @@ def test_no_row_replaces_another() -> None:
 def test_speculation_is_counted_by_steps() -> None:
     """An honest speculative row is not above the limit: several tokens come from one step."""
     fast = VLLM_BENCH | {"max_concurrency": 1, "output_throughput": 165.0, "total_token_throughput": 800.0}
-    told = complete(importing.from_vllm_bench(fast | {"spec_decode_acceptance_length": 2.9}, "x.json"))
-    untold = complete(importing.from_vllm_bench(fast, "x.json"))
+    reported = complete(importing.from_vllm_bench(fast | {"spec_decode_acceptance_length": 2.9}, "x.json"))
+    unreported = complete(importing.from_vllm_bench(fast, "x.json"))
 
-    assert told["roofline_share"] < 1 < untold["roofline_share"]
+    assert reported["roofline_share"] < 1 < unreported["roofline_share"]
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("x.csv", "model,output_throughput\n", "holds no row"),
         ("x.csv", "foo,bar\n1,2\n", "the row has no result"),
@@ -228,14 +228,14 @@ def test_speculation_is_counted_by_steps() -> None:
         ("x.json", json.dumps(VLLM_BENCH | {"mean_ttft_ms": {"a": 1}}), "`mean_ttft_ms`"),
     ],
 )
-def test_odd_files_end_in_one_message(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_odd_files_end_in_one_message(tmp_path: Path, name: str, text: str, message: str) -> None:
     """Junk is an input error that names the file, the row and the column; nothing is left behind."""
     path = tmp_path / name
     path.write_text(text)
     result = CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "out")])
 
     assert isinstance(result.exception, InputError)
-    assert said in result.exception.text()
+    assert message in result.exception.text()
     assert str(path) in result.exception.text()
     assert not (tmp_path / "out").exists()
 
@@ -250,7 +250,7 @@ def test_appended_results_are_one_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("figures", "said"),
+    ("figures", "message"),
     [
         ({"output_throughput": 34_050}, "34,050 output tokens/s of at most 26,042 (compute)"),
         ({"output_throughput": 1_000, "concurrency": 4}, "1,000 output tokens/s of at most 476 (latency)"),
@@ -258,18 +258,18 @@ def test_appended_results_are_one_a_line(tmp_path: Path) -> None:
         ({"median_tpot_ms": 2.0}, "TPOT of 2.00 ms; a single user waits at least 8.41 ms"),
     ],
 )
-def test_what_needs_no_lengths_is_checked_without_them(figures: dict[str, float], said: str) -> None:
+def test_what_needs_no_lengths_is_checked_without_them(figures: dict[str, float], message: str) -> None:
     """Every token passes all matrices, and every step reads all weights, however long requests are."""
     row = complete({"model": "llama-3.1-405b"} | figures)
 
     assert row["valid"] is False
     assert "above_hardware_limit" in row["reasons"].split(";")
-    assert said in row["limit"]
+    assert message in row["limit"]
     assert row["roofline_output_throughput"] <= 26_042
 
 
 def test_a_tpot_that_can_be_or_is_absent_voids_nothing() -> None:
-    """`vllm bench serve` writes 0 where no request had two tokens."""
+    """`vllm bench serve` writes 0 if no request had two tokens."""
     for tpot in (9.0, 0.0):
         assert complete({"median_tpot_ms": tpot, "output_throughput": 100})["valid"] is None
 
@@ -291,7 +291,7 @@ def imported(tmp_path: Path, text: str, *argv: str) -> Any:
 
 
 def test_a_row_s_own_model_goes_before_the_option(tmp_path: Path) -> None:
-    """--model is for rows that name no known one; names count in any case, and one without a profile is told."""
+    """--model is for rows that name no known one; names are case-insensitive, and one without a profile is reported."""
     text = "model,output_throughput\nLlama-3.1-405B,9\nlama-3.1-405b,8\n,7\n"
     result = imported(tmp_path, text, "--model", "qwen3-235b")
     models = RunFolder.open(tmp_path / "out").cells().set_index("output_throughput")["model"]
@@ -304,7 +304,7 @@ def test_a_row_s_own_model_goes_before_the_option(tmp_path: Path) -> None:
 
 
 def test_a_model_option_without_a_profile_is_refused(tmp_path: Path) -> None:
-    """With the names that there are."""
+    """The message lists the known names."""
     result = imported(tmp_path, "output_throughput\n7\n", "--model", "nosuch")
 
     assert isinstance(result.exception, InputError)

@@ -29,7 +29,7 @@ def test_no_spread_no_interval(values):
 
 
 def test_repeats_end_when_the_interval_is_narrow():
-    """At least three repeats, and the half-width within the wanted share."""
+    """At least three repeats, and the half-width within the requested share."""
     assert stats.narrow_enough([100, 100.5, 99.5], 0.02)
     assert not stats.narrow_enough([100, 110, 90], 0.02)
     assert not stats.narrow_enough([100, 100], 0.02)
@@ -38,10 +38,10 @@ def test_repeats_end_when_the_interval_is_narrow():
 def test_bca_agrees_with_scipy():
     """The bootstrap interval of a mean is scipy's, up to resampling noise."""
     x = np.random.default_rng(1).lognormal(0, 0.5, 40)
-    ours = stats.bca_interval(x, resamples=20_000, seed=3)
-    theirs = st.bootstrap((x,), np.mean, n_resamples=20_000, method="BCa", rng=4).confidence_interval
-    assert ours.low == pytest.approx(theirs.low, rel=0.01)
-    assert ours.high == pytest.approx(theirs.high, rel=0.01)
+    own = stats.bca_interval(x, resamples=20_000, seed=3)
+    scipy = st.bootstrap((x,), np.mean, n_resamples=20_000, method="BCa", rng=4).confidence_interval
+    assert own.low == pytest.approx(scipy.low, rel=0.01)
+    assert own.high == pytest.approx(scipy.high, rel=0.01)
 
 
 def test_bca_is_seeded():
@@ -54,9 +54,9 @@ def test_bca_is_seeded():
 def test_welch_is_scipys():
     """Difference, interval and p are those of scipy's unequal-variance t test."""
     a, b = [10.1, 9.9, 10.2, 10.0], [10.9, 11.4, 10.2, 11.8, 11.0]
-    ours, theirs = stats.welch(a, b), st.ttest_ind(b, a, equal_var=False)
-    assert ours.p == pytest.approx(theirs.pvalue)
-    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval()))
+    own, scipy = stats.welch(a, b), st.ttest_ind(b, a, equal_var=False)
+    assert own.p == pytest.approx(scipy.pvalue)
+    assert (own.low, own.high) == pytest.approx(tuple(scipy.confidence_interval()))
 
 
 def test_arms_without_spread_differ_for_certain_or_not():
@@ -87,7 +87,7 @@ def test_no_relative_effect_without_a_base_or_repeats(base, values, method):
 
 @pytest.mark.parametrize("method", ["welch", "bootstrap"])
 def test_a_figure_of_zero_is_a_total_loss(method):
-    """All of it lost is told; one of several is noise that cannot be."""
+    """A total loss is significant; one zero among several values is not."""
     lost = stats.relative_effect([100, 101, 99], [0, 0, 0], method=method)
     assert (lost.estimate, lost.p < 0.01, lost.high < -0.9) == (-1.0, True, True)
     assert stats.relative_effect([100, 101, 99], [100, 0, 101], method=method).p > 0.05
@@ -178,7 +178,7 @@ def test_needed_n_is_cohens():
 
 @pytest.mark.parametrize(("q", "n"), [(99, 368), (95, 72), (90, 36), (50, 6)])
 def test_least_samples_of_a_percentile(q, n):
-    """The least n whose largest value lies above the percentile often enough."""
+    """The minimum n whose largest value is above the percentile often enough."""
     assert stats.min_samples(q) == n
 
 

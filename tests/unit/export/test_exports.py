@@ -1,4 +1,4 @@
-"""Names, units and figures of each format; what has no equivalent is not there."""
+"""Names, units and figures of each format; keys without an equivalent are absent."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ def test_the_inferencex_row_is_what_its_script_makes(source):
     """Their rules on our vllm-bench JSON give the same latencies, in seconds, and the same interactivity."""
     row = {field.name: field.value(source) for field in inferencex.FIELDS if field.value(source) is not None}
     raw = vllm_bench.result(source)
-    theirs = {}
+    expected = {}
     for key, value in raw.items():
         if key.endswith("_ms"):
-            theirs[key.replace("_ms", "")] = float(value) / 1000.0
+            expected[key.replace("_ms", "")] = float(value) / 1000.0
             if "tpot" in key and not key.startswith("std"):
-                theirs[key.replace("_ms", "").replace("tpot", "intvty")] = 1000.0 / float(value)
-    assert {key: row[key] for key in theirs} == pytest.approx(theirs)
-    assert set(row) == INFERENCEX_KEYS | set(theirs)
+                expected[key.replace("_ms", "").replace("tpot", "intvty")] = 1000.0 / float(value)
+    assert {key: row[key] for key in expected} == pytest.approx(expected)
+    assert set(row) == INFERENCEX_KEYS | set(expected)
     assert row["tput_per_gpu"] == pytest.approx(raw["total_token_throughput"] / 8)
     assert row["input_tput_per_gpu"] == pytest.approx(row["tput_per_gpu"] - row["output_tput_per_gpu"])
     assert row["joules_per_output_token"] * raw["total_output_tokens"] == pytest.approx(
@@ -177,9 +177,9 @@ def test_csv_long_has_one_line_a_figure(run):
     units = {column.name: column.unit for column in columns.CELLS}
     assert all(units[line["metric"]] == line["unit"] for line in lines)
     assert all(float(line["value"]) is not None for line in lines)
-    mine = [line for line in lines if line["metric"] == "output_throughput"]
-    assert len(mine) == 8
-    assert {line["better"] for line in mine} == {"higher"}
+    lines_of_metric = [line for line in lines if line["metric"] == "output_throughput"]
+    assert len(lines_of_metric) == 8
+    assert {line["better"] for line in lines_of_metric} == {"higher"}
 
 
 def test_jsonl_has_one_object_a_row(run):
@@ -201,7 +201,7 @@ def test_invalid_rows_leave_only_where_the_format_says_so(run, tmp_path, name):
 
 
 def test_rows_that_a_format_has_no_place_for_are_counted(tmp_path):
-    """What is said to be written is what is in the file; the others are told with the reason."""
+    """The reported files and rows are those written; the others are counted by reason."""
     folder = RunFolder.create(tmp_path / "r")
     for level, users, rate in (("c1", 1, None), ("r2", None, 2.0)):
         row = {
@@ -227,7 +227,7 @@ def test_a_prediction_is_never_called_simulated(source):
 
 
 def test_an_unknown_format_is_bad_input(run, tmp_path):
-    """The formats there are, are named."""
+    """The message lists the formats."""
     with pytest.raises(InputError, match="inferencex"):
         write.export(run, "xml", tmp_path)
 

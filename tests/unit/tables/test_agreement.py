@@ -46,7 +46,7 @@ def server(rows, late_s=0.0, names=(TTFT, E2EL, TPOT)):
 
 
 def test_means_are_of_the_same_requests():
-    """Between two readings inside the window, both sides' means are of the requests that fall there."""
+    """Between two readings inside the window, both means cover the same requests."""
     rows = load()
     row = matched(rows, server(rows, 0.001), WINDOW)
     assert row["matched_requests"] == 70  # readings at 2 and 9 s
@@ -78,7 +78,7 @@ def test_failed_requests_count_where_the_server_counts_them():
     samples = server(rows)
     row = matched(rows, samples, WINDOW)
     assert row["matched_ttft_ms"] == pytest.approx(30)
-    assert row["matched_e2el_ms"] is None  # the server told of a tenth more
+    assert row["matched_e2el_ms"] is None  # the server counted a tenth more
     assert row["matched_tpot_ms"] is None
     rows["failure"][::10] = FAILURES.index(Failure.EARLY_STOP)
     assert matched(rows, samples, WINDOW)["matched_e2el_ms"] == pytest.approx(120)
@@ -96,7 +96,7 @@ def test_an_answer_of_one_token_has_no_tpot():
 @pytest.mark.parametrize("name", ["inter_token_latency_seconds", "time_per_output_token_seconds"])
 @pytest.mark.parametrize(("gap_ms", "mine_ms"), [(6, 6), (18, 18), (24, 20.77), (12, 12), (3, 6)])
 def test_gaps_of_steps_lie_between_tokens_and_chunks(name, gap_ms, mine_ms):
-    """A step may give several tokens: what the server calls a gap is no less than ours of tokens, no more than of chunks."""
+    """A step may give several tokens: the server's gap is between the client's time per token and its time per chunk."""
     rows = load(tokens=55)
     rows["chunks"] = 1 + round(54 * 6 / 20.77)  # of 3.5 tokens each
     samples = server(rows, names=(TTFT,))

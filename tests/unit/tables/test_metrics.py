@@ -131,7 +131,7 @@ def test_open_loop_has_latency_from_the_intended_time():
 
 
 def test_closed_loop_has_no_lateness():
-    """Users wait for their answers: there is no plan to be late for."""
+    """Users wait for their answers: without a schedule nothing is late."""
     row = metrics.summarise(load([answered(1, 100, 20, 11)]), gpus=8)
     assert row["mean_lateness_ms"] is None
     assert row["median_ttft_intended_ms"] is None
@@ -154,7 +154,7 @@ def test_lengths_asked_and_had():
 
 
 def test_unknown_image_tokens_leave_the_text_unknown():
-    """With images whose tokens nobody counted, the prompt's text length is absent."""
+    """With images of unknown token count, the prompt's text length is absent."""
     vision = answered(1, 100, 20, 11, images=1)
     row = metrics.summarise(load([vision]), gpus=8)
     assert row["isl_had"] is None
@@ -183,7 +183,7 @@ def test_gaps_weigh_by_tokens_and_say_how_many_were_zero():
 
 
 def test_drift_has_an_interval():
-    """A second half 10 % faster is a drift whose interval leaves zero out; three seconds tell nothing."""
+    """A second half 10 % faster is a drift whose interval leaves zero out; three seconds have no drift."""
     seconds = np.array([1000, 1002, 998, 1001, 999] * 2 + [1100, 1102, 1098, 1101, 1099] * 2)
     row = metrics.summarise(load([], tokens_per_second=seconds), gpus=8)
     assert row["drift"] == pytest.approx(100 / 1050)
@@ -220,7 +220,7 @@ def test_every_summary_column_is_documented():
 
 
 def test_what_failed_requests_were_told_most_often():
-    """Numbers and ids aside, the most frequent words stand in the row in one line, with their count."""
+    """The row has the most frequent error on one line with its count, ignoring numbers and ids."""
     bad = FAILURES.index(Failure.HTTP_STATUS)
     rows = [request(request_id=i, sent_ns=i, end_ns=i + 1, failure=bad) for i in range(1, 5)]
     errors = {
@@ -241,18 +241,18 @@ def test_what_failed_requests_were_told_most_often():
 
 def test_tokens_that_nobody_counted_have_no_throughput():
     """Where answers tell no counts, output tokens/s is absent and not zero; one in two hundred leaves it."""
-    told, untold = answered(1, 30, 6, 16), answered(2, 30, 6, 16)
-    untold["output_tokens"] = NONE
-    row = metrics.summarise(load([told, untold], output_tokens_in_window=16), gpus=8)
+    counted, uncounted = answered(1, 30, 6, 16), answered(2, 30, 6, 16)
+    uncounted["output_tokens"] = NONE
+    row = metrics.summarise(load([counted, uncounted], output_tokens_in_window=16), gpus=8)
     assert [
         row[name] for name in ("output_throughput", "total_token_throughput", "output_throughput_per_gpu")
     ] == [None] * 3
     assert row["drift"] is None
     assert row["request_throughput"] is not None
-    failed = untold.copy()
+    failed = uncounted.copy()
     failed["failure"] = FAILURES.index(Failure.TRUNCATED)
     assert metrics.summarise(load([failed]), gpus=8)["output_throughput"] is None
-    row = metrics.summarise(load([told] * 199 + [untold], output_tokens_in_window=3184), gpus=8)
+    row = metrics.summarise(load([counted] * 199 + [uncounted], output_tokens_in_window=3184), gpus=8)
     assert row["output_throughput"] == pytest.approx(318.4)
 
 

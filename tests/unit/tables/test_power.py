@@ -45,7 +45,7 @@ def test_without_accumulator_the_integral_stands():
 
 
 def test_one_gpu_without_readings_leaves_the_sum_absent():
-    """Half a node is no node: a sum over GPUs needs all of them."""
+    """A sum over GPUs needs all of them."""
     samples = readings(gpus=1) + [GpuSample(at_ns=s * S + S // 2, gpu=1) for s in range(-2, 13)]
     row = window_columns(samples, 0, 10 * S, 5000)
     assert row["energy_j"] is None

@@ -125,7 +125,7 @@ def test_a_number_is_a_number(value, read):
 
 
 def test_many_rows():
-    """Figures that are there, codes of any row, and rows that are not invalid."""
+    """Figures that are present, codes of any row, and rows that are not invalid."""
     rows = [ROW, Row({"valid": None, "reasons": "a;littles_law"}), Row({"valid": True, "median_ttft_ms": 1})]
     assert figures(rows, "median_ttft_ms") == [12.5, 1.0]
     assert listed(rows) == ["littles_law", "few_samples_p99", "a"]

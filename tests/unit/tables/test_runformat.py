@@ -44,7 +44,7 @@ def test_what_can_be_understood_is(changed, read):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"output_throughput": "x"}, "`output_throughput` is 'x', it must be a number"),
         ({"output_throughput": True}, "must be a number"),
@@ -69,11 +69,11 @@ def test_what_can_be_understood_is(changed, read):
         ({"repeat": "x"}, "`repeat`"),
     ],
 )
-def test_a_row_that_cannot_be_read_names_its_column(changed, told):
-    """And shows the beginning of what stands there."""
+def test_a_row_that_cannot_be_read_names_its_column(changed, message):
+    """The message shows the beginning of the value."""
     with pytest.raises(runformat.Mismatch) as error:
         runformat.row(ROW | changed)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert len(str(error.value)) < 200
 
 
@@ -103,7 +103,7 @@ def test_the_columns_of_load_hosts_are_lists():
 
 
 @pytest.mark.parametrize(
-    ("plan", "told"),
+    ("plan", "message"),
     [
         ([], "it is [], it must be an object"),
         ({"servers": {}}, "servers is {}, it must be a list"),
@@ -113,11 +113,11 @@ def test_the_columns_of_load_hosts_are_lists():
         ({"sweep": {"saturation_gain": True}}, "sweep.saturation_gain is true"),
     ],
 )
-def test_a_plan_of_another_shape_names_its_place(plan, told):
+def test_a_plan_of_another_shape_names_its_place(plan, message):
     """As a path of names and numbers."""
     with pytest.raises(runformat.Mismatch) as error:
         runformat.check(plan, runformat.PLAN)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_what_is_absent_or_new_fits():
@@ -129,7 +129,7 @@ TIMELINE = {"cell_id": ["c"], "repeat": [1], "discarded": [False], "second": [0]
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"second": ["x"]}, "column second holds string"),
         ({"cell_id": [1]}, "column cell_id holds int64"),
@@ -137,10 +137,10 @@ TIMELINE = {"cell_id": ["c"], "repeat": [1], "discarded": [False], "second": [0]
         ({"output_tokens": [[1]]}, "column output_tokens holds list"),
     ],
 )
-def test_a_table_of_other_types_is_named(changed, told):
-    """Absent throughout is no other type, and what is not documented may be anything."""
+def test_a_table_of_other_types_is_named(changed, message):
+    """A column may be absent throughout; undocumented columns may have any type."""
     runformat.check_table("timeline", pa.table(TIMELINE | {"second": [None], "new": ["x"]}).schema)
-    with pytest.raises(runformat.Mismatch, match=told):
+    with pytest.raises(runformat.Mismatch, match=message):
         runformat.check_table("timeline", pa.table(TIMELINE | changed).schema)
 
 

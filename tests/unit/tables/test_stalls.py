@@ -53,8 +53,8 @@ def test_five_seconds_of_stall_a_minute_are_told():
     assert row["longest_silence_ms"] == pytest.approx(5000, rel=0.01)
     assert row["stalled_share"] == pytest.approx(5 / 60, rel=0.01)
     assert 4000 < row["p99_ttft_by_clock_ms"] < 5000
-    told = judge(Evidence(load_shape="closed", p99_ttft_ms=40.0, client_longest_pause_ms=5.0, **only(row)))
-    assert {"server_stalled", "coordinated_omission"} <= set(told.reasons)
+    verdict = judge(Evidence(load_shape="closed", p99_ttft_ms=40.0, client_longest_pause_ms=5.0, **only(row)))
+    assert {"server_stalled", "coordinated_omission"} <= set(verdict.reasons)
 
 
 def only(row):

@@ -272,13 +272,13 @@ def test_text_prompts_may_carry_a_template():
 
 
 def test_failed_requests_excuse_unseen_tokens():
-    """Tokens that failed requests may have had do not make the counters disagree."""
+    """Tokens that failed requests may have received do not make the counters disagree."""
     some = replace(SOUND, completed=1990, failed=10, client_unsure_tokens=12_000)
     assert judge(replace(some, server_output_tokens=510_000)).valid is True
 
 
 def test_a_pause_that_costs_users_is_the_clients():
-    """Users missing and a worker that slept: the client is named beside the missing users."""
+    """Users missing and a worker that paused: the client is named as well as the missing users."""
     verdict = judge(replace(SOUND, achieved_concurrency=90, client_longest_pause_ms=80))
     assert verdict.reasons[:2] == ("concurrency_not_delivered", "client_saturated")
 
@@ -300,7 +300,7 @@ def test_open_loop_needs_no_concurrency():
     ttft_ms=st.floats(5, 5000),
 )
 def test_late_sends_void_what_their_lateness_changed(late, lateness_ms, rate, ttft_ms):
-    """Of 2,000 sends some are late: the row is void when they are many and their mean lateness is no small thing."""
+    """Of 2,000 sends some are late: the row is void when they are many and their mean lateness is large."""
     mean = late * lateness_ms / 2000
     row = replace(
         SOUND,
@@ -312,7 +312,7 @@ def test_late_sends_void_what_their_lateness_changed(late, lateness_ms, rate, tt
 
 
 def test_one_first_arrival_just_late_voids_no_trace():
-    """A trace of 20 lines, 100 ms apart, whose first was sent 10.6 ms late measured what it was to measure."""
+    """A trace of 20 lines, 100 ms apart, whose first was sent 10.6 ms late is valid."""
     trace = OPEN | {"load_shape": "trace", "late_sends": 1, "mean_lateness_ms": 0.6, "arrival_rate": 10.0}
     assert "late_sends" not in judge(replace(SOUND, completed=20, **trace)).reasons
 
@@ -368,7 +368,7 @@ def test_one_request_of_a_user_may_be_cut_off():
 
 
 def test_a_row_of_a_table_is_evidence():
-    """Cells columns become evidence by name; NaN and None are absent, other columns are ignored."""
+    """Columns become evidence by name; NaN and None are absent, other columns are ignored."""
     row = {
         "concurrency": 64,
         "achieved_concurrency": float("nan"),
@@ -428,7 +428,7 @@ def test_a_prediction_has_no_client():
 
 
 @pytest.mark.parametrize(
-    ("share", "more", "told"),
+    ("share", "more", "expected"),
     [
         (0.099, {}, False),
         (0.101, {}, True),
@@ -439,13 +439,13 @@ def test_a_prediction_has_no_client():
         (0.9, {"simulated": True}, True),
     ],
 )
-def test_starved_server(share, more, told):
+def test_starved_server(share, more, expected):
     """Voids above 10 %; unknown where nothing was read, which holds no row back; a simulated one by what came late."""
     verdict = judge(replace(SOUND, server_cpu_wait_share=share, **more))
 
-    assert ("server_starved" in verdict.reasons) is bool(told)
-    assert ("server_starved" in verdict.unknown) is (told is None)
-    if told is None:
+    assert ("server_starved" in verdict.reasons) is bool(expected)
+    assert ("server_starved" in verdict.unknown) is (expected is None)
+    if expected is None:
         assert verdict.valid is True
 
 

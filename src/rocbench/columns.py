@@ -244,7 +244,7 @@ node                        text               host name of the server's node; i
 moved                       text               nodes that died or refused before this cell was measured on another
 server_id                   text               folder under servers/
 axes                        json               JSON of the cell's values of the matrix axes and factors
-failure_message             text               reason why the cell was not measured: the server's failure, or its own words of refusal
+failure_message             text               reason why the cell was not measured: the server's failure, or its answer that refused the cell
 common_error                text               most frequent error of failed requests in the window (else in the load), on one line
 common_error_count          requests           requests with that error, ignoring numbers and ids
 serve_args                  json               JSON of the server's flags

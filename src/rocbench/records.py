@@ -128,6 +128,20 @@ def completed(rows: RequestArray) -> BoolArray:
     return mask
 
 
+def in_flight_spans(
+    sent_ns: Int64Array, end_ns: Int64Array, start_ns: int, stop_ns: int
+) -> tuple[Int64Array, Int64Array]:
+    """Begin and end of each request's time in flight within [start, stop), of those that have any.
+
+    A request without an end (NONE) stays in flight; one never sent (NONE) is never in flight.
+    """
+    sent, ended = sent_ns[sent_ns != NONE], end_ns[sent_ns != NONE]
+    begin = np.clip(sent, start_ns, stop_ns)
+    end = np.clip(np.where(ended == NONE, stop_ns, ended), start_ns, stop_ns)
+    inside = end > begin
+    return begin[inside], end[inside]
+
+
 @dataclass(slots=True)
 class Histogram:
     """Counts on a logarithmic grid from 1 us to 10,000 s, relative width 0.1 %; values under 1 us in bin 0.

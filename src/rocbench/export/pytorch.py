@@ -66,18 +66,17 @@ def files(sources: Iterable[Source]) -> dict[str, Any]:
 
 def _records(repeats: list[Source]) -> Iterable[dict[str, Any]]:
     first = repeats[0]
-    nested = {f.name: f.value(first) for f in FIELDS}
-    benchmark = {
-        "name": nested["benchmark.name"],
-        "mode": nested["benchmark.mode"],
-        "dtype": nested["benchmark.dtype"],
-        "extra_info": {"args": nested["benchmark.extra_info.args"]},
-    }
-    model = {"name": nested["model.name"], "type": nested["model.type"], "backend": nested["model.backend"]}
+    parts: dict[str, Any] = {}
+    for field in FIELDS:
+        part = parts
+        *path, name = field.name.split(".")
+        for key in path:
+            part = part.setdefault(key, {})
+        part[name] = field.value(first)
     extra = record(vllm_bench.METADATA, first)
     extra.pop("run_number", None)
     for field in METRICS:
         values = [value for source in repeats if (value := field.value(source)) is not None]
         if values:
             metric = {"name": field.name, "benchmark_values": values, "extra_info": extra}
-            yield {"benchmark": benchmark, "model": model, "metric": metric}
+            yield parts | {"metric": metric}

@@ -49,6 +49,7 @@ from rocbench.records import (
     Resend,
     Window,
     completed,
+    in_flight_spans,
 )
 from rocbench.tables import backlog, request_rate, stalls
 from rocbench.units import one_line
@@ -177,16 +178,9 @@ def _throughput(result: LoadResult, gpus: int | None, *, counted: bool) -> Value
 def in_flight(sent_ns: Int64Array, end_ns: Int64Array, window: Window) -> tuple[float, int]:
     """Time-weighted mean and peak of requests in flight inside the window, exact from events.
 
-    mean = sum of each request's overlap with the window / window. A request without an end (NONE) stays in flight;
-    one never sent (NONE) is never in flight. At one instant, ends count before starts.
+    mean = sum of each request's overlap with the window / window. At one instant, ends count before starts.
     """
-    sent = sent_ns != NONE
-    start = np.clip(sent_ns[sent], window.start_ns, window.end_ns)
-    stop = np.where(
-        end_ns[sent] == NONE, window.end_ns, np.clip(end_ns[sent], window.start_ns, window.end_ns)
-    )
-    inside = stop > start
-    start, stop = start[inside], stop[inside]
+    start, stop = in_flight_spans(sent_ns, end_ns, window.start_ns, window.end_ns)
     if not len(start):
         return 0.0, 0
     mean = float((stop - start).sum()) / (window.end_ns - window.start_ns)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench.column import Values
-from rocbench.records import NONE, BoolArray, Int64Array, LoadResult, RequestArray
+from rocbench.records import NONE, BoolArray, Int64Array, LoadResult, RequestArray, in_flight_spans
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -63,11 +63,7 @@ def _limit_ms(rows: RequestArray, median_icl_ms: float) -> float | None:
 
 def _in_flight(silences: Int64Array, rows: RequestArray, start: int, end: int) -> Int64Array:
     """The parts of silences in which at least one request was in flight."""
-    sent = rows["sent_ns"] != NONE
-    begin = np.clip(rows["sent_ns"][sent], start, end)
-    stop = np.clip(np.where(rows["end_ns"][sent] == NONE, end, rows["end_ns"][sent]), start, end)
-    inside = stop > begin
-    begin, stop = begin[inside], stop[inside]
+    begin, stop = in_flight_spans(rows["sent_ns"], rows["end_ns"], start, end)
     if not len(begin) or not len(silences):
         return np.zeros((0, 2), dtype=np.int64)
     order = np.argsort(begin, kind="stable")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from rocbench.commands import planning
 from rocbench.predict import predicting
 from rocbench.study import folder, parts
-from rocbench.study.parts import Part
+from rocbench.study.parts import StudyPart
 
 STUDY = "mi325x-2603.10031"
 
@@ -43,7 +43,7 @@ class Cost:
         )
 
 
-def predict(part: Part) -> Cost:
+def predict(part: StudyPart) -> Cost:
     """Predict every run of a part."""
     began, requests, tokens, virtual_s, runs = time.process_time(), 0, 0, 0.0, 0
     for found in predicting.predictions(part.plan):

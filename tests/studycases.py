@@ -12,7 +12,7 @@ from rocbench.plan.expand import Overrides, Run
 from rocbench.predict import predicting
 from rocbench.study import folder, parts
 from rocbench.study.folder import StudyFolder
-from rocbench.study.parts import Part
+from rocbench.study.parts import StudyPart
 
 NAME = "mi325x-2603.10031"
 HEADLINES = {"replay": "total_token_throughput", "corrected": "output_throughput"}
@@ -26,12 +26,12 @@ def study() -> StudyFolder:
 
 
 @cache
-def all_parts(*, small: bool = False) -> tuple[Part, ...]:
+def all_parts(*, small: bool = False) -> tuple[StudyPart, ...]:
     """All its parts."""
     return tuple(parts.parts(study(), planning.sources, small=small))
 
 
-def part(id_: str) -> Part:
+def part(id_: str) -> StudyPart:
     """One of them."""
     return next(found for found in all_parts() if found.id == id_)
 

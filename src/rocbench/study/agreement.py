@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rocbench.plan.expand import Cell, Group, Plan
-from rocbench.study.schema import Curve, Tables
+from rocbench.study.schema import PublishedCurve, Tables
 from rocbench.tables.row import Row, figures
 
 
@@ -16,17 +16,15 @@ from rocbench.tables.row import Row, figures
 class Place:
     """The place of a published level in a plan."""
 
-    curve: Curve
-    users: int
     group: Group
     cell: Cell
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PredictedLevel:
     """One published level with its prediction. Tokens/s and seconds; None where not published."""
 
-    curve: Curve
+    curve: PublishedCurve
     users: int
     total: float
     predicted_total: float
@@ -48,14 +46,14 @@ class Line:
         return None if self.p99_s is None else self.predicted_p99_s / self.p99_s - 1
 
 
-def places(curve: Curve, plan: Plan) -> list[Place]:
+def places(curve: PublishedCurve, plan: Plan) -> list[Place]:
     """Return the cells of a plan that match a curve's levels, in its order.
 
     Raises:
         ValueError: a level has no cell.
     """
     cells = {
-        cell.level.concurrency: Place(curve, cell.level.concurrency or 0, group, cell)
+        cell.level.concurrency: Place(group, cell)
         for group in plan.groups
         if group.model == curve.model and _same_aiter(curve, group)
         for cell in group.cells
@@ -67,50 +65,43 @@ def places(curve: Curve, plan: Plan) -> list[Place]:
     return [cells[users] for users, *_ in curve.rows]
 
 
-def _same_aiter(curve: Curve, group: Group) -> bool:
+def _same_aiter(curve: PublishedCurve, group: Group) -> bool:
     if curve.aiter is None or group.resolution is None:
         return True
     return group.resolution.facts.aiter == (curve.aiter == "on")
 
 
-def lines(tables: Tables, plans: Mapping[str, Plan], rows: Iterable[Row]) -> list[Line]:
-    """Return every published level with the mean of its predicted repeats.
+def predicted_levels(tables: Tables, plans: Mapping[str, Plan], rows: Iterable[Row]) -> list[PredictedLevel]:
+    """Return every published level that was predicted, with the mean of its repeats.
 
     Args:
-        tables: the published ones.
+        tables: the published tables.
         plans: sweep name to the plan that was predicted.
-        rows: `cells` rows of all of them.
+        rows: `cells` rows of these plans.
     """
     by_cell: dict[str, list[Row]] = {}
     for row in rows:
-        if row.figure("total_token_throughput") is None:  # its server failed
-            continue
-        by_cell.setdefault(str(row["cell_id"]), []).append(row)
-    found = []
-    for curve in tables.curves:
-        if curve.sweep not in plans:
-            continue
-        for place, (_, total, output, p99_s) in zip(
+        if row.figure("total_token_throughput") is not None:  # the server of others failed
+            by_cell.setdefault(str(row["cell_id"]), []).append(row)
+    return [
+        PredictedLevel(
+            curve,
+            users,
+            total,
+            _mean(repeats, "total_token_throughput"),
+            output,
+            _mean(repeats, "output_throughput"),
+            p99_s,
+            _mean(repeats, "p99_e2el_ms") / 1e3,
+            _mean(repeats, "achieved_concurrency"),
+        )
+        for curve in tables.curves
+        if curve.sweep in plans
+        for place, (users, total, output, p99_s) in zip(
             places(curve, plans[curve.sweep]), curve.rows, strict=True
-        ):
-            mine = by_cell.get(place.cell.cell_id, [])
-            if mine:
-                found.append(_line(place, total, output, p99_s, mine))
-    return found
-
-
-def _line(place: Place, total: float, output: float | None, p99_s: float | None, rows: Sequence[Row]) -> Line:
-    return Line(
-        place.curve,
-        place.users,
-        total,
-        _mean(rows, "total_token_throughput"),
-        output,
-        _mean(rows, "output_throughput"),
-        p99_s,
-        _mean(rows, "p99_e2el_ms") / 1e3,
-        _mean(rows, "achieved_concurrency"),
-    )
+        )
+        if (repeats := by_cell.get(place.cell.cell_id))
+    ]
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:
@@ -119,32 +110,35 @@ def _mean(rows: Sequence[Row], name: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Errors of total tokens/s over some lines."""
+class ErrorSummary:
+    """Absolute errors of total tokens/s and p99 E2EL over some levels, as shares."""
 
     name: str
     levels: int
     median: float
-    largest: float
+    maximum: float
     p99_median: float | None
 
 
-def summaries(found: Sequence[Line]) -> list[Summary]:
+def summaries(levels: Sequence[PredictedLevel]) -> list[ErrorSummary]:
     """Return the errors of the fitted and of the held-out levels, by model and together."""
-    made = []
+    found = []
     for held_out, word in ((False, "fitted"), (True, "held out")):
-        mine = [line for line in found if line.curve.held_out == held_out and not line.curve.peak]
-        models = dict.fromkeys(line.curve.model for line in mine)
-        made += [summary(f"{word}, {model}", [x for x in mine if x.curve.model == model]) for model in models]
-        if mine:
-            made.append(summary(f"{word}, all", mine))
-    return made
+        group = [level for level in levels if level.curve.held_out == held_out and not level.curve.peak]
+        models = dict.fromkeys(level.curve.model for level in group)
+        found += [
+            summary(f"{word}, {model}", [level for level in group if level.curve.model == model])
+            for model in models
+        ]
+        if group:
+            found.append(summary(f"{word}, all", group))
+    return found
 
 
-def summary(name: str, found: Sequence[Line]) -> Summary:
+def summary(name: str, levels: Sequence[PredictedLevel]) -> ErrorSummary:
     """Return the median and the maximum of |error|."""
-    errors = [abs(line.error) for line in found]
-    p99 = [abs(error) for line in found if (error := line.p99_error) is not None]
-    return Summary(
-        name, len(found), statistics.median(errors), max(errors), statistics.median(p99) if p99 else None
+    errors = [abs(level.error) for level in levels]
+    p99 = [abs(error) for level in levels if (error := level.p99_error) is not None]
+    return ErrorSummary(
+        name, len(levels), statistics.median(errors), max(errors), statistics.median(p99) if p99 else None
     )

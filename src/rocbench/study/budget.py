@@ -1,4 +1,4 @@
-"""The questions of a study that fit into a budget of node time, in the order of what they decide. Pure."""
+"""The questions of a study that fit into a budget of node time, most decisive first. Pure."""
 
 from __future__ import annotations
 
@@ -7,57 +7,60 @@ from dataclasses import dataclass, replace
 
 from rocbench.plan.expand import Launch, Run
 from rocbench.study import hours
-from rocbench.study.hours import NodeOf, Time
-from rocbench.study.parts import Part, only
+from rocbench.study.hours import NodeOf, NodeTime
+from rocbench.study.parts import StudyPart, only
 from rocbench.study.schema import Question
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A question with its cost in addition to the questions before it."""
+class PricedQuestion:
+    """A question with its cost in addition to the kept questions before it."""
 
     question: Question
-    added: Time
+    added: NodeTime
     kept: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The questions that fit."""
+class Selection:
+    """The questions that fit, and those that do not."""
 
-    choices: tuple[Choice, ...]
-    parts: tuple[Part, ...]
+    choices: tuple[PricedQuestion, ...]
+    parts: tuple[StudyPart, ...]
     """Parts with the runs that are kept."""
-    total: Time
+    total: NodeTime
 
 
 def choose(
-    parts: Sequence[Part], questions: Sequence[Question], budget_s: float, nodes: Callable[[Part], NodeOf]
-) -> Chosen:
+    parts: Sequence[StudyPart],
+    questions: Sequence[Question],
+    budget_s: float,
+    nodes: Callable[[StudyPart], NodeOf],
+) -> Selection:
     """Take questions in order while each fits; skip a question that does not fit, and try the next."""
-    priced = [_Priced(part, nodes(part)) for part in parts]
-    total = Time()
+    priced = [_PricedPart(part, nodes(part)) for part in parts]
+    total = NodeTime()
     choices = []
     for question in questions:
-        matching = [each for each in priced if _asked(question, each.part)]
-        added = sum((each.cost(question) for each in matching), Time())
+        place = (question.method, question.variant, question.sweep)
+        matching = [
+            each for each in priced if (each.part.method, each.part.variant, each.part.sweep) == place
+        ]
+        added = sum((each.cost(question) for each in matching), NodeTime())
         kept = added.runs > 0 and total.total_s + added.total_s <= budget_s
         if kept:
             total += added
             for each in matching:
                 each.keep(question)
-        choices.append(Choice(question, added, kept))
-    return Chosen(tuple(choices), tuple(part for each in priced if (part := each.left()) is not None), total)
+        choices.append(PricedQuestion(question, added, kept))
+    kept_parts = tuple(part for each in priced if (part := each.kept_part()) is not None)
+    return Selection(tuple(choices), kept_parts, total)
 
 
-def _asked(question: Question, part: Part) -> bool:
-    return (question.method, question.variant, question.sweep) == (part.method, part.variant, part.sweep)
+class _PricedPart:
+    """A part, the time of each of its runs, and the runs that are kept."""
 
-
-class _Priced:
-    """A part, the time of each of its runs and starts, and which of them are kept."""
-
-    def __init__(self, part: Part, node_of: NodeOf) -> None:
+    def __init__(self, part: StudyPart, node_of: NodeOf) -> None:
         self.part = part
         nodes = {group.server_id: node_of(group) for group in part.plan.groups}
         self._time = {
@@ -67,7 +70,8 @@ class _Priced:
         }
         self._kept: set[tuple[int, str, int, bool]] = set()
 
-    def _wanted(self, question: Question) -> list[tuple[int, Launch, Run]]:
+    def _new_runs(self, question: Question) -> list[tuple[int, Launch, Run]]:
+        """Return a question's runs that are not kept yet, with the number of their launch."""
         return [
             (number, launch, run)
             for number, launch in enumerate(self.part.plan.launches)
@@ -75,19 +79,19 @@ class _Priced:
             if _matches(question, launch, run) and _key(number, run) not in self._kept
         ]
 
-    def cost(self, question: Question) -> Time:
-        """Return what a question adds: its runs, and the starts that no kept run needs yet."""
-        wanted = self._wanted(question)
+    def cost(self, question: Question) -> NodeTime:
+        """Return the time that a question adds: its runs, and the starts that no kept run needs yet."""
+        runs = self._new_runs(question)
         started = {number for number, *_ in self._kept}
-        starts = {number: launch for number, launch, _ in wanted if number not in started}
-        loads = (Time(load_s=hours.load_s(launch.group), loads=1) for launch in starts.values())
-        return sum(loads, sum((self._time[run.cell.cell_id] for *_, run in wanted), Time()))
+        starts = {number: launch for number, launch, _ in runs if number not in started}
+        times = [self._time[run.cell.cell_id] for *_, run in runs]
+        return sum([*times, *(hours.of_start(launch.group) for launch in starts.values())], NodeTime())
 
     def keep(self, question: Question) -> None:
         """Keep a question's runs."""
-        self._kept |= {_key(number, run) for number, _, run in self._wanted(question)}
+        self._kept |= {_key(number, run) for number, _, run in self._new_runs(question)}
 
-    def left(self) -> Part | None:
+    def kept_part(self) -> StudyPart | None:
         """Return the part with its kept runs; None if there is none."""
         if not self._kept:
             return None

@@ -11,30 +11,29 @@ import typer
 
 from rocbench.commands import predictions
 from rocbench.errors import ConfigError, InputError
-from rocbench.units import duration
+from rocbench.units import duration, percent
 
 if TYPE_CHECKING:
     from rocbench.plan.expand import Plan
     from rocbench.sim.calibration import Calibration
     from rocbench.store.folder import RunFolder
-    from rocbench.study.agreement import Line
-    from rocbench.study.budget import Chosen
+    from rocbench.study.budget import Selection
     from rocbench.study.folder import StudyFolder
-    from rocbench.study.hours import NodeOf, Time
-    from rocbench.study.parts import Kind, Part
+    from rocbench.study.hours import NodeOf, NodeTime
+    from rocbench.study.parts import Kind, StudyPart
     from rocbench.study.schema import Tables
 
 app = typer.Typer(
     name="study",
-    help="A whole study: its sweeps under its own method and under a corrected one.",
+    help="Repeat a published study: its sweeps with its own method and with a corrected method.",
     no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, or the path of its folder.")]
 MethodName = Annotated[str | None, typer.Option("--method", help="replay or corrected; default both.")]
-Variant = Annotated[str | None, typer.Option("--variant", help="Only this vLLM, for example 0.33.0.")]
+Variant = Annotated[str | None, typer.Option("--variant", help="Only this vLLM version, for example 0.33.0.")]
 Budget = Annotated[
-    str | None, typer.Option(help="Node time, 8h or 90m: keep what decides most and fits into it.")
+    str | None, typer.Option(help="Node time, for example 8h or 90m: keep the most decisive runs that fit.")
 ]
 SCALES = ("full", "small")
 
@@ -44,46 +43,52 @@ def plan(
     study: Name,
     method: MethodName = None,
     variant: Variant = None,
-    price_per_hour: Annotated[float | None, typer.Option(min=0, help="Of the node, in any currency.")] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Price of a node hour, in any currency.")
+    ] = None,
     budget: Budget = None,
 ) -> None:
-    """Print every server command, node hours, the share of them that is measured, and the cost. Starts nothing."""
+    """Print every server command, and each part's node hours, measured share and cost. Start nothing."""
     from rocbench.study import budget as budgets
     from rocbench.study import folder, hours
 
     if price_per_hour is not None and not math.isfinite(price_per_hour):
-        raise InputError("must be a number", where="--price-per-hour", fix="give 20")
-    found = folder.read(study)
-    made = _parts(found, method, variant)
+        raise InputError("must be a finite number", where="--price-per-hour", fix="for example 20")
+    source = folder.read(study)
+    parts = _parts(source, method, variant)
     if budget is not None:
-        chosen = budgets.choose(made, found.study.questions, _seconds(budget), _nodes)
-        _show_choices(chosen, price_per_hour)
-        made = list(chosen.parts)
-    _show_commands(made)
-    times = [hours.of_plan(part.plan, _nodes(part)) for part in made]
-    _show_hours(found, made, times, price_per_hour)
+        selection = budgets.choose(parts, source.study.questions, _seconds(budget), _nodes)
+        _show_selection(selection, price_per_hour)
+        parts = list(selection.parts)
+    _show_commands(parts)
+    times = [hours.of_plan(part.plan, _nodes(part)) for part in parts]
+    _show_hours(source, parts, times, price_per_hour)
 
 
 def _parts(
-    found: StudyFolder,
+    source: StudyFolder,
     method: str | None,
     variant: str | None,
     kind: Kind | None = None,
     *,
     small: bool = False,
-) -> list[Part]:
-    """Return the study's parts; all faults of all plans come in one message."""
-    from rocbench.commands import planning
-    from rocbench.study import parts
+) -> list[StudyPart]:
+    """Return the study's parts.
 
-    made = parts.parts(found, planning.sources, method=method, variant=variant, kind=kind, small=small)
-    faults = [f"{part.id}: {fault.where}: {fault.message}" for part in made for fault in part.plan.faults]
+    Raises:
+        ConfigError: plans have faults; the message lists all.
+    """
+    from rocbench.commands import planning
+    from rocbench.study.parts import parts
+
+    found = parts(source, planning.sources, method=method, variant=variant, kind=kind, small=small)
+    faults = [f"{part.id}: {fault.where}: {fault.message}" for part in found for fault in part.plan.faults]
     if faults:
         raise ConfigError("\n".join(faults))
-    return made
+    return found
 
 
-def _nodes(part: Part) -> NodeOf:
+def _nodes(part: StudyPart) -> NodeOf:
     """Return the step times of a part's servers, by its calibration."""
     from rocbench.predict import predicting
     from rocbench.sim import calibration
@@ -99,63 +104,67 @@ def _seconds(text: str) -> float:
     except (ValueError, KeyError):
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise InputError(f"cannot read {text!r}", where="--budget", fix="give 8h or 90m")
+        raise InputError(f"cannot read {text!r}", where="--budget", fix="for example 8h or 90m")
     return seconds
 
 
-def _show_commands(made: Sequence[Part]) -> None:
+def _show_commands(parts: Sequence[StudyPart]) -> None:
     """Print each server's command once, with the parts that start it."""
     from rocbench import console
     from rocbench.server.command import shell_line
 
-    users: dict[tuple[str, str | None], list[str]] = {}
-    for part in made:
+    names: dict[tuple[str, str | None], list[str]] = {}
+    for part in parts:
         for group in part.plan.groups:
             if group.resolution is not None:
                 line = shell_line(("vllm", "serve", *group.resolution.argv()), group.resolution.environment())
-                users.setdefault((line, group.vllm), []).append(f"{part.id}: {group.model}")
-    for (line, vllm), names in users.items():
-        console.say(f"\n{', '.join(names)}  (vLLM {vllm})")
+                names.setdefault((line, group.vllm), []).append(f"{part.id}: {group.model}")
+    for (line, vllm), users in names.items():
+        console.say(f"\n{', '.join(users)}  (vLLM {vllm})")
         print(f"  {line}")  # noqa: T201 - unwrapped: a line to paste must stay one line
 
 
-def _show_hours(found: StudyFolder, made: Sequence[Part], times: Sequence[Time], price: float | None) -> None:
+def _show_hours(
+    source: StudyFolder, parts: Sequence[StudyPart], times: Sequence[NodeTime], price: float | None
+) -> None:
     from rocbench import console
-    from rocbench.study.hours import Time
+    from rocbench.study.hours import NodeTime
 
-    header = [
-        "part",
-        "starts",
-        "runs",
-        "hours",
-        "of it loading",
-        "measured",
-        *(["cost"] if price is not None else []),
+    methods = dict.fromkeys(part.method for part in parts)
+    named = [(part.id, time) for part, time in zip(parts, times, strict=True)]
+    for method in methods:
+        of_method = (time for part, time in zip(parts, times, strict=True) if part.method == method)
+        named.append((f"all of {method}", sum(of_method, NodeTime())))
+    named.append(("all", sum(times, NodeTime())))
+    rows = [
+        [
+            name,
+            str(time.loads),
+            str(time.runs),
+            f"{time.total_s / 3600:.1f}",
+            f"{time.load_s / 3600:.1f}",
+            percent(time.share, 0),
+            *_cost(time, price),
+        ]
+        for name, time in named
     ]
-    rows = [_time_row(part.id, time, price) for part, time in zip(made, times, strict=True)]
-    for method in dict.fromkeys(part.method for part in made):
-        mine = [time for part, time in zip(made, times, strict=True) if part.method == method]
-        rows.append(_time_row(f"all of {method}", sum(mine, Time()), price))
-    rows.append(_time_row("all", sum(times, Time()), price))
+    cost = ["cost"] if price is not None else []
     console.say("")
-    console.show_rows(header, rows)
-    for name, method_ in found.study.methods.items():
-        if any(part.method == name for part in made):
-            console.say(f"{name}: {method_.what}")
+    console.show_rows(["part", "starts", "runs", "hours", "hours loading", "measured", *cost], rows)
+    for name in methods:
+        console.say(f"{name}: {source.study.methods[name].what}")
     console.say(
-        "hours: from the physics, the calibration of each part and load times; replay counts as measured what the"
-        " study would have measured, filling and emptying included"
+        "hours are estimated from physics, each part's calibration and load times; the measured time of a replay is the"
+        " study's own, with filling and emptying"
     )
 
 
-def _time_row(name: str, time: Time, price: float | None) -> list[str]:
-    share = "-" if time.share is None else f"{time.share:.0%}"
-    cost = [f"{time.total_s / 3600 * price:,.0f}"] if price is not None else []
-    hours_ = f"{time.total_s / 3600:.1f}"
-    return [name, str(time.loads), str(time.runs), hours_, f"{time.load_s / 3600:.1f}", share, *cost]
+def _cost(time: NodeTime, price: float | None) -> list[str]:
+    """Return the cell of the cost; none without a price per hour."""
+    return [] if price is None else [f"{time.total_s / 3600 * price:,.0f}"]
 
 
-def _show_choices(chosen: Chosen, price: float | None) -> None:
+def _show_selection(selection: Selection, price: float | None) -> None:
     from rocbench import console
 
     rows = [
@@ -165,26 +174,17 @@ def _show_choices(chosen: Chosen, price: float | None) -> None:
             f"{choice.question.sweep}-{choice.question.variant}",
             str(choice.added.runs),
             f"{choice.added.total_s / 3600:.1f}",
-            *([f"{choice.added.total_s / 3600 * price:,.0f}"] if price is not None else []),
+            *_cost(choice.added, price),
         ]
-        for choice in chosen.choices
+        for choice in selection.choices
         if choice.added.runs
     ]
-    console.show_rows(
-        [
-            "",
-            "question, by what it decides",
-            "part",
-            "runs",
-            "hours",
-            *(["cost"] if price is not None else []),
-        ],
-        rows,
-    )
-    console.say(f"kept: {duration(chosen.total.total_s)} of node time")
+    cost = ["cost"] if price is not None else []
+    console.show_rows(["", "question, most decisive first", "part", "runs", "hours", *cost], rows)
+    console.say(f"kept: {duration(selection.total.total_s)} of node time")
 
 
-def published(found: StudyFolder, calibration: str | None) -> tuple[Tables, Mapping[str, Plan]]:
+def _published(source: StudyFolder, calibration: str | None) -> tuple[Tables, Mapping[str, Plan]]:
     """Return a study's tables, and for each of their sweeps the plan in virtual time.
 
     Raises:
@@ -194,15 +194,15 @@ def published(found: StudyFolder, calibration: str | None) -> tuple[Tables, Mapp
     from rocbench.plan.expand import Overrides
     from rocbench.predict import predicting
 
-    if found.tables is None:
-        raise InputError("this study has no published tables", where=str(found.path))
-    wanted = dict.fromkeys(curve.sweep for curve in found.tables.curves)
+    if source.tables is None:
+        raise InputError("this study has no published tables", where=str(source.path))
+    sweeps = {curve.sweep for curve in source.tables.curves}
     plans = {
         name: predicting.plan(sweep, planning.sources(sweep, Overrides()), None, calibration)
-        for name, sweep in found.sweeps.items()
-        if name in wanted
+        for name, sweep in source.sweeps.items()
+        if name in sweeps
     }
-    return found.tables, plans
+    return source.tables, plans
 
 
 @app.command()
@@ -213,40 +213,42 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study's runs; default results/STUDY.")
     ] = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="On simulated servers, over HTTP.")] = False,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Use simulated servers, over HTTP.")] = False,
     virtual: Annotated[
-        bool, typer.Option("--predict", help="In virtual time, without servers, as bench predict.")
+        bool, typer.Option("--predict", help="Predict in virtual time, without servers, as bench predict.")
     ] = False,
-    container: Annotated[bool, typer.Option("--container", help="Servers in the profiles' images.")] = False,
+    container: Annotated[
+        bool, typer.Option("--container", help="Start servers in the profiles' images.")
+    ] = False,
     scale: Annotated[
-        str, typer.Option(help="full, or small: a few levels, minutes with --simulate.")
+        str, typer.Option(help="full, or small: a few levels, in minutes with --simulate.")
     ] = "full",
     budget: Budget = None,
     reap: Annotated[
-        bool, typer.Option("--reap", help="End servers that an earlier bench left behind.")
+        bool, typer.Option("--reap", help="Stop servers that an earlier bench left behind.")
     ] = False,
 ) -> None:
-    """Run the study and write its report; with the same --out, go on where it was left."""
+    """Run the study and write its report; with the same --out, resume it."""
     from rocbench import console
     from rocbench.study import budget as budgets
     from rocbench.study import conduct, folder
 
     small = _small(scale)
-    found = folder.read(study)
+    source = folder.read(study)
     kind: Kind = "simulated" if simulate or virtual else "container" if container else "process"
-    made = _parts(found, method, variant, kind, small=small)
+    parts = _parts(source, method, variant, kind, small=small)
     if budget is not None:
-        made = list(budgets.choose(made, found.study.questions, _seconds(budget), _nodes).parts)
-    if not made:
+        parts = list(budgets.choose(parts, source.study.questions, _seconds(budget), _nodes).parts)
+    if not parts:
         raise InputError(
             "--budget, --method, --variant and --scale leave nothing to run",
             where=study,
-            fix="bench study plan says what each part takes",
+            fix="use bench study plan to see the hours of each part",
         )
-    target = out or Path("results") / found.study.name
+    target = out or Path("results") / source.study.name
     with console.screen() as screen:
-        done = conduct.run(made, target, screen, virtual=virtual, reap=reap)
-    _report(found, [(each.part, each.folder) for each in done], target, small=small)
+        done = conduct.run(parts, target, screen, virtual=virtual, reap=reap)
+    _report(source, [(each.part, each.folder) for each in done], target, small=small)
     raise typer.Exit(max(int(each.exit_code) for each in done))
 
 
@@ -256,27 +258,29 @@ def report(
     runs: Annotated[
         Path | None, typer.Option("--from", help="Folder of the study's runs; default results/STUDY.")
     ] = None,
-    scale: Annotated[str, typer.Option(help="As it was run: full or small.")] = "full",
+    scale: Annotated[str, typer.Option(help="Scale of the runs: full or small.")] = "full",
 ) -> None:
-    """Write the report on a study's runs: all its tables, its artefacts, and the published figures beside them."""
+    """Write the report on a study's runs: all tables, artefacts, and the published figures next to them."""
     from rocbench.study import conduct, folder
 
     small = _small(scale)
-    found = folder.read(study)
-    target = runs or Path("results") / found.study.name
-    made = _parts(found, None, None, small=small)
-    _report(found, conduct.folders(target, made), target, small=small)
+    source = folder.read(study)
+    target = runs or Path("results") / source.study.name
+    parts = _parts(source, None, None, small=small)
+    _report(source, conduct.folders(target, parts), target, small=small)
 
 
 def _small(scale: str) -> bool:
-    """Return whether the study is the reduced one."""
+    """Return True for the reduced study."""
     if scale not in SCALES:
-        raise InputError(f"no scale {scale!r}", where="--scale", fix=f"known: {', '.join(SCALES)}")
+        raise InputError(f"unknown scale {scale!r}", where="--scale", fix=f"known: {', '.join(SCALES)}")
     return scale == "small"
 
 
-def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: Path, *, small: bool) -> None:
-    """Return the report on all runs, with the artefacts that come from the harness."""
+def _report(
+    source: StudyFolder, done: Sequence[tuple[StudyPart, RunFolder]], target: Path, *, small: bool
+) -> None:
+    """Write the report on all runs, and print and write the figures that are artefacts of the harness."""
     from rocbench import console
     from rocbench.report import write
     from rocbench.report.table import table_markdown
@@ -284,13 +288,14 @@ def _report(found: StudyFolder, done: Sequence[tuple[Part, RunFolder]], target: 
     from rocbench.study import results
 
     rows = [(part, run_.rows) for part, run_ in done]
-    own = results.void(found.study, rows)
-    written = write.report([run_ for _, run_ in done], target / "report", with_study=True, more_tables=own)
+    void = results.void(source.study, rows)
+    written = write.report([run_ for _, run_ in done], target / "report", with_study=True, more_tables=void)
     if written.banner[0]:
         console.say(": ".join(written.banner))
-    tables = [results.artefacts(found.study, rows), *results.published(None if small else found.tables, rows)]
+    published = results.published(None if small else source.tables, rows)
+    tables = [results.artefacts(source.study, rows), *published]
     for table in tables:
-        console.show_rows(list(table.header), [list(map(str, row)) for row in table.rows], table.title)
+        console.show_rows(table.header, table.rows, table.title)
     page = target / "report" / "artefacts.md"
     writing.output_file(page, "\n".join(table_markdown(table, "#") for table in tables))
     for path in (*written.paths, page):
@@ -304,27 +309,16 @@ def errors(
         str | None, typer.Option(help="Name or file of a calibration; default the sweeps' own.")
     ] = None,
 ) -> None:
-    """Predict the study under its own method and print how far each published figure is off."""
+    """Predict the study with its own method and print the error of each published figure."""
     from rocbench import console
-    from rocbench.report.table import Table
-    from rocbench.study import folder, results
-
-    lines = predicted_lines(folder.read(study), calibration)
-    for cells in (
-        Table("", "", results.LINES, tuple(map(results.line_cells, lines))),
-        results.summary(lines),
-    ):
-        console.show_rows(list(cells.header), [list(row) for row in cells.rows], cells.title)
-
-
-def predicted_lines(found: StudyFolder, calibration: str | None = None) -> list[Line]:
-    """Return every published level with its prediction."""
     from rocbench.predict import predicting
-    from rocbench.study import agreement
+    from rocbench.study import agreement, folder, results
 
-    tables, plans = published(found, calibration)
-    rows = [found_.row for plan_ in plans.values() for found_ in predicting.predictions(plan_)]
-    return agreement.lines(tables, plans, rows)
+    tables, plans = _published(folder.read(study), calibration)
+    rows = [each.row for plan_ in plans.values() for each in predicting.predictions(plan_)]
+    levels = agreement.predicted_levels(tables, plans, rows)
+    for table in (results.published_levels(levels), results.errors(levels)):
+        console.show_rows(table.header, table.rows, table.title)
 
 
 def calibration(study: str, base: Calibration, name: str | None) -> Calibration | None:
@@ -333,13 +327,13 @@ def calibration(study: str, base: Calibration, name: str | None) -> Calibration 
 
     if study not in folder.names() and not (Path(study) / "study.yaml").is_file():
         return None
-    found = folder.read(study)
-    tables, plans = published(found, base.name)
+    source = folder.read(study)
+    tables, plans = _published(source, base.name)
     fits = []
     for each in fitting.fit_tables(tables, plans, base):
         predictions.show_fit(each.model, each.fit)
         fits.append(each)
-    return fitting.calibration(name or f"study-{found.study.name}", found.study.source, fits, tables, base)
+    return fitting.calibration(name or f"study-{source.study.name}", source.study.source, fits, tables, base)
 
 
 predictions.fitted_elsewhere.append(calibration)

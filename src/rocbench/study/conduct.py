@@ -1,4 +1,4 @@
-"""Run a study's parts in sequence, each into its own run folder, and resume the parts on disk."""
+"""Run a study's parts in sequence, each in its own run folder, and resume parts that are on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rocbench.errors import Exit, InputError
 from rocbench.predict import predicting
 from rocbench.report.live import Screen
 from rocbench.store.folder import RunFolder
-from rocbench.study.parts import Part, runs_of
+from rocbench.study.parts import StudyPart
 from rocbench.tables.row import Key
 from rocbench.verdict.codes import VOIDING
 
@@ -22,61 +22,53 @@ from rocbench.verdict.codes import VOIDING
 class Done:
     """One part's run."""
 
-    part: Part
+    part: StudyPart
     folder: RunFolder
     exit_code: Exit
 
 
 def run(
-    parts: Sequence[Part], out: Path, screen: Screen, *, virtual: bool = False, reap: bool = False
+    parts: Sequence[StudyPart], out: Path, screen: Screen, *, virtual: bool = False, reap: bool = False
 ) -> list[Done]:
-    """Run every part; a part on disk is resumed: missing rows, and invalid rows unless they are invalid by
-    design.
+    """Run every part. A part on disk is resumed: missing rows, and invalid rows unless they are invalid by design.
 
     Raises:
-        InputError: a part's folder holds another run; nothing was started then.
-        Interrupted: after everything measured was written.
+        InputError: a part's folder has a different run; nothing was started.
+        Interrupted: all finished measurements were written.
     """
     for part in parts:
-        _refuse_another(part, out / part.id, virtual=virtual)
-    return [_one(part, out / part.id, screen, virtual=virtual, reap=reap) for part in parts]
+        _refuse_other_run(part, out / part.id, virtual=virtual)
+    return [_run_part(part, out / part.id, screen, virtual=virtual, reap=reap) for part in parts]
 
 
-def _refuse_another(part: Part, path: Path, *, virtual: bool) -> None:
-    """Refuse a folder of another kind: rows of two scales, budgets or kinds of server are not repeats.
-
-    Raises:
-        InputError: the folder holds a run that was made otherwise.
-    """
+def _refuse_other_run(part: StudyPart, path: Path, *, virtual: bool) -> None:
+    """Refuse a folder of another kind: rows of two scales, budgets or kinds of server are not repeats."""
     if not RunFolder.is_run(path):
         return
     folder = RunFolder.open(path)
-    kept, predicted = folder.whole_plan(), bool(folder.manifest.get(predicting.KIND))
-    asked = rows.plan_json(part.plan, part.overrides, None)
-    if predicted == virtual and kept.get("launches") == asked["launches"]:
+    on_disk, predicted = folder.whole_plan(), bool(folder.manifest.get(predicting.KIND))
+    requested = rows.plan_json(part.plan, part.overrides, None)
+    if predicted == virtual and on_disk.get("launches") == requested["launches"]:
         return
     raise InputError(
-        f"another run of this part is here: {_told(kept, predicted=predicted)}; asked is"
-        f" {_told(asked, predicted=virtual)}",
+        f"the folder has a different run of this part: {_plan_text(on_disk, predicted=predicted)}; requested:"
+        f" {_plan_text(requested, predicted=virtual)}",
         where=str(path),
-        fix="choose another --out, or give --scale, --budget and --simulate, --predict or --container as it was begun"
-        " (a run of another rocbench, or of YAML that was changed since, is finished with that)",
+        fix="choose another --out, or repeat the options of the first run (--scale, --budget, --simulate, --predict,"
+        " --container); after a change of rocbench or of the study's YAML, only the earlier version can resume it",
     )
 
 
-def _told(plan: Mapping[str, Any], *, predicted: bool) -> str:
-    """Describe the kind and number of a plan's rows: `predicted, 57 runs, requests of up to 607 + 128
-    tokens`.
-    """
-    kind = predicting.KIND if predicted else plan["sweep"]["server"]["kind"]
+def _plan_text(plan: Mapping[str, Any], *, predicted: bool) -> str:
+    """Describe a plan: `predicted, 57 runs, requests of up to 607 + 128 tokens`."""
+    kind = predicting.KIND if predicted else f"{plan['sweep']['server']['kind']} servers"
     count = sum(len(launch["runs"]) for launch in plan["launches"])
     loads = [cell["workload"] for server in plan["servers"] for cell in server["cells"]]
-    most = {name: max((load[name]["mean"] for load in loads), default=0) for name in ("isl", "osl")}
-    served = kind if predicted else f"{kind} servers"
-    return f"{served}, {count:,} runs, requests of up to {most['isl']:,} + {most['osl']:,} tokens"
+    isl, osl = (max((load[name]["mean"] for load in loads), default=0) for name in ("isl", "osl"))
+    return f"{kind}, {count:,} runs, requests of up to {isl:,} + {osl:,} tokens"
 
 
-def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -> Done:
+def _run_part(part: StudyPart, path: Path, screen: Screen, *, virtual: bool, reap: bool) -> Done:
     if not RunFolder.is_run(path):
         if virtual:
             predicted = predicting.write(part.plan, path, part.overrides)
@@ -86,27 +78,28 @@ def _one(part: Part, path: Path, screen: Screen, *, virtual: bool, reap: bool) -
         folder = RunFolder.open(path, resume=True)
         if virtual:
             folder = predicting.resume(part.plan, folder)
-        stands = _by_design(part, folder)
-        if virtual or _complete(part, folder, stands):
+        accepted = _by_design(part, folder)
+        if virtual or _complete(part, folder, accepted):
             return Done(part, folder, exit_code(folder.rows))
-        options = RunOptions(path, resume=True, overrides=part.overrides, reap=reap, accepted=stands)
+        options = RunOptions(path, resume=True, overrides=part.overrides, reap=reap, accepted=accepted)
     outcome = run_plan(part.plan, options, screen)
     return Done(part, RunFolder.open(outcome.folder), outcome.exit_code)
 
 
-def _by_design(part: Part, folder: RunFolder) -> frozenset[Key]:
-    """Return rows that only their method makes invalid."""
+def _by_design(part: StudyPart, folder: RunFolder) -> frozenset[Key]:
+    """Return the keys of rows that only their method makes invalid."""
     return frozenset(row.key for row in folder.rows if VOIDING.intersection(row.codes) <= part.by_design)
 
 
-def _complete(part: Part, folder: RunFolder, stands: frozenset[Key]) -> bool:
-    """Return whether every run of the part that counts is on disk, and none must be repeated."""
+def _complete(part: StudyPart, folder: RunFolder, accepted: frozenset[Key]) -> bool:
+    """True if every run of the part that counts is on disk, and none must be repeated."""
     done = {row.key for row in folder.rows}
-    done -= remaining.invalid(folder.rows) - stands
-    return all(remaining.key_of_run(run) in done for _, run in runs_of(part.plan) if not run.discarded)
+    done -= remaining.invalid(folder.rows) - accepted
+    runs = (run for launch in part.plan.launches for run in launch.runs)
+    return all(remaining.key_of_run(run) in done for run in runs if not run.discarded)
 
 
-def folders(out: Path, parts: Sequence[Part]) -> list[tuple[Part, RunFolder]]:
+def folders(out: Path, parts: Sequence[StudyPart]) -> list[tuple[StudyPart, RunFolder]]:
     """Return the run folders of the parts that have been run.
 
     Raises:
@@ -115,6 +108,6 @@ def folders(out: Path, parts: Sequence[Part]) -> list[tuple[Part, RunFolder]]:
     found = [(part, RunFolder.open(out / part.id)) for part in parts if RunFolder.is_run(out / part.id)]
     if not found:
         raise InputError(
-            "no part of the study has been run here", where=str(out), fix="bench study run first"
+            "the folder has no run of the study's parts", where=str(out), fix="use bench study run first"
         )
     return found

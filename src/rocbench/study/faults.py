@@ -1,8 +1,7 @@
-"""Eight artefacts of a harness that a study's figures can show, each looked for in its rows. Pure.
+"""Checks of a study's rows for eight artefacts that its harness can cause. Pure.
 
-Each check takes the rows of `cells` of one or more runs and locates the artefact from the rows themselves:
-requests in flight, how the window ended, repeats, lengths, cache hits. Rows of a method without artefacts
-give no finding.
+Each check takes `cells` rows of one or more runs and finds the artefact from the rows themselves: requests in
+flight, the end of the window, repeats, lengths, cache hits. Rows of a sound method show none.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rocbench.report.curves import by_level
 from rocbench.tables.row import Row, figures, listed
 
 SAME = 0.05
 """Share within which in-flight figures, or throughputs, count as equal."""
 UNDELIVERED = 0.95
-"""Fewer requests in flight than this share of the declared users: the users were not delivered."""
+"""With fewer requests in flight than this share of the declared users, the users were not delivered."""
 FLAT = 0.02
-"""More users gain at most this share: the curve is flat."""
+"""Maximum gain of a level over the previous one, as a share, at which a curve is flat."""
 EXPLAINS = 0.5
 """Answer lengths that vary by less than this share of the variation of repeats do not explain it."""
 GAIN = 0.05
@@ -27,37 +27,51 @@ GAIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One artefact at one place."""
+class Artefact:
+    """One artefact in one curve."""
 
-    fault: str
+    check: str
+    """Id of the check that found it."""
     where: str
     evidence: str
     codes: tuple[str, ...]
-    """Verdict codes that the rows carry for it; () where the check alone names it."""
+    """Verdict codes that the rows carry for it; empty if only the check finds it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A way to be misled by a harness."""
+class Check:
+    """A check for one kind of artefact."""
 
     id: str
-    what: str
-    check: Callable[[Sequence[Row], str], Iterator[Finding]]
+    title: str
+    find: Callable[[Sequence[Row], str], Iterator[Artefact]]
+    """Takes rows and the column that the study calls throughput."""
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A level of a curve; its repeats are combined."""
+class CurveLevel:
+    """A level of a curve with all its repeats, invalid ones included."""
 
     users: int
-    in_flight: float
-    output: float
-    total: float
     rows: tuple[Row, ...]
 
+    @property
+    def in_flight(self) -> float:
+        """Mean requests in flight."""
+        return _mean(self.rows, "achieved_concurrency")
+
+    @property
+    def output(self) -> float:
+        """Mean output tokens/s."""
+        return _mean(self.rows, "output_throughput")
+
+    @property
+    def total(self) -> float:
+        """Mean total tokens/s."""
+        return _mean(self.rows, "total_token_throughput")
+
     def mean(self, column: str) -> float | None:
-        """Return the mean over repeats; None where no row has the column."""
+        """Return the mean over repeats; None if no row has the column."""
         values = figures(self.rows, column)
         return statistics.fmean(values) if values else None
 
@@ -66,26 +80,29 @@ class Point:
         return _cov(self.rows, column) if len(figures(self.rows, column)) > 1 else None
 
 
-def examine(rows: Sequence[Row], headline: str) -> list[Finding]:
-    """Return every finding of every check. `headline` is the column that the study calls throughput."""
-    return [finding for fault in FAULTS for finding in fault.check(judged(rows), headline)]
+def examine(rows: Sequence[Row], headline: str) -> list[Artefact]:
+    """Return every artefact that the checks find. `headline` is the column that the study calls throughput."""
+    return [artefact for check in CHECKS for artefact in check.find(counted(rows), headline)]
 
 
-def judged(rows: Sequence[Row]) -> list[Row]:
-    """Return rows with figures that count."""
+def counted(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that have figures and were not discarded."""
     return [row for row in rows if row.figure("output_throughput") and not row.discarded]
 
 
 # --- curves
 
 
-def curves(rows: Sequence[Row]) -> dict[str, list[Point]]:
+def curves(rows: Sequence[Row]) -> dict[str, list[CurveLevel]]:
     """Return levels in order of users, by server, workload and maximum number of requests per level."""
-    found: dict[str, dict[int, list[Row]]] = {}
+    by_name: dict[str, list[Row]] = {}
     for row in rows:
-        if (users := row.figure("concurrency")) is not None:
-            found.setdefault(_name(row), {}).setdefault(int(users), []).append(row)
-    return {name: [_point(users, mine) for users, mine in sorted(by.items())] for name, by in found.items()}
+        if row.figure("concurrency") is not None:
+            by_name.setdefault(_name(row), []).append(row)
+    return {
+        name: [CurveLevel(int(users), tuple(group)) for users, group in by_level(named).items()]
+        for name, named in by_name.items()
+    }
 
 
 def _name(row: Row) -> str:
@@ -95,143 +112,125 @@ def _name(row: Row) -> str:
     return key.rpartition("/")[0] + arm + most
 
 
-def _point(users: int, rows: list[Row]) -> Point:
-    return Point(
-        users,
-        _mean(rows, "achieved_concurrency"),
-        _mean(rows, "output_throughput"),
-        _mean(rows, "total_token_throughput"),
-        tuple(rows),
-    )
-
-
 def _mean(rows: Sequence[Row], name: str) -> float:
     values = figures(rows, name)
     return statistics.fmean(values) if values else 0.0
 
 
-def _throughput(point: Point, headline: str) -> float:
-    return point.total if headline == "total_token_throughput" else point.output
-
-
-def _codes(points: Sequence[Point], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the wanted codes that every point carries in some row."""
-    carried = [listed(point.rows) for point in points]
-    return tuple(code for code in wanted if all(code in codes for codes in carried))
+def _common_codes(levels: Sequence[CurveLevel], *codes: str) -> tuple[str, ...]:
+    """Return those of these codes that every level has in some row."""
+    carried = [listed(level.rows) for level in levels]
+    return tuple(code for code in codes if all(code in present for present in carried))
 
 
 # --- the checks
 
 
-def _plateau(rows: Sequence[Row], _: str) -> Iterator[Finding]:
+def _plateau(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
     """Levels beyond the number of requests: the same load under several names."""
-    for name, points in curves(rows).items():
-        for same in _alike(points):
-            codes = _codes(same[1:], ("concurrency_not_delivered", "too_few_requests"))
-            users = ", ".join(str(p.users) for p in same)
+    for name, levels in curves(rows).items():
+        for same in _equal_loads(levels):
+            codes = _common_codes(same[1:], "concurrency_not_delivered", "too_few_requests")
+            users = ", ".join(str(level.users) for level in same)
             text = f"levels {users} all had about {same[-1].in_flight:.0f} requests in flight"
-            yield Finding("plateau", name, text, codes)
+            yield Artefact("plateau", name, text, codes)
 
 
-def _alike(points: Sequence[Point]) -> Iterator[list[Point]]:
-    """Yield runs of two or more neighbouring levels with equal requests in flight, fewer than declared."""
-    group: list[Point] = []
-    for point in points:
-        near = group and abs(point.in_flight / group[-1].in_flight - 1) < SAME
-        if near and point.in_flight < UNDELIVERED * point.users:
-            group.append(point)
+def _equal_loads(levels: Sequence[CurveLevel]) -> Iterator[list[CurveLevel]]:
+    """Yield groups of neighbouring levels with equal requests in flight, fewer than declared."""
+    group: list[CurveLevel] = []
+    for level in levels:
+        near = group and abs(level.in_flight / group[-1].in_flight - 1) < SAME
+        if near and level.in_flight < UNDELIVERED * level.users:
+            group.append(level)
             continue
         if len(group) > 1:
             yield group
-        group = [point]
+        group = [level]
     if len(group) > 1:
         yield group
 
 
-def _wave(rows: Sequence[Row], headline: str) -> Iterator[Finding]:
+def _steps(rows: Sequence[Row], headline: str) -> Iterator[tuple[str, CurveLevel, CurveLevel, float]]:
+    """Yield each curve's neighbouring levels, and the gain of throughput between them as a share."""
+    for name, levels in curves(rows).items():
+        for before, level in itertools.pairwise(levels):
+            yield name, before, level, _mean(level.rows, headline) / _mean(before.rows, headline) - 1
+
+
+def _wave(rows: Sequence[Row], headline: str) -> Iterator[Artefact]:
     """A peak before a last wave that is not full."""
-    for name, points in curves(rows).items():
-        for before, point in itertools.pairwise(points):
-            requests = _mean(point.rows, "completed")
-            counted = all(row.get("window_ended_by") == "count" for row in point.rows)
-            gain = _throughput(point, headline) / _throughput(before, headline) - 1
-            if (
-                counted
-                and gain < FLAT
-                and point.users < requests < 5 * point.users
-                and requests % point.users
-            ):
-                text = (
-                    f"{gain:+.1%} from {before.users} to {point.users} users: {requests:.0f} requests end in a wave"
-                    f" of {requests % point.users:.0f}"
-                )
-                codes = _codes([point], ("count_bound", "too_few_requests"))
-                yield Finding("wave", name, text, codes)
+    for name, before, level, gain in _steps(rows, headline):
+        requests = _mean(level.rows, "completed")
+        limited = all(row.get("window_ended_by") == "count" for row in level.rows)
+        last = requests % level.users
+        if limited and gain < FLAT and level.users < requests < 5 * level.users and last:
+            text = (
+                f"{gain:+.1%} from {before.users} to {level.users} users: {requests:.0f} requests end in a wave"
+                f" of {last:.0f}"
+            )
+            yield Artefact("wave", name, text, _common_codes([level], "count_bound", "too_few_requests"))
 
 
-def _knee(rows: Sequence[Row], headline: str) -> Iterator[Finding]:
-    """A saturation claim where no more requests were in flight than before."""
-    for name, points in curves(rows).items():
-        for before, point in itertools.pairwise(points):
-            if _throughput(point, headline) >= (1 + GAIN) * _throughput(before, headline):
-                continue
-            if (
-                point.in_flight < (1 + GAIN) * before.in_flight
-                and point.in_flight < UNDELIVERED * point.users
-            ):
-                text = (
-                    f"saturated at {point.users} by the rule of {GAIN:.0%}, with {point.in_flight:.0f} in flight"
-                    f" after {before.in_flight:.0f}: the number of requests is the knee"
-                )
-                yield Finding("knee", name, text, _codes([point], ("concurrency_not_delivered",)))
-            break
+def _knee(rows: Sequence[Row], headline: str) -> Iterator[Artefact]:
+    """A saturation claim at a level with no more requests in flight than the level before it."""
+    seen = set()
+    for name, before, level, gain in _steps(rows, headline):
+        if gain >= GAIN or name in seen:
+            continue
+        seen.add(name)
+        if level.in_flight < min((1 + GAIN) * before.in_flight, UNDELIVERED * level.users):
+            text = (
+                f"saturated at {level.users} by the rule of {GAIN:.0%}, with {level.in_flight:.0f} in flight"
+                f" after {before.in_flight:.0f}: the number of requests is the knee"
+            )
+            yield Artefact("knee", name, text, _common_codes([level], "concurrency_not_delivered"))
 
 
-def _headline(rows: Sequence[Row], headline: str) -> Iterator[Finding]:
+def _headline(rows: Sequence[Row], headline: str) -> Iterator[Artefact]:
     """Prompt tokens counted as throughput."""
     if headline != "total_token_throughput":
         return
-    for name, points in curves(rows).items():
-        best = max(points, key=lambda point: point.total)
+    for name, levels in curves(rows).items():
+        best = max(levels, key=lambda level: level.total)
         if best.output and best.total > 2 * best.output:
             share = best.output / best.total
-            text = f"of {best.total:,.0f} tokens/s at {best.users} users {share:.0%} are output"
-            yield Finding("headline", name, text, ())
+            text = f"{share:.0%} of the {best.total:,.0f} tokens/s at {best.users} users are output"
+            yield Artefact("headline", name, text, ())
 
 
-def _cached(rows: Sequence[Row], _: str) -> Iterator[Finding]:
+def _cached(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
     """Prompts that came from the cache and were not computed."""
-    for name, points in curves(rows).items():
-        hit = [point for point in points if _hits(point) > SAME]
-        if hit:
-            best = max(hit, key=lambda point: point.total)
-            text = (
-                f"{_hits(best):.0%} of the prompt tokens at {best.users} users came out of the prefix cache"
-            )
-            yield Finding("cached", name, text, _codes(hit, ("prefix_cache_hits",)))
+    for name, levels in curves(rows).items():
+        cached = [level for level in levels if _hits(level) > SAME]
+        if cached:
+            best = max(cached, key=lambda level: level.total)
+            text = f"{_hits(best):.0%} of the prompt tokens at {best.users} users came from the prefix cache"
+            yield Artefact("cached", name, text, _common_codes(cached, "prefix_cache_hits"))
 
 
-def _hits(point: Point) -> float:
-    prompts = _mean(point.rows, "server_prompt_tokens")
-    found = _mean(point.rows, "prefix_cache_hits") + _mean(point.rows, "external_prefix_cache_hits")
-    return found / prompts if prompts else 0.0
+def _hits(level: CurveLevel) -> float:
+    """Share of the prompt tokens that were in a cache."""
+    prompts = _mean(level.rows, "server_prompt_tokens")
+    hits = _mean(level.rows, "prefix_cache_hits") + _mean(level.rows, "external_prefix_cache_hits")
+    return hits / prompts if prompts else 0.0
 
 
-def _lengths(rows: Sequence[Row], _: str) -> Iterator[Finding]:
+def _lengths(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
     """Repeats that differ because their answers differ."""
-    for name, points in curves(rows).items():
-        for point in points:
-            if len(point.rows) < 2 or not _codes([point], ("natural_lengths",)):
+    for name, levels in curves(rows).items():
+        for level in levels:
+            if len(level.rows) < 2 or not _common_codes([level], "natural_lengths"):
                 continue
-            spread, answers = _cov(point.rows, "total_token_throughput"), _cov(point.rows, "osl_had")
+            spread, answers = _cov(level.rows, "total_token_throughput"), _cov(level.rows, "osl_had")
             if not answers or answers < EXPLAINS * spread:
                 continue
-            asked, had = _mean(point.rows, "osl_asked"), _mean(point.rows, "osl_had")
+            requested, mean = _mean(level.rows, "osl_asked"), _mean(level.rows, "osl_had")
             text = (
-                f"at {point.users} users repeats differ by {spread:.1%} (CoV) and their answers by {answers:.1%};"
-                f" {had:.0f} tokens on average where {asked:.0f} were asked"
+                f"at {level.users} users repeats differ by {spread:.1%} (CoV) and their answers by {answers:.1%};"
+                f" {mean:.0f} tokens on average of {requested:.0f} requested"
             )
-            yield Finding("lengths", name, text, ("natural_lengths",))
+            yield Artefact("lengths", name, text, ("natural_lengths",))
 
 
 def _cov(rows: Sequence[Row], name: str) -> float:
@@ -239,46 +238,44 @@ def _cov(rows: Sequence[Row], name: str) -> float:
     return statistics.stdev(values) / statistics.fmean(values) if len(values) > 1 and any(values) else 0.0
 
 
-def _condition(rows: Sequence[Row], _: str) -> Iterator[Finding]:
+def _condition(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
     """Levels of an ablation that are one condition, counted as several."""
-    arms: dict[str, set[str]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        arms.setdefault(f"{row.get('model')}/{row.get('workload')}", set()).add(str(row.get("aiter")))
-    for name, values in arms.items():
-        if len(values) < 2:
+        groups.setdefault(f"{row.get('model')}/{row.get('workload')}", []).append(row)
+    for name, group in groups.items():
+        arms = {str(row.get("aiter")) for row in group}
+        if len(arms) < 2:
             continue
-        mine = [row for row in rows if f"{row.get('model')}/{row.get('workload')}" == name]
-        groups = [
-            tuple(point.users for point in same)
-            for points in curves(mine).values()
-            for same in _alike(points)
+        equal = [
+            tuple(level.users for level in same)
+            for levels in curves(group).values()
+            for same in _equal_loads(levels)
         ]
-        for users in dict.fromkeys(groups):
-            if groups.count(users) == len(values):
+        for users in dict.fromkeys(equal):
+            if equal.count(users) == len(arms):
                 text = f"levels {', '.join(map(str, users))} of the arms are one condition: one effect, not {len(users)}"
-                yield Finding("condition", name, text, ("concurrency_not_delivered",))
+                yield Artefact("condition", name, text, ("concurrency_not_delivered",))
 
 
-def _client(rows: Sequence[Row], _: str) -> Iterator[Finding]:
-    """A client that never reaches the declared users in flight, although there were enough requests."""
-    for name, points in curves(rows).items():
-        for point in points:
-            began = _mean(point.rows, "requests_per_user") * point.users
-            if _mean(point.rows, "peak_concurrency") < 0.5 * min(point.users, began):
-                law = _mean(point.rows, "request_throughput") * _mean(point.rows, "mean_e2el_ms") / 1e3
-                text = (
-                    f"{point.in_flight:.0f} in flight at {point.users} users (rate x latency says {law:.0f})"
-                )
-                yield Finding("client", name, text, _codes([point], ("concurrency_not_delivered",)))
+def _client(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
+    """A client that does not reach the declared users in flight, although it had enough requests."""
+    for name, levels in curves(rows).items():
+        for level in levels:
+            began = _mean(level.rows, "requests_per_user") * level.users
+            if _mean(level.rows, "peak_concurrency") < 0.5 * min(level.users, began):
+                law = _mean(level.rows, "request_throughput") * _mean(level.rows, "mean_e2el_ms") / 1e3
+                text = f"{level.in_flight:.0f} in flight at {level.users} users (rate x latency is {law:.0f})"
+                yield Artefact("client", name, text, _common_codes([level], "concurrency_not_delivered"))
 
 
-FAULTS: tuple[Fault, ...] = (
-    Fault("plateau", "a plateau where the requests of a level run out", _plateau),
-    Fault("wave", "a peak and a fall that are a last wave half full", _wave),
-    Fault("knee", "a saturation point that moves with the number of requests", _knee),
-    Fault("headline", "prompt and image tokens counted as throughput", _headline),
-    Fault("cached", "prompts out of the prefix cache, counted as if computed", _cached),
-    Fault("lengths", "variation of answer lengths taken for variation of the server", _lengths),
-    Fault("condition", "levels of an ablation that are one condition", _condition),
-    Fault("client", "a client test with a handful of requests in flight", _client),
+CHECKS = (
+    Check("plateau", "a plateau at the level's number of requests", _plateau),
+    Check("wave", "a peak before a last wave that is not full", _wave),
+    Check("knee", "a saturation point that moves with the number of requests", _knee),
+    Check("headline", "prompt and image tokens counted as throughput", _headline),
+    Check("cached", "prompts from the prefix cache, counted as if computed", _cached),
+    Check("lengths", "variation of answer lengths, attributed to the server", _lengths),
+    Check("condition", "levels of an ablation that are one condition", _condition),
+    Check("client", "a client test with few requests in flight", _client),
 )

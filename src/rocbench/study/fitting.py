@@ -11,14 +11,14 @@ from rocbench.predict.calibrating import Fit, Observation, fit
 from rocbench.sim.calibration import Calibration, Efficiency, Factor, When
 from rocbench.sim.node import Node
 from rocbench.study.agreement import places
-from rocbench.study.schema import Answers, Curve, Tables
+from rocbench.study.schema import Answers, PublishedCurve, Tables
 
 FREE = ("bandwidth", "step_overhead_ms", "sequence_overhead_us")
-"""Parameters that are fitted. Tables of total throughput and p99 of whole requests with cached prompts say
-nothing about the speed of prompts or links: `compute` and `communication` keep their assumed values.
+"""Fitted parameters. Tables of total throughput and p99 E2EL with cached prompts do not show the speed of prompts or
+links: `compute` and `communication` keep their assumed values.
 """
 NEVER_ENDS = 1e9
-"""Tokens of an answer that only the limit ends."""
+"""Median length, in tokens, of answers that end only at the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,11 @@ class ModelFit:
     levels: int
 
 
-def observations(curves: Iterable[Curve], plans: Mapping[str, Plan], cal: Calibration) -> list[Observation]:
+def observations(
+    curves: Iterable[PublishedCurve], plans: Mapping[str, Plan], cal: Calibration
+) -> list[Observation]:
     """Return each published level as an observation: total tokens/s, and p99 E2EL where published."""
-    found = []
+    levels = []
     for curve in curves:
         plan = plans[curve.sweep]
         runs = {run.cell.cell_id: run for launch in plan.launches for run in launch.runs if run.repeat == 1}
@@ -50,14 +52,14 @@ def observations(curves: Iterable[Curve], plans: Mapping[str, Plan], cal: Calibr
             arm = f"/aiter={curve.aiter}" if curve.aiter else ""
             name = f"{curve.sweep}/{curve.workload}{arm}/n{curve.requests}/c{users}"
             spec = predicting.load_of(plan.sweep, runs[place.cell.cell_id])
-            found.append(
+            levels.append(
                 Observation(name, nodes[group.server_id], group.profile, group.hardware, spec, figures)
             )
-    return found
+    return levels
 
 
 def fit_tables(tables: Tables, plans: Mapping[str, Plan], cal: Calibration) -> Iterator[ModelFit]:
-    """Yield one fit for each model, to the curves that are not held out; it begins at the values of `cal`."""
+    """Yield one fit for each model, to the curves that are not held out; each starts at the values of `cal`."""
     for model in dict.fromkeys(curve.model for curve in tables.curves):
         curves = [curve for curve in tables.curves if curve.model == model and not curve.held_out]
         if not curves:
@@ -67,8 +69,8 @@ def fit_tables(tables: Tables, plans: Mapping[str, Plan], cal: Calibration) -> I
         yield ModelFit(model, _when(curves, plans), fit(levels, start, FREE), len(levels))
 
 
-def _when(curves: list[Curve], plans: Mapping[str, Plan]) -> When:
-    """The conditions of a model's fit: its GPU, and AITER as in its tables, or either if they have both."""
+def _when(curves: list[PublishedCurve], plans: Mapping[str, Plan]) -> When:
+    """The conditions of a model's fit: its GPU, and AITER as in its tables; None if they have several values."""
     facts = [
         place.group.resolution.facts
         for curve in curves
@@ -84,7 +86,7 @@ def _when(curves: list[Curve], plans: Mapping[str, Plan]) -> When:
 
 
 def with_answers(efficiency: Efficiency, answers: Answers | None) -> Efficiency:
-    """Return an efficiency whose answers end as stated; without a statement, only at the limit."""
+    """Return an efficiency with these answer lengths; without them, answers end only at the limit."""
     if answers is None:
         return efficiency.model_copy(update={"answer_median": NEVER_ENDS, "answer_sigma": 0.0})
     return efficiency.model_copy(update={"answer_median": answers.median, "answer_sigma": answers.sigma})
@@ -94,27 +96,21 @@ def calibration(
     name: str, title: str, fits: Iterable[ModelFit], tables: Tables, base: Calibration
 ) -> Calibration:
     """Return the study's calibration: its fits, and the variation between runs that its tables imply."""
-    listed = list(fits)
+    fits = list(fits)
     note = (
-        f"Fitted to published tables ({title}), by predicting them under the study's own method; no row of a node"
-        " was at hand. It is no measurement of hardware: its shares take in whatever made the study's steps last as"
-        " long as they did, client and harness included. Tables marked held_out were left out. For other models"
-        f" and GPUs it is as `{base.name}` assumes; other TP sizes and vLLM versions it does not tell apart."
+        f"Fitted to published tables ({title}) by predicting them under the study's own method, without rows of a"
+        " node. It is not a measurement of hardware: its shares include everything that made the study's steps"
+        " longer, client and harness included. Tables marked held_out were left out. Other models and GPUs have the"
+        f" values of `{base.name}`; TP sizes and vLLM versions are not distinguished."
     )
-    made = observed.calibration(
+    fitted = observed.calibration(
         name,
         note,
         base,
-        [(each.when, each.fit, f"fitted to {each.levels} published levels") for each in listed],
+        [(each.when, each.fit, f"fitted to {each.levels} published levels") for each in fits],
     )
-    return made.model_copy(
-        update={
-            "factors": (
-                *made.factors,
-                *_variation(tables, {each.when.model: each.when.gpu for each in listed}),
-            )
-        }
-    )
+    variation = _variation(tables, {each.when.model: each.when.gpu for each in fits})
+    return fitted.model_copy(update={"factors": (*fitted.factors, *variation)})
 
 
 def _variation(tables: Tables, gpus: Mapping[str | None, str | None]) -> Iterator[Factor]:

@@ -14,16 +14,17 @@ from rocbench.study.schema import Study, Tables
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """A study as read."""
+    """The files of a study."""
 
     path: Path
     study: Study
     sweeps: dict[str, Sweep]
+    """By the name of their file."""
     tables: Tables | None
 
 
 def names() -> list[str]:
-    """Every study, sorted."""
+    """The names of all known studies, sorted."""
     return sorted(
         {path.parent.name for root in catalog.folders("studies") for path in root.glob("*/study.yaml")}
     )
@@ -37,8 +38,8 @@ def read(name: str) -> StudyFolder:
     """
     path = _path_of(name)
     study = yamlfile.load(path / "study.yaml", Study)
-    wanted = dict.fromkeys(sweep for method in study.methods.values() for sweep in method.sweeps)
-    sweeps = {sweep: yamlfile.load(path / "sweeps" / f"{sweep}.yaml", Sweep) for sweep in wanted}
+    files = dict.fromkeys(sweep for method in study.methods.values() for sweep in method.sweeps)
+    sweeps = {file: yamlfile.load(path / "sweeps" / f"{file}.yaml", Sweep) for file in files}
     tables = path / "tables.yaml"
     return StudyFolder(path, study, sweeps, yamlfile.load(tables, Tables) if tables.is_file() else None)
 

@@ -15,8 +15,8 @@ NO_LOAD_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Time:
-    """Seconds of node time."""
+class NodeTime:
+    """Seconds of node time, with the number of server starts (`loads`) and measurements (`runs`)."""
 
     measured_s: float = 0.0
     rest_s: float = 0.0
@@ -27,7 +27,7 @@ class Time:
 
     @property
     def total_s(self) -> float:
-        """The total."""
+        """Measurement, rest and loading together."""
         return self.measured_s + self.rest_s + self.load_s
 
     @property
@@ -35,8 +35,8 @@ class Time:
         """Measured / all; None for nothing."""
         return self.measured_s / self.total_s if self.total_s else None
 
-    def __add__(self, other: Time) -> Time:
-        return Time(
+    def __add__(self, other: NodeTime) -> NodeTime:
+        return NodeTime(
             self.measured_s + other.measured_s,
             self.rest_s + other.rest_s,
             self.load_s + other.load_s,
@@ -49,30 +49,28 @@ NodeOf = Callable[[Group], Node]
 """Maps a group to its simulated server, which gives the step times."""
 
 
-def of_plan(plan: Plan, node_of: NodeOf) -> Time:
+def of_plan(plan: Plan, node_of: NodeOf) -> NodeTime:
     """Return the node time of a whole plan."""
     nodes = {group.server_id: node_of(group) for group in plan.groups}
-    total = Time()
+    total = NodeTime()
     for launch in plan.launches:
-        total += Time(load_s=load_s(launch.group), loads=1)
         node = nodes[launch.group.server_id]
-        for run in launch.runs:
-            total += of_cell(run.cell, node)
+        total += sum((of_cell(run.cell, node) for run in launch.runs), of_start(launch.group))
     return total
 
 
-def load_s(group: Group) -> float:
-    """Return the seconds of one start."""
-    known = group.cells[0].estimate.server_load_s if group.cells else None
-    return NO_LOAD_S if known is None else known
+def of_start(group: Group) -> NodeTime:
+    """Return the time of one start of a server."""
+    load_s = group.cells[0].estimate.server_load_s if group.cells else None
+    return NodeTime(load_s=NO_LOAD_S if load_s is None else load_s, loads=1)
 
 
-def of_cell(cell: Cell, node: Node) -> Time:
+def of_cell(cell: Cell, node: Node) -> NodeTime:
     """Return the time of one measurement of a cell."""
     users = min(cell.level.concurrency or 1, node.engine.max_num_seqs)
     requests = max_requests(cell.load, cell.level.concurrency)
     measured, rest = measurement_s(cell.load, users, requests, lambda n: request_s(cell, node, n))
-    return Time(measured_s=measured, rest_s=rest, runs=1)
+    return NodeTime(measured_s=measured, rest_s=rest, runs=1)
 
 
 def request_s(cell: Cell, node: Node, users: int) -> float:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from rocbench.errors import ConfigError
 from rocbench.plan.expand import Launch, Overrides, Plan, Run, Sources, expand
-from rocbench.settings.schema import Length, Sweep, SweepModel, Workload
+from rocbench.settings.schema import Length, Sweep, Workload
 from rocbench.study.folder import StudyFolder
-from rocbench.study.schema import Method, Small, Variant
+from rocbench.study.schema import Small, Study, Variant
 
 Kind = Literal["process", "container", "simulated"]
 Read = Callable[[Sweep, Overrides], Sources]
-"""Reads the profiles that a sweep names."""
+"""A function that reads the profiles named by a sweep."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class StudyPart:
     """One sweep of a study on one variant."""
 
     method: str
@@ -31,7 +31,7 @@ class Part:
 
     @property
     def id(self) -> str:
-        """`corrected-runs-0.33.0`: the name of its run folder."""
+        """The name of its run folder: `corrected-runs-0.33.0`."""
         return f"{self.sweep}-{self.variant}"
 
 
@@ -43,7 +43,7 @@ def parts(
     variant: str | None = None,
     kind: Kind | None = None,
     small: bool = False,
-) -> list[Part]:
+) -> list[StudyPart]:
     """Return every part, in order.
 
     Args:
@@ -51,51 +51,47 @@ def parts(
         read: reads profiles.
         method, variant: only these.
         kind: kind of server, in place of the sweeps' own.
-        small: reduced, for the simulated server.
+        small: True for the reduced study.
 
     Raises:
-        ConfigError: no part has that name.
+        ConfigError: the study has no such method or variant.
     """
+    reduction = folder.study.small if small else None
+    kept = folder.study.small.parts if small else ()
     found = [
-        _part(folder, read, (name, method_), variant_, sweep, kind, folder.study.small if small else None)
-        for name, method_, variant_ in _chosen(folder, method, variant)
-        for sweep in method_.sweeps
+        _part(folder, read, name, each, sweep, kind, reduction)
+        for name, each in _variants(folder.study, method, variant)
+        for sweep in folder.study.methods[name].sweeps
     ]
-    wanted = folder.study.small.parts if small else ()
     return [
-        part for part in found if (part.plan.groups or part.plan.faults) and (not wanted or part.id in wanted)
+        part for part in found if (part.plan.groups or part.plan.faults) and (not kept or part.id in kept)
     ]
 
 
-def _chosen(
-    folder: StudyFolder, method: str | None, variant: str | None
-) -> list[tuple[str, Method, Variant]]:
-    methods = folder.study.methods
-    if method is not None and method not in methods:
-        raise ConfigError(
-            f"no method {method!r}", where=folder.study.name, fix=f"known: {', '.join(methods)}"
-        )
-    found = [
-        (name, method_, variant_)
-        for name, method_ in methods.items()
-        for variant_ in method_.variants
-        if method in (None, name) and variant in (None, variant_.name)
+def _variants(study: Study, method: str | None, variant: str | None) -> list[tuple[str, Variant]]:
+    """Return the methods' names with their variants, those asked for."""
+    if method is not None and method not in study.methods:
+        known = ", ".join(study.methods)
+        raise ConfigError(f"unknown method {method!r}", where=study.name, fix=f"known: {known}")
+    pairs = [(name, each) for name, found in study.methods.items() for each in found.variants]
+    matches = [
+        (name, each) for name, each in pairs if method in (None, name) and variant in (None, each.name)
     ]
-    if not found:
-        known = ", ".join(sorted({v.name for m in methods.values() for v in m.variants}))
-        raise ConfigError(f"no variant {variant!r}", where=folder.study.name, fix=f"known: {known}")
-    return found
+    if not matches:
+        known = ", ".join(sorted({each.name for _, each in pairs}))
+        raise ConfigError(f"unknown variant {variant!r}", where=study.name, fix=f"known: {known}")
+    return matches
 
 
 def _part(
     folder: StudyFolder,
     read: Read,
-    method: tuple[str, Method],
+    method: str,
     variant: Variant,
     name: str,
     kind: Kind | None,
     small: Small | None,
-) -> Part:
+) -> StudyPart:
     sweep = folder.sweeps[name].model_copy(update={"name": f"{name}-{variant.name}"})
     if variant.calibration is not None:
         simulation = sweep.simulation.model_copy(update={"calibration": variant.calibration})
@@ -110,7 +106,8 @@ def _part(
         workloads = {key: _shorter(workload, small) for key, workload in sources.workloads.items()}
         sources = replace(sources, workloads=workloads)
     plan = expand(sweep, sources, overrides)
-    return Part(method[0], variant.name, name, plan, overrides, frozenset(method[1].by_design))
+    by_design = frozenset(folder.study.methods[method].by_design)
+    return StudyPart(method, variant.name, name, plan, overrides, by_design)
 
 
 # --- small
@@ -119,7 +116,11 @@ def _part(
 def reduced(sweep: Sweep, small: Small) -> Sweep:
     """Return a part's sweep with fewer models and levels, shorter windows and faster simulated servers."""
     kept = small.models.get(sweep.name)
-    models = tuple(m for m in sweep.models if kept is None or _profile(m) in kept)
+    models = tuple(
+        model
+        for model in sweep.models
+        if kept is None or (model if isinstance(model, str) else model.profile) in kept
+    )
     blocks = tuple(
         block.model_copy(update={"concurrency": levels})
         for block in sweep.blocks
@@ -142,12 +143,8 @@ def reduced(sweep: Sweep, small: Small) -> Sweep:
 
 
 def _levels(workloads: tuple[str, ...], levels: tuple[int, ...], small: Small) -> tuple[int, ...]:
-    wanted = {level for workload in workloads for level in small.concurrency.get(workload, ())}
-    return tuple(level for level in levels if level in wanted)
-
-
-def _profile(model: str | SweepModel) -> str:
-    return model if isinstance(model, str) else model.profile
+    kept = {level for workload in workloads for level in small.concurrency.get(workload, ())}
+    return tuple(level for level in levels if level in kept)
 
 
 def _shorter(workload: Workload, small: Small) -> Workload:
@@ -157,11 +154,8 @@ def _shorter(workload: Workload, small: Small) -> Workload:
     return workload.model_copy(update={"isl": cut(workload.isl), "osl": cut(workload.osl)})
 
 
-# --- what is kept
-
-
 def only(plan: Plan, keep: Callable[[Run], bool]) -> Plan:
-    """Return the plan with the kept runs, without servers that have no run left."""
+    """Return the plan with the runs that `keep` accepts, without servers that have no run left."""
     launches = tuple(
         Launch(launch.group, runs, launch.searches)
         for launch in plan.launches
@@ -170,10 +164,3 @@ def only(plan: Plan, keep: Callable[[Run], bool]) -> Plan:
     used = {launch.group.server_id for launch in launches}
     groups = tuple(group for group in plan.groups if group.server_id in used)
     return replace(plan, launches=launches, groups=groups)
-
-
-def runs_of(plan: Plan) -> Iterator[tuple[Launch, Run]]:
-    """Yield every run with its launch."""
-    for launch in plan.launches:
-        for run in launch.runs:
-            yield launch, run

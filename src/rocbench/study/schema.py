@@ -25,6 +25,7 @@ class Method(Strict):
     """A way of measuring a study."""
 
     what: str
+    """Description of the method."""
     headline: Literal["output_throughput", "total_token_throughput"]
     """The column that the method calls throughput."""
     sweeps: tuple[str, ...]
@@ -35,9 +36,10 @@ class Method(Strict):
 
 
 class Question(Strict):
-    """A question with the cells that decide it. A budget takes questions in their order."""
+    """A question with the cells that answer it. A budget takes questions in their order."""
 
     asks: str
+    """The question."""
     method: str
     variant: str
     sweep: str
@@ -52,7 +54,7 @@ class Small(Strict):
     """The study reduced, so that it runs on the simulated server in minutes."""
 
     parts: tuple[str, ...] = ()
-    """Parts kept (`corrected-runs-0.14.1`); empty means all."""
+    """Ids of the parts kept (`corrected-runs-0.14.1`); empty means all."""
     models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Models kept, by part; a part that is not named keeps all."""
     concurrency: dict[str, tuple[Users, ...]] = Field(default_factory=dict)
@@ -81,7 +83,7 @@ PublishedRow = tuple[int, float, float | None, float | None]
 """Users, total tokens/s, output tokens/s, p99 E2EL in s."""
 
 
-class Curve(Strict):
+class PublishedCurve(Strict):
     """Published levels of one model and workload."""
 
     page: str
@@ -92,14 +94,14 @@ class Curve(Strict):
     """Maximum number of requests of a level."""
     aiter: Literal["on", "off"] | None = None
     held_out: bool = False
-    """Left out of the fit, and predicted from it."""
+    """True if the curve is left out of the fit and predicted from it."""
     peak: bool = False
-    """True: only this figure was readable; its level and lengths are inferred."""
+    """True if only the peak was readable; its level and lengths are inferred."""
     rows: tuple[PublishedRow, ...] = Field(min_length=1)
 
 
 class Answers(Strict):
-    """Lengths of answers that end by themselves: lognormal."""
+    """Lengths of answers that end by themselves, lognormal."""
 
     median: float = Field(gt=0, le=1e8)
     """Tokens."""
@@ -108,10 +110,10 @@ class Answers(Strict):
 
 
 class Tables(Strict):
-    """All published tables of a study, and the other facts that decide a replay."""
+    """All published tables of a study, and other facts that a replay needs."""
 
     answers: dict[str, Answers] = Field(default_factory=dict)
-    """Answer lengths by model; answers of a model that is not named end at the limit."""
+    """Answer lengths by model; answers of other models end at the limit."""
     run_cv: dict[str, Variation] = Field(default_factory=dict)
     """Coefficient of variation between runs that the tables imply, by model or `MODEL@aiter=on`."""
-    curves: tuple[Curve, ...]
+    curves: tuple[PublishedCurve, ...]

@@ -26,7 +26,7 @@ QWEN, LLAMA, DEEPSEEK = "qwen3-vl-235b", "llama-3.1-405b", "deepseek-v3.2"
 
 def found(table, method="replay"):
     """The checks that speak, by name."""
-    return {finding.fault: finding for finding in faults.examine(table, HEADLINES[method])}
+    return {artefact.check: artefact for artefact in faults.examine(table, HEADLINES[method])}
 
 
 def by_users(table, column):
@@ -113,7 +113,7 @@ def test_5_prompts_from_the_cache_beyond_the_hardware():
     for each in (row, *fast):
         assert each["valid"] is False
         assert "prefix_cache_hits" in codes(each)
-    assert "out of the prefix cache" in found(fast)["cached"].evidence
+    assert "came from the prefix cache" in found(fast)["cached"].evidence
     published = {"total_token_throughput": 34_050.0, "isl": 329, "osl": 200, "concurrency": 500}
     share = limits.share(
         catalog.model(LLAMA),
@@ -135,7 +135,7 @@ def test_6_variation_of_answers_for_variation_of_the_server():
     assert spread(replayed, 10) > 0.05
     assert all("natural_lengths" in codes(row) for row in replayed)
     assert statistics.fmean(row["osl_had"] for row in replayed) < 150
-    assert "where 512 were asked" in found(replayed)["lengths"].evidence
+    assert "of 512 requested" in found(replayed)["lengths"].evidence
     real = rows("corrected-runs-0.14.1", level(DEEPSEEK, "text-2048-512", 10, 50, repeats=3))
     assert spread(real, 10) < 0.02
     assert spread(real, 50) < 0.02

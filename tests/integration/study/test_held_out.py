@@ -9,14 +9,14 @@ import pytest
 from rocbench.predict import predicting
 from rocbench.sim import calibration
 from rocbench.study import agreement, fitting
-from rocbench.study.agreement import Line
+from rocbench.study.agreement import PredictedLevel
 from studycases import plan_of, study
 
 MODELS = ("llama-3.1-405b", "qwen3-vl-235b")
 
 
 @pytest.fixture(scope="module")
-def lines() -> list[Line]:
+def lines() -> list[PredictedLevel]:
     """Every published level of the two models with held-out tables, predicted under the study's method."""
     plans = {name: plan_of(name) for name in ("replay-thorough", "replay-quick", "replay-runs")}
     assert study().tables is not None
@@ -27,7 +27,7 @@ def lines() -> list[Line]:
         for found in predicting.predictions(plan_of(name, model))
         if found.run.repeat == 1
     ]
-    return agreement.lines(study().tables, plans, rows)
+    return agreement.predicted_levels(study().tables, plans, rows)
 
 
 def test_the_held_out_tables_are_predicted(lines):

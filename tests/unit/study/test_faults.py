@@ -35,7 +35,7 @@ def row(users, in_flight=None, output=None, **more):
 
 def names(rows, headline=OUTPUT):
     """The faults found."""
-    return [finding.fault for finding in faults.examine(rows, headline)]
+    return [artefact.check for artefact in faults.examine(rows, headline)]
 
 
 GOOD = [row(users) for users in (1, 10, 100, 1000)]
@@ -77,16 +77,16 @@ def test_good_rows_have_no_finding():
 )
 def test_each_check_sees_its_artefact(fault, rows, headline):
     """With the place and the figures that show it."""
-    findings = [finding for finding in faults.examine(rows, headline) if finding.fault == fault]
-    assert len(findings) == 1
-    assert findings[0].evidence
+    artefacts = [artefact for artefact in faults.examine(rows, headline) if artefact.check == fault]
+    assert len(artefacts) == 1
+    assert artefacts[0].evidence
 
 
 def test_codes_are_those_that_all_rows_of_a_finding_carry():
     """The verdict's own words for it."""
     undelivered = {"reasons": "concurrency_not_delivered;too_few_requests"}
     rows = [row(100), row(200, 100, 1000, **undelivered), row(500, 100, 1000, **undelivered)]
-    (plateau,) = [f for f in faults.examine(rows, OUTPUT) if f.fault == "plateau"]
+    (plateau,) = [f for f in faults.examine(rows, OUTPUT) if f.check == "plateau"]
     assert plateau.codes == ("concurrency_not_delivered", "too_few_requests")
 
 

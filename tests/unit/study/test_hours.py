@@ -13,7 +13,7 @@ from rocbench.plan import estimate
 from rocbench.predict import predicting
 from rocbench.sim import calibration
 from rocbench.study import budget, hours
-from rocbench.study.hours import Time
+from rocbench.study.hours import NodeTime
 from rocbench.study.parts import only
 from rocbench.study.schema import Question
 from studycases import all_parts, part, study
@@ -75,7 +75,7 @@ def test_most_of_the_corrected_study_is_measured():
     """More than four fifths of its node time."""
     total = sum(
         (hours.of_plan(found.plan, nodes(found)) for found in all_parts() if found.method == "corrected"),
-        Time(),
+        NodeTime(),
     )
     assert total.share > 0.8
     assert total.loads == 68
@@ -87,9 +87,9 @@ def test_a_budget_takes_questions_in_order_and_passes_over_what_does_not_fit():
     assert chosen.total.total_s <= 8 * 3600
     assert chosen.choices[0].kept
     assert any(not choice.kept for choice in chosen.choices)
-    kept = sum((choice.added for choice in chosen.choices if choice.kept), Time())
+    kept = sum((choice.added for choice in chosen.choices if choice.kept), NodeTime())
     assert kept.total_s == pytest.approx(chosen.total.total_s)
-    again = sum((hours.of_plan(each.plan, nodes(each)) for each in chosen.parts), Time())
+    again = sum((hours.of_plan(each.plan, nodes(each)) for each in chosen.parts), NodeTime())
     assert again.total_s == pytest.approx(chosen.total.total_s)
     assert again.runs == chosen.total.runs
 
@@ -108,4 +108,4 @@ def test_a_question_asked_twice_costs_once():
     )
     chosen = budget.choose([part("replay-quick-0.14.1")], [question, question], 1e9, nodes)
     assert [choice.kept for choice in chosen.choices] == [True, False]
-    assert chosen.choices[1].added == Time()
+    assert chosen.choices[1].added == NodeTime()

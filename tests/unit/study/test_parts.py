@@ -130,7 +130,7 @@ def test_rows_without_a_figure_are_beside_no_published_one():
     tables, plan = study().tables, plan_of("replay-quick")
     assert tables is not None
     rows = [Row({"cell_id": cell.cell_id, "valid": False}) for group in plan.groups for cell in group.cells]
-    assert agreement.lines(tables, {"replay-quick": plan}, rows) == []
+    assert agreement.predicted_levels(tables, {"replay-quick": plan}, rows) == []
 
 
 def test_only_drops_runs_and_servers_without_any():

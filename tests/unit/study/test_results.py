@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rocbench.report import write
 from rocbench.study import results
-from rocbench.study.agreement import Line
+from rocbench.study.agreement import PredictedLevel
 from rocbench.tables.row import Row
 from studycases import part, study
 
@@ -64,8 +64,8 @@ def test_published_output_stands_beside_ours():
     """Where it was published."""
     tables = study().tables
     assert tables is not None
-    line = Line(tables.curves[0], 100, 1000.0, 1100.0, None, 250.0, None, 1.0, 99.0)
-    cells = dict(zip(results.LINES[7:10], results.line_cells(line)[7:10], strict=True))
-    assert results.LINES[9] == "output tok/s"
-    assert cells["output tok/s"] == "-"
-    assert results.line_cells(line)[10] == "250"
+    level = PredictedLevel(tables.curves[0], 100, 1000.0, 1100.0, None, 250.0, None, 1.0, 99.0)
+    table = results.published_levels([level])
+    cells = dict(zip(table.header, *table.rows, strict=True))
+    assert cells["published output tok/s"] == "-"
+    assert cells["output tok/s"] == "250"

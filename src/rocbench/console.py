@@ -27,7 +27,7 @@ from rocbench.server.command import shell_line
 from rocbench.server.secretvalues import secret_values
 from rocbench.settings.schema import Server, Sweep
 from rocbench.tables.row import Row, records
-from rocbench.units import ABSENT, duration, number, percent
+from rocbench.units import ABSENT, count_of, duration, number, percent
 
 NARROWEST = 20
 """Minimum columns of every table: some terminals report none, and nothing would be shown."""
@@ -53,8 +53,9 @@ def show_plan(plan: Plan) -> None:
     console = out()
     sweep = plan.sweep
     console.print(
-        f"[bold]{escape(sweep.name)}[/]: {len(plan.groups)} servers, {len(plan.launches)} launches, "
-        f"{plan.runs} measurements on {plan.groups[0].hardware.name if plan.groups and plan.groups[0].hardware else '-'}"
+        f"[bold]{escape(sweep.name)}[/]: {count_of(len(plan.groups), 'server')}, "
+        f"{count_of(len(plan.launches), 'launch', 'launches')}, {count_of(plan.runs, 'measurement')} on "
+        f"{plan.groups[0].hardware.name if plan.groups and plan.groups[0].hardware else '-'}"
     )
     if sweep.server.kind == "simulated":
         console.print(

@@ -23,6 +23,11 @@ def number(value: float | int | None, digits: int = 1) -> str:
     return f"{value:,.{digits}f}"
 
 
+def count_of(number: float, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: `1 launch`, `1,200 measurements`."""
+    return f"{number:,.12g} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def some(names: Sequence[str], most: int = 3) -> str:
     """Return the first names, and the number of the rest."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

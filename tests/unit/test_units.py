@@ -14,3 +14,10 @@ from rocbench.units import number
 def test_a_small_number_without_digits_is_not_zero(value, text):
     """A throughput of 0.3 tokens/s is something."""
     assert number(value, 0) == text
+
+
+def test_a_count_agrees_with_its_noun():
+    """One launch, several launches; numbers have thousands separators."""
+    assert units.count_of(1, "launch", "launches") == "1 launch"
+    assert units.count_of(2, "launch", "launches") == "2 launches"
+    assert units.count_of(1234567, "user") == "1,234,567 users"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rocbench import stats
+from rocbench import stats, units
 from rocbench.report.chart import Mark, colour, symbol
 from rocbench.tables import runformat
 from rocbench.tables.metrics import kind_of
@@ -160,7 +160,7 @@ def level_words(shape: str, value: float | None) -> str:
         return "trace" if shape == "trace" else "-"
     if shape == "open":
         return f"{value:,g} requests/s"
-    return f"{value:,g} user{'' if value == 1 else 's'}"
+    return units.count_of(value, "user")
 
 
 def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:

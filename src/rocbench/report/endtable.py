@@ -112,12 +112,12 @@ def _cell(point: Point, rows: Sequence[Row], shown: TableColumn) -> str:
     if shown.heading == "±":
         interval = point.interval("output_throughput")
         return units.percent(interval.relative_half_width) if interval.n > 1 else units.ABSENT
-    there = figures(rows, shown.column)
-    if not there or any(row.few_samples(shown.column) for row in rows):
+    values = figures(rows, shown.column)
+    if not values or any(row.few_samples(shown.column) for row in rows):
         return units.ABSENT
     if shown.column in {"completed", "failed"}:
-        return f"{sum(there):,.0f}"
-    mean = sum(there) / len(there)
+        return f"{sum(values):,.0f}"
+    mean = sum(values) / len(values)
     return units.percent(mean) if shown.digits < 0 else units.number(mean, shown.digits)
 
 
@@ -143,7 +143,7 @@ def _meanings(rows: Sequence[Row], console: Console) -> None:
     for error in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
         console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {one_line(error)}"))
     for note, noted in load_notes(rows).items():
-        count = f"{len(noted)} row{'' if len(noted) == 1 else 's'}"
+        count = units.count_of(len(noted), "row")
         console.print(Text.assemble(("  load", "bold"), f": {note}", (f" ({count})", "dim")))
     if unchecked := sorted(listed(rows, "unknown_checks")):
         console.print(Text(f"  not checked: {', '.join(unchecked)}", style="dim"))

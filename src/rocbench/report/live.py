@@ -21,7 +21,7 @@ from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.report.curves import reasons, verdict_word
 from rocbench.report.terminal import Terminal
 from rocbench.tables.row import Row
-from rocbench.units import duration, number, percent
+from rocbench.units import count_of, duration, number, percent
 
 
 class Screen:
@@ -89,9 +89,12 @@ def progress_line(progress: Progress) -> str:
 def row_line(row: Row) -> str:
     """One finished row as one line."""
     codes = reasons([row])
+    figures = (
+        f"{number(row.get('output_throughput'), 0)} output tok/s, TTFT p50 {number(row.get('median_ttft_ms'))} ms, "
+        f"TPOT p50 {number(row.get('median_tpot_ms'))} ms, "
+    )
     return (
-        f"{one_line(str(row['key']))}: {number(row.get('output_throughput'), 0)} output tok/s, "
-        f"TTFT p50 {number(row.get('median_ttft_ms'))} ms, TPOT p50 {number(row.get('median_tpot_ms'))} ms, "
+        f"{one_line(str(row['key']))}: {figures if row.get('output_throughput') is not None else ''}"
         f"{verdict_word(row)}{f' ({codes})' if codes else ''}"
     )
 
@@ -123,7 +126,8 @@ class PlainScreen(Screen):
         """Log the name and the size of the plan."""
         simulated = " (SIMULATED)" if plan.sweep.server.kind == "simulated" else ""
         self._print(
-            f"{plan.sweep.name}{simulated}: {plan.runs} measurements on {len(plan.launches)} launches -> {folder}"
+            f"{plan.sweep.name}{simulated}: {count_of(plan.runs, 'measurement')} on "
+            f"{count_of(len(plan.launches), 'launch', 'launches')} -> {folder}"
         )
 
     def server(self, launch: Launch, text: str, share: float | None) -> None:

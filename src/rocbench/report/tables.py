@@ -36,8 +36,8 @@ CELL_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("mean_power_w", "power, W", "figure"),
 )
 P99_NOTE = (
-    f"p99 needs at least {stats.min_samples(99)} requests, for an interval that assumes no distribution; p99 of fewer "
-    "is not shown"
+    f"a p99 needs at least {stats.min_samples(99)} requests, for an interval that assumes no distribution; a p99 of "
+    "fewer requests is not shown"
 )
 
 

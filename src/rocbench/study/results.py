@@ -39,7 +39,7 @@ VOID = (
     "n",
     "in flight",
     "total tok/s",
-    "its CoV",
+    "CoV of total",
     "output tok/s",
     "TTFT p50, ms",
     "TPOT p50, ms",
@@ -81,7 +81,7 @@ def artefacts(study: Study, runs: Runs) -> Table:
             example = f"{matches[0].where}: {matches[0].evidence}" if matches else units.ABSENT
             lines.append((check.title, method, str(len(matches)), ", ".join(codes) or units.ABSENT, example))
     valid = [
-        f"{part.id}: {sum(row.valid is True for row in rows)} of {len(rows)} rows valid"
+        f"valid rows of {part.id}: {sum(row.valid is True for row in rows)} of {len(rows)}"
         for part, rows in runs
     ]
     header = ("artefact", "method", "places", "codes", "example")

@@ -98,6 +98,12 @@ def test_finished_rows_and_warnings_scroll_by(plan):
     ]
 
 
+def test_a_row_without_figures_has_only_its_verdict():
+    """A failed server has no throughput to show."""
+    failed = Row({"key": "m/w/c64", "valid": False, "reasons": "server_failed"})
+    assert row_line(failed) == "m/w/c64: INVALID (server_failed)"
+
+
 def test_the_live_view_can_be_opened_and_closed(plan, capsys):
     """It draws from the first moment on, before anything is known."""
     with LiveScreen() as screen:

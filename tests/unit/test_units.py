@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench.units import number
+from rocbench.units import count_of, number
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,6 @@ def test_a_small_number_without_digits_is_not_zero(value, text):
 
 def test_a_count_agrees_with_its_noun():
     """One launch, several launches; numbers have thousands separators."""
-    assert units.count_of(1, "launch", "launches") == "1 launch"
-    assert units.count_of(2, "launch", "launches") == "2 launches"
-    assert units.count_of(1234567, "user") == "1,234,567 users"
+    assert count_of(1, "launch", "launches") == "1 launch"
+    assert count_of(2, "launch", "launches") == "2 launches"
+    assert count_of(1234567, "user") == "1,234,567 users"

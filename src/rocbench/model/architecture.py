@@ -17,7 +17,7 @@ from rocbench.model.mlps import experts
 from rocbench.model.parameters import Parts
 from rocbench.model.vision import merge, tower_doubt
 
-ProcessTree = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
+AttentionFamily = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
 
 MLA_TYPES = {
     *("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k2", "kimi_linear"),
@@ -50,7 +50,7 @@ class Architecture:
 
     model_type: str
     architectures: tuple[str, ...]
-    family: ProcessTree
+    family: AttentionFamily
     hidden_size: int
     num_layers: int
     num_heads: int
@@ -244,7 +244,7 @@ def _classes(value: Any) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str))
 
 
-def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> ProcessTree:
+def infer_family(fields: Fields, layered: Sequence[Block], *, mla_disabled: bool = False) -> AttentionFamily:
     """The attention family, by vLLM's own rules.
 
     Source: vLLM v0.33.0 transformers_utils/model_arch_config_convertor.py:294-342 (MLA by model type and
@@ -272,7 +272,7 @@ def _indexer(fields: Fields) -> tuple[int | None, int | None, int | None]:
     return fields.number("index_n_heads"), fields.number("index_head_dim"), fields.number("index_topk")
 
 
-def _notes(family: ProcessTree, layered: Sequence[Block]) -> tuple[str, ...]:
+def _notes(family: AttentionFamily, layered: Sequence[Block]) -> tuple[str, ...]:
     """Notes on the meaning of the figures, one sentence each."""
     notes = []
     if family == "hybrid":
@@ -285,7 +285,7 @@ def _notes(family: ProcessTree, layered: Sequence[Block]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _unknown(fields: Fields, family: ProcessTree) -> tuple[str, ...]:
+def _unknown(fields: Fields, family: AttentionFamily) -> tuple[str, ...]:
     """Parts of the config that are not understood, one sentence each, starting with the field name."""
     doubts = []
     kind = fields.model_type or None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from rocbench.errors import InputError
-from rocbench.model.architecture import Architecture, ProcessTree
+from rocbench.model.architecture import Architecture, AttentionFamily
 from rocbench.rules import aiter, backends
 from rocbench.rules.flags import Names, lives, takes
 from rocbench.rules.truth import truthy
@@ -128,7 +128,7 @@ KINDS: dict[str, Literal["str", "int", "float", "bool", "version"]] = {
 
 CLOSED: dict[str, tuple[str, ...]] = {
     "platform": get_args(Hardware.model_fields["platform"].annotation),
-    "family": get_args(ProcessTree),
+    "family": get_args(AttentionFamily),
     "quantization": get_args(Checkpoint.model_fields["quantization"].annotation),
     "offload_by": ("size_flag", "transfer_config", "none"),
 }

@@ -44,7 +44,7 @@ TINY_DEEPSEEK = {
 
 @pytest.mark.parametrize("name", published.MODELS)
 def test_parameters_agree_with_what_is_published(name):
-    """AttentionFamily, total and active parameters of every model, and KV bytes per token where they are known."""
+    """Attention family, total and active parameters of every model, and KV bytes per token where they are known."""
     known, arch = published.MODELS[name], published.arch(name)
     assert arch.family == known.family
     assert arch.total_params / 1e9 == pytest.approx(known.total, rel=min(known.within, 0.02))

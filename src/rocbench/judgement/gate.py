@@ -123,7 +123,6 @@ def gate(
     if baseline is not None and rules.relative:
         items += _relative(run, baseline, rules, all_notes)
     for rule in rules.limits:
-        assert isinstance(rule, LimitRule)
         items += _limits(run, rule, rules.alpha, all_notes)
     return GateResult(
         tuple(items), tuple(all_notes), rules.cannot_tell, synthetic(row.origin for row in records(run))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from rocbench import stats
 from rocbench.columns import CELLS
@@ -49,6 +49,11 @@ class LimitRule(Strict):
         return text
 
 
+def _from_text(rule: Any) -> Any:
+    """A limit without `where` is text alone."""
+    return {"limit": rule} if isinstance(rule, str) else rule
+
+
 class GateRules(Strict):
     """gate.yaml."""
 
@@ -63,12 +68,7 @@ class GateRules(Strict):
         RelativeRule(metric="median_tpot_ms", worse_by=0.05),
         RelativeRule(metric="median_ttft_ms", worse_by=0.10),
     )
-    limits: tuple[str | LimitRule, ...] = ()
-
-    @field_validator("limits")
-    @classmethod
-    def _can_be_read(cls, limits: tuple[str | LimitRule, ...]) -> tuple[LimitRule, ...]:
-        return tuple(rule if isinstance(rule, LimitRule) else LimitRule(limit=rule) for rule in limits)
+    limits: tuple[Annotated[LimitRule, BeforeValidator(_from_text)], ...] = ()
 
 
 def parse_limit(text: str) -> Limit:

@@ -22,18 +22,8 @@ from rocbench.redact import masked_axis
 from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Sweep
 
-FACTS = {
-    "attention_backend": "backend",
-    "block_size": "block_size",
-    "kv_cache_dtype": "kv_cache_dtype",
-    "prefix_caching": "prefix_caching",
-    "max_model_len": "max_model_len",
-    "tp": "tp",
-    "pp": "pp",
-    "dp": "dp",
-    "dcp": "dcp",
-    "ep": "ep",
-}
+_SAME_NAME = "block_size kv_cache_dtype prefix_caching max_model_len tp pp dp dcp ep".split()
+FACTS = {"attention_backend": "backend"} | {name: name for name in _SAME_NAME}
 """Settings that are compared by their effective value, with their names among the rules' facts."""
 FLAGS_OF_FACTS = {
     "tensor_parallel_size": "tp",

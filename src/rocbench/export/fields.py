@@ -27,6 +27,11 @@ def same(name: str, unit: str, column: str | None = None) -> Field:
     return Field(name, unit, f"`{column or name}`", lambda source: source.get(column or name))
 
 
+def parallel(name: str, flag: str) -> Field:
+    """A key that is one of the server's parallelism sizes."""
+    return Field(name, "", f"`{flag}`", lambda source: source.parallel(flag))
+
+
 def fixed(name: str, value: Any) -> Field:
     """A key with the same value for every row."""
     text = json.dumps(value) if isinstance(value, bool) else value

@@ -7,10 +7,11 @@ vllm-project/perf-eval lib/ingest_perf.py, bbd3fc7. Latencies are in seconds, wi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from rocbench.export import vllm_bench
-from rocbench.export.fields import Field, fixed, record, same
+from rocbench.export.fields import Field, fixed, parallel, record, same
 from rocbench.export.source import Source
 
 
@@ -29,51 +30,42 @@ def _per_gpu(*columns: str) -> Any:
     return value
 
 
-def _energy(per: str) -> Any:
-    def value(source: Source) -> float | None:
-        energy = source.get("energy_j")
-        output, prompt = source.tokens("output_throughput"), source.input_tokens()
-        if energy is None or output is None or prompt is None:
-            return None
-        count = {
-            "query": source.get("completed"),
-            "input": prompt,
-            "output": output,
-            "total": prompt + output,
-        }[per]
-        return float(energy) / count if count else None
-
-    return value
+def _energy(unit: str, source: Source) -> float | None:
+    """Joules per `query`, or per `input`, `output` or `total` token."""
+    energy = source.get("energy_j")
+    output, prompt = source.tokens("output_throughput"), source.input_tokens()
+    if energy is None or output is None or prompt is None:
+        return None
+    counts = {"query": source.get("completed"), "input": prompt, "output": output, "total": prompt + output}
+    return float(energy) / counts[unit] if counts[unit] else None
 
 
 def _latencies() -> Iterable[Field]:
     for latency in vllm_bench.LATENCIES:
         for statistic in vllm_bench.STATISTICS:
             key = f"{statistic}_{latency}_ms"
-            yield Field(key.removesuffix("_ms"), "s", f"`{key}` / 1000, as in vllm-bench", _seconds(key))
+            yield Field(
+                key.removesuffix("_ms"), "s", f"`{key}` / 1000, as in vllm-bench", partial(_seconds, key)
+            )
     for statistic in vllm_bench.STATISTICS:
         if statistic != "std":
             key = f"{statistic}_tpot_ms"
-            yield Field(f"{statistic}_intvty", "tokens/s/user", f"1000 / `{key}`", _interactivity(key))
+            yield Field(
+                f"{statistic}_intvty", "tokens/s/user", f"1000 / `{key}`", partial(_interactivity, key)
+            )
 
 
 _BY_NAME = {field.name: field for field in vllm_bench.FIELDS}
 
 
-def _seconds(key: str) -> Any:
-    def value(source: Source) -> float | None:
-        ms = _BY_NAME[key].value(source)
-        return None if ms is None else float(ms) / 1000
-
-    return value
+def _seconds(key: str, source: Source) -> float | None:
+    ms = _BY_NAME[key].value(source)
+    return None if ms is None else float(ms) / 1000
 
 
-def _interactivity(key: str) -> Any:
-    def value(source: Source) -> float | None:
-        ms = _BY_NAME[key].value(source)
-        return 1000 / float(ms) if ms else None
-
-    return value
+def _interactivity(key: str, source: Source) -> float | None:
+    ms = _BY_NAME[key].value(source)
+    return 1000 / float(ms) if ms else None
 
 
 def _expert_parallel(source: Source) -> int:
@@ -104,19 +96,9 @@ FIELDS: tuple[Field, ...] = (
     same("osl", "tokens"),
     fixed("is_multinode", False),
     same("tp", ""),
-    Field("pp", "", "`--pipeline-parallel-size`", lambda s: s.parallel("--pipeline-parallel-size")),
-    Field(
-        "dcp_size",
-        "",
-        "`--decode-context-parallel-size`",
-        lambda s: s.parallel("--decode-context-parallel-size"),
-    ),
-    Field(
-        "pcp_size",
-        "",
-        "`--prefill-context-parallel-size`",
-        lambda s: s.parallel("--prefill-context-parallel-size"),
-    ),
+    parallel("pp", "--pipeline-parallel-size"),
+    parallel("dcp_size", "--decode-context-parallel-size"),
+    parallel("pcp_size", "--prefill-context-parallel-size"),
     Field("ep", "", "`tp` with `--enable-expert-parallel`, else 1", _expert_parallel),
     Field(
         "dp_attention",
@@ -140,10 +122,14 @@ FIELDS: tuple[Field, ...] = (
     ),
     same("avg_total_gpu_power_w", "W", "mean_power_w"),
     same("total_gpu_energy_j", "J", "energy_j"),
-    Field("joules_per_successful_query", "J", "`energy_j` / `completed`", _energy("query")),
-    Field("joules_per_input_token", "J", "`energy_j` / input tokens of the window", _energy("input")),
-    Field("joules_per_output_token", "J", "`energy_j` / output tokens of the window", _energy("output")),
-    Field("joules_per_total_token", "J", "`energy_j` / tokens of the window", _energy("total")),
+    Field("joules_per_successful_query", "J", "`energy_j` / `completed`", partial(_energy, "query")),
+    Field(
+        "joules_per_input_token", "J", "`energy_j` / input tokens of the window", partial(_energy, "input")
+    ),
+    Field(
+        "joules_per_output_token", "J", "`energy_j` / output tokens of the window", partial(_energy, "output")
+    ),
+    Field("joules_per_total_token", "J", "`energy_j` / tokens of the window", partial(_energy, "total")),
     Field("power_valid", "", "1 when `valid` is true, else 0", _power_valid),
 )
 

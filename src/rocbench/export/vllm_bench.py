@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from rocbench.export.fields import Field, record, same
+from rocbench.export.fields import Field, parallel, record, same
 from rocbench.export.source import Source
 from rocbench.tables import runformat
 
@@ -98,12 +98,7 @@ FIELDS: tuple[Field, ...] = (
 METADATA: tuple[Field, ...] = (
     # keys that `--metadata KEY=VALUE` would add, for grouping in plots
     Field("tensor_parallel_size", "", "`tp`", lambda s: s.get("tp")),
-    Field(
-        "pipeline_parallel_size",
-        "",
-        "`--pipeline-parallel-size`",
-        lambda s: s.parallel("--pipeline-parallel-size"),
-    ),
+    parallel("pipeline_parallel_size", "--pipeline-parallel-size"),
     same("gpu_count", "", "gpus"),
     same("workload", ""),
     same("random_input_len", "tokens", "isl"),

@@ -4,7 +4,7 @@
     python benchmarks/api_cost.py URL --vllm .venv-vllm
 
 Each way of asking sends the same number of requests of 64 + 64 tokens: ours, ours without usage in each chunk, with
-token ids in its place, without `min_tokens`, each without a reading of /metrics beside it unless it says so, and
+token ids in its place, without `min_tokens`, each without reading /metrics meanwhile unless it says so, and
 `vllm bench serve`. The order is turned round in each repeat. CPU is that of the server from before the first request until after the last, so
 work in the warm-up is in, for all alike.
 """
@@ -125,8 +125,8 @@ def peer(url: str, vllm: Path, users: int, requests: int) -> tuple[int, float, f
     command += ["--ignore-eos", "--num-prompts", str(requests), "--max-concurrency", str(users)]
     command += ["--temperature", "0", "--disable-tqdm"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    told = [line for line in ended.stdout.splitlines() if line.startswith("Benchmark duration")]
-    return requests * OSL, float(told[0].split()[-1]), float("nan")
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("Benchmark duration")]
+    return requests * OSL, float(lines[0].split()[-1]), float("nan")
 
 
 def cost(url: str, leader: int, way: Way, vllm: Path, users: int, requests: int) -> Cost:

@@ -50,7 +50,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Reported:
     """The figures that a client reports, in ms; None where it reports none."""
 
     ttft_p50: float
@@ -71,17 +71,17 @@ class Row:
     running: float
 
 
-Client = Callable[[Load, Path], Seen]
+Client = Callable[[Load, Path], Reported]
 
 
 def ours(transport: str) -> Client:
     """The client of `bench`, in a separate process, so that its start-up counts like a peer's."""
 
-    def run(load: Load, folder: Path) -> Seen:
-        told = json.loads(
+    def run(load: Load, folder: Path) -> Reported:
+        report = json.loads(
             call([sys.executable, __file__, "--one", transport, json.dumps(vars_of(load))], folder)
         )
-        return Seen(told["ttft_p50"], told["ttft_p99"], told["gap_p99"])
+        return Reported(report["ttft_p50"], report["ttft_p99"], report["gap_p99"])
 
     return run
 
@@ -120,7 +120,7 @@ def spec(transport: str, load: Load, window: WindowPlan) -> LoadSpec:
 def vllm(program: str) -> Client:
     """`vllm bench serve`."""
 
-    def run(load: Load, folder: Path) -> Seen:
+    def run(load: Load, folder: Path) -> Reported:
         call(
             [program, "bench", "serve", "--backend", "openai", "--base-url", load.url, "--endpoint", "/v1/completions",
              "--model", "reference", "--tokenizer", str(snapshot(folder)), "--dataset-name", "random",
@@ -130,8 +130,8 @@ def vllm(program: str) -> Client:
              "--save-result", "--result-dir", str(folder), "--result-filename", "vllm.json"],
             folder,
         )  # fmt: skip
-        told = json.loads((folder / "vllm.json").read_text())
-        return Seen(told["median_ttft_ms"], told["p99_ttft_ms"], told["p99_itl_ms"])
+        report = json.loads((folder / "vllm.json").read_text())
+        return Reported(report["median_ttft_ms"], report["p99_ttft_ms"], report["p99_itl_ms"])
 
     return run
 
@@ -139,7 +139,7 @@ def vllm(program: str) -> Client:
 def aiperf(program: str) -> Client:
     """AIPerf; its gap between chunks is `inter_chunk_latency`."""
 
-    def run(load: Load, folder: Path) -> Seen:
+    def run(load: Load, folder: Path) -> Reported:
         call(
             [program, "profile", "-m", "reference", "--url", load.url, "--endpoint-type", "completions", "--streaming",
              "--concurrency", str(load.users), "--request-count", str(load.requests), "--isl", str(ISL),
@@ -147,9 +147,9 @@ def aiperf(program: str) -> Client:
              "--extra-inputs", "ignore_eos:true", "--ui", "none"],
             folder,
         )  # fmt: skip
-        told = json.loads((folder / "aiperf" / "profile_export_aiperf.json").read_text())
-        ttft = told["time_to_first_token"]
-        return Seen(ttft["p50"], ttft["p99"], told["inter_chunk_latency"]["p99"])
+        report = json.loads((folder / "aiperf" / "profile_export_aiperf.json").read_text())
+        ttft = report["time_to_first_token"]
+        return Reported(ttft["p50"], ttft["p99"], report["inter_chunk_latency"]["p99"])
 
     return run
 
@@ -157,17 +157,19 @@ def aiperf(program: str) -> Client:
 def guidellm(program: str) -> Client:
     """GuideLLM; it reports no gaps, only each request's mean."""
 
-    def run(load: Load, folder: Path) -> Seen:
+    def run(load: Load, folder: Path) -> Reported:
         out = folder / "guidellm.json"
         call(
-            [program, "run", "--backend", f"kind=openai_http,target={load.url},model=truth,request_format=/v1/completions",
+            [program, "run", "--backend", f"kind=openai_http,target={load.url},model=reference,request_format=/v1/completions",
              "--profile", f"kind=concurrent,streams={load.users}", "--constraint", f"kind=max_requests,count={load.requests}",
              "--data", f"kind=synthetic_text,prompt_tokens={ISL},output_tokens={load.tokens}",
              "--tokenizer", f"kind=hf_auto,model={snapshot(folder)}", "--output", f"kind=json,path={out}", "--disable-console"],
             folder,
         )  # fmt: skip
-        told = json.loads(out.read_text())["benchmarks"][0]["metrics"]["time_to_first_token_ms"]["successful"]
-        return Seen(told["median"], told["percentiles"]["p99"], None)
+        report = json.loads(out.read_text())["benchmarks"][0]["metrics"]["time_to_first_token_ms"][
+            "successful"
+        ]
+        return Reported(report["median"], report["percentiles"]["p99"], None)
 
     return run
 
@@ -232,7 +234,7 @@ def measure(name: str, client: Client, users: int, step_ms: float, tokens: int, 
         start_up = cpu_s() - before
     with serving(("--step-ms", str(step_ms))) as (url, _):
         before = cpu_s()
-        seen = client(Load(url, users, 5 * users, tokens), folder)
+        reported = client(Load(url, users, 5 * users, tokens), folder)
         cpu = cpu_s() - before - start_up
         record = ServerRecord.fetch(url)
     ttft, gaps, tokens_sent = ttft_ms(record), gaps_ms(record), int(record.chunks.sum())
@@ -241,9 +243,9 @@ def measure(name: str, client: Client, users: int, step_ms: float, tokens: int, 
     return Row(
         name,
         cpu / tokens_sent * 1e6,
-        (seen.ttft_p50, float(np.percentile(ttft, 50))),
-        (seen.ttft_p99, float(np.percentile(ttft, 99))),
-        (seen.gap_p99, float(np.percentile(gaps, 99))),
+        (reported.ttft_p50, float(np.percentile(ttft, 50))),
+        (reported.ttft_p99, float(np.percentile(ttft, 99))),
+        (reported.gap_p99, float(np.percentile(gaps, 99))),
         tokens_sent / seconds,
         held,
     )
@@ -272,10 +274,10 @@ def table(rows: list[Row]) -> str:
     ]
     for row in rows:
         gap, true_gap = row.gap_p99
-        told = "-" if gap is None else f"{gap:.2f}"
+        shown_gap = "-" if gap is None else f"{gap:.2f}"
         lines.append(
             f"| {row.client} | {row.cpu_us:.1f} | {row.cpu_us / base:.1f} | {row.ttft_p50[0]:.1f} ({row.ttft_p50[1]:.1f}) "
-            f"| {row.ttft_p99[0]:.1f} ({row.ttft_p99[1]:.1f}) | {told} ({true_gap:.2f}) "
+            f"| {row.ttft_p99[0]:.1f} ({row.ttft_p99[1]:.1f}) | {shown_gap} ({true_gap:.2f}) "
             f"| {row.tokens_per_s:,.0f} | {row.running:,.0f} |"
         )
     return "\n".join(lines)
@@ -296,7 +298,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of our own measured window")
     for peer in ("vllm", "aiperf", "guidellm"):
         parser.add_argument(
-            f"--{peer}", default=shutil.which(peer), help="its program; left out where there is none"
+            f"--{peer}", default=shutil.which(peer), help="its program; skipped if it is not installed"
         )
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

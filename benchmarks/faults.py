@@ -2,12 +2,12 @@
 
     python benchmarks/faults.py --seeds 50
 
-Each seed draws a share of 1 to 10 % and which faults there are: before the head of the answer, after it or in
-mid-stream; on new connections before the request is read; on kept ones after the answer. Every third seed draws only
+Each seed draws a share of 1 to 10 % and which faults there are: before the head of the answer, after it or during
+the stream; on new connections before the request is read; on kept ones after the answer. Every third seed draws only
 faults that lose no request: connections ended after the answer, and requests that are held for a while. The server
 writes down every request that it read. Then completed + failed + resent + cut must be what it saw, and, where nothing
 is void, the TTFT p99 what it wrote down from the first attempt to the first token. Every fifth load is stopped in its
-window. Prints a line a seed and transport; ends with 1 if one does not hold.
+window. Prints a line per seed and transport; exits with 1 if one does not hold.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Trial:
 
     @property
     def true(self) -> bool:
-        """The TTFT p99 is the truth, where nothing is void."""
+        """The TTFT p99 agrees with the server's record, unless the row is void."""
         return bool(self.codes) or abs(self.p99_ms - self.true_p99_ms) < 1
 
     def line(self) -> str:

@@ -147,11 +147,11 @@ def faults(what: str, row: dict[str, str], quiet: float) -> list[str]:
     starved = "server_starved" in codes
     found = []
     if what == "server" and not (starved and row["valid"] == "False"):
-        found.append("a starved server is not told")
+        found.append("a starved server is not reported")
     if what in ("quiet", "client") and starved:
         found.append("a server that nobody starved is called starved")
     if what == "client" and "client_saturated" not in codes:
-        found.append("a starved client is not told")
+        found.append("a starved client is not reported")
     if what == "apart" and row["valid"] == "True" and float(row["output_throughput"]) < 0.9 * quiet:
         found.append("a row below the server's own throughput is valid")
     return found

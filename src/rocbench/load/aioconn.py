@@ -9,6 +9,7 @@ import select
 import socket
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -19,14 +20,16 @@ from rocbench.load.framing import HEAD_TOO_LARGE, MOST_HEAD
 from rocbench.records import Resend
 
 
+@dataclass(slots=True)
 class ConnectionState:
-    """The connection of one request: whether it was a kept one, and whether the request was written."""
+    """The connection of one request."""
 
-    __slots__ = ("connection", "kept", "left", "ready")
-
-    def __init__(self) -> None:
-        self.kept = self.ready = self.left = False
-        self.connection: AioConnection | None = None
+    kept: bool = False
+    """True if it served an earlier request."""
+    ready: bool = False
+    left: bool = False
+    """True if the request was written."""
+    connection: AioConnection | None = None
 
     @property
     def answered(self) -> bool:

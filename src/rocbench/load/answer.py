@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from rocbench.load.events import NO_EVENT, TYPED, Choice, Event, PromptDetails, Usage, decode, error_message
 from rocbench.load.eventstream import BOM, blocks, event_and_data, is_plain
@@ -47,79 +48,53 @@ BURST_NS = 50_000
 """Tokens with smaller gaps were not streamed as they were generated: 20,000 tokens/s in one answer."""
 
 
+@dataclass(slots=True, eq=False)
 class Answer:
     """The state of one answer. Feed it pieces of the body, then ask `verdict` and `doubts`."""
 
-    __slots__ = (
-        "_blanks",
-        "_doubts",
-        "_fell",
-        "_grew",
-        "_kind_known",
-        "_other",
-        "_rest",
-        "_stalled",
-        "_summed",
-        "_uncounted_events",
-        "body",
-        "cached_tokens",
-        "completion_tokens",
-        "counted",
-        "counts",
-        "done",
-        "error",
-        "failure",
-        "finish_reason",
-        "first_chunk_ns",
-        "first_token_ns",
-        "image_tokens",
-        "last_ns",
-        "last_token_ns",
-        "plain",
-        "prompt_tokens",
-        "stamps",
-        "status",
-        "uncounted",
-    )
-
-    def __init__(self) -> None:
-        self.status = NONE
-        self.plain = False
-        """The body is not an event stream: it is kept whole, as an error's text or one JSON value. The first
-        bytes of a 200 body overrule its headers."""
-        self.stamps = array("q")
-        """Receive time of each token event, in ns."""
-        self.counts = array("i")
-        """Tokens of each token event; 0 if the event did not say."""
-        self.counted = 0
-        """Completion tokens reported so far, by usage or by the token ids of single events."""
-        self.uncounted = False
-        """True if some text came without a count."""
-        self.first_chunk_ns = self.first_token_ns = self.last_token_ns = self.last_ns = NONE
-        self.completion_tokens = self.prompt_tokens = self.cached_tokens = self.image_tokens = NONE
-        self.finish_reason: str | None = None
-        self.done = False
-        self.failure: Failure | None = None
-        self.error = ""
-        self.body = bytearray()
-        self._rest = bytearray()
-        """Bytes of an incomplete event."""
-        self._kind_known = False
-        self._uncounted_events = 0
-        """Number of the last token events without a token count."""
-        self._stalled = 0
-        """Events with text whose usage count did not grow."""
-        self._fell = False
-        """True if a count was lower than an earlier count."""
-        self._grew = False
-        """True if a count was higher than an earlier count."""
-        self._summed = False
-        """True if the last usage came in its own event: it is the total."""
-        self._blanks = 0
-        """Events whose `finish_reason` is an empty string."""
-        self._other = ""
-        """The name of text of an unknown kind."""
-        self._doubts = Doubt(0)
+    status: int = NONE
+    plain: bool = False
+    """The body is not an event stream: it is kept whole, as an error's text or one JSON value. The first
+    bytes of a 200 body overrule its headers."""
+    stamps: array[int] = field(default_factory=lambda: array("q"))
+    """Receive time of each token event, in ns."""
+    counts: array[int] = field(default_factory=lambda: array("i"))
+    """Tokens of each token event; 0 if the event has no count."""
+    counted: int = 0
+    """Completion tokens reported so far, by usage or by the token ids of single events."""
+    uncounted: bool = False
+    """True if some text came without a count."""
+    first_chunk_ns: int = NONE
+    first_token_ns: int = NONE
+    last_token_ns: int = NONE
+    last_ns: int = NONE
+    completion_tokens: int = NONE
+    prompt_tokens: int = NONE
+    cached_tokens: int = NONE
+    image_tokens: int = NONE
+    finish_reason: str | None = None
+    done: bool = False
+    failure: Failure | None = None
+    error: str = ""
+    body: bytearray = field(default_factory=bytearray)
+    _rest: bytearray = field(default_factory=bytearray)
+    """Bytes of an incomplete event."""
+    _kind_known: bool = False
+    _uncounted_events: int = 0
+    """Number of the last token events without a token count."""
+    _stalled: int = 0
+    """Events with text whose usage count did not grow."""
+    _fell: bool = False
+    """True if a count was lower than an earlier count."""
+    _grew: bool = False
+    """True if a count was higher than an earlier count."""
+    _summed: bool = False
+    """True if the last usage came in its own event: it is the total."""
+    _blanks: int = 0
+    """Events whose `finish_reason` is an empty string."""
+    _other: str = ""
+    """The name of text of an unknown kind."""
+    _doubts: Doubt = field(default_factory=lambda: Doubt(0))
 
     # --- bytes in
 

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from rocbench.load.framing import Framing
 from rocbench.load.requestfactory import Request
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
     """One socket and the answer that it reads."""
 
-    __slots__ = (
-        "address",
-        "careful",
-        "connecting",
-        "framing",
-        "reads",
-        "request",
-        "served",
-        "sock",
-        "stamps",
-        "unsent",
-    )
-
-    def __init__(self, sock: socket.socket, address: int) -> None:
-        self.sock = sock
-        self.address = address
-        self.connecting = True
-        self.request: Request | None = None
-        self.framing = Framing()
-        self.reads: list[bytes] = []
-        self.stamps: list[bytes] = []
-        self.careful = True
-        """Each read may be the end: the head is incomplete, or the body is not chunked."""
-        self.unsent: memoryview | None = None
-        self.served = 0
-        """Complete answers received."""
+    sock: socket.socket
+    address: int
+    """Index of the server's address."""
+    connecting: bool = True
+    request: Request | None = None
+    framing: Framing = field(default_factory=Framing)
+    reads: list[bytes] = field(default_factory=list)
+    stamps: list[bytes] = field(default_factory=list)
+    careful: bool = True
+    """Each read may be the end: the head is incomplete, or the body is not chunked."""
+    unsent: memoryview | None = None
+    served: int = 0
+    """Complete answers received."""
 
     def parse(self) -> bool:
         """Parse the recorded reads; return False if the answer is broken."""

@@ -99,16 +99,14 @@ def plain_response(body: bytes, content_type: bytes = b"application/json") -> by
     )
 
 
+@dataclass(slots=True, eq=False)
 class ClientConnection:
     """A client's socket, its unread request and its unsent answer."""
 
-    __slots__ = ("arrived_ns", "inbox", "sock", "unsent")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.inbox = b""
-        self.unsent = b""
-        self.arrived_ns = 0
+    sock: socket.socket
+    inbox: bytes = b""
+    unsent: bytes = b""
+    arrived_ns: int = 0
 
 
 @dataclass(slots=True)

@@ -114,7 +114,7 @@ def serving(
     program: Sequence[str] = (sys.executable, "-m", "rocbench.sim"),
     **more: Any,
 ) -> Iterator[Served]:
-    """A simulated server process, fast unless told otherwise, stopped at the end."""
+    """A simulated server process, fast by default, stopped at the end."""
     simulation = {"load_s": 0.0, "speed": 20.0} | dict(more.pop("simulation", {}))
     known = context(profile, vllm, simulation=simulation, **more)
     path = folder / "simulation.json"
@@ -147,8 +147,8 @@ def _port(process: subprocess.Popen[bytes], log_path: Path) -> int:
     """The port that it took, from its log; 0 if it ended before."""
     until = time.monotonic() + WAIT_S
     while time.monotonic() < until and process.poll() is None:
-        _, found, rest = log_path.read_text().partition("http://127.0.0.1:")
-        if found and "\n" in rest:
+        _, address, rest = log_path.read_text().partition("http://127.0.0.1:")
+        if address and "\n" in rest:
             return int(rest.split()[0])
         time.sleep(0.01)
     return 0

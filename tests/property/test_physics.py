@@ -80,7 +80,7 @@ def test_more_ranks_never_hold_more(name, layout):
 
 @given(NAMES, LAYOUTS, HARDWARE, st.floats(0.5, 0.9), st.integers(1, 100_000))
 def test_capacity_grows_with_memory_and_holds_its_users(name, layout, hardware, share, length):
-    """A larger share of the HBM never holds fewer tokens, and the users said to fit do fit."""
+    """A larger share of the HBM never holds fewer tokens, and the reported users fit."""
     args = (published.arch(name), published.checkpoint(name), hardware, layout)
     less, more = (kv.kv_capacity_tokens(*args, u, max_num_batched_tokens=2048) for u in (share, share + 0.1))
     assert more.tokens >= less.tokens >= 0

@@ -91,7 +91,7 @@ def test_a_word_that_is_not_known_is_a_doubt_by_its_field(config, data):
 
 @given(st.sampled_from(CONFIGS), st.data())
 def test_a_field_of_another_model_is_a_doubt_by_its_name(config, data):
-    """What only other model types have is not read as if this one had it; what cannot be read is one message."""
+    """Fields of other model types are not read for this one; an unreadable field is one message."""
     other = text_of(data.draw(st.sampled_from(CONFIGS)))
     part = text_of(config)
     kind = from_config(config).model_type
@@ -108,11 +108,11 @@ def test_a_field_of_another_model_is_a_doubt_by_its_name(config, data):
 
 @given(JSON)
 @settings(max_examples=200)
-def test_any_quantisation_is_read_or_doubted(found):
+def test_any_quantisation_is_read_or_doubted(quantisation):
     """No form of `quantization_config` ends in a traceback, and none is taken for 16 bits in silence."""
-    stored, doubts = detect_checkpoint({"quantization_config": found})
+    stored, doubts = detect_checkpoint({"quantization_config": quantisation})
     assert 1 <= stored.bits <= 32
-    assert doubts or stored != Checkpoint() or not found
+    assert doubts or stored != Checkpoint() or not quantisation
 
 
 def profile_of(config, checkpoint, name="doubtful"):
@@ -154,15 +154,15 @@ def test_no_doubtful_figure_refuses(config, times, what, node, length):
     profile, hardware = profile_of(changed, checkpoint), catalog.hardware(node)
     resolution = resolve(ServeRequest(profile=profile, hardware=hardware, vllm="0.19.0", tp=1))
     work = Workload(name="w", isl=Length(mean=1000 * length), osl=Length(mean=100))
-    found = estimate(profile, hardware, resolution, work, Load(), concurrency=4)
-    assert found.cannot_fit is None
-    assert found.duration_s
-    assert (arch.unknown + checkpoint.unsure)[0] in found.in_doubt
+    estimated = estimate(profile, hardware, resolution, work, Load(), concurrency=4)
+    assert estimated.cannot_fit is None
+    assert estimated.duration_s
+    assert (arch.unknown + checkpoint.unsure)[0] in estimated.in_doubt
 
 
 @given(st.floats(0, 1e6), st.text(min_size=1, max_size=30), st.sampled_from(["rocm", "cpu", None]))
 def test_no_doubtful_figure_voids(share, doubts, platform):
-    """Above a doubtful limit a row is unknown; below it the limit is not said to be kept."""
+    """Above a doubtful limit a row is unknown; below it the limit proves nothing."""
     evidence = Evidence(roofline_share=share, shape_doubts=doubts, platform=platform)
     outcome = judge(evidence)
     assert "above_hardware_limit" not in outcome.reasons

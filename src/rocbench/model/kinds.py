@@ -82,29 +82,6 @@ _ALL_BIASED: dict[str, Any] = {
     "norm_bias": True,
     "once": 1,
 }
-_QWEN2 = Kind(qkv_bias=True, out_bias=False, slides="upper")
-_QWEN3 = Kind(qk_norm="head", slides="upper", fills={"head_dim": 128})
-_QWEN3_5 = Kind(qk_norm="head", gate="numbers", shared_gate=True, fills={"head_dim": 256})
-_DEEPSEEK = Kind(
-    qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"first_k_dense_replace": 3, "n_shared_experts": 1}
-)  # fmt: skip
-_V4 = Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"n_shared_experts": 1})
-_GEMMA3 = Kind(
-    qk_norm="head", norms=4, tied=True, slides="pattern", pattern=6,
-    fills={"head_dim": 256, "num_key_value_heads": 4, "sliding_window": 4096},
-)  # fmt: skip
-_GEMMA4 = Kind(
-    qk_norm="head", norms=4, tied=True, dense_too=True, fills={"head_dim": 256, "global_head_dim": 512}
-)
-_GLM_MOE = Kind(
-    qkv_bias="attention_bias", out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True,
-    fills={"first_k_dense_replace": 1, "n_shared_experts": 1},
-)  # fmt: skip
-_MINIMAX = Kind(qkv_bias=False, out_bias=False, mlp_bias=False)
-_LLAMA4 = Kind(
-    fills={"head_dim": 128, "attention_chunk_size": 8192, "no_rope_layer_interval": 4, "intermediate_size_mlp": 16384,
-           "interleave_moe_layer_step": 1, "num_key_value_heads": 8}
-)  # fmt: skip
 _MAMBA_FILLS = {"mamba_conv_bias": True, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_n_groups": 1}
 
 KINDS: Mapping[str, Kind] = {
@@ -116,36 +93,33 @@ KINDS: Mapping[str, Kind] = {
         qkv_bias=False, out_bias=False, mlp_bias=False, slides="all",
         fills={"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
     ),
-    "internlm": Kind(qkv_bias="bias", out_bias="bias", mlp_bias=False, fills={"bias": True}),
-    "internlm2": Kind(qkv_bias="bias", out_bias="bias", mlp_bias=False, fills={"bias": True}),
+    **dict.fromkeys(("internlm", "internlm2"), Kind(qkv_bias="bias", out_bias="bias", mlp_bias=False, fills={"bias": True})),
     "baichuan": Kind(qkv_bias=False, out_bias=False, mlp_bias=False),
     "mimo": Kind(out_bias=False, mlp_bias=False, slides="upper", fills={"attention_bias": True}),
     "seed_oss": Kind(out_bias="attention_out_bias", fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 8}),
     "smollm3": Kind(tied=True, slides="upper", fills={"num_key_value_heads": 4}),
     "arcee": Kind(gated=False),
     "granite": Kind(),
-    "granitemoe": Kind(mlp_bias=False, fills={"num_local_experts": 8, "num_experts_per_tok": 2}),
-    "granitemoeshared": Kind(mlp_bias=False, fills={"num_local_experts": 8, "num_experts_per_tok": 2}),
-    "qwen2": _QWEN2,
+    **dict.fromkeys(("granitemoe", "granitemoeshared"), Kind(mlp_bias=False, fills={"num_local_experts": 8, "num_experts_per_tok": 2})),
+    **dict.fromkeys(
+        ("qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"),
+        Kind(qkv_bias=True, out_bias=False, slides="upper"),
+    ),
     "qwen2_moe": Kind(
         qkv_bias="qkv_bias", out_bias=False, mlp_bias=False, shared_gate=True, slides="upper",
         fills={"qkv_bias": True, "num_key_value_heads": 16, "moe_intermediate_size": 1408, "num_experts": 60,
                "num_experts_per_tok": 4, "shared_expert_intermediate_size": 5632},
     ),
-    "qwen2_vl": _QWEN2,
-    "qwen2_vl_text": _QWEN2,
-    "qwen2_5_vl": _QWEN2,
-    "qwen2_5_vl_text": _QWEN2,
-    "qwen3": _QWEN3,
-    "qwen3_vl": _QWEN3,
-    "qwen3_vl_text": _QWEN3,
+    **dict.fromkeys(("qwen3", "qwen3_vl", "qwen3_vl_text"), Kind(qk_norm="head", slides="upper", fills={"head_dim": 128})),
     "qwen3_moe": Kind(qk_norm="head", slides="upper", fills={"num_key_value_heads": 4, "moe_intermediate_size": 768, "num_experts_per_tok": 8}),
-    "qwen3_vl_moe": Kind(qk_norm="head", slides="upper", fills={"num_key_value_heads": 16}),
-    "qwen3_vl_moe_text": Kind(qk_norm="head", slides="upper", fills={"num_key_value_heads": 16}),
+    **dict.fromkeys(("qwen3_vl_moe", "qwen3_vl_moe_text"), Kind(qk_norm="head", slides="upper", fills={"num_key_value_heads": 16})),
     "hy_v3": Kind(qk_norm="head", router_bias=True, fills={"head_dim": 128, "num_key_value_heads": 8, "num_shared_experts": 1, "first_k_dense_replace": 1}),
     "glm": Kind(out_bias=False, mlp_bias=False, fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 2}),
     "glm4": Kind(out_bias=False, mlp_bias=False, norms=4, fills={"attention_bias": True, "head_dim": 128, "num_key_value_heads": 2}),
-    "glm4_moe": _GLM_MOE,
+    "glm4_moe": Kind(
+        out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True,
+        fills={"first_k_dense_replace": 1, "n_shared_experts": 1},
+    ),
     "solar_open": Kind(
         out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm", router_bias=True,
         fills={"head_dim": 128, "num_key_value_heads": 8, "n_shared_experts": 1},
@@ -154,14 +128,26 @@ KINDS: Mapping[str, Kind] = {
     "ernie4_5_moe": Kind(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", tied=True, router_bias=True,
         fills={"num_key_value_heads": 4, "moe_num_shared_experts": 2, "moe_layer_start_index": 1, "moe_k": 6},
     ),
-    "llama4": _LLAMA4,
-    "llama4_text": _LLAMA4,
+    **dict.fromkeys(
+        ("llama4", "llama4_text"),
+        Kind(
+            fills={"head_dim": 128, "attention_chunk_size": 8192, "no_rope_layer_interval": 4, "intermediate_size_mlp": 16384,
+                   "interleave_moe_layer_step": 1, "num_key_value_heads": 8}
+        ),
+    ),
     "gemma": Kind(tied=True, fills={"head_dim": 256, "num_key_value_heads": 16}),
     "gemma2": Kind(norms=4, tied=True, slides="half", fills={"head_dim": 256, "num_key_value_heads": 4, "sliding_window": 4096}),
-    "gemma3_text": _GEMMA3,
-    "gemma3": _GEMMA3,
-    "gemma4": _GEMMA4,
-    "gemma4_text": _GEMMA4,
+    **dict.fromkeys(
+        ("gemma3", "gemma3_text"),
+        Kind(
+            qk_norm="head", norms=4, tied=True, slides="pattern", pattern=6,
+            fills={"head_dim": 256, "num_key_value_heads": 4, "sliding_window": 4096},
+        ),
+    ),
+    **dict.fromkeys(
+        ("gemma4", "gemma4_text"),
+        Kind(qk_norm="head", norms=4, tied=True, dense_too=True, fills={"head_dim": 256, "global_head_dim": 512}),
+    ),
     "cohere": Kind(qk_norm="heads", qk_norm_flag="use_qk_norm", norms=1, tied=True, mlp_bias=False),
     "cohere2": Kind(norms=1, tied=True, mlp_bias=False, slides="pattern", pattern=4, fills={"sliding_window": 4096}),
     "olmo": Kind(norms=0, once=0, mlp_bias=False),
@@ -207,27 +193,33 @@ KINDS: Mapping[str, Kind] = {
     ),
     # latent attention
     "deepseek_v2": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, fills={"n_shared_experts": 2}),
-    **dict.fromkeys(("deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"), _DEEPSEEK),
-    "deepseek_v4": _V4,
+    **dict.fromkeys(
+        ("deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"),
+        Kind(
+            qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True,
+            fills={"first_k_dense_replace": 3, "n_shared_experts": 1},
+        ),
+    ),
+    **dict.fromkeys(
+        ("deepseek_v4", "kimi_linear"),
+        Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"n_shared_experts": 1}),
+    ),
     "glm4_moe_lite": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"first_k_dense_replace": 1, "n_shared_experts": 1}),
-    "kimi_linear": _V4,
     # experts of MiniMax
     "minimax_m2": Kind(
         qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="whole", qk_norm_flag="use_qk_norm",
         fills={"use_qk_norm": True, "use_routing_bias": True, "head_dim": 128},
     ),
-    "minimax_m3": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
-    "minimax_m3_vl": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
-    "minimax_m3_text": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
+    **dict.fromkeys(
+        ("minimax_m3", "minimax_m3_vl", "minimax_m3_text"),
+        Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", qk_norm_flag="use_qk_norm"),
+    ),
     # hybrids
-    "qwen3_next": _QWEN3_5,
-    "qwen3_5": _QWEN3_5,
-    "qwen3_5_text": _QWEN3_5,
-    "qwen3_5_moe": _QWEN3_5,
-    "qwen3_5_moe_text": _QWEN3_5,
-    "minimax": _MINIMAX,
-    "minimax_text_01": _MINIMAX,
-    "minimax_m1": _MINIMAX,
+    **dict.fromkeys(
+        ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"),
+        Kind(qk_norm="head", gate="numbers", shared_gate=True, fills={"head_dim": 256}),
+    ),
+    **dict.fromkeys(("minimax", "minimax_text_01", "minimax_m1"), Kind(qkv_bias=False, out_bias=False, mlp_bias=False)),
     "nemotron_h": Kind(
         gated=False, router_bias=True,
         fills={"head_dim": 128, "conv_kernel": 4, "n_groups": 8, "use_conv_bias": True, "mamba_head_dim": 64, "n_shared_experts": 1},
@@ -244,7 +236,6 @@ KINDS: Mapping[str, Kind] = {
     "lfm2_moe": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm="head", tied=True, router_bias=True, fills={"num_dense_layers": 2}),
     "nemotron-nas": Kind(),
 }  # fmt: skip
-PLAIN = Kind()
 
 _LATENT = "deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 kimi_k2 glm_moe_dsa glm4_moe_lite kimi_linear"
 _DELTA = "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text"
@@ -307,4 +298,4 @@ def foreign(model_type: str, name: str) -> bool:
 
 def kind_of(model_type: object) -> Kind:
     """The kind of a model type; Llama's for one that was not checked."""
-    return KINDS.get(str(model_type), PLAIN)
+    return KINDS.get(str(model_type), KINDS["llama"])

@@ -1,4 +1,4 @@
-"""Faults that the simulated server is told to have, seen from outside."""
+"""Configured faults of the simulated server, as a client sees them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_deaths_at_load(tmp_path, faults, words):
 
 
 def test_hanging_at_load_answers_503_for_ever(tmp_path):
-    """It never becomes ready and still stops when told to."""
+    """It never becomes ready and still stops on a signal."""
     with serving(tmp_path, faults={"hang_at_load": True}, wait=False) as server:
         assert server.get("/health")[0] == 503
         server.process.terminate()

@@ -111,10 +111,10 @@ def test_every_request_gets_its_tokens_and_every_block_comes_back(config, asked)
 def test_the_same_seed_gives_the_same_steps(config, asked):
     """The outcome is a function of requests, settings and seed."""
 
-    def told(outcomes):
+    def summary(outcomes):
         return [(o.started_s, o.duration_s, o.decoding, [s.id for s in o.finished]) for o in outcomes]
 
-    assert told(play(config, asked)[2]) == told(play(config, asked)[2])
+    assert summary(play(config, asked)[2]) == summary(play(config, asked)[2])
 
 
 @given(configs, requests)

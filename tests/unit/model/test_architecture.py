@@ -156,7 +156,7 @@ def test_one_architecture_may_stand_as_text():
 
 
 def test_sliding_layers():
-    """Half of gpt-oss slides over 128 tokens, said by layer types or, without them, by the family."""
+    """Half of gpt-oss slides over 128 tokens, by its layer types or, without them, by its model type."""
     arch = published.arch("gpt-oss-120b")
     assert (arch.sliding_layers, arch.sliding_window) == (18, 128)
     assert published.arch("gpt-oss-120b", layer_types=None).sliding_layers == 18

@@ -1,4 +1,4 @@
-"""A config.json that no model has is told by its field: nothing hangs, overflows or ends in a traceback."""
+"""An impossible config.json is an error that names the field: nothing hangs, overflows or ends in a traceback."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("change", "why"), REFUSED, ids=[why[:40] for _, why in REFUSED])
 def test_what_cannot_be_counted_with_is_refused(change: dict[str, Any], why: str) -> None:
     """In one message that names the file."""
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         from_config(LLAMA | change)
-    assert why in told.value.what
-    assert told.value.where == "config.json"
-    assert len(told.value.text()) < 300
+    assert why in caught.value.what
+    assert caught.value.where == "config.json"
+    assert len(caught.value.text()) < 300
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_what_cannot_be_counted_with_is_refused(change: dict[str, Any], why: str
 )  # fmt: skip
 def test_a_nested_value_of_the_wrong_kind_is_refused_by_name(change: dict[str, Any]) -> None:
     """Of the field that was read last."""
-    with pytest.raises(ConfigError, match=r"has an impossible value") as told:
+    with pytest.raises(ConfigError, match=r"has an impossible value") as caught:
         from_config(SPARSE | change)
-    assert next(iter(change)).split("_")[0] in told.value.what
+    assert next(iter(change)).split("_")[0] in caught.value.what
 
 
 def test_names_and_towers_of_the_wrong_kind_are_left_out() -> None:

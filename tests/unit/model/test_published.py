@@ -70,19 +70,19 @@ def test_a_nested_key_that_is_renamed_is_never_lost_in_silence(config, part):
     for key, value in config[part].items():
         settings = {**{k: v for k, v in config[part].items() if k != key}, f"{key}_v2": value}
         try:
-            found = from_config({**config, part: settings})
+            arch = from_config({**config, part: settings})
         except ConfigError:
             continue
-        same = (found.total_params, found.kv_groups) == (whole.total_params, whole.kv_groups)
-        assert same or any(doubt.startswith(part) for doubt in found.unknown), key
+        same = (arch.total_params, arch.kv_groups) == (whole.total_params, whole.kv_groups)
+        assert same or any(doubt.startswith(part) for doubt in arch.unknown), key
 
 
 @pytest.mark.parametrize("value", [8.5, "8", -8, True, [8]])
 def test_a_nested_count_that_is_none_is_a_doubt(value):
-    """It was left out in silence, and DBRX had six times its KV cache."""
+    """It was once ignored silently, and DBRX had six times its KV cache."""
     config = next(model["config"] for model in TABLE if model["name"] == "DBRX")
-    found = from_config({**config, "attn_config": {"kv_n_heads": value}})
-    assert any("kv_n_heads" in doubt for doubt in found.unknown)
+    arch = from_config({**config, "attn_config": {"kv_n_heads": value}})
+    assert any("kv_n_heads" in doubt for doubt in arch.unknown)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,6 @@ def test_a_nested_count_that_is_none_is_a_doubt(value):
     ],
 )
 def test_a_change_that_decides_is_a_doubt(name, changes, doubt):
-    """By the name of what changed, inside the language part or beside it."""
+    """By the name of the changed field, inside the language part or outside."""
     config = next(model["config"] for model in TABLE if model["name"] == name)
-    assert any(said.startswith(f"{doubt}:") for said in from_config({**config, **changes}).unknown)
+    assert any(text.startswith(f"{doubt}:") for text in from_config({**config, **changes}).unknown)

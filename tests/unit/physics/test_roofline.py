@@ -118,12 +118,12 @@ def test_prefill_is_the_least_ttft():
 
 def test_faster_hardware_raises_the_bound():
     """MI355X beats MI325X, which beats MI300X where memory decides."""
-    found = [
+    bounds = [
         roofline.bound(LLAMA, BF16, hardware, STUDY, 1, RequestShape(100, 1000)).output_throughput
         for hardware in (MI300X, MI325X, MI355X)
     ]
-    assert found == sorted(found)
-    assert found[1] / found[0] == pytest.approx(6 / 5.3, rel=0.02)
+    assert bounds == sorted(bounds)
+    assert bounds[1] / bounds[0] == pytest.approx(6 / 5.3, rel=0.02)
 
 
 def test_known_lengths_tighten_the_bound_of_sparse_attention():

@@ -1,4 +1,4 @@
-"""The fit: it finds the efficiency that levels were made with, and says what they do not decide."""
+"""The fit: it finds the efficiency behind the levels, and names the parameters that they do not decide."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def levels(*users: int, figures=("output_throughput", "median_ttft_ms")) -> list
 
 def test_the_fit_finds_what_made_the_levels():
     """Every level within 2 %, the shares near the truth."""
-    found = calibrating.fit(levels(1, 16, 128), levels(1)[0].node.efficiency, tuple(TRUTH))
-    assert found.median_error() < 0.02
-    values = {parameter.name: parameter.value for parameter in found.parameters}
+    fitted = calibrating.fit(levels(1, 16, 128), levels(1)[0].node.efficiency, tuple(TRUTH))
+    assert fitted.median_error() < 0.02
+    values = {parameter.name: parameter.value for parameter in fitted.parameters}
     assert values["compute"] == pytest.approx(TRUTH["compute"], rel=0.1)
     assert values["bandwidth"] == pytest.approx(TRUTH["bandwidth"], rel=0.25)
-    assert all(p.low <= p.value <= p.high for p in found.parameters)
+    assert all(p.low <= p.value <= p.high for p in fitted.parameters)
 
 
 def test_what_no_level_decides_is_said_and_left_as_assumed():
     """One user tells nothing of what each further sequence costs."""
     (alone,) = levels(1, figures=("output_throughput",))
     start = alone.node.efficiency
-    found = calibrating.fit([alone], start, ("bandwidth", "sequence_overhead_us"))
-    by_name = {parameter.name: parameter for parameter in found.parameters}
+    fitted = calibrating.fit([alone], start, ("bandwidth", "sequence_overhead_us"))
+    by_name = {parameter.name: parameter for parameter in fitted.parameters}
     assert not by_name["sequence_overhead_us"].decided
     assert by_name["sequence_overhead_us"].value == pytest.approx(start.sequence_overhead_us, rel=0.05)
 
@@ -75,11 +75,11 @@ def test_a_calibration_goes_to_a_file_and_back(tmp_path):
     base = calibration.read_calibration("default")
     fit = calibrating.fit(levels(1), levels(1)[0].node.efficiency, ("bandwidth",))
     when = observed.When(model="llama-3.1-405b", aiter=False)
-    made = observed.calibration("mine", "a note", base, [(when, fit, "fitted to one level")])
+    written = observed.calibration("mine", "a note", base, [(when, fit, "fitted to one level")])
     path = tmp_path / "mine.yaml"
-    path.write_text(calibrating.document(made))
+    path.write_text(calibrating.document(written))
     again = calibration.read_calibration(str(path))
-    assert again == made
+    assert again == written
     assert again.errors["llama-3.1-405b"] == pytest.approx(fit.median_error(), abs=1e-4)
     assert again.efficiency(observed.When(model="llama-3.1-405b", aiter=False)) == fit.efficiency
     assert again.efficiency(observed.When(model="other")) == base.efficiency(observed.When(model="other"))
@@ -87,21 +87,21 @@ def test_a_calibration_goes_to_a_file_and_back(tmp_path):
 
 def test_the_studys_calibration_says_what_it_is():
     """Fitted, to published tables, never a measurement of hardware."""
-    found: Calibration = calibration.read_calibration("study-2603.10031")
-    assert found.what == "fitted"
-    assert "no measurement of hardware" in " ".join(found.note.split())
-    assert set(found.errors) == {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
+    shipped: Calibration = calibration.read_calibration("study-2603.10031")
+    assert shipped.what == "fitted"
+    assert "no measurement of hardware" in " ".join(shipped.note.split())
+    assert set(shipped.errors) == {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
 
 
 def test_the_studys_calibration_holds_on_its_gpu_alone():
     """Elsewhere it is as its base assumes, as its note says."""
-    found, base = calibration.read_calibration("study-2603.10031"), calibration.read_calibration("default")
+    study, base = calibration.read_calibration("study-2603.10031"), calibration.read_calibration("default")
     llama = observed.When(
         model="llama-3.1-405b", aiter=False, moe=False, mla=False, gpu="AMD Instinct MI325X"
     )
-    assert found.efficiency(llama) != base.efficiency(llama)
+    assert study.efficiency(llama) != base.efficiency(llama)
     other = llama.model_copy(update={"gpu": "AMD Instinct MI355X"})
-    assert found.efficiency(other) == base.efficiency(other)
+    assert study.efficiency(other) == base.efficiency(other)
 
 
 def test_a_place_to_write_is_looked_for_before_the_fit(tmp_path):
@@ -144,9 +144,9 @@ def test_rows_of_a_run_become_levels(tmp_path):
     )
     plan = predicting.plan(sweep, planning.sources(sweep, Overrides()))
     folder = predicting.write(plan, tmp_path / "run")
-    ((group, when, found),) = observed.servers(plan, folder.rows, calibration.read_calibration("default"))
+    ((group, when, levels_),) = observed.servers(plan, folder.rows, calibration.read_calibration("default"))
     assert group.model == when.model == "llama-3.1-405b"
-    assert len(found) == 2
-    assert set(found[0].figures) == set(observed.FIGURES)
-    for miss in calibrating.misses(found, found[0].node.efficiency):
+    assert len(levels_) == 2
+    assert set(levels_[0].figures) == set(observed.FIGURES)
+    for miss in calibrating.misses(levels_, levels_[0].node.efficiency):
         assert abs(miss.error) < 0.02

@@ -27,14 +27,14 @@ def sweep(**more) -> Sweep:
     return Sweep.model_validate(base | more)
 
 
-def plan(found: Sweep, **options):
+def plan(sweep_: Sweep, **options):
     """Its plan in virtual time."""
-    return predicting.plan(found, planning.sources(found, Overrides()), **options)
+    return predicting.plan(sweep_, planning.sources(sweep_, Overrides()), **options)
 
 
 def test_rows_are_marked_and_judged():
     """Simulated, predicted, valid, with the columns of a measured row."""
-    rows = [found.row for found in predicting.predictions(plan(sweep()))]
+    rows = [predicted.row for predicted in predicting.predictions(plan(sweep()))]
     assert len(rows) == 4
     known = {column.name for column in CELLS}
     for row in rows:
@@ -55,7 +55,7 @@ def test_rows_are_marked_and_judged():
 
 
 def test_without_a_version_nothing_is_predicted():
-    """It is a fault of the plan, told before any row is made."""
+    """It is a fault of the plan, reported before the first row."""
     (fault,) = plan(sweep(vllm=None)).faults
     assert fault.where == "llama-3.1-405b"
     assert "--vllm" in fault.message
@@ -71,9 +71,9 @@ def test_a_prediction_comes_out_the_same_each_time():
 
 def test_cells_are_those_of_the_simulated_sweep():
     """So that the two can be compared cell by cell."""
-    found = sweep()
-    simulated = expand(found, planning.sources(found, Overrides()))
-    assert [c.cell_id for g in plan(found).groups for c in g.cells] == [
+    sweep_ = sweep()
+    simulated = expand(sweep_, planning.sources(sweep_, Overrides()))
+    assert [c.cell_id for g in plan(sweep_).groups for c in g.cells] == [
         c.cell_id for g in simulated.groups for c in g.cells
     ]
 
@@ -89,7 +89,7 @@ def test_a_real_sweep_is_predicted_as_if_simulated():
 def test_a_server_that_would_not_start_gives_failed_rows():
     """As in a run: its cells are invalid with the reason, the others go on."""
     models = [{"profile": "llama-3.1-405b", "serve_args": {"max-model-len": 131073}}, "deepseek-v3.2"]
-    rows = [found.row for found in predicting.predictions(plan(sweep(models=models, repeats=1)))]
+    rows = [predicted.row for predicted in predicting.predictions(plan(sweep(models=models, repeats=1)))]
     assert [row["valid"] for row in rows] == [False, False, True, True]
     assert "server_failed" in rows[0]["reasons"]
     assert rows[0]["failure_message"]
@@ -97,9 +97,9 @@ def test_a_server_that_would_not_start_gives_failed_rows():
 
 def test_a_version_must_be_known():
     """The scheduler's defaults hang on it."""
-    found = plan(sweep(vllm=None))
+    unversioned = plan(sweep(vllm=None))
     with pytest.raises(ConfigError, match="vLLM version"):
-        predicting.node_of(found.groups[0], found.sweep, None)
+        predicting.node_of(unversioned.groups[0], unversioned.sweep, None)
 
 
 def test_a_run_folder_holds_the_same_tables(tmp_path):
@@ -113,6 +113,6 @@ def test_a_run_folder_holds_the_same_tables(tmp_path):
     manifest = again.read_json("manifest.json")
     assert manifest["predicted"] is True
     assert manifest["calibration"]["name"] == "default"
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as caught:
         predicting.write(plan(sweep()), tmp_path / "run")
-    assert "--resume" not in found.value.text()  # which predict has not
+    assert "--resume" not in caught.value.text()  # predict has no such option

@@ -63,7 +63,7 @@ def test_a_prefix_held_twice_is_one_block():
 
 
 def test_a_hash_known_already_is_not_named_again():
-    """A second copy of known content stays nameless, so that each hash stands for one block."""
+    """A second copy of known content stays nameless: each hash is one block."""
     pool = BlockPool(4)
     pool.take(2)
     assert pool.name([1]) == [1]

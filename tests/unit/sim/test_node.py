@@ -150,10 +150,10 @@ def test_the_log_carries_the_figures_in_the_words_of_the_version():
 def test_a_proof_can_find_what_the_server_has():
     """cache_config_info tells block size and blocks; the token count from 0.24."""
     server = node("deepseek-v3.2")
-    told = server.cache_config(server_faults())
-    assert told["block_size"] == "1"
-    assert int(told["num_gpu_blocks"]) == server.kv_tokens
-    assert "kv_cache_size_tokens" not in told
+    labels = server.cache_config(server_faults())
+    assert labels["block_size"] == "1"
+    assert int(labels["num_gpu_blocks"]) == server.kv_tokens
+    assert "kv_cache_size_tokens" not in labels
     assert node(vllm="0.33.0").cache_config(server_faults())["kv_cache_size_tokens"]
 
 
@@ -165,7 +165,7 @@ def server_faults():
 
 
 def test_an_efficiency_of_one_reaches_the_physics():
-    """`efficiency` stands for all three shares and leaves the overheads out."""
+    """`efficiency` replaces all three shares, without overheads."""
     plain, ideal = node(), node(simulation={"efficiency": 1.0})
     assert ideal.efficiency.step_overhead_ms == 0
     assert ideal.efficiency.bandwidth == ideal.efficiency.compute == ideal.efficiency.communication == 1
@@ -204,7 +204,7 @@ def test_the_cache_can_be_sized_by_hand():
 
 
 def test_what_is_not_simulated_is_said():
-    """Drafts are not made, and the log says so."""
+    """The server makes no drafts, and its log says so."""
     drafting = node(
         argv=[*LLAMA.split(), "--speculative-config", '{"method":"ngram","num_speculative_tokens":3}']
     )

@@ -45,7 +45,7 @@ def test_capacity_is_as_stated():
 @pytest.mark.parametrize("times", [1.2, 2, 10])
 @pytest.mark.parametrize("arrival", ["constant", "poisson"])
 def test_above_capacity_is_overloaded_and_ends(times, arrival):
-    """The code and the slope are told, no more is sent than the bounds allow, and what is cut is counted."""
+    """The code and the slope are reported, the limits hold, and requests cut off are counted."""
     for seed in range(3):
         load = drive(Open(times * CAPACITY, arrival), f"{times}{seed}")
         row, verdict = judged(load)
@@ -124,7 +124,7 @@ def test_requests_that_outlive_a_cut_tail_do_not_raise_the_rate():
 def test_tokens_in_bursts_are_right_or_in_doubt(users, seconds):
     """A long prefill and a short answer: the window's edges decide how many bursts it holds (13 % too few, and valid)."""
     plan = RequestPlan(Lengths(30_000), Lengths(16))
-    found = []
+    results = []
     for window_s in (seconds, 1500.0):
         spec = LoadSpec(
             Target("http://virtual", "m"),
@@ -134,8 +134,8 @@ def test_tokens_in_bursts_are_right_or_in_doubt(users, seconds):
             run_id="r",
             cell_id="b",
         )
-        found.append(judged(predict.drive(spec, SERVER).load))
-    (short, verdict), (long, sure) = found
+        results.append(judged(predict.drive(spec, SERVER).load))
+    (short, verdict), (long, sure) = results
     assert "few_requests_token_rate" not in sure.reasons
     right = short["output_throughput"] == pytest.approx(long["output_throughput"], rel=0.06)
     assert right or "few_requests_token_rate" in verdict.reasons

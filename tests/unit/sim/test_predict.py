@@ -167,13 +167,13 @@ def test_lengths_vary_where_the_end_of_text_counts():
 def test_preempted_requests_have_a_gap_and_all_their_tokens():
     """With too few blocks for all, pauses show in the gaps."""
     tight = node(argv=[*argv_of()[0], "--num-gpu-blocks-override", "1400"])
-    told = predict.drive(spec(Closed(100), isl=100, osl=300, window=WindowPlan(duration_s=5.0)), tight)
-    assert told.server.preemptions > 0
-    assert told.kv_peak > 0.98
-    done = told.load.requests[told.load.requests["phase"] == Phase.MEASURED]
+    prediction = predict.drive(spec(Closed(100), isl=100, osl=300, window=WindowPlan(duration_s=5.0)), tight)
+    assert prediction.server.preemptions > 0
+    assert prediction.kv_peak > 0.98
+    done = prediction.load.requests[prediction.load.requests["phase"] == Phase.MEASURED]
     spans = (done["last_token_ns"] - done["first_token_ns"]).sum()
-    assert told.load.itl.total == len(done) * 299
-    assert told.load.itl.sum_ns == pytest.approx(spans, rel=1e-6)
+    assert prediction.load.itl.total == len(done) * 299
+    assert prediction.load.itl.sum_ns == pytest.approx(spans, rel=1e-6)
 
 
 def test_the_same_load_gives_the_same_result():

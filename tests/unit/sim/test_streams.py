@@ -79,11 +79,11 @@ def test_newer_versions_leave_unset_fields_out():
 @pytest.mark.parametrize("chat", [False, True])
 def test_running_usage_counts_every_token(chat):
     """With continuous usage each event tells the tokens so far; a chat opens with the role and no token."""
-    told = [
+    counts = [
         event["usage"]["completion_tokens"]
         for event in events(OLD, tokens=12, continuous_usage=True, chat=chat)
     ]
-    assert told == ([0] if chat else []) + [*range(1, 13), 12]
+    assert counts == ([0] if chat else []) + [*range(1, 13), 12]
 
 
 def test_a_chat_opens_with_its_role():
@@ -125,10 +125,10 @@ def test_one_token_is_an_answer():
 
 def test_an_event_can_hold_several_tokens():
     """With --stream-interval 4: the first token alone, then four at a time, the rest with the end."""
-    told = events(OLD, tokens=12, interval=4, return_token_ids=True, continuous_usage=True)[:-1]
-    assert [len(event["choices"][0]["token_ids"]) for event in told] == [1, 4, 4, 3]
-    assert [len(event["choices"][0]["text"].split()) for event in told] == [1, 4, 4, 3]
-    assert [event["usage"]["completion_tokens"] for event in told] == [1, 5, 9, 12]
+    parts = events(OLD, tokens=12, interval=4, return_token_ids=True, continuous_usage=True)[:-1]
+    assert [len(event["choices"][0]["token_ids"]) for event in parts] == [1, 4, 4, 3]
+    assert [len(event["choices"][0]["text"].split()) for event in parts] == [1, 4, 4, 3]
+    assert [event["usage"]["completion_tokens"] for event in parts] == [1, 5, 9, 12]
     assert len(events(OLD, tokens=1, interval=4)) == 2
 
 

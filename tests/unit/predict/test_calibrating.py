@@ -89,7 +89,7 @@ def test_the_studys_calibration_says_what_it_is():
     """Fitted, to published tables, never a measurement of hardware."""
     shipped: Calibration = calibration.read_calibration("study-2603.10031")
     assert shipped.what == "fitted"
-    assert "no measurement of hardware" in " ".join(shipped.note.split())
+    assert "not a measurement of hardware" in " ".join(shipped.note.split())
     assert set(shipped.errors) == {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +18,7 @@ from rocbench.load import calibrate
 from rocbench.load.cpus import kept_off
 from rocbench.load.spec import Progress
 from rocbench.plan.expand import Group, Run
-from rocbench.probe import counters, cpu, gpu, logwatch, scrape
+from rocbench.probe import counters, gpu, logwatch, scrape
 from rocbench.probe.cpuwait import CpuWait
 from rocbench.probe.health import HealthWatch
 from rocbench.records import GpuSample, LoadResult, ServerSample, Window
@@ -96,20 +96,19 @@ def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen
     spec = replace(spec, secrets=session_.secrets)
     scraper = scrape.Scraper(running.base_url, running.headers, running.spec.insecure)
     log = logwatch.LogWatch(running.log_path)
-    waits = CpuWait(running.processes)
-    edges = _Edges(running, waits)
+    cpus = CpuWait(running.processes)
     with (
         kept_off({member.pid for member in running.processes()}),
         _health_watch(running) as health,
         scraper,
         log,
-        waits,
+        cpus,
     ):
         before = scraper.read_now()
 
         def tell(progress: Progress) -> None:
             health.answered(progress.completed + progress.output_tokens)
-            edges.enter(progress.phase)
+            cpus.enter(progress.phase)
             screen.load(progress)
             if scraper.samples:
                 screen.readings(_shown(scraper.samples[-1], session_.telemetry.samples))
@@ -117,7 +116,7 @@ def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen
         with load_hosts(client.load_hosts, client.ray_address, running.base_url) as agents:
             result = load.drive(spec, tell, health.stop, agents)
         result.notes = tuple(redacted(note, spec.secrets) for note in result.notes)
-        edges.enter("end")
+        cpus.enter("end")
         after = scraper.read_settled()
     if ended_by := how_it_ended(result.window.ended_by, health):
         result.window = replace(result.window, ended_by=ended_by)
@@ -129,8 +128,7 @@ def cell(session_: Session, run: Run, run_id: str, client: ClientOptions, screen
         **_read_out(result.window, scraper, log, (before, after)),
         **agreement.matched(result.requests, _comparable(scraper), result.window),
         **health.view(start_ns, end_ns),
-        **edges.view(),
-        **waits.view(),
+        **cpus.view(),
         **_of_gpus(session_.telemetry, gpus, result),
         **proved_columns(session_.proved),
         **_sameness(session_, scraper, result.window.ended_by, died=health.died),
@@ -272,33 +270,6 @@ def proved_columns(proved: proof.Proof) -> dict[str, Any]:
         "plan_differences": proved.differences,
         "attention_backend": proved.found.get("backend"),
     } | {name: proved.found.get(name) for name in names}
-
-
-@dataclass(slots=True)
-class _Edges:
-    """CPU readings of the server's processes at the edges of the measured window."""
-
-    running: RunningServer
-    waits: CpuWait
-    first: cpu.CpuReading | None = None
-    last: cpu.CpuReading | None = None
-
-    def enter(self, phase: str) -> None:
-        """Take a reading at the first progress in the window, and at the first after it."""
-        if phase == "measure" and self.first is None:
-            members = self.running.processes()
-            self.first = cpu.read_cpu(members)
-            self.waits.begin(members)
-        elif phase != "measure" and self.first is not None and self.last is None:
-            members = self.running.processes()
-            self.last = cpu.read_cpu(members)
-            self.waits.end(members)
-
-    def view(self) -> Mapping[str, Any]:
-        """Columns of `cells`."""
-        if self.first is None or self.last is None:
-            return {}
-        return cpu.view(self.first, self.last)
 
 
 def _says_simulated(samples: Sequence[ServerSample]) -> bool:

@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rocbench.probe.cpu import CpuReading, read_cpu
+from rocbench.probe.cpu import view as cpu_view
 from rocbench.probe.monitor import Monitor
 from rocbench.processes import ProcessIdentity
 
@@ -193,38 +195,43 @@ class Account:
 
 @dataclass(slots=True)
 class CpuWait(Monitor):
-    """Account of a window from `begin` to `end`, updated each second while the context is open."""
+    """Account of the measured window, updated each second while the context is open, and the CPU use of processes."""
 
     members: Callable[[], tuple[ProcessIdentity, ...]]
     period_s: float = PERIOD_S
     account: Account | None = None
-    _over: bool = False
+    """None before the window, and without a visible thread: threads found later do not cover the window."""
+    first: CpuReading | None = None
+    last: CpuReading | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def begin(self, members: tuple[ProcessIdentity, ...]) -> None:
-        """Begin the window. Without a visible thread there is no account: threads found later do not cover it."""
-        reading = read_cpu_wait(members)
-        with self._lock:
-            self.account = Account(reading) if reading.threads else None
-
-    def end(self, members: tuple[ProcessIdentity, ...]) -> None:
-        """End the window."""
-        with self._lock:
-            if self.account is not None and not self._over:
-                self.account.add(read_cpu_wait(members))
-            self._over = True
+    def enter(self, phase: str) -> None:
+        """Take readings at the first progress in the phase `measure`, and at the first after it."""
+        if phase == "measure" and self.first is None:
+            members = self.members()
+            self.first = read_cpu(members)
+            reading = read_cpu_wait(members)
+            with self._lock:
+                self.account = Account(reading) if reading.threads else None
+        elif phase != "measure" and self.first is not None and self.last is None:
+            members = self.members()
+            with self._lock:
+                self.last = read_cpu(members)
+                if self.account is not None:
+                    self.account.add(read_cpu_wait(members))
 
     def view(self) -> dict[str, float | None]:
         """Columns of `cells`; None if no process of the server is visible."""
-        return {"server_cpu_wait_share": self.account.wait_share() if self.account else None}
+        shares = cpu_view(self.first, self.last) if self.first and self.last else {}
+        return shares | {"server_cpu_wait_share": self.account.wait_share() if self.account else None}
 
     def _run(self) -> None:
         pause_s = self.period_s
         while not self._closing.wait(pause_s):
             start_s = time.thread_time()
-            if self.account is not None and not self._over:
+            if self.account is not None and self.last is None:
                 members = self.members()
                 with self._lock:
-                    if not self._over:
+                    if self.last is None:
                         self.account.add(read_cpu_wait(members))
             pause_s = max(self.period_s, (time.thread_time() - start_s) / COST)

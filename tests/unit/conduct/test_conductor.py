@@ -49,9 +49,9 @@ def test_an_unforeseen_exception_costs_one_server(conduct, capsys):
     assert {row["model"] for row in rows} == {"llama-3.1-405b", "qwen3-235b"}
     assert {row["reasons"] for row in rows} == {"server_failed"}
     assert "ValueError: Invalid header value Bearer ***" in rows[0]["failure_message"]
-    told = [event for event in made.folder.events() if event["event"] == "unforeseen"]
-    assert "Traceback" in told[0]["traceback"][0]
-    assert KEY not in str(told) + str(rows) + str(capsys.readouterr())
+    events = [event for event in made.folder.events() if event["event"] == "unforeseen"]
+    assert "Traceback" in events[0]["traceback"][0]
+    assert KEY not in str(events) + str(rows) + str(capsys.readouterr())
     assert exit_code(rows) == Exit.ENVIRONMENT
 
 

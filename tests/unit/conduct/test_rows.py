@@ -50,9 +50,9 @@ def test_a_key_among_the_flags_stands_nowhere(capsys):
             as_json=as_json,
         )
 
-    told = written + capsys.readouterr().out
-    assert "VLLM_API_KEY" in told
-    assert not [secret for secret in ("k3y", "k3z", "t0k", "s3c") if secret in told]
+    output = written + capsys.readouterr().out
+    assert "VLLM_API_KEY" in output
+    assert not [secret for secret in ("k3y", "k3z", "t0k", "s3c") if secret in output]
 
 
 def test_a_masked_secret_is_asked_for_on_resuming(monkeypatch):
@@ -77,11 +77,13 @@ def test_a_variable_that_is_not_listed_decides():
     """Two values are two cells, with different ids and rows; a stored plan gives the same cells."""
     plans = [plan_of(SMALL | {"env": {"MINE": value}}) for value in ("TRUE", "FALSE")]
     ids = {plan.groups[0].cells[0].cell_id for plan in plans}
-    told = {str(rows.tags(plan, plan.launches[0], plan.launches[0].runs[0])["serve_env"]) for plan in plans}
+    environments = {
+        str(rows.tags(plan, plan.launches[0], plan.launches[0].runs[0])["serve_env"]) for plan in plans
+    }
     stored = rows.plan_json(plans[0], Overrides(), None)
     again = rows.stored(stored, rows.manifest(plans[0], "r", "", {}))
 
-    assert (len(ids), len(told)) == (2, 2)
+    assert (len(ids), len(environments)) == (2, 2)
     assert "TRUE" not in json.dumps(stored["servers"][0]["env"])
     assert again.groups[0].cells[0].cell_id == plans[0].groups[0].cells[0].cell_id
     assert rows.unlike(stored) is None
@@ -98,7 +100,7 @@ def test_a_manifest_that_lacks_a_workload_of_its_plan():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         ({"args": "x"}, "args: Input should be a valid dictionary"),
         ({"args": None}, "args: Input should be a valid dictionary"),
@@ -108,12 +110,12 @@ def test_a_manifest_that_lacks_a_workload_of_its_plan():
         ([], "must be a mapping"),
     ],
 )
-def test_overrides_that_no_command_line_gave(overrides, told):
+def test_overrides_that_no_command_line_gave(overrides, message):
     """Overrides of another type are refused."""
     plan = plan_of(SMALL)
     stored = rows.plan_json(plan, Overrides(), None) | {"overrides": overrides}
 
-    with pytest.raises(InputError, match=f"are not a valid plan: .*{told}"):
+    with pytest.raises(InputError, match=f"are not a valid plan: .*{message}"):
         rows.stored(stored, rows.manifest(plan, "r", "", {}))
 
 

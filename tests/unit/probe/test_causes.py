@@ -20,7 +20,7 @@ from rocbench.units import one_line
 URL = "http://node7:8000"
 
 
-def told(error: OSError, url: str = URL, *, connected: bool = False) -> causes.Cause:
+def cause_of(error: OSError, url: str = URL, *, connected: bool = False) -> causes.Cause:
     """The cause of an error before or after the connection was made."""
     if connected:
         return causes.of_error(error, url)
@@ -73,7 +73,7 @@ def broken(reason: str) -> ssl.SSLError:
 )
 def test_faults_before_an_answer(error, what, fix, lasting):
     """Certificate, TLS, name, connection and proxy errors each have their own message and fix."""
-    cause = told(error, "https://node7:8000" if isinstance(error, ssl.SSLError) else URL)
+    cause = cause_of(error, "https://node7:8000" if isinstance(error, ssl.SSLError) else URL)
 
     assert what in cause.what
     assert fix in cause.fix

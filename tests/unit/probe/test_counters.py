@@ -23,7 +23,7 @@ def of(name: str, *values: float) -> list[ServerSample]:
 
 
 @pytest.mark.parametrize(
-    ("samples", "wanted"),
+    ("samples", "expected"),
     [
         (of(STARTED, 5, 5, 5), False),
         (of(STARTED, 5, 5, 9, 9), True),
@@ -40,13 +40,13 @@ def of(name: str, *values: float) -> list[ServerSample]:
         ([], None),
     ],
 )
-def test_another_process_answers(samples, wanted):
+def test_another_process_answers(samples, expected):
     """A later start, or token counters that start again once, show a restart; several processes in turn, or no data, do not."""
-    assert restarted(samples) is wanted
+    assert restarted(samples) is expected
 
 
 @pytest.mark.parametrize(
-    ("samples", "wanted"),
+    ("samples", "expected"),
     [
         (of(TOKENS, 5, 9, 8), (TOKENS,)),
         (of(TOKENS, 5, 9, 9), ()),
@@ -58,9 +58,9 @@ def test_another_process_answers(samples, wanted):
         (readings({TOKENS: 5}, {}, {TOKENS: 4}), (TOKENS,)),
     ],
 )
-def test_counters_that_fall(samples, wanted):
+def test_counters_that_fall(samples, expected):
     """Gauges may fall; readings around a failed one are compared; rounding is not a fall."""
-    assert fallen(samples) == wanted
+    assert fallen(samples) == expected
 
 
 def test_differences_are_of_one_process():

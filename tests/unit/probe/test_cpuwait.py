@@ -37,9 +37,9 @@ def share(*readings):
 @pytest.mark.parametrize("idle", [0, 60])
 def test_a_busy_loop_on_the_same_cpu(idle):
     """Another process takes half of the CPU: the share is a half, whatever the number of idle threads."""
-    beside = {100 + n: (0.0, 0.0) for n in range(idle)}
-    before = reading(0, {1: (100.0, 7.0)} | beside)
-    after = reading(10, {1: (105.0, 12.0)} | beside)
+    idle_threads = {100 + n: (0.0, 0.0) for n in range(idle)}
+    before = reading(0, {1: (100.0, 7.0)} | idle_threads)
+    after = reading(10, {1: (105.0, 12.0)} | idle_threads)
 
     assert share(before, after) == pytest.approx(0.5)
 
@@ -195,9 +195,9 @@ def test_a_kernel_that_does_not_tell(tmp_path):
 
     assert cpuwait.read_cpu_wait([ProcessIdentity(10, 1)], tmp_path, tmp_path).threads == {}
     waits = CpuWait(lambda: ())
-    waits.begin(())
-    waits.end(())
-    assert waits.view() == {"server_cpu_wait_share": None}
+    waits.enter("measure")
+    waits.enter("tail")
+    assert set(waits.view().values()) == {None}
 
 
 def test_of_real_processes():
@@ -213,9 +213,9 @@ def test_of_real_processes():
             one.stdout.readline()
         members = (identity_of(both[0].pid),)
         with CpuWait(lambda: members, period_s=0.05) as waits:
-            waits.begin(members)
+            waits.enter("measure")
             time.sleep(1.0)
-            waits.end(members)
+            waits.enter("tail")
     finally:
         for one in both:
             one.kill()

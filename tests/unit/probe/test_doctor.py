@@ -52,10 +52,12 @@ def test_healthy_node(amd_smi_on_path, node):
     """On a healthy node every check of the GPUs and the kernel has a value and passes."""
     checks = by_id(node)
 
-    told = {id_: check.status for id_, check in checks.items() if check.source != "" or check.need == "must"}
+    statuses = {
+        id_: check.status for id_, check in checks.items() if check.source != "" or check.need == "must"
+    }
     limits = {"memlock", "shared_memory", "stack", "open_files"}  # of the machine that runs the test
     by_hand = {"rccl_tests", "transferbench", "rvs"}
-    assert {id_ for id_, status in told.items() if status != "pass"} <= limits | by_hand
+    assert {id_ for id_, status in statuses.items() if status != "pass"} <= limits | by_hand
     assert checks["gpus"].found == "8 x AMD Instinct MI325X"
     assert checks["vbios"].found == "022.040.003.043.000001"
     assert checks["power_cap"].found == "1000"

@@ -394,7 +394,7 @@ def test_partitions_of_one_socket(amd_smi_on_path, answers, fields, gpus, watts,
     columns = telemetry.power_columns()
     assert known == watts
     assert note in columns["power_note"]
-    assert any(note in told for told in telemetry.notes)
+    assert any(note in text for text in telemetry.notes)
     assert columns.get("power_cap_w") == (750.0 if watts else None)
 
 

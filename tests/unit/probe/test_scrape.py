@@ -246,7 +246,7 @@ def test_metrics_too_large_are_read_once():
 
     view = scraper.view()
     assert view["metrics_note"] == "/metrics: the answer is larger than 8 MiB"
-    assert view["metrics_failed"] in {1, 2}  # the thread reads beside it
+    assert view["metrics_failed"] in {1, 2}  # the thread reads too
 
 
 def test_metrics_that_never_come_whole_are_given_up(monkeypatch):

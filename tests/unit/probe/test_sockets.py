@@ -15,7 +15,7 @@ S = 1_000_000_000
 MODES = {"SPX": 1, "DPX": 2, "QPX": 4, "CPX": 8}
 
 
-def node(sockets, mode, told):
+def node(sockets, mode, reported):
     """The identities of such a node, of which the tool reports some fields, and the true sockets."""
     found, truth = {}, {}
     for socket, part in itertools.product(range(sockets), range(MODES[mode])):
@@ -27,7 +27,7 @@ def node(sockets, mode, told):
             "mode": mode,
             "cap_w": 750.0 if part == 0 else None,
         }
-        found[gpu] = Identity(**{name: value for name, value in whole.items() if name in told})
+        found[gpu] = Identity(**{name: value for name, value in whole.items() if name in reported})
         truth[gpu] = socket * MODES[mode]
     return found, truth
 
@@ -42,9 +42,9 @@ FIELDS = ("bdf", "serial", "partition", "mode", "cap_w")
     st.integers(0, 2**16),
     st.booleans(),
 )
-def test_power_is_never_many_fold(sockets, mode, told, chosen, tells_all):
+def test_power_is_never_many_fold(sockets, mode, reported, chosen, reports_all):
     """For any reported fields and any used GPUs: the true power of their sockets, or none with the reason."""
-    identities, truth = node(sockets, mode, told)
+    identities, truth = node(sockets, mode, reported)
     used = sorted(gpu for gpu in identities if chosen >> (gpu % 16) & 1) or sorted(identities)
     made = grouped(identities)
     samples = []
@@ -53,24 +53,24 @@ def test_power_is_never_many_fold(sockets, mode, told, chosen, tells_all):
             GpuSample(
                 second * S,
                 gpu,
-                power_w=100.0 + truth[gpu] if tells_all or gpu == truth[gpu] else None,
-                energy_j=(100.0 + truth[gpu]) * second if tells_all or gpu == truth[gpu] else None,
+                power_w=100.0 + truth[gpu] if reports_all or gpu == truth[gpu] else None,
+                energy_j=(100.0 + truth[gpu]) * second if reports_all or gpu == truth[gpu] else None,
             )
             for gpu in identities
         ]
         samples += [s for s in made.counted_once(reading, used) if s.gpu in used]
     row = power.window_columns(samples, 2 * S, 8 * S, 100)
-    wanted = sum({truth[gpu]: 100.0 + truth[gpu] for gpu in used}.values())
+    expected = sum({truth[gpu]: 100.0 + truth[gpu] for gpu in used}.values())
 
     if row["mean_power_w"] is None:
-        # Nothing says whose the figure is.
+        # The owner of the figure is unknown.
         assert "absent" in made.note(used, identities)
         assert len(identities) > 1
-        assert not {"bdf", "serial"} & told or not {"serial", "partition", "mode"} & told
+        assert not {"bdf", "serial"} & reported or not {"serial", "partition", "mode"} & reported
     else:
-        assert row["mean_power_w"] == pytest.approx(wanted)
-        assert row["peak_power_w"] == pytest.approx(wanted)
-        assert row["energy_j"] == pytest.approx(6 * wanted)
+        assert row["mean_power_w"] == pytest.approx(expected)
+        assert row["peak_power_w"] == pytest.approx(expected)
+        assert row["energy_j"] == pytest.approx(6 * expected)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rocbench import private
-from rocbench.errors import InputError, NodeFault, ServerFault
+from rocbench.errors import ConfigError, InputError, NodeFault, ServerFault
 from rocbench.load.cpus import for_client
 from rocbench.load.machine import choose_workers
 from rocbench.load.spec import (
@@ -241,7 +241,12 @@ def simulation_context(group: Group, sweep: Sweep, start: str = "") -> dict[str,
 
     Args:
         start: name of this start within the run; each start has its own noise.
+
+    Raises:
+        ConfigError: the vLLM version is unknown.
     """
+    if group.vllm is None:
+        raise ConfigError("the vLLM version is unknown", where=group.server_id, fix="give --vllm 0.33.0")
     return {
         "profile": profile_json(group.profile) if group.profile else None,
         "hardware": group.hardware.model_dump(mode="json") if group.hardware else None,

@@ -120,8 +120,6 @@ def node_of(group: Group, sweep: Sweep, cal: Calibration, seed: int = 0) -> Node
     """
     if group.resolution is None:
         raise ConfigError("a running server cannot be predicted", where=group.server_id)
-    if group.vllm is None:
-        raise ConfigError("the vLLM version is unknown", where=group.server_id, fix="give --vllm 0.33.0")
     context = Context.model_validate(bind.simulation_context(group, sweep) | {"seed": seed})
     table = shipped()
     try:

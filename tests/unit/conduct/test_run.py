@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rocbench.conduct import run
+from rocbench.conduct import bind, run
 from rocbench.errors import InputError
 from rocbench.plan.planned import Run
 from rocbench.redact import marked
@@ -85,3 +85,10 @@ def test_a_secret_that_reads_like_our_own_words(monkeypatch, tmp_path, value):
     ]
     assert len(keys(tmp_path / "out")) == 2
     assert json_of(tmp_path / "out", "manifest.json")["run_id"]
+
+
+def test_a_simulated_server_needs_a_version():
+    """The error says so before the server starts: its own message is in its log only."""
+    plan = plan_of({name: value for name, value in SMALL.items() if name != "vllm"})
+    with pytest.raises(InputError, match="the vLLM version is unknown"):
+        bind.simulation_context(plan.groups[0], plan.sweep)

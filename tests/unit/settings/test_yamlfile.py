@@ -197,3 +197,13 @@ def test_a_key_that_is_right_elsewhere_is_no_misspelling(tmp_path: Path) -> None
     path.write_text("name: x\nmodels: [quick]\nworkloads: [short]\nmatrix: {tp: [4, 8]}\n")
     with pytest.raises(ConfigError, match=r"unknown key 'tp' here; it belongs to another section"):
         yamlfile.load(path, Sweep)
+
+
+def test_a_wrong_value_has_one_message_in_a_file_and_on_the_command_line(tmp_path: Path) -> None:
+    """Only the place differs."""
+    with pytest.raises(ConfigError) as in_a_file:
+        yamlfile.load(write(tmp_path, SWEEP + "repeats: 0\n"), Sweep)
+    with pytest.raises(InputError) as as_an_option:
+        planning.plan(str(write(tmp_path, SWEEP)), Overrides(), {"repeats": 0})
+
+    assert in_a_file.value.text().partition(":7: ")[2] == as_an_option.value.what

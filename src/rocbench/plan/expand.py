@@ -18,9 +18,9 @@ from rocbench.plan.estimate import estimate, prompt_images
 from rocbench.plan.faults import (
     hidden_axes,
     no_image,
+    not_simulated,
     nothing_left,
     twice,
-    unknown_to_vllm,
     without_effect,
     wrong_gpus,
 )
@@ -110,7 +110,7 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                     )
                     for f in group.resolution.contradictions
                 ]
-            if refused := unknown_to_vllm(sweep, group, overrides):
+            if refused := not_simulated(sweep, group, overrides):
                 faults.append(PlanFault(each.name, refused))
             if sweep.server.kind == "container" and group.image(sweep) is None:
                 faults.append(PlanFault(each.name, no_image(group)))

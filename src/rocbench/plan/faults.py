@@ -14,17 +14,19 @@ from rocbench.sim.argv import UsageError, parse
 from rocbench.variables import MORE, is_secret
 
 
-def unknown_to_vllm(sweep: Sweep, group: Group, overrides: Overrides) -> str | None:
-    """Return the error of the simulated vLLM's argument parser for a server's flags; None if it accepts them.
+def not_simulated(sweep: Sweep, group: Group, overrides: Overrides) -> str | None:
+    """Return the reason why a simulated server would not start: no vLLM version, or refused flags; None if it starts.
 
     A real vLLM checks its flags itself: a build can have flags that no release has.
     """
-    known = group.resolution is not None and group.vllm is not None
-    if sweep.server.kind != "simulated" or overrides.force or not known:
+    if sweep.server.kind != "simulated" or group.resolution is None:
         return None
-    assert group.resolution is not None
+    if group.vllm is None:
+        return "a simulated server needs a vLLM version\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
+    if overrides.force:
+        return None
     try:
-        parse(group.resolution.argv(), group.vllm or "", shipped().names)
+        parse(group.resolution.argv(), group.vllm, shipped().names)
     except UsageError as error:
         return f"the simulated vLLM {group.vllm} refuses its flags: {error}"
     return None

@@ -19,7 +19,7 @@ from rocbench.conduct.measure import Measured
 from rocbench.conduct.remaining import key_of_run
 from rocbench.errors import BenchError, ConfigError, InputError
 from rocbench.load.spec import LoadSpec, Target
-from rocbench.plan.expand import Group, Launch, Overrides, Plan, PlanFault, Run, Sources, expand
+from rocbench.plan.expand import Group, Launch, Overrides, Plan, Run, Sources, expand
 from rocbench.probe import environment
 from rocbench.rules.load import shipped
 from rocbench.settings.schema import Server, Sweep
@@ -36,7 +36,6 @@ from rocbench.tables.row import Key, Row
 KIND = "predicted"
 RUN_ID = "predicted"
 """Replaces the run id in random draws, so that a prediction is the same each time."""
-NO_VERSION = "a prediction needs the server's vLLM version\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
 WORLD = Client()
 TARGET = Target(base_url="http://127.0.0.1", model=KIND)
 
@@ -54,18 +53,12 @@ class Predicted:
 
 
 def plan(sweep: Sweep, sources: Sources, overrides: Overrides | None = None, name: str | None = None) -> Plan:
-    """Return the sweep's plan on the simulated server, with the calibration `name` instead of the sweep's.
-
-    A server with an unknown vLLM version is a fault of the plan: it cannot be predicted.
-    """
+    """Return the sweep's plan on the simulated server, with the calibration `name` instead of the sweep's."""
     simulation = sweep.simulation
     if name is not None:
         simulation = simulation.model_copy(update={"calibration": name, "efficiency": None})
     server = Server(kind="simulated")
-    plan_ = expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
-    unknown = dict.fromkeys(group.model for group in plan_.groups if group.vllm is None)
-    faults = [PlanFault(", ".join(unknown), NO_VERSION)] if unknown else []
-    return replace(plan_, faults=(*plan_.faults, *faults))
+    return expand(sweep.model_copy(update={"server": server, "simulation": simulation}), sources, overrides)
 
 
 def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()) -> Iterator[Predicted]:

@@ -61,6 +61,13 @@ def test_without_a_version_nothing_is_predicted():
     assert "--vllm" in fault.message
 
 
+def test_a_sweep_on_simulated_servers_needs_a_version_too():
+    """Its plan has the same fault, so that no server is started that would die."""
+    simulated = sweep(vllm=None, server={"kind": "simulated"})
+    faults = expand(simulated, planning.sources(simulated, Overrides())).faults
+    assert faults == plan(sweep(vllm=None)).faults
+
+
 def test_a_prediction_comes_out_the_same_each_time():
     """Noise and drawn lengths follow from what the cell is."""
     noisy = sweep(simulation={"noise_cv": 0.05, "run_cv": 0.02})

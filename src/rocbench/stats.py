@@ -301,6 +301,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def ratio(part: float, whole: float | None) -> float | None:
+    """part / whole; None if the whole is absent or zero."""
+    return float(part) / float(whole) if whole else None
+
+
 def cov(values: Values) -> float:
     """Coefficient of variation, s / mean; NaN for fewer than 2 values or a mean of 0."""
     x = np.asarray(values, dtype=float)

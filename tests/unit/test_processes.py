@@ -12,7 +12,7 @@ import pytest
 from rocbench import processes
 from rocbench.errors import Interrupted
 from rocbench.processes import ProcessIdentity, ProcessTree
-from rocbench.server.stop import stop_family
+from rocbench.server.stop import stop_tree
 
 PARENT = """
 import subprocess, sys
@@ -86,7 +86,7 @@ def test_member_in_another_session(family):
     members.seen[runaway.pid] = processes.identity_of(runaway.pid)
 
     assert runaway.pid in [member.pid for member in members.refresh()]
-    report = stop_family(members, grace_s=0.3, reap=lambda: (runaway.poll(), leader.poll())[1])
+    report = stop_tree(members, grace_s=0.3, reap=lambda: (runaway.poll(), leader.poll())[1])
     assert processes.read_process(runaway.pid) is None
     assert runaway.pid in report.killed
     runaway.stdout.close()
@@ -98,7 +98,7 @@ def test_workers_of_a_killed_leader_are_asked_first(family):
     leader.kill()
     leader.wait()
 
-    report = stop_family(members, grace_s=5.0)
+    report = stop_tree(members, grace_s=5.0)
 
     assert (report.how, report.killed) == ("terminated", ())
     assert not processes.is_alive(processes.identity_of(child))
@@ -106,7 +106,7 @@ def test_workers_of_a_killed_leader_are_asked_first(family):
 
 def test_already_gone():
     """Nothing to stop is no error."""
-    assert stop_family(ProcessTree(ProcessIdentity(2**22 + 1, 5)), grace_s=1.0).how == "already_gone"
+    assert stop_tree(ProcessTree(ProcessIdentity(2**22 + 1, 5)), grace_s=1.0).how == "already_gone"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
@@ -126,6 +126,6 @@ def test_second_interrupt_kills(error):
         return stubborn.poll()
 
     with pytest.raises(error):
-        stop_family(ProcessTree(processes.identity_of(stubborn.pid)), grace_s=60.0, reap=poll)
+        stop_tree(ProcessTree(processes.identity_of(stubborn.pid)), grace_s=60.0, reap=poll)
     assert stubborn.wait() == -signal.SIGKILL
     stubborn.stdout.close()

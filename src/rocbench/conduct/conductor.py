@@ -364,7 +364,7 @@ class Conductor:
             if row.level is None or row.discarded or row.get("workload") != workload.name:
                 continue
             level = expand.level_of(self.plan.sweep, row.level)
-            cell_id = identity.identity(self.plan.sweep, launch.group, workload, level)
+            cell_id = identity.cell_id(self.plan.sweep, launch.group, workload, level)
             if row["cell_id"] == cell_id and row.key not in self.redo:
                 matches.append(row)
         return matches

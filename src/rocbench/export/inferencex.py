@@ -117,9 +117,7 @@ FIELDS: tuple[Field, ...] = (
         _per_gpu("total_token_throughput", "output_throughput"),
     ),
     *_latencies(),
-    Field(
-        "avg_power_w", "W", "`mean_power_w` / `gpus`", lambda s: _ratio(s.get("mean_power_w"), s.get("gpus"))
-    ),
+    Field("avg_power_w", "W", "`mean_power_w` / `gpus`", _per_gpu("mean_power_w")),
     same("avg_total_gpu_power_w", "W", "mean_power_w"),
     same("total_gpu_energy_j", "J", "energy_j"),
     Field("joules_per_successful_query", "J", "`energy_j` / `completed`", partial(_energy, "query")),
@@ -132,10 +130,6 @@ FIELDS: tuple[Field, ...] = (
     Field("joules_per_total_token", "J", "`energy_j` / tokens of the window", partial(_energy, "total")),
     Field("power_valid", "", "1 when `valid` is true, else 0", _power_valid),
 )
-
-
-def _ratio(part: float | None, whole: float | None) -> float | None:
-    return float(part) / float(whole) if part is not None and whole else None
 
 
 def _speculation(config: Any) -> str:

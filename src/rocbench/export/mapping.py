@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rocbench.export import aiperf, fields, inferencex, pytorch, vllm_bench
+from rocbench.export import aiperf, fields, inferencex, pytorch, vllm_bench, write
 
 _HEAD = """# Exports
 
-    bench export RUN --format vllm-bench|inferencex|pytorch|aiperf|csv-long|jsonl [--out DIR]
+    bench export RUN --format FORMATS [--out DIR]
 
 Each format has the names and units of its tool. Keys without an equivalent in rocbench are left out, not invented. A key
 is absent if the row has no value for it. Rows of discarded repeats are never written. Invalid rows are written only in
@@ -77,7 +77,7 @@ empty) and `value`. Metrics and units are those of [results.md](results.md).
 def mapping_page() -> str:
     """docs/exports.md as text."""
     parts = [
-        _HEAD,
+        _HEAD.replace("FORMATS", "|".join(write.FORMATS)),
         _VLLM,
         _table(vllm_bench.FIELDS),
         _VLLM_METADATA,

@@ -166,7 +166,9 @@ class AioLoop:
             self.note_sent(request, started)
             self.work.talking -= failure is Failure.CONNECT
         end_ns = answer.last_ns if complete else realtime_ns()
-        self.pacing.over(FinishedRequest(request, answer, request.sent_ns, end_ns, complete, failure, error))
+        self.pacing.request_ended(
+            FinishedRequest(request, answer, request.sent_ns, end_ns, complete, failure, error)
+        )
 
     def once_more(self, request: Request, state: ConnectionState) -> bool:
         """True if a request is sent again: its kept connection ended before any byte of the answer."""

@@ -81,13 +81,13 @@ class Pacing:
                 due.payload = b""
                 work.waiting.append(due)
 
-    def over(self, ended: FinishedRequest) -> None:
+    def request_ended(self, ended: FinishedRequest) -> None:
         """Handle the end of a request: refill first, then the bookkeeping."""
         work, before = self.work, ended.request
         work.in_flight -= 1
         ended.failure = work.tally.judge(ended)
         delay = work.backoff_ns(before.user, ended.failure)
-        work.over(ended)
+        work.request_ended(ended)
         if not self.sending:
             return
         request = self.queue.after(before)

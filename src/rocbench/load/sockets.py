@@ -42,7 +42,7 @@ class Sockets:
 
     def __init__(self, work: Work, over: Callable[[FinishedRequest], None]) -> None:
         self.work = work
-        self.over = over
+        self.request_ended = over
         self.poller = select.epoll()
         self.table: dict[int, Entry] = {}
         self.idle: list[Connection] = []
@@ -183,7 +183,7 @@ class Sockets:
             self.idle.append(connection)
         else:
             self.close(connection)
-        self.over(ended)
+        self.request_ended(ended)
 
     def fail(self, connection: Connection, failure: Failure, message: str) -> None:
         """Fail the answer: close the connection and let the user continue."""
@@ -204,7 +204,7 @@ class Sockets:
             ended.failure, ended.error = None, ""
         connection.request = None
         self.close(connection)
-        self.over(ended)
+        self.request_ended(ended)
 
     def lost(self, connection: Connection, error: OSError | None) -> None:
         """Handle a connection that the server closed (error None) or reset."""
@@ -312,7 +312,7 @@ class Sockets:
         ended = FinishedRequest(
             request, Answer(), sent_ns, now, complete=False, failure=Failure.CONNECT, error=text
         )
-        self.over(ended)
+        self.request_ended(ended)
 
     def transmit(self, connection: Connection, request: Request) -> None:
         """Send a request. The stamp directly precedes the send."""

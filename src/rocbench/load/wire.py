@@ -33,14 +33,14 @@ class WireLoop:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.sockets = Sockets(work, self.over)
+        self.sockets = Sockets(work, self.request_ended)
         self.pacing = Pacing(work, self.sockets.start)
         self.scan: Iterator[Connection] | None = None
         self.next_scan_ns = 0
 
-    def over(self, ended: FinishedRequest) -> None:
+    def request_ended(self, ended: FinishedRequest) -> None:
         """Handle the end of a request."""
-        self.pacing.over(ended)
+        self.pacing.request_ended(ended)
 
     # --- the loop
 

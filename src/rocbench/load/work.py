@@ -151,7 +151,7 @@ class Work:
             self.cuts += request.sent_ns != NONE
             self.tally.cut(request, answer)
 
-    def over(self, ended: FinishedRequest) -> None:
+    def request_ended(self, ended: FinishedRequest) -> None:
         """Take in a finished request; its row is made in a pause."""
         self.talking -= ended.failure is not Failure.CONNECT
         self.ended.append(ended)

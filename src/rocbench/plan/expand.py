@@ -24,7 +24,7 @@ from rocbench.plan.faults import (
     without_effect,
     wrong_gpus,
 )
-from rocbench.plan.identity import configuration_name, identity
+from rocbench.plan.identity import cell_id, configuration_name
 from rocbench.plan.planned import (
     Axes,
     Cell,
@@ -338,7 +338,7 @@ def cell_at(
     reason = _cannot_run(group, workload)
     if reason:
         return Skip(key, reason)
-    cell = Cell(identity(sweep, group, workload, level), key, workload, level, sweep.load)
+    cell = Cell(cell_id(sweep, group, workload, level), key, workload, level, sweep.load)
     if group.resolution is None or group.profile is None or group.hardware is None:
         return cell
     estimated = estimate(

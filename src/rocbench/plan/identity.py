@@ -36,7 +36,7 @@ _NOT_DECIDING = {
 """Settings of how this node reaches and starts a server; its flags and version decide its identity."""
 
 
-def identity(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
+def cell_id(sweep: Sweep, group: Group, workload: Workload, level: Level) -> str:
     """Hash everything that decides a cell's result; the same cell has the same id in every run."""
     profile = group.profile
     decides = {

@@ -21,7 +21,7 @@ from rocbench.server.launched import ChildServer
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.preflight import hf_home, hub_cache
 from rocbench.server.spec import ServerSpec, StopReport
-from rocbench.server.stop import stop_family
+from rocbench.server.stop import stop_tree
 
 STOP_MARGIN_S = 15.0
 """Seconds that `docker stop` gets on top of the grace: 60 s in all with the default grace of 45 s."""
@@ -161,7 +161,7 @@ class ContainerServer(ChildServer):
                 interrupt = error
             runtime.remove(self.spec.runtime, self.container)
             client = ProcessTree(processes.identity_of(self._child.pid))
-            report = stop_family(client, grace_s=5.0, reap=self._child.poll)
+            report = stop_tree(client, grace_s=5.0, reap=self._child.poll)
             self._prove_gone()
             orphans.forget(self._child.pid)
         finally:
@@ -266,7 +266,7 @@ class ContainerServer(ChildServer):
                 fix=f"end it by hand: {self.spec.runtime} rm -f {self.container}",
             )
         if self._family is not None:
-            stop_family(self._family, grace_s=5.0)
+            stop_tree(self._family, grace_s=5.0)
 
 
 def _with_blobs(model: Path) -> Path:

@@ -19,7 +19,7 @@ from rocbench.processes import ProcessIdentity, ProcessTree
 from rocbench.server import runtime
 from rocbench.server.spec import GRACE_S, Runtime, ServerSpec, StopReport
 from rocbench.server.state import open_unlinked, opened_state_dir, unwritable, user_name
-from rocbench.server.stop import stop_family
+from rocbench.server.stop import stop_tree
 
 _RECORD = re.compile(r"server-\d+-\d+\.json")
 _LARGEST = 4 << 20
@@ -129,7 +129,7 @@ def find() -> tuple[Orphan, ...]:
 
 
 def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
-    """Ends an orphan with `stop_family`. The filter of its log ends with it.
+    """Ends an orphan with `stop_tree`. The filter of its log ends with it.
 
     Raises:
         NodeFault: it may not be the recorded server, or runs as another user; nothing was ended.
@@ -151,7 +151,7 @@ def reap(orphan: Orphan, *, grace_s: float) -> StopReport:
                 fix=f"end it by hand: {record.runtime} rm -f {record.container}",
             )
     seen = {member.pid: member for member in orphan.members}
-    report = stop_family(ProcessTree(record.leader, seen, orphan.by_group), grace_s=grace_s)
+    report = stop_tree(ProcessTree(record.leader, seen, orphan.by_group), grace_s=grace_s)
     forget(record.leader.pid)
     return report
 

@@ -13,7 +13,7 @@ from rocbench.server.command import launch_environment, with_address
 from rocbench.server.launched import ChildServer
 from rocbench.server.port import check_port, choose_port
 from rocbench.server.spec import ServerSpec, StopReport
-from rocbench.server.stop import KILL_WAIT_S, stop_family
+from rocbench.server.stop import KILL_WAIT_S, stop_tree
 
 
 class LocalServer(ChildServer):
@@ -71,7 +71,7 @@ class LocalServer(ChildServer):
         # An interrupt may arrive between the start and the record of the process.
         family = self._family or ProcessTree(processes.identity_of(self._child.pid))
         try:
-            report = stop_family(family, grace_s=self.spec.grace_s, reap=self._child.poll)
+            report = stop_tree(family, grace_s=self.spec.grace_s, reap=self._child.poll)
             orphans.forget(self._child.pid)
             return replace(report, exit_code=self._child.wait(timeout=KILL_WAIT_S))
         finally:

@@ -20,7 +20,7 @@ _SLOWEST_POLL_S = 0.5
 """Maximum poll interval in seconds. Each poll reads all of /proc: 60 ms on a node with 3,000 processes."""
 
 
-def stop_family(
+def stop_tree(
     family: ProcessTree, *, grace_s: float, reap: Callable[[], int | None] = lambda: None
 ) -> StopReport:
     """Sends SIGTERM to the leader, waits the grace, sends SIGKILL to group and members, and proves their end.

@@ -8,16 +8,8 @@ Two populations, never mixed:
   (`request_rate`).
 * Latencies, completed, failed and goodput are those of requests that *began in the window* (Phase.MEASURED).
 
-Formulas, per completed request, as in `vllm bench serve` (vllm/benchmarks/serve.py `calculate_metrics` and
-vllm/benchmarks/lib/endpoint_request_func.py):
-
-    TTFT = first token - sent            E2EL = last token - sent (not the last byte)
-    TPOT = (E2EL - TTFT) / (n - 1)       for n > 1 output tokens, else absent
-    ITL  = gaps between tokens, weighted by tokens: the gap before a chunk of several tokens is divided among them
-    ICL  = gaps between chunks           TTFC = first chunk of any kind - sent
-
-Percentiles interpolate linearly (numpy's and vLLM's default); those of ITL and ICL are the middle of a bin 0.1 %
-wide. Little's law: L = lambda W (Little, Operations Research 9, 1961).
+`latencies` and `goodput` have the formulas of requests. Little's law: L = lambda W (Little, Operations Research 9,
+1961).
 """
 
 from __future__ import annotations
@@ -25,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +33,6 @@ from rocbench.records import (
     BoolArray,
     Doubt,
     Failure,
-    Histogram,
     Int64Array,
     LoadResult,
     Phase,
@@ -51,19 +42,17 @@ from rocbench.records import (
     completed,
     in_flight_spans,
 )
-from rocbench.tables import backlog, request_rate, stalls
+from rocbench.stats import ratio
+from rocbench.tables import backlog, goodput, latencies, request_rate, stalls
 from rocbench.units import one_line
 
 FloatArray = npt.NDArray[np.float64]
 
 UNCOUNTED = 0.01
 """Maximum share of answers without a token count; above it, output tokens/s is absent."""
-LATE_MS = 10.0
-"""Delay in ms after the intended time above which a send is late."""
 
 _DIFFERS = re.compile(r"\b(?:[0-9a-f]{8,}|[0-9a-f-]{32,}|\w*-[0-9a-f]{6,}\w*)\b|\d+", re.IGNORECASE)
 """Parts of errors that differ between requests: numbers and ids."""
-_PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 
 
 def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] | None = None) -> Values:
@@ -84,11 +73,11 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
         "completed": int(good.sum()),
         "failed": int(failed.sum()),
         "unfinished": int((began & ~good & ~failed & (rows["sent_ns"] != NONE)).sum()),
-        "success_rate": _ratio(good.sum(), good.sum() + failed.sum()),
+        "success_rate": ratio(good.sum(), good.sum() + failed.sum()),
         "failures": _failures(rows["failure"][failed]),
         "load_notes": json.dumps(result.notes, ensure_ascii=False) if result.notes else None,
         "concurrency": result.concurrency_asked,
-        "requests_per_user": _ratio((began & (rows["sent_ns"] != NONE)).sum(), result.concurrency_asked),
+        "requests_per_user": ratio((began & (rows["sent_ns"] != NONE)).sum(), result.concurrency_asked),
         "transport": result.transport,
     }
     row |= _errors(result, failed)
@@ -97,19 +86,15 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
     row |= _in_flight_columns(rows, window, result.concurrency_asked)
     row |= request_rate.columns(result, began, row["achieved_concurrency"], row["request_throughput"])
     row |= backlog.columns(result, row["achieved_concurrency"])
-    row |= _latencies(rows[good], result.itl, result.icl)
+    row |= latencies.columns(rows[good], result.itl, result.icl)
     row |= stalls.columns(result, good, row["median_icl_ms"])
-    row |= _open_loop(rows, good, began)
+    row |= latencies.open_loop_columns(rows, good, began)
     row |= _lengths(rows, good)
     row |= _doubts(rows[good])
-    row |= _goodput(rows[good], int(failed.sum()), row["request_throughput"], slo)
+    row |= goodput.columns(rows[good], int(failed.sum()), row["request_throughput"], slo)
     explained = None if result.concurrency_asked else backlog.explained(result)
     row |= _steadiness(result.tokens_per_second if row["output_throughput"] is not None else [], explained)
     return row | _client(result)
-
-
-def _ratio(part: float, whole: float | None) -> float | None:
-    return float(part) / float(whole) if whole else None
 
 
 def _failures(indices: npt.NDArray[np.int8]) -> str:
@@ -163,15 +148,15 @@ def _throughput(result: LoadResult, gpus: int | None, *, counted: bool) -> Value
     ended_here = (rows["end_ns"] >= window.start_ns) & (rows["end_ns"] < window.end_ns)
     completed_here = ended_here & (rows["failure"] == NONE)
     images = bool((rows["images"] > 0).any())
-    output = _ratio(result.output_tokens_in_window, seconds) if counted else None
+    output = ratio(result.output_tokens_in_window, seconds) if counted else None
     total = result.output_tokens_in_window + result.input_tokens_in_window + result.image_tokens_in_window
     return {
-        "request_throughput": _ratio(completed_here.sum(), seconds),
+        "request_throughput": ratio(completed_here.sum(), seconds),
         "output_throughput": output,
-        "input_throughput": _ratio(result.input_tokens_in_window, seconds),
-        "image_token_throughput": _ratio(result.image_tokens_in_window, seconds) if images else None,
-        "total_token_throughput": _ratio(total, seconds) if counted else None,
-        "output_throughput_per_gpu": None if output is None else _ratio(output, gpus),
+        "input_throughput": ratio(result.input_tokens_in_window, seconds),
+        "image_token_throughput": ratio(result.image_tokens_in_window, seconds) if images else None,
+        "total_token_throughput": ratio(total, seconds) if counted else None,
+        "output_throughput_per_gpu": None if output is None else ratio(output, gpus),
     }
 
 
@@ -209,102 +194,6 @@ def _in_flight_columns(rows: RequestArray, window: Window, users: int | None) ->
         number = float(ended_here.sum() if users is not None else began.sum())
         ratio = number / window.seconds * time_in_flight / mean
     return {"achieved_concurrency": mean, "peak_concurrency": peak, "littles_law_ratio": ratio}
-
-
-# --- latencies
-
-
-def _between_ms(later: Int64Array, earlier: Int64Array) -> FloatArray:
-    """later - earlier in ms, for rows with both timestamps."""
-    known = (later != NONE) & (earlier != NONE)
-    return np.asarray((later[known] - earlier[known]) / 1e6, dtype=float)
-
-
-def _tpot_ms(rows: RequestArray) -> FloatArray:
-    """(E2EL - TTFT) / (n - 1) = (last token - first token) / (n - 1), of rows with n > 1."""
-    known = (rows["output_tokens"] > 1) & (rows["first_token_ns"] != NONE) & (rows["last_token_ns"] != NONE)
-    rows = rows[known]
-    spans = (rows["last_token_ns"] - rows["first_token_ns"]) / 1e6
-    return np.asarray(spans / (rows["output_tokens"] - 1), dtype=float)
-
-
-def _describe(name: str, values: FloatArray, percentiles: Iterable[str] = _PERCENTILES) -> Values:
-    """Mean, percentiles and number of values in ms; None if there are no values."""
-    row: Values = {f"mean_{name}_ms": float(values.mean()) if len(values) else None}
-    for p in percentiles:
-        row[f"{p}_{name}_ms"] = float(np.percentile(values, _PERCENTILES[p])) if len(values) else None
-    return row | {f"{name}_n": len(values)}
-
-
-def _describe_histogram(name: str, histogram: Histogram, percentiles: Iterable[str] = _PERCENTILES) -> Values:
-    row: Values = {f"mean_{name}_ms": histogram.mean_ns() / 1e6 if histogram.total else None}
-    for p in percentiles:
-        row[f"{p}_{name}_ms"] = histogram.percentile_ns(_PERCENTILES[p]) / 1e6 if histogram.total else None
-    return row | {f"{name}_n": histogram.total}
-
-
-def _latencies(rows: RequestArray, itl: Histogram, icl: Histogram) -> Values:
-    """Latency columns of completed requests that began in the window, and the quality of their timestamps."""
-    sent = rows["sent_ns"]
-    gaps = int((np.maximum(rows["chunks"], 1) - 1).sum())
-    chunks = int(np.maximum(rows["chunks"], 0).sum())
-    return (
-        _describe("ttft", _between_ms(rows["first_token_ns"], sent))
-        | _describe("tpot", _tpot_ms(rows))
-        | _describe_histogram("itl", itl)
-        | _describe("e2el", _between_ms(rows["last_token_ns"], sent))
-        | _describe_histogram("icl", icl, ("median", "p99"))
-        | _describe("ttfc", _between_ms(rows["first_chunk_ns"], sent), ("median", "p99"))
-        | {
-            "zero_gap_share": _ratio(np.maximum(rows["zero_gaps"], 0).sum(), gaps),
-            "coalesced_share": _ratio(np.maximum(rows["coalesced"], 0).sum(), chunks),
-        }
-    )
-
-
-def _open_loop(rows: RequestArray, good: BoolArray, began: BoolArray) -> Values:
-    """Latency from the intended send, and lateness; None under closed loop, which has no schedule.
-
-    Latency from the intended time is free of coordinated omission (Tene, wrk2).
-    """
-    names = ("median_ttft_intended_ms", "p99_ttft_intended_ms", "mean_lateness_ms", "p99_lateness_ms")
-    scheduled = rows[began & (rows["user"] == NONE)]
-    if not len(scheduled):
-        return dict.fromkeys((*names, "late_sends", "dropped_sends"))
-    ttft = _between_ms(rows["first_token_ns"][good], rows["intended_ns"][good])
-    lateness = _between_ms(scheduled["sent_ns"], scheduled["intended_ns"])
-    row: Values = dict.fromkeys(names)
-    if len(ttft):
-        row |= {names[0]: float(np.median(ttft)), names[1]: float(np.percentile(ttft, 99))}
-    if len(lateness):
-        row |= {names[2]: float(lateness.mean()), names[3]: float(np.percentile(lateness, 99))}
-    return row | {
-        "late_sends": int((lateness > LATE_MS).sum()),
-        "dropped_sends": int((scheduled["sent_ns"] == NONE).sum()),
-    }
-
-
-def _goodput(
-    rows: RequestArray, failed: int, request_throughput: object, slo: Mapping[str, float] | None
-) -> Values:
-    """Requests/s that met every limit: request_throughput x their share of the completed requests (`rows`).
-
-    A request of one token has no TPOT and meets its limit, as in `vllm bench serve --goodput`.
-    """
-    if not slo or not len(rows) or not isinstance(request_throughput, float):
-        return {"goodput": None, "goodput_share": None}
-    good = (rows["first_token_ns"] != NONE) & (rows["last_token_ns"] != NONE)
-    later = {"ttft_ms": "first_token_ns", "e2el_ms": "last_token_ns"}
-    for name, limit in slo.items():
-        if name == "tpot_ms":
-            spans = (rows["last_token_ns"] - rows["first_token_ns"]) / 1e6
-            good &= spans <= limit * np.maximum(rows["output_tokens"] - 1, 0) + 1e-6
-        else:
-            good &= (rows[later[name]] - rows["sent_ns"]) / 1e6 <= limit
-    return {
-        "goodput": request_throughput * (float(good.sum()) / len(rows)),
-        "goodput_share": _ratio(good.sum(), len(rows) + failed),
-    }
 
 
 # --- lengths
@@ -347,7 +236,7 @@ def _total(values: npt.NDArray[np.int32]) -> int | None:
 
 def _off_share(requested: npt.NDArray[np.int32], actual: npt.NDArray[np.int32]) -> float | None:
     known = (requested != NONE) & (actual != NONE)
-    return _ratio((requested[known] != actual[known]).sum(), known.sum())
+    return ratio((requested[known] != actual[known]).sum(), known.sum())
 
 
 # --- contradictions
@@ -358,7 +247,7 @@ def _doubts(rows: RequestArray) -> Values:
     doubts = np.maximum(rows["doubts"], 0)
 
     def share(doubt: Doubt, among: BoolArray) -> float | None:
-        return _ratio(((doubts & doubt) != 0)[among].sum(), among.sum())
+        return ratio(((doubts & doubt) != 0)[among].sum(), among.sum())
 
     every = np.ones(len(rows), dtype=np.bool_)
     one_piece = (doubts & Doubt.ONE_PIECE) != 0
@@ -418,7 +307,7 @@ def _client(result: LoadResult) -> Values:
         "load_hosts_clock_bound_ms": max((host.clock_bound_ms for host in result.hosts), default=None),
         "client_cpu_share_max": max((w.cpu_s / w.wall_s for w in timed), default=None),
         "client_busy_share_max": max(busy, default=None),
-        "client_cpu_us_per_token": _ratio(cpu * 1e6, tokens),
+        "client_cpu_us_per_token": ratio(cpu * 1e6, tokens),
         "client_longest_pause_ms": max((w.longest_pause_ms for w in workers), default=None),
         "connections_opened": sum(w.connections_opened for w in workers) if workers else None,
         "idle_closes": sum(w.idle_closes for w in workers) if workers else None,

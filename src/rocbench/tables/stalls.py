@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rocbench.column import Values
 from rocbench.records import NONE, BoolArray, Int64Array, LoadResult, RequestArray, in_flight_spans
+from rocbench.tables.latencies import ttft_ms
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -82,8 +83,7 @@ def _in_flight(silences: Int64Array, rows: RequestArray, start: int, end: int) -
 
 def _p99_by_clock(rows: RequestArray, stalls_ms: FloatArray, seconds: float) -> float | None:
     """p99 of TTFT for arrivals by the clock at the same rate: arrivals in a stall wait for its rest."""
-    known = (rows["first_token_ns"] != NONE) & (rows["sent_ns"] != NONE)
-    ttft = (rows["first_token_ns"] - rows["sent_ns"])[known] / 1e6
+    ttft = ttft_ms(rows)
     if not len(ttft):
         return None
     free_s = seconds - float(stalls_ms.sum()) / 1e3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import inspect
 import io
 import json
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from rocbench import columns
+from rocbench.commands import reporting
 from rocbench.errors import InputError
 from rocbench.export import aiperf, inferencex, mapping, pytorch, tidy, vllm_bench, write
 from rocbench.export.source import Distribution, Source
@@ -274,3 +276,9 @@ def test_the_mapping_names_every_key():
     for fields in (vllm_bench.FIELDS, vllm_bench.METADATA, inferencex.FIELDS, pytorch.MAPPING, aiperf.FIELDS):
         for field in fields:
             assert f"| `{field.name}` |" in text
+
+
+def test_the_help_names_every_format():
+    """`--format` lists the formats by hand, because importing them is slow."""
+    help_text = inspect.getsource(reporting.export)
+    assert [name for name in write.FORMATS if name not in help_text] == []

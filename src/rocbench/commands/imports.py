@@ -28,20 +28,21 @@ def import_(
     ],
     out: Annotated[Path, options.option("DIR", "Write this new run folder.")],
     hardware: Annotated[
-        str | None, options.option("NAME", "Use this hardware profile. Default: the row's own, else none.")
+        str | None,
+        options.option("NAME", "Use this hardware profile. Default: the profile in the row, if any."),
     ] = None,
     model: Annotated[
         str | None, options.option("NAME", "Use this model profile for rows without a known model.")
     ] = None,
     tp: Annotated[
         int | None,
-        options.option("GPUS", "Set the tensor parallel size of rows that name none.", min=1, max=1024),
+        options.option("GPUS", "Set the tensor parallel size of rows without one.", min=1, max=1024),
     ] = None,
     vllm: Annotated[
-        str | None, options.option("VERSION", "Set the vLLM version of rows that name none.")
+        str | None, options.option("VERSION", "Set the vLLM version of rows without one.")
     ] = None,
 ) -> None:
-    """Import rows measured by other tools, mark them, and apply every check that their data allow."""
+    """Import results of other tools, label them as imported, and run every check for which they have the data."""
     import datetime
 
     from rocbench import console, importing

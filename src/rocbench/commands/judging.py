@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "csv", "json", "md"]
 
 MinEffect = Annotated[
-    str, options.option("SHARE", "Treat a smaller relative change as no change: 2% or 0.02.")
+    str, options.option("SHARE", "Treat a smaller relative change as no change, for example 2% or 0.02.")
 ]
 FormatOption = Annotated[
     Format, typer.Option("--format", metavar="FORMAT", help="Print a table, csv, json or md.")
@@ -36,7 +36,11 @@ def compare(
         str | None, typer.Argument(metavar="B", help="Compared with the base: a run, folder or cells file.")
     ] = None,
     arms: Annotated[
-        str | None, options.option("NAME[=BASE,LEVEL]", "Compare two arms of A instead: aiter=off,on.")
+        str | None,
+        options.option(
+            "NAME[=BASE,LEVEL]",
+            "Compare two arms within run A, for example aiter=off,on, instead of A with B.",
+        ),
     ] = None,
     metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
@@ -102,7 +106,7 @@ def ablate(
     include_invalid: options.IncludeInvalid = False,
     format_: FormatOption = "table",
 ) -> None:
-    """Judge each factor of an ablation: effect, interval and verdict, and the change of variability."""
+    """Print effect, interval and verdict for each factor of an ablation, and the change in variability."""
     from rocbench.judgement import ablate as library
     from rocbench.judgement import render
 
@@ -177,7 +181,7 @@ def gate(
         str | None,
         options.option(
             "RUN",
-            "Compare with this run, latest (the run before this one), or a cells file. "
+            "Compare with this baseline: a run, `latest` (the run before RUN), or a cells file. "
             "Default: check limits only.",
         ),
     ] = None,

@@ -21,7 +21,7 @@ Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 
 def history(
-    metric: Annotated[str, options.option("COLUMN", "Show this column of cells.")] = "output_throughput",
+    metric: Annotated[str, options.option("COLUMN", "Show this column of cells.csv.")] = "output_throughput",
     model: Annotated[str | None, options.option("NAME", "Select this model.")] = None,
     workload: Annotated[str | None, options.option("NAME", "Select this workload.")] = None,
     key: Annotated[str | None, options.option("MODEL/WORKLOAD/LEVEL", "Select this cell.")] = None,
@@ -59,7 +59,7 @@ def query(
         ),
     ] = False,
 ) -> None:
-    """Query all runs in SQL (DuckDB). The query reads only these tables, unless --allow-files is given."""
+    """Query all runs in SQL (DuckDB). The query can read only the tables listed under SQL, unless --allow-files is given."""
     from rocbench import console, harmless, ledger
 
     table = ledger.query(_runs(results), sql, files=allow_files)
@@ -95,7 +95,7 @@ def summary(
     ] = False,
     csv: Csv = False,
 ) -> None:
-    """Summarise the repeats of each cell (mean, 95 % interval, CoV, n), searches and saturation points."""
+    """Print mean, 95 % interval, CoV and n of each cell, and the searches and saturation points."""
     from pandas.api.types import is_numeric_dtype
 
     from rocbench import console, harmless

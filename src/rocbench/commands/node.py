@@ -54,7 +54,7 @@ def doctor(
 
 
 def calibrate(as_json: options.AsJson = False) -> None:
-    """Measure the load that one worker of this machine can send with accurate timestamps, and store it. Takes 3 minutes."""
+    """Measure the highest load at which one load worker of this machine still has accurate timestamps, and store the result. Takes 3 minutes."""
     from dataclasses import asdict
 
     from rocbench import console

@@ -34,13 +34,16 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder, run id, or 
 Vllm = Annotated[
     str | None,
     option(
-        "VERSION", "Derive flags for this vLLM version, such as 0.14.1. Default: the sweep's, else unknown."
+        "VERSION",
+        "Derive flags for this vLLM version, such as 0.14.1. Default: the version in the sweep, if any.",
     ),
 ]
 HardwareName = Annotated[
     str | None,
     typer.Option(
-        "--hardware", metavar="NAME", help="Use this hardware profile. Default: the sweep's, else mi325x."
+        "--hardware",
+        metavar="NAME",
+        help="Use this hardware profile. Default: the profile in the sweep, or mi325x.",
     ),
 ]
 Tp = Annotated[
@@ -51,7 +54,7 @@ AiterText = Annotated[
     typer.Option(
         "--aiter",
         metavar="SWITCH",
-        help="Switch AITER on or off, or parts of it: moe=off,mla=on. Default: by profile and rules.",
+        help="Switch AITER on or off, or single parts, for example moe=off,mla=on. Default: by profile and rules.",
     ),
 ]
 SetText = Annotated[
@@ -59,14 +62,18 @@ SetText = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set a serve flag (block_size=64) or a variable (env.NAME=1). Repeatable.",
+        help="Set a flag of `vllm serve` (block_size=64) or an environment variable (env.NAME=1). Repeatable.",
     ),
 ]
 Only = Annotated[
     str | None, option("PATTERN", "Select cells by MODEL or MODEL/WORKLOAD/LEVEL; * and ? are wildcards.")
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Continue despite hard errors of the rules; rows are marked.")
+    bool,
+    typer.Option(
+        "--force",
+        help="Continue although a rule reports that the configuration cannot work; rows get a reason code.",
+    ),
 ]
 Reap = Annotated[bool, typer.Option("--reap", help="Stop servers that an earlier bench left running.")]
 Metrics = Annotated[
@@ -74,7 +81,7 @@ Metrics = Annotated[
     typer.Option(
         "--metric",
         metavar="COLUMN",
-        help="Show this column of cells. Repeatable. Default: output_throughput, median_ttft_ms, "
+        help="Show this column of cells.csv. Repeatable. Default: output_throughput, median_ttft_ms, "
         "median_tpot_ms, p99_e2el_ms.",
     ),
 ]

@@ -41,7 +41,7 @@ def predict(
     aiter: options.AiterText = None,
     set_: options.SetText = None,
 ) -> None:
-    """Predict a sweep's tables in virtual time, with the simulated server's scheduler and physics. Starts nothing."""
+    """Predict a sweep's results without running a server, from the simulator's scheduler and hardware model. Starts nothing."""
     from rocbench import console
     from rocbench.commands import planning
     from rocbench.plan.faults import raise_faults
@@ -85,12 +85,12 @@ def calibrate_model(
         typer.Option(
             "--from",
             metavar="NAME",
-            help="Start from this calibration, and keep its values for what the rows do not decide.",
+            help="Start from this calibration. Values that the rows cannot determine stay unchanged.",
         ),
     ] = "default",
     allow_simulated: Allow = False,
 ) -> None:
-    """Fit efficiencies (bandwidth, compute, links, overheads) to measured rows, and print the remaining errors."""
+    """Fit the hardware model's efficiencies (bandwidth, compute, links, overheads) to measured rows, and print the error that remains for each row."""
     from rocbench import console
     from rocbench.predict import calibrating
     from rocbench.sim import calibration as calibrations

@@ -22,7 +22,8 @@ def report(
     out: Annotated[
         Path | None,
         options.option(
-            "DIR", "Write to this folder. Default: RUN/report; for several runs, report next to the last one."
+            "DIR",
+            "Write to this folder. Default: RUN/report; for several runs, a folder `report` next to the last RUN.",
         ),
     ] = None,
     study: Annotated[
@@ -31,7 +32,8 @@ def report(
     slo: Annotated[
         list[str] | None,
         options.option(
-            "LIMIT", "Use this limit, 'p99_ttft_ms <= 2000', instead of the sweep's SLO. Repeatable."
+            "LIMIT",
+            "Use this limit instead of the sweep's SLO, for example 'p99_ttft_ms <= 2000'. Repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -72,7 +74,10 @@ def export(
         Path | None, options.option("DIR", "Write to this folder. Default: RUN/export/FORMAT.")
     ] = None,
     include_invalid: Annotated[
-        bool, typer.Option("--include-invalid", help="Include invalid rows in formats without a verdict.")
+        bool,
+        typer.Option(
+            "--include-invalid", help="Also write invalid rows to formats that cannot mark a row as invalid."
+        ),
     ] = False,
 ) -> None:
     """Write a run's rows with the names and units of another tool (docs/exports.md)."""

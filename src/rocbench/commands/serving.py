@@ -53,7 +53,7 @@ def serve(
     log: Log = None,
     reap: options.Reap = False,
 ) -> None:
-    """Launch one server with derived flags and stay in the foreground until Ctrl-C."""
+    """Launch one server in the foreground until Ctrl-C, with the flags that profile and rules choose."""
     server: dict[str, Any] = {"kind": "process", "command": (command,)}
     if image is not None:
         server = {"kind": "container", "image": image}
@@ -84,7 +84,7 @@ def simulate(
     ] = 1.0,
     log: Log = None,
 ) -> None:
-    """Run the simulated server alone: vLLM's HTTP API without a GPU. Serve flags may follow after `--`."""
+    """Run the simulated server alone: vLLM's HTTP API without a GPU. Flags of `vllm serve` can follow after `--`."""
     flags = [*(set_ or []), *_extra(context.args)]
     overrides = options.overrides(vllm, hardware, tp, aiter, flags, force=force)
     simulation = {"load_s": load_s, "noise_cv": noise_cv, "speed": speed}

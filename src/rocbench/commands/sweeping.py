@@ -31,7 +31,7 @@ def plan(
     only: options.Only = None,
     force: options.Force = False,
 ) -> None:
-    """Print every cell in order, the exact server commands, and their cost in time. Starts nothing."""
+    """Print each planned measurement in order, the exact server commands, and the time they need. Starts nothing."""
     from rocbench import console
     from rocbench.commands import planning
     from rocbench.conduct.bind import ClientOptions
@@ -61,7 +61,7 @@ def sweep(
         str | None, options.option("URL", "Measure this running server; launch none.")
     ] = None,
     model: Annotated[
-        str | None, options.option("NAME", "Request this model of the server at --base-url.")
+        str | None, options.option("NAME", "Send requests for this model name to the server at --base-url.")
     ] = None,
     concurrency: Annotated[
         str | None, options.option("N,...", "Set the numbers of users (closed loop). Default: the sweep's.")
@@ -80,19 +80,18 @@ def sweep(
     ] = None,
     images: Annotated[
         str | None,
-        options.option(
-            "NxWxH", "Send this many images with each request, of this width and height in pixels: 1x512x512."
-        ),
+        options.option("NxWxH", "Send N images of W x H pixels with each request, for example 1x512x512."),
     ] = None,
     api: Annotated[
         str | None,
         options.option(
             "API",
-            "Send token ids (completions) or text with the chat template (chat). Default: the workload's.",
+            "Use the completions API (prompts are token ids) or the chat API (text; the server applies its chat template). Default: the workload's.",
         ),
     ] = None,
     extra_body: Annotated[
-        str | None, options.option("JSON", "Add these fields to each request's body: '{\"top_p\": 0.9}'.")
+        str | None,
+        options.option("JSON", "Add these fields to each request's body, for example '{\"top_p\": 0.9}'."),
     ] = None,
     header: Annotated[
         list[str] | None,
@@ -103,19 +102,26 @@ def sweep(
         ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Accept any TLS certificate of --base-url; rows are marked.")
+        bool,
+        typer.Option("--insecure", help="Accept any TLS certificate of --base-url; rows get a note."),
     ] = False,
     duration: Annotated[
         float | None,
-        options.option("SECONDS", "Set the minimum window length. Default: the sweep's, else 30.", min=0.1),
+        options.option(
+            "SECONDS", "Set the minimum measurement time. Default: the sweep's, else 30.", min=0.1
+        ),
     ] = None,
     max_duration: Annotated[
         float | None,
-        options.option("SECONDS", "Set the maximum window length. Default: the sweep's, else 1800.", min=0.1),
+        options.option(
+            "SECONDS", "Set the maximum measurement time. Default: the sweep's, else 1800.", min=0.1
+        ),
     ] = None,
     max_requests: Annotated[
         int | None,
-        options.option("N", "Measure this many requests instead of a duration; rows are marked.", min=1),
+        options.option(
+            "N", "Measure this many requests instead of a duration; rows get the code count_bound.", min=1
+        ),
     ] = None,
     repeats: Annotated[
         int | None,
@@ -141,11 +147,17 @@ def sweep(
         str | None, options.option("VARIABLE", "Read the server's API key from this environment variable.")
     ] = None,
     transport: Annotated[
-        str | None, options.option("NAME", "Read sockets with auto, wire or aiohttp. Default: auto.")
+        str | None,
+        options.option(
+            "NAME",
+            "Read answers with wire (kernel timestamps), aiohttp (timestamps in user space), or auto (wire, if possible). Default: auto.",
+        ),
     ] = None,
     client_cpus: Annotated[
         str | None,
-        options.option("LIST", "Run the load workers on these CPUs: 0-3,8. Default: chosen by bench."),
+        options.option(
+            "LIST", "Run the load workers on these CPUs, for example 0-3,8. Default: chosen by bench."
+        ),
     ] = None,
     keep_stamps: Annotated[
         bool, typer.Option("--keep-stamps", help="Store the timestamp of every token.")
@@ -153,7 +165,9 @@ def sweep(
     resume: Annotated[
         Path | None, options.option("DIR", "Resume this run folder: measure missing and invalid rows.")
     ] = None,
-    shard: Annotated[str | None, options.option("I/N", "Run part I of N of the plan: 2/4.")] = None,
+    shard: Annotated[
+        str | None, options.option("I/N", "Run part I of N of the plan, for example 2/4.")
+    ] = None,
     reap: options.Reap = False,
     despite_doctor: Annotated[
         bool, typer.Option("--despite-doctor", help="Start a nightly on a node that fails its checks.")
@@ -165,7 +179,8 @@ def sweep(
         str | None, options.option("HOST:PORT", "Connect to the head of this Ray cluster.")
     ] = None,
     resource: Annotated[
-        str | None, options.option("NAME", "Request this Ray resource for each server: mi325x_node.")
+        str | None,
+        options.option("NAME", "Request this Ray resource for each server, for example mi325x_node."),
     ] = None,
     load_hosts: Annotated[
         int | None,
@@ -178,7 +193,7 @@ def sweep(
         ),
     ] = False,
 ) -> None:
-    """Run a sweep: launch each server, load it, judge each row, write the run folder."""
+    """Run a sweep: start each server, send it load, check each result, write the run folder."""
     from rocbench.commands import planning
     from rocbench.conduct.bind import ClientOptions
     from rocbench.conduct.run import RunOptions

@@ -67,7 +67,7 @@ class RunOptions:
     """Command-line settings that override the YAML; stored, so that a resumed run has the same cells."""
     shard: str | None = None
     reap: bool = False
-    """Stop servers that an earlier bench left behind."""
+    """Stop servers that an earlier bench left running."""
     despite_doctor: bool = False
     accepted: frozenset[Key] = frozenset()
     """Keys of invalid rows that a resumed run does not measure again."""

@@ -25,15 +25,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="study",
-    help="Repeat a published study: its sweeps with its own method and with a corrected method.",
+    help="Repeat a published study: run its sweeps with the original method and with a corrected one.",
     no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, or the path of its folder.")]
-MethodName = Annotated[str | None, typer.Option("--method", help="replay or corrected; default both.")]
-Variant = Annotated[str | None, typer.Option("--variant", help="Only this vLLM version, for example 0.33.0.")]
+MethodName = Annotated[
+    str | None, typer.Option("--method", help="Use only this method: replay or corrected. Default: both.")
+]
+Variant = Annotated[
+    str | None,
+    typer.Option("--variant", help="Use only this vLLM version, for example 0.33.0. Default: all."),
+]
 Budget = Annotated[
-    str | None, typer.Option(help="Node time, for example 8h or 90m: keep the most decisive runs that fit.")
+    str | None,
+    typer.Option(
+        help="Limit the node time, for example 8h or 90m; the runs that matter most for the study's questions are kept."
+    ),
 ]
 SCALES = ("full", "small")
 
@@ -48,7 +56,7 @@ def plan(
     ] = None,
     budget: Budget = None,
 ) -> None:
-    """Print every server command, and each part's node hours, measured share and cost. Start nothing."""
+    """Print every server command and, for each part, its node hours, the measured share of that time, and its cost. Starts nothing."""
     from rocbench.study import budget as budgets
     from rocbench.study import folder, hours
 
@@ -211,21 +219,24 @@ def run(
     method: MethodName = None,
     variant: Variant = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the study's runs; default results/STUDY.")
+        Path | None, typer.Option(help="Folder of the study's runs. Default: results/STUDY.")
     ] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="Use simulated servers, over HTTP.")] = False,
     virtual: Annotated[
-        bool, typer.Option("--predict", help="Predict in virtual time, without servers, as bench predict.")
+        bool, typer.Option("--predict", help="Predict the results without servers, like `bench predict`.")
     ] = False,
     container: Annotated[
         bool, typer.Option("--container", help="Start servers in the profiles' images.")
     ] = False,
     scale: Annotated[
-        str, typer.Option(help="full, or small: a few levels, in minutes with --simulate.")
+        str,
+        typer.Option(
+            help="Run all levels (full), or only a few (small); small takes minutes with --simulate."
+        ),
     ] = "full",
     budget: Budget = None,
     reap: Annotated[
-        bool, typer.Option("--reap", help="Stop servers that an earlier bench left behind.")
+        bool, typer.Option("--reap", help="Stop servers that an earlier bench left running.")
     ] = False,
 ) -> None:
     """Run the study and write its report; with the same --out, resume it."""
@@ -256,11 +267,11 @@ def run(
 def report(
     study: Name,
     runs: Annotated[
-        Path | None, typer.Option("--from", help="Folder of the study's runs; default results/STUDY.")
+        Path | None, typer.Option("--from", help="Folder of the study's runs. Default: results/STUDY.")
     ] = None,
     scale: Annotated[str, typer.Option(help="Scale of the runs: full or small.")] = "full",
 ) -> None:
-    """Write the report on a study's runs: all tables, artefacts, and the published figures next to them."""
+    """Write the report on a study's runs: all tables, the figures that the method distorts, and the published figures for comparison."""
     from rocbench.study import conduct, folder
 
     small = _small(scale)
@@ -306,10 +317,10 @@ def _report(
 def errors(
     study: Name,
     calibration: Annotated[
-        str | None, typer.Option(help="Name or file of a calibration; default the sweeps' own.")
+        str | None, typer.Option(help="Use this calibration: a name or a file. Default: that of each sweep.")
     ] = None,
 ) -> None:
-    """Predict the study with its own method and print the error of each published figure."""
+    """Predict the study's results with its original method, and print the error of each prediction against the published figure."""
     from rocbench import console
     from rocbench.predict import predicting
     from rocbench.study import agreement, folder, results

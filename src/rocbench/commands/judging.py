@@ -39,7 +39,7 @@ def compare(
         str | None,
         options.option(
             "NAME[=BASE,LEVEL]",
-            "Compare two arms within run A, for example aiter=off,on, instead of A with B.",
+            "Compare two arms of run A instead of runs A and B, for example aiter=off,on.",
         ),
     ] = None,
     metric: options.Metrics = None,

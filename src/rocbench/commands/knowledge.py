@@ -107,8 +107,8 @@ def new(
 
 def explain(
     model: options.ModelName,
-    vllm: options.Vllm = None,
-    hardware: options.HardwareName = None,
+    vllm: options.AnyVllm = None,
+    hardware: options.AnyHardware = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
     set_: options.SetText = None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Results = Annotated[
     Path,
-    typer.Option("--results", metavar="DIR", help="Read the run folders in this folder, or this run folder."),
+    typer.Option("--results", metavar="DIR", help="Read this run folder, or all run folders in this folder."),
 ]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
@@ -59,7 +59,7 @@ def query(
         ),
     ] = False,
 ) -> None:
-    """Query all runs in SQL (DuckDB). The query can read only the tables listed under SQL, unless --allow-files is given."""
+    """Query all runs in SQL (DuckDB). The query can read only the tables of bench, unless --allow-files is given."""
     from rocbench import console, harmless, ledger
 
     table = ledger.query(_runs(results), sql, files=allow_files)

@@ -38,6 +38,11 @@ Vllm = Annotated[
         "Derive flags for this vLLM version, such as 0.14.1. Default: the version in the sweep, if any.",
     ),
 ]
+AnyVllm = Annotated[
+    str | None,
+    option("VERSION", "Derive flags for this vLLM version, such as 0.14.1. Default: an unknown version."),
+]
+"""For commands without a sweep."""
 HardwareName = Annotated[
     str | None,
     typer.Option(
@@ -46,6 +51,10 @@ HardwareName = Annotated[
         help="Use this hardware profile. Default: the profile in the sweep, or mi325x.",
     ),
 ]
+AnyHardware = Annotated[
+    str | None, typer.Option("--hardware", metavar="NAME", help="Use this hardware profile. Default: mi325x.")
+]
+"""For commands without a sweep."""
 Tp = Annotated[
     int | None, option("GPUS", "Set the tensor parallel size. Default: the profile's.", min=1, max=1024)
 ]
@@ -72,7 +81,7 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Continue although a rule reports that the configuration cannot work; rows get a reason code.",
+        help="Continue although a rule reports that the configuration cannot work.",
     ),
 ]
 Reap = Annotated[bool, typer.Option("--reap", help="Stop servers that an earlier bench left running.")]

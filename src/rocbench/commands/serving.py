@@ -31,8 +31,8 @@ Log = Annotated[
 
 def serve(
     model: options.ModelName,
-    vllm: options.Vllm = None,
-    hardware: options.HardwareName = None,
+    vllm: options.AnyVllm = None,
+    hardware: options.AnyHardware = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
     set_: options.SetText = None,
@@ -67,7 +67,7 @@ def simulate(
     context: typer.Context,
     model: options.ModelName,
     vllm: Annotated[str, options.option("VERSION", "Simulate this vLLM version.")] = "0.14.1",
-    hardware: options.HardwareName = None,
+    hardware: options.AnyHardware = None,
     tp: options.Tp = None,
     aiter: options.AiterText = None,
     set_: options.SetText = None,

@@ -56,7 +56,7 @@ def plan(
     ] = None,
     budget: Budget = None,
 ) -> None:
-    """Print every server command and, for each part, its node hours, the measured share of that time, and its cost. Starts nothing."""
+    """Print every server command. For each part, also print its node hours, its cost, and the share of the time spent measuring. Starts nothing."""
     from rocbench.study import budget as budgets
     from rocbench.study import folder, hours
 
@@ -239,7 +239,7 @@ def run(
         bool, typer.Option("--reap", help="Stop servers that an earlier bench left running.")
     ] = False,
 ) -> None:
-    """Run the study and write its report; with the same --out, resume it."""
+    """Run the study and write its report. If --out is the folder of an earlier run, resume that run."""
     from rocbench import console
     from rocbench.study import budget as budgets
     from rocbench.study import conduct, folder

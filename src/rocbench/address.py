@@ -54,7 +54,7 @@ def proxy_of(where: Endpoint) -> Proxy | None:
         return None
     variable = f"{where.scheme}_proxy"
     unusable = InputError(
-        "is not the address of a proxy", where=variable, fix="give http://HOST:PORT, or unset it"
+        "is not the address of a proxy", where=variable, fix="give http://HOST:PORT, or unset the variable"
     )
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")

@@ -44,7 +44,7 @@ def foreseen(error: BaseException) -> BenchError | None:
     return None
 
 
-_NO_FOLDER = InputError("the working folder is gone", fix="change to an existing folder: cd")
+_NO_FOLDER = InputError("the working folder no longer exists", fix="change to an existing folder: cd")
 
 
 def _working_folder() -> bool:

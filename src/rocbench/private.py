@@ -29,7 +29,7 @@ def mode() -> int:
         raise InputError(
             f"{text!r} is not a umask",
             where=f"${VARIABLE}",
-            fix="give 027 (the group reads), 022 (all read) or none",
+            fix="give 027 (the group may read), 022 (everybody may read) or none",
         )
     return 0o666 & ~umask
 

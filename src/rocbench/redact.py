@@ -302,7 +302,7 @@ def lift_flags(
         values = value if isinstance(value, list | tuple) else [value]
         if len(values) > 1:
             raise InputError(
-                f"--{name.lstrip('-')} takes one value here", where=where, fix=f"set ${variable}"
+                f"--{name.lstrip('-')} takes only one value in bench", where=where, fix=f"set ${variable}"
             )
         if value is not None:
             lifted[variable] = str(values[0])

@@ -125,7 +125,7 @@ def _lost(error: OSError) -> ReaderGone | DiskFault:
     """The fault of a failed write; later output is discarded, so that Python's last flush is quiet."""
     _discard(1)
     if isinstance(error, BrokenPipeError):
-        return ReaderGone("the reader of standard output has gone")
+        return ReaderGone("the reader of standard output closed the pipe")
     return _unwritable(error.strerror or str(error), "free space there")
 
 

@@ -35,13 +35,15 @@ def read_bytes(path: Path, *, most: int = LARGEST, fix: str = "") -> bytes:
                 raise InputError(
                     "is a pipe, device or socket, not a regular file",
                     where=_shown(path),
-                    fix="write it to a file first",
+                    fix="write its content to a file first",
                 )
             content = file.read(most + 1)
     except FileNotFoundError:
         raise InputError("no such file", where=_shown(path), fix=fix) from None
     except IsADirectoryError:
-        raise InputError("is a folder, not a file", where=_shown(path), fix="name the file in it") from None
+        raise InputError(
+            "is a folder, not a file", where=_shown(path), fix="give the path of a file in this folder"
+        ) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", where=_shown(path)) from None
     except ValueError:  # a zero byte, or half a character, in the path
@@ -61,7 +63,7 @@ def read_text(path: Path, *, most: int = LARGEST, fix: str = "") -> str:
     """
     content = read_bytes(path, most=most, fix=fix)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        fix = "write it as UTF-8, with `iconv -f UTF-16 -t UTF-8`"
+        fix = "convert it to UTF-8 with `iconv -f UTF-16 -t UTF-8`"
         raise InputError("is UTF-16", where=_shown(path), fix=fix)
     try:
         return content.decode("utf-8-sig")

@@ -64,7 +64,7 @@ def test_runs_of_unlike_tables_go_together(tmp_path: Path) -> None:
     assert table.error.fillna("-").tolist() == ["x", "-", "-"]
     assert ledger.query([early, late], "select count(*) c from requests where n > 0.7").c[0] == 2
     text = a_run(tmp_path / "c", pa.table({"n": ["many"]}))
-    with pytest.raises(InputError, match=r"requests\.parquet differs in the types of its columns"):
+    with pytest.raises(InputError, match=r"different column types in requests\.parquet"):
         ledger.query([early, text], "select 1")
 
 

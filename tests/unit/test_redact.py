@@ -68,7 +68,7 @@ def test_what_shows_itself_to_be_a_secret():
         "GET http://10.0.0.1:8000/v1/x@main, http://[::1]:8000/a@b, basic functionality, Basic authentication",
         "t.yaml:3: env.X_TOKEN: must be text; serve_args.hf-token: must be true or false; give KEY=VALUE, for example",
         "`extra_body` may not hold 'api_key': a secret in a body; $MY_SIDE_PASSWORD: the value of it is not kept",
-        "--api-key takes one value here; argument --api-key: expected one argument",
+        "--api-key takes only one value in bench; argument --api-key: expected one argument",
         "hf_transfer, hf_overrides, tokens/s: 12; TP=8 ISL=1024",
     ):
         assert redacted(text) == text
@@ -221,7 +221,7 @@ def test_keys_among_flags_by_name():
         {"port": 1},
         {"A": "1", "VLLM_API_KEY": "k-1"},
     )
-    with pytest.raises(InputError, match="--api-key takes one value"):
+    with pytest.raises(InputError, match="--api-key takes only one value"):
         lift_flags({"api-key": ["a", "b"]}, {})
 
 

@@ -26,7 +26,7 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "socket"))
         assert "No such device" in told(tmp_path / "socket").what
-    assert told(tmp_path).fix == "name the file in it"
+    assert told(tmp_path).fix == "give the path of a file in this folder"
     assert "pipe, device" in told(tmp_path / "pipe").what
     assert "pipe, device" in told("/dev/zero").what
     assert told(tmp_path / "none").text() == f"{tmp_path / 'none'}: no such file\n  fix: look there"

@@ -188,7 +188,7 @@ def api_key(server: Server) -> str | None:
     key = os.environ.get(server.api_key_env, "").strip()
     if not key:
         raise InputError(
-            f"${server.api_key_env} is not set", where="api_key_env", fix="export it with the key"
+            f"${server.api_key_env} is not set", where="api_key_env", fix="export this variable with the key"
         )
     return usable_key(key, where=f"${server.api_key_env}")
 
@@ -203,13 +203,15 @@ def _unmasked_value(name: str, value: str) -> str:
         return value
     if name not in os.environ:
         raise InputError(
-            f"the value of {name} is not stored in a run folder", where=f"${name}", fix="export it to resume"
+            f"the value of {name} is not stored in a run folder",
+            where=f"${name}",
+            fix=f"export {name} to resume",
         )
     if value.startswith(f"{MASK}sha256:") and marked(name, os.environ[name]) != value:
         raise InputError(
             f"{name} differs from its value at the start of the run",
             where=f"${name}",
-            fix="export the first value, or start a new run",
+            fix="export the value that it had at the start, or start a new run",
         )
     return os.environ[name]
 

@@ -143,7 +143,7 @@ class Conductor:
         return EnvironmentFault(
             f"bench failed while it used this server: {text}",
             where=str(self.folder.path / "log.jsonl"),
-            fix="report it with the traceback in this file",
+            fix="report this bug with the traceback in this file",
         )
 
     def _serve(
@@ -319,7 +319,7 @@ class Conductor:
             name = f"{launch.group.model}/{workload.name}"
             if run is None:
                 best = "none" if step.best is None else f"{step.best:g}"
-                self.screen.note(f"search {name}: largest load that meets the SLO is {best}; {step.why}")
+                self.screen.note(f"search {name}: the largest load that meets the SLO is {best}; {step.why}")
                 return True
             self.screen.note(f"search {name}: {run.cell.level.label}, {step.why}")
             if fresh and self.plan.sweep.discard_first:

@@ -78,5 +78,5 @@ def _too_long(source: RequestFactory, limit: int, model: str) -> Iterator[str]:
     if too_long:
         yield (
             f"{model} will refuse {too_long} of {len(turns)} requests in the file: "
-            f"they need more than --max-model-len {limit} tokens"
+            f"they need more tokens than --max-model-len {limit}"
         )

@@ -221,7 +221,7 @@ def _changes(session_: Session, samples: Sequence[ServerSample], now: changes.Se
     """Evidence, as text, that another server answers now."""
     evidence = changes.differences(session_.first_answers, now)
     if counters.restarted([*session_.previous, *samples]):
-        evidence.append("its process restarted, according to its metrics")
+        evidence.append("the server's process restarted, according to its metrics")
     return evidence
 
 

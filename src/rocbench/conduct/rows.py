@@ -308,10 +308,13 @@ def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
     names = dict.fromkeys(name for env in environments for name, value in env if marked(name, value) != value)
     if not names:
         return None
-    fix = f"if that is not a secret, export {MORE}={','.join(names)}"
+    fix = f"if this is not a secret, export {MORE}={','.join(names)}"
     if any(is_secret(name) for name in names):
         fix = "finish the run with the rocbench version that started it"
-    return f"plan.json holds the value of {', '.join(names)}, which this version masks", fix
+    return (
+        f"plan.json contains the unmasked value of {', '.join(names)}, which this version of rocbench masks as a secret",
+        fix,
+    )
 
 
 Options = TypeVar("Options", Overrides, ClientOptions)
@@ -365,7 +368,7 @@ def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
     except _NO_PLAN as error:
         raise InputError(
             f"plan.json and manifest.json are not a valid plan: {_first_line(error)}",
-            fix=f"restore them from a copy, or use rocbench {manifest_.get('rocbench')} if it wrote them",
+            fix=f"restore both files from a copy, or use rocbench {manifest_.get('rocbench')} if that version wrote them",
         ) from None
     plan = expand(sweep, sources, overrides)
     return shards.shard(plan, *shards.parse(plan_["shard"])) if plan_.get("shard") else plan

@@ -247,7 +247,7 @@ def _report_missing_requests(folder: RunFolder, screen: Screen) -> None:
     missing = [f"{row.get('key')} repeat {row['repeat']}" for row in folder.check_parts()]
     if missing:
         screen.note(
-            f"parts/requests/ lacks the requests of {some(missing)}: the rows are kept without them; "
+            f"the requests of {some(missing)} are missing in parts/requests/: the rows are kept without requests; "
             "to measure a row again, delete its file in parts/cells/"
         )
 
@@ -305,9 +305,9 @@ def _secrets(plan: Plan) -> tuple[str, ...]:
         for axis, value in group.axes.items():
             if redacted_data(value, secrets_) != redacted_data(value):
                 raise InputError(
-                    "this axis has the value of a secret variable, and every key shows the values of axes",
+                    "this axis sets a secret, but the keys of cells show the values of all axes",
                     where=axis,
-                    fix="use another axis; give a server its secret by a variable in `env`",
+                    fix="remove this axis; pass a secret to the server with a variable in `env`",
                 )
     return secrets_
 
@@ -330,7 +330,8 @@ def _doctor(plan: Plan, options: RunOptions, screen: Screen, folder: RunFolder) 
     if failed and plan.sweep.nightly and not options.despite_doctor:
         names = ", ".join(check.id for check in failed)
         raise NodeFault(
-            f"the node fails its checks: {names}", fix="see bench doctor; or run with --despite-doctor"
+            f"the node fails its checks: {names}",
+            fix="fix what `bench doctor` reports, or run with --despite-doctor",
         )
 
 

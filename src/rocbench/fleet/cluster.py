@@ -124,6 +124,7 @@ def demand(plan: Plan, resource: str | None, live: list[Node]) -> dict[str, Any]
     cpus = [node.resources["CPU"] for node in live if node.resources.get("CPU", 0) >= 1]
     if not cpus:
         raise InputError(
-            "no node of the cluster has a CPU for Ray", fix="name a resource that they have: --resource NAME"
+            "no node of the cluster has a CPU for Ray",
+            fix="name a resource that the nodes have: --resource NAME",
         )
     return {"num_cpus": int(min(cpus))}

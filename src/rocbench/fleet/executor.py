@@ -81,7 +81,7 @@ def run_on_ray(plan: Plan, options: RunOptions, fleet: FleetOptions, screen: Scr
         fitting = [node for node in nodes if _fits(node, demand)]
         pieces = _on_every_node(plan, fitting) if fleet.aa_nodes else _pieces(plan)
         screen.note(
-            f"{len(pieces)} pieces on {len(fitting)} nodes: {', '.join(node.name for node in fitting)}"
+            f"{len(pieces)} pieces of the plan run on {len(fitting)} nodes: {', '.join(node.name for node in fitting)}"
         )
         executor = Executor(options, screen, pieces, demand, {node.node_id: node.name for node in nodes})
         outcome = run_plan(plan, options, screen, executor.run)
@@ -179,7 +179,7 @@ class Executor:
         if self._failed:
             raise EnvironmentFault(
                 "\n".join(error.text() for error in self._failed),
-                fix=f"the measurements so far are in {self._conductor.folder.path}; --resume it when the nodes work",
+                fix=f"the measurements so far are in {self._conductor.folder.path}; continue with --resume when the nodes work",
             )
 
     # --- handing out
@@ -226,7 +226,7 @@ class Executor:
     def _stop(self) -> None:
         """Ask every node to stop as Ctrl-C would: loads drain, servers end, measurements are returned."""
         self._stopping = True
-        self._screen.note("stopping every node; their measurements are collected first")
+        self._screen.note("stopping every node and collecting its measurements")
         for piece in self._pieces.values():
             if piece.task is not None:
                 self._ray.cancel(piece.task, force=False)
@@ -270,7 +270,7 @@ class Executor:
         self._receive_all()
         piece.task = None
         if piece.ended is None:
-            self._died(piece, reason or "it ended without a message")
+            self._died(piece, reason or "the task ended without a message")
             return
         folder = self._conductor.folder
         if piece.ended.servers:
@@ -292,7 +292,7 @@ class Executor:
         try:
             self._ray.get(piece.task)
         except self._ray.exceptions.TaskCancelledError:
-            return None if piece.ended else "it was stopped"
+            return None if piece.ended else "the task was stopped"
         except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]

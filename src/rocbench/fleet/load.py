@@ -85,7 +85,7 @@ def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tup
         chosen = sorted(usable, key=lambda node: (node.node_id == own_id, node.name))[:count]
         if len(chosen) < count:
             raise InputError(
-                f"{count} load hosts are needed, the cluster has {len(usable)} nodes with a CPU",
+                f"{count} load hosts are needed, but the cluster has {len(usable)} nodes with a CPU",
                 where="--load-hosts",
                 fix="request fewer, or add nodes",
             )
@@ -94,7 +94,7 @@ def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tup
             raise InputError(
                 f"{', '.join(remote)} cannot reach {base_url}",
                 where="--load-hosts",
-                fix="let the server listen on an address that all hosts reach, and give that as --base-url",
+                fix="let the server listen on an address that all hosts reach, and give that address as --base-url",
             )
         agents: list[RayAgent] = []
         try:

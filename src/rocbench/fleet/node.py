@@ -98,7 +98,7 @@ def work(job: Job, node: str, send: Callable[[Message], None]) -> None:
     try:
         if job.version != __version__:
             raise EnvironmentFault(
-                f"{node} has rocbench {__version__}, this machine {job.version}",
+                f"{node} has rocbench {__version__}, but this machine has {job.version}",
                 fix="install the same version on all nodes",
             )
         shutil.rmtree(out, ignore_errors=True)

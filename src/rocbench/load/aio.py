@@ -152,7 +152,7 @@ class AioLoop:
                 complete = True
             else:
                 failure = Failure.TIMEOUT if state.ready else Failure.CONNECT
-                error = f"no end of the answer after {self.spec.request_timeout_s:g} s"
+                error = f"the answer did not end within {self.spec.request_timeout_s:g} s"
         except aiohttp.ClientConnectorError as fault:
             failure, error = Failure.CONNECT, str(fault)
         except (aiohttp.ClientError, OSError) as fault:

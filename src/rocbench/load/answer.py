@@ -158,7 +158,7 @@ class Answer:
             self.body += data
             most = MOST_EVENT if self.status in {200, NONE} else _MOST_REFUSAL
             if len(self.body) > most:
-                self.too_large(f"the answer is one value of more than {most >> 20} MiB")
+                self.too_large(f"the answer is not a stream and is larger than {most >> 20} MiB")
             return
         for block in blocks(self._rest, data):
             self._block(block, stamp)

@@ -139,6 +139,6 @@ def cpu_list(text: str) -> list[int]:
         first, _, last = part.partition("-")
         numbers = range(int(first), int(last or first) + 1)
         if int(last or first) >= MOST_CPUS or len(cpus) > MOST_CPUS:
-            raise ValueError(f"no CPU has a number from {MOST_CPUS} on")
+            raise ValueError(f"CPU numbers must be below {MOST_CPUS}")
         cpus.extend(numbers)
     return cpus

@@ -118,7 +118,8 @@ class Reader:
             yield item
         if not self.taken:
             raise InputError(
-                f"none of the {self.left_out} entries is usable: {self.first_left_out}", where=self.path
+                f"none of the {self.left_out} entries is usable; the first: {self.first_left_out}",
+                where=self.path,
             )
 
     def notes(self) -> Iterator[str]:
@@ -129,15 +130,15 @@ class Reader:
         if self.without_length:
             yield (
                 f"{self.path}: {self.without_length} requests have no output length: "
-                "they request the workload's osl"
+                "they use the `osl` of the workload"
             )
         for what, count in self.not_read.items():
             yield f"{self.path}: {count} of {entries_} entries: {what}"
         if self.shares.tokens:
             yield (
                 f"{self.path}: hash_ids are not replayed: in the trace, "
-                f"{self.shares.percent:.3g} % of the prompt tokens are shared prefixes (without evictions); "
-                "the sent prompts share none"
+                f"{self.shares.percent:.3g} % of the prompt tokens belong to shared prefixes (if no "
+                "prefix is evicted from the cache), but the prompts that bench sends share no prefix"
             )
 
 
@@ -225,7 +226,10 @@ def trace(
     first = min(times)
     for line_, at in zip(lines, times, strict=True):
         if at - first > _LONGEST_NS:
-            raise InputError("this line is more than ten years after the first", where=line_.where)
+            raise InputError(
+                "the timestamp of this line is more than ten years after the earliest timestamp",
+                where=line_.where,
+            )
     ordered = sorted(zip(times, lines, strict=True), key=lambda pair: pair[0])
     length = _seconds((ordered[-1][0] - first) / 1e9 / speed)
     take_note(f"{path}: {len(lines)} requests are replayed over {length}; timestamps are in {why}")
@@ -269,18 +273,18 @@ def _unit(path: str, lines: Sequence[_Line], stated: Unit | None, *, guess: bool
     bare = [line for line in lines if line.name == "timestamp"]
     for name in sorted(names):
         if stated is not None and _unit_of(name, stated) != stated:
-            raise InputError(f"its timestamps are `{name}`, but `unit: {stated}` is set", where=path)
+            raise InputError(f"the key `{name}` contradicts `unit: {stated}`", where=path)
     if not bare:
         named = " and ".join(_UNIT_NAMES[_unit_of(name, "s")] for name in sorted(names))
-        return "s", f"{named}, by their keys"
+        return "s", f"{named}, according to their keys"
     if stated is not None:
-        return stated, f"{_UNIT_NAMES[stated]}, as set"
+        return stated, f"{_UNIT_NAMES[stated]}, as set by `unit`"
     whole = all(float(line.at).is_integer() for line in bare)
     if whole and all(line.hash_ids is not None for line in bare):
-        return "ms", "milliseconds: whole numbers with hash_ids, as in Mooncake's traces"
+        return "ms", "milliseconds, because they are whole numbers next to hash_ids, as in Mooncake's traces"
     times = [line.at for line in bare]
     spread = max(times) - min(times)
-    both = f"{_seconds(spread / 1e3)} if it is in milliseconds, {_seconds(spread)} if in seconds"
+    both = f"{_seconds(spread / 1e3)} if timestamps are in milliseconds, {_seconds(spread)} if they are in seconds"
     if not guess:
         raise InputError(
             f"`timestamp` has no unit: the replay lasts {both}",
@@ -288,7 +292,7 @@ def _unit(path: str, lines: Sequence[_Line], stated: Unit | None, *, guess: bool
             fix="set `unit: ms` or `unit: s` next to the trace's path, or name the key timestamp_ms or timestamp_s",
         )
     taken: Unit = "ms" if whole else "s"
-    return taken, f"{_UNIT_NAMES[taken]}, a guess: {both}; set the unit"
+    return taken, f"{_UNIT_NAMES[taken]}, which is a guess: the replay lasts {both}; set `unit`"
 
 
 def _seconds(value: float) -> str:
@@ -307,7 +311,7 @@ def _hash_ids(row: Mapping[str, Any], where: str) -> tuple[object, ...] | None:
 def _output_length(reader: Reader, row: Mapping[str, Any], where: str) -> int | None:
     length = fields.length(row, OUTPUT_KEYS, where)
     for name, other in fields.disagree(row, OUTPUT_KEYS):
-        reader.not_read[f"`{other}` is ignored: `{name}` has a different length"] += 1
+        reader.not_read[f"`{other}` is ignored, because `{name}` gives a different length"] += 1
     for name in fields.others(row, (*OUTPUT_KEYS, *INPUT_KEYS)):
         reader.not_read[f"`{name}` is ignored: output lengths are read from {', '.join(OUTPUT_KEYS)}"] += 1
     return length
@@ -321,7 +325,7 @@ def _prompt(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
     name = next((name for name in present if row[name] is not None), present[0] if present else None)
     if name is None:
         other = next((key for key in _SPOKEN if key in row), None)
-        fix = f"`{other}` is read with `shape: sharegpt`" if other else ""
+        fix = f"set `shape: sharegpt` to read `{other}`" if other else ""
         raise InputError("no `prompt` with text or token ids", where=where, fix=fix)
     prompt = row[name]
     if isinstance(prompt, str) and prompt.strip():
@@ -358,11 +362,11 @@ def _answer(row: Mapping[str, Any], where: str) -> str | None:
 def _sharegpt(reader: Reader, row: Mapping[str, Any], where: str) -> tuple[Turn, ...]:
     name = next((name for name in _SPOKEN if name in row), None)
     if name is None or not isinstance(row[name], list):
-        fix = "`prompt` is read with `shape: prompt`" if "prompt" in row and name is None else ""
+        fix = "set `shape: prompt` to read `prompt`" if "prompt" in row and name is None else ""
         what = "no `conversations` or `messages`" if name is None else f"`{name}` is not a list of messages"
         raise InputError(what, where=where, fix=fix)
     for key in fields.others(row, ()):
-        reader.not_read[f"`{key}` is ignored: a conversation's answers have their own lengths"] += 1
+        reader.not_read[f"`{key}` is ignored: output lengths come from the conversation's own answers"] += 1
     turns: list[Turn] = []
     history: list[tuple[str, str]] = []
     for place, entry in enumerate(row[name], start=1):
@@ -380,7 +384,7 @@ def _sharegpt(reader: Reader, row: Mapping[str, Any], where: str) -> tuple[Turn,
 def _message(entry: object, which: str, where: str) -> tuple[str, str]:
     """(role, content) of one message."""
     if not isinstance(entry, dict):
-        raise InputError(f"{which} is {shown(entry)}; it has no role", where=where)
+        raise InputError(f"{which} is {shown(entry)}, which has no role", where=where)
     name = entry.get("from", entry.get("role"))
     content = entry.get("value", entry.get("content"))
     role = _ROLES.get(name) if isinstance(name, str) else None
@@ -404,5 +408,5 @@ def _trace_turn(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
             "no lengths", where=where, fix="give each line `input_length` and `output_length`, or a `prompt`"
         )
     for name, other in fields.disagree(row, INPUT_KEYS):
-        reader.not_read[f"`{other}` is ignored: `{name}` has a different length"] += 1
+        reader.not_read[f"`{other}` is ignored, because `{name}` gives a different length"] += 1
     return Turn(isl=isl, osl=osl)

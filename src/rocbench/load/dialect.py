@@ -58,7 +58,7 @@ _UNKNOWN = re.compile(
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _BROKEN = {Failure.TRUNCATED, Failure.IN_BAND_ERROR, Failure.ABORTED}
 """Failures of a probe that may not recur in another try."""
-_ELSEWHERE = "give the base URL of the API itself; a gateway or login in front of it may need a key (--api-key-env, --header)"
+_ELSEWHERE = "give the base URL of the API itself; a gateway or login in front of the API may need a key (--api-key-env, --header)"
 _MOST_CHARS = 300
 """Characters kept of an answer that is not a completion."""
 _TRIES = 3
@@ -184,7 +184,7 @@ def _read(sock: socket.socket, until_s: float) -> Framing:
     if framing.broken and not framing.headers_complete:
         raise OSError(framing.broken)
     if not framing.any_bytes:
-        raise ConnectionResetError("the server closed before it answered")
+        raise ConnectionResetError("the server closed the connection before it answered")
     return framing
 
 
@@ -213,7 +213,9 @@ def _accepted(probe: Probe, words: int, notes: list[str]) -> tuple[Dialect, Answ
         answer = _ask(probe, words, dialect, url)
         if answer is None or answer.status in _PASSING:
             reason = f" ({answer.verdict(complete=True, osl_asked=0, ignore_eos=False)})" if answer else ""
-            notes.append(f"the server did not answer the probe{reason}; vLLM's dialect is assumed")
+            notes.append(
+                f"the server did not answer the probe{reason}; bench assumes that the server accepts vLLM's request fields"
+            )
             return Dialect(), None
         failure = _no_completion(answer)
         if failure is None:
@@ -255,7 +257,9 @@ def _nonsense(probe: Probe, answer: Answer, failure: Failure) -> RequestRefused:
     failed = failure in {Failure.IN_BAND_ERROR, Failure.ABORTED}
     return RequestRefused(
         f"the answer is not a completion: HTTP {answer.status}, {words or 'no body'}",
-        fix="read the server's log: it accepted the request and failed" if failed else _ELSEWHERE,
+        fix="read the server's log: the server accepted the request and then failed"
+        if failed
+        else _ELSEWHERE,
     )
 
 
@@ -306,10 +310,10 @@ def _left_out(dialect: Dialect, message: str) -> list[str]:
     elif not dialect.continuous_usage:
         without.append("stream_options.continuous_usage_stats")
     if not dialect.temperature:
-        without.append("temperature (its own sampling applies)")
+        without.append("temperature (the server's default sampling applies)")
     notes = [f"the server refused {' and '.join(without)}: {message}"] if without else []
     if dialect.length_field != "max_tokens":
-        notes.append(f"the server refused max_tokens; {dialect.length_field} is sent instead: {message}")
+        notes.append(f"the server refused max_tokens; bench sends {dialect.length_field} instead: {message}")
     return notes
 
 
@@ -340,18 +344,18 @@ def _must_stream(probe: Probe, words: int, dialect: Dialect, answer: Answer) -> 
     """
     if len(answer.stamps) != 1 or answer.failure is not None:
         return
-    how = "one JSON value"
+    how = "a single JSON value"
     if not answer.plain:
         if answer.output_tokens() == 1:
             return
         answer = _ask(probe, words, dialect, probe.spec.target.base_url, _MORE_TOKENS) or answer
-        how = f"one event of {answer.output_tokens()} tokens"
+        how = f"a single event with {answer.output_tokens()} tokens"
         if len(answer.stamps) != 1 or not (answer.plain or answer.output_tokens() >= BURST_TOKENS):
             return
     raise RequestRefused(
-        f"the server does not stream: the answer to `stream: true` is {how}",
+        f"the server does not stream: the answer to `stream: true` was {how}",
         where=probe.spec.target.base_url,
-        fix="give the model server's own URL, or turn off buffering in the relay in front of it",
+        fix="give the model server's own URL, or turn off buffering in the proxy in front of the server",
     )
 
 
@@ -360,13 +364,13 @@ def _with_token_ids(probe: Probe, words: int, dialect: Dialect, notes: list[str]
     with_ids = replace(dialect, token_ids=True)
     answer = _ask(probe, words, with_ids, probe.spec.target.base_url) or Answer()
     if answer.status == 200 and answer.stamps and not answer.uncounted:
-        notes.append("the server sends no usage with each chunk: tokens are counted by their ids")
+        notes.append("the server sends no usage with each chunk: bench counts the token ids of each chunk")
         return with_ids
     if answer.status == 200 and answer.completion_tokens == NONE:
         notes.append("the server reports no token counts: output tokens, TPOT and ITL are unknown")
     else:
         notes.append(
-            "the server reports no token count with each chunk: its count is spread evenly over an answer's chunks"
+            "the server reports no token count with each chunk: the token count of an answer is spread evenly over its chunks"
         )
     return dialect
 

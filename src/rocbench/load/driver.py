@@ -129,13 +129,17 @@ def _notes(spec: LoadSpec, limit: int, reports: list[WorkerReport]) -> list[str]
     needed = asked // max(1, len(reports)) + _SPARE_FILES
     if needed > limit:
         notes.append(
-            f"a worker needs {needed} open files for {asked} users and may have {limit}: raise the hard limit "
+            f"a load worker needs {needed} open files for {asked} users, but its limit is {limit}: raise the hard limit "
             "(ulimit -Hn) or use more workers"
         )
     cut = sum(report.cut for report in reports)
     if cut:
-        notes.append(f"{cut} requests in flight were cut at the end: their rows have no end time")
+        notes.append(
+            f"{cut} requests were still in flight at the end and were cut off: their rows have no end time"
+        )
     never = sum(report.never_sent for report in reports)
     if never:
-        notes.append(f"{never} due requests were not sent: the limit of requests in flight was reached")
+        notes.append(
+            f"{never} requests were not sent when they were due, because the limit of requests in flight was reached"
+        )
     return notes

@@ -27,8 +27,8 @@ _OTHER = {
     b"\xfd7zXZ": "packed with xz: unpack it, or pack it with gzip",
     b"BZh": "packed with bzip2: unpack it, or pack it with gzip",
     b"ARROW1": "an Arrow file: write it as JSON Lines",
-    b"\xff\xfe": "UTF-16: write it as UTF-8, with `iconv -f UTF-16 -t UTF-8`",
-    b"\xfe\xff": "UTF-16: write it as UTF-8, with `iconv -f UTF-16 -t UTF-8`",
+    b"\xff\xfe": "UTF-16: convert it to UTF-8 with `iconv -f UTF-16 -t UTF-8`",
+    b"\xfe\xff": "UTF-16: convert it to UTF-8 with `iconv -f UTF-16 -t UTF-8`",
 }
 """First bytes of files that are not JSON in UTF-8, and their remedies."""
 _GZIP = b"\x1f\x8b"
@@ -82,12 +82,14 @@ def _opened(path: str) -> BinaryIO:
         raise InputError(
             "cannot read the file: no such file",
             where=path,
-            fix=f"give its path, absolute or from the folder {Path.cwd()}",
+            fix=f"give an absolute path, or a path relative to {Path.cwd()}",
         ) from None
     if stat.S_ISDIR(kind):
-        raise InputError("is a folder, not a file", where=path, fix="name the file in it")
+        raise InputError("is a folder, not a file", where=path, fix="give the path of a file in this folder")
     if not stat.S_ISREG(kind):
-        raise InputError("is not a regular file: every load worker must be able to read it", where=path)
+        raise InputError(
+            "is not a regular file: each load worker opens and reads the file itself", where=path
+        )
     with file.open("rb") as opened:
         head = opened.read(len(max(_OTHER, key=len)))
     for magic, what in _OTHER.items():
@@ -116,9 +118,9 @@ def _first_line(file: BinaryIO, path: str) -> tuple[int, bytes]:
 def _bound(size: int, path: str) -> None:
     if size > MOST_BYTES:
         raise InputError(
-            f"holds more than {MOST_BYTES >> 30} GiB of text, and each load worker keeps it in memory",
+            f"holds more than {MOST_BYTES >> 30} GiB of text, and each load worker keeps all of it in memory",
             where=path,
-            fix="use a part of it: head -n 100000",
+            fix="use a part of the file, for example its first lines: head -n 100000",
         )
 
 
@@ -156,7 +158,7 @@ class _Array:
                 break
             if self.number:
                 if sign != b",":
-                    raise InputError("a comma is missing before this", where=self._where())
+                    raise InputError("a comma is missing between two entries", where=self._where())
                 self.at += 1
                 self._next_sign()
             self.number += 1
@@ -166,7 +168,7 @@ class _Array:
             yield where, self.text[begin : self.at]
         self.at += 1
         if self._next_sign(at_end=True):
-            raise InputError("something follows the end of the array", where=self._where())
+            raise InputError("there is more text after the end of the array", where=self._where())
 
     def _where(self) -> str:
         self.line += self.text.count(b"\n", self.counted, self.at)

@@ -15,7 +15,7 @@ SO_TIMESTAMPNS = 35
 """Linux socket option for kernel receive stamps; the socket module has no name for it."""
 MOST_HEAD = 256 << 10
 """Bytes of an answer's head, and of the bytes between two pieces of its body or after the last piece."""
-HEAD_TOO_LARGE = f"the head of the answer is larger than {MOST_HEAD >> 10} KiB"
+HEAD_TOO_LARGE = f"the headers of the answer are larger than {MOST_HEAD >> 10} KiB"
 _unpack = struct.Struct("qq").unpack
 _iter_unpack = struct.Struct("qq").iter_unpack
 
@@ -128,9 +128,11 @@ class Framing:
         try:
             pieces[:] = [inflate.decompress(piece, MOST_EVENT) for piece in pieces]
             if inflate.unconsumed_tail:
-                self.answer.too_large(f"a piece of the answer unpacks to more than {MOST_EVENT >> 20} MiB")
+                self.answer.too_large(
+                    f"a compressed part of the answer is larger than {MOST_EVENT >> 20} MiB after decompression"
+                )
         except zlib.error as error:
-            self.broken = f"not compressed as its head says: {error}"
+            self.broken = f"the body is not compressed as its Content-Encoding header says: {error}"
             pieces[:] = [b""] * len(pieces)
 
     def eof(self) -> None:

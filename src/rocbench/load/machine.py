@@ -37,7 +37,7 @@ def choose_transport(spec: LoadSpec) -> Literal["wire", "aiohttp"]:
     proxied = proxy_of(where) is not None
     possible = sys.platform == "linux" and where.scheme == "http" and not proxied
     if spec.transport == "wire" and not possible:
-        why = "a proxy is in front of it" if proxied else "it needs plain HTTP and Linux"
+        why = "a proxy is in front of the server" if proxied else "this transport needs plain HTTP and Linux"
         raise InputError(
             f"the wire transport cannot reach {spec.target.base_url}: {why}", fix="set transport: aiohttp"
         )

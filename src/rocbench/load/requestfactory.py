@@ -114,13 +114,13 @@ class RequestFactory:
         turns = [turn for conversation in conversations for turn in conversation]
         if self.is_chat and any(turn.ids is not None for turn in turns):
             raise InputError(
-                "prompts of token ids cannot be sent as chat", where=path, fix="api: completions"
+                "a prompt of token ids cannot be sent to the chat API", where=path, fix="set api: completions"
             )
         uncounted = sum(turn.osl is None and turn.answer is not None for turn in turns)
         if uncounted and self.words.tokenizer is None:
             self.notes.append(
                 f"{path}: the lengths of {uncounted} recorded answers are unknown without a tokenizer "
-                "(--tokenizer): they request the workload's osl"
+                "(--tokenizer): their requests use the `osl` of the workload"
             )
 
     def _longest(self) -> int:

@@ -51,7 +51,7 @@ class RequestQueue:
                 pairs = enumerate(round(at_ns / speed) for at_ns in self.factory.times_ns)
                 pairs = islice(pairs, self.index, None, self.workers)
             case _:
-                raise TypeError(f"no load shape: {self.shape!r}")
+                raise TypeError(f"unknown load shape: {self.shape!r}")
         most = self.plan.max_requests
         return pairs if most is None else takewhile(lambda pair: pair[0] < most, pairs)
 

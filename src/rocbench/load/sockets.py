@@ -229,7 +229,9 @@ class Sockets:
             self.close(connection)
             self.connect(request, 0)
         elif error is not None or not framing.any_bytes:
-            self.fail(connection, Failure.RESET, str(error or "the server closed before it answered"))
+            self.fail(
+                connection, Failure.RESET, str(error or "the server closed the connection before it answered")
+            )
         else:
             self.fail(connection, Failure.TRUNCATED, "the connection ended inside the answer")
 
@@ -246,7 +248,7 @@ class Sockets:
             self.complete(connection)
         else:
             limit = self.work.spec.load.request_timeout_s
-            self.fail(connection, Failure.TIMEOUT, f"no end of the answer after {limit:g} s")
+            self.fail(connection, Failure.TIMEOUT, f"the answer did not end within {limit:g} s")
 
     # --- sending
 

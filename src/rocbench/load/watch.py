@@ -90,7 +90,8 @@ class Watch:
         self.pool.check()
         if hanging := self.pulse.check(time.monotonic()):
             raise LoadFault(
-                hanging, fix="check whether the worker was stopped, or killed for lack of memory (dmesg)"
+                hanging,
+                fix="check whether the worker was stopped, or was killed because memory ran out (dmesg)",
             )
         self.clock.check()
         self._show(now)
@@ -177,7 +178,9 @@ class Watch:
                 time.sleep(self.ahead_ns / 1e9)
             self.rule.ended_by = ended_by
         elif self.phase == "tail":
-            self.rule.notes.append(f"{ended_by} in the tail: the window's running requests were cut")
+            self.rule.notes.append(
+                f"{ended_by} during the tail: requests of the window that were still running were cut off"
+            )
         self.cells[Head.COMMAND] = Command.ABORT
         self._enter("drain", time.time_ns())
 

@@ -115,7 +115,7 @@ class WindowRule:
             return
         if state == "cut":
             progress = (
-                f"{counts.turned_over} of {shape.users} users had ended a request"
+                f"{counts.turned_over} of {shape.users} users had finished a request"
                 if isinstance(shape, Closed)
                 else f"{counts.ended} requests had ended, and up to {counts.peak_in_flight} were in flight"
             )
@@ -143,8 +143,8 @@ class WindowRule:
             if now_s <= self.end_s + self._limits.tail_s and sent <= self._limits.tail_requests:
                 return
             self.notes.append(
-                f"the tail reached its limit {now_s - self.end_s:.3g} s and {sent} requests after the window: "
-                f"{counts.outstanding or 0} requests of the window had not ended when sending stopped"
+                f"the tail reached its limit, {now_s - self.end_s:.3g} s and {sent} requests after the window: "
+                f"{counts.outstanding or 0} requests of the window were still running when sending stopped"
             )
         self.phase, self.drain_s = "drain", now_s
 

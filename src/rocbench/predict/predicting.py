@@ -172,7 +172,7 @@ def write(plan_: Plan, out: Path | None, overrides: Overrides | None = None) -> 
         InputError: the folder already holds a run.
     """
     if out is not None and RunFolder.is_run(out):
-        raise InputError("this folder holds a run already", where=str(out), fix="choose another --out")
+        raise InputError("this folder already contains a run", where=str(out), fix="choose another --out")
     run_id = run.new_run_id(plan_.sweep.name)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     folder = RunFolder.create(out or run.RESULTS / run_id)

@@ -19,7 +19,7 @@ from rocbench.units import one_line
 
 _HANDSHAKE_S = 2.0
 _NO_PROXY = ", or name the server in no_proxy"
-_INSECURE = "or --insecure (`insecure: true`) to measure without checking it"
+_INSECURE = "or --insecure (`insecure: true`) to measure without checking the certificate"
 _UNKNOWN_CA = (
     "is issued by a certificate authority that this machine does not trust",
     "export SSL_CERT_FILE=CA.pem",
@@ -27,12 +27,15 @@ _UNKNOWN_CA = (
 _CERTIFICATES = {
     # OpenSSL's X509_V_ERR_* (x509_vfy.h): the fault, and the remedy
     9: ("is not valid yet", "check the clocks of both machines"),
-    10: ("has expired", "renew it"),
+    10: ("has expired", "renew the certificate"),
     18: ("is self-signed", "export SSL_CERT_FILE=THE-CERTIFICATE.pem"),
     19: _UNKNOWN_CA,
     20: _UNKNOWN_CA,
-    21: ("is sent without its chain", "serve the whole chain, or export SSL_CERT_FILE=CA.pem"),
-    23: ("was revoked", "renew it"),
+    21: (
+        "is sent without its intermediate certificates",
+        "serve the whole certificate chain, or export SSL_CERT_FILE=CA.pem",
+    ),
+    23: ("was revoked", "renew the certificate"),
     62: ("is for another host name", "use the host name in the certificate"),
     64: ("is for another address", "use the host name in the certificate"),
 }
@@ -74,7 +77,7 @@ def of_error(error: BaseException, base_url: str) -> Cause:
     if isinstance(reason, TimeoutError):
         return Cause(
             f"{at} accepts connections, but does not complete an answer in time",
-            "check if the server is overloaded, or is still loading its model",
+            "check whether the server is overloaded, or is still loading its model",
             lasting=False,
         )
     if where.scheme == "http" and proxy is None and _speaks_tls(where):
@@ -101,12 +104,13 @@ def _of_tls(reason: ssl.SSLError, where: Endpoint) -> Cause:
     code = str(reason.reason or "")
     if code in _NO_TLS:
         return Cause(
-            f"{where.authority} answers without TLS", "give the URL with http://, or use its TLS port"
+            f"{where.authority} answers without TLS",
+            "give the URL with http://, or use the TLS port of the server",
         )
     if code in _NEEDS_CLIENT_CERTIFICATE:
         return Cause(
             f"{where.authority} requires a client certificate, which bench does not support",
-            "measure from behind that gateway",
+            "give the URL of the server itself, without the gateway that requires the certificate",
         )
     if "UNEXPECTED_EOF" in code:
         return Cause(
@@ -115,7 +119,7 @@ def _of_tls(reason: ssl.SSLError, where: Endpoint) -> Cause:
         )
     return Cause(
         f"TLS with {where.authority} fails: {one_line(code or str(reason))}",
-        "check its TLS versions and its host name",
+        "check which TLS versions the server supports, and the host name in the URL",
     )
 
 
@@ -153,7 +157,7 @@ def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
     if isinstance(reason, TimeoutError) and "handshake" in str(reason):
         return Cause(
             f"{at} accepts connections, but does not complete the TLS handshake in time",
-            "give the URL with http:// if the server speaks plain HTTP; else check if it is overloaded",
+            "give the URL with http:// if the server speaks plain HTTP; otherwise check whether the server is overloaded",
         )
     if isinstance(reason, TimeoutError):
         return Cause(f"connecting to {at} timed out", f"check the host, and firewalls on the way{bypass}")
@@ -189,12 +193,12 @@ def _speaks_tls(where: Endpoint) -> bool:
 
 _NOT_READY = (
     "the server is not ready, or a gateway cannot reach it",
-    "wait until it has loaded its model, and check the servers behind the gateway",
+    "wait until the server has loaded its model, and check the servers behind the gateway",
 )
 _STATUSES = {
     401: (
         "the server requires a valid API key",
-        "name the variable that holds it: --api-key-env NAME, or --header 'NAME: $VARIABLE'",
+        "name the variable that holds the key: --api-key-env NAME, or --header 'NAME: $VARIABLE'",
     ),
     403: (
         "the server, or a gateway in front of it, refuses this key or this client",
@@ -202,11 +206,11 @@ _STATUSES = {
     ),
     413: (
         "the request is too large for the server, or for a gateway in front of it",
-        "lower --isl or the size of the images, or raise the gateway's limit of the request body",
+        "lower --isl or the size of the images, or raise the gateway's limit on the size of a request body",
     ),
     429: (
         "the server, or a gateway in front of it, limits the request rate",
-        "raise that limit for this client, or lower --concurrency or --rate",
+        "raise that rate limit for this client, or lower --concurrency or --rate",
     ),
     **dict.fromkeys((502, 503, 504), _NOT_READY),
 }
@@ -250,11 +254,11 @@ def _redirect(status: int, location: str, base_url: str) -> Cause:
     target = base_of(location, base_url)
     if target is None:
         return Cause(
-            f"the server redirects (HTTP {status}), but gives no target", "give the URL of the target"
+            f"the server redirects (HTTP {status}) without a target URL", "give the URL to which it redirects"
         )
     return Cause(
         f"the server redirects (HTTP {status}) to {target}",
-        f"give the target: --base-url {target} (`base_url`)",
+        f"give this URL: --base-url {target} (`base_url`)",
     )
 
 
@@ -290,7 +294,7 @@ def _not_found(answer: str, words: str, base_url: str, api: str) -> Cause:
         return Cause(f"the server does not serve {api}: {answer}", other)
     if _MODEL.search(words):
         return Cause(f"the server does not know the model: {answer}", _NAME_A_MODEL)
-    fix = f"give the part of its URL before /v1, and a model that {base_url}/v1/models lists"
+    fix = f"give the part of the server's URL before /v1, and a model that {base_url}/v1/models lists"
     other = {"completions": "; or --api chat", "chat": "; or --api completions"}.get(api, "")
     return Cause(f"the server has no such endpoint or model: {answer}", fix + other)
 
@@ -321,9 +325,7 @@ def _advice(words: str, api: str) -> str:
     if _TOO_LONG.search(words):
         return "lower --isl or --osl: their sum must fit the server's maximum context length"
     if _TEMPERATURE.search(words):
-        return (
-            "set a value that it accepts: --extra-body '{\"temperature\": 1}' (`temperature` of a workload)"
-        )
+        return "set a value that the server accepts, for example --extra-body '{\"temperature\": 1}' (`temperature` of a workload)"
     if parameter := _INSTEAD.search(words):
         return f"the server expects {parameter[1]}: set it with --extra-body, or measure another server"
     if other := _other_api(words, api):

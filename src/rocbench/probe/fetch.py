@@ -109,7 +109,7 @@ def exchange(
     except http.client.RemoteDisconnected:
         raise  # a connection that was reset
     except http.client.LineTooLong as error:
-        raise TooLarge(f"the head of the answer is too large: {error}") from error
+        raise TooLarge(f"the headers of the answer are too large: {error}") from error
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"not an HTTP answer: {error!r}") from error
     finally:

@@ -187,7 +187,7 @@ class Telemetry(Monitor):
         ]
         unknown = self.attached or None in pids or not listed or set(self.gpus) - listed.keys()
         if others:
-            self._note_once(f"another process on the server's GPUs: {', '.join(others[:8])}")
+            self._note_once(f"another process uses the server's GPUs: {', '.join(others[:8])}")
         self.looks.append((time.time_ns(), True if others else None if unknown else False))
 
     def _note_once(self, text: str) -> None:
@@ -288,7 +288,7 @@ def _working_source() -> tuple[Callable[[int], Reading | None] | None, str, Sock
     thread.join(timeout=FIRST_S)
     if outcome:
         return outcome[0]
-    hung = f"no reading within {FIRST_S:.0f} s; the driver may hang"
+    hung = f"no reading within {FIRST_S:.0f} s; the GPU driver may hang"
     return None, hung if thread.is_alive() else "the first reading failed", Sockets()
 
 

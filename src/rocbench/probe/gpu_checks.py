@@ -116,7 +116,7 @@ def _count(node: _Node, expected: int) -> Check:
         None if node.absent else len(node.gpus) == expected,
         node.absent or ", ".join(f"{count} x {name}" for name, count in names.items()) or "none",
         f"{expected}",
-        "a missing GPU fell off the bus (dmesg | grep amdgpu), or the node is partitioned",
+        "check whether a GPU fell off the bus (dmesg | grep amdgpu), or the node is partitioned",
         _HEALTH,
     )
 
@@ -126,8 +126,8 @@ def _same(
     id_: str,
     need: Need,
     values: Mapping[int, str],
-    want: str = "the same on all",
-    fix: str = "bring the odd GPU to the others' state; one slow GPU slows all ranks",
+    want: str = "the same on all GPUs",
+    fix: str = "make the GPU that differs like the others; one slow GPU slows all ranks",
     source: str = _HEALTH,
 ) -> Check:
     """Check that all GPUs have the same value."""
@@ -152,7 +152,7 @@ def _partitions(node: _Node) -> Check:
         modes,
         bool(set(modes.values()) - {"SPX/NPS1"}),
         _tally(Counter(modes.values())),
-        "SPX/NPS1 on all",
+        "SPX/NPS1 on all GPUs",
         "sudo amd-smi set --compute-partition SPX; sudo amd-smi set --memory-partition NPS1",
         "instinct.docs.amd.com GPU partitioning",
     )
@@ -174,7 +174,7 @@ def _processes(node: _Node) -> Check:
         },
         "none",
         "none",
-        "stop them, or run when they are done: other processes share power, memory and links",
+        "stop these processes, or run bench after they end: they share power, memory and links",
     )
 
 
@@ -191,9 +191,9 @@ def _vram(node: _Node) -> Check:
         node,
         "vram_baseline",
         {row["gpu"]: in_use(row) for row in node.answers["metric"]},
-        f"below {100 * IDLE_VRAM:.0f} % on all",
+        f"below {100 * IDLE_VRAM:.0f} % on all GPUs",
         f"below {100 * IDLE_VRAM:.0f} % of each GPU",
-        "VRAM is in use: see gpu_processes; without a process a reset or a reboot frees it",
+        "end the process that gpu_processes shows; if it shows none, a GPU reset or a reboot frees the VRAM",
         "InferenceX benchmarks/benchmark_lib.sh (wait_for_amd_gpu_clean)",
     )
 
@@ -223,7 +223,7 @@ def _links(node: _Node) -> Check:
         "links",
         {row["gpu"]: errors(row) for row in node.answers["metric"]},
         "PCIe replays and xGMI errors",
-        "reseat or service; see dmesg and amd-smi xgmi",
+        "reseat the GPU or have it serviced; see dmesg and amd-smi xgmi",
     )
 
 
@@ -323,8 +323,8 @@ def _perf_level(node: _Node) -> Check:
         "perf_level",
         "record",
         {gpu: str(level) for gpu, level in levels.items() if level is not None},
-        "the same on all; never mix runs with and without perf determinism",
-        "reset all with rocm-smi --resetperfdeterminism (-r)",
+        "the same on all GPUs; do not mix runs with and without perf determinism",
+        "reset all GPUs with rocm-smi --resetperfdeterminism (-r)",
         "instinct.docs.amd.com system optimisation",
     )
 

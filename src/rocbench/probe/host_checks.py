@@ -99,7 +99,7 @@ def _hard_limit(
         "should",
         hard == _UNLIMITED or hard >= minimum,
         "unlimited" if hard == _UNLIMITED else f"at most {shown(hard)}",
-        f"{shown(minimum)} can be set",
+        f"at least {shown(minimum)}",
         f"raise the hard limit of {name} (limits.conf); in a container --ulimit {name}={minimum}",
         source,
     )
@@ -115,7 +115,7 @@ def _cmdline(root: Path) -> Check:
         not missing if words else None,
         (f"without {missing}" if missing else "both present") if words else _UNREADABLE,
         " ".join(expected),
-        "add them to the kernel's command line (GRUB_CMDLINE_LINUX) and reboot",
+        "add the missing parameters to the kernel's command line (GRUB_CMDLINE_LINUX) and reboot",
         _HEALTH,
     )
 
@@ -165,7 +165,7 @@ def _tools() -> list[Check]:
             "should",
             "all_reduce_perf",
             "all_reduce_perf -b 8 -e 10G -f 2 -g 8",
-            ", stable against its own history",
+            ", stable compared with earlier runs on this node",
             _HEALTH,
         ),
         (
@@ -173,7 +173,7 @@ def _tools() -> list[Check]:
             "should",
             "TransferBench",
             "TransferBench a2a",
-            " above 320 GB/s, p2p 33.9 one way, 43.9 both ways",
+            " above 320 GB/s, p2p 33.9 GB/s in one direction, 43.9 GB/s in both",
             "ROCm/cvs MI300 limits",
         ),
         ("rvs", "record", "rvs", "rvs -c gst_single.conf", " passes", _HEALTH),

@@ -98,18 +98,22 @@ class Sockets:
             return ""
         if unknown:
             return (
-                f"power is absent: amd-smi does not report if GPUs {_ranges(unknown)} are partitions of one socket, "
-                "each with the power of the whole socket"
+                f"power is absent: amd-smi does not report whether GPUs {_ranges(unknown)} are partitions of one "
+                "socket, which would each report the power of the whole socket"
             )
         sockets = {self.of[gpu] for gpu in gpus}
         others = [gpu for gpu in all_gpus if self.of.get(gpu) in sockets and gpu not in gpus]
         parts = f"{_count(len(gpus), 'partition')} of {_count(len(sockets), 'socket')}"
         if others:
-            return f"power is of whole sockets: {parts}, shared with GPUs {_ranges(others)}"
+            return f"power is measured for whole sockets: {parts}, shared with GPUs {_ranges(others)}"
         if len(sockets) < len(gpus):
             return f"power is counted once per socket: {parts}"
         parts_only = sorted(self.partitioned & set(gpus))
-        return f"power is of whole sockets; GPUs {_ranges(parts_only)} are partitions" if parts_only else ""
+        return (
+            f"power is measured for whole sockets; GPUs {_ranges(parts_only)} are partitions of a socket"
+            if parts_only
+            else ""
+        )
 
 
 def grouped(identities: Mapping[int, Identity]) -> Sockets:

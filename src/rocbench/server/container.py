@@ -173,7 +173,9 @@ class ContainerServer(ChildServer):
     def _image(self) -> str:
         if not self.spec.image:
             raise InputError(
-                "a container needs an image", where="server.image", fix="pin a version or a digest"
+                "a container needs an image",
+                where="server.image",
+                fix="name an image with its version or digest",
             )
         if shutil.which(self.spec.runtime) is None:
             raise EnvironmentFault(
@@ -182,7 +184,7 @@ class ContainerServer(ChildServer):
             )
         if "@sha256:" not in self.spec.image:
             self.notes.append(
-                f"image {self.spec.image} is given by a tag, which can move; its digest is recorded"
+                f"image {self.spec.image} is named by a tag, which can be moved to another image; bench records the digest"
             )
         return self.spec.image
 

@@ -78,7 +78,7 @@ def _held(name: str, what: str, *, shared: bool = False) -> Iterator[None]:
     if file is None:
         raise NodeFault(
             f"{what} is held by {_holder_names(name)}",
-            fix="wait until it ends, or end it; bench has started nothing",
+            fix="wait until the holder ends, or end it; bench has started nothing",
         )
     try:
         yield

@@ -31,8 +31,8 @@ END_S = 5.0
 FULL_S = 1.0
 """Seconds of a pipe half full at every check, after which it counts as filled faster than it is emptied."""
 FULL = (
-    "the server logs faster than bench filters its log: it may have waited for its log, and latencies include that "
-    "time; reduce its logging"
+    "the server logs faster than bench filters its log: the server may have been blocked while it wrote to the log, "
+    "and latencies include that time; reduce the server's logging"
 )
 _RESTART_S = 1.0
 _POLL_S = 0.02
@@ -124,7 +124,7 @@ class LogPipe:
                 with suppress(OSError):  # no memory for a process: retry at the next look
                     self._filter = self._started(died)
                     self._notes.append(
-                        f"the filter of the server's log ended ({died}): the log may lack lines"
+                        f"the process that filters the server's log ended ({died}): lines may be missing in the log"
                     )
             return
         if self._unread() < self._size // 2:

@@ -50,7 +50,7 @@ def holder(port: int) -> str:
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
-        return "only root can see its holder"
+        return "only root can see which process uses the port"
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             if connection.pid is None:

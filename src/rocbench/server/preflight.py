@@ -40,7 +40,7 @@ def check_model(spec: ServerSpec, environ: Mapping[str, str] | None = None) -> N
     if spec.gated and not token(env):
         raise EnvironmentFault(
             f"{model} is gated and HF_TOKEN is not set",
-            fix="accept its licence on its page and export HF_TOKEN (bench never writes it to a file)",
+            fix="accept the licence on the page of the model and export HF_TOKEN (bench never writes it to a file)",
         )
     _check_space(spec, env)
 

@@ -14,7 +14,7 @@ _STEPS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "loading weights {a}/{b}",
         ),
         (r"Loading weights took (?P<a>[\d.]+) s", "weights loaded in {a} s"),
-        (r"Model loading took (?P<a>[\d.]+) GiB", "weights loaded: {a} GiB a rank"),
+        (r"Model loading took (?P<a>[\d.]+) GiB", "weights loaded: {a} GiB per rank"),
         (r"\[aiter\] start build \[?(?P<a>[\w.-]+)", "AITER builds {a}"),
         (r"Dynamo bytecode transform time|Compiling a graph", "compiling the graph"),
         (r"torch\.compile (?:takes|took) (?P<a>[\d.]+) s", "compiled in {a} s"),

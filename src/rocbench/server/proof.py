@@ -175,7 +175,7 @@ def _of_all_engines(cache: Sequence[Mapping[str, str]], doubts: dict[str, str]) 
     for name, fact in _LABELS.items():
         values = sorted({engine[name] for engine in cache if engine.get(name, "None") != "None"})
         if len(values) > 1:
-            doubts[fact] = f"engines have {' and '.join(values)}"
+            doubts[fact] = f"the engines have different values: {' and '.join(values)}"
         elif values:
             label[name] = values[0]
     return label
@@ -186,7 +186,9 @@ def _kv_dtype(configured: Any, log: Sequence[str], doubts: dict[str, str]) -> An
     logged = {m[1].lower() for m in map(_KV_DTYPE.search, log) if m}
     if configured is None or not logged or any(_same("kv_cache_dtype", configured, name) for name in logged):
         return configured
-    doubts["kv_cache_dtype"] = f"the engine says {configured}, its log {' and '.join(sorted(logged))}"
+    doubts["kv_cache_dtype"] = (
+        f"the engine says {configured}, but its log says {' and '.join(sorted(logged))}"
+    )
     return None
 
 
@@ -294,7 +296,7 @@ def _kv_tokens(
     logged, doubt = _kv_logged(log, engines)
     if whole is not None:
         if logged is not None and abs(whole - logged) > _BLOCKS * max(whole, logged):
-            doubts["kv_capacity_tokens"] = f"the metrics say {whole:,} tokens, the log {logged:,}"
+            doubts["kv_capacity_tokens"] = f"the metrics say {whole:,} tokens, but the log says {logged:,}"
             return None
         return whole
     if doubt:
@@ -345,9 +347,11 @@ def _one_engine(size: int | None, most: tuple[int, float] | None) -> tuple[int |
         return size, ""
     # The rounding of two decimals is too coarse for a cache of a few requests.
     sure = times > 0 and 0.005 / times <= _ROUNDING
-    choice = f"bench uses {derived:,}" if sure else "bench uses neither"
+    choice = f"bench uses {derived:,}" if sure else "bench uses neither number"
     doubt = (
-        "" if size is None else f"the log says {size:,} tokens and {times:g} requests of {length:,}: {choice}"
+        ""
+        if size is None
+        else f"the log says {size:,} tokens, but room for {times:g} requests of {length:,} tokens; {choice}"
     )
     return (derived if sure else None), doubt
 

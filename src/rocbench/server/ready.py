@@ -135,7 +135,7 @@ def _models(waiting: _Waiting) -> tuple[tuple[str, ...], int | None]:
             else control.request(spec, url, "/v1/models", 10.0)
         )
     except (TooLarge, TimeoutError) as error:  # the server is up
-        waiting.launched.notes.append(f"the models of the server are unknown: /v1/models: {error}")
+        waiting.launched.notes.append(f"the server's models are unknown, because /v1/models failed: {error}")
         return (), None
     except OSError as error:
         raise waiting.fault(f"{spec.model}: /v1/models does not answer: {error}") from error

@@ -55,7 +55,7 @@ def stop_tree(
     if members:
         raise ServerFault(
             f"processes {_names(members)} of the server still run {KILL_WAIT_S:.0f} s after SIGKILL",
-            fix="they hang in the kernel, for example in a GPU driver: read dmesg, then reset the GPU or reboot",
+            fix="these processes hang in the kernel, for example in a GPU driver: read dmesg, then reset the GPU or reboot",
         ) from interrupt
     if interrupt is not None:
         raise interrupt

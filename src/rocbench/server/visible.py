@@ -44,7 +44,9 @@ def _picked(gpus: Sequence[int], env: Mapping[str, str], name: str) -> tuple[int
     for word in env[name].split(",") if env.get(name) else ():
         if word.strip().startswith("GPU-"):
             raise InputError(
-                f"the GPU {word.strip()} is given by its UUID", where=f"${name}", fix="give indices"
+                f"the GPU {word.strip()} is given by its UUID",
+                where=f"${name}",
+                fix="use GPU indices in this variable",
             )
         if not word.strip().isdigit() or int(word) >= len(gpus):
             return tuple(picked)

@@ -73,4 +73,4 @@ def _holders(held: dict[int, float]) -> str:
     named = [
         f"{amd_smi.process_text(pid, name)} on GPU {gpu}" for gpu in held for pid, name in listed.get(gpu, ())
     ]
-    return f"held by {', '.join(named[:8])}" if named else "no process is listed on them"
+    return f"held by {', '.join(named[:8])}" if named else "no process is listed on these GPUs"

@@ -29,7 +29,7 @@ from rocbench.tables.row import Key, Row
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 SHAPES = {"manifest.json": runformat.MANIFEST, "plan.json": runformat.PLAN, "search.json": runformat.SEARCHES}
-OWNERS = "let its owner resume it, or copy it after you have read its plan.json"
+OWNERS = "let the owner of this folder resume the run, or read its plan.json and resume a copy of the folder"
 """The remedy for a run that another user owns."""
 REBUILD_BYTES = 32 * 1024**2
 """A joined table is rebuilt after each cell while it is smaller than this, else at the end of the run."""
@@ -56,7 +56,9 @@ class RunFolder:
         """
         if reading.is_run(path):
             raise InputError(
-                "this folder holds a run already", where=str(path), fix="choose another --out, or --resume it"
+                "this folder already contains a run",
+                where=str(path),
+                fix="choose another --out, or continue that run with --resume",
             )
         writing.refuse_anothers_run(path)
         folder = cls(path)
@@ -107,7 +109,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise NodeFault(
-                    f"{self.path} is being written by another bench", fix="wait until it ends"
+                    f"{self.path} is being written by another bench", fix="wait until the other bench ends"
                 ) from None
             for left in (*self.path.glob(".*.tmp"), *(self.path / "parts").glob("*/.*.tmp")):
                 left.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ def is_run(path: Path) -> bool:
 
 def again(part: Path) -> str:
     """Return the remedy for a damaged part."""
-    return f"delete it and parts/cells/{part.stem}.json, {AGAIN}"
+    return f"delete this file and parts/cells/{part.stem}.json, {AGAIN}"
 
 
 def damaged(path: Path, why: str, fix: str) -> InputError:
@@ -69,7 +69,7 @@ def value(path: Path, fix: str) -> Any:
 
 def row(path: Path) -> Row:
     """Return a row of `cells`, checked. Raises InputError."""
-    fix = f"delete it, {AGAIN}"
+    fix = f"delete this file, {AGAIN}"
     columns = value(path, fix)
     with damage(path, fix):
         return Row(runformat.row(columns))
@@ -120,7 +120,7 @@ def together(name: str, schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> 
         return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
     except pa.ArrowException as error:
         raise InputError(
-            f"{name}.parquet differs in the types of its columns: {one_line(error)}",
+            f"the runs have different column types in {name}.parquet: {one_line(error)}",
             where=", ".join(map(str, paths[:3])),
             fix="omit one of these runs",
         ) from None

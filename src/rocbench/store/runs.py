@@ -42,7 +42,9 @@ def find(root: Path, left_out: Callable[[InputError], None] | None = None) -> li
                 error = InputError(what, where=str(error.filename or path))
             left_out(error)
     if not folders:
-        raise InputError("no run folder here", where=str(root), fix="bench sweep writes one")
+        raise InputError(
+            "no run folder here", where=str(root), fix="give the folder that `bench sweep` wrote"
+        )
     return sorted(folders, key=lambda folder: str(folder.manifest.get("begun_at")))
 
 

@@ -100,7 +100,7 @@ def _refuse(place: Path, status: os.stat_result, fix: str, *, inside: bool) -> N
     kind = "link" if is_link else "folder" if stat.S_ISDIR(status.st_mode) else "file"
     reason = f"belongs to another user (uid {status.st_uid})" if is_anothers else "is part of a run folder"
     raise InputError(
-        f"this {kind} {reason}: nothing is written through it",
+        f"this {kind} {reason}: bench does not write there",
         where=str(place),
         fix=f"remove it, or {fix}" if is_anothers else "replace the link with its target",
     )

@@ -39,7 +39,7 @@ def cut(path):
 @pytest.mark.parametrize(
     ("name", "words", "fix"),
     [
-        ("parts/cells/*.json", ("summary", "{run}"), "delete it"),
+        ("parts/cells/*.json", ("summary", "{run}"), "delete this file"),
         ("parts/cells/*.json", ("sweep", "--resume", "{run}"), "measures that cell again"),
         ("parts/histograms/*.parquet", ("sweep", "--resume", "{run}"), "parts/cells/"),
         ("manifest.json", ("summary", "{run}"), "restore"),
@@ -142,7 +142,7 @@ def test_rows_without_their_requests_are_named(folder, monkeypatch):
         part.unlink()
     assert bench(folder, world=world).exit_code == Exit.DONE
     assert world.runs == []
-    assert "lacks the requests of llama-3.1-405b/short/c2 repeat 1" in told[0]
+    assert "the requests of llama-3.1-405b/short/c2 repeat 1 are missing" in told[0]
 
 
 DEEP = "[" * 100_000

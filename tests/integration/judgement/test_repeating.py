@@ -326,7 +326,7 @@ def test_what_is_no_shard_of_the_same_plan_is_refused(halves, tmp_path):
         ledger.merge([paths[0], tmp_path / "other"], tmp_path / "m1")
     with pytest.raises(InputError, match=r"is also in .*shard1"):
         ledger.merge([paths[0], paths[0]], tmp_path / "m2")
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already contains a run"):
         ledger.merge(paths, paths[0])
 
 

@@ -348,7 +348,7 @@ def test_a_folder_that_is_none_says_so(tmp_path):
     with pytest.raises(InputError, match=r"manifest\.json is missing"):
         bench(tmp_path)
     bench(tmp_path / "run", TINY)
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already contains a run"):
         bench(tmp_path / "run", TINY)
 
 

@@ -51,7 +51,7 @@ def counted(url, **changes):
         (
             lambda b: "max_tokens" in b
             and (400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
-            "max_completion_tokens is sent instead",
+            "bench sends max_completion_tokens instead",
         ),
         (
             lambda b: b.get("temperature") == 0 and (400, "`temperature` must be strictly positive"),

@@ -177,7 +177,7 @@ def test_bytes_in_any_pieces(transport):
     [
         (("--refuse-field", "continuous_usage_stats"), "refused stream_options.continuous_usage_stats"),
         (("--refuse-field", "min_tokens"), "refused ignore_eos"),
-        (("--no-continuous-usage",), "counted by their ids"),
+        (("--no-continuous-usage",), "counts the token ids"),
         (("--no-continuous-usage", "--no-token-ids"), "spread evenly"),
         (("--no-continuous-usage", "--refuse-field", "return_token_ids"), "spread evenly"),
     ],

@@ -97,7 +97,7 @@ def test_life_of_a_container(docker, make_container, tmp_path):
         assert running.image_digest == "vllm/vllm-openai-rocm@sha256:" + 64 * "a"
         assert running.pid is not None
         assert running.processes()[0].pid == running.pid
-        assert any("given by a tag" in note for note in running.notes)
+        assert any("named by a tag" in note for note in running.notes)
         assert packages_of(running) is not None
     assert running.stopped is not None
     assert running.stopped.how == "terminated"

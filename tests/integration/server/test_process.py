@@ -82,7 +82,7 @@ def test_dies_at_load(make_spec, tmp_path):
     """A server that dies while loading is reported with cause, fix and log, and exit code 4."""
     spec = make_spec("--die-at-load", "AssertionError: Aiter MLA only supports 16 or 128 number of heads.")
 
-    fault = refused(spec, ServerFault, r"died after .* s \(exit code 1\): the attention heads per rank")
+    fault = refused(spec, ServerFault, r"died after .* s \(exit code 1\): AITER MLA in this vLLM version")
 
     assert fault.exit_code == Exit.ENVIRONMENT
     assert fault.code == "aiter_mla_heads"

@@ -71,11 +71,11 @@ def test_within_a_cell(bench):
     rows = ended.rows.set_index("concurrency")
 
     assert "server_changed" in rows.reasons[2]
-    assert rows.server_changes[2] == "its process restarted, according to its metrics"
+    assert rows.server_changes[2] == "the server's process restarted, according to its metrics"
     assert rows.server_output_tokens.isna().tolist() == [False, True, False]
     assert rows.server_restarted.tolist() == [False, True, False]
     assert "server_changed" not in rows.reasons[1] + rows.reasons[3]
-    assert "another server answers at this address now: its process restarted" in ended.stderr
+    assert "another server answers at this address now: the server's process restarted" in ended.stderr
 
 
 @pytest.mark.slow

@@ -62,11 +62,14 @@ def test_a_trace_tells_its_unit_and_length_or_is_refused(tmp_path, capsys):
     assert "hash_ids are not replayed: in the trace, 75 %" in notes
     console.show_plan(plan_of(SMALL | of_trace(path)))
     assert capsys.readouterr().out.count("in file") == 2
-    assert "over 1,500 s; timestamps are in seconds, as set" in told(of_trace(path, unit="s", speed=2))[1]
+    assert (
+        "over 1,500 s; timestamps are in seconds, as set by `unit`"
+        in told(of_trace(path, unit="s", speed=2))[1]
+    )
     bare = written(tmp_path, [{**row, "hash_ids": None} for row in MOONCAKE], "bare.jsonl")
     faults, _ = told(of_trace(bare))
     assert (
-        "`timestamp` has no unit: the replay lasts 3 s if it is in milliseconds, 3,000 s if in seconds"
+        "`timestamp` has no unit: the replay lasts 3 s if timestamps are in milliseconds, 3,000 s if they are in seconds"
         in faults
     )
 
@@ -82,7 +85,7 @@ def test_requests_that_the_planned_server_refuses_are_told(tmp_path):
     """The lengths in the file exceed --max-model-len."""
     changes = of_trace(written(tmp_path, MOONCAKE)) | {"serve_args": {"max-model-len": 4096}}
     assert (
-        "will refuse 4 of 4 requests in the file: they need more than --max-model-len 4096"
+        "will refuse 4 of 4 requests in the file: they need more tokens than --max-model-len 4096"
         in told(changes)[1]
     )
 
@@ -103,7 +106,7 @@ def test_ids_are_not_sent_as_chat_wherever_they_stand(tmp_path):
     """Also where only the last entry has them."""
     path = written(tmp_path, [{"prompt": "words"}, {"prompt": [1, 2]}])
     assert (
-        "cannot be sent as chat"
+        "cannot be sent to the chat API"
         in told({"workloads": [workload(tmp_path, api="chat", dataset={"path": path})]})[0]
     )
 

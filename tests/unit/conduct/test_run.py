@@ -49,7 +49,7 @@ def test_an_axis_with_the_value_of_a_secret(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "v4lue-of-mine")
     monkeypatch.setenv("OTHER_TOKEN", "qwen3-235b")
     plan = plan_of(SMALL | {"matrix": {"product": {"served_model_name": ["v4lue-of-mine", "b"]}}})
-    with pytest.raises(InputError, match="value of a secret variable") as caught:
+    with pytest.raises(InputError, match="this axis sets a secret") as caught:
         run._secrets(plan)
     assert "v4lue" not in caught.value.text()
     assert run._secrets(plan_of(SMALL)) == ("v4lue-of-mine",)

@@ -72,9 +72,9 @@ def lines(*times, key="timestamp", **more):
             "0.002 s; timestamps are in milliseconds",
         ),
         (lines(5, 3, key="timestamp_ms"), "ms", [0, 0.002], "milliseconds"),
-        (lines(0, 35), "s", [0, 35], "35 s; timestamps are in seconds, as set"),
-        (lines(0, 35), "ms", [0, 0.035], "0.035 s; timestamps are in milliseconds, as set"),
-        (lines(0.5, 2.5), "ms", [0, 0.002], "milliseconds, as set"),
+        (lines(0, 35), "s", [0, 35], "35 s; timestamps are in seconds, as set by `unit`"),
+        (lines(0, 35), "ms", [0, 0.035], "0.035 s; timestamps are in milliseconds, as set by `unit`"),
+        (lines(0.5, 2.5), "ms", [0, 0.002], "milliseconds, as set by `unit`"),
         (lines(0, 3500, hash_ids=[1]), None, [0, 3.5], "3.5 s; timestamps are in milliseconds"),
         (lines(1.7e9, 1.7e9 + 0.25), "s", [0, 0.25], "0.25 s"),
     ],
@@ -92,17 +92,19 @@ def test_a_trace_s_unit_is_stated_or_follows_from_its_form(tmp_path, rows, unit,
 def test_a_time_without_a_unit_is_refused_by_a_sweep(tmp_path, rows):
     """With the replay's length by either unit; who calls without a sweep is told what was guessed."""
     path = file(tmp_path, *rows)
-    with pytest.raises(InputError, match=r"0\.035 s if it is in milliseconds, 35 s if in seconds"):
+    with pytest.raises(
+        InputError, match=r"0\.035 s if timestamps are in milliseconds, 35 s if they are in seconds"
+    ):
         datasets.trace(path, guess=False)
     times, said = arrivals(path)
     assert times[-1] == (0.035 if float(rows[0]["timestamp"]).is_integer() else 35)
     assert f"{path}: " in said
-    assert "a guess: 0.035 s" in said
+    assert "a guess: the replay lasts 0.035 s" in said
 
 
 def test_a_stated_unit_does_not_change_what_a_key_says(tmp_path):
     """`unit: s` over `timestamp_ms` is a mistake in one of the two."""
-    with pytest.raises(InputError, match="`timestamp_ms`, but `unit: s`"):
+    with pytest.raises(InputError, match="`timestamp_ms` contradicts `unit: s`"):
         datasets.trace(file(tmp_path, *lines(0, 1, key="timestamp_ms")), "s")
 
 
@@ -129,7 +131,7 @@ def test_what_is_not_read_is_told(tmp_path):
     assert "1 requests have no output length" in said
     for what in (
         "`max_new_tokens` is ignored: output lengths",
-        "`max_tokens` is ignored: `output_len` has a different",
+        "`max_tokens` is ignored, because `output_len` gives a different",
         "`input_length` is ignored: the prompt",
     ):
         assert f"1 of 3 entries: {what}" in said
@@ -186,7 +188,7 @@ def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
         ),
         ("prompt", {"prompt": "x", "completion": 3}, "`completion` is 3; a recorded answer must be text"),
         ("prompt", {"messages": []}, "no `prompt`.*\n.*shape: sharegpt"),
-        ("sharegpt", {"messages": ["hi"]}, 'message 1 is "hi"; it has no role'),
+        ("sharegpt", {"messages": ["hi"]}, 'message 1 is "hi", which has no role'),
         ("sharegpt", {"messages": "hi"}, "not a list of messages"),
         ("sharegpt", {"messages": [{"role": ["user"], "content": "x"}]}, "known role"),
         ("sharegpt", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "it must be text"),

@@ -84,7 +84,7 @@ def test_an_array_is_read_in_pieces(tmp_path, monkeypatch):
         (b"[{},,{}]", ":1 (entry 2)", "an entry is missing"),
         (b"[{},]", ":1 (entry 2)", "an entry is missing"),
         (b"[{}, 3]", ":1 (entry 2)", "must be a JSON object"),
-        (b"[{}]\n{}", ":2 (entry 1)", "follows the end"),
+        (b"[{}]\n{}", ":2 (entry 1)", "after the end"),
         (b"[" * 3000, ":1 (entry 1)", "no end"),
         (b"[" * 3000 + b"]" * 3000, ":1 (entry 1)", "depth"),
     ],

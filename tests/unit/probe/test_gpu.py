@@ -106,7 +106,7 @@ def test_processes_of_an_attached_server(amd_smi_on_path, answers):
     made._look_for_others()
     made._look_for_others()
     assert made.shared(now, now + S) is True
-    assert made.new_notes() == ["another process on the server's GPUs: train.py (pid 4712) on GPU 2"]
+    assert made.new_notes() == ["another process uses the server's GPUs: train.py (pid 4712) on GPU 2"]
     assert made.new_notes() == []
 
 

@@ -126,9 +126,11 @@ def test_what_is_said_of_it():
 
     assert made.note(range(16), range(16)) == "power is counted once per socket: 16 partitions of 2 sockets"
     assert made.note([3], range(16)) == (
-        "power is of whole sockets: 1 partition of 1 socket, shared with GPUs 0-2, 4-7"
+        "power is measured for whole sockets: 1 partition of 1 socket, shared with GPUs 0-2, 4-7"
     )
-    assert grouped({3: identities[3]}).note([3], [3]) == ("power is of whole sockets; GPUs 3 are partitions")
+    assert grouped({3: identities[3]}).note([3], [3]) == (
+        "power is measured for whole sockets; GPUs 3 are partitions of a socket"
+    )
     assert grouped(node(8, "SPX", FIELDS)[0]).note(range(8), range(8)) == ""
     assert Sockets().note([0], [0]) == ""
     assert made.cap_w(range(16)) == 1500.0

@@ -54,10 +54,12 @@ def test_a_filter_that_dies(pipe, log, monkeypatch):
 
     assert SECRET[:9] not in log()
     assert SECRET[9:] not in log()
-    assert "[bench: the filter of this log ended (signal 9); a new one continues" in log()
+    assert "[bench: the process that filters this log ended (signal 9) and was replaced" in log()
     assert "\nsecond ***\n" in log()
     assert log().count("x" * 99 + "\n") == 30_000
-    assert pipe._notes == ["the filter of the server's log ended (signal 9): the log may lack lines"]
+    assert pipe._notes == [
+        "the process that filters the server's log ended (signal 9): lines may be missing in the log"
+    ]
 
 
 def test_a_short_password_of_a_listed_variable(tmp_path, log):

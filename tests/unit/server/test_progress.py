@@ -14,7 +14,7 @@ from rocbench.server.progress import step_of
         ),
         (
             "INFO [x] Model loading took 79.0912 GiB memory and 212.3 seconds",
-            ("weights loaded: 79.0912 GiB a rank", None),
+            ("weights loaded: 79.0912 GiB per rank", None),
         ),
         ("INFO [x] Loading weights took 201.55 seconds", ("weights loaded in 201.55 s", None)),
         (

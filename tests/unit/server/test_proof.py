@@ -156,7 +156,7 @@ def test_metrics_and_log_contradict_each_other():
     found = facts(None, labels(CACHE, "vllm:cache_config_info"), log, None, doubts)
 
     assert "kv_capacity_tokens" not in found
-    assert doubts == {"kv_capacity_tokens": "the metrics say 466,032 tokens, the log 1,234,560"}
+    assert doubts == {"kv_capacity_tokens": "the metrics say 466,032 tokens, but the log says 1,234,560"}
     two = labels(CACHE + CACHE.replace('engine="0"', 'engine="1"'), "vllm:cache_config_info")
     doubts = {}
     assert facts(None, two, kv_log(ENGINES[2], 1), None, doubts)["kv_capacity_tokens"] == 932_064
@@ -170,7 +170,7 @@ def test_engines_that_differ():
     found = facts(None, labels(two, "vllm:cache_config_info"), [], None, doubts)
 
     assert "block_size" not in found
-    assert doubts == {"block_size": "engines have 16 and 32"}
+    assert doubts == {"block_size": "the engines have different values: 16 and 32"}
 
 
 def test_log_that_knows_better_than_the_configuration():
@@ -184,7 +184,7 @@ def test_log_that_knows_better_than_the_configuration():
 
     assert found["block_size"] == 1600
     assert "kv_cache_dtype" not in found
-    assert doubts == {"kv_cache_dtype": "the engine says bfloat16, its log fp8"}
+    assert doubts == {"kv_cache_dtype": "the engine says bfloat16, but its log says fp8"}
 
 
 def test_tokens_from_blocks():

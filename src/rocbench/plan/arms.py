@@ -71,7 +71,9 @@ def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...],
                 if difference.name == "attention_backend" and canonical(factor) != "attention_backend":
                     notes[f"{arm.model}: {step} also selects {difference.text()}"] = None
             elif difference.name in map(canonical, sweep.also_changes):
-                notes[f"{arm.model}: {step} also changes {difference.text()}; accepted"] = None
+                notes[
+                    f"{arm.model}: {step} also changes {difference.text()}; `also_changes` accepts this"
+                ] = None
             else:
                 faults[_fault(arm.model, step, difference)] = None
     return tuple(faults), tuple(notes)
@@ -155,8 +157,8 @@ def _fault(model: str, step: str, difference: Difference) -> PlanFault:
         pin = f"env: {{{difference.name.removeprefix('env.')}: ...}}"
     return PlanFault(
         model,
-        f"{step} also changes {difference.text()}: the effect would not be the factor's\n"
-        f"  fix: set it for all arms ({pin}), or accept it by name (also_changes: [{difference.name}])",
+        f"{step} also changes {difference.text()}: the measured effect would not belong to the factor alone\n"
+        f"  fix: set {difference.name} for all arms ({pin}), or accept the difference (also_changes: [{difference.name}])",
     )
 
 

@@ -66,7 +66,7 @@ def estimate(
     tokens = int(shape.isl + shape.osl)
     reason = cannot_start(profile, capacity, resolution)
     if reason is None and capacity is not None and capacity.tokens < tokens:
-        reason = f"the KV cache holds {capacity.tokens:,} tokens, and one request needs {tokens:,}"
+        reason = f"the KV cache holds {capacity.tokens:,} tokens, but one request needs {tokens:,}"
     unsure = weights.doubts(arch, profile.checkpoint)
     if reason is not None and not unsure:
         return Estimate(cannot_fit=reason)
@@ -95,10 +95,10 @@ def estimate(
 
 def _in_doubt(profile: ModelProfile, reason: str | None, doubts: Sequence[str]) -> str:
     """Describe the parts of a model that are not understood, and the consequence for its plan."""
-    shape = f"{profile.name}: its shape is not fully understood ({'; '.join(doubts)})"
+    shape = f"{profile.name}: parts of the model's config are not understood ({'; '.join(doubts)})"
     if reason is None:
-        return f"{shape}: capacity, bound and time are in doubt"
-    return f"{shape}; the parts that are understood would not run ({reason}); it is planned anyway"
+        return f"{shape}; KV cache size, roofline and time estimate may be wrong"
+    return f"{shape}; judged by the rest of the config, the model would not run ({reason}), but the plan includes it"
 
 
 def shape_doubts(profile: ModelProfile) -> tuple[str, ...]:
@@ -154,11 +154,13 @@ def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resoluti
     args = resolution.flags()
     fixed = "kv-cache-memory-bytes" in args
     share = 1.0 if fixed else 1 - capacity.outside / capacity.hbm_bytes
-    may = f"the {size(capacity.hbm_bytes * share)} of each GPU that vLLM may use"
+    may = f"the {size(capacity.hbm_bytes * share)} per GPU that vLLM may use"
     if capacity.weights > capacity.hbm_bytes * share:
-        return f"the weights take {size(capacity.weights)}, more than {may}: spread them over more GPUs (tp)"
+        return f"the weights take {size(capacity.weights)} per GPU, more than {may}: raise tp, to spread them over more GPUs"
     if not capacity.fits:
-        return f"weights, activations, graphs and buffers fill {may}, and no KV cache fits: raise tp"
+        return (
+            f"weights, activations, graphs and buffers fill {may} and leave no room for a KV cache: raise tp"
+        )
     length = _length(args)
     whole = length and kv.sequence_bytes_per_rank(
         from_config(profile.config), layout.from_args(args), float(length)
@@ -167,7 +169,7 @@ def cannot_start(profile: ModelProfile, capacity: kv.KvCapacity | None, resoluti
         return None
     return (
         f"the KV cache holds {capacity.tokens:,} tokens, fewer than --max-model-len {length:,}: vLLM refuses to "
-        f"start; lower it to {capacity.tokens:,} at most, or raise "
+        f"start; lower --max-model-len to at most {capacity.tokens:,}, or raise "
         + ("--kv-cache-memory-bytes" if fixed else "--gpu-memory-utilization or tp")
     )
 

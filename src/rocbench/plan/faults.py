@@ -22,21 +22,21 @@ def not_simulated(sweep: Sweep, group: Group, overrides: Overrides) -> str | Non
     if sweep.server.kind != "simulated" or group.resolution is None:
         return None
     if group.vllm is None:
-        return "a simulated server needs a vLLM version\n  fix: --vllm 0.33.0, or `vllm` in the sweep"
+        return "a simulated server needs a vLLM version\n  fix: give a version, for example --vllm 0.33.0, or set `vllm` in the sweep"
     if overrides.force:
         return None
     try:
         parse(group.resolution.argv(), group.vllm, shipped().names)
     except UsageError as error:
-        return f"the simulated vLLM {group.vllm} refuses its flags: {error}"
+        return f"the simulated vLLM {group.vllm} refuses the flags of this server: {error}"
     return None
 
 
 def no_image(group: Group) -> str:
     """Fault: a server in a container has no image."""
     return (
-        f"its profile names no container image for vLLM {group.vllm or 'unknown'}\n"
-        "  fix: server.image, by digest (name@sha256:...), or `image` in the profile's serve entry"
+        f"the profile has no container image for vLLM {group.vllm or 'unknown'}\n"
+        "  fix: set `server.image`, with a digest (name@sha256:...), or `image` in the profile's `serve` entry"
     )
 
 
@@ -47,12 +47,12 @@ def wrong_gpus(group: Group, server: Server) -> str | None:
     facts, gpus = group.resolution.facts, group.hardware.gpus
     beyond = [gpu for gpu in server.gpus if not 0 <= gpu < gpus]
     if group.hardware.gpu is not None and beyond:
-        return f"server.gpus names GPU {beyond[0]}, and the node has GPUs 0 to {gpus - 1}"
+        return f"server.gpus lists GPU {beyond[0]}, but the node has GPUs 0 to {gpus - 1}"
     if len(set(server.gpus)) < len(server.gpus):
-        return "server.gpus names a GPU twice"
+        return "server.gpus lists a GPU twice"
     needed = facts.gpus_needed // facts.nodes
     if group.hardware.gpu is not None and len(server.gpus) < needed:
-        return f"server.gpus names {len(server.gpus)} GPUs, and this server needs {needed}"
+        return f"server.gpus lists {len(server.gpus)} GPUs, but this server needs {needed}"
     return None
 
 
@@ -61,8 +61,10 @@ def nothing_left(only: str | None, skipped: list[Skip]) -> str:
     if only:
         return f"no cell matches --only {only!r}"
     if not skipped:
-        return "no cell is left: `matrix.exclude` or the models of `blocks` exclude all cells"
-    return "no cell is left: " + "; ".join(f"{s.key}: {s.reason}" for s in skipped[:3])
+        return "the plan is empty: `matrix.exclude`, or the `models` of the blocks, excluded every cell"
+    return "the plan is empty, because every cell was excluded: " + "; ".join(
+        f"{s.key}: {s.reason}" for s in skipped[:3]
+    )
 
 
 def without_effect(sweep: Sweep, overrides: Overrides) -> Iterator[PlanFault]:
@@ -84,7 +86,7 @@ def hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
         if hides(name):
             yield PlanFault(
                 f"axis `{name}`",
-                "the values of an axis appear in keys and files, but values of this name are never shown\n"
+                "the values of an axis appear in cell keys and files, but bench never shows the values of a name like this\n"
                 f"  fix: {_how_to_show(name)}",
             )
 
@@ -92,7 +94,7 @@ def hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
 def _how_to_show(axis: str) -> str:
     if is_secret(axis.removeprefix("env.")):
         return "use another axis: the name indicates a secret"
-    return f"if they are not secrets, allow them: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
+    return f"if the values are not secrets, allow bench to show them: export {MORE}={axis.removeprefix('env.')} (docs/secrets.md)"
 
 
 def twice(groups: list[Group]) -> Iterator[PlanFault]:
@@ -106,8 +108,8 @@ def twice(groups: list[Group]) -> Iterator[PlanFault]:
             same = configuration_name(other.model, other.axes)
             yield PlanFault(
                 cell.key,
-                f"is planned twice, also for {same}: all flags and variables are equal\n"
-                "  fix: keep only one of the models, axis values or factors that produce it",
+                f"is planned twice: the server of {same} has the same flags and variables\n"
+                "  fix: remove one of the two models, axis values or factor levels that produce this server",
             )
 
 

@@ -74,7 +74,7 @@ def _checked(setting: Any) -> str | dict[str, str]:
     """The setting with `on` and `off` for booleans."""
     words = {True: "on", False: "off", "on": "on", "off": "off"}
     wrong = InputError(
-        f"aiter: {setting!r} is not a setting", fix="give on, off, or a map such as {moe: off, mla: on}"
+        f"aiter: {setting!r} is not a valid value", fix="give on, off, or a map such as {moe: off, mla: on}"
     )
     if isinstance(setting, Mapping):
         if not setting or not all(isinstance(v, bool | str) and v in words for v in setting.values()):

@@ -102,7 +102,7 @@ def _old_gqa(question: Question) -> BackendChoice:
     if question.part("mha") and _fa_fits(question):
         return BackendChoice("ROCM_AITER_FA", "AITER and its MHA part are on", source)
     if question.prefill_decode:
-        return BackendChoice("ROCM_ATTN", "split prefill and decode attention is requested", source)
+        return BackendChoice("ROCM_ATTN", "separate attention for prefill and decode is requested", source)
     return BackendChoice("TRITON_ATTN", "AITER or its MHA part is off", source)
 
 
@@ -121,24 +121,32 @@ def _gqa(question: Question) -> BackendChoice:
     source = "v0.33.0 platforms/rocm.py:556-571"
     no_connector = not (question.kv_connector and Range.parse(">=0.23").holds(question.vllm))
     if question.encoder_decoder:
-        return BackendChoice(None, "an encoder-decoder model needs one layout for both parts", source)
+        return BackendChoice(
+            None, "an encoder-decoder model needs one layout for encoder and decoder", source
+        )
     if question.kv_cache_dtype.endswith("_per_token_head"):
         return BackendChoice(
-            "TRITON_ATTN", f"the only backend with a {question.kv_cache_dtype} cache", source
+            "TRITON_ATTN", f"the only backend that supports a {question.kv_cache_dtype} KV cache", source
         )
     if question.kv_cache_dtype not in PLAIN_KV:
-        return BackendChoice(None, f"a {question.kv_cache_dtype} cache has its own backend, or none", source)
+        return BackendChoice(
+            None,
+            f"a {question.kv_cache_dtype} KV cache has its own backend, or no backend supports it",
+            source,
+        )
     if no_connector and not question.sinks and question.head_dim in ROCM_ATTN_HEADS:
         return BackendChoice("ROCM_ATTN", "first in the priority order since 0.19", source)
     why = (
         "ROCM_ATTN does not support a KV connector"
         if not no_connector
-        else "ROCM_ATTN does not fit this model"
+        else "ROCM_ATTN does not support this model"
     )
     if question.part("mha") and _fa_fits(question):
         return BackendChoice("ROCM_AITER_FA", f"{why}; AITER and its MHA part are on", source)
     return BackendChoice(
-        "ROCM_AITER_UNIFIED_ATTN", f"{why}; next in the priority order if aiter is installed", source
+        "ROCM_AITER_UNIFIED_ATTN",
+        f"{why}; this backend is next in the priority order if aiter is installed",
+        source,
     )
 
 

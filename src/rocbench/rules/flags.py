@@ -92,7 +92,7 @@ def missing(name: str, vllm: str | None, names: Names) -> str | None:
         return nearest(root, known)
     if entry.since is not None and entry.until is not None:
         return f" (only vLLM {entry.since} to {entry.until} have it)"
-    return f" (vLLM has it from {entry.since} on)" if entry.since else f" (vLLM had it until {entry.until})"
+    return f" (vLLM has it since {entry.since})" if entry.since else f" (vLLM had it until {entry.until})"
 
 
 def takes(flag: str, value: str, vllm: str | None, names: Names) -> bool | None:

@@ -43,7 +43,7 @@ def judge(state: State) -> Judgement:
         unmet = [fill for fill in rule.offers if state.find(fill.name) is None]
         if unmet:
             settings = ", ".join(_spelt(fill) for fill in unmet)
-            judgement.offers.append(_finding(state, rule, f"{settings} could be set"))
+            judgement.offers.append(_finding(state, rule, f"you could set {settings}"))
     return judgement
 
 
@@ -56,7 +56,7 @@ def _why_undecided(state: State, rule: Rule) -> str:
     """The reason why a rule is undecided."""
     unknown = [key for key in rule.when.unknown(state) if key not in {"any", "not"}]
     if rule.covers(state.facts.platform, state.facts.vllm) is None and rule.span is not None:
-        return f"applies to vLLM {rule.span.text}, and the version is unknown"
+        return f"applies to vLLM {rule.span.text}, but the vLLM version is unknown"
     return f"depends on {', '.join(unknown) or 'facts'}, which is unknown"
 
 
@@ -79,7 +79,7 @@ def _against(state: State, rule: Rule) -> Iterator[str]:
             yield f"{_dashed(name)} is not set"
     for move in rule.moves:
         if (text := state.variable(move.variable)) is not None:
-            yield f"{move.variable}={text} is no longer read; --{move.flag} replaces it"
+            yield f"{move.variable}={text} has no effect: vLLM no longer reads it; use --{move.flag}"
 
 
 def _same(name: str, held: Any, value: Any) -> bool:

@@ -51,7 +51,7 @@ def host_commands(
     if resolution.facts.gpus_needed % nodes:
         raise ConfigError(
             f"{resolution.facts.gpus_needed} ranks cannot be spread evenly over {nodes} nodes",
-            fix="choose tensor, pipeline and data parallel sizes whose product is a multiple of the nodes",
+            fix="choose tensor, pipeline and data parallel sizes whose product is a multiple of the number of nodes",
         )
     if by_ray(resolution):
         start = ("ray", "start")

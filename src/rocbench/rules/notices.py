@@ -17,8 +17,8 @@ def version(vllm: str | None, names: Names) -> list[Finding]:
     """Findings on a version that is unknown, unchecked, in development, too old or too new."""
     first, last = names.releases[0], names.releases[-1]
     if vllm is None:
-        what = "the vLLM version is unknown: rules and defaults that depend on it stay undecided"
-        return [_finding("version", what, "", "give it with --vllm, or let bench ask the server")]
+        what = "the vLLM version is unknown, so rules and defaults that depend on the version are not applied"
+        return [_finding("version", what, "", "give the version with --vllm, or let bench ask the server")]
     findings: list[Finding] = []
     check = "check with bench explain --check"
     if is_development(vllm):
@@ -29,8 +29,8 @@ def version(vllm: str | None, names: Names) -> list[Finding]:
         findings.append(_finding("version", what, fix=check))
     if release(first) < release(vllm) < release(last) and not _read(vllm, names):
         what = (
-            f"the source of vLLM {vllm} was not read: it may already have flags that are listed from a later "
-            "release on, and may lack flags that are listed until an earlier one"
+            f"the source of vLLM {vllm} was not read: its flags may differ from those of the nearest releases that "
+            "were read"
         )
         findings.append(_finding("version", what, fix=check))
     if release(vllm) < release(first):
@@ -57,7 +57,7 @@ def unknown_names(flags: Iterable[str], env: Iterable[str], vllm: str | None, na
         if (hint := missing(root, vllm, names)) is not None:
             what = f"--{root} is not a known flag of {version_text}"
             if (variable := root.replace("-", "_").upper()) in names.env:
-                what += f"; the variable {variable} is set as env.{variable}"
+                what += f"; to set the variable {variable}, write env.{variable}"
             findings.append(_finding("unknown-flag", what + hint, ARG_UTILS))
     for name in env:
         if not name.isupper() and name.upper() in names.env:
@@ -73,7 +73,9 @@ def missing_part(part: str, table: RuleTable, vllm: str | None) -> Finding:
     """An AITER part that this version does not have."""
     variable = table.parts[part].env
     hint = missing(variable, vllm, table.names) or ""
-    return _finding("aiter-part", f"aiter: {part}: {variable} is not in vLLM {vllm}{hint}: not set", ENVS)
+    return _finding(
+        "aiter-part", f"aiter: {part}: vLLM {vllm} does not have {variable}{hint}, so it is not set", ENVS
+    )
 
 
 def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
@@ -82,7 +84,7 @@ def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
     return [
         _finding(
             "aiter-part",
-            f"{part.env} is on but has no effect: a part of AITER acts only while VLLM_ROCM_USE_AITER is on",
+            f"{part.env} is on but has no effect: a part of AITER has an effect only while VLLM_ROCM_USE_AITER is on",
             ENVS,
             "set VLLM_ROCM_USE_AITER=1, or leave the part unset",
         )
@@ -94,10 +96,10 @@ def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
 def idle_off_rocm(env: Iterable[str], platform: str) -> list[Finding]:
     """ROCm variables given on a platform without ROCm."""
     idle = [name for name in env if name.startswith(ROCM_ONLY)]
-    what = f"only ROCm reads {', '.join(idle)}: no effect on platform {platform}"
+    what = f"{', '.join(idle)}: no effect on platform {platform}, because only ROCm reads this"
     return [_finding("unknown-env", what, ENVS)] if idle and platform != "rocm" else []
 
 
 def aiter_off_rocm(platform: str) -> Finding:
     """AITER requested on a platform without it."""
-    return _finding("aiter-part", f"aiter has no effect on platform {platform}: not set")
+    return _finding("aiter-part", f"aiter has no effect on platform {platform}, so it is not set")

@@ -64,7 +64,8 @@ class _Reader:
         self.span = self.read_span()
         if self.flag("historical") and (self.span is None or self.span.holds(self.names.releases[-1])):
             raise self.fail(
-                "historical", f"the rule still applies to vLLM {self.names.releases[-1]}: end its range"
+                "historical",
+                f"a historical rule must not apply to the newest release, vLLM {self.names.releases[-1]}: end the version range before it",
             )
         for key in ("message", "fix", "label"):
             self.check_template(key, str(raw.get(key, "")))
@@ -192,7 +193,9 @@ class _Reader:
             if self.span is not None and not self.span.holds(version):
                 continue
             if not lives(leaf, version, self.names):
-                raise self.fail(f"{key}.{leaf}", f"is not in vLLM {version}, which is in the rule's range")
+                raise self.fail(
+                    f"{key}.{leaf}", f"does not exist in vLLM {version}, which is in the rule's version range"
+                )
 
     def bars(self) -> tuple[Bar, ...]:
         bars = [

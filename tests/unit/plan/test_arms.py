@@ -63,7 +63,7 @@ def test_what_is_accepted_by_name_is_told():
     )
 
     assert made.faults == ()
-    assert any("TRITON_MLA" in note and "accepted" in note for note in made.notes)
+    assert any("TRITON_MLA" in note and "accepts this" in note for note in made.notes)
 
 
 def test_pinned_for_all_arms_there_is_no_fault():

@@ -66,8 +66,8 @@ def test_users_of_all_data_parallel_engines_count() -> None:
     [
         ({"max-model-len": 262_144, "kv-cache-memory-bytes": 48_128 * 200_000},
          "holds 200,000 tokens, fewer than --max-model-len 262,144: vLLM refuses to start"),
-        ({"tensor-parallel-size": 1}, "the weights take 439.0 GiB, more than the"),
-        ({"tensor-parallel-size": 2, "gpu-memory-utilization": 0.86}, "no KV cache fits"),
+        ({"tensor-parallel-size": 1}, "the weights take 439.0 GiB per GPU, more than the"),
+        ({"tensor-parallel-size": 2, "gpu-memory-utilization": 0.86}, "no room for a KV cache"),
     ],
 )  # fmt: skip
 def test_what_vllm_would_not_start_with_is_left_out_and_told(args: dict[str, int], said: str) -> None:

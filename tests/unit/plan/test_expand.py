@@ -35,10 +35,10 @@ def expand(overrides: Overrides | None = None, **changes: Any) -> Plan:
 @pytest.mark.parametrize(
     ("gpus", "told"),
     [
-        ([0, 1], "names 2 GPUs, and this server needs 4"),
-        ([0, 0, 0, 0], "names a GPU twice"),
-        ([-1, 0, 1, 2], "names GPU -1, and the node has GPUs 0 to 7"),
-        ([96, 97, 98, 99], "names GPU 96, and the node has GPUs 0 to 7"),
+        ([0, 1], "lists 2 GPUs, but this server needs 4"),
+        ([0, 0, 0, 0], "lists a GPU twice"),
+        ([-1, 0, 1, 2], "lists GPU -1, but the node has GPUs 0 to 7"),
+        ([96, 97, 98, 99], "lists GPU 96, but the node has GPUs 0 to 7"),
         ([4, 5, 6, 7], ""),
         ([0, 1, 2, 3, 4], ""),
     ],
@@ -372,7 +372,7 @@ def test_an_axis_that_is_never_shown(axis: str, where: str) -> None:
     plan = expand(
         **({"matrix": {"product": {axis: values}}} if where == "matrix" else {"factors": {axis: values}})
     )
-    with pytest.raises(ConfigError, match="never shown") as caught:
+    with pytest.raises(ConfigError, match="bench never shows") as caught:
         raise_faults(plan)
     assert "s3cret" not in caught.value.text()
     assert "planned twice" not in caught.value.text()

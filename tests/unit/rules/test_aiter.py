@@ -41,7 +41,7 @@ def test_a_part_that_the_version_lacks_is_not_set_but_named():
     assert resolution.environment()[f"{MASTER}_MOE"] == "0"
     (said,) = [finding for finding in resolution.warnings if finding.rule == "aiter-part"]
     assert said.message == (
-        f"aiter: paged_attn: {MASTER}_PAGED_ATTN is not in vLLM 0.33.0 (vLLM had it until 0.25.1): not set"
+        f"aiter: paged_attn: vLLM 0.33.0 does not have {MASTER}_PAGED_ATTN (vLLM had it until 0.25.1), so it is not set"
     )
 
 
@@ -49,10 +49,10 @@ def test_a_part_that_the_version_lacks_is_not_set_but_named():
     ("setting", "what"),
     [
         ({"moee": "on"}, "'moee' is not a part of AITER; did you mean moe?"),
-        ({"mla": "perhaps"}, "is not a setting"),
-        ({}, "is not a setting"),
-        ("sometimes", "is not a setting"),
-        (3, "is not a setting"),
+        ({"mla": "perhaps"}, "is not a valid value"),
+        ({}, "is not a valid value"),
+        ("sometimes", "is not a valid value"),
+        (3, "is not a valid value"),
     ],
 )
 def test_what_is_no_setting_is_refused(setting, what):

@@ -123,5 +123,5 @@ def test_a_reason_speaks_of_the_value_and_the_facts():
     )
     table = shipped()
     assert table.reason("VLLM_ROCM_USE_AITER", "1") != table.reason("VLLM_ROCM_USE_AITER", "0")
-    assert table.reason("enable-prefix-caching", True).startswith("blocks that prompts share")
+    assert table.reason("enable-prefix-caching", True).startswith("the beginning that several prompts share")
     assert table.reason("quantization", "awq") == ""

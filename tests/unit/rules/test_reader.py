@@ -64,7 +64,7 @@ def test_a_good_rule_is_read():
         (
             {"set": {"VLLM_ROCM_USE_AITER_CUSTOM_AR": "1"}},
             "set.VLLM_ROCM_USE_AITER_CUSTOM_AR",
-            "is not in vLLM 0.14.1",
+            "does not exist in vLLM 0.14.1",
         ),
         ({"set": {"attention-backend": "{no_fact}"}}, "set.attention-backend", "{no_fact} is not a fact"),
         ({"accept": {"max-model-len": 1}}, "accept.max-model-len", "is not set by this rule"),
@@ -84,7 +84,11 @@ def test_a_good_rule_is_read():
         ({"when": {"flags": {"kv-cache-dtype": "fp16*"}}}, "when.flags.kv-cache-dtype", "cannot be 'fp16*'"),
         ({"forbid": {"kv-cache-dtype": "fp9*"}}, "forbid.kv-cache-dtype", "cannot be 'fp9*'"),
         ({"set": {"attention-backend": "ROCM"}}, "set.attention-backend", "cannot be 'ROCM'"),
-        ({"historical": True, "vllm": ">=0.14"}, "historical", "still applies to vLLM 0.33.0: end its range"),
+        (
+            {"historical": True, "vllm": ">=0.14"},
+            "historical",
+            "must not apply to the newest release, vLLM 0.33.0: end the version range before it",
+        ),
         ({"when": {"heads": {"ge": 9, "le": 3}}}, "when.heads", "is empty"),
         ({"message": "at {head} heads"}, "message", "{head} is not a fact"),
     ],

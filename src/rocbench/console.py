@@ -79,7 +79,9 @@ def _assumptions(plan: Plan) -> list[str]:
     known = [g for g in plan.groups if g.hardware is not None and g.hardware.gpu is not None]
     if not known:
         return []
-    lines = [f"assumes steps at {assume.efficiency:.0%} of the speed that physics allows (assume.efficiency)"]
+    lines = [
+        f"assumes that steps reach {assume.efficiency:.0%} of the hardware's maximum speed (assume.efficiency)"
+    ]
     load_s = {g.model: g.cells[0].estimate.server_load_s for g in known if g.cells}
     if plan.sweep.server.kind not in ("simulated", "attached") and load_s:
         listing = ", ".join(f"{model} {duration(seconds)}" for model, seconds in load_s.items())
@@ -131,7 +133,7 @@ def _search_line(sweep: Sweep) -> str:
     unit = "requests/s" if sweep.load.shape.kind == "open" else "users"
     limits = ", ".join(str(limit) for limit in search.limits_of(bounds))
     return (
-        f"the most {unit} from {bounds.low:g} to {bounds.high:g} with {limits}; "
+        f"search for the maximum {unit} between {bounds.low:g} and {bounds.high:g} that meets {limits}; "
         f"at most {bounds.max_measurements} measurements"
     )
 
@@ -238,7 +240,9 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
         return
     keys = [str(name) for name in curves.columns[: list(curves.columns).index("levels")]]
     shown = ["model", *render.varying(curves, [name for name in keys if name != "model"])]
-    say(f"saturation: where doubling the load brings less than {gain:.0%} output throughput")
+    say(
+        f"saturation: smallest load above which doubling the load raises output throughput by less than {gain:.0%}"
+    )
     _show_text(
         [*map(_heading, shown), "levels", "peak tok/s", "saturation", "95 % interval", "note"],
         [
@@ -258,9 +262,9 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
 def _search_result(result: Mapping[str, Any]) -> str:
     """One search in one line."""
     limits = ", ".join(result["limits"])
-    best = "no level was shown to meet it"
+    best = "no level was shown to meet the limits"
     if result["best"] is not None:
-        best = f"met up to {result['best']:g} {result['unit']}"
+        best = f"limits met up to {result['best']:g} {result['unit']}"
     axes = ",".join(f"{axis}={render.plain(value)}" for axis, value in result["axes"].items())
     name = f"{result['model']}{'@' if axes else ''}{axes}/{result['workload']}"
     return f"search {name}: {limits}: {best} ({result['why']}; {result['measurements']} measurements)"
@@ -274,7 +278,7 @@ def _between(low: float | None, high: float | None, level: float | None) -> str:
     """An interval of levels; its upper end is open if some resamples never saturate."""
     if low is None and high is None:
         return ABSENT
-    return f"[{number(low, 0)}, {'beyond' if high is None and level is not None else number(high, 0)}]"
+    return f"[{number(low, 0)}, {'not reached' if high is None and level is not None else number(high, 0)}]"
 
 
 def show_rows(

@@ -116,7 +116,7 @@ def checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     values = _present(row)
     if not any(name in values for name in _RESULTS):
         raise InputError(
-            "the row has no result",
+            "the row has neither a throughput nor a latency",
             where=where,
             fix=f"add one of {', '.join(_RESULTS[:3])}, or a latency (docs/results.md)",
         )

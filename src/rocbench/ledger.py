@@ -53,7 +53,7 @@ def history(folders: Sequence[RunFolder], metric: str, filters: Mapping[str, str
     frame = cells(folders)
     for name in (metric, *filters):
         if name not in frame.columns:
-            raise InputError(f"no column {name!r} in cells", fix="docs/results.md lists all")
+            raise InputError(f"no column {name!r} in cells", fix="docs/results.md lists all columns")
     if not pd.api.types.is_numeric_dtype(frame[metric]) or pd.api.types.is_bool_dtype(frame[metric]):
         raise InputError(
             f"{metric!r} is not a numeric column", where="--metric", fix="docs/results.md lists all columns"
@@ -121,7 +121,9 @@ def query(folders: Sequence[RunFolder], sql: str, *, files: bool = False) -> pd.
         try:
             result: duckdb.DuckDBPyConnection | None = connection.execute(sql)
             if result is None:
-                raise InputError("this is not a query", where="SQL", fix="for example: SELECT * FROM cells")
+                raise InputError(
+                    "the SQL is not a query", where="SQL", fix="for example: SELECT * FROM cells"
+                )
             return result.df()
         except duckdb.Error as error:
             raise _refused(error) from None
@@ -131,7 +133,7 @@ def _refused(error: duckdb.Error) -> InputError:
     """Return DuckDB's error about a query, with a fix if `_WALLED` caused it."""
     what = str(error).splitlines()[0]
     walled = isinstance(error, duckdb.PermissionException) or "configuration has been locked" in what
-    fix = "a query can use only the runs' tables; --allow-files permits files, extensions and settings"
+    fix = "a query can use only the tables of the runs; add --allow-files to allow files, extensions and settings"
     return InputError(what, where="SQL", fix=fix if walled else "")
 
 
@@ -154,7 +156,10 @@ def merge(paths: Sequence[Path], out: Path) -> RunFolder:
                 ", ".join(sorted(unplanned)[:3]),
                 f"merge with rocbench {shard.manifest['rocbench']}",
             )
-            raise InputError(f"this version plans other cells than {shard.path} has: {reason}", fix=fix)
+            raise InputError(
+                f"this version of rocbench plans different cells from those in {shard.path}: {reason}",
+                fix=fix,
+            )
     merged = RunFolder.create(out)
     with merged.locked():
         for shard in shards:
@@ -183,9 +188,9 @@ def _one_plan(shards: Sequence[RunFolder]) -> Plan:
         different = [name for name in first if first[name] != other[name]]
         if different:
             raise InputError(
-                f"these are not shards of one plan: {', '.join(different)} differ",
+                f"these runs are not shards of the same plan: they differ in {', '.join(different)}",
                 where=f"{shards[0].path}, {shard.path}",
-                fix="merge runs of the same sweep with --shard 1/N to N/N",
+                fix="give all N runs that one sweep made with --shard 1/N, 2/N, ..., N/N",
             )
     return rows.stored(shards[0].whole_plan() | {"shard": None}, shards[0].manifest)
 
@@ -206,7 +211,7 @@ def _refuse_twice(shards: Sequence[RunFolder]) -> None:
                 raise InputError(
                     f"{row.get('key')} repeat {row.get('repeat')} is also in {seen[row.key]}",
                     where=str(shard.path),
-                    fix="omit one of the two",
+                    fix="give only one of the two folders",
                 )
             seen[row.key] = shard.path
 

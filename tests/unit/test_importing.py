@@ -200,8 +200,8 @@ def test_speculation_is_counted_by_steps() -> None:
     ("name", "text", "message"),
     [
         ("x.csv", "model,output_throughput\n", "holds no row"),
-        ("x.csv", "foo,bar\n1,2\n", "the row has no result"),
-        ("x.csv", "model,concurrency\nllama-3.1-405b,8\n", "the row has no result"),
+        ("x.csv", "foo,bar\n1,2\n", "the row has neither a throughput nor a latency"),
+        ("x.csv", "model,concurrency\nllama-3.1-405b,8\n", "the row has neither a throughput nor a latency"),
         ("x.csv", "model,output_throughput\na,1\nb,fast\n", "row 2: `output_throughput` is 'fast'"),
         ("x.csv", "model,output_throughput\na,-5\n", "at least 0"),
         ("x.csv", "model,output_throughput\na,inf\n", "must be a number"),

@@ -51,7 +51,7 @@ def test_the_tables_are_there(run: RunFolder) -> None:
 @pytest.mark.parametrize("sql", ["", " ;", "-- nothing"])
 def test_no_query_is_told(run: RunFolder, sql: str) -> None:
     """Blanks and comments are not a query."""
-    with pytest.raises(InputError, match="this is not a query"):
+    with pytest.raises(InputError, match="the SQL is not a query"):
         ledger.query([run], sql)
 
 

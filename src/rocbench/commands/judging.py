@@ -311,7 +311,7 @@ def _sides(a: str, b: str) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]
             "both sides are the same run", where=b, fix="name another run, or compare its arms: --arms NAME"
         )
     inner, outer = (b, a) if only_a else (a, b)
-    notes = (f"{inner} is inside the folder {outer}, and was left out of it",)
+    notes = (f"{outer} also contains {inner}; the rows of {inner} count only for {inner}",)
     overlap = len(only_a) < len(paths_a)
     return _cells(*(only_a or paths_a)), _cells(*(only_b or paths_b)), notes if overlap else ()
 
@@ -336,7 +336,7 @@ def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str
     others = [folder for folder in folders if folder.path.resolve() != run.path.resolve()]
     if not others:
         raise InputError("the baseline is the run itself", where=name, fix="name an earlier run, or latest")
-    notes = ("the run itself is inside the baseline's folder, and was left out of it",)
+    notes = ("the baseline's folder also contains this run; the run was excluded from the baseline",)
     return _cells(*(str(folder.path) for folder in others)), notes if len(others) < len(folders) else ()
 
 

@@ -74,7 +74,7 @@ FIELDS: tuple[Field, ...] = (
     same("goodput", "requests/sec"),
     single("good_request_count", "requests", "`goodput_share` x (`completed` + `failed`)", _good),
     same("request_count", "requests", "completed"),
-    single("error_request_count", "requests", "`failed`, left out when 0", lambda s: s.get("failed") or None),
+    single("error_request_count", "requests", "`failed`; absent when 0", lambda s: s.get("failed") or None),
     same("benchmark_duration", "sec", "duration_s"),
     same("amd_total_gpu_power", "W", "mean_power_w"),
     same("amd_total_gpu_energy", "J", "energy_j"),

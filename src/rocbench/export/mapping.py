@@ -8,7 +8,7 @@ _HEAD = """# Exports
 
     bench export RUN --format FORMATS [--out DIR]
 
-Each format has the names and units of its tool. Keys without an equivalent in rocbench are left out, not invented. A key
+Each format has the names and units of its tool. Keys without an equivalent in rocbench are omitted. A key
 is absent if the row has no value for it. Rows of discarded repeats are never written. Invalid rows are written only in
 formats that can mark them (`csv-long`, `jsonl`), or with `--include-invalid`. Every format marks simulated and predicted
 rows.
@@ -20,17 +20,17 @@ The other tools also count ramp-up and tail.
 _VLLM = """## vllm-bench
 
 The JSON of `vllm bench serve --save-result` (vllm/benchmarks/serve.py, v0.32.0), in the folders of `vllm bench sweep
-serve`: `SERVE--<configuration>-BENCH--<workload>-<level>/run=N.json` and `summary.json`. To plot:
+serve`: `SERVE--<configuration>-BENCH--<workload>-<level>/run=N.json` and `summary.json`. To plot these files:
 
     vllm bench sweep plot DIR --var-x max_concurrency --var-y p99_ttft_ms --curve-by model_id
     vllm bench sweep plot_pareto DIR --label-by max_concurrency,tensor_parallel_size
 """
 
-_VLLM_METADATA = """There are also the keys that `--metadata KEY=VALUE` would add, and one key for each axis of the matrix:
+_VLLM_METADATA = """The files also have the keys that `--metadata KEY=VALUE` would add, and one key for each axis of the matrix:
 """
 
 _VLLM_OUT = """Left out: `tokenizer_id` (prompts are sent as token ids), `burstiness` (not stored in a row),
-`max_concurrent_requests` (vLLM counts it per second; `peak_concurrency` is exact and differs), `max_output_tokens_per_s`
+`max_concurrent_requests` (vLLM counts requests in flight per second; `peak_concurrency` is exact, so the two differ), `max_output_tokens_per_s`
 (vLLM counts chunks), `rtfx`, `client_queue_time`, the speculative-decoding keys, and the arrays of `--save-detailed`.
 """
 
@@ -60,12 +60,12 @@ identifies the row and has its verdict.
 """
 
 _AIPERF_OUT = """Left out: `aiperf_version` and `input_config` (AIPerf did not run), `telemetry_data` (per GPU; see `gpu.parquet`),
-and energy metrics that AIPerf derives from those above.
+and the metrics that AIPerf computes from the energy metrics above.
 """
 
 _TIDY = """## csv-long
 
-`cells-long.csv`: one line per figure. Columns that identify the row, then `metric`, `unit`, `better` (`higher`, `lower` or
+`cells-long.csv`: one line per figure. The line begins with the columns that identify the row, followed by `metric`, `unit`, `better` (`higher`, `lower` or
 empty) and `value`. Metrics and units are those of [results.md](results.md).
 
 ## jsonl

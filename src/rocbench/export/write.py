@@ -59,17 +59,17 @@ def export(folder: RunFolder, name: str, out: Path, *, invalid: bool = False) ->
         EnvironmentFault: the files cannot be written.
     """
     if name not in FORMATS:
-        raise InputError(f"unknown format {name!r}", where="--format", fix=f"one of {', '.join(FORMATS)}")
+        raise InputError(f"unknown format {name!r}", where="--format", fix=f"use one of {', '.join(FORMATS)}")
     rows = sources(folder, distinct_keys=name in JSON_FORMATS)
     reasons = [_left_out(row, name, invalid=invalid or name in TEXT_FORMATS) for row in rows]
     exported = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
     left_out = dict(Counter(filter(None, reasons)))
     if not exported:
-        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the run has none"
+        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the run has no rows"
         raise InputError(
             f"no row to export: {counts}",
             where=str(folder.path),
-            fix="--include-invalid writes invalid rows too; csv-long and jsonl write rows of every load",
+            fix="add --include-invalid to write invalid rows too, or choose csv-long or jsonl, which take rows of every load shape",
         )
     if name in TEXT_FORMATS:
         file, text = TEXT_FORMATS[name]
@@ -88,7 +88,7 @@ def _left_out(source: Source, name: str, *, invalid: bool) -> str:
     if not invalid and not source.get("completed"):
         return "rows without a completed request"
     if name == "inferencex" and not inferencex.takes(source):
-        return "rows without users (open loop or trace), which the format does not have"
+        return "rows without users (open loop or trace), which the format cannot express"
     return ""
 
 

@@ -59,7 +59,7 @@ PROVEN = ("attention_backend", "block_size", "kv_cache_dtype")
 """Facts reported by the started server that only their own factor may change."""
 SAME_SPREAD = 2.0
 """Ratio of standard deviations below which (with the whole interval) variability counts as the same."""
-FEW = "fewer than 2 repeats in which every arm was measured"
+FEW = "at least 2 repeats with all arms are needed"
 
 
 # --- designs
@@ -78,7 +78,9 @@ def arms(factors: Levels, design: Design) -> list[Arm]:
     for name, levels in factors.items():
         if len(levels) < 2:
             raise InputError(
-                f"factor {name!r} has one level only", where="factors", fix="give at least two, base first"
+                f"factor {name!r} has only one level",
+                where="factors",
+                fix="give at least two levels, base first",
             )
     base = {name: levels[0] for name, levels in factors.items()}
     singles = [{name: level} for name, levels in factors.items() for level in levels[1:]]
@@ -178,7 +180,9 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
     settings.directions()  # refuses a metric without a direction before the rows are read
     rows = [row | flags_of(row) for row in records(frame) if _at_factors(row, factors)]
     if not rows:
-        raise InputError(f"no row states its level of {', '.join(factors)}", fix="name factors of this run")
+        raise InputError(
+            f"no row has a level of the factor {', '.join(factors)}", fix="give factors of this run"
+        )
     levels = _level_columns(rows, factors)
     table: list[Line] = []
     for level, cells in grouped(rows, levels).items():
@@ -191,7 +195,10 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
             for metric in settings.metrics
         ]
     if not table:
-        raise InputError("no two arms differ in only one factor", fix="see the designs in docs/statistics.md")
+        raise InputError(
+            "no two arms differ in only one factor",
+            fix="docs/statistics.md describes the designs that an ablation needs",
+        )
     settle(table, settings, _spread_of)
     _settle_spread(table, settings.alpha)
     return Ablation(
@@ -252,7 +259,7 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
         if key in seen:
             raise InputError(
                 f"{row.get('key')}: repeat {row.get('repeat')} of {label(list(factors), key[0])} occurs twice",
-                fix="name each run once, and every factor in which its cells differ",
+                fix="give each run once, and give --factor for every factor that differs between its cells",
             )
         seen.add(key)
 
@@ -388,7 +395,7 @@ def _unnamed_axes(rows: list[Row], levels: Sequence[str], factors: Levels) -> li
     mixed = [
         name for name in others if any(distinguishes(name, cells) for cells in grouped(rows, levels).values())
     ]
-    return [f"{name} changes with the arms too: its effect is mixed with theirs" for name in mixed]
+    return [f"{name} also differs between the arms: its effect is mixed with the factor's" for name in mixed]
 
 
 def _as_served(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:
@@ -404,7 +411,7 @@ def _as_served(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[
                 arms.append((arm, facts))
         arms.sort(key=lambda known: [_place(order[name], level) for name, level in known[0].items()])
         model = cells[0].get("model")
-        notes |= {f"{model}: {sentence}, as its server reported": None for sentence in confounded(arms)}
+        notes |= {f"{model}, from the server's own report: {sentence}": None for sentence in confounded(arms)}
     return list(notes)
 
 
@@ -419,5 +426,5 @@ def _order_notes(rows: list[Row], levels: Sequence[str]) -> tuple[str, ...]:
     for cells in grouped(rows, (*levels, "run_id")).values():  # each run counts its repeats from 1
         ordered = [row["repeat"] for row in sorted(cells, key=lambda row: str(row["started_at"]))]
         if ordered != sorted(ordered):
-            return ("the arms did not run interleaved: a drift of the node can look like an effect",)
+            return ("the arms were not interleaved: a change of the node over time can look like an effect",)
     return ()

@@ -40,21 +40,21 @@ REQUEST = ("isl", "osl", "images", "workload_spec")
 GUARDS = (*MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport", "node", "slo")
 """Columns whose difference makes figures incomparable, unless allowed by name; `slo` only affects goodput."""
 WHY = {
-    "simulated": "a simulated server measures no GPU",
-    "predicted": "a prediction measures nothing",
-    "imported": "another tool has its own clock and definitions",
+    "simulated": "simulated rows do not measure a GPU",
+    "predicted": "predicted rows are not measurements",
+    "imported": "another tool measures with its own clock and definitions",
     "hardware": "a different machine is a different experiment",
     "node": "a different machine is a different experiment",
     "model_revision": "a different checkpoint",
     "transport": "user-space timestamps are later than kernel timestamps",
-    "load_spec": "requests were sent or ended differently",
-    "slo": "a different limit gives a different goodput",
+    "load_spec": "the load sent or ended its requests differently",
+    "slo": "different limits give different goodput",
 } | dict.fromkeys(REQUEST, "a different request")
 """Meaning of a difference in a guard."""
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
 """Columns of flags and variables. Differing settings, axes and flags are reported, never refused."""
-NO_BASE = "the base is 0: no relative change"
+NO_BASE = "no relative change, because the base is 0"
 DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
 
 MIN_EFFECT = 0.02
@@ -86,9 +86,9 @@ class Settings:
         unknown = [name for name, way in known.items() if way is None]
         if unknown:
             raise InputError(
-                f"{', '.join(unknown)}: not a result that can be better or worse",
+                f"{', '.join(unknown)} cannot be compared: neither higher nor lower values are better",
                 where="--metric",
-                fix="docs/results.md lists the columns with a direction",
+                fix="choose a column with an entry under Better in docs/results.md",
             )
         return {name: way for name, way in known.items() if way is not None}
 
@@ -136,7 +136,7 @@ def compare(
     cells_a, cells_b = (grouped(side, keys) for side in sides)
     shared = [key for key in cells_a if key in cells_b]
     if not shared:
-        raise InputError(_nothing_shared(*sides), fix="name runs of the same models, workloads and levels")
+        raise InputError(_nothing_shared(*sides), fix="give runs of the same models, workloads and levels")
     differences = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
     rows = [
         _judge_cell(dict(zip(keys, key, strict=True)), metric, cells_a[key], cells_b[key], settings)
@@ -229,7 +229,7 @@ def _nothing_shared(a: list[Row], b: list[Row]) -> str:
         for name in MATCH
         if (x := _values_of(a, name)) != (y := _values_of(b, name))
     ]
-    return "the two sides share no cell" + (f" ({'; '.join(differences)})" if differences else "")
+    return "the two sides have no cell in common" + (f" ({'; '.join(differences)})" if differences else "")
 
 
 # --- comparability
@@ -344,8 +344,8 @@ def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str
         counts = [n for side in sides if (n := samples(usable(side, settings), metric)) is not None]
         if counts and too_few(metric, min(counts)):
             notes.append(
-                f"{metric} comes from too few requests: {min(counts)} of {needed_samples(metric)} needed;"
-                " it is little more than the slowest of them"
+                f"{metric} comes from {min(counts)} requests, but needs {needed_samples(metric)}:"
+                " with so few, it mostly shows the slowest request"
             )
     return notes
 
@@ -359,7 +359,7 @@ def _note(x: list[float], y: list[float], dropped: int) -> str:
     if not x or not y:
         return "no valid rows" if dropped else "not measured"
     if min(len(x), len(y)) < 2:
-        return f"one repeat has no spread; {ADVISED_REPEATS} repeats per side are advised"
+        return f"one repeat shows no variation; use {ADVISED_REPEATS} repeats per side"
     if not all(map(math.isfinite, (*x, *y))):
         return "a figure is infinite"
     if not any(x):

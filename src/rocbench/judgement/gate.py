@@ -117,7 +117,9 @@ def gate(
     """
     rules = rules or GateRules()
     if rules.relative and baseline is None:
-        raise InputError("relative rules need a baseline", fix="--baseline RUN, or rules with `relative: []`")
+        raise InputError(
+            "relative rules need a baseline", fix="give --baseline RUN, or set `relative: []` in the rules"
+        )
     all_notes = dict.fromkeys(notes)
     items = _void(run, baseline, all_notes)
     if baseline is not None and rules.relative:
@@ -148,7 +150,7 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
         base, always = bases.get(key, []), all(map(_failed, cells))
         if any(faults) and not (always and base and all(map(_failed, base))):
             detail = f"{sum(map(bool, faults))} of {n} rows: {_list(faults)}"
-            detail += f"; {sum(map(_failed, base))} of {len(base)} rows of the baseline" if base else ""
+            detail += f"; in the baseline, {sum(map(_failed, base))} of {len(base)} rows" if base else ""
             worse = always and bool(judged(base)) and not any(map(_failed, base))
             items.append(Item(cell, SERVER_RULE, "regression" if worse else "cannot tell", detail))
     return items
@@ -210,7 +212,10 @@ def _relative(
         )
         comparison = compare(a, b, settings)
         notes |= dict.fromkeys(comparison.notes)
-        notes |= {f"not in the baseline, not judged: {cell}": None for cell in comparison.only_b}
+        notes |= {
+            f"not judged, because the baseline does not have this cell: {cell}": None
+            for cell in comparison.only_b
+        }
         items += [Item(cell, _text(rule), "cannot tell", "missing in this run") for cell in comparison.only_a]
         for figures in comparison.table.to_dict("records"):
             cell = label(comparison.keys, [figures[name] for name in comparison.keys])
@@ -262,10 +267,10 @@ def _detail(row: Line, needed: int | None) -> str:
         f"{row['effect']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}], n={row['n_a']:g} and {row['n_b']:g}"
     )
     if row["dropped_a"] or row["dropped_b"]:
-        change += f" without {row['dropped_a']:g} and {row['dropped_b']:g} void"
+        change += f", void rows excluded: {row['dropped_a']:g} and {row['dropped_b']:g}"
     if needed is not None:
         change += (
-            f"; if the change stays the same, about {needed} repeats per side would decide"
+            f"; about {needed} repeats per side would decide if the change stays the same"
             if needed <= MOST_REPEATS
             else f"; {repeats_needed(needed)}"
         )
@@ -275,7 +280,7 @@ def _detail(row: Line, needed: int | None) -> str:
 def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, None]) -> list[Item]:
     limit, rows = parse_limit(rule.limit), records(_select(run, rule.where))
     if not rows:
-        raise InputError(f"the rule {rule.limit} matches no cell", where="gate rules, `where`")
+        raise InputError(f"the rule {rule.limit} matches no cell of the run", where="gate rules, `where`")
     keys = key_columns(rows, [])
     notes |= dict.fromkeys(
         sample_notes(list(grouped(rows, keys).values()), Settings(metrics=(limit.metric,)))
@@ -304,5 +309,5 @@ def _figures_text(figures: Sequence[float], dropped: int) -> str:
         return "no valid rows" if dropped else "not measured"
     interval = stats.mean_interval(figures)
     around = "" if math.isnan(interval.low) else f" [{interval.low:,.4g}, {interval.high:,.4g}]"
-    without = f" without {dropped} void" if dropped else ""
+    without = f", void rows excluded: {dropped}" if dropped else ""
     return f"{interval.estimate:,.4g}{around}, n={interval.n}{without}"

@@ -31,7 +31,7 @@ class RelativeRule(Strict):
     def _is_a_share(cls, worse_by: float) -> float:
         if worse_by >= 1:
             raise ValueError(
-                f"{worse_by:g} is {worse_by:.0%}, and a loss is less than 100%; write 5% or 0.05"
+                f"{worse_by:g} means {worse_by:.0%}, but a loss must be below 100%; write, for example, 5% or 0.05"
             )
         return worse_by
 

@@ -30,7 +30,7 @@ class ArmSpread(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> ArmSpread:
         if not 0 < self.cov[0] <= self.cov[1] < 1:
-            raise ValueError("cov is [low, high] as shares: [0.01, 0.05] for 1-5 %")
+            raise ValueError("cov must be [low, high] as shares: for example, [0.01, 0.05] for 1-5 %")
         return self
 
 
@@ -192,20 +192,18 @@ def _note(at_low: Decision, at_high: Decision, group: Sequence[PublishedLevel]) 
     one = f"one condition measured {len(group)} times; " if len(group) > 1 else ""
     if at_low != at_high:
         return f"{one}{at_low} with the smallest CoVs, {at_high} with the largest"
-    return one + (
-        "for all CoVs within their bounds" if at_low != "cannot tell" else "even with the smallest CoVs"
-    )
+    return one + ("for all possible CoVs" if at_low != "cannot tell" else "even with the smallest CoVs")
 
 
 def _notes(table: PublishedTable, capped: Sequence[PublishedLevel]) -> tuple[str, ...]:
     notes = [
-        "CoVs are bounds over all levels, not values of each level; means are rounded as published",
-        "the order of the arms and server restarts are not stated: drift and variation between server starts are not ruled out",
+        "the table states only the smallest and the largest CoV over all levels; means are rounded as published",
+        "the source does not state the order of the arms or server restarts: drift or variation between server starts may explain the effects",
     ]
     if capped:
         levels = ", ".join(str(level.concurrency) for level in capped)
         notes.append(
             f"with {table.requests} requests per level, levels {levels} had at most {table.requests} in flight:"
-            " one condition, measured again, not a trend with the load"
+            " they repeat one condition and show no trend with the load"
         )
     return tuple(notes)

@@ -56,8 +56,8 @@ def comparison(
         synthetic(result.synthetic),
     ]
     lines.append(
-        f"change of {b} against {a}; {settings.alpha:.0%} level with Holm's correction over {len(frame)} verdicts;"
-        f" a change within +-{settings.min_effect:.1%} counts as the same"
+        f"changes are those from {a} to {b}; significance level {settings.alpha:.0%}, with Holm's correction over"
+        f" {len(frame)} verdicts; a change within +-{settings.min_effect:.1%} counts as the same"
     )
     return _page(*table, lines, width, as_markdown=as_markdown)
 
@@ -84,10 +84,10 @@ def ablation(result: Ablation, *, as_markdown: bool = False, width: int | None =
     """The effects of an ablation, and verdicts on variability; text rows are folded at `width`."""
     dropped = int(result.table["dropped"].max())
     lines = [
-        f"invalid rows excluded: up to {dropped} of an effect" if dropped else "",
+        f"invalid rows excluded: up to {dropped} per effect" if dropped else "",
         *result.notes,
         synthetic(result.synthetic),
-        "effects are within repeats; Holm's correction covers all effects, and separately all ratios of spread",
+        "effects are differences within the same repeat; Holm's correction covers all effects, and separately all ratios of standard deviations (SD)",
     ]
     return _page(*effects(result), lines, width, as_markdown=as_markdown)
 
@@ -99,7 +99,7 @@ def reading(
     ratio, low, high = result.spread_ratio
     base, arm = table.base, table.arm
     variability = (
-        f"variability over all levels together: {result.spread}; ratio of standard deviations at least"
+        f"variability over all levels together: {result.spread}; minimum ratio of standard deviations"
     )
     lines = [
         f"{table.title} ({table.source})",

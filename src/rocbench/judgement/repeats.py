@@ -19,7 +19,7 @@ BCA_FROM = 10
 def repeats_needed(n: float) -> str:
     """Needed repeats as text: `needs about n=12`, or advice against so many."""
     if n > MOST_REPEATS:
-        return f"not worth measuring: more than {MOST_REPEATS} repeats per side"
+        return f"not worth measuring: needs more than {MOST_REPEATS} repeats per side"
     return f"needs about n={n:g}"
 
 
@@ -50,11 +50,11 @@ def _line(rows: list[Row], metric: str) -> Line:
     interval, kind, cov, note = stats.mean_interval(values), "t", stats.cov(values), ""
     if too_few(metric, count):
         interval, kind, cov = stats.mean_interval([]), "", stats.NAN
-        note = f"{count} requests in a repeat, {needed} are needed"
+        note = f"a repeat has {count} requests, but {needed} are needed"
     elif needed is not None and len(values) >= BCA_FROM:
         interval, kind = stats.bca_interval(values), "BCa"
     elif len(values) < 2:
-        note = "one repeat has no interval" if values else "not measured"
+        note = "no interval, because there is one repeat" if values else "not measured"
     return {
         "n": len(values),
         "mean": interval.estimate,

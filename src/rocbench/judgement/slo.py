@@ -128,17 +128,17 @@ def next_step(trials: Sequence[Trial], limits: Sequence[Limit], search: Search, 
     failed = min(above, default=None)
     unclear = [level for level, outcome in outcomes.items() if outcome == "unclear"]
     if unclear:
-        return Step(unclear[0], best, failed, "repeats straddle a limit: measure again")
+        return Step(unclear[0], best, failed, "repeats lie on both sides of a limit: measure again")
     if failed is None:
         if best is None:
             return Step(search.low, None, None, "begin at the lowest level")
         if best >= search.high:
-            return Step(None, best, None, "every level up to the highest meets the limits")
+            return Step(
+                None, best, None, "every level meets the limits, up to the highest level of the search"
+            )
         return Step(min(best * 2, search.high), best, None, "double")
     why = (
-        "the client did not deliver this load"
-        if outcomes[failed] == "not delivered"
-        else "a limit is not met"
+        "the requested load was not reached" if outcomes[failed] == "not delivered" else "a limit is not met"
     )
     if best is None:
         if failed <= search.low:
@@ -223,18 +223,20 @@ def saturation(
     """
     levels = sorted(level for level, figures in throughput.items() if figures and delivered.get(level, False))
     excluded = tuple(sorted(level for level in throughput if level not in levels))
-    notes = [f"users were not delivered at {level_list(excluded)}"] if excluded else []
+    notes = [f"the requested load was not reached at {level_list(excluded)}"] if excluded else []
     means = np.array([float(np.mean(throughput[level])) for level in levels])
     peak = float(means.max()) if levels else None
     if len(levels) < 2:
-        return Saturation(None, None, None, peak, excluded, "; ".join(notes) or "fewer than two levels")
+        return Saturation(
+            None, None, None, peak, excluded, "; ".join(notes) or "at least two levels are needed"
+        )
     knee = _knee(levels, means, gain)
     level = levels[knee] if knee is not None else None
     low = high = None
     if level is None:
-        notes.append("not reached: the last doubling still brings the required gain")
+        notes.append("no saturation point: throughput still rose by enough at the last doubling of the load")
     if min(len(throughput[level]) for level in levels) < 2:
-        notes.append("no interval: n=1")
+        notes.append("no interval, because a level has one repeat")
     else:
         low, high = _knee_interval(levels, throughput, gain, resamples, seed)
     return Saturation(level, low, high, peak, excluded, "; ".join(notes))

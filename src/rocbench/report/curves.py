@@ -221,9 +221,7 @@ def drawn(configurations: Sequence[Curve], most: int = MAX_DRAWN) -> tuple[list[
     looks = {(colour(curve.colour), symbol(curve.symbol)) for curve in kept}
     if len(kept) < count or len(looks) < len(kept):
         kept = [replace(curve, colour=index, symbol=index) for index, curve in enumerate(kept)]
-    left_out = (
-        f" The {most} of {count} configurations with the highest throughput are drawn; the tables have all."
-    )
+    left_out = f" Only the {most} configurations with the highest throughput, of {count}, are drawn; the tables have all."
     return kept, left_out if len(kept) < count else ""
 
 

@@ -55,7 +55,7 @@ def _charts(
             Chart(
                 chart_id(name, workload, shape),
                 f"{title}, {load_name(workload, shape)}",
-                f"{caption} Repeats are combined, at most the latest {ROWS}; invalid rows are left out.{left_out}",
+                f"{caption} All repeats of a cell are combined (at most the latest {ROWS}); invalid rows are excluded.{left_out}",
                 tuple(views),
                 synthetic=synthetic(curve.origin for curve in shown),
                 choose="load",

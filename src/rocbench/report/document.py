@@ -14,7 +14,7 @@ from rocbench.report.material import Readings, RunData, curves_of
 from rocbench.report.table import Table
 from rocbench.tables.row import Row
 
-SERVERS_NOTE = "Launch commands, ready to paste, with the origin of each flag."
+SERVERS_NOTE = "Launch commands to paste into a shell, with the origin of each flag."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _banner(origins: set[str]) -> tuple[str, str]:
     if origins == synthetic:
         return (
             "SIMULATED",
-            'No GPU was measured: rows "(predicted)" were computed in virtual time, the others were simulated.',
+            'No GPU was measured. Rows marked "(predicted)" were computed in virtual time; all other rows come from the simulated server.',
         )
     ends = " or ".join(f'"({name})"' for name in sorted(synthetic))
     return "SIMULATED IN PART", f"Rows whose name ends in {ends} were not measured on a GPU."

@@ -53,14 +53,14 @@ def ablation(run: RunData) -> tuple[list[Chart], list[Table]]:
     chart = _forest(
         "ablation",
         "Ablation: effect of each factor",
-        "Change of each metric when one factor leaves its base, from differences within repeats.",
+        "Change of each metric when one factor changes from its base level, from differences within the same repeat.",
         named,
         result,
     )
     header, rows = render.effects(result)
     notes = (
         *result.notes,
-        "SD ratio: standard deviation at the level over that at the base, of logarithms, with its 95 % interval",
+        "SD ratio: standard deviation at the level / standard deviation at the base, both of logarithms, with 95 % interval",
     )
     return [chart], [Table("ablation", "Ablation", tuple(header), tuple(map(tuple, rows)), notes)]
 
@@ -76,7 +76,7 @@ def comparison(a: RunData, b: RunData) -> tuple[list[Chart], list[Table]]:
         return [], [Table(ident, title, ("not compared",), ((error.what,),))]
     shown = varying(result.table, result.keys) or list(result.keys[:1])
     named = [(_place(row, shown), row) for row in result.table.to_dict("records")]
-    chart = _forest(ident, f"Comparison: {title}", f"Change of {name_b} against {name_a}.", named, result)
+    chart = _forest(ident, f"Comparison: {title}", f"Change from {name_a} to {name_b}.", named, result)
     return [chart], [_comparison_table(result, ident, title, (name_a, name_b), shown)]
 
 
@@ -121,7 +121,7 @@ def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:
             f"`{flag}`: {x.get(flag, 'unset')} in {a[0]}, {y.get(flag, 'unset')} in {b[0]}" for flag in names
         ]
     if name in compare.FLAGS:
-        return [f"`{name}` differ, server by server: see Servers"]
+        return [f"`{name}` differ; see each server under Servers"]
     return [f"`{name}`: {a[1]} in {a[0]}, {b[1]} in {b[0]}"]
 
 

@@ -141,7 +141,9 @@ def _meanings(rows: Sequence[Row], console: Console) -> None:
         cause = failures.known(code)
         console.print(Text.assemble((f"  {code}", "bold"), f": {cause.cause if cause else meaning(code)}"))
     for error in dict.fromkeys(str(row["common_error"]) for row in rows if row.get("common_error")):
-        console.print(Text.assemble(("  requests failed", "bold"), f", most often with: {one_line(error)}"))
+        console.print(
+            Text.assemble(("  requests failed", "bold"), f"; most frequent error: {one_line(error)}")
+        )
     for note, noted in load_notes(rows).items():
         count = units.count_of(len(noted), "row")
         console.print(Text.assemble(("  load", "bold"), f": {note}", (f" ({count})", "dim")))

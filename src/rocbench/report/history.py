@@ -34,16 +34,16 @@ def changes(curves: Sequence[Curve], runs: Sequence[RunInfo]) -> tuple[list[Char
         charts.append(
             Chart(
                 slug("history", workload),
-                f"Over the runs, {workload}",
-                "Each configuration at its best level over all runs: mean of a run's repeats with its 95 % interval. "
-                f"Invalid rows are left out.{left_out}",
+                f"History over the runs, {workload}",
+                "Each configuration at the load level that is best over all runs. Each mark is the mean of a run's repeats, with 95 % interval. "
+                f"Invalid rows are excluded.{left_out}",
                 tuple(views),
                 synthetic=synthetic(curve.origin for curve in shown),
                 choose="metric",
             )
         )
     none = () if rows else ("no change was found",)
-    notes = (*none, "change points by binary segmentation, with permutation tests at the 1 % level")
+    notes = (*none, "change points are found by binary segmentation, with permutation tests at the 1 % level")
     header = ("configuration", "workload", "metric", "changed at", "change", "p")
     table = Table("changes", "Changes over the runs", header, tuple(rows), notes)
     return [chart for chart in charts if not chart.empty], [table]

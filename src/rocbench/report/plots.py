@@ -13,7 +13,7 @@ from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure
 from rocbench.report.curves import Curve, Point, by_load, drawn, load_name, reasons
 from rocbench.tables.row import Row, figures, number, synthetic
 
-MARKS = "Filled marks are valid, dotted marks have unknown validity"
+MARKS = "Filled marks are valid, marks with a dot have unknown validity"
 LOAD = {"closed": "concurrency, users", "open": "request rate, requests/s", "trace": "trace"}
 INVALID: tuple[Mark, ...] = ("invalid",)
 SHORT = 1.15
@@ -47,14 +47,14 @@ def _throughput(workload: str, shape: str, curves: list[Curve]) -> Chart:
     if any(s.line == "dash" for s in series):
         series.append(Series("roofline bound", (), (), GREY, "dash"))
         roofline = (
-            " The dashed line of the same colour is the roofline bound: the most that the published peaks of the "
-            "hardware allow at that load."
+            " The dashed line of the same colour is the roofline bound: the maximum at that load according to the published "
+            "peaks of the hardware."
         )
     return Chart(
         chart_id("throughput", workload, shape),
         f"Output throughput, {load_name(workload, shape)}",
         "Output tokens per second of the measured window: mean of the repeats, with its 95 % interval if there are "
-        f"several.{roofline} {MARKS}, hollow marks are invalid: they are not connected and do not count.{left_out}",
+        f"several repeats.{roofline} {MARKS}, hollow marks are invalid: no line connects them, and no figure includes them.{left_out}",
         (
             View(
                 "",
@@ -189,9 +189,9 @@ def _pareto(workload: str, shape: str, curves: list[Curve]) -> Chart:
     return Chart(
         chart_id("pareto", workload, shape),
         f"Throughput vs interactivity, {load_name(workload, shape)}",
-        "Each mark is one load level, labelled with its number. Further right, each user gets tokens faster "
-        "(1000 / median TPOT); further up, each GPU serves more. No other configuration beats a point on the dotted "
-        f"frontier in both. {MARKS}; invalid rows are left out.{left_out}",
+        "Each mark is one load level, labelled with its number. Further right, each user gets more tokens/s "
+        "(1000 / median TPOT in ms); further up, each GPU delivers more tokens/s. No other configuration is better in both "
+        f"than a point on the dotted frontier. {MARKS}; invalid rows are excluded.{left_out}",
         (
             View(
                 "",

@@ -62,7 +62,7 @@ def _hardware(manifests: Sequence[Json]) -> Table:
         rows += [("node", str(node.get("name", units.ABSENT))), *tables.gpu_facts(manifest).items()]
         if gpu:
             rows += [
-                ("link to each other GPU", f"{gpu['link_bytes_per_s'] / 1e9:.0f} GB/s"),
+                ("bandwidth between two GPUs", f"{gpu['link_bytes_per_s'] / 1e9:.0f} GB/s"),
                 ("power limit per GPU", f"{gpu.get('power_w'):g} W"),
             ]
             rows += [
@@ -156,7 +156,7 @@ def _architectures(profiles: Sequence[tuple[str, Json, Architecture]]) -> Table:
         "context",
         "precision",
     )
-    notes = ("parameters of the language model, without vision tower and multi-token prediction layers",)
+    notes = ("the parameter counts exclude the vision tower and multi-token prediction layers",)
     return Table("architectures", "Model architectures", header, rows, notes)
 
 
@@ -184,7 +184,7 @@ def _kv_cache(profiles: Sequence[tuple[str, Json, Architecture]]) -> Table:
         "indexer, bytes per token",
     )
     notes = (
-        "for the whole model, without replication; every tensor-parallel rank holds a full latent cache",
+        "sizes are for the whole model and count each token once; with a latent cache, every tensor-parallel rank holds a full copy",
     )
     return Table("kv-cache", "KV cache by architecture", header, rows, notes)
 

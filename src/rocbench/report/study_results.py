@@ -138,7 +138,7 @@ def _results(ident: str, title: str, heading: str, named: Iterable[tuple[str, Cu
     bad = frozenset(n for n, (_, _, point) in enumerate(points) if point.mark == "invalid")
     header = (heading, "load", "n", *(heading for _, heading in _RESULTS), "of roofline", "verdict")
     notes = (
-        "mean over repeats ± half the width of its 95 % t interval; n counts repeats that are not invalid",
+        "mean over repeats ± half the width of the 95 % t interval; n is the number of repeats, without invalid repeats",
         P99_NOTE,
     )
     return Table(ident, title, header, rows, notes, bad)
@@ -190,7 +190,7 @@ def reliability(curves: Sequence[Curve]) -> Table:
         "invalid rows",
     )
     notes = (
-        "requests that began in a measured window; tokens of all phases",
+        "requests: those that began in a measured window; tokens: those of all phases",
         "a request is completed if its stream was complete and had the requested length; HTTP 200 alone is not enough",
     )
     return Table("reliability", "Reliability", header, tuple(table_rows), notes)
@@ -233,7 +233,7 @@ def variability(curves: Sequence[Curve]) -> Table:
         "CoV E2EL p99",
         "output tok/s, range",
     )
-    notes = ("CoV: standard deviation / mean over repeats that are not invalid", P99_NOTE)
+    notes = ("CoV: standard deviation / mean over the repeats, without invalid repeats", P99_NOTE)
     return Table("variability", "Variability between repeats", header, tuple(rows), notes)
 
 
@@ -273,7 +273,7 @@ def bounds(curves: Sequence[Curve]) -> Table:
         "J/output token",
     )
     notes = (
-        "at the load of highest output throughput; the roofline bound is the most that the published peaks of the hardware allow at that load",
+        "at the load with the highest output throughput; the roofline bound is the maximum throughput at that load according to the published peaks of the hardware",
     )
     return Table("bounds", "Physical bounds", header, rows, notes)
 
@@ -283,9 +283,9 @@ def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:
     found = []
     origins = {row.origin for row in rows}
     if "simulated" in origins:
-        found.append(("simulated", "figures of the simulated server, which describe no hardware"))
+        found.append(("simulated", "the figures come from the simulated server and describe no hardware"))
     if "predicted" in origins:
-        found.append(("predicted", "figures computed in virtual time, which describe no hardware"))
+        found.append(("predicted", "the figures were computed in virtual time and describe no hardware"))
     nodes = {
         str(row.get("node") or (run.manifest.get("node") or {}).get("node"))
         for run in runs
@@ -295,7 +295,7 @@ def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:
         found.append(("one node", f"all rows come from {nodes.pop()}: differences between nodes are unknown"))
     if rows and max(int(row.get("repeat") or 1) for row in rows) == 1:
         found.append(
-            ("one repeat", "no cell was repeated: no interval is known, and no difference is judged")
+            ("one repeat", "no cell was repeated: there are no intervals, and no difference can be judged")
         )
     elif any(row.get("restart") == "never" for row in rows):
         found.append(
@@ -311,6 +311,9 @@ def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:
         found.append(("not checked", f"on some rows: {', '.join(unchecked)}"))
     if any(row.get("images") for row in rows):
         found.append(
-            ("vision and text", "image tokens are counted separately: totals are not comparable with text")
+            (
+                "vision and text",
+                "image tokens are counted separately: total tokens are not comparable with those of text workloads",
+            )
         )
     return Table("limits", "Limits", ("limit", "meaning"), tuple(found))

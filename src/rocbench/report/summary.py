@@ -55,7 +55,7 @@ def best(curves: Sequence[Curve]) -> Table:
         "verdict",
     )
     notes = (
-        "each configuration at the load of its highest output throughput, ranked by throughput per GPU; invalid rows are left out, and valid rows rank before rows of unknown validity",
+        "each configuration at the load with its highest output throughput, ranked by throughput per GPU; invalid rows are excluded, and valid rows rank before rows of unknown validity",
     )
     nothing = ("every row is invalid",)
     return Table("best", "Best configurations", header, tuple(rows), notes if rows else nothing)
@@ -119,8 +119,8 @@ def saturation(curves: Sequence[Curve], gain: float = GAIN) -> Table:
         )
     header = ("workload", "configuration", "saturates at", "95 % interval", "peak", "note")
     notes = (
-        f"the smallest load above which each doubling brings less than {gain:.0%} more output tokens/s; levels whose users were not delivered are left out",
-        "the interval is a bootstrap over the repeats; its ends are measured levels",
+        f"the smallest load above which each doubling of the load raises output tokens/s by less than {gain:.0%}; levels at which the requested load was not reached are excluded",
+        "the interval comes from a bootstrap over the repeats; the ends of the interval are measured levels",
     )
     nothing = ("no configuration was measured at two load levels",)
     return Table("saturation", "Saturation", header, tuple(rows), notes if rows else nothing)
@@ -148,7 +148,7 @@ def capacity(curves: Sequence[Curve], limits: Sequence[Limit], words: str) -> Ta
     """
     header = ("workload", "configuration", "capacity", "output", "goodput", "at the next level")
     if not limits:
-        note = "no SLO was set: give --slo 'p99_ttft_ms <= 2000', or set `slo` in the sweep"
+        note = "no SLO was set: give, for example, --slo 'p99_ttft_ms <= 2000', or set `slo` in the sweep"
         return Table("slo", "SLO capacity", header, (), (note,))
     rows = []
     for curve in curves:
@@ -207,7 +207,7 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
         interval = stats.mean_interval(_figures(point, limit.metric))
         shown = units.percent if unit_of(limit.metric) == "share" else figure
         spread = f" ± {shown(interval.half_width)}" if outcome == "unclear" and interval.n > 1 else ""
-        few = " of too few requests" if any(row.few_samples(limit.metric) for row in point.rows) else ""
+        few = " (from too few requests)" if any(row.few_samples(limit.metric) for row in point.rows) else ""
         values.append(
             f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}{few}"
         )
@@ -233,7 +233,7 @@ def searched(runs: Sequence[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, 
                     load_name(str(search["workload"]), shape),
                     f"{name} · {info.label}" if len(runs) > 1 else name,
                     ", ".join(search["limits"]),
-                    level_words(shape, best) if best is not None else "no level was shown to meet them",
+                    level_words(shape, best) if best is not None else "no level was shown to meet the limits",
                     level_words(shape, failed),
                     str(search["measurements"]),
                     str(search["why"]) + ("" if search["ended"] else "; not finished"),

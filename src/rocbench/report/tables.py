@@ -36,8 +36,8 @@ CELL_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("mean_power_w", "power, W", "figure"),
 )
 P99_NOTE = (
-    f"a p99 needs at least {stats.min_samples(99)} requests, for an interval that assumes no distribution; a p99 of "
-    "fewer requests is not shown"
+    f"a p99 of fewer than {stats.min_samples(99)} requests is not shown: it would have no interval that is free of "
+    "assumptions about the distribution"
 )
 
 
@@ -223,7 +223,7 @@ def definitions() -> Table:
     rows = [(name.upper(), "ms", meaning) for name, meaning in LATENCIES.items()]
     rows += [(c.name, c.unit, c.meaning) for c in CELLS if c.name in shown and not c.name.endswith("_ms")]
     notes = (
-        "throughput counts the tokens received in the measured window; latencies are those of requests that began in it",
-        "TPOT and ITL are defined as in vLLM (vllm/benchmarks/serve.py, calculate_metrics); AIPerf and GuideLLM use ITL for TPOT",
+        "throughput counts the tokens received in the measured window; latencies are those of requests that began in the window",
+        "TPOT and ITL are defined as in vLLM (vllm/benchmarks/serve.py, calculate_metrics); AIPerf and GuideLLM use the name ITL for TPOT",
     )
     return Table("definitions", "Definitions", ("figure", "unit", "meaning"), tuple(rows), notes)

@@ -50,10 +50,10 @@ def charts(curves: Sequence[Curve], course_of: Callable[[Row], Course | None]) -
     left_out = f" The first {CELLS} of {len(cells)} configurations are shown." if len(cells) > CELLS else ""
     chart = Chart(
         "time-series",
-        "Around the measured window",
-        "One cell at a time: the best of each configuration. The shaded area is the measured window. The time before "
-        "it is warm-up; after it, the load stays full until the last measured request has ended. Requests in flight "
-        "are the client's, exact from its timestamps; running, queued and KV cache are the server's own gauges."
+        "Course of a cell before, during and after the window",
+        "Choose a cell: the best one of each configuration is listed. The shaded area is the measured window. Before the "
+        "window is warm-up; after the window, the load stays full until the last measured request has ended. Requests "
+        "in flight come from the client's timestamps and are exact; running, queued and KV cache are the server's gauges."
         + left_out,
         tuple(views),
         synthetic(origins),

@@ -162,8 +162,8 @@ def _show_hours(
     for name in methods:
         console.say(f"{name}: {source.study.methods[name].what}")
     console.say(
-        "hours are estimated from physics, each part's calibration and load times; the measured time of a replay is the"
-        " study's own, with filling and emptying"
+        "hours are estimates from a model of the hardware, each part's calibration and load times; the measured time of a"
+        " replay follows the study's method, including the time in which the load rises and falls"
     )
 
 
@@ -177,7 +177,7 @@ def _show_selection(selection: Selection, price: float | None) -> None:
 
     rows = [
         [
-            "kept" if choice.kept else "left out",
+            "kept" if choice.kept else "dropped",
             choice.question.asks,
             f"{choice.question.sweep}-{choice.question.variant}",
             str(choice.added.runs),
@@ -221,12 +221,15 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study's runs. Default: results/STUDY.")
     ] = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="Use simulated servers, over HTTP.")] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Use simulated servers over HTTP instead of vLLM.")
+    ] = False,
     virtual: Annotated[
         bool, typer.Option("--predict", help="Predict the results without servers, like `bench predict`.")
     ] = False,
     container: Annotated[
-        bool, typer.Option("--container", help="Start servers in the profiles' images.")
+        bool,
+        typer.Option("--container", help="Start each server in a container, from the image in its profile."),
     ] = False,
     scale: Annotated[
         str,
@@ -252,9 +255,9 @@ def run(
         parts = list(budgets.choose(parts, source.study.questions, _seconds(budget), _nodes).parts)
     if not parts:
         raise InputError(
-            "--budget, --method, --variant and --scale leave nothing to run",
+            "no part of the study is left to run with these options (--budget, --method, --variant, --scale)",
             where=study,
-            fix="use bench study plan to see the hours of each part",
+            fix="run bench study plan to see how many hours each part takes",
         )
     target = out or Path("results") / source.study.name
     with console.screen() as screen:

@@ -51,11 +51,11 @@ def _refuse_other_run(part: StudyPart, path: Path, *, virtual: bool) -> None:
     if predicted == virtual and on_disk.get("launches") == requested["launches"]:
         return
     raise InputError(
-        f"the folder has a different run of this part: {_plan_text(on_disk, predicted=predicted)}; requested:"
+        f"the folder already has a different run of this part: {_plan_text(on_disk, predicted=predicted)}; requested now:"
         f" {_plan_text(requested, predicted=virtual)}",
         where=str(path),
         fix="choose another --out, or repeat the options of the first run (--scale, --budget, --simulate, --predict,"
-        " --container); after a change of rocbench or of the study's YAML, only the earlier version can resume it",
+        " --container); if rocbench or the study's YAML has changed, only the earlier version can resume the run",
     )
 
 
@@ -108,6 +108,6 @@ def folders(out: Path, parts: Sequence[StudyPart]) -> list[tuple[StudyPart, RunF
     found = [(part, RunFolder.open(out / part.id)) for part in parts if RunFolder.is_run(out / part.id)]
     if not found:
         raise InputError(
-            "the folder has no run of the study's parts", where=str(out), fix="use bench study run first"
+            "the folder has no run of this study", where=str(out), fix="use bench study run first"
         )
     return found

@@ -166,8 +166,8 @@ def _wave(rows: Sequence[Row], headline: str) -> Iterator[Artefact]:
         last = requests % level.users
         if limited and gain < FLAT and level.users < requests < 5 * level.users and last:
             text = (
-                f"{gain:+.1%} from {before.users} to {level.users} users: {requests:.0f} requests end in a wave"
-                f" of {last:.0f}"
+                f"throughput changed by {gain:+.1%} from {before.users} to {level.users} users: of {requests:.0f} requests,"
+                f" only {last:.0f} were in the last wave"
             )
             yield Artefact("wave", name, text, _common_codes([level], "count_bound", "too_few_requests"))
 
@@ -181,8 +181,8 @@ def _knee(rows: Sequence[Row], headline: str) -> Iterator[Artefact]:
         seen.add(name)
         if level.in_flight < min((1 + GAIN) * before.in_flight, UNDELIVERED * level.users):
             text = (
-                f"saturated at {level.users} by the rule of {GAIN:.0%}, with {level.in_flight:.0f} in flight"
-                f" after {before.in_flight:.0f}: the number of requests is the knee"
+                f"throughput gained less than {GAIN:.0%} at {level.users} users, but only {level.in_flight:.0f} requests were in"
+                f" flight (before: {before.in_flight:.0f}): the number of requests, not the server, sets this saturation point"
             )
             yield Artefact("knee", name, text, _common_codes([level], "concurrency_not_delivered"))
 
@@ -195,7 +195,9 @@ def _headline(rows: Sequence[Row], headline: str) -> Iterator[Artefact]:
         best = max(levels, key=lambda level: level.total)
         if best.output and best.total > 2 * best.output:
             share = best.output / best.total
-            text = f"{share:.0%} of the {best.total:,.0f} tokens/s at {best.users} users are output"
+            text = (
+                f"only {share:.0%} of the {best.total:,.0f} tokens/s at {best.users} users are output tokens"
+            )
             yield Artefact("headline", name, text, ())
 
 
@@ -227,8 +229,8 @@ def _lengths(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
                 continue
             requested, mean = _mean(level.rows, "osl_asked"), _mean(level.rows, "osl_had")
             text = (
-                f"at {level.users} users repeats differ by {spread:.1%} (CoV) and their answers by {answers:.1%};"
-                f" {mean:.0f} tokens on average of {requested:.0f} requested"
+                f"at {level.users} users, the throughput of the repeats has a CoV of {spread:.1%}, and their answer length a CoV of"
+                f" {answers:.1%}; answers have {mean:.0f} tokens on average, {requested:.0f} were requested"
             )
             yield Artefact("lengths", name, text, ("natural_lengths",))
 
@@ -254,7 +256,7 @@ def _condition(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
         ]
         for users in dict.fromkeys(equal):
             if equal.count(users) == len(arms):
-                text = f"levels {', '.join(map(str, users))} of the arms are one condition: one effect, not {len(users)}"
+                text = f"levels {', '.join(map(str, users))} had the same load in each arm: they show one effect, not {len(users)}"
                 yield Artefact("condition", name, text, ("concurrency_not_delivered",))
 
 
@@ -265,17 +267,17 @@ def _client(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
             began = _mean(level.rows, "requests_per_user") * level.users
             if _mean(level.rows, "peak_concurrency") < 0.5 * min(level.users, began):
                 law = _mean(level.rows, "request_throughput") * _mean(level.rows, "mean_e2el_ms") / 1e3
-                text = f"{level.in_flight:.0f} in flight at {level.users} users (rate x latency is {law:.0f})"
+                text = f"only {level.in_flight:.0f} requests were in flight with {level.users} users (request rate x latency gives {law:.0f})"
                 yield Artefact("client", name, text, _common_codes([level], "concurrency_not_delivered"))
 
 
 CHECKS = (
-    Check("plateau", "a plateau at the level's number of requests", _plateau),
-    Check("wave", "a peak before a last wave that is not full", _wave),
-    Check("knee", "a saturation point that moves with the number of requests", _knee),
+    Check("plateau", "a plateau because there are fewer requests than users", _plateau),
+    Check("wave", "a drop in throughput because the last wave of requests is not full", _wave),
+    Check("knee", "a saturation point that depends on the number of requests", _knee),
     Check("headline", "prompt and image tokens counted as throughput", _headline),
-    Check("cached", "prompts from the prefix cache, counted as if computed", _cached),
+    Check("cached", "cached prompt tokens counted as if they had been computed", _cached),
     Check("lengths", "variation of answer lengths, attributed to the server", _lengths),
-    Check("condition", "levels of an ablation that are one condition", _condition),
-    Check("client", "a client test with few requests in flight", _client),
+    Check("condition", "several levels of an ablation with the same load", _condition),
+    Check("client", "a client test with fewer requests in flight than users", _client),
 )

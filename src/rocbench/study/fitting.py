@@ -98,10 +98,10 @@ def calibration(
     """Return the study's calibration: its fits, and the variation between runs that its tables imply."""
     fits = list(fits)
     note = (
-        f"Fitted to published tables ({title}) by predicting them under the study's own method, without rows of a"
-        " node. It is not a measurement of hardware: its shares include everything that made the study's steps"
-        " longer, client and harness included. Tables marked held_out were left out. Other models and GPUs have the"
-        f" values of `{base.name}`; TP sizes and vLLM versions are not distinguished."
+        f"Fitted to published tables ({title}) by predicting them with the study's own method, without measured rows."
+        " This is not a measurement of hardware: the efficiencies include everything that made the study's steps"
+        " longer, also its client and harness. Tables marked held_out were not used. Other models and GPUs have the"
+        f" values of `{base.name}`; all TP sizes and vLLM versions have the same values."
     )
     fitted = observed.calibration(
         name,
@@ -117,4 +117,4 @@ def _variation(tables: Tables, gpus: Mapping[str | None, str | None]) -> Iterato
     for name, run_cv in tables.run_cv.items():
         model, _, arm = name.partition("@aiter=")
         facts = When(model=model, aiter={"on": True, "off": False}.get(arm), gpu=gpus.get(model))
-        yield Factor(when=facts, why="the spread of the study's five runs", run_cv=run_cv)
+        yield Factor(when=facts, why="variation between the study's five runs", run_cv=run_cv)

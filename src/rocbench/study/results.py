@@ -56,9 +56,7 @@ ARMS = (
     "CoV, off",
     "on",
 )
-JUDGE = (
-    "these differences are not judged; for verdicts: bench ablate RUN --factor aiter=off,on --include-invalid"
-)
+JUDGE = "these differences are not judged; to judge them, run: bench ablate RUN --factor aiter=off,on --include-invalid"
 
 
 def artefacts(study: Study, runs: Runs) -> Table:
@@ -84,7 +82,7 @@ def artefacts(study: Study, runs: Runs) -> Table:
         f"valid rows of {part.id}: {sum(row.valid is True for row in rows)} of {len(rows)}"
         for part, rows in runs
     ]
-    header = ("artefact", "method", "places", "codes", "example")
+    header = ("effect of the harness", "method", "places", "codes", "example")
     return Table("artefacts", "Figures caused by the harness", header, tuple(lines), tuple(valid))
 
 
@@ -106,8 +104,8 @@ def void(study: Study, runs: Runs) -> list[Table]:
     )
     arms = tuple(cells for part, curves in curves_of for cells in _arms(part, curves))
     note = (
-        "void by their method: at full scale, compare them with figures published by that method, not with figures"
-        " of another"
+        "these figures are void because of their method: at full scale, compare them only with published figures of the same"
+        " method"
     )
     tables = (
         Table(
@@ -165,7 +163,7 @@ def published(tables: Tables | None, runs: Runs) -> list[Table]:
     plans = {part.sweep: part.plan for part, _ in runs}
     levels = agreement.predicted_levels(tables, plans, [row for _, rows in runs for row in rows])
     simulated = any(row.get("simulated") for _, rows in runs for row in rows)
-    note = "simulated rows: hardware was not measured" if simulated else ""
+    note = "rows are simulated: no hardware was measured" if simulated else ""
     return [replace(published_levels(levels), notes=(note,)), errors(levels)] if levels else []
 
 

@@ -158,7 +158,7 @@ def row(content: Any) -> dict[str, Any]:
         Mismatch: it is not a row; names the column.
     """
     if not isinstance(content, dict):
-        raise Mismatch("it is not an object")
+        raise Mismatch("not a JSON object")
     for name in ("cell_id", "repeat"):
         if content.get(name) is None:
             raise Mismatch(f"`{name}` is missing")

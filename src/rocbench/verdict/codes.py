@@ -55,15 +55,15 @@ _INTRODUCTION = """# Verdicts
 
 Every row of `cells` has a verdict, `valid`, and its `reasons`:
 
-* **false**: a code with the effect *voids* applies. The figures are not what their columns say.
+* **false**: a code with the effect *voids* applies. The figures are wrong, or do not mean what their columns say.
 * **unknown** (absent): no code voids the row, but a code with the effect *unknown* applies, or a check that `true` needs
   could not be made. A server without `/metrics`, for example, cannot prove that no prompt was cached.
 * **true**: all other rows.
 
 `reasons` lists the codes that apply: first those that void the row, then those that make it unknown, then those that
 inform. Codes that *inform* do not change `valid`: the figures are right, and the code adds a fact about them.
-`unknown_checks` lists all checks that could not be made, needed or not. A check that does not apply to a row (late
-sends under closed loop, late steps of a real server) is not in it.
+`unknown_checks` lists all checks that could not be made, including those that `true` does not need. It omits checks that
+do not apply to a row (late sends under closed loop, late steps of a real server).
 
 A row with `server_failed` also has the code of the cause if the server's log shows it, such as `aiter_mla_heads`,
 `kv_cache_too_small`, `gpu_fault` or `engine_core_init`: see [known causes of a failed server start](failed-starts.md).

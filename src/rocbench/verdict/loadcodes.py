@@ -9,9 +9,9 @@ CODES: tuple[Code, ...] = (
     Code(
         "no_measurement",
         "voids",
-        "no measured window, or no completed request in it",
+        "there was no measured window, or no request completed in the window",
         "window_ended_by = never_began, or completed = 0",
-        "read `failures` and the server's log; raise `max_duration_s` if warm-up did not end",
+        "read `failures` and the server's log; if the warm-up did not end, raise `max_duration_s`",
         loadchecks.no_measurement,
         needed=True,
     ),
@@ -27,7 +27,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "server_failed",
         "voids",
-        "the server failed to start or to answer; if the cause is known, its code is listed too",
+        "the server failed to start or to answer; if the cause is known, the code of the cause is listed too",
         "no cell was measured on this server",
         "read failure_message and servers/<id>/server.log",
         checks.mark("server_failed"),
@@ -35,17 +35,17 @@ CODES: tuple[Code, ...] = (
     Code(
         "load_failed",
         "voids",
-        "a worker of the load generator died or hung and was ended; the cell has no figures",
+        "a load worker died, or hung and was killed; the cell has no figures",
         "a worker process ended, or did not respond for 30 s",
-        "read failure_message; check for lack of memory (dmesg), then run `bench sweep --resume`",
+        "read failure_message; check if the machine ran out of memory (dmesg), then run `bench sweep --resume`",
         checks.mark("load_failed"),
     ),
     Code(
         "server_changed",
         "voids",
         "the server's process ended, or another server answered at the end of the cell",
-        "window_ended_by = server_died; or a later start time in the server's metrics; or token counters that restart once; or"
-        " another version, model or max_model_len than at the start (`server_changes`)",
+        "window_ended_by = server_died; or a later start time in the server's metrics; or token counters that restart once;"
+        " or a version, model or max_model_len that differs from the one at the start (`server_changes`)",
         "read servers/<id>/server.log, or ask the owner of the server; `bench sweep --resume` measures the cell again",
         loadchecks.server_changed,
         needed=True,
@@ -53,8 +53,8 @@ CODES: tuple[Code, ...] = (
     Code(
         "counters_fell",
         "unknown",
-        "counters of the server decreased within the cell, which those of one process never do: no figure"
-        " uses them",
+        "counters of the server decreased within the cell, although counters of one process only grow; no figure"
+        " uses these counters",
         "`counters_fell` is not empty",
         "check for a restart, or for several servers behind this URL: measure at the URL of one server",
         checks.positive("counters_fell"),
@@ -62,16 +62,16 @@ CODES: tuple[Code, ...] = (
     Code(
         "server_unresponsive",
         "voids",
-        "the server stopped answering in the cell, with no sign that its process ended",
+        "the server stopped answering during the cell, but its process does not seem to have ended",
         "window_ended_by = server_unresponsive: no connection for 5 s, or 10 failed health checks in a row, and no request"
-        " completed meanwhile",
+        " completed during that time",
         "read the server's log, and check the network and proxies between the client and the server",
         checks.ended_by("server_unresponsive"),
     ),
     Code(
         "request_refused",
         "voids",
-        "the server runs, but refused the cell's requests; failure_message has its answer",
+        "the server runs, but refused the cell's requests; failure_message has the server's answer",
         "the first request of the cell was refused, or its requests are longer than the server's max_model_len",
         "follow failure_message",
         checks.mark("request_refused"),
@@ -87,17 +87,17 @@ CODES: tuple[Code, ...] = (
     Code(
         "concurrency_not_delivered",
         "voids",
-        "the number of requests in flight was not the requested one (closed loop)",
+        "the number of requests in flight differed from the requested number of users (closed loop)",
         f"|achieved_concurrency / concurrency - 1| > {loadchecks.DELIVERED:.0%}",
         "read `failures`, `client_*` and `open_file_limit`; calibrate the client; add workers or load hosts; if requests"
-        " take only a few ms, request longer answers: a user needs about 1 ms between two requests",
+        " take only a few ms, request longer answers: the client needs about 1 ms between two requests of a user",
         loadchecks.concurrency_not_delivered,
         needed=True,
     ),
     Code(
         "too_few_requests",
         "voids",
-        "too few requests per user: ramp-up and chance affect the figures as much as the load level (closed loop)",
+        "there were too few requests per user: ramp-up and chance affect the figures as much as the load level does (closed loop)",
         f"requests_per_user < {loadchecks.PER_USER:g}",
         "raise `max_duration_s`; remove `max_requests`",
         loadchecks.too_few_requests,
@@ -106,7 +106,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "max_duration_reached",
         "informs",
-        "the maximum duration ended the window before it had the requested requests per user",
+        "the maximum duration ended the window before every user had sent the requested number of requests",
         "window_ended_by = max_duration",
         "raise `max_duration_s`",
         checks.ended_by("max_duration"),
@@ -114,9 +114,9 @@ CODES: tuple[Code, ...] = (
     Code(
         "count_bound",
         "informs",
-        "the load ended after a number of requests: the last ones ran on an emptying server",
+        "the load ended after a number of requests: during the last of them, fewer and fewer requests were in flight",
         "window_ended_by = count",
-        "bound the load by duration (remove `max_requests`)",
+        "end the load after a time instead of a number of requests (remove `max_requests`)",
         checks.ended_by("count"),
     ),
     Code(
@@ -131,10 +131,10 @@ CODES: tuple[Code, ...] = (
     Code(
         "requests_resent",
         "voids",
-        "the server lost too many requests on kept-alive connections; they were sent again",
-        "resent_after_reset + resent_after_close > 0, and together with `failed` they are "
+        "too many requests were sent again because the server closed or reset their keep-alive connection",
+        "resent_after_reset + resent_after_close > 0, and this sum + `failed` "
         f"> {loadchecks.ERROR_RATE:.0%} of all requests and resends",
-        "read the logs of the server and of any proxy before it to find why connections were reset or closed",
+        "find the reason in the logs of the server and of any proxy in front of it",
         loadchecks.requests_resent,
     ),
     Code(
@@ -142,16 +142,16 @@ CODES: tuple[Code, ...] = (
         "voids",
         "requests arrive faster than the server completes them: the queue and the latencies grow as long as the load lasts",
         "open loop, never empty in the second half; backlog_slope_per_s / arrival_rate and unserved_share both above"
-        f" {loadchecks.NOISES:g} x arrival_noise_share and {loadchecks.GROWS:.0%}, and latency_slope above half of the former",
+        f" {loadchecks.NOISES:g} x arrival_noise_share and above {loadchecks.GROWS:.0%}; and latency_slope above half of backlog_slope_per_s / arrival_rate",
         "lower the rate, or give the server more capacity",
         loadchecks.overloaded,
     ),
     Code(
         "backlog_unsure",
         "unknown",
-        "the figures do not decide if requests arrive faster than the server completes them",
-        f"open loop, idle_share <= {loadchecks.IDLE:.0%}: unserved_share > {loadchecks.UNSERVED:.0%}; or a small growth of the queue"
-        " and of latency above twice arrival_noise_share; or, if latency_slope >="
+        "the figures do not show if requests arrive faster than the server completes them",
+        f"open loop, idle_share <= {loadchecks.IDLE:.0%}: unserved_share > {loadchecks.UNSERVED:.0%}; or the queue and the latency grow a little, by"
+        " more than twice arrival_noise_share; or, if latency_slope >="
         f" {loadchecks.GROWS / 2:.0%}, unserved_share > {loadchecks.GROWS:.0%} with more in flight at the end or"
         f" arrival_noise_share > {loadchecks.NOISY:.0%}",
         "measure longer (`duration_s`): chance averages out, a growing queue does not",
@@ -160,7 +160,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "unfinished_requests",
         "voids",
-        "requests of the window never ended: the latencies cover only the others, and are too low",
+        "some requests of the window never ended: the latencies are too low, because they cover only requests that ended",
         f"unfinished > {loadchecks.ERROR_RATE:.0%} of the requests that began in the window",
         "lower the rate, or raise `max_tail_s` and `max_drain_s`",
         loadchecks.unfinished,
@@ -168,7 +168,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "few_requests_rate_bias",
         "unknown",
-        "requests are so few, and their lengths so different, that requests/s may be too high (closed loop)",
+        "requests/s may be too high: there were few requests, and their lengths differ much (closed loop)",
         f"rate_bias_share > {loadchecks.RATE_BIAS:.0%}",
         "measure longer (`duration_s`)",
         loadchecks.rate_biased,
@@ -176,17 +176,17 @@ CODES: tuple[Code, ...] = (
     Code(
         "few_requests_token_rate",
         "unknown",
-        "requests are so few, and their tokens so bursty, that tokens/s depends on where the window begins and ends (closed"
-        " loop)",
+        "tokens/s depends on where the window begins and ends: there were few requests, and their tokens came in bursts"
+        " (closed loop)",
         f"|token_rate_gap_share| > {loadchecks.TOKEN_RATE_GAP:.0%}",
-        "measure longer (`duration_s`); request_throughput times the output length is the better figure",
+        "measure longer (`duration_s`); until then, use request_throughput x output length instead",
         loadchecks.token_rate_unsure,
     ),
     Code(
         "wrong_input_length",
         "voids",
         "prompts did not have the requested length",
-        f"token ids: more than {loadchecks.OFF_SHARE:.0%} of requests differ; text: isl_had is below 0.95 x isl"
+        f"prompts sent as token ids: more than {loadchecks.OFF_SHARE:.0%} have another length; as text: isl_had is below 0.95 x isl"
         f" or above 1.05 x isl + {loadchecks.TEMPLATE_TOKENS} tokens for the chat template",
         "set the right `--tokenizer` or `--vocab-size`; see isl_had",
         loadchecks.wrong_input_length,
@@ -196,7 +196,7 @@ CODES: tuple[Code, ...] = (
         "wrong_output_length",
         "voids",
         "answers did not have the requested length (with ignore_eos)",
-        f"more than {loadchecks.OFF_SHARE:.0%} of completed requests differ",
+        f"more than {loadchecks.OFF_SHARE:.0%} of completed requests have another length",
         "see osl_had; the server may not support `ignore_eos` and `min_tokens`",
         loadchecks.wrong_output_length,
         needed=True,
@@ -204,26 +204,26 @@ CODES: tuple[Code, ...] = (
     Code(
         "natural_lengths",
         "informs",
-        "the model decided the length of its answers: throughput and latency depend on it (no ignore_eos)",
-        f"more than {loadchecks.OFF_SHARE:.0%} of completed requests ended before the limit",
-        "compare only rows of equal osl_had; set `ignore_eos` for exact lengths",
+        "the model decided the length of its answers, which affects throughput and latency (no ignore_eos)",
+        f"more than {loadchecks.OFF_SHARE:.0%} of completed requests ended before the requested length",
+        "compare only rows with equal osl_had, or set `ignore_eos` for exact lengths",
         loadchecks.natural_lengths,
     ),
     Code(
         "client_saturated",
         "voids",
-        "the load generator was at its limit and may have measured itself",
-        f"a worker is busy or waits for a CPU > {checks.BUSY:.0%} of the time; or pauses > {loadchecks.PAUSE_MS['wire']:g} ms (wire),"
+        "the load generator was at its limit: the figures may be limits of the client, not of the server",
+        f"a worker is busy or waits for a CPU > {checks.BUSY:.0%} of the time; or a worker pauses for > {loadchecks.PAUSE_MS['wire']:g} ms (wire),"
         f" {loadchecks.PAUSE_MS['aiohttp']:g} ms (aiohttp), or {loadchecks.SENDING_PAUSE_MS:g} ms with concurrency_not_delivered; or the load is above the"
         " calibrated maximum",
-        "run `bench calibrate`; pin with `--client-cpus`; add workers or load hosts",
+        "run `bench calibrate`; pin the workers with `--client-cpus`; add workers or load hosts",
         loadchecks.client_saturated,
         needed=True,
     ),
     Code(
         "open_file_limit",
         "voids",
-        "a load worker may open fewer files than it has users",
+        "the open-file limit of a load worker is below its number of users",
         f"open_file_limit < users of a worker + {loadchecks.FILES}",
         "raise the hard limit (`ulimit -Hn`, or LimitNOFILE of the service); add workers",
         loadchecks.open_file_limit,
@@ -231,18 +231,18 @@ CODES: tuple[Code, ...] = (
     Code(
         "clock_stepped",
         "voids",
-        "the clock was set during the run: timestamps before and after do not compare",
+        "the system clock was changed during the run: timestamps from before and after the change are not comparable",
         f"|clock_step_ms| > {loadchecks.CLOCK_STEP_MS:g}",
-        "let NTP settle before the run",
+        "wait until NTP has synchronized the clock, then run again",
         loadchecks.clock_stepped,
         needed=True,
     ),
     Code(
         "stamps_coalesced",
         "voids",
-        "token events were read together under one timestamp: ITL is not that of the server",
+        "the client read several token events at once and gave them one timestamp: ITL does not describe the server",
         f"coalesced_share > {loadchecks.COALESCED:.0%}",
-        "as for client_saturated; if an attached server uses the same CPUs, start it in the client's shell session",
+        "do the same as for client_saturated; if an attached server uses the client's CPUs, start the server in the client's shell session",
         checks.above("coalesced_share", loadchecks.COALESCED),
         needed=True,
     ),
@@ -250,7 +250,7 @@ CODES: tuple[Code, ...] = (
         "late_sends",
         "voids",
         "requests were sent late or not at all (open loop)",
-        f"dropped_sends > {checks.LATE_SHARE:.0%} of the intended requests; or late_sends + dropped_sends are, and mean_lateness_ms >"
+        f"dropped_sends > {checks.LATE_SHARE:.0%} of the intended requests; or late_sends + dropped_sends above that share and mean_lateness_ms >"
         f" {loadchecks.LATE_HARM:.0%} of the mean gap between sends, or of median_ttft_ms",
         "lower the rate, raise `max_in_flight`, or add workers",
         loadchecks.late_sends,
@@ -260,16 +260,16 @@ CODES: tuple[Code, ...] = (
         "littles_law",
         "voids",
         "rate, latency and concurrency contradict each other",
-        f"|littles_law_ratio - 1| > {loadchecks.LITTLE:.0%}, and more than the window's edges explain",
-        "check for a growing queue (open loop above capacity), or for figures of different windows",
+        f"|littles_law_ratio - 1| > {loadchecks.LITTLE:.0%}, and the deviation is larger than the window's edges explain",
+        "check for a growing queue (open loop above capacity), or for figures from different windows",
         loadchecks.littles_law,
     ),
     Code(
         "not_steady",
         "voids",
-        "throughput changed within the window (open loop: by more than its arrivals explain)",
-        f"the 95 % interval of `drift` is beyond +-{loadchecks.DRIFT:.0%}",
-        "measure longer; check for throttling, caches that fill, or a growing queue",
+        "throughput changed within the window (open loop: by more than the arrivals explain)",
+        f"the whole 95 % interval of `drift` lies outside +-{loadchecks.DRIFT:.0%}",
+        "measure longer; check for throttling, caches that are still filling, or a growing queue",
         loadchecks.not_steady,
     ),
 )

@@ -76,10 +76,8 @@ def test_3_a_knee_that_moves_with_the_cap():
     """A cap of 75 saturates at 200 users, one of 450 at 750; undelivered levels are no saturation to us."""
     quick = rows("replay-quick-0.14.1", level(LLAMA, "replay-short-100", 150, 200, 300, 500))
     thorough = rows("replay-thorough-0.14.1", level(QWEN, "replay-vision", 150, 300, 500, 750, requests=450))
-    assert "saturated at 200" in found(quick)["knee"].evidence
-    assert "75 in flight" in found(quick)["knee"].evidence
-    assert "saturated at 750" in found(thorough)["knee"].evidence
-    assert "450 in flight" in found(thorough)["knee"].evidence
+    assert "at 200 users, but only 75 requests were in flight" in found(quick)["knee"].evidence
+    assert "at 750 users, but only 450 requests were in flight" in found(thorough)["knee"].evidence
     told = saturation({n: [v] for n, v in by_users(quick, "output_throughput").items()}, delivered(quick))
     assert set(told.excluded) == {150.0, 200.0, 300.0, 500.0}
     real = corrected(QWEN, "study-short", 50, 100, 200, 300)
@@ -173,7 +171,7 @@ def test_8_a_client_test_with_ten_in_flight():
     row = Row(metrics.summarise(slow.load, gpus=None) | {"key": "echo/echo/c2000", "reasons": ""})
     assert row["achieved_concurrency"] == pytest.approx(12, abs=3)
     assert row["achieved_concurrency"] < 0.02 * row["concurrency"]
-    assert "in flight at 2000 users" in found([row])["client"].evidence
+    assert "in flight with 2000 users" in found([row])["client"].evidence
     long = dataclasses.replace(echo, times=AffineTimes(0.05, 0.0, 0.0, 0.0))
     window = WindowPlan(duration_s=20)
     real = predict.drive(dataclasses.replace(spec, window=window), long)

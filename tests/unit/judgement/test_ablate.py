@@ -57,7 +57,7 @@ def test_no_arm_twice(design):
 
 def test_a_factor_needs_two_levels():
     """One level is no factor."""
-    with pytest.raises(InputError, match="one level only"):
+    with pytest.raises(InputError, match="only one level"):
         arms({"aiter": ["on"]}, "full")
 
 
@@ -178,7 +178,7 @@ def test_other_axes_and_factors_are_judged_apart():
 def test_an_axis_that_changes_with_the_arms_is_told():
     """Taken together in a matrix, what each of two does cannot be told."""
     zipped = ablate(interleaved([arm("off", tp=4), arm("on", 1.05, tp=8)]), AITER, ONE)
-    assert zipped.notes == ("axis.tp changes with the arms too: its effect is mixed with theirs",)
+    assert zipped.notes == ("axis.tp also differs between the arms: its effect is mixed with the factor's",)
 
 
 def test_a_repeat_that_is_there_twice_is_refused():
@@ -194,7 +194,7 @@ def test_a_collapse_to_zero_is_worse():
     assert (row["verdict"], row["n"]) == ("worse", 6)
     assert row["effect"] == pytest.approx(-1)
     back = ablate(interleaved([arm("off", 0.0), arm("on")]), AITER, ONE).table.iloc[0]
-    assert (back["verdict"], back["note"]) == ("cannot tell", "the base is 0: no relative change")
+    assert (back["verdict"], back["note"]) == ("cannot tell", "no relative change, because the base is 0")
 
 
 def test_an_invalid_repeat_costs_its_pair():
@@ -256,7 +256,7 @@ def test_confounded_arms_are_told_once_and_from_the_base():
     factors = AITER | {"b": [1, 2]}
     told = [note for note in ablate(frame, factors, ONE).notes if "also changes" in note]
     assert told == [
-        "llama: aiter: off -> on also changes attention_backend: ROCM_AITER_FA -> TRITON_ATTN, as its server reported"
+        "llama, from the server's own report: aiter: off -> on also changes attention_backend: ROCM_AITER_FA -> TRITON_ATTN"
     ]
     unknown = frame.assign(attention_backend=frame["attention_backend"].replace("TRITON_ATTN", None))
     assert not any("also changes" in note for note in ablate(unknown, factors, ONE).notes)

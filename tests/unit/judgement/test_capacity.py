@@ -37,8 +37,8 @@ def test_undelivered_users_are_said_and_not_called_saturation():
     (found,) = capacity.curves(curve(c64=lost, c256=lost, c1000=lost)).to_dict("records")
 
     assert found["saturation"] is None
-    assert "users were not delivered at 64, 256, 1000" in found["note"]
-    assert "last doubling still brings" in found["note"]
+    assert "the requested load was not reached at 64, 256, 1000" in found["note"]
+    assert "still rose by enough at the last doubling" in found["note"]
 
 
 def test_invalid_levels_are_named_apart():
@@ -54,7 +54,7 @@ def test_one_repeat_has_no_interval():
     (found,) = capacity.curves(curve(n=1)).to_dict("records")
 
     assert (found["saturation"], found["low"]) == (64, None)
-    assert "n=1" in found["note"]
+    assert "a level has one repeat" in found["note"]
 
 
 def test_each_server_has_a_curve_of_its_own():

@@ -49,10 +49,10 @@ def test_noise_cannot_tell_and_says_what_would():
 def test_repeats_that_nobody_should_make_are_not_asked_for():
     """Above a night's worth the difference is called not worth measuring, in a comparison and in a gate."""
     row = {"verdict": "cannot tell", "n_needed": 5956.0, "note": ""}
-    assert render.verdict(row) == "cannot tell (not worth measuring: more than 100 repeats per side)"
+    assert render.verdict(row) == "cannot tell (not worth measuring: needs more than 100 repeats per side)"
     assert render.verdict(row | {"n_needed": 100.0}) == "cannot tell (needs about n=100)"
     figures = {"effect": 0.0, "low": -0.1, "high": 0.1, "n_a": 5, "n_b": 5, "dropped_a": 0, "dropped_b": 0}
-    assert gate._detail(figures, 5956).endswith("; not worth measuring: more than 100 repeats per side")
+    assert gate._detail(figures, 5956).endswith("; not worth measuring: needs more than 100 repeats per side")
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (1, 5), (5, 1)])
@@ -60,7 +60,7 @@ def test_one_repeat_cannot_tell(n_a, n_b):
     """A single run on either side has no spread, however large the difference."""
     result = compare(table(cells(1000, n=n_a)), table(cells(2000, n=n_b, seed=1)), ONE)
     assert verdicts(result) == ["cannot tell"]
-    assert "no spread" in result.table.iloc[0]["note"]
+    assert "shows no variation" in result.table.iloc[0]["note"]
 
 
 def test_the_repeats_needed_tell_what_is_said_of_them():
@@ -81,7 +81,7 @@ def test_a_collapse_to_zero_is_worse():
     there, gone = table(cells(10, metric="goodput")), table(cells(0, metric="goodput", seed=1))
     assert verdicts(compare(there, gone, settings)) == ["worse"]
     back = compare(gone, there, settings).table.iloc[0]
-    assert (back["verdict"], back["note"]) == ("cannot tell", "the base is 0: no relative change")
+    assert (back["verdict"], back["note"]) == ("cannot tell", "no relative change, because the base is 0")
 
 
 def test_a_percentile_of_few_requests_is_told():
@@ -91,7 +91,7 @@ def test_a_percentile_of_few_requests_is_told():
     assert (
         compare(few, enough, settings)
         .notes[0]
-        .startswith("p99_ttft_ms comes from too few requests: 100 of 368")
+        .startswith("p99_ttft_ms comes from 100 requests, but needs 368")
     )
     assert compare(enough, enough, settings).notes == ()
 
@@ -145,7 +145,7 @@ def test_goodput_is_compared_at_equal_limits():
     """Another SLO makes another goodput, and nothing else."""
     sides = [table(cells(slo=slo, goodput=5.0)) for slo in ('{"ttft_ms": 200}', '{"ttft_ms": 2000}')]
     assert verdicts(compare(*sides, ONE)) == ["same"]
-    with pytest.raises(InputError, match="a different limit") as caught:
+    with pytest.raises(InputError, match="different limits") as caught:
         compare(*sides, Settings(metrics=("goodput",)))
     assert "--allow slo" in caught.value.fix
 

@@ -55,7 +55,7 @@ def test_one_repeat_cannot_tell():
     """n=1 decides nothing: exit 3."""
     result = gate.gate(again(n=1), BASE, RULES)
     assert result.exit_code == Exit.CANNOT_TELL
-    assert "no spread" in result.items[0].detail
+    assert "shows no variation" in result.items[0].detail
 
 
 def test_noise_cannot_tell_and_says_what_would():
@@ -114,7 +114,7 @@ def test_a_server_that_fails_in_every_row_is_a_regression():
     (item,) = (item for item in result.items if item.rule == gate.SERVER_RULE)
     assert (item.outcome, result.exit_code) == ("regression", Exit.DONE_WITH_FAULTS)
     assert "concurrency=8" in item.cell
-    assert item.detail == "5 of 5 rows: error_rate; 0 of 5 rows of the baseline"
+    assert item.detail == "5 of 5 rows: error_rate; in the baseline, 0 of 5 rows"
     spoiled = {"valid": False, "reasons": "client_saturated"}
     for base in (FAILED, spoiled):
         assert gate.gate(_with(5, **FAILED), _with(5, **base), RULES).outcome == "cannot tell"
@@ -143,7 +143,7 @@ def test_rows_that_were_left_out_are_told_in_every_form():
     assert result.outcome == "pass"
     assert all(told in form(result) for form in (gatereport.text, gatereport.gate_page, gatereport.junit))
     assert told in gatereport.as_dict(result)["notes"][0]
-    assert "n=5 and 4 without 0 and 1 void" in gatereport.text(result)
+    assert "n=5 and 4, void rows excluded: 0 and 1" in gatereport.text(result)
 
 
 def test_a_limit_on_success_judges_rows_that_failures_voided():
@@ -175,7 +175,7 @@ def test_a_limit_on_a_percentile_of_few_requests_is_told():
     """Twenty requests have no p99."""
     run = table(cells(1500, metric="p99_ttft_ms", n=1, ttft_n=20))
     result = gate.gate(run, None, GateRules(relative=(), limits=("p99_ttft_ms <= 2000",)))
-    assert "20 of 368 needed" in result.notes[0]
+    assert "comes from 20 requests, but needs 368" in result.notes[0]
 
 
 def test_where_chooses_cells():

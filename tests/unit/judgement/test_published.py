@@ -36,7 +36,7 @@ def test_levels_above_the_request_count_are_one_condition(aiter):
     pooled = reading.table.set_index("levels").loc["100, 200, 500"]
     assert pooled["n"] == 15
     assert pooled["low"] > 0
-    assert any("not a trend" in note for note in reading.notes)
+    assert any("show no trend" in note for note in reading.notes)
 
 
 def test_more_variability_can_be_told(aiter):
@@ -65,7 +65,7 @@ def test_a_malformed_table_is_named(tmp_path):
     """A CoV given in percent is refused with its place in the file."""
     path = tmp_path / "t.yaml"
     path.write_text(TABLE.read_text().replace("[0.01, 0.05]", "[1, 5]"))
-    with pytest.raises(ConfigError, match=r"arm.*cov is \[low, high\] as shares"):
+    with pytest.raises(ConfigError, match=r"arm.*cov must be \[low, high\] as shares"):
         yamlfile.load(path, published.PublishedTable)
 
 

@@ -32,7 +32,7 @@ def test_p99_of_too_few_requests_is_not_shown():
     """5 repeats of 80 requests are 400, and each p99 stands on 80: the note says how many it needs."""
     few = line(table(cells(900, metric="p99_ttft_ms", ttft_n=80)), "p99_ttft_ms")
     assert math.isnan(few["mean"])
-    assert few["note"] == "80 requests in a repeat, 368 are needed"
+    assert few["note"] == "a repeat has 80 requests, but 368 are needed"
     enough = line(table(cells(900, metric="p99_ttft_ms", ttft_n=400)), "p99_ttft_ms")
     assert enough["mean"] == pytest.approx(900, rel=0.02)
     assert enough["samples"] == 400
@@ -49,7 +49,7 @@ def test_one_repeat_and_none():
     """One repeat has a figure without interval; a metric that was not measured has none."""
     row = line(table(cells(900, n=1)), "output_throughput")
     assert math.isnan(row["low"])
-    assert row["note"] == "one repeat has no interval"
+    assert row["note"] == "no interval, because there is one repeat"
     assert line(table(cells(900)), "median_ttft_ms")["note"] == "not measured"
 
 

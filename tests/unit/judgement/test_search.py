@@ -108,11 +108,11 @@ def test_undelivered_users_end_the_doubling_and_are_said():
 
     levels, rows, step = run(answer=answer)
     assert step.best < 100
-    assert "did not deliver" in step.why
+    assert "load was not reached" in step.why
     found = search.report(rows, WANTED, step, whole=True, gain=0.05)
     outcomes = {level["level"]: level["outcome"] for level in found["levels"]}
     assert outcomes[128] == "not delivered"
-    assert "users were not delivered at" in found["saturation"]["note"]
+    assert "the requested load was not reached at" in found["saturation"]["note"]
     assert levels.count(128) == 1
 
 

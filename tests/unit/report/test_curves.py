@@ -92,7 +92,7 @@ def test_a_chart_of_many_configurations_draws_the_best_apart():
     assert [curve.name for curve in kept] == [f"m@x={n}" for n in range(15, 27)]
     assert len({(colour(curve.colour), symbol(curve.symbol)) for curve in kept}) == len(kept) == 12
     assert left == (
-        " The 12 of 27 configurations with the highest throughput are drawn; the tables have all."
+        " Only the 12 configurations with the highest throughput, of 27, are drawn; the tables have all."
     )
     assert drawn(found[:12]) == (found[:12], "")
 

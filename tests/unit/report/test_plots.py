@@ -229,7 +229,7 @@ def test_a_history_of_many_configurations_is_thinned():
     found = curves([(info, [one_level(f"m{n}") for n in range(15)])])
     ((chart,), _) = history.changes(found, [info])
     assert len(chart.views[0].panels[0].series) == 12
-    assert "The 12 of 15 configurations" in chart.caption
+    assert "Only the 12 configurations with the highest throughput, of 15," in chart.caption
 
 
 def test_records_of_the_report_are_those_of_compare(small_run):

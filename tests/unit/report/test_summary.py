@@ -61,8 +61,8 @@ def test_levels_whose_users_were_not_delivered_are_no_saturation():
     ]
     (found,) = summary.saturation(of(row(50, 3000), row(100, 5000), *short)).rows
     assert found[2] == "-"
-    assert "users were not delivered at 500, 1000" in found[-1]
-    assert "the last doubling still brings the required gain" in found[-1]
+    assert "the requested load was not reached at 500, 1000" in found[-1]
+    assert "throughput still rose by enough at the last doubling of the load" in found[-1]
 
 
 def test_levels_invalid_for_other_reasons_are_named_too():
@@ -119,7 +119,7 @@ def test_what_a_search_found_is_told():
     none = found | {"server": "02-m", "unit": "users", "best": None, "failed": 1.0}
     assert summary.searched([(INFO, rows, [found, none])]).rows == (
         ("w, open loop", "m@tp=4", "p99_ttft_ms <= 50", "2.5 requests/s", "-", "4", "bracketed"),
-        ("w", "m", "p99_ttft_ms <= 50", "no level was shown to meet them", "1 user", "4", "bracketed"),
+        ("w", "m", "p99_ttft_ms <= 50", "no level was shown to meet the limits", "1 user", "4", "bracketed"),
     )
     assert summary.searched([(INFO, rows, [])]).rows == ()
 

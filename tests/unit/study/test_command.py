@@ -21,7 +21,7 @@ def test_a_budget_is_a_length_of_time(text):
 
 def test_a_budget_that_holds_nothing_is_refused(tmp_path):
     """There is nothing to run, and nothing to report on."""
-    with pytest.raises(InputError, match="leave nothing"):
+    with pytest.raises(InputError, match="no part of the study is left"):
         commands.run(NAME, method="replay", virtual=True, scale="small", budget="1s", out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -78,7 +78,7 @@ def test_a_prediction_goes_on_where_it_was_left(tmp_path):
 def test_another_run_in_the_same_folder_is_refused(tmp_path, resumed, users, virtual):
     """Other cells, or rows made otherwise, would become repeats of one another."""
     predict(tmp_path, 150, 200)
-    with pytest.raises(InputError, match=r"predicted, 2 runs.*; requested: ") as found:
+    with pytest.raises(InputError, match=r"predicted, 2 runs.*; requested now: ") as found:
         conduct.run([cut(*users)], tmp_path, SCREEN, virtual=virtual)
     assert "--scale" in str(found.value.fix)
     assert not resumed

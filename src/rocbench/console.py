@@ -59,7 +59,7 @@ def show_plan(plan: Plan) -> None:
     )
     if sweep.server.kind == "simulated":
         console.print(
-            "[yellow]SIMULATED[/]: the commands are those of the real servers; the sweep starts simulated ones"
+            "[yellow]SIMULATED[/]: these are the commands of real servers; the sweep starts simulated servers instead"
         )
     for number_, group in enumerate(plan.groups, start=1):
         _show_group(console, number_, group, sweep)
@@ -138,7 +138,7 @@ def _search_line(sweep: Sweep) -> str:
     )
 
 
-_CELL = ("cell", "id", "ISL", "OSL", "KV capacity", "users that fit", "bound tok/s", "estimate")
+_CELL = ("cell", "id", "ISL", "OSL", "KV capacity", "users that fit", "roofline tok/s", "estimate")
 
 
 def _show_cells(console: Console, cells: Iterable[Cell]) -> None:

@@ -189,7 +189,7 @@ def _pooled_spread(table: PublishedTable, alpha: float) -> stats.Spread:
 
 
 def _note(at_low: Decision, at_high: Decision, group: Sequence[PublishedLevel]) -> str:
-    one = f"one condition measured {len(group)} times; " if len(group) > 1 else ""
+    one = f"the same condition, measured {len(group)} times; " if len(group) > 1 else ""
     if at_low != at_high:
         return f"{one}{at_low} with the smallest CoVs, {at_high} with the largest"
     return one + ("for all possible CoVs" if at_low != "cannot tell" else "even with the smallest CoVs")

@@ -58,7 +58,7 @@ def next_step(rows: Sequence[Row], search: Search, *, whole: bool, used: int) ->
     elif step.level is not None and not whole:
         step = replace(step, level=float(f"{step.level:.4g}"))
     if step.level is not None and used >= search.max_measurements:
-        return replace(step, level=None, why=f"stopped after {used} measurements")
+        return replace(step, level=None, why=f"stopped after {used} measurements, the maximum of the search")
     if step.level is None and step.failed is not None:
         failed = levels[step.failed]
         if {meaning(row) for row in failed} == {"invalid"}:

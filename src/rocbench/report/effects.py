@@ -24,7 +24,7 @@ VERDICTS: dict[str, tuple[int, int, Mark]] = {
 }
 _VERDICTS_TEXT = (
     'Bars are 95 % intervals. "Better" and "worse" need an effect of at least {least} that is significant after Holm\'s '
-    'correction over all rows; "same" needs the whole interval within {least}; otherwise the verdict is "cannot tell".'
+    'correction over all rows; "same" needs an interval that lies completely within {least}; otherwise the verdict is "cannot tell".'
 )
 
 

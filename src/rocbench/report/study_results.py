@@ -275,7 +275,7 @@ def bounds(curves: Sequence[Curve]) -> Table:
     notes = (
         "at the load with the highest output throughput; the roofline bound is the maximum throughput at that load according to the published peaks of the hardware",
     )
-    return Table("bounds", "Physical bounds", header, rows, notes)
+    return Table("bounds", "Physical limits", header, rows, notes)
 
 
 def limits(runs: Sequence[RunData], rows: Sequence[Row]) -> Table:

@@ -61,7 +61,9 @@ def places(curve: PublishedCurve, plan: Plan) -> list[Place]:
     }
     missing = [users for users, *_ in curve.rows if users not in cells]
     if missing:
-        raise ValueError(f"{curve.sweep} has no cell for {curve.model}/{curve.workload} at {missing}")
+        raise ValueError(
+            f"sweep {curve.sweep} has no cell of {curve.model}/{curve.workload} for these users: {missing}"
+        )
     return [cells[users] for users, *_ in curve.rows]
 
 

@@ -82,7 +82,7 @@ def artefacts(study: Study, runs: Runs) -> Table:
         f"valid rows of {part.id}: {sum(row.valid is True for row in rows)} of {len(rows)}"
         for part, rows in runs
     ]
-    header = ("effect of the harness", "method", "places", "codes", "example")
+    header = ("effect of the harness", "method", "occurrences", "codes", "example")
     return Table("artefacts", "Figures caused by the harness", header, tuple(lines), tuple(valid))
 
 

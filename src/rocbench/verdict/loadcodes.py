@@ -259,7 +259,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "littles_law",
         "voids",
-        "rate, latency and concurrency contradict each other",
+        "request rate, latency and concurrency contradict each other (Little's law)",
         f"|littles_law_ratio - 1| > {loadchecks.LITTLE:.0%}, and the deviation is larger than the window's edges explain",
         "check for a growing queue (open loop above capacity), or for figures from different windows",
         loadchecks.littles_law,

@@ -71,7 +71,7 @@ def test_measurements_are_bounded():
     levels, _, step = run(WANTED.model_copy(update={"max_measurements": 5}))
 
     assert (len(levels), step.best) == (5, 16)
-    assert step.why == "stopped after 5 measurements"
+    assert step.why == "stopped after 5 measurements, the maximum of the search"
 
 
 def test_levels_are_repeated_as_asked():

@@ -175,7 +175,7 @@ def test_study_tables_are_written_in_three_forms(written):
         "Saturation",
         "Reliability",
         "Variability between repeats",
-        "Physical bounds",
+        "Physical limits",
         "Limits",
     ):
         assert f"## {heading}\n" in text

@@ -188,7 +188,7 @@ def test_published_table(command):
     assert {row["verdict"] for row in found["rows"]} == {"cannot tell"}
     assert found["spread"] == "more variable"
     text = command("ablate", "--table", "aiter-llama-405b").out
-    assert "one condition, measured again" in text
+    assert "they repeat one condition" in text
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_run_is_no_baseline_of_itself(command, runs, tmp_path):
     [
         ("limits: [median_ttft_ms < fast]", "not a limit such as"),
         ("relative: [{metric: model}]", "not a result"),
-        ("relative: [{metric: output_throughput, worse_by: 5}]", "write 5%"),
+        ("relative: [{metric: output_throughput, worse_by: 5}]", "for example, 5%"),
         ("relativ: []", "did you mean 'relative'"),
         ("relative: [{metric: output_throughput, where: {model: other}}]", "no cell"),
         ("relative: []\nlimits: [model <= 3]", "model is not a number"),

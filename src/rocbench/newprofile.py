@@ -57,7 +57,7 @@ def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: S
     """
     arch = from_config(config)
     checkpoint, doubts = detect_checkpoint(config)
-    twice = [f"{key}: the config has it more than once; the last value is used" for key in repeated]
+    twice = [f"{key}: the config has this key more than once; the last value is used" for key in repeated]
     hf_id = str(config.get("_name_or_path") or "")
     named = bool(re.fullmatch(r"[\w.-]+/[\w.-]+", hf_id))
     tp, nodes = _spread(arch, checkpoint)
@@ -86,7 +86,9 @@ def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: S
     try:
         yamltext.parse(text, "config.json")
     except ConfigError as error:
-        raise ConfigError(f"a profile cannot hold it: {error.what}", where="config.json") from None
+        raise ConfigError(
+            f"the config cannot be written as a profile: {error.what}", where="config.json"
+        ) from None
     return text
 
 
@@ -139,7 +141,7 @@ def _comments(arch: Architecture, checkpoint: Checkpoint, profile: ModelProfile)
     lines = [
         f"{profile.name}: written from its config.json by `bench profiles new`.",
         f"Parameters {params}, without MTP layers ({parameters(arch.parts.mtp)}).",
-        f"KV {number(kv.kv_bytes_per_token(arch), 0)} B/token at 2 bytes per number, indexer {number(index, 0)}.",
+        f"KV cache {number(kv.kv_bytes_per_token(arch), 0)} B/token at 2 bytes per number; indexer {number(index, 0)} B/token.",
         f"Weights {size(size_per_rank)} per GPU at tp {profile.tp}, the smallest tp that leaves 40 % of 256 GiB free.",
     ]
     if profile.unconfirmed:

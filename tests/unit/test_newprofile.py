@@ -228,4 +228,4 @@ def test_of_a_repeated_key_the_last_value_is_taken_as_transformers_does(tmp_path
     assert done.exit_code == 0
     made = yaml.safe_load(done.output)
     assert made["config"]["vocab_size"] == 128_256
-    assert "vocab_size: the config has it more than once; the last value is used" in made["unconfirmed"]
+    assert "vocab_size: the config has this key more than once; the last value is used" in made["unconfirmed"]

@@ -67,7 +67,7 @@ def test_what_shows_itself_to_be_a_secret():
         "PASS: 5 of 5, BYPASS=1, invalid credentials: 401 Client Error, PASS: 3/4, authorization: 403",
         "GET http://10.0.0.1:8000/v1/x@main, http://[::1]:8000/a@b, basic functionality, Basic authentication",
         "t.yaml:3: env.X_TOKEN: must be text; serve_args.hf-token: must be true or false; give KEY=VALUE, for example",
-        "`extra_body` may not hold 'api_key': a secret in a body; $MY_SIDE_PASSWORD: the value of it is not kept",
+        "`extra_body` may not contain 'api_key': this is a secret; $MY_SIDE_PASSWORD: the value of it is not kept",
         "--api-key takes only one value in bench; argument --api-key: expected one argument",
         "hf_transfer, hf_overrides, tokens/s: 12; TP=8 ISL=1024",
     ):

@@ -281,7 +281,9 @@ def _notes(family: AttentionFamily, layered: Sequence[Block]) -> tuple[str, ...]
             "another type"
         )
     if any(b.mixer == "sliding" for b in layered) and family in ("gqa", "mha", "mqa"):
-        notes.append("kv_bytes_per_token: for a short sequence; sliding layers keep only their window")
+        notes.append(
+            "kv_bytes_per_token: for a sequence shorter than the window; of a longer sequence, sliding layers keep only the window"
+        )
     return tuple(notes)
 
 
@@ -290,14 +292,21 @@ def _unknown(fields: Fields, family: AttentionFamily) -> tuple[str, ...]:
     doubts = []
     kind = fields.model_type or None
     if kind not in KINDS:
-        doubts.append(f"model_type: {kind!r} was not checked; it is counted as a plain transformer")
+        doubts.append(
+            f"model_type: {kind!r} was not checked; its parameters are counted as for a plain transformer"
+        )
     doubts += [f"{name}: {why}" for name, why in fields.doubts.items()]
     if family.startswith("mla") and kind not in MLA_TYPES:
-        doubts.append(f"family: vLLM v0.33.0 lists no MLA for model type {kind!r}")
+        doubts.append(
+            f"family: the config has MLA fields, but vLLM v0.33.0 lists no MLA for model type {kind!r}"
+        )
     if fields.outer.get("vision_config") is not None:
         doubts += [f"vision_config: {why}" for why in tower_doubt(fields)]
     doubts += [f"{name}: this field is not understood" for name in fields.unread()]
-    doubts += [f"{part}: has {', '.join(keys)}" for part, keys in fields.parts_unread().items()]
+    doubts += [
+        f"{part}: has keys that are not understood: {', '.join(keys)}"
+        for part, keys in fields.parts_unread().items()
+    ]
     if kind in KINDS and not foreign(str(kind), "kv_lora_rank") and fields.raw("compress_ratios") is None:
         latent = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
         may_be_null = ("q_lora_rank",)
@@ -309,5 +318,9 @@ def _unknown(fields: Fields, family: AttentionFamily) -> tuple[str, ...]:
     if kind in KINDS:
         values = {**fields.outer, **fields.text}
         foreign_names = [name for name, value in values.items() if value and foreign(str(kind), str(name))]
-        doubts += [f"{name}: is not a field of {kind!r}" for name in foreign_names if name in fields.read]
+        doubts += [
+            f"{name}: this field is not known for model type {kind!r}"
+            for name in foreign_names
+            if name in fields.read
+        ]
     return tuple(dict.fromkeys(doubts))

@@ -140,7 +140,7 @@ class Fields:
                     f"model type {self.raw('model_type')!r} is not supported: its config has {', '.join(others)} "
                     f"instead of `{names[0]}`",
                     where="config.json",
-                    fix="use a decoder with attention: num_attention_heads, num_hidden_layers, hidden_size",
+                    fix="use a decoder with attention, whose config has num_attention_heads, num_hidden_layers and hidden_size",
                 )
             also = f" (nor {', '.join(names[1:])})" if names[1:] else ""
             raise ConfigError(
@@ -194,7 +194,7 @@ class Fields:
         value = self.part(part).get(name)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST):
             return value
-        self.doubt(part, f"its {name} is {value!r:.60}, not a count")
+        self.doubt(part, f"its {name} is {value!r:.60}, not a positive whole number")
         return None
 
     def parts_unread(self) -> dict[str, list[str]]:

@@ -135,7 +135,7 @@ def _mixers(
         name, listed = words
         unknown = sorted(set(listed) - WORDS.keys())
         if unknown:
-            fields.doubt(name, f"has {', '.join(map(repr, unknown))}")
+            fields.doubt(name, f"has entries that are not understood: {', '.join(map(repr, unknown))}")
         if name == "block_types":  # repeated over the layers
             listed = [listed[i % len(listed)] for i in range(count)] if listed else []
         listed = (listed + ["full"] * count)[:count]
@@ -149,7 +149,7 @@ def _mixers(
         digits = fields.listed(name)
         if digits is not None:
             if len(digits) != count or set(digits) - {0, 1}:
-                fields.doubt(name, f"is not a list of 0 and 1 for {count} layers")
+                fields.doubt(name, f"is not a list of {count} entries 0 or 1, one for each layer")
             digits = (digits + [1 if meaning[1] == "full" else 0] * count)[:count]
             return _windowed(fields, [meaning[1] if digit == 1 else meaning[0] for digit in digits]), None
     return _placed(fields, count), None
@@ -183,7 +183,7 @@ def _mamba(fields: Fields, count: int) -> list[Mixer]:
     if fields.model_type == "bamba":
         return ["linear"] * count
     if fields.model_type != "falcon_h1":
-        fields.doubt("mamba layers", "no field says which layers they are")
+        fields.doubt("mamba layers", "no field lists them")
     return ["parallel"] * count
 
 
@@ -324,7 +324,7 @@ def _per_layer(fields: Fields, count: int, *names: str) -> list[int] | None:
             continue
         if len(counts) == count and all(isinstance(n, int) and n > 0 for n in counts):
             return [int(n) for n in counts]
-        fields.doubt(name, f"is not a list of {count} counts")
+        fields.doubt(name, f"is not a list of {count} positive whole numbers")
     return None
 
 
@@ -346,7 +346,7 @@ def _block_configs(fields: Fields) -> tuple[Block, ...] | None:
         group, multiple = attention.get("n_heads_in_group"), mlp.get("ffn_mult")
         unread = {k for part in (attention, mlp) for k, v in part.items() if v and k not in _NAS_READ}
         if unread:
-            fields.doubt("block_configs", f"has {', '.join(sorted(unread))}")
+            fields.doubt("block_configs", f"has keys that are not understood: {', '.join(sorted(unread))}")
         width = mlp.get("intermediate_size") or (multiple and _rounded(int(2 * multiple * hidden / 3)))
         skips = attention.get("no_op") or attention.get("replace_with_linear")
         layers.append(

@@ -56,7 +56,7 @@ def _listed_experts(fields: Fields, count: int) -> list[bool] | None:
             continue
         unknown = [entry for entry in listed if entry not in ("dense", "sparse", "moe", 0, 1)]
         if unknown or len(listed) != count:
-            fields.doubt(name, f"is not a list of dense and sparse for {count} layers")
+            fields.doubt(name, f"is not a list of {count} entries `dense` or `sparse`, one for each layer")
         return ([entry not in ("dense", 0) for entry in listed] + [True] * count)[:count]
     for name in ("moe_layers", "moe_layers_enum"):
         indices = fields.raw(name)

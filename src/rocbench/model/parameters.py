@@ -182,7 +182,7 @@ def tied(config: Fields) -> bool:
     """True if the output projection is the embedding."""
     name = "tie_word_embeddings"
     if config.text.get(name) is not None and config.outer.get(name) not in (None, config.text[name]):
-        config.doubt(name, "differs between the model and its language part")
+        config.doubt(name, "differs between the outer config and text_config")
         config.read.add(name)
     return config.flag(name, default=config.kind.tied)
 
@@ -222,7 +222,7 @@ def shared_width(config: Fields) -> int:
     if direct:
         if (number or 1) > 1:
             config.doubt(
-                "n_shared_experts", "is above 1: is the given width that of one shared expert or of all?"
+                "n_shared_experts", "is above 1, and the given width may be for one shared expert or for all"
             )
         return direct * (number or 1)
     return (number or 0) * expert_width(config)

@@ -47,7 +47,7 @@ def state(config: Fields) -> State | None:
     except (ConfigError, KeyError, TypeError, ValueError) as fault:
         config.doubt("linear layers", f"are not fully described: {fault}")
         return None
-    config.doubt("linear layers", "no field says what they are")
+    config.doubt("linear layers", "no field describes them")
     return None
 
 

@@ -61,4 +61,4 @@ def tower_doubt(config: Fields) -> list[str]:
     if tower_parameters(config) is None:
         return ["the vision tower's dimensions are incomplete"]
     kind = str(config.outer.get("model_type"))
-    return [] if kind in KNOWN_TOWERS else [f"the tower of {kind!r} was not checked"]
+    return [] if kind in KNOWN_TOWERS else [f"the vision tower of model type {kind!r} was not checked"]

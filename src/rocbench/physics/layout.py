@@ -43,7 +43,7 @@ class Layout:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.tp % self.dcp:
-            raise ValueError("dcp must divide tp")
+            raise ValueError("tp must be a multiple of dcp")
 
     @property
     def gpus(self) -> int:

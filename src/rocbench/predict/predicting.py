@@ -112,7 +112,7 @@ def node_of(group: Group, sweep: Sweep, cal: Calibration, seed: int = 0) -> Node
         ConfigError: vLLM of that version would refuse these flags.
     """
     if group.resolution is None:
-        raise ConfigError("a running server cannot be predicted", where=group.server_id)
+        raise ConfigError("bench cannot predict a running server", where=group.server_id)
     context = Context.model_validate(bind.simulation_context(group, sweep) | {"seed": seed})
     table = shipped()
     try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Block(Strict):
-    """Some cells of a sweep. A key that is not set has the sweep's value."""
+    """Some cells of a sweep. A setting that the block lacks has the sweep's value."""
 
     workloads: Annotated[tuple[str, ...], Once] = ()
     """Replaces the sweep's."""
@@ -23,7 +23,7 @@ class Block(Strict):
     rate: Annotated[tuple[Rate, ...], Once] = ()
     """Replaces the sweep's."""
     load: dict[str, Any] = {}
-    """Keys of `load` that differ in this block. They appear in the keys of cells if another block has the same level."""
+    """Settings of `load` that differ in this block. They are part of the cell keys if another block has the same level."""
 
 
 def blocks_of(sweep: Sweep, model: SweepModel) -> list[tuple[Sweep, SweepModel]]:

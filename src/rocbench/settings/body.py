@@ -10,14 +10,14 @@ from rocbench.errors import InputError
 from rocbench.variables import is_secret
 
 OURS = {
-    "model": "--model, or the sweep's `models`",
-    "prompt": "the workload",
-    "prompt_embeds": "the workload",
-    "messages": "the workload",
-    "max_tokens": "--osl, or the workload's `osl`",
-    "max_completion_tokens": "--osl, or the workload's `osl`",
-    "min_tokens": "the workload's `ignore_eos`",
-    "ignore_eos": "the workload's `ignore_eos`",
+    "model": "use --model, or the sweep's `models`",
+    "prompt": "the workload sets it",
+    "prompt_embeds": "the workload sets it",
+    "messages": "the workload sets it",
+    "max_tokens": "use --osl, or the workload's `osl`",
+    "max_completion_tokens": "use --osl, or the workload's `osl`",
+    "min_tokens": "use the workload's `ignore_eos`",
+    "ignore_eos": "use the workload's `ignore_eos`",
     "stream": "answers are always streamed",
     "stream_options": "token counts are always requested",
     "return_token_ids": "token counts are always requested",
@@ -25,7 +25,7 @@ OURS = {
     "best_of": "one answer is measured for each request",
     "use_beam_search": "one answer is measured for each request",
     "echo": "an echoed prompt would count as output",
-    "request_id": "each request has its own",
+    "request_id": "bench gives each request its own id",
 }
 """Fields that users may not set: they decide what is measured. Each with the setting that decides it."""
 
@@ -42,7 +42,7 @@ def check(fields: Mapping[str, Any]) -> None:
     for name in _names(fields):
         if is_secret(name):
             raise ValueError(
-                f"`extra_body` may not hold {name!r}: a secret in a body would be written to files; use a header"
+                f"`extra_body` may not contain {name!r}: this is a secret, and bodies are written to files; send it in a header"
             )
 
 

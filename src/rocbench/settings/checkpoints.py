@@ -60,14 +60,14 @@ def _detect(fields: Fields, settings: object) -> Detected:
     try:
         stored, doubts = _by_method(fields, settings)
         if not 1 <= stored.bits <= 32:
-            return _assumed(f"`quantization_config` names {stored.bits:g} bits")
+            return _assumed(f"`quantization_config` gives {stored.bits:g} bits per weight, outside 1 to 32")
         return _with_left_out(fields, settings, stored, doubts)
     except (ValueError, TypeError, KeyError, AttributeError, BenchError) as fault:
         return _assumed(f"`quantization_config` could not be read ({fault})")
 
 
 def _assumed(reason: str, bits: float = 16) -> Detected:
-    return Checkpoint(bits=bits), [f"{reason}; {bits:g} bits assumed"]
+    return Checkpoint(bits=bits), [f"{reason}; {bits:g} bits per weight are assumed"]
 
 
 def _by_method(fields: Fields, settings: Mapping[str, Any]) -> Detected:
@@ -99,7 +99,7 @@ def _by_method(fields: Fields, settings: Mapping[str, Any]) -> Detected:
         return _modelopt(settings, algorithm)
     bits = count(_first(settings, "bits", "num_bits", "w_bit", "nbits"))
     return _assumed(
-        f"quantisation {method!r} is not known", bits or (4 if settings.get("load_in_4bit") else 8)
+        f"the quantisation method {method!r} is not known", bits or (4 if settings.get("load_in_4bit") else 8)
     )
 
 
@@ -150,7 +150,9 @@ def _integers(settings: Mapping[str, Any], method: str) -> Detected:
     group = count(_first(settings, "group_size", "q_group_size"))
     doubts = []
     if bits is None or not 2 <= bits <= 8:
-        doubts.append(f"{method} names {'no' if bits is None else bits} bits; 4 assumed")
+        doubts.append(
+            f"{method}: the config gives {'no' if bits is None else bits} bits per weight; 4 are assumed"
+        )
         bits = 4
     doubts += [
         f"`{name}` gives some layers another precision"
@@ -170,14 +172,14 @@ def _grouped_layers(settings: Mapping[str, Any]) -> Detected:
     if not parts:
         if "mxfp4" in outer:
             return MXFP4, []
-        return _assumed("compressed-tensors without `config_groups`")
+        return _assumed("the compressed-tensors config has no `config_groups`")
     forms = [_weights(part.get("weights"), str(part.get("format") or outer)) for part in parts]
     stored, doubts = max(forms, key=lambda form: form[0].bits)
     if any(form[0] != stored for form in forms):
         names = ", ".join(f"{form[0].bits:g}" for form in forms)
         return stored, [
             *doubts,
-            f"the groups of `config_groups` differ ({names} bits); the widest is assumed for all",
+            f"the groups of `config_groups` differ ({names} bits); the most bits are assumed for all groups",
         ]
     return stored, doubts
 
@@ -185,7 +187,7 @@ def _grouped_layers(settings: Mapping[str, Any]) -> Detected:
 def _weights(stored: object, form: str) -> Detected:
     """`weights` of one group, of compressed-tensors or ModelOpt."""
     if not isinstance(stored, Mapping):
-        return _assumed(f"`weights` is {stored!r}")
+        return _assumed(f"a group's `weights` is {stored!r}, not a mapping")
     bits, group = count(stored.get("num_bits")), count(stored.get("group_size"))
     kind = str(stored.get("type") or "int")
     if "mxfp4" in form:
@@ -199,7 +201,7 @@ def _weights(stored: object, form: str) -> Detected:
     if bits == 4 and kind == "int":
         by_group = group is not None or str(stored.get("strategy") or "group") == "group"
         return _whole(4, group or 32 if by_group else None), []
-    return _assumed(f"compressed-tensors {kind}{bits or '?'} is not known", bits or 16)
+    return _assumed(f"the compressed-tensors type {kind}{bits or '?'} is not known", bits or 16)
 
 
 def _nvfp4(group: int | None) -> Checkpoint:
@@ -242,7 +244,7 @@ def _quark(settings: Mapping[str, Any]) -> Detected:
     stored, unsure = min(forms, key=lambda form: form[0].bits)
     doubts += unsure
     if len(forms) > 1:
-        doubts.append(f"Quark's `weight` has {len(forms)} entries; the narrowest is assumed")
+        doubts.append(f"Quark's `weight` has {len(forms)} entries; the entry with the fewest bits is assumed")
     return stored, doubts
 
 
@@ -263,8 +265,10 @@ def _quark_weight(entry: Mapping[str, Any]) -> Detected:
 def _bitsandbytes(settings: Mapping[str, Any]) -> Detected:
     """Loaded as NF4 or INT8; the config does not say if the files are quantised."""
     if settings.get("load_in_8bit") and not settings.get("load_in_4bit"):
-        return Checkpoint(bits=8), ["bitsandbytes INT8 is quantised during the load if the files are not"]
-    return _assumed("bitsandbytes is counted without its scales", 4)
+        return Checkpoint(bits=8), [
+            "bitsandbytes INT8: the config does not say whether the files are already quantised, or vLLM quantises them while it loads"
+        ]
+    return _assumed("the scales of bitsandbytes are not counted", 4)
 
 
 def _hqq(settings: Mapping[str, Any]) -> Detected:
@@ -273,7 +277,7 @@ def _hqq(settings: Mapping[str, Any]) -> Detected:
     inner = inner if isinstance(inner, Mapping) else settings
     bits, group = count(_first(inner, "nbits", "bits")), count(inner.get("group_size"))
     if bits is None:
-        return _assumed("hqq names no bits", 8)
+        return _assumed("the hqq config gives no bits per weight", 8)
     return _whole(bits, group or 64), []
 
 
@@ -291,14 +295,17 @@ def _with_left_out(
     if not heavy:
         return stored, doubts
     if any("experts" in name and "shared" not in name for name in heavy):
-        return stored, [*doubts, f"`{key}` leaves out routed experts ({heavy[0]!r} and others)"]
+        return stored, [
+            *doubts,
+            f"`{key}` excludes routed experts from quantisation ({heavy[0]!r} and others)",
+        ]
     if not attention or not _everywhere(attention, fields):
         others = " and others" if heavy[1:] else ""
-        return stored, [*doubts, f"`{key}` leaves out {heavy[0]!r}{others}"]
+        return stored, [*doubts, f"`{key}` excludes {heavy[0]!r}{others} from quantisation"]
     if not moe and fields.raw("num_hidden_layers") is not None:
         return stored, [
             *doubts,
-            f"`{key}` leaves out the attention; the bits of the MLPs are assumed for all",
+            f"`{key}` excludes the attention from quantisation; the bits of the MLPs are assumed for all layers",
         ]
     sixteen = None if stored.quantization in ("int4_group", "mxfp4") else 16.0
     return stored.model_copy(update={"linear_bits": sixteen}), doubts

@@ -23,7 +23,7 @@ def check(sweep: Sweep) -> None:
     servers = len(sweep.models) * combined
     if servers > MOST_SERVERS:
         raise ValueError(
-            f"its axes make {_shown(servers)} servers of {len(sweep.models)} models; at most {MOST_SERVERS:,} are allowed"
+            f"the sweep has {_shown(servers)} servers for {len(sweep.models)} models; at most {MOST_SERVERS:,} servers are allowed"
         )
     axes = {*matrix.product, *matrix.zip, *sweep.factors}
     cells = 0
@@ -40,7 +40,7 @@ def check(sweep: Sweep) -> None:
     runs = combined * cells * max(sweep.repeats, sweep.until.max if sweep.until else 1)
     if runs > MOST_RUNS:
         raise ValueError(
-            f"it needs {_shown(runs)} measurements (cells times repeats); at most {MOST_RUNS:,} are allowed"
+            f"the sweep has {_shown(runs)} measurements (cells times repeats); at most {MOST_RUNS:,} are allowed"
         )
 
 

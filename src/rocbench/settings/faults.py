@@ -66,6 +66,8 @@ def check(faults: Mapping[str, Any]) -> None:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = ".".join(map(str, fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            raise ValueError(f"the simulated server has no fault `{name}`") from None
         raise ValueError(
-            f"the simulated server has no fault `{name}` with the value {fault['input']!r:.60}"
+            f"the simulated server's fault `{name}` cannot have the value {fault['input']!r:.60}"
         ) from None

@@ -32,7 +32,9 @@ Share = Annotated[float, BeforeValidator(percent_as_share), Field(gt=0, lt=10)]
 def _result(name: str) -> str:
     """Return the name of a column that can be better or worse."""
     if better(name) is None:
-        raise ValueError(f"{name!r} is not a result that can be better or worse; see docs/results.md")
+        raise ValueError(
+            f"{name!r} is not a result column in which higher or lower is better; see docs/results.md"
+        )
     return name
 
 
@@ -55,7 +57,7 @@ class Until(Strict):
     """Repeat until the 95 % interval of the mean is narrow enough: at least 3 repeats, at most `max`."""
 
     interval_half_width: Share
-    """Half width of the interval, as a share of the mean: 2% is +-2 %."""
+    """Half width of the interval, as a share of the mean: 2% for +-2 %."""
     max: int = Field(ge=3, le=1000)
     """Maximum number of repeats."""
     metric: Result = "output_throughput"
@@ -76,11 +78,11 @@ class Search(Strict):
     repeats: Repeats = 1
     """Minimum number of measurements at a level."""
     max_repeats: Repeats = 5
-    """Maximum number of measurements at a level whose repeats lie on both sides of a limit; then it counts as not met."""
+    """Maximum number of measurements at a level whose repeats lie on both sides of a limit. After these, the limit counts as not met."""
     relative_step: Share = 0.05
-    """Width of the bracket at which the search ends, as a share; it also ends at a width of one user."""
+    """The search ends when the bracket around the largest load is this narrow, as a share, or one user wide."""
     margin: Share = 0.05
-    """Distance to a limit, as a share, within which a single measurement is repeated."""
+    """A single measurement that lies within this distance of a limit, as a share, is repeated."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Search:

@@ -35,22 +35,22 @@ def check(headers: Mapping[str, str]) -> None:
     seen: set[str] = set()
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
-            raise ValueError("the name of a header has letters, digits and dashes: `Name: value`")
+            raise ValueError("a header name consists of letters, digits and dashes: `Name: value`")
         if name.lower() in seen:
             raise ValueError(f"header {name!r} is given twice")
         seen.add(name.lower())
         if name.lower() in OURS:
             raise ValueError(f"header {name!r} is set by bench: leave it out")
         if not (value.isascii() and value.isprintable()):
-            raise ValueError(f"the value of header {name!r} has characters that a header cannot carry")
+            raise ValueError(f"the value of header {name!r} has characters that are not allowed in a header")
         if any(match.lastgroup == "wrong" for match in _VARIABLE.finditer(value)):
             raise ValueError(
-                f"the value of header {name!r} has a `$` without the name of a variable: write $$ for a dollar"
+                f"the value of header {name!r} has a `$` without a variable name: write $$ for a dollar sign"
             )
         if not variables({name: value}) and (_is_secret(name) or _SCHEMES.match(value)):
             raise ValueError(
-                f"the value of header {name!r} is a secret, which would appear in files and in the process "
-                f"list: put it in a variable and write '{name}: $VARIABLE', in single quotes in a shell"
+                f"the value of header {name!r} is a secret and would appear in files and in the process "
+                f"list: put it in an environment variable and write '{name}: $VARIABLE' (in a shell, in single quotes)"
             )
 
 
@@ -82,7 +82,7 @@ def parse(items: Iterable[str], known: Sequence[str] = ()) -> dict[str, str]:
             raise InputError(f"{name!r} is given twice", where="--header", fix="give each header once")
         if any(secret in value for secret in known):
             raise InputError(
-                f"the value of {name!r} is that of a secret variable: the shell inserted it",
+                f"header {name!r} contains the value of a secret variable: the shell inserted it",
                 where="--header",
                 fix=f"write '{name}: $VARIABLE' in single quotes",
             )
@@ -117,7 +117,7 @@ def _read(match: re.Match[str], header: str, environ: Mapping[str, str]) -> str:
         raise InputError(f"${name} is not set", where=f"header {header}", fix="export it")
     if not (value.isascii() and value.isprintable()):
         raise InputError(
-            f"${name} has characters that a header cannot carry",
+            f"${name} has characters that are not allowed in a header",
             where=f"header {header}",
             fix="give one line of printable ASCII",
         )

@@ -50,19 +50,20 @@ class Checkpoint(Strict):
     group: Tokens | None = None
     """Group size of group quantisation."""
     linear_bits: Annotated[float, Field(gt=0, le=64)] | None = None
-    """Bits of a weight outside the routed experts. None: as the experts for FP8 and in models without experts, 16
-    with INT4 and MXFP4 experts."""
+    """Bits of a weight outside the routed experts. None: `bits` with FP8 and in models without experts; 16 with INT4 or
+    MXFP4 experts."""
     bytes: Quantity | None = None
     """Bytes of all weight files. None: derived from the parameters."""
     unsure: tuple[str, ...] = ()
-    """Doubts about the storage, one sentence each. With any, no figure derived from the size refuses or voids."""
+    """Doubts about the storage, one sentence each. If there is any, no figure derived from the size stops a plan or
+    makes a row invalid."""
 
 
 class ServeVariant(Strict):
     """Serve arguments and environment for a range of vLLM versions."""
 
     vllm: VersionRange
-    """Versions to which the variant applies."""
+    """vLLM versions to which the variant applies."""
     args: dict[str, FlagValue] = {}
     """Serve arguments without the leading dashes: `quantization: fp8`."""
     env: dict[Variable, str] = {}
@@ -76,7 +77,7 @@ class ServeVariant(Strict):
     note: str = ""
     """Note for readers; `bench explain` prints it above its table."""
     why: dict[str, str] = {}
-    """Reasons of values by the name of the flag or variable; they replace those of reasons.yaml."""
+    """Reasons for values, by the name of the flag or variable; they replace the reasons in reasons.yaml."""
 
 
 class Derived(Strict):
@@ -110,11 +111,11 @@ class ModelProfile(Strict):
     trust_remote_code: bool = False
     """The checkpoint contains Python code that vLLM must run."""
     config: dict[str, Any]
-    """Fields of `config.json`, with text_config and vision_config nested as in it."""
+    """Fields of `config.json`, with text_config and vision_config nested as in that file."""
     checkpoint: Checkpoint = Checkpoint()
     """Storage of the weights."""
     precision: str
-    """Label of the weights as they run: bf16, fp8, int4, mxfp4."""
+    """Label of the weights' precision in the running server: bf16, fp8, int4, mxfp4."""
     total_params: Quantity | None = None
     """Parameters. Set only if they cannot be derived from `config`."""
     active_params: Quantity | None = None
@@ -122,11 +123,11 @@ class ModelProfile(Strict):
     tp: Gpus = 8
     """Default tensor parallel size."""
     nodes: Gpus = 1
-    """Nodes of one server."""
+    """Number of nodes over which one server runs."""
     max_model_len: Tokens | None = None
     """Maximum context length, in tokens."""
     vocab_size: Vocabulary | None = None
-    """Number of token ids to draw prompts from. None: as in the config."""
+    """Number of token ids from which random prompts are drawn. None: as in the config."""
     vllm_min: VersionText | None = None
     """First vLLM version that supports the architecture."""
     serve: tuple[ServeVariant, ...] = ()
@@ -162,9 +163,9 @@ class Gpu(Strict):
     power_w: Annotated[float, Field(gt=0, le=1e6)]
     """Power limit (TBP), in watts."""
     host_bytes_per_s: Quantity | None = None
-    """Bandwidth from host to GPU, in bytes/s, one direction: the maximum for offloaded KV."""
+    """Bandwidth from host to GPU, in bytes/s, one direction: the upper limit for loading offloaded KV."""
     cache_bytes: float = Field(default=0.0, ge=0, le=1e21)
-    """Last-level cache, in bytes: data that may remain in it between steps is not read from HBM."""
+    """Size of the last-level cache, in bytes. Data that may stay in this cache between steps does not count as read from HBM."""
 
 
 class Hardware(Strict):
@@ -186,5 +187,5 @@ class Hardware(Strict):
     @model_validator(mode="after")
     def _gpu_on_rocm(self) -> Hardware:
         if (self.platform == "rocm") != (self.gpu is not None):
-            raise ValueError("platform rocm needs a `gpu`; platform cpu must not have one")
+            raise ValueError("platform rocm needs a `gpu`; platform cpu must not have a `gpu`")
         return self

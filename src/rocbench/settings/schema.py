@@ -83,7 +83,7 @@ class OpenLoop(Strict):
     burstiness: Factor = 1.0
     """Shape of the gamma distribution: 1 is Poisson, less is burstier."""
     max_in_flight: Users | None = None
-    """Maximum number of requests in flight. Later ones wait; the row has their lateness."""
+    """Maximum number of requests in flight. Further requests wait, and the row reports their lateness."""
 
 
 class TraceReplay(Strict):
@@ -94,10 +94,10 @@ class TraceReplay(Strict):
     path: str
     """File with JSON Lines or one JSON array; may be compressed with gzip."""
     unit: Literal["s", "ms"] | None = None
-    """Unit of a bare `timestamp`. None: milliseconds in the Mooncake format (whole numbers and hash_ids); any other
-    format is refused."""
+    """Unit of the key `timestamp`. None: milliseconds in the Mooncake format (whole numbers and hash_ids); a file of
+    another format is refused."""
     speed: Factor = 1.0
-    """Divide all times between requests by this."""
+    """Divide all times between requests by this factor."""
     skip_bad: bool = False
     """Skip lines that cannot be used, and report their number. Otherwise such a line stops the plan."""
 
@@ -117,21 +117,22 @@ class Load(Strict):
     min_requests_per_user: float = Field(default=5.0, ge=0, le=1e6)
     """Minimum number of requests per user that begin in the window."""
     max_requests: Requests | None = None
-    """Total number of requests, instead of a duration, as in the study. Rows are marked."""
+    """Total number of requests; it replaces the duration, as in the study. Rows of such a load are marked."""
     max_requests_per_user: Requests | None = None
-    """With `max_requests`: maximum number of requests per user of the level."""
+    """With `max_requests`: the total is also limited to this number for each user of the level."""
     ramp_s: Wait | None = None
     """Time over which users start, in seconds. None: about the duration of one request."""
     wave: bool = False
     """Start all users at once: with fixed lengths, requests stay in step."""
     max_tail_s: Wait | None = None
-    """Maximum time, in seconds, for which the load continues after the window, until its last request has ended.
+    """Maximum time, in seconds, for which the load continues after the window, until the last request of the window has
+    ended.
     None: half a window (closed loop: a whole window), and at least the time of a few requests."""
     max_tail_requests: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
-    """Maximum number of requests sent in that time. None: as many as are due, or began, in the window."""
+    """Maximum number of requests sent after the window. None: as many as began in the window, or were due in it."""
     max_drain_s: Wait | None = None
-    """Maximum time, in seconds, to wait for requests in flight after the last send; the rest is cut off and counts as
-    unfinished. None: a window (closed loop: `request_timeout_s`)."""
+    """Maximum time, in seconds, to wait for requests in flight after the last send. Requests that still run then are
+    cut off and count as unfinished. None: the length of the window (closed loop: `request_timeout_s`)."""
     request_timeout_s: Seconds = 600.0
     """Maximum time from the send to the last byte, in seconds."""
     transport: Literal["auto", "wire", "aiohttp"] = "auto"
@@ -156,7 +157,7 @@ class Matrix(Strict):
     include: tuple[dict[str, Any], ...] = ()
     """Additional combinations."""
     exclude: tuple[dict[str, Any], ...] = ()
-    """Combinations to leave out: those with all values of an entry."""
+    """Combinations to leave out. An entry excludes each combination that has all its values."""
 
     @model_validator(mode="after")
     def _expands(self) -> Matrix:
@@ -244,7 +245,7 @@ class Server(Strict):
             )
         headers.check(self.headers)
         if self.api_key_env and "authorization" in map(str.lower, self.headers):
-            raise ValueError("`api_key_env` and the header `Authorization` exclude each other")
+            raise ValueError("set either `api_key_env` or the header `Authorization`, not both")
         return self
 
 
@@ -266,7 +267,7 @@ class Sweep(Strict):
     hardware: str = "mi325x"
     """Hardware profile."""
     server: Server = Server()
-    """Server of each configuration."""
+    """How each server runs: started by `bench`, or already running."""
     models: Annotated[tuple[str | SweepModel, ...], Once]
     """Model profiles, or entries with their own settings."""
     workloads: Annotated[tuple[str, ...], Once] = ()
@@ -278,9 +279,9 @@ class Sweep(Strict):
     blocks: tuple[Block, ...] = ()
     """Cells with other workloads, levels or load, on the same servers. At least one block must use the sweep's levels."""
     matrix: Matrix = Matrix()
-    """Further axes; each combination is a server."""
+    """Further axes; each combination of their values needs its own server."""
     aiter: Any = None
-    """on, off, or a map of parts (`{moe: off, mla: on}`). None: by profile and rules."""
+    """on, off, or a map of parts (`{moe: off, mla: on}`). None: profile and rules decide."""
     serve_args: dict[str, FlagValue] = {}
     """Flags of every server, without dashes; they override profile and rules."""
     env: dict[Variable, str] = {}
@@ -290,18 +291,18 @@ class Sweep(Strict):
     repeats: Repeats = 1
     """Number of measurements of each cell."""
     until: Until | None = None
-    """Repeat until the interval is narrow enough."""
+    """Repeat each cell until the confidence interval of its mean is narrow enough."""
     retries: Annotated[int, Field(ge=0, le=10_000, validation_alias=AliasChoices("retries", "again"))] = 0
-    """Maximum number of measurements in the run that are retried at once because this machine disturbed them. Old name:
+    """Maximum number of retries in the run. A measurement that this machine disturbed is retried immediately. Old name:
     `again`."""
     discard_first: bool = False
-    """Measure each cell one additional time, first, after a server start, and discard that measurement."""
+    """After each server start, measure each cell one additional time before its repeats, and discard this measurement."""
     restart: Literal["never", "per_repeat", "per_cell"] = "never"
     """When a server is restarted between repeats."""
     order: Literal["as_given", "random", "interleaved"] = "as_given"
-    """Order of the cells on a server; interleaved reverses every second repeat."""
+    """Order of the cells on a server; interleaved reverses the order in every second repeat."""
     factors: dict[str, tuple[Any, ...]] = {}
-    """Factors of an ablation, each with its levels, base first."""
+    """Factors of an ablation, each with a list of levels; the first level is the base."""
     design: Literal["full", "one_at_a_time", "leave_one_out", "pairwise"] = "full"
     """Combinations of the factors to run."""
     also_changes: tuple[str, ...] = ()
@@ -311,7 +312,7 @@ class Sweep(Strict):
     search: Search | None = None
     """Find the highest load that meets limits."""
     saturation_gain: Share = 0.05
-    """Minimum gain in throughput from a doubling of the load; with less, the load is past the saturation point."""
+    """Minimum gain in throughput when the load doubles; with a smaller gain, the load is past the saturation point."""
     seed: Seed = 0
     """Seed of prompts, order and arrivals."""
     assume: Assume = Assume()
@@ -334,8 +335,8 @@ class Sweep(Strict):
             )
             if getattr(self, name) and not used:
                 raise ValueError(
-                    f"no block uses the sweep's `{name}`: each has its own, or another load. Leave it out, or add the "
-                    f"block `- {{{name}: {list(getattr(self, name))}}}`"
+                    f"no block uses the sweep's `{name}`: each block sets its own, or has another kind of load. "
+                    f"Remove the sweep's `{name}`, or add the block `- {{{name}: {list(getattr(self, name))}}}`"
                 )
         if self.blocks and all(
             block.workloads and (block.concurrency or block.rate) for block in self.blocks
@@ -355,7 +356,7 @@ class Sweep(Strict):
             if given and kind != needed:
                 raise ValueError(
                     f"`{name}` needs {'an open' if needed == 'open' else 'a closed'} loop, but `load.shape` is "
-                    f"{kind}: leave one of them out"
+                    f"{kind}: remove `{name}`, or change `load.shape`"
                 )
         return self
 
@@ -374,7 +375,7 @@ class Sweep(Strict):
         for name in (name for entry in self.matrix.exclude for name in entry):
             if name not in known:
                 raise ValueError(
-                    f"`matrix.exclude` names {name!r}, which is not an axis here: {', '.join(sorted(known))}"
+                    f"`matrix.exclude` names {name!r}, which is not an axis of this sweep; its axes are {', '.join(sorted(known))}"
                 )
         return self
 
@@ -382,7 +383,7 @@ class Sweep(Strict):
     def _goals_fit(self) -> Sweep:
         if self.search is not None and self.factors:
             raise ValueError(
-                "`search` and `factors` exclude each other: arms are compared at the same levels"
+                "`search` and `factors` cannot be combined: arms are compared at the same levels, but a search chooses levels"
             )
         if self.search is not None and self.load.shape.kind == "trace":
             raise ValueError("a trace has no levels to search")

@@ -23,7 +23,7 @@ class Assume(Strict):
 
 
 class Simulation(Strict):
-    """Settings of the simulated server. They do not affect a real one."""
+    """Settings of the simulated server. They do not affect a real server."""
 
     efficiency: float | None = Field(default=None, gt=0, le=1)
     """Share of the physical bound that steps reach. None: as in `calibration`."""
@@ -32,13 +32,13 @@ class Simulation(Strict):
     noise_cv: Variation = 0.0
     """Coefficient of variation of step times."""
     run_cv: Variation = 0.0
-    """Coefficient of variation of the whole server's speed, drawn again after each idle time."""
+    """Coefficient of variation of the server's overall speed. A new speed is drawn after each idle period."""
     speed: Factor = 1.0
-    """Divide all step times by this; for tests."""
+    """Divide all step times by this factor; for tests."""
     load_s: Wait = 1.0
     """Time of the model load, in seconds."""
     slowdown: Factor = 1.0
-    """Multiply all step times by this: a regression, for tests of the gate."""
+    """Multiply all step times by this factor, as a regression would; for tests of the gate."""
     faults: dict[str, dict[str, Any]] = {}
     """Faults of each model's server (fields of `rocbench.settings.faults.Faults`), for tests of the supervision."""
 

@@ -61,8 +61,8 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 def _folder(name: str) -> str:
     if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ValueError(
-            f"must have 1 to {LONGEST_NAME} printable characters, no slash and no dot in front: "
-            "it becomes part of a folder name"
+            f"must have 1 to {LONGEST_NAME} printable characters, no slash, and no dot at the start, "
+            "because it becomes part of a folder name"
         )
     return name
 
@@ -70,7 +70,7 @@ def _folder(name: str) -> str:
 def _word(text: str) -> str:
     if not text or text.startswith("-") or not text.isprintable():
         raise ValueError(
-            "must have printable characters and no dash in front: it becomes a word of a command"
+            "must have printable characters and no dash at the start, because it becomes an argument of a command"
             + (f"; write ./{text} for a file" if text.startswith("-") and text.isprintable() else "")
         )
     return text
@@ -88,7 +88,7 @@ def variable(name: str) -> str:
     """
     if not _VARIABLE.fullmatch(name):
         raise ValueError(
-            f"{name!r} is not a name for an environment variable: use letters, digits and _, and no digit first"
+            f"{name!r} is not a valid name of an environment variable: use letters, digits and _, and do not begin with a digit"
         )
     return name
 

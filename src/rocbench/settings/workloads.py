@@ -31,7 +31,7 @@ class Length(Strict):
         for name in ("low", "high", "sigma"):
             if getattr(self, name) is not None and name not in takes:
                 raise ValueError(
-                    f"`{name}` has no effect on a {self.kind} length: leave it out, or set `kind`"
+                    f"`{name}` has no effect on a {self.kind} length: remove it, or change `kind`"
                 )
         low, high = self.low or 1, self.high or self.mean
         if self.kind == "uniform":
@@ -50,7 +50,7 @@ class Images(Strict):
     """Synthetic images. Each is unique, and a real PNG or JPEG file."""
 
     count: amounts.Images
-    """Images in each request."""
+    """Number of images in each request."""
     width: Pixels
     """Width, in pixels."""
     height: Pixels
@@ -61,7 +61,9 @@ class Images(Strict):
     @model_validator(mode="after")
     def _fit_into_memory(self) -> Images:
         if (pixels := self.count * self.width * self.height) > amounts.MOST_PIXELS:
-            raise ValueError(f"{pixels:,} pixels in one request; at most {amounts.MOST_PIXELS:,} are allowed")
+            raise ValueError(
+                f"the images of one request have {pixels:,} pixels; at most {amounts.MOST_PIXELS:,} are allowed"
+            )
         return self
 
 
@@ -96,7 +98,7 @@ class Workload(Strict):
     shared_prefix_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the prompt that is the same in all requests. Set it only to measure the prefix cache."""
     prompt_pool: Prompts | None = None
-    """Number of prompts (and images) that are sent in turn, as by tools with a fixed list. None: each is unique."""
+    """Number of different prompts (with images), sent in turn, as in tools with a fixed list. None: every prompt is unique."""
     ignore_eos: bool = True
     """Answers end at their output length, not at an end-of-sequence token."""
     temperature: float = Field(default=0.0, ge=0, le=100)
@@ -109,8 +111,8 @@ class Workload(Strict):
     @model_validator(mode="after")
     def _can_be_sent(self) -> Workload:
         if self.api == "completions" and self.images is not None:
-            raise ValueError("`images` need the chat API: leave `api` out, or set it to chat")
+            raise ValueError("`images` need the chat API: remove `api`, or set `api: chat`")
         body.check(self.extra_body)
         if self.temperature and "temperature" in self.extra_body:
-            raise ValueError("`temperature` is also in `extra_body`: keep one")
+            raise ValueError("`temperature` is also in `extra_body`: remove one of the two")
         return self

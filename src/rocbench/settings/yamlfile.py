@@ -152,9 +152,7 @@ def _message(faults: list[Any]) -> str:
     if others:
         texts = [fault["msg"].removeprefix("Value error, ") for fault in others]
         message = " or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in texts))
-        message = message.replace("input should be", "must be").replace(
-            _TOO_LARGE, "is too large for a count"
-        )
+        message = message.replace("input should be", "must be").replace(_TOO_LARGE, "is too large")
     else:
         message = "must be " + " or ".join(dict.fromkeys(filter(None, map(_expected_type, faults))))
     value = faults[0]["input"]

@@ -49,7 +49,9 @@ class _Loader(yaml.SafeLoader):
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self.anchors and event.anchor not in self.anchored:
-                raise _OutOfBounds(f"*{event.anchor} is inside its own anchor, which would never end", mark)
+                raise _OutOfBounds(
+                    f"the alias *{event.anchor} is inside its own anchor, so the value would never end", mark
+                )
             nodes, levels = self.anchored.get(str(event.anchor), (0, 0))
             self._count(nodes, self.depth + levels, mark)
             return super().compose_node(parent, index)
@@ -74,14 +76,16 @@ class _Loader(yaml.SafeLoader):
         if depth > DEEPEST:
             raise _OutOfBounds(f"lists and mappings are nested deeper than {DEEPEST} levels", mark)
         if self.nodes > MOST_NODES:
-            raise _OutOfBounds(f"more than {MOST_NODES:,} keys and values, with aliases expanded", mark)
+            raise _OutOfBounds(
+                f"the file has more than {MOST_NODES:,} keys and values, with aliases expanded", mark
+            )
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         digits = node.value.replace("_", "")
         value = super().construct_yaml_int(node) if len(digits) <= 100 else 10**MOST_DIGITS
         if abs(value) >= 10**MOST_DIGITS:
             raise _OutOfBounds(
-                f"a whole number of {len(digits)} digits; at most {MOST_DIGITS} are allowed", node.start_mark
+                f"a whole number has {len(digits)} digits; at most {MOST_DIGITS} are allowed", node.start_mark
             )
         return value
 
@@ -130,7 +134,9 @@ def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
         raise ConfigError(error.what, where=f"{where}:{error.line}", fix=error.fix) from None
     except ReaderError as error:
         at = text.count("\n", 0, error.position) + 1
-        raise ConfigError("a control character: this is not a text file", where=f"{where}:{at}") from None
+        raise ConfigError(
+            "the file has a control character here, so it is not a text file", where=f"{where}:{at}"
+        ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at_tab = "'\\t'" in str(error.problem)
@@ -163,7 +169,7 @@ def _check(root: yaml.Node | None) -> None:
         seen.add(id(node))
         if isinstance(node, yaml.ScalarNode):
             if match := _CONTROL.search(node.value):
-                raise _OutOfBounds(f"a control character ({match[0]!r}) in a text", node.start_mark)
+                raise _OutOfBounds(f"a text has the control character {match[0]!r}", node.start_mark)
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
         elif isinstance(node, yaml.MappingNode):
@@ -180,8 +186,10 @@ def _check_keys(keys: list[yaml.Node]) -> None:
             )
         if len(key.value) > LONGEST_KEY:
             raise _OutOfBounds(
-                f"a key of {len(key.value)} characters; at most {LONGEST_KEY} are allowed", key.start_mark
+                f"a key has {len(key.value)} characters; at most {LONGEST_KEY} are allowed", key.start_mark
             )
         if key.value in names:
-            raise _OutOfBounds(f"key {shown(key.value)} is given twice", key.start_mark, "keep one of them")
+            raise _OutOfBounds(
+                f"key {shown(key.value)} is given twice", key.start_mark, "remove one of the two"
+            )
         names.add(key.value)

@@ -208,7 +208,7 @@ def _capacity(
         kv_cache_memory_bytes=argv.integer("kv-cache-memory-bytes", 0) or None,
     )
     if capacity is None:
-        raise UsageError(f"no physics for the hardware {context.hardware.name!r}: it has no GPU")
+        raise UsageError(f"hardware {context.hardware.name!r} has no GPU, so step times cannot be simulated")
     needed = sequence_bytes_per_rank(arch, layout, length)
     if doubts(arch, context.profile.checkpoint):  # a model in doubt refuses nothing
         kv_bytes = max(capacity.kv_bytes, needed)

@@ -88,7 +88,7 @@ def drive(spec: LoadSpec, node: Node, *, client: Client = Client(), seed: int = 
             "a prediction needs synthetic prompts and a closed or open loop", fix="measure this load instead"
         )
     if len(node.noises) > 1:
-        raise InputError("a prediction has no data parallelism", fix="measure this server instead")
+        raise InputError("a prediction does not support data parallelism", fix="measure this server instead")
     run = _Run(spec, node, client, seed)
     run.drive()
     return Prediction(

@@ -60,7 +60,7 @@ NESTED = [
 def test_a_nested_key_that_is_not_understood_is_a_doubt(config, part, key, value):
     """As for fields of the config itself: it may decide anything."""
     (doubt,) = from_config({**config, part: {**config[part], key: value}}).unknown
-    assert doubt == f"{part}: has {key}"
+    assert doubt == f"{part}: has keys that are not understood: {key}"
 
 
 @pytest.mark.parametrize(("config", "part"), NESTED, ids=lambda value: str(value)[:30])

@@ -108,7 +108,7 @@ def test_a_search_comes_last_and_needs_no_levels():
         ({"search": {"slo": {}}}, "at least 1"),
         ({"search": {"slo": {"median_ttft_ms": 1}, "low": 8, "high": 4}}, "`low` must be at most `high`"),
         ({"search": {"slo": {"median_ttft_ms": 1}, "repeats": 9}}, "at most `max_repeats`"),
-        ({"search": {"slo": {"median_ttft_ms": 1}}, "factors": {"a": [1, 2]}}, "exclude each other"),
+        ({"search": {"slo": {"median_ttft_ms": 1}}, "factors": {"a": [1, 2]}}, "cannot be combined"),
         ({"until": {"interval_half_width": "x%", "max": 5}}, "not a share"),
         ({"until": {"interval_half_width": "1%", "max": 2}}, "greater than or equal to 3"),
         ({"until": {"interval_half_width": 0.01, "max": 4}, "repeats": 5}, "at least `repeats`"),

@@ -71,7 +71,7 @@ def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
         (SWEEP + "  shape: {kind: open}\n", 7, ["yaml:7: an open loop"]),
         (SWEEP.replace("[1, 8]", "4"), 4, ["concurrency: must be a list (got 4)"]),
         (SWEEP + "matrix:\n  product:\n    tp: []\n", 9, ["matrix: `product.tp` has no values"]),
-        (SWEEP + "matrix:\n  exclude: [{tpp: 3}]\n", 8, ["'tpp', which is not an axis here"]),
+        (SWEEP + "matrix:\n  exclude: [{tpp: 3}]\n", 8, ["'tpp', which is not an axis of this sweep"]),
         (SWEEP + "server:\n  kind: attached\n", 8, ["server: ", "needs `base_url`"]),
         (SWEEP + "server: {base_url: 'http://h:1'}\n", 7, ["set `kind: attached`, not simulated"]),
         (SWEEP.replace("8", "1"), 4, ["concurrency: 1 is listed twice"]),
@@ -79,19 +79,23 @@ def test_bare_on_and_off_are_words(tmp_path: Path) -> None:
         (
             SWEEP + "server:\n  kind: container\n  image: -v/:/host\n",
             9,
-            ["server.image", "no dash in front"],
+            ["server.image", "no dash at the start"],
         ),
-        (SWEEP + "server: {image: --privileged}\n", 7, ["server.image", "no dash in front"]),
+        (SWEEP + "server: {image: --privileged}\n", 7, ["server.image", "no dash at the start"]),
         (SWEEP + 'server: {image: "a\\nb"}\n', 7, ["server.image", "printable"]),
-        (SWEEP + "server: {image: ''}\n", 7, ["server.image", "a word of a command"]),
+        (SWEEP + "server: {image: ''}\n", 7, ["server.image", "an argument of a command"]),
         (SWEEP + "server: {command: [-c, x]}\n", 7, ["server.command", "write ./-c for a file"]),
         (
             SWEEP.replace("models: [llama-3.1-405b]", "models: [{profile: a, path: --x}]"),
             2,
             ["path", "write ./--x for a file"],
         ),
-        (SWEEP + "env:\n  A B: x\n", 8, ["'A B' is not a name for an environment variable"]),
-        (SWEEP + "matrix: {product: {env.: [1]}}\n", 1, ["'' is not a name for an environment variable"]),
+        (SWEEP + "env:\n  A B: x\n", 8, ["'A B' is not a valid name of an environment variable"]),
+        (
+            SWEEP + "matrix: {product: {env.: [1]}}\n",
+            1,
+            ["'' is not a valid name of an environment variable"],
+        ),
     ],
 )
 def test_fault_names_file_line_and_key(tmp_path: Path, text: str, line: int, words: list[str]) -> None:

@@ -56,7 +56,7 @@ def comparison(
         synthetic(result.synthetic),
     ]
     lines.append(
-        f"changes are those from {a} to {b}; significance level {settings.alpha:.0%}, with Holm's correction over"
+        f"each change is from {a} to {b}; significance level {settings.alpha:.0%}, with Holm's correction over"
         f" {len(frame)} verdicts; a change within +-{settings.min_effect:.1%} counts as the same"
     )
     return _page(*table, lines, width, as_markdown=as_markdown)

@@ -53,7 +53,7 @@ def ablation(run: RunData) -> tuple[list[Chart], list[Table]]:
     chart = _forest(
         "ablation",
         "Ablation: effect of each factor",
-        "Change of each metric when one factor changes from its base level, from differences within the same repeat.",
+        "Change of each metric when one factor changes from its base level, computed within each repeat.",
         named,
         result,
     )

@@ -190,7 +190,7 @@ def reliability(curves: Sequence[Curve]) -> Table:
         "invalid rows",
     )
     notes = (
-        "requests: those that began in a measured window; tokens: those of all phases",
+        "requests are those that began in a measured window; tokens are those of all phases",
         "a request is completed if its stream was complete and had the requested length; HTTP 200 alone is not enough",
     )
     return Table("reliability", "Reliability", header, tuple(table_rows), notes)

@@ -36,8 +36,8 @@ CELL_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("mean_power_w", "power, W", "figure"),
 )
 P99_NOTE = (
-    f"a p99 of fewer than {stats.min_samples(99)} requests is not shown: it would have no interval that is free of "
-    "assumptions about the distribution"
+    f"a p99 of fewer than {stats.min_samples(99)} requests is not shown: a distribution-free interval needs "
+    "that many requests"
 )
 
 

@@ -51,7 +51,7 @@ def charts(curves: Sequence[Curve], course_of: Callable[[Row], Course | None]) -
     chart = Chart(
         "time-series",
         "Course of a cell before, during and after the window",
-        "Choose a cell: the best one of each configuration is listed. The shaded area is the measured window. Before the "
+        "The list has the best cell of each configuration. The shaded area is the measured window. Before the "
         "window is warm-up; after the window, the load stays full until the last measured request has ended. Requests "
         "in flight come from the client's timestamps and are exact; running, queued and KV cache are the server's gauges."
         + left_out,

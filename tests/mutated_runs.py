@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mutated_settings import Case
+from rocbench.export.write import FORMATS
 from synthetic_runs import FOUR_MODELS, World, write_run
 
 ONE: dict[str, Any] = {**FOUR_MODELS, "models": ["llama-3.1-405b"], "repeats": 2, "concurrency": [16]}
@@ -355,7 +356,6 @@ def mutate(path: Path, seed: int) -> str:
 
 COMMANDS = 4
 """Of the 14 ways to read a run, how many each is read in."""
-FORMATS = "vllm-bench inferencex pytorch aiperf csv-long jsonl".split()
 QUERIES = (
     "select * from cells",
     "select count(*), avg(sent_ns) from requests",

@@ -120,4 +120,4 @@ def test_the_readme_names_what_is_supported():
     """Versions, GPUs and models in the README's table are those of configs/."""
     generator = runpy.run_path(str(ROOT / "scripts" / "generate-docs"), run_name="pages")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text == generator["readme"](text), "run scripts/generate-docs"
+    assert text == generator["readme"](text), "run .venv/bin/python scripts/generate-docs"

@@ -10,9 +10,8 @@ import typer
 from broken_runs import KINDS, all_requests_failed, bases, broken, empty, failed, nan, partial
 from rocbench import cli
 from rocbench.errors import BenchError
+from rocbench.export.write import FORMATS
 from rocbench.report import write
-
-FORMATS = "vllm-bench inferencex pytorch aiperf csv-long jsonl".split()
 
 
 @pytest.fixture(scope="module")

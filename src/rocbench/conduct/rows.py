@@ -348,6 +348,14 @@ def client(plan_: Mapping[str, Any]) -> ClientOptions:
         ) from None
 
 
+def _without_former_keys(hardware: Any) -> Any:
+    """Hardware of a manifest without `idle_power_w`, a key of earlier versions that never had an effect."""
+    match hardware:
+        case {"gpu": {"idle_power_w": _, **gpu}, **rest}:
+            return {**rest, "gpu": gpu}
+    return hardware
+
+
 def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
     """The plan of a run folder, expanded again from its sources: the same cells with the same ids.
 
@@ -355,7 +363,7 @@ def stored(plan_: Mapping[str, Any], manifest_: Mapping[str, Any]) -> Plan:
         InputError: the files are not a plan and a manifest of this version of bench.
     """
     try:
-        hardware = manifest_["hardware"]
+        hardware = _without_former_keys(manifest_["hardware"])
         sources = Sources(
             {name: ModelProfile.model_validate(p) for name, p in manifest_["profiles"].items()},
             {name: Workload.model_validate(w) for name, w in manifest_["workloads"].items()},

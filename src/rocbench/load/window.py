@@ -15,6 +15,8 @@ from typing import Literal
 
 from rocbench.load.spec import Closed, LoadSpec, Open, RequestPlan, Shape, Trace, WindowPlan
 
+ROUNDING_S = 1e-9
+"""Rounding error of a sum of times, in seconds: virtual time jumps exactly to the end of a window."""
 HALF = 0.5
 """Share of a window that limits the warm-up and the tail of an open loop."""
 WARM_TIMES = 2.0
@@ -183,7 +185,7 @@ def counted_end(
     end_s = since_s + ahead_s
     if counts.all_ended:
         return end_s, "count"
-    return (end_s, "max_duration") if end_s >= max(plan.max_duration_s, 0.001) else None
+    return (end_s, "max_duration") if end_s >= max(plan.max_duration_s, 0.001) - ROUNDING_S else None
 
 
 def timed_end(
@@ -192,9 +194,9 @@ def timed_end(
     """(end since the window's start, reason), announced `ahead_s` before the end; None before."""
     soon_s, most_s = since_s + ahead_s, max(plan.max_duration_s, 0.001)
     few = isinstance(shape, Closed) and counts.begun < plan.min_requests_per_user * shape.users
-    if soon_s >= most_s:
+    if soon_s >= most_s - ROUNDING_S:
         return soon_s, "max_duration" if few else "duration"
-    if soon_s >= plan.duration_s and not few:
+    if soon_s >= plan.duration_s - ROUNDING_S and not few:
         return soon_s, "requests" if soon_s > plan.duration_s + 2 * ahead_s else "duration"
     return None
 

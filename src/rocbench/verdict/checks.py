@@ -29,13 +29,15 @@ def above(name: str, limit: float) -> Check:
 
 
 def positive(name: str) -> Check:
-    """A check that fires if a count, mark or list is not zero, false or empty; unknown if it is absent."""
+    """A check that fires if a count is above zero, or a mark or list is not empty; unknown if it is absent."""
 
     def check(e: Evidence) -> bool | None:
         value = getattr(e, name)
         if value is None and e.predicted:
             return False
-        return None if value is None else bool(value)
+        if value is None:
+            return None
+        return value > 0 if isinstance(value, int | float) else bool(value)
 
     return check
 

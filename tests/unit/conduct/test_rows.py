@@ -89,6 +89,17 @@ def test_a_variable_that_is_not_listed_decides():
     assert rows.unlike(stored) is None
 
 
+def test_a_manifest_of_an_earlier_version():
+    """The hardware key `idle_power_w` is gone; runs that hold it are resumed and merged."""
+    plan = plan_of(SMALL)
+    manifest = rows.manifest(plan, "r", "", {})
+    manifest["hardware"]["gpu"]["idle_power_w"] = None
+
+    again = rows.stored(rows.plan_json(plan, Overrides(), None), manifest)
+
+    assert again.groups[0].cells[0].cell_id == plan.groups[0].cells[0].cell_id
+
+
 def test_a_manifest_that_lacks_a_workload_of_its_plan():
     """The missing workload is named."""
     plan = plan_of(SMALL)

@@ -278,7 +278,9 @@ def test_the_mapping_names_every_key():
             assert f"| `{field.name}` |" in text
 
 
-def test_the_help_names_every_format():
-    """`--format` lists the formats by hand, because importing them is slow."""
+def test_the_help_and_the_page_name_every_format():
+    """`--format` lists the formats by hand, because importing them is slow; each has a section of the page."""
     help_text = inspect.getsource(reporting.export)
     assert [name for name in write.FORMATS if name not in help_text] == []
+    page = mapping.mapping_page()
+    assert [name for name in write.FORMATS if f"## {name}" not in page] == []

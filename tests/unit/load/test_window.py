@@ -28,6 +28,18 @@ def test_an_open_loop_that_never_catches_up_is_measured_all_the_same():
     assert window.warm_up(OPEN, PLAN, LoadCounts(ended=180, peak_in_flight=180), 3.0, 2.0) == "complete"
 
 
+def test_a_rounding_error_does_not_delay_the_end():
+    """Virtual time jumps to the end of a window; the sum of the parts may be 1e-15 short of it."""
+    start_s, ahead_s = 0.1 + 0.2, 0.1
+    ends = [
+        window.timed_end(
+            OPEN, PLAN, LoadCounts(begun=9), (start_s * i + 30.0 - ahead_s) - start_s * i, ahead_s
+        )
+        for i in range(1, 1000)
+    ]
+    assert {end[1] if end else None for end in ends} == {"duration"}
+
+
 def limits(shape, counts, **plan):
     """The limits after a window of 30 s."""
     requests = RequestPlan(Lengths(8), Lengths(1))

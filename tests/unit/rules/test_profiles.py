@@ -18,9 +18,11 @@ REFUSED = {("qwen3-vl-235b-fp8", "<0.29")}
 
 @pytest.mark.parametrize("name", catalog.names("models"))
 def test_a_profile_names_itself_and_its_sources(name):
-    """File and name agree; each variant has a source; the vocabulary is the config's."""
+    """File and name agree; each variant has a source; the vocabulary is the config's; every field is understood."""
     profile = catalog.model(name)
     assert profile.name == name
+    assert not profile.hf_id.startswith("ORGANISATION/")
+    assert from_config(profile.config).unknown == ()
     assert profile.sources
     assert profile.vocab_size == from_config(profile.config).vocab_size
     assert all(variant.source for variant in profile.serve)

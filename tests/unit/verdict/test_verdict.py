@@ -317,6 +317,12 @@ def test_one_first_arrival_just_late_voids_no_trace():
     assert "late_sends" not in judge(replace(SOUND, completed=20, **trace)).reasons
 
 
+def test_a_negative_count_of_another_tool_fires_nothing():
+    """Other tools write -1 for unknown; only counts above zero void a row."""
+    row = replace(SOUND, jit_lines=-1, compile_lines=-1, health_failures=-1, preemptions=-1)
+    assert judge(row).reasons == judge(SOUND).reasons
+
+
 def test_requests_never_sent_void_whatever_their_lateness():
     """What was due and never went out was not measured at all."""
     assert "late_sends" in judge(replace(SOUND, **OPEN | {"dropped_sends": 30})).reasons

@@ -20,7 +20,7 @@ SHOWN = (
     Family("vLLM", ("VLLM_",)),
     Family("AITER", ("AITER_",)),
     Family(
-        "HIP, ROCm, HSA and the GPU's libraries",
+        "HIP, ROCm, HSA and GPU libraries",
         tuple("HIP_ ROCR_ HSA_ ROCM_ ROCBLAS_ HIPBLASLT_ MIOPEN_ TENSILE_ GPU_ AMD_ AMDGCN_ DEBUG_HIP_ DEBUG_CLR_".split()),
         tuple("CUDA_VISIBLE_DEVICES CUDA_HOME CUDA_DEVICE_MAX_CONNECTIONS CUDA_LAUNCH_BLOCKING CUDA_DEVICE_ORDER".split()),
     ),

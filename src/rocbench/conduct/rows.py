@@ -308,7 +308,7 @@ def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
     names = dict.fromkeys(name for env in environments for name, value in env if marked(name, value) != value)
     if not names:
         return None
-    fix = f"if this is not a secret, export {MORE}={','.join(names)}"
+    fix = f"if these values are not secret, export {MORE}={','.join(names)}"
     if any(is_secret(name) for name in names):
         fix = "finish the run with the rocbench version that started it"
     return (

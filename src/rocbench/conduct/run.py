@@ -182,7 +182,7 @@ def _refuse_many_hosts(plan: Plan) -> None:
         resolution = group.resolution
         if resolution is not None and resolution.facts.nodes > 1 and not multinode.by_ray(resolution):
             raise InputError(
-                f"{group.model} runs over {resolution.facts.nodes} nodes, and each node needs its own command",
+                f"{group.model} runs on {resolution.facts.nodes} nodes, and bench cannot start a separate command on each node",
                 fix="start the commands of `bench plan` on each host and measure with --base-url, "
                 "or serve with --set distributed-executor-backend=ray",
             )
@@ -288,7 +288,7 @@ def _report_wide_intervals(conductor: Conductor, screen: Screen) -> None:
     wide = [cell.key for cell in cells if not conductor.goal.narrow(cell.cell_id, conductor.folder.rows)]
     if wide:
         screen.note(
-            f"{until.metric} is not within +-{until.interval_half_width:.1%} after {until.max} repeats: "
+            f"the 95 % interval of {until.metric} is still wider than +-{until.interval_half_width:.1%} after {until.max} repeats: "
             + ", ".join(wide)
         )
 

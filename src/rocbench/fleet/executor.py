@@ -179,7 +179,7 @@ class Executor:
         if self._failed:
             raise EnvironmentFault(
                 "\n".join(error.text() for error in self._failed),
-                fix=f"the measurements so far are in {self._conductor.folder.path}; continue with --resume when the nodes work",
+                fix=f"the measurements so far are in {self._conductor.folder.path}; continue with --resume when the nodes work again",
             )
 
     # --- handing out

@@ -166,7 +166,7 @@ class Watch:
         if outstanding:
             self.rule.notes.append(
                 f"the drain reached its limit after {now_s - self.rule.drain_s:.3g} s: "
-                f"{outstanding} requests of the window did not end (`unfinished`)"
+                f"{outstanding} requests of the window had not ended (`unfinished`)"
             )
         self.cells[Head.COMMAND] = Command.ABORT
 

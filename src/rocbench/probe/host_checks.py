@@ -185,7 +185,7 @@ def _tools() -> list[Check]:
             "unknown",
             "installed, not run" if shutil.which(tool) else "not installed",
             command + result,
-            f"run it by hand when the node is new or has changed: {command}",
+            f"run this command by hand when the node is new or has changed: {command}",
             source,
         )
         for id_, need, tool, command, result, source in tools

@@ -117,7 +117,7 @@ def read_log(path: Path | None, start: int = 0) -> list[str]:
 def server_fault(what: str, log_path: Path | None, log_start: int = 0) -> ServerFault:
     """The error for a server that failed: the event, the known cause and its fix, and the line that shows it."""
     if log_path is None:
-        return ServerFault(what, fix="bench did not start it: read the server's own log")
+        return ServerFault(what, fix="bench did not start this server: read the log where the server runs")
     where, lines = str(log_path), read_log(log_path, log_start)
     match = root_cause(lines)
     if match is None:

@@ -187,7 +187,7 @@ def check() -> Check:
         False if left else None if doubts else True,
         "; ".join(left + doubts) or "none",
         "none",
-        "bench sweep --reap ends them"
+        "end these servers with `bench sweep --reap`"
         if left
         else "check that process, and end it by hand if it is a server",
     )

@@ -41,7 +41,7 @@ def check_port(host: str, port: int) -> None:
         except OSError as error:
             raise NodeFault(
                 f"port {port} on {host} cannot be bound ({error.strerror}); {holder(port)}",
-                fix="stop that process, or omit the port: bench then chooses a free one",
+                fix="stop that process, or omit the port: bench then chooses a free port",
             ) from error
 
 

@@ -34,7 +34,9 @@ def read_cells(path: Path) -> pd.DataFrame:
             table = pq.read_table(content)
             rows, names = table.to_pylist(), set(table.column_names)
         if not {"cell_id", "repeat"} <= names:
-            raise InputError("not a table of cells: cell_id and repeat are missing", where=str(path))
+            raise InputError(
+                "not a table of cells: the columns cell_id and repeat are missing", where=str(path)
+            )
         return frame_of([runformat.row(row) for row in rows])
     except UNREADABLE as error:
         raise InputError(f"cannot be read as a table of cells: {one_line(error)}", where=str(path)) from None

@@ -94,6 +94,6 @@ def test_ranks_that_do_not_fit_evenly_are_refused():
 
 def test_a_sweep_does_not_start_a_server_on_other_hosts(tmp_path):
     """It says what to do instead, before anything is started or written."""
-    with pytest.raises(InputError, match="each node needs its own command"):
+    with pytest.raises(InputError, match="a separate command on each node"):
         run.run_plan(planned("0.33.0", kind="process"), RunOptions(out=tmp_path / "out"), PlainScreen())
     assert not (tmp_path / "out").exists()

@@ -58,5 +58,5 @@ def test_a_server_without_a_log_here():
     """The error of an attached server names no log."""
     fault = server_fault("m: the server died during the run", None)
 
-    assert fault.fix == "bench did not start it: read the server's own log"
+    assert fault.fix == "bench did not start this server: read the log where the server runs"
     assert "log: " not in fault.text()

@@ -252,10 +252,16 @@ def test_appended_results_are_one_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
-        ({"output_throughput": 34_050}, "34,050 output tokens/s of at most 26,042 (compute)"),
-        ({"output_throughput": 1_000, "concurrency": 4}, "1,000 output tokens/s of at most 476 (latency)"),
-        ({"request_throughput": 100, "osl": 500}, "50,000 output tokens/s of at most 26,042"),
-        ({"median_tpot_ms": 2.0}, "TPOT of 2.00 ms; a single user waits at least 8.41 ms"),
+        (
+            {"output_throughput": 34_050},
+            "34,050 output tokens/s; the GPUs allow at most 26,042 (limit: compute)",
+        ),
+        (
+            {"output_throughput": 1_000, "concurrency": 4},
+            "1,000 output tokens/s; the GPUs allow at most 476 (limit: latency)",
+        ),
+        ({"request_throughput": 100, "osl": 500}, "50,000 output tokens/s; the GPUs allow at most 26,042"),
+        ({"median_tpot_ms": 2.0}, "TPOT of 2.00 ms; even for a single user, TPOT is at least 8.41 ms"),
     ],
 )
 def test_what_needs_no_lengths_is_checked_without_them(figures: dict[str, float], message: str) -> None:

@@ -100,9 +100,9 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
     extra_layer, extra_once = _residual_mixing(config, hidden)
     inputs = _per_layer_inputs(config, hidden, layers)
     if config.number("word_embed_proj_dim") not in (None, hidden):
-        config.doubt("word_embed_proj_dim", "is not the hidden size")
+        config.doubt("word_embed_proj_dim", "differs from hidden_size")
     if config.raw("no_bias") is False:
-        config.doubt("no_bias", "is false")
+        config.doubt("no_bias", "is false: the model has biases that are not counted")
     nextn = mtp_layers(config)
     mtp = 0
     if nextn:  # with eh_proj, and the norms of both its inputs, the layer and the end

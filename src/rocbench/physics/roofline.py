@@ -196,7 +196,7 @@ def roofline_share(
         arch, checkpoint, hardware, layout, concurrency, shape, accepted_per_step=accepted_per_step
     )
     if output_throughput is not None and limit is not None and limit[0] > 0:
-        what = f"{output_throughput:,.0f} output tokens/s of at most {limit[0]:,.0f} ({limit[1]})"
+        what = f"{output_throughput:,.0f} output tokens/s; the GPUs allow at most {limit[0]:,.0f} (limit: {limit[1]})"
         shares.append(Share(output_throughput / limit[0], what))
     if total_throughput is not None:
         shares.append(_compute_share(arch, checkpoint, hardware, layout, total_throughput, shape))
@@ -204,7 +204,7 @@ def roofline_share(
         model = StepModel(arch, checkpoint, hardware, layout, bound=True)
         context = shape.isl + shape.osl / 2 if shape else 1
         minimum_s = model.cost(0, 0, 1, context) / accepted_per_step
-        what = f"TPOT of {tpot_s * 1e3:.2f} ms; a single user waits at least {minimum_s * 1e3:.2f} ms"
+        what = f"TPOT of {tpot_s * 1e3:.2f} ms; even for a single user, TPOT is at least {minimum_s * 1e3:.2f} ms"
         shares.append(Share(minimum_s / tpot_s, what))
     return max(shares, key=lambda share: share.value, default=None)
 
@@ -222,9 +222,7 @@ def _compute_share(
     if shape is not None and shape.isl + shape.osl > 0:
         computed = (shape.uncached + shape.osl) / (shape.isl + shape.osl)
     per_token = _computed_s(model) / layout.dp
-    what = (
-        f"{total_throughput * computed:,.0f} computed tokens/s of at most {1 / per_token:,.0f} at peak FLOP/s"
-    )
+    what = f"{total_throughput * computed:,.0f} computed tokens/s; peak FLOP/s allow at most {1 / per_token:,.0f}"
     return Share(total_throughput * computed * per_token, what)
 
 

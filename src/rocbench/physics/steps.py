@@ -67,7 +67,7 @@ class StepModel:
     ) -> None:
         gpu = hardware.gpu
         if gpu is None:
-            raise ValueError(f"no physics for {hardware.name!r}: it has no GPU")
+            raise ValueError(f"hardware {hardware.name!r} has no GPU, so step times cannot be derived")
         self.arch, self.layout, self.bound = arch, layout, bound
         held = weights.items(arch, checkpoint, layout)
         rates = demand.rates(arch, gpu, checkpoint, layout, bound=bound)

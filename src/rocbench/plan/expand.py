@@ -377,7 +377,7 @@ def _cannot_run(group: Group, workload: Workload) -> str | None:
         need = images + (workload.isl.high or workload.isl.mean) + (workload.osl.high or workload.osl.mean)
         if isinstance(limit, int) and need > limit:
             what = "ISL + images + OSL" if images else "ISL + OSL"
-            return f"{what} = {need} tokens is more than --max-model-len {limit}"
+            return f"{what} = {need} tokens, which is more than --max-model-len {limit}"
     return None
 
 

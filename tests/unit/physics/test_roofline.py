@@ -79,7 +79,7 @@ def test_an_output_rate_above_the_bound_is_named():
         LLAMA, BF16, MI325X, STUDY, output_throughput=5_000, concurrency=10, shape=shape
     )
     assert share.value > 4
-    assert "5,000 output tokens/s of at most 1,1" in share.what
+    assert "5,000 output tokens/s; the GPUs allow at most 1,1" in share.what
     assert roofline.roofline_share(LLAMA, BF16, MI325X, STUDY, concurrency=10, shape=shape) is None
 
 

@@ -43,7 +43,7 @@ def resolution(model: str, overrides: Overrides) -> Resolution:
         return resolved
     doubts = shape_doubts(profile)
     if doubts:
-        reason += f"; but its shape is not fully understood ({'; '.join(doubts)})"
+        reason += f"; but the shape of this model is not fully understood ({'; '.join(doubts)})"
     too_small = Finding("gpu-memory", "method" if doubts else "hard_error", reason, "", "docs/physics.md")
     return replace(resolved, warnings=(*resolved.warnings, too_small))
 

@@ -119,7 +119,11 @@ def ablate(
     frame = _cells(*runs)
     factors: Levels = _factors(factor) if factor else _planned_factors(runs[0])
     if not factors:
-        raise InputError("this run has no factors", where=runs[0], fix="name them: --factor aiter=off,on")
+        raise InputError(
+            "this run has no factors",
+            where=runs[0],
+            fix="name the factors, for example --factor aiter=off,on",
+        )
     result = library.ablate(frame, factors, settings)
     facts = {
         "factors": result.factors,
@@ -413,6 +417,6 @@ def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
         raise InputError(
             f"{name} has {len(levels)} levels here: {', '.join(levels)}",
             where="--arms",
-            fix=f"name two, base first: --arms {name}={','.join(levels[:2])}",
+            fix=f"choose two levels, base first: --arms {name}={','.join(levels[:2])}",
         )
     return levels

@@ -63,7 +63,7 @@ AiterText = Annotated[
     typer.Option(
         "--aiter",
         metavar="SWITCH",
-        help="Switch AITER on or off, or single parts, for example moe=off,mla=on. Default: by profile and rules.",
+        help="Switch all of AITER (on, off) or single parts, for example moe=off,mla=on. Default: by profile and rules.",
     ),
 ]
 SetText = Annotated[

@@ -51,7 +51,7 @@ def adhoc(
         InputError: the model or the levels are missing, or a value cannot be used.
     """
     if model is None:
-        raise InputError("--model is missing", fix="give the model name of the server, see GET /v1/models")
+        raise InputError("--model is missing", fix="give a model name that the server lists under /v1/models")
     if not level:
         raise InputError("--concurrency is missing", fix="give numbers of users: --concurrency 1,64,1000")
     try:
@@ -99,13 +99,16 @@ def resumed(run: Path, client: ClientOptions) -> tuple[Plan, ClientOptions]:
             reason, fix = cause
         elif version == __version__:
             reason, fix = (
-                "plan.json was edited, or the rules or profiles of this bench were",
-                "restore them",
+                "plan.json, or a rule or profile of this installation, has changed since the plan was made",
+                "restore the changed file",
             )
         else:
-            reason, fix = "its rules, physics or defaults have changed", f"finish it with rocbench {version}"
+            reason, fix = (
+                f"rules, physics or defaults have changed since rocbench {version}",
+                f"finish the run with rocbench {version}",
+            )
         raise InputError(
-            f"this bench plans other cells than the run has: {reason}",
+            f"the installed rocbench would now plan different cells from those stored in this run: {reason}",
             where=str(run),
             fix=f"{fix}, or start a new run",
         )

@@ -129,14 +129,14 @@ def _of_run(run: Path, base: Calibration, name: str | None, *, allow: bool) -> C
             f"servers {', '.join(alike)} have the same model, AITER, backend and GPU: a calibration cannot"
             " distinguish them",
             where=str(run),
-            fix="give a run with only one of them",
+            fix="give a run with only one of these servers",
         )
     fits = []
     for group, when, levels in servers:
         fit = calibrating.fit(levels, levels[0].node.efficiency)
         show_fit(group.server_id, fit)
         fits.append((when, fit, f"fitted to {len(levels)} levels of {run.name}"))
-    note = f"Fitted to rows of {run.name}. For other servers it assumes the values of `{base.name}`."
+    note = f"Fitted to rows of {run.name}. For other servers, the calibration assumes the values of `{base.name}`."
     return observed.calibration(name or run.name, note, base, fits)
 
 
@@ -151,7 +151,7 @@ def show_fit(model: str, fit: Fit) -> None:
                 p.name,
                 f"{p.value:.4g}",
                 f"{p.low:.3g} to {p.high:.3g}",
-                "" if p.decided else "not decided by these levels",
+                "" if p.decided else "the measured load levels do not determine this value",
             ]
             for p in fit.parameters
         ],

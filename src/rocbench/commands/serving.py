@@ -42,7 +42,7 @@ def serve(
         str, options.option("PATH", "Run this `vllm`, for example /opt/venv/bin/vllm.")
     ] = "vllm",
     image: Annotated[
-        str | None, options.option("IMAGE", "Run in this container image instead of as a process.")
+        str | None, options.option("IMAGE", "Run the server in this container image instead of as a process.")
     ] = None,
     path: Annotated[
         str | None,
@@ -74,13 +74,13 @@ def simulate(
     force: options.Force = False,
     port: Port = 8000,
     load_s: Annotated[
-        float, options.option("SECONDS", "Simulate a model load of this length.", min=0, max=1e6)
+        float, options.option("SECONDS", "Simulate this model loading time.", min=0, max=1e6)
     ] = 1.0,
     noise_cv: Annotated[
         float, options.option("CV", "Set the coefficient of variation of step times.", min=0, max=10)
     ] = 0.0,
     speed: Annotated[
-        float, options.option("FACTOR", "Divide all step times by this.", min=1e-6, max=1e6)
+        float, options.option("FACTOR", "Divide all step times by this number.", min=1e-6, max=1e6)
     ] = 1.0,
     log: Log = None,
 ) -> None:

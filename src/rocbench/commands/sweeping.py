@@ -58,7 +58,7 @@ def sweep(
     set_: options.SetText = None,
     force: options.Force = False,
     base_url: Annotated[
-        str | None, options.option("URL", "Measure this running server; launch none.")
+        str | None, options.option("URL", "Measure this running server instead of launching servers.")
     ] = None,
     model: Annotated[
         str | None, options.option("NAME", "Send requests for this model name to the server at --base-url.")
@@ -248,7 +248,7 @@ def _check_resume(conflicting: list[Any], overrides: Overrides) -> None:
     if any(value is not None for value in conflicting) or overrides != Overrides():
         raise InputError(
             "--resume takes the plan from the run folder",
-            fix="give only --reap, --client-cpus and --despite-doctor with it",
+            fix="with --resume, give only --reap, --client-cpus or --despite-doctor",
         )
 
 
@@ -312,7 +312,7 @@ def _on_ray(
     if executor == "ray" and load_hosts is not None:
         raise InputError(
             "--load-hosts and --executor ray exclude each other",
-            fix="run the sweep from the server's node: load hosts are other nodes",
+            fix="for --load-hosts, run bench on the server's node without --executor ray; the load hosts are other nodes",
         )
     return executor == "ray"
 
@@ -378,5 +378,5 @@ def _check_client(client: ClientOptions) -> None:
         raise InputError(
             f"this process may not run on CPU {', '.join(map(str, missing))}",
             where="--client-cpus",
-            fix=f"name some of its {len(usable)} CPUs, {min(usable)} to {max(usable)}",
+            fix=f"choose from the {len(usable)} CPUs that this process may use, numbered {min(usable)} to {max(usable)}",
         )

@@ -277,12 +277,13 @@ def _notes(family: AttentionFamily, layered: Sequence[Block]) -> tuple[str, ...]
     notes = []
     if family == "hybrid":
         notes.append(
-            "kv_bytes_per_token: without the state of linear layers, which is FP32 unless the server reports "
-            "another type"
+            "kv_bytes_per_token does not include the state of linear layers; this state is FP32 unless the server "
+            "reports another type"
         )
     if any(b.mixer == "sliding" for b in layered) and family in ("gqa", "mha", "mqa"):
         notes.append(
-            "kv_bytes_per_token: for a sequence shorter than the window; of a longer sequence, sliding layers keep only the window"
+            "kv_bytes_per_token is valid for sequences shorter than the window; in longer sequences, "
+            "sliding-window layers keep only the last window of tokens"
         )
     return tuple(notes)
 

@@ -140,7 +140,7 @@ class Fields:
                     f"model type {self.raw('model_type')!r} is not supported: its config has {', '.join(others)} "
                     f"instead of `{names[0]}`",
                     where="config.json",
-                    fix="use a decoder with attention, whose config has num_attention_heads, num_hidden_layers and hidden_size",
+                    fix="use a decoder model with attention; its config must have num_attention_heads, num_hidden_layers and hidden_size",
                 )
             also = f" (nor {', '.join(names[1:])})" if names[1:] else ""
             raise ConfigError(

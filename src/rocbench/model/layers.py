@@ -149,7 +149,7 @@ def _mixers(
         digits = fields.listed(name)
         if digits is not None:
             if len(digits) != count or set(digits) - {0, 1}:
-                fields.doubt(name, f"is not a list of {count} entries 0 or 1, one for each layer")
+                fields.doubt(name, f"is not a list of {count} zeros and ones, one for each layer")
             digits = (digits + [1 if meaning[1] == "full" else 0] * count)[:count]
             return _windowed(fields, [meaning[1] if digit == 1 else meaning[0] for digit in digits]), None
     return _placed(fields, count), None

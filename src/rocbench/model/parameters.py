@@ -222,7 +222,8 @@ def shared_width(config: Fields) -> int:
     if direct:
         if (number or 1) > 1:
             config.doubt(
-                "n_shared_experts", "is above 1, and the given width may be for one shared expert or for all"
+                "n_shared_experts",
+                "is above 1; it is unclear whether the given width is for one shared expert or for all together",
             )
         return direct * (number or 1)
     return (number or 0) * expert_width(config)

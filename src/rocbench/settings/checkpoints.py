@@ -179,7 +179,7 @@ def _grouped_layers(settings: Mapping[str, Any]) -> Detected:
         names = ", ".join(f"{form[0].bits:g}" for form in forms)
         return stored, [
             *doubts,
-            f"the groups of `config_groups` differ ({names} bits); the most bits are assumed for all groups",
+            f"the groups of `config_groups` differ ({names} bits); the highest of these numbers is assumed for all groups",
         ]
     return stored, doubts
 
@@ -266,7 +266,7 @@ def _bitsandbytes(settings: Mapping[str, Any]) -> Detected:
     """Loaded as NF4 or INT8; the config does not say if the files are quantised."""
     if settings.get("load_in_8bit") and not settings.get("load_in_4bit"):
         return Checkpoint(bits=8), [
-            "bitsandbytes INT8: the config does not say whether the files are already quantised, or vLLM quantises them while it loads"
+            "bitsandbytes INT8: the config does not say whether the weights in the files are already quantised or vLLM quantises them while loading"
         ]
     return _assumed("the scales of bitsandbytes are not counted", 4)
 

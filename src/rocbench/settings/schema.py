@@ -335,7 +335,7 @@ class Sweep(Strict):
             )
             if getattr(self, name) and not used:
                 raise ValueError(
-                    f"no block uses the sweep's `{name}`: each block sets its own, or has another kind of load. "
+                    f"no block uses the sweep's `{name}`: each block sets its own `{name}` or has a kind of load without `{name}`. "
                     f"Remove the sweep's `{name}`, or add the block `- {{{name}: {list(getattr(self, name))}}}`"
                 )
         if self.blocks and all(

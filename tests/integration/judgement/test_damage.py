@@ -122,11 +122,11 @@ def test_an_edited_plan_is_told_from_an_older_bench(command, folder):
     plan = json_of(folder, "plan.json")
     edited = json.loads(json.dumps(plan).replace('"repeat": 1', '"repeat": 7'))
     (folder / "plan.json").write_text(json.dumps(edited))
-    assert "plan.json was edited" in command("sweep", "--resume", folder).err
+    assert "plan.json, or a rule" in command("sweep", "--resume", folder).err
 
     manifest = json_of(folder, "manifest.json") | {"rocbench": "0.0.1"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert "finish it with rocbench 0.0.1" in command("sweep", "--resume", folder).err
+    assert "finish the run with rocbench 0.0.1" in command("sweep", "--resume", folder).err
 
     del plan["sweep"]["models"]
     (folder / "plan.json").write_text(json.dumps(plan))

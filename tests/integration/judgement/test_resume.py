@@ -322,7 +322,7 @@ def test_another_plan_is_refused(tmp_path):
     plan["launches"][0]["runs"][0]["cell_id"] = "0123456789ab"
     (folder / "plan.json").write_text(json.dumps(plan))
 
-    with pytest.raises(InputError, match="plans other cells"):
+    with pytest.raises(InputError, match="plan different cells"):
         bench(folder)
 
 

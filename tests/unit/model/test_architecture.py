@@ -184,7 +184,7 @@ def test_doubts_are_said():
     assert from_config(LLAMA).unknown == ()
     assert published.arch("deepseek-v3").unknown == ()
     assert "not checked" in from_config({**LLAMA, "model_type": "new_thing"}).unknown[0]
-    assert "keep only the window" in published.arch("gpt-oss-120b").notes[0]
+    assert "keep only the last window" in published.arch("gpt-oss-120b").notes[0]
     assert "linear layers" in published.arch("kimi-k3").notes[0]
     assert published.arch("gpt-oss-120b").unknown == published.arch("kimi-k3").unknown == ()
     assert any("no MLA" in doubt for doubt in from_config({**TINY_DEEPSEEK, "model_type": "new"}).unknown)

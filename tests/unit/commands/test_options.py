@@ -18,7 +18,7 @@ def test_flags_and_variables() -> None:
 @pytest.mark.parametrize("item", ["env.=1", "env.A B=1", "env.1A=1", "env.A-B=1"])
 def test_names_that_no_shell_takes(item: str) -> None:
     """The plan prints a line to be pasted into a shell: such a name would be run as a command there."""
-    with pytest.raises(InputError, match="not a name for an environment variable"):
+    with pytest.raises(InputError, match="not a valid name of an environment variable"):
         options.settings([item])
 
 

@@ -71,7 +71,7 @@ resent_after_reset          requests           requests that began in the window
 resent_after_close          requests           requests that began in the window and were sent again, because their keep-alive
                                                connection was closed before the first byte of the answer
 resent_unread               requests           requests that began in the window and were sent again, because the server had
-                                               closed their keep-alive connection before they arrived
+                                               closed their keep-alive connection before the requests arrived
 requests_sent               requests           requests sent in all phases, including answered probes; a request sent again counts
                                                twice, unless the server did not read the first attempt
 requests_per_user           requests           requests that began in the window / requested concurrency
@@ -88,9 +88,9 @@ backlog_slope_high_per_s    requests/s         upper end of the 95 % interval of
                                                arrivals
 unserved_share              share              1 - output tokens in the window / tokens offered at the requested rate (open loop);
                                                can be below 0 if few requests arrived
-arrival_noise_share         share              standard deviation of the backlog's growth by chance alone, over the window /
-                                               requests offered (open loop)
-latency_slope               s/s                growth of the latency of a request of mean length per second of its intended send
+arrival_noise_share         share              standard deviation, from chance alone, of the backlog's growth during the window
+                                               / requests offered in the window (open loop)
+latency_slope               s/s                growth of the latency of a mean-length request, per second of intended send time
                                                (open loop)
 idle_share                  share              share of the window's second half without requests in flight (open loop)
 longest_silence_ms          ms                 longest time in the window with a request in flight and no token in any stream
@@ -138,8 +138,7 @@ osl_off_share               share              share of completed requests whose
 cached_tokens               tokens             prompt tokens that the server reported as cached; absent if it does not report them
 client_output_tokens        tokens             output tokens of all requests of all phases, to compare with the server's counters
 client_prompt_tokens        tokens             prompt tokens of all requests of all phases
-client_unsure_tokens        tokens             output tokens that failed and cut requests may have received in addition to the
-                                               counted ones
+client_unsure_tokens        tokens             uncounted output tokens that the server may have sent to failed and cut requests
 
 usage_disagrees_share       share              share of completed requests whose token counts and text contradict each other
 one_piece_share             share              share of completed requests whose answer came in one piece; only answers long
@@ -156,8 +155,8 @@ client_workers              number             load worker processes
 load_hosts                  text               hosts that the load came from, joined by `;`, if several were used
 load_hosts_clock_ms         text               how far the clock of each load host is ahead of the clock of the host that controls
                                                the load, in ms, joined by `;`
-load_hosts_clock_bound_ms   ms                 maximum error of load_hosts_clock_ms, and so of the window's edges on the load
-                                               hosts
+load_hosts_clock_bound_ms   ms                 maximum error of load_hosts_clock_ms; the window's edges on the load hosts have
+                                               the same maximum error
 client_cpu_share_max        share              CPU time / wall time of the busiest worker
 client_busy_share_max       share              (CPU time + time waiting for a CPU) / wall time of the worst worker
 client_cpu_us_per_token     us                 CPU time of all workers / tokens they read
@@ -210,8 +209,8 @@ health_unanswered           number             health checks without an answer w
 health_check_ms             ms                 median time of the health check requests
 server_restarted            bool               true if the server's process ended, or another server answered at the cell's end; absent if unknown
 server_changes              text               signs that another server answered
-counters_fell               text               the server's counters that decreased within the cell, joined by `;`; empty if none did, absent
-                                               without readings
+counters_fell               text               the server's counters that decreased within the cell, joined by `;`; empty if no counter decreased;
+                                               absent if there are no readings
 metrics_lost                bool               true if the server's metrics endpoint stopped answering in the cell
 metrics_failed              number             failed readings of the server's metrics in the cell
 metrics_note                text               error of the last failed reading
@@ -353,7 +352,7 @@ _INTRODUCTION = """# Columns of the result tables
 exist; it is never zero. Timestamps are nanoseconds of CLOCK_REALTIME.
 
 CSV files are safe to open in a spreadsheet: a text that would be read as a formula has an apostrophe in front, and a control
-character is written as `<U+001B>`. Numbers are unchanged. `bench` undoes both when it reads `cells.csv`; `cells.parquet` has the
+character is written as `<U+001B>`. Numbers are unchanged. `bench` undoes both changes when it reads `cells.csv`; `cells.parquet` has the
 original texts.
 
 Throughput counts tokens with timestamps in the measured window, from all requests. Latencies are those of completed

@@ -69,7 +69,7 @@ def export(folder: RunFolder, name: str, out: Path, *, invalid: bool = False) ->
         raise InputError(
             f"no row to export: {counts}",
             where=str(folder.path),
-            fix="add --include-invalid to write invalid rows too, or choose csv-long or jsonl, which take rows of every load shape",
+            fix="add --include-invalid to write invalid rows too; or choose csv-long or jsonl: these formats take all rows",
         )
     if name in TEXT_FORMATS:
         file, text = TEXT_FORMATS[name]
@@ -88,7 +88,7 @@ def _left_out(source: Source, name: str, *, invalid: bool) -> str:
     if not invalid and not source.get("completed"):
         return "rows without a completed request"
     if name == "inferencex" and not inferencex.takes(source):
-        return "rows without users (open loop or trace), which the format cannot express"
+        return "rows under open loop or of a trace: the format needs a number of users"
     return ""
 
 

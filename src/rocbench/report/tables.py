@@ -35,10 +35,7 @@ CELL_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("server_kv_usage_max", "KV max", "percent"),
     ("mean_power_w", "power, W", "figure"),
 )
-P99_NOTE = (
-    f"a p99 of fewer than {stats.min_samples(99)} requests is not shown: a distribution-free interval needs "
-    "that many requests"
-)
+P99_NOTE = f"p99 is shown only for at least {stats.min_samples(99)} requests, the minimum for a distribution-free interval"
 
 
 def runs(covered: Sequence[RunData]) -> Table:

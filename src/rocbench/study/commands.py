@@ -162,8 +162,8 @@ def _show_hours(
     for name in methods:
         console.say(f"{name}: {source.study.methods[name].what}")
     console.say(
-        "hours are estimates from a model of the hardware, each part's calibration and load times; the measured time of a"
-        " replay follows the study's method, including the time in which the load rises and falls"
+        "hours are estimated from a model of the hardware, each part's calibration, and the time to load weights; the measured"
+        " time of a replay also includes ramp-up and ramp-down, as in the study"
     )
 
 
@@ -320,7 +320,8 @@ def _report(
 def errors(
     study: Name,
     calibration: Annotated[
-        str | None, typer.Option(help="Use this calibration: a name or a file. Default: that of each sweep.")
+        str | None,
+        typer.Option(help="Use this calibration: a name or a file. Default: each sweep's own calibration."),
     ] = None,
 ) -> None:
     """Predict the study's results with its original method, and print the error of each prediction against the published figure."""

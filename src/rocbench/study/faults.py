@@ -230,7 +230,7 @@ def _lengths(rows: Sequence[Row], _: str) -> Iterator[Artefact]:
             requested, mean = _mean(level.rows, "osl_asked"), _mean(level.rows, "osl_had")
             text = (
                 f"at {level.users} users, the throughput of the repeats has a CoV of {spread:.1%}, and their answer length a CoV of"
-                f" {answers:.1%}; answers have {mean:.0f} tokens on average, {requested:.0f} were requested"
+                f" {answers:.1%}; answers have {mean:.0f} tokens on average, but {requested:.0f} were requested"
             )
             yield Artefact("lengths", name, text, ("natural_lengths",))
 

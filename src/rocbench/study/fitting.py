@@ -100,7 +100,7 @@ def calibration(
     note = (
         f"Fitted to published tables ({title}) by predicting them with the study's own method, without measured rows."
         " This is not a measurement of hardware: the efficiencies include everything that made the study's steps"
-        " longer, also its client and harness. Tables marked held_out were not used. Other models and GPUs have the"
+        " longer, including its client and harness. Tables marked held_out were not used. Other models and GPUs have the"
         f" values of `{base.name}`; all TP sizes and vLLM versions have the same values."
     )
     fitted = observed.calibration(

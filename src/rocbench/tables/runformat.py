@@ -98,7 +98,7 @@ def check(value: Any, shape: Shape, at: str = "") -> None:
         return
     kind = shape if isinstance(shape, type) else type(shape)
     if not (_is_number(value) if kind is float else isinstance(value, kind)):
-        raise Mismatch(f"{at or 'it'} is {shown(value)}, it must be {_NAMES[kind]}")
+        raise Mismatch(f"{at or 'it'} must be {_NAMES[kind]}, not {shown(value)}")
     if isinstance(shape, list):
         for number, item in enumerate(value):
             if item is None:
@@ -167,7 +167,7 @@ def row(content: Any) -> dict[str, Any]:
         raise Mismatch(f"`cell_id` is {shown(values['cell_id'])}, which cannot be part of a file name")
     repeat = values["repeat"]
     if repeat is None or not 0 < repeat <= _MAX_REPEAT or repeat != int(repeat):
-        raise Mismatch(f"`repeat` is {shown(repeat)}, it must be a whole number from 1")
+        raise Mismatch(f"`repeat` must be a whole number of at least 1, not {shown(repeat)}")
     return values | {"repeat": int(repeat)}
 
 
@@ -190,28 +190,28 @@ def _cell(name: str, value: Any) -> Any:
     if name in TRUTHS:
         if isinstance(value, bool) or (number and value in (0, 1)):
             return bool(value)
-        raise Mismatch(f"`{name}` is {shown(value)}, it must be true or false")
+        raise Mismatch(f"`{name}` must be true or false, not {shown(value)}")
     if name in TEXTS:
         return _text(name, value)
     if isinstance(value, int) and not -_MAX_INT <= value < _MAX_INT:
         raise Mismatch(f"`{name}` is {shown(value)}, which has more than 64 bits")
     if number and abs(value) > _MAX_FIGURE:
-        raise Mismatch(f"`{name}` is {shown(value)}, its magnitude must be at most {_MAX_FIGURE:g}")
+        raise Mismatch(f"`{name}` must be between -{_MAX_FIGURE:g} and {_MAX_FIGURE:g}, not {shown(value)}")
     if name in NUMBERS and not number:
-        raise Mismatch(f"`{name}` is {shown(value)}, it must be a number")
+        raise Mismatch(f"`{name}` must be a number, not {shown(value)}")
     return value if isinstance(value, str | int | float) else json.dumps(value, default=str)
 
 
 def _text(name: str, value: Any) -> str:
     if isinstance(value, dict | list):
-        raise Mismatch(f"`{name}` is {shown(value)}, it must be text")
+        raise Mismatch(f"`{name}` must be text, not {shown(value)}")
     text = str(value)
     if name == "started_at":
         try:
             datetime.datetime.fromisoformat(text)
         except ValueError:
             raise Mismatch(
-                f"`{name}` is {shown(text)}, it must be a time: 2026-11-30T16:30:00+00:00"
+                f"`{name}` must be a time such as 2026-11-30T16:30:00+00:00, not {shown(text)}"
             ) from None
     if name in JSON and text:
         try:
@@ -219,7 +219,7 @@ def _text(name: str, value: Any) -> str:
         except InputError as error:
             raise Mismatch(f"`{name}` is {shown(text)}: {error.what}") from None
         if content is None:
-            raise Mismatch(f"`{name}` is 'null', it must be absent")
+            raise Mismatch(f"`{name}` must be absent, not 'null'")
         check(content, JSON[name], f"`{name}`")
     return text
 

@@ -141,7 +141,7 @@ CODES: tuple[Code, ...] = (
         "overloaded",
         "voids",
         "requests arrive faster than the server completes them: the queue and the latencies grow as long as the load lasts",
-        "open loop, never empty in the second half; backlog_slope_per_s / arrival_rate and unserved_share both above"
+        "open loop, requests in flight throughout the second half of the window; backlog_slope_per_s / arrival_rate and unserved_share both above"
         f" {loadchecks.NOISES:g} x arrival_noise_share and above {loadchecks.GROWS:.0%}; and latency_slope above half of backlog_slope_per_s / arrival_rate",
         "lower the rate, or give the server more capacity",
         loadchecks.overloaded,
@@ -151,9 +151,9 @@ CODES: tuple[Code, ...] = (
         "unknown",
         "the figures do not show if requests arrive faster than the server completes them",
         f"open loop, idle_share <= {loadchecks.IDLE:.0%}: unserved_share > {loadchecks.UNSERVED:.0%}; or the queue and the latency grow a little, by"
-        " more than twice arrival_noise_share; or, if latency_slope >="
-        f" {loadchecks.GROWS / 2:.0%}, unserved_share > {loadchecks.GROWS:.0%} with more in flight at the end or"
-        f" arrival_noise_share > {loadchecks.NOISY:.0%}",
+        " more than twice arrival_noise_share; or latency_slope >="
+        f" {loadchecks.GROWS / 2:.0%} or absent, and either arrival_noise_share > {loadchecks.NOISY:.0%}, or more requests in"
+        f" flight at the end and unserved_share > {loadchecks.GROWS:.0%}",
         "measure longer (`duration_s`): chance averages out, a growing queue does not",
         loadchecks.backlog_unsure,
     ),
@@ -186,7 +186,7 @@ CODES: tuple[Code, ...] = (
         "wrong_input_length",
         "voids",
         "prompts did not have the requested length",
-        f"prompts sent as token ids: more than {loadchecks.OFF_SHARE:.0%} have another length; as text: isl_had is below 0.95 x isl"
+        f"prompts sent as token ids: more than {loadchecks.OFF_SHARE:.0%} have a different length; prompts sent as text: isl_had is below 0.95 x isl"
         f" or above 1.05 x isl + {loadchecks.TEMPLATE_TOKENS} tokens for the chat template",
         "set the right `--tokenizer` or `--vocab-size`; see isl_had",
         loadchecks.wrong_input_length,
@@ -196,7 +196,7 @@ CODES: tuple[Code, ...] = (
         "wrong_output_length",
         "voids",
         "answers did not have the requested length (with ignore_eos)",
-        f"more than {loadchecks.OFF_SHARE:.0%} of completed requests have another length",
+        f"more than {loadchecks.OFF_SHARE:.0%} of completed requests have a different length",
         "see osl_had; the server may not support `ignore_eos` and `min_tokens`",
         loadchecks.wrong_output_length,
         needed=True,

@@ -46,7 +46,7 @@ CODES: tuple[Code, ...] = (
         "not_streamed",
         "voids",
         "answers came in one piece: TTFT equals E2EL, and TPOT does not exist",
-        f"one_piece_share > {serverchecks.IN_ONE_PIECE:.0%}; if that is absent: median_tpot_ms = 0, or median TTFT >"
+        f"one_piece_share > {serverchecks.IN_ONE_PIECE:.0%}; if one_piece_share is absent: median_tpot_ms = 0, or median TTFT >"
         f" {serverchecks.AT_THE_END:.1%} of median E2EL",
         "use the server's own URL, or turn off buffering in the proxy in front of it",
         serverchecks.not_streamed,
@@ -139,7 +139,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "shape_unsure",
         "unknown",
-        "output_throughput is above the physical limit, but bench does not fully understand the model's config, from which it computes that limit",
+        "output_throughput is above the physical limit, but this limit may be wrong: bench does not fully understand the model's config",
         "roofline_share > 100 % and shape_doubts",
         "complete the model profile: `shape_doubts` names each missing or unknown field",
         serverchecks.shape_unsure,
@@ -149,7 +149,7 @@ CODES: tuple[Code, ...] = (
         "voids",
         "other processes used the server's GPUs",
         "gpu_shared",
-        "run `bench doctor`, which lists them",
+        "run `bench doctor` to list these processes",
         checks.on_gpu("gpu_shared"),
     ),
     Code(
@@ -179,7 +179,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "server_stalled",
         "informs",
-        "the server stalled: no stream received a token for a time that no percentile shows",
+        "the server stalled: for some time no stream received a token, and the percentiles may not show it",
         "longest_silence_ms > stall_limit_ms, and > 2 x client_longest_pause_ms",
         "see stalled_share and the server's log at that time; the figures describe the server including its stalls",
         serverchecks.server_stalled,

@@ -65,7 +65,7 @@ def proxy_of(where: Endpoint) -> Proxy | None:
         raise unusable
     if parts.scheme != "http":
         raise InputError(
-            f"bench cannot use a proxy at {parts.scheme}://",
+            f"bench cannot use a {parts.scheme}:// proxy",
             where=variable,
             fix="give a proxy at http://HOST:PORT, or list the server in no_proxy",
         )

@@ -62,7 +62,7 @@ def parse(base_url: str) -> Endpoint:
         raise unusable
     if parts.username is not None or parts.query or parts.fragment:
         raise InputError(
-            "takes no user, password or query",
+            "must not contain a user, password or query",
             where="base_url",
             fix="name the variable that holds the key: api_key_env, --api-key-env",
         )

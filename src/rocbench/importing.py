@@ -124,7 +124,7 @@ def checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name in runformat.NUMBERS:
             values[name] = _figure(name, value, where)
         elif name in _TEXTS and not isinstance(value, str):
-            raise InputError(f"`{name}` is {value!r}, it must be text", where=where)
+            raise InputError(f"`{name}` must be text, not {value!r}", where=where)
         elif name == "serve_args":
             _check_flags(value, where)
     values = _counted(values) | values
@@ -146,12 +146,12 @@ def _figure(name: str, value: Any, where: str) -> float | int:
     except (TypeError, ValueError, OverflowError):
         figure = float("nan")
     if not math.isfinite(figure):
-        raise InputError(f"`{name}` is {value!r:.100}, it must be a number", where=where)
+        raise InputError(f"`{name}` must be a number, not {value!r:.100}", where=where)
     minimum = 1 if name in _COUNTS else 0
     if (name in _RESULTS or name in _COUNTS or name in _VLLM_FIGURES) and figure < minimum:
-        raise InputError(f"`{name}` is {value!r}, it must be at least {minimum}", where=where)
+        raise InputError(f"`{name}` must be at least {minimum}, not {value!r}", where=where)
     if name in _COUNTS and not figure.is_integer():
-        raise InputError(f"`{name}` is {value!r}, it must be a whole number", where=where)
+        raise InputError(f"`{name}` must be a whole number, not {value!r}", where=where)
     return int(figure) if name in _COUNTS else figure
 
 
@@ -161,7 +161,7 @@ def _check_flags(value: Any, where: str) -> None:
     except InputError:
         flags = None
     if not isinstance(flags, dict):
-        raise InputError(f"`serve_args` is {value!r:.100}, it must be a JSON object of flags", where=where)
+        raise InputError(f"`serve_args` must be a JSON object of flags, not {value!r:.100}", where=where)
 
 
 def complete(

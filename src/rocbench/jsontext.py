@@ -121,7 +121,7 @@ def _last(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
 def _whole(digits: str) -> int:
     if len(digits.lstrip("-")) > MOST_DIGITS:
         raise _Unusable(
-            f"a whole number of {len(digits.lstrip('-'))} digits; the maximum is {MOST_DIGITS}", digits
+            f"a whole number of {len(digits.lstrip('-'))} digits; the maximum is {MOST_DIGITS} digits", digits
         )
     return int(digits)
 

@@ -157,7 +157,7 @@ def merge(paths: Sequence[Path], out: Path) -> RunFolder:
                 f"merge with rocbench {shard.manifest['rocbench']}",
             )
             raise InputError(
-                f"this version of rocbench plans different cells from those in {shard.path}: {reason}",
+                f"the installed rocbench would now plan other cells than those stored in {shard.path}: {reason}",
                 fix=fix,
             )
     merged = RunFolder.create(out)

@@ -221,8 +221,8 @@ def main() -> None:
     )
     if died:
         log.write(
-            f"\n[bench: the process that filters this log ended ({died}) and was replaced; the output that it had not "
-            "written and the next line are lost]\n".encode()
+            f"\n[bench: the process that filters this log ended ({died}) and was replaced; its unwritten output "
+            "and the next line are lost]\n".encode()
         )
     source = sys.stdin.fileno()
     os.ftruncate(state, 1)

@@ -51,7 +51,7 @@ SHOWN = (
         "ranks and jobs", names=("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID")
     ),
     Family(
-        "others that vLLM reads",
+        "other variables that vLLM reads",
         ("MOONCAKE_", "LMCACHE_", "RUNAI_"),
         tuple("CMAKE_BUILD_TYPE FORCE_COLOR NO_COLOR K_SCALE_CONSTANT Q_SCALE_CONSTANT V_SCALE_CONSTANT "
               "NVCC_THREADS VERBOSE USE_ROCM_AITER_ROPE_BACKEND".split()),

@@ -312,7 +312,7 @@ def unlike(plan_: Mapping[str, Any]) -> tuple[str, str] | None:
     if any(is_secret(name) for name in names):
         fix = "finish the run with the rocbench version that started it"
     return (
-        f"plan.json contains the unmasked value of {', '.join(names)}, which this version of rocbench masks as a secret",
+        f"this version of rocbench masks {', '.join(names)} as secret, but plan.json contains the unmasked value",
         fix,
     )
 

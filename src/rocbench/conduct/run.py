@@ -182,9 +182,9 @@ def _refuse_many_hosts(plan: Plan) -> None:
         resolution = group.resolution
         if resolution is not None and resolution.facts.nodes > 1 and not multinode.by_ray(resolution):
             raise InputError(
-                f"{group.model} runs on {resolution.facts.nodes} nodes, and bench cannot start a separate command on each node",
-                fix="start the commands of `bench plan` on each host and measure with --base-url, "
-                "or serve with --set distributed-executor-backend=ray",
+                f"{group.model} needs {resolution.facts.nodes} nodes, but bench cannot start a separate command on each node",
+                fix="start the commands that `bench plan` prints, each on its host, and measure with --base-url; "
+                "or serve through Ray with --set distributed-executor-backend=ray",
             )
 
 

@@ -118,7 +118,7 @@ def demand(plan: Plan, resource: str | None, live: list[Node]) -> dict[str, Any]
             raise InputError(
                 f"no node of the cluster has {hardware.gpus} GPUs",
                 where=hardware.name,
-                fix="give --resource NAME if its nodes do not report their GPUs to Ray, or another --hardware",
+                fix="if the nodes do not report their GPUs to Ray, give --resource NAME; otherwise give another --hardware",
             )
         return {"num_cpus": 0, "num_gpus": hardware.gpus}
     cpus = [node.resources["CPU"] for node in live if node.resources.get("CPU", 0) >= 1]

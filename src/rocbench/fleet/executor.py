@@ -109,7 +109,7 @@ def _on_every_node(plan: Plan, nodes: Sequence[Node]) -> list[Piece]:
     most = max((run.repeat for launch in plan.launches for run in launch.runs), default=0)
     if plan.sweep.until is not None or plan.sweep.search is not None:
         raise InputError(
-            "--aa-nodes needs a fixed number of repeats", fix="leave out `until` and `search`, set `repeats`"
+            "--aa-nodes needs a fixed number of repeats", fix="remove `until` and `search`, and set `repeats`"
         )
     pieces = []
     for index, node in enumerate(nodes):

@@ -87,7 +87,7 @@ def hosts(count: int | None, address: str | None, base_url: str) -> Iterator[tup
             raise InputError(
                 f"{count} load hosts are needed, but the cluster has {len(usable)} nodes with a CPU",
                 where="--load-hosts",
-                fix="request fewer, or add nodes",
+                fix="request fewer load hosts, or add nodes",
             )
         remote = [node.name for node in chosen if node.address != own_address]
         if remote and baseurl.parse(base_url).loopback:

@@ -61,8 +61,8 @@ def notes_on(path: str) -> list[str]:
         return []
     return [
         (
-            f"the server counts as alive while it answers requests of the load or GET {path} (once a second); GET /health is not used, as "
-            "a gateway may run its models for it"
+            f"bench treats the server as alive while it answers the benchmark's requests or GET {path} (once a second); "
+            "bench does not send GET /health, because a gateway may run its models to answer it"
         )
     ]
 
@@ -125,7 +125,7 @@ def _check_models(spec: ServerSpec, url: str) -> None:
     if answer.status == 404:
         raise ServerFault(
             f"{url}/v1/models answers HTTP 404",
-            fix="give the URL of an OpenAI-compatible server, without /v1 or anything after it",
+            fix="give the URL of an OpenAI-compatible server, without /v1 or anything after it (for example http://HOST:8000)",
         )
     if answer.status != 200:
         cause = _cause_of(spec, answer, url)

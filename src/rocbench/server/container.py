@@ -184,7 +184,7 @@ class ContainerServer(ChildServer):
             )
         if "@sha256:" not in self.spec.image:
             self.notes.append(
-                f"image {self.spec.image} is named by a tag, which can be moved to another image; bench records the digest"
+                f"image {self.spec.image} is named by a tag, and a tag can be moved to another image; bench records the digest"
             )
         return self.spec.image
 

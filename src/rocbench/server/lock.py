@@ -97,7 +97,8 @@ def _locked(name: str, how: int) -> int | None:
             return file
         os.close(file)
     raise NodeFault(
-        f"the lock {name} keeps being removed", fix=f"stop the program that cleans {shared_dir()}"
+        f"another program keeps removing the lock file {name}",
+        fix=f"stop the program that cleans {shared_dir()}",
     )
 
 

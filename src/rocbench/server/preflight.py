@@ -79,6 +79,6 @@ def _check_space(spec: ServerSpec, env: Mapping[str, str]) -> None:
     free = shutil.disk_usage(existing).free
     if free < _MARGIN * spec.weight_bytes:
         raise NodeFault(
-            f"{spec.model} needs {size(spec.weight_bytes)}, {existing} has {size(free)} free",
+            f"{spec.model} needs {size(spec.weight_bytes)} of disk space, but {existing} has only {size(free)} free",
             fix="free space, or set HF_HOME to a larger disk",
         )

@@ -351,7 +351,7 @@ def _one_engine(size: int | None, most: tuple[int, float] | None) -> tuple[int |
     doubt = (
         ""
         if size is None
-        else f"the log says {size:,} tokens, but also room for {times:g} requests of {length:,} tokens; {choice}"
+        else f"the log says {size:,} tokens, but also that {times:g} requests of {length:,} tokens fit; {choice}"
     )
     return (derived if sure else None), doubt
 

@@ -150,14 +150,14 @@ def open_log(path: Path) -> BinaryIO:
 def not_a_plain_file(path: Path | str, folder: int | None = None) -> NodeFault:
     """The error for a path that should be a plain file and is not."""
     kind, owner = _kind_and_owner(path, folder)
-    return NodeFault(f"{path} is {kind} of {owner}, where a plain file is expected", fix=removal(owner))
+    return NodeFault(f"{path} is {kind} of {owner}, not a plain file", fix=removal(owner))
 
 
 def unwritable(path: Path, error: OSError | None = None, named_by: str = _VARIABLE) -> NodeFault:
     """The error for a state folder that cannot be written."""
     return NodeFault(
         f"{path} cannot be written{f': {error.strerror}' if error else ''}",
-        fix=f"set {named_by} to a folder that you may write, with free space (mode 1777 if users share it)",
+        fix=f"set {named_by} to a folder with free space where you may write (mode 1777 if several users share it)",
     )
 
 
@@ -172,7 +172,7 @@ def _foreign(path: Path, error: OSError | None = None, named_by: str = _VARIABLE
     kind, owner = _kind_and_owner(path)
     reason = f" ({error.strerror})" if error else ""
     return NodeFault(
-        f"{path} is {kind} of {owner}, not a folder of yours{reason}",
+        f"{path} is {kind} of {owner}, not a folder that you own{reason}",
         fix=f"{removal(owner)}, or set {named_by} to a folder that you own",
     )
 
@@ -192,5 +192,5 @@ def _kind_and_owner(path: Path | str, folder: int | None = None) -> tuple[str, s
         return "a removed file", "an unknown user"
     kind = next((name for fits, name in _KINDS if fits(status.st_mode)), "a device")
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-        kind = "a file of several names"
+        kind = "a file with several hard links"
     return kind, user_name(status.st_uid)

@@ -29,7 +29,7 @@ from rocbench.tables.row import Key, Row
 
 TABLES = ("requests", "server_metrics", "gpu", "histograms", "timeline")
 SHAPES = {"manifest.json": runformat.MANIFEST, "plan.json": runformat.PLAN, "search.json": runformat.SEARCHES}
-OWNERS = "let the owner of this folder resume the run, or read its plan.json and resume a copy of the folder"
+OWNERS = "let the owner of this folder resume the run; or check plan.json, then resume a copy of the folder"
 """The remedy for a run that another user owns."""
 REBUILD_BYTES = 32 * 1024**2
 """A joined table is rebuilt after each cell while it is smaller than this, else at the end of the run."""
@@ -109,7 +109,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise NodeFault(
-                    f"{self.path} is being written by another bench", fix="wait until the other bench ends"
+                    f"another bench is writing to {self.path}", fix="wait until the other bench ends"
                 ) from None
             for left in (*self.path.glob(".*.tmp"), *(self.path / "parts").glob("*/.*.tmp")):
                 left.unlink(missing_ok=True)

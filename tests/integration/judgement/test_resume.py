@@ -309,7 +309,7 @@ def test_a_half_written_log_line_is_ended(tmp_path):
 
 def test_two_benches_cannot_write_one_folder(whole):
     """A folder that is being written is refused, and let go of when its writer ends."""
-    with RunFolder.open(whole).locked(), pytest.raises(NodeFault, match="being written"):
+    with RunFolder.open(whole).locked(), pytest.raises(NodeFault, match="another bench is writing to"):
         bench(whole)
     bench(whole)
 

@@ -90,7 +90,7 @@ def test_planted_records(state_of_all, victim, tmp_path, monkeypatch, where):
     assert "Traceback" not in looked.stderr + reaped.stderr
     if where == "in its place":
         assert reaped.returncode == 4
-        assert f"{folder} is a folder of nobody (uid 65534), not a folder of yours" in reaped.stderr
+        assert f"{folder} is a folder of nobody (uid 65534), not a folder that you own" in reaped.stderr
         assert "left_servers" in looked.stdout
     else:
         assert str(victim.pid) not in looked.stdout + reaped.stdout

@@ -51,4 +51,4 @@ def test_a_folder_that_another_user_made(tmp_path, monkeypatch, kind):
     assert (target / "aa-1.1" / "kept").exists()
     assert isinstance(said[0].error, NodeFault)
     assert f"{place} is a" in said[0].error.what
-    assert "of nobody (uid 65534), not a folder of yours" in said[0].error.what
+    assert "of nobody (uid 65534), not a folder that you own" in said[0].error.what

@@ -142,7 +142,9 @@ def test_nearest_gpus():
 # --- on a machine of others
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "named pipe", "file of several names"])
+@pytest.mark.parametrize(
+    "kind", ["link", "dangling link", "folder", "named pipe", "file with several hard links"]
+)
 def test_something_else_in_the_place_of_a_lock(state, tmp_path_factory, kind):
     """The error names the object and its owner; nothing is followed, created or waited for."""
     target = tmp_path_factory.mktemp("target")

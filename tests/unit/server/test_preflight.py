@@ -63,7 +63,7 @@ def test_offline_and_not_cached(tmp_path):
 
 def test_disk_too_small(tmp_path):
     """Weights that do not fit on the cache's disk are refused with both sizes."""
-    with pytest.raises(NodeFault, match=r"needs .* TiB, .* free"):
+    with pytest.raises(NodeFault, match=r"needs .* TiB of disk space, but .* free"):
         check_model(spec("meta/llama", weight_bytes=1e18), {"HF_HOME": str(tmp_path / "hf")})
 
 

@@ -80,7 +80,7 @@ def planted(path: Path, kind: str, target: Path) -> None:
             os.mkfifo(path, 0o666)
         case "file":
             path.write_text("")
-        case "file of several names":
+        case "file with several hard links":
             (target / "other").write_text("kept")
             os.link(target / "other", path)
         case "socket":
@@ -94,7 +94,9 @@ def test_something_else_in_its_place(everybodys, tmp_path, kind):
     target = tmp_path / "target"
     target.mkdir()
     planted(everybodys / MINE, kind, target)
-    with pytest.raises(NodeFault, match=rf"{MINE} is a .*{kind.split()[-1]} of .*, not a folder of yours"):
+    with pytest.raises(
+        NodeFault, match=rf"{MINE} is a .*{kind.split()[-1]} of .*, not a folder that you own"
+    ):
         state.state_dir()
     assert list(target.iterdir()) == []
 
@@ -108,7 +110,7 @@ def test_the_folder_of_another_user(everybodys, tmp_path, kind):
     planted(everybodys / MINE, kind, target)
     given_away(everybodys / MINE)
     with pytest.raises(
-        NodeFault, match=r"of nobody \(uid 65534\), not a folder of yours.*\n.*or root remove it"
+        NodeFault, match=r"of nobody \(uid 65534\), not a folder that you own.*\n.*or root remove it"
     ):
         state.state_dir()
     assert list(target.iterdir()) == []
@@ -126,7 +128,7 @@ def test_a_strangers_link_where_the_state_was_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("flags", MODES)
 @pytest.mark.parametrize(
-    "kind", ["link", "dangling link", "folder", "named pipe", "file of several names", "socket"]
+    "kind", ["link", "dangling link", "folder", "named pipe", "file with several hard links", "socket"]
 )
 def test_only_plain_files_are_opened(tmp_path, kind, flags):
     """Another object in the place of a log is neither read nor written, and no pipe is waited for."""
@@ -134,7 +136,7 @@ def test_only_plain_files_are_opened(tmp_path, kind, flags):
     target.mkdir()
     path = tmp_path / "server.log"
     planted(path, kind, target)
-    with pytest.raises(NodeFault, match="where a plain file is expected"):
+    with pytest.raises(NodeFault, match="not a plain file"):
         os.close(state.open_unlinked(path, flags))
     assert [found.name for found in target.iterdir()] in ([], ["other"])
 

@@ -114,8 +114,8 @@ def test_fault_names_file_line_and_key(tmp_path: Path, text: str, line: int, wor
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("http://user:PLANTED@host", "takes no user, password or query"),
-        ("http://host/?api_key=PLANTED", "takes no user, password or query"),
+        ("http://user:PLANTED@host", "must not contain a user, password or query"),
+        ("http://host/?api_key=PLANTED", "must not contain a user, password or query"),
         ("http://user:PLAN/TED@host", "not the URL of a server"),
         ("http://127.0.0.1:99999", "not the URL of a server"),
         ("http://[::1:80", "not the URL of a server"),

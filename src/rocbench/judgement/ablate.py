@@ -259,7 +259,7 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
         if key in seen:
             raise InputError(
                 f"{row.get('key')}: repeat {row.get('repeat')} of {label(list(factors), key[0])} occurs twice",
-                fix="give each run once, and give --factor for every factor that differs between its cells",
+                fix="give each run once, and name every factor that differs between the cells with --factor",
             )
         seen.add(key)
 
@@ -395,7 +395,10 @@ def _unnamed_axes(rows: list[Row], levels: Sequence[str], factors: Levels) -> li
     mixed = [
         name for name in others if any(distinguishes(name, cells) for cells in grouped(rows, levels).values())
     ]
-    return [f"{name} also differs between the arms: its effect is mixed with the factor's" for name in mixed]
+    return [
+        f"{name} also differs between the arms, so the effect of {name} is mixed with that of the factor"
+        for name in mixed
+    ]
 
 
 def _as_served(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:

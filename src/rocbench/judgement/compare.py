@@ -345,7 +345,7 @@ def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str
         if counts and too_few(metric, min(counts)):
             notes.append(
                 f"{metric} comes from {min(counts)} requests, but needs {needed_samples(metric)}:"
-                " with so few requests, the percentile mostly shows the slowest of them"
+                " with so few requests, the slowest few mostly determine the percentile"
             )
     return notes
 

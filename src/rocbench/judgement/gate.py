@@ -229,7 +229,7 @@ def _relative(
 
 
 def _text(rule: RelativeRule) -> str:
-    return f"{rule.metric} not worse by {rule.worse_by:.1%}"
+    return f"{rule.metric} worse by less than {rule.worse_by:.1%}"
 
 
 def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> GateOutcome:
@@ -270,7 +270,7 @@ def _detail(row: Line, needed: int | None) -> str:
         change += f", void rows excluded: {row['dropped_a']:g} and {row['dropped_b']:g}"
     if needed is not None:
         change += (
-            f"; about {needed} repeats per side would decide if the change stays the same"
+            f"; if the change stays the same, about {needed} repeats per side are enough to decide"
             if needed <= MOST_REPEATS
             else f"; {repeats_needed(needed)}"
         )

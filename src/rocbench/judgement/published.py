@@ -204,6 +204,6 @@ def _notes(table: PublishedTable, capped: Sequence[PublishedLevel]) -> tuple[str
         levels = ", ".join(str(level.concurrency) for level in capped)
         notes.append(
             f"with {table.requests} requests per level, levels {levels} had at most {table.requests} in flight:"
-            " they repeat one condition and show no trend with the load"
+            " these levels repeat one condition and show no trend with the load"
         )
     return tuple(notes)

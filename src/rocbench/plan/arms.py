@@ -157,7 +157,7 @@ def _fault(model: str, step: str, difference: Difference) -> PlanFault:
         pin = f"env: {{{difference.name.removeprefix('env.')}: ...}}"
     return PlanFault(
         model,
-        f"{step} also changes {difference.text()}: the measured effect would not belong to the factor alone\n"
+        f"{step} also changes {difference.text()}: the measured effect would not be caused by the factor alone\n"
         f"  fix: set {difference.name} for all arms ({pin}), or accept the difference (also_changes: [{difference.name}])",
     )
 

@@ -98,7 +98,7 @@ def _in_doubt(profile: ModelProfile, reason: str | None, doubts: Sequence[str]) 
     shape = f"{profile.name}: parts of the model's config are not understood ({'; '.join(doubts)})"
     if reason is None:
         return f"{shape}; KV cache size, roofline and time estimate may be wrong"
-    return f"{shape}; judged by the rest of the config, the model would not run ({reason}), but the plan includes it"
+    return f"{shape}; according to the rest of the config, the model would not run ({reason}); the plan includes the model anyway"
 
 
 def shape_doubts(profile: ModelProfile) -> tuple[str, ...]:

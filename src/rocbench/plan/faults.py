@@ -86,7 +86,7 @@ def hidden_axes(sweep: Sweep) -> Iterator[PlanFault]:
         if hides(name):
             yield PlanFault(
                 f"axis `{name}`",
-                "the values of an axis appear in cell keys and files, but bench never shows the values of a name like this\n"
+                "cell keys and files must show the values of an axis, but bench hides the values of variables with such a name\n"
                 f"  fix: {_how_to_show(name)}",
             )
 

@@ -66,7 +66,7 @@ def choose(question: Question) -> BackendChoice:
         name = "CPU_MLA" if question.mla else "CPU_ATTN"
         return BackendChoice(name, "the CPU platform has one backend per family", "vllm/platforms/cpu.py")
     if question.model_type in OWN_BACKENDS:
-        return BackendChoice(None, f"{question.model_type} brings its own backend", "vllm/models")
+        return BackendChoice(None, f"vLLM has a separate backend for {question.model_type}", "vllm/models")
     if question.family == "hybrid":
         return BackendChoice(
             None, "a hybrid model has one backend per kind of layer", "vllm/platforms/rocm.py"
@@ -131,7 +131,7 @@ def _gqa(question: Question) -> BackendChoice:
     if question.kv_cache_dtype not in PLAIN_KV:
         return BackendChoice(
             None,
-            f"a {question.kv_cache_dtype} KV cache has its own backend, or no backend supports it",
+            f"no general attention backend supports a {question.kv_cache_dtype} KV cache; at most a backend made for that type does",
             source,
         )
     if no_connector and not question.sinks and question.head_dim in ROCM_ATTN_HEADS:

@@ -57,7 +57,7 @@ def _why_undecided(state: State, rule: Rule) -> str:
     unknown = [key for key in rule.when.unknown(state) if key not in {"any", "not"}]
     if rule.covers(state.facts.platform, state.facts.vllm) is None and rule.span is not None:
         return f"applies to vLLM {rule.span.text}, but the vLLM version is unknown"
-    return f"depends on {', '.join(unknown) or 'facts'}, which is unknown"
+    return f"depends on unknown facts ({', '.join(unknown)})" if unknown else "depends on unknown facts"
 
 
 def _against(state: State, rule: Rule) -> Iterator[str]:

@@ -74,7 +74,9 @@ def missing_part(part: str, table: RuleTable, vllm: str | None) -> Finding:
     variable = table.parts[part].env
     hint = missing(variable, vllm, table.names) or ""
     return _finding(
-        "aiter-part", f"aiter: {part}: vLLM {vllm} does not have {variable}{hint}, so it is not set", ENVS
+        "aiter-part",
+        f"aiter: {part}: vLLM {vllm} does not have {variable}{hint}, so bench does not set this variable",
+        ENVS,
     )
 
 
@@ -96,10 +98,10 @@ def idle_parts(switched_on: Iterable[str], table: RuleTable) -> list[Finding]:
 def idle_off_rocm(env: Iterable[str], platform: str) -> list[Finding]:
     """ROCm variables given on a platform without ROCm."""
     idle = [name for name in env if name.startswith(ROCM_ONLY)]
-    what = f"{', '.join(idle)}: no effect on platform {platform}, because only ROCm reads this"
+    what = f"{', '.join(idle)}: no effect on platform {platform}, because only ROCm reads such variables"
     return [_finding("unknown-env", what, ENVS)] if idle and platform != "rocm" else []
 
 
 def aiter_off_rocm(platform: str) -> Finding:
     """AITER requested on a platform without it."""
-    return _finding("aiter-part", f"aiter has no effect on platform {platform}, so it is not set")
+    return _finding("aiter-part", f"aiter has no effect on platform {platform}, so bench does not set it")

@@ -194,7 +194,8 @@ class _Reader:
                 continue
             if not lives(leaf, version, self.names):
                 raise self.fail(
-                    f"{key}.{leaf}", f"does not exist in vLLM {version}, which is in the rule's version range"
+                    f"{key}.{leaf}",
+                    f"does not exist in vLLM {version}, but the rule's version range includes {version}",
                 )
 
     def bars(self) -> tuple[Bar, ...]:

@@ -25,7 +25,7 @@ from rocbench.sim.argv import ServeArgv, UsageError
 from rocbench.units import GIB
 
 NO_START_REFUSAL = {
-    "ready-timeout": "the simulated load is short",
+    "ready-timeout": "the simulated server loads its weights in less time",
     "swap-space": "argparse refuses the flag",
     "log-requests": "argparse refuses the flag",
     "hybrid-seqs": "the number of state blocks is not modelled",

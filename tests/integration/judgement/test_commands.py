@@ -188,7 +188,7 @@ def test_published_table(command):
     assert {row["verdict"] for row in found["rows"]} == {"cannot tell"}
     assert found["spread"] == "more variable"
     text = command("ablate", "--table", "aiter-llama-405b").out
-    assert "they repeat one condition" in text
+    assert "these levels repeat one condition" in text
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,9 @@ def test_other_axes_and_factors_are_judged_apart():
 def test_an_axis_that_changes_with_the_arms_is_told():
     """Taken together in a matrix, what each of two does cannot be told."""
     zipped = ablate(interleaved([arm("off", tp=4), arm("on", 1.05, tp=8)]), AITER, ONE)
-    assert zipped.notes == ("axis.tp also differs between the arms: its effect is mixed with the factor's",)
+    assert zipped.notes == (
+        "axis.tp also differs between the arms, so the effect of axis.tp is mixed with that of the factor",
+    )
 
 
 def test_a_repeat_that_is_there_twice_is_refused():

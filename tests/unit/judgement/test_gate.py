@@ -62,7 +62,7 @@ def test_noise_cannot_tell_and_says_what_would():
     """CoV 10 % cannot rule out a loss of 5 %, and says how many repeats would."""
     result = gate.gate(again(cov=0.1), BASE, RULES)
     assert result.outcome == "cannot tell"
-    assert "repeats per side would decide" in " ".join(item.detail for item in result.items)
+    assert "repeats per side are enough to decide" in " ".join(item.detail for item in result.items)
 
 
 def test_the_repeats_that_would_tell_depend_on_where_the_loss_lies():

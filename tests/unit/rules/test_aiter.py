@@ -41,7 +41,7 @@ def test_a_part_that_the_version_lacks_is_not_set_but_named():
     assert resolution.environment()[f"{MASTER}_MOE"] == "0"
     (said,) = [finding for finding in resolution.warnings if finding.rule == "aiter-part"]
     assert said.message == (
-        f"aiter: paged_attn: vLLM 0.33.0 does not have {MASTER}_PAGED_ATTN (vLLM had it until 0.25.1), so it is not set"
+        f"aiter: paged_attn: vLLM 0.33.0 does not have {MASTER}_PAGED_ATTN (vLLM had it until 0.25.1), so bench does not set this variable"
     )
 
 

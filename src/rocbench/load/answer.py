@@ -392,7 +392,7 @@ class Answer:
         if not self.stamps or (ignore_eos and 0 <= tokens < osl_asked):
             self.error = f"{max(tokens, 0)} of {osl_asked} tokens, finish_reason {reason}"
             if self._other:
-                self.error += f"; text in the unknown field `{self._other}`"
+                self.error += f"; the text was in the unknown field `{self._other}`"
             return Failure.EARLY_STOP
         return None
 

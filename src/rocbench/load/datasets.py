@@ -136,9 +136,9 @@ class Reader:
             yield f"{self.path}: {count} of {entries_} entries: {what}"
         if self.shares.tokens:
             yield (
-                f"{self.path}: hash_ids are not replayed: in the trace, "
+                f"{self.path}: hash_ids are not replayed: the prompts that bench sends share no prefix. In the trace, "
                 f"{self.shares.percent:.3g} % of the prompt tokens belong to shared prefixes (if no "
-                "prefix is evicted from the cache), but the prompts that bench sends share no prefix"
+                "prefix is evicted from the cache)"
             )
 
 
@@ -255,11 +255,11 @@ def _stamp(row: Mapping[str, Any], where: str) -> tuple[str, int | float]:
     name = next((name for name in _STAMPS if name in row), None)
     if name is None:
         raise InputError(
-            "no timestamp", where=where, fix="give each line `timestamp_s` or `timestamp_ms`, a number"
+            "no timestamp", where=where, fix="add a number `timestamp_s` or `timestamp_ms` to each line"
         )
     at = fields.number(row[name])
     if at is None or abs(at) > 2**63:
-        raise InputError(f"`{name}` is {shown(row[name])}, which is not a time", where=where)
+        raise InputError(f"`{name}` must be a time, not {shown(row[name])}", where=where)
     return name, at
 
 
@@ -289,10 +289,10 @@ def _unit(path: str, lines: Sequence[_Line], stated: Unit | None, *, guess: bool
         raise InputError(
             f"`timestamp` has no unit: the replay lasts {both}",
             where=path,
-            fix="set `unit: ms` or `unit: s` next to the trace's path, or name the key timestamp_ms or timestamp_s",
+            fix="set `unit: ms` or `unit: s` next to the trace's path, or rename the key to timestamp_ms or timestamp_s",
         )
     taken: Unit = "ms" if whole else "s"
-    return taken, f"{_UNIT_NAMES[taken]}, which is a guess: the replay lasts {both}; set `unit`"
+    return taken, f"{_UNIT_NAMES[taken]}. This unit is a guess (the replay lasts {both}): set `unit`"
 
 
 def _seconds(value: float) -> str:
@@ -304,7 +304,7 @@ def _hash_ids(row: Mapping[str, Any], where: str) -> tuple[object, ...] | None:
     if ids is None:
         return None
     if not isinstance(ids, list) or any(isinstance(block, dict | list) for block in ids):
-        raise InputError(f"`hash_ids` is {shown(ids)}, which is not a list of block ids", where=where)
+        raise InputError(f"`hash_ids` must be a list of block ids, not {shown(ids)}", where=where)
     return tuple(ids)
 
 
@@ -332,8 +332,8 @@ def _prompt(reader: Reader, row: Mapping[str, Any], where: str) -> Turn:
         return Turn(messages=(("user", prompt),), answer=answer, osl=osl)
     if isinstance(prompt, list) and prompt:
         return Turn(ids=_ids(prompt, name, where, reader.vocab_size), answer=answer, isl=len(prompt), osl=osl)
-    what = "is empty" if prompt in ("", []) or isinstance(prompt, str) else f"is {shown(prompt)}"
-    raise InputError(f"`{name}` {what}; it must be text or token ids", where=where)
+    what = "an empty value" if prompt in ("", []) or isinstance(prompt, str) else shown(prompt)
+    raise InputError(f"`{name}` must be text or token ids, not {what}", where=where)
 
 
 def _ids(prompt: list[object], name: str, where: str, vocab_size: int | None) -> tuple[int, ...]:
@@ -342,10 +342,10 @@ def _ids(prompt: list[object], name: str, where: str, vocab_size: int | None) ->
     for place, value in enumerate(prompt):
         token = None if isinstance(value, str) else fields.whole(value)
         if token is None or not 0 <= token < (vocab_size or 2**31):
-            beyond = f" (the vocabulary has {vocab_size:,})" if vocab_size and token is not None else ""
-            raise InputError(
-                f"`{name}[{place}]` is {shown(value)}, which is not a token id{beyond}", where=where
+            beyond = (
+                f" (the vocabulary has {vocab_size:,} tokens)" if vocab_size and token is not None else ""
             )
+            raise InputError(f"`{name}[{place}]` must be a token id, not {shown(value)}{beyond}", where=where)
         ids.append(token)
     return tuple(ids)
 
@@ -355,7 +355,9 @@ def _answer(row: Mapping[str, Any], where: str) -> str | None:
     if name is None:
         return None
     if not isinstance(row[name], str):
-        raise InputError(f"`{name}` is {shown(row[name])}; a recorded answer must be text", where=where)
+        raise InputError(
+            f"`{name}` must be the text of a recorded answer, not {shown(row[name])}", where=where
+        )
     return row[name] or None
 
 
@@ -366,7 +368,7 @@ def _sharegpt(reader: Reader, row: Mapping[str, Any], where: str) -> tuple[Turn,
         what = "no `conversations` or `messages`" if name is None else f"`{name}` is not a list of messages"
         raise InputError(what, where=where, fix=fix)
     for key in fields.others(row, ()):
-        reader.not_read[f"`{key}` is ignored: output lengths come from the conversation's own answers"] += 1
+        reader.not_read[f"`{key}` is ignored: output lengths come from the answers in the conversation"] += 1
     turns: list[Turn] = []
     history: list[tuple[str, str]] = []
     for place, entry in enumerate(row[name], start=1):
@@ -384,14 +386,14 @@ def _sharegpt(reader: Reader, row: Mapping[str, Any], where: str) -> tuple[Turn,
 def _message(entry: object, which: str, where: str) -> tuple[str, str]:
     """(role, content) of one message."""
     if not isinstance(entry, dict):
-        raise InputError(f"{which} is {shown(entry)}, which has no role", where=where)
+        raise InputError(f"{which} has no role: {shown(entry)}", where=where)
     name = entry.get("from", entry.get("role"))
     content = entry.get("value", entry.get("content"))
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
-        raise InputError(f"{which} needs a known role, not {shown(name)}", where=where)
+        raise InputError(f"{which} has an unknown role: {shown(name)}", where=where)
     if not isinstance(content, str):
-        raise InputError(f"the content of {which} is {shown(content)}; it must be text", where=where)
+        raise InputError(f"the content of {which} must be text, not {shown(content)}", where=where)
     if role == "user" and not content.strip():
         raise InputError(f"{which} is empty", where=where)
     return role, content

@@ -19,14 +19,14 @@ MOST_BYTES = 2 << 30
 LONGEST = 64 << 20
 """Maximum bytes of one entry."""
 _CHUNK = 1 << 20
-_SHAPES = "one JSON object a line, or one JSON array of objects"
+_SHAPES = "one JSON object per line, or one JSON array of objects"
 _OTHER = {
-    b"PAR1": "a Parquet file: write it as JSON Lines, in pandas with to_json(path, orient='records', lines=True)",
+    b"PAR1": "a Parquet file: convert it to JSON Lines, for example in pandas with to_json(path, orient='records', lines=True)",
     b"PK\x03\x04": "a zip file: unpack it",
     b"\x28\xb5\x2f\xfd": "packed with zstd: unpack it, or pack it with gzip",
     b"\xfd7zXZ": "packed with xz: unpack it, or pack it with gzip",
     b"BZh": "packed with bzip2: unpack it, or pack it with gzip",
-    b"ARROW1": "an Arrow file: write it as JSON Lines",
+    b"ARROW1": "an Arrow file: convert it to JSON Lines",
     b"\xff\xfe": "UTF-16: convert it to UTF-8 with `iconv -f UTF-16 -t UTF-8`",
     b"\xfe\xff": "UTF-16: convert it to UTF-8 with `iconv -f UTF-16 -t UTF-8`",
 }
@@ -68,7 +68,9 @@ def parsed(text: bytes, where: str) -> Mapping[str, Any]:
         entry = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         what = str(error).partition(": line 1 column")[0]
-        raise InputError(f"not JSON: {what}", where=where, fix=f"give {_SHAPES}; CSV is not read") from None
+        raise InputError(
+            f"not JSON: {what}", where=where, fix=f"give {_SHAPES}; CSV is not supported"
+        ) from None
     if not isinstance(entry, dict):
         raise InputError("an entry must be a JSON object", where=where, fix=f"give {_SHAPES}")
     return entry
@@ -88,7 +90,7 @@ def _opened(path: str) -> BinaryIO:
         raise InputError("is a folder, not a file", where=path, fix="give the path of a file in this folder")
     if not stat.S_ISREG(kind):
         raise InputError(
-            "is not a regular file: each load worker opens and reads the file itself", where=path
+            "is not a regular file, but must be, because each load worker opens it separately", where=path
         )
     with file.open("rb") as opened:
         head = opened.read(len(max(_OTHER, key=len)))

@@ -53,7 +53,7 @@ def length(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> int | 
     tokens = whole(row[name])
     if tokens is None or not 1 <= tokens <= MOST_TOKENS:
         raise InputError(
-            f"`{name}` is {shown(row[name])}; a length is a whole number of tokens, 1 to {MOST_TOKENS:,}",
+            f"`{name}` must be a whole number of tokens, 1 to {MOST_TOKENS:,}, not {shown(row[name])}",
             where=where,
         )
     return tokens

@@ -232,8 +232,8 @@ class HostsCrew(Crew):
     def notes(self) -> list[str]:
         """Hosts without a message for longer than edges are announced ahead."""
         return [
-            f"load host {host.agent.name} was not reachable for {host.lag_ns / 1e9:.1f} s: the host may have learned the "
-            "start or the end of the window too late"
+            f"load host {host.agent.name} was not reachable for {host.lag_ns / 1e9:.1f} s, so the start or the "
+            "end of the window may have reached the host too late"
             for host in self._hosts
             if host.lag_ns > AHEAD_NS
         ]

@@ -119,8 +119,8 @@ class RequestFactory:
         uncounted = sum(turn.osl is None and turn.answer is not None for turn in turns)
         if uncounted and self.words.tokenizer is None:
             self.notes.append(
-                f"{path}: the lengths of {uncounted} recorded answers are unknown without a tokenizer "
-                "(--tokenizer): their requests use the `osl` of the workload"
+                f"{path}: without a tokenizer (--tokenizer), the lengths of {uncounted} recorded answers are unknown; "
+                "the requests for these answers use the `osl` of the workload"
             )
 
     def _longest(self) -> int:

@@ -145,7 +145,7 @@ class WindowRule:
             if now_s <= self.end_s + self._limits.tail_s and sent <= self._limits.tail_requests:
                 return
             self.notes.append(
-                f"the tail reached its limit, {now_s - self.end_s:.3g} s and {sent} requests after the window: "
+                f"the tail reached its limit after {now_s - self.end_s:.3g} s and {sent} more requests: "
                 f"{counts.outstanding or 0} requests of the window were still running when sending stopped"
             )
         self.phase, self.drain_s = "drain", now_s

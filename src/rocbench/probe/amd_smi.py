@@ -118,7 +118,7 @@ def _fix(line: str) -> str:
         return ""
     names = re.search(r"required groups: *([\w, ]+)", line)
     groups = ",".join(re.findall(r"\w+", names[1])) if names else "render,video"
-    return f"; fix: sudo usermod -aG {groups} $USER, then log in again (in a container --group-add)"
+    return f"; fix: sudo usermod -aG {groups} $USER, then log in again (in a container, use --group-add)"
 
 
 def documents(text: str) -> tuple[list[Any], str]:

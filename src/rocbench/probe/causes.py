@@ -137,7 +137,7 @@ def _of_tunnel(message: str, at: str, where: Endpoint) -> Cause:
         return _no_credentials(at)
     return Cause(
         f"{at} refuses a connection to {where.authority}: {one_line(message)}",
-        f"allow it in the proxy, or bypass the proxy: export no_proxy={where.host}",
+        f"allow this connection in the proxy, or bypass the proxy: export no_proxy={where.host}",
     )
 
 
@@ -160,7 +160,10 @@ def _of_connection(reason: BaseException, at: str, *, proxied: bool) -> Cause:
             "give the URL with http:// if the server speaks plain HTTP; otherwise check whether the server is overloaded",
         )
     if isinstance(reason, TimeoutError):
-        return Cause(f"connecting to {at} timed out", f"check the host, and firewalls on the way{bypass}")
+        return Cause(
+            f"connecting to {at} timed out",
+            f"check the host, and the firewalls between this machine and the host{bypass}",
+        )
     number = getattr(reason, "errno", None)
     if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}:
         return Cause(f"there is no route to {at}", f"check the host, and this machine's network{bypass}")
@@ -198,11 +201,11 @@ _NOT_READY = (
 _STATUSES = {
     401: (
         "the server requires a valid API key",
-        "name the variable that holds the key: --api-key-env NAME, or --header 'NAME: $VARIABLE'",
+        "name the environment variable that holds the key: --api-key-env NAME, or --header 'NAME: $VARIABLE'",
     ),
     403: (
         "the server, or a gateway in front of it, refuses this key or this client",
-        "ask its operator for access; pass a key with --api-key-env or --header",
+        "ask the operator of the server or gateway for access; pass a key with --api-key-env or --header",
     ),
     413: (
         "the request is too large for the server, or for a gateway in front of it",
@@ -254,7 +257,8 @@ def _redirect(status: int, location: str, base_url: str) -> Cause:
     target = base_of(location, base_url)
     if target is None:
         return Cause(
-            f"the server redirects (HTTP {status}) without a target URL", "give the URL to which it redirects"
+            f"the server redirects (HTTP {status}) without a target URL",
+            "give the URL that the server redirects to",
         )
     return Cause(
         f"the server redirects (HTTP {status}) to {target}",
@@ -294,7 +298,9 @@ def _not_found(answer: str, words: str, base_url: str, api: str) -> Cause:
         return Cause(f"the server does not serve {api}: {answer}", other)
     if _MODEL.search(words):
         return Cause(f"the server does not know the model: {answer}", _NAME_A_MODEL)
-    fix = f"give the part of the server's URL before /v1, and a model that {base_url}/v1/models lists"
+    fix = (
+        f"check the URL (without /v1 or anything after it), and name a model that {base_url}/v1/models lists"
+    )
     other = {"completions": "; or --api chat", "chat": "; or --api completions"}.get(api, "")
     return Cause(f"the server has no such endpoint or model: {answer}", fix + other)
 
@@ -334,4 +340,4 @@ def _advice(words: str, api: str) -> str:
         return _USE_CHAT
     if _MODEL.search(words):
         return _NAME_A_MODEL
-    return "change the setting that the message names: --isl, --osl, --api, --extra-body"
+    return "change the option that the server's message is about: --isl, --osl, --api or --extra-body"

@@ -278,7 +278,7 @@ def _working_source() -> tuple[Callable[[int], Reading | None] | None, str, Sock
         reading = read(time.time_ns())
         cost_ms = (_cpu_s() - before_s) * 1e3
         if reading:
-            outcome.append((read, f"{name}, {cost_ms:.0f} ms of CPU per reading", sockets()))
+            outcome.append((read, f"{name}, {cost_ms:.0f} ms of CPU time per reading", sockets()))
         else:
             error = amd_smi.last_error()
             outcome.append((None, f"{name} gives no reading" + (f" ({error})" if error else ""), Sockets()))

@@ -68,7 +68,7 @@ def checks(
     ]
     if not absent:
         return results
-    remedy = "install amd-smi (ROCm) and check that it answers" if has_device else "see kfd"
+    remedy = "install amd-smi (ROCm) and check that it answers" if has_device else "see the check kfd"
     return [replace(check, fix=remedy) if check.status == "unknown" else check for check in results]
 
 
@@ -104,7 +104,7 @@ def _device(has_device: bool) -> Check:
         has_device,
         "/dev/kfd exists" if has_device else "/dev/kfd is missing",
         "present",
-        "install the amdgpu driver (dkms) and check that `lsmod | grep amdgpu` lists it; in a container --device /dev/kfd",
+        "install the amdgpu driver (dkms) and check that `lsmod | grep amdgpu` lists it; in a container, add --device /dev/kfd",
     )
 
 
@@ -116,7 +116,7 @@ def _count(node: _Node, expected: int) -> Check:
         None if node.absent else len(node.gpus) == expected,
         node.absent or ", ".join(f"{count} x {name}" for name, count in names.items()) or "none",
         f"{expected}",
-        "check whether a GPU fell off the bus (dmesg | grep amdgpu), or the node is partitioned",
+        "check whether a GPU fell off the bus (dmesg | grep amdgpu), or whether GPUs are partitioned",
         _HEALTH,
     )
 
@@ -127,7 +127,7 @@ def _same(
     need: Need,
     values: Mapping[int, str],
     want: str = "the same on all GPUs",
-    fix: str = "make the GPU that differs like the others; one slow GPU slows all ranks",
+    fix: str = "give all GPUs the same setting or firmware, because one slow GPU slows all ranks",
     source: str = _HEALTH,
 ) -> Check:
     """Check that all GPUs have the same value."""
@@ -174,7 +174,7 @@ def _processes(node: _Node) -> Check:
         },
         "none",
         "none",
-        "stop these processes, or run bench after they end: they share power, memory and links",
+        "stop these processes, or run bench after they end: they take power, memory and link bandwidth from the server",
     )
 
 
@@ -193,7 +193,7 @@ def _vram(node: _Node) -> Check:
         {row["gpu"]: in_use(row) for row in node.answers["metric"]},
         f"below {100 * IDLE_VRAM:.0f} % on all GPUs",
         f"below {100 * IDLE_VRAM:.0f} % of each GPU",
-        "end the process that gpu_processes shows; if it shows none, a GPU reset or a reboot frees the VRAM",
+        "end the processes listed by the check gpu_processes; if none is listed, reset the GPU or reboot to free the VRAM",
         "InferenceX benchmarks/benchmark_lib.sh (wait_for_amd_gpu_clean)",
     )
 
@@ -338,6 +338,6 @@ def _visible(environ: Mapping[str, str]) -> Check:
         len(set(values.values())) < 2,
         ", ".join(f"{name}={value}" for name, value in values.items()) or "not set",
         "HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES agree",
-        "unset one of them: vLLM does not start if they differ",
+        "unset one of these variables: vLLM does not start if they differ",
         "v0.33.0 platforms/rocm.py",
     )

@@ -71,7 +71,7 @@ def _shared_memory(root: Path) -> Check:
         None if total is None else total >= SHM_BYTES,
         "no /dev/shm" if total is None else size(total),
         f"{size(SHM_BYTES)} or more",
-        "mount -o remount,size=32G /dev/shm; in a container --ipc=host or --shm-size 16g",
+        "mount -o remount,size=32G /dev/shm; in a container, use --ipc=host or --shm-size 16g",
         "v0.33.0 docs, ROCm installation",
     )
 
@@ -84,7 +84,7 @@ def _memlock() -> Check:
         soft == _UNLIMITED,
         "unlimited" if soft == _UNLIMITED else size(soft),
         "unlimited",
-        "ulimit -l unlimited (limits.conf: memlock unlimited); in a container --ulimit memlock=-1",
+        "ulimit -l unlimited (limits.conf: memlock unlimited); in a container, use --ulimit memlock=-1",
         "InferenceX runners/launch_mi325x-tw.sh",
     )
 
@@ -100,7 +100,7 @@ def _hard_limit(
         hard == _UNLIMITED or hard >= minimum,
         "unlimited" if hard == _UNLIMITED else f"at most {shown(hard)}",
         f"at least {shown(minimum)}",
-        f"raise the hard limit of {name} (limits.conf); in a container --ulimit {name}={minimum}",
+        f"raise the hard limit of {name} (limits.conf); in a container, use --ulimit {name}={minimum}",
         source,
     )
 
@@ -165,7 +165,7 @@ def _tools() -> list[Check]:
             "should",
             "all_reduce_perf",
             "all_reduce_perf -b 8 -e 10G -f 2 -g 8",
-            ", stable compared with earlier runs on this node",
+            ": bandwidth as in earlier runs on this node",
             _HEALTH,
         ),
         (
@@ -173,7 +173,7 @@ def _tools() -> list[Check]:
             "should",
             "TransferBench",
             "TransferBench a2a",
-            " above 320 GB/s, p2p 33.9 GB/s in one direction, 43.9 GB/s in both",
+            ": above 320 GB/s; peer-to-peer: 33.9 GB/s in one direction, 43.9 GB/s in both",
             "ROCm/cvs MI300 limits",
         ),
         ("rvs", "record", "rvs", "rvs -c gst_single.conf", " passes", _HEALTH),

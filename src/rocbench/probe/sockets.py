@@ -99,13 +99,13 @@ class Sockets:
         if unknown:
             return (
                 f"power is absent: amd-smi does not report whether GPUs {_ranges(unknown)} are partitions of one "
-                "socket, which would each report the power of the whole socket"
+                "socket. Partitions would each report the power of the whole socket"
             )
         sockets = {self.of[gpu] for gpu in gpus}
         others = [gpu for gpu in all_gpus if self.of.get(gpu) in sockets and gpu not in gpus]
         parts = f"{_count(len(gpus), 'partition')} of {_count(len(sockets), 'socket')}"
         if others:
-            return f"power is measured for whole sockets: {parts}, shared with GPUs {_ranges(others)}"
+            return f"power includes GPUs {_ranges(others)}: power is measured for whole sockets, and the server uses {parts}"
         if len(sockets) < len(gpus):
             return f"power is counted once per socket: {parts}"
         parts_only = sorted(self.partitioned & set(gpus))

@@ -94,7 +94,7 @@ def test_what_a_server_wants_otherwise_it_gets(transport, refuse, note):
         ((308, "", (("Location", "https://gate.example/v1/completions"),)), "redirects", "https://gate.example"),
         ((401, "no such key"), "no such key", "--api-key-env"),
         ((403, "not yours"), "not yours", "access"),
-        ((405, "Method Not Allowed"), "Method Not Allowed", "before /v1"),
+        ((405, "Method Not Allowed"), "Method Not Allowed", "without /v1"),
         ((501, "no completions here: use chat"), "no completions here", "--api chat"),
         ((413, "Payload too large"), "Payload too large", "--isl"),
     ],

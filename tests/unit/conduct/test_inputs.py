@@ -59,7 +59,7 @@ def test_a_trace_tells_its_unit_and_length_or_is_refused(tmp_path, capsys):
     faults, notes = told(of_trace(path))
     assert not faults
     assert f"{path}: 4 requests are replayed over 3 s; timestamps are in milliseconds" in notes
-    assert "hash_ids are not replayed: in the trace, 75 %" in notes
+    assert "share no prefix. In the trace, 75 %" in notes
     console.show_plan(plan_of(SMALL | of_trace(path)))
     assert capsys.readouterr().out.count("in file") == 2
     assert (
@@ -96,7 +96,7 @@ def test_a_token_beyond_the_model_s_vocabulary_is_a_fault(tmp_path):
         "workloads": [workload(tmp_path, dataset={"path": written(tmp_path, [{"prompt": [1, 200_000]}])})]
     }
     assert (
-        "d.jsonl:1: `prompt[1]` is 200000, which is not a token id (the vocabulary has 128,256)"
+        "d.jsonl:1: `prompt[1]` must be a token id, not 200000 (the vocabulary has 128,256 tokens)"
         in told(changes)[0]
     )
     assert not told(changes, ClientOptions(vocab_size=200_001))[0]
@@ -124,7 +124,7 @@ def test_nothing_is_started_or_written(tmp_path, monkeypatch, run):
         "concurrency": [1],
     }
     (tmp_path / "s.yaml").write_text(yaml.dump(given))
-    with pytest.raises(ConfigError, match=r"d\.jsonl:1: `output_len` is 0"):
+    with pytest.raises(ConfigError, match=r"d\.jsonl:1: `output_len` must be .*, not 0"):
         run(str(tmp_path / "s.yaml"))
     assert not (tmp_path / "results").exists()
 
@@ -138,4 +138,4 @@ def test_notes_of_files_reach_the_load(tmp_path):
     plan_ = RequestPlan(Lengths(16), Lengths(4), dataset=Dataset(path))
     source = RequestFactory(LoadSpec(Target("http://127.0.0.1:9", "m"), plan_, Closed(1)), Dialect())
     (note,) = source.notes
-    assert "lengths of 1 recorded answers are unknown without a tokenizer" in note
+    assert "without a tokenizer (--tokenizer), the lengths of 1 recorded answers are unknown" in note

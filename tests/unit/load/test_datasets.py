@@ -99,7 +99,7 @@ def test_a_time_without_a_unit_is_refused_by_a_sweep(tmp_path, rows):
     times, said = arrivals(path)
     assert times[-1] == (0.035 if float(rows[0]["timestamp"]).is_integer() else 35)
     assert f"{path}: " in said
-    assert "a guess: the replay lasts 0.035 s" in said
+    assert "a guess (the replay lasts 0.035 s" in said
 
 
 def test_a_stated_unit_does_not_change_what_a_key_says(tmp_path):
@@ -114,7 +114,7 @@ def test_hash_ids_that_are_not_replayed_are_told_with_their_share(tmp_path):
     path, told = file(tmp_path, *rows), []
     datasets.conversations(path, "trace", multi_turn=False, take_note=told.append)
     for said in (arrivals(path)[1], "\n".join(told)):
-        assert f"hash_ids are not replayed: in the trace, {100 * 39 / 80:.3g} %" in said
+        assert f"share no prefix. In the trace, {100 * 39 / 80:.3g} %" in said
     assert "timestamps are not replayed" in "\n".join(told)
 
 
@@ -146,7 +146,7 @@ def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
     for array in (False, True):
         rows = [good, odd, silent, good]
         path = file(tmp_path, *([json.dumps(rows)] if array else rows))
-        where = rf"data\.jsonl:{'1 .entry 2.' if array else 2}: message 2 needs a known role, not \"tool\""
+        where = rf"data\.jsonl:{'1 .entry 2.' if array else 2}: message 2 has an unknown role: \"tool\""
         with pytest.raises(InputError, match=where):
             datasets.conversations(path, "sharegpt", multi_turn=True)
         told = []
@@ -169,29 +169,37 @@ def test_an_odd_entry_is_left_out_only_if_asked_to(tmp_path):
         ("prompt", "{", "not JSON"),
         ("prompt", "[1]", "JSON object"),
         ("sharegpt", {"prompt": "x"}, "no `conversations`"),
-        ("sharegpt", {"conversations": [{"from": "robot", "value": "x"}]}, "known role"),
+        ("sharegpt", {"conversations": [{"from": "robot", "value": "x"}]}, "unknown role"),
         ("trace", {"timestamp": 1}, "no lengths"),
-        ("trace", {"input_length": 0, "output_length": 1}, "`input_length` is 0; a length"),
-        ("trace", {"input_length": 1, "output_length": 1, "hash_ids": "a"}, "not a list of block ids"),
-        ("prompt", {"prompt": "x", "output_len": None}, "`output_len` is null; a length"),
-        ("prompt", {"prompt": " "}, "`prompt` is empty"),
-        ("prompt", {"prompt": []}, "`prompt` is empty"),
-        ("prompt", {"prompt": None}, "`prompt` is null"),
-        ("prompt", {"prompt": ["a"]}, r"`prompt\[0\]` is \"a\", which is not a token id"),
-        ("prompt", {"prompt": [1, 2.5]}, r"`prompt\[1\]` is 2.5"),
-        ("prompt", {"prompt": [True]}, r"`prompt\[0\]` is true"),
-        ("prompt", {"prompt": [-1]}, r"`prompt\[0\]` is -1"),
+        ("trace", {"input_length": 0, "output_length": 1}, "`input_length` must be .*, not 0"),
+        ("trace", {"input_length": 1, "output_length": 1, "hash_ids": "a"}, "must be a list of block ids"),
+        ("prompt", {"prompt": "x", "output_len": None}, "`output_len` must be .*, not null"),
+        ("prompt", {"prompt": " "}, "not an empty value"),
+        ("prompt", {"prompt": []}, "not an empty value"),
+        ("prompt", {"prompt": None}, "`prompt` must be text or token ids, not null"),
+        ("prompt", {"prompt": ["a"]}, r"`prompt\[0\]` must be a token id, not \"a\""),
+        ("prompt", {"prompt": [1, 2.5]}, r"`prompt\[1\]` must be a token id, not 2.5"),
+        ("prompt", {"prompt": [True]}, r"`prompt\[0\]` must be a token id, not true"),
+        ("prompt", {"prompt": [-1]}, r"`prompt\[0\]` must be a token id, not -1"),
         (
             "prompt",
             {"prompt_token_ids": [5, 100]},
-            r"is 100, which is not a token id .the vocabulary has 100",
+            r"must be a token id, not 100 .the vocabulary has 100 tokens",
         ),
-        ("prompt", {"prompt": "x", "completion": 3}, "`completion` is 3; a recorded answer must be text"),
+        (
+            "prompt",
+            {"prompt": "x", "completion": 3},
+            "`completion` must be the text of a recorded answer, not 3",
+        ),
         ("prompt", {"messages": []}, "no `prompt`.*\n.*shape: sharegpt"),
-        ("sharegpt", {"messages": ["hi"]}, 'message 1 is "hi", which has no role'),
+        ("sharegpt", {"messages": ["hi"]}, 'message 1 has no role: "hi"'),
         ("sharegpt", {"messages": "hi"}, "not a list of messages"),
-        ("sharegpt", {"messages": [{"role": ["user"], "content": "x"}]}, "known role"),
-        ("sharegpt", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "it must be text"),
+        ("sharegpt", {"messages": [{"role": ["user"], "content": "x"}]}, "unknown role"),
+        (
+            "sharegpt",
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "the content of message 1 must be text",
+        ),
         ("sharegpt", {"messages": [{"role": "user", "content": ""}]}, "is empty"),
     ],
 )
@@ -207,7 +215,7 @@ def test_faults_name_the_line(tmp_path, shape, row, said):
 @pytest.mark.parametrize("at", [None, True, "soon", "", 1e300, "1e999", [1], 1e12])
 def test_what_is_no_time_is_refused(tmp_path, at):
     """A time that is none, or thousands of years after the first."""
-    with pytest.raises(InputError, match=r"not a time|ten years") as fault:
+    with pytest.raises(InputError, match=r"must be a time|ten years") as fault:
         datasets.trace(file(tmp_path, *lines(0, at)), "s")
     assert fault.value.where.endswith("data.jsonl:2")
 

@@ -73,7 +73,7 @@ def test_an_array_is_read_in_pieces(tmp_path, monkeypatch):
         (b"\x28\xb5\x2f\xfd1234", "", "zstd"),
         (gzip.compress(LINES, mtime=0)[:-20], "", "cannot read the file"),
         (b"\x1f\x8bxxxx", "", "cannot read the file"),
-        (b"prompt,output_len\nhello,3\n", ":1", "CSV is not read"),
+        (b"prompt,output_len\nhello,3\n", ":1", "CSV is not supported"),
         (b"{}\n{\n", ":2", "not JSON"),
         (b"{}\n3\n", ":2", "must be a JSON object"),
         (b"{}\n\xff\n", ":2", "not JSON"),

@@ -39,7 +39,7 @@ def test_a_number_is_taken_however_it_is_written(value):
 )
 def test_what_is_no_length_is_refused_by_name(value):
     """Nothing else is put in its place."""
-    with pytest.raises(InputError, match=r"`osl` is .*a length is a whole number") as fault:
+    with pytest.raises(InputError, match=r"`osl` must be a whole number of tokens") as fault:
         fields.length({"osl": value}, fields.OUTPUT_KEYS, "f:1")
     assert fault.value.where == "f:1"
 

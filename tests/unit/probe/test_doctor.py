@@ -231,7 +231,7 @@ def test_no_gpu_here(no_amd_smi, tmp_path):
     assert checks["kfd"].status == "fail"
     gpu_ids = ("gpus", "gfx", "vbios", "power_cap", "partitions", "gpu_processes", "vram_baseline", "ecc")
     assert {checks[id_].status for id_ in gpu_ids} == {"unknown"}
-    assert {checks[id_].fix for id_ in gpu_ids} == {"see kfd"}
+    assert {checks[id_].fix for id_ in gpu_ids} == {"see the check kfd"}
     assert checks["numa_balancing"].status == "unknown"
 
 

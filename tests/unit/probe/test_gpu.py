@@ -41,7 +41,7 @@ def test_reads_by_command(amd_smi_on_path):
     assert {sample.gpu for sample in telemetry.samples} == set(range(8))
     assert len(telemetry.notes) == 1
     assert telemetry.notes[0].startswith("GPU telemetry once a second from amd-smi, ")
-    assert telemetry.notes[0].endswith("ms of CPU per reading")
+    assert telemetry.notes[0].endswith("ms of CPU time per reading")
 
 
 def test_section_that_is_not_told(amd_smi_on_path, answers):
@@ -377,7 +377,7 @@ def cpx_list(*fields):
             {0: 700.0},
             "power is counted once per socket: 8 partitions of 1 socket",
         ),
-        (("bdf", "partition_id"), (2, 3), {2: 700.0}, "shared with GPUs 0-1, 4-7"),
+        (("bdf", "partition_id"), (2, 3), {2: 700.0}, "power includes GPUs 0-1, 4-7"),
         ((), (), {}, "power is absent: amd-smi does not report"),
     ],
 )

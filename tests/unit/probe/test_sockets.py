@@ -126,7 +126,7 @@ def test_what_is_said_of_it():
 
     assert made.note(range(16), range(16)) == "power is counted once per socket: 16 partitions of 2 sockets"
     assert made.note([3], range(16)) == (
-        "power is measured for whole sockets: 1 partition of 1 socket, shared with GPUs 0-2, 4-7"
+        "power includes GPUs 0-2, 4-7: power is measured for whole sockets, and the server uses 1 partition of 1 socket"
     )
     assert grouped({3: identities[3]}).note([3], [3]) == (
         "power is measured for whole sockets; GPUs 3 are partitions of a socket"

@@ -127,7 +127,7 @@ def _same(
     need: Need,
     values: Mapping[int, str],
     want: str = "the same on all GPUs",
-    fix: str = "give all GPUs the same setting or firmware, because one slow GPU slows all ranks",
+    fix: str = "use GPUs of one model with the same firmware and settings, because one slow GPU slows all ranks",
     source: str = _HEALTH,
 ) -> Check:
     """Check that all GPUs have the same value."""

@@ -162,7 +162,7 @@ def _show_hours(
     for name in methods:
         console.say(f"{name}: {source.study.methods[name].what}")
     console.say(
-        "hours are estimated from a model of the hardware, each part's calibration, and the time to load weights; the measured"
+        "hours are estimated from a model of the hardware, each part's calibration, and server start times; the measured"
         " time of a replay also includes ramp-up and ramp-down, as in the study"
     )
 

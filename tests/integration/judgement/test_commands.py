@@ -103,7 +103,7 @@ def test_arms_of_one_run(command, runs):
         (("{base}",), "two sides"),
         (("{base}", "{again}", "--arms", "aiter"), "two sides"),
         (("{base}", "nowhere"), "no such run"),
-        (("{base}", "{again}", "--metric", "model"), "not a result"),
+        (("{base}", "{again}", "--metric", "model"), "cannot be compared"),
         (("{base}", "{again}", "--min-effect", "much"), "cannot read 'much'"),
         (("{arms}", "--arms", "aiter"), "aiter has 1 levels"),
         (("{arms}", "--arms", "nothing"), "no arm or column 'nothing'"),
@@ -419,7 +419,7 @@ def test_a_plan_shows_its_search_and_notes(command, tmp_path):
     }
     (tmp_path / "search.yaml").write_text(json.dumps(sweep))
     said = command("plan", tmp_path / "search.yaml")
-    assert "the most users from 1 to 512 with p99_ttft_ms <= 2000" in said.out
+    assert "the maximum users between 1 and 512 that meets p99_ttft_ms <= 2000" in said.out
 
     arms = {k: v for k, v in sweep.items() if k != "search"} | {
         "concurrency": [1],

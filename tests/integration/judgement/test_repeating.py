@@ -221,7 +221,7 @@ def test_users_that_were_not_delivered_are_said(tmp_path):
     (found,) = json_of(tmp_path / "run", "search.json")
 
     assert found["best"] < 32
-    assert "did not deliver" in found["why"]
+    assert "the requested load was not reached" in found["why"]
     assert "not delivered" in found["saturation"]["note"]
 
 
@@ -322,7 +322,7 @@ def test_what_is_no_shard_of_the_same_plan_is_refused(halves, tmp_path):
     paths = halves
     bench(tmp_path / "other", MANY | {"models": ["qwen3-235b"]})
 
-    with pytest.raises(InputError, match="not shards of one plan: sweep"):
+    with pytest.raises(InputError, match="not shards of the same plan: they differ in sweep"):
         ledger.merge([paths[0], tmp_path / "other"], tmp_path / "m1")
     with pytest.raises(InputError, match=r"is also in .*shard1"):
         ledger.merge([paths[0], paths[0]], tmp_path / "m2")

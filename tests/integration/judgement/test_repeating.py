@@ -222,7 +222,7 @@ def test_users_that_were_not_delivered_are_said(tmp_path):
 
     assert found["best"] < 32
     assert "the requested load was not reached" in found["why"]
-    assert "not delivered" in found["saturation"]["note"]
+    assert "the requested load was not reached at 32" in found["saturation"]["note"]
 
 
 def test_restarts_give_the_search_a_server_of_its_own(tmp_path):

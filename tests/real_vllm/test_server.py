@@ -8,7 +8,7 @@ import pytest
 
 from rocbench import server
 from rocbench.errors import ServerFault
-from rocbench.probe.fetch import fetch
+from rocbench.probe.fetch import exchange, read_body
 from rocbench.probe.scrape import Scraper, load_view
 from rocbench.processes import is_alive
 from rocbench.server import orphans, proof
@@ -62,7 +62,9 @@ def test_start_prove_kill(make_spec):
             "max_tokens": 7,
             "ignore_eos": True,
         }
-        assert fetch(running.base_url, "/v1/completions", method="POST", body=ask, timeout_s=60).status == 200
+        with exchange(running.base_url, "/v1/completions", method="POST", body=ask, timeout_s=60) as answer:
+            read_body(answer)
+        assert answer.status == 200
         view = load_view(before, scraper.read_now())
         assert (view["server_prompt_tokens"], view["server_output_tokens"], view["prefix_cache_hits"]) == (
             100,

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Format = Literal["table", "csv", "json", "md"]
 
 MinEffect = Annotated[
-    str, options.option("SHARE", "Treat a smaller relative change as no change, for example 2% or 0.02.")
+    str,
+    options.option("SHARE", "Treat relative changes below this share as no change, for example 2% or 0.02."),
 ]
 FormatOption = Annotated[
     Format, typer.Option("--format", metavar="FORMAT", help="Print a table, csv, json or md.")

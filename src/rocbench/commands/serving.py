@@ -74,7 +74,7 @@ def simulate(
     force: options.Force = False,
     port: Port = 8000,
     load_s: Annotated[
-        float, options.option("SECONDS", "Simulate this model loading time.", min=0, max=1e6)
+        float, options.option("SECONDS", "Take this long to load the model (simulated).", min=0, max=1e6)
     ] = 1.0,
     noise_cv: Annotated[
         float, options.option("CV", "Set the coefficient of variation of step times.", min=0, max=10)

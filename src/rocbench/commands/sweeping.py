@@ -31,7 +31,7 @@ def plan(
     only: options.Only = None,
     force: options.Force = False,
 ) -> None:
-    """Print each planned measurement in order, the exact server commands, and the time they need. Starts nothing."""
+    """Print the planned measurements in order, the exact server commands, and the expected run time. Starts nothing."""
     from rocbench import console
     from rocbench.commands import planning
     from rocbench.conduct.bind import ClientOptions

@@ -259,7 +259,7 @@ def _refuse_twice(rows: list[Row], factors: Levels) -> None:
         if key in seen:
             raise InputError(
                 f"{row.get('key')}: repeat {row.get('repeat')} of {label(list(factors), key[0])} occurs twice",
-                fix="give each run once, and name every factor that differs between the cells with --factor",
+                fix="give each run only once, and use --factor to name every factor that differs between the cells",
             )
         seen.add(key)
 

@@ -56,7 +56,7 @@ def plan(
     ] = None,
     budget: Budget = None,
 ) -> None:
-    """Print every server command. For each part, also print its node hours, its cost, and the share of the time spent measuring. Starts nothing."""
+    """Print every server command. For each part, also print its node hours, its cost, and how much of its node hours is spent measuring. Starts nothing."""
     from rocbench.study import budget as budgets
     from rocbench.study import folder, hours
 

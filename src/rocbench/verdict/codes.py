@@ -56,13 +56,12 @@ _INTRODUCTION = """# Verdicts
 Every row of `cells` has a verdict, `valid`, and its `reasons`:
 
 * **false**: a code with the effect *voids* applies. The figures are wrong, or do not mean what their columns say.
-* **unknown** (absent): no code voids the row, but a code with the effect *unknown* applies, or a check that `true` needs
-  could not be made. A server without `/metrics`, for example, cannot prove that no prompt was cached.
+* **unknown** (absent): no code voids the row, but a code with the effect *unknown* applies, or a check that is required for `true` could not be made. A server without `/metrics`, for example, cannot prove that no prompt was cached.
 * **true**: all other rows.
 
 `reasons` lists the codes that apply: first those that void the row, then those that make it unknown, then those that
 inform. Codes that *inform* do not change `valid`: the figures are right, and the code adds a fact about them.
-`unknown_checks` lists all checks that could not be made, including those that `true` does not need. It omits checks that
+`unknown_checks` lists all checks that could not be made, including those that are not required for `true`. It omits checks that
 do not apply to a row (late sends under closed loop, late steps of a real server).
 
 A row with `server_failed` also has the code of the cause if the server's log shows it, such as `aiter_mla_heads`,

@@ -250,8 +250,9 @@ CODES: tuple[Code, ...] = (
         "late_sends",
         "voids",
         "requests were sent late or not at all (open loop)",
-        f"dropped_sends > {checks.LATE_SHARE:.0%} of the intended requests; or late_sends + dropped_sends above that share and mean_lateness_ms >"
-        f" {loadchecks.LATE_HARM:.0%} of the mean gap between sends, or of median_ttft_ms",
+        f"one of: (1) dropped_sends > {checks.LATE_SHARE:.0%} of the intended requests; (2) late_sends + dropped_sends >"
+        f" {checks.LATE_SHARE:.0%} of them, and mean_lateness_ms > {loadchecks.LATE_HARM:.0%} of either the mean gap between"
+        " sends or median_ttft_ms",
         "lower the rate, raise `max_in_flight`, or add workers",
         loadchecks.late_sends,
         needed=True,

@@ -57,6 +57,13 @@ PRIVATE_ENGLISH = {
     r"\bin mid-\w+": "during the ...",
     r"\bleft out unseen\b": "every skipped row is listed",
     r"\bonce more\b": "again; retrying",
+    r"(?<!there )\bis no (?!longer\b)[a-z]": "is not a ...",
+    r"\bbesides?\b": "next to; and; as well as",
+    r"\bone another\b": "each other; name the things",
+    r"\b(goes|go|went) on (with|as|until|where)\b": "continues",
+    r"\bstands? (in|at|beside|there)\b": "is in; name the place",
+    r"\btells\b": "reports; says",
+    r"\bat the (most|least)\b": "at most; at least",
     r"\b(whence|whither|hither|thither|thereof|whereof|wherein|herein|therewith|lest|aught|naught)\b": "a word of today",
     r"(^|[.;:] )(Never|Nor|Nowhere|Neither|Seldom|Rarely|Not once) (is|are|was|were|does|do|did|has|have|can|may|must|will)"
     r" (a|an|any|the|it|its|they|one|this|that)\b": "subject, verb, object",

@@ -36,7 +36,12 @@ def defined(text: str) -> tuple[Column, ...]:
 
     `number`, `bool`, `text` or `json` in place of the unit is the type of a column without one; a unit means a
     number. `higher` or `lower` after the unit is the better direction. An indented line continues a meaning.
+
+    Raises:
+        ValueError: a line is not a definition; without this check the column would be missing.
     """
+    if unread := _DEFINITION.sub("", text).strip():
+        raise ValueError(f"not a column definition: {unread}")
     columns = []
     for match in _DEFINITION.finditer(text):
         name, unit, better, meaning = match.groups()

@@ -119,6 +119,7 @@ REQUEST_DTYPE = np.dtype(
 
 BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 RequestArray = npt.NDArray[np.void]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rocbench import columns
 from rocbench.column import Column, defined
 from rocbench.records import REQUEST_DTYPE
@@ -57,3 +59,9 @@ valid    bool            true, false or absent
         ),
         Column("valid", "bool", "", "true, false or absent"),
     )
+
+
+def test_a_line_that_is_not_a_definition_is_refused():
+    """One space between name and unit would leave the column out of every table."""
+    with pytest.raises(ValueError, match="isl tokens"):
+        defined("isl tokens  text tokens\nvalid  bool  true or false")

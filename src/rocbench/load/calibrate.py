@@ -20,20 +20,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from rocbench.errors import Interrupted
 from rocbench.load.cpus import usable
 from rocbench.load.serverrecord import ServerRecord, serving
 from rocbench.load.spec import Closed, Lengths, LoadSpec, RequestPlan, Target, WindowPlan
-from rocbench.records import LoadResult, Phase
+from rocbench.records import FloatArray, LoadResult, Phase
 
 VERSION = 1
 RATES = ((250, 50), (500, 50), (1000, 50), (1500, 50), (1000, 25), (1500, 25), (2000, 25), (2000, 20))
 """(users, step in ms) of levels with growing tokens/s."""
 CROWDS = ((2000, 200), (4000, 400), (6000, 600), (10_000, 1000))
 """(users, step in ms) of levels with growing users at about 10,000 tokens/s."""
-FloatArray = npt.NDArray[np.float64]
 _TOKENS = 60
 _WINDOW_S = 4.0
 _LONGEST_S = 20.0

@@ -6,15 +6,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from rocbench.model.architecture import Architecture
 from rocbench.physics import demand, kv, weights
 from rocbench.physics.demand import Term
 from rocbench.physics.layout import Layout
+from rocbench.records import FloatArray
 from rocbench.settings.schema import Checkpoint, Hardware
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class StepParts(NamedTuple):

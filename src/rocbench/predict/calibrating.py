@@ -14,18 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 from scipy.optimize import least_squares
 
 from rocbench.load.spec import LoadSpec
+from rocbench.records import FloatArray
 from rocbench.settings.schema import Hardware, ModelProfile
 from rocbench.sim import predict
 from rocbench.sim.calibration import Calibration, Efficiency
 from rocbench.sim.node import Node, step_times
 from rocbench.tables import metrics
-
-FloatArray = npt.NDArray[np.float64]
 
 SHARES = ("bandwidth", "compute", "communication")
 OVERHEADS = ("step_overhead_ms", "sequence_overhead_us")

@@ -148,7 +148,7 @@ class AttachedServer(Launched):
 
     def __init__(self, spec: ServerSpec) -> None:
         super().__init__(spec)
-        self._family: ProcessTree | None = None
+        self._tree: ProcessTree | None = None
         self._searches_left = _SEARCHES
 
     def launch(self) -> None:
@@ -158,11 +158,11 @@ class AttachedServer(Launched):
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Local processes that listen at its URL, and their descendants; none if they are not visible."""
-        if self._family is None and self._searches_left:
+        if self._tree is None and self._searches_left:
             self._searches_left -= 1
             leader = listener.leader_of(self.base_url)
-            self._family = ProcessTree(processes.identity_of(leader)) if leader is not None else None
-        return self._family.refresh() if self._family else ()
+            self._tree = ProcessTree(processes.identity_of(leader)) if leader is not None else None
+        return self._tree.refresh() if self._tree else ()
 
     def stop(self) -> StopReport:
         """Leaves it running."""

@@ -136,12 +136,12 @@ class ContainerServer(ChildServer):
         """The container's processes, as the host sees them."""
         if self._log is not None:
             self._log.look()
-        if self._family is None:
+        if self._tree is None:
             pid = self.pid
             if pid is None:
                 return ()
-            self._family = ProcessTree(processes.identity_of(pid))
-        return self._family.refresh()
+            self._tree = ProcessTree(processes.identity_of(pid))
+        return self._tree.refresh()
 
     def stop(self) -> StopReport:
         """Runs `stop` with its grace, then `rm -f`, and proves that the container and its processes are gone.
@@ -267,8 +267,8 @@ class ContainerServer(ChildServer):
                 f"the container {self.container} still exists after rm -f",
                 fix=f"end it by hand: {self.spec.runtime} rm -f {self.container}",
             )
-        if self._family is not None:
-            stop_tree(self._family, grace_s=5.0)
+        if self._tree is not None:
+            stop_tree(self._tree, grace_s=5.0)
 
 
 def _with_blobs(model: Path) -> Path:

@@ -44,7 +44,7 @@ class Launched(ABC):
 
     @abstractmethod
     def launch(self) -> None:
-        """Starts it."""
+        """Starts the server."""
 
     @abstractmethod
     def processes(self) -> tuple[ProcessIdentity, ...]:
@@ -52,7 +52,7 @@ class Launched(ABC):
 
     @abstractmethod
     def stop(self) -> StopReport:
-        """Ends it and proves its end."""
+        """Stops the server, and checks that it has ended."""
 
 
 class ChildServer(Launched):
@@ -61,7 +61,7 @@ class ChildServer(Launched):
     def __init__(self, spec: ServerSpec) -> None:
         super().__init__(spec, spec.folder / "server.log")
         self._child: subprocess.Popen[bytes] | None = None
-        self._family: ProcessTree | None = None
+        self._tree: ProcessTree | None = None
         self._log: LogPipe | None = None
 
     def exit_code(self) -> int | None:

@@ -48,14 +48,14 @@ class LocalServer(ChildServer):
         leader = self._start(
             with_address(self.spec.command, host, port), launch_environment(self.spec, host, os.environ)
         )
-        self._family = ProcessTree(leader)
+        self._tree = ProcessTree(leader)
         self._recorded = {leader}
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Living leader and descendants, leader first; records the new ones."""
         if self._log is not None:
             self._log.look()
-        living = self._family.refresh() if self._family else ()
+        living = self._tree.refresh() if self._tree else ()
         if self._recorded is not None and living and living[0].pid == self.pid:
             now: set[ProcessIdentity | tuple[str, ...]] = {*living, processes.arguments(living[0].pid)}
             if not now <= self._recorded:
@@ -69,9 +69,9 @@ class LocalServer(ChildServer):
             return StopReport("already_gone", 0.0)
         self._recorded = None
         # An interrupt may arrive between the start and the record of the process.
-        family = self._family or ProcessTree(processes.identity_of(self._child.pid))
+        tree = self._tree or ProcessTree(processes.identity_of(self._child.pid))
         try:
-            report = stop_tree(family, grace_s=self.spec.grace_s, reap=self._child.poll)
+            report = stop_tree(tree, grace_s=self.spec.grace_s, reap=self._child.poll)
             orphans.forget(self._child.pid)
             return replace(report, exit_code=self._child.wait(timeout=KILL_WAIT_S))
         finally:

@@ -21,14 +21,14 @@ _SLOWEST_POLL_S = 0.5
 
 
 def stop_tree(
-    family: ProcessTree, *, grace_s: float, reap: Callable[[], int | None] = lambda: None
+    tree: ProcessTree, *, grace_s: float, reap: Callable[[], int | None] = lambda: None
 ) -> StopReport:
     """Sends SIGTERM to the leader, waits the grace, sends SIGKILL to group and members, and proves their end.
 
     If the leader is dead already, each other member gets SIGTERM.
 
     Args:
-        family: the leader, which leads its own process group, and all processes it started.
+        tree: the leader, which leads its own process group, and all processes it started.
         grace_s: maximum seconds from SIGTERM to SIGKILL; shorter if all members end.
         reap: collects the leader's exit code if it is a child process (`Popen.poll`).
 
@@ -38,20 +38,20 @@ def stop_tree(
         ServerFault: a process still lives after SIGKILL; the message names each pid.
     """
     began = time.monotonic()
-    members = _living(family, reap)
+    members = _living(tree, reap)
     if not members:
         return StopReport("already_gone", 0.0, reap())
     interrupt: KeyboardInterrupt | Interrupted | None = None
     try:
-        _terminate(family, members)
-        members = _wait_gone(family, reap, began + grace_s)
+        _terminate(tree, members)
+        members = _wait_gone(tree, reap, began + grace_s)
     except (KeyboardInterrupt, Interrupted) as error:
-        interrupt, members = error, _living(family, reap)
+        interrupt, members = error, _living(tree, reap)
     killed: tuple[int, ...] = ()
     if members:
         killed = tuple(member.pid for member in members)
-        _kill(family)
-        members = _wait_gone(family, reap, time.monotonic() + KILL_WAIT_S)
+        _kill(tree)
+        members = _wait_gone(tree, reap, time.monotonic() + KILL_WAIT_S)
     if members:
         raise ServerFault(
             f"processes {_names(members)} of the server still run {KILL_WAIT_S:.0f} s after SIGKILL",
@@ -62,8 +62,8 @@ def stop_tree(
     return StopReport("killed" if killed else "terminated", time.monotonic() - began, reap(), killed)
 
 
-def _terminate(family: ProcessTree, members: Sequence[ProcessIdentity]) -> None:
-    for member in [family.leader] if family.leader in members else members:
+def _terminate(tree: ProcessTree, members: Sequence[ProcessIdentity]) -> None:
+    for member in [tree.leader] if tree.leader in members else members:
         signal_one(member, signal.SIGTERM)
 
 
@@ -74,37 +74,37 @@ def signal_one(identity: ProcessIdentity, number: signal.Signals) -> None:
             os.kill(identity.pid, number)
 
 
-def _kill(family: ProcessTree) -> None:
+def _kill(tree: ProcessTree) -> None:
     """Sends SIGKILL to the leader's process group, then to each member by identity (some leave the group)."""
-    members = family.refresh()
-    if any(member.pid == family.leader.pid for member in members) or _group_is_ours(family, members):
+    members = tree.refresh()
+    if any(member.pid == tree.leader.pid for member in members) or _group_is_ours(tree, members):
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(family.leader.pid, signal.SIGKILL)
+            os.killpg(tree.leader.pid, signal.SIGKILL)
     for member in members:
         signal_one(member, signal.SIGKILL)
 
 
-def _group_is_ours(family: ProcessTree, members: Sequence[ProcessIdentity]) -> bool:
+def _group_is_ours(tree: ProcessTree, members: Sequence[ProcessIdentity]) -> bool:
     """True if a living member is still in the leader's group, so that its number cannot be reused."""
     for member in members:
         with suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(member.pid) == family.leader.pid:
+            if os.getpgid(member.pid) == tree.leader.pid:
                 return True
     return False
 
 
-def _living(family: ProcessTree, reap: Callable[[], int | None]) -> tuple[ProcessIdentity, ...]:
+def _living(tree: ProcessTree, reap: Callable[[], int | None]) -> tuple[ProcessIdentity, ...]:
     reap()
-    return family.refresh()
+    return tree.refresh()
 
 
 def _wait_gone(
-    family: ProcessTree, reap: Callable[[], int | None], deadline: float
+    tree: ProcessTree, reap: Callable[[], int | None], deadline: float
 ) -> tuple[ProcessIdentity, ...]:
     """Polls until no member lives or the deadline (monotonic s) has passed; returns the members left."""
     pause_s = _POLL_S
     while True:
-        members = _living(family, reap)
+        members = _living(tree, reap)
         if not members or time.monotonic() >= deadline:
             return members
         time.sleep(pause_s)

@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from rocbench.physics.steps import FloatArray, StepModel
+from rocbench.physics.steps import StepModel
+from rocbench.records import FloatArray
 
 
 class Batch(NamedTuple):

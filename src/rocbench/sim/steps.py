@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rocbench.physics.steps import FloatArray
+from rocbench.records import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rocbench.physics.steps import FloatArray
-from rocbench.records import Histogram, Int64Array
+from rocbench.records import FloatArray, Histogram, Int64Array
 from rocbench.sim.steps import StepOutcome
 
 

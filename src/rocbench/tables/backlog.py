@@ -20,9 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocbench.column import Values
-from rocbench.records import NONE, Int64Array, LoadResult, RequestArray, completed
-
-FloatArray = npt.NDArray[np.float64]
+from rocbench.records import NONE, FloatArray, Int64Array, LoadResult, RequestArray, completed
 
 NAMES = (
     "arrival_rate",

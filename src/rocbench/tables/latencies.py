@@ -17,13 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from rocbench.column import Values
-from rocbench.records import NONE, BoolArray, Histogram, Int64Array, RequestArray
+from rocbench.records import NONE, BoolArray, FloatArray, Histogram, Int64Array, RequestArray
 from rocbench.stats import ratio
-
-FloatArray = npt.NDArray[np.float64]
 
 LATE_MS = 10.0
 """Delay in ms after the intended time above which a send is late."""

@@ -33,6 +33,7 @@ from rocbench.records import (
     BoolArray,
     Doubt,
     Failure,
+    FloatArray,
     Int64Array,
     LoadResult,
     Phase,
@@ -45,8 +46,6 @@ from rocbench.records import (
 from rocbench.stats import ratio
 from rocbench.tables import backlog, goodput, latencies, request_rate, stalls
 from rocbench.units import one_line
-
-FloatArray = npt.NDArray[np.float64]
 
 UNCOUNTED = 0.01
 """Maximum share of answers without a token count; above it, output tokens/s is absent."""

@@ -12,12 +12,9 @@ like a fast server.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rocbench.column import Values
-from rocbench.records import NONE, BoolArray, LoadResult, RequestArray
-
-FloatArray = npt.NDArray[np.float64]
+from rocbench.records import NONE, BoolArray, FloatArray, LoadResult, RequestArray
 
 DELIVERED = 0.1
 """Maximum deviation of the concurrency from the users, as a share, for which Little's law is used."""

@@ -8,13 +8,18 @@ wait: an arrival during a stall waits for the rest of it. Pure.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rocbench.column import Values
-from rocbench.records import NONE, BoolArray, Int64Array, LoadResult, RequestArray, in_flight_spans
+from rocbench.records import (
+    NONE,
+    BoolArray,
+    FloatArray,
+    Int64Array,
+    LoadResult,
+    RequestArray,
+    in_flight_spans,
+)
 from rocbench.tables.latencies import ttft_ms
-
-FloatArray = npt.NDArray[np.float64]
 
 STALL_MS = 1000.0
 """Minimum length of a stall in ms."""

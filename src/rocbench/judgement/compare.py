@@ -165,13 +165,13 @@ def split(frame: pd.DataFrame, column: str, a: object, b: object) -> tuple[pd.Da
         InputError: there is no such column, or no row with such a value.
     """
     if column not in frame.columns:
-        raise InputError(f"no column {column!r} in the cells", where="--arm")
+        raise InputError(f"no column {column!r} in the cells", where="--arms")
     values = frame[column].astype(str)
     arms = frame[values == str(a)], frame[values == str(b)]
     for arm, value in zip(arms, (a, b), strict=True):
         if arm.empty:
             known = ", ".join(sorted(set(values)))
-            raise InputError(f"no row has {column} = {value}", where="--arm", fix=f"known values: {known}")
+            raise InputError(f"no row has {column} = {value}", where="--arms", fix=f"known values: {known}")
     return arms
 
 

@@ -202,8 +202,9 @@ def test_arms_of_one_run():
     with pytest.raises(InputError, match="aiter = maybe") as caught:
         split(frame, "aiter", "off", "maybe")
     assert "off, on" in caught.value.fix
-    with pytest.raises(InputError, match="no column"):
+    with pytest.raises(InputError, match="no column") as caught:
         split(frame, "colour", 1, 2)
+    assert caught.value.where == "--arms"
 
 
 def test_invalid_rows_stay_out_and_are_counted():

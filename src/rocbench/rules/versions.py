@@ -7,6 +7,7 @@ A version is reduced to its release: `0.14.1+rocm700` and `0.14.1.post1` are 0.1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -14,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 from rocbench.errors import InputError
 
 
+@lru_cache(maxsize=1024)  # a resolution asks for the same few versions thousands of times
 def release(text: str) -> Version:
     """The release of the version `text`.
 
@@ -53,4 +55,9 @@ class Range:
 
     def holds(self, version: str) -> bool:
         """True if the release of `version` is in the range."""
-        return self.specifiers.contains(release(version), prereleases=True)
+        return _contains(self.text, version)
+
+
+@lru_cache(maxsize=8192)
+def _contains(span: str, version: str) -> bool:
+    return SpecifierSet(span).contains(release(version), prereleases=True)

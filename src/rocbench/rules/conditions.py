@@ -68,8 +68,12 @@ class Condition:
 
 def all_hold(answers: Iterable[bool | None]) -> bool | None:
     """True if all answers are True, False if one is False, else None (unknown)."""
-    listed = list(answers)
-    return False if False in listed else None if None in listed else True
+    unknown = False
+    for answer in answers:
+        if answer is False:
+            return False
+        unknown |= answer is None
+    return None if unknown else True
 
 
 def _negated(answer: bool | None) -> bool | None:

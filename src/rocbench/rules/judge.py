@@ -26,7 +26,7 @@ class Judgement:
 def judge(state: State) -> Judgement:
     """Check the settings against every rule. A hard error is a contradiction, any other finding a warning."""
     judgement = Judgement()
-    for rule in state.table.rules:
+    for rule in state.rules:
         answer = state.holds(rule)
         if answer is None and (_acts_alone(rule) or any(_against(state, rule))):
             judgement.undecided.append(_finding(state, rule, _why_undecided(state, rule)))

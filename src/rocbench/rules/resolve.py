@@ -75,7 +75,7 @@ def _fill(state: State) -> None:
     added = True
     while added:
         added = False
-        for rule in state.table.rules:
+        for rule in state.rules:
             if not (rule.fills or rule.moves) or state.holds(rule) is not True:
                 continue
             missing = [f for f in (*rule.fills, *_moved(state, rule)) if state.find(f.name) is None]
@@ -97,9 +97,9 @@ def _moved(state: State, rule: Rule) -> Iterator[Fill]:
 
 def _pin(state: State) -> None:
     """Write out the defaults of this version, so that they are visible and fixed."""
-    if not any(rule.pin and state.holds(rule) for rule in state.table.rules):
+    if not any(rule.pin and state.holds(rule) for rule in state.rules):
         return
-    undecided = {f.name for rule in state.table.rules if state.holds(rule) is None for f in rule.fills}
+    undecided = {f.name for rule in state.rules if state.holds(rule) is None for f in rule.fills}
     for default in state.table.defaults:
         if default.platform not in {"any", state.facts.platform} or state.find(default.flag) is not None:
             continue

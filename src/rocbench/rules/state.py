@@ -41,6 +41,12 @@ class State:
     env: dict[str, Setting] = field(default_factory=dict)
     notices: list[Finding] = field(default_factory=list)
     facts: Facts = None  # type: ignore[assignment]
+    rules: tuple[Rule, ...] = ()
+    """The rules that cover this platform and version, or may cover it."""
+
+    def __post_init__(self) -> None:
+        platform, vllm = self.request.hardware.platform, self.request.vllm
+        self.rules = tuple(rule for rule in self.table.rules if rule.covers(platform, vllm) is not False)
 
     def update_facts(self) -> None:
         """Gather the facts again, from the current settings."""

@@ -121,3 +121,10 @@ def test_the_readme_names_what_is_supported():
     generator = runpy.run_path(str(ROOT / "scripts" / "generate-docs"), run_name="pages")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text == generator["readme"](text), "run .venv/bin/python scripts/generate-docs"
+
+
+def test_the_page_of_the_rules_counts_them():
+    """The table of proved, read and reported rules in docs/rules.md is that of the rule table."""
+    generator = runpy.run_path(str(ROOT / "scripts" / "generate-docs"), run_name="pages")
+    text = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    assert text == generator["rules"](text), "run .venv/bin/python scripts/generate-docs"

@@ -162,8 +162,9 @@ def rules(
         bool | None,
         typer.Option("--historical/--current", help="Select only historical, or only current rules."),
     ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """List the rules: their versions, conditions, effects and sources."""
+    """List the rules: their versions, conditions, effects, sources, and whether vLLM's own code proved them."""
     from rocbench.commands import rulesshown
     from rocbench.rules import explain as explained
     from rocbench.rules.load import shipped
@@ -186,4 +187,4 @@ def rules(
     )
     if not matches:
         raise InputError("no rule matches", fix="bench rules lists all")
-    rulesshown.show_rules(matches)
+    rulesshown.show_rules(matches, as_json=as_json)

@@ -13,7 +13,9 @@ from rocbench.console import environment_secrets, out, say, show_rows
 from rocbench.harmless import json_text
 from rocbench.redact import masked_entry, redacted
 from rocbench.rules import explain
-from rocbench.rules.resolve import Resolution
+from rocbench.rules.load import shipped
+from rocbench.rules.resolve import Finding, Resolution
+from rocbench.rules.standing import standing, word_for
 from rocbench.rules.table import Rule
 
 
@@ -48,8 +50,8 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
     if resolved.note:
         console.print(f"profile: {escape(resolved.note)}")
     show_rows(
-        ["flag or variable", "value", "by", "why", "source"],
-        [[row.name, row.value, row.provenance, row.why, row.source] for row in rows],
+        ["flag or variable", "value", "by", "standing", "why", "source"],
+        [[row.name, row.value, row.provenance, row.standing, row.why, row.source] for row in rows],
     )
     for title, style, findings in (
         ("refused", "red", resolved.contradictions),
@@ -58,7 +60,7 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
         ("offered", "dim", resolved.offers),
     ):
         for finding in findings:
-            console.print(f"[{style}]{title}[/] {escape(finding.text())}[dim]{_source(finding.source)}[/]")
+            console.print(f"[{style}]{title}[/] {escape(finding.text())}[dim]{_source(_backed(finding))}[/]")
     if resolved.accuracy_labels:
         console.print(f"[yellow]accuracy-affecting[/]: {escape(', '.join(resolved.accuracy_labels))}")
 
@@ -73,9 +75,21 @@ def _source(source: str) -> str:
     return f" ({escape(source)})" if source else ""
 
 
+def _backed(finding: Finding) -> str:
+    """Return a finding's source, after the standing of its rule."""
+    known = word_for(finding.rule, finding.source, shipped())
+    return f"{known}: {finding.source}" if known else finding.source
+
+
 def _findings(resolved: Resolution) -> dict[str, list[dict[str, Any]]]:
     kinds = ("contradictions", "warnings", "undecided", "offers")
-    return {kind: [asdict(finding) for finding in getattr(resolved, kind)] for kind in kinds}
+    return {
+        kind: [
+            asdict(finding) | {"standing": word_for(finding.rule, finding.source, shipped())}
+            for finding in getattr(resolved, kind)
+        ]
+        for kind in kinds
+    }
 
 
 def show_diff(
@@ -100,15 +114,19 @@ def show_diff(
     )
 
 
-def show_rules(rules: Iterable[Rule]) -> None:
-    """Print rules as a table."""
+def show_rules(rules: Iterable[Rule], *, as_json: bool) -> None:
+    """Print rules as a table, or as JSON."""
+    if as_json:
+        typer.echo(json_text([_as_data(rule) for rule in rules]))
+        return
     show_rows(
-        ["rule", "vLLM", "severity", "when", "effect", "message", "source"],
+        ["rule", "vLLM", "severity", "standing", "when", "effect", "message", "source"],
         [
             [
                 rule.id,
                 (rule.span.text if rule.span else "any") + (" (historical)" if rule.historical else ""),
                 rule.severity,
+                standing(rule, shipped()).text(),
                 explain.condition(rule),
                 explain.effects(rule),
                 rule.message,
@@ -117,3 +135,21 @@ def show_rules(rules: Iterable[Rule]) -> None:
             for rule in rules
         ],
     )
+
+
+def _as_data(rule: Rule) -> dict[str, Any]:
+    known = standing(rule, shipped())
+    return {
+        "rule": rule.id,
+        "platform": rule.platform,
+        "vllm": rule.span.text if rule.span else None,
+        "historical": rule.historical,
+        "severity": rule.severity,
+        "standing": known.word,
+        "proved": list(shipped().proved.get(rule.id, ())),
+        "when": explain.condition(rule),
+        "effect": explain.effects(rule),
+        "message": rule.message,
+        "fix": rule.fix,
+        "source": rule.source,
+    }

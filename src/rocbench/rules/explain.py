@@ -11,6 +11,7 @@ from typing import Any, Literal
 from rocbench.rules.flags import Names
 from rocbench.rules.load import shipped
 from rocbench.rules.resolution import Entry, Finding, Resolution
+from rocbench.rules.standing import MEANING, counts, standing, word_for
 from rocbench.rules.table import Rule, RuleTable
 
 
@@ -24,6 +25,8 @@ class ExplainedSetting:
     provenance: str
     """user, profile, default, or `rule ID`."""
     source: str
+    standing: str = ""
+    """How well the rule that set the value is known; empty: no rule set it."""
 
 
 def explain(resolution: Resolution) -> tuple[ExplainedSetting, ...]:
@@ -33,7 +36,8 @@ def explain(resolution: Resolution) -> tuple[ExplainedSetting, ...]:
 
 def _explained(entry: Entry) -> ExplainedSetting:
     by = f"rule {entry.rule}" if entry.provenance == "rule" else entry.provenance
-    return ExplainedSetting(entry.name, shown(entry.value), entry.why, by, entry.source)
+    known = word_for(entry.rule, entry.source, shipped())
+    return ExplainedSetting(entry.name, shown(entry.value), entry.why, by, entry.source, known)
 
 
 def shown(value: Any) -> str:
@@ -199,18 +203,42 @@ def rules_page() -> str:
         "",
         f"{len(table.rules)} rules, from `configs/rules/*.yaml` (scripts/generate-docs). [rules.md](rules.md) explains",
         f"the columns. The source of vLLM {table.names.releases[0]} to {table.names.releases[-1]} was read.",
+        "",
+        *standing_table(table),
     ]
     for file in dict.fromkeys(rule.file for rule in table.rules):
         lines += ["", f"## {file.removesuffix('.yaml')}", "", *_HEAD]
-        lines += [_markdown_row(rule) for rule in table.rules if rule.file == file]
+        lines += [_markdown_row(rule, table) for rule in table.rules if rule.file == file]
     return "\n".join(lines) + "\n"
 
 
-_HEAD = ("| Rule | vLLM | When | Effect | Severity | Message | Source |", "|---|---|---|---|---|---|---|")
+def standing_table(table: RuleTable) -> list[str]:
+    """The number of rules of each standing, as a Markdown table."""
+    every, hard = counts(table), counts(table, hard_errors=True)
+    rows = [
+        f"| {word} | {every[word]} | {hard[word]} | {_share(hard[word], sum(hard.values()))} | {meaning} |"
+        for word, meaning in MEANING.items()
+    ]
+    return [
+        "| Standing | Rules | Hard errors | Share of hard errors | Meaning |",
+        "|---|---:|---:|---:|---|",
+        *rows,
+    ]
 
 
-def _markdown_row(rule: Rule) -> str:
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "-"
+
+
+_HEAD = (
+    "| Rule | vLLM | When | Effect | Severity | Standing | Message | Source |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+def _markdown_row(rule: Rule, table: RuleTable) -> str:
     span = (rule.span.text if rule.span else "any") + (", historical" if rule.historical else "")
     message = rule.message + (f" Fix: {rule.fix}" if rule.fix else "")
-    cells = (f"`{rule.id}`", span, condition(rule), effects(rule), rule.severity, message, rule.source)
+    known = standing(rule, table).text()
+    cells = (f"`{rule.id}`", span, condition(rule), effects(rule), rule.severity, known, message, rule.source)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"

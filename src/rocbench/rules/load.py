@@ -19,6 +19,7 @@ _DATA = {
     "architectures.yaml",
     "defaults.yaml",
     "reasons.yaml",
+    "proved.yaml",
 }
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
 
@@ -54,6 +55,10 @@ def read_rules(folder: Path) -> RuleTable:
         rules=rules,
         defaults=parse_defaults("defaults.yaml", _yaml(folder / "defaults.yaml"), names),
         reasons=parse_reasons("reasons.yaml", _yaml(folder / "reasons.yaml"), names),
+        proved={
+            str(rule): tuple(map(str, releases))
+            for rule, releases in _yaml(folder / "proved.yaml")["proved"].items()
+        },
     )
 
 

@@ -113,6 +113,8 @@ class RuleTable:
     defaults: tuple[Default, ...]
     reasons: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
     """Effect of a value that a profile sets, by name, or by name and value (a glob)."""
+    proved: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Rules that vLLM's own configuration code proved, each with the releases."""
 
     def reason(self, name: str, value: Any) -> str:
         """The reason of a flag's or variable's value; empty if none is known."""

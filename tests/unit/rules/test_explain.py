@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from rocbench.errors import InputError
 from rocbench.rules.explain import check_installed, condition, diff, effects, explain, list_rules
 from rocbench.rules.load import shipped
 from rocbench.rules.resolve import Resolution, resolve
+from rocbench.rules.standing import MEANING, counts, standing, word_for
 from rulecases import request
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "rules"
@@ -102,6 +104,43 @@ def test_a_rule_is_told_in_two_lines():
     assert effects(rule) == "set attention-backend ROCM_AITER_UNIFIED_ATTN, block-size 64"
     assert condition(rules["vskip"]) == "always"
     assert effects(rules["fp8-label"]) == "label kv_cache_fp8"
+
+
+def test_a_rule_has_a_standing():
+    """Proved with its releases, else by its source: a run, a file, or a report."""
+    table = shipped()
+    rules = {rule.id: rule for rule in table.rules}
+    none = dataclasses.replace(table, proved={})
+    some = dataclasses.replace(table, proved={"heads-16-128": ("0.14.1", "0.16.0")})
+    assert standing(rules["heads-16-128"], some).text() == "proved 0.14.1, 0.16.0"
+    assert standing(rules["heads-16-128"], none).text() == "read"
+    assert standing(rules["cpu-offload"], none).word == "run"
+    assert standing(rules["off-rocm-72"], none).word == "reported"
+    assert word_for("heads-16-128", "", some) == "proved"
+    assert word_for("pin-defaults", "v0.33.0 config/cache.py:215", none) == "read"
+    assert word_for("pin-defaults", "the profile", none) == "reported"
+    assert word_for(None, "", table) == word_for("unknown-flag", "vllm/envs.py", table) == ""
+    assert sum(counts(none).values()) == len(table.rules)
+    assert counts(some, hard_errors=True)["proved"] == 1
+
+
+def test_rules_as_json():
+    """`bench rules --json` gives the word and the releases of each rule."""
+    result = CliRunner().invoke(app, ["rules", "heads-*", "--json"])
+    found = {rule["rule"]: rule for rule in json.loads(result.stdout)}
+    assert found["heads-16-128"]["vllm"] == "<0.18"
+    for name, rule in found.items():
+        assert (rule["standing"] == "proved") is bool(rule["proved"]), name
+
+
+def test_an_explained_value_has_the_standing_of_its_rule():
+    """A value that a rule set has one word; a profile's has none; findings in JSON have it too."""
+    result = CliRunner().invoke(app, ["explain", "deepseek-r1", "--vllm", "0.33.0", "--json"])
+    data = json.loads(result.stdout)
+    words = {row["name"]: row["standing"] for row in data["rows"]}
+    assert words["--tensor-parallel-size"] == ""
+    assert words["VLLM_ROCM_USE_AITER"] in MEANING
+    assert all("standing" in finding for found in data["findings"].values() for finding in found)
 
 
 HELP = """

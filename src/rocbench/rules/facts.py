@@ -44,11 +44,17 @@ class Facts:
     moe: bool
     vision: bool
     encoder_decoder: bool
+    sliding_window: bool
+    """True if some layers keep only a window of tokens."""
     heads: int
     """Query heads of one rank."""
+    decode_heads: int
+    """Query heads that one rank computes in decode: heads x DCP."""
     total_heads: int
     heads_divisible: bool
     kv_heads: int
+    queries_per_kv_head: int
+    """Query heads per KV head on one rank; a rank has at least one KV head."""
     head_dim: int
     quantization: str
     online_quantization: bool
@@ -84,6 +90,10 @@ class Facts:
     """True if the model has its own attention backend."""
     block_size: int | None
     max_model_len: int | None
+    kv_layer_gib: float | None
+    """Largest KV cache of one layer on one rank: the memory share, less the weights, over the layers.
+
+    Activations and graphs take a part of it; the server knows the size after it has started."""
     kv_cache_dtype: str
     prefix_caching: bool
     spec_decode: bool
@@ -177,9 +187,11 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         **_of_node(subject, needed=tp * pp * dp),
         **_of_model(subject),
         heads=arch.num_heads // tp,
+        decode_heads=arch.num_heads // tp * dcp,
         total_heads=arch.num_heads,
         heads_divisible=arch.num_heads % tp == 0,
         kv_heads=arch.num_kv_heads,
+        queries_per_kv_head=(arch.num_heads // tp) // max(1, arch.num_kv_heads // tp),
         head_dim=arch.head_dim,
         **_of_checkpoint(subject, flags, _moe_shard(arch, tp * dp, ep=ep)),
         tp=tp,
@@ -204,6 +216,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         max_model_len=_int(flags, "max-model-len", 0)
         or profile.max_model_len
         or arch.max_position_embeddings,
+        kv_layer_gib=_kv_layer_gib(subject, flags, ranks=tp * pp * dp, pp=pp),
         kv_cache_dtype=question.kv_cache_dtype,
         prefix_caching=flags.get("enable-prefix-caching") is not False,
         spec_decode=any(name.partition(".")[0] == "speculative-config" for name in flags),
@@ -248,6 +261,7 @@ def _of_model(subject: Subject) -> dict[str, Any]:
         "mla": arch.mla,
         "moe": arch.moe,
         "vision": arch.vision,
+        "sliding_window": arch.sliding_layers > 0,
         "encoder_decoder": bool(profile.config.get("is_encoder_decoder")),
     }
 
@@ -318,6 +332,24 @@ def _weights_gb(profile: ModelProfile, arch: Architecture) -> float | None:
         return profile.checkpoint.bytes / 1e9
     total = profile.total_params or arch.total_params
     return total * profile.checkpoint.bits / 8 / 1e9 if total else None
+
+
+_MEMORY_SHARE = 0.92
+"""The default of --gpu-memory-utilization from vLLM 0.20 (0.9 before)."""
+
+
+def _kv_layer_gib(subject: Subject, flags: Mapping[str, Any], *, ranks: int, pp: int) -> float | None:
+    """Upper bound of a layer's KV cache on one rank, in GiB; None if the GPU or the weights are unknown."""
+    layers = subject.architecture.attending_layers / pp
+    given = flags.get("kv-cache-memory-bytes")
+    if isinstance(given, int) and layers:
+        return given / layers / GIB
+    weights = _weights_gb(subject.profile, subject.architecture)
+    if subject.hardware.gpu is None or weights is None or not layers:
+        return None
+    share = flags.get("gpu-memory-utilization")
+    share = share if isinstance(share, int | float) else _MEMORY_SHARE
+    return max(0.0, subject.hardware.gpu.hbm_bytes * share - weights * 1e9 / ranks) / layers / GIB
 
 
 def _question(

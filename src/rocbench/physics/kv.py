@@ -55,7 +55,8 @@ def indexer_bytes_per_token(arch: Architecture) -> float:
     """Bytes of the sparse-attention indexer's keys for one token over the whole model; 0 without one.
 
     DeepSeek-type: layers with an indexer x (dim FP8 values + 4 bytes of scale per 128), 132 bytes a layer at
-    dim 128 (vLLM v0.33.0 models/deepseek_v4/attention.py, k_cache_head_dim). V4 stores one per 4 tokens.
+    dim 128 (vLLM v0.33.0 models/deepseek_v4/attention.py, k_cache_head_dim). V4 stores one per 4 tokens. As
+    MXFP4, V4's default from 0.33 on gfx950 with AITER, it is 68 bytes a layer; the figures count 132.
     MiniMax M3: one BF16 vector per layer (models/minimax_m3/common/indexer.py:145-153).
     """
     if not arch.indexer_layers or not arch.indexer_head_dim:

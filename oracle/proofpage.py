@@ -37,8 +37,8 @@ STANDING = """
 ## Standing of the rules
 
 A rule that refuses is *proved* in a release if vLLM refused every plan that the rule refuses there, at least one with
-the words of the rule's message (or those that `claims.yaml` gives for it), and accepted a plan on the other side. A
-rule that sets a value as a hard error: vLLM accepted a plan with the value, and refused the plan without it.
+the words of the rule's message (or those that `claims.yaml` gives for it), and accepted a plan on the other side: without
+the condition, or in a release outside the range if the rule has no other condition. A rule that sets a value as a hard error: vLLM accepted a plan with the value, and refused the plan without it.
 Any other rule is proved only if `claims.yaml` says what answers must show, and every answer on each side of the rule shows
 it: for example the backend with and without the setting. `pin-defaults`: every plan with nothing set got the defaults that
 `bench` pins.

@@ -246,10 +246,11 @@ def idle(judged: Iterable[Judged], exceptions: Iterable[Excepted]) -> list[Excep
 def proved(judged: Iterable[Judged], table: RuleTable, claims: Claims) -> dict[str, tuple[str, ...]]:
     """Rules that the answers prove, each with its releases. Pure."""
     releases: dict[str, list[str]] = {}
-    for one in judged:
-        sides = _by_side(one)
+    asked = [(one, _by_side(one)) for one in judged]
+    for one, sides in asked:
         for rule in table.rules:
-            if _proves(rule, sides.get(rule.id, {}), claims) or (rule.pin and _pins(one)):
+            others = [of.get(rule.id, {}) for _, of in asked]
+            if _proves(rule, sides.get(rule.id, {}), others, claims) or (rule.pin and _pins(one)):
                 releases.setdefault(rule.id, []).append(one.vllm)
     return {rule: tuple(found) for rule, found in sorted(releases.items())}
 
@@ -272,11 +273,12 @@ def _by_side(one: Judged) -> dict[str, dict[str, list[tuple[View, Mapping[str, A
     return found
 
 
-def _proves(rule: Rule, sides: Sides, claims: Claims) -> bool:
+def _proves(rule: Rule, sides: Sides, releases: Iterable[Sides], claims: Claims) -> bool:
     """True if the answers of one release prove a rule.
 
     A rule that refuses: vLLM refused every plan that the rule refuses, at least one with the rule's words, and accepted
-    a plan on the other side. Another rule: `claims.yaml` lists what every answer on each side shows.
+    a plan on the other side: without the condition, or the same plan in a release outside the rule's range, if the
+    rule has no other condition. Another rule: `claims.yaml` lists what every answer on each side shows.
     """
     if rule.id in claims.shown:
         return all(
@@ -286,12 +288,16 @@ def _proves(rule: Rule, sides: Sides, claims: Claims) -> bool:
     if rule.severity != "hard_error":
         return False
     refused = sides.get("refused", [])
-    other_side = [*sides.get("silent", []), *sides.get("sets", [])]
+    across = releases if rule.span is not None and not rule.when.checks else [sides]
     return (
         bool(refused)
         and all(answer["accepted"] is False for _, answer in refused)
         and any(says(rule, answer, claims) for _, answer in refused)
-        and any(answer["accepted"] is True and not view.refused for view, answer in other_side)
+        and any(
+            answer["accepted"] is True and not view.refused
+            for one in across
+            for view, answer in (*one.get("silent", []), *one.get("sets", []))
+        )
     )
 
 

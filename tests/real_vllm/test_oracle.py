@@ -82,5 +82,9 @@ def test_a_sample_of_the_answers_repeats(real_vllm, gfx, tmp_path):
     assert [answer["id"] for answer in answers] == [question.id for question in asked]
     for ours, theirs in zip(told, answers, strict=True):
         unseen = {*ours.get("unseen", ()), *theirs.get("unseen", ())}
-        compared = REPEATED if not unseen else ("accepted", "refused_at", "error", "graph_mode", "max_num_seqs")
-        assert {name: theirs.get(name) for name in compared} == {name: ours.get(name) for name in compared}, ours
+        compared = (
+            REPEATED if not unseen else ("accepted", "refused_at", "error", "graph_mode", "max_num_seqs")
+        )
+        assert {name: theirs.get(name) for name in compared} == {name: ours.get(name) for name in compared}, (
+            ours
+        )

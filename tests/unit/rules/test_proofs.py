@@ -246,3 +246,16 @@ def test_an_exception_is_complete(tmp_path):
     path.write_text("exceptions: [{rule: a, cannot_see: kernel, why: x, model: m}]", encoding="utf-8")
     (name,) = proofs.read_exceptions(path)
     assert dataclasses.replace(name, why="x") == exception("rule", "a", models=("m",), why="x")
+
+
+def test_a_rule_of_releases_alone_has_its_other_side_in_another_release():
+    """A flag that was removed: the same plan is accepted in a release outside the range."""
+    rule = next(rule for rule in TABLE.rules if rule.id == "swap-space")
+    assert not rule.when.checks
+    refused = judged(
+        (question(view("rule", rule.id, "refuses", "", refused={rule.id: "x"})), refusal(rule.message))
+    )
+    older = judged((question(view("rule", rule.id, "silent", ""), args=("2",)), {}))
+    older = dataclasses.replace(older, vllm="0.16.0")
+    assert proofs.proved([older, refused], TABLE, Claims()) == {rule.id: ("0.33.0",)}
+    assert not proofs.proved([refused], TABLE, Claims())

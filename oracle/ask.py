@@ -129,7 +129,7 @@ def engine_config(folder: Path, args: list[str]) -> Any:
 @functools.cache
 def make_arg_parser() -> Callable[..., Any]:
     """The function that declares the flags of `vllm serve`."""
-    for module in ("vllm.entrypoints.common.cli_args", "vllm.entrypoints.openai.cli_args"):
+    for module in (f"vllm.entrypoints.{place}.cli_args" for place in ("common", "launchers", "openai")):
         with contextlib.suppress(ImportError):
             return importlib.import_module(module).make_arg_parser  # type: ignore[no-any-return]
     raise ImportError("no make_arg_parser in this release")
@@ -338,7 +338,6 @@ class Question:
                 traceback.print_exc()
             self.unseen["layer"] = in_one_line(error)[:120]
             return None
-        spec = kv_spec(config, mla=mla, kv_heads=kv_heads, head_size=head_size)
 
         class Layer(AttentionLayerBase):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -350,8 +349,8 @@ class Question:
             def get_attn_backend(self) -> Any:
                 return backend
 
-            def get_kv_cache_spec(self, vllm_config: Any) -> Any:
-                return spec
+            def get_kv_cache_spec(self, vllm_config: Any) -> Any:  # the platform may change the block size
+                return kv_spec(vllm_config, mla=mla, kv_heads=kv_heads, head_size=head_size)
 
         return Layer()
 

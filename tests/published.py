@@ -40,6 +40,7 @@ MODELS = {
     "minimax-m3": Known("gqa", 427, 26),
     "deepseek-v4-flash": Known("mla_compressed", 284, 13, within=0.07),
     "deepseek-v4-pro": Known("mla_compressed", 1600, 49, within=0.02),
+    "deepseek-v4.1-flash": Known("mla_compressed", 552, 16, 2_560, 330, within=0.05),
     "kimi-k3": Known("hybrid", 2780, 104, within=0.015),
     "qwen3.5-397b": Known("hybrid", 397, 17, within=0.025),
 }

@@ -20,7 +20,16 @@ from rocbench.model.vision import merge, tower_doubt
 AttentionFamily = Literal["mla_dense", "mla_sparse", "mla_compressed", "gqa", "mha", "mqa", "hybrid"]
 
 MLA_TYPES = {
-    *("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k2", "kimi_linear"),
+    *(
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "deepseek_v4",
+        "deepseek_v41",
+        "deepseek_v41_text",
+        "kimi_k2",
+        "kimi_linear",
+    ),
     *("glm_moe_dsa", "glm4_moe_lite", "glm5_next", "glm5_next_text", "longcat_flash", "pangu_ultra_moe"),
     *("axk1", "dots3_note", "bailing_hybrid", "hy_v4"),
 }
@@ -81,7 +90,13 @@ class Architecture:
     linear_state: int = 0
     """Size of the state of one sequence in one linear layer, in numbers."""
     compress_ratios: tuple[int, ...] = ()
-    """Tokens per cache entry of each layer (DeepSeek V4); 0 keeps the sliding window only."""
+    """Tokens per cache entry that each layer attends to (DeepSeek V4); 0 has the sliding window only."""
+    stored_ratios: tuple[int, ...] = ()
+    """The same for the layers that store such entries; in DeepSeek V4.1 several layers share them."""
+    indexed_ratios: tuple[int, ...] = ()
+    """Tokens per key of each indexer's cache, in models with `compress_ratios`."""
+    prompt_layers: int = 0
+    """Layers that every prompt token passes; only the last tokens of a prompt pass the others (DeepSeek V4.1). 0: all layers."""
     max_position_embeddings: int | None = None
     tied_embeddings: bool = False
     vision: bool = False
@@ -194,6 +209,9 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
         linear_layers=linear,
         linear_state=state.numbers if state else 0,
         compress_ratios=attention.compress_ratios(fields, len(layered)),
+        stored_ratios=attention.stored_ratios(fields, len(layered)),
+        indexed_ratios=attention.indexed_ratios(fields, len(layered)),
+        prompt_layers=attention.prompt_layers(fields, len(layered)),
         max_position_embeddings=fields.number("max_position_embeddings"),
         tied_embeddings=parameters.tied(fields),
         vision=tower is not None,
@@ -203,7 +221,7 @@ def _derive(fields: Fields, *, mla_disabled: bool) -> Architecture:
         active_params=parts.total - idle,
         mtp_layers=parameters.mtp_layers(fields),
         parts=parts,
-        notes=_notes(family, layered),
+        notes=_notes(family, layered, parts),
     )
     return replace(architecture, unknown=_unknown(fields, family))
 
@@ -272,9 +290,14 @@ def _indexer(fields: Fields) -> tuple[int | None, int | None, int | None]:
     return fields.number("index_n_heads"), fields.number("index_head_dim"), fields.number("index_topk")
 
 
-def _notes(family: AttentionFamily, layered: Sequence[Block]) -> tuple[str, ...]:
+def _notes(family: AttentionFamily, layered: Sequence[Block], parts: Parts) -> tuple[str, ...]:
     """Notes on the meaning of the figures, one sentence each."""
     notes = []
+    if parts.tables:
+        notes.append(
+            f"the n-gram tables ({parts.tables / 1e9:.1f} billion parameters) are not included in the parameters; vLLM keeps "
+            "them in the host's memory by default"
+        )
     if family == "hybrid":
         notes.append(
             "kv_bytes_per_token does not include the state of linear layers; this state is FP32 unless the server "

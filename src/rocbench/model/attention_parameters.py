@@ -7,11 +7,15 @@ deepseek_v2.py, gpt_oss.py, minimax_m2.py, qwen3_next.py, models/deepseek_v4, mo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rocbench.model.hfconfig import Fields
 from rocbench.model.layers import Block
 
+SHARING = ("deepseek_v41", "deepseek_v41_text")
+"""Model types whose layers share caches and indexers."""
+COMPRESSED_RATIOS, SHARED_RATIOS = (0, 4, 128), (0, 1, 2)
+"""Compression ratios of DeepSeek V4 and V4.1 (vLLM v0.33.0 models/deepseek_v4/compressor.py, deepseek_v41/attention.py:326)."""
 INDEXED_RATIO = 4
 """DeepSeek V4 layers of this compression ratio have an indexer, and a compressor that overlaps its windows."""
 
@@ -81,19 +85,70 @@ def mla(config: Fields) -> Layer:
     return Layer(split=split, copied=copied, indexer=indexer(config), norms=latent + (rank or 0))
 
 
-def compressed(config: Fields, ratio: int) -> Layer:
-    """DeepSeek V4 attention: one shared KV head, grouped output projection, compressor, indexer at ratio 4."""
+def compressed_layers(config: Fields, layers: int) -> list[Layer]:
+    """The layers of DeepSeek V4 or V4.1, by ascending compression ratio."""
+    ratios = compress_ratios(config, layers)
+    by_ratio = sorted(range(len(ratios)), key=lambda layer: ratios[layer])
+    caches, indexers = _sources(config, "kv"), _sources(config, "index")
+    if caches is None or indexers is None:
+        return [_compressed(config, ratios[layer]) for layer in by_ratio]
+    return [
+        _shared(config, ratios[layer], caches=layer in caches, indexes=layer in indexers)
+        for layer in by_ratio
+    ]
+
+
+def _sources(config: Fields, kind: str) -> list[int] | None:
+    """Layers of DeepSeek V4.1 that have a compressed cache ("kv") or an indexer ("index"); the layers above them share it.
+
+    Source: vLLM v0.33.0 models/deepseek_v41/attention.py:313-361, 441-470, 588-606.
+    """
+    listed = config.listed(f"{kind}_source_layer_ids")
+    if config.model_type not in SHARING:
+        return None
+    for name in ("candidate_source_layer_id", "candidate_topk_blocks", "candidate_block_size"):
+        config.raw(name)  # a first choice of entries, without parameters or a cache
+    ratios = config.listed("compress_ratios") or []
+    first = next((layer for layer, ratio in enumerate(ratios) if ratio), None)
+    if listed is None and first is not None:
+        config.doubt(f"{kind}_source_layer_ids", "is not given")
+    elif any(layer not in range(len(ratios)) or not ratios[layer] for layer in listed or ()):
+        config.doubt(f"{kind}_source_layer_ids", "names a layer without a compression ratio")
+    elif first is not None and first not in (listed or ()):
+        config.doubt(f"{kind}_source_layer_ids", "leaves out the first layer with a compression ratio")
+    return listed or []
+
+
+def _projections(config: Fields) -> Layer:
+    """Projections of a DeepSeek V4 or V4.1 layer: one shared KV head, grouped output projection, a sink for each head."""
     hidden, heads = config.need("hidden_size"), config.need("num_attention_heads")
     rank, out_rank, dim = config.need("q_lora_rank"), config.need("o_lora_rank"), config.need("head_dim")
-    groups = config.need("o_groups")
-    split = rank * heads * dim + heads * dim * out_rank + groups * out_rank * hidden
-    copied = hidden * (rank + dim)
-    copied += _compressor(hidden, dim, ratio) if ratio > 1 else 0
-    index = 0
+    split = rank * heads * dim + heads * dim * out_rank + config.need("o_groups") * out_rank * hidden
+    return Layer(split=split, copied=hidden * (rank + dim), norms=rank + dim + heads)
+
+
+def _shared(config: Fields, ratio: int, *, caches: bool, indexes: bool) -> Layer:
+    """DeepSeek V4.1: a compressor only in layers with a cache, an indexer only in layers that choose entries."""
+    hidden, dim, index, pooled = config.need("hidden_size"), config.need("head_dim"), 0, 0
+    if caches:
+        pooled = hidden * dim * (2 if ratio > 1 else 1) + dim
+    if indexes:
+        heads, index_dim = config.need("index_n_heads"), config.need("index_head_dim")
+        index = config.need("q_lora_rank") * heads * index_dim + hidden * heads
+        index += (dim + 1) * index_dim if caches else 0
+    plain = _projections(config)
+    return replace(plain, copied=plain.copied + pooled, indexer=index)
+
+
+def _compressed(config: Fields, ratio: int) -> Layer:
+    """DeepSeek V4: a compressor in each layer with a ratio, an indexer at ratio 4."""
+    hidden, rank, dim = config.need("hidden_size"), config.need("q_lora_rank"), config.need("head_dim")
+    plain, index = _projections(config), 0
+    pooled = _compressor(hidden, dim, ratio) if ratio > 1 else 0
     if ratio == INDEXED_RATIO:
         index_heads, index_dim = config.need("index_n_heads"), config.need("index_head_dim")
         index = rank * index_heads * index_dim + hidden * index_heads + _compressor(hidden, index_dim, ratio)
-    return Layer(split=split, copied=copied, indexer=index, norms=rank + dim + heads)
+    return replace(plain, copied=plain.copied + pooled, indexer=index)
 
 
 def _compressor(hidden: int, dim: int, ratio: int) -> int:
@@ -131,9 +186,8 @@ def indexer_layers(config: Fields, layers: int) -> int:
         return sum(1 for on in sparse.get("sparse_attention_freq", ()) if on)
     if not config.number("index_topk"):
         return 0
-    ratios = compress_ratios(config, layers)
-    if ratios:
-        return sum(1 for ratio in ratios if ratio == INDEXED_RATIO)
+    if compress_ratios(config, layers):
+        return len(indexed_ratios(config, layers))
     types = config.listed("indexer_types")
     if types is not None:
         full = sum(1 for kind in types[:layers] if kind == "full")
@@ -157,4 +211,39 @@ def _spaced(config: Fields, layers: int) -> int:
 def compress_ratios(config: Fields, layers: int) -> tuple[int, ...]:
     """DeepSeek V4: tokens per cache entry of each layer; 0 keeps the sliding window only."""
     ratios = config.listed("compress_ratios")
-    return tuple(int(ratio) for ratio in ratios[:layers]) if ratios else ()
+    if not ratios:
+        return ()
+    if len(ratios) < layers:
+        config.doubt("compress_ratios", f"has {len(ratios)} entries for {layers} layers")
+    known = SHARED_RATIOS if config.model_type in SHARING else COMPRESSED_RATIOS
+    unknown = sorted({ratio for ratio in ratios[:layers] if ratio not in known}, key=str)
+    if unknown:
+        config.doubt("compress_ratios", f"has unknown ratios: {', '.join(map(str, unknown))}")
+    return tuple(int(ratio) for ratio in ratios[:layers])
+
+
+def stored_ratios(config: Fields, layers: int) -> tuple[int, ...]:
+    """Tokens per cache entry of each layer that stores compressed entries of its own."""
+    ratios, caches = compress_ratios(config, layers), _sources(config, "kv")
+    return tuple(
+        ratio for layer, ratio in enumerate(ratios) if ratio > 0 and (caches is None or layer in caches)
+    )
+
+
+def indexed_ratios(config: Fields, layers: int) -> tuple[int, ...]:
+    """Tokens per key of each indexer with a cache of its own."""
+    ratios, caches = compress_ratios(config, layers), _sources(config, "kv")
+    if caches is None:
+        return tuple(ratio for ratio in ratios if ratio == INDEXED_RATIO)
+    owned = [layer for layer in _sources(config, "index") or () if layer in caches]
+    return tuple(ratios[layer] for layer in owned if layer < len(ratios) and ratios[layer])
+
+
+def prompt_layers(config: Fields, layers: int) -> int:
+    """Layers that every prompt token passes; 0 if all do.
+
+    From the last cache of DeepSeek V4.1 on, only the last tokens of a prompt pass the layers (vLLM v0.33.0
+    models/deepseek_v41/decoder_replay_layers.py, amd/model.py:578-605).
+    """
+    caches = [layer for layer in _sources(config, "kv") or () if 0 < layer < layers]
+    return max(caches) if caches else 0

@@ -201,7 +201,7 @@ KINDS: Mapping[str, Kind] = {
         ),
     ),
     **dict.fromkeys(
-        ("deepseek_v4", "kimi_linear"),
+        ("deepseek_v4", "deepseek_v41", "deepseek_v41_text", "kimi_linear"),
         Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"n_shared_experts": 1}),
     ),
     "glm4_moe_lite": Kind(qkv_bias=False, out_bias=False, mlp_bias=False, router_bias=True, fills={"first_k_dense_replace": 1, "n_shared_experts": 1}),
@@ -237,7 +237,8 @@ KINDS: Mapping[str, Kind] = {
     "nemotron-nas": Kind(),
 }  # fmt: skip
 
-_LATENT = "deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 kimi_k2 glm_moe_dsa glm4_moe_lite kimi_linear"
+_V4 = "deepseek_v4 deepseek_v41 deepseek_v41_text"
+_LATENT = f"deepseek_v2 deepseek_v3 deepseek_v32 {_V4} kimi_k2 glm_moe_dsa glm4_moe_lite kimi_linear"
 _DELTA = "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text"
 _MAMBA = "nemotron_h jamba bamba granitemoehybrid falcon_h1"
 _GEMMA = "gemma4 gemma4_text"
@@ -254,8 +255,9 @@ _SHARED = (
 OWNERS: tuple[tuple[str, str], ...] = (
     (r"kv_lora_rank|q_lora_rank|qk_nope_head_dim|qk_rope_head_dim", _LATENT),
     (r"v_head_dim|swa_\w+|hybrid_layer_pattern", f"{_LATENT} mimo_v2_flash"),
-    (r"index_topk|index_n_heads|index_topk_pattern|indexer_types", "deepseek_v32 deepseek_v4 glm_moe_dsa"),
-    (r"compress_ratios|o_lora_rank|o_groups|hc_mult", "deepseek_v4"),
+    (r"index_topk|index_n_heads|index_topk_pattern|indexer_types", f"deepseek_v32 {_V4} glm_moe_dsa"),
+    (r"compress_ratios|o_lora_rank|o_groups|hc_mult", _V4),
+    (r"(kv|index)_source_layer_ids|candidate_source_layer_id|engram_layer_ids|engram_num_embeddings", "deepseek_v41 deepseek_v41_text"),
     (r"linear_(num_value_heads|num_key_heads|\w+_head_dim)|full_attention_interval", _DELTA),
     (r"linear_attn_config|linear_num_heads|attn_res_block_size|mla_use_output_gate", "kimi_linear"),
     (r"mamba_(d_state|n_heads|num_heads|d_ssm|d_head|dt_rank)|ssm_state_size", _MAMBA),

@@ -20,6 +20,20 @@ from rocbench.model.mlps import experts
 from rocbench.model.vision import tower_parameters
 
 NO_SHARED_EXPERTS = {"minimax_m2"}
+WITHOUT_MTP = {
+    *("minimax_m2", "minimax_m3", "minimax_m3_text", "minimax_m3_vl"),
+}
+"""Model types whose MTP modules were not published."""
+DRAFTED = ("deepseek_v4", *attention.SHARING)
+DSPARK = (
+    "dspark_block_size",
+    "dspark_target_layer_ids",
+    "dspark_markov_rank",
+    "dspark_n_routed_experts",
+    "dspark_num_experts_per_tok",
+)
+"""Fields of a DSpark drafter, which is not counted."""
+ENGRAM = ("engram_max_ngram_size", "engram_n_heads", "engram_head_dim")
 EXPERTS_OF_THE_WIDTH = {
     *(
         "mixtral",
@@ -65,11 +79,13 @@ class Parts:
     mtp_experts: float = 0.0
     """The routed experts among `mtp`."""
     vision: float = 0.0
+    tables: float = 0.0
+    """Tables of n-gram embeddings (DeepSeek V4.1's Engram), in the host's memory or split over ranks."""
 
     @property
     def total(self) -> float:
-        """Language-model parameters: all but `mtp` and `vision`."""
-        left_out = ("mtp", "mtp_experts", "vision")
+        """Language-model parameters: all but `mtp`, `vision` and `tables`."""
+        left_out = ("mtp", "mtp_experts", "vision", "tables")
         return float(sum(getattr(self, f.name) for f in fields(self) if f.name not in left_out))
 
 
@@ -98,6 +114,7 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
     if not sparse:  # Granite 4 without experts has its MLP under this name
         shared = 3 * hidden * (config.number("shared_intermediate_size") or 0)
     extra_layer, extra_once = _residual_mixing(config, hidden)
+    projected, mixed, tables = _engram(config, hidden)
     inputs = _per_layer_inputs(config, hidden, layers)
     if config.number("word_embed_proj_dim") not in (None, hidden):
         config.doubt("word_embed_proj_dim", "differs from hidden_size")
@@ -117,7 +134,7 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
         kv_projection=sum(n * layer.kv for n, layer in attended),
         attention_replicated=sum(n * layer.copied for n, layer in attended),
         indexer=index,
-        dense_mlp=sum(n * _dense(config, hidden, width) for width, n in widths.items()),
+        dense_mlp=sum(n * _dense(config, hidden, width) for width, n in widths.items()) + projected,
         routed_experts=sparse * routed,
         shared_experts=(sparse or layers) * shared,
         router=sparse * router,
@@ -125,10 +142,12 @@ def count(config: Fields, blocks: Sequence[Block]) -> Parts:
         + _norms(config, blocks, hidden)
         + layers * extra_layer
         + extra_once
+        + mixed
         + inputs,
         mtp=nextn * (mtp + routed),
         mtp_experts=nextn * routed,
         vision=tower_parameters(config) or 0,
+        tables=tables,
     )
 
 
@@ -137,7 +156,7 @@ def _attention(config: Fields, blocks: Sequence[Block]) -> list[tuple[int, Layer
     layers = len(blocks)
     ratios = attention.compress_ratios(config, layers)
     if ratios:
-        return [(ratios.count(ratio), attention.compressed(config, ratio)) for ratio in sorted(set(ratios))]
+        return [(n, layer) for layer, n in Counter(attention.compressed_layers(config, layers)).items()]
     latent = config.number("kv_lora_rank")
     attending = Counter(_shape(block) for block in blocks if block.attends)
     if not attending:  # nothing attends, or every layer is replaced
@@ -241,9 +260,12 @@ def mtp_layers(config: Fields) -> int:
             ["*", "E"],
         ):
             config.doubt(name, f"is {pattern!r}")
-    if config.model_type == "minimax_m2":  # its MTP modules were not published
-        config.raw("use_mtp")
-        config.raw("mtp_transformer_layers")
+    drafter = [config.raw(name) for name in DSPARK] if config.model_type in DRAFTED else []
+    if any(drafter):  # draft layers of its own kind, in place of MTP layers
+        return 0
+    if config.model_type in WITHOUT_MTP:
+        for name in ("use_mtp", "mtp_transformer_layers", *names):
+            config.raw(name)
         return 0
     return number
 
@@ -296,6 +318,8 @@ def _moe(config: Fields, hidden: int) -> tuple[int, int, int]:
         [config.flag("use_routing_bias"), config.flag("use_expert_bias"), config.flag("use_moe_router_bias")]
     )
     router += number if corrected or config.kind.router_bias else 0
+    if config.model_type in attention.SHARING and config.outer.get("vision_config"):
+        router += number  # a second bias, for image tokens
     shared = matrices * hidden * shared_width(config)
     if shared and config.kind.shared_gate:
         shared += hidden
@@ -314,12 +338,33 @@ def _per_layer_inputs(config: Fields, hidden: int, layers: int) -> int:
     return layers * (vocabulary * size + 3 * hidden * size + hidden) + size
 
 
+def _engram(config: Fields, hidden: int) -> tuple[int, int, int]:
+    """Parameters of DeepSeek V4.1's n-gram memory: (projections, vectors, tables).
+
+    Source: vLLM v0.33.0 models/deepseek_v41/common/engram.py:209-226, 1601-1660.
+    """
+    layers, rows = config.listed("engram_layer_ids") or [], config.listed("engram_num_embeddings") or []
+    if not layers and not rows:
+        return 0, 0, 0
+    orders, heads, size = (config.number(name) for name in ENGRAM)
+    for name in ("engram_vocab_size", "engram_compressed_vocab_size"):  # they only choose the rows
+        config.raw(name)
+    streams = config.number("hc_mult") or 1
+    whole = len(layers) == len(rows) and all(isinstance(n, int) for n in rows)
+    if not (orders and heads and size and whole):
+        config.doubt("engram_num_embeddings", "the n-gram tables are not fully described")
+        return 0, 0, 0
+    projected = len(layers) * (orders - 1) * heads * size * hidden * (streams + 1)
+    return projected, len(layers) * 2 * streams * hidden, sum(rows) * size
+
+
 def _residual_mixing(config: Fields, hidden: int) -> tuple[int, int]:
     """(per layer, once) vectors of wider residual streams: V4's hyper-connections, K3's attention residuals."""
     streams = config.number("hc_mult")
     if streams:
         mix = (2 + streams) * streams
-        return 2 * (mix * streams * hidden + mix + 3), streams * streams * hidden + streams + 1
+        head = 0 if config.model_type in attention.SHARING else streams * streams * hidden + streams + 1
+        return 2 * (mix * streams * hidden + mix + 3), head
     if config.number("attn_res_block_size"):
         return 4 * hidden, 2 * hidden
     return 0, 0

@@ -112,7 +112,7 @@ def read_terms(arch: Architecture, layout: Layout) -> tuple[Term, ...]:
     index = kv.indexer_bytes_per_token(arch) / layout.dcp / layout.pp
     terms = [
         Term(layers * kv.entry_per_rank(arch, group, layout) / layout.dcp / layout.pp, limit)
-        for layers, limit, group in _attended(arch)
+        for layers, limit, group in _attended(arch, arch.stored_ratios)
     ]
     return tuple(_merged([*terms, Term(index)]))
 
@@ -120,28 +120,38 @@ def read_terms(arch: Architecture, layout: Layout) -> tuple[Term, ...]:
 def attention_terms(arch: Architecture, layout: Layout, *, absorbed: bool) -> tuple[Term, ...]:
     """FLOPs of attention for one query token on one rank, by tokens attended to.
 
+    Without `absorbed`, for a prompt token, which passes `prompt_layers`.
+
     GQA: 2 x heads x (key + value). MLA with expanded keys (prefill): 2 x heads x (qk head + v head); with absorbed
     projections (decode, and sparse attention always): 2 x heads x (2 x kv_lora_rank + rope).
     """
     latent = arch.mla and arch.family != "mla_compressed" and (absorbed or arch.family == "mla_sparse")
     entry = 2 * (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)
+    passed = arch.prompt_layers or None
     terms = [
         Term(
             layers * 2 * group.heads / layout.tp / layout.pp * (entry if latent else group.key + group.value),
             limit,
         )
-        for layers, limit, group in _attended(arch)
+        for layers, limit, group in _attended(arch, arch.compress_ratios[: passed if not absorbed else None])
     ]
     return tuple(_merged(terms))
 
 
+def prompt_share(arch: Architecture) -> float:
+    """The share of the layers that a prompt token passes."""
+    return arch.prompt_layers / arch.num_layers if arch.prompt_layers else 1.0
+
+
 def indexer_flops(arch: Architecture, layout: Layout) -> float:
-    """FLOPs of the indexer's scores for one query and one key: 2 x heads x dim a layer, whole on each rank."""
+    """FLOPs of the indexer's scores for one query and one key: 2 x heads x dim a layer, whole on each rank.
+
+    Indexers of DeepSeek V4.1 without a cache of their own score few of the keys, and are left out.
+    """
     if not arch.indexer_layers:
         return 0.0
-    keys = kv.V4_INDEXED_RATIO if arch.compress_ratios else 1
     each = 2 * (arch.indexer_heads or 0) * (arch.indexer_head_dim or 0)
-    return each * arch.indexer_layers / keys / layout.pp
+    return each * kv.index_keys_per_token(arch) / layout.pp
 
 
 def state_bytes(arch: Architecture, layout: Layout, *, bound: bool) -> float:
@@ -164,15 +174,20 @@ def collective_seconds(arch: Architecture, gpu: Gpu, layout: Layout, *, bound: b
     return arch.sublayers / layout.pp * sent / (links * gpu.link_bytes_per_s)
 
 
-def _attended(arch: Architecture) -> list[tuple[float, float, KvGroup]]:
-    """Layers with the tokens they attend to: (layers, limit, group); fractions for compressed layers."""
+def _attended(arch: Architecture, ratios: tuple[int, ...]) -> list[tuple[float, float, KvGroup]]:
+    """Layers with the tokens they attend to: (layers, limit, group); fractions for compressed layers.
+
+    Args:
+        arch: the model.
+        ratios: compression ratios of the layers that count, of `compress_ratios`.
+    """
     topk = arch.index_topk or ALL
     if arch.compress_ratios:
-        group = arch.kv_groups[0]
-        full = sum(1 / r for r in arch.compress_ratios if r > 0 and r != kv.V4_INDEXED_RATIO)
-        chosen = arch.compress_ratios.count(kv.V4_INDEXED_RATIO) / kv.V4_INDEXED_RATIO
-        limit, window = topk * kv.V4_INDEXED_RATIO, float(arch.sliding_window or ALL)
-        return [(full, ALL, group), (chosen, limit, group), (float(arch.num_layers), window, group)]
+        group, indexed = arch.kv_groups[0], set(arch.indexed_ratios)
+        full = sum(1 / ratio for ratio in ratios if ratio > 0 and ratio not in indexed)
+        chosen = [(ratios.count(ratio) / ratio, topk * ratio, group) for ratio in sorted(indexed)]
+        windows = float(arch.num_layers if ratios == arch.stored_ratios else len(ratios))
+        return [(full, ALL, group), *chosen, (windows, float(arch.sliding_window or ALL), group)]
     left = 0
     if arch.index_topk:
         left = arch.num_layers if arch.mla else arch.indexer_layers

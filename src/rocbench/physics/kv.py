@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from rocbench.model.architecture import Architecture, KvGroup
 from rocbench.physics import weights
-from rocbench.physics.layout import KV_BYTES, Layout
+from rocbench.physics.layout import Layout
 from rocbench.settings.schema import Checkpoint, Hardware
 from rocbench.units import GIB
 
@@ -18,8 +18,8 @@ INDEX_SCALE_BYTES = 4
 DS_MLA_ENTRY = 656
 """512 FP8 latents, 4 FP32 scales, 64 BF16 rope values (vLLM, `fp8_ds_mla`)."""
 V4_ENTRY = 584
-"""448 FP8 values, 64 BF16 rope values, 8 scales (vLLM v0.33.0 models/deepseek_v4/attention.py:880)."""
-V4_INDEXED_RATIO = 4
+"""448 FP8 values, 64 BF16 rope values, 8 scales: what ROCm stores for every `--kv-cache-dtype` that it accepts (vLLM
+v0.33.0 models/deepseek_v4/attention.py:880, deepseek_v41/attention.py:137-180)."""
 GRAPHS_SUBTRACTED = Version("0.20")
 INDEXER_RESERVED = (Version("0.23"), Version("0.30"))
 STATE_BYTES = 4
@@ -40,11 +40,11 @@ def kv_bytes_per_token(arch: Architecture, kv_bytes: float = 2.0) -> float:
 
     GQA: sum over layers of KV heads x (key + value) x bytes. MLA: layers x (kv_lora_rank + rope) x bytes.
     DeepSeek V4: sum over layers of head dim x bytes / compression ratio; layers without compression keep only
-    a window. Linear layers keep a state, not tokens. Sliding layers are counted in full, as in a short
+    a window, and in V4.1 several layers share the entries of one. Linear layers keep a state, not tokens. Sliding layers are counted in full, as in a short
     sequence.
     """
     if arch.compress_ratios:
-        return sum(1 / ratio for ratio in arch.compress_ratios if ratio > 0) * arch.head_dim * kv_bytes
+        return sum(1 / ratio for ratio in arch.stored_ratios) * arch.head_dim * kv_bytes
     if arch.mla:
         entry = (arch.kv_lora_rank or 0) + (arch.qk_rope_head_dim or 0)
         return arch.attending_layers * entry * kv_bytes
@@ -55,21 +55,28 @@ def indexer_bytes_per_token(arch: Architecture) -> float:
     """Bytes of the sparse-attention indexer's keys for one token over the whole model; 0 without one.
 
     DeepSeek-type: layers with an indexer x (dim FP8 values + 4 bytes of scale per 128), 132 bytes a layer at
-    dim 128 (vLLM v0.33.0 models/deepseek_v4/attention.py, k_cache_head_dim). V4 stores one per 4 tokens. As
-    MXFP4, V4's default from 0.33 on gfx950 with AITER, it is 68 bytes a layer; the figures count 132.
+    dim 128 (vLLM v0.33.0 models/deepseek_v4/attention.py, k_cache_head_dim). V4 stores one per 4 tokens, V4.1 one
+    per 1 or 2 in the layers with a cache. As MXFP4, V4's default from 0.33 on gfx950 with AITER, it is 68 bytes a layer;
+    the figures count 132.
     MiniMax M3: one BF16 vector per layer (models/minimax_m3/common/indexer.py:145-153).
     """
     if not arch.indexer_layers or not arch.indexer_head_dim:
         return 0.0
-    return arch.indexer_layers * _index_entry(arch)
+    return index_keys_per_token(arch) * _index_entry(arch)
+
+
+def index_keys_per_token(arch: Architecture) -> float:
+    """Keys that the indexers store for one token: one a layer, of DeepSeek V4 one for each `indexed_ratios` tokens."""
+    if arch.compress_ratios:
+        return sum(1 / ratio for ratio in arch.indexed_ratios)
+    return float(arch.indexer_layers)
 
 
 def _index_entry(arch: Architecture) -> float:
     dim = arch.indexer_head_dim or 0
     if not arch.mla:
         return 2.0 * dim
-    entry = dim + math.ceil(dim / INDEX_SCALE_BLOCK) * INDEX_SCALE_BYTES
-    return entry / V4_INDEXED_RATIO if arch.compress_ratios else float(entry)
+    return float(dim + math.ceil(dim / INDEX_SCALE_BLOCK) * INDEX_SCALE_BYTES)
 
 
 def kv_bytes_per_token_per_rank(arch: Architecture, layout: Layout) -> float:
@@ -94,7 +101,7 @@ def sequence_bytes_per_rank(
     lead = max((entry_per_rank(arch, group, layout) for group in arch.kv_groups), default=0.0)
     held, fixed = draft * tokens * lead, 0.0
     if arch.compress_ratios:
-        held += sum(tokens / ratio for ratio in arch.compress_ratios if ratio > 0) * lead
+        held += sum(tokens / ratio for ratio in arch.stored_ratios) * lead
         if with_state:
             fixed += arch.num_layers * min(tokens, arch.sliding_window or tokens) * lead
     else:
@@ -109,8 +116,7 @@ def sequence_bytes_per_rank(
 def entry_per_rank(arch: Architecture, group: KvGroup, layout: Layout) -> float:
     """Bytes of one layer's entry for one token on one rank, before dcp distributes it."""
     if arch.family == "mla_compressed":
-        fp8 = layout.kv_dtype in ("fp8", "fp8_ds_mla")
-        return V4_ENTRY if fp8 else arch.head_dim * KV_BYTES["bf16"]
+        return V4_ENTRY
     if arch.mla:
         return latent_entry_bytes(arch, layout)
     heads = max(1.0, group.kv_heads / layout.tp)

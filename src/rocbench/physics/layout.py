@@ -37,6 +37,8 @@ class Layout:
     """A whole vision tower on each rank (`--mm-encoder-tp-mode data`)."""
     language_only: bool = False
     """No vision tower is loaded (`--language-model-only`)."""
+    tables_on_host: bool = True
+    """Tables of n-gram embeddings are in the host's memory, vLLM's default (`--engram-config`, `cpu_offload`)."""
 
     def __post_init__(self) -> None:
         for name in ("tp", "pp", "dp", "dcp"):
@@ -64,13 +66,16 @@ def from_args(args: Mapping[str, object]) -> Layout:
 
     Raises:
         ValueError: a value is not a number.
-        InputError: a speculative config is not JSON.
+        InputError: a speculative or Engram config is not JSON.
     """
     known = {name.lstrip("-").replace("_", "-"): value for name, value in args.items()}
     speculation = known.get("speculative-config")
     if isinstance(speculation, str):
         speculation = jsontext.parse(speculation, "--speculative-config")
     draft = speculation if isinstance(speculation, Mapping) else {}
+    engram = known.get("engram-config")
+    if isinstance(engram, str):
+        engram = jsontext.parse(engram, "--engram-config")
     return Layout(
         tp=_number(known.get("tensor-parallel-size") or known.get("tp")),
         pp=_number(known.get("pipeline-parallel-size") or known.get("pp")),
@@ -83,6 +88,7 @@ def from_args(args: Mapping[str, object]) -> Layout:
         mtp="mtp" in str(draft.get("method", "")),
         vision_data_parallel=known.get("mm-encoder-tp-mode") == "data",
         language_only=bool(known.get("language-model-only")),
+        tables_on_host=not isinstance(engram, Mapping) or bool(engram.get("cpu_offload", True)),
     )
 
 

@@ -112,7 +112,7 @@ def bound(
 def _demands(model: StepModel, shape: RequestShape, batch: float, context: float) -> dict[str, float]:
     """Return the seconds of each resource that one request needs."""
     steps, queries = shape.steps, shape.steps * model.queries
-    computed = shape.uncached + queries
+    computed = shape.uncached * model.prompt_share + queries
     weights_s = model.weights_s + model.head_s + model.least_experts_s
     spare = max(0.0, model.cached_s - weights_s)
     # Weights that fit the last-level cache leave room for KV: a step of B sequences then reads B kv - spare,
@@ -218,9 +218,9 @@ def _compute_share(
     shape: RequestShape | None,
 ) -> Share:
     model = StepModel(arch, checkpoint, hardware, layout, bound=True)
-    computed = 1.0
+    computed = model.prompt_share
     if shape is not None and shape.isl + shape.osl > 0:
-        computed = (shape.uncached + shape.osl) / (shape.isl + shape.osl)
+        computed = (shape.uncached * model.prompt_share + shape.osl) / (shape.isl + shape.osl)
     per_token = _computed_s(model) / layout.dp
     what = f"{total_throughput * computed:,.0f} computed tokens/s; peak FLOP/s allow at most {1 / per_token:,.0f}"
     return Share(total_throughput * computed * per_token, what)

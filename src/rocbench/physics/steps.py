@@ -90,6 +90,7 @@ class StepModel:
         expanded = demand.attention_terms(arch, layout, absorbed=False)
         self.decode_terms = self._terms(absorbed, rates.attention, longest, index)
         self.prefill_terms = self._terms(expanded, rates.attention, longest, index)
+        self.prompt_share = demand.prompt_share(arch)
         self.collective_s = demand.collective_seconds(arch, gpu, layout, bound=bound)
         waits = arch.sublayers / layout.pp if layout.tp > 1 else 0.0
         self.fixed_s = 0.0 if bound else overhead_s + collective_latency_s * waits
@@ -164,7 +165,7 @@ class StepModel:
         loaded: float = 0.0,
     ) -> StepParts:
         """Return the parts of a step of one pipeline stage; arguments as of `cost`."""
-        tokens = prefill + seqs * self.queries
+        tokens, passing = prefill + seqs * self.queries, prefill * self.prompt_share + seqs * self.queries
         plain, limited = self.kv_terms
         kv_s = plain * context + self.kv_write_s * tokens + self.state_s * seqs
         decode, decode_limited = self.decode_terms
@@ -186,11 +187,11 @@ class StepModel:
             weights=self._read_s(tokens, seqs, sampled),
             experts=self.experts_s * self.expert_share(tokens),
             kv=kv_s,
-            linear=self.linear_s * tokens + self.sample_s * sampled,
-            expert_compute=self.expert_compute_s * tokens,
+            linear=self.linear_s * passing + self.sample_s * sampled,
+            expert_compute=self.expert_compute_s * passing,
             decode_attention=attention * self.queries,
             prefill_attention=prefill_attention,
-            collectives=self.collective_s * tokens,
+            collectives=self.collective_s * passing,
             vision=self.vision_s * images,
             loading=self.load_s * loaded,
             overhead=self.fixed_s,

@@ -14,6 +14,9 @@ FULL_PRECISION = 2.0
 FP32 = 4.0
 E8M0 = 1.0
 MXFP4_GROUP = 32
+TABLE_BYTES = 1 + E8M0 / 32
+"""Bytes of a number in a table of n-gram embeddings: FP8, with a scale for each 32 (vLLM v0.33.0
+models/deepseek_v41/common/engram.py:953-1000)."""
 EXPERTS_ONLY = ("int4_group", "mxfp4")
 """Quantisations that published checkpoints apply to routed experts alone (Kimi-K2.5, Kimi-K3, gpt-oss)."""
 
@@ -34,6 +37,8 @@ class WeightBytes:
     """Routed experts."""
     mtp: float = 0.0
     vision: float = 0.0
+    tables: float = 0.0
+    """Tables of n-gram embeddings, unless they are in the host's memory."""
 
     @property
     def total(self) -> float:
@@ -119,6 +124,7 @@ def items(arch: Architecture, checkpoint: Checkpoint, layout: Layout) -> WeightB
         vision=0.0
         if layout.language_only
         else FULL_PRECISION * p.vision / (1 if layout.vision_data_parallel else tp),
+        tables=0.0 if layout.tables_on_host else TABLE_BYTES * p.tables / tp,
     )
 
 
@@ -131,4 +137,4 @@ def checkpoint_bytes(arch: Architecture, checkpoint: Checkpoint) -> float:
     """Bytes of all weight files: as stated, else derived with the MTP layers and the vision tower."""
     if checkpoint.bytes is not None:
         return checkpoint.bytes
-    return items(arch, checkpoint, Layout(mtp=True)).total
+    return items(arch, checkpoint, Layout(mtp=True, tables_on_host=False)).total

@@ -78,7 +78,7 @@ def _by_method(fields: Fields, settings: Mapping[str, Any]) -> Detected:
     method = str(settings.get("quant_method") or algorithm).lower().replace("-", "_")
     match method:
         case "fp8" | "deepseek_v4_fp8" | "fbgemm_fp8" | "ptpc_fp8":
-            if fields.raw("expert_dtype") == "fp4":
+            if "fp4" in (fields.raw("expert_dtype"), settings.get("expert_dtype")):
                 return Checkpoint(quantization="mxfp4", bits=4, linear_bits=8), []
             return _fp8(settings.get("weight_block_size"))
         case "mxfp4" | "gpt_oss_mxfp4":

@@ -172,6 +172,85 @@ def test_a_missing_dimension_is_named(key):
     assert fault.value.fix
 
 
+V41 = published.config("deepseek-v4.1-flash")["text_config"]
+
+
+def v41(**changes):
+    """DeepSeek-V4.1-Flash with fields of its language part changed; None leaves one out."""
+    text = {name: value for name, value in {**V41, **changes}.items() if value is not None}
+    return from_config({**published.config("deepseek-v4.1-flash"), "text_config": text})
+
+
+def test_deepseek_v41_has_few_caches_and_large_tables():
+    """4 of 38 compressed layers store entries; the n-gram tables and the drafter are apart; the tower is counted."""
+    arch = v41()
+    assert arch.unknown == ()
+    assert (arch.stored_ratios, arch.indexed_ratios, arch.prompt_layers) == ((2, 2, 2, 1), (2, 2, 2, 1), 20)
+    assert arch.parts.tables == (384_006_168 + 384_016_682) * 256
+    assert arch.parts.mtp == 0
+    assert arch.total_params / 1e9 == pytest.approx(552, rel=0.001)
+    assert "196.6 billion" in arch.notes[0]
+    assert arch.vision_params / 1e6 == pytest.approx(485, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"kv_source_layer_ids": None}, "kv_source_layer_ids: is not given"),
+        ({"index_source_layer_ids": None}, "index_source_layer_ids: is not given"),
+        ({"kv_source_layer_ids": [1, 8]}, "kv_source_layer_ids: names a layer without a compression ratio"),
+        ({"kv_source_layer_ids": [8, 20]}, "kv_source_layer_ids: leaves out the first layer"),
+        ({"index_source_layer_ids": [2, 99]}, "index_source_layer_ids: names a layer without"),
+        ({"compress_ratios": [0, 0] + [4] * 38}, "compress_ratios: has unknown ratios: 4"),
+        ({"compress_ratios": [0, 0, 2]}, "compress_ratios: has 3 entries for 40 layers"),
+        ({"engram_num_embeddings": [384_006_168]}, "engram_num_embeddings: the n-gram tables"),
+        ({"engram_head_dim": None}, "engram_num_embeddings: the n-gram tables"),
+        ({"engram_rank": 8}, "engram_rank: this field is not understood"),
+    ],
+)
+def test_a_deepseek_v41_that_is_not_described_is_in_doubt(changes, doubt):
+    """By the name of the field that decides."""
+    assert any(text.startswith(doubt) for text in v41(**changes).unknown)
+
+
+def test_deepseek_v4_has_no_shared_caches():
+    """The field of another type, and another type's ratio, are doubts."""
+    shared = published.arch("deepseek-v4-flash", kv_source_layer_ids=[2, 8])
+    assert any(text.startswith("kv_source_layer_ids:") for text in shared.unknown)
+    halved = published.arch("deepseek-v4-flash", compress_ratios=[0, 0] + [2] * 41)
+    assert "compress_ratios: has unknown ratios: 2" in halved.unknown
+
+
+def test_a_drafter_is_no_mtp_layer():
+    """DeepSeek V4 with a DSpark drafter: its layers are of another kind."""
+    drafted = published.arch("deepseek-v4-pro", num_nextn_predict_layers=3, dspark_block_size=7)
+    assert (drafted.mtp_layers, drafted.parts.mtp, drafted.unknown) == (0, 0, ())
+
+
+def test_towers_of_other_shapes():
+    """Llama 4 and MiniMax M3 to the last parameter that their checkpoints have; without a needed field in doubt."""
+    tiles = {
+        "hidden_size": 1408, "image_size": 336, "intermediate_size": 5632, "num_hidden_layers": 34, "patch_size": 14,
+        "pixel_shuffle_ratio": 0.5, "projector_input_dim": 4096, "projector_output_dim": 4096, "vision_output_dim": 4096,
+    }  # fmt: skip
+    config = {**LLAMA, "model_type": "llama4", "hidden_size": 5120, "vision_config": tiles}
+    assert from_config(config).vision_params == 871_932_416
+    clip = {
+        "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "patch_size": 14,
+        "img_token_compression_config": {"spatial_merge_size": 2, "temporal_patch_size": 2},
+    }  # fmt: skip
+    m3 = {**published.config("minimax-m3"), "projector_hidden_size": 6144, "vision_config": clip}
+    arch = from_config(m3)
+    assert (arch.vision_merge, arch.unknown) == (2, ())
+    assert (arch.total_params + arch.vision_params) / 1e9 == pytest.approx(427.04, abs=0.001)
+    for whole, part in ((config, "image_size"), (m3, "img_token_compression_config")):
+        tower = {k: v for k, v in whole["vision_config"].items() if k != part}
+        assert (
+            "vision_config: the vision tower's dimensions are incomplete"
+            in from_config({**whole, "vision_config": tower}).unknown
+        )
+
+
 @pytest.mark.parametrize("value", ["many", 2.5, True, 0, -1])
 def test_a_dimension_that_is_no_count_is_refused(value):
     """Text, fractions, booleans, zero and less are no layer counts."""

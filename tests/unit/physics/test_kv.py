@@ -48,6 +48,19 @@ def test_compressed_and_block_sparse_indexers():
     assert kv.indexer_bytes_per_token(published.arch("minimax-m3")) == 57 * 256
 
 
+def test_deepseek_v41_shares_its_caches():
+    """Entries and keys of four layers: of DeepSeek's FP4 records 890 bytes a token, of ROCm's 584 and 132 bytes 1,790."""
+    arch = published.arch("deepseek-v4.1-flash")
+    entries, keys = sum(1 / r for r in arch.stored_ratios), kv.index_keys_per_token(arch)
+    assert entries * 288 + keys * 68 == 890
+    for name in ("auto", "fp8"):
+        layout = Layout(tp=4, kv_dtype=kv_dtype(name))
+        assert kv.kv_bytes_per_token_per_rank(arch, layout) == 2.5 * (584 + 132)
+    held = [kv.sequence_bytes_per_rank(arch, Layout(tp=4), tokens) for tokens in (1000, 1002)]
+    assert held[0] == 1000 * 1790 + 40 * 128 * 584
+    assert held[1] - held[0] == 2 * 1790
+
+
 def test_sliding_layers_stop_growing():
     """Half of gpt-oss keeps 128 tokens: a long sequence costs half of the upper bound and a bit."""
     arch, layout = published.arch("gpt-oss-120b"), Layout(tp=8)

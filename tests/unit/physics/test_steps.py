@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import published
-from rocbench.physics import roofline
+from rocbench.physics import demand, roofline
 from rocbench.physics.layout import Layout
 from rocbench.physics.steps import StepModel
 from rocbench.settings import catalog
@@ -127,6 +127,25 @@ def test_latency_and_overhead_are_the_expectation_s():
     least = model("qwen3-235b", layout, bound=True)
     also = model("qwen3-235b", layout, bound=True, collective_latency_s=1e-5, overhead_s=1e-3)
     assert least.cost(0, 0, 1, 100) == also.cost(0, 0, 1, 100)
+
+
+def test_prompts_of_deepseek_v41_pass_half_of_its_layers():
+    """Prompt tokens cost half of what output tokens do in matrices; the layers above read the same cache."""
+    step = model("deepseek-v4.1-flash", Layout(tp=4))
+    prompt, output = step.parts(1000, 500_500, 0, 0), step.parts(0, 0, 1000, 500_500)
+    assert prompt.expert_compute == pytest.approx(output.expert_compute / 2)
+    assert prompt.collectives == pytest.approx(output.collectives / 2)
+    arch = published.arch("deepseek-v4.1-flash")
+    read, attended = demand.read_terms(arch, Layout()), demand.attention_terms(arch, Layout(), absorbed=True)
+    assert [(t.each, t.limit) for t in read[:3]] == [(40 * 584, 128), (584, 512), (1.5 * 584, 1024)]
+    flops = 2 * 64 * 1024
+    assert [(t.each, t.limit) for t in attended] == [
+        (40 * flops, 128),
+        (20 * flops, 512),
+        (9 * flops, 1024),
+    ]
+    prompt_terms = demand.attention_terms(arch, Layout(), absorbed=False)
+    assert [(t.each, t.limit) for t in prompt_terms] == [(20 * flops, 128), (9 * flops, 1024)]
 
 
 def test_images_pass_the_tower():

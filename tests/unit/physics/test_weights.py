@@ -6,7 +6,7 @@ import pytest
 
 import published
 from rocbench.physics import weights
-from rocbench.physics.layout import Layout
+from rocbench.physics.layout import Layout, from_args
 from rocbench.settings.schema import Checkpoint
 from rocbench.units import GIB
 
@@ -98,6 +98,20 @@ def test_pipeline_stages_share_the_layers():
     one, two = (weights.items(arch, Checkpoint(), Layout(pp=pp)) for pp in (1, 2))
     assert two.mlp == one.mlp / 2
     assert two.embedding + two.head == one.embedding
+
+
+def test_tables_of_n_grams_are_on_the_host_unless_told_otherwise():
+    """47.2 GiB a rank at tp 4 if they are on the GPUs, as DeepSeek-V4.1-Flash's recipe says."""
+    arch, stored = published.arch("deepseek-v4.1-flash"), published.checkpoint("deepseek-v4.1-flash")
+    assert (stored.quantization, stored.linear_bits) == ("mxfp4", 8)
+    held = {
+        where: weights.items(arch, stored, from_args({"tp": 4, "engram-config": {"cpu_offload": where}}))
+        for where in (True, False)
+    }
+    assert weights.items(arch, stored, from_args({"tp": 4})) == held[True]
+    assert held[True].tables == 0
+    assert held[False].tables / 2**30 == pytest.approx(47.2, abs=0.05)
+    assert weights.checkpoint_bytes(arch, stored) / 1e9 == pytest.approx(510.3 - 7.2, rel=0.005)
 
 
 def test_mtp_layers_only_when_they_draft():

@@ -129,7 +129,7 @@ NEEDED = {
         "vision_output_dim",
     ),
 }
-"""Fields of a tower that its count needs besides depth and widths."""
+"""Fields of a tower that its count needs, with depth and widths."""
 KNOWN_TOWERS = {
     *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"),
     *("kimi_k25", "kimi_k3", "kimi_vl", "minimax_m3_vl", "deepseek_v41", "llama4"),

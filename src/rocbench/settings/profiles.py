@@ -95,6 +95,30 @@ class Derived(Strict):
     """Cache bytes per token of a sparse attention's indexer."""
 
 
+class Published(Strict):
+    """Figures that others publish of the model, for readers. `bench` does not use them; the page of model profiles compares
+    them with the derived ones."""
+
+    total_params: Quantity | None = None
+    """Parameters."""
+    total_unit: Quantity | None = None
+    """Unit to which the source rounds `total_params`. None: they are exact."""
+    with_vision: bool = False
+    """`total_params` includes the vision tower."""
+    with_mtp: bool = False
+    """`total_params` includes the multi-token-prediction layers."""
+    active_params: Quantity | None = None
+    """Parameters that one token uses."""
+    active_unit: Quantity | None = None
+    """Unit to which the source rounds `active_params`."""
+    active_without: Literal["", "embedding", "embedding and head"] = ""
+    """What the source leaves out of `active_params`, as the derived figure shows."""
+    kv_bytes_per_token: Quantity | None = None
+    """KV cache bytes per token of the whole model, at 2 bytes per number."""
+    source: str
+    """Source of the figures."""
+
+
 class ModelProfile(Strict):
     """Model: identity, the fields of its Hugging Face config that decide its architecture, and serve arguments."""
 
@@ -132,6 +156,8 @@ class ModelProfile(Strict):
     """First vLLM version that supports the architecture."""
     serve: tuple[ServeVariant, ...] = ()
     """Serve arguments by vLLM version; the first match applies."""
+    published: Published | None = None
+    """Figures that others publish of the model."""
     sources: tuple[str, ...] = ()
     """Sources of the facts."""
     unconfirmed: tuple[str, ...] = ()

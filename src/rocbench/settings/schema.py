@@ -32,6 +32,7 @@ from rocbench.settings.profiles import (
     Gpu,
     Hardware,
     ModelProfile,
+    Published,
     ServeVariant,
     VersionText,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "Matrix",
     "ModelProfile",
     "OpenLoop",
+    "Published",
     "ServeVariant",
     "Server",
     "Simulation",

@@ -213,6 +213,15 @@ def test_a_deepseek_v41_that_is_not_described_is_in_doubt(changes, doubt):
     assert any(text.startswith(doubt) for text in v41(**changes).unknown)
 
 
+@pytest.mark.parametrize(("name", "numbers"), [("deepseek-v4-flash", 158e9), ("deepseek-v4-pro", 862e9)])
+def test_the_numbers_in_deepseek_v4_s_files(name, numbers):
+    """As huggingface.co counts them: FP4 experts in pairs, a scale for each 32 of them, MTP layers too."""
+    parts = published.arch(name).parts
+    packed = parts.routed_experts + parts.mtp_experts
+    other = parts.total + parts.mtp - packed
+    assert packed * (1 / 2 + 1 / 32) + other == pytest.approx(numbers, abs=0.6e9)
+
+
 def test_deepseek_v4_has_no_shared_caches():
     """The field of another type, and another type's ratio, are doubts."""
     shared = published.arch("deepseek-v4-flash", kv_source_layer_ids=[2, 8])

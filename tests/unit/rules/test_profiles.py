@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rocbench.model.architecture import from_config
+from rocbench.physics.published import Comparison, comparisons
 from rocbench.rules.load import shipped
-from rocbench.rules.resolve import resolve
+from rocbench.rules.resolve import ServeRequest, resolve
 from rocbench.rules.versions import Range
 from rocbench.settings import catalog
 from rulecases import request
@@ -14,6 +17,12 @@ from rulecases import request
 MODELS = [name for name in catalog.names("models") if not name.startswith("tiny-")]
 REFUSED = {("qwen3-vl-235b-fp8", "<0.29")}
 """Shipped so on purpose: TP8 without expert parallel, as the study would have run it."""
+
+
+def served(name: str, version: str) -> ServeRequest:
+    """The shipped profile, even if the cases of the rules have a model of the same name."""
+    profile = catalog.model(name)
+    return replace(request({"model": "llama-3.3-70b"}, version), profile=profile, nodes=profile.nodes)
 
 
 @pytest.mark.parametrize("name", catalog.names("models"))
@@ -35,7 +44,7 @@ def test_a_profile_resolves_wherever_it_has_a_variant(name):
     for version in shipped().names.releases:
         if not any(Range.parse(variant.vllm).holds(version) for variant in profile.serve):
             continue
-        resolution = resolve(request({"model": name}, version))
+        resolution = resolve(served(name, version))
         if resolution.facts.architecture_missing:
             continue
         unknown = [f.message for f in resolution.warnings if f.rule in ("unknown-flag", "unknown-env")]
@@ -44,28 +53,35 @@ def test_a_profile_resolves_wherever_it_has_a_variant(name):
             assert not resolution.contradictions, (version, resolution.contradictions)
 
 
-@pytest.mark.parametrize(
-    ("name", "total", "active"),
-    [
-        ("llama-3.1-405b", 405.85, 405.85),
-        ("deepseek-r1", 671.03, 37.55),
-        ("deepseek-v3.1", 671.03, 37.55),
-        ("deepseek-v3.2", 671.88, 37.55),
-        ("kimi-k2.5", 1026.4, 32.86),
-        ("kimi-k2-thinking", 1026.4, 32.86),
-        ("qwen3-235b", 235.09, 22.19),
-        ("qwen3-vl-235b", 235.09, 22.19),
-        ("qwen3-vl-235b-fp8", 235.09, 22.19),
-        ("glm-5.2", 743.9, 41.8),
-        ("gpt-oss-120b", 116.79, 5.71),
-        ("minimax-m2", 228.7, 11.0),
-    ],
-)
-def test_a_profile_is_as_large_as_its_model(name, total, active):
-    """Parameters in billions, derived from the config, beside the published ones: 1 % (V3.2's indexer: 3 %)."""
-    arch = from_config(catalog.model(name).config)
-    assert arch.total_params / 1e9 == pytest.approx(total, rel=0.01)
-    assert arch.active_params / 1e9 == pytest.approx(active, rel=0.03 if name == "deepseek-v3.2" else 0.015)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_profile_is_as_large_as_its_model(name):
+    """Parameters and KV bytes agree with the published figures that the profile names, to 1 % or half of their last digit."""
+    profile = catalog.model(name)
+    assert profile.published is not None
+    compared = {figure.what: figure for figure in comparisons(profile)}
+    assert compared["total"].published is not None
+    assert [what for what, figure in compared.items() if not figure.agrees] == []
+
+
+def test_a_deviation_is_of_the_published_figure():
+    """Percent of what is published; half of its last digit is granted, and 1 % of an exact one."""
+    assert Comparison("total", 101.0, 100.0).deviation == pytest.approx(0.01)
+    assert Comparison("total", 101.0, 100.0).agrees
+    assert not Comparison("total", 101.1, 100.0).agrees
+    assert Comparison("total", 1050.0, 1000.0, unit=100.0).agrees
+    assert not Comparison("total", 1051.0, 1000.0, unit=100.0).agrees
+    assert (Comparison("kv", 5.0, None).deviation, Comparison("kv", 5.0, None).agrees) == (None, True)
+
+
+def test_a_figure_is_counted_as_its_source_counts_it():
+    """With the vision tower or MTP layers, without the embedding."""
+    totals = {name: next(comparisons(catalog.model(name))).derived for name in ("minimax-m3", "qwen3.8-2.4t")}
+    for name, total in totals.items():
+        arch = from_config(catalog.model(name).config)
+        assert total - arch.total_params == (arch.vision_params or arch.parts.mtp)
+    _, active, _ = comparisons(catalog.model("glm-5.3"))
+    arch = from_config(catalog.model("glm-5.3").config)
+    assert active.derived == arch.active_params - 2 * arch.parts.embedding
 
 
 @pytest.mark.parametrize(
@@ -81,7 +97,16 @@ def test_a_profile_is_as_large_as_its_model(name, total, active):
         ("llama-3.3-70b", "gqa"),
         ("qwen3-vl-235b", "gqa"),
         ("gpt-oss-120b", "gqa"),
+        ("gpt-oss-20b", "gqa"),
+        ("llama-4-maverick", "gqa"),
         ("minimax-m2", "gqa"),
+        ("minimax-m3", "gqa"),
+        ("deepseek-v4-pro", "mla_compressed"),
+        ("deepseek-v4.1-flash", "mla_compressed"),
+        ("kimi-k3", "hybrid"),
+        ("nemotron-3-super", "hybrid"),
+        ("qwen3.5-397b", "hybrid"),
+        ("qwen3.8-2.4t", "hybrid"),
         ("tiny-llama-gqa", "gqa"),
         ("tiny-deepseek-v3-mla-moe", "mla_dense"),
     ],
@@ -92,10 +117,15 @@ def test_family(name, family):
 
 
 def test_vision_models_are_known_as_such():
-    """Kimi-K2.5 and Qwen3-VL take images, DeepSeek does not."""
+    """Kimi-K2.5 and Qwen3-VL take images, DeepSeek V3 does not."""
     seen = {name: from_config(catalog.model(name).config).vision for name in catalog.names("models")}
     assert {name for name, vision in seen.items() if vision} == {
+        "deepseek-v4.1-flash",
         "kimi-k2.5",
+        "kimi-k3",
+        "llama-4-maverick",
+        "minimax-m3",
+        "qwen3.5-397b",
         "qwen3-vl-235b",
         "qwen3-vl-235b-fp8",
         "tiny-qwen3-vl",
@@ -107,7 +137,7 @@ def test_each_value_of_a_profile_has_a_reason_of_its_own(name):
     """`bench explain` says of every value why it is so; the profile's note stands once beside them."""
     for variant in catalog.model(name).serve:
         version = next(v for v in shipped().names.releases if Range.parse(variant.vllm).holds(v))
-        resolution = resolve(request({"model": name}, version))
+        resolution = resolve(served(name, version))
         told = {e.name: e.why for e in (*resolution.args, *resolution.env) if e.provenance == "profile"}
         assert not [n for n, why in told.items() if why == f"for vLLM {variant.vllm}"]
         assert len(set(told.values())) == len(told)

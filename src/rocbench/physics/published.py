@@ -1,4 +1,4 @@
-"""A model's derived parameters and KV bytes beside the published ones. Pure."""
+"""A model's derived parameters and KV bytes, compared with the published ones. Pure."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import signal
 import sys
 import tempfile
@@ -35,12 +36,22 @@ from typing import Any
 LONGEST_ERROR = 400
 SECONDS = 300
 """Maximum time of a question."""
-OWN_ATTENTION = ("deepseek_v4", "deepseek_v41", "minimax_m3", "kimi_k3")
-"""Model types whose classes choose their attention themselves."""
+OWN_ATTENTION = {
+    "deepseek_v41": "ROCM_FLASHMLA_SPARSE_DSV41",
+    "deepseek_v4": "ROCM_FLASHMLA_SPARSE_DSV4",
+    "minimax_m3": "vllm.models.minimax_m3.common.sparse_attention.MiniMaxM3SparseBackend",
+    "kimi_k3": "",
+}
+"""Model types whose classes choose their attention themselves, with the backend on ROCm: a name of vLLM's registry,
+a class, or empty if it has several."""
 
 
 OURS = (ImportError, AttributeError, TypeError)
 """Errors that come from this machine or from this program (a package, an argument), and say nothing about vLLM."""
+
+
+VISIBLE = frozenset({"HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"})
+"""Variables that vLLM's ROCm platform reads while it is imported."""
 
 
 class Refused(Exception):
@@ -59,6 +70,8 @@ def at(where: str) -> Iterator[None]:
     except (Refused, *OURS):
         raise
     except (Exception, SystemExit) as error:
+        if "No module named" in str(error):  # told in vLLM's words
+            raise ImportError(str(error)) from error
         raise Refused(where, in_one_line(error)) from error
 
 
@@ -185,6 +198,11 @@ class Question:
         Raises:
             Refused: vLLM refuses.
         """
+        if not VISIBLE.isdisjoint(self.raw["env"]):
+            with at("import"):
+                from vllm.platforms import rocm
+
+                runpy.run_path(str(rocm.__file__))
         config = engine_config(folder_of(self.raw["config"], self.root), list(self.raw["args"]))
         self.read(config)
         if self.seen("rank", lambda: as_first_rank(config)):
@@ -195,6 +213,8 @@ class Question:
         """Run something of our own; a failure there says nothing about vLLM, and is listed."""
         try:
             look()
+        except Refused:
+            raise
         except Exception as error:  # noqa: BLE001
             self.unseen[part] = in_one_line(error)[:120]
             return False
@@ -252,8 +272,9 @@ class Question:
         model = config.model_config
         text = model.hf_text_config
         own = next((name for name in OWN_ATTENTION if str(text.model_type).startswith(name)), None)
-        if own is not None or (model.is_attention_free if hasattr(model, "is_attention_free") else False):
+        if own is not None:
             self.unseen["attention"] = "the model's class chooses its own attention"
+            self.seen("own attention", lambda: self.own_attention(config, OWN_ATTENTION[own]))
             return
         cache = config.cache_config
         mla = bool(model.use_mla)
@@ -277,6 +298,7 @@ class Question:
                     has_sink=text.model_type == "gpt_oss",
                     use_sparse=sparse,
                     num_heads=heads,
+                    attn_type="encoder_decoder" if getattr(model, "is_encoder_decoder", False) else "decoder",
                     has_sliding_window=bool(getattr(text, "sliding_window", None)) and not mla,
                 )
             self.answer["backend"] = name_of(backend)
@@ -285,6 +307,22 @@ class Question:
             )
             if layer is not None:
                 self.with_layer(config, layer)
+
+    def own_attention(self, config: Any, name: str) -> None:
+        """The KV block that the model's own backend takes."""
+        from vllm.config import set_current_vllm_config
+        from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+        if not name:
+            return
+        if name.isupper() or "." not in name:
+            backend = AttentionBackendEnum[name].get_class()
+        else:
+            module, _, kind = name.rpartition(".")
+            backend = getattr(importlib.import_module(module), kind)
+        self.answer["backend"] = name_of(backend)
+        with set_current_vllm_config(config):
+            self.with_layer(config, layer_of(backend, None, mla=True, heads=1, kv_heads=1, head_size=512))
 
     def block_given(self) -> bool:
         """True if the plan has a block size."""
@@ -300,7 +338,6 @@ class Question:
     ) -> Any:
         """One attention layer of the model, with the real implementation class; None if it can't be made here."""
         import torch
-        from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 
         text, cache = config.model_config.hf_text_config, config.cache_config
         given: dict[str, Any] = {
@@ -338,21 +375,7 @@ class Question:
                 traceback.print_exc()
             self.unseen["layer"] = in_one_line(error)[:120]
             return None
-
-        class Layer(AttentionLayerBase):  # type: ignore[misc]
-            def __init__(self) -> None:
-                self.impl = held
-                self.head_size, self.num_kv_heads, self.num_heads = head_size, kv_heads, heads
-                self.attn_backend, self.kv_cache_dtype = backend, cache.cache_dtype
-                self.layer_name = NAME
-
-            def get_attn_backend(self) -> Any:
-                return backend
-
-            def get_kv_cache_spec(self, vllm_config: Any) -> Any:  # the platform may change the block size
-                return kv_spec(vllm_config, mla=mla, kv_heads=kv_heads, head_size=head_size)
-
-        return Layer()
+        return layer_of(backend, held, mla=mla, heads=heads, kv_heads=kv_heads, head_size=head_size)
 
     def with_layer(self, config: Any, layer: Any) -> None:
         """What vLLM asks of its layers after it made them: block size, context parallelism, graphs."""
@@ -364,7 +387,8 @@ class Question:
             self.part("block_size", lambda: current_platform.update_block_size_for_backend(config))
             self.answer["block_size"] = config.cache_config.block_size
         self.part("kernel_block", lambda: self.kernel_block(config, layer))
-        self.part("context parallel", lambda: check_attention_cp_compatibility(config))
+        if layer.impl is not None:
+            self.part("context parallel", lambda: check_attention_cp_compatibility(config))
         self.seen("graphs", lambda: self.graphs(config, layer))
         backend = layer.get_attn_backend()
 
@@ -427,6 +451,25 @@ class Question:
 
 
 NAME = "model.layers.0.self_attn.attn"
+
+
+def layer_of(backend: Any, held: Any, *, mla: bool, heads: int, kv_heads: int, head_size: int) -> Any:
+    """A layer with this backend and implementation, as vLLM looks at its layers."""
+    from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
+
+    class Layer(AttentionLayerBase):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.impl = held
+            self.head_size, self.num_kv_heads, self.num_heads = head_size, kv_heads, heads
+            self.attn_backend, self.layer_name = backend, NAME
+
+        def get_attn_backend(self) -> Any:
+            return backend
+
+        def get_kv_cache_spec(self, vllm_config: Any) -> Any:
+            return kv_spec(vllm_config, mla=mla, kv_heads=kv_heads, head_size=head_size)
+
+    return Layer()
 
 
 def kv_spec(config: Any, *, mla: bool, kv_heads: int, head_size: int) -> Any:

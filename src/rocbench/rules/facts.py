@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from rocbench.errors import InputError
 from rocbench.model.architecture import Architecture, AttentionFamily
 from rocbench.rules import aiter, backends
+from rocbench.rules import offload as offloading
 from rocbench.rules.flags import Names, lives, takes
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range, release
@@ -111,11 +112,19 @@ class Facts:
     offload_by: str
     """size_flag (--kv-offloading-size), transfer_config, or none."""
     offload_connector: str
+    """The connector's class, also that of a connector to another engine; empty without one."""
     offload_gib: float | None
-    mla_copies: float
-    """Copies of an MLA cache over the ranks: TP / DCP."""
+    """Host memory of one engine for offloaded KV."""
+    kv_copies: float | None
+    """Ranks that hold the same KV entries: TP / DCP with MLA, TP / KV heads / DCP with fewer KV heads than ranks."""
+    offload_copies: float | None
+    """Copies of a KV entry in host memory."""
     offload_usable_gib: float | None
-    """Usable GiB of the offload with that many copies of an MLA cache."""
+    """GiB of the offload for different KV entries."""
+    kv_page_bytes: int | None
+    """Bytes of the largest page of the KV cache on one rank; a page is a block of one layer, or of all layers."""
+    expandable_segments: bool
+    """True if PYTORCH_CUDA_ALLOC_CONF has expandable_segments:True."""
     # the context
     offload_compared: bool
     multi_turn: bool
@@ -180,9 +189,11 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
     tp, pp = _ranks(flags, "tensor-parallel-size"), _ranks(flags, "pipeline-parallel-size")
     dp, dcp = _ranks(flags, "data-parallel-size"), _ranks(flags, "decode-context-parallel-size")
     ep = flags.get("enable-expert-parallel") is True
-    offload = _of_offload(subject, flags, env, tp=tp, dcp=dcp)
+    offload = offloading.facts(flags, env, subject.vllm, subject.names, ranks=tp * pp)
     question = _question(subject, flags, env, connector=offload["offload_connector"] != "")
     choice = backends.choose(question)
+    block = question.block_size
+    block = backends.default_block_size(choice, question) if block is None else block
     return Facts(
         **_of_node(subject, needed=tp * pp * dp),
         **_of_model(subject),
@@ -210,9 +221,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         backend_source=choice.source,
         backend_if_offloaded=backends.choose(replace(question, kv_connector=True)).name,
         own_backend=question.model_type in backends.OWN_BACKENDS,
-        block_size=backends.default_block_size(choice, question)
-        if question.block_size is None
-        else question.block_size,
+        block_size=block,
         max_model_len=_int(flags, "max-model-len", 0)
         or profile.max_model_len
         or arch.max_position_embeddings,
@@ -224,7 +233,10 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         aiter=hardware.platform == "rocm" and truthy(env.get(aiter.MASTER)),
         **_of_aiter(question.parts),
         **offload,
-        mla_copies=tp / dcp,
+        **_of_copies(subject, flags, offload, tp=tp, pp=pp, dcp=dcp),
+        kv_page_bytes=offloading.page_bytes(
+            arch, choice.name, subject.vllm, question.kv_cache_dtype, block, tp
+        ),
         multi_turn=subject.multi_turn,
     )
 
@@ -389,27 +401,20 @@ def _prefill_decode(flags: Mapping[str, Any], env: Mapping[str, str], vllm: str 
     return flags.get(leaf) is True and vllm is not None and Range.parse(">=0.16,<0.19").holds(vllm)
 
 
-def _of_offload(
-    subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str], *, tp: int, dcp: int
+def _of_copies(
+    subject: Subject, flags: Mapping[str, Any], offload: Mapping[str, Any], *, tp: int, pp: int, dcp: int
 ) -> dict[str, Any]:
-    """The facts of KV offload to the host, where each rank's MLA copy takes a part."""
-    connector = str(flags.get("kv-transfer-config.kv_connector") or "")
-    size = flags.get("kv-offloading-size")
-    by, gib = "none", None
-    if isinstance(size, int | float) and size > 0:
-        by, gib = "size_flag", float(size)
-        simple = truthy(env.get("VLLM_USE_SIMPLE_KV_OFFLOAD"))
-        native = "SimpleCPUOffloadConnector" if simple else "OffloadingConnector"
-        connector = "LMCache" if flags.get("kv-offloading-backend") == "lmcache" else native
-    elif "Offload" in connector or "LMCache" in connector:
-        by = "transfer_config"
-        given = flags.get("kv-transfer-config.kv_connector_extra_config.cpu_bytes_to_use")
-        gib = given / GIB if isinstance(given, int | float) else None
+    """The facts of the copies that ranks keep, on the GPUs and in host memory."""
+    held = offloading.copies(subject.architecture, tp, dcp)
+    layout = {"pp": pp, "dcp": dcp, "nodes": subject.nodes}
+    stored = offloading.stored(
+        held, offload["offload_connector"], subject.architecture, layout, flags, subject.vllm
+    )
+    gib = offload["offload_gib"]
+    usable = gib / stored if gib is not None and stored else None
     return {
-        "offload": by != "none",
-        "offload_by": by,
-        "offload_connector": connector,
-        "offload_gib": gib,
-        "offload_usable_gib": gib * dcp / tp if gib is not None and subject.architecture.mla else gib,
+        "kv_copies": held,
+        "offload_copies": stored,
+        "offload_usable_gib": usable and round(usable, 3),
         "offload_compared": subject.offload_compared,
     }

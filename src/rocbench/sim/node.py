@@ -289,10 +289,13 @@ def _noise(context: Context, efficiency: Efficiency, rank: int) -> Noise | None:
 
 
 def _offload_blocks(facts: Facts, arch: Architecture, layout: Layout, block: int) -> int:
-    """Blocks in host memory; each rank keeps its own share (GQA) or a copy (MLA)."""
+    """Blocks in host memory: each rank keeps its part of a block, or all ranks share one copy."""
     if not facts.offload or not facts.offload_gib:
         return 0
-    return int(facts.offload_gib * GIB / layout.tp / kv_bytes_per_token_per_rank(arch, layout)) // block
+    per_rank = facts.offload_gib * GIB / (layout.tp * layout.pp)
+    if facts.kv_copies and facts.offload_copies:
+        per_rank *= facts.kv_copies / facts.offload_copies
+    return int(per_rank / kv_bytes_per_token_per_rank(arch, layout)) // block
 
 
 def _limits(

@@ -31,9 +31,11 @@ NO_START_REFUSAL = {
     "hybrid-seqs": "the number of state blocks is not modelled",
     "cpu-mla-fp8": "the engine starts and dies at the first request",
     "cpu-moe-ep": "the engine starts and dies at the first request",
+    "off-mla-garbled": "the server starts, and its answers are garbage",
+    "off-dcp": "the engine starts and dies at the first request",
 }
 """Hard errors that do not prevent the start of vLLM, or that are refused elsewhere."""
-NEEDED_FILLS = {"bs-sparse-1", "bs-m3", "off-hma-flag"}
+NEEDED_FILLS = {"bs-sparse-1", "bs-m3", "off-hma-flag", "off-hma-lmcache"}
 """Rules whose setting vLLM needs to start."""
 EXCEPTIONS: dict[str, tuple[str, str | None]] = {
     "bs-sparse-1": ("AssertionError", None),
@@ -43,6 +45,16 @@ EXCEPTIONS: dict[str, tuple[str, str | None]] = {
     "heads-lt16": ("AssertionError", None),
     "heads-any": ("AssertionError", None),
     "triton-mla-fp8": ("NotImplementedError", None),
+    "triton-mla-kv": ("NotImplementedError", "TritonMLA V1 with FP8 KV cache not yet supported"),
+    "kv-flex-auto": ("NotImplementedError", "FlexAttention does not support quantized kv-cache. Yet"),
+    "kv-flex": ("NotImplementedError", None),
+    "offload-size": ("Exception", "cpu_bytes_to_use must be specified in kv_connector_extra_config"),
+    "off-cpu-blocks": ("Exception", "num_cpu_blocks must be specified in kv_connector_extra_config"),
+    "off-kernel-blocks-mla": ("AssertionError", "assert gpu_block_size_factor == 1"),
+    "off-kernel-blocks": ("AssertionError", "assert gpu_block_size_factor == 1"),
+    "off-kpool": ("AssertionError", None),
+    "off-simple-cuda": ("ModuleNotFoundError", "No module named 'cuda'"),
+    "off-simple-rocm": ("RuntimeError", None),
     "off-mla-bug": ("KeyError", "'model.layers.0.self_attn.indexer.k_cache'"),
     "off-triton-swap": ("Memory access fault by GPU node-1", "on address 0x7f0000000000. Reason: Unknown."),
     "step-limits": (
@@ -80,10 +92,8 @@ class Start:
 
     def variables(self) -> dict[str, str]:
         """Environment variables that vLLM reads."""
-        devices = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
-        return {
-            name: value for name, value in self.env.items() if name.startswith("VLLM_") or name in devices
-        }
+        others = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF")
+        return {name: value for name, value in self.env.items() if name.startswith("VLLM_") or name in others}
 
 
 def facts_of(start: Start, table: RuleTable) -> Facts:

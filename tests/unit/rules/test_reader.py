@@ -132,7 +132,7 @@ bs-sparse-1 bs-sparse-64 bs-sparse-not-1 bs-dense-unset bs-1-forces-aiter-mla bs
 bs-v4 bs-v41 bs-m3 heads-16-128 heads-4-8-16k heads-div16 heads-lt16 heads-any heads-padding aiter-on aiter-off-kimi
 aiter-off-kimi-tp4 vskip fp8bmm shared-experts quickreduce noop-env attn-env pin-gqa pin-gptoss spec-no-shuffle encdec
 fp8-moe-shard fp8-moe-refine hybrid-seqs sparse-fp8 triton-mla-fp8 dcp-fp8 fp8-label off-mla-bug off-hma-flag
-off-hma-hybrid off-triton-swap off-region off-mla-copies off-rocm-72 off-ab off-decode not-kv-offload pin-defaults
+off-hma-hybrid off-triton-swap off-region off-copies off-rocm-72 off-ab off-decode not-kv-offload pin-defaults
 log-requests arch-min ready-timeout worker-exit visible v41-graphs k3-graphs gfx950-only flydsl-gfx950 v4pro
 """.split()
 

@@ -126,34 +126,57 @@ def test_deepseek_v32_at_0_33_0_gets_no_block_size_1():
 
 
 @pytest.mark.parametrize(
-    ("vllm", "size", "refused_by", "warned_by"),
+    ("vllm", "size", "aiter", "refused_by", "warned_by"),
     [
-        ("0.14.1", 64, "off-mla-bug", None),
-        ("0.17.1", 64, "off-mla-bug", None),
-        ("0.18.1", 64, None, None),
-        ("0.22.1", 64, None, None),
-        ("0.23.0", 64, "off-triton-swap", None),
-        ("0.26.0", 64, "off-triton-swap", None),
-        ("0.27.1", 512, None, "off-region"),
-        ("0.30.0", 512, None, "off-region"),
-        ("0.30.0", 16, None, None),
-        ("0.31.0", 512, None, "off-mla-copies"),
-        ("0.33.0", 512, None, "off-mla-copies"),
+        ("0.14.1", 64, "off", {"off-mla-garbled"}, {"off-copies"}),
+        ("0.14.1", 64, "on", {"off-kernel-blocks-mla"}, {"off-mla-doubt", "off-copies"}),
+        ("0.17.1", 64, "on", set(), {"off-mla-doubt", "off-copies"}),
+        ("0.18.1", 64, "on", set(), {"off-copies"}),
+        ("0.26.0", 64, "on", set(), {"off-copies"}),
+        ("0.27.1", 512, "on", set(), {"off-region"}),
+        ("0.30.0", 512, "on", set(), {"off-region"}),
+        ("0.30.0", 16, "on", set(), set()),
+        ("0.31.0", 512, "on", set(), {"off-copies"}),
+        ("0.33.0", 512, "on", set(), {"off-copies"}),
     ],
 )
-def test_kv_offload_for_mla_by_version(vllm, size, refused_by, warned_by):
-    """Refused below 0.18 and in 0.23 to 0.26, warned about for large pools in 0.27 to 0.30, then size/8."""
-    resolution = resolved("deepseek-r1", vllm, args={"kv-offloading-size": size})
-    assert rules_of(resolution.contradictions) == ({refused_by} if refused_by else set())
-    told = rules_of(resolution.warnings) & {"off-region", "off-mla-copies"}
-    assert told == ({warned_by} if warned_by else set())
+def test_kv_offload_for_dense_mla_by_version(vllm, size, aiter, refused_by, warned_by):
+    """Refused or doubtful before 0.18; a copy for each rank, except in 0.27 to 0.30."""
+    resolution = resolved("deepseek-r1", vllm, aiter=aiter, args={"kv-offloading-size": size})
+    assert rules_of(resolution.contradictions) == refused_by
+    told = {rule for rule in rules_of(resolution.warnings) if rule and rule.startswith("off-")}
+    assert told - {"off-no-reuse"} == warned_by
 
 
 def test_the_usable_offload_tier_of_mla_is_an_eighth_at_tp8():
     """The plan's sentence has the numbers."""
     resolution = resolved("deepseek-r1", "0.33.0", args={"kv-offloading-size": 512})
-    (said,) = [finding for finding in resolution.warnings if finding.rule == "off-mla-copies"]
+    (said,) = [finding for finding in resolution.warnings if finding.rule == "off-copies"]
     assert "only 64 GiB of the 512 GiB" in said.message
+
+
+def test_the_usable_offload_tier_of_four_kv_heads_is_a_half_at_tp8():
+    """A GQA model with fewer KV heads than ranks loses host memory too."""
+    resolution = resolved("qwen3-vl-235b", "0.14.1", args={"kv-offloading-size": 64})
+    assert (resolution.facts.kv_copies, resolution.facts.offload_usable_gib) == (2, 32)
+    (said,) = [finding for finding in resolution.warnings if finding.rule == "off-copies"]
+    assert "only 32 GiB of the 64 GiB" in said.message
+
+
+@pytest.mark.parametrize(
+    ("model", "vllm", "args", "size"),
+    [
+        ("deepseek-v3.2", "0.23.0", {}, 64 * 576 * 2),
+        ("deepseek-r1", "0.23.0", {"kv-cache-dtype": "fp8"}, 16 * 576),
+        ("gqa", "0.23.0", {"attention-backend": "ROCM_AITER_FA"}, 16 * 2 * 128 * 2),
+        ("gqa", "0.23.0", {"attention-backend": "TRITON_ATTN"}, 80 * 16 * 2 * 128 * 2),
+        ("gqa", "0.23.0", {"kv-cache-dtype": "int8_per_token_head"}, None),
+        ("gqa", None, {"attention-backend": "ROCM_AITER_FA"}, None),
+    ],
+)
+def test_bytes_of_a_page(model, vllm, args, size):
+    """A block of one layer on one rank, or of all layers if the backend keeps them together."""
+    assert resolved(model, vllm, aiter="on", args=args).facts.kv_page_bytes == size
 
 
 @pytest.mark.parametrize("vllm", ["0.14.1", "0.28.0"])

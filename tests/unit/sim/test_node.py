@@ -55,7 +55,13 @@ def test_the_profiles_start(profile, vllm):
          "ValueError: Model architectures ['KimiK25ForConditionalGeneration'] are not supported for now."),
         ("qwen3-vl-235b", "0.14.1", QWEN + " --kv-offloading-backend native --kv-offloading-size 64", {},
          ("ValueError: Connector OffloadingConnector does not support HMA but HMA is enabled. Please set "
-         "--disable-hybrid-kv-cache-manager.")),
+         "`--disable-hybrid-kv-cache-manager`.")),
+        ("llama-3.1-405b", "0.33.0", LLAMA + " --kv-offloading-size 0", {},
+         "Exception: cpu_bytes_to_use must be specified in kv_connector_extra_config"),
+        ("llama-3.1-405b", "0.33.0", LLAMA + " --kv-offloading-size 64",
+         {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"},
+         ("ValueError: KV connector OffloadingConnector is incompatible with "
+         "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True")),
         ("llama-3.1-405b", "0.14.1", LLAMA.replace("-tp 8", "-tp 3"), {},
          "ValueError: Total number of attention heads (128) must be divisible by tensor parallel size (3)."),
     ],
@@ -133,6 +139,14 @@ def test_offload_brings_a_host_tier():
     server = node("qwen3-vl-235b", "0.14.1", argv.split())
     per_rank = 64 * 2**30 / 8 / (2 * 94 * 128 * 2)
     assert server.engine.offload_blocks == int(per_rank) // 16
+
+
+@pytest.mark.parametrize(("vllm", "copies"), [("0.26.0", 8), ("0.28.0", 1), ("0.33.0", 8)])
+def test_ranks_keep_copies_of_an_mla_cache_unless_the_region_is_shared(vllm, copies):
+    """0.27 to 0.30 store one copy of dense MLA, other versions one for each rank."""
+    argv = "deepseek-ai/DeepSeek-R1 --trust-remote-code -tp 8 --kv-offloading-size 64"
+    server = node("deepseek-r1", vllm, argv.split())
+    assert server.engine.offload_blocks == int(64 * 2**30 / copies / (61 * 576 * 2)) // 16
 
 
 def test_the_log_carries_the_figures_in_the_words_of_the_version():

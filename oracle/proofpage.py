@@ -25,8 +25,8 @@ its condition and at each edge of its version range. A plan that `bench` refuses
 
 ## Answers
 
-"Partly" counts accepted plans of which this machine could not ask every part. "Outdated" counts answers to plans that
-`bench` does not make any more.
+"Partly" counts accepted plans of which this machine could not ask every part. "Unclear" counts plans that it could not
+ask at all. "Outdated" counts answers to plans that `bench` does not make any more.
 """
 EXPLAINED = """
 A **disagreement** is a plan that `bench` accepts and vLLM refuses, a plan that `bench` refuses with a hard error and vLLM
@@ -37,7 +37,7 @@ STANDING = """
 ## Standing of the rules
 
 A rule that refuses is *proved* in a release if vLLM refused every plan that the rule refuses there, at least one with
-the words of the rule's message (or those that `claims.yaml` gives for it), and accepted a plan on the other side: without
+the words that the rule's message quotes (or those that `claims.yaml` gives for it), and accepted a plan on the other side: without
 the condition, or in a release outside the range if the rule has no other condition. A rule that sets a value as a hard error: vLLM accepted a plan with the value, and refused the plan without it.
 Any other rule is proved only if `claims.yaml` says what answers must show, and every answer on each side of the rule shows
 it: for example the backend with and without the setting. `pin-defaults`: every plan with nothing set got the defaults that
@@ -63,7 +63,7 @@ def page() -> str:
 
 
 _COLUMNS = (
-    "vLLM", "questions", "asked", "not asked", "accepted", "partly", "refused", "values compared",
+    "vLLM", "questions", "asked", "not asked", "accepted", "partly", "refused", "unclear", "values compared",
     "with an exception", "disagreements", "outdated", "minutes", "made with",
 )  # fmt: skip
 
@@ -87,11 +87,12 @@ def _answers(judged: Iterable[Judged]) -> Iterator[str]:
         cells = (
             version,
             len(one.questions),
-            len(answers),
+            len(one.questions) - one.not_asked,
             one.not_asked,
             one.accepted(yes=True),
             partly,
             one.accepted(yes=False),
+            len(one.unclear),
             one.compared,
             len(one.excepted),
             len(one.disagreements),

@@ -114,7 +114,9 @@ class Judged:
     vllm: str
     questions: Sequence[Question]
     answers: Mapping[str, Mapping[str, Any]]
-    """Only those to questions that are made now."""
+    """Only those to questions that are made now, and only yes or no."""
+    unclear: Mapping[str, Mapping[str, Any]]
+    """Answers that are neither: this machine could not ask."""
     outdated: int
     """Answers to plans that are not made any more."""
     disagreements: tuple[Disagreement, ...]
@@ -126,7 +128,7 @@ class Judged:
     @property
     def not_asked(self) -> int:
         """Questions without an answer."""
-        return len(self.questions) - len(self.answers)
+        return len(self.questions) - len(self.answers) - len(self.unclear)
 
     def accepted(self, *, yes: bool) -> int:
         """Plans that vLLM accepted, or refused."""
@@ -185,8 +187,9 @@ def read_claims(path: Path = PROOFS / "claims.yaml") -> Claims:
 
 def judge(proofs: Proofs, questions: Sequence[Question], exceptions: Sequence[Excepted]) -> Judged:
     """Compare the answers of a release with what the rules say of the same plans."""
-    answers = {q.id: proofs.answers[q.id] for q in questions if q.id in proofs.answers}
-    answers = {key: answer for key, answer in answers.items() if answer["accepted"] is not None}
+    given = {q.id: proofs.answers[q.id] for q in questions if q.id in proofs.answers}
+    answers = {key: answer for key, answer in given.items() if answer["accepted"] is not None}
+    unclear = {key: answer for key, answer in given.items() if answer["accepted"] is None}
     left: list[Disagreement] = []
     excepted: list[tuple[Excepted, Disagreement]] = []
     compared = 0
@@ -201,8 +204,8 @@ def judge(proofs: Proofs, questions: Sequence[Question], exceptions: Sequence[Ex
                     left.append(found)
                 else:
                     excepted.append((name, found))
-    outdated = len(proofs.answers.keys() - answers.keys())
-    return Judged(proofs.vllm, questions, answers, outdated, tuple(left), tuple(excepted), compared)
+    outdated = len(proofs.answers.keys() - given.keys())
+    return Judged(proofs.vllm, questions, answers, unclear, outdated, tuple(left), tuple(excepted), compared)
 
 
 def _differences(question: Question, view: View, answer: Mapping[str, Any]) -> Iterator[Disagreement]:
@@ -320,18 +323,22 @@ def says(rule: Rule, answer: Mapping[str, Any], claims: Claims) -> bool:
     return quotes(rule.message, error)
 
 
-_PIECE = re.compile(r"[.,;:]+(?:\s|$)|[\[\]()'\"]")
+_PIECE = re.compile(r"[.,;:]+(?:\s|$)|[\[\]()'\"`]")
+_QUOTED = re.compile(r"'([^'{}]+ [^'{}]+)'|`([^`{}]+ [^`{}]+)`")
 _FACT = re.compile(r"\{[^{}]*\}")
 _CUT = 295
 """Length from which an error may be cut: answers keep 300 characters."""
 
 
 def quotes(message: str, error: str) -> bool:
-    """True if an error has every piece of a rule's message; a fact in the message can be any word.
+    """True if an error has what a rule's message quotes in quotation marks, or else every piece of the message.
 
-    If the error was cut, its beginning decides.
+    A fact in the message can be any word. If the error was cut, the beginning of the message decides.
     """
     flat = " ".join(error.split())
+    quoted = ["".join(found) for found in _QUOTED.findall(message)]
+    if any(_pattern(text).search(flat) for text in quoted):
+        return True
     pieces = [piece.strip() for piece in _PIECE.split(message) if len(piece.split()) > 1]
     found = [_pattern(piece).search(flat) is not None for piece in pieces]
     cut = len(error) >= _CUT and bool(pieces) and len(pieces[0].split()) > 4
@@ -393,7 +400,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(
             f"{one.vllm}: {len(one.answers)} of {len(one.questions)} asked, {one.accepted(yes=True)} accepted, "
             f"{one.accepted(yes=False)} refused, {len(one.disagreements)} disagreements, "
-            f"{len(one.excepted)} excepted, {one.outdated} outdated\n"
+            f"{len(one.excepted)} excepted, {len(one.unclear)} unclear, {one.outdated} outdated\n"
         )
     for found in (d for one in judged for d in one.disagreements):
         sys.stdout.write(f"{found}\n")

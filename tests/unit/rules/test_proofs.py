@@ -153,11 +153,11 @@ def test_an_exception_covers_only_what_it_names(more):
 
 
 def test_what_was_not_answered_is_counted():
-    """A question without an answer, or with an answer that is neither yes nor no, is not asked."""
+    """A question without an answer; an answer that is neither yes nor no; an answer to no question."""
     asked = [question(view(), args=(str(n),)) for n in range(3)]
     answers = {asked[0].id: {"accepted": True}, asked[1].id: {"accepted": None}, "0" * 16: {"accepted": True}}
     one = proofs.judge(Proofs("0.33.0", {}, answers), asked, ())
-    assert (one.not_asked, one.outdated, one.accepted(yes=True)) == (2, 2, 1)
+    assert (one.not_asked, len(one.unclear), one.outdated, one.accepted(yes=True)) == (1, 1, 1, 1)
 
 
 def sides(fired, other, *, message="x", more=()):
@@ -221,6 +221,8 @@ def test_a_rule_that_refuses_nothing_is_proved_by_the_values_it_claims():
             True,
         ),
         ("Backend Enum.{backend} is not valid.", "ValueError: Backend Enum.ROCM_ATTN is not valid.", True),
+        ("Only 16 work. Reasons include 'MLA not supported'.", "ValueError: ['MLA not supported']", True),
+        ("It prints `No common block size for N`, later `a b`.", "ValueError: Reason: [a b]", True),
         ("It needs {heads} heads. Try another value.", "ValueError: It needs 8 heads.", False),
         ("It runs slower than it could.", "ValueError: It fails.", False),
     ],

@@ -238,9 +238,14 @@ def _same(ours: Any, theirs: Any) -> bool:
 
 
 def idle(judged: Iterable[Judged], exceptions: Iterable[Excepted]) -> list[Excepted]:
-    """Exceptions that cover nothing."""
-    used = [name for one in judged for name, _ in one.excepted]
-    return [name for name in exceptions if name not in used]
+    """Exceptions that cover nothing, although releases in their range were asked."""
+    asked = list(judged)
+    used = [name for one in asked for name, _ in one.excepted]
+    return [
+        name
+        for name in exceptions
+        if name not in used and any(name.span is None or name.span.holds(one.vllm) for one in asked)
+    ]
 
 
 # --- standing
@@ -305,14 +310,19 @@ def _proves(rule: Rule, sides: Sides, releases: Iterable[Sides], claims: Claims)
 
 
 def _shows(answer: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    for name, wanted in values.items():
-        value = answer.get(name)
-        if isinstance(wanted, str) and isinstance(value, str):
-            if not fnmatchcase(value, wanted):
-                return False
-        elif value is None or value != wanted:
-            return False
-    return values.get("accepted", True) == answer["accepted"]
+    """True if vLLM accepted the plan (unless `accepted: false` is claimed), with these values."""
+    if answer["accepted"] is not values.get("accepted", True):
+        return False
+    return all(_fits(answer.get(name), wanted) for name, wanted in values.items())
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """True if a value is the wanted one, matches a glob, or is one of a list."""
+    if isinstance(wanted, list):
+        return any(_fits(value, one) for one in wanted)
+    if isinstance(wanted, str):
+        return isinstance(value, str) and fnmatchcase(value, wanted)
+    return value is not None and bool(value == wanted)
 
 
 def says(rule: Rule, answer: Mapping[str, Any], claims: Claims) -> bool:

@@ -18,11 +18,11 @@ import functools
 import gc
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import os
 import re
-import runpy
 import signal
 import sys
 import tempfile
@@ -50,6 +50,8 @@ OURS = (ImportError, AttributeError, TypeError)
 """Errors that come from this machine or from this program (a package, an argument), and say nothing about vLLM."""
 
 
+OURS_IN_WORDS = ("No module named", "does not recognize this architecture", "failed to be inspected")
+"""The same in vLLM's words: a package or the checkpoint's own Python code is not here."""
 VISIBLE = frozenset({"HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"})
 """Variables that vLLM's ROCm platform reads while it is imported."""
 
@@ -70,8 +72,8 @@ def at(where: str) -> Iterator[None]:
     except (Refused, *OURS):
         raise
     except (Exception, SystemExit) as error:
-        if "No module named" in str(error):  # told in vLLM's words
-            raise ImportError(str(error)) from error
+        if any(words in str(error) for words in OURS_IN_WORDS):
+            raise ImportError(in_one_line(error)) from error
         raise Refused(where, in_one_line(error)) from error
 
 
@@ -109,6 +111,17 @@ def name_of(backend: Any) -> str:
 
     here = f"{backend.__module__}.{backend.__qualname__}"
     return next((one.name for one in AttentionBackendEnum if one.value == here), str(backend.get_name()))
+
+
+def again(name: str) -> None:
+    """Run a module once more, for what it reads of the environment while it is imported."""
+    known = importlib.util.find_spec(name)
+    assert known is not None
+    assert known.origin is not None
+    spec = importlib.util.spec_from_file_location(f"{name}_again", known.origin)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def folder_of(config: Mapping[str, Any], root: Path) -> Path:
@@ -200,14 +213,32 @@ class Question:
         """
         if not VISIBLE.isdisjoint(self.raw["env"]):
             with at("import"):
-                from vllm.platforms import rocm
-
-                runpy.run_path(str(rocm.__file__))
-        config = engine_config(folder_of(self.raw["config"], self.root), list(self.raw["args"]))
+                again("vllm.platforms.rocm")
+        config = self.config()
         self.read(config)
         if self.seen("rank", lambda: as_first_rank(config)):
             self.attention(config)
         self.connector(config)
+
+    def config(self) -> Any:
+        """vLLM's configuration. If only the checkpoint's own code declares the model's type, a plain config stands for it.
+
+        Raises:
+            Refused: vLLM refuses.
+        """
+        given, args = self.raw["config"], list(self.raw["args"])
+        folder = folder_of(given, self.root)
+        try:
+            return engine_config(folder, args)
+        except ImportError as error:
+            if "does not recognize" not in str(error):
+                raise
+        from transformers import AutoConfig, PretrainedConfig
+
+        name = str(given["model_type"])
+        AutoConfig.register(name, type("Plain", (PretrainedConfig,), {"model_type": name}))
+        self.unseen["config class"] = "the checkpoint's own code, in place of which a plain config was read"
+        return engine_config(folder, args)
 
     def seen(self, part: str, look: Callable[[], Any]) -> bool:
         """Run something of our own; a failure there says nothing about vLLM, and is listed."""

@@ -2,7 +2,7 @@
 
 On PYTHONPATH with the `amdsmi` next to it, it also applies to the subprocess in which vLLM inspects a model class.
 What it stands in for is the outermost edge only: the driver's answers (device count, architecture, memory), the
-`aiter` package (present, but none of its kernels can run) and Triton's AMD driver (active).
+`aiter` and `flash_attn` packages (present, but none of their kernels can run) and Triton's AMD driver (active).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Aiter(types.ModuleType):
 
 class _AiterFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
-        if name == "aiter" or name.startswith("aiter."):
+        if name.partition(".")[0] in {"aiter", "flash_attn"}:
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
 

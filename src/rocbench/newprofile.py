@@ -28,17 +28,6 @@ KEPT = re.compile(
 )
 """Fields that are kept although they decide no dimension: the model's name, its limits, and inputs of rules."""
 NOT_KEPT = re.compile(r"vision_(start|end).*")
-FIRST_VLLM = {
-    "deepseek_v32": "0.11.2",
-    "deepseek_v4": "0.20.2",
-    "deepseek_v41": "0.30.0",
-    "glm_moe_dsa": "0.16.0",
-    "kimi_k25": "0.16.0",
-    "kimi_k3": "0.27.1",
-    "minimax_m3_vl": "0.24.0",
-    "qwen3_5_moe": "0.17.1",
-}
-"""First release whose model registry has the architecture, among the releases that were read (0.11.2 to 0.33.0)."""
 TARGET_HBM = 256 * GIB
 WEIGHT_SHARE = 0.6
 LABELS = {"none": "bf16", "fp8_block": "fp8", "fp8_channel": "fp8", "int4_group": "int4", "mxfp4": "mxfp4"}
@@ -72,7 +61,6 @@ def profile_text(config: Mapping[str, Any], name: str | None = None, repeated: S
         nodes=nodes,
         max_model_len=arch.max_position_embeddings,
         vocab_size=arch.vocab_size,
-        vllm_min=FIRST_VLLM.get(str(config.get("model_type"))),
         unconfirmed=(*arch.unknown, *doubts, *twice, *([] if named else ["hf_id: not in the config"])),
         derived=Derived(
             family=arch.family,

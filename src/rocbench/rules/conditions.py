@@ -142,7 +142,7 @@ def _flag(name: str, raw: Any, names: Names) -> Callable[[View], bool | None]:
         return lambda view: view.flag(name) is None
     known = names.flags[name.partition(".")[0]]
     kind = _json_kind(raw) if known.kind == "json" else known.tested_as
-    test = parse_test(f"flags.{name}", raw, kind, names.values.get(name, ()))
+    test = parse_test(f"flags.{name}", raw, kind, names.choices(name))
 
     def check(view: View) -> bool | None:
         value = view.flag(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
@@ -10,7 +11,7 @@ from rocbench.errors import InputError
 from rocbench.model.architecture import Architecture, AttentionFamily
 from rocbench.rules import aiter, backends
 from rocbench.rules import offload as offloading
-from rocbench.rules.flags import Names, lives, takes
+from rocbench.rules.flags import Name, Names, assumption, lives, present, takes
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range, release
 from rocbench.settings.schema import Checkpoint, Hardware, ModelProfile
@@ -38,8 +39,14 @@ class Facts:
     model_type: str
     architecture: str
     architecture_missing: bool | None
-    """True if the architecture is newer than this vLLM."""
+    """True if this vLLM is older than the model's architecture class; None if it is newer than the last release with
+    the class, or no release that was read has it."""
     first_vllm: str | None
+    """First checked release with the architecture class."""
+    recipe_vllm: str | None
+    """First release that the model's recipe supports (`vllm_min` of the profile)."""
+    below_recipe: bool | None
+    """True if this vLLM is older than that."""
     family: str
     mla: bool
     moe: bool
@@ -83,6 +90,10 @@ class Facts:
     """True if the KV cache goes to a connector: offload, or another engine."""
     kv_cache_dtype_known: bool | None
     """True if this vLLM has the KV cache dtype."""
+    choices_valid: bool | None
+    """True if each flag with a fixed set of values has one of this vLLM's set."""
+    choices_said: str
+    """What argparse says of the first flag with another value: `--block-size: invalid choice: 48 (choose from ...)`."""
     backend: str | None
     backend_reason: str
     backend_source: str
@@ -175,8 +186,8 @@ class Subject:
     multi_turn: bool
     names: Names
     parts: Mapping[str, aiter.AiterPart]
-    first_vllm: Mapping[str, str]
-    """Architecture class to the first checked vLLM release that has it."""
+    architectures: Mapping[str, Name]
+    """The checked releases that have an architecture class."""
 
 
 def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -> Facts:
@@ -214,10 +225,12 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         backend_known=takes("attention-backend", question.requested, subject.vllm, subject.names)
         if question.requested
         else True,
+        **_of_choices(flags, subject),
         kv_connector=question.kv_connector,
         kv_cache_dtype_known=takes("kv-cache-dtype", question.kv_cache_dtype, subject.vllm, subject.names),
         backend=choice.name,
-        backend_reason=choice.reason,
+        backend_reason=choice.reason
+        + (assumption(subject.vllm, subject.names) if choice.name and not question.requested else ""),
         backend_source=choice.source,
         backend_if_offloaded=backends.choose(replace(question, kv_connector=True)).name,
         own_backend=question.model_type in backends.OWN_BACKENDS,
@@ -261,14 +274,17 @@ def _of_node(subject: Subject, needed: int) -> dict[str, Any]:
 def _of_model(subject: Subject) -> dict[str, Any]:
     """The facts of the model, and of its support in this vLLM."""
     arch, profile = subject.architecture, subject.profile
-    first = profile.vllm_min or next((subject.first_vllm.get(name) for name in arch.architectures), None)
+    known = [subject.architectures[name] for name in arch.architectures if name in subject.architectures]
+    first = known[0].spans[0][0] if known else None
     return {
         "vllm": subject.vllm,
         "model": profile.hf_id.rsplit("/", 1)[-1],
         "model_type": _model_type(profile),
         "architecture": arch.architectures[0] if arch.architectures else "",
-        "architecture_missing": _missing(first, subject.vllm, subject.names.releases),
+        "architecture_missing": _missing(known, arch.architectures, subject),
         "first_vllm": first,
+        "recipe_vllm": profile.vllm_min,
+        "below_recipe": _older(subject.vllm, profile.vllm_min),
         "family": arch.family,
         "mla": arch.mla,
         "moe": arch.moe,
@@ -297,6 +313,34 @@ def _of_aiter(parts: Mapping[str, bool | None]) -> dict[str, Any]:
     return {f"aiter_{name}": parts.get(name) for name in _PARTS}
 
 
+def _of_choices(flags: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
+    """The first flag whose value argparse refuses; two flags are checked by other parts of vLLM and have own facts."""
+    valid: bool | None = True
+    for flag, value in flags.items():
+        known = subject.names.values.get(flag)
+        if (
+            known is None
+            or flag in VALUE_OF.values()
+            or not isinstance(value, str | int)
+            or value in _NO_CHOICE
+        ):
+            continue
+        taken = takes(flag, value, subject.vllm, subject.names)
+        if taken is False and lives(flag, subject.vllm, subject.names):
+            there = [choice for choice, name in known.items() if present(name, subject.vllm, subject.names)]
+            numbers = all(choice.isdigit() for choice in there)
+            listed = ", ".join(map(str, sorted(map(int, there))) if numbers else map(repr, sorted(there)))
+            return {
+                "choices_valid": False,
+                "choices_said": f"--{flag}: invalid choice: {value!r} (choose from {listed})",
+            }
+        valid = None if taken is None else valid
+    return {"choices_valid": valid, "choices_said": ""}
+
+
+_NO_CHOICE = ("", "None", True, False)
+"""Values that are not checked against a fixed set: text that argparse may read as None, and a bare flag."""
+
 _PARTS = tuple(
     field.name.removeprefix("aiter_") for field in fields(Facts) if field.name.startswith("aiter_")
 )
@@ -320,17 +364,28 @@ def _model_type(profile: ModelProfile) -> str:
     return str(profile.config.get("model_type") or named or "")
 
 
-def _missing(first: str | None, vllm: str | None, releases: Sequence[str]) -> bool | None:
-    """True if this vLLM lacks the architecture. None if unknown, as for an unchecked release between the last
-    one without it and the first one with it."""
+def _missing(known: Sequence[Name], named: Sequence[str], subject: Subject) -> bool | None:
+    """True if this vLLM is older than every architecture class of the model. None if unknown: vLLM serves some
+    classes that it removed or never had through Transformers."""
+    vllm = subject.vllm
+    if any(present(entry, vllm, subject.names) for entry in known) and vllm is not None:
+        return False
+    if len(known) < len(named) or not known:
+        return None if any(_GENERATES.search(name) for name in named) and not known else False
+    if vllm is None:
+        return None if all(entry.spans[0][0] for entry in known) else False
+    return all(_older(vllm, entry.spans[0][0]) for entry in known) or None
+
+
+_GENERATES = re.compile(r"For(CausalLM|ConditionalGeneration)$")
+"""Architecture classes that architectures.yaml lists."""
+
+
+def _older(vllm: str | None, first: str | None) -> bool | None:
+    """True if this vLLM is older than the release `first`; None if unknown."""
     if first is None:
         return False
-    if vllm is None:
-        return None
-    if release(vllm) >= release(first):
-        return False
-    without = [release(one) for one in releases if release(one) < release(first)]
-    return None if first in releases and without and release(vllm) > max(without) else True
+    return None if vllm is None else release(vllm) < release(first)
 
 
 def _moe_shard(arch: Architecture, ranks: int, *, ep: bool) -> float | None:
@@ -371,8 +426,11 @@ def _question(
     on_gpu = subject.hardware.platform == "rocm"
     requested = flags.get("attention-backend")
     old_name = "VLLM_ATTENTION_BACKEND"
-    if requested is None and old_name in env and lives(old_name, vllm, subject.names):
-        requested = env[old_name]
+    requested = str(requested).upper() if requested else ""
+    if requested == "AUTO" and vllm is not None and Range.parse(">=0.18").holds(vllm):
+        requested = ""  # as if the flag was not given
+    elif not requested and lives(old_name, vllm, subject.names):
+        requested = env.get(old_name, "")  # case matters
     block = flags.get("block-size")
     return backends.Question(
         platform=subject.hardware.platform,
@@ -382,7 +440,7 @@ def _question(
         head_dim=arch.head_dim,
         sinks="gpt_oss" in _model_type(subject.profile),
         encoder_decoder=bool(subject.profile.config.get("is_encoder_decoder")),
-        requested=str(requested).upper() if requested else "",
+        requested=requested,
         kv_cache_dtype=str(flags.get("kv-cache-dtype") or "auto"),
         block_size=block if isinstance(block, int) else None,
         parts=aiter.effective(env, vllm, subject.parts, subject.names)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Literal
+
+from packaging.version import Version
 
 from rocbench import jsontext
 from rocbench.errors import InputError
@@ -31,13 +33,17 @@ _SAME = {"attention-config.backend": "attention-backend"}
 _SHORT = {"cc": "compilation-config", "ac": "attention-config", "sc": "speculative-config"}
 
 
+ANY = "*"
+"""In the values of a flag: the releases in which it takes any value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A flag or variable: its type, and the first and last checked release that has it (None: no bound)."""
+    """A flag or variable: its type, and the releases that have it."""
 
     kind: Kind = "str"
-    since: str | None = None
-    until: str | None = None
+    spans: tuple[tuple[str | None, str | None], ...] = ((None, None),)
+    """First and last release of each run of releases that have it (None: no bound); several if it went and came back."""
     also: tuple[str, ...] = ()
 
     @property
@@ -62,6 +68,11 @@ class Names:
     values: Mapping[str, Mapping[str, Name]] = field(default_factory=dict)
     """Allowed values of flags with a fixed set."""
 
+    def choices(self, flag: str) -> Iterable[str]:
+        """The values of a flag with a fixed set in every release that has it; empty for the others."""
+        known = self.values.get(flag, {})
+        return () if ANY in known else known
+
     def aliases(self) -> dict[str, str]:
         """Short names to full ones."""
         return _SHORT | {short: full for full, name in self.flags.items() for short in name.also}
@@ -72,7 +83,7 @@ def lives(name: str, vllm: str | None, names: Names) -> bool:
 
     A name last seen in 0.16.0 is assumed to exist until the next checked release.
     """
-    return _lives(
+    return present(
         names.env.get(name) if name.isupper() else names.flags.get(name.partition(".")[0]), vllm, names
     )
 
@@ -88,30 +99,59 @@ def missing(name: str, vllm: str | None, names: Names) -> str | None:
     known = names.env if name.isupper() else names.flags
     root = name.partition(".")[0]
     entry = known.get(root)
-    if entry is None:
-        return nearest(root, known)
-    if entry.since is not None and entry.until is not None:
-        return f" (only vLLM {entry.since} to {entry.until} have it)"
-    return f" (vLLM has it since {entry.since})" if entry.since else f" (vLLM had it until {entry.until})"
+    return nearest(root, known) if entry is None else f" ({where(entry)})"
 
 
-def takes(flag: str, value: str, vllm: str | None, names: Names) -> bool | None:
+def where(entry: Name) -> str:
+    """The releases that have a name, as text."""
+    if len(entry.spans) == 1:
+        ((since, until),) = entry.spans
+        if since is None or until is None:
+            return f"vLLM has it since {since}" if since else f"vLLM had it until {until}"
+    runs = [
+        f"{since} to {until}" if since and until else f"{since} on" if since else f"up to {until}"
+        for since, until in entry.spans
+    ]
+    return f"only vLLM {' and '.join(runs)} have it"
+
+
+FOLDED = frozenset({"moe-backend", "linear-backend", "sparse-indexer-topk-backend"})
+"""Flags whose value vLLM reads in lower case and with `_` for `-` (engine/arg_utils.py)."""
+
+
+def takes(flag: str, value: Any, vllm: str | None, names: Names) -> bool | None:
     """True if this vLLM version accepts a value of a flag; None if only an unchecked release could."""
     known = names.values.get(flag)
-    if known is None or _lives(known.get(value), vllm, names):
+    text = str(value).lower().replace("-", "_") if flag in FOLDED else str(value)
+    if known is None or any(present(known.get(entry), vllm, names) for entry in (text, ANY)):
         return True
-    return None if vllm is None or release(vllm) > release(names.releases[-1]) else False
+    return None if vllm is None or newer(vllm, names) else False
 
 
-def _lives(entry: Name | None, vllm: str | None, names: Names) -> bool:
+def newer(vllm: str, names: Names) -> bool:
+    """True if this version is newer than the last checked release, so that its names and rules are assumed."""
+    return release(vllm) > release(names.releases[-1])
+
+
+def assumption(vllm: str | None, names: Names) -> str:
+    """A remark for what is true of the last checked release and said of a newer one; empty for the others."""
+    if vllm is None or not newer(vllm, names):
+        return ""
+    return f" (assumed: vLLM {vllm} was not read, this is so in {names.releases[-1]})"
+
+
+def present(entry: Name | None, vllm: str | None, names: Names) -> bool:
+    """True if this vLLM version, or any if it is unknown, has a name."""
     if entry is None or vllm is None:
         return entry is not None
-    asked, later = release(vllm), None
-    if entry.until is not None:
-        later = names.releases[names.releases.index(entry.until) + 1]
-    return (entry.since is None or asked >= release(entry.since)) and (
-        later is None or asked < release(later)
-    )
+    asked = release(vllm)
+    return any(_inside(asked, since, until, names.releases) for since, until in entry.spans)
+
+
+def _inside(asked: Version, since: str | None, until: str | None, releases: Sequence[str]) -> bool:
+    if since is not None and asked < release(since):
+        return False
+    return until is None or asked < release(releases[releases.index(until) + 1])
 
 
 def canonical(name: str, names: Names) -> tuple[str, bool]:

@@ -24,7 +24,10 @@ class Judgement:
 
 
 def judge(state: State) -> Judgement:
-    """Check the settings against every rule. A hard error is a contradiction, any other finding a warning."""
+    """Check the settings against every rule. A hard error is a contradiction, any other finding a warning.
+
+    A rule with an open version range is assumed in a version newer than the last that was read: there it only warns.
+    """
     judgement = Judgement()
     for rule in state.rules:
         answer = state.holds(rule)
@@ -35,7 +38,8 @@ def judge(state: State) -> Judgement:
         findings = [_finding(state, rule, what) for what in _against(state, rule)]
         if rule.refuse:
             findings.append(_finding(state, rule, ""))
-        (judgement.contradictions if rule.severity == "hard_error" else judgement.warnings).extend(findings)
+        certain = rule.severity == "hard_error" and not state.assumed(rule)
+        (judgement.contradictions if certain else judgement.warnings).extend(findings)
         if rule.warn or rule.label:
             judgement.warnings.append(_finding(state, rule, ""))
         if rule.label:
@@ -106,7 +110,7 @@ def _spelt(fill: Fill) -> str:
 
 
 def _finding(state: State, rule: Rule, what: str) -> Finding:
-    message = state.say(rule.message)
+    message = state.say(rule.message) + state.assumed(rule)
     return Finding(
         rule.id, rule.severity, f"{what}: {message}" if what else message, state.say(rule.fix), rule.source
     )

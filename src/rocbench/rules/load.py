@@ -8,7 +8,14 @@ from typing import Any
 
 import yaml
 
-from rocbench.rules.reader import parse_defaults, parse_names, parse_parts, parse_reasons, parse_rules
+from rocbench.rules.reader import (
+    parse_architectures,
+    parse_defaults,
+    parse_names,
+    parse_parts,
+    parse_reasons,
+    parse_rules,
+)
 from rocbench.rules.table import RuleTable, RuleTableError
 
 FOLDER = Path(__file__).parent.parent / "configs" / "rules"
@@ -51,7 +58,7 @@ def read_rules(folder: Path) -> RuleTable:
     return RuleTable(
         names=names,
         parts=parse_parts("aiter.yaml", _yaml(folder / "aiter.yaml"), names),
-        first_vllm={str(k): str(v) for k, v in _yaml(folder / "architectures.yaml")["first"].items()},
+        architectures=parse_architectures(_yaml(folder / "architectures.yaml")),
         rules=rules,
         defaults=parse_defaults("defaults.yaml", _yaml(folder / "defaults.yaml"), names),
         reasons=parse_reasons("reasons.yaml", _yaml(folder / "reasons.yaml"), names),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rocbench.rules.flags import Names, missing
+from rocbench.rules.flags import Names, missing, newer
 from rocbench.rules.resolution import Finding
 from rocbench.rules.table import RuleTable
 from rocbench.rules.versions import is_development, release
@@ -22,31 +22,43 @@ def version(vllm: str | None, names: Names) -> list[Finding]:
     findings: list[Finding] = []
     check = "check with bench explain --check"
     if is_development(vllm):
-        what = f"{vllm} is a development version; the rules for {release(vllm)} apply"
-        findings.append(_finding("version", what))
-    if release(vllm) > release(last):
-        what = f"vLLM {vllm} is newer than {last}, the last release whose source was read: rules may have changed"
+        findings.append(_development(vllm))
+    if newer(vllm, names):
+        what = (
+            f"vLLM {vllm} is newer than {last}, the last release whose source was read: the names, rules and defaults "
+            f"of {last} are assumed"
+        )
         findings.append(_finding("version", what, fix=check))
-    if release(first) < release(vllm) < release(last) and not _read(vllm, names):
+    elif release(vllm) < release(first):
+        what = f"vLLM {vllm} is older than {first}, the first release whose source was read"
+        findings.append(_finding("version", what))
+    elif release(vllm) not in map(release, names.releases):
         what = (
             f"the source of vLLM {vllm} was not read: its flags may differ from those of the nearest releases that "
             "were read"
         )
         findings.append(_finding("version", what, fix=check))
-    if release(vllm) < release(first):
-        what = f"vLLM {vllm} is older than {first}, the first release whose source was read"
-        findings.append(_finding("version", what))
     return findings
+
+
+def _development(vllm: str) -> Finding:
+    """A development version; with a patch number above 0 it can be of two branches."""
+    what = f"{vllm} is a development version; the rules for {release(vllm)} apply"
+    major, minor, patch, *_ = (*release(vllm).release, 0, 0)
+    if not patch:
+        return _finding("version", what)
+    after, next_ = f"{major}.{minor}.{patch - 1}", f"{major}.{minor + 1}.0"
+    what += (
+        f", as for a candidate of that patch. A build of vLLM's main branch after {after} has the same number, and "
+        f"carries what became {next_}: then these rules can be wrong"
+    )
+    return _finding(
+        "version", what, fix=f"for a build of main, read bench explain --diff {release(vllm)} {next_} too"
+    )
 
 
 def _finding(rule: str, what: str, source: str = "", fix: str = "") -> Finding:
     return Finding(rule, "method", what, fix, source)
-
-
-def _read(vllm: str, names: Names) -> bool:
-    """True if a release of the same minor version was checked."""
-    minor = release(vllm).release[:2]
-    return any(release(one).release[:2] == minor for one in names.releases)
 
 
 def unknown_names(flags: Iterable[str], env: Iterable[str], vllm: str | None, names: Names) -> list[Finding]:

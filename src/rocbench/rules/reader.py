@@ -165,7 +165,7 @@ class _Reader:
                     typed = leaves({name: value}, self.names, "")
                 except InputError as error:
                     raise self.fail(f"{key}.{name}", error.what) from None
-                choices = self.names.values.get(leaf, {})
+                choices = self.names.choices(leaf)
                 if choices and value not in choices:
                     raise self.fail(f"{key}.{name}", f"cannot be {value!r}{nearest(str(value), choices)}")
                 fills += [Fill(*item, accept) for item in typed.items()]
@@ -183,7 +183,7 @@ class _Reader:
             if leaf.isupper() and isinstance(raw, Mapping) and "not" not in raw:
                 number = parse_test(f"{key}.{name}", raw, "float")
                 return lambda value: _as_number(value) is not None and number(_as_number(value))
-            return parse_test(f"{key}.{name}", raw, kind, self.names.values.get(leaf, ()))
+            return parse_test(f"{key}.{name}", raw, kind, self.names.choices(leaf))
         except ConditionError as error:
             raise self.fail(error.key, error.what) from None
 
@@ -245,22 +245,31 @@ def _shown(raw: Any) -> str:
 def parse_names(file: str, data: Mapping[str, Any], other: Mapping[str, str]) -> Names:
     """`names.yaml`, and the variables that programs other than vLLM read."""
 
-    def name(raw: Mapping[str, Any], kind: Any) -> Name:
-        return Name(raw.get("type", kind), raw.get("since"), raw.get("until"), tuple(raw.get("also", ())))
+    def name(raw: Mapping[str, Any]) -> Name:
+        return Name(raw.get("type", "str"), _spans(raw), tuple(raw.get("also", ())))
 
     try:
         return Names(
             releases=tuple(str(version) for version in data["releases"]),
-            flags={key: name(raw, "str") for key, raw in data["flags"].items()},
-            env={key: name(raw or {}, "str") for key, raw in data["env"].items()}
-            | {key: Name() for key in other},
+            flags={key: name(raw) for key, raw in data["flags"].items()},
+            env={key: name(raw or {}) for key, raw in data["env"].items()} | {key: Name() for key in other},
             values={
-                flag: {value: name(raw or {}, "str") for value, raw in values.items()}
+                flag: {str(value): name(raw or {}) for value, raw in values.items()}
                 for flag, values in data.get("values", {}).items()
             },
         )
     except (KeyError, AttributeError) as error:
         raise RuleTableError(f"cannot be read: {error}", where=file) from None
+
+
+def _spans(raw: Mapping[str, Any]) -> tuple[tuple[str | None, str | None], ...]:
+    """The releases of an entry: `since` and `until`, or `spans` for a name with a gap."""
+    return tuple((since, until) for since, until in raw.get("spans", [[raw.get("since"), raw.get("until")]]))
+
+
+def parse_architectures(data: Mapping[str, Any]) -> dict[str, Name]:
+    """`architectures.yaml`: the releases that have an architecture class."""
+    return {key: Name(spans=_spans(raw)) for key, raw in data["architectures"].items()}
 
 
 def parse_parts(file: str, data: Mapping[str, Any], names: Names) -> dict[str, AiterPart]:

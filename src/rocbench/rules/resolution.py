@@ -81,6 +81,8 @@ class Resolution:
     accuracy_labels: tuple[str, ...]
     facts: Facts
     forced: bool
+    assumed: bool = False
+    """True if this vLLM is newer than the last release that was read."""
     note: str = ""
     """The profile's note on its settings for this version."""
 
@@ -103,12 +105,16 @@ class Resolution:
     def expected(self) -> dict[str, Any]:
         """Values that the proof after start must find; None expects nothing.
 
-        The CPU has one backend per family, and vLLM's log names only that of MLA: none is expected there.
+        The CPU has one backend per family, and vLLM's log names only that of MLA: none is expected there. In a
+        version newer than the last that was read, a choice of vLLM's own is assumed: it is not expected.
         """
+        backend = self.facts.backend if self.facts.platform == "rocm" else None
         return {
             "vllm": self.facts.vllm,
-            "backend": self.facts.backend if self.facts.platform == "rocm" else None,
-            "block_size": self.facts.block_size,
+            "backend": backend if self.facts.backend_asked or not self.assumed else None,
+            "block_size": self.facts.block_size
+            if self.flag("block-size") is not None or not self.assumed
+            else None,
             "prefix_caching": self.facts.prefix_caching,
             "kv_cache_dtype": self.facts.kv_cache_dtype,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rocbench.rules import notices
+from rocbench.rules.flags import newer
 from rocbench.rules.judge import judge
 from rocbench.rules.load import shipped
 from rocbench.rules.resolution import Entry, Finding, Resolution, ServeRequest
@@ -66,6 +67,7 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
         offers=tuple(judgement.offers),
         accuracy_labels=tuple(judgement.labels),
         facts=state.facts,
+        assumed=request.vllm is not None and newer(request.vllm, table.names),
         forced=forced,
     )
 
@@ -79,7 +81,7 @@ def _fill(state: State) -> None:
             if not (rule.fills or rule.moves) or state.holds(rule) is not True:
                 continue
             missing = [f for f in (*rule.fills, *_moved(state, rule)) if state.find(f.name) is None]
-            why = state.say(rule.message)
+            why = state.say(rule.message) + state.assumed(rule)
             for fill in missing:
                 value = state.filled(fill.value)
                 state.settings(fill.name)[fill.name] = Setting(value, "rule", why, rule.source, rule.id)
@@ -99,6 +101,8 @@ def _pin(state: State) -> None:
     """Write out the defaults of this version, so that they are visible and fixed."""
     if not any(rule.pin and state.holds(rule) for rule in state.rules):
         return
+    last = state.table.names.releases[-1]
+    assumed = state.facts.vllm is not None and newer(state.facts.vllm, state.table.names)
     undecided = {f.name for rule in state.rules if state.holds(rule) is None for f in rule.fills}
     for default in state.table.defaults:
         if default.platform not in {"any", state.facts.platform} or state.find(default.flag) is not None:
@@ -117,6 +121,8 @@ def _pin(state: State) -> None:
             if value is None:
                 continue
         why = f"the default of vLLM {state.facts.vllm}, pinned" if default.span else "the default, pinned"
+        if assumed:
+            why = f"assumed: vLLM {state.facts.vllm} was not read, this is the default of {last}, pinned"
         state.settings(default.flag)[default.flag] = Setting(
             value, "default", why, default.source, "pin-defaults"
         )

@@ -11,7 +11,7 @@ from rocbench.model.architecture import from_config
 from rocbench.rules import aiter, notices
 from rocbench.rules.conditions import all_hold
 from rocbench.rules.facts import Facts, Subject, gather
-from rocbench.rules.flags import leaves
+from rocbench.rules.flags import assumption, leaves
 from rocbench.rules.resolution import Finding, Provenance, ServeRequest
 from rocbench.rules.table import Rule, RuleTable
 from rocbench.rules.truth import truthy
@@ -85,6 +85,11 @@ class State:
         """True if a rule applies by platform, version and condition; None if undecided."""
         return all_hold((rule.covers(self.facts.platform, self.facts.vllm), rule.when.holds(self)))
 
+    def assumed(self, rule: Rule) -> str:
+        """A remark on a rule whose range is open to this version, which was not read; empty for all others."""
+        open_ = rule.span is not None and self.facts.vllm is not None
+        return assumption(self.facts.vllm, self.table.names) if open_ else ""
+
     def say(self, text: str, value: Any = None) -> str:
         """A message with facts filled in; `{value}` is that of its setting."""
         return text.replace("{value}", str(value)).format_map(_Shown(self.facts)) if "{" in text else text
@@ -126,7 +131,7 @@ def subject_of(request: ServeRequest, table: RuleTable) -> Subject:
         multi_turn=request.multi_turn,
         names=table.names,
         parts=table.parts,
-        first_vllm=table.first_vllm,
+        architectures=table.architectures,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rocbench.errors import ConfigError
 from rocbench.rules.aiter import AiterPart
 from rocbench.rules.conditions import Condition, Test
-from rocbench.rules.flags import Names
+from rocbench.rules.flags import Name, Names
 from rocbench.rules.versions import Range
 
 Severity = Literal["hard_error", "performance", "accuracy", "method"]
@@ -108,7 +108,7 @@ class RuleTable:
 
     names: Names
     parts: Mapping[str, AiterPart]
-    first_vllm: Mapping[str, str]
+    architectures: Mapping[str, Name]
     rules: tuple[Rule, ...]
     defaults: tuple[Default, ...]
     reasons: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)

@@ -153,7 +153,7 @@ class ModelProfile(Strict):
     vocab_size: Vocabulary | None = None
     """Number of token ids from which random prompts are drawn. None: as in the config."""
     vllm_min: VersionText | None = None
-    """First vLLM version that supports the architecture."""
+    """First vLLM version that the model's recipe supports; `bench` warns about an older version."""
     serve: tuple[ServeVariant, ...] = ()
     """Serve arguments by vLLM version; the first match applies."""
     published: Published | None = None

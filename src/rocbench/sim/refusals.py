@@ -109,7 +109,7 @@ def facts_of(start: Start, table: RuleTable) -> Facts:
         multi_turn=False,
         names=table.names,
         parts=table.parts,
-        first_vllm=table.first_vllm,
+        architectures=table.architectures,
     )
     try:
         return gather(subject, leaves(start.flags(), table.names, "argv"), start.variables())

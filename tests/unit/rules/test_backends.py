@@ -11,7 +11,7 @@ from rulecases import request
 
 BARE = RuleTable(
     **{
-        **{name: getattr(shipped(), name) for name in ("names", "parts", "first_vllm")},
+        **{name: getattr(shipped(), name) for name in ("names", "parts", "architectures")},
         "rules": (),
         "defaults": (),
     }

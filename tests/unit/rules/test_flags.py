@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocbench.errors import InputError
-from rocbench.rules.flags import canonical, leaves, lives, render, takes
+from rocbench.rules.flags import canonical, leaves, lives, missing, render, takes
 from rocbench.rules.load import shipped
 from rocbench.sim.argv import parse
 
@@ -172,6 +172,14 @@ def test_rendered_words_survive_a_shell():
         ("VLLM_ATTENTION_BACKEND", "0.16.0", False),
         ("VLLM_ROCM_USE_AITER_CUSTOM_AR", "0.25.1", True),
         ("VLLM_ROCM_USE_AITER_CUSTOM_AR", "0.24.0", False),
+        ("VLLM_ROCM_USE_AITER_FP4_ASM_GEMM", "0.12.0", True),
+        ("VLLM_ROCM_USE_AITER_FP4_ASM_GEMM", "0.28.0", True),
+        ("VLLM_ROCM_USE_AITER_FP4_ASM_GEMM", "0.29.0", False),
+        ("VLLM_ROCM_USE_AITER_FP4_ASM_GEMM", "0.30.0", False),
+        ("VLLM_ROCM_USE_AITER_FP4_ASM_GEMM", "0.31.0", True),
+        ("VLLM_ROCM_USE_AITER_FP4_ASM_GEMM", "0.33.0", False),
+        ("VLLM_ROCM_USE_AITER_FP4BMM", "0.15.0", True),
+        ("moe-backend", "0.17.0", True),
         ("made-up", "0.33.0", False),
         ("swap-space", None, True),
     ],
@@ -195,6 +203,43 @@ def test_what_a_version_knows(name, version, there):
 def test_what_a_flag_takes_at_a_version(value, version, taken):
     """By the names of that release; what a release not read could have is unknown."""
     assert takes("attention-backend", value, version, NAMES) is taken
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "version", "taken"),
+    [
+        ("kv-cache-dtype", "int8_per_token_head", "0.20.0", True),
+        ("kv-cache-dtype", "int8_per_token_head", "0.19.1", False),
+        ("attention-backend", "TURBOQUANT", "0.20.0", True),
+        ("block-size", 48, "0.17.1", False),
+        ("block-size", 16, "0.17.1", True),
+        ("block-size", 48, "0.18.0", True),
+        ("moe-backend", "FlashInfer-Cutlass", "0.33.0", True),
+        ("kv-offloading-backend", "Native", "0.33.0", False),
+    ],
+)
+def test_choices_by_version(flag, value, version, taken):
+    """First patches, flags that lost their list, and flags whose value vLLM folds."""
+    assert takes(flag, value, version, NAMES) is taken
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "hint"),
+    [
+        ("swap-space", "0.33.0", " (vLLM had it until 0.17.1)"),
+        ("moe-backend", "0.16.0", " (vLLM has it since 0.17.0)"),
+        ("enable-bf16x3-router-gemm", "0.33.0", " (only vLLM 0.26.0 to 0.29.0 have it)"),
+        (
+            "VLLM_ROCM_USE_AITER_FP4_ASM_GEMM",
+            "0.30.0",
+            " (only vLLM up to 0.28.0 and 0.31.0 to 0.32.0 have it)",
+        ),
+        ("swap-space", "0.17.1", None),
+    ],
+)
+def test_where_a_missing_name_is(name, version, hint):
+    """The releases that have it, with gaps."""
+    assert missing(name, version, NAMES) == hint
 
 
 def test_a_flag_without_a_list_takes_anything():

@@ -64,7 +64,7 @@ def test_a_good_rule_is_read():
         (
             {"set": {"VLLM_ROCM_USE_AITER_CUSTOM_AR": "1"}},
             "set.VLLM_ROCM_USE_AITER_CUSTOM_AR",
-            "does not exist in vLLM 0.14.1",
+            "does not exist in vLLM 0.14.0",
         ),
         ({"set": {"attention-backend": "{no_fact}"}}, "set.attention-backend", "{no_fact} is not a fact"),
         ({"accept": {"max-model-len": 1}}, "accept.max-model-len", "is not set by this rule"),

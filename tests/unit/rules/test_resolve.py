@@ -321,7 +321,8 @@ def test_an_unknown_fact_leaves_its_rule_undecided():
         ("0.16.0rc2", "0.16.0rc2 is a development version; the rules for 0.16.0 apply"),
         ("0.40.0", "is newer than 0.33.0"),
         ("0.11.0", "is older than 0.12.0"),
-        ("0.15.1", "the source of vLLM 0.15.1 was not read"),
+        ("0.15.2", "the source of vLLM 0.15.2 was not read"),
+        ("0.16.1.dev3", "carries what became 0.17.0"),
     ],
 )
 def test_versions_outside_what_was_read_are_told(vllm, what):
@@ -329,9 +330,39 @@ def test_versions_outside_what_was_read_are_told(vllm, what):
     assert any(what in finding.message for finding in resolved("gqa", vllm).warnings)
 
 
-def test_a_patch_of_a_release_that_was_read_is_not_told():
-    """0.14.0 stands by 0.14.1."""
-    assert "version" not in rules_of(resolved("gqa", "0.14.0").warnings)
+@pytest.mark.parametrize("vllm", ["0.14.0", "0.15.0", "0.20.0", "0.14.1+rocm700", "0.14.1.post1"])
+def test_a_release_that_was_read_is_not_told(vllm):
+    """First patches and builds of a release too."""
+    assert "version" not in rules_of(resolved("gqa", vllm).warnings)
+
+
+def test_a_candidate_of_a_first_patch_is_of_one_branch():
+    """0.16.0rc2 is what became 0.16.0; main has other numbers then."""
+    (told,) = [f for f in resolved("gqa", "0.16.0rc2").warnings if f.rule == "version"]
+    assert "main" not in told.message
+
+
+def test_what_is_said_of_a_newer_version_is_assumed():
+    """Pinned defaults, rules with an open range and the backend; the server is not held to vLLM's own choices."""
+    new = resolved("llama-3.3-70b", "0.40.0", args={"attention-backend": None})
+    assert new.facts.backend_reason.endswith("(assumed: vLLM 0.40.0 was not read, this is so in 0.33.0)")
+    assert (new.expected()["backend"], new.expected()["block_size"]) == (None, None)
+    assert entry(new, "--gpu-memory-utilization").why == (
+        "assumed: vLLM 0.40.0 was not read, this is the default of 0.33.0, pinned"
+    )
+    assert "assumed" in entry(new, "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS").why
+    old = resolved("llama-3.3-70b", "0.33.0")
+    assert not [told.name for told in (*old.args, *old.env) if "assumed" in told.why]
+
+
+def test_a_rule_with_an_open_range_only_warns_in_a_newer_version():
+    """The flag can come back; what every release read refuses, such as a share above 1, is refused still."""
+    args = {"disable-log-requests": True, "gpu-memory-utilization": 2}
+    assert rules_of(resolved("gqa", "0.33.0", args=args).contradictions) == {"log-requests", "memory-share"}
+    new = resolved("gqa", "0.40.0", args=args)
+    assert rules_of(new.contradictions) == {"memory-share"}
+    (told,) = [finding for finding in new.warnings if finding.rule == "log-requests"]
+    assert told.message.endswith("(assumed: vLLM 0.40.0 was not read, this is so in 0.33.0)")
 
 
 def test_local_versions_are_their_release():

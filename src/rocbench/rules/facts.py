@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from rocbench.errors import InputError
 from rocbench.model.architecture import Architecture, AttentionFamily
-from rocbench.rules import aiter, backends
+from rocbench.rules import aiter, backends, known
 from rocbench.rules import offload as offloading
-from rocbench.rules.flags import Name, Names, assumption, lives, present, takes
+from rocbench.rules.flags import Name, Names, assumption, lives, takes
 from rocbench.rules.truth import truthy
-from rocbench.rules.versions import Range, release
+from rocbench.rules.versions import Range
 from rocbench.settings.schema import Checkpoint, Hardware, ModelProfile
 from rocbench.units import GIB
 
@@ -225,7 +224,7 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         backend_known=takes("attention-backend", question.requested, subject.vllm, subject.names)
         if question.requested
         else True,
-        **_of_choices(flags, subject),
+        **known.choices(flags, subject.vllm, subject.names, VALUE_OF.values()),
         kv_connector=question.kv_connector,
         kv_cache_dtype_known=takes("kv-cache-dtype", question.kv_cache_dtype, subject.vllm, subject.names),
         backend=choice.name,
@@ -274,17 +273,17 @@ def _of_node(subject: Subject, needed: int) -> dict[str, Any]:
 def _of_model(subject: Subject) -> dict[str, Any]:
     """The facts of the model, and of its support in this vLLM."""
     arch, profile = subject.architecture, subject.profile
-    known = [subject.architectures[name] for name in arch.architectures if name in subject.architectures]
-    first = known[0].spans[0][0] if known else None
+    classes = [subject.architectures[name] for name in arch.architectures if name in subject.architectures]
+    first = classes[0].spans[0][0] if classes else None
     return {
         "vllm": subject.vllm,
         "model": profile.hf_id.rsplit("/", 1)[-1],
         "model_type": _model_type(profile),
         "architecture": arch.architectures[0] if arch.architectures else "",
-        "architecture_missing": _missing(known, arch.architectures, subject),
+        "architecture_missing": known.missing(classes, arch.architectures, subject.vllm, subject.names),
         "first_vllm": first,
         "recipe_vllm": profile.vllm_min,
-        "below_recipe": _older(subject.vllm, profile.vllm_min),
+        "below_recipe": known.older(subject.vllm, profile.vllm_min),
         "family": arch.family,
         "mla": arch.mla,
         "moe": arch.moe,
@@ -313,34 +312,6 @@ def _of_aiter(parts: Mapping[str, bool | None]) -> dict[str, Any]:
     return {f"aiter_{name}": parts.get(name) for name in _PARTS}
 
 
-def _of_choices(flags: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
-    """The first flag whose value argparse refuses; two flags are checked by other parts of vLLM and have own facts."""
-    valid: bool | None = True
-    for flag, value in flags.items():
-        known = subject.names.values.get(flag)
-        if (
-            known is None
-            or flag in VALUE_OF.values()
-            or not isinstance(value, str | int)
-            or value in _NO_CHOICE
-        ):
-            continue
-        taken = takes(flag, value, subject.vllm, subject.names)
-        if taken is False and lives(flag, subject.vllm, subject.names):
-            there = [choice for choice, name in known.items() if present(name, subject.vllm, subject.names)]
-            numbers = all(choice.isdigit() for choice in there)
-            listed = ", ".join(map(str, sorted(map(int, there))) if numbers else map(repr, sorted(there)))
-            return {
-                "choices_valid": False,
-                "choices_said": f"--{flag}: invalid choice: {value!r} (choose from {listed})",
-            }
-        valid = None if taken is None else valid
-    return {"choices_valid": valid, "choices_said": ""}
-
-
-_NO_CHOICE = ("", "None", True, False)
-"""Values that are not checked against a fixed set: text that argparse may read as None, and a bare flag."""
-
 _PARTS = tuple(
     field.name.removeprefix("aiter_") for field in fields(Facts) if field.name.startswith("aiter_")
 )
@@ -362,30 +333,6 @@ def _model_type(profile: ModelProfile) -> str:
     text = profile.config.get("text_config")
     named = text.get("model_type") if isinstance(text, Mapping) else None
     return str(profile.config.get("model_type") or named or "")
-
-
-def _missing(known: Sequence[Name], named: Sequence[str], subject: Subject) -> bool | None:
-    """True if this vLLM is older than every architecture class of the model. None if unknown: vLLM serves some
-    classes that it removed or never had through Transformers."""
-    vllm = subject.vllm
-    if any(present(entry, vllm, subject.names) for entry in known) and vllm is not None:
-        return False
-    if len(known) < len(named) or not known:
-        return None if any(_GENERATES.search(name) for name in named) and not known else False
-    if vllm is None:
-        return None if all(entry.spans[0][0] for entry in known) else False
-    return all(_older(vllm, entry.spans[0][0]) for entry in known) or None
-
-
-_GENERATES = re.compile(r"For(CausalLM|ConditionalGeneration)$")
-"""Architecture classes that architectures.yaml lists."""
-
-
-def _older(vllm: str | None, first: str | None) -> bool | None:
-    """True if this vLLM is older than the release `first`; None if unknown."""
-    if first is None:
-        return False
-    return None if vllm is None else release(vllm) < release(first)
 
 
 def _moe_shard(arch: Architecture, ranks: int, *, ep: bool) -> float | None:

@@ -220,19 +220,8 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         dp=dp,
         dcp=dcp,
         ep=ep,
-        backend_asked=question.requested,
-        backend_known=takes("attention-backend", question.requested, subject.vllm, subject.names)
-        if question.requested
-        else True,
         **known.choices(flags, subject.vllm, subject.names, VALUE_OF.values()),
-        kv_connector=question.kv_connector,
-        kv_cache_dtype_known=takes("kv-cache-dtype", question.kv_cache_dtype, subject.vllm, subject.names),
-        backend=choice.name,
-        backend_reason=choice.reason
-        + (assumption(subject.vllm, subject.names) if choice.name and not question.requested else ""),
-        backend_source=choice.source,
-        backend_if_offloaded=backends.choose(replace(question, kv_connector=True)).name,
-        own_backend=question.model_type in backends.OWN_BACKENDS,
+        **_of_backend(subject, question, choice),
         block_size=block,
         max_model_len=_int(flags, "max-model-len", 0)
         or profile.max_model_len
@@ -251,6 +240,25 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
         ),
         multi_turn=subject.multi_turn,
     )
+
+
+def _of_backend(
+    subject: Subject, question: backends.Question, choice: backends.BackendChoice
+) -> dict[str, Any]:
+    """The facts of the attention backend and of the KV cache dtype."""
+    vllm, names, requested = subject.vllm, subject.names, question.requested
+    assumed = assumption(vllm, names) if choice.name and not requested else ""
+    return {
+        "backend_asked": requested,
+        "backend_known": takes("attention-backend", requested, vllm, names) if requested else True,
+        "kv_connector": question.kv_connector,
+        "kv_cache_dtype_known": takes("kv-cache-dtype", question.kv_cache_dtype, vllm, names),
+        "backend": choice.name,
+        "backend_reason": choice.reason + assumed,
+        "backend_source": choice.source,
+        "backend_if_offloaded": backends.choose(replace(question, kv_connector=True)).name,
+        "own_backend": question.model_type in backends.OWN_BACKENDS,
+    }
 
 
 def _of_node(subject: Subject, needed: int) -> dict[str, Any]:

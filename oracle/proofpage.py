@@ -76,7 +76,7 @@ def _answers(judged: Iterable[Judged]) -> Iterator[str]:
     for version in dict.fromkeys((*maker.RELEASES, *known)):
         one = known.get(version)
         if one is None:
-            count = len(maker.questions(version))
+            count = len(proofs.asked(version))
             yield f"| {version} | {count} | 0 | {count} |" + " - |" * (len(_COLUMNS) - 4)
             continue
         answers = one.answers.values()

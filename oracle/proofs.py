@@ -382,7 +382,13 @@ def _pins(one: Judged) -> bool:
 def all_judged() -> tuple[Judged, ...]:
     """Every release with committed answers, judged."""
     exceptions = read_exceptions()
-    return tuple(judge(one, maker.questions(version), exceptions) for version, one in read().items())
+    return tuple(judge(one, asked(version), exceptions) for version, one in read().items())
+
+
+@cache
+def asked(version: str) -> list[Question]:
+    """The questions of a release, made once: it takes a second or two."""
+    return maker.questions(version)
 
 
 PROVED_HEAD = """\

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,23 +87,17 @@ class Question:
     views: tuple[View, ...]
     priority: int
     """0: a profile's plan; 1: a rule that is a hard error; 2: another rule."""
+    id: str = field(init=False, compare=False)
+    """The first 16 hexadecimal digits of the SHA-256 of the content."""
 
     @property
     def about(self) -> list[list[str]]:
         """The plans behind this question."""
         return [list(view.about) for view in self.views]
 
-    @property
-    def id(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the content."""
-        content = {
-            "vllm": self.vllm,
-            "gfx": self.gfx,
-            "config": self.config,
-            "args": self.args,
-            "env": self.env,
-        }
-        return digest(content)
+    def __post_init__(self) -> None:
+        names = ("vllm", "gfx", "config", "args", "env")
+        object.__setattr__(self, "id", digest({name: getattr(self, name) for name in names}))
 
     def line(self) -> dict[str, Any]:
         """The question as `oracle/ask.py` reads it."""
@@ -152,10 +146,19 @@ def _of_profiles(vllm: str, table: RuleTable) -> Iterator[Question]:
         if name.startswith("tiny-"):  # for the CPU
             continue
         for hardware in HARDWARE:
-            given = {"model": name, "hardware": hardware}
-            for arm, request in _arms(rulecases.request(given, vllm)):
+            for arm, request in _arms(_packaged(name, hardware, vllm)):
                 yield from _asked(("profile", name, hardware, arm), request, table, 0)
             yield from _bare(name, hardware, vllm, table)
+
+
+def _packaged(name: str, hardware: str, vllm: str) -> ServeRequest:
+    """The plan of a packaged profile; the rules' cases have models of the same names."""
+    profile = _read(name)
+    return ServeRequest(profile, rulecases.hardware(hardware), vllm, nodes=profile.nodes)
+
+
+_read = cache(catalog.model)
+"""A packaged profile, read once."""
 
 
 def _arms(request: ServeRequest) -> Iterator[tuple[str, ServeRequest]]:
@@ -181,7 +184,7 @@ def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _bare(name: str, hardware: str, vllm: str, table: RuleTable) -> Iterator[Question]:
     """Plans that leave everything to vLLM, with and without AITER: they show its defaults and its choice of backend."""
-    request = rulecases.request({"model": name, "hardware": hardware}, vllm)
+    request = _packaged(name, hardware, vllm)
     profile = request.profile.model_copy(update={"serve": ()})
     request = replace(request, profile=profile)
     full = resolve(request, table)

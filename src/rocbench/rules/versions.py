@@ -49,7 +49,7 @@ class Range:
             ValueError: `text` is not a range.
         """
         try:
-            return cls(text, SpecifierSet(text))
+            return cls(text, _specifiers(text))
         except InvalidSpecifier:
             raise ValueError(f"{text!r} is not a version range such as '>=0.14,<0.18'") from None
 
@@ -58,6 +58,11 @@ class Range:
         return _contains(self.text, version)
 
 
+@lru_cache(maxsize=1024)
+def _specifiers(span: str) -> SpecifierSet:
+    return SpecifierSet(span)
+
+
 @lru_cache(maxsize=8192)
 def _contains(span: str, version: str) -> bool:
-    return SpecifierSet(span).contains(release(version), prereleases=True)
+    return _specifiers(span).contains(release(version), prereleases=True)

@@ -20,7 +20,7 @@ TABLE = shipped()
 @pytest.mark.parametrize("version", COMMITTED)
 def test_no_rule_disagrees_with_vllm(version):
     """Whatever bench calls good vLLM accepts, and the reverse, and both choose the same values."""
-    judged = proofs.judge(COMMITTED[version], maker.questions(version), proofs.read_exceptions())
+    judged = proofs.judge(COMMITTED[version], proofs.asked(version), proofs.read_exceptions())
     assert not judged.disagreements, "\n".join(map(str, judged.disagreements))
     assert version not in maker.COMPLETE or not judged.not_asked
 

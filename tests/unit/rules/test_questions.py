@@ -9,6 +9,7 @@ import pytest
 
 import questions as maker
 from rocbench.rules.resolve import resolve
+from rocbench.settings import catalog
 from rulecases import request
 
 
@@ -32,6 +33,14 @@ def test_a_profile_is_asked_with_the_arguments_of_its_plan():
         assert question.env == plan.environment()
         assert question.gfx == gfx
         assert question.priority == 0
+
+
+def test_a_profile_is_the_packaged_one():
+    """A model of the rules' cases with the name of a profile does not replace it."""
+    for name in ("deepseek-r1", "minimax-m3", "kimi-k3"):
+        if name in catalog.names("models"):
+            question = about("0.33.0", "profile", name, "mi355x", "default")[0]
+            assert question.config == maker.published_config(catalog.model(name))
 
 
 def test_a_part_of_a_variant_is_left_out_in_an_arm_of_its_own():

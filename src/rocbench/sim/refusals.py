@@ -49,6 +49,8 @@ EXCEPTIONS: dict[str, tuple[str, str | None]] = {
     "kv-flex-auto": ("NotImplementedError", "FlexAttention does not support quantized kv-cache. Yet"),
     "kv-flex": ("NotImplementedError", None),
     "offload-size": ("Exception", "cpu_bytes_to_use must be specified in kv_connector_extra_config"),
+    "offload-negative": ("RuntimeError", "Trying to create tensor with negative dimension"),
+    "off-no-size": ("Exception", None),
     "off-cpu-blocks": ("Exception", "num_cpu_blocks must be specified in kv_connector_extra_config"),
     "off-kernel-blocks-mla": ("AssertionError", "assert gpu_block_size_factor == 1"),
     "off-kernel-blocks": ("AssertionError", "assert gpu_block_size_factor == 1"),

@@ -133,9 +133,9 @@ def test_deepseek_v32_at_0_33_0_gets_no_block_size_1():
         ("0.17.1", 64, "on", set(), {"off-mla-doubt", "off-copies"}),
         ("0.18.1", 64, "on", set(), {"off-copies"}),
         ("0.26.0", 64, "on", set(), {"off-copies"}),
-        ("0.27.1", 512, "on", set(), {"off-region"}),
-        ("0.30.0", 512, "on", set(), {"off-region"}),
-        ("0.30.0", 16, "on", set(), set()),
+        ("0.27.1", 512, "on", set(), {"off-region", "off-shm"}),
+        ("0.30.0", 512, "on", set(), {"off-region", "off-shm"}),
+        ("0.30.0", 16, "on", set(), {"off-shm"}),
         ("0.31.0", 512, "on", set(), {"off-copies"}),
         ("0.33.0", 512, "on", set(), {"off-copies"}),
     ],
@@ -297,7 +297,7 @@ def test_an_unknown_version_is_not_assumed():
     assert "version" in rules_of(resolution.warnings)
     assert {"bs-sparse-1", "bs-sparse-64", "aiter-on"} <= rules_of(resolution.undecided)
     names = {one.name for one in (*resolution.args, *resolution.env)}
-    assert not names & {"--block-size", "--gpu-memory-utilization", "--kv-cache-dtype", "VLLM_ROCM_USE_AITER"}
+    assert not names & {"--block-size", "--gpu-memory-utilization", "VLLM_ROCM_USE_AITER"}
     assert {"--max-num-seqs", "--max-model-len"} <= names
     assert resolution.expected()["backend"] is None
 

@@ -83,6 +83,7 @@ def source(folder, **changed):
         "envs.py": changed.get("envs", ENVS),
         "v1/attention/backends/registry.py": BACKENDS,
         "model_executor/models/registry.py": changed.get("registry", REGISTRY),
+        "utils/argparse_utils.py": changed.get("argparse", ""),
     }
     for name, text in files.items():
         path = folder / "vllm" / name
@@ -239,3 +240,17 @@ def test_only_python_files_of_vllm_are_unpacked(tmp_path, monkeypatch):
     assert TOOL["fetch"]("0.9.9") == TOOL["fetch"]("0.9.9") == tmp_path / "cache" / "v0.9.9" / "vllm"
     assert wheels == ["vllm==0.9.9"]
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == ["envs.py"]
+
+
+def test_a_release_that_pairs_flags_has_the_opposite_of_each_boolean_one(tmp_path):
+    """EnableDisableAction gives `--enable-x` a `--disable-x`, and the reverse; other types have no opposite."""
+    names = ("enable-a", "disable-b", "enable-c")
+    lines = ['    parser.add_argument("--enable-a", action=BooleanOptionalAction)']
+    lines += ['    parser.add_argument("--disable-b", action=BooleanOptionalAction)']
+    lines += ['    parser.add_argument("--enable-c", type=int)']
+    arguments = "def add_cli_args(parser):\n" + "\n".join(lines) + "\n"
+    alone = TOOL["read"](source(tmp_path / "old", arguments=arguments))
+    assert set(alone.flags) == set(names)
+    action = "class EnableDisableAction(BooleanOptionalAction):\n    pass\n"
+    both = TOOL["read"](source(tmp_path / "new", arguments=arguments, argparse=action))
+    assert set(both.flags) == {*names, "disable-a", "enable-b"}

@@ -168,6 +168,17 @@ def canonical(name: str, names: Names) -> tuple[str, bool]:
     return root + dot + path.replace("-", "_"), positive
 
 
+def opposite(root: str, names: Names) -> str | None:
+    """`enable-x` for `disable-x`, or the reverse, if that is the older flag; releases since 0.33 have each pair."""
+    prefix, dash, rest = root.partition("-")
+    other = {"enable": "disable", "disable": "enable"}.get(prefix, "") + dash + rest
+    this, older = names.flags.get(root), names.flags.get(other)
+    if this is None or older is None or this.spans[0][0] is None:
+        return None
+    since = older.spans[0][0]
+    return other if since is None or release(since) < release(this.spans[0][0]) else None
+
+
 def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str, Any]:
     """Arguments as leaves.
 
@@ -177,6 +188,8 @@ def leaves(args: Mapping[str, FlagValue], names: Names, where: str) -> dict[str,
     settings: dict[str, Any] = {}
     for name, value in args.items():
         leaf, positive = canonical(name, names)
+        if (older := opposite(leaf, names)) is not None:
+            leaf, positive = older, not positive
         for spread, item in _spread(leaf, _typed(leaf, value, names, where)):
             key = _SAME.get(spread, spread)
             item = item if positive else (None if item is None else not item)  # noqa: PLW2901

@@ -37,6 +37,21 @@ def test_spellings_of_a_flag(spelling, leaf, positive):
     assert canonical(spelling, NAMES) == (leaf, positive)
 
 
+@pytest.mark.parametrize(
+    ("spelling", "leaf", "value"),
+    [
+        ("--disable-prefix-caching", "enable-prefix-caching", False),
+        ("no-disable-prefix-caching", "enable-prefix-caching", True),
+        ("--enable-hybrid-kv-cache-manager", "disable-hybrid-kv-cache-manager", False),
+        ("--enable-prefix-caching", "enable-prefix-caching", True),
+        ("disable-log-requests", "disable-log-requests", True),  # older than its pair, and gone for a while
+    ],
+)
+def test_the_opposite_of_a_flag_is_the_same_setting(spelling, leaf, value):
+    """vLLM 0.33 pairs each boolean `--enable-x` with a `--disable-x`; the older one works in every release."""
+    assert leaves({spelling: True}, shipped().names, "args") == {leaf: value}
+
+
 def test_a_json_flag_and_its_dotted_keys_are_one():
     """A mapping, a JSON text and dotted keys end as leaves of the same flag, and render as one."""
     as_map = leaves({"compilation-config": {"mode": 3, "pass_config": {"a": True}}}, NAMES, "")

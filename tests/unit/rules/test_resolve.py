@@ -357,11 +357,11 @@ def test_what_is_said_of_a_newer_version_is_assumed():
 
 def test_a_rule_with_an_open_range_only_warns_in_a_newer_version():
     """The flag can come back; what every release read refuses, such as a share above 1, is refused still."""
-    args = {"disable-log-requests": True, "gpu-memory-utilization": 2}
-    assert rules_of(resolved("gqa", "0.33.0", args=args).contradictions) == {"log-requests", "memory-share"}
+    args = {"swap-space": 4, "gpu-memory-utilization": 2}
+    assert rules_of(resolved("gqa", "0.33.0", args=args).contradictions) == {"swap-space", "memory-share"}
     new = resolved("gqa", "0.40.0", args=args)
     assert rules_of(new.contradictions) == {"memory-share"}
-    (told,) = [finding for finding in new.warnings if finding.rule == "log-requests"]
+    (told,) = [finding for finding in new.warnings if finding.rule == "swap-space"]
     assert told.message.endswith("(assumed: vLLM 0.40.0 was not read, this is so in 0.33.0)")
 
 

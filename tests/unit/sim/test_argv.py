@@ -49,10 +49,11 @@ def test_unknown_flags_are_named():
 
 
 def test_a_flag_of_another_version_is_unknown():
-    """--disable-log-requests went after 0.16, --moe-backend came with 0.17."""
+    """--disable-log-requests went after 0.16 and came back in 0.33, --moe-backend came with 0.17."""
     assert flags("m --disable-log-requests", "0.14.1").switch("disable-log-requests")
     with pytest.raises(UsageError, match="--disable-log-requests"):
-        flags("m --disable-log-requests", "0.33.0")
+        flags("m --disable-log-requests", "0.32.0")
+    assert flags("m --disable-log-requests", "0.33.0").switch("disable-log-requests")
     assert flags("m --moe-backend aiter", "0.33.0").text("moe-backend") == "aiter"
     with pytest.raises(UsageError, match="--moe-backend"):
         flags("m --moe-backend aiter", "0.14.1")

@@ -219,6 +219,8 @@ compile_lines               number             torch.compile or graph captures i
 error_lines                 number             errors in the server's log inside the window
 simulator_late_share        share              share of steps that the simulated server finished too late
 attention_backend           text               attention backend that the server reported
+model_runner                text               vLLM's model runner according to the server's log: v1 or v2; absent if the log does not tell, as
+                                               before 0.16
 block_size                  tokens             KV block size that the server reported
 kv_cache_dtype              text               KV cache dtype that the server reported
 weights_gib_per_rank        GiB                weights on one rank, from the server's log

@@ -33,6 +33,11 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
             "backend": facts.backend,
             "backend_reason": facts.backend_reason,
             "backend_source": facts.backend_source,
+            "runner": facts.runner,
+            "runner_reason": facts.runner_reason,
+            "runner_source": facts.runner_source,
+            "graph_mode": facts.graph_mode,
+            "graph_batch": facts.graph_batch,
             "note": resolved.note,
             "rows": [asdict(row) for row in rows],
             "findings": _findings(resolved),
@@ -43,10 +48,15 @@ def show_resolution(resolved: Resolution, *, as_json: bool) -> None:
     console = out()
     console.print(
         f"[bold]{escape(resolved.model)}[/]  vLLM {facts.vllm or 'unknown'}  {facts.gpu or facts.platform}  "
-        f"{facts.family}, {facts.heads} heads per rank, backend {facts.backend or 'unknown'}"
+        f"{facts.family}, {facts.heads} heads per rank, backend {facts.backend or 'unknown'}, "
+        f"model runner {facts.runner or 'unknown'}, CUDA graphs {facts.graph_mode or 'unknown'}"
     )
-    if facts.backend_reason:
-        console.print(f"[dim]{escape(facts.backend_reason)}{_source(facts.backend_source)}[/]")
+    for name, reason, source in (
+        ("backend", facts.backend_reason, facts.backend_source),
+        ("model runner", facts.runner_reason, facts.runner_source),
+    ):
+        if reason:
+            console.print(f"[dim]{name}: {escape(reason)}{_source(source)}[/]")
     if resolved.note:
         console.print(f"profile: {escape(resolved.note)}")
     show_rows(

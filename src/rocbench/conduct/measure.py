@@ -269,6 +269,7 @@ def proved_columns(proved: proof.Proof) -> dict[str, Any]:
     return {
         "plan_differences": proved.differences,
         "attention_backend": proved.found.get("backend"),
+        "model_runner": proved.found.get("runner"),
     } | {name: proved.found.get(name) for name in names}
 
 

@@ -54,6 +54,8 @@ WHY = {
 SETTINGS = ("precision", "tp", "aiter", "vllm_version", "server_kind")
 FLAGS = ("serve_args", "serve_env")
 """Columns of flags and variables. Differing settings, axes and flags are reported, never refused."""
+ENGINE = ("attention_backend", "model_runner")
+"""Columns of the engine that the server reported. A difference is reported: the sides then ran different code."""
 NO_BASE = "no relative change, because the base is 0"
 DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
 
@@ -268,11 +270,11 @@ def _differences(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
     """Configuration columns whose values differ between the sides; each flag and variable by its name."""
     sides = [[row | flags_of(row) for row in side] for side in (a, b)]
     flags = dict.fromkeys(name for side in sides for row in side for name in row if name.startswith("flag "))
-    configured = [*SETTINGS, *flags, *axes_of([*a, *b])]
+    configured = [*SETTINGS, *ENGINE, *flags, *axes_of([*a, *b])]
     differences: dict[str, tuple[str, str]] = {}
     for name in configured:
         x, y = (_values_of(side, name) for side in sides)
-        absent = "unknown" if name in SETTINGS else "not set"
+        absent = "unknown" if name in (*SETTINGS, *ENGINE) else "not set"
         values = (", ".join(x) or absent, ", ".join(y) or absent)
         # An axis of the matrix is often also a column or a flag: report it once.
         if x != y and not (name.startswith("axis.") and values in differences.values()):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rocbench import jsontext
+from rocbench.errors import InputError
 
 KvDtype = Literal["bf16", "fp8", "fp8_ds_mla", "int8", "int4", "int3"]
 
@@ -24,11 +25,13 @@ class Layout:
     pp: int = 1
     dp: int = 1
     ep: bool = False
+    pcp: int = 1
+    """Prefill context parallelism: groups of ranks that divide the tokens of a prompt; each holds the weights."""
     dcp: int = 1
-    """Decode context parallelism: ranks of a tensor-parallel group that divide the KV of each sequence."""
+    """Decode context parallelism: ranks that divide the KV of each sequence. Rules know the sizes that vLLM refuses."""
     kv_dtype: KvDtype = "bf16"
     online_fp8: bool = False
-    """16-bit weights quantised to FP8 while loading (`--quantization fp8`)."""
+    """16-bit weights quantised to FP8 while loading: `--quantization fp8`, or `fp8_per_tensor` and others from 0.20."""
     speculative_tokens: int = 0
     """Draft tokens per step."""
     mtp: bool = False
@@ -41,16 +44,14 @@ class Layout:
     """Tables of n-gram embeddings are in the host's memory, vLLM's default (`--engram-config`, `cpu_offload`)."""
 
     def __post_init__(self) -> None:
-        for name in ("tp", "pp", "dp", "dcp"):
+        for name in ("tp", "pp", "dp", "pcp", "dcp"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.tp % self.dcp:
-            raise ValueError("tp must be a multiple of dcp")
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     @property
     def gpus(self) -> int:
         """GPUs of the server."""
-        return self.tp * self.pp * self.dp
+        return self.tp * self.pp * self.pcp * self.dp
 
     @property
     def kv_bytes_per_element(self) -> float:
@@ -65,8 +66,7 @@ def from_args(args: Mapping[str, object]) -> Layout:
         args: names with or without leading dashes, `-` or `_` alike, as in a resolution or a profile.
 
     Raises:
-        ValueError: a value is not a number.
-        InputError: a speculative or Engram config is not JSON.
+        InputError: a size is not a whole number of at least 1, or a speculative or Engram config is not JSON.
     """
     known = {name.lstrip("-").replace("_", "-"): value for name, value in args.items()}
     speculation = known.get("speculative-config")
@@ -81,9 +81,10 @@ def from_args(args: Mapping[str, object]) -> Layout:
         pp=_number(known.get("pipeline-parallel-size") or known.get("pp")),
         dp=_number(known.get("data-parallel-size") or known.get("dp")),
         ep=bool(known.get("enable-expert-parallel")),
-        dcp=_number(known.get("decode-context-parallel-size")),
+        pcp=_number(known.get("prefill-context-parallel-size") or known.get("pcp")),
+        dcp=_number(known.get("decode-context-parallel-size") or known.get("dcp")),
         kv_dtype=kv_dtype(str(known.get("kv-cache-dtype") or "auto")),
-        online_fp8=known.get("quantization") == "fp8",
+        online_fp8=str(known.get("quantization")).startswith("fp8"),
         speculative_tokens=_number(draft.get("num_speculative_tokens"), 0),
         mtp="mtp" in str(draft.get("method", "")),
         vision_data_parallel=known.get("mm-encoder-tp-mode") == "data",
@@ -109,4 +110,9 @@ def kv_dtype(name: str) -> KvDtype:
 
 
 def _number(value: object, default: int = 1) -> int:
-    return default if value is None else int(str(value))
+    try:
+        return default if value is None else int(str(value))
+    except ValueError:
+        raise InputError(
+            f"a parallel size or a number of tokens must be a whole number, not {value!r:.100}"
+        ) from None

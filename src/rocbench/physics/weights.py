@@ -106,7 +106,7 @@ def items(arch: Architecture, checkpoint: Checkpoint, layout: Layout) -> WeightB
     """
     p: Parts = arch.parts
     linear, expert = linear_bytes(arch, checkpoint, layout), expert_bytes(checkpoint, layout)
-    tp, pp, ranks = layout.tp, layout.pp, layout.tp * layout.dp
+    tp, pp, ranks = layout.tp, layout.pp, layout.tp * layout.dp * layout.pcp
     kv_split = min(tp, max(1, arch.num_kv_heads))
     embedding, head = FULL_PRECISION * p.embedding / tp, FULL_PRECISION * p.head / tp
     if pp > 1:  # the fuller of the first and the last stage

@@ -23,8 +23,12 @@ from rocbench.rules.resolve import Resolution
 from rocbench.settings.schema import Sweep
 
 _SAME_NAME = "block_size kv_cache_dtype prefix_caching max_model_len tp pp dp dcp ep".split()
-FACTS = {"attention_backend": "backend"} | {name: name for name in _SAME_NAME}
+FACTS = {"attention_backend": "backend", "model_runner": "runner", "graph_mode": "graph_mode"} | {
+    name: name for name in _SAME_NAME
+}
 """Settings that are compared by their effective value, with their names among the rules' facts."""
+ENGINE = ("model_runner", "graph_mode")
+"""Facts that vLLM derives from the other settings: a difference is noted, because no flag of the factor pins it."""
 FLAGS_OF_FACTS = {
     "tensor_parallel_size": "tp",
     "pipeline_parallel_size": "pp",
@@ -67,7 +71,9 @@ def judge(groups: Sequence[Group], sweep: Sweep) -> tuple[tuple[PlanFault, ...],
         assert arm.resolution is not None
         step = f"{factor} {_shown(factor, base.axes[factor])} -> {_shown(factor, arm.axes[factor])}"
         for difference in differences(base.resolution, arm.resolution):
-            if _belongs(difference.name, factor):
+            if difference.name in ENGINE:
+                notes[f"{arm.model}: {step} also selects {difference.text()}"] = None
+            elif _belongs(difference.name, factor):
                 if difference.name == "attention_backend" and canonical(factor) != "attention_backend":
                     notes[f"{arm.model}: {step} also selects {difference.text()}"] = None
             elif difference.name in map(canonical, sweep.also_changes):
@@ -108,7 +114,8 @@ def differences(one: Resolution, other: Resolution) -> list[Difference]:
     for name in dict.fromkeys([*FACTS, *settings[0], *settings[1]]):
         if name in FACTS:
             before, after = (getattr(r.facts, FACTS[name]) for r in (one, other))
-            why = other.facts.backend_reason if name == "attention_backend" else ""
+            reasons = {"attention_backend": "backend_reason", "model_runner": "runner_reason"}
+            why = getattr(other.facts, reasons[name]) if name in reasons else ""
         else:
             (before, _), (after, why) = (side.get(name, (None, "")) for side in settings)
             why = why or settings[0].get(name, (None, ""))[1]

@@ -118,6 +118,8 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
                 faults.append(PlanFault(each.name, wrong))
             groups.append(group)
             notes |= dict.fromkeys(c.estimate.in_doubt for c in group.cells if c.estimate.in_doubt)
+            if beyond := _beyond_graphs(group):
+                notes[beyond] = None
         mixed_arms, arm_notes = arms.judge(groups[before:], sweep)
         mixed |= dict.fromkeys(mixed_arms)
         notes |= dict.fromkeys(arm_notes)
@@ -133,6 +135,21 @@ def expand(sweep: Sweep, sources: Sources, overrides: Overrides | None = None) -
         (*faults, *mixed),
         tuple(skipped),
         tuple(notes),
+    )
+
+
+def _beyond_graphs(group: Group) -> str:
+    """A note if more users decode at once than the largest CUDA graph holds; empty otherwise."""
+    facts = group.resolution.facts if group.resolution is not None else None
+    if facts is None or not facts.graph_batch:
+        return ""
+    users = max((cell.level.concurrency or 0 for cell in group.cells), default=0)
+    batch = min(-(-users // facts.dp), facts.max_num_seqs or users)
+    if batch <= facts.graph_batch:
+        return ""
+    return (
+        f"{group.model}: up to {batch} requests decode at once, but the largest CUDA graph holds {facts.graph_batch}: "
+        f"larger steps run without a graph (--max-cudagraph-capture-size sets the limit)"
     )
 
 

@@ -141,6 +141,7 @@ def _columns(node: Node, prediction: Prediction) -> Columns:
         "plan_differences": "",
         "kv_capacity_tokens": node.kv_tokens,
         "attention_backend": node.backend,
+        "model_runner": node.runner,
         "block_size": node.engine.block_size,
         "kv_cache_dtype": node.kv_cache_dtype,
         "weights_gib_per_rank": node.weights_gib,

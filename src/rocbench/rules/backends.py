@@ -17,6 +17,17 @@ PLAIN_KV = frozenset({"auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m
 """KV dtypes of ROCM_ATTN, ROCM_AITER_FA and ROCM_AITER_UNIFIED_ATTN (supported_kv_cache_dtypes, 0.18 on)."""
 OWN_BACKENDS = ("deepseek_v4", "deepseek_v41", "minimax_m3", "minimax_m3_vl", "step5")
 """Model types that bring their own attention backend."""
+IMPLEMENTATIONS = {
+    "ROCM_AITER_MLA": "AiterMLAImpl",
+    "ROCM_AITER_TRITON_MLA": "AiterTritonMLAImpl",
+    "ROCM_AITER_MLA_SPARSE": "ROCMAiterMLASparseImpl",
+    "ROCM_ATTN": "RocmAttentionImpl",
+    "ROCM_AITER_FA": "AiterFlashAttentionImpl",
+    "ROCM_AITER_UNIFIED_ATTN": "RocmAiterUnifiedAttentionImpl",
+    "TRITON_ATTN": "TritonAttentionImpl",
+    "FLEX_ATTENTION": "FlexAttentionImpl",
+}
+"""Classes that vLLM names in its messages, 0.12 to 0.33."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ class Change:
     """The reason for the value after; for the value before, if it was removed."""
 
 
-_COMPARED_FACTS = ("backend", "block_size", "heads", "offload_usable_gib")
+_COMPARED_FACTS = ("backend", "block_size", "runner", "graph_mode", "heads", "offload_usable_gib")
+_REASONS = {"backend": "backend_reason", "runner": "runner_reason"}
+"""Compared facts to the fact that gives their reason."""
 
 
 def diff(before: Resolution, after: Resolution) -> tuple[Change, ...]:
@@ -67,7 +69,7 @@ def diff(before: Resolution, after: Resolution) -> tuple[Change, ...]:
     for name in _COMPARED_FACTS:
         old, new = getattr(before.facts, name), getattr(after.facts, name)
         if old != new:
-            why = after.facts.backend_reason if name == "backend" else ""
+            why = getattr(after.facts, _REASONS[name]) if name in _REASONS else ""
             changes.append(Change("fact", name, _text(old), _text(new), why))
     changes += _findings("contradiction", before.contradictions, after.contradictions)
     changes += _findings("warning", before.warnings, after.warnings)

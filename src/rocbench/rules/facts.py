@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from math import gcd
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 from rocbench.errors import InputError
 from rocbench.model.architecture import Architecture, AttentionFamily
-from rocbench.rules import aiter, backends, known
+from rocbench.rules import aiter, backends, engine, known
 from rocbench.rules import offload as offloading
+from rocbench.rules.engine import integer as _int
 from rocbench.rules.flags import Name, Names, assumption, lives, takes
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range
@@ -59,9 +62,13 @@ class Facts:
     """Query heads that one rank computes in decode: heads x DCP."""
     total_heads: int
     heads_divisible: bool
+    kv_heads_divisible: bool
+    """True if TP divides the KV heads, or the KV heads divide TP; always for MLA."""
     kv_heads: int
     queries_per_kv_head: int
     """Query heads per KV head on one rank; a rank has at least one KV head."""
+    query_group: int
+    """Query heads per KV head of the model."""
     head_dim: int
     quantization: str
     online_quantization: bool
@@ -73,14 +80,46 @@ class Facts:
     Source: FusedMoEParallelConfig.make of vLLM, which flattens TP across DP."""
     moe_shard_remainder: float | None
     """moe_shard modulo the weight block; 0 if weights are not block-quantised."""
+    moe_scale_block: int | None
+    """The block to which vLLM refines the scales of an expert that TP cuts: the largest common divisor of weight
+    block, rows on one rank and hidden size."""
     weights_gb: float | None
     # the layout
     tp: int
     pp: int
     dp: int
+    pcp: int
     dcp: int
+    dcp_fault: str | None
+    """The first of vLLM's checks of DCP that fails (tp, pcp, kv_heads, most, queries), or none."""
+    dcp_most: int
+    """Largest DCP of a model without MLA: TP / KV heads."""
     ep: bool
     # the settings
+    max_num_seqs: int | None
+    """The given value, or the default of this version; None before the defaults are known."""
+    max_num_batched_tokens: int | None
+    """The given value, or the default of this version; None before the defaults are known."""
+    seqs_exceed_tokens: bool | None
+    """True if max_num_seqs is above max_num_batched_tokens."""
+    length_exceeds_tokens: bool | None
+    """True if max_model_len is above max_num_batched_tokens."""
+    length_exceeds_model: bool | None
+    """True if max_model_len is above the model's own; None if RoPE scaling can raise that."""
+    model_length: int | None
+    """max_position_embeddings of config.json."""
+    runner: str | None
+    """The model runner: v1 or v2."""
+    runner_reason: str
+    runner_source: str
+    graph_mode: str | None
+    """The CUDA graph mode that the server runs."""
+    graph_support: str | None
+    """Graphs that the attention backend supports, as vLLM names them."""
+    graph_batch: int | None
+    """The largest number of decoding requests that a captured graph covers; 0 without graphs."""
+    graph_batch_exceeded: bool | None
+    """True if max_num_seqs is above graph_batch, and there are graphs."""
     backend_asked: str
     """--attention-backend, or VLLM_ATTENTION_BACKEND in versions that read it; empty: vLLM chooses."""
     backend_known: bool | None
@@ -94,6 +133,8 @@ class Facts:
     choices_said: str
     """What argparse says of the first flag with another value: `--block-size: invalid choice: 48 (choose from ...)`."""
     backend: str | None
+    backend_class: str | None
+    """The implementation that vLLM names in its messages."""
     backend_reason: str
     backend_source: str
     backend_if_offloaded: str | None
@@ -160,6 +201,10 @@ CLOSED: dict[str, tuple[str, ...]] = {
     "family": get_args(AttentionFamily),
     "quantization": get_args(Checkpoint.model_fields["quantization"].annotation),
     "offload_by": ("size_flag", "transfer_config", "none"),
+    "dcp_fault": ("none", "tp", "pcp", "kv_heads", "most", "queries"),
+    "runner": ("v1", "v2"),
+    "graph_mode": ("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"),
+    "graph_support": ("NEVER", "UNIFORM_SINGLE_TOKEN_DECODE", "UNIFORM_BATCH", "ALWAYS"),
 }
 """Facts with a fixed set of values."""
 VALUE_OF = {
@@ -189,15 +234,22 @@ class Subject:
     """The checked releases that have an architecture class."""
 
 
-def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -> Facts:
-    """All facts for these flags (leaves) and variables.
+def gather(
+    subject: Subject,
+    flags: Mapping[str, Any],
+    env: Mapping[str, str],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Facts:
+    """All facts for these flags (leaves) and variables; pinned `defaults` count for the facts about steps only.
 
     Raises:
         InputError: a number of ranks below 1.
     """
-    arch, profile, hardware = subject.architecture, subject.profile, subject.hardware
+    arch, hardware = subject.architecture, subject.hardware
     tp, pp = _ranks(flags, "tensor-parallel-size"), _ranks(flags, "pipeline-parallel-size")
     dp, dcp = _ranks(flags, "data-parallel-size"), _ranks(flags, "decode-context-parallel-size")
+    pcp = _ranks(flags, "prefill-context-parallel-size")
+    sizes: dict[str, Any] = {"tp": tp, "pp": pp, "dp": dp, "pcp": pcp, "dcp": dcp}
     ep = flags.get("enable-expert-parallel") is True
     offload = offloading.facts(flags, env, subject.vllm, subject.names, ranks=tp * pp)
     question = _question(subject, flags, env, connector=offload["offload_connector"] != "")
@@ -205,28 +257,18 @@ def gather(subject: Subject, flags: Mapping[str, Any], env: Mapping[str, str]) -
     block = question.block_size
     block = backends.default_block_size(choice, question) if block is None else block
     return Facts(
-        **_of_node(subject, needed=tp * pp * dp),
+        **_of_node(subject, needed=tp * pp * dp * pcp),
         **_of_model(subject),
-        heads=arch.num_heads // tp,
-        decode_heads=arch.num_heads // tp * dcp,
-        total_heads=arch.num_heads,
-        heads_divisible=arch.num_heads % tp == 0,
-        kv_heads=arch.num_kv_heads,
-        queries_per_kv_head=(arch.num_heads // tp) // max(1, arch.num_kv_heads // tp),
-        head_dim=arch.head_dim,
-        **_of_checkpoint(subject, flags, _moe_shard(arch, tp * dp, ep=ep)),
-        tp=tp,
-        pp=pp,
-        dp=dp,
-        dcp=dcp,
+        **engine.of_layout(arch, subject.vllm, tp=tp, pcp=pcp, dcp=dcp),
+        **_of_checkpoint(subject, flags, _moe_shard(arch, tp * dp * pcp, ep=ep)),
+        **sizes,
         ep=ep,
         **known.choices(flags, subject.vllm, subject.names, VALUE_OF.values()),
         **_of_backend(subject, question, choice),
+        **engine.of_runner(subject, flags, env, tp=tp, pp=pp, pcp=pcp),
+        **engine.of_steps(question, choice.name, subject, {**defaults, **flags}, dcp=dcp, pcp=pcp),
         block_size=block,
-        max_model_len=_int(flags, "max-model-len", 0)
-        or profile.max_model_len
-        or arch.max_position_embeddings,
-        kv_layer_gib=_kv_layer_gib(subject, flags, ranks=tp * pp * dp, pp=pp),
+        kv_layer_gib=engine.kv_layer_gib(subject, flags, ranks=tp * pp * dp, pp=pp),
         kv_cache_dtype=question.kv_cache_dtype,
         prefix_caching=flags.get("enable-prefix-caching") is not False,
         spec_decode=any(name.partition(".")[0] == "speculative-config" for name in flags),
@@ -254,6 +296,7 @@ def _of_backend(
         "kv_connector": question.kv_connector,
         "kv_cache_dtype_known": takes("kv-cache-dtype", question.kv_cache_dtype, vllm, names),
         "backend": choice.name,
+        "backend_class": backends.IMPLEMENTATIONS.get(choice.name or ""),
         "backend_reason": choice.reason + assumed,
         "backend_source": choice.source,
         "backend_if_offloaded": backends.choose(replace(question, kv_connector=True)).name,
@@ -311,7 +354,10 @@ def _of_checkpoint(subject: Subject, flags: Mapping[str, Any], shard: float | No
         "weight_block": block,
         "moe_shard": shard,
         "moe_shard_remainder": None if shard is None else (shard % block if block else 0),
-        "weights_gb": _weights_gb(subject.profile, subject.architecture),
+        "moe_scale_block": gcd(block, int(shard), subject.architecture.hidden_size)
+        if block and shard and shard == int(shard)
+        else None,
+        "weights_gb": engine.weights_gb(subject.profile, subject.architecture),
     }
 
 
@@ -332,11 +378,6 @@ def _ranks(flags: Mapping[str, Any], name: str) -> int:
     return number
 
 
-def _int(flags: Mapping[str, Any], name: str, default: int) -> int:
-    value = flags.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
-
-
 def _model_type(profile: ModelProfile) -> str:
     text = profile.config.get("text_config")
     named = text.get("model_type") if isinstance(text, Mapping) else None
@@ -347,31 +388,6 @@ def _moe_shard(arch: Architecture, ranks: int, *, ep: bool) -> float | None:
     if arch.moe_intermediate_size is None:
         return None
     return float(arch.moe_intermediate_size) if ep else arch.moe_intermediate_size / ranks
-
-
-def _weights_gb(profile: ModelProfile, arch: Architecture) -> float | None:
-    if profile.checkpoint.bytes:
-        return profile.checkpoint.bytes / 1e9
-    total = profile.total_params or arch.total_params
-    return total * profile.checkpoint.bits / 8 / 1e9 if total else None
-
-
-_MEMORY_SHARE = 0.92
-"""The default of --gpu-memory-utilization from vLLM 0.20 (0.9 before)."""
-
-
-def _kv_layer_gib(subject: Subject, flags: Mapping[str, Any], *, ranks: int, pp: int) -> float | None:
-    """Upper bound of a layer's KV cache on one rank, in GiB; None if the GPU or the weights are unknown."""
-    layers = subject.architecture.attending_layers / pp
-    given = flags.get("kv-cache-memory-bytes")
-    if isinstance(given, int) and layers:
-        return given / layers / GIB
-    weights = _weights_gb(subject.profile, subject.architecture)
-    if subject.hardware.gpu is None or weights is None or not layers:
-        return None
-    share = flags.get("gpu-memory-utilization")
-    share = share if isinstance(share, int | float) else _MEMORY_SHARE
-    return max(0.0, subject.hardware.gpu.hbm_bytes * share - weights * 1e9 / ranks) / layers / GIB
 
 
 def _question(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from rocbench.rules import notices
 from rocbench.rules.flags import newer
@@ -49,11 +50,18 @@ def resolve(request: ServeRequest, rules: RuleTable | None = None) -> Resolution
     take_user(state)
     state.update_facts()
     _fill(state)
+    state.defaults = dict(_defaults(state))
+    _of_a_step(state)
+    state.update_facts()
     judgement = judge(state)
     if state.facts.platform == "rocm" and not state.facts.aiter:
         given = (n for n, s in state.env.items() if s.provenance != "rule" and truthy(s.value))
         state.notices += notices.idle_parts(given, table)
-    _pin(state)
+    for name, setting in state.defaults.items():
+        if (
+            state.find(name) is None
+        ):  # stated, a default is visible and fixed; a user can also leave a flag unset
+            state.settings(name)[name] = setting
     state.update_facts()
     forced = request.force and bool(judgement.contradictions)
     return Resolution(
@@ -97,15 +105,16 @@ def _moved(state: State, rule: Rule) -> Iterator[Fill]:
             yield Fill(move.flag, move.value or text)
 
 
-def _pin(state: State) -> None:
-    """Write out the defaults of this version, so that they are visible and fixed."""
+def _defaults(state: State) -> Iterator[tuple[str, Setting]]:
+    """The defaults of this version that no setting overrides."""
     if not any(rule.pin and state.holds(rule) for rule in state.rules):
         return
     last = state.table.names.releases[-1]
     assumed = state.facts.vllm is not None and newer(state.facts.vllm, state.table.names)
     undecided = {f.name for rule in state.rules if state.holds(rule) is None for f in rule.fills}
     for default in state.table.defaults:
-        if default.platform not in {"any", state.facts.platform} or state.find(default.flag) is not None:
+        held = state.find(default.flag)
+        if default.platform not in {"any", state.facts.platform} or (held and held.value is not None):
             continue
         if default.flag in undecided:  # a rule may need another value
             continue
@@ -123,9 +132,33 @@ def _pin(state: State) -> None:
         why = f"the default of vLLM {state.facts.vllm}, pinned" if default.span else "the default, pinned"
         if assumed:
             why = f"assumed: vLLM {state.facts.vllm} was not read, this is the default of {last}, pinned"
-        state.settings(default.flag)[default.flag] = Setting(
-            value, "default", why, default.source, "pin-defaults"
-        )
+        yield default.flag, Setting(value, "default", why, default.source, "pin-defaults")
+
+
+def _of_a_step(state: State) -> None:
+    """Fit the two default sizes of a step to each other and to the model's length, as vLLM does.
+
+    Source: _set_default_max_num_seqs_and_batched_tokens_args of vllm/engine/arg_utils.py.
+    """
+    seqs, tokens = "max-num-seqs", "max-num-batched-tokens"
+    if state.flag("performance-mode") == "throughput":  # doubles both defaults
+        state.defaults.pop(seqs, None)
+        state.defaults.pop(tokens, None)
+    length, most = state.fact("max_model_len"), state.flag(seqs)
+    if most is None and seqs in state.defaults:
+        most = state.defaults[seqs].value
+    if tokens in state.defaults and isinstance(length, int):
+        if state.flag("enable-chunked-prefill") is False:
+            _put(state, tokens, max(length, state.defaults[tokens].value))
+        if isinstance(most, int) and most > 0:
+            _put(state, tokens, min(most * length, state.defaults[tokens].value))
+    limit = state.defaults[tokens].value if tokens in state.defaults else state.flag(tokens)
+    if seqs in state.defaults and isinstance(limit, int) and limit > 0:
+        _put(state, seqs, min(limit, state.defaults[seqs].value))
+
+
+def _put(state: State, flag: str, value: int) -> None:
+    state.defaults[flag] = replace(state.defaults[flag], value=value)
 
 
 def _entries(state: State, settings: Mapping[str, Setting], dashes: str) -> Iterator[Entry]:

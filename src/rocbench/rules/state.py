@@ -40,6 +40,8 @@ class State:
     flags: dict[str, Setting] = field(default_factory=dict)
     env: dict[str, Setting] = field(default_factory=dict)
     notices: list[Finding] = field(default_factory=list)
+    defaults: dict[str, Setting] = field(default_factory=dict)
+    """Pinned defaults, known once rules have filled in their settings."""
     facts: Facts = None  # type: ignore[assignment]
     rules: tuple[Rule, ...] = ()
     """The rules that cover this platform and version, or may cover it."""
@@ -54,6 +56,7 @@ class State:
             self.subject,
             {name: s.value for name, s in self.flags.items() if s.value is not None},
             {name: s.value for name, s in self.env.items() if s.value is not None},
+            {name: s.value for name, s in self.defaults.items()},
         )
 
     def fact(self, name: str) -> Any:

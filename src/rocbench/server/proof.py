@@ -48,6 +48,8 @@ _ROUNDING = 0.01
 """Maximum share of a KV size that the rounding of the logged concurrency to two decimals may hide."""
 _BLOCKS = 0.02
 """Share by which two figures of one cache differ when requests fill whole blocks."""
+_RUNNER_V2 = "Using V2 Model Runner"
+"""Logged by each worker from 0.16 (v0.16.0 v1/worker/gpu_worker.py:241; v0.33.0:513); V1 logs no such line."""
 _WEIGHTS = re.compile(r"Model loading took (\d{1,9}(?:\.\d+)?) GiB")
 
 _CONFIG = {
@@ -92,7 +94,7 @@ class Proof:
     """Facts found, differences from the plan, and facts that are unknown."""
 
     found: dict[str, Any]
-    """backend, backends, block_size, prefix_caching, kv_cache_dtype, kv_capacity_tokens, weights_gib_per_rank, vllm."""
+    """backend, backends, runner, block_size, prefix_caching, kv_cache_dtype, kv_capacity_tokens, weights_gib_per_rank, vllm."""
     mismatches: tuple[str, ...] = ()
     """`block_size is 16, planned 1`."""
     unknown: tuple[str, ...] = ()
@@ -157,6 +159,7 @@ def facts(
         "vllm": version,
         "backend": backends[0] if backends else _section(info, "attention_config").get("backend"),
         "backends": backends or None,
+        "runner": runner_in(log, version),
         "block_size": _integer(
             label.get("block_size", resolved[-1] if resolved else section.get("block_size"))
         ),
@@ -201,6 +204,17 @@ def backends_in(log: Sequence[str]) -> list[str]:
         if backend and backend not in names:
             names.append(backend)
     return names
+
+
+def runner_in(log: Sequence[str], version: str | None) -> str | None:
+    """The model runner by the log: v2 if a line names it, v1 if weights were loaded without; else None. Pure."""
+    if any(_RUNNER_V2 in line for line in log):
+        return "v2"
+    try:
+        told = version is not None and Version(version) >= Version("0.16")
+    except InvalidVersion:
+        return None
+    return "v1" if told and any(map(_WEIGHTS.search, log)) else None
 
 
 def compare(

@@ -48,6 +48,11 @@ def before_load(node: Node) -> list[str]:
         f"vLLM API server version {node.version} (simulated by rocbench)",
         f"Initializing a V1 LLM engine (v{node.version}) with config: {engine}",
         f"Chunked prefill is enabled with max_num_batched_tokens={node.engine.max_num_batched_tokens}.",
+        *(
+            ["Using V2 Model Runner"]
+            if node.runner == "v2" and Version(node.version) >= Version("0.16")
+            else []
+        ),
         backend_line(node),
     ]
 

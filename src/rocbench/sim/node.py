@@ -72,6 +72,8 @@ class Node:
     """Memory for the KV cache per rank in GiB."""
     kv_tokens: int
     backend: str
+    runner: str | None
+    """The model runner, v1 or v2; None if unknown."""
     picked_block_size: bool
     """True if vLLM chose the block size itself and logs it (from 0.19)."""
     dev_mode: bool
@@ -177,6 +179,7 @@ def resolve(
         kv_gib=capacity.kv_bytes / GIB,
         kv_tokens=blocks * block,
         backend=context.faults.wrong_backend or facts.backend or "unknown",
+        runner=facts.runner,
         picked_block_size="block-size" not in argv.flags and version >= Version("0.19"),
         dev_mode=env.get("VLLM_SERVER_DEV_MODE") == "1",
         api_key=argv.text("api-key") or env.get("VLLM_API_KEY"),

@@ -168,6 +168,19 @@ def test_configuration_that_differs_is_what_is_compared():
     assert compare(a, b, ONE).differs == {"aiter": ("off", "on"), "vllm_version": ("0.14.1", "0.16.0")}
 
 
+def test_engines_that_differ_are_told():
+    """Two model runners or attention backends are different code: the comparison names them, known or not."""
+    a = table(cells(1000)).assign(model_runner="v1", attention_backend="TRITON_MLA")
+    b = table(cells(1000, seed=1)).assign(model_runner="v2", attention_backend="ROCM_AITER_MLA")
+
+    assert compare(a, b, ONE).differs == {
+        "attention_backend": ("TRITON_MLA", "ROCM_AITER_MLA"),
+        "model_runner": ("v1", "v2"),
+    }
+    assert compare(a, b.drop(columns="model_runner"), ONE).differs["model_runner"] == ("v1", "unknown")
+    assert compare(a, a, ONE).differs == {}
+
+
 def test_arms_of_one_run_are_matched_apart():
     """Two runs with two arms each: arm against the same arm, though model and level are equal."""
     a = table(cells(1000, cov=0.003, aiter="off"), cells(1100, aiter="on", seed=1))

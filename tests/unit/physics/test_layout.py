@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rocbench.errors import InputError
 from rocbench.physics.layout import Layout, from_args
 
 
@@ -52,11 +53,13 @@ def test_cache_precisions(name, dtype):
 
 
 def test_impossible_layouts_are_refused():
-    """Sizes start at 1, and dcp divides tp."""
-    with pytest.raises(ValueError, match="tp"):
+    """Sizes start at 1 and are whole numbers; the rules refuse sizes that do not fit each other."""
+    with pytest.raises(InputError, match="tp must be at least 1"):
         Layout(tp=0)
-    with pytest.raises(ValueError, match="dcp"):
-        Layout(tp=8, dcp=3)
+    with pytest.raises(InputError, match="whole number"):
+        from_args({"tensor-parallel-size": 2.5})
+    assert Layout(tp=8, dcp=3).gpus == 8
+    assert from_args({"tp": 4, "prefill_context_parallel_size": 2}).gpus == 8
 
 
 def test_gpus():

@@ -83,6 +83,16 @@ def test_aiter_brings_its_attention_kernel():
     assert "aiter off -> on also selects attention_backend: TRITON_ATTN -> ROCM_AITER_FA" in note
 
 
+def test_another_model_runner_or_graph_mode_is_told():
+    """vLLM derives both from other settings: a version or a switch that moves them is noted, not refused."""
+    versions = plan("llama-3.1-405b", factors={"vllm": ["0.22.1", "0.23.0"]})
+    switched = plan("kimi-k2.5", vllm="0.18.1", factors={"aiter": ["off", "on"]})
+
+    assert versions.faults == switched.faults == ()
+    assert any("also selects model_runner: v1 -> v2" in note for note in versions.notes)
+    assert any("also selects graph_mode: PIECEWISE -> FULL_AND_PIECEWISE" in note for note in switched.notes)
+
+
 def test_aiter_that_moves_the_block_size_is_refused():
     """For gpt-oss at 0.14 the AITER switch sets block size 64 too, which is another factor."""
     made = plan("gpt-oss-120b", factors={"aiter": ["off", "on"]})

@@ -41,12 +41,30 @@ def test_metrics_come_first():
         "vllm": "0.32.0",
         "backend": "ROCM_AITER_MLA",
         "backends": ["ROCM_AITER_MLA"],
+        "runner": "v1",
         "block_size": 16,
         "prefix_caching": False,
         "kv_cache_dtype": "auto",
         "kv_capacity_tokens": 466_032,
         "weights_gib_per_rank": 79.1,
     }
+
+
+@pytest.mark.parametrize(
+    ("lines", "version", "runner"),
+    [
+        (LOG, "0.16.0", "v1"),
+        (LOG, "0.15.1", None),
+        (LOG, None, None),
+        (LOG, "nightly", None),
+        ([*LOG, "(Worker pid=9) INFO [gpu_worker.py:513] Using V2 Model Runner"], "0.33.0", "v2"),
+        ([*LOG, "(Worker pid=9) INFO [gpu_worker.py:513] Using V2 Model Runner"], None, "v2"),
+        ([], "0.33.0", None),
+    ],
+)
+def test_the_model_runner_is_read_from_the_log(lines, version, runner):
+    """V2 is named by a line; V1 is told by its absence, once workers have loaded the weights."""
+    assert facts(None, [], lines, version).get("runner") == runner
 
 
 def test_metrics_that_cannot_be_read():

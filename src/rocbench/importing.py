@@ -176,7 +176,7 @@ def complete(
     if profile is not None:
         arch = from_config(profile.config)
         cell = {"family": arch.family, "precision": profile.precision, "tp": profile.tp} | cell
-        cell["shape_doubts"] = "; ".join(weights.doubts(arch, profile.checkpoint)) or None
+        cell["shape_doubts"] = "; ".join(weights.doubts(arch, profile.checkpoint, hardware)) or None
     if hardware is not None:
         cell = {"hardware": hardware.name} | cell
     share = None

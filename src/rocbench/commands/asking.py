@@ -38,12 +38,16 @@ def resolution(model: str, overrides: Overrides) -> Resolution:
             nodes=profile.nodes,
         )
     )
+    if node.announced and node.gpu is not None:
+        told = f"the figures of {node.gpu.name} are announced, not from a data sheet; they may change"
+        notice = Finding("announced", "method", told, "", "docs/physics.md")
+        resolved = replace(resolved, warnings=(*resolved.warnings, notice))
     reason = cannot_start(profile, kv_capacity(profile, node, resolved), resolved)
     if reason is None:
         return resolved
-    doubts = shape_doubts(profile)
+    doubts = shape_doubts(profile, node)
     if doubts:
-        reason += f"; but the shape of this model is not fully understood ({'; '.join(doubts)})"
+        reason += f"; but the shape of this model or node is not fully known ({'; '.join(doubts)})"
     too_small = Finding("gpu-memory", "method" if doubts else "hard_error", reason, "", "docs/physics.md")
     return replace(resolved, warnings=(*resolved.warnings, too_small))
 

@@ -149,7 +149,7 @@ def judged(plan: Plan, launch: Launch, run: Run, measured: Measured, server: Map
     if share is not None and share.value > 1:
         row["limit"] = share.what
     if launch.group.profile is not None:
-        row["shape_doubts"] = "; ".join(shape_doubts(launch.group.profile)) or None
+        row["shape_doubts"] = "; ".join(shape_doubts(launch.group.profile, launch.group.hardware)) or None
     evidence = Evidence.from_row(
         row,
         **({"roofline_share": share.value} if share is not None else {}),

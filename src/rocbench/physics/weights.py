@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from rocbench.model.architecture import Architecture
 from rocbench.model.parameters import Parts
 from rocbench.physics.layout import Layout
-from rocbench.settings.schema import Checkpoint
+from rocbench.settings.schema import Checkpoint, Hardware
 
 FULL_PRECISION = 2.0
 """Bytes of a BF16 or FP16 weight."""
@@ -46,12 +46,15 @@ class WeightBytes:
         return float(sum(getattr(self, f.name) for f in fields(self)))
 
 
-def doubts(arch: Architecture, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the parts of a model's shape and weights that are not understood.
+def doubts(arch: Architecture, checkpoint: Checkpoint, hardware: Hardware | None = None) -> tuple[str, ...]:
+    """Return the parts of a model's shape and weights that are not understood, and hardware figures that may change.
 
     If there are any, no figure derived from them refuses or voids anything.
     """
-    return (*arch.unknown, *checkpoint.unsure)
+    announced: tuple[str, ...] = ()
+    if hardware is not None and hardware.announced and hardware.gpu is not None:
+        announced = (f"hardware: the figures of {hardware.gpu.name} are announced, not from a data sheet",)
+    return (*arch.unknown, *checkpoint.unsure, *announced)
 
 
 def quantised_bytes(checkpoint: Checkpoint) -> float:

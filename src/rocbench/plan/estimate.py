@@ -67,7 +67,7 @@ def estimate(
     reason = cannot_start(profile, capacity, resolution)
     if reason is None and capacity is not None and capacity.tokens < tokens:
         reason = f"the KV cache holds {capacity.tokens:,} tokens, but one request needs {tokens:,}"
-    unsure = weights.doubts(arch, profile.checkpoint)
+    unsure = weights.doubts(arch, profile.checkpoint, hardware)
     if reason is not None and not unsure:
         return Estimate(cannot_fit=reason)
     if capacity is not None and not capacity.fits:
@@ -95,15 +95,21 @@ def estimate(
 
 def _in_doubt(profile: ModelProfile, reason: str | None, doubts: Sequence[str]) -> str:
     """Describe the parts of a model that are not understood, and the consequence for its plan."""
-    shape = f"{profile.name}: parts of the model's config are not understood ({'; '.join(doubts)})"
+    told = "; ".join(doubts)
+    if all(doubt.startswith("hardware: ") for doubt in doubts):
+        shape = f"{profile.name}: {told.removeprefix('hardware: ')}"
+    else:
+        shape = f"{profile.name}: parts of the model's config are not understood ({told})"
     if reason is None:
         return f"{shape}; KV cache size, roofline and time estimate may be wrong"
-    return f"{shape}; according to the rest of the config, the model would not run ({reason}); the plan includes the model anyway"
+    return (
+        f"{shape}; by what is known, the model would not run ({reason}); the plan includes the model anyway"
+    )
 
 
-def shape_doubts(profile: ModelProfile) -> tuple[str, ...]:
-    """Return the parts of a profile's shape and weights that are not understood."""
-    return weights.doubts(from_config(profile.config), profile.checkpoint)
+def shape_doubts(profile: ModelProfile, hardware: Hardware | None = None) -> tuple[str, ...]:
+    """Return the parts of a profile's shape and weights that are not understood, and hardware figures that may change."""
+    return weights.doubts(from_config(profile.config), profile.checkpoint, hardware)
 
 
 def kv_capacity(profile: ModelProfile, hardware: Hardware, resolution: Resolution) -> kv.KvCapacity | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from rocbench.probe import amd_smi, gpu_checks, host_checks
 from rocbench.probe.checks import Check
+from rocbench.settings import catalog
 
 
 def examine(
@@ -35,7 +36,12 @@ def examine(
     answers = {question: amd_smi.ask(question) if has_tool else None for question in gpu_checks.QUESTIONS}
     outcomes = [
         gpu_checks.checks(
-            answers, has_device=has_device, has_tool=has_tool, expected_gpus=gpus, environ=environ
+            answers,
+            has_device=has_device,
+            has_tool=has_tool,
+            expected_gpus=gpus,
+            environ=environ,
+            profiles=profiles_of_gpus(),
         )
         for environ in environs or (os.environ,)
     ]
@@ -44,6 +50,16 @@ def examine(
         max(each, key=lambda check: severity.index(check.status)) for each in zip(*outcomes, strict=True)
     ]
     return [*worst, *host_checks.checks(root, left_servers)]
+
+
+def profiles_of_gpus() -> dict[str, str]:
+    """The shipped hardware profiles by PCI device id, and by the GPU's name in lower case."""
+    found: dict[str, str] = {}
+    for name in catalog.names("hardware"):
+        gpu = catalog.hardware(name).gpu
+        if gpu is not None:
+            found |= dict.fromkeys([*gpu.device_ids, gpu.name.lower()], name)
+    return found
 
 
 def failed_musts(checks: Iterable[Check]) -> list[Check]:

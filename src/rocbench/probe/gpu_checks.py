@@ -31,6 +31,7 @@ def checks(
     has_tool: bool,
     expected_gpus: int,
     environ: Mapping[str, str],
+    profiles: Mapping[str, str],
 ) -> list[Check]:
     """All GPU checks.
 
@@ -40,6 +41,7 @@ def checks(
         has_tool: True if amd-smi is on PATH.
         expected_gpus: number of GPUs that the node should have.
         environ: the environment of the servers to start.
+        profiles: hardware profiles by PCI device id and by the GPU's name, in lower case.
     """
     absent = ""
     if not has_device:
@@ -53,6 +55,7 @@ def checks(
     results = [
         _device(has_device),
         _count(node, expected_gpus),
+        _profile(node, profiles),
         _same(node, "gfx", "must", node.values("gfx")),
         _same(node, "vbios", "must", node.values("vbios")),
         _same(node, "power_cap", "must", node.values("power_cap_w")),
@@ -118,6 +121,30 @@ def _count(node: _Node, expected: int) -> Check:
         f"{expected}",
         "check whether a GPU fell off the bus (dmesg | grep amdgpu), or whether GPUs are partitioned",
         _HEALTH,
+    )
+
+
+def _profile(node: _Node, profiles: Mapping[str, str]) -> Check:
+    """Recognise the GPUs, by device id or else by name."""
+    ids, names = node.values("device_id"), node.values("name")
+    known = {
+        gpu: profile
+        for gpu in {*ids, *names}
+        if (profile := profiles.get(ids.get(gpu, "").lower()) or profiles.get(names.get(gpu, "").lower()))
+    }
+    found = "".join(sorted(set(known.values()))) if len(set(known.values())) == 1 else ""
+    complete = len(known) == len(node.gpus) and bool(found)
+    models = Counter(f"{names.get(gpu, '?')} ({ids.get(gpu, '?')})" for gpu in {*ids, *names} - {*known})
+    other = f"no hardware profile for {_tally(models)}" if models else "not reported"
+    mixed = ", ".join(sorted(set(known.values())))
+    return judged(
+        "profile",
+        "record",
+        True if complete else None,
+        node.absent or (found if complete else mixed if len(set(known.values())) > 1 else other),
+        "GPUs of one hardware profile",
+        "use a profile of the same GPU in the sweep, or write one (docs/reference/hardware.md)",
+        "vLLM v0.33.0 platforms/rocm.py:77-93",
     )
 
 

@@ -176,6 +176,8 @@ class Gpu(Strict):
     """Name, as the vendor writes it."""
     gfx: str
     """Architecture: `gfx942`."""
+    device_ids: tuple[str, ...] = ()
+    """PCI device ids, by which `bench doctor` recognises the GPU: `0x74a5`."""
     hbm_bytes: Annotated[int, Field(gt=0, le=2**60)]
     """Memory, in bytes."""
     hbm_bytes_per_s: Quantity
@@ -186,8 +188,8 @@ class Gpu(Strict):
     """Bandwidth of one link between two GPUs, in bytes/s, one direction."""
     links: Gpus
     """Links from one GPU to its peers."""
-    power_w: Annotated[float, Field(gt=0, le=1e6)]
-    """Power limit (TBP), in watts."""
+    power_w: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Power limit (TBP), in watts. None: not published."""
     host_bytes_per_s: Quantity | None = None
     """Bandwidth from host to GPU, in bytes/s, one direction: the upper limit for loading offloaded KV."""
     cache_bytes: float = Field(default=0.0, ge=0, le=1e21)
@@ -205,10 +207,15 @@ class Hardware(Strict):
     """GPUs of one node."""
     gpu: Gpu | None = None
     """GPU of the node. None: a CPU node."""
+    announced: bool = False
+    """The figures are from announcements, not from a data sheet: no limit derived from them refuses a plan or makes a row
+    invalid."""
     rocm: VersionText | None = None
     """ROCm version of the host."""
     sources: tuple[str, ...] = ()
     """Sources of the figures."""
+    unconfirmed: tuple[str, ...] = ()
+    """Figures that no source confirms."""
 
     @model_validator(mode="after")
     def _gpu_on_rocm(self) -> Hardware:

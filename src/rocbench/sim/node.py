@@ -213,7 +213,7 @@ def _capacity(
     if capacity is None:
         raise UsageError(f"hardware {context.hardware.name!r} has no GPU, so step times cannot be simulated")
     needed = sequence_bytes_per_rank(arch, layout, length)
-    if doubts(arch, context.profile.checkpoint):  # a model in doubt refuses nothing
+    if doubts(arch, context.profile.checkpoint, context.hardware):  # a model in doubt refuses nothing
         kv_bytes = max(capacity.kv_bytes, needed)
         weight_bytes = min(capacity.weights, capacity.hbm_bytes - capacity.overhead)
         capacity = replace(

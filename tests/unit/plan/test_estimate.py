@@ -80,3 +80,24 @@ def test_a_length_that_the_server_finds_out_itself_is_no_obstacle() -> None:
     found = estimated(1000, **{"max-model-len": "auto", "kv-cache-memory-bytes": 48_128 * 16_000})  # type: ignore[arg-type]
     assert found.cannot_fit is None
     assert found.kv_capacity_tokens == 16_000
+
+
+def test_announced_hardware_refuses_nothing() -> None:
+    """What would not fit by a data sheet is planned with a note if the figures are only announced."""
+    node = hardware("mi325x")
+    assert node.gpu is not None
+    small = node.model_copy(update={"gpu": node.gpu.model_copy(update={"hbm_bytes": 40 * 2**30})})
+    resolution = resolve(request({"model": "qwen3-vl-235b"}, "0.33.0"))
+    work = Workload(name="w", isl=Length(mean=1000), osl=Length(mean=500))
+    profile = catalog.model("qwen3-vl-235b")
+    published, announced = (
+        estimate(profile, each, resolution, work, Load(), concurrency=64)
+        for each in (small, small.model_copy(update={"announced": True}))
+    )
+    assert published.cannot_fit
+    assert published.in_doubt is None
+    assert announced.cannot_fit is None
+    assert (announced.in_doubt or "").startswith(
+        "qwen3-vl-235b: the figures of AMD Instinct MI325X are announced, not from a data sheet; by what is known, "
+        "the model would not run"
+    )

@@ -110,6 +110,38 @@ def test_sick_gpu(amd_smi_on_path, answers, node, question, old, new, check, fou
     assert check in [failed.id for failed in doctor.failed_musts(checks.values())]
 
 
+@pytest.mark.parametrize(
+    ("device", "name", "profile"),
+    [
+        ("0x74a5", "AMD Instinct MI325X", "mi325x"),
+        ("0x74a2", "N/A", "mi308x"),
+        ("0x75a0", "AMD Instinct MI350X OAM", "mi350x"),
+        ("0x75A3", "N/A", "mi355x"),
+        ("N/A", "AMD Instinct MI350X", "mi350x"),
+    ],
+)
+def test_gpus_are_recognised(amd_smi_on_path, answers, node, device, name, profile):
+    """By their PCI device id, or by their name where the id is missing or another one."""
+    answers("static", '"device_id":"0x74a5"', f'"device_id":"{device}"')
+    answers("static", '"market_name":"AMD Instinct MI325X"', f'"market_name":"{name}"')
+    check = by_id(node)["profile"]
+    assert (check.status, check.need, check.found, check.fix) == ("pass", "record", profile, "")
+
+
+def test_an_unknown_gpu_has_no_profile(amd_smi_on_path, answers, node):
+    """It is named with its id; GPUs of two profiles are no profile either."""
+    answers("static", '"device_id":"0x74a5"', '"device_id":"0x74ff"')
+    answers("static", '"market_name":"AMD Instinct MI325X"', '"market_name":"AMD Instinct MI999"', 1)
+    check = by_id(node)["profile"]
+    assert (check.status, check.found) == (
+        "unknown",
+        "no hardware profile for AMD Instinct MI999 (0x74ff) (1)",
+    )
+    assert check.fix.startswith("use a profile of the same GPU")
+    answers("static", '"market_name":"AMD Instinct MI999"', '"market_name":"AMD Instinct MI350X"')
+    assert by_id(node)["profile"].found == "mi325x, mi350x"
+
+
 def test_retired_pages(amd_smi_on_path, answers, node, shape):
     """Retired memory pages fail their check; the text for "none" does not."""
     old = '"retired":"No bad pages found."' if shape == "rocm6" else '"retired":[]'
@@ -229,7 +261,17 @@ def test_no_gpu_here(no_amd_smi, tmp_path):
     checks = by_id(tmp_path / "nothing")
 
     assert checks["kfd"].status == "fail"
-    gpu_ids = ("gpus", "gfx", "vbios", "power_cap", "partitions", "gpu_processes", "vram_baseline", "ecc")
+    gpu_ids = (
+        "gpus",
+        "profile",
+        "gfx",
+        "vbios",
+        "power_cap",
+        "partitions",
+        "gpu_processes",
+        "vram_baseline",
+        "ecc",
+    )
     assert {checks[id_].status for id_ in gpu_ids} == {"unknown"}
     assert {checks[id_].fix for id_ in gpu_ids} == {"see the check kfd"}
     assert checks["numa_balancing"].status == "unknown"

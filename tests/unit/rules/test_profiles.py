@@ -157,3 +157,54 @@ def test_a_reason_speaks_of_the_value_and_the_facts():
     assert table.reason("VLLM_ROCM_USE_AITER", "1") != table.reason("VLLM_ROCM_USE_AITER", "0")
     assert table.reason("enable-prefix-caching", True).startswith("the beginning that several prompts share")
     assert table.reason("quantization", "awq") == ""
+
+
+GPUS = [name for name in catalog.names("hardware") if catalog.hardware(name).gpu]
+UNITS = {
+    "mi300x": (304, 2.1),
+    "mi308x": (80, 2.1),
+    "mi325x": (304, 2.1),
+    "mi350x": (256, 2.2),
+    "mi355x": (256, 2.4),
+}
+"""Compute units and their clock in GHz."""
+PER_CLOCK = {
+    "gfx942": {"bf16": 2048, "fp16": 2048, "fp8": 4096, "int8": 4096},
+    "gfx950": {"bf16": 4096, "fp16": 4096, "fp8": 8192, "int8": 8192, "fp4": 16384},
+}
+"""Operations of one compute unit per clock."""
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_a_gpu_s_peaks_are_those_of_its_compute_units(name):
+    """Units x clock x operations per clock, for each GPU with a data sheet; the others are marked as announced."""
+    hardware = catalog.hardware(name)
+    assert hardware.name == name
+    assert hardware.sources
+    assert hardware.gpu is not None
+    if hardware.announced:
+        assert name not in UNITS
+        assert hardware.unconfirmed
+        return
+    units, ghz = UNITS[name]
+    for kind, operations in PER_CLOCK[hardware.gpu.gfx].items():
+        assert hardware.gpu.flops[kind] == pytest.approx(units * ghz * 1e9 * operations, rel=1e-3), kind
+    assert hardware.gpu.device_ids
+    assert hardware.gpu.power_w or hardware.unconfirmed
+
+
+def test_no_rule_decides_by_an_architecture_that_it_was_not_read_for():
+    """On gfx1250, rules that depend on the architecture are undecided, neither applied nor silently left out."""
+    requests = {
+        name: replace(
+            request({"model": "deepseek-r1", "aiter": None}, "0.33.0"), hardware=catalog.hardware(name), tp=4
+        )
+        for name in ("mi355x", "mi455x")
+    }
+    decided, unknown = (resolve(requests[name]) for name in ("mi355x", "mi455x"))
+    assert not decided.undecided
+    assert decided.facts.gfx == "gfx950"
+    assert unknown.facts.gfx is None
+    assert "aiter-on" in {finding.rule for finding in unknown.undecided}
+    assert "aiter-on" not in {entry.rule for entry in unknown.env}
+    assert not unknown.contradictions

@@ -11,6 +11,10 @@ from rocbench.rules.flags import Names, lives, nearest
 from rocbench.rules.truth import truthy
 from rocbench.rules.versions import Range
 
+RULED_GFX = ("gfx90a", "gfx942", "gfx950")
+"""Architectures that the rules were read for. The architecture of other GPUs counts as unknown, so that a rule which
+depends on it is undecided instead of applied by accident."""
+
 MASTER = "VLLM_ROCM_USE_AITER"
 
 

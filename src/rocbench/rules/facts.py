@@ -19,10 +19,6 @@ from rocbench.rules.versions import Range
 from rocbench.settings.schema import Checkpoint, Hardware, ModelProfile
 from rocbench.units import GIB
 
-RULED_GFX = ("gfx90a", "gfx942", "gfx950")
-"""Architectures that the rules were read for. The architecture of other GPUs counts as unknown, so that a rule which
-depends on it is undecided instead of applied by accident."""
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -317,7 +313,7 @@ def _of_node(subject: Subject, needed: int) -> dict[str, Any]:
         "gpus": gpus,
         "nodes": subject.nodes,
         "gpu": hardware.gpu.name if hardware.gpu else None,
-        "gfx": hardware.gpu.gfx if hardware.gpu and hardware.gpu.gfx in RULED_GFX else None,
+        "gfx": hardware.gpu.gfx if hardware.gpu and hardware.gpu.gfx in aiter.RULED_GFX else None,
         "rocm": hardware.rocm,
         "gpu_memory_gib": hardware.gpu.hbm_bytes / GIB if hardware.gpu else None,
         "gpus_needed": needed,

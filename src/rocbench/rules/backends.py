@@ -154,6 +154,12 @@ def _gqa(question: Question) -> BackendChoice:
     )
     if question.part("mha") and _fa_fits(question):
         return BackendChoice("ROCM_AITER_FA", f"{why}; AITER and its MHA part are on", source)
+    if not no_connector and Range.parse("<0.30").holds(question.vllm):
+        return BackendChoice(
+            "TRITON_ATTN",
+            f"{why}, and ROCM_AITER_UNIFIED_ATTN does so only from 0.30",
+            "v0.23.0 v1/attention/backends/rocm_aiter_unified_attn.py:26; v0.30.0 rocm_aiter_unified_attn.py:97",
+        )
     return BackendChoice(
         "ROCM_AITER_UNIFIED_ATTN",
         f"{why}; this backend is next in the priority order if aiter is installed",

@@ -56,6 +56,12 @@ VISIBLE = frozenset({"HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"})
 """Variables that vLLM's ROCm platform reads while it is imported."""
 
 
+IN_DEFAULTS = frozenset({"VLLM_ATTENTION_BACKEND", "VLLM_V1_USE_PREFILL_DECODE_ATTENTION"})
+"""Variables that are in the defaults of arguments, which vLLM computes once."""
+SHARED = Path("/dev/shm")
+"""Where vLLM keeps the host memory of KV offload; a child that ends leaves it there."""
+
+
 class Refused(Exception):
     """vLLM refused at `where` with `error`."""
 
@@ -546,6 +552,10 @@ def kv_cache_config(spec: Any) -> Any:
 def answered(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """The answer to one question. In a process of its own: it changes the environment and vLLM's state."""
     os.environ.update({name: str(value) for name, value in raw["env"].items()})
+    if not IN_DEFAULTS.isdisjoint(raw["env"]):
+        from vllm.engine import arg_utils
+
+        arg_utils._compute_kwargs.cache_clear()
     began = time.perf_counter()
     question = Question(raw, root)
     refused_at = error = None
@@ -575,6 +585,7 @@ def answered(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
 def in_child(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """The answer, from a fork of this process; a crash or a question that takes too long is an answer that says so."""
+    known = set(SHARED.glob("vllm_offload_*"))
     with tempfile.TemporaryFile() as told:
         child = os.fork()
         if child == 0:
@@ -584,6 +595,8 @@ def in_child(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
             os.write(told.fileno(), text.encode())
             os._exit(0)
         _, status = os.waitpid(child, 0)
+        for left in set(SHARED.glob("vllm_offload_*")) - known:
+            left.unlink(missing_ok=True)
         told.seek(0)
         text = told.read().decode()
     if status or not text:

@@ -228,9 +228,23 @@ def _compared(view: View, answer: Mapping[str, Any]) -> Iterator[tuple[str, Any,
         return
     ours = {**view.chosen, **{PINNED[name]: value for name, value in view.pinned.items() if name in PINNED}}
     for name, value in ours.items():
-        theirs = answer.get(name)
+        theirs = _final_mode(answer) if name == "graph_mode" else answer.get(name)
         if theirs is not None and theirs != "auto":
             yield name, value, theirs
+
+
+def _final_mode(answer: Mapping[str, Any]) -> Any:
+    """The graph mode after vLLM's model runner reduced it to what the backend supports; None if that decides more.
+
+    The configuration still has the mode that was asked for. Source: _check_and_update_cudagraph_mode of
+    v1/worker/gpu_model_runner.py, resolve_cudagraph_mode_and_sizes of config/compilation.py.
+    """
+    mode, support = answer.get("graph_mode"), answer.get("graph_support")
+    if mode in {None, "NONE", "PIECEWISE"} or support == "ALWAYS":
+        return mode
+    if support == "NEVER":
+        return "PIECEWISE" if mode == "FULL_AND_PIECEWISE" else None
+    return mode if support is not None and mode in {"FULL_AND_PIECEWISE", "FULL_DECODE_ONLY"} else None
 
 
 def _same(ours: Any, theirs: Any) -> bool:

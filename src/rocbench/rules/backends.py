@@ -29,6 +29,9 @@ IMPLEMENTATIONS = {
 }
 """Classes that vLLM names in its messages, 0.12 to 0.33."""
 
+_DEFAULT_BLOCKS = frozenset({*IMPLEMENTATIONS, "TRITON_MLA"})
+"""Backends of which the default block size was read; others, for other hardware, may prefer another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -89,11 +92,23 @@ def choose(question: Question) -> BackendChoice:
             "the only sparse MLA backend on ROCm, regardless of the AITER switch",
             "v0.14.1 platforms/rocm.py:202" if old else "v0.33.0 platforms/rocm.py:531",
         )
+    if question.requested and _packed(question) and Range.parse(">=0.28").holds(question.vllm):
+        return BackendChoice(
+            None,
+            f"vLLM leaves the requested backend for the one that is made for a {question.kv_cache_dtype} KV cache",
+            "v0.28.0 platforms/rocm.py:643-656; v0.33.0 platforms/rocm.py get_attn_backend_cls",
+        )
     if question.requested:
         return BackendChoice(question.requested, "requested by --attention-backend", "vllm/platforms/rocm.py")
     if question.mla:
         return _dense_mla(question, old=old)
     return _old_gqa(question) if Range.parse("<0.19").holds(question.vllm) else _gqa(question)
+
+
+def _packed(question: Question) -> bool:
+    """True if the KV dtype has a backend of its own, and another one is requested: vLLM warns and takes its own."""
+    kind = question.kv_cache_dtype.partition("_")[0]
+    return kind in {"turboquant", "ultraquant"} and question.requested != kind.upper()
 
 
 def _dense_mla(question: Question, *, old: bool) -> BackendChoice:
@@ -171,7 +186,7 @@ def default_block_size(choice: BackendChoice, question: Question) -> int | None:
     """The default KV block size of this version; None if unknown."""
     if question.platform == "cpu":
         return 16 if question.mla else 128
-    if choice.name is None:
+    if choice.name not in _DEFAULT_BLOCKS:
         return None
     assert question.vllm is not None
     if Range.parse("<0.19").holds(question.vllm):  # the platform set 64 for the switch, with any backend

@@ -256,6 +256,7 @@ def gather(
     choice = backends.choose(question)
     block = question.block_size
     block = backends.default_block_size(choice, question) if block is None else block
+    block = None if arch.family == "hybrid" else block  # vLLM aligns it with the pages of the states
     return Facts(
         **_of_node(subject, needed=tp * pp * dp * pcp),
         **_of_model(subject),

@@ -307,6 +307,8 @@ def _words(root: str, value: Any) -> list[str]:
         return []
     if isinstance(value, bool):
         return [f"--{root}" if value else f"--no-{root}"]
+    if isinstance(value, list) and value and all(type(item) is int for item in value):
+        return [f"--{root}", *map(str, value)]  # as --cudagraph-capture-sizes takes its sizes
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
     if text.startswith("-") and not isinstance(value, int | float):
         return [f"--{root}={text}"]  # as a separate word it would be another option

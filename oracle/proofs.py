@@ -240,6 +240,10 @@ def _final_mode(answer: Mapping[str, Any]) -> Any:
     v1/worker/gpu_model_runner.py, resolve_cudagraph_mode_and_sizes of config/compilation.py.
     """
     mode, support = answer.get("graph_mode"), answer.get("graph_support")
+    if answer.get("backend") == "ROCM_AITER_MLA_SPARSE":  # its indexer has a backend of its own
+        return None
+    if support == "UNIFORM_SINGLE_TOKEN_DECODE" and "--speculative-config" in answer["args"]:
+        return None
     if mode in {None, "NONE", "PIECEWISE"} or support == "ALWAYS":
         return mode
     if support == "NEVER":

@@ -29,6 +29,8 @@ IMPLEMENTATIONS = {
 }
 """Classes that vLLM names in its messages, 0.12 to 0.33."""
 
+_MM_PREFIX = ("gemma3", "gemma4", "molmo2", "bagel", "paligemma", "moondream3")
+"""Model types that need full attention within an image, which few backends have (is_mm_prefix_lm of vLLM)."""
 _DEFAULT_BLOCKS = frozenset({*IMPLEMENTATIONS, "TRITON_MLA"})
 """Backends of which the default block size was read; others, for other hardware, may prefer another one."""
 
@@ -146,6 +148,10 @@ def _gqa(question: Question) -> BackendChoice:
     assert question.vllm is not None
     source = "v0.33.0 platforms/rocm.py:556-571"
     no_connector = not (question.kv_connector and Range.parse(">=0.23").holds(question.vllm))
+    if question.model_type.startswith(_MM_PREFIX):
+        return BackendChoice(
+            None, "the model's image tokens attend to each other in both directions", "v0.33.0 config/model.py"
+        )
     if question.encoder_decoder:
         return BackendChoice(
             None, "an encoder-decoder model needs one layout for encoder and decoder", source

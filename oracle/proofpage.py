@@ -31,7 +31,7 @@ ask at all. "Outdated" counts answers to plans that `bench` does not make any mo
 EXPLAINED = """
 A **disagreement** is a plan that `bench` accepts and vLLM refuses, a plan that `bench` refuses with a hard error and vLLM
 accepts, or a value (backend, block size, KV dtype, graph mode, model runner, pinned default) that differs.
-`tests/unit/rules/test_proofs.py` fails for each, unless an exception below covers it.
+The tests fail for each, unless an exception below covers it.
 """
 STANDING = """
 ## Standing of the rules

@@ -45,8 +45,10 @@ def length(subject: Subject, flags: Mapping[str, Any]) -> int | None:
     return given or subject.architecture.max_position_embeddings
 
 
-def _too_long(subject: Subject, longest: int | None) -> bool | None:
-    """True if a length is above the model's; None if the config has a second length or RoPE scaling."""
+def _too_long(subject: Subject, flags: Mapping[str, Any], longest: int | None) -> bool | None:
+    """True if a length is above the model's; None if the config has a second length or RoPE scaling, or is overridden."""
+    if any(name.partition(".")[0] in {"hf-overrides", "hf-config-path"} for name in flags):
+        return None
     config, own = subject.profile.config, subject.architecture.max_position_embeddings
     if own is None or longest is None:
         return None
@@ -149,7 +151,7 @@ def of_steps(
         "max_num_batched_tokens": tokens,
         "seqs_exceed_tokens": None if seqs is None or tokens is None else seqs > tokens,
         "length_exceeds_tokens": None if longest is None or tokens is None else longest > tokens,
-        "length_exceeds_model": _too_long(subject, longest),
+        "length_exceeds_model": _too_long(subject, flags, longest),
         "model_length": subject.architecture.max_position_embeddings,
         "graph_mode": graphs.mode(asked),
         "graph_support": graphs.support(asked),

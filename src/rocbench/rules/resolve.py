@@ -141,7 +141,10 @@ def _of_a_step(state: State) -> None:
     Source: _set_default_max_num_seqs_and_batched_tokens_args of vllm/engine/arg_utils.py.
     """
     seqs, tokens = "max-num-seqs", "max-num-batched-tokens"
-    if state.flag("performance-mode") == "throughput":  # doubles both defaults
+    low_latency = state.flag("all2all-backend") in {"deepep_low_latency", "nixl_ep"}
+    if state.flag("performance-mode") == "throughput" or (  # doubles both defaults
+        low_latency and state.facts.ep and state.facts.dp > 1  # from 0.20 a batched kernel takes fewer
+    ):
         state.defaults.pop(seqs, None)
         state.defaults.pop(tokens, None)
     length, most = state.fact("max_model_len"), state.flag(seqs)

@@ -17,7 +17,11 @@ COMMITTED = proofs.read()
 TABLE = shipped()
 
 
-@pytest.mark.parametrize("version", COMMITTED)
+NEWEST = TABLE.names.releases[-1]
+BY_RELEASE = [pytest.param(one, marks=[] if one == NEWEST else [pytest.mark.slow]) for one in COMMITTED]
+
+
+@pytest.mark.parametrize("version", BY_RELEASE)
 def test_no_rule_disagrees_with_vllm(version):
     """Whatever bench calls good vLLM accepts, and the reverse, and both choose the same values."""
     judged = proofs.judge(COMMITTED[version], proofs.asked(version), proofs.read_exceptions())
@@ -39,6 +43,7 @@ def test_answers_are_written_in_one_form(version):
         assert answer.get("error") is None or answer["accepted"] is False
 
 
+@pytest.mark.slow
 def test_every_exception_covers_something_and_the_standing_is_current():
     """No exception outlives its reason; scripts/generate-docs would not change configs/rules/proved.yaml."""
     assert proofs.idle(proofs.all_judged(), proofs.read_exceptions()) == []

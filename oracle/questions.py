@@ -44,7 +44,7 @@ RELEASES = (
     "0.33.0",
 )
 """The releases that are asked."""
-COMPLETE: tuple[str, ...] = ()
+COMPLETE: tuple[str, ...] = RELEASES
 """Releases of which every question has an answer: `tests/unit/rules/test_proofs.py` fails if one is missing."""
 HARDWARE = ("mi325x", "mi355x")
 """Hardware of the profiles' questions: one of gfx942, one of gfx950."""

@@ -150,7 +150,9 @@ def _gqa(question: Question) -> BackendChoice:
     no_connector = not (question.kv_connector and Range.parse(">=0.23").holds(question.vllm))
     if question.model_type.startswith(_MM_PREFIX):
         return BackendChoice(
-            None, "the model's image tokens attend to each other in both directions", "v0.33.0 config/model.py"
+            None,
+            "the model's image tokens attend to each other in both directions",
+            "v0.33.0 config/model.py",
         )
     if question.encoder_decoder:
         return BackendChoice(

@@ -2,7 +2,7 @@
 
 A test at 5 % that is read after every repeat, and stops at the first "it differs", is wrong far more often than in 5 %.
 Here all looks together spend 5 %: each of k looks is a test (and an interval) at 5 % / k. By Bonferroni's inequality this
-holds however the looks depend on one another. Few looks cost little, so they are spread out: each comes after about
+holds however the looks depend on each other. Few looks cost little, so they are spread out: each comes after about
 40 % more repeats than the one before.
 """
 

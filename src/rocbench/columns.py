@@ -107,6 +107,17 @@ drift                       share              (output tokens/s of the window's 
 drift_low                   share              lower end of the 95 % interval of `drift`
 drift_high                  share              upper end of the 95 % interval of `drift`
 tokens_per_second_cov       share              standard deviation / mean of output tokens in whole seconds
+output_throughput_low       tokens/s           lower end of the 95 % interval of output_throughput from within the window; repeats differ
+                                               by at least as much. Absent if the output changes too slowly for the window's length
+output_throughput_high      tokens/s           upper end of that interval
+p99_ttft_low_ms             ms                 lower end of the 95 % interval of p99_ttft_ms from within the window; repeats differ by at
+                                               least as much. Absent below 368 requests
+p99_ttft_high_ms            ms                 upper end of that interval; absent if the window holds fewer than 368 independent requests,
+                                               because then it may have missed the p99
+p99_tpot_low_ms             ms                 lower end of the 95 % interval of p99_tpot_ms from within the window, as p99_ttft_low_ms
+p99_tpot_high_ms            ms                 upper end of that interval, as p99_ttft_high_ms
+p99_e2el_low_ms             ms                 lower end of the 95 % interval of p99_e2el_ms from within the window, as p99_ttft_low_ms
+p99_e2el_high_ms            ms                 upper end of that interval, as p99_ttft_high_ms
 
 ttft_n                      number             number of values in the ttft columns
 tpot_n                      number             number of values in the tpot columns

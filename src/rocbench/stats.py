@@ -88,45 +88,6 @@ def narrow_enough(values: Values, relative_half_width: float) -> bool:
     return interval.n >= 3 and interval.relative_half_width <= relative_half_width
 
 
-def bca_interval(values: Values, *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Mean with its bias-corrected and accelerated bootstrap interval.
-
-    Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987). NaN ends for n < 2. Equal values give an
-    interval of no width.
-    """
-    x = np.asarray(values, dtype=float)
-    if len(x) < 2:
-        return mean_interval(x)
-    estimate = float(x.mean())
-    if np.ptp(x) == 0:
-        return Interval(estimate, estimate, estimate, len(x))
-    rng = np.random.default_rng(seed)
-    resampled = x[rng.integers(0, len(x), (resamples, len(x)))].mean(axis=1)
-    jackknife = np.array([np.delete(x, i) for i in range(len(x))]).mean(axis=1)
-    low, high = _bca_ends(estimate, resampled, jackknife)
-    return Interval(estimate, low, high, len(x))
-
-
-def _bca_ends(
-    estimate: float,
-    resampled: npt.NDArray[np.float64],
-    jackknife: npt.NDArray[np.float64],
-) -> tuple[float, float]:
-    """Efron 1987, equations 2.3 and 6.6: bias z0 from the share below the estimate, acceleration from the jackknife."""
-    below = (np.sum(resampled < estimate) + 0.5 * np.sum(resampled == estimate)) / len(resampled)
-    edge = 0.5 / len(resampled)
-    z0 = float(scipy.stats.norm.ppf(min(max(float(below), edge), 1 - edge)))
-    away = jackknife.mean() - jackknife
-    spread = float(np.sum(away**2))
-    acceleration = float(np.sum(away**3)) / (6 * spread**1.5) if spread else 0.0
-    ends = []
-    for tail in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2):
-        z = z0 + float(scipy.stats.norm.ppf(tail))
-        ends.append(float(scipy.stats.norm.cdf(z0 + z / (1 - acceleration * z))))
-    low, high = np.quantile(resampled, ends)
-    return float(low), float(high)
-
-
 def welch(a: Values, b: Values, confidence: float = CONFIDENCE) -> Effect:
     """mean(b) - mean(a) without assuming equal variances (Welch, Biometrika 34, 1947).
 

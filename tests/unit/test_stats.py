@@ -35,22 +35,6 @@ def test_repeats_end_when_the_interval_is_narrow():
     assert not stats.narrow_enough([100, 100], 0.02)
 
 
-def test_bca_agrees_with_scipy():
-    """The bootstrap interval of a mean is scipy's, up to resampling noise."""
-    x = np.random.default_rng(1).lognormal(0, 0.5, 40)
-    own = stats.bca_interval(x, resamples=20_000, seed=3)
-    scipy = st.bootstrap((x,), np.mean, n_resamples=20_000, method="BCa", rng=4).confidence_interval
-    assert own.low == pytest.approx(scipy.low, rel=0.01)
-    assert own.high == pytest.approx(scipy.high, rel=0.01)
-
-
-def test_bca_is_seeded():
-    """The same seed gives the same interval."""
-    x = np.random.default_rng(1).normal(100, 5, 200)
-    assert stats.bca_interval(x, seed=7) == stats.bca_interval(x, seed=7)
-    assert stats.bca_interval([5.0, 5.0, 5.0]).high == 5.0
-
-
 def test_welch_is_scipys():
     """Difference, interval and p are those of scipy's unequal-variance t test."""
     a, b = [10.1, 9.9, 10.2, 10.0], [10.9, 11.4, 10.2, 11.8, 11.0]

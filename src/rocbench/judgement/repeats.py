@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -12,8 +13,8 @@ from rocbench.tables.row import Row, figures, judged, needed_samples, records, t
 
 MOST_REPEATS = 100
 """Maximum useful repeats per side of a cell: at three minutes each, both sides take ten hours."""
-BCA_FROM = 10
-"""Repeats from which a percentile bootstrap is better than t; below, it is too narrow (Hesterberg 2015)."""
+WITHIN = "within window"
+"""Kind of an interval from within the window of one repeat (`tables.within`)."""
 
 
 def repeats_needed(n: float) -> str:
@@ -28,10 +29,10 @@ def summary(
 ) -> pd.DataFrame:
     """One row per cell and metric: key columns, metric, n, mean, low, high, interval, cov, samples, dropped, note.
 
-    The interval of the mean over repeats is Student's t, for percentiles of 10 and more repeats a BCa
-    bootstrap; `interval` names the method. A percentile of too few requests has no figure, and `note` gives
-    the number it has and needs; `samples` counts the requests behind a latency, in the repeat that has the
-    fewest.
+    The interval of the mean over repeats is Student's t. One repeat has the interval from within its window,
+    where there is one: repeats differ by at least as much. `interval` names the kind. An upper end that the
+    window does not bound is NaN. A percentile of too few requests has no figure, and `note` gives the number
+    it has and needs; `samples` counts the requests behind a latency, in the repeat that has the fewest.
     """
     rows = records(frame)
     keys = key_columns(rows, [])
@@ -51,17 +52,27 @@ def _line(rows: list[Row], metric: str) -> Line:
     if too_few(metric, count):
         interval, kind, cov = stats.mean_interval([]), "", stats.NAN
         note = f"a repeat has {count} requests, but {needed} are needed"
-    elif needed is not None and len(values) >= BCA_FROM:
-        interval, kind = stats.bca_interval(values), "BCa"
-    elif len(values) < 2:
-        note = "no interval, because there is one repeat" if values else "not measured"
+    elif len(values) == 1:
+        (interval,) = (row.within(metric) for row in rows if row.figure(metric) is not None)
+        kind, note = _one_repeat(interval)
+    elif not values:
+        kind, note = "", "not measured"
     return {
         "n": len(values),
         "mean": interval.estimate,
         "low": interval.low,
-        "high": interval.high,
+        "high": interval.high if math.isfinite(interval.high) else stats.NAN,
         "interval": kind,
         "cov": cov,
         "samples": count,
         "note": note,
     }
+
+
+def _one_repeat(interval: stats.Interval) -> tuple[str, str]:
+    """The kind of one repeat's interval, and the note on it."""
+    if math.isnan(interval.low):
+        return "", "no interval, because there is one repeat"
+    if math.isinf(interval.high):
+        return WITHIN, "one repeat; its window is too short for an upper end"
+    return WITHIN, "one repeat; repeats differ by at least this much"

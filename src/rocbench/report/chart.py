@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from rocbench import units
+from rocbench import stats, units
 
 Mark = Literal["valid", "unknown", "invalid"]
 Line = Literal["solid", "dash", "dot", "none"]
@@ -46,6 +46,8 @@ class Series:
     """True if each value holds until the next x."""
     labels: tuple[str, ...] = ()
     """Short text next to each point."""
+    within: bool = False
+    """True if the interval is from within one window: its bars are thin and have no caps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +150,16 @@ def tick_text(value: float) -> str:
     return f"{value / 1e3:g}k" if value >= 1e5 else f"{value:,g}" if value >= 1 else f"{value:g}"
 
 
+def bracket(interval: stats.Interval) -> str:
+    """` [790, 870]`, the interval from within one window; ` [790, -]` without an upper end; empty without any."""
+    if math.isnan(interval.low):
+        return ""
+    return f" [{figure(interval.low)}, {figure(interval.high)}]"
+
+
 def figure(value: float | None, unit: str = "") -> str:
     """A figure for hover texts and tables: at least three significant digits, with thousands separators."""
-    if value is None or math.isnan(value):
+    if value is None or not math.isfinite(value):
         return units.ABSENT
     size = abs(value)
     if size < 0.995 and value:

@@ -53,6 +53,12 @@ class Point:
         few = any(row.few_samples(column) for row in self.rows)
         return stats.mean_interval([] if few else figures(self.rows, column))
 
+    def within(self, column: str) -> stats.Interval:
+        """The interval from within the window of a level's only row; without ends if it has several rows."""
+        if len(self.rows) != 1 or self.rows[0].few_samples(column):
+            return stats.mean_interval([])
+        return self.rows[0].within(column)
+
     def mean(self, column: str) -> float | None:
         """Mean over repeats; None if the column is absent."""
         estimate = self.interval(column).estimate

@@ -1,11 +1,13 @@
 """The end table of a sweep: throughput, latency, share of the roofline bound and verdict of each level.
 
-Repeats are one line: the mean and the half width of its 95 % interval. Narrow terminals get fewer columns;
-lines never wrap.
+Repeats are one line: the mean and the half width of its 95 % interval. One repeat has the half width from within
+its window, marked `≥`, because repeats differ by at least as much. Narrow terminals get fewer columns; lines never
+wrap.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +24,8 @@ from rocbench.verdict.codes import meaning
 
 NARROW = 110
 """Terminal width, in characters, below which only the deciding columns are shown."""
+BROAD = 135
+"""Terminal width, in characters, from which p99s have their intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +34,29 @@ class TableColumn:
 
     heading: str
     column: str
-    """Column of `cells`; empty if it is computed here."""
+    """Column of `cells`."""
     digits: int
     """Decimals; -1 for a percentage."""
-    wide: bool
-    """True if the column is shown only on a wide terminal."""
+    width: int = 0
+    """Minimum terminal width, in characters."""
 
 
 COLUMNS = (
-    TableColumn("out tok/s", "output_throughput", 0, wide=False),
-    TableColumn("±", "", 0, wide=False),
-    TableColumn("/GPU", "output_throughput_per_gpu", 0, wide=True),
-    TableColumn("of bound", "roofline_share", -1, wide=False),
-    TableColumn("TTFT p50", "median_ttft_ms", 1, wide=False),
-    TableColumn("p99", "p99_ttft_ms", 1, wide=True),
-    TableColumn("TPOT p50", "median_tpot_ms", 1, wide=False),
-    TableColumn("p99", "p99_tpot_ms", 1, wide=True),
-    TableColumn("done", "completed", 0, wide=True),
-    TableColumn("failed", "failed", 0, wide=True),
+    TableColumn("out tok/s", "output_throughput", 0),
+    TableColumn("±", "output_throughput", 0),
+    TableColumn("/GPU", "output_throughput_per_gpu", 0, NARROW),
+    TableColumn("of bound", "roofline_share", -1),
+    TableColumn("TTFT p50", "median_ttft_ms", 1),
+    TableColumn("p99", "p99_ttft_ms", 1, NARROW),
+    TableColumn("±", "p99_ttft_ms", 0, BROAD),
+    TableColumn("TPOT p50", "median_tpot_ms", 1),
+    TableColumn("p99", "p99_tpot_ms", 1, NARROW),
+    TableColumn("±", "p99_tpot_ms", 0, BROAD),
+    TableColumn("done", "completed", 0, NARROW),
+    TableColumn("failed", "failed", 0, NARROW),
 )
 
+SINGLE = "≥: from within the window of one repeat; repeats differ by at least this much. ≥?: the window is too short to tell"
 NOTICES = {
     "simulated": "SIMULATED: these figures come from the simulated server, not from hardware",
     "predicted": "PREDICTED: these figures were computed in virtual time; nothing ran",
@@ -63,8 +70,11 @@ def show(rows: Iterable[Row], console: Console) -> None:
     counted = disambiguated(row for row in rows if not row.discarded)
     for warning in warnings(row.origin for row in counted):
         console.print(f"[yellow]{warning}[/]")
-    for line in lines(curves([(RunInfo("", "", ""), counted)]), console.width):
+    table = lines(curves([(RunInfo("", "", ""), counted)]), console.width)
+    for line in table:
         console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=False)
+    if any("≥" in line.plain for line in table):
+        console.print(Text(f"  {SINGLE}", style="dim"))
     _meanings(counted, console)
 
 
@@ -76,8 +86,9 @@ def warnings(origins: Iterable[str]) -> list[str]:
 
 def lines(configurations: Sequence[Curve], width: int) -> list[Text]:
     """The table as lines that fit the width."""
-    repeats = any(len(point.rows) > 1 for curve in configurations for point in curve.points)
-    shown = [c for c in COLUMNS if (width >= NARROW or not c.wide) and (repeats or c.heading != "±")]
+    points = [point for curve in configurations for point in curve.points]
+    known = {c.column for c in COLUMNS if any(_spread(point, c.column) != units.ABSENT for point in points)}
+    shown = [c for c in COLUMNS if width >= c.width and (c.column in known or c.heading != "±")]
     headings = [c.heading for c in shown]
     body = [(curve, point, _figures(point, shown)) for curve in configurations for point in curve.points]
     header = [max((LEVELS[curve.shape] for curve in configurations), key=len, default=""), *headings]
@@ -110,8 +121,7 @@ def _figures(point: Point, shown: Sequence[TableColumn]) -> list[str]:
 
 def _cell(point: Point, rows: Sequence[Row], shown: TableColumn) -> str:
     if shown.heading == "±":
-        interval = point.interval("output_throughput")
-        return units.percent(interval.relative_half_width) if interval.n > 1 else units.ABSENT
+        return _spread(point, shown.column)
     values = figures(rows, shown.column)
     if not values or any(row.few_samples(shown.column) for row in rows):
         return units.ABSENT
@@ -119,6 +129,17 @@ def _cell(point: Point, rows: Sequence[Row], shown: TableColumn) -> str:
         return f"{sum(values):,.0f}"
     mean = sum(values) / len(values)
     return units.percent(mean) if shown.digits < 0 else units.number(mean, shown.digits)
+
+
+def _spread(point: Point, column: str) -> str:
+    """`1.2 %` between repeats, `≥0.8 %` within the window of a single one, `≥?` if that has no upper end."""
+    interval = point.interval(column)
+    if interval.n > 1:
+        return units.percent(interval.relative_half_width)
+    within = point.within(column)
+    if math.isnan(within.low):
+        return units.ABSENT
+    return f"≥{units.percent(within.relative_half_width)}" if math.isfinite(within.high) else "≥?"
 
 
 def verdict_text(point: Point) -> Text:

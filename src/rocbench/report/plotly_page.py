@@ -149,7 +149,9 @@ def _trace(series: Series, panel: Panel, view: View) -> Json:
     trace: Json = {
         "type": "scatter",
         "name": plotly(series.name),
-        "legendgroup": series.name.removeprefix("bound: ").removesuffix(", invalid"),
+        "legendgroup": series.name.removeprefix("bound: ")
+        .removesuffix(", invalid")
+        .removesuffix(", within the window"),
         "showlegend": series.legend,
         "x": [_iso(x) for x in series.x] if view.date_x else [_short(x) for x in series.x],
         "y": [_short(y) for y in series.y],
@@ -179,6 +181,8 @@ def _trace(series: Series, panel: Panel, view: View) -> Json:
         )
     if series.hover:
         trace |= {"text": list(series.hover), "hovertemplate": "%{text}<extra></extra>"}
+    elif series.within:
+        trace["hoverinfo"] = "skip"
     elif series.hover_all:
         trace["hovertemplate"] = f"{series.hover_all}<extra></extra>"
     if series.labels:
@@ -197,7 +201,7 @@ def _mode(series: Series) -> str:
         parts.append("markers")
     if series.labels:
         parts.append("text")
-    return "+".join(parts)
+    return "+".join(parts) or "none"
 
 
 def _error_bars(series: Series, centre: tuple[float | None, ...]) -> Json:
@@ -207,8 +211,8 @@ def _error_bars(series: Series, centre: tuple[float | None, ...]) -> Json:
         "symmetric": False,
         "array": [None if c is None or h is None else _short(h - c) for c, _, h in pairs],
         "arrayminus": [None if c is None or lo is None else _short(c - lo) for c, lo, _ in pairs],
-        "thickness": 1.2,
-        "width": 4,
+        "thickness": 0.8 if series.within else 1.2,
+        "width": 0 if series.within else 4,
         "color": colour(series.colour),
     }
 

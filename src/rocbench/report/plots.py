@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from rocbench import units
 from rocbench.harmless import plotly
-from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, figure, spread_ticks
+from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View, bracket, figure, spread_ticks
 from rocbench.report.curves import Curve, Point, by_load, drawn, load_name, reasons
 from rocbench.tables.row import Row, figures, number, synthetic
 
@@ -54,7 +54,7 @@ def _throughput(workload: str, shape: str, curves: list[Curve]) -> Chart:
         chart_id("throughput", workload, shape),
         f"Output throughput, {load_name(workload, shape)}",
         "Output tokens per second of the measured window: mean of the repeats, with its 95 % interval if there are "
-        f"several repeats.{roofline} {MARKS}, hollow marks are invalid: no line connects them, and no figure includes them.{left_out}",
+        f"several repeats.{_thin(series)}{roofline} {MARKS}, hollow marks are invalid: no line connects them, and no figure includes them.{left_out}",
         (
             View(
                 "",
@@ -65,6 +65,16 @@ def _throughput(workload: str, shape: str, curves: list[Curve]) -> Chart:
             ),
         ),
         synthetic=synthetic(curve.origin for curve in shown),
+    )
+
+
+def _thin(series: Sequence[Series]) -> str:
+    """The sentence on bars from within one window, if there are any."""
+    if not any(s.within for s in series):
+        return ""
+    return (
+        " A thin bar without caps is the interval from within the window of a single repeat: repeats differ by at least "
+        "this much."
     )
 
 
@@ -112,6 +122,21 @@ def _measured(curve: Curve) -> list[Series]:
             hover=tuple(_hover(curve, p) for p in points),
         )
     ]
+    single = [(p.level, i) for p in points if not math.isnan((i := p.within(column)).low)]
+    if single:
+        series.append(
+            Series(
+                f"{curve.name}, within the window",
+                tuple(level for level, _ in single),
+                tuple(i.estimate for _, i in single),
+                curve.colour,
+                "none",
+                low=tuple(i.low for _, i in single),
+                high=tuple(number(i.high) for _, i in single),
+                legend=False,
+                within=True,
+            )
+        )
     bad = [(p, row) for p in curve.points for row in p.invalid if row.get(column) is not None and p.level]
     if bad:
         series.append(
@@ -132,18 +157,27 @@ def _measured(curve: Curve) -> list[Series]:
 
 def _hover(curve: Curve, point: Point) -> str:
     output = point.interval("output_throughput")
-    spread = f" ± {figure(output.half_width)}" if output.n > 1 else ""
+    spread = f" ± {figure(output.half_width)}" if output.n > 1 else bracket(point.within("output_throughput"))
     lines = [
         f"<b>{plotly(curve.name)}</b>",
         f"{curve.level(point)}, n={output.n}",
         f"{figure(output.estimate)}{spread} output tokens/s",
         f"{figure(point.mean('output_throughput_per_gpu'))} per GPU",
-        f"TTFT p50 {figure(point.mean('median_ttft_ms'), 'ms')}, p99 {figure(point.mean('p99_ttft_ms'), 'ms')}",
-        f"TPOT p50 {figure(point.mean('median_tpot_ms'), 'ms')}, p99 {figure(point.mean('p99_tpot_ms'), 'ms')}",
+        f"TTFT p50 {figure(point.mean('median_ttft_ms'), 'ms')}, p99 {_p99(point, 'ttft')}",
+        f"TPOT p50 {figure(point.mean('median_tpot_ms'), 'ms')}, p99 {_p99(point, 'tpot')}",
         f"{units.percent(point.mean('roofline_share'))} of the roofline bound",
         {"valid": "valid", "unknown": "validity unknown"}.get(point.mark, "") + _reasons(point.rows),
     ]
     return "<br>".join(lines)
+
+
+def _p99(point: Point, latency: str) -> str:
+    """A p99 in ms: `812 ± 20` between repeats, or `812 [790, 870]` within the window of a single one."""
+    interval = point.interval(f"p99_{latency}_ms")
+    spread = (
+        f" ± {figure(interval.half_width)}" if interval.n > 1 else bracket(point.within(f"p99_{latency}_ms"))
+    )
+    return f"{figure(interval.estimate)}{spread} ms" if interval.n else units.ABSENT
 
 
 def _hover_row(curve: Curve, point: Point, row: Row) -> str:

@@ -253,6 +253,6 @@ def _error_bars(ax: Axes, series: Series, x: list[Any], y: list[float], panel: P
         **bars,  # type: ignore[arg-type]
         linestyle="none",
         color=colour(series.colour),
-        elinewidth=1,
-        capsize=2.5,
+        elinewidth=0.6 if series.within else 1,
+        capsize=0 if series.within else 2.5,
     )

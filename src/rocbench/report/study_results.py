@@ -12,7 +12,7 @@ from rocbench.report.curves import Curve, Point
 from rocbench.report.material import RunData
 from rocbench.report.plots import slug
 from rocbench.report.summary import with_interval
-from rocbench.report.table import Table
+from rocbench.report.table import Table, with_window_note
 from rocbench.report.tables import P99_NOTE
 from rocbench.tables import runformat
 from rocbench.tables.row import Row, figures, listed
@@ -129,7 +129,7 @@ def _results(ident: str, title: str, heading: str, named: Iterable[tuple[str, Cu
             name,
             curve.level(point),
             str(len(point.rows)),
-            *(with_interval(point.interval(column)) for column, _ in _RESULTS),
+            *(with_interval(point, column) for column, _ in _RESULTS),
             units.percent(point.mean("roofline_share")),
             _verdict(point),
         )
@@ -141,7 +141,7 @@ def _results(ident: str, title: str, heading: str, named: Iterable[tuple[str, Cu
         "mean over repeats ± half the width of the 95 % t interval; n is the number of repeats, without invalid repeats",
         P99_NOTE,
     )
-    return Table(ident, title, header, rows, notes, bad)
+    return with_window_note(Table(ident, title, header, rows, notes, bad))
 
 
 def _verdict(point: Point) -> str:

@@ -12,11 +12,11 @@ from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
 from rocbench.judgement import slo
 from rocbench.judgement.slo import Limit
-from rocbench.report.chart import figure
+from rocbench.report.chart import bracket, figure
 from rocbench.report.curves import Curve, Point, RunInfo, level_words, load_name, load_notes, marked, rank
 from rocbench.report.material import RunData
 from rocbench.report.plots import interactivity
-from rocbench.report.table import Table
+from rocbench.report.table import Table, with_window_note
 from rocbench.server import failures
 from rocbench.tables.row import Row, figures, listed, server_number
 from rocbench.verdict.codes import CODES, meaning
@@ -27,11 +27,13 @@ GAIN = 0.05
 """Minimum gain of a doubling of the load, as a share; below it the level is saturated."""
 
 
-def with_interval(interval: stats.Interval) -> str:
-    """`1,234 ± 56`."""
+def with_interval(point: Point, column: str) -> str:
+    """`1,234 ± 56` of several repeats; `1,234 [1,200, 1,260]` of one, with the interval from within its window."""
+    interval = point.interval(column)
     if interval.n == 0:
         return units.ABSENT
-    return figure(interval.estimate) + (f" ± {figure(interval.half_width)}" if interval.n > 1 else "")
+    spread = f" ± {figure(interval.half_width)}" if interval.n > 1 else bracket(point.within(column))
+    return figure(interval.estimate) + spread
 
 
 def best(curves: Sequence[Curve]) -> Table:
@@ -58,7 +60,9 @@ def best(curves: Sequence[Curve]) -> Table:
         "each configuration at the load with its highest output throughput, ranked by throughput per GPU; invalid rows are excluded, and valid rows rank before rows of unknown validity",
     )
     nothing = ("every row is invalid",)
-    return Table("best", "Best configurations", header, tuple(rows), notes if rows else nothing)
+    return with_window_note(
+        Table("best", "Best configurations", header, tuple(rows), notes if rows else nothing)
+    )
 
 
 def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:
@@ -66,7 +70,7 @@ def _best_row(curve: Curve, point: Point) -> tuple[str, ...]:
         curve.workload,
         curve.name,
         curve.level(point),
-        with_interval(point.interval("output_throughput")),
+        with_interval(point, "output_throughput"),
         figure(point.mean("output_throughput_per_gpu")),
         figure(interactivity(point)),
         figure(point.mean("median_ttft_ms")),
@@ -208,6 +212,7 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
         shown = units.percent if unit_of(limit.metric) == "share" else figure
         spread = f" ± {shown(interval.half_width)}" if outcome == "unclear" and interval.n > 1 else ""
         few = " (from too few requests)" if any(row.few_samples(limit.metric) for row in point.rows) else ""
+        spread = spread or bracket(point.within(limit.metric))
         values.append(
             f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}{few}"
         )

@@ -63,12 +63,24 @@ class Table:
         return replace(self, rows=self.rows[:MAX_ROWS], notes=(*self.notes, note), bad=bad)
 
 
+def with_window_note(table: Table) -> Table:
+    """The table with a note on its figures in brackets, if it has any."""
+    if not any(_BRACKETS.match(cell) for row in table.rows for cell in row):
+        return table
+    return replace(table, notes=(*table.notes, WINDOW_NOTE))
+
+
+WINDOW_NOTE = (
+    "brackets: 95 % interval from within one window; repeats differ by at least this much; a dash means that the window is too short "
+    "for an upper end"
+)
 MAX_ROWS = 400
 """Maximum rows of a table in a report; more would make the page slow to open."""
 TEX_LINE = 90
 """Characters that fit in a line of a paper."""
 SHORT = 34
 """Maximum characters of a cell that does not wrap."""
+_BRACKETS = re.compile(r"^(?P<figure>[\d.,e+-]+) \[(?P<low>[^][ ]+), (?P<high>[^][ ]+)\]$")
 _FIGURE = re.compile(
     r"^([<>≈±+-]?\d[\d,.]*(e-\d+)?(%| [A-Za-z/]+)?( ± [\d,.]+%?)?( \[[^]]*\])?|\(n=[\d,]+\))$"
 )
@@ -90,27 +102,26 @@ def sentence(note: str) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """CSV without thousands commas; a figure and the half width of its interval are two columns."""
-    split = [any(" ± " in row[index] for row in table.rows) for index in range(len(table.header))]
+    """CSV without thousands commas; a figure, the half width of its interval, and ends in brackets have columns."""
+    wide = [any(" ± " in row[index] for row in table.rows) for index in range(len(table.header))]
+    ends = [any(_BRACKETS.match(row[index]) for row in table.rows) for index in range(len(table.header))]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_texts(_split(table.header, split, [f"{name}, half width" for name in table.header])))
-    for row in table.rows:
-        parts = [cell.partition(" ± ") for cell in row]
-        writer.writerow(_texts(_split([_plain(p[0]) for p in parts], split, [_plain(p[2]) for p in parts])))
+    for row in (table.header, *table.rows):
+        cells: list[str] = []
+        for name, cell, half_width, bracketed in zip(table.header, row, wide, ends, strict=True):
+            more = [f"{name}, half width"] * half_width + [f"{name}, low", f"{name}, high"] * bracketed
+            cells += [name, *more] if row is table.header else _parts(cell, half_width, bracketed)
+        writer.writerow([harmless.csv_text(cell) for cell in cells])
     return out.getvalue()
 
 
-def _texts(cells: Sequence[str]) -> list[str]:
-    return [harmless.csv_text(cell) for cell in cells]
-
-
-def _split(cells: Sequence[str], split: Sequence[bool], more: Sequence[str]) -> list[str]:
-    return [
-        part
-        for cell, two, half in zip(cells, split, more, strict=True)
-        for part in ((cell, half) if two else (cell,))
-    ]
+def _parts(cell: str, half_width: bool, bracketed: bool) -> list[str]:
+    """A figure without its interval, then its half width and its ends, if the column has them."""
+    match = _BRACKETS.match(cell) if bracketed else None
+    figure, _, half = (match["figure"] if match else cell).partition(" ± ")
+    ends = [match["low"], match["high"]] if match else ["", ""]
+    return [_plain(part) for part in (figure, *[half] * half_width, *ends * bracketed)]
 
 
 def _plain(cell: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 from rocbench import stats, units
 from rocbench.columns import CELLS, LATENCIES
-from rocbench.report.chart import figure
+from rocbench.report.chart import bracket, figure
 from rocbench.report.curves import level_words, marked, reasons, verdict_word
 from rocbench.report.material import RunData
-from rocbench.report.table import Table
+from rocbench.report.table import Table, with_window_note
 from rocbench.server.command import shell_line
 from rocbench.tables.row import Row
 
@@ -88,7 +88,7 @@ def cells(rows: Sequence[Row], names: Mapping[str, str]) -> Table:
         for row in rows
     )
     bad = frozenset(index for index, row in enumerate(rows) if row.valid is False)
-    return Table("cells", "All rows", header, body, (P99_NOTE,), bad)
+    return with_window_note(Table("cells", "All rows", header, body, (P99_NOTE,), bad))
 
 
 def shown_value(row: Row, column: str, style: str) -> str:
@@ -104,7 +104,7 @@ def shown_value(row: Row, column: str, style: str) -> str:
         case "p99" if row.few_samples(column):
             return f"(n={row.samples(column):,})"
         case _:
-            return figure(float(value))
+            return figure(float(value)) + bracket(row.within(column))
 
 
 def verdict_words(row: Row) -> str:

@@ -44,7 +44,7 @@ from rocbench.records import (
     in_flight_spans,
 )
 from rocbench.stats import ratio
-from rocbench.tables import backlog, goodput, latencies, request_rate, stalls
+from rocbench.tables import backlog, goodput, latencies, request_rate, stalls, within
 from rocbench.units import one_line
 
 UNCOUNTED = 0.01
@@ -86,6 +86,7 @@ def summarise(result: LoadResult, *, gpus: int | None, slo: Mapping[str, float] 
     row |= request_rate.columns(result, began, row["achieved_concurrency"], row["request_throughput"])
     row |= backlog.columns(result, row["achieved_concurrency"])
     row |= latencies.columns(rows[good], result.itl, result.icl)
+    row |= within.columns(rows[good], result.tokens_per_second, row["output_throughput"])
     row |= stalls.columns(result, good, row["median_icl_ms"])
     row |= latencies.open_loop_columns(rows, good, began)
     row |= _lengths(rows, good)

@@ -19,6 +19,7 @@ import pandas as pd
 from rocbench import stats
 from rocbench.tables import runformat
 from rocbench.tables.parts import Identity
+from rocbench.tables.within import ends_of
 
 Key = tuple[str, int, bool]
 """Identity of a measurement within a run: cell, repeat, discarded."""
@@ -131,6 +132,17 @@ class Row(Mapping[str, Any]):
     def figure(self, column: str) -> float | None:
         """A column as a number."""
         return number(self.get(column))
+
+    def within(self, column: str) -> stats.Interval:
+        """A figure with its 95 % interval from within its window (`tables.within`), in the column's unit.
+
+        Without an upper end the interval is open, to infinity; without any interval both ends are NaN.
+        """
+        low, high = map(self.figure, ends_of(column))
+        value = self.figure(column)
+        if value is None or low is None:
+            return stats.mean_interval([] if value is None else [value])
+        return stats.Interval(value, low, math.inf if high is None else high, 1)
 
     def samples(self, column: str) -> int | None:
         """Requests behind a latency: completed ones, or those with a value if fewer. None for other columns.

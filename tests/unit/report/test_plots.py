@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocbench.report import distributions, effects, history, material, plots, timeseries
+from rocbench.report import distributions, effects, history, material, plotly_page, plots, timeseries
 from rocbench.report.curves import RunInfo, curves
 from rocbench.tables.row import Row, records
 
@@ -221,6 +221,31 @@ def test_the_bound_of_a_single_level_is_a_line_that_is_seen():
     bound = next(s for s in chart.views[0].panels[0].series if s.name == "bound: m")
     assert bound.x[0] < 64 < bound.x[1]
     assert bound.y == (200.0, 200.0)
+
+
+def test_one_repeat_has_a_thin_bar_within_its_window():
+    """It is a series of its own, drawn without caps and named in the caption; repeats have bars with caps."""
+    row = {
+        "key": "m/w/c1",
+        "model": "m",
+        "workload": "w",
+        "concurrency": 64,
+        "load_shape": "closed",
+        "valid": True,
+    }
+    row |= {"completed": 500, "output_throughput": 100.0, "p99_ttft_ms": 80.0}
+    row |= {"output_throughput_low": 97.0, "output_throughput_high": 103.0, "p99_ttft_low_ms": 70.0}
+    info = RunInfo("a", "a", "2026-01-01")
+    (chart,) = plots.throughput(curves([(info, [Row(row)])]))
+    (bar,) = [s for s in chart.views[0].panels[0].series if s.within]
+    assert (bar.low, bar.high, bar.symbol) == ((97.0,), (103.0,), None)
+    assert "repeats differ by at least this much" in chart.caption
+    main, thin = plotly_page.figures(chart)[0]["data"]
+    assert "p99 80.0 [70.0, -] ms" in main["text"][0]
+    assert (thin["error_y"]["width"], thin["mode"], thin["showlegend"]) == (0, "none", False)
+    assert thin["error_y"]["array"] == [3.0]
+    (chart,) = plots.throughput(curves([(info, [Row(row), Row(row | {"output_throughput": 101.0})])]))
+    assert not any(s.within for s in chart.views[0].panels[0].series)
 
 
 def test_a_history_of_many_configurations_is_thinned():

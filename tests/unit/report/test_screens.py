@@ -199,6 +199,22 @@ def test_the_end_table_says_what_is_invalid(rows):
     assert text.startswith("SIMULATED")
 
 
+def test_one_repeat_has_the_interval_of_its_window_in_the_end_table():
+    """Marked as a minimum, with a line that says so; several repeats have the interval between them instead."""
+    ends = {"output_throughput_low": 980.0, "output_throughput_high": 1020.0, "p99_ttft_low_ms": 90.0}
+    row = {"key": "m/w/c1", "model": "m", "workload": "w", "concurrency": 1, "valid": True, "completed": 500}
+    row |= {"output_throughput": 1000.0, "p99_ttft_ms": 100.0, "repeat": 1} | ends
+    for width, shown in ((80, ["1,000", "≥2.0%"]), (140, ["1,000", "≥2.0%", "100.0", "≥?"])):
+        out = Console(file=io.StringIO(), width=width)
+        endtable.show([Row(row)], out)
+        lines = out.file.getvalue().splitlines()
+        assert [word for word in lines[2].split() if word in shown] == shown
+        assert "repeats differ by at least this much" in lines[3]
+    out = Console(file=io.StringIO(), width=140)
+    endtable.show([Row(row), Row(row | {"repeat": 2, "output_throughput": 1001.0})], out)
+    assert "≥" not in out.file.getvalue()
+
+
 def test_one_bad_repeat_is_told_apart():
     """Of three repeats one is invalid: the mean is of the other two, and the line says so."""
     rows = [

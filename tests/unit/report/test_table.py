@@ -9,7 +9,7 @@ import pytest
 
 from rocbench import plaintable
 from rocbench.report import table as table_module
-from rocbench.report.table import Table, as_csv, latex, sentence, table_markdown
+from rocbench.report.table import Table, as_csv, latex, sentence, table_markdown, with_window_note
 
 TABLE = Table(
     "t",
@@ -36,6 +36,20 @@ def test_csv_has_figures_that_programs_read():
         ["a_b", "1234", "56", "50 % | more"],
         ["c", "", "", ""],
     ]
+
+
+def test_an_interval_within_the_window_has_a_note_and_columns_of_its_own():
+    """Brackets mean one window; programs read the ends as numbers, and an absent end as empty."""
+    table = with_window_note(
+        Table("t", "x", ("p99, ms", "why"), (("1,812 [1,790, -]", "a [b, c]"), ("9.5", "")))
+    )
+    assert "repeats differ by at least this much" in table.notes[-1]
+    assert list(csv.reader(io.StringIO(as_csv(table)))) == [
+        ["p99, ms", "p99, ms, low", "p99, ms, high", "why"],
+        ["1812", "1790", "", "a [b, c]"],
+        ["9.5", "", "", ""],
+    ]
+    assert with_window_note(TABLE) == TABLE
 
 
 def test_latex_compiles_in_principle():

@@ -82,15 +82,24 @@ def p99(values: FloatArray) -> Ends:
     if n < needed:
         return None, None
     inflated = inflation(values)
-    worth = n / inflated
-    tail = (1 - stats.CONFIDENCE) / 2
-    low = float(scipy.stats.beta.ppf(tail, worth * P99, worth * (1 - P99) + 1))
-    high = float(scipy.stats.beta.isf(tail, worth * P99 + 1, worth * (1 - P99)))
-    below, above = max(0, math.floor(n * low) - 1), math.ceil(n * high)
-    ordered = np.partition(values, (below, min(above, n - 1)))
-    # the inflation is an estimate: its excess counts twice before an upper end is believed
-    bounded = n / (2 * inflated - 1) >= needed and above < n
+    # the inflation is itself an estimate: its excess counts twice for the upper end, whose error it would hide
+    careful = 2 * inflated - 1
+    bounded = n / careful >= needed
+    below, above = math.floor(_rank(n, inflated, low=True)), math.ceil(_rank(n, careful, low=False)) - 1
+    below, above = max(0, below), min(above, n - 1)
+    ordered = np.partition(values, (below, above))
     return float(ordered[below]), float(ordered[above]) if bounded else None
+
+
+def _rank(n: int, inflated: float, *, low: bool) -> float:
+    """The rank of an end of the p99 among n values that are worth n / inflated independent ones.
+
+    The binomial limits of n / inflated requests, as shares of n, one independent request further up.
+    """
+    below, above, tail = n / inflated * P99, n / inflated * (1 - P99), (1 - stats.CONFIDENCE) / 2
+    limits = scipy.stats.beta
+    share = limits.ppf(tail, below, above + 1) if low else limits.isf(tail, below + 1, above)
+    return float(n * share + inflated)
 
 
 def inflation(values: FloatArray) -> float:

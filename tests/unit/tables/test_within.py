@@ -30,13 +30,14 @@ def _bench():
     return module
 
 
-def test_the_ends_of_independent_requests_are_order_statistics(monkeypatch):
-    """Of 4,000 independent requests: the ranks that the number of requests below the p99 exceeds with 2.5 %."""
-    monkeypatch.setattr(within, "inflation", lambda values: 1.0)
-    values = np.random.default_rng(2).permutation(4000) + 1.0
-    low, high = within.p99(values)
-    assert 0.015 < st.binom.cdf(low - 1, 4000, 0.99) <= 0.025
-    assert 0.015 < st.binom.sf(high - 1, 4000, 0.99) <= 0.025
+@pytest.mark.parametrize("n", [368, 500, 1000, 4000, 20_000])
+def test_the_ends_of_independent_requests_are_order_statistics(monkeypatch, n):
+    """The nearest ranks that the number of requests below the p99 passes with at most 2.5 %, by the binomial distribution."""
+    monkeypatch.setattr(within, "inflation", lambda _: 1.0)
+    low, high = within.p99(np.random.default_rng(2).permutation(n) + 1.0)
+    assert st.binom.cdf(low - 1, n, 0.99) <= 0.025 < st.binom.cdf(low, n, 0.99)
+    assert st.binom.sf(high - 1, n, 0.99) <= 0.025
+    assert high == n or st.binom.sf(high - 2, n, 0.99) > 0.025
 
 
 def test_a_p99_of_too_few_requests_has_no_interval():

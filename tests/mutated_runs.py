@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from mutated_settings import Case
 from rocbench.export.write import FORMATS
+from rocbench.predict.points import Point
 from synthetic_runs import FOUR_MODELS, World, write_run
 
 ONE: dict[str, Any] = {**FOUR_MODELS, "models": ["llama-3.1-405b"], "repeats": 2, "concurrency": [16]}
@@ -446,6 +447,10 @@ def case(whole: Bases, root: Path, seed: int) -> tuple[str, tuple[tuple[str, ...
     return mutate(path, seed), commands(path, whole, out, rng)
 
 
+PLACE = Point(8.0, 100.0, 100.0, 50.0, False, 8, "0.14.1", False, "TRITON_ATTN")
+"""The conditions of every level."""
+
+
 @contextmanager
 def without_measuring() -> Iterator[None]:
     """In this process a sweep that is resumed reads, checks and writes its folder, and measures nothing; no plot is drawn;
@@ -455,7 +460,7 @@ def without_measuring() -> Iterator[None]:
         patch("rocbench.conduct.run.one_by_one", lambda *_: None),
         patch("rocbench.probe.environment.collect", lambda *_: {"node": "made-up"}),
         patch("rocbench.report.static.write", lambda *_: {}),
-        patch("rocbench.predict.calibrating.figures", lambda level, _: dict(level.figures)),
+        patch("rocbench.predict.calibrating.level", lambda level, _: (dict(level.measured), PLACE)),
     ):
         yield
 

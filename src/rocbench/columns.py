@@ -298,7 +298,37 @@ predicted                   bool               true if no server ran: the row wa
 imported                    bool               true if another tool measured the row
 """)
 
-CELLS = (*_LOAD, *_LATENCY, *_WINDOW, *_CLIENT, *_SERVER, *_PHYSICS, *_PROVENANCE)
+PREDICTED_FIGURES = (
+    "output_throughput",
+    "total_token_throughput",
+    "median_ttft_ms",
+    "p99_ttft_ms",
+    "median_tpot_ms",
+    "p99_tpot_ms",
+    "median_e2el_ms",
+    "p99_e2el_ms",
+)
+"""Figures that a prediction gives an interval."""
+_PREDICTED = (
+    *(
+        Column(
+            f"predicted_{name}_{end}",
+            "number",
+            "ms" if name.endswith("_ms") else "tokens/s",
+            f"{word} end of the 95 % prediction interval of {name}: where a measurement is expected",
+            None,
+        )
+        for name in PREDICTED_FIGURES
+        for end, word in (("low", "lower"), ("high", "upper"))
+    ),
+    *defined("""
+predicted_intervals_from    text               origin of the prediction intervals, or why figures have none
+predicted_extrapolation     text               predicted rows: in which respects the level is outside the levels that the calibration
+                                               was fitted to, farthest first, joined by `;`; empty within them
+"""),
+)
+
+CELLS = (*_LOAD, *_LATENCY, *_WINDOW, *_CLIENT, *_SERVER, *_PHYSICS, *_PROVENANCE, *_PREDICTED)
 
 REQUESTS = defined("""
 run_id                      text               run

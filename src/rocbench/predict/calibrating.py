@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import yaml
 from scipy.optimize import least_squares
 
 from rocbench.load.spec import LoadSpec
+from rocbench.predict.points import Point, point
 from rocbench.records import FloatArray
 from rocbench.settings.schema import Hardware, ModelProfile
 from rocbench.sim import predict
@@ -27,6 +28,7 @@ from rocbench.tables import metrics
 
 SHARES = ("bandwidth", "compute", "communication")
 OVERHEADS = ("step_overhead_ms", "sequence_overhead_us")
+FREE = (*SHARES, *OVERHEADS)
 LIMITS: dict[str, tuple[float, float]] = {
     "bandwidth": (0.01, 1.0),
     "compute": (0.01, 1.0),
@@ -55,6 +57,13 @@ class Observation:
     spec: LoadSpec
     figures: Mapping[str, float]
     """Columns of `cells` to be matched: throughputs, latencies."""
+    checked: Mapping[str, float] = field(default_factory=dict)
+    """Further columns that were measured. The fit ignores them; its accuracy is checked against them too."""
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """All measured columns."""
+        return {**self.figures, **self.checked}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +116,19 @@ def at(observation: Observation, efficiency: Efficiency) -> Node:
 
 
 def figures(observation: Observation, efficiency: Efficiency) -> dict[str, float]:
-    """Figures of the level with this efficiency; NaN if missing. Drawn answers: mean of several draws."""
+    """Measured figures of the level, as predicted with this efficiency; NaN if missing."""
+    return level(observation, efficiency)[0]
+
+
+def level(observation: Observation, efficiency: Efficiency) -> tuple[dict[str, float], Point]:
+    """Predicted figures of the level, and its conditions. Drawn answers: figures are means of several draws."""
     drawn = not observation.spec.requests.ignore_eos and efficiency.answer_sigma > 0
     node = at(observation, efficiency)
-    rows = [
-        metrics.summarise(predict.drive(observation.spec, node, seed=seed).load, gpus=None)
-        for seed in range(DRAWS if drawn else 1)
-    ]
-    return {name: _mean([row.get(name) for row in rows]) for name in observation.figures}
+    predictions = [predict.drive(observation.spec, node, seed=seed) for seed in range(DRAWS if drawn else 1)]
+    rows = [metrics.summarise(each.load, gpus=None) for each in predictions]
+    in_flight = _mean([row.get("achieved_concurrency") for row in rows])
+    predicted = {name: _mean([row.get(name) for row in rows]) for name in observation.measured}
+    return predicted, point(node, predictions[0], in_flight)
 
 
 def _mean(values: Sequence[object]) -> float:
@@ -125,7 +139,7 @@ def _mean(values: Sequence[object]) -> float:
 def fit(
     observations: Sequence[Observation],
     assumed: Efficiency,
-    free: Sequence[str] = (*SHARES, *OVERHEADS),
+    free: Sequence[str] = FREE,
     on_round: Callable[[float], None] | None = None,
 ) -> Fit:
     """Fit one model's efficiency to its levels.
@@ -136,46 +150,73 @@ def fit(
         free: parameters to fit.
         on_round: called with the root mean square of the residuals after each evaluation.
     """
-    start = np.array([math.log(max(getattr(assumed, name), LIMITS[name][0])) for name in free])
-    low = np.array([math.log(LIMITS[name][0]) for name in free])
-    high = np.array([math.log(LIMITS[name][1]) for name in free])
-    start = np.clip(start, low + 1e-6, high - 1e-6)
+    space = Space.of(assumed, free)
 
     def residuals(x: FloatArray) -> FloatArray:
-        trial = _efficiency(assumed, free, x)
-        data = _logs([figures(o, trial) for o in observations], observations) / FIGURE_SIGMA
+        trial = space.efficiency(x)
+        data = logs([figures(o, trial) for o in observations], observations) / FIGURE_SIGMA
         if on_round is not None:
             on_round(float(np.sqrt(np.mean(data**2))) * FIGURE_SIGMA)
-        return np.concatenate([data, (x - start) / PRIOR_SIGMA])
+        return np.concatenate([data, space.prior(x)])
 
     optimum = least_squares(
         residuals,
-        start,
-        bounds=(low, high),
+        space.start,
+        bounds=(space.low, space.high),
         diff_step=[0.02] * len(free),
         xtol=1e-4,
         ftol=1e-4,
         loss="soft_l1",
     )
-    efficiency = _efficiency(assumed, free, optimum.x)
+    efficiency = space.efficiency(optimum.x)
     return Fit(
         efficiency, _parameters(free, optimum.x, np.asarray(optimum.jac)), misses(observations, efficiency)
     )
 
 
-def _efficiency(assumed: Efficiency, free: Sequence[str], x: FloatArray) -> Efficiency:
-    values = {name: float(f"{math.exp(v):.4g}") for name, v in zip(free, x, strict=True)}
-    return assumed.model_copy(update={name: min(value, LIMITS[name][1]) for name, value in values.items()})
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The space of a fit: logarithms of its free parameters."""
+
+    assumed: Efficiency
+    free: tuple[str, ...]
+    start: FloatArray
+    """Shape (parameters,), as all points of the space."""
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, assumed: Efficiency, free: Sequence[str]) -> Space:
+        """Return the space around the assumed values."""
+        start = np.array([math.log(max(getattr(assumed, name), LIMITS[name][0])) for name in free])
+        low = np.array([math.log(LIMITS[name][0]) for name in free])
+        high = np.array([math.log(LIMITS[name][1]) for name in free])
+        return cls(assumed, tuple(free), np.clip(start, low + 1e-6, high - 1e-6), low, high)
+
+    def efficiency(self, x: FloatArray) -> Efficiency:
+        """Return the efficiency at a point."""
+        values = {name: float(f"{math.exp(v):.4g}") for name, v in zip(self.free, x, strict=True)}
+        limited = {name: min(value, LIMITS[name][1]) for name, value in values.items()}
+        return self.assumed.model_copy(update=limited)
+
+    def place(self, efficiency: Efficiency) -> FloatArray:
+        """Return the point of an efficiency."""
+        logs_ = np.log([getattr(efficiency, name) for name in self.free])
+        return np.clip(logs_, self.low + 1e-6, self.high - 1e-6)
+
+    def prior(self, x: FloatArray) -> FloatArray:
+        """Return the residuals of the prior."""
+        return (x - self.start) / PRIOR_SIGMA
 
 
-def _logs(predicted: Sequence[Mapping[str, float]], observations: Sequence[Observation]) -> FloatArray:
+def logs(predicted: Sequence[Mapping[str, float]], observations: Sequence[Observation]) -> FloatArray:
     """log(predicted / measured) of every figure; a figure without a prediction counts as a factor of e."""
-    logs = [
+    found = [
         math.log(row[name] / value) if row[name] > 0 else 1.0
         for row, observation in zip(predicted, observations, strict=True)
         for name, value in observation.figures.items()
     ]
-    return np.array(logs)
+    return np.array(found)
 
 
 def _parameters(free: Sequence[str], x: FloatArray, jacobian: FloatArray) -> tuple[Parameter, ...]:
@@ -199,11 +240,11 @@ def misses(observations: Sequence[Observation], efficiency: Efficiency) -> tuple
         Miss(observation.name, name, observation.figures[name], value)
         for observation in observations
         for name, value in figures(observation, efficiency).items()
-        if not math.isnan(value)
+        if name in observation.figures and not math.isnan(value)
     )
 
 
 def document(calibration: Calibration) -> str:
     """Return a calibration as the text of its file."""
     data = calibration.model_dump(mode="json", exclude_defaults=True)
-    return str(yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True))
+    return str(yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True, default_flow_style=None))

@@ -20,12 +20,14 @@ from rocbench.conduct.remaining import key_of_run
 from rocbench.errors import BenchError, ConfigError, InputError
 from rocbench.load.spec import LoadSpec, Target
 from rocbench.plan.expand import Group, Launch, Overrides, Plan, Run, Sources, expand
+from rocbench.predict import intervals
+from rocbench.predict.points import Point, point
 from rocbench.probe import environment
 from rocbench.rules.load import shipped
 from rocbench.settings.schema import Server, Sweep
 from rocbench.sim import calibration, predict
 from rocbench.sim.argv import UsageError, parse
-from rocbench.sim.calibration import Calibration
+from rocbench.sim.calibration import Calibration, When
 from rocbench.sim.node import Context, Node, resolve
 from rocbench.sim.predict import Client, Prediction
 from rocbench.sim.refusals import Refusal
@@ -80,10 +82,10 @@ def predictions(plan_: Plan, client: Client = WORLD, known: Collection[Key] = ()
                 yield Predicted(launch, run_, Row(columns | _marks(launch, run_)), None)
             continue
         for run_ in runs:
-            yield _one(plan_, launch, run_, node, client)
+            yield _one(plan_, launch, run_, node, cal, client)
 
 
-def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> Predicted:
+def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, cal: Calibration, client: Client) -> Predicted:
     spec = load_of(plan_.sweep, run_)
     seed = _seed(plan_.sweep.seed, run_.cell.cell_id, run_.repeat)
     prediction = predict.drive(spec, node, client=client, seed=seed)
@@ -97,7 +99,27 @@ def _one(plan_: Plan, launch: Launch, run_: Run, node: Node, client: Client) -> 
     )
     columns = rows.judged(plan_, launch, run_, measured, _marks(launch, run_))
     columns["started_at"] = None  # virtual time has no date
+    in_flight = columns.get("achieved_concurrency")
+    if in_flight is not None:
+        at = point(node, prediction, in_flight)
+        columns |= _intervals(plan_.sweep, cal, when(launch.group), at, columns)
     return Predicted(launch, run_, Row(columns), measured)
+
+
+def _intervals(sweep: Sweep, cal: Calibration, facts: When, at: Point, columns: Columns) -> Columns:
+    """Return the columns of the prediction intervals; none if the sweep changes the speed that was calibrated."""
+    simulation = sweep.simulation
+    if simulation.efficiency is not None or simulation.speed != 1 or simulation.slowdown != 1:
+        return {"predicted_intervals_from": "no interval: the sweep sets the speed of steps itself"}
+    return intervals.columns(cal, facts, at, columns)
+
+
+def when(group: Group) -> When:
+    """Return the facts by which a calibration's fit applies to this server."""
+    facts = group.resolution.facts if group.resolution else None
+    if facts is None:
+        return When(model=group.model)
+    return When(model=group.model, aiter=facts.aiter, backend=facts.backend, gpu=facts.gpu)
 
 
 def load_of(sweep: Sweep, run_: Run) -> LoadSpec:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rocbench import __version__, units
 from rocbench.judgement.slo import Limit
-from rocbench.report import distributions, effects, history, plots, summary, tables, timeseries
+from rocbench.report import distributions, effects, history, plots, predicted, summary, tables, timeseries
 from rocbench.report.chart import Chart
 from rocbench.report.curves import POOLED_FROM, Curve
 from rocbench.report.material import Readings, RunData, curves_of
@@ -58,7 +58,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
     rows = [row for run in runs for row in run.rows]
     saturation, capacity, searched = summary.loads(runs, curves, limits)
     goals = [table for table in (capacity, searched) if table.rows] or [capacity]
-    findings = (summary.failed(rows), summary.errors(rows), summary.notes(rows))
+    findings = (predicted.table(rows), summary.failed(rows), summary.errors(rows), summary.notes(rows))
     return Document(
         title=_title(runs),
         subtitle=_subtitle(runs),

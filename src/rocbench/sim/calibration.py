@@ -70,6 +70,11 @@ class When(Strict):
     backend: str | None = None
     gpu: str | None = None
 
+    def holds(self, facts: When) -> bool:
+        """True if each condition that is set has the value of these facts."""
+        conditions = self.model_dump(exclude_none=True)
+        return all(getattr(facts, name) == value for name, value in conditions.items())
+
 
 class Factor(Strict):
     """Correction that multiplies shares and adds to overheads; `run_cv` replaces the base's."""
@@ -88,6 +93,54 @@ class Factor(Strict):
     """Replaces the base and all earlier factors if these facts were fitted."""
 
 
+Span = tuple[float, float]
+"""Minimum and maximum."""
+
+
+class Reach(Strict):
+    """The conditions of the rows of a fit. A prediction outside them is an extrapolation."""
+
+    in_flight: Span
+    """Mean requests in flight."""
+    prompt_tokens: Span
+    """Tokens of a prompt, with its images."""
+    computed_tokens: Span
+    """Tokens of a prompt that did not come from the prefix cache."""
+    output_tokens: Span
+    images: tuple[bool, ...]
+    tp: tuple[int, ...]
+    vllm: tuple[str, ...]
+    aiter: tuple[bool, ...]
+    backend: tuple[str, ...]
+
+
+class LeftOut(Strict):
+    """Errors of levels that a fit did not see. Each is a root mean square of log(measured / predicted)."""
+
+    what: str
+    """The levels that were left out."""
+    side: str
+    """Leave-outs of one side overlap, and count as one."""
+    levels: int
+    distance: float = Field(ge=0)
+    """Distance of these levels from those that remained: root mean square, as a logarithm of their ratio."""
+    errors: dict[str, float]
+    """By column of `cells`."""
+
+
+class Accuracy(Strict):
+    """How well a model's levels are predicted: the origin of prediction intervals."""
+
+    when: When
+    reach: Reach
+    conditions: int
+    """Different loads and lengths among the levels."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Empty if there are too few conditions to leave any out."""
+    unfitted: dict[str, float]
+    """Errors without a fit: the mean of log(measured / predicted) over all levels, by column."""
+
+
 class Calibration(Strict):
     """A named set of efficiencies."""
 
@@ -98,6 +151,13 @@ class Calibration(Strict):
     factors: tuple[Factor, ...] = ()
     errors: dict[str, float] = Field(default_factory=dict)
     """Model to the median of |predicted / measured - 1| over the fitted rows."""
+    accuracy: tuple[Accuracy, ...] = ()
+    """Errors of levels that were left out. Without them, predictions have no interval."""
+
+    def fitted(self, facts: When) -> Factor | None:
+        """The fit that applies to these facts; None if their efficiency is assumed."""
+        fits = [each for each in self.factors if each.fitted is not None and each.when.holds(facts)]
+        return fits[-1] if fits else None
 
     def efficiency(self, facts: When, flat: float | None = None) -> Efficiency:
         """The efficiency for these facts. `flat`, if given, replaces all three shares, without overheads."""
@@ -106,8 +166,7 @@ class Calibration(Strict):
             return Efficiency(bandwidth=flat, compute=flat, communication=flat, **answers)
         values = self.base.model_dump()
         for factor in self.factors:
-            conditions = factor.when.model_dump(exclude_none=True)
-            if any(getattr(facts, name) != value for name, value in conditions.items()):
+            if not factor.when.holds(facts):
                 continue
             if factor.fitted is not None:
                 values = factor.fitted.model_dump()

@@ -336,7 +336,7 @@ def errors(
         console.show_rows(table.header, table.rows, table.title)
 
 
-def calibration(study: str, base: Calibration, name: str | None) -> Calibration | None:
+def calibration(study: str, base: Calibration, name: str | None, *, leave_out: bool) -> Calibration | None:
     """Return the calibration that `bench calibrate-model STUDY` writes; None if the name is not a study."""
     from rocbench.study import fitting, folder
 
@@ -345,8 +345,10 @@ def calibration(study: str, base: Calibration, name: str | None) -> Calibration 
     source = folder.read(study)
     tables, plans = _published(source, base.name)
     fits = []
-    for each in fitting.fit_tables(tables, plans, base):
+    for each in fitting.fit_tables(tables, plans, base, leave_out=leave_out):
         predictions.show_fit(each.model, each.fit)
+        if each.accuracy:
+            predictions.show_accuracy(each.accuracy)
         fits.append(each)
     return fitting.calibration(name or f"study-{source.study.name}", source.study.source, fits, tables, base)
 

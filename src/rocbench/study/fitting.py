@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rocbench.plan.expand import Plan
 from rocbench.predict import observed, predicting
 from rocbench.predict.calibrating import Fit, Observation, fit
-from rocbench.sim.calibration import Calibration, Efficiency, Factor, When
+from rocbench.predict.leaveout import accuracy
+from rocbench.sim.calibration import Accuracy, Calibration, Efficiency, Factor, When
 from rocbench.sim.node import Node
 from rocbench.study.agreement import places
 from rocbench.study.schema import Answers, PublishedCurve, Tables
@@ -29,6 +30,8 @@ class ModelFit:
     when: When
     fit: Fit
     levels: int
+    accuracy: Accuracy | None = None
+    """None if no levels were left out."""
 
 
 def observations(
@@ -58,15 +61,26 @@ def observations(
     return levels
 
 
-def fit_tables(tables: Tables, plans: Mapping[str, Plan], cal: Calibration) -> Iterator[ModelFit]:
-    """Yield one fit for each model, to the curves that are not held out; each starts at the values of `cal`."""
+def fit_tables(
+    tables: Tables, plans: Mapping[str, Plan], cal: Calibration, *, leave_out: bool = False
+) -> Iterator[ModelFit]:
+    """Yield one fit for each model, to the curves that are not held out; each starts at the values of `cal`.
+
+    Args:
+        tables: the published tables.
+        plans: sweep name to plan.
+        cal: the calibration to start from.
+        leave_out: measure each fit's errors out of sample too, which takes as long as the fit.
+    """
     for model in dict.fromkeys(curve.model for curve in tables.curves):
         curves = [curve for curve in tables.curves if curve.model == model and not curve.held_out]
         if not curves:
             continue
         levels = observations(curves, plans, cal)
         start = with_answers(levels[0].node.efficiency, tables.answers.get(model))
-        yield ModelFit(model, _when(curves, plans), fit(levels, start, FREE), len(levels))
+        when, found = _when(curves, plans), fit(levels, start, FREE)
+        errors = accuracy(levels, found, start, FREE, when) if leave_out else None
+        yield ModelFit(model, when, found, len(levels), errors)
 
 
 def _when(curves: list[PublishedCurve], plans: Mapping[str, Plan]) -> When:
@@ -108,6 +122,7 @@ def calibration(
         note,
         base,
         [(each.when, each.fit, f"fitted to {each.levels} published levels") for each in fits],
+        [each.accuracy for each in fits if each.accuracy],
     )
     variation = _variation(tables, {each.when.model: each.when.gpu for each in fits})
     return fitted.model_copy(update={"factors": (*fitted.factors, *variation)})

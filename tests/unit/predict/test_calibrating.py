@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rocbench.commands import planning, predictions
@@ -13,6 +15,7 @@ from rocbench.settings.schema import Sweep
 from rocbench.sim import calibration
 from rocbench.sim.calibration import Calibration
 from rocbench.store.folder import RunFolder
+from rocbench.tables.row import Row
 
 TRUTH = {"bandwidth": 0.4, "compute": 0.3, "step_overhead_ms": 4.0, "sequence_overhead_us": 60.0}
 
@@ -127,6 +130,67 @@ def test_servers_that_no_calibration_tells_apart_are_refused(tmp_path):
     assert len({row["server_id"] for row in rows}) == 2
     with pytest.raises(InputError, match="cannot distinguish"):
         predictions.calibrate_model(str(tmp_path / "run"), allow_simulated=True, assumed="default")
+
+
+def test_calibrating_a_run_says_what_was_left_out(tmp_path, capsys):
+    """Errors and coverage on the screen; the file gives predictions intervals, which an older file does not."""
+    sweep = Sweep.model_validate(
+        {
+            "name": "tiny",
+            "vllm": "0.14.1",
+            "models": ["llama-3.1-405b"],
+            "workloads": ["short"],
+            "concurrency": [1, 4, 16],
+            "load": {"duration_s": 3},
+        }
+    )
+    plan = predicting.plan(sweep, planning.sources(sweep, Overrides()))
+    predicting.write(plan, tmp_path / "run")
+    for name, no_intervals in (("new", False), ("old", True)):
+        predictions.calibrate_model(
+            str(tmp_path / "run"),
+            out=tmp_path / f"{name}.yaml",
+            allow_simulated=True,
+            assumed="default",
+            no_intervals=no_intervals,
+        )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(
+        r"llama-3.1-405b: median_tpot_ms: 95 % interval within .* \d of \d leave-outs were within", shown
+    )
+
+    def predict(name: str) -> list[Row]:
+        plan_ = predicting.plan(
+            sweep, planning.sources(sweep, Overrides()), None, str(tmp_path / f"{name}.yaml")
+        )
+        return [each.row for each in predicting.predictions(plan_)]
+
+    for row in predict("new"):
+        for figure in observed.FIGURES:
+            assert row[f"predicted_{figure}_low"] < row[figure] < row[f"predicted_{figure}_high"]
+        assert row["predicted_extrapolation"] == ""
+    for row in predict("old"):
+        assert "predicted_output_throughput_low" not in row
+        assert "no levels of llama-3.1-405b were left out" in row["predicted_intervals_from"]
+
+
+def test_a_sweep_that_sets_the_speed_of_steps_has_no_interval():
+    """The calibration's errors are not those of another speed."""
+    simulation = {"efficiency": 0.5}
+    sweep = Sweep.model_validate(
+        {
+            "name": "tiny",
+            "vllm": "0.14.1",
+            "models": ["llama-3.1-405b"],
+            "workloads": ["short"],
+            "concurrency": [1],
+            "load": {"duration_s": 2},
+            "simulation": simulation,
+        }
+    )
+    (found,) = predicting.predictions(predicting.plan(sweep, planning.sources(sweep, Overrides())))
+    assert "sets the speed" in found.row["predicted_intervals_from"]
+    assert found.row.get("predicted_output_throughput_low") is None
 
 
 def test_rows_of_a_run_become_levels(tmp_path):

@@ -264,10 +264,13 @@ def _search_result(result: Mapping[str, Any]) -> str:
     limits = ", ".join(result["limits"])
     best = "no level was shown to meet the limits"
     if result["best"] is not None:
-        best = f"limits met up to {result['best']:g} {result['unit']}"
+        best = f"shown to be met up to {result['best']:g} {result['unit']}"
+    if result["failed"] is not None:
+        best += f", capacity below {result['failed']:g}"
     axes = ",".join(f"{axis}={render.plain(value)}" for axis, value in result["axes"].items())
     name = f"{result['model']}{'@' if axes else ''}{axes}/{result['workload']}"
-    return f"search {name}: {limits}: {best} ({result['why']}; {result['measurements']} measurements)"
+    said = "; ".join((result["why"], *result.get("notes", ()), f"{result['measurements']} measurements"))
+    return f"search {name}: {limits}: {best} ({said})"
 
 
 def _float(value: Any) -> float | None:

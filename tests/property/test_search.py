@@ -47,7 +47,6 @@ def test_the_answer_is_bracketed(capacity, low, span, step):
     levels, found = searched(capacity, wanted)
 
     assert all(low <= level <= low + span for level in levels)
-    assert len(set(levels)) == len(levels)
     if capacity < low:
         assert found.best is None
     elif capacity >= low + span:

@@ -7,7 +7,7 @@ A relative rule compares each cell with the same cell of the baseline (`compare`
     cannot tell  anything else: too few repeats, too much noise, invalid rows, a missing cell
 
 A limit (`p99_ttft_ms <= 2000`) compares each cell's repeats with a number: pass or regression if the interval of
-their mean lies on one side of it; one repeat is judged by its value.
+their mean lies on one side of it; one repeat has no interval and is "cannot tell".
 
 Void rows have no figures to judge, and every skipped row is listed. A failed server is judged separately: a
 cell that failed in every row is a regression if the baseline's cell failed in no row, else "cannot tell".

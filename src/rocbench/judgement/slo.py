@@ -1,108 +1,46 @@
-"""The largest load that meets an SLO, and the saturation point. Pure: trials in, the next level out.
+"""The largest load that is shown to meet an SLO. Pure: trials in, the next level out.
 
-Search: double the level until one fails, then bisect between the largest that passed and the smallest that
-failed. A level whose repeats straddle the limit is measured again. A level that stays undecided counts as failed,
-because a capacity must be shown. A level whose load the client did not deliver does not describe the server: it
-ends the doubling and is reported as such.
+Explore: raise the level until a figure misses a limit, then halve the gap. Show: measure again where a verdict brings
+most: at the largest level that the remaining measurements are likely to show to meet the limits. By `evidence` a level is
+shown to meet every limit, or shown to miss one; all others are "not shown". A level whose load the client did not deliver
+does not describe the server: it ends the raising and is reported as such. A rate is an answer only if the server
+serves it (`service`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
 import numpy as np
 
-from rocbench import stats
-from rocbench.columns import CELLS
+from rocbench.judgement.evidence import ALPHA, CLEAR, LOOKS, quantile
+from rocbench.judgement.knee import Saturation, saturation
+from rocbench.judgement.limit import COMPARISONS, Limit, Outcome
+from rocbench.judgement.standing import Curve, Standing, Trial, by_level, curve, level_list
 from rocbench.settings.goals import Search
 
-Outcome = Literal["pass", "fail", "unclear", "not delivered"]
+__all__ = [
+    "COMPARISONS",
+    "Limit",
+    "Outcome",
+    "Saturation",
+    "Trial",
+    "by_level",
+    "curve",
+    "level_list",
+    "next_step",
+    "saturation",
+]
 
-SHARES = {column.name for column in CELLS if column.unit == "share"}
-COMPARISONS = ("<=", ">=", "<", ">")
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One limit on a column of `cells`: `p99_ttft_ms <= 2000`."""
-
-    metric: str
-    comparison: Literal["<=", ">=", "<", ">"]
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.metric} {self.comparison} {self.value:g}"
-
-    @property
-    def upper(self) -> bool:
-        """True if the metric must stay below the limit."""
-        return self.comparison.startswith("<")
-
-    def met(self, figure: float) -> bool:
-        """Return True if one figure meets the limit."""
-        match self.comparison:
-            case "<=":
-                return figure <= self.value
-            case ">=":
-                return figure >= self.value
-            case "<":
-                return figure < self.value
-            case _:
-                return figure > self.value
-
-    def judge(
-        self, figures: Sequence[float], confidence: float = stats.CONFIDENCE, *, margin: float = 0.0
-    ) -> Outcome:
-        """Judge repeats: pass or fail if the mean's t interval lies on one side of the limit, else unclear.
-
-        One repeat has no interval: it is judged by its value, and is unclear within `margin` (a share) of the limit.
-        For a share such as 0.99 the margin applies to its distance from 1, the maximum.
-        """
-        if not figures:
-            return "unclear"
-        interval = stats.mean_interval(figures, confidence)
-        if interval.n == 1:
-            scale = abs(1 - self.value) if self.metric in SHARES else abs(self.value)
-            if abs(interval.estimate - self.value) < margin * scale:
-                return "unclear"
-            return "pass" if self.met(interval.estimate) else "fail"
-        low, high = self.met(interval.low), self.met(interval.high)
-        return "unclear" if low != high else "pass" if low else "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One measurement at one level."""
-
-    level: float
-    figures: Mapping[str, float | None]
-    """Value of each metric."""
-    delivered: bool = True
-    """False if the users (or the rate) were not delivered, or the client was saturated."""
-
-
-class _Measured(Protocol):
-    @property
-    def level(self) -> float | None: ...
-
-
-T = TypeVar("T", bound=_Measured)
-
-
-def by_level(measurements: Iterable[T]) -> dict[float, list[T]]:
-    """Measurements grouped by their level, in ascending order; a measurement without a level has level 0."""
-    groups: dict[float, list[T]] = {}
-    for each in measurements:
-        groups.setdefault(each.level or 0.0, []).append(each)
-    return dict(sorted(groups.items()))
-
-
-def level_list(levels: Iterable[float]) -> str:
-    """Levels as text: `1, 8, 2.5`."""
-    return ", ".join(f"{level:g}" for level in levels)
+RESERVE = 4
+"""Measurements that exploring leaves: a single figure shows nothing."""
+POINTS = 40
+"""Levels that are considered between the answer and the smallest level that fails."""
+LUCK = 0.5
+"""Standard errors by which a level must be likely to exceed its test before measurements are spent on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,159 +52,176 @@ class Step:
     best: float | None
     """Largest level shown to meet every limit so far."""
     failed: float | None
-    """Smallest level above `best` that did not."""
+    """Smallest level above `best` that is shown not to, or whose load was not delivered."""
     why: str
 
 
-def next_step(trials: Sequence[Trial], limits: Sequence[Limit], search: Search, *, whole: bool) -> Step:
-    """The next level to measure, given all trials so far; `whole` levels are whole numbers (users)."""
-    outcomes = {level: outcome_of(at_level, limits, search) for level, at_level in by_level(trials).items()}
-    best = max((level for level, outcome in outcomes.items() if outcome == "pass"), default=None)
-    above = [
-        level for level, outcome in outcomes.items() if outcome != "pass" and (best is None or level > best)
-    ]
-    failed = min(above, default=None)
-    unclear = [level for level, outcome in outcomes.items() if outcome == "unclear"]
-    if unclear:
-        return Step(unclear[0], best, failed, "repeats lie on both sides of a limit: measure again")
-    if failed is None:
-        if best is None:
-            return Step(search.low, None, None, "begin at the lowest level")
-        if best >= search.high:
-            return Step(
-                None, best, None, "every level meets the limits, up to the highest level of the search"
-            )
-        return Step(min(best * 2, search.high), best, None, "double")
-    why = (
-        "the requested load was not reached" if outcomes[failed] == "not delivered" else "a limit is not met"
-    )
-    if best is None:
-        if failed <= search.low:
-            return Step(None, None, failed, f"at the lowest level {why}")
-        return Step(max(search.low, _rounded(failed / 2, whole=whole)), None, failed, "halve")
-    middle = _middle(best, failed, search.relative_step, whole=whole)
-    if middle is None:
-        return Step(None, best, failed, f"bracketed: at {failed:g} {why}")
-    return Step(middle, best, failed, "bisect")
-
-
-def _middle(best: float, failed: float, relative_step: float, *, whole: bool) -> float | None:
-    """Geometric middle of the bracket, or None if it is narrow enough."""
-    if failed / best - 1 <= relative_step or (whole and failed - best <= 1):
-        return None
-    middle = _rounded(math.sqrt(best * failed), whole=whole)
-    return min(max(middle, best + 1), failed - 1) if whole else middle
-
-
-def _rounded(level: float, *, whole: bool) -> float:
-    return float(round(level)) if whole else level
-
-
-def outcome_of(trials: Sequence[Trial], limits: Sequence[Limit], search: Search) -> Outcome:
-    """Outcome of one level against every limit, by all its repeats."""
-    delivered = [trial for trial in trials if trial.delivered]
-    if not delivered:
-        return "not delivered"
-    judged = [
-        limit.judge(
-            [v for t in delivered if (v := t.figures.get(limit.metric)) is not None], margin=search.margin
-        )
-        for limit in limits
-    ]
-    if "fail" in judged:
-        return "fail"
-    if "unclear" in judged:
-        return "fail" if len(trials) >= search.max_repeats else "unclear"
-    return "pass"
-
-
-# --- saturation
-
-
-@dataclass(frozen=True, slots=True)
-class Saturation:
-    """The load above which more users bring less than the required gain."""
-
-    level: float | None
-    """The smallest level from which every doubling brings less; None if there is none."""
-    low: float | None
-    high: float | None
-    """95 % interval by bootstrap over repeats; `high` is None if some resamples never saturate."""
-    peak: float | None
-    """Highest mean throughput of a delivered level."""
-    excluded: tuple[float, ...]
-    """Levels that are excluded because their users were not delivered."""
-    note: str
-
-
-def saturation(
-    throughput: Mapping[float, Sequence[float]],
-    delivered: Mapping[float, bool],
+def next_step(
+    trials: Sequence[Trial],
+    limits: Sequence[Limit],
+    search: Search,
     *,
-    gain: float = 0.05,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Saturation:
-    """The saturation point of a throughput curve.
-
-    Level i is saturated when every later step, scaled to a doubling of the level, brings less than `gain`:
-    (T[j+1] / T[j]) ^ (1 / log2(L[j+1] / L[j])) - 1 < gain for all j >= i. The interval resamples each level's repeats
-    (percentile bootstrap; Efron and Tibshirani 1993, ch. 13); it is absent if a level has one repeat.
+    whole: bool,
+    left: int | None = None,
+) -> Step:
+    """The next level to measure, given all trials so far.
 
     Args:
-        throughput: level to the figures of its repeats.
-        delivered: True for each level whose users were in flight. Other levels do not describe saturation (100
-            requests at 1,000 users "saturate" at 100) and are excluded by name.
-        gain: share of throughput that a doubling must bring.
-        resamples: number of bootstrap resamples.
-        seed: seed of the bootstrap.
+        trials: the measurements.
+        limits: the limits.
+        search: bounds of the search.
+        whole: True if levels are whole numbers (users); rates are not, and must be served.
+        left: remaining measurements; by default those of the search without the trials.
     """
-    levels = sorted(level for level, figures in throughput.items() if figures and delivered.get(level, False))
-    excluded = tuple(sorted(level for level in throughput if level not in levels))
-    notes = [f"the requested load was not reached at {level_list(excluded)}"] if excluded else []
-    means = np.array([float(np.mean(throughput[level])) for level in levels])
-    peak = float(means.max()) if levels else None
-    if len(levels) < 2:
-        return Saturation(
-            None, None, None, peak, excluded, "; ".join(notes) or "at least two levels are needed"
-        )
-    knee = _knee(levels, means, gain)
-    level = levels[knee] if knee is not None else None
-    low = high = None
-    if level is None:
-        notes.append("no saturation point: throughput still rose by enough at the last doubling of the load")
-    if min(len(throughput[level]) for level in levels) < 2:
-        notes.append("no interval, because a level has one repeat")
-    else:
-        low, high = _knee_interval(levels, throughput, gain, resamples, seed)
-    return Saturation(level, low, high, peak, excluded, "; ".join(notes))
+    found = curve(trials, limits, whole=whole)
+    if left is None:
+        left = search.max_measurements - len(trials)
+    best, failed = (None if s is None else s.level for s in (found.best, found.failed))
+    level, why = _Plan(found, search, whole=whole, left=left).step()
+    return Step(level, best, failed, why)
 
 
-def _knee(
-    levels: Sequence[float], means: np.ndarray[tuple[int], np.dtype[np.float64]], gain: float
-) -> int | None:
-    """Index of the first level from which no doubling reaches `gain`; None if the last step reaches it."""
-    doublings = np.log2(np.array(levels[1:]) / np.array(levels[:-1]))
-    pays = (means[1:] / means[:-1]) ** (1 / doublings) - 1 >= gain
-    if pays[-1]:
+@dataclass(frozen=True)
+class _Plan:
+    """Chooses the next level."""
+
+    found: Curve
+    search: Search
+    whole: bool
+    left: int
+
+    def step(self) -> tuple[float | None, str]:
+        """The next level (None: the search has ended) and the reason."""
+        levels, search = self.found.levels, self.search
+        if self.left <= 0:
+            return None, f"stopped at the maximum of {search.max_measurements} measurements"
+        if not levels:
+            return search.low, "begin at the lowest level"
+        short = next((s for s in levels if s.outcome != "not delivered" and s.n < search.repeats), None)
+        if short is not None:
+            return short.level, "measure again"
+        below = self._below()
+        above = next((s for s in levels if below is None or s.level > below.level), None)
+        if above is None and below is not None:
+            if below.level < search.high:
+                factor = 4 if below.distance > CLEAR else 2
+                return self._rounded(min(below.level * factor, search.high)), "raise the level"
+        elif above is None or (below is not None and self._near(below.level, self._most)):
+            pass
+        elif below is None:
+            if above.level > search.low and above.outcome == "fail":
+                return self._rounded(max(above.level / 4, search.low)), "lower the level"
+        elif self._open(below, above):
+            return self._middle(below.level, above.level), "halve the gap"
+        return self._show() or (None, self._end())
+
+    def _below(self) -> Standing | None:
+        """The largest level that seems to meet every limit, below each that does not."""
+        found = None
+        for each in self.found.levels:
+            if each.outcome in ("fail", "not delivered") or each.distance <= 0:
+                break
+            found = each
+        return found
+
+    def _open(self, below: Standing, above: Standing) -> bool:
+        """True if a level between two neighbours is worth exploring: they are apart, and differ from the limit."""
+        if self._near(below.level, above.level) or self.left <= RESERVE:
+            return False
+        noise = self.found.noise
+        if not noise.df:
+            return below.n > 1
+        need = quantile(ALPHA / LOOKS, noise.df) * noise.sd / math.sqrt(self.search.max_repeats)
+        return below.distance > need and (above.outcome == "not delivered" or -above.distance > need)
+
+    def _show(self) -> tuple[float, str] | None:
+        """The level whose verdict brings most and is likely with the remaining measurements."""
+        best, failed = self.found.best, self.found.failed
+        floor, top = best.level if best else 0.0, failed.level if failed else math.inf
+        if best and failed and self._near(floor, top):
+            return None
+        between = [s for s in self._candidates() if floor < s.level < top]
+        up = [s.level for s in between if s.level <= self._most and self._likely(s, 1)]
+        if up:
+            return max(up), "show that this level meets the limits"
+        down = [s.level for s in between if self._likely(s, -1)]
+        if down:
+            return min(down), "show that this level misses a limit"
+        highest = self.found.levels[-1].level
+        if failed is None and highest < self.search.high:
+            return self._rounded(min(2 * highest, self.search.high)), "find a level that misses a limit"
         return None
-    return int(np.flatnonzero(pays)[-1]) + 1 if pays.any() else 0
 
+    def _candidates(self) -> list[Standing]:
+        """Measured levels, and others between them with their estimated distance."""
+        known = [s for s in self.found.levels if s.outcome != "not delivered"]
+        if len(known) < 2:
+            return known
+        logs = np.log([s.level for s in known])
+        best, failed = self.found.best, self.found.failed
+        grid = np.linspace(
+            np.log(best.level) if best else logs[0],
+            min(np.log(failed.level), logs[-1]) if failed else logs[-1],
+            POINTS,
+        )
+        distances = np.interp(grid, logs, np.clip([s.distance for s in known], -1, 1))
+        others = [
+            Standing(self._rounded(float(np.exp(log))), "unclear", 0, float(distance))
+            for log, distance in zip(grid, distances, strict=True)
+        ]
+        return known + [s for s in others if all(not self._near(*sorted((s.level, k.level))) for k in known)]
 
-def _knee_interval(
-    levels: Sequence[float],
-    throughput: Mapping[float, Sequence[float]],
-    gain: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float | None, float | None]:
-    rng = np.random.default_rng(seed)
-    drawn = [
-        rng.choice(np.asarray(throughput[level], float), (resamples, len(throughput[level])))
-        for level in levels
-    ]
-    means = np.stack([sample.mean(axis=1) for sample in drawn], axis=1)
-    knees = [_knee(levels, row, gain) for row in means]
-    places = np.sort([len(levels) if knee is None else knee for knee in knees])
-    low, high = (int(places[min(int(q * resamples), resamples - 1)]) for q in (0.025, 0.975))
-    return tuple(levels[place] if place < len(levels) else None for place in (low, high))  # type: ignore[return-value]
+    def _likely(self, at: Standing, side: Literal[1, -1]) -> bool:
+        """True if a level is likely to be shown to meet the limits (1) or to miss one (-1) with the repeats left.
+
+        The measurements beyond the level count too, as in `evidence`.
+        """
+        more = min(self.left, self.search.max_repeats - at.n)
+        noise = self.found.noise
+        df = noise.df + more - (0 if at.n else 1)
+        if more <= 0 or df <= 0:
+            return False
+        beyond = [s for s in self.found.levels if s.n and (s.level - at.level) * side > 0]
+        total, n = (at.n + more) * at.distance * side, at.n + more
+        for each in (None, *beyond[::side]):
+            if each is not None:
+                total, n = total + each.n * each.distance * side, n + each.n
+            if total / n > (quantile(ALPHA / LOOKS, df) + LUCK) * noise.sd / math.sqrt(n):
+                return True
+        return False
+
+    def _near(self, low: float, high: float) -> bool:
+        return high / low - 1 <= self.search.relative_step or (self.whole and high - low <= 1)
+
+    def _middle(self, low: float, high: float) -> float:
+        if high > self._most:
+            return self._rounded(self._most)
+        middle = self._rounded(math.sqrt(low * high))
+        return min(max(middle, low + 1), high - 1) if self.whole else middle
+
+    @property
+    def _most(self) -> float:
+        """The largest rate that may be an answer."""
+        return math.inf if self.found.served is None else self.found.served.most
+
+    def _rounded(self, level: float) -> float:
+        return float(round(level)) if self.whole else float(f"{level:.4g}")
+
+    def _end(self) -> str:
+        best, failed = self.found.best, self.found.failed
+        if failed is None:
+            if best and best.level >= self.search.high:
+                return "every level meets the limits, up to the highest level of the search"
+            return "further measurements are not likely to show more"
+        why = (
+            "the requested load was not reached"
+            if failed.outcome == "not delivered"
+            else "a limit is not met"
+        )
+        if best is None:
+            return (
+                f"at the lowest level {why}"
+                if failed.level <= self.search.low
+                else f"at {failed.level:g} {why}"
+            )
+        return f"at {failed.level:g} {why}"

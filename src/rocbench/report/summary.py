@@ -10,7 +10,7 @@ from rocbench import stats, units
 from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
-from rocbench.judgement import slo
+from rocbench.judgement import search, slo
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import bracket, figure
 from rocbench.report.curves import Curve, Point, RunInfo, level_words, load_name, load_notes, marked, rank
@@ -124,7 +124,7 @@ def saturation(curves: Sequence[Curve], gain: float = GAIN) -> Table:
     header = ("workload", "configuration", "saturates at", "95 % interval", "peak", "note")
     notes = (
         f"the smallest load above which each doubling of the load raises output tokens/s by less than {gain:.0%}; levels at which the requested load was not reached are excluded",
-        "the interval comes from a bootstrap over the repeats; the ends of the interval are measured levels",
+        "the interval has every level at which a concave curve through all levels may saturate (95 %); its ends are measured levels",
     )
     nothing = ("no configuration was measured at two load levels",)
     return Table("saturation", "Saturation", header, tuple(rows), notes if rows else nothing)
@@ -140,7 +140,9 @@ def _gain_of(sweeps: Iterable[Mapping[str, Any]]) -> float:
 
 
 def capacity(curves: Sequence[Curve], limits: Sequence[Limit], words: str) -> Table:
-    """The largest load of each curve that met every limit, with no level below it that failed one.
+    """The largest load of each curve shown to meet every limit, with no level below it shown to miss one.
+
+    Levels with one repeat each show nothing: they are read by their figures, and the capacity says so.
 
     Args:
         curves: curves.
@@ -156,7 +158,7 @@ def capacity(curves: Sequence[Curve], limits: Sequence[Limit], words: str) -> Ta
         return Table("slo", "SLO capacity", header, (), (note,))
     rows = []
     for curve in curves:
-        outcomes = [(point, _outcome(point, limits)) for point in curve.points if point.rows]
+        outcomes, single = _outcomes(curve, limits)
         if not outcomes:
             continue
         failed = next((n for n, (_, outcome) in enumerate(outcomes) if outcome == "fail"), len(outcomes))
@@ -169,6 +171,7 @@ def capacity(curves: Sequence[Curve], limits: Sequence[Limit], words: str) -> Ta
             _why(curve, *outcomes[best + 1], limits) if best + 1 < len(outcomes) else _no_higher(curve),
             f"cannot tell at {', '.join(unclear)}" if unclear else "",
             f"no valid row at {', '.join(no_rows)}" if no_rows else "",
+            "not shown: one repeat of each level" if single else "",
         )
         rows.append(
             (
@@ -183,9 +186,27 @@ def capacity(curves: Sequence[Curve], limits: Sequence[Limit], words: str) -> Ta
     return Table("slo", "SLO capacity", header, tuple(rows), (f"SLO: {words}",))
 
 
-def _outcome(point: Point, limits: Sequence[Limit]) -> slo.Outcome:
-    judged = [limit.judge(_figures(point, limit.metric)) for limit in limits]
-    return "fail" if "fail" in judged else "unclear" if "unclear" in judged else "pass"
+def _outcomes(curve: Curve, limits: Sequence[Limit]) -> tuple[list[tuple[Point, slo.Outcome]], bool]:
+    """The outcome of each point with rows, and True if none has repeats, so that single figures decide."""
+    points = [point for point in curve.points if point.rows]
+    for point in points:
+        for limit in limits:
+            _figures(point, limit.metric)  # refuses columns without numbers
+    trials = [search.trial(row, limits) for point in points for row in (*point.rows, *point.invalid)]
+    found = slo.curve(trials, limits, whole=curve.shape != "open")
+    told = {standing.level: standing.outcome for standing in found.levels}
+    single = all(len(point.rows) < 2 for point in points)
+    if not single:
+        return [(point, told[point.level or 0.0]) for point in points], False
+    return [(point, _by_value(point, limits, told[point.level or 0.0])) for point in points], bool(points)
+
+
+def _by_value(point: Point, limits: Sequence[Limit], told: slo.Outcome) -> slo.Outcome:
+    """The outcome by single figures, unless the level is shown to fail (an overloaded server)."""
+    values = [(limit, _figures(point, limit.metric)) for limit in limits]
+    if told == "fail" or any(not limit.met(v) for limit, figures in values for v in figures):
+        return "fail"
+    return "pass" if all(figures for _, figures in values) else "unclear"
 
 
 def _figures(point: Point, column: str) -> list[float]:
@@ -206,9 +227,10 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
     """The limits that a level failed, or that its repeats straddle."""
     values = []
     for limit in limits:
-        if limit.judge(_figures(point, limit.metric)) != outcome:
+        known = _figures(point, limit.metric)
+        interval = stats.mean_interval(known)
+        if outcome == "fail" and interval.n and limit.met(interval.estimate):
             continue
-        interval = stats.mean_interval(_figures(point, limit.metric))
         shown = units.percent if unit_of(limit.metric) == "share" else figure
         spread = f" ± {shown(interval.half_width)}" if outcome == "unclear" and interval.n > 1 else ""
         few = " (from too few requests)" if any(row.few_samples(limit.metric) for row in point.rows) else ""
@@ -217,11 +239,11 @@ def _why(curve: Curve, point: Point, outcome: slo.Outcome, limits: Sequence[Limi
             f"{limit.metric} {shown(interval.estimate) if interval.n else 'not measured'}{spread}{few}"
         )
     doubt = "cannot tell: " if outcome == "unclear" else ""
-    return f"{curve.level(point)}: {doubt}{', '.join(values)}"
+    return f"{curve.level(point)}: {doubt}{', '.join(values) or 'the server does not serve this load'}"
 
 
 def searched(runs: Sequence[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, Any]]]]) -> Table:
-    """Results of each sweep's search: the largest load shown to meet its limits, the smallest that failed.
+    """Results of each sweep's search: the largest load shown to meet its limits, the smallest shown not to.
 
     Args:
         runs: each run's name, rows and search.json.
@@ -229,31 +251,37 @@ def searched(runs: Sequence[tuple[RunInfo, Sequence[Row], Sequence[Mapping[str, 
     lines = []
     for info, rows, searches in runs:
         names = {row.server: marked(row.configuration, row.origin) for row in rows}
-        for search in searches:
-            shape = "open" if search["unit"] == "requests/s" else "closed"
-            best, failed = search["best"], search["failed"]
-            name = names.get(server_number(search), str(search["model"]))
+        for each in searches:
+            shape = "open" if each["unit"] == "requests/s" else "closed"
+            best, failed = each["best"], each["failed"]
+            name = names.get(server_number(each), str(each["model"]))
+            said = (str(each["why"]), *each.get("notes", ()), "" if each["ended"] else "not finished")
             lines.append(
                 (
-                    load_name(str(search["workload"]), shape),
+                    load_name(str(each["workload"]), shape),
                     f"{name} · {info.label}" if len(runs) > 1 else name,
-                    ", ".join(search["limits"]),
+                    ", ".join(each["limits"]),
                     level_words(shape, best) if best is not None else "no level was shown to meet the limits",
                     level_words(shape, failed),
-                    str(search["measurements"]),
-                    str(search["why"]) + ("" if search["ended"] else "; not finished"),
+                    str(each["measurements"]),
+                    "; ".join(filter(None, said)),
                 )
             )
     header = (
         "workload",
         "configuration",
         "limits",
-        "met up to",
-        "not met at",
+        "shown to be met up to",
+        "shown to be missed at",
         "measurements",
         "ended because",
     )
-    return Table("search", "Search for the largest load within limits", header, tuple(lines))
+    notes = (
+        "the capacity lies between the two levels, with 95 % confidence on each side; levels between them are not shown either way",
+    )
+    return Table(
+        "search", "Search for the largest load within limits", header, tuple(lines), notes if lines else ()
+    )
 
 
 def sweep_limits(sweeps: Iterable[Mapping[str, Any]]) -> tuple[list[Limit], str]:

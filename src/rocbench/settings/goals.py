@@ -65,7 +65,7 @@ class Until(Strict):
 
 
 class Search(Strict):
-    """Find the largest load (users, or requests/s) that meets limits: double from `low`, then bisect."""
+    """Find the largest load (users, or requests/s) that is shown to meet limits."""
 
     slo: dict[Result, float] = Field(min_length=1)
     """Columns of `cells` and their limits: `p99_ttft_ms: 2000`. A maximum where lower is better, else a minimum."""
@@ -78,11 +78,11 @@ class Search(Strict):
     repeats: Repeats = 1
     """Minimum number of measurements at a level."""
     max_repeats: Repeats = 5
-    """Maximum number of measurements at a level whose repeats lie on both sides of a limit. After these, the limit counts as not met."""
+    """Maximum number of measurements at a level."""
     relative_step: Share = 0.05
-    """The search ends when the bracket around the largest load is this narrow, as a share, or one user wide."""
+    """The search ends when the interval around the largest load is this narrow, as a share, or one user wide."""
     margin: Share = 0.05
-    """A single measurement that lies within this distance of a limit, as a share, is repeated."""
+    """Not used any more: the spread of the repeats decides how close to a limit a level is measured again."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Search:

@@ -72,7 +72,9 @@ PLAN: Shape = {
 SEARCHES: Shape = [
     {
         **dict.fromkeys(("server", "model", "workload", "unit", "why"), str),
-        **dict.fromkeys(("best", "measurements", "low", "high"), float),
+        **dict.fromkeys(("best", "failed", "measurements", "low", "high", "spread"), float),
+        "not_shown": [float],
+        "notes": [str],
         "axes": dict,
         "limits": [str],
         "levels": [dict],

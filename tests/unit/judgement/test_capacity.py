@@ -49,12 +49,11 @@ def test_invalid_levels_are_named_apart():
     assert "delivered" not in found["note"]
 
 
-def test_one_repeat_has_no_interval():
-    """n=1 gives a point and says that it has no interval."""
+def test_one_repeat_has_an_interval_too():
+    """n=1 gives a point, and the deviations from the smooth curve an interval."""
     (found,) = capacity.curves(curve(n=1)).to_dict("records")
 
-    assert (found["saturation"], found["low"]) == (64, None)
-    assert "a level has one repeat" in found["note"]
+    assert (found["saturation"], found["low"]) == (64, 64)
 
 
 def test_each_server_has_a_curve_of_its_own():

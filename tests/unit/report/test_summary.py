@@ -84,24 +84,30 @@ def test_levels_invalid_for_other_reasons_are_named_too():
     ],
 )
 def test_slo_capacity(limit, capacity, why):
-    """The highest level up to which every level met the limit, and what broke it above."""
-    found = of(row(1, 100), row(64, 900), row(128, 1000))
+    """The highest level up to which every level met the limit, and what broke it above; repeats show it."""
+    found = of(*[row(*point) for point in ((1, 100), (64, 900), (128, 1000)) for _ in range(3)])
     (line,) = summary.capacity(found, [limit], str(limit)).rows
     assert (line[2], line[-1]) == (capacity, why)
 
 
 def test_a_level_that_cannot_be_told_ends_no_search():
     """Its repeats lie on both sides of the limit: it is no failure, and is never said to break the limit."""
-    unclear = [row(4, 300, p99_ttft_ms=ms) for ms in (30.0, 60.0)]
-    limit = Limit("p99_ttft_ms", "<=", 50)
-    (line,) = summary.capacity(of(row(1, 100), *unclear, row(5, 400)), [limit], "").rows
-    assert (line[2], line[-1]) == ("5 users", "no higher level was measured; cannot tell at 4 users")
-    (line,) = summary.capacity(of(row(1, 100), *unclear, row(64, 900)), [limit], "").rows
-    assert (line[2], line[-1]) == ("1 user", "4 users: cannot tell: p99_ttft_ms 45.0 ± 191")
-    (line,) = summary.capacity(of(*unclear, row(8, 1, p99_ttft_ms=None)), [limit], "").rows
+    unclear = [row(40, 300, p99_ttft_ms=ms) for ms in (300.0, 600.0, 310.0, 590.0)]
+    limit = Limit("p99_ttft_ms", "<=", 500)
+    (line,) = summary.capacity(of(*[row(1, 100)] * 3, *unclear), [limit], "").rows
+    assert (line[2], line[-1]) == ("1 user", "40 users: cannot tell: p99_ttft_ms 450 ± 267")
+    (line,) = summary.capacity(of(*unclear, row(80, 1, p99_ttft_ms=None)), [limit], "").rows
     assert (line[2], line[3]) == ("cannot tell", "-")
-    (line,) = summary.capacity(of(row(1, 100), row(8, 1, p99_ttft_ms=None)), [limit], "").rows
+    (line,) = summary.capacity(of(*[row(1, 100)] * 3, row(8, 1, p99_ttft_ms=None)), [limit], "").rows
     assert line[-1] == "8 users: cannot tell: p99_ttft_ms not measured"
+
+
+def test_single_repeats_are_read_and_called_not_shown():
+    """One figure of each level says where the limit seems to be met, and that this is not shown."""
+    limit = Limit("p99_ttft_ms", "<=", 700)
+    (line,) = summary.capacity(of(row(1, 100), row(64, 900), row(128, 1000)), [limit], "").rows
+    assert line[2] == "64 users"
+    assert line[-1] == "128 users: p99_ttft_ms 1,280; not shown: one repeat of each level"
 
 
 def test_what_a_search_found_is_told():

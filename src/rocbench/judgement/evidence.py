@@ -21,7 +21,7 @@ from rocbench.records import FloatArray
 
 ALPHA = 0.05
 LOOKS = 5
-"""Number of verdicts that share the error: a search tells the levels on either side of its answer in several looks."""
+"""Number of verdicts that share the error: a search looks several times at the levels on either side of its answer."""
 FAR = math.log(1e3)
 """Largest distance that counts: beyond it a figure only says "far"."""
 CLEAR = math.log(2)

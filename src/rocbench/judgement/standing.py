@@ -95,7 +95,7 @@ class Curve:
 
     @property
     def notes(self) -> list[str]:
-        """What a user must know of the curve beside the answer."""
+        """Facts on the curve beside the answer."""
         notes, missed = [], None
         for each in self.levels:
             if each.outcome == "fail" and missed is None:
@@ -117,7 +117,7 @@ class Curve:
 
 
 def curve(trials: Iterable[Trial], limits: Sequence[Limit], *, whole: bool) -> Curve:
-    """What all trials together show of each level.
+    """The standing of each level by all trials together.
 
     Args:
         trials: the measurements.

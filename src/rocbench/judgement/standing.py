@@ -95,7 +95,7 @@ class Curve:
 
     @property
     def notes(self) -> list[str]:
-        """Facts on the curve beside the answer."""
+        """Facts that a reader of the answer needs."""
         notes, missed = [], None
         for each in self.levels:
             if each.outcome == "fail" and missed is None:

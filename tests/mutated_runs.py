@@ -447,7 +447,7 @@ def case(whole: Bases, root: Path, seed: int) -> tuple[str, tuple[tuple[str, ...
     return mutate(path, seed), commands(path, whole, out, rng)
 
 
-PLACE = Point(8.0, 100.0, 100.0, 50.0, False, 8, "0.14.1", False, "TRITON_ATTN")
+PLACE = Point(8.0, 100.0, 1.0, 50.0, False, 8, "0.14.1", False, "TRITON_ATTN")
 """The conditions of every level."""
 
 

@@ -164,8 +164,8 @@ def fit(
         space.start,
         bounds=(space.low, space.high),
         diff_step=[0.02] * len(free),
-        xtol=1e-4,
-        ftol=1e-4,
+        xtol=1e-3,
+        ftol=1e-3,
         loss="soft_l1",
     )
     efficiency = space.efficiency(optimum.x)

@@ -5,7 +5,7 @@ each server (AITER, TP, version). So the errors within the fitted loads and outs
 
 A complete fit for each would take minutes. Each refit therefore starts at the fit to all levels and uses its Jacobian:
 it takes Gauss-Newton steps on the levels that remain, predicts them anew after each, and corrects the Jacobian by
-Broyden's rank-one update, or takes new differences after a large step. The levels left out are predicted in full. benchmarks/prediction_intervals.py compares its
+Broyden's rank-one update, or by new differences if the first step is large. The levels left out are predicted in full. benchmarks/prediction_intervals.py compares its
 errors with those of complete fits.
 """
 
@@ -25,12 +25,12 @@ from rocbench.predict.points import Point, conditions, distance, groups, reach, 
 from rocbench.records import FloatArray
 from rocbench.sim.calibration import Accuracy, Efficiency, LeftOut, When
 
-STEPS = 8
+STEPS = 5
 """Maximum Gauss-Newton steps of a refit."""
-SETTLED = 0.02
+SETTLED = 0.05
 """A refit ends when no parameter moves further, as a logarithm."""
 LARGE = 0.3
-"""After a larger step, the Jacobian is taken anew."""
+"""After the first larger step, the Jacobian is taken anew."""
 DIFFERENCE = 0.05
 """Step of the Jacobian's differences, as a logarithm."""
 CUTS = 3
@@ -168,13 +168,13 @@ class _Refits:
         rows = np.isin(self._owners, kept)
         x, now, jacobian = self._x, self._logs[rows], self._jacobian[rows].copy()
         best, best_cost = x, self._cost(x, now)
-        for _ in range(STEPS):
+        for step in range(STEPS):
             moved = self._step(x, now, jacobian)
             change = moved - x
             if not np.any(np.abs(change) > SETTLED):
                 break
             after = self._predict(moved, kept)
-            if np.any(np.abs(change) > LARGE):
+            if step == 0 and np.any(np.abs(change) > LARGE):
                 jacobian = self._differences(moved, after, kept)
             else:
                 jacobian += np.outer(after - now - jacobian @ change, change) / float(change @ change)

@@ -17,6 +17,8 @@ STRANGE = 1.0
 """Distance of a fact that no row of the fit had: as much as a load that is e times the largest."""
 FEW_TOKENS = 64
 """Shorter prompts and answers count as this long: a step takes them at no further cost."""
+SMALL_SHARE = 0.05
+"""Smaller computed shares count as this one: such prompts come from the cache."""
 SAME = math.log(1.2)
 """Levels closer than this are one condition: 100 requests of 100 and of 1,000 users, for example."""
 
@@ -27,7 +29,8 @@ class Point:
 
     in_flight: float
     prompt_tokens: float
-    computed_tokens: float
+    computed_share: float
+    """Share of the prompt tokens that did not come from the prefix cache."""
     output_tokens: float
     images: bool
     tp: int
@@ -37,12 +40,10 @@ class Point:
 
     @property
     def logs(self) -> tuple[float, ...]:
-        """Logarithms of load and lengths."""
-        lengths = (self.prompt_tokens, self.computed_tokens, self.output_tokens)
-        return tuple(
-            math.log(value)
-            for value in (max(self.in_flight, 1.0), *(max(each, FEW_TOKENS) for each in lengths))
-        )
+        """Logarithms of load, lengths and computed share."""
+        lengths = (max(each, FEW_TOKENS) for each in (self.prompt_tokens, self.output_tokens))
+        numbers = (max(self.in_flight, 1.0), *lengths, max(self.computed_share, SMALL_SHARE))
+        return tuple(math.log(value) for value in numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def point(node: Node, prediction: Prediction, in_flight: float) -> Point:
     return Point(
         in_flight,
         server.prompt_tokens / requests,
-        max(0, computed) / requests,
+        max(0, computed) / max(1, server.prompt_tokens),
         server.generation_tokens / requests,
         bool((prediction.load.requests["images"] > 0).any()),
         node.layout.tp,
@@ -89,7 +90,7 @@ def reach(points: Sequence[Point]) -> Reach:
     return Reach(
         in_flight=span(lambda p: p.in_flight),
         prompt_tokens=span(lambda p: p.prompt_tokens),
-        computed_tokens=span(lambda p: p.computed_tokens),
+        computed_share=span(lambda p: p.computed_share),
         output_tokens=span(lambda p: p.output_tokens),
         images=tuple(sorted({p.images for p in points})),
         tp=tuple(sorted({p.tp for p in points})),
@@ -102,14 +103,22 @@ def reach(points: Sequence[Point]) -> Reach:
 def distance(at: Point, fitted: Reach) -> Distance:
     """Return how far a level is outside the levels of a fit.
 
-    Prompts count once: by their length, or by their tokens that were not cached, whichever is farther.
+    Prompts count once: by their length, or by the share that was not cached, whichever is farther.
     """
-    load = _outside(at.in_flight, fitted.in_flight, "{} requests in flight is {} the {} fitted load", least=1)
-    prompt = _outside(at.prompt_tokens, fitted.prompt_tokens, "{} prompt tokens is {} the {} fitted")
-    computed = _outside(
-        at.computed_tokens, fitted.computed_tokens, "{} computed prompt tokens is {} the {} fitted"
+    load = _outside(at.in_flight, fitted.in_flight, 1, "{} requests in flight is {} the {} fitted load")
+    prompt = _outside(
+        at.prompt_tokens, fitted.prompt_tokens, FEW_TOKENS, "{} prompt tokens is {} the {} fitted"
     )
-    answer = _outside(at.output_tokens, fitted.output_tokens, "{} output tokens is {} the {} fitted")
+    shares = (100 * fitted.computed_share[0], 100 * fitted.computed_share[1])
+    computed = _outside(
+        100 * at.computed_share,
+        shares,
+        100 * SMALL_SHARE,
+        "{} % of the prompt tokens are computed, not cached: {} the {} fitted",
+    )
+    answer = _outside(
+        at.output_tokens, fitted.output_tokens, FEW_TOKENS, "{} output tokens is {} the {} fitted"
+    )
     kinds = [
         (STRANGE, _strange(name, value))
         for name in KINDS
@@ -121,8 +130,11 @@ def distance(at: Point, fitted: Reach) -> Distance:
     return Distance(math.hypot(*(size for size, _ in found)), tuple(words for _, words in found))
 
 
-def _outside(value: float, span: Span, words: str, least: float = FEW_TOKENS) -> tuple[float, str]:
-    """Return the logarithm of the ratio to the nearer end, and it in words; 0 within 2 % of the span."""
+def _outside(value: float, span: Span, least: float, words: str) -> tuple[float, str]:
+    """Return the logarithm of the ratio to the nearer end, and it in words; 0 within 2 % of the span.
+
+    Values below `least` count as `least`.
+    """
     value, low, high = (max(each, least) for each in (value, *span))
     if value > 1.02 * high:
         return math.log(value / high), words.format(number(value, 0), f"{value / high:.2g} times", "highest")

@@ -104,8 +104,8 @@ class Reach(Strict):
     """Mean requests in flight."""
     prompt_tokens: Span
     """Tokens of a prompt, with its images."""
-    computed_tokens: Span
-    """Tokens of a prompt that did not come from the prefix cache."""
+    computed_share: Span
+    """Share of the prompt tokens that did not come from the prefix cache."""
     output_tokens: Span
     images: tuple[bool, ...]
     tp: tuple[int, ...]

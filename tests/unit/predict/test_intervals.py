@@ -16,7 +16,7 @@ from rocbench.predict.intervals import Interval, Spread
 from rocbench.predict.points import Point
 from rocbench.sim.calibration import Accuracy, Calibration, Efficiency, Factor, LeftOut, When
 
-AT = Point(64.0, 1000.0, 1000.0, 200.0, False, 8, "0.14.1", True, "ROCM_AITER_FA")
+AT = Point(64.0, 1000.0, 1.0, 200.0, False, 8, "0.14.1", True, "ROCM_AITER_FA")
 FIGURE = "output_throughput"
 GPU = "AMD Instinct MI325X"
 FACTS = When(model="mine", gpu=GPU)

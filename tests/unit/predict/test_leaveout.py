@@ -26,7 +26,7 @@ USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 START = Efficiency(
     bandwidth=0.65, compute=0.45, communication=0.6, step_overhead_ms=1.5, sequence_overhead_us=8.0
 )
-AT = Point(1.0, 1000.0, 1000.0, 200.0, False, 8, "0.14.1", False, "TRITON_ATTN")
+AT = Point(1.0, 1000.0, 1.0, 200.0, False, 8, "0.14.1", False, "TRITON_ATTN")
 
 
 def step_ms(users: float, efficiency: Efficiency, bend: float = 0.0) -> float:

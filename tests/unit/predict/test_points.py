@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rocbench.predict.points import STRANGE, Point, conditions, distance, reach
 
-BASE = Point(64.0, 1000.0, 1000.0, 200.0, False, 8, "0.14.1", True, "ROCM_AITER_FA")
+BASE = Point(64.0, 1000.0, 1.0, 200.0, False, 8, "0.14.1", True, "ROCM_AITER_FA")
 LOADS = st.floats(1, 5000)
 
 
@@ -34,7 +34,11 @@ def test_a_level_among_the_fitted_ones_has_no_distance():
     [
         ({"in_flight": 1024.0}, math.log(8), "1,024 requests in flight is 8 times the highest fitted load"),
         ({"prompt_tokens": 4000.0}, math.log(4), "4,000 prompt tokens is 4 times the highest fitted"),
-        ({"computed_tokens": 250.0}, math.log(4), "250 computed prompt tokens is 1/4 of the lowest fitted"),
+        (
+            {"computed_share": 0.25},
+            math.log(4),
+            "25 % of the prompt tokens are computed, not cached: 1/4 of the lowest fitted",
+        ),
         ({"output_tokens": 800.0}, math.log(4), "800 output tokens is 4 times the highest fitted"),
         ({"tp": 4}, STRANGE, "no fitted row has tp 4"),
         ({"images": True}, STRANGE, "no fitted row has images"),
@@ -50,15 +54,15 @@ def test_what_is_outside_is_named(changes, size, words):
 
 
 def test_a_prompt_counts_once():
-    """A longer prompt without cached tokens is longer in both respects."""
-    both = distance(at(prompt_tokens=4000.0, computed_tokens=8000.0), FITTED)
+    """By its length, or by its cached share."""
+    both = distance(at(prompt_tokens=4000.0, computed_share=0.125), FITTED)
     assert both.size == pytest.approx(math.log(8))
 
 
 def test_lengths_below_a_few_tokens_are_one():
-    """Prompts from the cache: whether 6 or 40 tokens were computed makes no difference."""
-    cached = reach([at(computed_tokens=40.0)])
-    assert distance(at(computed_tokens=6.0), cached).size == 0
+    """And prompts from the cache are alike, whether 1 or 4 % were computed."""
+    cached = reach([at(computed_share=0.04, prompt_tokens=40.0)])
+    assert distance(at(computed_share=0.01, prompt_tokens=6.0), cached).size == 0
 
 
 @given(LOADS, LOADS)

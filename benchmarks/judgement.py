@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats as st
 
-from rocbench.judgement.ablate import abba_order, ablate
+from rocbench.judgement.ablate import ablate
 from rocbench.judgement.compare import Settings, compare
+from rocbench.judgement.factorial import abba_order
 from rocbench.judgement.gate import gate
 from rocbench.judgement.gaterules import GateRules, RelativeRule
 from rocbench.sim.costs import AffineTimes, Noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rocbench.judgement.disambiguation import disambiguated
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.store.cells import frame_of
 from rocbench.store.folder import TABLES, RunFolder
-from rocbench.store.runs import dataset
+from rocbench.store.runs import dataset, find
 from rocbench.tables.row import Key, figures, judged, records
 
 
@@ -30,6 +30,33 @@ def cells(folders: Sequence[RunFolder]) -> pd.DataFrame:
         if not frame.empty:
             frames.append(frame.assign(begun_at=folder.manifest.get("begun_at"), run=folder.path.name))
     return pd.concat(frames, ignore_index=True) if frames else frame_of([]).assign(begun_at="", run="")
+
+
+MOST_RUNS = 60
+"""Newest runs of a folder that are read as history."""
+
+
+def with_cells(
+    roots: Iterable[Path], cell_ids: Collection[str], left_out: Callable[[InputError], None]
+) -> pd.DataFrame | None:
+    """Return the rows of the newest runs in these folders that measured any of these cells; None if there are none.
+
+    Args:
+        roots: folders of runs.
+        cell_ids: the cells.
+        left_out: called for each run that cannot be read.
+    """
+    frames = []
+    for root in roots:
+        try:
+            folders = find(root, left_out)
+        except InputError:
+            continue  # a folder without runs, such as that of a cells file
+        for folder in folders[-MOST_RUNS:]:
+            rows = folder.cells()
+            frames.append(rows[rows["cell_id"].isin(list(cell_ids))] if not rows.empty else rows)
+    frames = [frame for frame in frames if not frame.empty]
+    return pd.concat(frames, ignore_index=True) if frames else None
 
 
 SERIES = ("key", "simulated", "predicted", "imported", "hardware", "model_revision", "isl", "osl", "images")

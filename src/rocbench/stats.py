@@ -60,14 +60,18 @@ class Effect:
             estimate, low, high = (float(np.expm1(x)) for x in (self.estimate, self.low, self.high))
         return Effect(estimate, low, high, self.p, self.df)
 
+    def times(self, factor: float) -> Effect:
+        """The difference times a positive factor."""
+        return Effect(self.estimate * factor, self.low * factor, self.high * factor, self.p, self.df)
+
     def share_of(self, base: float) -> Effect:
         """Convert a difference of figures to a share of the base's mean; all NaN if that is not positive."""
         if not base > 0:
-            return _NO_EFFECT
+            return NO_EFFECT
         return Effect(self.estimate / base, self.low / base, self.high / base, self.p, self.df)
 
 
-_NO_EFFECT = Effect(NAN, NAN, NAN, NAN)
+NO_EFFECT = Effect(NAN, NAN, NAN, NAN)
 
 
 def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
@@ -96,7 +100,7 @@ def welch(a: Values, b: Values, confidence: float = CONFIDENCE) -> Effect:
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if len(x) < 2 or len(y) < 2:
-        return _NO_EFFECT
+        return NO_EFFECT
     return welch_from_moments(
         (float(x.mean()), float(x.std(ddof=1)), len(x)),
         (float(y.mean()), float(y.std(ddof=1)), len(y)),
@@ -133,7 +137,7 @@ def relative_effect(
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return _NO_EFFECT
+        return NO_EFFECT
     zero, mean = min(x.min(), y.min()) <= 0, float(x.mean())
     if not zero:
         x, y = np.log(x), np.log(y)
@@ -171,7 +175,7 @@ def paired(differences: Values, confidence: float = CONFIDENCE) -> Effect:
     """Mean of within-block differences with Student's t interval and p. All NaN for fewer than 2."""
     x = np.asarray(differences, dtype=float)
     if len(x) < 2:
-        return _NO_EFFECT
+        return NO_EFFECT
     mean, sd = float(x.mean()), float(x.std(ddof=1))
     if sd <= 1e-12 * max(abs(mean), 1e-12):
         return Effect(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, len(x) - 1)

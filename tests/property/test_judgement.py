@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cellrows import cells, table
 from rocbench import stats
-from rocbench.judgement.ablate import abba_order, arms
 from rocbench.judgement.compare import Settings, compare
+from rocbench.judgement.factorial import abba_order, arms
 from rocbench.judgement.slo import Limit, Trial, next_step, saturation
 from rocbench.settings.goals import Search
 

@@ -10,21 +10,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from rocbench import harmless
-from rocbench.commands import options
+from rocbench.commands import compared, options
 from rocbench.errors import EnvironmentFault, Exit, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rocbench.judgement.ablate import Levels
-    from rocbench.judgement.compare import Settings
-    from rocbench.store.folder import RunFolder
+    from rocbench.judgement.factorial import Levels
+    from rocbench.judgement.verdicts import Settings
 
 Format = Literal["table", "csv", "json", "md"]
 
 MinEffect = Annotated[
     str,
     options.option("SHARE", "Treat relative changes below this share as no change, for example 2% or 0.02."),
+]
+History = Annotated[
+    str | None,
+    options.option(
+        "DIR",
+        "Learn how far nights differ from the runs in this folder that measured the same cells; `none`: from no other "
+        "run. Default: the folder of the compared runs.",
+    ),
+]
+Looks = Annotated[
+    int,
+    options.option(
+        "N", "Keep the error rate although repeats are judged up to N times, as they come.", min=1, max=1000
+    ),
 ]
 FormatOption = Annotated[
     Format, typer.Option("--format", metavar="FORMAT", help="Print a table, csv, json or md.")
@@ -45,12 +58,8 @@ def compare(
     ] = None,
     metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
-    method: Annotated[
-        Literal["welch", "bootstrap"],
-        options.option(
-            "METHOD", "Compute intervals with welch (on logarithms) or bootstrap (of the difference)."
-        ),
-    ] = "welch",
+    history: History = None,
+    looks: Looks = 1,
     allow: Annotated[
         list[str] | None,
         options.option("COLUMN", "Allow this column to differ, for example hardware. Repeatable."),
@@ -64,17 +73,18 @@ def compare(
 
     if (b is None) == (arms is None):
         raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
-    settings = _settings(metric, min_effect, method, allow, include_invalid)
+    settings = _settings(metric, min_effect, allow, include_invalid, looks)
     notes: tuple[str, ...] = ()
     names = (a, b or "")
     if b is not None:
-        base, other, notes = _sides(a, b)
+        base, other, notes = compared.sides(a, b)
         short = (Path(a).name, Path(b).name)
         names = short if short[0] != short[1] else names
     else:
         assert arms is not None
-        base, other, names = _split(_cells(a), arms, _planned_factors(a))
-    result = library.compare(base, other, settings, notes)
+        base, other, names = _split(compared.cells(a), arms, _planned_factors(a))
+    past = None if b is None else compared.history(history, [a, b], (base, other))
+    result = library.compare(base, other, settings, notes, past)
     facts = {
         "a": names[0],
         "b": names[1],
@@ -104,6 +114,7 @@ def ablate(
     ] = None,
     metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
+    looks: Looks = 1,
     include_invalid: options.IncludeInvalid = False,
     format_: FormatOption = "table",
 ) -> None:
@@ -113,11 +124,11 @@ def ablate(
 
     if bool(runs) == (table is not None):
         raise InputError("either runs or --table is needed", fix="give run folders, or --table FILE")
-    settings = _settings(metric, min_effect, "welch", None, include_invalid)
+    settings = _settings(metric, min_effect, None, include_invalid, looks)
     if table is not None:
         _published(table, settings, format_)
     assert runs is not None
-    frame = _cells(*runs)
+    frame = compared.cells(*runs)
     factors: Levels = _factors(factor) if factor else _planned_factors(runs[0])
     if not factors:
         raise InputError(
@@ -197,6 +208,7 @@ def gate(
             "Use the rules of this gate.yaml. Default: at most 5 % worse in throughput and TPOT, 10 % in TTFT.",
         ),
     ] = None,
+    history: History = None,
     junit: Annotated[Path | None, options.option("FILE", "Write JUnit XML to this file.")] = None,
     markdown: Annotated[Path | None, options.option("FILE", "Write a Markdown summary to this file.")] = None,
     as_json: options.AsJson = False,
@@ -208,12 +220,13 @@ def gate(
 
     gate_rules = yamlfile.load(rules, gaterules.GateRules) if rules else gaterules.GateRules()
     folder = options.one_run(run)
-    cells = _filled(folder.cells(), run)
-    against, notes = _baseline(folder, baseline) if baseline is not None else (None, ())
+    cells = compared.filled(folder.cells(), run)
+    against, notes = compared.baseline(folder, baseline) if baseline is not None else (None, ())
     if baseline == "latest" and against is None:
         result = library.without_baseline(cells, gate_rules, "there is no earlier run of this sweep")
     else:
-        result = library.gate(cells, against, gate_rules, notes)
+        past = compared.history(history, [run], (cells, *([] if against is None else [against])))
+        result = library.gate(cells, against, gate_rules, notes, past)
     title = f"Performance gate of {folder.path.name}"
     if junit is not None:
         _write(junit, gatereport.junit(result, title))
@@ -237,16 +250,17 @@ def _write(path: Path, text: str) -> None:
 def _settings(
     metric: list[str] | None,
     min_effect: str,
-    method: Literal["welch", "bootstrap"],
     allow: list[str] | None,
     include_invalid: bool,
+    looks: int,
 ) -> Settings:
     """Return the options as settings.
 
     Raises:
         InputError: a share cannot be read, or a column is not a guard.
     """
-    from rocbench.judgement.compare import DEFAULT_METRICS, GUARDS, Settings
+    from rocbench.judgement.compare import GUARDS
+    from rocbench.judgement.verdicts import DEFAULT_METRICS, Settings
 
     unknown = set(allow or ()) - set(GUARDS)
     if unknown:
@@ -258,7 +272,7 @@ def _settings(
     return Settings(
         metrics=tuple(metric or DEFAULT_METRICS),
         min_effect=_share(min_effect),
-        method=method,
+        looks=looks,
         allow=frozenset(allow or ()),
         include_invalid=include_invalid,
     )
@@ -274,75 +288,6 @@ def _share(text: str) -> float:
     if not 0 <= share < 1:
         raise options.unreadable(text, "--min-effect", "a share: 2% or 0.02")
     return share
-
-
-# --- runs and their rows
-
-
-def _cells(*names: str) -> pd.DataFrame:
-    """Return all rows of runs, folders of runs, or cells files."""
-    import pandas as pd
-
-    from rocbench.store.cells import read_cells
-
-    frames = []
-    for name in names:
-        if Path(name).is_file():
-            frames.append(_filled(read_cells(Path(name)), name))
-        else:
-            frames += [_filled(folder.cells(), str(folder.path)) for folder in options.runs([name])]
-    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-
-
-def _filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    if frame.empty:
-        raise InputError("nothing was measured in this run", where=name)
-    return frame
-
-
-def _sides(a: str, b: str) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """Return the rows of both sides, and notes. A run of one side inside the other side's folder counts once.
-
-    Raises:
-        InputError: both sides are the same runs.
-    """
-    if Path(a).is_file() or Path(b).is_file():
-        return _cells(a), _cells(b), ()
-    paths_a, paths_b = ([str(folder.path.resolve()) for folder in options.runs([name])] for name in (a, b))
-    only_a = [path for path in paths_a if path not in paths_b]
-    only_b = [path for path in paths_b if path not in paths_a]
-    if not only_a and not only_b:
-        raise InputError(
-            "both sides are the same run", where=b, fix="name another run, or compare its arms: --arms NAME"
-        )
-    inner, outer = (b, a) if only_a else (a, b)
-    notes = (f"{outer} also contains {inner}; the rows of {inner} count only for {inner}",)
-    overlap = len(only_a) < len(paths_a)
-    return _cells(*(only_a or paths_a)), _cells(*(only_b or paths_b)), notes if overlap else ()
-
-
-def _baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
-    """Return the baseline's rows without the run's own, and notes.
-
-    `latest` is the newest run of the same sweep before this one; None if there is none.
-
-    Raises:
-        InputError: the baseline is the run itself.
-    """
-    from rocbench import ledger
-    from rocbench.store.runs import find
-
-    if name == "latest":
-        before = ledger.latest_before(run, find(run.path.resolve().parent, options.skipped))
-        return (before.cells() if before is not None else None), ()
-    if Path(name).is_file():
-        return _cells(name), ()
-    folders = options.runs([name])
-    others = [folder for folder in folders if folder.path.resolve() != run.path.resolve()]
-    if not others:
-        raise InputError("the baseline is the run itself", where=name, fix="name an earlier run, or latest")
-    notes = ("the baseline's folder also contains this run; the run was excluded from the baseline",)
-    return _cells(*(str(folder.path) for folder in others)), notes if len(others) < len(folders) else ()
 
 
 # --- arms and factors

@@ -100,7 +100,7 @@ def summary(
 
     from rocbench import console, harmless
     from rocbench.judgement import repeats, search
-    from rocbench.judgement.compare import DEFAULT_METRICS
+    from rocbench.judgement.verdicts import DEFAULT_METRICS
     from rocbench.tables.row import records
 
     folder = options.one_run(run)

@@ -333,9 +333,10 @@ def _run(plan: Plan, run_options: RunOptions, fleet: FleetOptions | None, screen
 def _show_between_nodes(cells: pd.DataFrame) -> None:
     """Compare each node with the first, with the same verdicts as `bench compare`."""
     from rocbench.judgement import compare, render
+    from rocbench.judgement.verdicts import Settings
 
     names = sorted(set(cells["node"].dropna().astype(str)))
-    settings = compare.Settings(allow=frozenset({"node"}))
+    settings = Settings(allow=frozenset({"node"}))
     for other in names[1:]:
         a, b = compare.split(cells, "node", names[0], other)
         typer.echo(f"\nbetween nodes {names[0]} and {other}:")

@@ -1,8 +1,4 @@
-"""Effects of factors: designs, the order of arms, and effects from interleaved repeats. Pure.
-
-A factor is a setting with levels; the first level is its base (`aiter: [off, on]`). An arm is one level of
-every factor. Arms run interleaved: each repeat measures every arm once, and every second repeat runs them in
-reverse order (A B B A), so that a drift of the node that is linear in time falls on all arms alike.
+"""Effects of factors from interleaved repeats (`factorial` has the designs). Pure.
 
 Effects come from differences *within* a repeat: conditions shared by a repeat (temperature, time of day,
 cache state) cancel, and the variability of arms may differ. With y the logarithm of the metric, in repeat r:
@@ -11,15 +7,14 @@ cache state) cancel, and the variability of arms may differ. With y the logarith
     leave_one_out         d_r = y(all at their last level) - y(this factor at its base, the rest at their last)
     pairwise              as one_at_a_time, and the interaction d_r = y(ab) - y(a) - y(b) + y(base)
 
-and the effect is exp(mean d) - 1 with Student's t interval over repeats (Box, Hunter and Hunter, Statistics for
-Experimenters, ch. 3-5). Holm's correction covers all effects, and separately all ratios of spread.
+and the effect is exp(mean d) - 1 (Box, Hunter and Hunter, Statistics for Experimenters, ch. 3-5). Its interval is
+Student's t over repeats, with variances shrunk over the levels of the load (`spread`). Holm's correction covers all effects, and separately all ratios of spread.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,14 +24,13 @@ import pandas as pd
 
 from rocbench import stats
 from rocbench.errors import InputError
+from rocbench.judgement import serial, spread
 from rocbench.judgement.compare import (
     MATCH,
     NO_BASE,
     REQUEST,
     SETTINGS,
     GroupKey,
-    Line,
-    Settings,
     axes_of,
     distinguishes,
     flags_of,
@@ -44,14 +38,15 @@ from rocbench.judgement.compare import (
     label,
     plain_value,
     sample_notes,
-    settle,
     usable,
 )
+from rocbench.judgement.design import LEAST_PAIRS
+from rocbench.judgement.factorial import Arm, Levels, confounded
+from rocbench.judgement.looks import alpha_at_each
+from rocbench.judgement.verdicts import Line, Settings, settle
+from rocbench.records import FloatArray
 from rocbench.tables.row import MARKS, Row, records, synthetic
 
-Design = Literal["full", "one_at_a_time", "leave_one_out", "pairwise"]
-Arm = dict[str, Any]
-Levels = Mapping[str, Sequence[Any]]
 SpreadWord = Literal["more variable", "less variable", "same", "cannot tell"]
 
 LEVEL_COLUMNS = (*MATCH, *MARKS, "hardware", "model_revision", *REQUEST, "load_spec", "transport")
@@ -59,84 +54,7 @@ PROVEN = ("attention_backend", "block_size", "kv_cache_dtype")
 """Facts reported by the started server that only their own factor may change."""
 SAME_SPREAD = 2.0
 """Ratio of standard deviations below which (with the whole interval) variability counts as the same."""
-FEW = "at least 2 repeats with all arms are needed"
-
-
-# --- designs
-
-
-def arms(factors: Levels, design: Design) -> list[Arm]:
-    """The arms of a design, the base first, each once.
-
-    full: every combination. one_at_a_time: the base, and each other level alone. leave_one_out: every factor
-    at its last level, and each single factor back at its base. pairwise: one_at_a_time, and each pair of
-    other levels, which shows the interaction of two factors.
-
-    Raises:
-        InputError: a factor has fewer than 2 levels.
-    """
-    for name, levels in factors.items():
-        if len(levels) < 2:
-            raise InputError(
-                f"factor {name!r} has only one level",
-                where="factors",
-                fix="give at least two levels, base first",
-            )
-    base = {name: levels[0] for name, levels in factors.items()}
-    singles = [{name: level} for name, levels in factors.items() for level in levels[1:]]
-    match design:
-        case "full":
-            combinations = itertools.product(*factors.values())
-            return [dict(zip(factors, combination, strict=True)) for combination in combinations]
-        case "one_at_a_time":
-            return [base, *(base | single for single in singles)]
-        case "leave_one_out":
-            last = {name: levels[-1] for name, levels in factors.items()}
-            return (
-                [last, *(last | {name: base[name]} for name in factors)] if len(factors) > 1 else [base, last]
-            )
-        case "pairwise":
-            pairs = [a | b for a, b in itertools.combinations(singles, 2) if a.keys() != b.keys()]
-            return [base, *(base | change for change in (*singles, *pairs))]
-
-
-def abba_order(arms: int, repeats: int, seed: int) -> list[tuple[int, int]]:
-    """Pairs (repeat, arm) in the order to run them; repeats count from 1, arms from 0.
-
-    Each odd repeat runs a random permutation (`seed`); the even repeat after it runs the same in reverse.
-    """
-    rng = random.Random(seed)
-    order: list[tuple[int, int]] = []
-    permutation = list(range(arms))
-    for repeat in range(1, repeats + 1):
-        if repeat % 2:
-            rng.shuffle(permutation)
-        else:
-            permutation.reverse()
-        order += [(repeat, arm) for arm in permutation]
-    return order
-
-
-def confounded(arms: Sequence[tuple[Arm, Mapping[str, Any]]]) -> tuple[str, ...]:
-    """Facts that arms change in addition to their factor, one sentence each.
-
-    Args:
-        arms: each arm, bases first, with facts that only its own factor may change (attention backend, block size,
-            KV dtype). From vLLM 0.23, for example, KV offload also selects another attention backend.
-    """
-    sentences: dict[str, None] = {}
-    for (a, facts_a), (b, facts_b) in itertools.combinations(arms, 2):
-        changed = [name for name in a if a[name] != b[name]]
-        if len(changed) == 1:
-            factor = changed[0]
-            for name, value in facts_a.items():
-                if name != factor and name in facts_b and value != facts_b[name]:
-                    step = f"{factor}: {a[factor]} -> {b[factor]}"
-                    sentences[f"{step} also changes {name}: {value} -> {facts_b[name]}"] = None
-    return tuple(sentences)
-
-
-# --- effects
+FEW = f"at least {LEAST_PAIRS} repeats with all arms are needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +102,22 @@ def ablate(frame: pd.DataFrame, factors: Levels, settings: Settings | None = Non
             f"no row has a level of the factor {', '.join(factors)}", fix="give factors of this run"
         )
     levels = _level_columns(rows, factors)
-    table: list[Line] = []
+    pairs: list[_Pairs] = []
     for level, cells in grouped(rows, levels).items():
         contrasts = _contrasts(_arms_of(cells, factors), factors)
         key = dict(zip(levels, level, strict=True))
         _refuse_twice(cells, factors)
-        table += [
-            key | _effect(cells, c, factors, metric, settings)
-            for c in contrasts
-            for metric in settings.metrics
+        pairs += [
+            _pairs(key, cells, c, factors, metric, settings) for c in contrasts for metric in settings.metrics
         ]
-    if not table:
+    if not pairs:
         raise InputError(
             "no two arms differ in only one factor",
             fix="docs/statistics.md describes the designs that an ablation needs",
         )
-    settle(table, settings, _spread_of)
+    _judge(pairs, settings)
+    table = [each.line for each in pairs]
+    settle(table, settings, paired=True)
     _settle_spread(table, settings.alpha)
     return Ablation(
         table=pd.DataFrame(table),
@@ -297,49 +215,109 @@ def _contrasts(arms: list[GroupKey], factors: Levels) -> list[Contrast]:
     return contrasts
 
 
-def _effect(cells: list[Row], contrast: Contrast, factors: Levels, metric: str, settings: Settings) -> Line:
-    """One row of the table, without its verdicts."""
-    sides = [
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """One contrast in one cell and metric: its line, and within each repeat the mean logarithm of both sides."""
+
+    line: Line
+    server: GroupKey
+    plus: dict[Any, float]
+    minus: dict[Any, float]
+    factor: float
+    """Of the difference plus - minus: 2 for an interaction, whose sides halve it."""
+    linear: bool
+    """Shares of the base's mean instead of logarithms."""
+
+
+def _pairs(
+    key: Line, cells: list[Row], contrast: Contrast, factors: Levels, metric: str, settings: Settings
+) -> _Pairs:
+    """One row of the table, without effect and verdicts."""
+    arms_ = [
         [tuple(arm[name] for name in factors) for arm in side] for side in (contrast.plus, contrast.minus)
     ]
-    rows = [row for row in cells if _arm(row, factors) in (*sides[0], *sides[1])]
+    rows = [row for row in cells if _arm(row, factors) in (*arms_[0], *arms_[1])]
     judged = usable(rows, settings)
     y = {
-        (_arm(row, factors), (row.get("run_id"), row.get("repeat"))): figure
+        (_arm(row, factors), (str(row.get("run_id")), row.get("repeat"))): figure
         for row in judged
         if (figure := row.figure(metric)) is not None
     }
     zero = min(y.values(), default=1.0) <= 0
-    y = _shares(y, sides[1], contrast) if zero else {key: math.log(figure) for key, figure in y.items()}
+    y = _shares(y, arms_[1], contrast) if zero else {key: math.log(figure) for key, figure in y.items()}
     repeats = dict.fromkeys(repeat for _, repeat in y)
-    whole = [r for r in repeats if all((arm, r) in y for arm in (*sides[0], *sides[1]))]
-    differences = [_mean(y, sides[0], r) - _mean(y, sides[1], r) for r in whole]
-    spread = stats.NO_SPREAD
-    if contrast.interaction:
-        differences = [2 * d for d in differences]  # the means halve y(ab) + y(base) - y(a) - y(b)
-    elif not zero:
-        plus, minus = (_by_arm(y, side) for side in sides)
-        spread = stats.spread_ratio(minus, plus, 1 - settings.alpha)
-    effect = stats.paired(differences, 1 - settings.alpha)
-    effect = effect if zero else effect.relative()
-    return {
+    whole = [r for r in repeats if all((arm, r) in y for arm in (*arms_[0], *arms_[1]))]
+    spread_ = stats.NO_SPREAD
+    if not contrast.interaction and not zero:
+        plus, minus = (_by_arm(y, side) for side in arms_)
+        spread_ = stats.spread_ratio(minus, plus, 1 - settings.alpha)
+    line = key | {
         "factor": contrast.factor,
         "level": contrast.level,
         "against": contrast.against,
         "metric": metric,
-        "n": len(differences),
+        "n": len(whole),
+        "sd_ratio": spread_.ratio,
+        "sd_low": spread_.low,
+        "sd_high": spread_.high,
+        "p_f": spread_.p_f,
+        "p_brown_forsythe": spread_.p_brown_forsythe,
+        "dropped": len(rows) - len(judged),
+        "note": ("" if y else NO_BASE) if zero else "" if len(whole) >= LEAST_PAIRS else FEW,
+    }
+    sides = [{r: _mean(y, side, r) for r in whole} for side in arms_]
+    return _Pairs(line, (key.get("model"),), sides[0], sides[1], 2.0 if contrast.interaction else 1.0, zero)
+
+
+def _judge(pairs: Sequence[_Pairs], settings: Settings) -> None:
+    """Add effect, interval, p and the spread of pairs to the lines; a contrast's levels of load are judged together."""
+    groups: dict[GroupKey, dict[str, list[_Pairs]]] = {}
+    for each in pairs:
+        line = each.line
+        key = (each.server, line["factor"], line["level"], line["against"])
+        groups.setdefault(key, {}).setdefault(line["metric"], []).append(each)
+    for metrics in groups.values():
+        repeats = sorted(
+            {r for cells in metrics.values() for each in cells for r in each.plus}, key=_place_of
+        )
+        sides = [[_matrix(cells, repeats, name) for name in ("plus", "minus")] for cells in metrics.values()]
+        differences = [plus - minus for plus, minus in sides]
+        rho, error = serial.correlation([spread.rest(each) for each in differences])
+        factor = serial.inflation(rho, error, len(repeats))
+        patterns = spread.patterns(sides)
+        for cells, difference, pattern in zip(metrics.values(), differences, patterns, strict=True):
+            found = spread.paired(difference, pattern, factor)
+            for c, each in enumerate(cells):
+                _fill(each, found, c, factor, settings)
+
+
+def _place_of(repeat: tuple[str, Any]) -> tuple[str, float]:
+    return repeat[0], repeat[1] or 0
+
+
+def _matrix(cells: Sequence[_Pairs], repeats: Sequence[Any], side: str) -> FloatArray:
+    """A side's figures; shape (repeats, cells), NaN where absent."""
+    return np.array([[getattr(each, side).get(r, stats.NAN) for each in cells] for r in repeats]).reshape(
+        len(repeats), len(cells)
+    )
+
+
+def _fill(each: _Pairs, found: spread.Difference, cell: int, factor: float, settings: Settings) -> None:
+    line, n = each.line, each.line["n"]
+    effect = found.effect(cell, 1 - alpha_at_each(settings.looks, settings.alpha)) if n else stats.NO_EFFECT
+    if n < LEAST_PAIRS:
+        effect = stats.Effect(effect.estimate, stats.NAN, stats.NAN, stats.NAN)
+    effect = effect.times(each.factor)
+    effect = effect if each.linear else effect.relative()
+    line |= {
         "effect": effect.estimate,
         "low": effect.low,
         "high": effect.high,
-        "p": effect.p,
-        "cov_pair": float(np.std(differences, ddof=1)) if len(differences) > 1 else stats.NAN,
-        "sd_ratio": spread.ratio,
-        "sd_low": spread.low,
-        "sd_high": spread.high,
-        "p_f": spread.p_f,
-        "p_brown_forsythe": spread.p_brown_forsythe,
-        "dropped": len(rows) - len(judged),
-        "note": ("" if y else NO_BASE) if zero else "" if len(differences) > 1 else FEW,
+        "p": min(1.0, effect.p * settings.looks) if n >= LEAST_PAIRS else stats.NAN,
+        "units": n,
+        "unit_sd": math.sqrt(found.unit.variance[cell]) * each.factor,
+        "unit_df": float(found.unit.df[cell]),
+        "effective_units": n / factor,
     }
 
 
@@ -382,11 +360,6 @@ def _settle_spread(rows: list[Line], alpha: float) -> None:
             row["sd_ratio"], row["sd_low"], row["sd_high"], row.pop("p_f"), row["p_brown_forsythe"]
         )
         row["spread"] = decide_spread(spread, p, alpha)
-
-
-def _spread_of(row: Line) -> tuple[float, float, int]:
-    each = row.pop("cov_pair") / math.sqrt(2)  # of one arm, if both are equal
-    return each, each, row["n"]
 
 
 def _unnamed_axes(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:

@@ -3,33 +3,29 @@
 Cells are matched by model, workload, load level, and every other property that differs between the cells of
 one side. The sides must differ only in the compared settings (version, flags, precision, ...). A difference
 that makes figures incomparable (other hardware, another checkpoint, a simulated server, ...) is refused and named.
-
-The verdict on one cell and metric, with the effect's 95 % interval and p adjusted by Holm over all cells and metrics:
-
-    same         the whole interval lies inside +- the minimum effect
-    better/worse p < alpha, and the effect is at least the minimum effect
-    cannot tell  anything else, and always with fewer than 2 repeats on a side
+`design` finds what varied between the sides, `sides` how sure their differences are, `verdicts` the words.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from rocbench import stats
-from rocbench.column import Better
-from rocbench.columns import better
 from rocbench.errors import InputError
+from rocbench.judgement import sides
+from rocbench.judgement.design import Design, design
+from rocbench.judgement.looks import alpha_at_each
+from rocbench.judgement.oddities import Oddity
+from rocbench.judgement.sides import Found
+from rocbench.judgement.verdicts import Decision, Line, Settings, settle
 from rocbench.tables.row import MARKS, Row, figures, judged, needed_samples, records, synthetic, too_few
 from rocbench.tables.runformat import json_column
 
-Decision = Literal["better", "worse", "same", "cannot tell"]
-Line = dict[str, Any]
-"""A row of a comparison's own table."""
 GroupKey = tuple[Any, ...]
 """Values of the columns that rows are grouped by."""
 
@@ -57,51 +53,18 @@ FLAGS = ("serve_args", "serve_env")
 ENGINE = ("attention_backend", "model_runner")
 """Columns of the engine that the server reported. A difference is reported: the sides then ran different code."""
 NO_BASE = "no relative change, because the base is 0"
-DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
-
-MIN_EFFECT = 0.02
-ALPHA = 0.05
-ADVISED_REPEATS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of a comparison."""
-
-    metrics: tuple[str, ...] = DEFAULT_METRICS
-    min_effect: float = MIN_EFFECT
-    """Relative change that matters; 0.02 is 2 %."""
-    alpha: float = ALPHA
-    method: stats.Method = "welch"
-    allow: frozenset[str] = frozenset()
-    """Guards that may differ."""
-    include_invalid: bool = False
-    seed: int = 0
-
-    def directions(self) -> dict[str, Better]:
-        """Direction in which each metric is better.
-
-        Raises:
-            InputError: a metric is not a result.
-        """
-        known = {name: better(name) for name in self.metrics}
-        unknown = [name for name, way in known.items() if way is None]
-        if unknown:
-            raise InputError(
-                f"{', '.join(unknown)} cannot be compared: neither higher nor lower values are better",
-                where="--metric",
-                fix="choose a column with an entry under Better in docs/results.md",
-            )
-        return {name: way for name, way in known.items() if way is not None}
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
     """The verdicts as a tidy table (one row per cell and metric), with differences and notes."""
 
     table: pd.DataFrame
-    """Key columns, then metric, n_a, n_b, mean_a, mean_b, cov_a, cov_b, effect, low, high, p, p_holm, verdict,
-    n_needed, dropped_a, dropped_b (invalid rows left out), unknown_a, unknown_b (rows of unknown validity), note."""
+    """Key columns, then metric, n_a, n_b (repeats), mean_a, mean_b, cov_a, cov_b, effect, low, high, p, low_within,
+    high_within (the interval by the repeats alone, too narrow if levels above them vary), design, unit, units (pairs, or nights
+    of the smaller side), past_nights, unit_sd, unit_df, correlation (of successive pairs), effective_units, noise (what is odd about it), dropped_a,
+    dropped_b (invalid rows left out), unknown_a, unknown_b (rows of unknown validity), note (why there is no interval),
+    p_holm, verdict, n_needed (units)."""
     keys: tuple[str, ...]
     differs: dict[str, tuple[str, str]]
     """Configuration that differs between the sides: column to (a, b)."""
@@ -109,6 +72,7 @@ class Comparison:
     only_b: tuple[str, ...]
     notes: tuple[str, ...]
     settings: Settings
+    design: Design
     synthetic: str
     """The origin of figures that were not measured on a GPU (`tables.row.synthetic`)."""
 
@@ -118,34 +82,38 @@ class Comparison:
 
 
 def compare(
-    a: pd.DataFrame, b: pd.DataFrame, settings: Settings | None = None, notes: Sequence[str] = ()
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    settings: Settings | None = None,
+    notes: Sequence[str] = (),
+    history: pd.DataFrame | None = None,
 ) -> Comparison:
     """Compare cells of `b` with the same cells of `a` (the base).
 
     Args:
         a: `cells` rows of one or more runs, one row per cell and repeat.
         b: the same for the other side.
-        settings: metrics, minimum effect, method, and guards that may differ.
+        settings: metrics, minimum effect, looks, and guards that may differ.
         notes: notes to place before the comparison's own.
+        history: rows of other runs; those of the same cells show how far nights differ.
 
     Raises:
         InputError: the sides are not comparable, share no cell, or a metric is unknown.
     """
     settings = settings or Settings()
     settings.directions()  # refuses a metric without a direction before the sides are compared
-    sides = records(a), records(b)
-    keys = key_columns(*sides)
-    cells_a, cells_b = (grouped(side, keys) for side in sides)
+    both_sides = records(a), records(b)
+    keys = key_columns(*both_sides)
+    cells_a, cells_b = (grouped(side, keys) for side in both_sides)
     shared = [key for key in cells_a if key in cells_b]
     if not shared:
-        raise InputError(_nothing_shared(*sides), fix="give runs of the same models, workloads and levels")
+        raise InputError(
+            _nothing_shared(*both_sides), fix="give runs of the same models, workloads and levels"
+        )
     differences = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
-    rows = [
-        _judge_cell(dict(zip(keys, key, strict=True)), metric, cells_a[key], cells_b[key], settings)
-        for key in shared
-        for metric in settings.metrics
-    ]
-    settle(rows, settings, lambda row: (row["cov_a"], row["cov_b"], min(row["n_a"], row["n_b"])))
+    cells = [(key, cells_a[key], cells_b[key]) for key in shared]
+    rows, how, odd = _lines(keys, cells, settings, records(history) if history is not None else [])
+    settle(rows, settings, paired=how.paired)
     few = sample_notes([side for key in shared for side in (cells_a[key], cells_b[key])], settings)
     both = [row for key in shared for row in (*cells_a[key], *cells_b[key])]
     return Comparison(
@@ -154,8 +122,9 @@ def compare(
         differs=_differences(*([r for k in shared for r in cells[k]] for cells in (cells_a, cells_b))),
         only_a=tuple(label(keys, key) for key in cells_a if key not in cells_b),
         only_b=tuple(label(keys, key) for key in cells_b if key not in cells_a),
-        notes=(*notes, *differences, *few, *_repeat_notes(both)),
+        notes=(*notes, *differences, *few, *odd),
         settings=settings,
+        design=how,
         synthetic=synthetic(row.origin for row in both),
     )
 
@@ -289,27 +258,55 @@ def flags_of(row: Row) -> dict[str, str]:
     }
 
 
-def _repeat_notes(rows: list[Row]) -> list[str]:
-    """A warning if repeats share a server: they do not show how servers differ between starts."""
-    several = any((row.figure("repeat") or 0) > 1 for row in rows)
-    if several and any(row.get("restart") == "never" for row in rows):
-        return [
-            "repeats share one server (restart: never): the intervals do not include the variation between server starts"
-        ]
-    return []
-
-
 # --- verdicts
 
 
-def _judge_cell(key: Line, metric: str, a: list[Row], b: list[Row], settings: Settings) -> Line:
-    """One row of the table, without its verdict: Holm needs all p-values first."""
-    (x, dropped_a, unknown_a), (y, dropped_b, unknown_b) = (
-        _figures(side, metric, settings) for side in (a, b)
-    )
-    effect = stats.relative_effect(x, y, 1 - settings.alpha, method=settings.method, seed=settings.seed)
-    return key | {
-        "metric": metric,
+def _lines(
+    keys: Sequence[str],
+    cells: Sequence[tuple[GroupKey, list[Row], list[Row]]],
+    settings: Settings,
+    history: Sequence[Row],
+) -> tuple[list[Line], Design, list[str]]:
+    """The rows of the table, without their verdicts: Holm needs all p-values first."""
+    a, b = ([usable(cell[side], settings) for cell in cells] for side in (1, 2))
+    how = design(a, b)
+    past = _past(a, b, usable(history, settings))
+    found = sides.differences(a, b, how, settings.metrics, past)
+    lines = []
+    for c, (key, all_a, all_b) in enumerate(cells):
+        for metric in settings.metrics:
+            line = dict(zip(keys, key, strict=True)) | {"metric": metric}
+            line |= _judge(found[c][metric], (figures(a[c], metric), figures(b[c], metric)), how, settings)
+            for side, rows, used in (("a", all_a, a[c]), ("b", all_b, b[c])):
+                line[f"dropped_{side}"] = len(rows) - len(used)
+                line[f"unknown_{side}"] = sum(row.valid is None for row in used)
+            line["note"] = _note(line, found[c][metric])
+            lines.append(line)
+    return lines, how, _odd(found)
+
+
+def _odd(found: Sequence[Mapping[str, Found]]) -> list[str]:
+    """What is odd about the noise: a line for each kind, with its first example."""
+    kinds: dict[str, dict[Oddity, None]] = {}
+    for cell in found:
+        for each in cell.values():
+            for odd in each.odd:
+                kinds.setdefault(odd.kind, {})[odd] = None
+    lines = []
+    for odd, *more in map(list, kinds.values()):
+        others = f" (and {len(more)} more such)" if more else ""
+        lines.append(f"noise: {odd.what}{others}; to do: {odd.help}")
+    return lines
+
+
+def _judge(found: Found, values: tuple[list[float], list[float]], how: Design, settings: Settings) -> Line:
+    """Figures of one cell and metric."""
+    x, y = values
+    confidence = 1 - alpha_at_each(settings.looks, settings.alpha)
+    effect, within = (found.effect(confidence, within=inside) for inside in (False, True))
+    if not all(map(math.isfinite, (*x, *y))):
+        effect = within = stats.Effect(*[stats.NAN] * 4)
+    return {
         "n_a": len(x),
         "n_b": len(y),
         "mean_a": stats.mean_interval(x).estimate,
@@ -319,19 +316,34 @@ def _judge_cell(key: Line, metric: str, a: list[Row], b: list[Row], settings: Se
         "effect": effect.estimate,
         "low": effect.low,
         "high": effect.high,
-        "p": effect.p,
-        "dropped_a": dropped_a,
-        "dropped_b": dropped_b,
-        "unknown_a": unknown_a,
-        "unknown_b": unknown_b,
-        "note": _note(x, y, dropped_a + dropped_b),
+        "p": effect.p if math.isnan(effect.p) else min(1.0, effect.p * settings.looks),
+        "low_within": within.low,
+        "high_within": within.high,
+        "design": how.describe(),
+        "unit": how.unit,
+        "units": min(map(len, how.units)),
+        "past_nights": found.past,
+        "unit_sd": found.unit_sd,
+        "unit_df": found.unit_df,
+        "correlation": found.correlation,
+        "effective_units": min(map(len, how.units)) / found.inflation,
+        "noise": "; ".join(odd.kind for odd in found.odd),
     }
 
 
-def _figures(rows: list[Row], metric: str, settings: Settings) -> tuple[list[float], int, int]:
-    """Values that may be judged, the number of invalid rows left out, and of rows with unknown validity."""
-    used = usable(rows, settings)
-    return figures(used, metric), len(rows) - len(used), sum(row.valid is None for row in used)
+def _past(a: sides.Cells, b: sides.Cells, history: Sequence[Row]) -> tuple[sides.Cells, sides.Cells]:
+    """For each side and cell the rows of other runs of the same cell; the other side's, only if it is another cell."""
+    own = {row.get("run_id") for side in (a, b) for rows in side for row in rows}
+    by_cell = grouped((row for row in history if row.get("run_id") not in own), ("cell_id",))
+
+    def rows_of(cells: sides.Cells, without: sides.Cells) -> list[list[Row]]:
+        found = []
+        for rows, others in zip(cells, without, strict=True):
+            ids = {row.get("cell_id") for row in rows} - {row.get("cell_id") for row in others} - {None}
+            found.append([row for cell_id in sorted(map(str, ids)) for row in by_cell.get((cell_id,), [])])
+        return found
+
+    return rows_of(a, [[] for _ in a]), rows_of(b, a)
 
 
 def samples(rows: Iterable[Row], metric: str) -> int | None:
@@ -339,11 +351,11 @@ def samples(rows: Iterable[Row], metric: str) -> int | None:
     return min((n for row in rows if (n := row.samples(metric)) is not None), default=None)
 
 
-def sample_notes(sides: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
+def sample_notes(sides_: Sequence[Sequence[Row]], settings: Settings) -> list[str]:
     """A warning for each percentile that has fewer requests than it needs, on any side of any cell."""
     notes = []
     for metric in settings.metrics:
-        counts = [n for side in sides if (n := samples(usable(side, settings), metric)) is not None]
+        counts = [n for side in sides_ if (n := samples(usable(side, settings), metric)) is not None]
         if counts and too_few(metric, min(counts)):
             notes.append(
                 f"{metric} comes from {min(counts)} requests, but needs {needed_samples(metric)}:"
@@ -357,56 +369,14 @@ def usable(rows: Iterable[Row], settings: Settings) -> list[Row]:
     return list(rows) if settings.include_invalid else judged(rows)
 
 
-def _note(x: list[float], y: list[float], dropped: int) -> str:
-    if not x or not y:
-        return "no valid rows" if dropped else "not measured"
-    if min(len(x), len(y)) < 2:
-        return f"one repeat shows no variation; use {ADVISED_REPEATS} repeats per side"
-    if not all(map(math.isfinite, (*x, *y))):
+def _note(line: Line, found: Found) -> str:
+    """Why a cell has no interval; empty if it has one."""
+    if not line["n_a"] or not line["n_b"]:
+        return "no valid rows" if line["dropped_a"] or line["dropped_b"] else "not measured"
+    if math.isinf(line["mean_a"]) or math.isinf(line["mean_b"]):
         return "a figure is infinite"
-    if not any(x):
+    if line["mean_a"] == 0:
         return NO_BASE
-    return ""
-
-
-def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha: float) -> Decision:
-    """The verdict on a relative effect; `p` is the adjusted one."""
-    if math.isnan(effect.low) or math.isnan(effect.high) or math.isnan(p):
-        return "cannot tell"
-    if -min_effect < effect.low and effect.high < min_effect:
-        return "same"
-    if p < alpha and abs(effect.estimate) >= min_effect and effect.estimate != 0:
-        return "better" if (effect.estimate > 0) == (way == "higher") else "worse"
-    return "cannot tell"
-
-
-def needed(cov_a: float, cov_b: float, n: int, settings: Settings, tests: int) -> int | None:
-    """Repeats per side, more than n, that distinguish no effect from twice the minimum with 80 % power.
-
-    No effect must then be "same" (both ends of its interval within the minimum, hence 90 % for each), and
-    twice the minimum better or worse at Holm's strictest level. An effect of exactly the minimum stays open
-    with any number of repeats.
-    """
-    least, alpha = settings.min_effect, settings.alpha
-    same = stats.needed_n(cov_a, cov_b, least, power=0.9, alpha=alpha)
-    differs = stats.needed_n(cov_a, cov_b, 2 * least, alpha=alpha / max(tests, 1))
-    return None if same is None or differs is None else max(same, differs, n + 1)
-
-
-def settle(
-    rows: list[Line], settings: Settings, spread_of: Callable[[Line], tuple[float, float, int]]
-) -> None:
-    """Add p_holm, verdict and n_needed to every row.
-
-    Args:
-        spread_of: maps a row to the CoV of each side and the number of repeats.
-    """
-    directions = settings.directions()
-    adjusted = stats.holm([row["p"] for row in rows])
-    tests = sum(not math.isnan(p) for p in adjusted)
-    for row, p in zip(rows, adjusted, strict=True):
-        effect = stats.Effect(row["effect"], row["low"], row["high"], row["p"])
-        word = decide(effect, p, directions[row["metric"]], settings.min_effect, settings.alpha)
-        row["p_holm"], row["verdict"] = p, word
-        cov_a, cov_b, n = spread_of(row)
-        row["n_needed"] = needed(cov_a, cov_b, n, settings, tests) if word == "cannot tell" else None
+    if found.missing:
+        return found.missing
+    return "too few repeats in this cell" if math.isnan(line["low"]) else ""

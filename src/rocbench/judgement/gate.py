@@ -26,9 +26,9 @@ from rocbench import stats
 from rocbench.column import Better
 from rocbench.columns import better
 from rocbench.errors import Exit, InputError
+from rocbench.judgement import advice, power
 from rocbench.judgement.compare import (
-    Line,
-    Settings,
+    Comparison,
     compare,
     grouped,
     key_columns,
@@ -39,6 +39,7 @@ from rocbench.judgement.compare import (
 from rocbench.judgement.gaterules import GateRules, LimitRule, RelativeRule, Where, parse_limit
 from rocbench.judgement.repeats import MOST_REPEATS, repeats_needed
 from rocbench.judgement.slo import Outcome
+from rocbench.judgement.verdicts import Line, Settings
 from rocbench.tables.row import Row, judged, records, synthetic
 from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
 
@@ -109,8 +110,16 @@ def gate(
     baseline: pd.DataFrame | None,
     rules: GateRules | None = None,
     notes: Sequence[str] = (),
+    history: pd.DataFrame | None = None,
 ) -> GateResult:
     """Check a run's `cells` against a baseline's and against limits; `notes` are added to the gate's own.
+
+    Args:
+        run: rows of the run.
+        baseline: rows of the baseline.
+        rules: the rules.
+        notes: notes to place before the gate's own.
+        history: rows of other runs; those of the same cells show how far nights differ.
 
     Raises:
         InputError: relative rules without a baseline, incomparable sides, or a rule that matches no cell.
@@ -123,9 +132,9 @@ def gate(
     all_notes = dict.fromkeys(notes)
     items = _void(run, baseline, all_notes)
     if baseline is not None and rules.relative:
-        items += _relative(run, baseline, rules, all_notes)
+        items += _relative(run, baseline, rules, all_notes, history)
     for rule in rules.limits:
-        items += _limits(run, rule, rules.alpha, all_notes)
+        items += _limits(run, rule, rules.alpha / len(rules.limits), all_notes)
     return GateResult(
         tuple(items), tuple(all_notes), rules.cannot_tell, synthetic(row.origin for row in records(run))
     )
@@ -193,39 +202,63 @@ def _select(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
 
 
 def _relative(
-    run: pd.DataFrame, baseline: pd.DataFrame, rules: GateRules, notes: dict[str, None]
+    run: pd.DataFrame,
+    baseline: pd.DataFrame,
+    rules: GateRules,
+    notes: dict[str, None],
+    history: pd.DataFrame | None,
 ) -> list[Item]:
-    lines: list[tuple[RelativeRule, str, Line]] = []
+    lines: list[tuple[RelativeRule, str, Line, Comparison]] = []
     items: list[Item] = []
-    for rule in rules.relative:
-        a, b = _select(baseline, rule.where), _select(run, rule.where)
+    for where, group in _by_where(rules.relative):
+        a, b = _select(baseline, where), _select(run, where)
         if a.empty:
             raise InputError(
-                f"the rule on {rule.metric} matches no cell of the baseline", where="gate rules, `where`"
+                f"the rule on {group[0].metric} matches no cell of the baseline", where="gate rules, `where`"
             )
         settings = Settings(
-            metrics=(rule.metric,),
-            min_effect=rule.worse_by,
+            metrics=tuple(dict.fromkeys(rule.metric for rule in group)),
+            min_effect=min(rule.worse_by for rule in group),
             alpha=rules.alpha,
-            method=rules.method,
+            looks=rules.looks,
             allow=frozenset(rules.allow),
         )
-        comparison = compare(a, b, settings)
+        comparison = compare(a, b, settings, history=history)
         notes |= dict.fromkeys(comparison.notes)
         notes |= {
             f"not judged, because the baseline does not have this cell: {cell}": None
             for cell in comparison.only_b
         }
-        items += [Item(cell, _text(rule), "cannot tell", "missing in this run") for cell in comparison.only_a]
-        for figures in comparison.table.to_dict("records"):
-            cell = label(comparison.keys, [figures[name] for name in comparison.keys])
-            lines.append((rule, cell, {str(k): v for k, v in figures.items()}))
-    adjusted = stats.holm([float(row["p"]) for _, _, row in lines])
-    for (rule, cell, row), p in zip(lines, adjusted, strict=True):
-        outcome = _outcome(row, p, rule, rules.alpha)
-        n = _needed(row, rule, rules.alpha, len(lines)) if outcome == "cannot tell" else None
-        items.append(Item(cell, _text(rule), outcome, _detail(row, n)))
+        for rule in group:
+            items += [
+                Item(cell, _text(rule), "cannot tell", "missing in this run") for cell in comparison.only_a
+            ]
+            table = comparison.table[comparison.table["metric"] == rule.metric]
+            for figures in table.to_dict("records"):
+                cell = label(comparison.keys, [figures[name] for name in comparison.keys])
+                lines.append((rule, cell, {str(k): v for k, v in figures.items()}, comparison))
+    adjusted = stats.holm([float(row["p"]) for _, _, row, _ in lines])
+    for (rule, cell, row, comparison), p in zip(lines, adjusted, strict=True):
+        row["verdict"] = outcome = _outcome(row, p, rule, rules.alpha)
+        told = outcome != "cannot tell" or math.isnan(row["low"])
+        row["n_needed"] = None if told else _needed(row, rule, rules, len(lines), comparison)
+        items.append(Item(cell, _text(rule), outcome, _detail(row, comparison)))
+    for comparison in dict.fromkeys(each[3] for each in lines):
+        table = pd.DataFrame([row for _, _, row, of in lines if of is comparison])
+        notes |= dict.fromkeys(advice.lines(table, comparison.design, comparison.settings))
     return items
+
+
+def _by_where(rules: Sequence[RelativeRule]) -> list[tuple[Where, list[RelativeRule]]]:
+    """Rules on the same cells together: their metrics show the cells' noise better than each alone."""
+    groups: list[tuple[Where, list[RelativeRule]]] = []
+    for rule in rules:
+        group = next((each for where, each in groups if where == rule.where), None)
+        if group is None:
+            groups.append((rule.where, [rule]))
+        else:
+            group.append(rule)
+    return groups
 
 
 def _text(rule: RelativeRule) -> str:
@@ -244,33 +277,50 @@ def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> GateOutco
     return "pass" if max(around) < rule.worse_by else "cannot tell"
 
 
-def _needed(row: Line, rule: RelativeRule, alpha: float, tests: int) -> int | None:
-    """Repeats per side, more than the existing ones, that decide with 80 % power if the change stays the same.
+def _needed(
+    row: Line, rule: RelativeRule, rules: GateRules, tests: int, comparison: Comparison
+) -> int | None:
+    """Units (pairs, or nights of each side), more than there are, that decide with 80 % power if the change stays.
 
     A loss below the rule's must be distinguished from the rule's, a larger loss from none, at Holm's
     strictest level.
     """
-    if math.isnan(row["effect"]):
-        return None
     loss = -row["effect"] if better(rule.metric) == "higher" else row["effect"]
-    if loss >= rule.worse_by:
-        n = stats.needed_n(row["cov_a"], row["cov_b"], loss, alpha=alpha / tests)
-    else:
-        n = stats.needed_n(row["cov_a"], row["cov_b"], rule.worse_by - loss, alpha=alpha)
-    return None if n is None else max(n, int(min(row["n_a"], row["n_b"])) + 1)
+    paired = comparison.design.paired
+    test: power.Test = {
+        "paired": paired,
+        "tests": tests,
+        "cells": len(comparison.table),
+        "prior_df": row["unit_df"],
+        "alpha": rules.alpha,
+        "looks": rules.looks,
+    }
+    sd = row["unit_sd"] * (1 if paired else math.sqrt(2))
+    outcome: power.Outcome = "told" if loss >= rule.worse_by else "below"
+    margin = loss if outcome == "told" else rule.worse_by - loss
+    n = power.needed(sd, row["unit_df"], margin, outcome=outcome, **test)
+    return None if n is None else max(n, int(row["units"]) + 1)
 
 
-def _detail(row: Line, needed: int | None) -> str:
-    if math.isnan(row["low"]):
+def _detail(row: Line, comparison: Comparison) -> str:
+    if math.isnan(row["effect"]):
         return str(row["note"])
-    change = (
-        f"{row['effect']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}], n={row['n_a']:g} and {row['n_b']:g}"
-    )
+    counts = f"n={row['n_a']:g} and {row['n_b']:g}"
+    if math.isnan(row["low"]):
+        inside = (
+            ""
+            if math.isnan(row["low_within"])
+            else f", at least [{row['low_within']:+.1%}, {row['high_within']:+.1%}]"
+        )
+        return f"{row['effect']:+.1%}{inside}, {counts}; {row['note']}"
+    change = f"{row['effect']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}], {counts}"
     if row["dropped_a"] or row["dropped_b"]:
         change += f", void rows excluded: {row['dropped_a']:g} and {row['dropped_b']:g}"
+    needed = row["n_needed"]
     if needed is not None:
+        what = advice.units_of(comparison.design)
         change += (
-            f"; if the change stays the same, about {needed} repeats per side are enough to decide"
+            f"; if the change stays the same, about {needed} {what} are enough to decide"
             if needed <= MOST_REPEATS
             else f"; {repeats_needed(needed)}"
         )
@@ -286,13 +336,14 @@ def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, N
         sample_notes(list(grouped(rows, keys).values()), Settings(metrics=(limit.metric,)))
     )
     items = []
-    for key, cells in grouped(rows, keys).items():
+    cells_by_key = grouped(rows, keys)
+    for key, cells in cells_by_key.items():
         kept = [row for row in cells if row.valid is not False or (limit.metric in MEASURED and _failed(row))]
         values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
         if any(isinstance(value, str) for value in values):
             raise InputError(f"{limit.metric} is not a number", where=f"gate rules, {rule.limit!r}")
         figures = [float(value) for value in values]
-        outcome = limit.judge(figures, 1 - alpha)
+        outcome = limit.judge(figures, 1 - alpha / len(cells_by_key))
         items.append(
             Item(
                 label(keys, key),

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from rocbench import stats
 from rocbench.columns import CELLS
-from rocbench.judgement.compare import ALPHA
 from rocbench.judgement.slo import COMPARISONS, Limit
+from rocbench.judgement.verdicts import ALPHA
 from rocbench.settings.goals import Result, Share
 from rocbench.settings.strict import Strict
 
@@ -58,7 +57,10 @@ class GateRules(Strict):
     """gate.yaml."""
 
     alpha: float = Field(default=ALPHA, gt=0, lt=1)
-    method: stats.Method = "welch"
+    method: str | None = None
+    """Has no effect any more; accepted in older files."""
+    looks: int = Field(default=1, ge=1, le=1000)
+    """Number of times that a run is judged as its repeats come; each look spends alpha / looks."""
     cannot_tell: Literal["report", "pass", "fail"] = "report"
     """Effect of "cannot tell" on the exit code: 3, 0 or 1."""
     allow: tuple[str, ...] = ()

@@ -5,7 +5,8 @@ cells of a run share their node, client and noise: their true variances scatter 
 scatter is estimated from the cells themselves (an empirical Bayes prior: a scaled inverse chi-square with d0 degrees of
 freedom; Smyth, "Linear models and empirical Bayes methods", Statistical Applications in Genetics and Molecular Biology
 3(1), 2004, section 6.2). Equal spreads give a large d0 and much power; unequal spreads, or outliers in some cells, a
-small d0, and each cell is then judged by its own variance.
+small d0, and each cell is then judged by its own variance. No variance becomes less than its cell shows: the noisiest
+cell of a run would else be told to differ too often.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from rocbench.records import FloatArray
 
 _FLOOR = 1e-5
 """Smallest variance that counts, over the median: a cell whose repeats agree by chance would be an outlier."""
+_LEAST_EXCESS = 0.12
+"""Variance of log s^2 between cells that is always expected: the spreads of 12 cells are never shown to be equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Moderated:
     variance: FloatArray
     df: FloatArray
     prior_df: float
-    """Degrees of freedom of the common variance: 0 if the groups share nothing, infinite if they are equal."""
+    """Degrees of freedom d0 of the common variance: 0 if the groups share nothing."""
 
 
 def moderate(variances: FloatArray, df: FloatArray) -> Moderated:
@@ -39,33 +42,38 @@ def moderate(variances: FloatArray, df: FloatArray) -> Moderated:
         df: their degrees of freedom, above 0; shape (groups,).
 
     Returns:
-        (d0 s0^2 + d s^2) / (d0 + d) with d0 + d degrees of freedom, at most those of all groups together. One group, or
-        groups of which fewer than 2 vary, stay as they are.
+        The larger of s^2 and (d0 s0^2 + d s^2) / (d0 + d), with d0 + d degrees of freedom, at most those of all groups
+        together. One group, or groups of which fewer than 2 vary, stay as they are.
     """
-    known = np.asarray(variances, dtype=float)
-    own = np.asarray(df, dtype=float)
-    varied = known > 0
-    if varied.sum() < 2:
+    known, own = np.asarray(variances, dtype=float), np.asarray(df, dtype=float)
+    if (known > 0).sum() < 2:
         return Moderated(known, own, 0.0)
-    floored = np.maximum(known, _FLOOR * np.median(known[varied]))
-    prior, prior_df = _prior(floored, own)
-    total = float(own.sum())
-    if np.isinf(prior_df):
-        return Moderated(np.full_like(known, prior), np.full_like(own, total), prior_df)
+    prior_df = _prior_df(known, own)
+    prior = _prior(_floored(known), own, prior_df)
     shrunk = (prior_df * prior + own * known) / (prior_df + own)
-    return Moderated(shrunk, np.minimum(own + prior_df, total), prior_df)
+    return Moderated(np.maximum(shrunk, known), np.minimum(own + prior_df, float(own.sum())), prior_df)
 
 
-def _prior(variances: FloatArray, df: FloatArray) -> tuple[float, float]:
-    """Common variance s0^2 and its degrees of freedom d0, by the moments of log s^2 (Smyth 2004, section 6.2)."""
-    digamma, trigamma = scipy.special.digamma, _trigamma
-    logs = np.log(variances) - digamma(df / 2) + np.log(df / 2)
-    centre = float(logs.mean())
-    excess = float(logs.var(ddof=1) - trigamma(df / 2).mean())
-    if excess <= 0:
-        return float(np.sum(df * variances) / df.sum()), np.inf
-    half = _trigamma_inverse(excess)
-    return float(np.exp(centre + digamma(half) - np.log(half))), 2 * half
+def _floored(variances: FloatArray) -> FloatArray:
+    return np.maximum(variances, _FLOOR * np.median(variances[variances > 0]))
+
+
+def _prior_df(variances: FloatArray, df: FloatArray) -> float:
+    """Degrees of freedom d0 of the common variance, by the variance of log s^2 (Smyth 2004, section 6.2)."""
+    logs = np.log(_floored(variances)) - _log_bias(df)
+    excess = float(logs.var(ddof=1) - _trigamma(df / 2).mean())
+    return 2 * _trigamma_inverse(max(excess, _LEAST_EXCESS))
+
+
+def _prior(variances: FloatArray, df: FloatArray, prior_df: float) -> float:
+    """The common variance s0^2, by the mean of log s^2 (the same section)."""
+    centre = float(np.mean(np.log(variances) - _log_bias(df)))
+    return float(np.exp(centre + _log_bias(np.array(max(prior_df, 1e-3)))))
+
+
+def _log_bias(df: FloatArray) -> FloatArray:
+    """Mean of log(chi-square / df)."""
+    return np.asarray(scipy.special.digamma(df / 2) - np.log(df / 2), dtype=float)
 
 
 def _trigamma(x: FloatArray) -> FloatArray:

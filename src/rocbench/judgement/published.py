@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from rocbench import stats
 from rocbench.column import Better
 from rocbench.judgement.ablate import SpreadWord, decide_spread
-from rocbench.judgement.compare import ALPHA, MIN_EFFECT, Decision, Settings, decide, needed
+from rocbench.judgement.verdicts import ALPHA, MIN_EFFECT, Decision, Settings, decide, needed
 from rocbench.settings.strict import Strict
 
 
@@ -158,7 +158,8 @@ def _words(
 
 def _needed(table: PublishedTable, min_effect: float, alpha: float) -> int | None:
     settings = Settings(min_effect=min_effect, alpha=alpha)
-    return needed(table.base.cov[1], table.arm.cov[1], table.repeats, settings, len(table.levels))
+    sd = math.hypot(_sd_log(table.base.cov[1]), _sd_log(table.arm.cov[1]))
+    return needed(sd, math.inf, table.repeats, settings, len(table.levels), paired=False)
 
 
 def _spreads(

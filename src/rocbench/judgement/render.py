@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from rocbench import harmless, plaintable, units
+from rocbench.judgement import advice
 from rocbench.judgement.ablate import Ablation
 from rocbench.judgement.compare import Comparison
 from rocbench.judgement.published import PublishedTable, Reading
@@ -41,7 +42,7 @@ def comparison(
         (a, lambda row: _figure(row["mean_a"])),
         (b, lambda row: _figure(row["mean_b"])),
         ("change", lambda row: change(row)[0]),
-        ("95 % interval", lambda row: change(row)[1]),
+        ("95 % interval", _interval),
         ("n", lambda row: f"{row['n_a']:g}, {row['n_b']:g}"),
         ("CoV", lambda row: f"{units.percent(row['cov_a'])}, {units.percent(row['cov_b'])}"),
         ("verdict", verdict),
@@ -55,6 +56,7 @@ def comparison(
         *result.notes,
         synthetic(result.synthetic),
     ]
+    lines += advice.lines(frame, result.design, settings)
     lines.append(
         f"each change is from {a} to {b}; significance level {settings.alpha:.0%}, with Holm's correction over"
         f" {len(frame)} verdicts; a change within +-{settings.min_effect:.1%} counts as the same"
@@ -179,15 +181,23 @@ def change(row: Any) -> tuple[str, str]:
     """Effect and interval as signed percentages."""
     if math.isnan(row["effect"]):
         return units.ABSENT, units.ABSENT
-    return f"{row['effect']:+.1%}", f"[{row['low']:+.1%}, {row['high']:+.1%}]"
+    around = units.ABSENT if math.isnan(row["low"]) else f"[{row['low']:+.1%}, {row['high']:+.1%}]"
+    return f"{row['effect']:+.1%}", around
+
+
+def _interval(row: Any) -> str:
+    """The interval; without one, what the repeats alone would say, marked as such."""
+    if not math.isnan(row["low"]) or math.isnan(row["low_within"]):
+        return change(row)[1]
+    return f"at least [{row['low_within']:+.1%}, {row['high_within']:+.1%}]"
 
 
 def verdict(row: Any) -> str:
-    """The verdict, and the repeats needed if it is "cannot tell"."""
+    """The verdict, and the repeats needed if it is "cannot tell"; `advice` has the reason if there is no interval."""
     n = row.get("n_needed")
     if row["verdict"] == "cannot tell" and n is not None and not math.isnan(n):
-        return f"cannot tell ({repeats_needed(n)})"
-    note = row.get("note") if row["verdict"] == "cannot tell" else ""
+        return f"cannot tell ({repeats_needed(n, row.get('unit') or 'repeat')})"
+    note = row.get("note") if row["verdict"] == "cannot tell" and "low_within" not in row else ""
     return f"{row['verdict']} ({note})" if note else str(row["verdict"])
 
 

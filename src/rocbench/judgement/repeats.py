@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rocbench import stats
-from rocbench.judgement.compare import DEFAULT_METRICS, Line, grouped, key_columns, samples
+from rocbench.judgement.compare import grouped, key_columns, samples
+from rocbench.judgement.verdicts import DEFAULT_METRICS, Line
 from rocbench.tables.row import Row, figures, judged, needed_samples, records, too_few
 
 MOST_REPEATS = 100
@@ -17,11 +18,12 @@ WITHIN = "within window"
 """Kind of an interval from within the window of one repeat (`tables.within`)."""
 
 
-def repeats_needed(n: float) -> str:
-    """Needed repeats as text: `needs about n=12`, or advice against so many."""
+def repeats_needed(n: float, unit: str = "repeat") -> str:
+    """Needed units as text: `needs about 12 repeats`, or advice against so many."""
+    word = unit.partition(" ")[0]
     if n > MOST_REPEATS:
-        return f"not worth measuring: needs more than {MOST_REPEATS} repeats per side"
-    return f"needs about n={n:g}"
+        return f"not worth measuring: needs more than {MOST_REPEATS} {word}s"
+    return f"needs about {n:g} {word}{'' if n == 1 else 's'}"
 
 
 def summary(

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rocbench.errors import BenchError, InputError
-from rocbench.judgement import ablate
+from rocbench.judgement import factorial
 from rocbench.plan import arms, order
 from rocbench.plan.estimate import estimate, prompt_images
 from rocbench.plan.faults import (
@@ -155,7 +155,7 @@ def _beyond_graphs(group: Group) -> str:
 
 def _axes(sweep: Sweep, model: SweepModel) -> list[Axes]:
     """Return the axis combinations of one model: the matrix, times the ablation's arms, plus `include`."""
-    arms = ablate.arms(sweep.factors, sweep.design) if sweep.factors else [{}]
+    arms = factorial.arms(sweep.factors, sweep.design) if sweep.factors else [{}]
     combined: list[Axes] = [dict(axes) | dict(arm) for axes in matrix.expand(sweep.matrix) for arm in arms]
     combined += [
         entry for entry in sweep.matrix.include if entry.get("model", model.profile) == model.profile

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from rocbench.judgement import ablate
+from rocbench.judgement import factorial
 from rocbench.plan.planned import Cell, Group, Launch, Run
 from rocbench.settings.schema import Sweep
 
@@ -41,7 +41,7 @@ def _arms(sweep: Sweep, groups: Sequence[Group], rng: random.Random) -> Iterator
     """Measure every arm of a model once in each repeat, every second repeat in reverse (A B B A)."""
     for model in dict.fromkeys(group.model for group in groups):
         arms = [group for group in groups if group.model == model]
-        for repeat, index in ablate.abba_order(len(arms), _max_repeats(sweep), sweep.seed):
+        for repeat, index in factorial.abba_order(len(arms), _max_repeats(sweep), sweep.seed):
             yield from _restarted(sweep, arms[index], repeat, rng)
 
 

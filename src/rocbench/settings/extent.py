@@ -45,7 +45,7 @@ def check(sweep: Sweep) -> None:
 
 
 def arms(sweep: Sweep) -> int:
-    """Return the number of arms of an ablation (`judgement.ablate.arms`); 1 without factors."""
+    """Return the number of arms of an ablation (`judgement.factorial.arms`); 1 without factors."""
     changes = sum(len(levels) - 1 for levels in sweep.factors.values())
     match sweep.design:
         case "full":

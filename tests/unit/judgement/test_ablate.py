@@ -11,8 +11,9 @@ import pytest
 from cellrows import cells, table
 from rocbench.errors import InputError
 from rocbench.judgement import render
-from rocbench.judgement.ablate import abba_order, ablate, arms, confounded
+from rocbench.judgement.ablate import ablate
 from rocbench.judgement.compare import Settings
+from rocbench.judgement.factorial import abba_order, arms, confounded
 
 ONE = Settings(metrics=("output_throughput",))
 FACTORS = {"aiter": ["off", "on"], "block_size": [1, 16, 64]}

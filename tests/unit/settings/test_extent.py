@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rocbench.errors import ConfigError
-from rocbench.judgement import ablate
+from rocbench.judgement import factorial
 from rocbench.settings import extent, yamlfile
 from rocbench.settings.schema import Hardware, Sweep, Workload
 
@@ -83,7 +83,7 @@ def test_arms_are_counted_as_they_are_made(design: str) -> None:
             "design": design,
         }
     )
-    assert extent.arms(made) >= len(ablate.arms(made.factors, made.design)) > extent.arms(made) / 2
+    assert extent.arms(made) >= len(factorial.arms(made.factors, made.design)) > extent.arms(made) / 2
 
 
 @pytest.mark.parametrize(

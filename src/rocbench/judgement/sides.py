@@ -1,0 +1,338 @@
+"""Two sides of a comparison as figures by unit, repeat and cell, and their differences in every metric. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rocbench import stats
+from rocbench.judgement import serial, spread
+from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, Design, nights, run_of, seconds
+from rocbench.judgement.oddities import Oddity, oddities
+from rocbench.judgement.oddities import serial as serial_oddity
+from rocbench.judgement.spread import Difference, Pattern
+from rocbench.records import FloatArray
+from rocbench.tables.row import Row, text
+
+Cells = Sequence[Sequence[Row]]
+"""The rows of each cell of one side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The difference of two sides in one cell and metric: logarithms, or shares of the base's mean."""
+
+    cell: int
+    """Index of the cell in the arrays below, which hold all cells of its server."""
+
+    difference: Difference
+    within: Difference
+    """The same judged by the repeats alone: too sure, because it leaves out the levels above them."""
+    linear: tuple[bool, ...]
+    """True for a cell in which a figure is 0 and has no logarithm."""
+    missing: str
+    """Why there is no interval; empty if there is one."""
+    correlation: float
+    """Lag-1 correlation of units; NaN if it cannot be estimated."""
+    inflation: float
+    """Factor of the variance because of it."""
+    past: int
+    """Past nights that show how far nights differ."""
+    odd: tuple[Oddity, ...]
+    """What is odd about the noise of this server's cells."""
+
+    def effect(self, confidence: float, *, within: bool = False) -> stats.Effect:
+        """The relative change, judged by what varied between the sides, or by the repeats alone."""
+        effect = (self.within if within else self.difference).effect(self.cell, confidence)
+        return effect if self.linear[self.cell] else effect.relative()
+
+    @property
+    def unit_sd(self) -> float:
+        """Standard deviation of a pair's difference, or of one night's figure."""
+        return math.sqrt(float(self.difference.unit.variance[self.cell]))
+
+    @property
+    def unit_df(self) -> float:
+        """Its degrees of freedom."""
+        return float(self.difference.unit.df[self.cell])
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One metric: for each side and unit an array of shape (repeats, cells), NaN where absent."""
+
+    sides: tuple[list[FloatArray], list[FloatArray]]
+    past: tuple[list[list[FloatArray]], list[list[FloatArray]]]
+    """For each side groups of past nights; the first group was measured like the side itself."""
+    times: tuple[list[FloatArray], list[FloatArray]]
+    linear: tuple[bool, ...]
+
+
+def differences(
+    a: Cells, b: Cells, design: Design, metrics: Sequence[str], past: tuple[Cells, Cells]
+) -> list[dict[str, Found]]:
+    """The differences of two sides, for each cell by metric. Cells that shared a server are judged together.
+
+    Args:
+        a: the rows of each cell, base first.
+        b: the rows of the same cells.
+        design: how they were measured.
+        metrics: columns of `cells`.
+        past: rows of the same cells, as on each side, from other runs: they show how far nights differ.
+    """
+    servers: dict[Hashable, list[int]] = {}
+    for c, rows in enumerate(zip(a, b, strict=True)):
+        servers.setdefault(
+            tuple((row.get("model"), row.server) for each in rows for row in each[:1]), []
+        ).append(c)
+    found: list[dict[str, Found]] = [{} for _ in a]
+    for cells in servers.values():
+        sides = [[each[c] for c in cells] for each in (a, b, *past)]
+        figures = {m: _figures(sides[0], sides[1], design, m, (sides[2], sides[3])) for m in metrics}
+        together = of_one_server(figures, design)
+        for place, c in enumerate(cells):
+            found[c] = {metric: replace(each, cell=place) for metric, each in together.items()}
+    return found
+
+
+def of_one_server(figures: dict[str, Figures], design: Design) -> dict[str, Found]:
+    """The differences of cells that shared a server, by metric; `Found.cell` is the first."""
+    if design.paired:
+        groups = [[_unit_means(side) for side in each.sides] for each in figures.values()]
+    else:
+        groups = [
+            [unit for side in each.sides for unit in side]
+            + [night for side in each.past for group in side for night in group]
+            for each in figures.values()
+        ]
+    known = dict(zip(figures, spread.patterns(groups), strict=True))
+    judge = _paired if design.paired else _unpaired
+    return judge(figures, design, known)
+
+
+def _paired(
+    figures: dict[str, Figures], design: Design, patterns: dict[str, Pattern | None]
+) -> dict[str, Found]:
+    pairs = {
+        metric: _unit_means(each.sides[1]) - _unit_means(each.sides[0]) for metric, each in figures.items()
+    }
+    rho, error = serial.correlation([spread.rest(each) for each in pairs.values()])
+    factor = serial.inflation(rho, error, design.pairs)
+    found = {}
+    for metric, each in figures.items():
+        difference = spread.paired(pairs[metric], patterns[metric], factor)
+        missing = design.missing
+        if not missing and design.pairs < LEAST_PAIRS:
+            missing = f"{design.describe()}: at least {LEAST_PAIRS} are needed"
+        found[metric] = Found(
+            0,
+            _without(difference) if missing else difference,
+            difference if not missing else _within(each, design, patterns[metric]),
+            each.linear,
+            missing,
+            rho,
+            factor,
+            0,
+            _odd(
+                metric, [_unit_means(side) for side in each.sides], serial_oddity(rho, design.pairs, factor)
+            ),
+        )
+    return found
+
+
+def _unpaired(
+    figures: dict[str, Figures], design: Design, patterns: dict[str, Pattern | None]
+) -> dict[str, Found]:
+    found = {}
+    for metric, each in figures.items():
+        means = [_unit_means(side) for side in each.sides]
+        past = [[_unit_means(group) for group in side] for side in each.past]
+        groups = []
+        for own, before in zip(means, past, strict=True):
+            groups += [np.vstack([*before[:1], own]), *before[1:]]
+        noise = tuple(spread.noise_within(side, patterns[metric]) for side in each.sides)
+        difference = spread.two_samples(means[0], means[1], groups, (noise[0], noise[1]), patterns[metric])
+        if design.in_sequence:
+            difference = _with_drift(difference, each)
+        nights_seen = sum(len(group) for side in past for group in side)
+        freedom = sum(max(len(group) - 1, 0) for group in groups)
+        missing = _missing_nights(design, nights_seen, freedom)
+        found[metric] = Found(
+            0,
+            _without(difference) if missing else difference,
+            _within(each, design, patterns[metric]) if missing else difference,
+            each.linear,
+            missing,
+            stats.NAN,
+            1.0,
+            nights_seen,
+            _odd(metric, [unit for side in each.sides for unit in side]),
+        )
+    return found
+
+
+def _odd(metric: str, groups: Sequence[FloatArray], more: Oddity | None = None) -> tuple[Oddity, ...]:
+    return (*oddities(metric, groups), *([more] if more else []))
+
+
+def _missing_nights(design: Design, past: int, freedom: int) -> str:
+    """Why nights (or runs, or repeats) give no interval; empty if they do."""
+    if design.unit == "repeat":
+        return "" if min(map(len, design.units)) > 1 else "one repeat shows no variation"
+    if freedom >= LEAST_FREEDOM:
+        return ""
+    seen = f" and {past} past night{'s' if past > 1 else ''}" if past else ""
+    return (
+        f"{design.describe()}{seen} do not show how far {'runs' if design.unit == 'run' else 'nights'} differ"
+    )
+
+
+def _without(difference: Difference) -> Difference:
+    """The estimate without an interval."""
+    nothing = np.full_like(difference.estimate, stats.NAN)
+    return replace(difference, error2=nothing, df=nothing)
+
+
+def _within(figures: Figures, design: Design, pattern: Pattern | None) -> Difference:
+    """The difference as repeats alone judge it, with the drift between sides that ran one after the other."""
+    estimate = _unit_mean(figures.sides[1]) - _unit_mean(figures.sides[0])
+    noise = [spread.noise_within(side, pattern) for side in figures.sides]
+    counts = [max(len(side), 1) for side in figures.sides]
+    error2, df = spread.added(
+        noise[0].variance / counts[0], noise[0].df, noise[1].variance / counts[1], noise[1].df
+    )
+    unit = spread.Scatter(noise[0].variance + noise[1].variance, df, stats.NAN)
+    found = Difference(estimate, error2, df, unit)
+    return _with_drift(found, figures) if design.in_sequence else found
+
+
+def _with_drift(difference: Difference, figures: Figures) -> Difference:
+    """A difference whose error carries the drift between the sides, by the drift within them."""
+    slope, slope_error2, freedom, gap_s = _drift(figures)
+    if math.isnan(slope):
+        return difference
+    more = np.full_like(difference.estimate, gap_s**2 * (slope**2 + slope_error2))
+    error2, df = spread.added(difference.error2, difference.df, more, np.full_like(more, freedom))
+    return replace(difference, error2=error2, df=df)
+
+
+def _drift(figures: Figures) -> tuple[float, float, float, float]:
+    """Slope of all cells together per second, its squared error and degrees of freedom, and seconds between the sides."""
+    top, bottom, rest, count = 0.0, 0.0, 0.0, 0
+    parts = []
+    for side, times in zip(figures.sides, figures.times, strict=True):
+        for unit, when in zip(side, times, strict=True):
+            y, t = spread.centred(unit), spread.centred(when)
+            used = ~(np.isnan(y) | np.isnan(t))
+            parts.append((y[used], t[used]))
+    for y, t in parts:
+        top, bottom, count = top + float(y @ t), bottom + float(t @ t), count + len(y)
+    if bottom <= 0 or count < 6:
+        return (stats.NAN,) * 4
+    slope = top / bottom
+    rest = sum(float(np.sum((y - slope * t) ** 2)) for y, t in parts)
+    ends = [float(np.nanmean(np.concatenate([t.ravel() for t in times]))) for times in figures.times]
+    freedom = max(sum(len(unit) - 1 for side in figures.sides for unit in side) - 1, 1)
+    cells = figures.sides[0][0].shape[1]
+    # A repeat's noise may move all cells together: the slope is as uncertain as that of one cell.
+    error2 = rest / max(count / cells - 2, 1) / bottom
+    return slope, error2, float(freedom), ends[1] - ends[0]
+
+
+# --- rows as arrays
+
+
+def _figures(a: Cells, b: Cells, design: Design, metric: str, past: tuple[Cells, Cells]) -> Figures:
+    scales = [_scale(x, y, metric) for x, y in zip(a, b, strict=True)]
+    sides, times = [], []
+    for s, side in enumerate((a, b)):
+        units = design.units[s]
+        by_unit = [[[row for row in rows if design.of(row, s) == unit] for rows in side] for unit in units]
+        sides.append([_array(cells, metric, scales) for cells in by_unit])
+        times.append([_when(cells, metric) for cells in by_unit])
+    groups = [_past(cells, side, metric, scales) for cells, side in zip(past, (a, b), strict=True)]
+    linear = tuple(scale is not None for scale in scales)
+    return Figures((sides[0], sides[1]), (groups[0], groups[1]), (times[0], times[1]), linear)
+
+
+def _scale(a: Sequence[Row], b: Sequence[Row], metric: str) -> float | None:
+    """The base's mean of a cell with a figure of 0, NaN if that is not positive; None for a cell of logarithms."""
+    figures = [_figure(row, metric) for row in a], [_figure(row, metric) for row in b]
+    if all(not value <= 0 for side in figures for value in side):
+        return None
+    known = [value for value in figures[0] if not math.isnan(value)]
+    mean = sum(known) / len(known) if known else 0.0
+    return mean if mean > 0 else stats.NAN
+
+
+def _figure(row: Row, metric: str) -> float:
+    value = row.figure(metric)
+    return stats.NAN if value is None else value
+
+
+def _array(cells: Cells, metric: str, scales: Sequence[float | None]) -> FloatArray:
+    """Shape (repeats, cells), in the order of time."""
+    array = np.full((max((len(rows) for rows in cells), default=0) or 1, len(cells)), stats.NAN)
+    for c, (rows, scale) in enumerate(zip(cells, scales, strict=True)):
+        for r, row in enumerate(_in_order(rows)):
+            value = _figure(row, metric)
+            if scale is not None:
+                array[r, c] = value / scale
+            elif value > 0 and math.isfinite(value):
+                array[r, c] = math.log(value)
+    return array
+
+
+def _when(cells: Cells, metric: str) -> FloatArray:
+    """The times of the same figures in seconds, NaN where unknown."""
+    array = np.full((max((len(rows) for rows in cells), default=0) or 1, len(cells)), stats.NAN)
+    for c, rows in enumerate(cells):
+        for r, row in enumerate(_in_order(rows)):
+            if (start := seconds(row)) is not None and row.figure(metric) is not None:
+                array[r, c] = start
+    return array
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (text(row.get("started_at")), row.get("repeat") or 0))
+
+
+def _past(cells: Cells, side: Cells, metric: str, scales: Sequence[float | None]) -> list[list[FloatArray]]:
+    """Past nights by vLLM version and node: between those, figures may differ for a reason."""
+    rows = [row for each in cells for row in each]
+    when = nights((run_of(row, "past"), seconds(row)) for row in rows)
+    own = next((_kind(row) for each in side for row in each), None)
+    kinds: dict[Hashable, None] = {own: None} | {_kind(row): None for row in rows}
+    groups = []
+    for kind in kinds:
+        found = sorted({when[run_of(row, "past")] for row in rows if _kind(row) == kind})
+        groups.append(
+            [
+                _array(
+                    [
+                        [row for row in each if _kind(row) == kind and when[run_of(row, "past")] == night]
+                        for each in cells
+                    ],
+                    metric,
+                    scales,
+                )
+                for night in found
+            ]
+        )
+    return groups if rows else []
+
+
+def _kind(row: Row) -> Hashable:
+    return row.get("vllm_version"), row.get("node")
+
+
+def _unit_means(units: Sequence[FloatArray]) -> FloatArray:
+    """The mean of each unit's repeats; shape (units, cells)."""
+    return np.array([spread.means(unit) for unit in units])
+
+
+def _unit_mean(units: Sequence[FloatArray]) -> FloatArray:
+    return spread.means(_unit_means(units))

@@ -1,0 +1,290 @@
+"""How far units of measurement scatter, and how sure a difference between two sides is. Pure.
+
+A unit is what varied between the sides: a pair of repeats in one run, or a night (`design` finds it). With y the
+logarithm of a figure, unit u and cell c:
+
+    y[u, c] = level of the cell + common[u] + own[u, c]
+
+`common` moves all cells of a unit together (the clock state of a night, a slow server start), `own` one cell alone. A
+run has many cells but few units, so the two parts are known to different degrees: with U units and C cells, `common`
+with U - 1 degrees of freedom, `own` with about (U - 1)(C - 1), shrunk over the cells (`moderated`). The variance of a
+unit's figure is the sum of both, and its degrees of freedom follow from the parts (Satterthwaite, Biometrics Bulletin 2,
+1946). Because few units may by chance agree, the degrees of freedom are computed as if `common` were at the upper
+end of what it may be (`_CAUTION`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+from rocbench import stats
+from rocbench.judgement.moderated import moderate
+from rocbench.records import FloatArray
+
+_CAUTION = 0.25
+"""Quantile of chi-square at which the common part is taken for the degrees of freedom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """The variance of one unit's figure, by cell; NaN where no two units are known."""
+
+    variance: FloatArray
+    """Shape (cells,), squared logarithms."""
+    df: FloatArray
+    common_share: float
+    """Share of the variance that moves all cells of a unit together, on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The difference of two sides by cell: logarithms, squared standard error, degrees of freedom. Shape (cells,)."""
+
+    estimate: FloatArray
+    error2: FloatArray
+    df: FloatArray
+    unit: Scatter
+    """The variance of a pair's difference, or of one night's figure."""
+
+    def effect(self, cell: int, confidence: float = stats.CONFIDENCE) -> stats.Effect:
+        """One cell's difference with its interval and p-value; NaN ends where the spread is unknown."""
+        estimate, error2, df = (float(x[cell]) for x in (self.estimate, self.error2, self.df))
+        if np.isnan(error2):
+            return stats.Effect(estimate, stats.NAN, stats.NAN, stats.NAN)
+        error = float(np.sqrt(error2))
+        if error <= 1e-12 * max(abs(estimate), 1e-3):
+            return stats.Effect(estimate, estimate, estimate, 1.0 if abs(estimate) < 1e-12 else 0.0, df)
+        half = float(scipy.stats.t.ppf((1 + confidence) / 2, df)) * error
+        p = float(2 * scipy.stats.t.sf(abs(estimate) / error, df))
+        return stats.Effect(estimate, estimate - half, estimate + half, p, df)
+
+
+def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Scatter:
+    """The variance of a unit's figure, from groups of units that have the same true figures.
+
+    Args:
+        groups: each of shape (units, cells), NaN where a cell was not measured; groups of one unit tell nothing.
+        pattern: how unequal the cells are, if more is known of it than `groups` show.
+    """
+    parts = [_parts(group) for group in groups]
+    common_sum = sum(part.common_sum for part in parts)
+    common_df = sum(part.common_df for part in parts)
+    own_sum = np.sum([part.own_sum for part in parts], axis=0)
+    own_df = np.sum([part.own_df for part in parts], axis=0)
+    cells, known = len(own_df), own_df > 0
+    nothing = np.full(cells, stats.NAN)
+    if not known.any():
+        return Scatter(nothing, nothing, stats.NAN)
+    if known.sum() == 1:
+        variance = np.where(known, common_sum / common_df, stats.NAN)
+        return Scatter(variance, np.where(known, common_df, stats.NAN), stats.NAN)
+    own, df = nothing.copy(), nothing.copy()
+    own[known], df[known] = _own(own_sum[known], own_df[known], pattern if known.all() else None)
+    least = float(np.mean(own[known])) / (int(known.sum()) - 1)
+    common = max(common_sum / common_df, least)  # the mean over cells of `own` moves it at least so far
+    upper = common * common_df / float(scipy.stats.chi2.ppf(_CAUTION, common_df))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = (upper + own) ** 2 / (upper**2 / common_df + own**2 / df)
+    freedom = np.where(known & ~np.isfinite(freedom), common_df, freedom)
+    mean = float(np.mean(own[known])) + common
+    return Scatter(common + own, freedom, common / mean if mean else stats.NAN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A group's deviations: sums of squares and degrees of freedom of the common part, and by cell of the own parts."""
+
+    common_sum: float
+    common_df: float
+    own_sum: FloatArray
+    own_df: FloatArray
+    rest: FloatArray
+    """Own parts, shape (units, cells); 0 where unknown."""
+
+
+def _parts(group: FloatArray) -> _Parts:
+    known = ~np.isnan(group)
+    counts = known.sum(axis=0)
+    known &= counts > 1
+    per_unit = known.sum(axis=1)
+    units = per_unit > 0
+    if units.sum() < 2:
+        nothing = np.zeros(group.shape[1])
+        return _Parts(0.0, 0.0, nothing, nothing, np.zeros(group.shape))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred = np.where(known, group - np.nansum(group, axis=0) / counts, 0.0)
+        shift = np.where(units, centred.sum(axis=1) / per_unit, 0.0)
+    rest = np.where(known, centred - shift[:, None], 0.0)
+    df = np.where(counts > 1, counts - 1.0, 0.0)
+    return _Parts(float(np.sum(shift**2)), float(units.sum()) - 1, np.sum(rest**2, axis=0), df, rest)
+
+
+def _own(sums: FloatArray, df: FloatArray, pattern: Pattern | None) -> tuple[FloatArray, FloatArray]:
+    """Variances of the own parts, shrunk over cells, and their degrees of freedom."""
+    share = 1 - 1 / len(sums)
+    if pattern is None:
+        shrunk = moderate(sums / (df * share), df * share)
+        return shrunk.variance * share, shrunk.df
+    known, known_df = pattern.relative, pattern.df
+    if (known_df < df * share).any():
+        known, known_df = sums / sums.mean(), df * share
+    level = float(sums.sum() / (df.sum() * share))
+    shrunk = moderate(level * known / pattern.expected, known_df)
+    return shrunk.variance * pattern.expected * share, shrunk.df
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """How unequal the cells of one metric are. Shape (cells,)."""
+
+    relative: FloatArray
+    """Variance by cell relative to the mean over cells, as seen."""
+    df: FloatArray
+    expected: FloatArray
+    """The same as far as all metrics together expect it: a cell that is noisy in one metric mostly is in others."""
+
+
+def patterns(metrics: Sequence[Sequence[FloatArray]]) -> list[Pattern | None]:
+    """The patterns of metrics that were measured together.
+
+    Args:
+        metrics: for each metric the same groups of units, each of shape (units, cells): the arms of a comparison.
+    """
+    parts = [[_parts(group) for group in groups] for groups in metrics]
+    seen = [_relative(part) for part in parts]
+    usable = [each for each in seen if each is not None]
+    if not usable:
+        return [None] * len(seen)
+    together = np.mean([relative for relative, _ in usable], axis=0)
+    df = np.mean([df for _, df in usable], axis=0) * _independent(metrics)
+    expected = moderate(together, df).variance
+    expected /= expected.mean()
+    return [None if each is None else Pattern(*each, expected) for each in seen]
+
+
+def _relative(parts: Sequence[_Parts]) -> tuple[FloatArray, FloatArray] | None:
+    """Variances by cell over their mean, pooled over groups, and their degrees of freedom; None if unknown."""
+    used = [part for part in parts if part.own_sum.sum() > 0]
+    freedom = np.sum([part.own_df for part in used], axis=0)
+    if not used or (freedom == 0).any() or len(freedom) < 2:
+        return None
+    sums = np.sum([part.own_sum * (part.own_df.sum() / part.own_sum.sum()) for part in used], axis=0)
+    return sums / freedom, freedom * (1 - 1 / len(freedom))
+
+
+def _independent(metrics: Sequence[Sequence[FloatArray]]) -> float:
+    """How many metrics with independent noise are worth as much: m^2 / sum of squared correlations."""
+    rests = np.array([np.concatenate([_parts(group).rest.ravel() for group in groups]) for groups in metrics])
+    rests = rests[np.sum(rests**2, axis=1) > 0]
+    if len(rests) < 2:
+        return 1.0
+    scaled = rests / np.sqrt(np.sum(rests**2, axis=1, keepdims=True))
+    return float(len(rests) ** 2 / np.sum((scaled @ scaled.T) ** 2))
+
+
+def paired(differences: FloatArray, pattern: Pattern | None = None, inflation: float = 1.0) -> Difference:
+    """The mean of differences within pairs.
+
+    Args:
+        differences: shape (pairs, cells), NaN where a cell has no pair.
+        pattern: how unequal the cells are, by the figures of the arms.
+        inflation: factor of the variance of a mean, because pairs depend on one another.
+    """
+    unit = scatter([differences], pattern)
+    counts = np.sum(~np.isnan(differences), axis=0)
+    return Difference(means(differences), unit.variance * inflation / np.maximum(counts, 1), unit.df, unit)
+
+
+def two_samples(
+    a: FloatArray,
+    b: FloatArray,
+    groups: Sequence[FloatArray],
+    noise: tuple[Noise, Noise],
+    pattern: Pattern | None = None,
+) -> Difference:
+    """mean(b) - mean(a) of units that are not paired.
+
+    Args:
+        a: shape (units, cells).
+        b: shape (units, cells).
+        groups: the units that show how far units scatter: of each side with its past, shape (units, cells) each.
+        noise: what the repeats within a unit say of each side: a side noisier than the other has a larger error.
+        pattern: how unequal the cells are.
+    """
+    unit = scatter(groups, pattern)
+    n_a, n_b = (np.maximum(np.sum(~np.isnan(side), axis=0), 1) for side in (a, b))
+    error2, df = unit.variance / n_a + unit.variance / n_b, unit.df
+    noise_a, noise_b = noise
+    for more, n in ((noise_a.above(noise_b), n_a), (noise_b.above(noise_a), n_b)):
+        error2, df = added(error2, df, more.variance / n, more.df)
+    return Difference(means(b) - means(a), error2, df, unit)
+
+
+def added(
+    error2: FloatArray, df: FloatArray, more: FloatArray, more_df: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The sum of two squared errors, and its degrees of freedom (Satterthwaite)."""
+    total = error2 + more
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = total**2 / (error2**2 / df + more**2 / more_df)
+    return total, np.where(more > 0, freedom, df)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The variance of a unit's mean by the repeats within it, and its degrees of freedom. Shape (cells,)."""
+
+    variance: FloatArray
+    df: FloatArray
+
+    def above(self, other: Noise) -> Noise:
+        """What this side has more than the other; 0 where it has less, or where one of them is unknown."""
+        more = np.nan_to_num(np.maximum(self.variance - other.variance, 0.0))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            df = more**2 / (self.variance**2 / self.df + other.variance**2 / other.df)
+        return Noise(more, np.where(np.isfinite(df) & (df > 0), np.maximum(df, 1.0), 1.0))
+
+
+def noise_within(units: Sequence[FloatArray], pattern: Pattern | None = None) -> Noise:
+    """The variance of units' means by their repeats, shrunk over cells; NaN if no unit has two repeats.
+
+    Args:
+        units: each of shape (repeats, cells), NaN where absent.
+        pattern: how unequal the cells are.
+    """
+    parts = [_parts(unit) for unit in units]
+    counts = np.array([np.sum(~np.isnan(unit), axis=0) for unit in units])
+    whole = [np.nansum((unit - means(unit)) ** 2, axis=0) for unit in units]
+    df = np.sum([part.own_df for part in parts], axis=0)
+    known, cells = df > 0, len(df)
+    variance, freedom = np.full(cells, stats.NAN), np.full(cells, stats.NAN)
+    if known.sum() > 1:
+        total, own = np.sum(whole, axis=0), np.sum([part.own_sum for part in parts], axis=0)
+        shrunk, degrees = _own(own[known], df[known], pattern if known.all() else None)
+        common = float(total.sum() / df.sum()) - float(own.sum() / df.sum())
+        variance[known], freedom[known] = shrunk + common, degrees
+    elif known.any():
+        variance[known], freedom[known] = np.sum(whole, axis=0)[known] / df[known], df[known]
+    inverse = np.sum((counts > 0) / np.maximum(counts, 1), axis=0) / np.maximum(np.sum(counts > 0, axis=0), 1)
+    return Noise(variance * inverse, freedom)
+
+
+def rest(group: FloatArray) -> FloatArray:
+    """A group's own parts: without the level of the cell and the common part of the unit; 0 where unknown."""
+    return _parts(group).rest
+
+
+def centred(values: FloatArray) -> FloatArray:
+    """Values without their mean by column."""
+    return values - means(values)
+
+
+def means(values: FloatArray) -> FloatArray:
+    """Means by column of what is known; NaN if nothing is."""
+    counts = np.sum(~np.isnan(values), axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.nansum(values, axis=0) / counts, dtype=float)

@@ -20,7 +20,7 @@ from rocbench.errors import InputError
 from rocbench.judgement import sides
 from rocbench.judgement.design import Design, design
 from rocbench.judgement.looks import alpha_at_each
-from rocbench.judgement.oddities import Oddity
+from rocbench.judgement.oddities import Oddity, oddities, serial
 from rocbench.judgement.sides import Found
 from rocbench.judgement.verdicts import Decision, Line, Settings, settle
 from rocbench.tables.row import MARKS, Row, figures, judged, needed_samples, records, synthetic, too_few
@@ -282,21 +282,24 @@ def _lines(
                 line[f"unknown_{side}"] = sum(row.valid is None for row in used)
             line["note"] = _note(line, found[c][metric])
             lines.append(line)
-    return lines, how, _odd(found)
+    return lines, how, _name_noise(lines, found, settings)
 
 
-def _odd(found: Sequence[Mapping[str, Found]]) -> list[str]:
-    """What is odd about the noise: a line for each kind, with its first example."""
+def _name_noise(lines: list[Line], found: Sequence[Mapping[str, Found]], settings: Settings) -> list[str]:
+    """Add to each line what is odd about its noise; return a text for each kind, with its first example."""
+    known: dict[int, list[Oddity]] = {}
     kinds: dict[str, dict[Oddity, None]] = {}
-    for cell in found:
-        for each in cell.values():
-            for odd in each.odd:
-                kinds.setdefault(odd.kind, {})[odd] = None
-    lines = []
-    for odd, *more in map(list, kinds.values()):
-        others = f" (and {len(more)} more such)" if more else ""
-        lines.append(f"noise: {odd.what}{others}; to do: {odd.help}")
-    return lines
+    for line, each in zip(lines, (cell[m] for cell in found for m in settings.metrics), strict=True):
+        if id(each.series) not in known:
+            more = serial(each.correlation, line["units"], each.inflation)
+            known[id(each.series)] = [*oddities(line["metric"], each.series), *([more] if more else [])]
+        line["noise"] = "; ".join(odd.kind for odd in known[id(each.series)])
+        for odd in known[id(each.series)]:
+            kinds.setdefault(odd.kind, {})[odd] = None
+    return [
+        f"noise: {odd.what}{f' (and {len(more)} more such)' if more else ''}; to do: {odd.help}"
+        for odd, *more in map(list, kinds.values())
+    ]
 
 
 def _judge(found: Found, values: tuple[list[float], list[float]], how: Design, settings: Settings) -> Line:
@@ -327,7 +330,6 @@ def _judge(found: Found, values: tuple[list[float], list[float]], how: Design, s
         "unit_df": found.unit_df,
         "correlation": found.correlation,
         "effective_units": min(map(len, how.units)) / found.inflation,
-        "noise": "; ".join(odd.kind for odd in found.odd),
     }
 
 

@@ -1,4 +1,4 @@
-"""What is odd about the noise of a run: a trend, two states, outliers. Named beside the verdicts, with what to do. Pure.
+"""What is odd about the noise of a run: a trend, two states, outliers. Named next to the verdicts, with what to do. Pure.
 
 None of these makes a verdict: a wider spread already widens the interval. They say why it is wide, and what would help.
 Three repeats of one cell show none of them, so they are looked for over all cells of a server together.

@@ -11,8 +11,6 @@ import numpy as np
 from rocbench import stats
 from rocbench.judgement import serial, spread
 from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, Design, nights, run_of, seconds
-from rocbench.judgement.oddities import Oddity, oddities
-from rocbench.judgement.oddities import serial as serial_oddity
 from rocbench.judgement.spread import Difference, Pattern
 from rocbench.records import FloatArray
 from rocbench.tables.row import Row, text
@@ -41,8 +39,8 @@ class Found:
     """Factor of the variance because of it."""
     past: int
     """Past nights that show how far nights differ."""
-    odd: tuple[Oddity, ...]
-    """What is odd about the noise of this server's cells."""
+    series: tuple[FloatArray, ...]
+    """Logarithms of this server's cells in the order of time, each of shape (units or repeats, cells)."""
 
     def effect(self, confidence: float, *, within: bool = False) -> stats.Effect:
         """The relative change, judged by what varied between the sides, or by the repeats alone."""
@@ -136,9 +134,7 @@ def _paired(
             rho,
             factor,
             0,
-            _odd(
-                metric, [_unit_means(side) for side in each.sides], serial_oddity(rho, design.pairs, factor)
-            ),
+            tuple(_unit_means(side) for side in each.sides),
         )
     return found
 
@@ -169,13 +165,9 @@ def _unpaired(
             stats.NAN,
             1.0,
             nights_seen,
-            _odd(metric, [unit for side in each.sides for unit in side]),
+            tuple(unit for side in each.sides for unit in side),
         )
     return found
-
-
-def _odd(metric: str, groups: Sequence[FloatArray], more: Oddity | None = None) -> tuple[Oddity, ...]:
-    return (*oddities(metric, groups), *([more] if more else []))
 
 
 def _missing_nights(design: Design, past: int, freedom: int) -> str:

@@ -192,7 +192,7 @@ def paired(differences: FloatArray, pattern: Pattern | None = None, inflation: f
     Args:
         differences: shape (pairs, cells), NaN where a cell has no pair.
         pattern: how unequal the cells are, by the figures of the arms.
-        inflation: factor of the variance of a mean, because pairs depend on one another.
+        inflation: factor of the variance of a mean, because successive pairs are alike.
     """
     unit = scatter([differences], pattern)
     counts = np.sum(~np.isnan(differences), axis=0)

@@ -23,7 +23,6 @@ from typing import Literal
 import pandas as pd
 
 from rocbench import stats
-from rocbench.column import Better
 from rocbench.columns import better
 from rocbench.errors import Exit, InputError
 from rocbench.judgement import advice, power
@@ -239,7 +238,8 @@ def _relative(
                 lines.append((rule, cell, {str(k): v for k, v in figures.items()}, comparison))
     adjusted = stats.holm([float(row["p"]) for _, _, row, _ in lines])
     for (rule, cell, row, comparison), p in zip(lines, adjusted, strict=True):
-        row["verdict"] = outcome = _outcome(row, p, rule, rules.alpha)
+        effect = stats.Effect(row["effect"], row["low"], row["high"], row["p"])
+        row["verdict"] = outcome = gate_outcome(effect, p, rule, rules.alpha)
         told = outcome != "cannot tell" or math.isnan(row["low"])
         row["n_needed"] = None if told else _needed(row, rule, rules, len(lines), comparison)
         items.append(Item(cell, _text(rule), outcome, _detail(row, comparison)))
@@ -265,13 +265,12 @@ def _text(rule: RelativeRule) -> str:
     return f"{rule.metric} worse by less than {rule.worse_by:.1%}"
 
 
-def _outcome(row: Line, p: float, rule: RelativeRule, alpha: float) -> GateOutcome:
-    """Outcome from the effect and its interval, with the sign of a loss positive."""
-    way: Better | None = better(rule.metric)
-    ends = [row["effect"], row["low"], row["high"]]
+def gate_outcome(effect: stats.Effect, p: float, rule: RelativeRule, alpha: float) -> GateOutcome:
+    """Outcome from the relative change and its interval; `p` is the adjusted one."""
+    ends = [effect.estimate, effect.low, effect.high]
     if any(math.isnan(x) for x in ends) or math.isnan(p):
         return "cannot tell"
-    loss, *around = (-x if way == "higher" else x for x in ends)
+    loss, *around = (-x if better(rule.metric) == "higher" else x for x in ends)
     if p < alpha and loss >= rule.worse_by:
         return "regression"
     return "pass" if max(around) < rule.worse_by else "cannot tell"

@@ -212,26 +212,27 @@ def _with_drift(difference: Difference, figures: Figures) -> Difference:
 
 
 def _drift(figures: Figures) -> tuple[float, float, float, float]:
-    """Slope of all cells together per second, its squared error and degrees of freedom, and seconds between the sides."""
-    top, bottom, rest, count = 0.0, 0.0, 0.0, 0
-    parts = []
+    """Slope of all cells together per second, its squared error and degrees of freedom, and seconds between the sides.
+
+    The mean over cells moves with the noise that cells share, so its own scatter around the line gives the error.
+    """
+    series = []
     for side, times in zip(figures.sides, figures.times, strict=True):
         for unit, when in zip(side, times, strict=True):
-            y, t = spread.centred(unit), spread.centred(when)
-            used = ~(np.isnan(y) | np.isnan(t))
-            parts.append((y[used], t[used]))
-    for y, t in parts:
-        top, bottom, count = top + float(y @ t), bottom + float(t @ t), count + len(y)
-    if bottom <= 0 or count < 6:
+            if len(unit) > 1 and not np.isnan(when).all():
+                shift, place = (
+                    np.nanmean(spread.centred(unit), axis=1),
+                    np.nanmean(spread.centred(when), axis=1),
+                )
+                series.append((shift, place))
+    bottom = sum(float(place @ place) for _, place in series)
+    freedom = sum(len(shift) - 1 for shift, _ in series) - 1
+    if bottom <= 0 or freedom < 1:
         return (stats.NAN,) * 4
-    slope = top / bottom
-    rest = sum(float(np.sum((y - slope * t) ** 2)) for y, t in parts)
+    slope = sum(float(shift @ place) for shift, place in series) / bottom
+    rest = sum(float(np.sum((shift - slope * place) ** 2)) for shift, place in series)
     ends = [float(np.nanmean(np.concatenate([t.ravel() for t in times]))) for times in figures.times]
-    freedom = max(sum(len(unit) - 1 for side in figures.sides for unit in side) - 1, 1)
-    cells = figures.sides[0][0].shape[1]
-    # A repeat's noise may move all cells together: the slope is as uncertain as that of one cell.
-    error2 = rest / max(count / cells - 2, 1) / bottom
-    return slope, error2, float(freedom), ends[1] - ends[0]
+    return slope, rest / freedom / bottom, float(freedom), ends[1] - ends[0]
 
 
 # --- rows as arrays

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rocbench import units
 from rocbench.judgement import power
-from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, Design
+from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, ONE_START, Design
 from rocbench.judgement.repeats import MOST_REPEATS
 from rocbench.judgement.verdicts import Settings
 
@@ -43,7 +43,13 @@ def _few(design: Design, table: pd.DataFrame) -> bool:
 def _more(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
     """What would sample the missing level, the cheapest first."""
     options = []
-    if design.paired and design.pairs:
+    if design.missing == ONE_START:
+        promised = _interleaved(table, settings)
+        options.append(
+            f"both sides in one run with a server start in every repeat (`factors`, or `restart: per_repeat`): {LEAST_PAIRS}"
+            f" repeats{promised}"
+        )
+    elif design.paired and design.pairs:
         options.append(f"at least {LEAST_PAIRS} {design.unit.replace('pair', 'pairs', 1)}, interleaved")
     else:
         promised = _interleaved(table, settings)

@@ -30,6 +30,8 @@ LEAST_PAIRS = 3
 LEAST_FREEDOM = 5
 """Degrees of freedom of nights that a verdict needs, for the same reason: 7 nights together for two sides."""
 
+ONE_START = "each side ran on one server start"
+
 
 @dataclass(frozen=True, slots=True)
 class Design:
@@ -148,13 +150,13 @@ def _in_one_run(
 
     first, second = ({of(row, 0): None for row in side} for side in sides)
     units = tuple(sorted((unit for unit in first if unit in second), key=str))
-    same = all(_starts(x) & _starts(y) or not _starts(x) for x, y in zip(a, b, strict=True))
+    same = all(_starts(x) & _starts(y) for x, y in zip(a, b, strict=True))
     if not same and all(_one_start(cell) for cell in (*a, *b)):
         runs = tuple(dict.fromkeys(run_of(row, 0) for row in sides[0]))
-        missing = "" if len(runs) > 1 else "each side ran on one server start"
+        missing = "" if len(runs) > 1 else ONE_START
         return Design("pair of runs", True, (runs, runs), lambda row, _side: run_of(row, 0), missing)
     in_blocks = any(_in_blocks(x, y) for x, y in zip(a, b, strict=True))
-    unit: Unit = "pair of repeats" if same else "pair of server starts"
+    unit: Unit = "pair of server starts" if not same and any(map(_starts, a)) else "pair of repeats"
     missing = "the sides were not interleaved: one ran after the other" if in_blocks else ""
     return Design(unit, True, (units, units), of, missing, in_sequence=in_blocks)
 

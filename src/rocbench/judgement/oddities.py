@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rocbench.judgement.spread import centred, rest
+from rocbench.judgement.spread import centred, means, rest
 from rocbench.records import FloatArray
 
 SURE = 4.0
@@ -43,7 +43,8 @@ def oddities(metric: str, groups: Sequence[FloatArray]) -> list[Oddity]:
         metric: its column.
         groups: logarithms of figures in the order of time, each of shape (units, cells), NaN where absent.
     """
-    used = [group for group in groups if len(group) > 2]
+    known = [group[:, ~np.isnan(group).all(axis=0)] for group in groups]
+    used = [group for group in known if len(group) > 2 and group.shape[1]]
     if not used:
         return []
     found = [_trend(metric, used), _two_states(metric, used)]
@@ -57,7 +58,7 @@ def _trend(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
     top = bottom = squares = 0.0
     freedom, length = 0, 0
     for group in groups:
-        shift = np.nanmean(centred(group), axis=1)
+        shift = means(centred(group), axis=1)
         places = np.arange(len(group)) - (len(group) - 1) / 2
         shift = np.nan_to_num(shift)
         top, bottom = top + float(places @ shift), bottom + float(places @ places)
@@ -68,7 +69,7 @@ def _trend(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
         cells = int(np.sum(~np.all(np.isnan(group), axis=0)))
         own = rest(group)
         squares += float(np.sum(own**2)) / max(cells, 1) / max(cells - 1, 1)
-        squares += float(np.sum((np.nan_to_num(np.nanmean(centred(group), axis=1)) - slope * places) ** 2))
+        squares += float(np.sum((np.nan_to_num(means(centred(group), axis=1)) - slope * places) ** 2))
         freedom += len(group) - 1
     error = math.sqrt(squares / max(freedom, 1) / bottom)
     total = math.expm1(slope * (length - 1))

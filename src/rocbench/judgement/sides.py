@@ -178,7 +178,7 @@ def _missing_nights(design: Design, past: int, freedom: int) -> str:
         return ""
     seen = f" and {past} past night{'s' if past > 1 else ''}" if past else ""
     return (
-        f"{design.describe()}{seen} do not show how far {'runs' if design.unit == 'run' else 'nights'} differ"
+        f"{design.describe()}{seen} cannot show how far {'runs' if design.unit == 'run' else 'nights'} differ"
     )
 
 
@@ -224,7 +224,8 @@ def _drift(figures: Figures) -> tuple[float, float, float, float]:
                     np.nanmean(spread.centred(unit), axis=1),
                     np.nanmean(spread.centred(when), axis=1),
                 )
-                series.append((shift, place))
+                used = ~(np.isnan(shift) | np.isnan(place))
+                series.append((shift[used], place[used]))
     bottom = sum(float(place @ place) for _, place in series)
     freedom = sum(len(shift) - 1 for shift, _ in series) - 1
     if bottom <= 0 or freedom < 1:
@@ -242,7 +243,7 @@ def _figures(a: Cells, b: Cells, design: Design, metric: str, past: tuple[Cells,
     scales = [_scale(x, y, metric) for x, y in zip(a, b, strict=True)]
     sides, times = [], []
     for s, side in enumerate((a, b)):
-        units = design.units[s]
+        units = design.units[s] or (None,)  # a side without rows has one unit of which nothing is known
         by_unit = [[[row for row in rows if design.of(row, s) == unit] for rows in side] for unit in units]
         sides.append([_array(cells, metric, scales) for cells in by_unit])
         times.append([_when(cells, metric) for cells in by_unit])

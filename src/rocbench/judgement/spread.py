@@ -283,8 +283,8 @@ def centred(values: FloatArray) -> FloatArray:
     return values - means(values)
 
 
-def means(values: FloatArray) -> FloatArray:
-    """Means by column of what is known; NaN if nothing is."""
-    counts = np.sum(~np.isnan(values), axis=0)
+def means(values: FloatArray, axis: int = 0) -> FloatArray:
+    """Means by column (or by row, axis 1) of what is known; NaN if nothing is."""
+    counts = np.sum(~np.isnan(values), axis=axis)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.nansum(values, axis=0) / counts, dtype=float)
+        return np.asarray(np.nansum(values, axis=axis) / counts, dtype=float)

@@ -55,23 +55,25 @@ def test_one_repeat_cannot_tell():
     """n=1 decides nothing: exit 3."""
     result = gate.gate(again(n=1), BASE, RULES)
     assert result.exit_code == Exit.CANNOT_TELL
-    assert "shows no variation" in result.items[0].detail
+    assert "at least 3 are needed" in result.items[0].detail
 
 
 def test_noise_cannot_tell_and_says_what_would():
     """CoV 10 % cannot rule out a loss of 5 %, and says how many repeats would."""
     result = gate.gate(again(cov=0.1), BASE, RULES)
     assert result.outcome == "cannot tell"
-    assert "repeats per side are enough to decide" in " ".join(item.detail for item in result.items)
+    assert "pairs of repeats are enough to decide" in " ".join(item.detail for item in result.items)
 
 
 def test_the_repeats_that_would_tell_depend_on_where_the_loss_lies():
     """A loss near the rule's takes many more than none, or than a large one."""
-    figures = {"cov_a": 0.03, "cov_b": 0.03, "n_a": 5, "n_b": 5}
+    figures = {"unit_sd": 0.03, "unit_df": 20.0, "units": 5}
+    compared = compare(BASE, again())
     none, near, large = (
-        gate._needed(figures | {"effect": effect}, RULES.relative[0], 0.05, 1) for effect in (0, -0.04, -0.08)
+        gate._needed(figures | {"effect": effect}, RULES.relative[0], RULES, 1, compared)
+        for effect in (0, -0.04, -0.08)
     )
-    assert near > 10 * none > 10 * large
+    assert near > 10 * none
     assert large == 6  # more than there were
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,10 +30,12 @@ def test_unequal_spreads_keep_their_own() -> None:
     assert ratio > 30
 
 
-def test_the_common_variance_is_unbiased() -> None:
-    """The mean of the shrunk variances is the true one."""
-    pooled = [moderate(drawn([0.01] * 12, 2, seed), np.full(12, 2.0)).variance.mean() for seed in range(300)]
-    assert np.mean(pooled) == pytest.approx(1e-4, rel=0.1)
+def test_no_variance_is_shrunk_below_its_own() -> None:
+    """The noisiest cell keeps its own: the mean is a little above the truth, and no more."""
+    own = [drawn([0.01] * 12, 2, seed) for seed in range(300)]
+    shrunk = [moderate(each, np.full(12, 2.0)).variance for each in own]
+    assert all((after >= before).all() for before, after in zip(own, shrunk, strict=True))
+    assert 1.0 < np.mean(shrunk) / 1e-4 < 1.5
 
 
 def test_one_group_stays_as_it_is() -> None:

@@ -400,7 +400,7 @@ def commands(path: Path, whole: Bases, out: Path, rng: random.Random) -> tuple[t
             ("compare", other, run, "--include-invalid", "--format", "json"),
             ("compare", run, "--arms", "aiter"),
             ("compare", run, "--arms", "model=a,b"),
-            ("compare", other, run, "--method", "bootstrap"),
+            ("compare", other, run, "--history", "none", "--looks", "3"),
         ],
         [("compare", f"{run}/{rng.choice(['cells.csv', 'cells.parquet'])}", other)],
         [

@@ -1,4 +1,4 @@
-"""Statistics of repeats: intervals, differences, spreads, sample sizes. Pure; seeds are arguments.
+"""Statistics of repeats: intervals, differences, spreads. Pure; seeds are arguments.
 
 Ratios are judged on logarithms: benchmark figures are positive and their noise is proportional, so a difference of
 logarithms is a relative effect whose interval does not depend on which arm is called the base.
@@ -9,19 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy  # loads scipy.stats, a third of the start of `bench`, at its first use
 
 Values = Sequence[float] | npt.NDArray[np.float64]
-Method = Literal["welch", "bootstrap"]
 
 NAN = float("nan")
 CONFIDENCE = 0.95
-_RESAMPLES = 4000
-_MAX_N = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +59,6 @@ class Effect:
     def times(self, factor: float) -> Effect:
         """The difference times a positive factor."""
         return Effect(self.estimate * factor, self.low * factor, self.high * factor, self.p, self.df)
-
-    def share_of(self, base: float) -> Effect:
-        """Convert a difference of figures to a share of the base's mean; all NaN if that is not positive."""
-        if not base > 0:
-            return NO_EFFECT
-        return Effect(self.estimate / base, self.low / base, self.high / base, self.p, self.df)
 
 
 NO_EFFECT = Effect(NAN, NAN, NAN, NAN)
@@ -123,67 +113,6 @@ def welch_from_moments(
     half = float(scipy.stats.t.ppf((1 + confidence) / 2, df)) * error
     p = float(2 * scipy.stats.t.sf(abs(difference) / error, df))
     return Effect(difference, difference - half, difference + half, p, df)
-
-
-def relative_effect(
-    a: Values, b: Values, confidence: float = CONFIDENCE, *, method: Method = "welch", seed: int = 0
-) -> Effect:
-    """Relative change of b against a, b/a - 1, of geometric means, by Welch on logarithms or by bootstrap.
-
-    A figure of 0 (a total loss, not an absent figure) has no logarithm: then the result is the difference of
-    means as a share of a's mean. All NaN if an arm has fewer than 2 values, a value is not finite, or a's mean
-    is not positive. Arms of two values use Welch: their three bootstrap resamples would find effects where
-    there are none.
-    """
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return NO_EFFECT
-    zero, mean = min(x.min(), y.min()) <= 0, float(x.mean())
-    if not zero:
-        x, y = np.log(x), np.log(y)
-    if method == "welch" or min(len(x), len(y)) < 3:
-        effect = welch(x, y, confidence)
-    else:
-        effect = _bootstrap_difference(x, y, confidence, seed)
-    return effect.share_of(mean) if zero else effect.relative()
-
-
-def _bootstrap_difference(
-    x: npt.NDArray[np.float64],
-    y: npt.NDArray[np.float64],
-    confidence: float,
-    seed: int,
-) -> Effect:
-    """Bootstrap-t interval, and p by resampling arms moved to a common mean (Efron and Tibshirani 1993, 12.5 and 16.2)."""
-    observed = welch(x, y, confidence)
-    error = math.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y))
-    if error == 0:
-        return observed
-    rng = np.random.default_rng(seed)
-    xs = x[rng.integers(0, len(x), (_RESAMPLES, len(x)))] - x.mean()
-    ys = y[rng.integers(0, len(y), (_RESAMPLES, len(y)))] - y.mean()
-    errors = np.sqrt(xs.var(axis=1, ddof=1) / len(x) + ys.var(axis=1, ddof=1) / len(y))
-    kept = errors > 1e-6 * error
-    t = (ys.mean(axis=1) - xs.mean(axis=1))[kept] / errors[kept]
-    low_t, high_t = np.quantile(t, [(1 - confidence) / 2, (1 + confidence) / 2])
-    d = observed.estimate
-    p = (1 + int(np.sum(np.abs(t) >= abs(d) / error))) / (1 + len(t))
-    return Effect(d, d - float(high_t) * error, d - float(low_t) * error, p)
-
-
-def paired(differences: Values, confidence: float = CONFIDENCE) -> Effect:
-    """Mean of within-block differences with Student's t interval and p. All NaN for fewer than 2."""
-    x = np.asarray(differences, dtype=float)
-    if len(x) < 2:
-        return NO_EFFECT
-    mean, sd = float(x.mean()), float(x.std(ddof=1))
-    if sd <= 1e-12 * max(abs(mean), 1e-12):
-        return Effect(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, len(x) - 1)
-    error = sd / math.sqrt(len(x))
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, len(x) - 1)) * error
-    return Effect(
-        mean, mean - half, mean + half, float(2 * scipy.stats.t.sf(abs(mean) / error, len(x) - 1)), len(x) - 1
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,38 +206,6 @@ def cov(values: Values) -> float:
     if len(x) < 2 or x.mean() == 0:
         return NAN
     return float(x.std(ddof=1) / abs(x.mean()))
-
-
-def needed_n(
-    cov_a: float, cov_b: float, effect: float, *, power: float = 0.8, alpha: float = 0.05
-) -> int | None:
-    """Repeats per arm that find a relative effect with the required power, by the two-sample t test.
-
-    Power of the noncentral t, ncp = effect / sqrt((cov_a^2 + cov_b^2) / n) (Cohen, Statistical Power Analysis, 1988).
-    None if a CoV is unknown or more than 10,000 repeats would be needed.
-    """
-    if math.isnan(cov_a) or math.isnan(cov_b) or effect <= 0:
-        return None
-    spread = math.hypot(cov_a, cov_b)
-    if spread == 0:
-        return 2
-    low, high = 2, 2
-    while _power(spread, effect, high, alpha) < power:
-        low, high = high, high * 2
-        if high > _MAX_N:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(spread, effect, middle, alpha) >= power else (middle, high)
-    return high if _power(spread, effect, low, alpha) < power else low
-
-
-def _power(spread: float, effect: float, n: int, alpha: float) -> float:
-    df, ncp = 2 * (n - 1), effect * math.sqrt(n) / spread
-    critical = float(scipy.stats.t.isf(alpha / 2, df))
-    if ncp > critical + 8:
-        return 1.0  # the noncentral t is imprecise this far out
-    return float(scipy.stats.nct.sf(critical, df, ncp))
 
 
 def min_samples(q: float) -> int:

@@ -6,14 +6,15 @@ import math
 
 import numpy as np
 import pandas as pd
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellrows import cells, table
 from rocbench import stats
-from rocbench.judgement.compare import Settings, compare
+from rocbench.judgement.compare import compare
 from rocbench.judgement.factorial import abba_order, arms
 from rocbench.judgement.slo import Limit, Trial, next_step, saturation
+from rocbench.judgement.verdicts import Settings
 from rocbench.settings.goals import Search
 
 figures = st.floats(1.0, 1e4)
@@ -58,10 +59,13 @@ def test_swapping_sides_swaps_the_words(x, y):
 @settings(max_examples=25, deadline=None)
 def test_units_do_not_matter(x, y, scale):
     """Tokens or kilotokens per second: the effect and its interval are the same."""
-    one = stats.relative_effect(x, y)
-    other = stats.relative_effect([v * scale for v in x], [v * scale for v in y])
+    one, other = (
+        compare(table(frame([v * s for v in x])), table(frame([v * s for v in y])), ONE).table.iloc[0]
+        for s in (1.0, scale)
+    )
+    names = ["effect", "low", "high"]
     assert np.allclose(
-        [one.estimate, one.low, one.high], [other.estimate, other.low, other.high], rtol=1e-6, atol=1e-9
+        one[names].to_numpy(float), other[names].to_numpy(float), rtol=1e-4, atol=1e-9, equal_nan=True
     )
 
 
@@ -80,17 +84,6 @@ def test_intervals_hold_their_estimate(values):
     """The interval of a mean lies around it."""
     t = stats.mean_interval(values)
     assert t.low <= t.estimate <= t.high
-
-
-@given(st.floats(0.001, 0.3), st.floats(0.001, 0.3), st.floats(0.005, 0.5))
-@settings(deadline=None)
-def test_more_noise_needs_more_repeats(cov_a, cov_b, effect):
-    """The n asked for rises with the noise and falls with the effect."""
-    n = stats.needed_n(cov_a, cov_b, effect)
-    assume(n is not None and n < 2000)
-    louder, larger = stats.needed_n(cov_a * 1.5, cov_b, effect), stats.needed_n(cov_a, cov_b, effect * 1.5)
-    assert louder >= n
-    assert larger <= n
 
 
 @given(st.integers(1, 6), st.integers(1, 9), st.integers())

@@ -46,62 +46,14 @@ def test_welch_is_scipys():
 def test_arms_without_spread_differ_for_certain_or_not():
     """A deterministic simulation: p is 0 or 1, and nothing divides by zero."""
     assert stats.welch([5, 5], [5, 5]).p == 1.0
-    different = stats.relative_effect([100, 100], [110, 110])
+    different = stats.welch([100, 100], [110, 110])
     assert different.p == 0.0
-    assert different.low == different.high == pytest.approx(0.1)
-
-
-def test_relative_effect_is_symmetric_in_logarithms():
-    """Swapping the arms turns (1 + effect) upside down."""
-    a, b = [100, 101, 99], [110, 112, 111]
-    forth, back = stats.relative_effect(a, b), stats.relative_effect(b, a)
-    assert (1 + forth.estimate) * (1 + back.estimate) == pytest.approx(1)
-    assert (1 + forth.low) * (1 + back.high) == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("base", "values"),
-    [([1.0, 2.0], [1.0]), ([0.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [1.0, math.inf])],
-)
-@pytest.mark.parametrize("method", ["welch", "bootstrap"])
-def test_no_relative_effect_without_a_base_or_repeats(base, values, method):
-    """One repeat, a base of zero or an infinite figure gives no effect rather than a wrong one."""
-    assert math.isnan(stats.relative_effect(base, values, method=method).estimate)
-
-
-@pytest.mark.parametrize("method", ["welch", "bootstrap"])
-def test_a_figure_of_zero_is_a_total_loss(method):
-    """A total loss is significant; one zero among several values is not."""
-    lost = stats.relative_effect([100, 101, 99], [0, 0, 0], method=method)
-    assert (lost.estimate, lost.p < 0.01, lost.high < -0.9) == (-1.0, True, True)
-    assert stats.relative_effect([100, 101, 99], [100, 0, 101], method=method).p > 0.05
-
-
-def test_two_repeats_are_not_bootstrapped():
-    """Three distinct resamples would find an effect in every sixth comparison of equal arms."""
-    a, b = [1000.0, 1001.0], [1010.0, 1013.0]
-    assert stats.relative_effect(a, b, method="bootstrap") == stats.relative_effect(a, b)
+    assert different.low == different.high == pytest.approx(10)
 
 
 def test_an_interval_beyond_all_figures_is_infinite():
-    """A bootstrap of repeats of which two are equal may reach that far; it ends in no error."""
+    """An interval of logarithms may reach that far; it ends in no error."""
     assert stats.Effect(1.0, -1e4, 1e4, 0.5).relative().high == math.inf
-
-
-def test_bootstrap_effect_is_near_welch():
-    """On well-behaved data both methods agree."""
-    rng = np.random.default_rng(5)
-    a, b = rng.normal(100, 2, 15), rng.normal(105, 2, 15)
-    welch, boot = stats.relative_effect(a, b), stats.relative_effect(a, b, method="bootstrap", seed=1)
-    assert boot.low == pytest.approx(welch.low, abs=0.005)
-    assert boot.high == pytest.approx(welch.high, abs=0.005)
-    assert boot.p < 0.01
-
-
-def test_paired_is_the_one_sample_t_test():
-    """Within-block differences against zero."""
-    d = [0.02, 0.05, 0.01, 0.04]
-    assert stats.paired(d).p == pytest.approx(st.ttest_1samp(d, 0).pvalue)
 
 
 def test_spread_ratio_is_the_f_interval():
@@ -149,15 +101,6 @@ def test_holm_by_hand():
     assert adjusted[3] == pytest.approx(0.06)
     assert adjusted[0] == pytest.approx(0.06)
     assert math.isnan(adjusted[2])
-
-
-def test_needed_n_is_cohens():
-    """A standardised effect of 0.8 needs 26 a side, one of 0.5 needs 64 (Cohen 1988, table 2.4.1)."""
-    assert stats.needed_n(1.0, 1.0, 0.8) == 26
-    assert stats.needed_n(1.0, 1.0, 0.5) == 64
-    assert stats.needed_n(0.01, 0.01, 0.05) == 3
-    assert stats.needed_n(float("nan"), 0.01, 0.05) is None
-    assert stats.needed_n(1.0, 1.0, 0.001) is None
 
 
 @pytest.mark.parametrize(("q", "n"), [(99, 368), (95, 72), (90, 36), (50, 6)])

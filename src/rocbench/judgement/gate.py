@@ -25,7 +25,7 @@ import pandas as pd
 from rocbench import stats
 from rocbench.columns import better
 from rocbench.errors import Exit, InputError
-from rocbench.judgement import advice, power
+from rocbench.judgement import advice, evidence, power
 from rocbench.judgement.compare import (
     Comparison,
     compare,
@@ -36,8 +36,8 @@ from rocbench.judgement.compare import (
     sample_notes,
 )
 from rocbench.judgement.gaterules import GateRules, LimitRule, RelativeRule, Where, parse_limit
+from rocbench.judgement.limit import Limit, Outcome
 from rocbench.judgement.repeats import MOST_REPEATS, repeats_needed
-from rocbench.judgement.slo import Outcome
 from rocbench.judgement.verdicts import Line, Settings
 from rocbench.tables.row import Row, judged, records, synthetic
 from rocbench.verdict.codes import SERVER_FAULTS, VOIDING
@@ -133,7 +133,7 @@ def gate(
     if baseline is not None and rules.relative:
         items += _relative(run, baseline, rules, all_notes, history)
     for rule in rules.limits:
-        items += _limits(run, rule, rules.alpha / len(rules.limits), all_notes)
+        items += _limits(run, rule, rules.alpha / len(rules.limits), all_notes, history)
     return GateResult(
         tuple(items), tuple(all_notes), rules.cannot_tell, synthetic(row.origin for row in records(run))
     )
@@ -326,32 +326,79 @@ def _detail(row: Line, comparison: Comparison) -> str:
     return change
 
 
-def _limits(run: pd.DataFrame, rule: LimitRule, alpha: float, notes: dict[str, None]) -> list[Item]:
+def _limits(
+    run: pd.DataFrame,
+    rule: LimitRule,
+    alpha: float,
+    notes: dict[str, None],
+    history: pd.DataFrame | None,
+) -> list[Item]:
     limit, rows = parse_limit(rule.limit), records(_select(run, rule.where))
     if not rows:
         raise InputError(f"the rule {rule.limit} matches no cell of the run", where="gate rules, `where`")
     keys = key_columns(rows, [])
-    notes |= dict.fromkeys(
-        sample_notes(list(grouped(rows, keys).values()), Settings(metrics=(limit.metric,)))
-    )
-    items = []
     cells_by_key = grouped(rows, keys)
-    for key, cells in cells_by_key.items():
-        kept = [row for row in cells if row.valid is not False or (limit.metric in MEASURED and _failed(row))]
-        values = [row[limit.metric] for row in kept if row.get(limit.metric) is not None]
-        if any(isinstance(value, str) for value in values):
-            raise InputError(f"{limit.metric} is not a number", where=f"gate rules, {rule.limit!r}")
-        figures = [float(value) for value in values]
-        outcome = limit.judge(figures, 1 - alpha / len(cells_by_key))
-        items.append(
-            Item(
-                label(keys, key),
-                str(limit),
-                _LIMIT_WORDS[outcome],
-                _figures_text(figures, len(cells) - len(kept)),
+    notes |= dict.fromkeys(sample_notes(list(cells_by_key.values()), Settings(metrics=(limit.metric,))))
+    kept = {key: _kept(cells, limit) for key, cells in cells_by_key.items()}
+    figures = {key: _numbers(cells, limit, rule) for key, cells in kept.items()}
+    noise = _noise_of_repeats(limit, list(figures.values()), rows, history)
+    items = []
+    for key, values in figures.items():
+        outcome = _against(limit, values, 1 - alpha / len(figures), noise)
+        detail = _figures_text(values, len(cells_by_key[key]) - len(kept[key]))
+        if outcome == "unclear" and len(values) == 1:
+            detail += (
+                "; one repeat, and no other repeats show how far they differ"
+                if not noise.df
+                else "; one repeat"
             )
-        )
+        items.append(Item(label(keys, key), str(limit), _LIMIT_WORDS[outcome], detail))
     return items
+
+
+def _kept(cells: Sequence[Row], limit: Limit) -> list[Row]:
+    return [row for row in cells if row.valid is not False or (limit.metric in MEASURED and _failed(row))]
+
+
+def _numbers(rows: Sequence[Row], limit: Limit, rule: LimitRule) -> list[float]:
+    values = [row[limit.metric] for row in rows if row.get(limit.metric) is not None]
+    if any(isinstance(value, str) for value in values):
+        raise InputError(f"{limit.metric} is not a number", where=f"gate rules, {rule.limit!r}")
+    return [float(value) for value in values]
+
+
+def _noise_of_repeats(
+    limit: Limit, cells: Sequence[Sequence[float]], rows: Sequence[Row], history: pd.DataFrame | None
+) -> evidence.Noise:
+    """The spread of repeats, pooled over the cells of the run and over its cells' repeats in other runs."""
+    own = {row.get("run_id") for row in rows}
+    ids = {row.get("cell_id") for row in rows}
+    past = grouped(
+        (
+            row
+            for row in judged(records(history))
+            if row.get("cell_id") in ids and row.get("run_id") not in own
+        )
+        if history is not None
+        else (),
+        ("run_id", "cell_id"),
+    )
+    groups = [list(values) for values in cells] + [
+        [value for row in group if (value := row.figure(limit.metric)) is not None] for group in past.values()
+    ]
+    return evidence.pooled([[limit.distance(value) for value in values] for values in groups])
+
+
+def _against(limit: Limit, values: Sequence[float], confidence: float, noise: evidence.Noise) -> Outcome:
+    """One cell against a limit, by the larger of its own spread and the pooled one."""
+    if len(values) == 1 and limit.metric in MEASURED:
+        return (
+            "pass" if limit.met(values[0]) else "fail"
+        )  # a share of this run's requests: a count, not a sample
+    if not noise.df:
+        return limit.judge(values, confidence)
+    own = evidence.pooled([[limit.distance(value) for value in values]])
+    return limit.judge(values, confidence, noise=evidence.Noise(max(noise.sd, own.sd), noise.df))
 
 
 def _figures_text(figures: Sequence[float], dropped: int) -> str:

@@ -270,7 +270,8 @@ def noise_within(units: Sequence[FloatArray], pattern: Pattern | None = None) ->
     elif known.any():
         variance[known], freedom[known] = np.sum(whole, axis=0)[known] / df[known], df[known]
     inverse = np.sum((counts > 0) / np.maximum(counts, 1), axis=0) / np.maximum(np.sum(counts > 0, axis=0), 1)
-    return Noise(variance * inverse, freedom)
+    # Half the degrees of freedom: the part that all cells share is known from the few repeats alone.
+    return Noise(variance * inverse, np.maximum(freedom / 2, np.minimum(freedom, 1.0)))
 
 
 def rest(group: FloatArray) -> FloatArray:

@@ -27,6 +27,8 @@ Line = dict[str, Any]
 DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
 MIN_EFFECT = 0.02
 ALPHA = 0.05
+RESERVE = 0.8
+"""Share of alpha that better and worse may spend: the rest is for spreads that are estimated from few units."""
 ADVISED_REPEATS = 5
 
 
@@ -67,7 +69,7 @@ def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha
         return "cannot tell"
     if -min_effect < effect.low and effect.high < min_effect:
         return "same"
-    if p < alpha and abs(effect.estimate) >= min_effect and effect.estimate != 0:
+    if p < alpha * RESERVE and abs(effect.estimate) >= min_effect and effect.estimate != 0:
         return "better" if (effect.estimate > 0) == (way == "higher") else "worse"
     return "cannot tell"
 
@@ -102,6 +104,7 @@ def needed(
         "min_effect": least,
     }
     same = power.needed(sd, df, least, outcome="within", **test)
+    test["alpha"] = settings.alpha * RESERVE
     differs = power.needed(sd, df, 2 * least, **test)
     return None if same is None or differs is None else max(same, differs, n + 1)
 

@@ -158,7 +158,7 @@ def test_a_limit_on_success_judges_rows_that_failures_voided():
 
 
 def test_limits_beside_relative_rules():
-    """An SLO limit fails by its cell; one repeat without a known spread shows nothing."""
+    """An SLO limit fails by its cell; one repeat is judged by the spread of the other cells' repeats."""
     rules = GateRules(relative=(), limits=("p99_ttft_ms <= 2000", "output_throughput > 500"))
     run = table(
         cells(1500, metric="p99_ttft_ms", concurrency=8, output_throughput=900.0),
@@ -168,10 +168,30 @@ def test_limits_beside_relative_rules():
     )
     result = gate.gate(run, None, rules)
     outcomes = [item.outcome for item in result.items if item.rule.startswith("p99")]
-    assert outcomes == ["pass", "regression", "cannot tell", "cannot tell"]
+    assert outcomes == ["pass", "regression", "cannot tell", "regression"]
     outcomes = [item.outcome for item in result.items if item.rule.startswith("output")]
-    assert outcomes == ["pass", "pass", "pass", "cannot tell"]
+    assert outcomes == ["pass"] * 4
     assert result.exit_code == Exit.DONE_WITH_FAULTS
+
+
+def test_single_repeats_near_a_limit_are_no_regression():
+    """24 cells 2 % inside a limit, measured once: nothing shows how far repeats differ, unless earlier runs do."""
+    rules = GateRules(relative=(), limits=("p99_ttft_ms <= 2000",))
+    run = table(
+        *(cells(1960, metric="p99_ttft_ms", cov=0.03, n=1, concurrency=c, seed=c) for c in range(1, 25))
+    )
+    assert {item.outcome for item in gate.gate(run, None, rules).items} == {"cannot tell"}
+    past = table(
+        *(
+            cells(1960, metric="p99_ttft_ms", cov=0.03, n=3, concurrency=c, seed=c, run_id="past").assign(
+                cell_id=run["cell_id"].iloc[c - 1]
+            )
+            for c in range(1, 25)
+        )
+    )
+    assert {item.outcome for item in gate.gate(run, None, rules, history=past).items} == {"cannot tell"}
+    far = run.assign(p99_ttft_ms=run["p99_ttft_ms"] * 0.7)
+    assert {item.outcome for item in gate.gate(far, None, rules, history=past).items} == {"pass"}
 
 
 def test_a_limit_on_a_percentile_of_few_requests_is_told():

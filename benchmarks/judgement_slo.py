@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/judgement_slo.py [users] [rates] [saturation] [--seeds 300] [--seed 1]
 
 `users`: closed loops with a p99 of many shapes and noises. `rates`: open loops of a batching server whose TPOT is
-bounded, simulated request by request. `saturation`: throughput curves on the levels of a study. A small seeded version is in the
+bounded, simulated step by step. `saturation`: throughput curves on the levels of a study. A small seeded version is in the
 tests; figures of a run are in docs/statistics.md.
 """
 
@@ -17,8 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rocbench.judgement.knee import saturation
+from rocbench.judgement.search import next_step as row_step
 from rocbench.judgement.slo import Limit, Step, Trial, next_step
 from rocbench.settings.goals import Search
+from rocbench.tables.row import Row
 
 LIMIT = Limit("p99_ttft_ms", "<=", 2000.0)
 Draw = Callable[[np.random.Generator], float]
@@ -107,11 +110,8 @@ class Answer:
     used: int
     good: bool
     """True if the answer meets the limit, or there is none."""
-
-    @property
-    def covered(self) -> bool:
-        """True if the interval has the capacity."""
-        return (self.best or 0) <= self.capacity and (self.failed is None or self.capacity < self.failed)
+    covered: bool
+    """True if a capacity lies in the interval: the answer meets the limit, and the other end misses it."""
 
 
 def searched(shape: Shape, draw: Draw, rng: np.random.Generator, wanted: Search) -> Answer:
@@ -124,7 +124,10 @@ def searched(shape: Shape, draw: Draw, rng: np.random.Generator, wanted: Search)
         figure = LIMIT.value * shape.figure(step.level) * draw(rng)
         trials.append(Trial(step.level, {LIMIT.metric: figure}))
     good = step.best is None or shape.figure(step.best) <= 1
-    return Answer(step.best, step.failed, shape.capacity(int(wanted.high)), len(trials), good)
+    missed = step.failed is None or shape.figure(step.failed) > 1
+    return Answer(
+        step.best, step.failed, shape.capacity(int(wanted.high)), len(trials), good, good and missed
+    )
 
 
 def users(seeds: int, seed: int, high: int = 1024) -> Iterator[list[str]]:
@@ -158,6 +161,168 @@ def users(seeds: int, seed: int, high: int = 1024) -> Iterator[list[str]]:
             ]
 
 
+# --- rates
+
+
+@dataclass(frozen=True)
+class Server:
+    """A batching server: each step gives every running request a token, and at most `seats` requests run."""
+
+    seats: int
+    tokens: int
+    base_s: float = 0.01
+    per_seat_s: float = 0.0002
+
+    @property
+    def capacity(self) -> float:
+        """Requests/s with a full batch."""
+        return self.seats / (self.tokens * (self.base_s + self.per_seat_s * self.seats))
+
+    def row(self, rate: float, rng: np.random.Generator, cov: float, seconds: float = 12.0) -> Row:
+        """One measurement at a rate after as long a warm-up, on a node whose speed varies by `cov`; no code flags it."""
+        speed = rng.lognormal(0, cov)
+        due = np.cumsum(rng.exponential(1 / rate, int(rate * seconds * 2 * 1.5) + 30))
+        now, arrived, running, tpot, served, ended = 0.0, 0, np.zeros(0, int), [], 0, 0
+        while now < 2 * seconds:
+            arrived_now = int(np.searchsorted(due, now, "right"))
+            take = min(self.seats - len(running), arrived_now - arrived)
+            running = np.concatenate([running, np.full(take, self.tokens)])
+            arrived += take
+            if not len(running):
+                now = float(due[arrived])
+                continue
+            step = (self.base_s + self.per_seat_s * len(running)) / speed
+            now += step
+            running = running - 1
+            if now > seconds:
+                served += len(running)
+                ended += int((running == 0).sum())
+                tpot.append(step)
+            running = running[running > 0]
+        return Row(
+            {
+                "request_rate": rate,
+                "load_shape": "open",
+                "valid": True,
+                "reasons": "",
+                "duration_s": seconds,
+                "median_tpot_ms": 1e3 * float(np.median(tpot)) if tpot else None,
+                "unserved_share": 1 - served / self.tokens / (rate * seconds),
+                "arrival_noise_share": math.sqrt(1 / (rate * seconds)),
+                "request_throughput": ended / seconds,
+            }
+        )
+
+
+SERVERS = {
+    "64 seats, 64 tokens": Server(64, 64),
+    "16 seats, 256 tokens": Server(16, 256),
+    "256 seats, 128 tokens": Server(256, 128),
+}
+
+
+def rates(seeds: int, seed: int) -> Iterator[list[str]]:
+    """Searches over rates by TPOT alone, which every rate meets; the node's speed varies by 1 and 5 %."""
+    yield [
+        "Server",
+        "Node",
+        "Above the capacity",
+        "Answer / capacity",
+        "90 % of answers from",
+        "No answer",
+        "Measurements",
+    ]
+    for name, server in SERVERS.items():
+        for cov in (0.01, 0.05):
+            rng = np.random.default_rng((seed, server.seats))
+            ratios, used = [], []
+            for _ in range(seeds):
+                low = float(server.capacity / rng.uniform(5, 40))
+                wanted = Search(slo={"median_tpot_ms": 1e3}, low=low, high=server.capacity * 20)
+                rows: list[Row] = []
+                while (step := rate_step(rows, wanted)).level is not None:
+                    rows.append(server.row(step.level, rng, cov))
+                ratios.append((step.best or 0.0) / server.capacity)
+                used.append(len(rows))
+            known = [ratio for ratio in ratios if ratio]
+            yield [
+                name,
+                f"CoV {cov:.0%}",
+                share(ratio > 1 for ratio in ratios),
+                f"{np.median(known):.2f}" if known else "-",
+                f"{np.quantile(known, 0.1):.2f}" if known else "-",
+                share(not ratio for ratio in ratios),
+                f"{np.mean(used):.1f}",
+            ]
+
+
+def rate_step(rows: list[Row], wanted: Search) -> Step:
+    """The next rate."""
+    return row_step(rows, wanted, whole=False, used=len(rows))
+
+
+# --- saturation
+
+STUDY = (1, 10, 50, 100, 200, 500, 750, 1000)
+DOUBLINGS = tuple(2**i for i in range(11))
+THROUGHPUTS: dict[str, Callable[[float], float]] = {
+    "bend at 100": lambda x: min(x, 100),
+    "bend at 130": lambda x: min(x, 130),
+    "soft bend at 80": lambda x: x / (1 + (x / 80) ** 3) ** (1 / 3),
+    "very soft, x / (x + 20)": lambda x: x / (x + 20),
+    "very soft, x / (x + 60)": lambda x: x / (x + 60),
+    "no bend, x^0.6": lambda x: x**0.6,
+    "cliff after 250 to half": lambda x: min(x, 200) * (1 if x <= 250 else 0.5),
+    "cliff with partial recovery": lambda x: min(x, 200) * (1 if x <= 250 else 0.4 if x <= 600 else 0.55),
+    "batch steps of 32, to 300": lambda x: min(300, 32 * math.ceil(x / 32)) if x > 16 else 2 * x,
+}
+
+
+def bend(levels: tuple[int, ...], curve: Callable[[float], float], gain: float = 0.05) -> float:
+    """The true saturation point: from there, no step brings the gain beyond the highest so far; infinite without one."""
+    tops = np.maximum.accumulate([curve(x) for x in levels])
+    doublings = np.log2(np.array(levels[1:]) / np.array(levels[:-1]))
+    pays = (tops[1:] / tops[:-1]) ** (1 / doublings) - 1 >= gain
+    return math.inf if pays[-1] else levels[int(np.flatnonzero(pays)[-1]) + 1]
+
+
+def saturations(seeds: int, seed: int) -> Iterator[list[str]]:
+    """Every curve on both lists of levels."""
+    yield ["Curve", "Levels", "True", "n", "CoV", "Right", "Covered", "Levels in the interval"]
+    for label, levels in (("study", STUDY), ("doublings", DOUBLINGS)):
+        for name, curve in THROUGHPUTS.items():
+            true = bend(levels, curve)
+            for n, cov in ((1, 0.01), (1, 0.03), (3, 0.03), (3, 0.1)):
+                rng = np.random.default_rng((seed, n))
+                found = [
+                    saturation(
+                        {x: list(curve(x) * rng.lognormal(0, cov, n)) for x in levels},
+                        dict.fromkeys(levels, True),
+                    )
+                    for _ in range(seeds)
+                ]
+                ends = [(place(s.low), place(s.high)) for s in found]
+                widths = [sum(low <= x <= high for x in (*levels, math.inf)) for low, high in ends]
+                yield [
+                    name,
+                    label,
+                    "none" if math.isinf(true) else f"{true:g}",
+                    str(n),
+                    f"{cov:.0%}",
+                    share(place(s.level) == true for s in found),
+                    share(low <= true <= high for low, high in ends),
+                    f"{np.mean(widths):.1f}",
+                ]
+
+
+def place(level: float | None) -> float:
+    """A level; infinite for none."""
+    return math.inf if level is None else level
+
+
+# --- tables
+
+
 def share(found: Iterator[bool]) -> str:
     """`3.1 %`."""
     known = list(found)
@@ -173,7 +338,7 @@ def table(rows: Iterator[list[str]]) -> None:
     print()
 
 
-PARTS = {"users": users}
+PARTS = {"users": users, "rates": rates, "saturation": saturations}
 
 
 def main() -> None:

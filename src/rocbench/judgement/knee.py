@@ -79,14 +79,16 @@ def saturation(
         notes.append("cannot tell: a level has no throughput")
         return Saturation(None, None, None, peak, excluded, "; ".join(notes))
     curve, said = _describable({level: throughput[level] for level in levels})
-    places, (low, high), why = _fitted(curve, gain)
-    notes += said + ([why] if why else [])
+    notes += said
     known = [*curve, None]
-    if places is None:
-        return Saturation(None, known[low], known[high], peak, excluded, "; ".join(notes))
-    if known[places] is None:
+    if len(curve) < 2:
+        return Saturation(None, None, None, peak, excluded, "; ".join(notes))
+    point, low, high = _fitted(curve, gain)
+    if known[point] is None:
         notes.append("no saturation point: throughput still rose by enough at the last doubling of the load")
-    return Saturation(known[places], known[low], known[high], peak, excluded, "; ".join(notes))
+    if high - low > len(curve) / 2:
+        notes.append("cannot tell well: the noise covers more than half of the levels; repeat them")
+    return Saturation(known[point], known[low], known[high], peak, excluded, "; ".join(notes))
 
 
 def _describable(curve: dict[float, Sequence[float]]) -> tuple[dict[float, FloatArray], list[str]]:
@@ -120,8 +122,8 @@ def _describable(curve: dict[float, Sequence[float]]) -> tuple[dict[float, Float
     return kept, notes
 
 
-def _fitted(curve: Mapping[float, FloatArray], gain: float) -> tuple[int | None, tuple[int, int], str]:
-    """The place of the saturation point among the levels and the end ("not reached"), its interval, and a note."""
+def _fitted(curve: Mapping[float, FloatArray], gain: float) -> tuple[int, int, int]:
+    """Index of the saturation point among the levels, or their number for "none", and the ends of its interval."""
     at = np.log2(np.array(list(curve)))
     means = np.array([float(each.mean()) for each in curve.values()])
     weights = np.array([float(len(each)) for each in curve.values()])
@@ -140,7 +142,7 @@ def _fitted(curve: Mapping[float, FloatArray], gain: float) -> tuple[int | None,
     inside = np.flatnonzero(sums - sums[best] <= limit)
     index = [*range(places - 1), places]
     low, high = index[int(inside[0])], index[int(inside[-1])]
-    return index[best], (low, high), ""
+    return index[best], low, high
 
 
 def _misfit(

@@ -39,6 +39,8 @@ RESERVE = 4
 """Measurements that exploring leaves: a single figure shows nothing."""
 POINTS = 40
 """Levels that are considered between the answer and the smallest level that fails."""
+SLACK = 0.98
+"""Share of the largest rate that may be an answer at which it is tried: later measurements may lower that rate."""
 LUCK = 0.5
 """Standard errors by which a level must be likely to exceed its test before measurements are spent on it."""
 
@@ -195,7 +197,7 @@ class _Plan:
 
     def _middle(self, low: float, high: float) -> float:
         if high > self._most:
-            return self._rounded(self._most)
+            return self._rounded(SLACK * self._most)
         middle = self._rounded(math.sqrt(low * high))
         return min(max(middle, low + 1), high - 1) if self.whole else middle
 
